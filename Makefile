@@ -1,0 +1,64 @@
+# make demo · build · test · bench · doctor: each installs what it needs first. `make` alone tells.
+SHELL := /bin/sh
+# One target at a time: they share build/, dist/ and the machine's network.
+.NOTPARALLEL:
+.PHONY: help demo build test test-unit test-netns tests bench doctor lint clean deps deps-test deps-demo deps-bench
+
+VITEST = npx --no-install vitest run --reporter=default --reporter=json
+REPORTS = build/test/unit.json build/test/netns.json
+
+help:
+	@echo 'make demo         watch lb4 balance real requests in network namespaces (root)'
+	@echo 'make build        build everything; then bin/lb4 runs'
+	@echo 'make test         install, build, lint and run every test (root)'
+	@echo 'make test-unit    the tests that need no root'
+	@echo 'make test-netns   the tests in network namespaces (root)'
+	@echo 'make bench        the benchmarks (root)'
+	@echo 'make doctor       what this machine can and cannot do for lb4'
+	@echo 'make lint         formatting, lint rules, types, unused code'
+	@echo 'make clean        remove what was built'
+
+deps:
+	@scripts/install-deps.sh build
+
+deps-test:
+	@scripts/install-deps.sh test
+
+deps-demo:
+	@scripts/install-deps.sh demo
+
+deps-bench:
+	@scripts/install-deps.sh bench
+
+build: deps
+	@echo '==> building the addon and the TypeScript'
+	@npm run --silent build
+
+demo: deps-demo build
+	@node dist/demo/demo.js
+
+# Both kinds of tests run even when the first fails; the last line tells, alone on its line, how many passed and failed.
+test: deps-test build lint
+	@rm -f $(REPORTS)
+	@$(MAKE) --no-print-directory -k tests || true
+	@node scripts/tally.js $(REPORTS)
+
+tests: test-unit test-netns
+
+test-unit: build
+	@$(VITEST) --project unit --outputFile.json=build/test/unit.json
+
+test-netns: deps-test build
+	@$(VITEST) --project netns --outputFile.json=build/test/netns.json
+
+bench: deps-bench build
+	@for file in dist/bench/*.js; do node "$$file" || exit 1; done
+
+doctor: build
+	@bin/lb4 doctor
+
+lint: deps
+	@npm run --silent lint
+
+clean:
+	rm -rf build dist

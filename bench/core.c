@@ -1,0 +1,142 @@
+/*
+ * The work of src/forward/pipeline.ts in plain C, on the same memory layout: what bench/core.ts measures TypeScript by.
+ * Usage: core CONNECTIONS ROUNDS PASSES   → prints the nanoseconds a packet of each round, one a line.
+ * PASSES 1: one packet after the other, as most C programs do. PASSES 3: the same three passes as the TypeScript core.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { ENTRY = 16, STATE = 0, SOURCE, DESTINATION, PORTS, NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, TWIN, CONNECTION, SEEN, POOL, BYTES };
+enum { EMPTY = 0, LIVE_TCP = 2 | 6 << 8, ESTABLISHED = 3, PROBES = 64 };
+enum { BATCH = 64, HEADER = 8, STRIDE = 8, OFFSET = 0, LENGTH, INTERFACE, FLAGS, OUT, SCRATCH };
+enum { FRAMES = 16384, SLOT = 192, IP = 96 };
+
+static uint32_t *flow, mask, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
+static uint64_t verdicts[32];
+static uint8_t *slab;
+static int32_t *frames;
+static volatile uint32_t sink;
+
+static uint32_t state = 1;
+static uint32_t rnd(void) { state ^= state << 13; state ^= state >> 17; return state ^= state << 5; }
+static uint16_t swap16(uint16_t v) { return __builtin_bswap16(v); }
+static uint32_t hash(uint32_t s, uint32_t d, uint32_t p) {
+  uint32_t h = (s ^ key[0]) * key[1];
+  h ^= h >> 15; h = (h + p) * key[2];
+  h ^= h >> 13; h = (h + d) * key[3];
+  return h ^ h >> 16;
+}
+static uint32_t fold(uint32_t s) { s = (s & 0xffff) + (s >> 16); return (s & 0xffff) + (s >> 16); }
+static uint32_t delta(uint32_t a, uint32_t b) { return fold((~a & 0xffff) + (~a >> 16) + (b & 0xffff) + (b >> 16)); }
+
+static void install(uint32_t s, uint32_t d, uint32_t p, uint32_t ns, uint32_t nd, uint32_t np) {
+  uint32_t at = hash(s, d, p) & mask;
+  while (flow[at * ENTRY]) at = (at + 1) & mask;
+  uint32_t *e = flow + at * ENTRY, a = fold(delta(s, ns) + delta(d, nd));
+  e[SOURCE] = s, e[DESTINATION] = d, e[PORTS] = p, e[NEW_SOURCE] = ns, e[NEW_DESTINATION] = nd, e[NEW_PORTS] = np;
+  e[DELTAS] = fold(a + delta(p, np)) | a << 16, e[NEXT_HOP] = 1, e[CONNECTION] = ESTABLISHED, e[STATE] = LIVE_TCP;
+}
+
+/* The connection i: client 10.x.y.z:port → VIP:80, VIP:port' → one of 16 servers. */
+static void tuple(uint32_t i, uint32_t *c, uint32_t *cp, uint32_t *server, uint32_t *sp) {
+  *c = 10 | (i >> 8) << 8, *cp = swap16(1024 + (i & 0xff)) | (uint32_t)swap16(80) << 16;
+  *server = 172 | 16 << 8 | (i & 15) << 24, *sp = swap16(33768 + i % 27233) | (uint32_t)swap16(8000 + i / 27233) << 16;
+}
+#define VIP (192u | 168u << 8 | 1u << 24)
+
+static void fill(uint32_t connections) {
+  for (uint32_t i = 0; i < FRAMES; i++) {
+    uint32_t *w = (uint32_t *)(slab + i * SLOT + IP), c, cp, s, sp, n = rnd() % connections;
+    tuple(n, &c, &cp, &s, &sp);
+    w[0] = 0x45 | (uint32_t)swap16(40) << 16, w[1] = 0x40, w[2] = 64 | 6 << 8;
+    if (rnd() & 1) w[3] = c, w[4] = VIP, w[5] = cp; else w[3] = s, w[4] = VIP, w[5] = sp >> 16 | sp << 16;
+    w[6] = n, w[7] = n, w[8] = 5 << 4 | 0x10 << 8, w[9] = 0;
+  }
+}
+
+static inline int plausible(int32_t *f, uint32_t *w) {
+  uint32_t ihl = w[0] & 15, length = w[0] >> 24 | (w[0] >> 8 & 0xff00), headers = (ihl + (w[ihl + 3] >> 4 & 15)) * 4;
+  return !((w[0] & 0xf0) != 0x40 || ihl < 5 || length < headers || length > (uint32_t)f[LENGTH] || headers < ihl * 4 + 20 ||
+           (w[1] & 0xff3f0000) || (w[2] & 0xff00) != 6 << 8 || f[FLAGS] & 4);
+}
+static inline uint32_t home(uint32_t *w) { return hash(w[3], w[4], w[w[0] & 15]) & mask; }
+
+static inline int apply(int32_t *f, uint32_t *w, uint32_t at, uint32_t now) {
+  uint32_t *e = 0, *t = w + (w[0] & 15);
+  for (int probe = 0; probe < PROBES; probe++, at = (at + 1) & mask) {
+    uint32_t *x = flow + at * ENTRY;
+    if (x[STATE] == EMPTY) break;
+    if (x[STATE] == LIVE_TCP && x[SOURCE] == w[3] && x[PORTS] == t[0] && x[DESTINATION] == w[4]) { e = x; break; }
+  }
+  if (!e) return 20;
+  uint32_t length = w[0] >> 24 | (w[0] >> 8 & 0xff00), *hop = hops + e[NEXT_HOP] * 8, ttl = w[2];
+  if ((ttl & 0xff) <= 1 || length > hop[1] || (t[3] & 7 << 8) || (e[CONNECTION] & 0xff) != ESTABLISHED) return 21;
+  e[SEEN] = now, e[BYTES] += length - ((w[0] & 15) + (t[3] >> 4 & 15)) * 4;
+  uint32_t s = fold((~ttl >> 16) + (e[DELTAS] >> 16) + 0xfffe);
+  w[2] = ((ttl & 0xffff) - 1) | ~s << 16;
+  w[3] = e[NEW_SOURCE], w[4] = e[NEW_DESTINATION], t[0] = e[NEW_PORTS];
+  if (f[FLAGS] & 1) s = fold((t[4] & 0xffff) + (e[DELTAS] >> 16)); else s = ~fold((~t[4] & 0xffff) + (e[DELTAS] & 0xffff));
+  t[4] = (t[4] & ~0xffffu) | (s & 0xffff);
+  ((uint16_t *)w)[-7] = hop[3], w[-3] = hop[4], w[-2] = hop[5], w[-1] = hop[6];
+  f[LENGTH] = length, f[INTERFACE] = hop[0], f[OUT] = hop[2];
+  return 0;
+}
+
+static void one_pass(int count, uint32_t now) {
+  for (int i = 0; i < count; i++) {
+    int32_t *f = frames + HEADER + i * STRIDE;
+    uint32_t *w = (uint32_t *)(slab + f[OFFSET]);
+    verdicts[plausible(f, w) ? apply(f, w, home(w), now) : 22]++;
+  }
+}
+static void three_passes(int count, uint32_t now) {
+  for (int i = 0; i < count; i++) {
+    int32_t *f = frames + HEADER + i * STRIDE;
+    uint32_t *w = (uint32_t *)(slab + f[OFFSET]);
+    f[SCRATCH] = plausible(f, w) ? (int32_t)home(w) : -1;
+  }
+  uint32_t x = 0;
+  for (int i = 0; i < count; i++) x ^= flow[(frames[HEADER + i * STRIDE + SCRATCH] & mask) * ENTRY];
+  sink = x;
+  for (int i = 0; i < count; i++) {
+    int32_t *f = frames + HEADER + i * STRIDE;
+    uint32_t *w = (uint32_t *)(slab + f[OFFSET]);
+    verdicts[f[SCRATCH] < 0 ? 22 : apply(f, w, f[SCRATCH], now)]++;
+  }
+}
+
+static double nanoseconds(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e9 + t.tv_nsec; }
+
+int main(int argc, char **argv) {
+  if (argc != 4) return 2;
+  uint32_t connections = atoi(argv[1]), capacity = 256;
+  while (capacity < connections * 4) capacity *= 2;
+  mask = capacity - 1;
+  flow = aligned_alloc(4096, (size_t)capacity * 64), slab = aligned_alloc(4096, FRAMES * SLOT), frames = calloc(HEADER + BATCH * STRIDE, 4);
+  memset(flow, 0, (size_t)capacity * 64), memset(slab, 0, FRAMES * SLOT);
+  hops[8] = 2, hops[9] = 1500, hops[10] = 1;
+  for (uint32_t i = 0; i < connections; i++) {
+    uint32_t c, cp, s, sp;
+    tuple(i, &c, &cp, &s, &sp);
+    install(c, VIP, cp, VIP, s, sp), install(s, VIP, sp >> 16 | sp << 16, VIP, c, cp >> 16 | cp << 16);
+  }
+  for (int round = 0, rounds = atoi(argv[2]); round < rounds; round++) {
+    fill(connections);
+    double spent = 0;
+    for (int first = 0; first < FRAMES; first += BATCH) {
+      for (int i = 0; i < BATCH; i++) {
+        int32_t *f = frames + HEADER + i * STRIDE;
+        f[OFFSET] = (first + i) * SLOT + IP, f[LENGTH] = 46, f[FLAGS] = 0;
+      }
+      double start = nanoseconds();
+      if (argv[3][0] == '1') one_pass(BATCH, round); else three_passes(BATCH, round);
+      spent += nanoseconds() - start;
+    }
+    printf("%.3f\n", spent / FRAMES);
+  }
+  if (verdicts[20] || verdicts[21] || verdicts[22]) { fprintf(stderr, "core: not all packets were forwarded\n"); return 1; }
+  return 0;
+}

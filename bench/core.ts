@@ -1,0 +1,174 @@
+/**
+ * Nanoseconds a packet of the TypeScript core, beside the same work in C (-O3) on the same layout, in one run.
+ * Packets belong to random connections and alternate in direction; what is timed is `process` on batches of 64.
+ */
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import * as E from '../src/flow/entry.ts';
+import { FlowTable, hashKey } from '../src/flow/table.ts';
+import { ESTABLISHED } from '../src/flow/tcp.ts';
+import { Connections } from '../src/forward/connections.ts';
+import { HOP, HOPS, LastHops, serverHop, writeHop } from '../src/forward/next-hops.ts';
+import { passthrough } from '../src/forward/passthrough.ts';
+import { createPipeline } from '../src/forward/pipeline.ts';
+import { RateLimit } from '../src/forward/rate-limit.ts';
+import { Services } from '../src/forward/services.ts';
+import { STATISTICS_LENGTH } from '../src/forward/statistics.ts';
+import { Verdict, verdictNames } from '../src/forward/verdict.ts';
+import { parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
+import { slabOf } from '../src/packet/fields.ts';
+import * as D from '../src/packet/frames.ts';
+import { compile, median, spread, table } from './measure.ts';
+
+const FRAMES = 16384;
+const SLOT = 192;
+const IP = 96;
+const ROUNDS = 40;
+const REPEATS = 5;
+const VIP = parseAddress('192.168.0.1');
+const SERVERS = 16;
+
+let state = 1;
+function random(): number {
+  state ^= state << 13;
+  state ^= state >>> 17;
+  state ^= state << 5;
+  return state >>> 0;
+}
+
+interface Core {
+  readonly words: Int32Array;
+  readonly frames: Int32Array;
+  readonly process: (count: number) => void;
+  readonly verdicts: Float64Array;
+}
+
+/** Connection i: client 10.x.y.z:port → VIP:80, with the rewrite that passthrough would have chosen. */
+function client(i: number): [address: number, ports: number] {
+  return [10 | ((i >>> 8) << 8), portsWord(1024 + (i & 0xff), 80)];
+}
+
+function build(connections: number): Core {
+  let capacity = 256;
+  while (capacity < connections * 4) capacity *= 2;
+  const flows = new FlowTable(
+    new Int32Array(capacity * E.ENTRY),
+    capacity,
+    hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
+  );
+  const slab = slabOf(new ArrayBuffer(FRAMES * SLOT));
+  const hops = new Int32Array(HOPS * HOP);
+  for (let i = 0; i < SERVERS; i++) writeHop(hops, serverHop(i), 2, 1500, new Uint8Array(6), new Uint8Array(6));
+  const services = new Services();
+  // As many server ports as it takes for one VIP's 27,233 ports a server.
+  const servers = Array.from({ length: Math.ceil(connections / 20000) }, (_, i) => ({
+    index: i % SERVERS,
+    address: parseAddress(`172.16.0.${i % SERVERS}`),
+    port: 8000 + i,
+    weight: 1,
+    up: true,
+  }));
+  services.apply({
+    frontends: [{ index: 0, address: VIP, port: 80, backend: 'b' }],
+    backends: [{ name: 'b', scheduler: 'roundrobin', servers }],
+  });
+  const frames = D.createFrames();
+  const lastHops = new LastHops(hops);
+  const parts = new Connections(flows, services, new Float64Array(STATISTICS_LENGTH), passthrough, capacity);
+  for (let i = 0; i < connections; i++) {
+    const [address, ports] = client(i);
+    if (parts.open(services.frontendAt(VIP, 80)!, address, VIP, ports, serverHop(0), 0) !== Verdict.opened) throw new Error('no room');
+  }
+  for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
+    if (flows.words[at]! > E.TOMBSTONE) flows.words[at + E.CONNECTION] = (flows.words[at + E.CONNECTION]! & ~0xff) | ESTABLISHED;
+  const verdicts = new Float64Array(verdictNames.length);
+  const process = createPipeline({
+    slab,
+    frames,
+    table: flows,
+    hops,
+    lastHops,
+    services,
+    connections: parts,
+    verdicts,
+    answers: new RateLimit(0),
+  });
+  fillers.set(process, (n) => fill(slab.words, flows, n));
+  return { words: slab.words, frames, process, verdicts };
+}
+
+const fillers = new Map<(count: number) => void, (connections: number) => void>();
+
+/** Lays out FRAMES bare segments of random connections, from the client or from the server. */
+function fill(words: Int32Array, flows: FlowTable, connections: number): void {
+  for (let i = 0; i < FRAMES; i++) {
+    const w = (i * SLOT + IP) >> 2;
+    const [address, ports] = client(random() % connections);
+    const at = flows.find(address, VIP, ports) << E.ENTRY_SHIFT;
+    const reply = random() & 1;
+    words[w] = 0x45 | (swap16(40) << 16);
+    words[w + 1] = 0x40;
+    words[w + 2] = 64 | (6 << 8);
+    words[w + 3] = reply ? flows.words[at + E.NEW_DESTINATION]! : address;
+    words[w + 4] = VIP;
+    words[w + 5] = reply ? swapPorts(flows.words[at + E.NEW_PORTS]!) : ports;
+    words[w + 8] = (5 << 4) | (0x10 << 8);
+    words[w + 9] = 0;
+  }
+}
+
+function run(core: Core, connections: number, rounds: number): number[] {
+  const results: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    fillers.get(core.process)!(connections);
+    let spent = 0n;
+    for (let first = 0; first < FRAMES; first += D.BATCH) {
+      for (let i = 0; i < D.BATCH; i++) {
+        const f = D.HEADER + i * D.STRIDE;
+        core.frames[f + D.OFFSET] = (first + i) * SLOT + IP;
+        core.frames[f + D.LENGTH] = 46;
+        core.frames[f + D.FLAGS] = 0;
+      }
+      const start = process.hrtime.bigint();
+      core.process(D.BATCH);
+      spent += process.hrtime.bigint() - start;
+    }
+    results.push(Number(spent) / FRAMES);
+  }
+  return results;
+}
+
+function child(connections: number): number[] {
+  const core = build(connections);
+  const results = run(core, connections, ROUNDS * 2).slice(ROUNDS);
+  const forwarded = core.verdicts[Verdict.forwarded]!;
+  if (forwarded !== FRAMES * ROUNDS * 2) throw new Error(`only ${forwarded} packets were forwarded`);
+  return results;
+}
+
+function main(): void {
+  const program = compile('core');
+  const lines = (text: string): number[] => text.trim().split('\n').map(Number);
+  const rows = [['connections', 'TypeScript ns', 'C ns', 'C, three passes ns', 'TypeScript / C', '/ C three passes']];
+  for (const connections of [1_000, 100_000, 1_000_000]) {
+    const [ts, c1, c3]: [number[], number[], number[]] = [[], [], []];
+    for (let i = 0; i < REPEATS; i++) {
+      ts.push(median(lines(execFileSync(process.execPath, [fileURLToPath(import.meta.url), String(connections)], { encoding: 'utf8' }))));
+      c1.push(median(lines(execFileSync(program, [String(connections), String(ROUNDS), '1'], { encoding: 'utf8' }))));
+      c3.push(median(lines(execFileSync(program, [String(connections), String(ROUNDS), '3'], { encoding: 'utf8' }))));
+    }
+    rows.push([
+      connections.toLocaleString('en'),
+      spread(ts),
+      spread(c1),
+      spread(c3),
+      (median(ts) / median(c1)).toFixed(2),
+      (median(ts) / median(c3)).toFixed(2),
+    ]);
+  }
+  console.log(`ns a packet, median of ${REPEATS} runs of ${ROUNDS} rounds of ${FRAMES} packets (least–most of the runs)`);
+  table(rows);
+}
+
+if (process.argv[2]) console.log(child(Number(process.argv[2])).join('\n'));
+else main();

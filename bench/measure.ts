@@ -1,0 +1,39 @@
+/** What every benchmark shares: medians with their spread, tables, C programs compiled on the spot. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** "12.3 (11.8–14.0)": the median and the whole spread. */
+export function spread(values: readonly number[], digits = 1): string {
+  return `${median(values).toFixed(digits)} (${Math.min(...values).toFixed(digits)}–${Math.max(...values).toFixed(digits)})`;
+}
+
+/** Prints rows under a header, columns aligned. */
+export function table(rows: readonly (readonly string[])[]): void {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  for (const row of rows) console.log(row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('   '));
+}
+
+/** The checkout, from bench/ and from dist/bench/ alike. */
+export const root = existsSync(join(here(), '../package.json')) ? join(here(), '..') : join(here(), '../..');
+
+function here(): string {
+  return dirname(fileURLToPath(import.meta.url));
+}
+
+/** Compiles bench/NAME.c with `cc -O3` and returns the program's path. */
+export function compile(name: string): string {
+  const directory = join(tmpdir(), `lb4-bench-${process.getuid?.() ?? 0}`);
+  mkdirSync(directory, { recursive: true });
+  const program = join(directory, name.replaceAll('/', '-'));
+  execFileSync('cc', ['-O3', '-o', program, join(root, 'bench', `${name}.c`)], { stdio: 'inherit' });
+  return program;
+}

@@ -1,0 +1,305 @@
+#include "packet_socket.h"
+
+#include <arpa/inet.h>
+#include <linux/if_arp.h>
+#include <linux/if_ether.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/time.h>
+#include <time.h>
+
+#include <algorithm>
+
+namespace lb4 {
+namespace {
+
+// A super-packet (64 KB, headers, room to grow) needs more than 64 KB, so slots are about 128 KB. Not exactly: 64 slots a
+// power of two apart share one set of the first- and second-level caches, and a batch would evict itself between the
+// pipeline's passes. 128 bytes less, and neighbours lie two cache lines apart. 32 such slots are 1023 pages: one
+// order-10 allocation, and blocks follow each other without a gap, so slot i is at i * slotBytes.
+constexpr uint32_t STAGGERED_SLOT = 128 * 1024 - 128;
+constexpr uint32_t PLAIN_SLOT = 128 * 1024;
+constexpr uint32_t SLOTS_A_BLOCK = 32;
+static_assert(STAGGERED_SLOT * SLOTS_A_BLOCK % 4096 == 0, "blocks are whole pages");
+
+// tpacket_rcv() puts the IP header at TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + reserve + vnet header. 6 + 10 keep it aligned.
+constexpr int RESERVE = 6;
+constexpr uint32_t NETWORK_OFFSET = TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + RESERVE + VNET_BYTES;
+static_assert(NETWORK_OFFSET == 96 && NETWORK_OFFSET % 4 == 0, "an Int32Array must be able to read the IP header");
+static_assert(NETWORK_OFFSET - HEAD_BYTES >= TPACKET2_HDRLEN, "frames may not reach back into the slot's own header");
+
+// Bounds what one socket keeps in device queues; above it sendmmsg waits, which is back-pressure instead of loss. 4 MB
+// (the kernel doubles what it is told) are about 50 super-packets.
+constexpr int SEND_BUFFER = 2 << 20;
+constexpr timeval SEND_TIMEOUT = {0, 100'000};
+
+void setOption(int fd, int level, int name, const void* value, socklen_t bytes, const char* attempted) {
+  check(::setsockopt(fd, level, name, value, bytes), attempted);
+}
+
+void setPacketOption(const Fd& fd, int name, int value, const char* attempted) {
+  setOption(fd.get(), SOL_PACKET, name, &value, sizeof value, attempted);
+}
+
+int packetOption(const Fd& fd, int name, int value, const char* attempted) {
+  socklen_t bytes = sizeof value;
+  check(::getsockopt(fd.get(), SOL_PACKET, name, &value, &bytes), attempted);
+  return value;
+}
+
+tpacket2_hdr* header(uint8_t* slot) { return reinterpret_cast<tpacket2_hdr*>(slot); }
+
+const sockaddr_ll* address(const uint8_t* slot) {
+  return reinterpret_cast<const sockaddr_ll*>(slot + TPACKET_ALIGN(sizeof(tpacket2_hdr)));
+}
+
+// packet_mmap.rst, "What TPACKET versions are available": status is the lock of a slot; acquire before its bytes are read.
+bool ready(uint8_t* slot) { return __atomic_load_n(&header(slot)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER; }
+
+void release(uint8_t* slot) { __atomic_store_n(&header(slot)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE); }
+
+// The slot's header, its address and virtio-net header, and the IP and transport headers: three lines.
+void prefetch(const uint8_t* slot) {
+  __builtin_prefetch(slot);
+  __builtin_prefetch(slot + 64);
+  __builtin_prefetch(slot + 128);
+}
+
+bool hasEthernet(const sockaddr_ll* from, const tpacket2_hdr* head) {
+  const bool type = from->sll_hatype == ARPHRD_ETHER || from->sll_hatype == ARPHRD_LOOPBACK;
+  return type && head->tp_net - head->tp_mac == static_cast<int>(ETHERNET_BYTES);
+}
+
+// Copied out and in: at OFFSET-24 it is only two-byte aligned, like the struct, but the slab is bytes to the compiler.
+virtio_net_hdr loadVnet(const uint8_t* from) {
+  virtio_net_hdr vnet;
+  std::memcpy(&vnet, from, sizeof vnet);
+  return vnet;
+}
+
+// Where there is no link header the kernel puts the virtio-net header right before the IP header. Moved to OFFSET-24, with
+// its offsets counted from an Ethernet header, every frame looks the same.
+void moveBeforeEthernet(virtio_net_hdr& vnet) {
+  if (vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) vnet.csum_start += ETHERNET_BYTES;
+  if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE) vnet.hdr_len += ETHERNET_BYTES;
+}
+
+uint32_t flagsOf(const virtio_net_hdr& vnet) {
+  uint32_t flags = vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM ? uint32_t{FLAG_PARTIAL} : 0;
+  if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE) flags |= FLAG_GSO | uint32_t{vnet.gso_size} << 16;
+  return flags;
+}
+
+// The FLAGS word rules: whoever turns a super-packet into a small answer in place clears its flags, nothing more.
+void applyFlags(uint8_t* at, uint32_t flags) {
+  virtio_net_hdr vnet = loadVnet(at);
+  if (!(flags & FLAG_PARTIAL)) vnet.flags = 0;
+  if (flags & FLAG_GSO) {
+    vnet.gso_size = static_cast<uint16_t>(flags >> 16);
+  } else {
+    vnet.gso_type = VIRTIO_NET_HDR_GSO_NONE;
+    vnet.gso_size = vnet.hdr_len = 0;
+  }
+  std::memcpy(at, &vnet, sizeof vnet);
+}
+
+int32_t clockMs() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<int32_t>(static_cast<uint32_t>(static_cast<uint64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000));
+}
+
+}  // namespace
+
+// Protocol 0 first: the socket hears nothing before its filter and ring stand (packet(7)).
+PacketSocket::PacketSocket(uint32_t slots, const std::vector<sock_filter>& filter)
+    : fd_(check(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), "socket(AF_PACKET)")),
+      wake_(check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd()")) {
+  setFilter(filter);
+  configure();
+  mapRing(slots);
+  bindToAllInterfaces();
+}
+
+// A mapping of the ring keeps the kernel's socket alive after close(2) (it holds the file). Where JavaScript still holds
+// the slab, at least nothing more is copied into it: a filter that accepts nothing.
+PacketSocket::~PacketSocket() {
+  sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+  const sock_fprog program = {1, &nothing};
+  ::setsockopt(fd_.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+// SO_ATTACH_FILTER swaps the program under RCU (socket(7), sk_attach_filter): every frame sees the old or the new one.
+void PacketSocket::setFilter(const std::vector<sock_filter>& filter) {
+  const sock_fprog program = {static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
+  setOption(fd_.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program, "setsockopt(SO_ATTACH_FILTER)");
+}
+
+void PacketSocket::configure() {
+  setPacketOption(fd_, PACKET_VERSION, TPACKET_V2, "setsockopt(PACKET_VERSION)");
+  setPacketOption(fd_, PACKET_VNET_HDR, 1, "setsockopt(PACKET_VNET_HDR)");
+  setPacketOption(fd_, PACKET_RESERVE, RESERVE, "setsockopt(PACKET_RESERVE)");
+  setPacketOption(fd_, PACKET_IGNORE_OUTGOING, 1, "setsockopt(PACKET_IGNORE_OUTGOING)");
+  // FORCE passes net.core.wmem_max, but needs CAP_NET_ADMIN; less is slower, not wrong.
+  const int bytes = SEND_BUFFER;
+  if (::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
+    setOption(fd_.get(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes, "setsockopt(SO_SNDBUF)");
+  setOption(fd_.get(), SOL_SOCKET, SO_SNDTIMEO, &SEND_TIMEOUT, sizeof SEND_TIMEOUT, "setsockopt(SO_SNDTIMEO)");
+  if (packetOption(fd_, PACKET_HDRLEN, TPACKET_V2, "getsockopt(PACKET_HDRLEN)") != sizeof(tpacket2_hdr) ||
+      packetOption(fd_, PACKET_RESERVE, 0, "getsockopt(PACKET_RESERVE)") != RESERVE ||
+      packetOption(fd_, PACKET_VNET_HDR, 0, "getsockopt(PACKET_VNET_HDR)") != 1)
+    throw SystemError(EPROTO, "setsockopt(PACKET_RESERVE, PACKET_VNET_HDR: the IP header would not be aligned)");
+}
+
+void PacketSocket::mapRing(uint32_t slots) {
+  slotBytes_ = ::sysconf(_SC_PAGESIZE) == 4096 ? STAGGERED_SLOT : PLAIN_SLOT;
+  tpacket_req request{};
+  request.tp_block_size = slotBytes_ * SLOTS_A_BLOCK;
+  request.tp_block_nr = (slots + SLOTS_A_BLOCK - 1) / SLOTS_A_BLOCK;
+  request.tp_frame_size = slotBytes_;
+  request.tp_frame_nr = slots_ = request.tp_block_nr * SLOTS_A_BLOCK;
+  setOption(fd_.get(), SOL_PACKET, PACKET_RX_RING, &request, sizeof request, "setsockopt(PACKET_RX_RING)");
+  ring_ = std::make_shared<Mapping>(fd_, size_t{slots_} * slotBytes_, "mmap(PACKET_RX_RING)");
+}
+
+// ETH_P_IP, not ETH_P_ALL: such a socket taps after tc ingress, and so misses what a fast path there has handled.
+void PacketSocket::bindToAllInterfaces() {
+  sockaddr_ll any{};
+  any.sll_family = AF_PACKET;
+  any.sll_protocol = htons(ETH_P_IP);
+  check(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&any), sizeof any), "bind(AF_PACKET, ETH_P_IP)");
+}
+
+uint32_t PacketSocket::receive(int32_t* frames, uint32_t capacity, int timeoutMs) {
+  if (batch_ != 0) releaseBatch();
+  if (timeoutMs != 0 && !ready(slot(first_))) wait(timeoutMs);
+  // In ring order, up to the first slot that the kernel still fills: another CPU may have finished a later one. Never
+  // round the ring: the slots of this batch still say USER.
+  capacity = std::min(capacity, slots_);
+  uint32_t index = first_;
+  int32_t* frame = frames + HEADER;
+  for (; batch_ < capacity && ready(slot(index)); batch_++, index = next(index), frame += STRIDE) {
+    prefetch(slot(next(index)));
+    describe(index, frame);
+  }
+  frames[CLOCK] = clockMs();
+  return batch_;
+}
+
+void PacketSocket::wait(int timeoutMs) {
+  pollfd fds[] = {{fd_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
+  if (::poll(fds, 2, timeoutMs) < 0) {
+    if (errno == EINTR) return;
+    throw SystemError(errno, "poll(AF_PACKET)");
+  }
+  eventfd_t ignored;
+  if (fds[1].revents & POLLIN) ::eventfd_read(wake_.get(), &ignored);
+  // Reading the error clears it; poll would not block any more otherwise.
+  if (fds[0].revents & POLLERR) {
+    int error = 0;
+    socklen_t bytes = sizeof error;
+    ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &bytes);
+  }
+}
+
+void PacketSocket::describe(uint32_t index, int32_t* frame) {
+  uint8_t* const at = slot(index);
+  const tpacket2_hdr* const head = header(at);
+  const sockaddr_ll* const from = address(at);
+  virtio_net_hdr vnet = loadVnet(at + head->tp_mac - VNET_BYTES);
+  // DATA_VALID speaks of the checksum as received, which we are about to change.
+  vnet.flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
+  uint32_t flags = flagsOf(vnet);
+  if (!hasEthernet(from, head)) {
+    flags |= FLAG_NO_ETHERNET;
+    moveBeforeEthernet(vnet);
+  }
+  if (head->tp_snaplen < head->tp_len) flags |= FLAG_TRUNCATED;
+  std::memcpy(at + head->tp_net - HEAD_BYTES, &vnet, sizeof vnet);
+  const uint32_t linkBytes = head->tp_net - head->tp_mac;
+  frame[OFFSET] = static_cast<int32_t>(index * slotBytes_ + head->tp_net);
+  frame[LENGTH] = static_cast<int32_t>(head->tp_snaplen - std::min(linkBytes, head->tp_snaplen));
+  frame[INTERFACE] = from->sll_ifindex;
+  frame[FLAGS] = static_cast<int32_t>(flags);
+  frame[OUT] = DROP;
+}
+
+uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
+  uint32_t messages = 0;
+  uint32_t taken = 0;
+  uint32_t index = first_;
+  int32_t* frame = frames + HEADER;
+  for (uint32_t i = 0; i < count; i++, index = next(index), frame += STRIDE) {
+    if (frame[OUT] != SEND && frame[OUT] != ROUTE) continue;
+    uint8_t* const ip = packet(index, frame);
+    if (ip == nullptr) {
+      frame[OUT] = -EINVAL;
+    } else if (frame[OUT] == SEND) {
+      enqueue(messages++, ip, frame);
+    } else {
+      const int error = raw_.send(ip, static_cast<uint32_t>(frame[LENGTH]), frame[FLAGS] & FLAG_PARTIAL);
+      if (error == 0) taken++;
+      else frame[OUT] = -error;
+    }
+  }
+  taken += flush(messages);
+  releaseBatch();
+  return taken;
+}
+
+// The frame's IP header, or null where the descriptor points out of the frame's own slot: a wrong word may lose its own
+// frame, never send another's bytes.
+uint8_t* PacketSocket::packet(uint32_t index, const int32_t* frame) const {
+  const uint32_t inSlot = static_cast<uint32_t>(frame[OFFSET]) - index * slotBytes_;
+  const uint32_t length = static_cast<uint32_t>(frame[LENGTH]);
+  if (inSlot < TPACKET2_HDRLEN + HEAD_BYTES || inSlot > slotBytes_ || length > slotBytes_ - inSlot) return nullptr;
+  return slot(index) + inSlot;
+}
+
+void PacketSocket::enqueue(uint32_t message, uint8_t* ip, int32_t* frame) {
+  uint8_t* const start = ip - HEAD_BYTES;
+  applyFlags(start, static_cast<uint32_t>(frame[FLAGS]));
+  vectors_[message] = {start, HEAD_BYTES + static_cast<uint32_t>(frame[LENGTH])};
+  sockaddr_ll& to = addresses_[message];
+  to.sll_family = AF_PACKET;
+  to.sll_protocol = htons(ETH_P_IP);
+  to.sll_ifindex = frame[INTERFACE];
+  msghdr& head = messages_[message].msg_hdr;
+  head.msg_name = &to;
+  head.msg_namelen = sizeof to;
+  head.msg_iov = &vectors_[message];
+  head.msg_iovlen = 1;
+  senders_[message] = frame;
+}
+
+// sendmmsg(2) stops at the first message that fails and tells why only when that one comes first: mark it, skip it, go on.
+uint32_t PacketSocket::flush(uint32_t messages) {
+  uint32_t taken = 0;
+  int flags = 0;
+  for (uint32_t i = 0; i < messages;) {
+    const int sent = ::sendmmsg(fd_.get(), messages_ + i, messages - i, flags);
+    if (sent > 0) {
+      i += static_cast<uint32_t>(sent);
+      taken += static_cast<uint32_t>(sent);
+    } else if (errno != EINTR) {
+      // One batch waits for a stuck device once, not once a frame.
+      if (errno == EAGAIN) flags = MSG_DONTWAIT;
+      senders_[i++][OUT] = -errno;
+    }
+  }
+  return taken;
+}
+
+void PacketSocket::releaseBatch() {
+  for (; batch_ != 0; batch_--, first_ = next(first_)) release(slot(first_));
+}
+
+// tp_packets counts the dropped ones too (packet(7), PACKET_STATISTICS); reading resets both.
+tpacket_stats PacketSocket::statistics() {
+  tpacket_stats stats{};
+  socklen_t bytes = sizeof stats;
+  check(::getsockopt(fd_.get(), SOL_PACKET, PACKET_STATISTICS, &stats, &bytes), "getsockopt(PACKET_STATISTICS)");
+  return stats;
+}
+
+}  // namespace lb4

@@ -1,0 +1,70 @@
+// AF_PACKET: a TPACKET_V2 receive ring for IPv4 frames of all interfaces, and sendmmsg(2) out of the same memory.
+// packet(7), Documentation/networking/packet_mmap.rst. README.md draws a slot.
+#pragma once
+
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <sys/socket.h>
+
+#include <memory>
+#include <vector>
+
+#include "fd.h"
+#include "frames.h"
+#include "raw_socket.h"
+
+namespace lb4 {
+
+class PacketSocket {
+ public:
+  // `slots` is rounded up to whole blocks of 32. At most MAX_SLOTS, so that every offset fits an Int32Array.
+  static constexpr uint32_t MAX_SLOTS = 16352;
+
+  PacketSocket(uint32_t slots, const std::vector<sock_filter>& filter);
+  ~PacketSocket();
+
+  const std::shared_ptr<Mapping>& ring() const { return ring_; }
+  uint32_t slotBytes() const { return slotBytes_; }
+  uint32_t batch() const { return batch_; }
+  int wakeFd() const { return wake_.get(); }
+
+  // Describes up to `capacity` (<= BATCH) frames. Slots of a batch that was not transmitted are dropped first. A signal
+  // ends the wait early, so that JavaScript may handle it.
+  uint32_t receive(int32_t* frames, uint32_t capacity, int timeoutMs);
+
+  // Sends the first `count` (<= batch()) frames of the batch as their OUT words say and releases all its slots. ROUTE
+  // frames leave before SEND frames, each kind in order: a flow goes from ROUTE to SEND when its neighbour is found.
+  uint32_t transmit(int32_t* frames, uint32_t count);
+
+  void setFilter(const std::vector<sock_filter>& filter);
+  tpacket_stats statistics();
+
+ private:
+  void configure();
+  void mapRing(uint32_t slots);
+  void bindToAllInterfaces();
+  uint8_t* slot(uint32_t index) const { return ring_->data() + size_t{index} * slotBytes_; }
+  uint32_t next(uint32_t index) const { return index + 1 == slots_ ? 0 : index + 1; }
+  void wait(int timeoutMs);
+  void describe(uint32_t index, int32_t* frame);
+  uint8_t* packet(uint32_t index, const int32_t* frame) const;
+  void enqueue(uint32_t message, uint8_t* ip, int32_t* frame);
+  uint32_t flush(uint32_t messages);
+  void releaseBatch();
+
+  Fd fd_;
+  Fd wake_;
+  RawSocket raw_;
+  std::shared_ptr<Mapping> ring_;
+  uint32_t slotBytes_ = 0;
+  uint32_t slots_ = 0;
+  uint32_t first_ = 0;  // the batch's first slot; the next to be received when there is no batch
+  uint32_t batch_ = 0;  // slots that user space holds
+
+  mmsghdr messages_[BATCH] = {};
+  iovec vectors_[BATCH] = {};
+  sockaddr_ll addresses_[BATCH] = {};
+  int32_t* senders_[BATCH] = {};  // whose OUT word hears of a failed message
+};
+
+}  // namespace lb4

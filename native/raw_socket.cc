@@ -1,0 +1,39 @@
+#include "raw_socket.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "checksum.h"
+
+namespace lb4 {
+namespace {
+
+// raw(7): the kernel overwrites the total length with the length sent, so Ethernet padding must not be sent along.
+size_t totalLength(const uint8_t* packet, size_t length) {
+  const size_t total = static_cast<size_t>(packet[2]) << 8 | packet[3];
+  return total != 0 && total < length ? total : length;
+}
+
+}  // namespace
+
+// IPPROTO_RAW implies IP_HDRINCL and receives nothing (raw(7)).
+RawSocket::RawSocket()
+    : fd_(check(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW), "socket(AF_INET, SOCK_RAW)")) {}
+
+int RawSocket::send(uint8_t* packet, size_t length, bool partial) {
+  if (length < 20) return EINVAL;
+  length = totalLength(packet, length);
+  if (length < 20 || (packet[0] & 15) * 4u > length) return EINVAL;
+  if (partial && !finishPartialChecksum(packet, length)) return EINVAL;
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  std::memcpy(&to.sin_addr, packet + 16, 4);
+  ssize_t sent;
+  do {
+    sent = ::sendto(fd_.get(), packet, length, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&to), sizeof to);
+  } while (sent < 0 && errno == EINTR);
+  return sent < 0 ? errno : 0;
+}
+
+}  // namespace lb4

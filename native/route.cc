@@ -1,0 +1,234 @@
+#include "route.h"
+
+#include <linux/if.h>
+#include <linux/if_arp.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+namespace lb4 {
+namespace {
+
+constexpr size_t ANSWER_BYTES = 64 * 1024;  // a dump's datagrams are 32 KB at most (netlink_dump)
+constexpr int COALESCE_MS = 10;
+
+// A request: header, body, and room for a few address attributes.
+template <class Body>
+struct Request {
+  nlmsghdr header{};
+  Body body{};
+  alignas(4) char attributes[32] = {};
+
+  Request(uint16_t type, uint16_t flags) {
+    header.nlmsg_len = NLMSG_LENGTH(sizeof(Body));
+    header.nlmsg_type = type;
+    header.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
+  }
+
+  void add(uint16_t type, uint32_t value) {
+    char* const at = reinterpret_cast<char*>(this) + NLMSG_ALIGN(header.nlmsg_len);
+    const rtattr attribute = {RTA_LENGTH(sizeof value), type};
+    std::memcpy(at, &attribute, sizeof attribute);
+    std::memcpy(at + RTA_LENGTH(0), &value, sizeof value);
+    header.nlmsg_len = NLMSG_ALIGN(header.nlmsg_len) + RTA_SPACE(sizeof value);
+  }
+};
+
+Fd netlink(uint32_t groups) {
+  Fd fd(check(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), "socket(NETLINK_ROUTE)"));
+  sockaddr_nl self{};
+  self.nl_family = AF_NETLINK;
+  self.nl_groups = groups;
+  check(::bind(fd.get(), reinterpret_cast<sockaddr*>(&self), sizeof self), "bind(NETLINK_ROUTE)");
+  return fd;
+}
+
+uint32_t word(const rtattr* attribute) {
+  uint32_t value = 0;
+  std::memcpy(&value, RTA_DATA(attribute), std::min(sizeof value, size_t{RTA_PAYLOAD(attribute)}));
+  return value;
+}
+
+template <class Visit>
+void eachAttribute(const rtattr* attribute, uint32_t bytes, Visit visit) {
+  int left = static_cast<int>(bytes);
+  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) visit(attribute);
+}
+
+template <class Body, class Visit>
+const Body* parse(const nlmsghdr* message, Visit visit) {
+  const Body* const body = static_cast<const Body*>(NLMSG_DATA(message));
+  const char* const first = reinterpret_cast<const char*>(body) + NLMSG_ALIGN(sizeof(Body));
+  eachAttribute(reinterpret_cast<const rtattr*>(first), NLMSG_PAYLOAD(message, sizeof(Body)), visit);
+  return body;
+}
+
+uint32_t metricMtu(const rtattr* metrics) {
+  uint32_t mtu = 0;
+  eachAttribute(static_cast<const rtattr*>(RTA_DATA(metrics)), RTA_PAYLOAD(metrics), [&](const rtattr* metric) {
+    if (metric->rta_type == RTAX_MTU) mtu = word(metric);
+  });
+  return mtu;
+}
+
+std::optional<Mac> macOf(const rtattr* attribute) {
+  Mac mac;
+  if (RTA_PAYLOAD(attribute) != mac.size()) return std::nullopt;
+  std::memcpy(mac.data(), RTA_DATA(attribute), mac.size());
+  return mac;
+}
+
+Route parseRoute(const nlmsghdr* message, uint32_t destination) {
+  Route route;
+  route.neighbour = destination;
+  const rtmsg* const body = parse<rtmsg>(message, [&](const rtattr* attribute) {
+    switch (attribute->rta_type) {
+      case RTA_OIF: route.ifindex = static_cast<int32_t>(word(attribute)); break;
+      case RTA_GATEWAY: route.neighbour = word(attribute); break;
+      case RTA_PREFSRC: route.source = word(attribute); break;
+      case RTA_METRICS: route.mtu = metricMtu(attribute); break;
+    }
+  });
+  route.local = body->rtm_type == RTN_LOCAL;
+  return route;
+}
+
+Interface parseLink(const nlmsghdr* message) {
+  Interface link;
+  std::optional<Mac> mac;
+  const ifinfomsg* const body = parse<ifinfomsg>(message, [&](const rtattr* attribute) {
+    switch (attribute->rta_type) {
+      case IFLA_IFNAME: link.name = static_cast<const char*>(RTA_DATA(attribute)); break;
+      case IFLA_MTU: link.mtu = word(attribute); break;
+      case IFLA_ADDRESS: mac = macOf(attribute); break;
+    }
+  });
+  link.index = body->ifi_index;
+  // Six bytes alone do not make Ethernet (an InfiniBand or tunnel address may have any length): the type decides.
+  if (body->ifi_type == ARPHRD_ETHER || body->ifi_type == ARPHRD_LOOPBACK) link.mac = mac;
+  // Administratively up and with carrier: only then do frames leave.
+  link.up = (body->ifi_flags & IFF_UP) && (body->ifi_flags & IFF_RUNNING);
+  return link;
+}
+
+// "There is no way there", as the kernel says it: no route, an unreachable, a prohibit route.
+bool noRoute(int error) { return error == ENETUNREACH || error == EHOSTUNREACH || error == EACCES; }
+
+}  // namespace
+
+RouteSocket::RouteSocket() : fd_(netlink(0)), buffer_(ANSWER_BYTES) {}
+
+int RouteSocket::ask(nlmsghdr* request, const Handler& each) {
+  request->nlmsg_seq = ++sequence_;
+  check(static_cast<int>(::send(fd_.get(), request, request->nlmsg_len, 0)), "send(NETLINK_ROUTE)");
+  for (int error = 0;;) {
+    const ssize_t bytes = ::recv(fd_.get(), buffer_.data(), buffer_.size(), 0);
+    if (bytes < 0 && errno == EINTR) continue;
+    check(static_cast<int>(bytes), "recv(NETLINK_ROUTE)");
+    if (take(static_cast<size_t>(bytes), each, error)) return error;
+  }
+}
+
+// netlink(7): an answer is one message, or a series flagged MULTI that DONE ends; ERROR carries -errno.
+bool RouteSocket::take(size_t bytes, const Handler& each, int& error) {
+  auto left = static_cast<uint32_t>(bytes);
+  auto* message = reinterpret_cast<const nlmsghdr*>(buffer_.data());
+  for (; NLMSG_OK(message, left); message = NLMSG_NEXT(message, left)) {
+    if (message->nlmsg_seq != sequence_) continue;  // left over from an exchange that threw
+    if (message->nlmsg_type == NLMSG_DONE) return true;
+    if (message->nlmsg_type == NLMSG_ERROR) {
+      error = -static_cast<const nlmsgerr*>(NLMSG_DATA(message))->error;
+      return true;
+    }
+    each(message);
+    if (!(message->nlmsg_flags & NLM_F_MULTI)) return true;
+  }
+  return false;
+}
+
+Route RouteSocket::route(uint32_t destination, uint32_t source) {
+  Request<rtmsg> request(RTM_GETROUTE, 0);
+  request.body.rtm_family = AF_INET;
+  request.body.rtm_dst_len = 32;
+  request.add(RTA_DST, destination);
+  if (source != 0) {
+    request.body.rtm_src_len = 32;
+    request.add(RTA_SRC, source);
+  }
+  Route route;
+  const int error = ask(&request.header, [&](const nlmsghdr* message) { route = parseRoute(message, destination); });
+  // A blackhole route answers EINVAL, and so does a source that is not ours: only without a source is it the route.
+  if (noRoute(error) || (error == EINVAL && source == 0)) return Route{};
+  if (error != 0) throw SystemError(error, "RTM_GETROUTE");
+  // Asked with a source, the kernel answers with that one alone (RTA_SRC, no RTA_PREFSRC).
+  if (route.source == 0) route.source = source;
+  if (route.mtu == 0) route.mtu = linkMtu(route.ifindex);
+  return route;
+}
+
+uint32_t RouteSocket::linkMtu(int32_t ifindex) {
+  Request<ifinfomsg> request(RTM_GETLINK, 0);
+  request.body.ifi_index = ifindex;
+  uint32_t mtu = 0;
+  const int error = ask(&request.header, [&](const nlmsghdr* message) { mtu = parseLink(message).mtu; });
+  if (error != 0) throw SystemError(error, "RTM_GETLINK");
+  return mtu;
+}
+
+std::optional<Mac> RouteSocket::neighbour(int32_t ifindex, uint32_t address) {
+  Request<ndmsg> request(RTM_GETNEIGH, 0);
+  request.body.ndm_family = AF_INET;
+  request.body.ndm_ifindex = ifindex;
+  request.add(NDA_DST, address);
+  std::optional<Mac> mac;
+  uint16_t state = 0;
+  const int error = ask(&request.header, [&](const nlmsghdr* message) {
+    state = parse<ndmsg>(message, [&](const rtattr* attribute) {
+              if (attribute->rta_type == NDA_LLADDR) mac = macOf(attribute);
+            })->ndm_state;
+  });
+  if (error == ENOENT || error == ENODEV) return std::nullopt;
+  if (error != 0) throw SystemError(error, "RTM_GETNEIGH");
+  constexpr uint16_t VALID = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT;
+  return state & VALID ? mac : std::nullopt;
+}
+
+std::vector<Interface> RouteSocket::interfaces() {
+  Request<ifinfomsg> request(RTM_GETLINK, NLM_F_DUMP);
+  std::vector<Interface> links;
+  const int error = ask(&request.header, [&](const nlmsghdr* message) { links.push_back(parseLink(message)); });
+  if (error != 0) throw SystemError(error, "RTM_GETLINK");
+  return links;
+}
+
+// Subscribed before the thread starts: what changes after the constructor returns is told.
+RouteWatcher::RouteWatcher(std::function<bool()> changed)
+    : changed_(std::move(changed)),
+      fd_(netlink(RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE)),
+      stop_(check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd()")),
+      thread_([this] { run(); }) {}
+
+RouteWatcher::~RouteWatcher() {
+  ::eventfd_write(stop_.get(), 1);
+  thread_.join();
+}
+
+void RouteWatcher::run() {
+  pollfd fds[] = {{stop_.get(), POLLIN, 0}, {fd_.get(), POLLIN, 0}};
+  for (;;) {
+    if (::poll(fds, 2, -1) < 0 && errno != EINTR) return;
+    // Gather what follows; only a stop cuts the pause short.
+    if (::poll(fds, 1, COALESCE_MS) > 0) return;
+    // ENOBUFS says that the kernel dropped notices: a change as well. Their content does not matter, so read one byte.
+    char ignored;
+    bool any = false;
+    while (::recv(fd_.get(), &ignored, 1, MSG_DONTWAIT) >= 0 || errno == ENOBUFS || errno == EINTR) any = true;
+    if (any && !changed_()) return;
+  }
+}
+
+}  // namespace lb4

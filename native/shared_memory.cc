@@ -1,0 +1,35 @@
+#include "shared_memory.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+namespace lb4 {
+namespace {
+
+std::shared_ptr<Mapping> map(int fd, size_t bytes) {
+  auto mapping = std::make_shared<Mapping>(fd, bytes, "mmap(shared memory)");
+  // A flow table is probed at random: huge pages save a TLB miss a probe. Only advice; most kernels decline it for
+  // shared memory (/sys/kernel/mm/transparent_hugepage/shmem_enabled).
+  ::madvise(mapping->data(), bytes, MADV_HUGEPAGE);
+  return mapping;
+}
+
+}  // namespace
+
+SharedMemory createSharedMemory(const std::string& name, size_t bytes) {
+  Fd fd(check(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create()"));
+  check(::ftruncate(fd.get(), static_cast<off_t>(bytes)), "ftruncate(shared memory)");
+  check(::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), "fcntl(F_ADD_SEALS)");
+  auto mapping = map(fd.get(), bytes);
+  return {std::move(fd), std::move(mapping)};
+}
+
+std::shared_ptr<Mapping> mapSharedMemory(int fd) {
+  const int seals = check(::fcntl(fd, F_GET_SEALS), "fcntl(F_GET_SEALS)");
+  if ((seals & F_SEAL_SHRINK) == 0) throw SystemError(EINVAL, "mmap(memory not sealed against shrinking)");
+  struct stat status;
+  check(::fstat(fd, &status), "fstat(shared memory)");
+  return map(fd, static_cast<size_t>(status.st_size));
+}
+
+}  // namespace lb4

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Installs what a make target needs: install-deps.sh build|test|bench. Debian packages by apt, only those that are missing;
+# npm packages when package-lock.json is newer than node_modules. Safe to run any number of times.
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+cd "$(dirname "$0")/.."
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+
+# command:package, so that a tool installed in another way counts too
+build='g++:g++ make:make cmake:cmake'
+lab='ip:iproute2 nsenter:util-linux iptables:iptables sysctl:procps ethtool:ethtool'
+test='tcpdump:tcpdump iperf3:iperf3 curl:curl python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables'
+bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc'
+
+case "${1:-build}" in
+  build) wanted="$build" ;;
+  demo) wanted="$build $lab curl:curl" ;;
+  test) wanted="$build $lab $test" ;;
+  bench) wanted="$build $lab $test $bench" ;;
+  *) echo "usage: $0 build|demo|test|bench" >&2; exit 2 ;;
+esac
+
+PATH="$PATH:/usr/sbin:/sbin"
+if ! command -v node >/dev/null 2>&1; then
+  echo "lb4 needs Node.js 20.19 or newer, with npm (https://nodejs.org)" >&2
+  exit 1
+fi
+node -e 'const [a, b] = process.versions.node.split(".").map(Number);
+if (a < 20 || (a === 20 && b < 19)) { console.error(`lb4 needs Node.js 20.19 or newer; this is ${process.version}`); process.exit(1); }'
+
+missing=''
+for pair in $wanted; do
+  command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+done
+# node-gyp and cmake-js need Node's headers, which come with node or are fetched by npm.
+if [ -n "$missing" ]; then
+  if ! command -v apt-get >/dev/null 2>&1; then
+    echo "please install:$missing" >&2
+    exit 1
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    echo "installing Debian packages needs root: sudo apt-get install$missing" >&2
+    exit 1
+  fi
+  say "installing Debian packages:$missing"
+  apt-get update -qq
+  # shellcheck disable=SC2086 # a list of words
+  apt-get install -y -qq --no-install-recommends $missing
+fi
+
+if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  say 'installing npm packages (npm ci)'
+  npm ci --no-audit --no-fund
+  touch node_modules/.package-lock.json
+fi

@@ -1,0 +1,60 @@
+/**
+ * Maglev hashing: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4.
+ * Every client hashes to a row of a table that each server filled in the order of its own permutation: shares are
+ * within about one percent of the weights, and a server that leaves moves few clients of the others. No secret goes in: balancers that
+ * know the same servers choose alike.
+ */
+import type { Candidate, Scheduler } from './scheduler.ts';
+
+/** The paper's table sizes, both prime: M should be 100 times the servers or more (section 5.3). */
+export const SMALL_TABLE = 65537;
+export const LARGE_TABLE = 655373;
+
+export function maglev(candidates: readonly Candidate[]): Scheduler {
+  const table = maglevTable(candidates, candidates.length * 100 > SMALL_TABLE ? LARGE_TABLE : SMALL_TABLE);
+  return {
+    pick: (address, port) => table[clientHash(address, port) % table.length]!,
+  };
+}
+
+/** The lookup table: `size` (a prime) rows, each the position of a candidate. */
+export function maglevTable(candidates: readonly Candidate[], size: number): Uint16Array {
+  const table = new Uint16Array(size);
+  const taken = new Uint8Array(size);
+  const next = candidates.map((candidate) => nameHash(candidate.name, 0x9e3779b9) % size);
+  const skip = candidates.map((candidate) => (nameHash(candidate.name, 0x85ebca6b) % (size - 1)) + 1);
+  // Section 3.4: weights are the relative frequency of turns. The heaviest takes one every round.
+  const heaviest = Math.max(...candidates.map((candidate) => candidate.weight));
+  const credit = new Float64Array(candidates.length);
+  for (let filled = 0; ; ) {
+    for (let i = 0; i < candidates.length; i++) {
+      credit[i]! += candidates[i]!.weight;
+      if (credit[i]! < heaviest) continue;
+      credit[i]! -= heaviest;
+      let row = next[i]!;
+      while (taken[row] === 1) row = (row + skip[i]!) % size;
+      taken[row] = 1;
+      table[row] = i;
+      next[i] = (row + skip[i]!) % size;
+      if (++filled === size) return table;
+    }
+  }
+}
+
+/** Murmur3's finaliser over address and port: unsigned 32 bits. */
+function clientHash(address: number, port: number): number {
+  return mix(Math.imul(mix(address), 0x9e3779b1) + port) >>> 0;
+}
+
+/** FNV-1a over the name, mixed: unsigned 32 bits. */
+function nameHash(name: string, seed: number): number {
+  let h = 0x811c9dc5 ^ seed;
+  for (let i = 0; i < name.length; i++) h = Math.imul(h ^ name.charCodeAt(i), 0x01000193);
+  return mix(h) >>> 0;
+}
+
+function mix(h: number): number {
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}

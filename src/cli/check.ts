@@ -1,0 +1,63 @@
+/** `lb4 check FILE`: is this a good configuration? */
+import { Command } from 'commander';
+import { loadConfig } from '../config/load.ts';
+import type { Config } from '../config/model.ts';
+import { ConfigError, EXIT, formatMistake, type Mistake } from '../errors.ts';
+
+export interface CheckOptions {
+  /** Warnings fail, too. */
+  readonly strict?: boolean | undefined;
+}
+
+/** Where the lines go: findings to standard error, the good news to standard output. */
+export interface CheckOutput {
+  out(line: string): void;
+  err(line: string): void;
+}
+
+/** Checks a file, prints what there is to say, and returns the exit status: 0, or 78. */
+export function check(file: string, options: CheckOptions, { out, err }: CheckOutput = consoleOutput): number {
+  try {
+    const { config, warnings } = loadConfig(file);
+    for (const warning of warnings) err(formatMistake(options.strict ? strictly(warning) : warning));
+    if (options.strict && warnings.length > 0) return EXIT.config;
+    out(`${file}: ok`);
+    out(summary(config));
+    return EXIT.ok;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    err(error.message);
+    return error.exitCode;
+  }
+}
+
+/** The command, for the program to add. */
+export function checkCommand(): Command {
+  return new Command('check')
+    .description('check a configuration file and report every mistake')
+    .argument('<file>', 'the TOML file')
+    .option('--strict', 'let warnings fail, too')
+    .action((file: string, options: CheckOptions) => {
+      process.exitCode = check(file, options);
+    });
+}
+
+const consoleOutput: CheckOutput = {
+  out: (line) => void process.stdout.write(`${line}\n`),
+  err: (line) => void process.stderr.write(`${line}\n`),
+};
+
+function strictly(warning: Mistake): Mistake {
+  return { ...warning, severity: 'error' };
+}
+
+/** `2 frontends, 1 backend, 3 servers, statistics on 0.0.0.0:7000` */
+function summary({ frontends, backends, stats }: Config): string {
+  const servers = backends.reduce((sum, backend) => sum + backend.servers.length, 0);
+  const counts = [count(frontends.length, 'frontend'), count(backends.length, 'backend'), count(servers, 'server')];
+  return [...counts, stats === undefined ? 'no statistics server' : `statistics on ${stats.listen.text}`].join(', ');
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}

@@ -1,0 +1,46 @@
+/** What a packet mode asks of this host before it starts. */
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import type { Config } from '../config/model.ts';
+import { FailureError, KernelFeatureError, Lb4Error, ListenAddressError, PrivilegeError } from '../errors.ts';
+
+/** Every `listen_addr` must be an IPv4 address of this host: throws ListenAddressError naming those there are. */
+export function assertListenAddresses(config: Config): void {
+  const ours = Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
+    (addresses ?? []).filter(({ family }) => family === 'IPv4').map(({ address }) => ({ name, address })),
+  );
+  for (const { name, listen } of config.frontends) {
+    if (ours.some(({ address }) => address === listen.ip)) continue;
+    const there = ours.map((one) => `${one.name} ${one.address}`).join(', ') || 'none';
+    throw new ListenAddressError(
+      `${config.file}: frontends.${name}.listen_addr: ${listen.ip} is not an address of this host; interfaces and addresses: ${there}`,
+    );
+  }
+}
+
+/**
+ * One lb4 in packet mode a network namespace: two would hand out the same ports. An abstract UNIX socket (unix(7)) is
+ * the lock: it belongs to the namespace, and vanishes with the process however that ends.
+ */
+export async function lockNamespace(): Promise<Server> {
+  const lock = createServer().unref();
+  lock.listen('\0lb4-packet-mode');
+  try {
+    await once(lock, 'listening');
+  } catch (cause) {
+    throw new FailureError('another lb4 forwards packets in this network namespace already', { cause });
+  }
+  return lock;
+}
+
+/** Turns a system error met while starting into one with lb4's exit code and what to do about it. */
+export function explain(error: unknown): unknown {
+  if (error instanceof Lb4Error || !(error instanceof Error)) return error;
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'EPERM' || code === 'EACCES')
+    return new PrivilegeError(`${error.message}: lb4 needs CAP_NET_RAW and CAP_NET_ADMIN; run it as root`, { cause: error });
+  if (code === 'EAFNOSUPPORT' || code === 'ENOPROTOOPT')
+    return new KernelFeatureError(`${error.message}: this kernel lacks AF_PACKET (CONFIG_PACKET)`, { cause: error });
+  return code === undefined ? error : new FailureError(error.message, { cause: error });
+}

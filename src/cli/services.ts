@@ -1,0 +1,49 @@
+/** From a configuration and the servers' health to what the packet core is told. */
+import type { Backend, Config, Server } from '../config/model.ts';
+import type { Settings } from '../engine/engine.ts';
+import { parseAddress } from '../packet/address.ts';
+import { Indexes } from './indexes.ts';
+
+/** Names a server within a configuration. */
+export function serverId(backend: Backend, server: Server): string {
+  return `${backend.name} / ${server.name}`;
+}
+
+/** The indexes by which the engine counts; one object for the life of the process. */
+export class ServiceIndexes {
+  readonly frontends = new Indexes();
+  readonly servers = new Indexes();
+}
+
+/** @param isUp whether a server, by its id, may get connections as far as its health goes */
+export function settingsOf(config: Config, indexes: ServiceIndexes, isUp: (id: string) => boolean): Settings {
+  const { timeouts } = config.passthrough;
+  return {
+    services: {
+      frontends: config.frontends.map(({ name, listen, backend }) => ({
+        index: indexes.frontends.of(name),
+        address: parseAddress(listen.ip),
+        port: listen.port,
+        backend: backend.name,
+      })),
+      backends: config.backends.map((backend) => ({
+        name: backend.name,
+        scheduler: backend.balance ?? 'maglev',
+        servers: backend.servers.map((server) => ({
+          index: indexes.servers.of(serverId(backend, server)),
+          address: parseAddress(server.addr.ip),
+          port: server.addr.port,
+          weight: server.weight,
+          up: isUp(serverId(backend, server)),
+        })),
+      })),
+    },
+    timeouts: {
+      syn: timeouts.synMs,
+      established: timeouts.establishedMs,
+      fin: timeouts.finMs,
+      timeWait: timeouts.timeWaitMs,
+      closed: timeouts.closedMs,
+    },
+  };
+}

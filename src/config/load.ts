@@ -1,0 +1,56 @@
+/** Reads a configuration file: TOML → schema → cross checks → model, and every mistake on the way at once. */
+import { readFileSync } from 'node:fs';
+import { getSystemErrorMap, TextDecoder } from 'node:util';
+import { ConfigError, type Mistake, type Position } from '../errors.ts';
+import { crossFindings } from './cross.ts';
+import { type Finding, keyFindings, mistakeOf, schemaFindings } from './mistakes.ts';
+import type { Config } from './model.ts';
+import { resolveConfig } from './resolve.ts';
+import { fileSchema } from './schema.ts';
+import { plainValue, readToml } from './toml.ts';
+
+export interface Loaded {
+  readonly config: Config;
+  /** Unknown keys and other doubts, in the file's order; print them with `formatMistake`. */
+  readonly warnings: readonly Mistake[];
+}
+
+/** Reads and checks the file at `path`. Throws ConfigError, also where the file cannot be read. */
+export function loadConfig(path: string): Loaded {
+  return parseConfig(readText(path), path);
+}
+
+/** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
+export function parseConfig(text: string, file: string): Loaded {
+  const root = readToml(text);
+  if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
+  const result = fileSchema.safeParse(plainValue(root));
+  const issues = result.success ? [] : result.error.issues;
+  const findings = [...schemaFindings(root, issues), ...keyFindings(root), ...crossFindings(root)].sort(byPosition);
+  const mistakes = findings.map((finding) => mistakeOf(finding, file));
+  if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
+  return { config: resolveConfig(result.data, file), warnings: mistakes };
+}
+
+function byPosition({ position: a }: Finding, { position: b }: Finding): number {
+  return a.line - b.line || a.column - b.column;
+}
+
+function readText(path: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(path));
+  } catch (error) {
+    throw new ConfigError([fileMistake(path, `cannot be read: ${reason(error)}`)], { cause: error });
+  }
+}
+
+function reason(error: unknown): string {
+  const { code, errno } = error as NodeJS.ErrnoException;
+  if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return 'it is not UTF-8 text';
+  const known = errno === undefined ? undefined : getSystemErrorMap().get(errno);
+  return known === undefined ? String(error) : `${known[1]} (${known[0]})`;
+}
+
+function fileMistake(file: string, message: string, position?: Position): Mistake {
+  return { severity: 'error', file, position, path: '', message };
+}

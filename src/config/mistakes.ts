@@ -1,0 +1,92 @@
+/** What the schema has to say about a file, in words that tell how to mend it. Never zod's own wording. */
+import { z } from 'zod';
+import type { Mistake, Position } from '../errors.ts';
+import { childSchema, core, fileSchema, GOOD_NAME, isGoodName, keyFacts, schemaAt } from './schema.ts';
+import { didYouMean } from './suggest.ts';
+import { formatPath, nearestNode, nodeAt, type TomlNode } from './toml.ts';
+
+/** A mistake before its file is known. */
+export interface Finding {
+  readonly severity: Mistake['severity'];
+  readonly path: readonly PropertyKey[];
+  readonly position: Position;
+  readonly message: string;
+}
+
+/** Makes the line of the report that a finding becomes. */
+export function mistakeOf(finding: Finding, file: string): Mistake {
+  return { ...finding, path: formatPath(finding.path), file };
+}
+
+/** Values of the wrong type or out of range, and missing keys: one finding a key, whatever zod found beside it. */
+export function schemaFindings(root: TomlNode, issues: readonly z.core.$ZodIssue[]): Finding[] {
+  const seen = new Set<string>();
+  const first = issues.filter(({ path }) => !seen.has(formatPath(path)) && seen.add(formatPath(path)));
+  return first.map(({ path, ...issue }) => {
+    const node = nodeAt(root, path);
+    const allowed = allowedAt(path);
+    const position = (node ?? nearestNode(root, path)).at;
+    const message = node && `${problemOf(node, issue)}; allowed: ${allowed}${near(node, path)}`;
+    return { severity: 'error', path, position, message: message ?? `missing; needed: ${allowed}` };
+  });
+}
+
+/** Keys that the schema does not know (warnings), and names that are no names (errors). */
+export function keyFindings(table: TomlNode, schema: z.core.$ZodType = fileSchema, path: readonly PropertyKey[] = []): Finding[] {
+  if (table.kind !== 'table') return [];
+  const isRecord = core(schema) instanceof z.ZodRecord;
+  return [...table.children].flatMap(([name, node]) => {
+    const here = [...path, name];
+    const child = childSchema(schema, name);
+    if (child === undefined) return unknownKey(here, node, schema);
+    const below = keyFindings(node, child, here);
+    return isRecord && !isGoodName(String(name)) ? [badName(here, node), ...below] : below;
+  });
+}
+
+function unknownKey(path: readonly PropertyKey[], node: TomlNode, schema: z.core.$ZodType): Finding[] {
+  const table = core(schema);
+  if (!(table instanceof z.ZodObject)) return [];
+  const known = Object.keys(table.shape);
+  const hint = didYouMean(String(path.at(-1)), known) || `; known here: ${known.join(', ')}`;
+  return [{ severity: 'warning', path, position: node.keyAt, message: `unknown key, ignored${hint}` }];
+}
+
+function badName(path: readonly PropertyKey[], node: TomlNode): Finding {
+  return { severity: 'error', path, position: node.keyAt, message: `not usable as a name; allowed: ${GOOD_NAME}` };
+}
+
+function allowedAt(path: readonly PropertyKey[]): string {
+  const schema = schemaAt(path);
+  return (schema && keyFacts.get(schema)?.allowed) ?? 'a table';
+}
+
+function problemOf(node: TomlNode, issue: { code: string; message: string }): string {
+  if (node.kind !== 'leaf') return node.kind === 'table' ? 'is a table' : 'is an array';
+  return `${show(node.value)}${whatIsWrong(node.value, issue)}`;
+}
+
+function whatIsWrong(value: unknown, { code, message }: { code: string; message: string }): string {
+  if (code === 'custom') return ` ${message}`;
+  if (code === 'too_small') return ' is too small';
+  if (code === 'too_big') return ' is too large';
+  if (code === 'invalid_value' && typeof value === 'string') return ' is unknown';
+  if (typeof value === 'string') return ' is a string';
+  if (typeof value === 'boolean') return ' is a boolean';
+  if (typeof value !== 'number') return 'is a date or time';
+  if (!Number.isFinite(value)) return ' is not a finite number';
+  return code === 'invalid_type' && !Number.isInteger(value) ? ' is not a whole number' : ' is a number';
+}
+
+/** A value as TOML would have it, cut where it is long. */
+export function show(value: unknown): string {
+  if (typeof value !== 'string') return value instanceof Date ? '' : String(value);
+  return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+}
+
+/** A near miss among a key's few words. */
+function near(node: TomlNode, path: readonly PropertyKey[]): string {
+  const schema = schemaAt(path);
+  const words = schema && core(schema);
+  return words instanceof z.ZodEnum && typeof node.value === 'string' ? didYouMean(node.value, words.options.map(String)) : '';
+}

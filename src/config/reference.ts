@@ -1,0 +1,72 @@
+/** docs/configuration.md, rendered from the schema (`npm run docs`; a unit test fails when the file differs). */
+import { z } from 'zod';
+import { core, fileSchema, GOOD_NAME, keyFacts } from './schema.ts';
+
+const HEAD = `# Configuration
+
+<!-- Made from src/config/schema.ts by \`npm run docs\`. Do not edit. -->
+
+lb4 reads one TOML file: \`--config=FILE\`, or \`config.toml\` in the working directory. A file for Convey 0.3.5 works as it is;
+keys marked *Convey* come from there, those marked *lb4* are lb4's own. \`lb4 check FILE\` reports every mistake at once:
+
+    lb4.toml:12:9: backends.web.servers.a.addr: "foo:80" is a hostname; allowed: an IPv4 address and a port, "192.0.2.1:80"
+
+Unknown keys are warnings: lb4 names them and starts all the same; \`lb4 check --strict\` refuses them. Times are in seconds,
+and decimals are welcome. \`NAME\` is yours to choose: ${GOOD_NAME}.
+
+\`\`\`toml
+`;
+
+/** The whole page. `example` is the text of lb4.toml. */
+export function renderReference(example: string): string {
+  return `${HEAD}${example.trim()}\n\`\`\`\n${section(fileSchema, '')}`;
+}
+
+interface Row {
+  readonly name: string;
+  readonly schema: z.core.$ZodType;
+}
+
+function section(table: z.core.$ZodType, path: string): string {
+  const rows = Object.entries(shapeOf(table)).map(([name, schema]): Row => ({ name, schema }));
+  const leaves = rows.filter(({ schema }) => !isTable(schema));
+  const nested = rows.filter(({ schema }) => isTable(schema));
+  return leafTable(leaves) + nested.map((row) => nestedSection(row, path)).join('');
+}
+
+function nestedSection({ name, schema }: Row, path: string): string {
+  const inner = core(schema);
+  const here = path === '' ? name : `${path}.${name}`;
+  const [title, table] = inner instanceof z.ZodRecord ? [`${here}.NAME`, inner.valueType] : [here, inner];
+  const facts = keyFacts.get(schema);
+  return `\n## \`[${title}]\`\n\n${facts?.description} (*${originName(facts?.origin)}*)\n${section(table, title)}`;
+}
+
+function leafTable(rows: readonly Row[]): string {
+  if (rows.length === 0) return '';
+  const lines = rows.map(({ name, schema }) => {
+    const facts = keyFacts.get(schema);
+    if (facts === undefined) throw new Error(`schema.ts says nothing about ${name}`);
+    const cells = [`\`${name}\``, facts.allowed, defaultOf(schema, facts.otherwise), facts.description, originName(facts.origin)];
+    return `| ${cells.join(' | ')} |`;
+  });
+  return `\n| key | allowed | default | meaning | from |\n|---|---|---|---|---|\n${lines.join('\n')}\n`;
+}
+
+function defaultOf(schema: z.core.$ZodType, otherwise: string | undefined): string {
+  if (otherwise !== undefined) return otherwise;
+  return schema instanceof z.ZodDefault ? `\`${JSON.stringify(schema.def.defaultValue)}\`` : 'required';
+}
+
+function originName(origin: string | undefined): string {
+  return origin === 'convey' ? 'Convey' : 'lb4';
+}
+
+function isTable(schema: z.core.$ZodType): boolean {
+  return core(schema) instanceof z.ZodObject || core(schema) instanceof z.ZodRecord;
+}
+
+function shapeOf(schema: z.core.$ZodType): Record<string, z.core.$ZodType> {
+  const table = core(schema);
+  return table instanceof z.ZodObject ? table.shape : {};
+}

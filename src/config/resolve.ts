@@ -1,0 +1,62 @@
+/** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
+import { addressOf } from './address.ts';
+import type { Backend, Config, Frontend, Passthrough, Server, Timeouts } from './model.ts';
+import type { FileConfig } from './schema.ts';
+
+type BackendKeys = FileConfig['backends'][string];
+type PassthroughKeys = FileConfig['passthrough'];
+
+/** Resolves a file that the schema and the cross checks passed. */
+export function resolveConfig(keys: FileConfig, file: string): Config {
+  const backends = Object.entries(keys.backends).map(([name, backend]) => resolveBackend(name, backend));
+  const byName = new Map(backends.map((backend) => [backend.name, backend]));
+  const frontends = Object.entries(keys.frontends).map(([name, { listen_addr, backend }]): Frontend => {
+    return { name, listen: addressOf(listen_addr), backend: byName.get(backend) as Backend };
+  });
+  const stats = keys.stats && { listen: addressOf(`${keys.stats.address}:${keys.stats.port}`) };
+  return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough) });
+}
+
+function resolveBackend(name: string, keys: BackendKeys): Backend {
+  const servers = Object.entries(keys.servers).map(([server, { addr, weight }]): Server => {
+    return { name: server, addr: addressOf(addr), weight };
+  });
+  const healthCheck = {
+    intervalMs: milliseconds(keys.health_check_interval || 5),
+    timeoutMs: milliseconds(keys.health_check_timeout),
+    rise: keys.health_check_rise,
+    fall: keys.health_check_fall,
+  };
+  return { name, balance: keys.balance, healthCheck, servers };
+}
+
+function resolvePassthrough(keys: PassthroughKeys): Passthrough {
+  return {
+    connectionTrackerCapacity: keys.connection_tracker_capacity,
+    workers: keys.workers,
+    statsUpdateMs: milliseconds(keys.stats_update_frequency),
+    ringSlots: keys.ring_slots,
+    resetsPerSecond: keys.resets_per_second,
+    timeouts: resolveTimeouts(keys.timeouts),
+  };
+}
+
+function resolveTimeouts(keys: PassthroughKeys['timeouts']): Timeouts {
+  return {
+    synMs: milliseconds(keys.syn),
+    establishedMs: milliseconds(keys.established),
+    finMs: milliseconds(keys.fin),
+    timeWaitMs: milliseconds(keys.time_wait),
+    closedMs: milliseconds(keys.closed),
+  };
+}
+
+/** At least one: a timer of 0 ms would spin. */
+function milliseconds(seconds: number): number {
+  return Math.max(1, Math.round(seconds * 1000));
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const child of Object.values(value)) if (typeof child === 'object' && !Object.isFrozen(child)) deepFreeze(child);
+  return Object.freeze(value);
+}

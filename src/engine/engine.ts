@@ -1,0 +1,137 @@
+/** The main thread's handle on the data path: starts its worker, tells it what to balance, reads its counters. */
+import { randomFillSync } from 'node:crypto';
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { hashKey } from '../flow/table.ts';
+import { CURRENT, frontendRow, RX, serverRow, TOTAL, TX } from '../forward/statistics.ts';
+import { type VerdictName, verdictNames } from '../forward/verdict.ts';
+import { native } from '../io/native.ts';
+import { assertLittleEndian } from '../packet/address.ts';
+import { DROPPED, FLOWS, memorySize, RECEIVED, type Regions, regionsOf, TRANSMIT_FAILED, tableCapacity } from './layout.ts';
+import type { Ready, Settings, ToWorker, WorkerData } from './messages.ts';
+import { ServerRoutes } from './routes.ts';
+
+export type { Settings } from './messages.ts';
+
+export interface EngineOptions {
+  /** Connections at most. */
+  readonly connections: number;
+  /** Receive slots of 128 KB, a power of two. */
+  readonly ringSlots: number;
+  /** Resets and ICMP errors a second. */
+  readonly answersPerSecond: number;
+  readonly settings: Settings;
+  /** The worker died of an error: nothing is forwarded any more. */
+  readonly failed: (error: Error) => void;
+}
+
+/** Connections and payload bytes of a frontend or a server; tx is client → server. */
+export interface Counters {
+  readonly total: number;
+  readonly current: number;
+  readonly bytesTx: number;
+  readonly bytesRx: number;
+}
+
+export class Engine {
+  private readonly worker: Worker;
+  private readonly regions: Regions;
+  private readonly memoryFd: number;
+  private readonly routes: ServerRoutes;
+  private wakeFd = -1;
+  private stopped = false;
+
+  private constructor(options: EngineOptions) {
+    assertLittleEndian();
+    const capacity = tableCapacity(options.connections);
+    const { fd, buffer } = native().createSharedMemory('lb4', memorySize(capacity));
+    this.memoryFd = fd;
+    this.regions = regionsOf(buffer, capacity);
+    this.routes = new ServerRoutes(this.regions.hops, (mtus) => this.tell({ type: 'interfaces', mtus }));
+    this.routes.apply(options.settings.services);
+    const { connections, ringSlots, answersPerSecond, settings } = options;
+    const key = hashKey(randomFillSync(new Uint32Array(4)));
+    const data: WorkerData = {
+      memoryFd: fd,
+      capacity,
+      connections,
+      hashKey: key,
+      ringSlots,
+      answersPerSecond,
+      settings,
+      mtus: this.routes.mtus(),
+    };
+    this.worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
+  }
+
+  /** Starts forwarding. Throws the system's error (EPERM, ENOMEM …) when the packet socket cannot be opened. */
+  static async start(options: EngineOptions): Promise<Engine> {
+    const engine = new Engine(options);
+    try {
+      const [ready] = (await once(engine.worker, 'message')) as [Ready];
+      engine.wakeFd = ready.wakeFd;
+    } catch (error) {
+      await engine.stop();
+      throw error;
+    }
+    engine.worker.on('error', options.failed);
+    return engine;
+  }
+
+  /** Replaces everything that is balanced. Live connections stay where they are. */
+  configure(settings: Settings): void {
+    this.routes.apply(settings.services);
+    this.tell({ type: 'settings', settings });
+  }
+
+  /** How many packets ended how. */
+  verdicts(): Record<VerdictName, number> {
+    return Object.fromEntries(verdictNames.map((name, i) => [name, this.regions.verdicts[i]!])) as Record<VerdictName, number>;
+  }
+
+  /** Frames through the socket, and live flow entries (two a connection). */
+  gauges(): { received: number; dropped: number; transmitFailed: number; flows: number } {
+    const { gauges } = this.regions;
+    return { received: gauges[RECEIVED]!, dropped: gauges[DROPPED]!, transmitFailed: gauges[TRANSMIT_FAILED]!, flows: gauges[FLOWS]! };
+  }
+
+  frontend(index: number): Counters {
+    return this.countersAt(frontendRow(index));
+  }
+
+  server(index: number): Counters {
+    return this.countersAt(serverRow(index));
+  }
+
+  /** Stops forwarding and waits until the worker is gone. */
+  async stop(): Promise<void> {
+    if (this.stopped) return;
+    this.stopped = true;
+    this.routes.close();
+    if (this.wakeFd >= 0) {
+      const exited = once(this.worker, 'exit');
+      this.post({ type: 'stop' });
+      await exited;
+    } else await this.worker.terminate();
+    native().closeFd(this.memoryFd);
+  }
+
+  private tell(message: ToWorker): void {
+    if (!this.stopped) this.post(message);
+  }
+
+  private post(message: ToWorker): void {
+    this.worker?.postMessage(message);
+    if (this.wakeFd >= 0) native().wake(this.wakeFd);
+  }
+
+  private countersAt(row: number): Counters {
+    const { statistics } = this.regions;
+    return {
+      total: statistics[row + TOTAL]!,
+      current: statistics[row + CURRENT]!,
+      bytesTx: statistics[row + TX]!,
+      bytesRx: statistics[row + RX]!,
+    };
+  }
+}

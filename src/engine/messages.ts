@@ -1,0 +1,34 @@
+/** What crosses between the main thread and its worker. */
+import type { HashKey } from '../flow/table.ts';
+import type { Timeouts } from '../flow/tcp.ts';
+import type { ServiceSet } from '../forward/services.ts';
+
+/** What the packet core is told, all of it each time: applying it twice changes nothing. */
+export interface Settings {
+  readonly services: ServiceSet;
+  readonly timeouts: Timeouts;
+}
+
+export interface WorkerData {
+  /** The shared memory's descriptor; descriptors belong to the process, so the worker maps it by number. */
+  readonly memoryFd: number;
+  readonly capacity: number;
+  /** Connections at most. */
+  readonly connections: number;
+  readonly hashKey: HashKey;
+  readonly ringSlots: number;
+  readonly answersPerSecond: number;
+  readonly settings: Settings;
+  /** MTU by interface index. */
+  readonly mtus: ReadonlyMap<number, number>;
+}
+
+export type ToWorker =
+  | { readonly type: 'settings'; readonly settings: Settings }
+  | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number> }
+  | { readonly type: 'stop' };
+
+export interface Ready {
+  readonly type: 'ready';
+  readonly wakeFd: number;
+}

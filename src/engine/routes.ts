@@ -1,0 +1,64 @@
+/** Keeps the servers' next hops true: asks rtnetlink for each server, and again whenever the kernel says it changed. */
+import { serverHop, writeHop, writeKernelHop } from '../forward/next-hops.ts';
+import type { ServiceSet } from '../forward/services.ts';
+import { type Interface, native, type RouteSocket } from '../io/native.ts';
+
+const UNKNOWN_MTU = 65535;
+
+export class ServerRoutes {
+  private readonly socket: RouteSocket;
+  private readonly hops: Int32Array;
+  private readonly changed: (mtus: ReadonlyMap<number, number>) => void;
+  private set: ServiceSet = { frontends: [], backends: [] };
+  private interfaces = new Map<number, Interface>();
+
+  /** @param changed told the MTU of every interface, by index, whenever something about links or routes changed */
+  constructor(hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void) {
+    this.hops = hops;
+    this.changed = changed;
+    this.socket = new (native().RouteSocket)();
+    this.readInterfaces();
+    this.socket.watch(() => this.refresh());
+  }
+
+  /** MTU by interface index. */
+  mtus(): ReadonlyMap<number, number> {
+    return new Map([...this.interfaces].map(([index, { mtu }]) => [index, mtu]));
+  }
+
+  /** Resolves all servers of `set`; from now on these are the ones kept true. */
+  apply(set: ServiceSet): void {
+    this.set = set;
+    this.resolve();
+  }
+
+  close(): void {
+    this.socket.close();
+  }
+
+  private refresh(): void {
+    this.readInterfaces();
+    this.resolve();
+    this.changed(this.mtus());
+  }
+
+  private readInterfaces(): void {
+    this.interfaces = new Map(this.socket.interfaces().map((link) => [link.index, link]));
+  }
+
+  private resolve(): void {
+    for (const { name, servers } of this.set.backends) {
+      const source = this.set.frontends.find(({ backend }) => backend === name)?.address ?? 0;
+      for (const { index, address } of servers) this.resolveServer(serverHop(index), address, source);
+    }
+  }
+
+  /** A neighbour not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here. */
+  private resolveServer(hop: number, address: number, source: number): void {
+    const route = this.socket.route(address, source);
+    const link = this.interfaces.get(route.ifindex);
+    const neighbour = route.ifindex === 0 || route.local ? undefined : this.socket.neighbour(route.ifindex, route.neighbour);
+    if (link === undefined || neighbour === undefined || link.mac.length !== 6) writeKernelHop(this.hops, hop, link?.mtu ?? UNKNOWN_MTU);
+    else writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
+  }
+}

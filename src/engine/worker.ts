@@ -1,0 +1,120 @@
+/**
+ * The data path's thread. `breathe` is all of it: receive, pipeline, transmit, and now and then a tick. Nothing in it
+ * allocates, awaits or logs; the event loop of this thread never runs.
+ */
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
+import { FlowTable } from '../flow/table.ts';
+import { Connections } from '../forward/connections.ts';
+import { LastHops } from '../forward/next-hops.ts';
+import { passthrough } from '../forward/passthrough.ts';
+import { createPipeline } from '../forward/pipeline.ts';
+import { RateLimit } from '../forward/rate-limit.ts';
+import { type ServiceSet, Services } from '../forward/services.ts';
+import type { Driver } from '../io/driver.ts';
+import { packetFilter } from '../io/filter.ts';
+import { native } from '../io/native.ts';
+import { openPacketSocket } from '../io/packet-socket.ts';
+import { swap32 } from '../packet/address.ts';
+import { slabOf } from '../packet/fields.ts';
+import { CLOCK, createFrames } from '../packet/frames.ts';
+import { DROPPED, FLOWS, RECEIVED, regionsOf } from './layout.ts';
+import type { Ready, Settings, ToWorker, WorkerData } from './messages.ts';
+
+/** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
+const BUSY_TICK = 10;
+const IDLE_TICK = 50;
+const EMPTY_TICK = 1000;
+/** Every entry of the flow table is visited once in this time. */
+const SWEEP_MS = 1000;
+/** Empty looks at the ring before the thread sleeps, some 10 µs: a wake-up by the kernel costs about as much. */
+const SPINS = 50;
+
+const data = workerData as WorkerData;
+const port = parentPort!;
+const regions = regionsOf(native().mapSharedMemory(data.memoryFd), data.capacity);
+const { gauges } = regions;
+const table = new FlowTable(regions.flows, data.capacity, data.hashKey);
+const services = new Services();
+const lastHops = new LastHops(regions.hops);
+const connections = new Connections(table, services, regions.statistics, passthrough, data.connections * 2);
+const frames = createFrames();
+const driver: Driver = openPacketSocket(data.ringSlots, filterOf(data.settings.services));
+const process = createPipeline({
+  slab: slabOf(driver.slab),
+  frames,
+  table,
+  hops: regions.hops,
+  lastHops,
+  services,
+  connections,
+  verdicts: regions.verdicts,
+  answers: new RateLimit(data.answersPerSecond),
+});
+
+let stopping = false;
+let lastTick = 0;
+let sweptTo = 0;
+
+apply(data.settings);
+lastHops.setInterfaces(data.mtus);
+port.postMessage({ type: 'ready', wakeFd: driver.wakeFd } satisfies Ready);
+breathe();
+driver.close();
+port.close();
+
+function breathe(): void {
+  let idle = 0;
+  while (!stopping) {
+    const timeout = idle < SPINS ? 0 : idleTime();
+    const count = driver.receive(frames, timeout);
+    if (count > 0) {
+      process(count);
+      driver.transmit(frames, count);
+      idle = 0;
+    } else idle++;
+    const now = frames[CLOCK]!;
+    if (timeout !== 0 || (now - lastTick) >>> 0 >= BUSY_TICK) tick(now);
+  }
+}
+
+function idleTime(): number {
+  return table.size > 0 ? IDLE_TICK : EMPTY_TICK;
+}
+
+/** What is not about a packet: messages, a slice of the sweep, counters of the socket. */
+function tick(now: number): void {
+  const elapsed = Math.min((now - lastTick) >>> 0, SWEEP_MS);
+  lastTick = now;
+  for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port))
+    handle(message.message as ToWorker);
+  if (table.size > 0) sweptTo = connections.sweep(sweptTo, Math.ceil((data.capacity * elapsed) / SWEEP_MS), now);
+  const { received, dropped } = driver.statistics();
+  gauges[RECEIVED]! += received;
+  gauges[DROPPED]! += dropped;
+  gauges[FLOWS] = table.size;
+}
+
+function handle(message: ToWorker): void {
+  if (message.type === 'stop') stopping = true;
+  else if (message.type === 'interfaces') lastHops.setInterfaces(message.mtus);
+  else {
+    apply(message.settings);
+    driver.setFilter(filterOf(message.settings.services));
+  }
+}
+
+function apply({ services: set, timeouts }: Settings): void {
+  services.apply(set);
+  connections.setTimeouts(timeouts);
+}
+
+function filterOf({ frontends, backends }: ServiceSet): Uint32Array {
+  const hostOrder = ({ address, port }: { address: number; port: number }) => ({ address: swap32(address) >>> 0, port });
+  return packetFilter({
+    frontends: frontends.map(hostOrder),
+    servers: backends.flatMap((backend) => backend.servers.map(hostOrder)),
+    firstPort: FIRST_PORT,
+    lastPort: LAST_PORT,
+  });
+}

@@ -1,0 +1,86 @@
+/**
+ * Every error that lb4 itself raises: a class, a stable `code` and the exit status of a process that ends on it.
+ * docs/errors.md explains each code to the person who meets it; a unit test holds the two lists together.
+ */
+
+/** Exit statuses. 77 and 78 are EX_NOPERM and EX_CONFIG of sysexits(3). */
+export const EXIT = { ok: 0, failure: 1, usage: 2, missing: 77, config: 78 } as const;
+
+/** The common parent: `message` is written for a terminal, without a stack trace. */
+export class Lb4Error extends Error {
+  readonly code: string = 'LB4_FAILURE';
+  readonly exitCode: number = EXIT.failure;
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+/** Something went wrong at run time that no other class names; `cause` says what. */
+export class FailureError extends Lb4Error {}
+
+/** The native addon is missing or does not load. */
+export class NativeAddonError extends Lb4Error {
+  override readonly code = 'LB4_NATIVE_ADDON';
+}
+
+/** A wrong command line or environment variable. */
+export class UsageError extends Lb4Error {
+  override readonly code = 'LB4_USAGE';
+  override readonly exitCode = EXIT.usage;
+}
+
+/** The process may not do what the mode needs; the message names the privilege (CAP_NET_RAW …). */
+export class PrivilegeError extends Lb4Error {
+  override readonly code = 'LB4_PRIVILEGE';
+  override readonly exitCode = EXIT.missing;
+}
+
+/** The running kernel lacks something; the message names it (act_nat, CONFIG_PACKET …). */
+export class KernelFeatureError extends Lb4Error {
+  override readonly code = 'LB4_KERNEL_FEATURE';
+  override readonly exitCode = EXIT.missing;
+}
+
+/** The file is well formed, yet this host has no such address; the message lists the interfaces and their addresses. */
+export class ListenAddressError extends Lb4Error {
+  override readonly code = 'LB4_LISTEN_ADDRESS';
+  override readonly exitCode = EXIT.config;
+}
+
+/** Line and column count from 1; columns count UTF-16 units, as editors do. */
+export interface Position {
+  readonly line: number;
+  readonly column: number;
+}
+
+/** One thing to mend in a configuration file. A warning does not stop lb4. */
+export interface Mistake {
+  readonly severity: 'error' | 'warning';
+  readonly file: string;
+  /** Undefined where the file as a whole is meant: it cannot be read. */
+  readonly position: Position | undefined;
+  /** Dotted key path, `backends.web.servers.a.addr`; empty where no key is meant. */
+  readonly path: string;
+  readonly message: string;
+}
+
+/** One line: `lb4.toml:12:9: backends.web.servers.a.addr: "foo:80" is a hostname; allowed: …`. */
+export function formatMistake(mistake: Mistake): string {
+  const { file, position, path, message } = mistake;
+  const where = position === undefined ? file : `${file}:${position.line}:${position.column}`;
+  const severity = mistake.severity === 'warning' ? 'warning: ' : '';
+  return `${where}: ${severity}${path === '' ? '' : `${path}: `}${message}`;
+}
+
+/** A configuration that lb4 refuses. The message has one line for every mistake and warning, in the file's order. */
+export class ConfigError extends Lb4Error {
+  override readonly code = 'LB4_CONFIG';
+  override readonly exitCode = EXIT.config;
+  /** Errors and warnings; at least one is an error. */
+  readonly mistakes: readonly Mistake[];
+
+  constructor(mistakes: readonly Mistake[], options?: ErrorOptions) {
+    super(mistakes.map(formatMistake).join('\n'), options);
+    this.mistakes = mistakes;
+  }
+}

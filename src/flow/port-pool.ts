@@ -1,0 +1,70 @@
+/**
+ * Source ports for one (source address, server) pair: a queue, so that the port that has rested longest goes out next.
+ * A port comes back only when its flow has left the table, that is after TIME_WAIT.
+ *
+ *     fresh ports, from a random start ──┐
+ *     returned ports, oldest first ──────┴─► claim      release ─► end of the queue
+ *
+ * The queue's memory grows with use: a pool that never had more than 1,000 ports out holds 1,024 entries.
+ */
+
+/** Client connections use these (health checks have 32768–33767). Host order, inclusive. */
+export const FIRST_PORT = 33768;
+export const LAST_PORT = 61000;
+
+export class PortPool {
+  private readonly first: number;
+  private readonly count: number;
+  private readonly start: number;
+  /** Ports never handed out yet. */
+  private fresh: number;
+  private queue = new Uint16Array(64);
+  private head = 0;
+  private queued = 0;
+
+  /** @param start where in the range to begin, 0 … 1 (RFC 6056: not to be guessed from outside) */
+  constructor(first: number = FIRST_PORT, last: number = LAST_PORT, start: number = Math.random()) {
+    this.first = first;
+    this.count = last - first + 1;
+    this.start = Math.floor(start * this.count) % this.count;
+    this.fresh = this.count;
+  }
+
+  /** Ports that could be claimed now. */
+  get available(): number {
+    return this.fresh + this.queued;
+  }
+
+  /** Ports in the range. */
+  get size(): number {
+    return this.count;
+  }
+
+  /** A port in host order, or 0 when all are in use. */
+  claim(): number {
+    if (this.fresh > 0) {
+      const port = this.first + ((this.start + this.count - this.fresh) % this.count);
+      this.fresh--;
+      return port;
+    }
+    if (this.queued === 0) return 0;
+    const port = this.queue[this.head]!;
+    this.head = (this.head + 1) & (this.queue.length - 1);
+    this.queued--;
+    return port;
+  }
+
+  /** Gives a claimed port back. */
+  release(port: number): void {
+    if (this.queued === this.queue.length) this.grow();
+    this.queue[(this.head + this.queued) & (this.queue.length - 1)] = port;
+    this.queued++;
+  }
+
+  private grow(): void {
+    const queue = new Uint16Array(this.queue.length * 2);
+    for (let i = 0; i < this.queued; i++) queue[i] = this.queue[(this.head + i) & (this.queue.length - 1)]!;
+    this.queue = queue;
+    this.head = 0;
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * The flow table: open addressing with linear probing over 64-byte entries in memory that others may be reading. So
+ * a deletion never moves an entry, a probe is bounded (a BPF verifier wants to see the bound), and a full
+ * neighbourhood refuses the newcomer instead of evicting a live flow.
+ *
+ *      home = hash(5-tuple) & (capacity - 1)
+ *      home            home+1          home+2          …  home+PROBES-1
+ *      | LIVE other    | TOMBSTONE     | LIVE this one | EMPTY: stop
+ */
+import * as E from './entry.ts';
+
+/** Slots looked at before giving up. At the half-full table that the engine sizes, runs of 64 do not occur in practice. */
+export const PROBES = 64;
+
+/** The three multipliers and the seed of a hash: random, odd multipliers. */
+export type HashKey = readonly [seed: number, first: number, second: number, third: number];
+
+/** Makes a key from 16 random bytes. */
+export function hashKey(random: Uint32Array): HashKey {
+  return [random[0]! | 0, random[1]! | 1, random[2]! | 1, random[3]! | 1];
+}
+
+/**
+ * Hash of a 5-tuple, a signed int32. The multipliers are secret, so nobody outside can aim flows at one slot; three
+ * multiplications and no table, so that BPF does the same in a dozen instructions.
+ */
+export function hashTuple(key: HashKey, source: number, destination: number, ports: number): number {
+  let h = Math.imul(source ^ key[0], key[1]);
+  h ^= h >>> 15;
+  h = Math.imul(h + ports, key[2]);
+  h ^= h >>> 13;
+  h = Math.imul(h + destination, key[3]);
+  return h ^ (h >>> 16);
+}
+
+export class FlowTable {
+  readonly words: Int32Array;
+  /** Slots; a power of two. */
+  readonly capacity: number;
+  readonly key: HashKey;
+  private live = 0;
+
+  /**
+   * @param memory `capacity` × 64 bytes, zeroed or left by another process
+   * @param capacity slots, a power of two, at least 2 × PROBES
+   */
+  constructor(memory: Int32Array, capacity: number, key: HashKey) {
+    if ((capacity & (capacity - 1)) !== 0 || capacity < 2 * PROBES)
+      throw new RangeError(`flow table capacity ${capacity}: a power of two of at least ${2 * PROBES} is needed`);
+    if (memory.length < capacity * E.ENTRY) throw new RangeError(`flow table: ${memory.length} words are too few for ${capacity} entries`);
+    this.words = memory;
+    this.capacity = capacity;
+    this.key = key;
+  }
+
+  /** Live entries: two a connection with full NAT. */
+  get size(): number {
+    return this.live;
+  }
+
+  /** The slot of a live TCP flow, or NONE. */
+  find(source: number, destination: number, ports: number): number {
+    const { words, capacity } = this;
+    let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
+    for (let probe = 0; probe < PROBES; probe++) {
+      const at = slot << E.ENTRY_SHIFT;
+      const state = words[at + E.STATE];
+      if (state === E.EMPTY) return E.NONE;
+      if (
+        state === E.LIVE_TCP &&
+        words[at + E.SOURCE] === source &&
+        words[at + E.PORTS] === ports &&
+        words[at + E.DESTINATION] === destination
+      )
+        return slot;
+      slot = (slot + 1) & (capacity - 1);
+    }
+    return E.NONE;
+  }
+
+  /**
+   * Takes a slot for a key that is not in the table and writes the key; the caller fills in the rest and calls
+   * {@link publish} before it reserves another. NONE where the neighbourhood is full.
+   */
+  reserve(source: number, destination: number, ports: number): number {
+    const { words, capacity } = this;
+    let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
+    for (let probe = 0; probe < PROBES; probe++) {
+      const at = slot << E.ENTRY_SHIFT;
+      if (words[at + E.STATE]! <= E.TOMBSTONE) {
+        words[at + E.SOURCE] = source;
+        words[at + E.DESTINATION] = destination;
+        words[at + E.PORTS] = ports;
+        return slot;
+      }
+      slot = (slot + 1) & (capacity - 1);
+    }
+    return E.NONE;
+  }
+
+  /** Makes a reserved entry visible: its state word is stored last. */
+  publish(slot: number): void {
+    this.words[(slot << E.ENTRY_SHIFT) + E.STATE] = E.LIVE_TCP;
+    this.live++;
+  }
+
+  /** Removes a live entry. Tombstones that no probe needs any more become empty again. */
+  remove(slot: number): void {
+    const { words, capacity } = this;
+    this.live--;
+    words[(slot << E.ENTRY_SHIFT) + E.STATE] = E.TOMBSTONE;
+    if (words[(((slot + 1) & (capacity - 1)) << E.ENTRY_SHIFT) + E.STATE] !== E.EMPTY) return;
+    // Nothing stands behind this slot, so no probe passes it: empty it, and the tombstones in front of it with it.
+    for (let at = slot; words[(at << E.ENTRY_SHIFT) + E.STATE] === E.TOMBSTONE; at = (at - 1) & (capacity - 1)) {
+      words[(at << E.ENTRY_SHIFT) + E.STATE] = E.EMPTY;
+    }
+  }
+}

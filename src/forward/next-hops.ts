@@ -1,0 +1,118 @@
+/**
+ * Where frames go next: a small table in shared memory that rewrites name by index, so that a neighbour that changes
+ * its address costs one store, however many flows use it.
+ *
+ *     0                    the kernel's own routing (IP_HDRINCL)
+ *     1 … SERVER_HOPS-1    one a server, kept by the main thread from rtnetlink
+ *     SERVER_HOPS …        learnt by the worker: the last hop of clients, to whom replies go back the way they came
+ *
+ * An entry is eight words: interface, MTU in bytes, what to do (packet/frames.ts: SEND or ROUTE), then the Ethernet
+ * header as it is stored in front of the IP header: half a word and three words.
+ */
+
+import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
+import { ROUTE, SEND } from '../packet/frames.ts';
+
+export const HOP = 8;
+export const SHIFT = 3;
+export const INTERFACE = 0;
+export const MTU = 1;
+export const OUT = 2;
+export const ETHERNET = 3;
+
+/** Entries kept for servers: server index + 1. */
+export const SERVER_HOPS = 4097;
+/** Entries in all: 12,287 clients or routers on our own links can be told apart, further ones go by the kernel's routing. */
+export const HOPS = 16384;
+/** By the kernel's routing. */
+export const KERNEL_HOP = 0;
+
+const IPV4_ETHERTYPE = 0x0008 << 16;
+const LEARN_PROBES = 16;
+
+/** The next hop of a server, by its index. */
+export function serverHop(server: number): number {
+  return server + 1;
+}
+
+/** Writes a next hop; the interface last, since 0 there means none. Addresses are six bytes. */
+export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: number, source: Uint8Array, destination: Uint8Array): void {
+  const at = hop << SHIFT;
+  const [d, s] = [destination, source];
+  hops[at + MTU] = mtu;
+  hops[at + ETHERNET] = d[0]! | (d[1]! << 8);
+  hops[at + ETHERNET + 1] = d[2]! | (d[3]! << 8) | (d[4]! << 16) | (d[5]! << 24);
+  hops[at + ETHERNET + 2] = s[0]! | (s[1]! << 8) | (s[2]! << 16) | (s[3]! << 24);
+  hops[at + ETHERNET + 3] = s[4]! | (s[5]! << 8) | IPV4_ETHERTYPE;
+  hops[at + OUT] = SEND;
+  hops[at + INTERFACE] = ifindex;
+}
+
+/** Leaves a next hop to the kernel's routing: the neighbour is not resolved yet, or has no Ethernet address. */
+export function writeKernelHop(hops: Int32Array, hop: number, mtu: number): void {
+  const at = hop << SHIFT;
+  hops[at + MTU] = mtu;
+  hops[at + OUT] = ROUTE;
+}
+
+/** The hops learnt from clients' frames. */
+export class LastHops {
+  private readonly hops: Int32Array;
+  private mtus: ReadonlyMap<number, number> = new Map();
+
+  constructor(hops: Int32Array) {
+    this.hops = hops;
+    writeKernelHop(hops, KERNEL_HOP, 65535);
+  }
+
+  /** Tells the MTU of each interface, by index; hops already learnt follow. */
+  setInterfaces(mtus: ReadonlyMap<number, number>): void {
+    this.mtus = mtus;
+    for (let at = SERVER_HOPS << SHIFT; at < HOPS << SHIFT; at += HOP) {
+      const mtu = mtus.get(this.hops[at + INTERFACE]!);
+      if (mtu !== undefined) this.hops[at + MTU] = mtu;
+    }
+  }
+
+  /** The hop back to whoever sent the frame whose IP header is at word `ip`: its MAC, our MAC, the interface it came by. */
+  learn(slab: Slab, ip: number, ifindex: number): number {
+    const half = ip * 2 + ETHERNET_HALF;
+    const { halves } = slab;
+    const e0 = halves[half + 3]!;
+    const e1 = halves[half + 4]! | (halves[half + 5]! << 16);
+    const e2 = halves[half]! | (halves[half + 1]! << 16);
+    const e3 = halves[half + 2]! | IPV4_ETHERTYPE;
+    let slot = (Math.imul(e1 ^ Math.imul(e0 + ifindex, 0x9e3779b1), 0x85ebca6b) >>> 8) % (HOPS - SERVER_HOPS);
+    for (let probe = 0; probe < LEARN_PROBES; probe++) {
+      const hop = SERVER_HOPS + slot;
+      if (this.hops[hop << SHIFT] === 0) this.write(hop, ifindex, e0, e1, e2, e3);
+      if (this.is(hop, ifindex, e0, e1, e2, e3)) return hop;
+      slot = (slot + 1) % (HOPS - SERVER_HOPS);
+    }
+    return KERNEL_HOP;
+  }
+
+  private is(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): boolean {
+    const at = hop << SHIFT;
+    const { hops } = this;
+    return (
+      hops[at + INTERFACE] === ifindex &&
+      hops[at + ETHERNET + 1] === e1 &&
+      hops[at + ETHERNET] === e0 &&
+      hops[at + ETHERNET + 2] === e2 &&
+      hops[at + ETHERNET + 3] === e3
+    );
+  }
+
+  private write(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): void {
+    const at = hop << SHIFT;
+    const { hops } = this;
+    hops[at + MTU] = this.mtus.get(ifindex) ?? 65535;
+    hops[at + OUT] = SEND;
+    hops[at + ETHERNET] = e0;
+    hops[at + ETHERNET + 1] = e1;
+    hops[at + ETHERNET + 2] = e2;
+    hops[at + ETHERNET + 3] = e3;
+    hops[at + INTERFACE] = ifindex;
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * Every way a packet can end. Each packet ends in exactly one, counted in `lb4_packets_total{verdict}` and under
+ * `lb4.verdicts` in /stats. The order is the counters' layout in shared memory: append only.
+ */
+const names = [
+  // Forwarded.
+  'forwarded', // found in the flow table and rewritten
+  'opened', // the SYN of a new connection
+  'icmpTranslated', // an ICMP error handed on to the side that owns the flow
+  // Answered.
+  'resetUnknown', // a segment of no known connection: RST
+  'resetNoServer', // a SYN while no server is up: RST
+  'resetNoPort', // a SYN while every port to the chosen server is in use: RST
+  'timeExceeded', // TTL ended here: ICMP type 11
+  'tooBig', // larger than the next hop's MTU: ICMP type 3 code 4
+  // Dropped.
+  'dropMalformed', // lengths or header fields contradict each other
+  'dropTruncated', // did not fit its receive slot
+  'dropFragment', // a fragment: no ports to go by
+  'dropNotOurs', // matches no frontend and no server
+  'dropStray', // a reset of no known connection: never answered
+  'dropRateLimited', // should have been answered, but the limit of answers is reached
+  'dropTableFull', // no room in the flow table
+  'dropIcmp', // an ICMP error that quotes no packet of ours, or is broken
+] as const;
+
+export type VerdictName = (typeof names)[number];
+
+/** Verdict names in the order of their numbers. */
+export const verdictNames: readonly VerdictName[] = names;
+
+/** The number of each verdict. */
+export const Verdict = Object.fromEntries(names.map((name, number) => [name, number])) as {
+  readonly [name in VerdictName]: number;
+};

@@ -1,0 +1,157 @@
+/**
+ * The in-kernel filter: a classic BPF program (bpf(2), Documentation/networking/filter.rst) that lets up only frames
+ * for our frontends, the replies of our servers, ICMP errors, and fragments of either. All other traffic of the host
+ * costs it a dozen instructions and no copy.
+ *
+ * Loads are relative to the network header (SKF_NET_OFF), so that interfaces without Ethernet work alike.
+ */
+
+/** Addresses as unsigned host-order numbers (192.0.2.1 is 0xc0000201), ports in host order: the kernel compares them so. */
+export interface FilterSpec {
+  readonly frontends: readonly { readonly address: number; readonly port: number }[];
+  readonly servers: readonly { readonly address: number; readonly port: number }[];
+  /** Destination ports of replies, inclusive. */
+  readonly firstPort: number;
+  readonly lastPort: number;
+}
+
+// struct sock_filter's opcodes (linux/bpf_common.h).
+const LOAD_WORD = 0x20;
+const LOAD_HALF = 0x28;
+const LOAD_BYTE = 0x30;
+const LOAD_WORD_X = 0x40;
+const LOAD_BYTE_X = 0x50;
+const LOAD_MEMORY = 0x60;
+const STORE = 0x02;
+const AND = 0x54;
+const SHIFT_LEFT = 0x64;
+const SHIFT_RIGHT = 0x74;
+const TO_X = 0x07;
+const JUMP = 0x05;
+const IF_EQUAL = 0x15;
+const IF_GREATER = 0x25;
+const IF_GREATER_EQUAL = 0x35;
+const IF_BITS = 0x45;
+const RETURN = 0x06;
+
+const NETWORK = 0xfff00000; // SKF_NET_OFF
+const PACKET_TYPE = 0xfffff004; // SKF_AD_OFF + SKF_AD_PKTTYPE
+const ACCEPT = 0xffffffff;
+
+/** BPF_MAXINSNS. */
+const MAX_INSTRUCTIONS = 4096;
+
+const [M_SOURCE, M_DESTINATION, M_PORTS] = [0, 1, 2];
+
+/** The program, two words an instruction (io/native.ts). One too long for the kernel is replaced by a coarser one. */
+export function packetFilter(spec: FilterSpec): Uint32Array {
+  const fine = program(spec, true);
+  return assemble(fine.length <= MAX_INSTRUCTIONS ? fine : program(spec, false));
+}
+
+type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];
+
+function program(spec: FilterSpec, exact: boolean): Instruction[] {
+  const ours = [...new Set(spec.frontends.map(({ address }) => address))];
+  return [
+    // Only what is addressed to this host: PACKET_HOST is 0.
+    op(LOAD_WORD, PACKET_TYPE),
+    [IF_EQUAL, 1, 0, 0],
+    drop(),
+    ...(exact ? addressedTo(ours) : []),
+    ...icmpOrTcp(),
+    op(LOAD_HALF, NETWORK + 6),
+    // A fragment: the pipeline counts and drops it. The first of them has ports, and shall not pass for whole.
+    [IF_BITS, 0, 1, 0x3fff],
+    accept(),
+    ...loadPorts(),
+    ...(exact ? frontendPorts(spec) : [accept()]),
+    ...(exact ? replies(spec) : []),
+    drop(),
+  ];
+}
+
+/** Drops what is not for one of `addresses`. */
+function addressedTo(addresses: readonly number[]): Instruction[] {
+  const tests = addresses.flatMap((address, i): Instruction[] => [[IF_EQUAL, 0, 1, address], op(JUMP, 2 * (addresses.length - i) - 1)]);
+  return [op(LOAD_WORD, NETWORK + 16), ...tests, drop()];
+}
+
+/** Accepts ICMP errors, drops everything else that is not TCP. */
+function icmpOrTcp(): Instruction[] {
+  return [
+    op(LOAD_BYTE, NETWORK + 9),
+    [IF_EQUAL, 12, 0, 6], // TCP: on, past this list
+    [IF_EQUAL, 1, 0, 1],
+    drop(),
+    ...loadHeaderLength(),
+    op(LOAD_BYTE_X, NETWORK), // the ICMP type
+    [IF_EQUAL, 2, 0, 3],
+    [IF_EQUAL, 1, 0, 11],
+    [IF_EQUAL, 0, 1, 12],
+    accept(),
+    drop(),
+  ];
+}
+
+/** X = the IP header's length. */
+function loadHeaderLength(): Instruction[] {
+  return [op(LOAD_BYTE, NETWORK), op(AND, 0xf), op(SHIFT_LEFT, 2), op(TO_X, 0)];
+}
+
+function loadPorts(): Instruction[] {
+  return [
+    op(LOAD_WORD, NETWORK + 12),
+    op(STORE, M_SOURCE),
+    op(LOAD_WORD, NETWORK + 16),
+    op(STORE, M_DESTINATION),
+    ...loadHeaderLength(),
+    op(LOAD_WORD_X, NETWORK),
+    op(STORE, M_PORTS),
+  ];
+}
+
+/** Accepts what is for a frontend: by address, then by port. */
+function frontendPorts({ frontends }: FilterSpec): Instruction[] {
+  return byAddress(frontends, M_DESTINATION, [op(LOAD_MEMORY, M_PORTS), op(AND, 0xffff)]);
+}
+
+/** Accepts what comes from a server to a port of the pools. */
+function replies({ servers, firstPort, lastPort }: FilterSpec): Instruction[] {
+  return [
+    op(LOAD_MEMORY, M_PORTS),
+    op(AND, 0xffff),
+    [IF_GREATER_EQUAL, 1, 0, firstPort],
+    drop(),
+    [IF_GREATER, 0, 1, lastPort],
+    drop(),
+    ...byAddress(servers, M_SOURCE, [op(LOAD_MEMORY, M_PORTS), op(SHIFT_RIGHT, 16)]),
+  ];
+}
+
+/** For each address: if it stands in `memory`, accept when the port that `loadPort` loads is one of its own. */
+function byAddress(pairs: readonly { address: number; port: number }[], memory: number, loadPort: readonly Instruction[]): Instruction[] {
+  const groups = new Map<number, Set<number>>();
+  for (const { address, port } of pairs) groups.set(address, (groups.get(address) ?? new Set()).add(port));
+  return [...groups].flatMap(([address, ports]) => {
+    const body = [...loadPort, ...[...ports].flatMap((port): Instruction[] => [[IF_EQUAL, 0, 1, port], accept()])];
+    // A conditional jump reaches 255 instructions, JUMP any number.
+    return [op(LOAD_MEMORY, memory), [IF_EQUAL, 1, 0, address] as Instruction, op(JUMP, body.length), ...body];
+  });
+}
+
+function op(code: number, k: number): Instruction {
+  return [code, 0, 0, k];
+}
+
+function accept(): Instruction {
+  return op(RETURN, ACCEPT);
+}
+
+function drop(): Instruction {
+  return op(RETURN, 0);
+}
+
+function assemble(instructions: readonly Instruction[]): Uint32Array {
+  return Uint32Array.from(instructions.flatMap(([code, jt, jf, k]) => [(code | (jt << 16) | (jf << 24)) >>> 0, k >>> 0]));
+}

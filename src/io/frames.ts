@@ -1,0 +1,1 @@
+export * from '../packet/frames.ts';

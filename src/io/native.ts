@@ -1,0 +1,117 @@
+/**
+ * The addon's face: every function that native/addon.cc exports, typed. Nothing else in src/ loads the addon.
+ *
+ * A failed system call throws an Error with `code` ('EPERM' …), `errno` (positive) and `syscall` set, whose message says
+ * what was attempted ("socket(AF_PACKET): Operation not permitted"). Bad arguments throw a TypeError.
+ */
+import { createRequire } from 'node:module';
+
+/** What the receive ring and the sockets are made of. */
+export interface PacketSocketOptions {
+  /** Receive slots. */
+  readonly slots: number;
+  /** Classic BPF, two words an instruction as in `struct sock_filter`: code | jt << 16 | jf << 24, then k. Attached before bind. */
+  readonly filter: Uint32Array;
+}
+
+/**
+ * AF_PACKET: a TPACKET_V2 receive ring over all interfaces for IPv4 frames, and transmission by sendmmsg(2) out of the
+ * same ring. One batch at a time: receive, work in place, transmit.
+ */
+export interface PacketSocket {
+  /** The whole ring. Frames stand in it as `src/io/frames.ts` describes. */
+  readonly slab: ArrayBuffer;
+  /** Byte length of one slot; every frame may grow in place to the end of its slot. */
+  readonly slotBytes: number;
+  /**
+   * Waits up to `timeoutMs` (0: do not wait, -1: without end) for a frame or a `wake()`, then describes up to
+   * `frames`' capacity of them in `frames` (layout: src/io/frames.ts) and returns how many. Always writes the clock word.
+   */
+  receive(frames: Int32Array, timeoutMs: number): number;
+  /**
+   * Sends the frames of the last batch whose OUT word says so, in order, then hands all its slots back to the kernel.
+   * Returns how many frames the kernel took. A frame the kernel refuses gets its OUT word set to -errno.
+   */
+  transmit(frames: Int32Array, count: number): number;
+  /** Replaces the in-kernel filter atomically. */
+  setFilter(filter: Uint32Array): void;
+  /** The eventfd whose write ends a waiting `receive`; give it to `wake` from any thread. */
+  readonly wakeFd: number;
+  /** Frames the kernel passed to the ring and frames it had to drop since the last call (PACKET_STATISTICS). */
+  statistics(): { received: number; dropped: number };
+  close(): void;
+}
+
+/** Where the kernel would send a packet. Addresses are native-order loads of network bytes, as everywhere in the core. */
+export interface Route {
+  /** Interface index, 0 when there is no route. */
+  readonly ifindex: number;
+  /** The neighbour to resolve: the gateway, or the destination itself where it is on link. */
+  readonly neighbour: number;
+  /** The address the kernel would send from. */
+  readonly source: number;
+  /** Path MTU of the route or the interface's, in bytes. */
+  readonly mtu: number;
+  /** True where the destination is an address of this host. */
+  readonly local: boolean;
+}
+
+export interface Interface {
+  readonly index: number;
+  readonly name: string;
+  readonly mtu: number;
+  /** Six bytes; empty for an interface without Ethernet addresses (tun, ppp). */
+  readonly mac: Uint8Array;
+  readonly up: boolean;
+}
+
+/** rtnetlink(7) questions, asked synchronously, and one thread that tells when an answer may have changed. */
+export interface RouteSocket {
+  /** RTM_GETROUTE for `destination` (from `source`, or 0). */
+  route(destination: number, source: number): Route;
+  /** RTM_GETNEIGH: six bytes, or undefined while the neighbour is unresolved or failed. */
+  neighbour(ifindex: number, address: number): Uint8Array | undefined;
+  /** RTM_GETLINK dump. */
+  interfaces(): Interface[];
+  /** Calls back (on the JavaScript thread, at most once in 10 ms) after links, addresses, routes or neighbours changed. */
+  watch(changed: () => void): void;
+  close(): void;
+}
+
+export interface NativeAddon {
+  PacketSocket: new (options: PacketSocketOptions) => PacketSocket;
+  RouteSocket: new () => RouteSocket;
+  /** Wakes the `receive` that waits on this eventfd. Any thread. */
+  wake(wakeFd: number): void;
+  /**
+   * Memory that every thread, and every process given the descriptor, may map: memfd_create(2), sealed against
+   * resizing, zeroed. `name` shows in /proc/PID/fd. Throws ENOMEM.
+   */
+  createSharedMemory(name: string, bytes: number): { fd: number; buffer: ArrayBuffer };
+  /** Maps the memory behind a descriptor of this process again (a worker maps what the main thread created). */
+  mapSharedMemory(fd: number): ArrayBuffer;
+  closeFd(fd: number): void;
+  /** Full one's complement sum (RFC 1071) of `length` bytes at `offset`, folded to 16 bits, not complemented, native order. */
+  sum(buffer: ArrayBuffer, offset: number, length: number): number;
+}
+
+const require = createRequire(import.meta.url);
+let addon: NativeAddon | undefined;
+
+/** Loads the addon on first use: `lb4 check` and the unit tests of the core work without it. */
+export function native(): NativeAddon {
+  // From src/io and from dist/src/io alike the build directory is found upwards.
+  if (addon === undefined) addon = loadAddon();
+  return addon;
+}
+
+function loadAddon(): NativeAddon {
+  for (const path of ['../../build/Release/lb4.node', '../../../build/Release/lb4.node']) {
+    try {
+      return require(path) as NativeAddon;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
+    }
+  }
+  throw new Error('the native addon is not built: run `make build`');
+}

@@ -1,0 +1,11 @@
+import type { Driver } from './driver.ts';
+import { native } from './native.ts';
+
+/**
+ * The driver for any interface: one AF_PACKET socket over all of them (packet(7)).
+ * @param slots receive slots of 128 KB, a power of two
+ * Throws the system's error: EPERM without CAP_NET_RAW, ENOMEM where the ring finds no memory.
+ */
+export function openPacketSocket(slots: number, filter: Uint32Array): Driver {
+  return new (native().PacketSocket)({ slots, filter });
+}

@@ -1,0 +1,67 @@
+/** The command line: Convey's, and lb4's own commands beside it. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { checkCommand } from './cli/check.ts';
+import { type RulesOptions, rules } from './cli/rules.ts';
+import { run } from './cli/run.ts';
+import { ConfigError, EXIT, Lb4Error, UsageError } from './errors.ts';
+import { createLogger } from './log.ts';
+
+interface Options {
+  readonly passthrough?: boolean;
+  readonly dsr?: boolean;
+  readonly config: string;
+  readonly rules: boolean;
+}
+
+const program = new Command('lb4')
+  .description('A packet-level layer-4 load balancer.')
+  .version(version(), '-v, --version')
+  .option('-p, --passthrough', 'forward packets with full NAT, without terminating TCP')
+  .option('-d, --dsr', 'direct server return: servers answer clients themselves')
+  .option('--config <file>', 'the TOML file', 'config.toml')
+  .option('--no-rules', 'leave the firewall rules and the reserved ports to the user')
+  .enablePositionalOptions()
+  .exitOverride()
+  .action((options: Options) => start(options));
+
+program.addCommand(checkCommand());
+program
+  .command('rules')
+  .description("print the balancer's firewall script for a configuration, or run it here")
+  .option('--config <file>', 'the TOML file', 'config.toml')
+  .option('-p, --passthrough', 'for passthrough (the default)')
+  .option('-d, --dsr', 'for direct server return')
+  .option('--apply', 'install the rules on this host')
+  .option('--remove', 'remove them, also after a crash')
+  .option('--status', 'tell which rules are there')
+  .exitOverride()
+  .action(async (options: RulesOptions) => {
+    process.exitCode = await rules(options);
+  });
+
+async function start(options: Options): Promise<void> {
+  if (options.passthrough && options.dsr) throw new UsageError('--passthrough and --dsr exclude each other');
+  if (!options.passthrough) throw new UsageError(`${options.dsr ? '--dsr' : 'proxy mode'} is not built yet; run lb4 --passthrough`);
+  await run(options, createLogger());
+}
+
+function version(): string {
+  // src/main.ts and dist/src/main.js stand at different depths.
+  for (const path of ['../package.json', '../../package.json']) {
+    try {
+      return (JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as { version: string }).version;
+    } catch {}
+  }
+  return 'unknown';
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  else if (error instanceof Lb4Error) {
+    process.stderr.write(error instanceof ConfigError ? `${error.message}\n` : `lb4: ${error.message}\n`);
+    process.exitCode = error.exitCode;
+  } else throw error;
+}

@@ -1,0 +1,51 @@
+/**
+ * How a batch of frames is described. Written by the driver's `receive`, read and answered by the pipeline, obeyed by
+ * `transmit`. native/frames.h states the same numbers.
+ *
+ * One Int32Array: HEADER words, then STRIDE words a frame. In the slab, around each frame's IP header at OFFSET
+ * (4-byte aligned, so that an Int32Array reads it):
+ *
+ *     OFFSET-24        OFFSET-14        OFFSET
+ *     | virtio_net_hdr | Ethernet       | IPv4 …            (room to grow: ROOM bytes)
+ */
+
+/** Words before the first frame. */
+export const HEADER = 8;
+/** Word 0 of the header: CLOCK_MONOTONIC in milliseconds modulo 2^32, read at each `receive`. */
+export const CLOCK = 0;
+
+/** Words a frame. */
+export const STRIDE = 8;
+/** Byte offset of the IP header in the slab. */
+export const OFFSET = 0;
+/** Bytes captured from the IP header on (Ethernet padding included). Transmit: bytes to send from the IP header on. */
+export const LENGTH = 1;
+/** Interface index the frame came in on; transmit: the one it goes out on. */
+export const INTERFACE = 2;
+/** Flag bits in the low half, gso_size (bytes of payload a segment) in the high half. */
+export const FLAGS = 3;
+/** What to do with it: DROP, SEND (as an Ethernet frame), ROUTE (IP_HDRINCL: the kernel finds the way). */
+export const OUT = 4;
+/** Words 5–7 belong to the pipeline. */
+export const SCRATCH = 5;
+
+/** The transport checksum holds only the pseudo-header's sum (VIRTIO_NET_HDR_F_NEEDS_CSUM). */
+export const FLAG_PARTIAL = 1;
+/** A super-packet: the kernel or the NIC cuts it on the way out (gso_size says how). */
+export const FLAG_GSO = 2;
+/** The frame did not fit its slot: it must not be forwarded. */
+export const FLAG_TRUNCATED = 4;
+/** The interface has no Ethernet header (tun): the frame can only be sent by ROUTE. */
+export const FLAG_NO_ETHERNET = 8;
+
+export const DROP = 0;
+export const SEND = 1;
+export const ROUTE = 2;
+
+/** Frames in a batch: enough to overlap cache misses, few enough to stay in the first-level cache. */
+export const BATCH = 64;
+
+/** A descriptor array for one batch. */
+export function createFrames(): Int32Array {
+  return new Int32Array(HEADER + BATCH * STRIDE);
+}

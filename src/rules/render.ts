@@ -1,0 +1,72 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { RulesInput } from './types.ts';
+
+const BEGIN = /^# >>> lb4 configuration.*$/m;
+const END = /^# <<< lb4 configuration$/m;
+
+/** The characters that a setting may have: nothing that means anything to sh inside single quotes, or to printf. */
+const SAFE = /^[A-Za-z0-9.:>\n-]*$/;
+
+/**
+ * The balancer's firewall script for `input`: POSIX sh, run as `sh FILE install|remove|status [--dry-run]`.
+ * @throws RangeError when an address is not dotted IPv4 or a port is not in 1–65535: only such reach the shell.
+ */
+export function renderBalancerScript(input: RulesInput): string {
+  const frontends = input.frontends.map(({ address, port }) => endpoint(address, port));
+  const returns = input.mode === 'dsr' ? [] : input.returns;
+  const tuples = returns.map(({ server, serverPort, source }) => `${endpoint(server, serverPort)}>${ipv4(source)}`);
+  return renderTemplate('balancer.sh', { MODE: mode(input.mode), FRONTENDS: list(frontends), RETURNS: list(tuples) });
+}
+
+/**
+ * A template of iptables/ with `settings` as shell assignments between its two configuration marks.
+ * Every later script (one for a server, say) is a template with the same marks.
+ * @throws RangeError when a value has a character outside letters, digits and `.:>-`.
+ */
+export function renderTemplate(name: string, settings: Record<string, string>): string {
+  const template = readFileSync(join(templateDirectory(), name), 'utf8');
+  const begin = BEGIN.exec(template);
+  const end = END.exec(template);
+  if (begin === null || end === null) throw new Error(`iptables/${name} has lost its configuration marks`);
+  const lines = Object.entries(settings).map(([key, value]) => `${key}='${safe(value)}'\n`);
+  const head = template.slice(0, begin.index + begin[0].length + 1);
+  return head + lines.join('') + template.slice(end.index);
+}
+
+/** iptables/ lies beside package.json, in the checkout (src/rules/) and in the package (dist/rules/) alike. */
+function templateDirectory(): string {
+  const start = dirname(fileURLToPath(import.meta.url));
+  for (let directory = start; directory !== dirname(directory); directory = dirname(directory)) {
+    const candidate = join(directory, 'iptables');
+    if (existsSync(join(directory, 'package.json')) && existsSync(candidate)) return candidate;
+  }
+  throw new Error(`no iptables/ directory beside a package.json above ${start}`);
+}
+
+/** One word a line, none twice: two frontends may share a backend. */
+function list(words: string[]): string {
+  return words.length === 0 ? '' : `\n${[...new Set(words)].join('\n')}\n`;
+}
+
+function endpoint(address: string, port: number): string {
+  if (!Number.isInteger(port) || port < 1 || port > 65535) throw new RangeError(`not a port: ${port}`);
+  return `${ipv4(address)}:${port}`;
+}
+
+function ipv4(address: string): string {
+  if (!isIPv4(address)) throw new RangeError(`not an IPv4 address: ${JSON.stringify(address)}`);
+  return address;
+}
+
+function mode(value: string): string {
+  if (value !== 'passthrough' && value !== 'dsr') throw new RangeError(`not a mode with rules: ${JSON.stringify(value)}`);
+  return value;
+}
+
+function safe(value: string): string {
+  if (!SAFE.test(value)) throw new RangeError(`not safe in a shell script: ${JSON.stringify(value)}`);
+  return value;
+}

@@ -1,0 +1,65 @@
+import { spawn } from 'node:child_process';
+import { EXIT, FailureError, KernelFeatureError, type Lb4Error, PrivilegeError } from '../errors.ts';
+import type { RulesAction } from './types.ts';
+
+export interface RunOptions {
+  /** Say what would be done and change nothing. */
+  dryRun?: boolean;
+  /** The iptables command, for example `iptables-legacy`; else LB4_IPTABLES of the environment, else `iptables`. */
+  iptables?: string;
+}
+
+export interface RunResult {
+  /** What the script printed, for `status` one line a rule. */
+  output: string;
+  /** False when `status` found something missing. */
+  complete: boolean;
+}
+
+/** The script's exit code when `status` finds a rule missing. */
+const INCOMPLETE = 3;
+
+/**
+ * Runs a rendered script by `sh` (a few tens of milliseconds, in the caller's network namespace).
+ * @throws PrivilegeError, KernelFeatureError (no iptables) or FailureError, with the script's own line.
+ */
+export async function runRules(script: string, action: RulesAction, options: RunOptions = {}): Promise<RunResult> {
+  const { status, stdout, stderr } = await shell(script, action, options);
+  if (status !== 0 && status !== INCOMPLETE) throw failure(status, reason(stderr, action));
+  return { output: stdout, complete: status === 0 };
+}
+
+interface ShellResult {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** By standard input: no file to leave behind, and no limit on the length of an argument. */
+function shell(script: string, action: RulesAction, options: RunOptions): Promise<ShellResult> {
+  const args = ['-s', '--', action, ...(options.dryRun ? ['--dry-run'] : [])];
+  const env = options.iptables === undefined ? process.env : { ...process.env, LB4_IPTABLES: options.iptables };
+  return new Promise((resolve, reject) => {
+    const child = spawn('sh', args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    child.on('error', (error) => reject(new FailureError(`sh: ${error.message}`)));
+    child.on('close', (status) => resolve({ status, stdout, stderr }));
+    child.stdin.on('error', () => {}); // a script that stopped early; its exit code says why
+    child.stdin.end(script);
+  });
+}
+
+function reason(stderr: string, action: RulesAction): string {
+  const lines = stderr.split('\n').filter((line) => line !== '');
+  const own = lines.find((line) => line.startsWith('lb4 rules: '));
+  return own?.slice('lb4 '.length) ?? lines[0] ?? `rules: ${action} failed`;
+}
+
+/** The script has one exit status for everything that this host lacks; its line tells which. */
+function failure(status: number | null, message: string): Lb4Error {
+  if (status !== EXIT.missing) return new FailureError(message);
+  return message.includes('not found') ? new KernelFeatureError(message) : new PrivilegeError(message);
+}

@@ -1,0 +1,150 @@
+/** lb4 itself, as a person would run it, in a namespace of the lab. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Namespace } from './lab.ts';
+import { ROOT } from './lab.ts';
+import type { Exit, Running } from './processes.ts';
+import { waitUntil } from './wait.ts';
+
+/** The checkout's own, or an installed one to be tested. */
+export const LB4 = process.env['LB4_BIN'] ?? join(ROOT, 'bin/lb4');
+export const STATS_PORT = 7000;
+
+export interface Frontend {
+  /** ADDRESS:PORT. */
+  readonly listen: string;
+  /** ADDRESS:PORT of each server, in order. */
+  readonly servers: readonly string[];
+  /** Lines for `[backends.NAME]`, instead of the quick health checks. */
+  readonly backend?: string;
+}
+
+export interface Settings {
+  readonly frontends: Record<string, Frontend>;
+  /** Whole sections, appended. */
+  readonly more?: string;
+}
+
+/** Quick checks, so that tests are quick. */
+const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_check_rise = 1\nhealth_check_fall = 1';
+
+/** A configuration file's text: frontend NAME goes to backend NAME-out with servers s1, s2 …. */
+export function configuration({ frontends, more = '' }: Settings): string {
+  const sections = Object.entries(frontends).map(
+    ([name, { listen, servers, backend = QUICK }]) =>
+      `[frontends.${name}]\nlisten_addr = "${listen}"\nbackend = "${name}-out"\n` +
+      `[backends.${name}-out]\n${backend}\n` +
+      servers.map((server, index) => `[backends.${name}-out.servers.s${index + 1}]\naddr = "${server}"\n`).join(''),
+  );
+  return `${sections.join('')}[stats]\nport = "${STATS_PORT}"\n${more}\n`;
+}
+
+interface Totals {
+  readonly total_connections: number;
+  readonly current_connections: number;
+  readonly bytes_tx: number;
+  readonly bytes_rx: number;
+}
+
+/** GET /stats. */
+export interface Stats {
+  readonly total_connections: number;
+  readonly current_connections: number;
+  readonly total_bytes_tx: number;
+  readonly total_bytes_rx: number;
+  readonly backends: Record<string, Totals & { readonly servers: Record<string, boolean> }>;
+  readonly frontends: Record<string, Totals>;
+  readonly lb4: {
+    readonly verdicts: Record<string, number>;
+    readonly frames: { readonly received: number; readonly dropped: number };
+    readonly flows: number;
+  };
+}
+
+export class Balancer {
+  readonly running: Running;
+  readonly #namespace: Namespace;
+  readonly #stats: string;
+
+  constructor(namespace: Namespace, running: Running, stats: string) {
+    this.#namespace = namespace;
+    this.running = running;
+    this.#stats = stats;
+  }
+
+  async stats(): Promise<Stats> {
+    const { code, stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '5', this.#stats);
+    if (code !== 0) throw new Error(`no stats (curl says ${code}); lb4 said\n${this.running.lines.slice(-20).join('\n')}`);
+    return JSON.parse(stdout) as Stats;
+  }
+
+  /** Waits until the stats satisfy `holds` and returns them. */
+  async settled(what: string, holds: (stats: Stats) => boolean, timeout = 10_000): Promise<Stats> {
+    let last: Stats | undefined;
+    try {
+      return await waitUntil(
+        async () => {
+          last = await this.stats();
+          return holds(last) ? last : undefined;
+        },
+        { what, timeout, every: 50 },
+      );
+    } catch (error) {
+      throw new Error(`${String(error)}; the stats were ${JSON.stringify(last)}`, { cause: error });
+    }
+  }
+
+  /** Waits until lb4 has the servers (ADDRESS:PORT → up) as given. */
+  health(servers: Record<string, boolean>, timeout = 10_000): Promise<Stats> {
+    return this.settled(
+      `servers to be ${JSON.stringify(servers)}`,
+      (stats) =>
+        Object.entries(servers).every(([server, up]) =>
+          Object.values(stats.backends).every((backend) => (backend.servers[server] ?? up) === up),
+        ),
+      timeout,
+    );
+  }
+
+  /** How often a verdict has been given. */
+  async verdict(name: string): Promise<number> {
+    return (await this.stats()).lb4.verdicts[name] ?? 0;
+  }
+
+  stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Exit> {
+    return this.running.stop(signal);
+  }
+}
+
+let files = 0;
+
+/** Writes a configuration into the lab's directory and returns its path. */
+export function writeConfiguration(namespace: Namespace, toml: string): string {
+  const file = join(namespace.lab.directory, `lb4-${++files}.toml`);
+  writeFileSync(file, toml);
+  return file;
+}
+
+/** Starts lb4 without waiting for anything. */
+export function launch(namespace: Namespace, toml: string, ...args: string[]): Running {
+  return namespace.start([LB4, '--passthrough', `--config=${writeConfiguration(namespace, toml)}`, ...args]);
+}
+
+/** Starts lb4, waits until it forwards and, unless told otherwise, until every server is up. */
+export async function startBalancer(
+  namespace: Namespace,
+  settings: Settings,
+  { args = [], healthy = true }: { args?: readonly string[]; healthy?: boolean } = {},
+): Promise<Balancer> {
+  const running = launch(namespace, configuration(settings), ...args);
+  await running.line(/"msg":"ready"/);
+  const balancer = new Balancer(namespace, running, `http://127.0.0.1:${STATS_PORT}/stats`);
+  if (healthy) {
+    const servers = Object.values(settings.frontends).flatMap((frontend) => frontend.servers);
+    await balancer.settled('all servers up', (stats) => {
+      const states = Object.assign({}, ...Object.values(stats.backends).map((backend) => backend.servers)) as Record<string, boolean>;
+      return servers.every((server) => states[server] === true);
+    });
+  }
+  return balancer;
+}

@@ -1,0 +1,47 @@
+/** tcpdump as a witness that shares no code with lb4. */
+import { join } from 'node:path';
+import type { Namespace } from './lab.ts';
+import { type Running, run } from './processes.ts';
+
+let captures = 0;
+
+export class Capture {
+  readonly file: string;
+  readonly #running: Running;
+
+  private constructor(file: string, running: Running) {
+    this.file = file;
+    this.#running = running;
+  }
+
+  /** Captures on `device` from now on; `snap` bytes of each frame (whole frames when left out). */
+  static async start(namespace: Namespace, device: string, filter = 'ip', snap = 0): Promise<Capture> {
+    const file = join(namespace.lab.directory, `capture-${++captures}.pcap`);
+    const running = namespace.start([
+      ...['tcpdump', '-i', device, '-n', '-U', '--immediate-mode', '-Z', 'root', '-s', `${snap}`, '-B', '65536', '-w', file],
+      ...filter.split(' '),
+    ]);
+    await running.line(/listening on/);
+    return new Capture(file, running);
+  }
+
+  /** Ends the capture. Returns one line a packet, as `tcpdump -n FLAGS` tells it. */
+  async stop(...flags: string[]): Promise<string[]> {
+    if (this.#running.exit === undefined) await this.#running.stop('SIGINT');
+    const { stdout } = await run(['tcpdump', '-n', '-tt', '-r', this.file, ...flags]);
+    // With -v the transport header stands on a second, indented line; what it decodes of a payload is left out.
+    const lines = stdout.replaceAll(/\n {4}/g, ' ').split('\n');
+    return lines.filter((line) => /^\d+\.\d+ /.test(line));
+  }
+
+  /** Ends the capture and judges every checksum in it (IP, TCP, UDP, ICMP and what that quotes). */
+  async checksums(): Promise<{ packets: number; bad: string[] }> {
+    const lines = await this.stop('-vv');
+    return { packets: lines.length, bad: lines.filter((line) => /bad cksum|incorrect|wrong icmp cksum|bad udp cksum/.test(line)) };
+  }
+
+  /** Ends the capture and returns the IP total length of each packet. */
+  async lengths(): Promise<number[]> {
+    return (await this.stop('-v')).map((line) => Number(/, length (\d+)\)/.exec(line)?.[1]));
+  }
+}

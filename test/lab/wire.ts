@@ -1,0 +1,275 @@
+/**
+ * Frames built and read by hand, for what no ordinary program sends. On purpose it shares no code with src/: it is the slow
+ * and plain reference.
+ */
+import { join } from 'node:path';
+import { type Namespace, ROOT } from './lab.ts';
+import type { Running } from './processes.ts';
+import { within } from './wait.ts';
+
+export const TCP = 6;
+export const UDP = 17;
+export const ICMP = 1;
+export const FIN = 1;
+export const SYN = 2;
+export const RST = 4;
+export const PSH = 8;
+export const ACK = 16;
+
+export interface Packet {
+  source: string;
+  destination: string;
+  protocol?: number;
+  ttl?: number;
+  id?: number;
+  dontFragment?: boolean;
+  moreFragments?: boolean;
+  /** In bytes, a multiple of eight. */
+  fragmentOffset?: number;
+  tos?: number;
+  /** IP options, padded to a multiple of four by the caller. */
+  options?: Buffer;
+  /** TCP and UDP. */
+  sourcePort?: number;
+  destinationPort?: number;
+  sequence?: number;
+  acknowledgment?: number;
+  flags?: number;
+  window?: number;
+  tcpOptions?: Buffer;
+  /** ICMP: type, code, and the second word of its header. */
+  type?: number;
+  code?: number;
+  rest?: number;
+  payload?: Buffer;
+}
+
+export type Parsed = Required<Packet> & {
+  sourceMac: string;
+  destinationMac: string;
+  totalLength: number;
+  /** Bytes after the IP packet. */
+  padding: number;
+  /** Every checksum in it is right. */
+  checksumsRight: boolean;
+};
+
+/** RFC 1071, byte by byte. */
+export function checksum(data: Buffer): number {
+  let sum = 0;
+  for (let i = 0; i < data.length; i++) sum += i % 2 === 0 ? (data[i] as number) << 8 : (data[i] as number);
+  while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 0x10000);
+  return 0xffff - sum;
+}
+
+const address = (text: string): Buffer => Buffer.from(text.split('.').map(Number));
+const mac = (text: string): Buffer => Buffer.from(text.replaceAll(':', ''), 'hex');
+
+function pseudoHeader(source: Buffer, destination: Buffer, protocol: number, length: number): Buffer {
+  return Buffer.concat([source, destination, Buffer.from([0, protocol, length >> 8, length & 0xff])]);
+}
+
+function transport(packet: Packet, protocol: number): Buffer {
+  const payload = packet.payload ?? Buffer.alloc(0);
+  const { sourcePort = 0, destinationPort = 0 } = packet;
+  if (protocol === TCP) {
+    const options = packet.tcpOptions ?? Buffer.alloc(0);
+    const header = Buffer.alloc(20);
+    header.writeUInt16BE(sourcePort, 0);
+    header.writeUInt16BE(destinationPort, 2);
+    header.writeUInt32BE((packet.sequence ?? 0) >>> 0, 4);
+    header.writeUInt32BE((packet.acknowledgment ?? 0) >>> 0, 8);
+    header.writeUInt8((5 + options.length / 4) << 4, 12);
+    header.writeUInt8(packet.flags ?? 0, 13);
+    header.writeUInt16BE(packet.window ?? 65_535, 14);
+    return sealed(Buffer.concat([header, options, payload]), 16, packet, TCP);
+  }
+  if (protocol === UDP) {
+    const header = Buffer.alloc(8);
+    header.writeUInt16BE(sourcePort, 0);
+    header.writeUInt16BE(destinationPort, 2);
+    header.writeUInt16BE(8 + payload.length, 4);
+    return sealed(Buffer.concat([header, payload]), 6, packet, UDP);
+  }
+  const header = Buffer.alloc(8);
+  header.writeUInt8(packet.type ?? 0, 0);
+  header.writeUInt8(packet.code ?? 0, 1);
+  header.writeUInt32BE(packet.rest ?? 0, 4);
+  const whole = Buffer.concat([header, payload]);
+  whole.writeUInt16BE(checksum(whole), 2);
+  return whole;
+}
+
+function sealed(segment: Buffer, at: number, packet: Packet, protocol: number): Buffer {
+  const pseudo = pseudoHeader(address(packet.source), address(packet.destination), protocol, segment.length);
+  segment.writeUInt16BE(checksum(Buffer.concat([pseudo, segment])), at);
+  return segment;
+}
+
+/** An IPv4 packet with all its checksums. A fragment after the first is `payload` alone. */
+export function ipv4(packet: Packet): Buffer {
+  const protocol = packet.protocol ?? TCP;
+  const options = packet.options ?? Buffer.alloc(0);
+  const body = (packet.fragmentOffset ?? 0) > 0 ? (packet.payload ?? Buffer.alloc(0)) : transport(packet, protocol);
+  const header = Buffer.alloc(20);
+  header.writeUInt8(0x40 | (5 + options.length / 4), 0);
+  header.writeUInt8(packet.tos ?? 0, 1);
+  header.writeUInt16BE(20 + options.length + body.length, 2);
+  header.writeUInt16BE(packet.id ?? 0, 4);
+  const flags = (packet.dontFragment === true ? 0x4000 : 0) | (packet.moreFragments === true ? 0x2000 : 0);
+  header.writeUInt16BE(flags | ((packet.fragmentOffset ?? 0) / 8), 6);
+  header.writeUInt8(packet.ttl ?? 64, 8);
+  header.writeUInt8(protocol, 9);
+  address(packet.source).copy(header, 12);
+  address(packet.destination).copy(header, 16);
+  const whole = Buffer.concat([header, options]);
+  whole.writeUInt16BE(checksum(whole), 10);
+  return Buffer.concat([whole, body]);
+}
+
+/** An Ethernet frame, padded with `fill` to `minimum` bytes. */
+export function ethernet(sourceMac: string, destinationMac: string, packet: Buffer, minimum = 0, fill = 0): Buffer {
+  const frame = Buffer.concat([mac(destinationMac), mac(sourceMac), Buffer.from([8, 0]), packet]);
+  return frame.length >= minimum ? frame : Buffer.concat([frame, Buffer.alloc(minimum - frame.length, fill)]);
+}
+
+/** Reads an IPv4 packet, such as one quoted in an ICMP error (then cut short: its transport checksum is not judged). */
+export function parseIpv4(packet: Buffer): Parsed {
+  const headerLength = ((packet[0] as number) & 15) * 4;
+  const totalLength = packet.readUInt16BE(2);
+  const fragment = packet.readUInt16BE(6);
+  const protocol = packet[9] as number;
+  const source = packet.subarray(12, 16);
+  const destination = packet.subarray(16, 20);
+  const body = packet.subarray(headerLength, totalLength);
+  const whole = packet.length >= totalLength && (fragment & 0x3fff) === 0;
+  const pseudo = protocol === ICMP ? Buffer.alloc(0) : pseudoHeader(source, destination, protocol, totalLength - headerLength);
+  const ports = protocol !== ICMP && body.length >= 8;
+  const tcp = protocol === TCP && body.length >= 20;
+  const transportLength = tcp ? ((body[12] as number) >> 4) * 4 : 8;
+  return {
+    sourceMac: '',
+    destinationMac: '',
+    source: source.join('.'),
+    destination: destination.join('.'),
+    protocol,
+    ttl: packet[8] as number,
+    id: packet.readUInt16BE(4),
+    tos: packet[1] as number,
+    dontFragment: (fragment & 0x4000) !== 0,
+    moreFragments: (fragment & 0x2000) !== 0,
+    fragmentOffset: (fragment & 0x1fff) * 8,
+    options: packet.subarray(20, headerLength),
+    totalLength,
+    padding: Math.max(0, packet.length - totalLength),
+    sourcePort: ports ? body.readUInt16BE(0) : 0,
+    destinationPort: ports ? body.readUInt16BE(2) : 0,
+    sequence: protocol === TCP && body.length >= 8 ? body.readUInt32BE(4) : 0,
+    acknowledgment: tcp ? body.readUInt32BE(8) : 0,
+    flags: tcp ? (body[13] as number) : 0,
+    window: tcp ? body.readUInt16BE(14) : 0,
+    tcpOptions: tcp ? body.subarray(20, transportLength) : Buffer.alloc(0),
+    type: protocol === ICMP ? (body[0] as number) : 0,
+    code: protocol === ICMP ? (body[1] as number) : 0,
+    rest: protocol === ICMP ? body.readUInt32BE(4) : 0,
+    payload: body.subarray(transportLength),
+    checksumsRight: checksum(packet.subarray(0, headerLength)) === 0 && (!whole || checksum(Buffer.concat([pseudo, body])) === 0),
+  };
+}
+
+/** Reads an Ethernet frame; undefined when it does not hold IPv4. */
+export function parse(frame: Buffer): Parsed | undefined {
+  if (frame.readUInt16BE(12) !== 0x0800) return undefined;
+  const macAt = (at: number): string => (frame.toString('hex', at, at + 6).match(/../g) ?? []).join(':');
+  return { ...parseIpv4(frame.subarray(14)), destinationMac: macAt(0), sourceMac: macAt(6) };
+}
+
+/**
+ * A host that has no kernel: it owns `address` on the wire of a namespace's interface, and everything it says is put together
+ * here. `gateway` is given the neighbour entry that ARP would have made.
+ */
+export class RawHost {
+  readonly address: string;
+  readonly received: Parsed[] = [];
+  readonly #pipe: Running;
+  readonly #mac: string;
+  readonly #gatewayMac: string;
+
+  private constructor(address: string, pipe: Running, own: string, gatewayMac: string) {
+    this.address = address;
+    this.#pipe = pipe;
+    this.#mac = own;
+    this.#gatewayMac = gatewayMac;
+    pipe.onLine((line) => {
+      const packet = /^[0-9a-f]{68,}$/.test(line) ? parse(Buffer.from(line, 'hex')) : undefined;
+      if (packet?.destination === address) this.received.push(packet);
+    });
+  }
+
+  static async attach(
+    namespace: Namespace,
+    device: string,
+    address: string,
+    gateway: { namespace: Namespace; device: string },
+  ): Promise<RawHost> {
+    const own = namespace.mac(device);
+    gateway.namespace.ip('neigh', 'replace', address, 'lladdr', own, 'dev', gateway.device, 'nud', 'permanent');
+    const pipe = namespace.start(['python3', join(ROOT, 'test/lab/wire.py'), device]);
+    await pipe.line(/^ready/);
+    return new RawHost(address, pipe, own, gateway.namespace.mac(gateway.device));
+  }
+
+  /** Sends one packet to the gateway; `minimum` and `fill` pad the frame. */
+  send(packet: Omit<Packet, 'source'> & { source?: string }, minimum = 0, fill = 0): void {
+    this.#pipe.write(ethernet(this.#mac, this.#gatewayMac, ipv4({ source: this.address, ...packet }), minimum, fill).toString('hex'));
+  }
+
+  /** The same, with the IP packet spoilt by `alter` (its IP checksum is made right again). */
+  sendRaw(packet: Omit<Packet, 'source'>, alter: (packet: Buffer) => void): void {
+    const bytes = ipv4({ source: this.address, ...packet });
+    alter(bytes);
+    const headerLength = Math.min(((bytes[0] as number) & 15) * 4, bytes.length);
+    bytes.writeUInt16BE(0, 10);
+    bytes.writeUInt16BE(checksum(bytes.subarray(0, headerLength)), 10);
+    this.#pipe.write(ethernet(this.#mac, this.#gatewayMac, bytes).toString('hex'));
+  }
+
+  /** What an ICMP error quotes of a packet: its IP header and eight bytes (RFC 792). */
+  quote(packet: Parsed): Buffer {
+    return ipv4(packet).subarray(0, 20 + packet.options.length + 8);
+  }
+
+  /** Accepts every health check (RST ends each), so that lb4 takes this host for a living server. */
+  answerHealthChecks(): void {
+    this.#pipe.onLine(() => {
+      for (const packet of this.received.filter(({ sourcePort }) => sourcePort >= 32_768 && sourcePort <= 33_767)) {
+        this.received.splice(this.received.indexOf(packet), 1);
+        const back = { destination: packet.source, sourcePort: packet.destinationPort, destinationPort: packet.sourcePort };
+        if (packet.flags === SYN) this.send({ ...back, flags: SYN | ACK, sequence: 1, acknowledgment: packet.sequence + 1 });
+        else if ((packet.flags & FIN) !== 0) this.send({ ...back, flags: RST, sequence: packet.acknowledgment });
+      }
+    });
+  }
+
+  /** Takes the first packet for this host that matches, among those received or to come. */
+  async expect(what: string, matches: (packet: Parsed) => boolean, timeout = 3_000): Promise<Parsed> {
+    const look = (): Parsed | undefined => {
+      const index = this.received.findIndex(matches);
+      return index < 0 ? undefined : this.received.splice(index, 1)[0];
+    };
+    const known = look();
+    if (known !== undefined) return known;
+    const coming = new Promise<Parsed>((resolve) => {
+      this.#pipe.onLine(() => {
+        const packet = look();
+        if (packet !== undefined) resolve(packet);
+      });
+    });
+    try {
+      return await within(coming, timeout, what);
+    } catch (error) {
+      const seen = this.received.map((p) => `${p.source}:${p.sourcePort} > ${p.destinationPort} proto ${p.protocol} flags ${p.flags}`);
+      throw new Error(`${String(error)}; received ${seen.join('; ') || 'nothing'}`, { cause: error });
+    }
+  }
+}

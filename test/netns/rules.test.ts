@@ -1,0 +1,274 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { renderBalancerScript } from '../../src/rules/render.ts';
+import type { RulesInput } from '../../src/rules/types.ts';
+
+const small: RulesInput = {
+  mode: 'passthrough',
+  frontends: [
+    { address: '192.0.2.1', port: 80 },
+    { address: '192.0.2.2', port: 443 },
+  ],
+  returns: [
+    { server: '198.51.100.1', serverPort: 8080, source: '192.0.2.1' },
+    { server: '198.51.100.2', serverPort: 8080, source: '192.0.2.2' },
+  ],
+};
+
+const large: RulesInput = {
+  mode: 'passthrough',
+  frontends: Array.from({ length: 50 }, (_, i) => ({ address: '192.0.2.1', port: 1000 + i })),
+  returns: Array.from({ length: 450 }, (_, i) => {
+    return { server: `198.51.${i >> 8}.${i & 255}`, serverPort: 80, source: '192.0.2.1' };
+  }),
+};
+
+const reserved = '/proc/sys/net/ipv4/ip_local_reserved_ports';
+/** Where the script keeps what was there before, as sh finds it. */
+const state = '/run/lb4/netns-$(readlink /proc/self/ns/net | tr -dc 0-9)';
+let namespace: string;
+let directory: string;
+
+beforeEach(() => {
+  namespace = `lb4-rules-${process.pid}-${Math.random().toString(36).slice(2, 8)}`;
+  execFileSync('ip', ['netns', 'add', namespace]);
+  directory = mkdtempSync(join(tmpdir(), 'lb4-rules-'));
+});
+
+afterEach(() => {
+  // The kernel gives a deleted namespace's inode number to the next one at once: leave no state for that one.
+  inside(`rm -rf ${state}; rmdir /run/lb4 2>/dev/null`);
+  execFileSync('ip', ['netns', 'del', namespace]);
+  rmSync(directory, { recursive: true });
+});
+
+interface Ran {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** A shell command inside the namespace, by nsenter: `ip netns exec` would remount /sys. */
+function inside(command: string, env: Record<string, string> = {}): Ran {
+  const args = [`--net=/run/netns/${namespace}`, 'sh', '-c', command];
+  return spawnSync('nsenter', args, { encoding: 'utf8', env: { ...process.env, ...env } });
+}
+
+function must(command: string): string {
+  const ran = inside(command);
+  expect(ran.stderr + ran.status, command).toBe('0');
+  return ran.stdout;
+}
+
+/** Everything that must come back byte for byte. Packet counters of chains and the dates are nobody's. */
+function snapshot(): string {
+  const save = `for c in iptables-nft-save iptables-legacy-save; do $c 2>/dev/null | sed '/^# /d; s/\\[[0-9:]*\\]//'; done`;
+  return must(`nft list ruleset 2>/dev/null; ${save}; cat ${reserved}; ls -d ${state} 2>/dev/null || :`);
+}
+
+function stateFiles(): string {
+  return must(`cat ${state}/* 2>/dev/null || :`);
+}
+
+describe.each(['iptables-nft', 'iptables-legacy'])('the balancer script by %s', (iptables) => {
+  // iptables-legacy registers a table by looking at it, for the namespace's whole life: look before, too.
+  beforeEach(() => {
+    if (iptables === 'iptables-legacy') must('iptables-legacy -t raw -S');
+  });
+
+  function script(input: RulesInput, words: string): Ran {
+    const file = join(directory, 'balancer.sh');
+    writeFileSync(file, renderBalancerScript(input));
+    return inside(`sh ${file} ${words}`, { LB4_IPTABLES: iptables });
+  }
+
+  function ok(input: RulesInput, words: string): string {
+    const ran = script(input, words);
+    expect(ran.stderr + ran.status, words).toBe('0');
+    return ran.stdout;
+  }
+
+  function ourRules(): string[] {
+    const lines = must(`${iptables} -t raw -S PREROUTING 2>/dev/null`).split('\n');
+    return lines.filter((line) => line.includes('--comment lb4 ')).sort();
+  }
+
+  test('installs, installs again, shows, removes, removes again, and leaves no trace', () => {
+    const before = snapshot();
+    ok(small, 'install');
+    expect(ourRules()).toHaveLength(4);
+    expect(must(`cat ${reserved}`)).toBe('33768-61000\n');
+    const installed = snapshot();
+    ok(small, 'install');
+    expect(snapshot()).toBe(installed);
+    const shown = ok(small, 'status').trim().split('\n');
+    expect(shown).toHaveLength(5);
+    expect(shown.every((line) => line.startsWith('present '))).toBe(true);
+    ok(small, 'remove');
+    expect(snapshot()).toBe(before);
+    expect(stateFiles()).toBe('');
+    ok(small, 'remove');
+    expect(snapshot()).toBe(before);
+    expect(script(small, 'status').status).toBe(3);
+  });
+
+  test.each([
+    [
+      'own rules and ports',
+      `${iptables} -t raw -A PREROUTING -p tcp --dport 22 -j ACCEPT
+       ${iptables} -t raw -A PREROUTING -s 203.0.113.9 -m comment --comment "not lb4" -j DROP
+       echo 8080,40000-40010,61000-61005 >${reserved}`,
+    ],
+    ['an own chain elsewhere in the table', `${iptables} -t raw -A OUTPUT -p tcp --dport 22 -j ACCEPT`],
+    ['an own empty table', `${iptables} -t raw -A PREROUTING -p tcp -j ACCEPT; ${iptables} -t raw -F`],
+    ['the whole range reserved', `echo 30000-65535 >${reserved}`],
+  ])('gives back %s byte for byte', (_, setup) => {
+    must(setup);
+    const before = snapshot();
+    ok(small, 'install');
+    expect(ok(small, 'status')).not.toContain('missing');
+    ok(small, 'install');
+    ok(small, 'remove');
+    expect(snapshot()).toBe(before);
+    ok(small, 'remove');
+    expect(snapshot()).toBe(before);
+  });
+
+  test('keeps what the user changed while it was installed', () => {
+    snapshot();
+    ok(small, 'install');
+    must(`echo 8080,33768-61000 >${reserved}; ${iptables} -t raw -A PREROUTING -p tcp --dport 22 -j ACCEPT`);
+    ok(small, 'remove');
+    expect(must(`cat ${reserved}`)).toBe('8080\n');
+    expect(must(`${iptables} -t raw -S PREROUTING`)).toContain('--dport 22 -j ACCEPT');
+  });
+
+  test('install replaces the rules of another configuration, and doubled ones', () => {
+    const before = snapshot();
+    ok(small, 'install');
+    must(`${iptables} -t raw -A ${ourRules()[0]?.replace('-A ', '') ?? ''}`);
+    expect(ok(small, 'status')).toContain('stale ');
+    ok({ ...small, frontends: small.frontends.slice(1) }, 'install');
+    expect(ourRules()).toHaveLength(3);
+    ok({ ...small, mode: 'dsr' }, 'install');
+    expect(ourRules()).toHaveLength(2);
+    expect(must(`cat ${reserved}`)).toBe('\n');
+    expect(ok({ ...small, mode: 'dsr' }, 'status')).not.toContain('reserved');
+    ok({ ...small, frontends: [], returns: [] }, 'remove');
+    expect(snapshot()).toBe(before);
+  });
+
+  test('mends what a user took away', () => {
+    ok(small, 'install');
+    must(`${iptables} -t raw -D ${ourRules()[0]?.replace('-A ', '') ?? ''}; echo >${reserved}`);
+    const shown = script(small, 'status');
+    expect(shown.status).toBe(3);
+    expect(shown.stdout.match(/^missing /gm)).toHaveLength(2);
+    ok(small, 'install');
+    expect(ok(small, 'status')).not.toContain('missing');
+    ok(small, 'remove');
+    expect(must(`cat ${reserved}`)).toBe('\n');
+  });
+
+  test('remove undoes what a crash in the middle of install left', () => {
+    const before = snapshot();
+    ok(small, 'install');
+    must(`${iptables} -t raw -D ${ourRules()[0]?.replace('-A ', '') ?? ''}`);
+    ok(small, 'remove');
+    expect(snapshot()).toBe(before);
+    must(`mkdir -p ${state}; echo 33768-61000 >${state}/reserved-ports`); // noted, not yet done
+    ok(small, 'remove');
+    expect(snapshot()).toBe(before);
+  });
+
+  test('--dry-run says what would be done and changes nothing', () => {
+    const before = snapshot();
+    const said = ok(small, 'install --dry-run');
+    expect(said.match(/^-I PREROUTING /gm)).toHaveLength(4);
+    expect(said).toContain('ip_local_reserved_ports = 33768-61000');
+    expect(snapshot()).toBe(before);
+    ok(small, 'install');
+    const installed = snapshot();
+    expect(ok(small, '--dry-run remove').match(/^-D PREROUTING /gm)).toHaveLength(4);
+    expect(snapshot()).toBe(installed);
+  });
+
+  test('five hundred rules in one transaction', () => {
+    const before = snapshot();
+    const started = performance.now();
+    ok(large, 'install');
+    const installMs = performance.now() - started;
+    expect(ourRules()).toHaveLength(500);
+    expect(ok(large, 'status')).not.toContain('missing');
+    ok(large, 'remove');
+    expect(snapshot()).toBe(before);
+    expect(installMs).toBeLessThan(5000);
+  });
+
+  test('a failing transaction leaves nothing, and says why in one line', () => {
+    const before = snapshot();
+    const broken = join(directory, 'broken');
+    const wrap = (suffix: string, body: string) => writeFileSync(broken + suffix, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+    wrap('', `exec ${iptables} "$@"`);
+    wrap('-save', `exec ${iptables}-save "$@"`);
+    wrap('-restore', `sed 's/^COMMIT/-A PREROUTING -j NOSUCH\\nCOMMIT/' | ${iptables}-restore "$@"`);
+    const file = join(directory, 'balancer.sh');
+    writeFileSync(file, renderBalancerScript(small));
+    const ran = inside(`sh ${file} install`, { LB4_IPTABLES: broken });
+    expect(ran.status).toBe(1);
+    expect(ran.stderr).toMatch(/^lb4 rules: .*restore: .+\n$/);
+    expect(snapshot()).toBe(before);
+  });
+});
+
+test('by iptables-legacy, status and remove do not create the table by looking', () => {
+  const file = join(directory, 'balancer.sh');
+  writeFileSync(file, renderBalancerScript(small));
+  const legacy = { LB4_IPTABLES: 'iptables-legacy' };
+  expect(inside(`sh ${file} status`, legacy).status).toBe(3);
+  expect(inside(`sh ${file} remove`, legacy).status).toBe(0);
+  expect(must('cat /proc/net/ip_tables_names')).not.toContain('raw');
+});
+
+test('a state file of an earlier namespace with the same inode does no harm', () => {
+  const file = join(directory, 'balancer.sh');
+  writeFileSync(file, renderBalancerScript(small));
+  must(`d=${state}; mkdir -p $d; echo 33768-61000 >$d/reserved-ports; echo table >$d/raw-table`);
+  must(`nft add table ip raw; echo 40000 >${reserved}`);
+  must(`sh ${file} install && sh ${file} remove`);
+  expect(must(`cat ${reserved}`)).toBe('40000\n');
+  expect(must('nft list ruleset')).toBe('table ip raw {\n}\n');
+});
+
+test('without root it says so and exits 77', () => {
+  const file = join(directory, 'balancer.sh');
+  writeFileSync(file, renderBalancerScript(small));
+  const ran = inside(`setpriv --reuid=65534 --clear-groups sh -s status <${file}`);
+  expect(ran).toMatchObject({ status: 77, stderr: 'lb4 rules: needs root\n' });
+});
+
+test('root without the capability exits 77 too', () => {
+  const file = join(directory, 'balancer.sh');
+  writeFileSync(file, renderBalancerScript(small));
+  const ran = inside(`setpriv --bounding-set=-net_admin --inh-caps=-net_admin sh -s install <${file}`);
+  expect(ran.status).toBe(77);
+  expect(ran.stderr).toMatch(/^lb4 rules: .*ermi(tted|ssion).*\n$/);
+});
+
+test('a usage mistake exits 2', () => {
+  const file = join(directory, 'balancer.sh');
+  writeFileSync(file, renderBalancerScript(small));
+  for (const words of ['', 'frob', 'install remove', '--dry-run', 'install --force']) {
+    expect(inside(`sh ${file} ${words}`).status, words).toBe(2);
+  }
+});
+
+test('the template and the filled-in script pass shellcheck', () => {
+  const template = join(import.meta.dirname, '../../iptables/balancer.sh');
+  const file = join(directory, 'balancer.sh');
+  writeFileSync(file, renderBalancerScript(small));
+  expect(execFileSync('shellcheck', ['-s', 'sh', template, file], { encoding: 'utf8' })).toBe('');
+});

@@ -1,0 +1,48 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { check } from '../../src/cli/check.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'lb4-check-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const GOOD = 'frontends.a={listen_addr="192.0.2.1:80",backend="b"}\nbackends.b.servers.s.addr="192.0.2.2:80"\n';
+
+function run(toml: string, strict = false) {
+  const file = join(directory, 'lb4.toml');
+  writeFileSync(file, toml);
+  const out: string[] = [];
+  const err: string[] = [];
+  const strip = (lines: string[]) => (line: string) => void lines.push(line.replaceAll(`${directory}/`, ''));
+  const status = check(file, { strict }, { out: strip(out), err: strip(err) });
+  return { status, out, err };
+}
+
+it('says ok and what is in the file', () => {
+  expect(run(`${GOOD}[stats]`)).toEqual({
+    status: 0,
+    out: ['lb4.toml: ok', '1 frontend, 1 backend, 1 server, statistics on 0.0.0.0:7000'],
+    err: [],
+  });
+});
+
+it('prints warnings and passes', () => {
+  const { status, err, out } = run(`${GOOD}statz = 1`);
+  expect({ status, err }).toEqual({ status: 0, err: ['lb4.toml:3:1: warning: statz: unknown key, ignored; did you mean "stats"?'] });
+  expect(out[0]).toBe('lb4.toml: ok');
+});
+
+it('fails on warnings with --strict', () => {
+  expect(run(`${GOOD}statz = 1`, true)).toEqual({
+    status: 78,
+    err: ['lb4.toml:3:1: statz: unknown key, ignored; did you mean "stats"?'],
+    out: [],
+  });
+});
+
+it('prints every mistake and exits 78', () => {
+  const { status, out, err } = run('[frontends.a]\n[backends]\n');
+  expect({ status, out }).toEqual({ status: 78, out: [] });
+  expect(err.join('\n').split('\n')).toHaveLength(2);
+});

@@ -1,0 +1,363 @@
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { loadConfig, parseConfig } from '../../src/config/load.ts';
+import { ConfigError, formatMistake } from '../../src/errors.ts';
+
+/** Every line that lb4 has to say about a text: errors and warnings. */
+function linesOf(load: () => { warnings: readonly Parameters<typeof formatMistake>[0][] }): string[] {
+  try {
+    return load().warnings.map(formatMistake);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    expect(error.exitCode).toBe(78);
+    return error.message.split('\n');
+  }
+}
+
+function check(toml: string): string[] {
+  return linesOf(() => parseConfig(toml, 'f'));
+}
+
+const ADDRESS = 'allowed: an IPv4 address and a port, "192.0.2.1:80"';
+const WEIGHT = 'allowed: a whole number, 0–65535';
+const FRONTEND = 'frontends.a={listen_addr="192.0.2.1:80",backend="b"}';
+const BACKEND = 'backends.b.servers.s.addr="192.0.2.2:80"';
+const GOOD = `${FRONTEND}\n${BACKEND}\n`;
+
+describe('addresses', () => {
+  it.each([
+    { addr: 'foo:80', problem: 'is a hostname' },
+    { addr: 'localhost', problem: 'has no port' },
+    { addr: '', problem: 'has no port' },
+    { addr: ':80', problem: 'has no address before the port' },
+    { addr: '192.0.2.1', problem: 'has no port' },
+    { addr: '192.0.2.1:', problem: 'has no port' },
+    { addr: '192.0.2.1:0', problem: 'has port 0' },
+    { addr: '192.0.2.1:65536', problem: 'has a port above 65535' },
+    { addr: '192.0.2.1:-1', problem: 'has a port that is not a number, "-1"' },
+    { addr: '192.0.2.1:http', problem: 'has a port that is not a number, "http"' },
+    { addr: '192.0.2.1:080', problem: 'has a port with leading zeros' },
+    { addr: '192.0.2.256:80', problem: 'has a number above 255 in its address' },
+    { addr: '192.0.02.1:80', problem: 'has leading zeros in its address' },
+    { addr: '192.0.2:80', problem: 'is not four numbers with dots between them' },
+    { addr: '192.0.2.1 :80', problem: 'has white space in it' },
+    { addr: '192.0.2.0/24:80', problem: 'has a prefix length or a path in it' },
+    { addr: '[2001:db8::1]:80', problem: 'is an IPv6 address, which is not supported' },
+    { addr: '2001:db8::1', problem: 'is an IPv6 address, which is not supported' },
+    { addr: '0.0.0.0:80', problem: 'is not the address of one host' },
+    { addr: '224.0.0.1:80', problem: 'is a multicast, broadcast or reserved address' },
+    { addr: '255.255.255.255:80', problem: 'is a multicast, broadcast or reserved address' },
+  ])('server $addr $problem', ({ addr, problem }) => {
+    expect(check(`${FRONTEND}\n[backends.b.servers.s]\naddr = "${addr}"`)).toEqual([
+      `f:3:8: backends.b.servers.s.addr: "${addr}" ${problem}; ${ADDRESS}`,
+    ]);
+  });
+});
+
+interface Row {
+  readonly name: string;
+  readonly toml: string;
+  readonly lines: string[];
+}
+
+const VALUES: Row[] = [
+  {
+    name: 'a number for a string',
+    toml: `${GOOD}stats.address = 1`,
+    lines: ['f:3:17: stats.address: 1 is a number; allowed: an IPv4 address, "127.0.0.1"'],
+  },
+  {
+    name: 'a string for a number',
+    toml: `${GOOD}backends.b.servers.s.weight = "1"`,
+    lines: [`f:3:31: backends.b.servers.s.weight: "1" is a string; ${WEIGHT}`],
+  },
+  {
+    name: 'a fraction',
+    toml: `${GOOD}backends.b.servers.s.weight = 1.5`,
+    lines: [`f:3:31: backends.b.servers.s.weight: 1.5 is not a whole number; ${WEIGHT}`],
+  },
+  {
+    name: 'below the range',
+    toml: `${GOOD}backends.b.servers.s.weight = -1`,
+    lines: [`f:3:31: backends.b.servers.s.weight: -1 is too small; ${WEIGHT}`],
+  },
+  {
+    name: 'above the range',
+    toml: `${GOOD}backends.b.servers.s.weight = 65536`,
+    lines: [`f:3:31: backends.b.servers.s.weight: 65536 is too large; ${WEIGHT}`],
+  },
+  {
+    name: 'a boolean',
+    toml: `${GOOD}backends.b.servers.s.weight = true`,
+    lines: [`f:3:31: backends.b.servers.s.weight: true is a boolean; ${WEIGHT}`],
+  },
+  {
+    name: 'an array',
+    toml: `${GOOD}backends.b.servers.s.weight = [1]`,
+    lines: [`f:3:31: backends.b.servers.s.weight: is an array; ${WEIGHT}`],
+  },
+  {
+    name: 'a table',
+    toml: `${GOOD}backends.b.servers.s.weight = {}`,
+    lines: [`f:3:31: backends.b.servers.s.weight: is a table; ${WEIGHT}`],
+  },
+  {
+    name: 'a date',
+    toml: `${GOOD}backends.b.servers.s.weight = 2026-01-01`,
+    lines: [`f:3:31: backends.b.servers.s.weight: is a date or time; ${WEIGHT}`],
+  },
+  {
+    name: 'a date for a table',
+    toml: `${GOOD}passthrough = 2026-01-01`,
+    lines: ['f:3:15: passthrough: is a date or time; allowed: a table, [passthrough]'],
+  },
+  {
+    name: 'nan',
+    toml: `${GOOD}backends.b.health_check_timeout = nan`,
+    lines: ['f:3:35: backends.b.health_check_timeout: NaN is not a finite number; allowed: seconds, 0.05–300'],
+  },
+  {
+    name: 'inf',
+    toml: `${GOOD}backends.b.health_check_timeout = inf`,
+    lines: ['f:3:35: backends.b.health_check_timeout: Infinity is not a finite number; allowed: seconds, 0.05–300'],
+  },
+  {
+    name: 'an interval that would spin',
+    toml: `${GOOD}backends.b.health_check_interval = 0.01`,
+    lines: ['f:3:36: backends.b.health_check_interval: 0.01 is too small; allowed: seconds, 0.1–86400, or 0'],
+  },
+  {
+    name: 'a great number',
+    toml: `${GOOD}passthrough.connection_tracker_capacity = 8388609`,
+    lines: ['f:3:43: passthrough.connection_tracker_capacity: 8388609 is too large; allowed: a whole number, 1–8,388,608'],
+  },
+  {
+    name: 'more than 64 bits',
+    toml: `${GOOD}passthrough.workers = 99999999999999999999`,
+    lines: ['f:3:23: passthrough.workers: 100000000000000000000 is too large; allowed: a whole number, 1–64'],
+  },
+  {
+    name: 'no power of two',
+    toml: `${GOOD}passthrough.ring_slots = 1000`,
+    lines: ['f:3:26: passthrough.ring_slots: 1000 is not a power of two; allowed: a power of two, 64–8192'],
+  },
+  {
+    name: 'an unknown word',
+    toml: `${GOOD}backends.b.balance = "maglve"`,
+    lines: ['f:3:22: backends.b.balance: "maglve" is unknown; allowed: "maglev" or "roundrobin"; did you mean "maglev"?'],
+  },
+  {
+    name: 'a word of no kin',
+    toml: `${GOOD}backends.b.balance = "fair"`,
+    lines: ['f:3:22: backends.b.balance: "fair" is unknown; allowed: "maglev" or "roundrobin"'],
+  },
+  {
+    name: 'a stats port in words',
+    toml: `${GOOD}stats.port = "http"`,
+    lines: ['f:3:14: stats.port: "http" is not a port; allowed: a port, 1–65535, as a string or a number'],
+  },
+  {
+    name: 'stats port 0',
+    toml: `${GOOD}stats.port = 0`,
+    lines: ['f:3:14: stats.port: 0 is not a port; allowed: a port, 1–65535, as a string or a number'],
+  },
+  {
+    name: 'stats port of a wrong type',
+    toml: `${GOOD}stats.port = true`,
+    lines: ['f:3:14: stats.port: true is a boolean; allowed: a port, 1–65535, as a string or a number'],
+  },
+  {
+    name: 'a long string is cut',
+    toml: `${GOOD}backends.b.balance = "${'x'.repeat(99)}"`,
+    lines: [`f:3:22: backends.b.balance: "${'x'.repeat(60)}…" is unknown; allowed: "maglev" or "roundrobin"`],
+  },
+];
+
+const TABLES: Row[] = [
+  {
+    name: 'an empty file',
+    toml: '',
+    lines: [
+      'f:1:1: frontends: missing; needed: tables, [frontends.NAME], at least one',
+      'f:1:1: backends: missing; needed: tables, [backends.NAME], at least one',
+    ],
+  },
+  {
+    name: 'no frontend',
+    toml: `[frontends]\n[backends]`,
+    lines: ['f:1:1: frontends: empty; needed: at least one table, [frontends.NAME]'],
+  },
+  {
+    name: 'a missing key',
+    toml: `[frontends.a]\nbackend = "b"\n[backends]\n[backends.b.servers.s]\n`,
+    lines: [
+      `f:1:1: frontends.a.listen_addr: missing; needed: ${ADDRESS.slice(9)}`,
+      `f:4:1: backends.b.servers.s.addr: missing; needed: ${ADDRESS.slice(9)}`,
+    ],
+  },
+  {
+    name: 'a frontend that is no table',
+    toml: `frontends.a = 80\nbackends = {}`,
+    lines: ['f:1:15: frontends.a: 80 is a number; allowed: a table'],
+  },
+  {
+    name: 'frontends as an array of tables',
+    toml: `[[frontends]]\nlisten_addr = "192.0.2.1:80"\n[backends]`,
+    lines: ['f:1:3: frontends: is an array; allowed: tables, [frontends.NAME], at least one'],
+  },
+  {
+    name: 'a bad name',
+    toml: `${GOOD}backends.b.servers."$(x)" = { addr = "192.0.2.3:1" }`,
+    lines: ['f:3:20: backends.b.servers."$(x)": not usable as a name; allowed: 1–64 letters, digits, spaces and _ . : / @ -'],
+  },
+  {
+    name: '__proto__',
+    toml: `${GOOD}[backends.b.servers.__proto__]\naddr = "192.0.2.3:1"`,
+    lines: ['f:3:21: backends.b.servers.__proto__: not usable as a name; allowed: 1–64 letters, digits, spaces and _ . : / @ -'],
+  },
+];
+
+const CROSS: Row[] = [
+  {
+    name: 'a backend that is missing',
+    toml: `frontends.a={listen_addr="192.0.2.1:80",backend="bb"}\n${BACKEND}`,
+    lines: [
+      'f:1:49: frontends.a.backend: there is no backend "bb"; allowed: "b"; did you mean "b"?',
+      'f:2:10: warning: backends.b: no frontend uses this backend',
+    ],
+  },
+  {
+    name: 'a backend where there is none',
+    toml: `${FRONTEND}\n[backends]`,
+    lines: ['f:1:49: frontends.a.backend: there is no backend "b"; allowed: none, since the file has no backend'],
+  },
+  {
+    name: 'a server address twice',
+    toml: `${GOOD}backends.b.servers.t.addr="192.0.2.2:80"`,
+    lines: ['f:3:27: backends.b.servers.t.addr: "192.0.2.2:80" is taken by server "s", line 2'],
+  },
+  {
+    name: 'a listen address twice',
+    toml: `${GOOD}frontends.c={listen_addr="192.0.2.1:80",backend="b"}`,
+    lines: ['f:3:26: frontends.c.listen_addr: "192.0.2.1:80" is taken by frontend "a", line 1'],
+  },
+  {
+    name: 'a listen address under 0.0.0.0',
+    toml: `${GOOD}frontends.c={listen_addr="0.0.0.0:80",backend="b"}`,
+    lines: ['f:3:26: frontends.c.listen_addr: "0.0.0.0:80" is taken by frontend "a", line 1'],
+  },
+  {
+    name: 'the statistics on a frontend',
+    toml: `${GOOD}stats.port="80"`,
+    lines: ['f:3:12: stats.port: "0.0.0.0:80" is taken by frontend "a", line 1'],
+  },
+  {
+    name: 'the default statistics port on a frontend',
+    toml: `frontends.a={listen_addr="192.0.2.1:7000",backend="b"}\n${BACKEND}\n[stats]`,
+    lines: ['f:3:1: stats.port: "0.0.0.0:7000" is taken by frontend "a", line 1'],
+  },
+  { name: 'the statistics beside a frontend', toml: `${GOOD}stats={port=80,address="127.0.0.1"}`, lines: [] },
+  {
+    name: 'one server in two backends',
+    toml: `${GOOD}${FRONTEND.replace('s.a', 's.c').replace(':80', ':81').replace('"b"', '"c"')}\n${BACKEND.replace('s.b', 's.c')}`,
+    lines: [],
+  },
+  {
+    name: 'a backend without servers',
+    toml: `${FRONTEND}\n[backends.b]`,
+    lines: ['f:2:1: warning: backends.b: has no servers: every connection will be refused'],
+  },
+];
+
+const UNKNOWN: Row[] = [
+  {
+    name: 'a slip',
+    toml: `${GOOD}backends.b.helth_check_intervall = 3`,
+    lines: ['f:3:12: warning: backends.b.helth_check_intervall: unknown key, ignored; did you mean "health_check_interval"?'],
+  },
+  {
+    name: 'swapped letters',
+    toml: `${GOOD}backends.b.servers.s.wieght = 3`,
+    lines: ['f:3:22: warning: backends.b.servers.s.wieght: unknown key, ignored; did you mean "weight"?'],
+  },
+  {
+    name: 'dashes and capitals',
+    toml: `${GOOD}passthrough.Ring-Slots = 64`,
+    lines: ['f:3:13: warning: passthrough.Ring-Slots: unknown key, ignored; did you mean "ring_slots"?'],
+  },
+  {
+    name: 'half of the key',
+    toml: `${GOOD}backends.b.interval = 3`,
+    lines: ['f:3:12: warning: backends.b.interval: unknown key, ignored; did you mean "health_check_interval"?'],
+  },
+  {
+    name: 'nothing like it',
+    toml: `${GOOD}stats.colour = "red"`,
+    lines: ['f:3:7: warning: stats.colour: unknown key, ignored; known here: address, port'],
+  },
+  {
+    name: 'a table',
+    toml: `${GOOD}[passthru.timeouts]\nsyn = 3`,
+    lines: ['f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, stats, passthrough'],
+  },
+  {
+    name: 'an inherited name',
+    toml: `${GOOD}stats.toString = 3`,
+    lines: ['f:3:7: warning: stats.toString: unknown key, ignored; known here: address, port'],
+  },
+];
+
+const SYNTAX: Row[] = [
+  { name: 'no value', toml: 'a = ', lines: ['f:1:5: not valid TOML: unspecified values are invalid'] },
+  { name: 'an open string', toml: '[a]\nb = "x\n', lines: ['f:2:7: not valid TOML: unterminated string constant'] },
+  { name: 'a key twice', toml: 'abc = 1\nabc = 2', lines: ['f:2:1: abc is defined a second time'] },
+  { name: 'a table twice', toml: '[a]\n[a]', lines: ['f:2:2: a is defined a second time'] },
+  ...[
+    { name: 'arrays 40 deep', toml: `a = ${'['.repeat(40)}${']'.repeat(40)}` },
+    { name: 'arrays 20,000 deep', toml: `a = ${'['.repeat(20_000)}${']'.repeat(20_000)}` },
+    { name: 'inline tables 40 deep', toml: `a = ${'{a='.repeat(40)}1${'}'.repeat(40)}` },
+    { name: 'a key of 20,000 parts', toml: `a${'.a'.repeat(20_000)} = 1` },
+    { name: 'a table of 20,000 parts', toml: `[a${'.a'.repeat(20_000)}]` },
+  ].map((row) => ({ ...row, lines: ['f:1:1: arrays or tables are nested too deeply'] })),
+];
+
+describe.each(Object.entries({ VALUES, TABLES, CROSS, UNKNOWN, SYNTAX }))('%s', (_, rows) => {
+  it.each(rows)('$name', ({ toml, lines }) => expect(check(toml)).toEqual(lines));
+});
+
+describe('limits', () => {
+  const many = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n');
+
+  it('allow 1024 frontends and 4096 servers, and no more', () => {
+    const frontends = (n: number) => many(n, (i) => `frontends.f${i}={listen_addr="192.0.2.1:${i + 1}",backend="b"}`);
+    const servers = (n: number) => many(n, (i) => `backends.b.servers.s${i}.addr="192.0.2.2:${i + 1}"`);
+    expect(check(`${frontends(1024)}\n${servers(4096)}`)).toEqual([]);
+    expect(check(`${frontends(1025)}\n${servers(4097)}`)).toEqual([
+      'f:1025:17: frontends.f1024: this is one too many: the file has 1025 frontends; allowed: at most 1024',
+      'f:5122:20: backends.b.servers.s4096: this is one too many: the file has 4097 servers; allowed: at most 4096',
+    ]);
+  });
+
+  it('name ten backends at most', () => {
+    const backends = many(12, (i) => `backends.other${i}={}`);
+    expect(check(`${FRONTEND}\n${backends}`)[0]).toMatch(/there is no backend "b"; allowed: "other0", .*"other9" and 2 more$/);
+  });
+});
+
+describe('files', () => {
+  const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/config/${name}`, import.meta.url));
+
+  it.each([
+    { name: 'missing.toml', reason: 'no such file or directory (ENOENT)' },
+    { name: '', reason: 'illegal operation on a directory (EISDIR)' },
+    { name: 'not-utf8.toml', reason: 'it is not UTF-8 text' },
+  ])('"$name" cannot be read: $reason', ({ name, reason }) => {
+    expect(linesOf(() => loadConfig(fixture(name)))).toEqual([`${fixture(name)}: cannot be read: ${reason}`]);
+  });
+
+  it('all mistakes of a file come at once, in its order', () => {
+    const file = fixture('many-mistakes.toml');
+    const lines = linesOf(() => loadConfig(file)).map((line) => line.slice(file.length + 1));
+    expect(lines).toMatchSnapshot();
+  });
+});

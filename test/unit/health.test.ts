@@ -1,0 +1,280 @@
+import { execFileSync } from 'node:child_process';
+import { type AddressInfo, connect, createServer, type Server } from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import type { Check, CheckResult, Target } from '../../src/health/check.ts';
+import { type Change, HealthChecker } from '../../src/health/checker.ts';
+import { HEALTH_PORTS, PortRotation } from '../../src/health/ports.ts';
+import { tcpCheck } from '../../src/health/tcp.ts';
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+/** A real server on 127.0.0.1, or on `host`. */
+async function listen(host = '127.0.0.1', port = 0): Promise<Server> {
+  const server = createServer((socket) => {
+    socket.on('error', () => {}); // checks end by RST
+  });
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve));
+  closers.push(() => new Promise((resolve) => server.close(resolve)));
+  return server;
+}
+
+const portOf = (server: Server) => (server.address() as AddressInfo).port;
+
+/** A port of 127.0.0.1 on which nobody listens. */
+async function closedPort(): Promise<number> {
+  const server = await listen();
+  const port = portOf(server);
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A server that accepts nobody and whose backlog is full: the kernel drops further SYNs. */
+async function deafPort(): Promise<number> {
+  const code = `const { parentPort } = require('node:worker_threads');
+    const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+      parentPort.postMessage(server.address().port);
+      setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 10);
+    });`;
+  const worker = new Worker(code, { eval: true });
+  closers.push(() => worker.terminate());
+  const port = await new Promise<number>((resolve) => worker.once('message', resolve));
+  await sleep(50);
+  for (let i = 0; i < 8; i++) {
+    const filler = connect(port, '127.0.0.1');
+    filler.on('error', () => {});
+    closers.push(() => filler.destroy());
+  }
+  await sleep(50);
+  return port;
+}
+
+/** What `ss` says of IPv4 TCP sockets in any state that match `filter`. */
+const sockets4 = (filter: string) => execFileSync('ss', ['-4Htan', ...filter.split(' ')], { encoding: 'utf8' });
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function target(port: number, more: Partial<Target> = {}): Target {
+  return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, timeoutMs: 1000, ...more };
+}
+
+const run = (t: Target, ports?: PortRotation) => tcpCheck(t, ports).run(new AbortController().signal);
+
+function checker(check?: (t: Target) => Check) {
+  const changes: Change[] = [];
+  const warn = vi.fn();
+  const health = new HealthChecker({
+    onChange: (change) => changes.push(change),
+    log: { warn },
+    ...(check === undefined ? {} : { check }),
+  });
+  closers.push(() => health.stop());
+  return { health, changes, warn, told: () => changes.map(({ target: { id }, from, to }) => `${id} ${from}>${to}`) };
+}
+
+/** A check that answers from a list, its last entry for ever. */
+function scripted(...outcomes: CheckResult['outcome'][]) {
+  let runs = 0;
+  const check = (): Check => ({
+    run: async () => {
+      const outcome = outcomes[Math.min(runs++, outcomes.length - 1)] as CheckResult['outcome'];
+      return { outcome, reason: outcome === 'unknown' ? 'no port' : `${outcome} ${runs}` };
+    },
+  });
+  return { check, runs: () => runs };
+}
+
+describe('a TCP check', () => {
+  test('passes when somebody listens', async () => {
+    const result = await run(target(portOf(await listen())));
+    expect(result).toEqual({ outcome: 'pass', reason: expect.stringMatching(/^connected in [\d.]+ ms$/) as string });
+  });
+
+  test('fails when nobody does', async () => {
+    expect(await run(target(await closedPort()))).toEqual({ outcome: 'fail', reason: 'connection refused' });
+  });
+
+  test('fails after its timeout when nothing answers', async () => {
+    const started = performance.now();
+    const result = await run(target(await deafPort(), { timeoutMs: 200 }));
+    expect(result).toEqual({ outcome: 'fail', reason: 'no answer in 200 ms' });
+    expect(performance.now() - started).toBeLessThan(1500);
+  });
+
+  test('leaves from the source address and a port in 32768–33767', async () => {
+    const port = await deafPort(); // a check waits there long enough to be looked at
+    const more = { sourceAddress: '127.0.0.3', timeoutMs: 500 };
+    const checks = Array.from({ length: 20 }, () => run(target(port, more)));
+    await sleep(100);
+    const sockets = sockets4(`state syn-sent src 127.0.0.3 and dport = :${port}`);
+    await Promise.all(checks);
+    const ports = [...sockets.matchAll(/127\.0\.0\.3:(\d+)/g)].map((match) => Number(match[1]));
+    expect(new Set(ports).size).toBe(20);
+    expect(Math.min(...ports)).toBeGreaterThanOrEqual(32768);
+    expect(Math.max(...ports)).toBeLessThanOrEqual(33767);
+  });
+
+  test('leaves no TIME_WAIT: one port serves a hundred checks in a row', async () => {
+    const server = await listen();
+    const [port, only] = [portOf(server), new PortRotation(33000, 33000)];
+    for (let i = 0; i < 100; i++) {
+      expect((await run(target(port, { sourceAddress: '127.0.0.4' }), only)).outcome).toBe('pass');
+    }
+    expect(sockets4(`src 127.0.0.4 and dport = :${port}`)).toBe('');
+  });
+
+  test('takes another port when one is in use', async () => {
+    await listen('127.0.0.5', 33100);
+    const server = await listen();
+    const result = await run(target(portOf(server), { sourceAddress: '127.0.0.5' }), new PortRotation(33100, 33101));
+    expect(result.outcome).toBe('pass');
+  });
+
+  test('without a free local port knows nothing: a thousand listeners hold them all', async () => {
+    for (let port: number = HEALTH_PORTS.first; port <= HEALTH_PORTS.last; port++) await listen('127.0.0.6', port);
+    for (const port of [portOf(await listen()), await closedPort()]) {
+      const result = await run(target(port, { sourceAddress: '127.0.0.6' }));
+      expect(result).toEqual({ outcome: 'unknown', reason: 'no free local port on 127.0.0.6' });
+    }
+  });
+
+  test('from an address that is not ours knows nothing', async () => {
+    const result = await run(target(portOf(await listen()), { sourceAddress: '198.51.100.1' }));
+    expect(result).toEqual({ outcome: 'unknown', reason: '198.51.100.1 is no address of this host' });
+  });
+
+  test('ends at once when it is stopped', async () => {
+    const port = await deafPort();
+    const abort = new AbortController();
+    setTimeout(() => abort.abort(), 30);
+    const started = performance.now();
+    const result = await tcpCheck(target(port, { timeoutMs: 5000 })).run(abort.signal);
+    expect(result.outcome).toBe('unknown');
+    expect(performance.now() - started).toBeLessThan(1000);
+    expect((await tcpCheck(target(port)).run(abort.signal)).outcome).toBe('unknown');
+  });
+});
+
+describe('the port rotation', () => {
+  test('gives every port once a turn', () => {
+    const rotation = new PortRotation();
+    const turn = Array.from({ length: rotation.size }, () => rotation.next()).sort();
+    expect(turn).toEqual(Array.from({ length: 1000 }, (_, i) => 32768 + i));
+  });
+
+  test('starts anywhere', () => {
+    const starts = new Set(Array.from({ length: 20 }, () => new PortRotation().next()));
+    expect(starts.size).toBeGreaterThan(5);
+  });
+});
+
+describe('the checker', () => {
+  test('decides by the first check, and follows a server that goes and comes', async () => {
+    const server = await listen();
+    const port = portOf(server);
+    const { health, told, changes } = checker();
+    health.set([target(port)]);
+    expect(health.state('a')).toBe('unknown');
+    await vi.waitFor(() => expect(health.state('a')).toBe('up'));
+    await new Promise((resolve) => server.close(resolve));
+    await vi.waitFor(() => expect(health.state('a')).toBe('down'));
+    await listen('127.0.0.1', port);
+    await vi.waitFor(() => expect(health.state('a')).toBe('up'));
+    expect(told()).toEqual(['a unknown>up', 'a up>down', 'a down>up']);
+    expect(changes[1]?.reason).toBe('connection refused');
+  });
+
+  test('needs rise and fall in a row', async () => {
+    const results = scripted('pass', 'fail', 'fail', 'pass', 'fail', 'fail', 'fail', 'pass', 'fail', 'pass', 'pass');
+    const { health, told, changes } = checker(results.check);
+    health.set([target(1, { intervalMs: 2, rise: 2, fall: 3 })]);
+    await vi.waitFor(() => expect(results.runs()).toBeGreaterThan(12));
+    expect(told()).toEqual(['a unknown>up', 'a up>down', 'a down>up']);
+    expect(changes.map(({ reason }) => reason)).toEqual(['pass 1', 'fail 7', 'pass 11']);
+  });
+
+  test('an unknown result neither counts nor breaks a row, and is logged once', async () => {
+    const results = scripted('unknown', 'unknown', 'pass', 'fail', 'unknown', 'fail', 'pass');
+    const { health, told, warn } = checker(results.check);
+    health.set([target(1, { intervalMs: 2, fall: 2, rise: 9999 })]);
+    await vi.waitFor(() => expect(results.runs()).toBeGreaterThan(8));
+    expect(told()).toEqual(['a unknown>up', 'a up>down']);
+    expect(warn).toHaveBeenCalledTimes(2);
+  });
+
+  test('checks all servers at once', async () => {
+    const port = await deafPort();
+    const { health, changes } = checker();
+    const started = performance.now();
+    health.set(Array.from({ length: 50 }, (_, i) => target(port, { id: `s${i}`, timeoutMs: 200, sourceAddress: '127.0.0.7' })));
+    await vi.waitFor(() => expect(changes).toHaveLength(50), 3000);
+    expect(performance.now() - started).toBeLessThan(1000);
+  });
+
+  test('set is idempotent, keeps the state of what stays, and forgets what goes', async () => {
+    const port = portOf(await listen());
+    const { health, told } = checker();
+    const [a, b] = [target(port), target(port, { id: 'b' })];
+    health.set([a, b]);
+    health.set([a, b]);
+    await vi.waitFor(() => expect(told().sort()).toEqual(['a unknown>up', 'b unknown>up']));
+    health.set([{ ...a, intervalMs: 10, fall: 3 }]);
+    expect(health.state('a')).toBe('up');
+    expect(health.state('b')).toBe('unknown');
+    await sleep(60);
+    expect(told()).toHaveLength(2);
+    health.set([{ ...a, port: await closedPort() }]);
+    expect(health.state('a')).toBe('unknown');
+    await vi.waitFor(() => expect(health.state('a')).toBe('down'));
+  });
+
+  test('a shorter interval counts from now on', async () => {
+    const results = scripted('pass');
+    const { health } = checker(results.check);
+    health.set([target(1, { intervalMs: 60_000 })]);
+    await vi.waitFor(() => expect(health.state('a')).toBe('up'));
+    health.set([target(1, { intervalMs: 5 })]);
+    await vi.waitFor(() => expect(results.runs()).toBeGreaterThan(3));
+  });
+
+  test('keeps to its interval within ten per cent', async () => {
+    const times: number[] = [];
+    const { health } = checker(() => ({
+      run: async () => {
+        times.push(performance.now());
+        return { outcome: 'pass', reason: '' };
+      },
+    }));
+    health.set([target(1, { intervalMs: 50 })]);
+    await vi.waitFor(() => expect(times.length).toBeGreaterThan(8), 3000);
+    const gaps = times.slice(1).map((time, i) => time - (times[i] as number));
+    expect(Math.min(...gaps)).toBeGreaterThanOrEqual(43);
+    expect(gaps.sort((x, y) => x - y)[Math.floor(gaps.length / 2)]).toBeLessThan(65);
+  });
+
+  test('stop leaves no handle and tells nothing more', async () => {
+    const port = await deafPort();
+    const before = handles();
+    const { health, changes } = checker();
+    const more = { sourceAddress: '127.0.0.8', timeoutMs: 5000 };
+    const targets = Array.from({ length: 20 }, (_, i) => target(port, { id: `s${i}`, ...more }));
+    health.set(targets);
+    health.set(targets.slice(10));
+    await sleep(30);
+    expect(handles()).not.toEqual(before);
+    health.stop();
+    await vi.waitFor(() => expect(handles()).toEqual(before));
+    expect(changes).toEqual([]);
+  });
+});
+
+/** What keeps this process alive, sockets and connects; vitest's own timers come and go. */
+function handles(): string[] {
+  return process
+    .getActiveResourcesInfo()
+    .filter((name) => name.startsWith('TCP'))
+    .sort();
+}

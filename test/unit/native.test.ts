@@ -1,0 +1,166 @@
+/** The addon's functions that need no privilege, its argument checks, and that both descriptions of a frame agree. */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { Worker } from 'node:worker_threads';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import * as layout from '../../src/io/frames.ts';
+import { type NativeAddon, native } from '../../src/io/native.ts';
+
+const addon: NativeAddon = native();
+const path = createRequire(import.meta.url).resolve('../../build/Release/lb4.node');
+
+/** RFC 1071 word by word, big-endian; the addon answers in native (little-endian) order. */
+function slowSum(bytes: Uint8Array): number {
+  let total = 0;
+  for (let i = 0; i < bytes.length; i += 2) {
+    total += (bytes[i] << 8) | (bytes[i + 1] ?? 0);
+    if (total > 0xffff) total -= 0xffff;
+  }
+  return ((total & 0xff) << 8) | (total >> 8);
+}
+
+function sumOf(bytes: Uint8Array, before = 0): number {
+  const buffer = new ArrayBuffer(before + bytes.length + 3);
+  new Uint8Array(buffer).fill(0xa5).set(bytes, before);
+  return addon.sum(buffer, before, bytes.length);
+}
+
+describe('sum', () => {
+  it('agrees with the slow reference at every alignment and odd length', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 3000 }), fc.nat(9), (bytes, before) => {
+        expect(sumOf(bytes, before)).toBe(slowSum(bytes));
+      }),
+    );
+  });
+
+  it.each([
+    ['nothing', [], 0],
+    ['zeros', [0, 0, 0, 0], 0],
+    ['all ones stay all ones', [0xff, 0xff, 0xff, 0xff], 0xffff],
+    ['one odd byte', [0x12], 0x12],
+    ["RFC 1071's example", [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7], 0xf2dd],
+  ])('%s', (_, bytes, expected) => {
+    expect(sumOf(Uint8Array.from(bytes))).toBe(expected);
+  });
+
+  it('folds every carry of a large buffer', () => {
+    const bytes = new Uint8Array(1 << 20).fill(0xff);
+    expect(sumOf(bytes)).toBe(0xffff);
+  });
+});
+
+describe('shared memory', () => {
+  it('is zeroed, and one memory where it is mapped twice', () => {
+    const { fd, buffer } = addon.createSharedMemory('lb4-test', 8192);
+    const first = new Int32Array(buffer);
+    const second = new Int32Array(addon.mapSharedMemory(fd));
+    addon.closeFd(fd);
+    expect(second.length).toBe(2048);
+    expect(first.every((word) => word === 0)).toBe(true);
+    first[7] = 42;
+    second[2047] = 43;
+    expect([second[7], first[2047]]).toEqual([42, 43]);
+  });
+
+  it('is reached from a worker thread by its descriptor', async () => {
+    const { fd, buffer } = addon.createSharedMemory('lb4-test', 4096);
+    const worker = new Worker(
+      `const { path, fd } = require('node:worker_threads').workerData;
+       new Int32Array(require(path).mapSharedMemory(fd))[0] = 7;`,
+      { eval: true, workerData: { path, fd } },
+    );
+    await new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
+    addon.closeFd(fd);
+    expect(new Int32Array(buffer)[0]).toBe(7);
+  });
+
+  it('names the system call that failed', () => {
+    expect(() => addon.mapSharedMemory(99999)).toThrow(
+      expect.objectContaining({ code: 'EBADF', errno: 9, syscall: 'fcntl', message: expect.stringContaining('fcntl(') }),
+    );
+    expect(() => addon.closeFd(99999)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'close' }));
+    expect(() => addon.createSharedMemory('lb4-test', Number.MAX_SAFE_INTEGER)).toThrow(/mmap|ftruncate/);
+  });
+});
+
+describe('bad arguments throw a TypeError', () => {
+  const loose = addon as unknown as Record<string, (...values: unknown[]) => unknown>;
+  const PacketSocket = addon.PacketSocket as unknown as new (options?: unknown) => unknown;
+  const filter = Uint32Array.of(6, 0);
+  it.each<[string, () => unknown]>([
+    ['sum of a typed array', () => loose.sum(new Uint8Array(4), 0, 4)],
+    ['sum past the end', () => loose.sum(new ArrayBuffer(4), 2, 3)],
+    ['sum from before the start', () => loose.sum(new ArrayBuffer(4), -1, 3)],
+    ['sum of half a byte', () => loose.sum(new ArrayBuffer(4), 0, 0.5)],
+    ['memory without a name', () => loose.createSharedMemory(1, 4096)],
+    ['memory of no bytes', () => loose.createSharedMemory('x', 0)],
+    ['a negative descriptor', () => loose.mapSharedMemory(-1)],
+    ['a descriptor as text', () => loose.closeFd('3')],
+    ['wake without a descriptor', () => loose.wake()],
+    ['a packet socket without options', () => new PacketSocket()],
+    ['no slots', () => new PacketSocket({ slots: 0, filter })],
+    ['more slots than an Int32Array can address', () => new PacketSocket({ slots: 16353, filter })],
+    ['a filter of the wrong type', () => new PacketSocket({ slots: 32, filter: [6, 0] })],
+    ['half an instruction', () => new PacketSocket({ slots: 32, filter: Uint32Array.of(6) })],
+    ['an empty filter', () => new PacketSocket({ slots: 32, filter: new Uint32Array(0) })],
+  ])('%s', (_, call) => {
+    expect(call).toThrow(TypeError);
+  });
+
+  it.each<[string, (socket: Record<string, (...values: unknown[]) => unknown>) => unknown]>([
+    ['a route to text', (socket) => socket.route('10.0.0.1', 0)],
+    ['a route without a source', (socket) => socket.route(1)],
+    ['an address of 33 bits', (socket) => socket.route(2 ** 32, 0)],
+    ['a neighbour on no interface', (socket) => socket.neighbour(0, 1)],
+    ['watch without a function', (socket) => socket.watch()],
+  ])('%s', (_, call) => {
+    const socket = new addon.RouteSocket();
+    expect(() => call(socket as never)).toThrow(TypeError);
+    socket.close();
+  });
+});
+
+describe('RouteSocket, unprivileged', () => {
+  it('finds the loopback route and interface, whether addresses are signed or not', () => {
+    const socket = new addon.RouteSocket();
+    const address = new Int32Array(Uint8Array.of(127, 0, 0, 200).buffer)[0];
+    const route = socket.route(address, 0);
+    expect(route).toMatchObject({ local: true, neighbour: address });
+    expect(socket.route(address >>> 0, 0)).toEqual(route);
+    expect(socket.interfaces().find((link) => link.index === route.ifindex)).toMatchObject({ name: 'lo' });
+    socket.close();
+    socket.close();
+    expect(() => socket.interfaces()).toThrow(expect.objectContaining({ code: 'EBADF' }));
+  });
+
+  it('watches on many sockets, closed or abandoned, without a crash', () => {
+    for (let i = 0; i < 50; i++) {
+      const socket = new addon.RouteSocket();
+      socket.watch(() => {});
+      socket.watch(() => {});
+      if (i % 2) socket.close();
+    }
+  });
+
+  it('leaves a terminated worker that still watches', async () => {
+    const worker = new Worker(
+      `const addon = require(require('node:worker_threads').workerData);
+       const socket = new addon.RouteSocket();
+       socket.watch(() => {});
+       require('node:worker_threads').parentPort.postMessage('ready');
+       setInterval(() => socket.interfaces(), 1);`,
+      { eval: true, workerData: path },
+    );
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    expect(await worker.terminate()).toBe(1);
+  });
+});
+
+it('native/frames.h and src/io/frames.ts state the same numbers', () => {
+  const header = readFileSync(new URL('../../native/frames.h', import.meta.url), 'utf8');
+  const numbers = Object.fromEntries([...header.matchAll(/^ {2}([A-Z_]+) = (\d+),$/gm)].map(([, k, v]) => [k, Number(v)]));
+  const { createFrames: _, ...expected } = layout;
+  expect(numbers).toEqual(expected);
+});
