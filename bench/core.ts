@@ -9,7 +9,6 @@ import { FlowTable, hashKey } from '../src/flow/table.ts';
 import { ESTABLISHED } from '../src/flow/tcp.ts';
 import { Connections } from '../src/forward/connections.ts';
 import { HOP, HOPS, LastHops, serverHop, writeHop } from '../src/forward/next-hops.ts';
-import { passthrough } from '../src/forward/passthrough.ts';
 import { createPipeline } from '../src/forward/pipeline.ts';
 import { RateLimit } from '../src/forward/rate-limit.ts';
 import { Services } from '../src/forward/services.ts';
@@ -70,11 +69,11 @@ function build(connections: number): Core {
   }));
   services.apply({
     frontends: [{ index: 0, address: VIP, port: 80, backend: 'b' }],
-    backends: [{ name: 'b', scheduler: 'roundrobin', servers }],
+    backends: [{ name: 'b', scheduler: 'roundrobin', mode: 'passthrough', servers }],
   });
   const frames = D.createFrames();
   const lastHops = new LastHops(hops);
-  const parts = new Connections(flows, services, new Float64Array(STATISTICS_LENGTH), passthrough, capacity);
+  const parts = new Connections(flows, services, new Float64Array(STATISTICS_LENGTH), capacity);
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
     if (parts.open(services.frontendAt(VIP, 80)!, address, VIP, ports, serverHop(0), 0) !== Verdict.opened) throw new Error('no room');

@@ -1,4 +1,4 @@
-// The descriptor array of a batch. The same numbers as src/io/frames.ts, which explains them; test/unit/native.test.ts
+// The descriptor array of a batch. The same numbers as src/packet/frames.ts, which explains them; test/unit/native.test.ts
 // compares the two files.
 #pragma once
 
@@ -14,6 +14,7 @@ namespace lb4 {
 enum FrameLayout : uint32_t {
   HEADER = 8,
   CLOCK = 0,
+  REFUSED = 1,
   STRIDE = 8,
   OFFSET = 0,
   LENGTH = 1,
@@ -43,8 +44,8 @@ constexpr uint32_t VNET_BYTES = sizeof(virtio_net_hdr);
 constexpr uint32_t HEAD_BYTES = VNET_BYTES + ETHERNET_BYTES;
 
 static_assert(VNET_BYTES == 10, "PACKET_VNET_HDR uses the legacy header, without num_buffers");
-static_assert(HEAD_BYTES == 24, "src/io/frames.ts draws the virtio-net header at OFFSET-24");
-static_assert(SCRATCH < STRIDE && CLOCK < HEADER, "words lie inside their group");
+static_assert(HEAD_BYTES == 24, "src/packet/frames.ts draws the virtio-net header at OFFSET-24");
+static_assert(SCRATCH < STRIDE && REFUSED < HEADER, "words lie inside their group");
 static_assert((HEADER + BATCH * STRIDE) * 4 == 2080, "one batch of descriptors fits the first-level cache with room");
 
 }  // namespace lb4

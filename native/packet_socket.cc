@@ -226,11 +226,13 @@ void PacketSocket::describe(uint32_t index, int32_t* frame) {
 
 uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
   uint32_t messages = 0;
+  uint32_t attempts = 0;
   uint32_t taken = 0;
   uint32_t index = first_;
   int32_t* frame = frames + HEADER;
   for (uint32_t i = 0; i < count; i++, index = next(index), frame += STRIDE) {
     if (frame[OUT] != SEND && frame[OUT] != ROUTE) continue;
+    attempts++;
     uint8_t* const ip = packet(index, frame);
     if (ip == nullptr) {
       frame[OUT] = -EINVAL;
@@ -243,6 +245,7 @@ uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
     }
   }
   taken += flush(messages);
+  frames[REFUSED] = static_cast<int32_t>(attempts - taken);
   releaseBatch();
   return taken;
 }

@@ -42,8 +42,8 @@ program
 
 async function start(options: Options): Promise<void> {
   if (options.passthrough && options.dsr) throw new UsageError('--passthrough and --dsr exclude each other');
-  if (!options.passthrough) throw new UsageError(`${options.dsr ? '--dsr' : 'proxy mode'} is not built yet; run lb4 --passthrough`);
-  await run(options, createLogger());
+  if (!options.passthrough && !options.dsr) throw new UsageError('proxy mode is not built yet; run lb4 --passthrough or lb4 --dsr');
+  await run({ ...options, mode: options.dsr ? 'dsr' : 'passthrough' }, createLogger());
 }
 
 function version(): string {

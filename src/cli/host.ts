@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
-import { FailureError, KernelFeatureError, Lb4Error, ListenAddressError, PrivilegeError } from '../errors.ts';
+import { FailureError, KernelFeatureError, Lb4Error, ListenAddressError, NativeAddonError, PrivilegeError } from '../errors.ts';
 
 /** Every `listen_addr` must be an IPv4 address of this host: throws ListenAddressError naming those there are. */
 export function assertListenAddresses(config: Config): void {
@@ -42,5 +42,6 @@ export function explain(error: unknown): unknown {
     return new PrivilegeError(`${error.message}: lb4 needs CAP_NET_RAW and CAP_NET_ADMIN; run it as root`, { cause: error });
   if (code === 'EAFNOSUPPORT' || code === 'ENOPROTOOPT')
     return new KernelFeatureError(`${error.message}: this kernel lacks AF_PACKET (CONFIG_PACKET)`, { cause: error });
+  if (code === 'ERR_NATIVE_ADDON' || code === 'ERR_DLOPEN_FAILED') return new NativeAddonError(error.message, { cause: error });
   return code === undefined ? error : new FailureError(error.message, { cause: error });
 }

@@ -1,4 +1,4 @@
-/** `lb4 --passthrough`: from a configuration file to packets, and back to the host as it was. */
+/** `lb4 --passthrough` and `lb4 --dsr`: from a configuration file to packets, and back to the host as it was. */
 import type { Server } from 'node:http';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
@@ -13,11 +13,12 @@ import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { assertListenAddresses, explain, lockNamespace } from './host.ts';
-import { ServiceIndexes, serverId, settingsOf } from './services.ts';
+import { type PacketMode, ServiceIndexes, serverId, settingsOf } from './services.ts';
 
 export interface RunOptions {
   /** The TOML file. */
   readonly config: string;
+  readonly mode: PacketMode;
   /** False: the user looks after the firewall rules. */
   readonly rules: boolean;
 }
@@ -36,7 +37,7 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
     const { config, warnings } = loadConfig(options.config);
     for (const warning of warnings) log.warn(formatMistake(warning));
     await start(config, options, log, undo, ended.fail);
-    log.info({ mode: 'passthrough', frontends: config.frontends.map(({ listen }) => listen.text) }, 'ready');
+    log.info({ mode: options.mode, frontends: config.frontends.map(({ listen }) => listen.text) }, 'ready');
     const signal = await ended.promise;
     log.info({ signal }, 'stopping');
   } catch (error) {
@@ -51,14 +52,14 @@ async function start(config: Config, options: RunOptions, log: Logger, undo: Und
   const lock = await lockNamespace();
   undo.push(() => lock.close());
   if (options.rules) {
-    const script = renderBalancerScript(rulesFor(config, 'passthrough'));
+    const script = renderBalancerScript(rulesFor(config, options.mode));
     undo.push(() => runRules(script, 'remove'));
     await runRules(script, 'install');
   }
 
   const indexes = new ServiceIndexes();
   // A server whose first check is still under way counts as up: a restart must not refuse connections.
-  const settings = () => settingsOf(config, indexes, (id) => health.state(id) !== 'down');
+  const settings = () => settingsOf(config, options.mode, indexes, (id) => health.state(id) !== 'down');
   const health: HealthChecker = new HealthChecker({
     log,
     onChange: (change) => {

@@ -15,8 +15,11 @@ export class ServiceIndexes {
   readonly servers = new Indexes();
 }
 
+/** How backends are forwarded: the command line's choice. */
+export type PacketMode = 'passthrough' | 'dsr';
+
 /** @param isUp whether a server, by its id, may get connections as far as its health goes */
-export function settingsOf(config: Config, indexes: ServiceIndexes, isUp: (id: string) => boolean): Settings {
+export function settingsOf(config: Config, mode: PacketMode, indexes: ServiceIndexes, isUp: (id: string) => boolean): Settings {
   const { timeouts } = config.passthrough;
   return {
     services: {
@@ -29,6 +32,7 @@ export function settingsOf(config: Config, indexes: ServiceIndexes, isUp: (id: s
       backends: config.backends.map((backend) => ({
         name: backend.name,
         scheduler: backend.balance ?? 'maglev',
+        mode: mode === 'dsr' && backend.dsr === 'l2' ? 'dsrL2' : mode,
         servers: backend.servers.map((server) => ({
           index: indexes.servers.of(serverId(backend, server)),
           address: parseAddress(server.addr.ip),

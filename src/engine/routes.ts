@@ -1,7 +1,7 @@
 /** Keeps the servers' next hops true: asks rtnetlink for each server, and again whenever the kernel says it changed. */
-import { serverHop, writeHop, writeKernelHop } from '../forward/next-hops.ts';
+import { serverHop, writeHop, writeKernelHop, writeNoHop } from '../forward/next-hops.ts';
 import type { ServiceSet } from '../forward/services.ts';
-import { type Interface, native, type RouteSocket } from '../io/native.ts';
+import { type Interface, native, type Route, type RouteSocket } from '../io/native.ts';
 
 const UNKNOWN_MTU = 65535;
 
@@ -47,18 +47,30 @@ export class ServerRoutes {
   }
 
   private resolve(): void {
-    for (const { name, servers } of this.set.backends) {
+    for (const { name, mode, servers } of this.set.backends) {
       const source = this.set.frontends.find(({ backend }) => backend === name)?.address ?? 0;
-      for (const { index, address } of servers) this.resolveServer(serverHop(index), address, source);
+      for (const { index, address } of servers) this.resolveServer(serverHop(index), address, source, mode === 'dsrL2');
+    }
+  }
+
+  /** The kernel refuses a source that is no address of this host (any more): then the answer without one must do. */
+  private ask(address: number, source: number): Route {
+    try {
+      return this.socket.route(address, source);
+    } catch {
+      return this.socket.route(address, 0);
     }
   }
 
   /** A neighbour not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here. */
-  private resolveServer(hop: number, address: number, source: number): void {
-    const route = this.socket.route(address, source);
+  private resolveServer(hop: number, address: number, source: number, onLink: boolean): void {
+    const route = this.ask(address, source);
     const link = this.interfaces.get(route.ifindex);
-    const neighbour = route.ifindex === 0 || route.local ? undefined : this.socket.neighbour(route.ifindex, route.neighbour);
-    if (link === undefined || neighbour === undefined || link.mac.length !== 6) writeKernelHop(this.hops, hop, link?.mtu ?? UNKNOWN_MTU);
-    else writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
+    const reachable = link !== undefined && link.mac.length === 6 && !route.local && !(onLink && route.neighbour !== address);
+    const neighbour = reachable ? this.socket.neighbour(route.ifindex, route.neighbour) : undefined;
+    if (link === undefined || neighbour === undefined) {
+      if (onLink) writeNoHop(this.hops, hop);
+      else writeKernelHop(this.hops, hop, link?.mtu ?? UNKNOWN_MTU);
+    } else writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
   }
 }

@@ -7,7 +7,6 @@ import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import { FlowTable } from '../flow/table.ts';
 import { Connections } from '../forward/connections.ts';
 import { LastHops } from '../forward/next-hops.ts';
-import { passthrough } from '../forward/passthrough.ts';
 import { createPipeline } from '../forward/pipeline.ts';
 import { RateLimit } from '../forward/rate-limit.ts';
 import { type ServiceSet, Services } from '../forward/services.ts';
@@ -17,8 +16,8 @@ import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
 import { swap32 } from '../packet/address.ts';
 import { slabOf } from '../packet/fields.ts';
-import { CLOCK, createFrames } from '../packet/frames.ts';
-import { DROPPED, FLOWS, RECEIVED, regionsOf } from './layout.ts';
+import { CLOCK, createFrames, REFUSED } from '../packet/frames.ts';
+import { DROPPED, FLOWS, RECEIVED, regionsOf, TRANSMIT_FAILED } from './layout.ts';
 import type { Ready, Settings, ToWorker, WorkerData } from './messages.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
@@ -37,7 +36,7 @@ const { gauges } = regions;
 const table = new FlowTable(regions.flows, data.capacity, data.hashKey);
 const services = new Services();
 const lastHops = new LastHops(regions.hops);
-const connections = new Connections(table, services, regions.statistics, passthrough, data.connections * 2);
+const connections = new Connections(table, services, regions.statistics, data.connections * 2);
 const frames = createFrames();
 const driver: Driver = openPacketSocket(data.ringSlots, filterOf(data.settings.services));
 const process = createPipeline({
@@ -71,6 +70,7 @@ function breathe(): void {
     if (count > 0) {
       process(count);
       driver.transmit(frames, count);
+      if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED]! += frames[REFUSED]!;
       idle = 0;
     } else idle++;
     const now = frames[CLOCK]!;
@@ -113,7 +113,8 @@ function filterOf({ frontends, backends }: ServiceSet): Uint32Array {
   const hostOrder = ({ address, port }: { address: number; port: number }) => ({ address: swap32(address) >>> 0, port });
   return packetFilter({
     frontends: frontends.map(hostOrder),
-    servers: backends.flatMap((backend) => backend.servers.map(hostOrder)),
+    // Only with full NAT do replies come back here.
+    servers: backends.filter(({ mode }) => mode === 'passthrough').flatMap((backend) => backend.servers.map(hostOrder)),
     firstPort: FIRST_PORT,
     lastPort: LAST_PORT,
   });

@@ -5,6 +5,9 @@
  *     SYN ─► OPENING ─SYN+ACK─► ANSWERED ─ACK─► ESTABLISHED ─FIN─► CLOSING ─FIN of the other side─► TIME_WAIT
  *     an RST from anywhere ─► CLOSED
  *
+ * With direct server return the server's half is not seen (ONE_WAY): the client's first segment after its SYN makes the
+ * connection ESTABLISHED, its FIN leads to TIME_WAIT at once.
+ *
  * Sequence numbers are not followed: a forged RST shortens a connection's idle timeout to that of CLOSED, no more,
  * since every packet that still passes renews it.
  */
@@ -24,6 +27,8 @@ export const REPLY = 0x100;
 /** FINs seen, by the side that sent them. */
 export const FIN_CLIENT = 0x200;
 export const FIN_SERVER = 0x400;
+/** Only the client's packets pass here (direct server return). */
+export const ONE_WAY = 0x1000;
 /** The connection was counted as established. */
 export const COUNTED = 0x800;
 
@@ -61,9 +66,10 @@ export function nextConnection(word: number, flags: number, reply: boolean): num
   if (flags & FIN) {
     const fins = marks | (reply ? FIN_SERVER : FIN_CLIENT);
     if (state >= TIME_WAIT) return fins | state;
-    return fins | ((fins & FIN_CLIENT) !== 0 && (fins & FIN_SERVER) !== 0 ? TIME_WAIT : CLOSING);
+    const both = (fins & FIN_CLIENT) !== 0 && (fins & (FIN_SERVER | ONE_WAY)) !== 0;
+    return fins | (both ? TIME_WAIT : CLOSING);
   }
-  if (state === ANSWERED && !reply) return marks | ESTABLISHED;
+  if (!reply && (state === ANSWERED || (state === OPENING && (marks & ONE_WAY) !== 0))) return marks | ESTABLISHED;
   return word;
 }
 
@@ -71,7 +77,7 @@ function synchronized(word: number, flags: number, reply: boolean): number {
   const state = word & STATE_MASK;
   if (reply) return flags & ACK && state === OPENING ? (word & ~STATE_MASK) | ANSWERED : word;
   // The client opens again from TIME_WAIT or after a reset (RFC 9293 section 3.6.1): a new connection on the old path.
-  return state >= TIME_WAIT ? OPENING : word;
+  return state >= TIME_WAIT ? OPENING | (word & ONE_WAY) : word;
 }
 
 const FIN = 0x01;

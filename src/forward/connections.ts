@@ -8,7 +8,7 @@ import type { FlowTable } from '../flow/table.ts';
 import * as T from '../flow/tcp.ts';
 import { destinationPort, sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
-import type { Mode, Opening, Rewrite } from './mode.ts';
+import type { Opening, Rewrite } from './mode.ts';
 import { serverHop } from './next-hops.ts';
 import type { Frontend, Services } from './services.ts';
 import { CURRENT, frontendRow, RX, serverRow, TOTAL, TX } from './statistics.ts';
@@ -18,20 +18,18 @@ export class Connections {
   private readonly table: FlowTable;
   private readonly services: Services;
   private readonly statistics: Float64Array;
-  private readonly mode: Mode;
   private readonly maximum: number;
   private timeouts: Int32Array = new Int32Array(T.STATES);
   private readonly rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
   private readonly opening: Opening;
 
   /** @param maximum live entries beyond which new connections are refused: the table stays at most half full */
-  constructor(table: FlowTable, services: Services, statistics: Float64Array, mode: Mode, maximum: number) {
+  constructor(table: FlowTable, services: Services, statistics: Float64Array, maximum: number) {
     this.table = table;
     this.services = services;
     this.statistics = statistics;
-    this.mode = mode;
     this.maximum = maximum;
-    this.opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, pool: undefined as unknown as PortPool };
+    this.opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, pool: undefined };
   }
 
   setTimeouts(timeouts: T.Timeouts): void {
@@ -46,7 +44,7 @@ export class Connections {
     if (frontend.scheduler === undefined) return Verdict.resetNoServer;
     const position = frontend.scheduler.pick(source, sourcePort(ports));
     const server = frontend.servers[position]!;
-    const poolIndex = frontend.pools[position]!;
+    const poolIndex = frontend.pools[position] ?? E.NONE;
     const { opening, rewrite, table } = this;
     if (table.size + 2 > this.maximum) return Verdict.dropTableFull;
     opening.source = source;
@@ -54,13 +52,14 @@ export class Connections {
     opening.ports = ports;
     opening.serverAddress = server.address;
     opening.serverPort = server.port;
-    opening.pool = this.services.pools[poolIndex]!;
-    const directions = this.mode(opening, rewrite);
+    opening.pool = this.services.pools[poolIndex];
+    const directions = frontend.mode(opening, rewrite);
     if (directions === 0) return Verdict.resetNoPort;
 
     const owner = (frontend.index << 16) | server.index;
     const { source: s, destination: d, ports: p } = rewrite;
-    const slot = this.install(source, destination, ports, s, d, p, serverHop(server.index), owner, T.OPENING, now);
+    const state = directions === 1 ? T.OPENING | T.ONE_WAY : T.OPENING;
+    const slot = this.install(source, destination, ports, s, d, p, serverHop(server.index), owner, state, now);
     if (slot === E.NONE) return this.refuse(opening.pool, p);
     if (directions === 1) return Verdict.opened;
     const twin = this.install(d, s, swapPorts(p), destination, source, swapPorts(ports), clientHop, owner, T.OPENING | T.REPLY, now);
@@ -174,8 +173,8 @@ export class Connections {
     this.statistics[serverRow(owner & 0xffff) + CURRENT]! += change;
   }
 
-  private refuse(pool: PortPool, ports: number): number {
-    pool.release(sourcePort(ports));
+  private refuse(pool: PortPool | undefined, ports: number): number {
+    pool?.release(sourcePort(ports));
     return Verdict.dropTableFull;
   }
 

@@ -42,7 +42,8 @@ export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot
   const length = swap16(words[ip]! >>> 16) - header * 4;
   const quoted = ip + header + 2;
 
-  words[ip + F.IP_SOURCE] = flow[at + E.NEW_SOURCE]!;
+  // Full NAT hides the router behind our address; DSR leaves sources alone, here too.
+  if (flow[at + E.NEW_SOURCE] !== flow[at + E.SOURCE]) words[ip + F.IP_SOURCE] = flow[at + E.NEW_SOURCE]!;
   words[ip + F.IP_DESTINATION] = flow[at + E.NEW_DESTINATION]!;
   words[ip + F.IP_TTL] = words[ip + F.IP_TTL]! - 1;
   finishIpHeader(slab, ip);

@@ -9,8 +9,8 @@ export interface Opening {
   /** The chosen server: address in native order, port in host order. */
   serverAddress: number;
   serverPort: number;
-  /** The ports from `destination` (our source address) to this server. */
-  pool: PortPool;
+  /** The ports from `destination` (our source address) to this server; undefined where the mode needs none. */
+  pool: PortPool | undefined;
 }
 
 /** The 5-tuple of the client's packets as they leave. The replies' rewrite is its mirror image. */

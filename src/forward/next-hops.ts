@@ -11,7 +11,7 @@
  */
 
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
-import { ROUTE, SEND } from '../packet/frames.ts';
+import { DROP, ROUTE, SEND } from '../packet/frames.ts';
 
 export const HOP = 8;
 export const SHIFT = 3;
@@ -53,6 +53,13 @@ export function writeKernelHop(hops: Int32Array, hop: number, mtu: number): void
   const at = hop << SHIFT;
   hops[at + MTU] = mtu;
   hops[at + OUT] = ROUTE;
+}
+
+/** A next hop that leads nowhere, which its MTU of 0 tells: L2 DSR cannot ask the kernel, to which the VIP is local. */
+export function writeNoHop(hops: Int32Array, hop: number): void {
+  const at = hop << SHIFT;
+  hops[at + OUT] = DROP;
+  hops[at + MTU] = 0;
 }
 
 /** The hops learnt from clients' frames. */

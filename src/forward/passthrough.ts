@@ -8,7 +8,7 @@ import type { Directions, Opening, Rewrite } from './mode.ts';
  *     client:cp → VIP:vp   becomes   VIP:port → server:sp
  */
 export function passthrough(opening: Opening, rewrite: Rewrite): Directions {
-  const port = opening.pool.claim();
+  const port = opening.pool?.claim() ?? 0;
   if (port === 0) return 0;
   rewrite.source = opening.destination;
   rewrite.destination = opening.serverAddress;

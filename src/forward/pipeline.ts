@@ -22,7 +22,7 @@ import type { Connections } from './connections.ts';
 import { findQuoted, translateQuoted } from './icmp.ts';
 import * as H from './next-hops.ts';
 import type { RateLimit } from './rate-limit.ts';
-import type { Services } from './services.ts';
+import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
 
 export interface PipelineParts {
@@ -78,8 +78,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   const mask = table.capacity - 1;
   const [seed, k1, k2, k3] = table.key;
   const wrap = mask << E.ENTRY_SHIFT;
-  /** Connections opened in this batch: their SYNs are rewritten like any segment, but counted apart. */
-  let opens = 0;
+  /** Frames of this batch that pass 3 rewrites like any other, but that were counted already: they opened a connection. */
+  let counted = 0;
 
   return function process(batch: number): void {
     // Bound to locals: a context slot read in the loop is a load and a type check a time (bench/core: 43 → 20 ns).
@@ -195,9 +195,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       d[f + OUT] = n[hop + HOP_OUT]!;
       hits++;
     }
-    count(forwarded, hits - opens);
-    count(opened, opens);
-    opens = 0;
+    count(forwarded, hits - counted);
+    counted = 0;
   };
 
   function count(verdict: number, packets: number): void {
@@ -224,6 +223,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     }
     if ((words[ip + F.IP_TTL]! & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const mtu = hops[(flow[at + E.NEXT_HOP]! << HOP_SHIFT) + HOP_MTU]!;
+    if (mtu === 0) return end(Verdict.dropNoRoute);
     if (wireLength(f, ip) > mtu) return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now);
     connections.track(slot, flags);
     return at;
@@ -267,15 +267,33 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const flags = (words[tcp + F.TCP_FLAGS]! >>> 8) & 0xff;
     const frontend = services.frontendAt(destination, destinationPort(ports));
     if (frontend === undefined && !isReply(source, ports)) return end(Verdict.dropNotOurs);
+    const opens = (flags & (F.SYN | F.ACK | F.FIN | F.RST)) === F.SYN;
+    if (frontend?.adopts && !opens) return adopt(f, frontend, now);
     if (flags & F.RST) return end(Verdict.dropStray);
-    if (frontend === undefined || (flags & (F.SYN | F.ACK | F.FIN)) !== F.SYN) return answerReset(f, ip, resetUnknown, now);
+    if (frontend === undefined || !opens) return answerReset(f, ip, resetUnknown, now);
     if ((words[ip + F.IP_TTL]! & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const hop = frames[f + D.FLAGS]! & D.FLAG_NO_ETHERNET ? H.KERNEL_HOP : lastHops.learn(slab, ip, frames[f + D.INTERFACE]!);
     const verdict = connections.open(frontend, source, destination, ports, hop, now);
     if (verdict === resetNoServer || verdict === resetNoPort) return answerReset(f, ip, verdict, now);
     if (verdict !== opened) return end(verdict);
-    opens++;
+    count(opened, 1);
+    counted++;
     return table.find(source, destination, ports) << E.ENTRY_SHIFT;
+  }
+
+  /** DSR, a segment in mid-stream: opened by another balancer, or by this one in an earlier life. The hash knows where. */
+  function adopt(f: number, frontend: Frontend, now: number): number {
+    const ip = frames[f + D.OFFSET]! >>> 2;
+    const tcp = ip + (words[ip]! & 0xf);
+    const source = words[ip + F.IP_SOURCE]!;
+    const destination = words[ip + F.IP_DESTINATION]!;
+    const verdict = connections.open(frontend, source, destination, words[tcp]!, H.KERNEL_HOP, now);
+    if (verdict !== opened) return end(verdict);
+    const at = examine(f, ip, table.find(source, destination, words[tcp]!) << E.ENTRY_SHIFT, now);
+    if (at === E.NONE) return at;
+    count(Verdict.adopted, 1);
+    counted++;
+    return at;
   }
 
   function isReply(source: number, ports: number): boolean {

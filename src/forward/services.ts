@@ -7,6 +7,8 @@ import { type Candidate, type Scheduler, type SchedulerName, schedulers } from '
 import { PortPool } from '../flow/port-pool.ts';
 import { formatAddress } from '../packet/address.ts';
 import { EndpointMap } from './endpoints.ts';
+import type { Mode } from './mode.ts';
+import { type ModeName, modes } from './modes.ts';
 
 /** Plain data: it crosses threads. Addresses in native order, ports in host order. */
 export interface ServiceSet {
@@ -19,6 +21,7 @@ export interface ServiceSet {
   readonly backends: readonly {
     readonly name: string;
     readonly scheduler: SchedulerName;
+    readonly mode: ModeName;
     readonly servers: readonly ServerEntry[];
   }[];
 }
@@ -42,6 +45,9 @@ export interface Frontend {
   /** The scheduler's candidates, in its order, and the index of the port pool of each. */
   readonly servers: readonly ServerEntry[];
   readonly pools: readonly number[];
+  readonly mode: Mode;
+  /** One direction passes lb4, and any balancer with these servers would choose alike: unknown segments may go by the hash. */
+  readonly adopts: boolean;
 }
 
 /** Room for that many of each: indexes are 16 bits in a flow entry and rows in the counters. */
@@ -69,11 +75,14 @@ export class Services {
       this.schedule(backend.name, backend.scheduler, servers);
     }
     this.frontends = [];
+    const modeOf = new Map(set.backends.map(({ name, mode }) => [name, mode]));
     for (const { index, address, port, backend } of set.frontends) {
       const servers = eligible.get(backend) ?? [];
-      const pools = servers.map((server) => this.pool(address, server));
+      const mode = modeOf.get(backend) ?? 'passthrough';
+      const pools = mode === 'passthrough' ? servers.map((server) => this.pool(address, server)) : [];
       const scheduler = servers.length > 0 ? this.schedulerOf.get(backend)?.scheduler : undefined;
-      this.frontends[index] = { index, address, port, scheduler, servers, pools };
+      const adopts = mode !== 'passthrough' && scheduler?.isConsistent === true;
+      this.frontends[index] = { index, address, port, scheduler, servers, pools, mode: modes[mode], adopts };
     }
     this.byEndpoint = new EndpointMap(set.frontends);
     this.servers = new EndpointMap(set.backends.flatMap((backend) => backend.servers));

@@ -6,6 +6,7 @@ const names = [
   // Forwarded.
   'forwarded', // found in the flow table and rewritten
   'opened', // the SYN of a new connection
+  'adopted', // DSR: a segment of no known connection, sent where the hash says
   'icmpTranslated', // an ICMP error handed on to the side that owns the flow
   // Answered.
   'resetUnknown', // a segment of no known connection: RST
@@ -21,6 +22,7 @@ const names = [
   'dropStray', // a reset of no known connection: never answered
   'dropRateLimited', // should have been answered, but the limit of answers is reached
   'dropTableFull', // no room in the flow table
+  'dropNoRoute', // L2 DSR: the server's MAC address is not known (yet)
   'dropIcmp', // an ICMP error that quotes no packet of ours, or is broken
 ] as const;
 

@@ -13,6 +13,8 @@
 export const HEADER = 8;
 /** Word 0 of the header: CLOCK_MONOTONIC in milliseconds modulo 2^32, read at each `receive`. */
 export const CLOCK = 0;
+/** Word 1: how many frames of the last batch the kernel refused, written by `transmit`. */
+export const REFUSED = 1;
 
 /** Words a frame. */
 export const STRIDE = 8;

@@ -97,8 +97,10 @@ export class Running {
     }
   }
 
-  onLine(listener: (line: string) => void): void {
+  /** Calls `listener` with every line still to come; the answer ends that. */
+  onLine(listener: (line: string) => void): () => void {
     this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   write(line: string): void {

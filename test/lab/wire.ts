@@ -259,8 +259,9 @@ export class RawHost {
     };
     const known = look();
     if (known !== undefined) return known;
+    let leave = (): void => undefined;
     const coming = new Promise<Parsed>((resolve) => {
-      this.#pipe.onLine(() => {
+      leave = this.#pipe.onLine(() => {
         const packet = look();
         if (packet !== undefined) resolve(packet);
       });
@@ -270,6 +271,8 @@ export class RawHost {
     } catch (error) {
       const seen = this.received.map((p) => `${p.source}:${p.sourcePort} > ${p.destinationPort} proto ${p.protocol} flags ${p.flags}`);
       throw new Error(`${String(error)}; received ${seen.join('; ') || 'nothing'}`, { cause: error });
+    } finally {
+      leave();
     }
   }
 }

@@ -4,10 +4,10 @@ import { expect, test } from 'vitest';
 import { configuration, LB4, launch, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
-import { pause } from '../lab/wait.ts';
+import { pause, within } from '../lab/wait.ts';
 
 /** The firewall rules and the sysctl that lb4 touches, as they stand. */
-function traces(namespace: Namespace): { rules: string[]; reserved: string; processes: string } {
+function traces(namespace: Namespace): { rules: string[]; reserved: string; processes: number[] } {
   const saved = namespace.sh('sh', '-c', 'iptables-save; iptables-legacy-save 2>/dev/null || true');
   return {
     rules: saved
@@ -15,11 +15,11 @@ function traces(namespace: Namespace): { rules: string[]; reserved: string; proc
       .filter((line) => line.startsWith('-A'))
       .sort(),
     reserved: namespace.sh('sysctl', '-n', 'net.ipv4.ip_local_reserved_ports').trim(),
-    processes: namespace.sh('ip', 'netns', 'pids', namespace.name).trim(),
+    processes: namespace.pids(),
   };
 }
 
-const NOTHING = { rules: [], reserved: '', processes: '' };
+const NOTHING = { rules: [], reserved: '', processes: [] };
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} ends it cleanly: exit code 0, no rule, no reservation, no process left`, async () => {
@@ -93,7 +93,7 @@ test('a listen_addr that is not of this host: one clear line with the interfaces
   await using lab = new Topology({ servers: 1 });
   const settings = { frontends: { web: { listen: '10.99.0.1:80', servers: [`${serverAddress(0)}:${HTTP}`] } } };
   const running = launch(lab.balancer, configuration(settings));
-  const exit = await running.exited;
+  const exit = await within(running.exited, 10_000, 'the end of lb4');
   expect(exit.code).toBe(78);
   const said = running.lines.join('\n');
   for (const word of ['10.99.0.1', 'front', VIP, 'back', '10.72.0.1']) expect(said).toContain(word);
@@ -106,7 +106,7 @@ test('the stats port is taken: it says so and leaves nothing', async () => {
   const squatter = lab.balancer.program('backend', 'squatter', 'http=7000');
   await squatter.line(/^listening/);
   const running = launch(lab.balancer, configuration(lab.settings()));
-  expect((await running.exited).code).toBe(1);
+  expect((await within(running.exited, 10_000, 'the end of lb4')).code).toBe(1);
   expect(running.lines.join('\n')).toContain('7000');
   await squatter.stop();
   expect(traces(lab.balancer)).toEqual(NOTHING);

@@ -4,8 +4,8 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import * as layout from '../../src/io/frames.ts';
 import { type NativeAddon, native } from '../../src/io/native.ts';
+import * as layout from '../../src/packet/frames.ts';
 
 const addon: NativeAddon = native();
 const path = createRequire(import.meta.url).resolve('../../build/Release/lb4.node');
@@ -158,7 +158,7 @@ describe('RouteSocket, unprivileged', () => {
   });
 });
 
-it('native/frames.h and src/io/frames.ts state the same numbers', () => {
+it('native/frames.h and src/packet/frames.ts state the same numbers', () => {
   const header = readFileSync(new URL('../../native/frames.h', import.meta.url), 'utf8');
   const numbers = Object.fromEntries([...header.matchAll(/^ {2}([A-Z_]+) = (\d+),$/gm)].map(([, k, v]) => [k, Number(v)]));
   const { createFrames: _, ...expected } = layout;

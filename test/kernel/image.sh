@@ -1,0 +1,119 @@
+#!/bin/sh
+# Makes what QEMU boots: test/kernel/image.sh OUT puts OUT/vmlinuz and OUT/initramfs there.
+#
+# The kernel is Debian's own (apt-get download, unpacked, never installed), kept in ~/.cache/lb4/kernel from run to run.
+# The initramfs holds its network modules, busybox, this host's iproute2, iptables, nftables, node … with the shared
+# libraries they need, and the built project under /lb4. It is not compressed: emulated, unpacking would cost seconds.
+#
+# Exit: 0 done · 1 failed · 75 something that this host cannot get is missing; the last line says what.
+set -eu
+PATH=$PATH:/usr/sbin:/sbin
+cd "$(dirname "$0")/../.."
+
+out=${1:?usage: image.sh OUT}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/lb4/kernel
+tree=$out/tree
+
+# What runs in the guest beside busybox; those of a full system stand before busybox's own.
+tools='ip tc bridge nft iptables iptables-save iptables-restore kmod nsenter setpriv sysctl ethtool curl tcpdump'
+# Module directories and single modules, each taken with what it depends on.
+modules='net/sched net/netfilter net/ipv4/netfilter net/bridge drivers/net/veth.ko drivers/net/dummy.ko drivers/net/tun.ko'
+
+lacking() {
+  echo "$*"
+  exit 75
+}
+
+for tool in qemu-system-x86_64 dpkg-deb cpio depmod busybox apt-get $tools; do
+  command -v "$tool" >/dev/null || lacking "$tool is not installed (scripts/install-deps.sh kernel)"
+done
+
+# ---- the kernel ----------------------------------------------------------------------------------------------------
+
+# The package that linux-image-amd64 of Debian 12 stands for; without package lists, what is cached.
+package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-6\.1\.0-.*-amd64\)$/\1/p' | head -n 1)
+[ -n "$package" ] || package=$(cd "$cache" 2>/dev/null && ls -d linux-image-*-amd64 2>/dev/null | tail -n 1) || true
+[ -n "$package" ] || lacking 'apt knows no kernel package linux-image-6.1.0-*-amd64'
+kernel=$cache/$package
+version=${package#linux-image-}
+if [ ! -e "$kernel/complete" ]; then
+  rm -rf "$cache" # an older kernel, or half of one
+  mkdir -p "$kernel/deb"
+  (cd "$kernel/deb" && { apt-get download -qq "$package" || { apt-get update -qq && apt-get download -qq "$package"; }; }) >&2 ||
+    lacking "$package could not be downloaded"
+  dpkg-deb -x "$kernel"/deb/*.deb "$kernel"
+  # The drivers of the rest of the world are nine tenths of it.
+  (cd "$kernel/lib/modules/$version/kernel" && rm -rf arch fs sound && mv drivers/net net/drivers-net && rm -rf drivers && mkdir drivers &&
+    mv net/drivers-net drivers/net && cd drivers/net && find . -mindepth 1 -type d -exec rm -rf {} +)
+  rm -rf "$kernel/deb" "$kernel/usr" "$kernel"/boot/System.map*
+  touch "$kernel/complete"
+fi
+
+# ---- the tree ------------------------------------------------------------------------------------------------------
+
+# copy FILE…: to the same place in the tree, links followed.
+copy() {
+  for file in "$@"; do
+    [ -e "$tree$file" ] && continue
+    mkdir -p "$tree$(dirname "$file")"
+    cp -L "$file" "$tree$file"
+  done
+}
+
+# copy_program FILE…: with its shared libraries.
+copy_program() {
+  copy "$@"
+  # shellcheck disable=SC2046 # one word a library
+  copy $(ldd "$@" 2>/dev/null | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p' | sort -u)
+}
+
+rm -rf "$out"
+mkdir -p "$tree"
+for directory in bin sbin usr/bin usr/sbin dev proc sys run tmp root etc lb4; do mkdir -p "$tree/$directory"; done
+for tool in $tools; do copy_program "$(command -v "$tool")"; done
+copy_program "$(node -p process.execPath)" /usr/lib/x86_64-linux-gnu/xtables/*.so
+ln -sf "$(node -p process.execPath)" "$tree/bin/node"
+cp "$(command -v busybox)" "$tree/bin/busybox"
+for applet in $(busybox --list); do
+  for directory in usr/sbin usr/bin sbin bin; do [ ! -e "$tree/$directory/$applet" ] || continue 2; done
+  ln -s busybox "$tree/bin/$applet"
+done
+ln -sf "$(command -v kmod)" "$tree/sbin/modprobe"
+copy /etc/protocols
+echo 'root:x:0:0::/root:/bin/sh' >"$tree/etc/passwd"
+echo 'nobody:x:65534:65534::/:/bin/sh' >>"$tree/etc/passwd"
+cp test/kernel/init "$tree/init"
+
+# ---- modules -------------------------------------------------------------------------------------------------------
+
+[ -e "$kernel/lib/modules/$version/modules.dep" ] || depmod -b "$kernel" "$version"
+wanted=$(cd "$kernel/lib/modules/$version/kernel" && find $modules -name '*.ko' | sed 's/.*\///; s/\.ko$//')
+# shellcheck disable=SC2086 # one word a module
+modprobe -d "$kernel" -S "$version" -a --show-depends $wanted | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u | while read -r file; do
+  file=$(realpath "$file")
+  copied=$tree/lib/modules/$version/${file#"$(realpath "$kernel")/lib/modules/$version/"}
+  mkdir -p "$(dirname "$copied")"
+  cp "$file" "$copied"
+done
+cp "$kernel/lib/modules/$version"/modules.builtin* "$kernel/lib/modules/$version/modules.order" "$tree/lib/modules/$version/"
+depmod -b "$tree" "$version"
+
+# ---- the project ---------------------------------------------------------------------------------------------------
+
+cp -r bin dist iptables package.json package-lock.json "$tree/lb4/"
+mkdir -p "$tree/lb4/build/Release" "$tree/lb4/test/kernel"
+cp -r test/kernel/guest "$tree/lb4/test/kernel/"
+copy_addon=build/Release/lb4.node
+cp "$copy_addon" "$tree/lb4/$copy_addon"
+# shellcheck disable=SC2046 # one word a library
+copy $(ldd "$copy_addon" | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p')
+# What lb4 needs to run; cmake-js and node-addon-api only build the addon.
+npm ls --omit=dev --all --parseable 2>/dev/null | sed -n "s|^$PWD/||p" | while read -r directory; do
+  mkdir -p "$tree/lb4/$(dirname "$directory")"
+  [ -e "$tree/lb4/$directory" ] || cp -r "$directory" "$tree/lb4/$directory"
+done
+
+cp "$kernel/boot/vmlinuz-$version" "$out/vmlinuz"
+(cd "$tree" && find . -print0 | cpio --null --quiet --create --format=newc --owner=0:0) >"$out/initramfs"
+rm -rf "$tree"
+echo "$version"
