@@ -2,10 +2,10 @@
 SHELL := /bin/sh
 # One target at a time: they share build/, dist/ and the machine's network.
 .NOTPARALLEL:
-.PHONY: help demo build test test-unit test-netns tests bench doctor lint clean deps deps-test deps-demo deps-bench
+.PHONY: help demo build test test-unit test-netns test-kernel tests bench doctor lint clean deps deps-test deps-demo deps-bench
 
 VITEST = npx --no-install vitest run --reporter=default --reporter=json
-REPORTS = build/test/unit.json build/test/netns.json
+REPORTS = build/test/unit.json build/test/netns.json build/test/kernel.json
 
 help:
 	@echo 'make demo         watch lb4 balance real requests in network namespaces (root)'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test         install, build, lint and run every test (root)'
 	@echo 'make test-unit    the tests that need no root'
 	@echo 'make test-netns   the tests in network namespaces (root)'
+	@echo 'make test-kernel  the tests in a stock Debian kernel under QEMU, where that can be installed'
 	@echo 'make bench        the benchmarks (root)'
 	@echo 'make doctor       what this machine can and cannot do for lb4'
 	@echo 'make lint         formatting, lint rules, types, unused code'
@@ -43,13 +44,18 @@ test: deps-test build lint
 	@$(MAKE) --no-print-directory -k tests || true
 	@node scripts/tally.js $(REPORTS)
 
-tests: test-unit test-netns
+tests: test-unit test-netns test-kernel
 
 test-unit: build
 	@$(VITEST) --project unit --outputFile.json=build/test/unit.json
 
 test-netns: deps-test build
 	@$(VITEST) --project netns --outputFile.json=build/test/netns.json
+
+# Where QEMU cannot be installed they are skipped, and say why.
+test-kernel: deps-test build
+	@scripts/install-deps.sh kernel || true
+	@$(VITEST) --project kernel --outputFile.json=build/test/kernel.json
 
 bench: deps-bench build
 	@for file in dist/bench/*.js; do node "$$file" || exit 1; done

@@ -16,6 +16,7 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
+      { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 150_000, hookTimeout: 60_000 } },
     ],
   },
 });

@@ -28,35 +28,14 @@ FRONTENDS='' # VIP:PORT …
 RETURNS=''   # SERVER:PORT>SOURCE …, the source address that lb4 uses towards that server; passthrough only
 # <<< lb4 configuration
 
-set -u
-LC_ALL=C
-PATH=$PATH:/usr/sbin:/sbin
-export LC_ALL PATH
+# shellcheck source=/dev/null
+. "${0%/*}/common.sh" # `lb4 rules` puts its text here
 
 IPTABLES=${LB4_IPTABLES:-iptables}
 CLIENT_PORTS=33768-61000
 TAG='-m comment --comment lb4 -j DROP'
 RESERVED=/proc/sys/net/ipv4/ip_local_reserved_ports
-STATE=/run/lb4/netns-$(readlink /proc/self/ns/net | tr -dc 0-9)
-dry_run=''
 fresh='' # set when none of our rules was there yet
-
-# ---- telling -------------------------------------------------------------------------------------------------------
-
-# stop CODE TEXT
-stop() {
-  printf 'lb4 rules: %s\n' "$2" >&2
-  exit "$1"
-}
-
-# fail WHAT OUTPUT: a tool failed; its first line that is no warning says why
-fail() {
-  reason=$(printf '%s\n' "$2" | grep -v -e '^#' -e '^$' | head -n 1)
-  case $reason in
-    *'ermission denied'* | *'not permitted'* | *'ead-only file system'*) stop 77 "$1: $reason" ;;
-    *) stop 1 "$1: ${reason:-failed}" ;;
-  esac
-}
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
@@ -84,16 +63,9 @@ present_rules() {
   printf '%s\n' "$saved" | sed -n "s/^-A PREROUTING \(.* $TAG\)\$/\1/p"
 }
 
-# One line a rule: "present RULE", "missing RULE", or "stale RULE" for what is ours but not wanted, or there twice.
 compare() {
   have=$(present_rules) || exit $?
-  { wanted_rules | sed 's/^/want /'; printf '%s\n' "$have" | sed 's/^/have /'; } | awk '
-    { kind = $1; sub(/^[a-z]+ /, "") }
-    kind == "want" { if (!($0 in wanted)) order[count++] = $0; wanted[$0] = 1; next }
-    $0 == "" { next }
-    ($0 in wanted) && !($0 in seen) { seen[$0] = 1; print "present " $0; next }
-    { print "stale " $0 }
-    END { for (i = 0; i < count; i++) if (!(order[i] in seen)) print "missing " order[i] }'
+  differences "$(wanted_rules)" "$have"
 }
 
 # transaction COMPARISON: the same as input for iptables-restore; empty when nothing differs.
@@ -139,12 +111,12 @@ holds_nothing() {
 }
 
 tidy_table() {
-  created=$(cat "$STATE/raw-table" 2>/dev/null) || return 0
+  created=$(noted raw-table) || return 0
   if can_tidy; then
     holds_nothing chain ip raw PREROUTING && nft delete chain ip raw PREROUTING 2>/dev/null
     [ "$created" = table ] && holds_nothing table ip raw && nft delete table ip raw 2>/dev/null
   fi
-  rm -f "$STATE/raw-table"
+  forget raw-table
 }
 
 # ---- reserved ports ------------------------------------------------------------------------------------------------
@@ -196,22 +168,11 @@ reserve_ports() {
 
 # Take away just what was added: the rest may have been changed meanwhile.
 release_ports() {
-  added=$(cat "$STATE/reserved-ports" 2>/dev/null) || return 0
+  added=$(noted reserved-ports) || return 0
   now=$(cat "$RESERVED")
   left=$(ports_minus "$now" "$added")
   [ "$now" = "$left" ] || write_reserved "$left"
-  [ -n "$dry_run" ] || rm -f "$STATE/reserved-ports"
-}
-
-# note NAME TEXT: write it down before the deed, so that a crash in between can be undone.
-note() {
-  [ -z "$dry_run" ] || return 0
-  errors=$( (mkdir -p "$STATE" && printf '%s\n' "$2" >"$STATE/$1") 2>&1) || fail "$STATE/$1" "$errors"
-}
-
-forget_state() {
-  rmdir "$STATE" 2>/dev/null && rmdir /run/lb4 2>/dev/null
-  return 0
+  forget reserved-ports
 }
 
 # ---- commands ------------------------------------------------------------------------------------------------------
@@ -248,31 +209,15 @@ status_all() {
     comparison="$comparison
 $state reserved ports $CLIENT_PORTS"
   fi
-  printf '%s\n' "$comparison" | sed '/^$/d'
-  case $comparison in *'missing '*) exit 3 ;; esac
-}
-
-usage() {
-  stop 2 'usage: sh FILE install|remove|status [--dry-run]'
+  tell "$comparison"
 }
 
 main() {
-  action=''
-  for word in "$@"; do
-    case $word in
-      --dry-run) dry_run=yes ;;
-      install | remove | status) [ -z "$action" ] || usage; action=$word ;;
-      *) usage ;;
-    esac
-  done
-  [ -n "$action" ] || usage
-  case $MODE in
-    passthrough | dsr) ;;
-    *) stop 2 'this is the template: lb4 rules --config=FILE prints it filled in' ;;
-  esac
-  [ "$(id -u)" -eq 0 ] || stop 77 'needs root'
+  read_words "$@"
+  case $MODE in passthrough | dsr) ;; *) not_filled_in ;; esac
+  need_root
   for tool in "$IPTABLES" "$IPTABLES-save" "$IPTABLES-restore"; do
-    command -v "$tool" >/dev/null || stop 77 "$tool not found: apt-get install iptables, or name one in LB4_IPTABLES"
+    need "$tool" 'apt-get install iptables, or name one in LB4_IPTABLES'
   done
   "${action}_all"
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what a make target needs: install-deps.sh build|test|bench. Debian packages by apt, only those that are missing;
+# Installs what a make target needs: install-deps.sh build|demo|test|kernel|bench. Debian packages by apt, only those that are missing;
 # npm packages when package-lock.json is newer than node_modules. Safe to run any number of times.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
@@ -12,13 +12,16 @@ build='g++:g++ make:make cmake:cmake'
 lab='ip:iproute2 nsenter:util-linux iptables:iptables sysctl:procps ethtool:ethtool'
 test='tcpdump:tcpdump iperf3:iperf3 curl:curl python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc'
+# `make test-kernel`: what boots a stock kernel, beside what the tests need
+kernel='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod cpio:cpio'
 
 case "${1:-build}" in
   build) wanted="$build" ;;
   demo) wanted="$build $lab curl:curl" ;;
   test) wanted="$build $lab $test" ;;
+  kernel) wanted="$build $lab $test $kernel" ;;
   bench) wanted="$build $lab $test $bench" ;;
-  *) echo "usage: $0 build|demo|test|bench" >&2; exit 2 ;;
+  *) echo "usage: $0 build|demo|test|kernel|bench" >&2; exit 2 ;;
 esac
 
 PATH="$PATH:/usr/sbin:/sbin"

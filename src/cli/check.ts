@@ -7,6 +7,8 @@ import { ConfigError, EXIT, formatMistake, type Mistake } from '../errors.ts';
 export interface CheckOptions {
   /** Warnings fail, too. */
   readonly strict?: boolean | undefined;
+  /** Check what `lb4 --dsr` demands, too. */
+  readonly dsr?: boolean | undefined;
 }
 
 /** Where the lines go: findings to standard error, the good news to standard output. */
@@ -18,7 +20,7 @@ export interface CheckOutput {
 /** Checks a file, prints what there is to say, and returns the exit status: 0, or 78. */
 export function check(file: string, options: CheckOptions, { out, err }: CheckOutput = consoleOutput): number {
   try {
-    const { config, warnings } = loadConfig(file);
+    const { config, warnings } = loadConfig(file, { dsr: options.dsr });
     for (const warning of warnings) err(formatMistake(options.strict ? strictly(warning) : warning));
     if (options.strict && warnings.length > 0) return EXIT.config;
     out(`${file}: ok`);
@@ -37,6 +39,7 @@ export function checkCommand(): Command {
     .description('check a configuration file and report every mistake')
     .argument('<file>', 'the TOML file')
     .option('--strict', 'let warnings fail, too')
+    .option('-d, --dsr', 'check what direct server return demands, too')
     .action((file: string, options: CheckOptions) => {
       process.exitCode = check(file, options);
     });

@@ -23,13 +23,13 @@ export function crossFindings(root: TomlNode): Finding[] {
 }
 
 /** The named tables under a path, with their paths. */
-function tables(root: TomlNode, ...path: string[]): { name: string; path: Path; node: TomlNode }[] {
+export function tables(root: TomlNode, ...path: string[]): { name: string; path: Path; node: TomlNode }[] {
   const parent = nodeAt(root, path);
   if (parent?.kind !== 'table') return [];
   return [...parent.children].map(([name, node]) => ({ name: String(name), path: [...path, String(name)], node }));
 }
 
-function error(node: TomlNode, path: Path, message: string): Finding {
+export function error(node: TomlNode, path: Path, message: string): Finding {
   return { severity: 'error', path, position: node.at, message };
 }
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, type Mistake, type Position } from '../errors.ts';
 import { crossFindings } from './cross.ts';
+import { dsrFindings } from './dsr.ts';
 import { type Finding, keyFindings, mistakeOf, schemaFindings } from './mistakes.ts';
 import type { Config } from './model.ts';
 import { resolveConfig } from './resolve.ts';
@@ -15,18 +16,24 @@ export interface Loaded {
   readonly warnings: readonly Mistake[];
 }
 
+export interface LoadOptions {
+  /** Check also what `--dsr` demands: equal ports, and one address that each server answers from. */
+  readonly dsr?: boolean | undefined;
+}
+
 /** Reads and checks the file at `path`. Throws ConfigError, also where the file cannot be read. */
-export function loadConfig(path: string): Loaded {
-  return parseConfig(readText(path), path);
+export function loadConfig(path: string, options: LoadOptions = {}): Loaded {
+  return parseConfig(readText(path), path, options);
 }
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
-export function parseConfig(text: string, file: string): Loaded {
+export function parseConfig(text: string, file: string, { dsr = false }: LoadOptions = {}): Loaded {
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
   const result = fileSchema.safeParse(plainValue(root));
   const issues = result.success ? [] : result.error.issues;
-  const findings = [...schemaFindings(root, issues), ...keyFindings(root), ...crossFindings(root)].sort(byPosition);
+  const forMode = dsr ? dsrFindings(root) : [];
+  const findings = [...schemaFindings(root, issues), ...keyFindings(root), ...crossFindings(root), ...forMode].sort(byPosition);
   const mistakes = findings.map((finding) => mistakeOf(finding, file));
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
   return { config: resolveConfig(result.data, file), warnings: mistakes };

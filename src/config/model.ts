@@ -1,10 +1,11 @@
 /** The configuration as the rest of the program sees it: resolved, frozen, times in milliseconds. */
 import type { Address } from './address.ts';
-import type { BALANCE } from './schema.ts';
+import type { BALANCE, DSR } from './schema.ts';
 
 export type { Address } from './address.ts';
 
 export type Balance = (typeof BALANCE)[number];
+export type Dsr = (typeof DSR)[number];
 
 export interface Config {
   /** The file it came from, as given. */
@@ -28,6 +29,8 @@ export interface Backend {
   readonly name: string;
   /** Undefined: the mode's default. */
   readonly balance: Balance | undefined;
+  /** Who changes addresses in DSR: `nat` the servers, on their way out; `l2` nobody. */
+  readonly dsr: Dsr;
   readonly healthCheck: HealthCheck;
   readonly servers: readonly Server[];
 }

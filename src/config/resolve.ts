@@ -27,7 +27,7 @@ function resolveBackend(name: string, keys: BackendKeys): Backend {
     rise: keys.health_check_rise,
     fall: keys.health_check_fall,
   };
-  return { name, balance: keys.balance, healthCheck, servers };
+  return { name, balance: keys.balance, dsr: keys.dsr, healthCheck, servers };
 }
 
 function resolvePassthrough(keys: PassthroughKeys): Passthrough {

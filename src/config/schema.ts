@@ -22,6 +22,7 @@ export const keyFacts = z.registry<KeyFacts>();
 export const LIMITS = { frontends: 1024, servers: 4096 } as const;
 
 export const BALANCE = ['maglev', 'roundrobin'] as const;
+export const DSR = ['nat', 'l2'] as const;
 
 const ADDRESS = 'an IPv4 address and a port, "192.0.2.1:80"';
 const convey = { origin: 'convey' } as const;
@@ -106,6 +107,14 @@ const backend = z.object({
       "How a server is chosen. `maglev`: by a hash of the client's address and port, weighted, steady when servers " +
       'come and go. `roundrobin`: in turn, weighted and smooth.',
     otherwise: "the mode's own: `maglev` in passthrough and DSR",
+    ...lb4,
+  }),
+  dsr: key(z.enum(DSR).default('nat'), {
+    allowed: DSR.map((name) => `"${name}"`).join(' or '),
+    description:
+      "How direct server return reaches the servers; other modes do not read it. `nat`: the server's address as destination, " +
+      "and the server rewrites its answers' source. `l2`: only the MAC address changes, and the server has the frontend's " +
+      'address on its loopback; both share a link. `lb4 rules --dsr --for SERVER_IP` prints what the server needs.',
     ...lb4,
   }),
   health_check_interval: key(

@@ -14,8 +14,8 @@ out=${1:?usage: image.sh OUT}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/lb4/kernel
 tree=$out/tree
 
-# What runs in the guest beside busybox; those of a full system stand before busybox's own.
-tools='ip tc bridge nft iptables iptables-save iptables-restore kmod nsenter setpriv sysctl ethtool curl tcpdump'
+# What runs in the guest; busybox stands in for the rest. Its own shell would run its applets before these.
+tools='sh ip tc bridge nft iptables iptables-save iptables-restore kmod nsenter setpriv sysctl ethtool curl tcpdump'
 # Module directories and single modules, each taken with what it depends on.
 modules='net/sched net/netfilter net/ipv4/netfilter net/bridge drivers/net/veth.ko drivers/net/dummy.ko drivers/net/tun.ko'
 
@@ -32,7 +32,9 @@ done
 
 # The package that linux-image-amd64 of Debian 12 stands for; without package lists, what is cached.
 package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-6\.1\.0-.*-amd64\)$/\1/p' | head -n 1)
-[ -n "$package" ] || package=$(cd "$cache" 2>/dev/null && ls -d linux-image-*-amd64 2>/dev/null | tail -n 1) || true
+for cached in "$cache"/linux-image-*-amd64; do
+  [ -n "$package" ] || [ ! -e "$cached" ] || package=$(basename "$cached")
+done
 [ -n "$package" ] || lacking 'apt knows no kernel package linux-image-6.1.0-*-amd64'
 kernel=$cache/$package
 version=${package#linux-image-}
@@ -45,7 +47,7 @@ if [ ! -e "$kernel/complete" ]; then
   # The drivers of the rest of the world are nine tenths of it.
   (cd "$kernel/lib/modules/$version/kernel" && rm -rf arch fs sound && mv drivers/net net/drivers-net && rm -rf drivers && mkdir drivers &&
     mv net/drivers-net drivers/net && cd drivers/net && find . -mindepth 1 -type d -exec rm -rf {} +)
-  rm -rf "$kernel/deb" "$kernel/usr" "$kernel"/boot/System.map*
+  rm -rf "$kernel/deb" "${kernel:?}/usr" "$kernel"/boot/System.map*
   touch "$kernel/complete"
 fi
 
@@ -69,14 +71,14 @@ copy_program() {
 
 rm -rf "$out"
 mkdir -p "$tree"
-for directory in bin sbin usr/bin usr/sbin dev proc sys run tmp root etc lb4; do mkdir -p "$tree/$directory"; done
+for directory in usr/bin usr/sbin usr/lib usr/lib64 dev proc sys run tmp root etc lb4; do mkdir -p "$tree/$directory"; done
+for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$tree/$directory"; done
 for tool in $tools; do copy_program "$(command -v "$tool")"; done
 copy_program "$(node -p process.execPath)" /usr/lib/x86_64-linux-gnu/xtables/*.so
-ln -sf "$(node -p process.execPath)" "$tree/bin/node"
+[ -e "$tree/bin/node" ] || ln -s "$(node -p process.execPath)" "$tree/bin/node"
 cp "$(command -v busybox)" "$tree/bin/busybox"
 for applet in $(busybox --list); do
-  for directory in usr/sbin usr/bin sbin bin; do [ ! -e "$tree/$directory/$applet" ] || continue 2; done
-  ln -s busybox "$tree/bin/$applet"
+  [ -e "$tree/sbin/$applet" ] || [ -e "$tree/bin/$applet" ] || ln -s busybox "$tree/bin/$applet"
 done
 ln -sf "$(command -v kmod)" "$tree/sbin/modprobe"
 copy /etc/protocols
@@ -87,6 +89,7 @@ cp test/kernel/init "$tree/init"
 # ---- modules -------------------------------------------------------------------------------------------------------
 
 [ -e "$kernel/lib/modules/$version/modules.dep" ] || depmod -b "$kernel" "$version"
+# shellcheck disable=SC2086 # one word a directory
 wanted=$(cd "$kernel/lib/modules/$version/kernel" && find $modules -name '*.ko' | sed 's/.*\///; s/\.ko$//')
 # shellcheck disable=SC2086 # one word a module
 modprobe -d "$kernel" -S "$version" -a --show-depends $wanted | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u | while read -r file; do

@@ -64,6 +64,7 @@ describe('a small configuration', () => {
         {
           name: 'web',
           balance: undefined,
+          dsr: 'nat',
           healthCheck: { intervalMs: 5000, timeoutMs: 3000, rise: 2, fall: 2 },
           servers: [{ name: 'a', addr: { text: '198.51.100.11:8080', ip: '198.51.100.11', ipNumber: 0xc633640b, port: 8080 }, weight: 1 }],
         },

@@ -1,0 +1,138 @@
+/*
+ * Both ends of a packet-rate benchmark over AF_PACKET, without a TCP stack in the way.
+ *
+ *   traffic answer DEVICE PORT                          answers every SYN to PORT with a SYN+ACK, until killed
+ *   traffic send DEVICE MAC SOURCE DESTINATION PORT FLOWS SECONDS
+ *       opens FLOWS connections (SYN, then ACK), then sends 64-byte segments (60 without the frame check sequence) of all
+ *       of them in turn for SECONDS, as fast as sendmmsg(2) takes them; prints how many were sent
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FRAME = 60, BATCH = 64, CLIENT_ISN = 5000, SERVER_ISN = 1000 };
+
+struct frame { struct ether_header ether; struct iphdr ip; struct tcphdr tcp; unsigned char payload[6]; } __attribute__((packed));
+_Static_assert(sizeof(struct frame) == FRAME, "a 64-byte frame less its check sequence");
+
+static void die(const char *what) { perror(what); exit(1); }
+
+static unsigned long sum(const void *data, int length) {
+  const unsigned short *words = data;
+  unsigned long total = 0;
+  for (; length > 1; length -= 2) total += *words++;
+  return total;
+}
+static unsigned short finish(unsigned long total) {
+  while (total >> 16) total = (total & 0xffff) + (total >> 16);
+  return ~total;
+}
+static void checksums(struct frame *f) {
+  int length = ntohs(f->ip.tot_len) - 20;
+  f->ip.check = 0, f->ip.check = finish(sum(&f->ip, 20));
+  f->tcp.check = 0, f->tcp.check = finish(sum(&f->ip.saddr, 8) + htons(IPPROTO_TCP) + htons(length) + sum(&f->tcp, length));
+}
+
+static int open_device(const char *device, struct ifreq *request) {
+  int fd = socket(AF_PACKET, SOCK_RAW, 0);
+  if (fd < 0) die("socket");
+  memset(request, 0, sizeof *request), strncpy(request->ifr_name, device, IFNAMSIZ - 1);
+  struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = if_nametoindex(device)};
+  if (bind(fd, (struct sockaddr *)&address, sizeof address)) die("bind");
+  if (ioctl(fd, SIOCGIFHWADDR, request)) die("SIOCGIFHWADDR");
+  return fd;
+}
+
+static int answer(const char *device, int port) {
+  /* tcp[13] == SYN and dst port PORT, on frames without IP options */
+  struct sock_filter code[] = {{0x30, 0, 0, 47}, {0x15, 0, 3, 2}, {0x28, 0, 0, 36}, {0x15, 0, 1, port}, {6, 0, 0, -1}, {6, 0, 0, 0}};
+  struct sock_fprog program = {6, code};
+  struct ifreq request;
+  int fd = open_device(device, &request);
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program)) die("SO_ATTACH_FILTER");
+  for (;;) {
+    struct frame in, out;
+    if (recv(fd, &in, sizeof in, 0) < (int)sizeof in - 6) continue;
+    out = in;
+    memcpy(out.ether.ether_dhost, in.ether.ether_shost, 6), memcpy(out.ether.ether_shost, in.ether.ether_dhost, 6);
+    out.ip.saddr = in.ip.daddr, out.ip.daddr = in.ip.saddr, out.tcp.source = in.tcp.dest, out.tcp.dest = in.tcp.source;
+    out.tcp.seq = htonl(SERVER_ISN), out.tcp.ack_seq = htonl(ntohl(in.tcp.seq) + 1), out.tcp.ack = 1;
+    checksums(&out);
+    if (send(fd, &out, FRAME, 0) < 0 && errno != ENOBUFS) die("send");
+  }
+}
+
+static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + t.tv_nsec / 1e9; }
+
+static void shape(struct frame *f, int syn, int ack, int payload) {
+  f->ip.tot_len = htons(40 + payload), f->tcp.syn = syn, f->tcp.ack = ack;
+  f->tcp.seq = htonl(CLIENT_ISN + !syn), f->tcp.ack_seq = htonl(ack ? SERVER_ISN + 1 : 0);
+  checksums(f);
+}
+
+static long blast(int fd, struct frame *frames, int flows, double until) {
+  struct mmsghdr messages[BATCH];
+  struct iovec vectors[BATCH];
+  long sent = 0;
+  for (int next = 0; now() < until;) {
+    memset(messages, 0, sizeof messages);
+    for (int i = 0; i < BATCH; i++, next = next + 1 == flows ? 0 : next + 1) {
+      vectors[i] = (struct iovec){&frames[next], FRAME};
+      messages[i].msg_hdr.msg_iov = &vectors[i], messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    int taken = sendmmsg(fd, messages, BATCH, 0);
+    if (taken > 0) sent += taken;
+    else if (errno != ENOBUFS && errno != EAGAIN) die("sendmmsg");
+  }
+  return sent;
+}
+
+static int send_all(char **argv) {
+  struct ifreq request;
+  int fd = open_device(argv[2], &request), flows = atoi(argv[7]);
+  struct frame *frames = calloc(flows, sizeof *frames);
+  for (int i = 0; i < flows; i++) {
+    struct frame *f = &frames[i];
+    unsigned char *mac = f->ether.ether_dhost;
+    sscanf(argv[3], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5);
+    memcpy(f->ether.ether_shost, request.ifr_hwaddr.sa_data, 6), f->ether.ether_type = htons(ETH_P_IP);
+    f->ip.version = 4, f->ip.ihl = 5, f->ip.ttl = 64, f->ip.protocol = IPPROTO_TCP, f->ip.frag_off = htons(IP_DF);
+    f->ip.saddr = inet_addr(argv[4]), f->ip.daddr = inet_addr(argv[5]);
+    f->tcp.source = htons(2000 + i), f->tcp.dest = htons(atoi(argv[6])), f->tcp.doff = 5, f->tcp.window = htons(65535);
+    shape(f, 1, 0, 0);
+    if (send(fd, f, FRAME, 0) < 0) die("send");
+    if (i % 32 == 31) usleep(2000);
+  }
+  usleep(200000);
+  for (int i = 0; i < flows; i++) {
+    shape(&frames[i], 0, 1, 0);
+    if (send(fd, &frames[i], FRAME, 0) < 0) die("send");
+    if (i % 32 == 31) usleep(2000);
+    shape(&frames[i], 0, 1, 6);
+  }
+  usleep(200000);
+  puts("open"), fflush(stdout);
+  usleep(300000);
+  printf("sent %ld\n", blast(fd, frames, flows, now() + atof(argv[8])));
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  if (argc == 4 && !strcmp(argv[1], "answer")) return answer(argv[2], atoi(argv[3]));
+  if (argc == 9 && !strcmp(argv[1], "send")) return send_all(argv);
+  fprintf(stderr, "usage: see traffic.c\n");
+  return 2;
+}

@@ -1,0 +1,109 @@
+# What the scripts of lb4 share. `lb4 rules` puts this file into each script that it prints.
+# shellcheck shell=sh disable=SC2034 # a script need not use all of it
+
+set -u
+LC_ALL=C
+PATH=$PATH:/usr/sbin:/sbin
+export LC_ALL PATH
+
+STATE=/run/lb4/netns-$(readlink /proc/self/ns/net | tr -dc 0-9)
+action=''
+dry_run=''
+
+# ---- telling -------------------------------------------------------------------------------------------------------
+
+# stop CODE TEXT
+stop() {
+  printf 'lb4 rules: %s\n' "$2" >&2
+  exit "$1"
+}
+
+warn() {
+  printf 'lb4 rules: warning: %s\n' "$1" >&2
+}
+
+# first_reason OUTPUT: of what a failed tool printed, the first line that is no comment
+first_reason() {
+  printf '%s\n' "$1" | grep -v -e '^#' -e '^$' | head -n 1
+}
+
+# fail WHAT OUTPUT: a tool failed; its first line that is no warning says why
+fail() {
+  reason=$(first_reason "$2")
+  case $reason in
+    *'ermission denied'* | *'not permitted'* | *'ead-only file system'*) stop 77 "$1: $reason" ;;
+    *) stop 1 "$1: ${reason:-failed}" ;;
+  esac
+}
+
+# differences WANTED HAVE: one line a rule, "present RULE", "missing RULE", or "stale RULE" for what is ours but not
+# wanted, or there twice. The lists have one rule a line.
+differences() {
+  { printf '%s\n' "$1" | sed 's/^/want /'; printf '%s\n' "$2" | sed 's/^/have /'; } | awk '
+    { kind = $1; sub(/^[a-z]+ /, "") }
+    $0 == "" { next }
+    kind == "want" { if (!($0 in wanted)) order[count++] = $0; wanted[$0] = 1; next }
+    ($0 in wanted) && !($0 in seen) { seen[$0] = 1; print "present " $0; next }
+    { print "stale " $0 }
+    END { for (i = 0; i < count; i++) if (!(order[i] in seen)) print "missing " order[i] }'
+}
+
+# tell COMPARISON: what status prints; exit 3 when something is missing
+tell() {
+  printf '%s\n' "$1" | sed '/^$/d'
+  case $1 in *'missing '*) exit 3 ;; esac
+}
+
+# ---- remembering ---------------------------------------------------------------------------------------------------
+
+# note NAME TEXT: write it down before the deed, so that a crash in between can be undone.
+note() {
+  [ -z "$dry_run" ] || return 0
+  errors=$( (mkdir -p "$STATE" && printf '%s\n' "$2" >"$STATE/$1") 2>&1) || fail "$STATE/$1" "$errors"
+}
+
+# noted NAME: what was written down; fails when nothing was
+noted() {
+  cat "$STATE/$1" 2>/dev/null
+}
+
+# forget NAME
+forget() {
+  [ -n "$dry_run" ] || rm -f "$STATE/$1"
+}
+
+forget_state() {
+  rmdir "$STATE" 2>/dev/null && rmdir /run/lb4 2>/dev/null
+  return 0
+}
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+usage() {
+  stop 2 'usage: sh FILE install|remove|status [--dry-run]'
+}
+
+not_filled_in() {
+  stop 2 'this is the template: lb4 rules --config=FILE prints it filled in'
+}
+
+# read_words WORD…: sets action and dry_run
+read_words() {
+  for word in "$@"; do
+    case $word in
+      --dry-run) dry_run=yes ;;
+      install | remove | status) [ -z "$action" ] || usage; action=$word ;;
+      *) usage ;;
+    esac
+  done
+  [ -n "$action" ] || usage
+}
+
+need_root() {
+  [ "$(id -u)" -eq 0 ] || stop 77 'needs root'
+}
+
+# need TOOL HOW: HOW to get it
+need() {
+  command -v "$1" >/dev/null || stop 77 "$1 not found: $2"
+}

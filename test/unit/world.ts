@@ -1,0 +1,172 @@
+/** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
+import { ENTRY } from '../../src/flow/entry.ts';
+import { FlowTable, hashKey } from '../../src/flow/table.ts';
+import type { Timeouts } from '../../src/flow/tcp.ts';
+import { Connections } from '../../src/forward/connections.ts';
+import { HOP, HOPS, LastHops, serverHop, writeHop } from '../../src/forward/next-hops.ts';
+import { createPipeline, type Pipeline } from '../../src/forward/pipeline.ts';
+import { RateLimit } from '../../src/forward/rate-limit.ts';
+import { type ServiceSet, Services } from '../../src/forward/services.ts';
+import { STATISTICS_LENGTH } from '../../src/forward/statistics.ts';
+import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
+import { parseAddress } from '../../src/packet/address.ts';
+import { type Slab, slabOf } from '../../src/packet/fields.ts';
+import * as D from '../../src/packet/frames.ts';
+import { buildFrame, type Packet } from './packets.ts';
+
+export const VIP = '192.0.2.1';
+export const CLIENT = '10.0.0.9';
+export const SERVERS = ['172.16.0.1', '172.16.0.2'] as const;
+export const MAC = {
+  client: '02:00:00:00:00:c1',
+  front: '02:00:00:00:00:f1',
+  back: '02:00:00:00:00:b1',
+  servers: ['02:00:00:00:05:01', '02:00:00:00:05:02'],
+} as const;
+export const [FRONT, BACK] = [1, 2];
+export const TIMEOUTS: Timeouts = { syn: 5_000, established: 100_000, fin: 20_000, timeWait: 10_000, closed: 1_000 };
+
+type Mode = ServiceSet['backends'][number]['mode'];
+type Scheduler = ServiceSet['backends'][number]['scheduler'];
+
+export interface WorldOptions {
+  readonly mode?: Mode;
+  readonly scheduler?: Scheduler;
+  /** Ports of the VIP, all with one backend. */
+  readonly ports?: readonly number[];
+  /** Whether each server is up. */
+  readonly up?: readonly boolean[];
+  readonly capacity?: number;
+  readonly maximum?: number;
+  readonly answers?: number;
+  readonly mtu?: number;
+  readonly clientMtu?: number;
+  readonly memory?: Int32Array;
+}
+
+/** How a frame comes in, beside what is in it. */
+export interface Arrival {
+  readonly interface?: number;
+  readonly truncated?: boolean;
+  readonly noEthernet?: boolean;
+  /** Bytes captured from the IP header on. */
+  readonly captured?: number;
+}
+
+export interface Outcome {
+  readonly verdict: VerdictName;
+  readonly out: 'drop' | 'send' | 'route';
+  readonly interface: number;
+  readonly flags: number;
+  /** From the Ethernet header on. */
+  readonly frame: Uint8Array;
+  readonly vnet: Uint8Array;
+}
+
+const SLOT = 1 << 17;
+const SLOTS = 4;
+const IP = 96;
+const OUTS = ['drop', 'send', 'route'] as const;
+
+export class World {
+  readonly slab: Slab = slabOf(new ArrayBuffer(SLOT * SLOTS));
+  readonly frames = D.createFrames();
+  readonly hops = new Int32Array(HOPS * HOP);
+  readonly statistics = new Float64Array(STATISTICS_LENGTH);
+  readonly verdicts = new Float64Array(verdictNames.length);
+  readonly services = new Services();
+  readonly table: FlowTable;
+  readonly connections: Connections;
+  readonly lastHops: LastHops;
+  private readonly options: WorldOptions;
+  private readonly process: Pipeline;
+  now = 0;
+
+  constructor(options: WorldOptions = {}) {
+    this.options = options;
+    const capacity = options.capacity ?? 256;
+    const memory = options.memory ?? new Int32Array(capacity * ENTRY);
+    this.table = new FlowTable(memory, capacity, hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])));
+    this.lastHops = new LastHops(this.hops);
+    this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
+    this.connections = new Connections(this.table, this.services, this.statistics, options.maximum ?? capacity / 2);
+    this.connections.setTimeouts(TIMEOUTS);
+    SERVERS.forEach((_, i) => writeHop(this.hops, serverHop(i), BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i]!)));
+    this.setServers(options.up ?? [true, true]);
+    const { slab, frames, hops, verdicts, services, table, connections, lastHops } = this;
+    const answers = new RateLimit(options.answers ?? 100);
+    this.process = createPipeline({ slab, frames, hops, verdicts, services, table, connections, lastHops, answers });
+  }
+
+  /** Applies the services with these servers up. */
+  setServers(up: readonly boolean[]): void {
+    const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80] } = this.options;
+    const servers = SERVERS.map((address, index) => ({
+      index,
+      address: parseAddress(address),
+      port: 8080,
+      weight: 1,
+      up: up[index]!,
+    }));
+    this.services.apply({
+      frontends: ports.map((port, index) => ({ index, address: parseAddress(VIP), port, backend: 'b' })),
+      backends: [{ name: 'b', scheduler, mode, servers }],
+    });
+  }
+
+  /** One packet through the pipeline. */
+  send(packet: Packet, arrival: Arrival = {}): Outcome {
+    const flags = (packet.tcp?.partial ? D.FLAG_PARTIAL : 0) | (packet.gso ? D.FLAG_GSO | (packet.gso << 16) : 0);
+    return this.sendFrames([{ frame: buildFrame(packet), flags, arrival }])[0]!;
+  }
+
+  /** Up to SLOTS frames in one batch. The verdict of each is known only of a batch of one. */
+  sendFrames(batch: readonly { frame: Uint8Array; flags?: number; arrival?: Arrival }[]): Outcome[] {
+    const before = Float64Array.from(this.verdicts);
+    this.frames[D.CLOCK] = this.now | 0;
+    batch.forEach(({ frame, flags = 0, arrival = {} }, i) => {
+      const d = D.HEADER + i * D.STRIDE;
+      this.slab.bytes.fill(0xee, i * SLOT, i * SLOT + IP + frame.length + 64);
+      this.slab.bytes.fill(flags & D.FLAG_PARTIAL ? 1 : 0, i * SLOT + IP - 24, i * SLOT + IP - 14);
+      this.slab.bytes.set(frame, i * SLOT + IP - 14);
+      this.frames[d + D.OFFSET] = i * SLOT + IP;
+      this.frames[d + D.LENGTH] = arrival.captured ?? frame.length - 14;
+      this.frames[d + D.INTERFACE] = arrival.interface ?? FRONT;
+      this.frames[d + D.FLAGS] = flags | (arrival.truncated ? D.FLAG_TRUNCATED : 0) | (arrival.noEthernet ? D.FLAG_NO_ETHERNET : 0);
+      this.frames[d + D.OUT] = 77; // whatever an earlier batch left there
+    });
+    this.process(batch.length);
+    const changed = verdictNames.flatMap((name, i) => {
+      const times = this.verdicts[i]! - before[i]!;
+      if (times < 0) throw new Error(`verdict ${name} counted ${times} times`);
+      return Array.from({ length: times }, () => name);
+    });
+    if (changed.length !== batch.length) throw new Error(`${batch.length} frames, but verdicts ${changed.join(', ') || '(none)'}`);
+    return batch.map((_, i) => this.outcome(i, changed[i]!));
+  }
+
+  /** Sets the clock and sweeps the whole table once. */
+  sweepAll(now: number): void {
+    this.now = now;
+    this.connections.sweep(0, this.table.capacity, now | 0);
+  }
+
+  private outcome(i: number, verdict: VerdictName): Outcome {
+    const d = D.HEADER + i * D.STRIDE;
+    const out = OUTS[this.frames[d + D.OUT]!];
+    if (out === undefined) throw new Error(`OUT is ${this.frames[d + D.OUT]} after ${verdict}`);
+    const ip = i * SLOT + IP;
+    return {
+      verdict,
+      out,
+      interface: this.frames[d + D.INTERFACE]!,
+      flags: this.frames[d + D.FLAGS]!,
+      frame: this.slab.bytes.slice(ip - 14, ip + this.frames[d + D.LENGTH]!),
+      vnet: this.slab.bytes.slice(ip - 24, ip - 14),
+    };
+  }
+}
+
+function mac(text: string): Uint8Array {
+  return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
+}
