@@ -35,6 +35,7 @@ IPTABLES=${LB4_IPTABLES:-iptables}
 CLIENT_PORTS=33768-61000
 TAG='-m comment --comment lb4 -j DROP'
 RESERVED=/proc/sys/net/ipv4/ip_local_reserved_ports
+action=''
 fresh='' # set when none of our rules was there yet
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ can_tidy() {
 remember_table() {
   case $1 in *'present '* | *'stale '*) return 0 ;; esac
   fresh=yes
-  rm -f "$STATE/raw-table"
+  forget raw-table
   can_tidy || return 0
   if ! nft list table ip raw >/dev/null 2>&1; then
     note raw-table table

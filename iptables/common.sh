@@ -7,7 +7,6 @@ PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL PATH
 
 STATE=/run/lb4/netns-$(readlink /proc/self/ns/net | tr -dc 0-9)
-action=''
 dry_run=''
 
 # ---- telling -------------------------------------------------------------------------------------------------------
@@ -89,6 +88,7 @@ not_filled_in() {
 
 # read_words WORD…: sets action and dry_run
 read_words() {
+  action=''
   for word in "$@"; do
     case $word in
       --dry-run) dry_run=yes ;;

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { checkCommand } from './cli/check.ts';
+import { doctorCommand } from './cli/doctor.ts';
 import { type RulesOptions, rules } from './cli/rules.ts';
 import { run } from './cli/run.ts';
 import { ConfigError, EXIT, Lb4Error, UsageError } from './errors.ts';
@@ -26,15 +27,19 @@ const program = new Command('lb4')
   .action((options: Options) => start(options));
 
 program.addCommand(checkCommand());
+program.addCommand(doctorCommand());
 program
   .command('rules')
-  .description("print the balancer's firewall script for a configuration, or run it here")
+  .description('print the script that a configuration asks of the balancer or of a server, or run it here')
   .option('--config <file>', 'the TOML file', 'config.toml')
   .option('-p, --passthrough', 'for passthrough (the default)')
   .option('-d, --dsr', 'for direct server return')
+  .option('--for <host>', 'balancer, or the address of a server (with --dsr)', 'balancer')
+  .option('--dialect <name>', 'how that server rewrites addresses: nft or tc (iptables cannot); else what works there')
   .option('--apply', 'install the rules on this host')
   .option('--remove', 'remove them, also after a crash')
   .option('--status', 'tell which rules are there')
+  .option('--dry-run', 'with --apply or --remove: say what would be done')
   .exitOverride()
   .action(async (options: RulesOptions) => {
     process.exitCode = await rules(options);

@@ -24,22 +24,34 @@ export function maglevTable(candidates: readonly Candidate[], size: number): Uin
   const taken = new Uint8Array(size);
   const next = candidates.map((candidate) => nameHash(candidate.name, 0x9e3779b9) % size);
   const skip = candidates.map((candidate) => (nameHash(candidate.name, 0x85ebca6b) % (size - 1)) + 1);
-  // Section 3.4: weights are the relative frequency of turns. The heaviest takes one every round.
+  // Section 3.4: weights are the relative frequency of turns. The heaviest takes one every round, the t-th turn of any
+  // other is in round ⌈t × heaviest / weight⌉. A calendar of rounds tells whose turn it is: asking every candidate in
+  // every round took seconds for thousands of them with one much heavier than the rest.
   const heaviest = Math.max(...candidates.map((candidate) => candidate.weight));
-  const credit = new Float64Array(candidates.length);
-  for (let filled = 0; ; ) {
-    for (let i = 0; i < candidates.length; i++) {
-      credit[i]! += candidates[i]!.weight;
-      if (credit[i]! < heaviest) continue;
-      credit[i]! -= heaviest;
+  const turns = new Float64Array(candidates.length);
+  const calendar = new Int32Array(size + 1).fill(-1);
+  const follower = new Int32Array(candidates.length);
+  const schedule = (i: number): void => {
+    const round = Math.ceil((++turns[i]! * heaviest) / candidates[i]!.weight);
+    if (!(round <= size)) return; // not before the table is full, or never: weight 0
+    follower[i] = calendar[round]!;
+    calendar[round] = i;
+  };
+  for (let i = 0; i < candidates.length; i++) schedule(i);
+  for (let round = 1, filled = 0; round <= size; round++) {
+    const due: number[] = [];
+    for (let i = calendar[round]!; i >= 0; i = follower[i]!) due.push(i);
+    for (const i of due.sort((a, b) => a - b)) {
       let row = next[i]!;
       while (taken[row] === 1) row = (row + skip[i]!) % size;
       taken[row] = 1;
       table[row] = i;
       next[i] = (row + skip[i]!) % size;
       if (++filled === size) return table;
+      schedule(i);
     }
   }
+  return table;
 }
 
 /** Murmur3's finaliser over address and port: unsigned 32 bits. */

@@ -1,10 +1,11 @@
-/** `lb4 rules`: the firewall script of a configuration, printed or run. */
+/** `lb4 rules`: the script that a configuration asks of the balancer or of a server, printed or run. */
 import { loadConfig } from '../config/load.ts';
+import type { Config } from '../config/model.ts';
 import { ConfigError, EXIT, formatMistake, Lb4Error, UsageError } from '../errors.ts';
-import { rulesFor } from '../rules/from-config.ts';
-import { renderBalancerScript } from '../rules/render.ts';
+import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
+import { renderBalancerScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import type { RulesAction } from '../rules/types.ts';
+import { DIALECTS, type Dialect, type RulesAction } from '../rules/types.ts';
 
 export interface RulesOptions {
   /** The TOML file. */
@@ -16,6 +17,12 @@ export interface RulesOptions {
   readonly apply?: boolean | undefined;
   readonly remove?: boolean | undefined;
   readonly status?: boolean | undefined;
+  /** `balancer`, the default, or the address of a server (`dsr` only). */
+  readonly for?: string | undefined;
+  /** How a server rewrites addresses: one of DIALECTS; the script finds out when it is left out. */
+  readonly dialect?: string | undefined;
+  /** With `apply` or `remove`: say what would be done, and do nothing. */
+  readonly dryRun?: boolean | undefined;
 }
 
 /** Where text goes: the script or its output, and what went wrong. */
@@ -31,14 +38,20 @@ const MISSING_RULES = 3;
 export async function rules(options: RulesOptions, { out, err }: RulesOutput = consoleOutput): Promise<number> {
   try {
     const action = actionOf(options);
-    const { config, warnings } = loadConfig(options.config);
+    const mode = modeOf(options);
+    const dialect = dialectOf(options);
+    const { config, warnings } = loadConfig(options.config, { dsr: mode === 'dsr' });
     for (const warning of warnings) err(`${formatMistake(warning)}\n`);
-    const script = renderBalancerScript(rulesFor(config, modeOf(options)));
+    const server = serverOf(options, config);
+    const script =
+      server === undefined
+        ? renderBalancerScript(rulesFor(config, mode))
+        : renderServerScript({ ...serverRulesFor(config, server), dialect });
     if (action === undefined) {
       out(script);
       return EXIT.ok;
     }
-    const { output, complete } = await runRules(script, action);
+    const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
     out(output);
     return complete ? EXIT.ok : MISSING_RULES;
   } catch (error) {
@@ -58,11 +71,36 @@ function modeOf({ passthrough, dsr }: RulesOptions): 'passthrough' | 'dsr' {
   return dsr ? 'dsr' : 'passthrough';
 }
 
-function actionOf({ apply, remove, status }: RulesOptions): RulesAction | undefined {
+/** The server that the script is for; undefined: the balancer. */
+function serverOf(options: RulesOptions, config: Config): string | undefined {
+  const address = options.for;
+  if (isForBalancer(options) || address === undefined) return undefined;
+  const known = serverAddresses(config);
+  if (known.includes(address)) return address;
+  const shown = known.slice(0, 10).join(', ') + (known.length > 10 ? ` and ${known.length - 10} more` : '');
+  throw new UsageError(`--for ${address}: no backend has this server; there are: ${shown || 'none'}, and "balancer"`);
+}
+
+function isForBalancer({ for: host = 'balancer' }: RulesOptions): boolean {
+  return host === 'balancer';
+}
+
+function dialectOf(options: RulesOptions): Dialect | undefined {
+  const { dialect } = options;
+  if (!isForBalancer(options) && !options.dsr) throw new UsageError('--for SERVER_IP needs --dsr: in passthrough servers need no rules');
+  if (dialect === undefined) return undefined;
+  if (isForBalancer(options)) throw new UsageError('--dialect needs --for SERVER_IP: the balancer rewrites by itself');
+  const known = DIALECTS.find((one) => one === dialect);
+  if (known === undefined) throw new UsageError(`--dialect ${dialect} is unknown; there are: ${DIALECTS.join(', ')}`);
+  return known;
+}
+
+function actionOf({ apply, remove, status, dryRun }: RulesOptions): RulesAction | undefined {
   const wanted: RulesAction[] = [];
   if (apply) wanted.push('install');
   if (remove) wanted.push('remove');
   if (status) wanted.push('status');
   if (wanted.length > 1) throw new UsageError('--apply, --remove and --status exclude each other');
+  if (dryRun && !apply && !remove) throw new UsageError('--dry-run needs --apply or --remove');
   return wanted[0];
 }

@@ -84,7 +84,8 @@ function idleTime(): number {
 
 /** What is not about a packet: messages, a slice of the sweep, counters of the socket. */
 function tick(now: number): void {
-  const elapsed = Math.min((now - lastTick) >>> 0, SWEEP_MS);
+  // After a long sleep the sweep falls behind rather than hold up the packet that woke us.
+  const elapsed = Math.min((now - lastTick) >>> 0, 2 * IDLE_TICK);
   lastTick = now;
   for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port))
     handle(message.message as ToWorker);

@@ -15,6 +15,8 @@ import * as F from '../packet/fields.ts';
 /** The quoted IP header and eight bytes of what follows it (RFC 792): the ports and the sequence number. */
 const QUOTED_TCP_MIN = 8;
 const ICMP_HEADER = 8;
+/** Where the TCP checksum ends. */
+const QUOTED_TCP_CHECKSUM_END = 18;
 
 /**
  * The slot of the flow that the error belongs to, whose rewrite points at the receiver; NONE if the message is broken
@@ -72,7 +74,7 @@ function restoreQuoted(slab: F.Slab, quoted: number, length: number, source: num
   words[quoted + F.IP_SOURCE] = source;
   words[quoted + F.IP_DESTINATION] = destination;
   words[tcp] = ports;
-  if (length < header * 4 + 20) return;
+  if (length < header * 4 + QUOTED_TCP_CHECKSUM_END) return;
   const check = words[tcp + F.TCP_CHECKSUM]!;
   words[tcp + F.TCP_CHECKSUM] = (check & ~0xffff) | update(check & 0xffff, all);
 }

@@ -223,7 +223,10 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     }
     if ((words[ip + F.IP_TTL]! & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const mtu = hops[(flow[at + E.NEXT_HOP]! << HOP_SHIFT) + HOP_MTU]!;
-    if (mtu === 0) return end(Verdict.dropNoRoute);
+    if (mtu === 0) {
+      frames[f + D.OUT] = D.DROP;
+      return end(Verdict.dropNoRoute);
+    }
     if (wireLength(f, ip) > mtu) return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now);
     connections.track(slot, flags);
     return at;
@@ -248,8 +251,9 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   function icmp(f: number, ip: number, length: number): number {
     const slot = findQuoted(slab, ip, table);
     if (slot === E.NONE || (words[ip + F.IP_TTL]! & 0xff) <= 1) return end(Verdict.dropIcmp);
-    translateQuoted(slab, ip, table, slot);
     const hop = flow[(slot << E.ENTRY_SHIFT) + E.NEXT_HOP]! << HOP_SHIFT;
+    if (hops[hop + HOP_MTU] === 0) return end(Verdict.dropNoRoute);
+    translateQuoted(slab, ip, table, slot);
     halves[ip * 2 + F.ETHERNET_HALF] = hops[hop + HOP_ETHERNET]!;
     for (let i = 1; i < 4; i++) words[ip - 4 + i] = hops[hop + HOP_ETHERNET + i]!;
     frames[f + D.LENGTH] = length;
@@ -276,9 +280,12 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const verdict = connections.open(frontend, source, destination, ports, hop, now);
     if (verdict === resetNoServer || verdict === resetNoPort) return answerReset(f, ip, verdict, now);
     if (verdict !== opened) return end(verdict);
+    // Before it is counted: a SYN may be too large for the next hop, or there may be none (yet).
+    const at = examine(f, ip, table.find(source, destination, ports) << E.ENTRY_SHIFT, now);
+    if (at === E.NONE) return at;
     count(opened, 1);
     counted++;
-    return table.find(source, destination, ports) << E.ENTRY_SHIFT;
+    return at;
   }
 
   /** DSR, a segment in mid-stream: opened by another balancer, or by this one in an earlier life. The hash knows where. */

@@ -1,5 +1,5 @@
 import type { Config } from '../config/model.ts';
-import type { RulesInput, RulesMode } from './types.ts';
+import type { RulesInput, RulesMode, ServerRulesInput } from './types.ts';
 
 /** The rules of a configuration: every frontend, and every server's way back to the address that faces it. */
 export function rulesFor(config: Config, mode: RulesMode): RulesInput {
@@ -9,4 +9,21 @@ export function rulesFor(config: Config, mode: RulesMode): RulesInput {
     backend.servers.map(({ addr }) => ({ server: addr.ip, serverPort: addr.port, source: listen.ip })),
   );
   return { mode, frontends, returns: mode === 'dsr' ? [] : returns };
+}
+
+/** The rules of a server: it answers for every frontend whose backend has its address. The file must suit DSR (`loadConfig`). */
+export function serverRulesFor(config: Config, server: string): ServerRulesInput {
+  const rules: ServerRulesInput = { server, rewrites: [], loopback: [] };
+  for (const { listen, backend } of config.frontends) {
+    for (const { addr } of backend.servers.filter(({ addr }) => addr.ip === server)) {
+      if (backend.dsr === 'l2') rules.loopback.push(listen.ip);
+      else rules.rewrites.push({ port: addr.port, vip: listen.ip });
+    }
+  }
+  return rules;
+}
+
+/** The addresses of all servers, each once, in the file's order. */
+export function serverAddresses(config: Config): string[] {
+  return [...new Set(config.backends.flatMap(({ servers }) => servers.map(({ addr }) => addr.ip)))];
 }

@@ -2,10 +2,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { RulesInput } from './types.ts';
+import { DIALECTS, type Dialect, type RulesInput, type ServerRulesInput } from './types.ts';
 
 const BEGIN = /^# >>> lb4 configuration.*$/m;
 const END = /^# <<< lb4 configuration$/m;
+/** How a template takes in the functions that all of them share. */
+const INCLUDE = /^# shellcheck source=.*\n\. "\$\{0%\/\*\}\/common\.sh".*\n/m;
 
 /** The characters that a setting may have: nothing that means anything to sh inside single quotes, or to printf. */
 const SAFE = /^[A-Za-z0-9.:>\n-]*$/;
@@ -22,12 +24,28 @@ export function renderBalancerScript(input: RulesInput): string {
 }
 
 /**
- * A template of iptables/ with `settings` as shell assignments between its two configuration marks.
- * Every later script (one for a server, say) is a template with the same marks.
+ * A DSR server's script for `input`, run in the same way.
+ * @throws RangeError as above, and for an unknown dialect.
+ */
+export function renderServerScript(input: ServerRulesInput): string {
+  const rewrites = input.rewrites.map(({ port, vip }) => `${portOf(port)}>${ipv4(vip)}`);
+  return renderTemplate('dsr-server.sh', {
+    SERVER: ipv4(input.server),
+    REWRITES: list(rewrites),
+    LOOPBACK: list(input.loopback.map(ipv4)),
+    DIALECT: dialect(input.dialect),
+  });
+}
+
+/**
+ * A template of iptables/ with `settings` as shell assignments between its two configuration marks, and the text of common.sh
+ * in place of the line that reads it: the script stands for itself.
  * @throws RangeError when a value has a character outside letters, digits and `.:>-`.
  */
 export function renderTemplate(name: string, settings: Record<string, string>): string {
-  const template = readFileSync(join(templateDirectory(), name), 'utf8');
+  const directory = templateDirectory();
+  const common = readFileSync(join(directory, 'common.sh'), 'utf8').replace(/^# shellcheck .*\n/m, '');
+  const template = readFileSync(join(directory, name), 'utf8').replace(INCLUDE, () => common);
   const begin = BEGIN.exec(template);
   const end = END.exec(template);
   if (begin === null || end === null) throw new Error(`iptables/${name} has lost its configuration marks`);
@@ -52,8 +70,12 @@ function list(words: string[]): string {
 }
 
 function endpoint(address: string, port: number): string {
+  return `${ipv4(address)}:${portOf(port)}`;
+}
+
+function portOf(port: number): number {
   if (!Number.isInteger(port) || port < 1 || port > 65535) throw new RangeError(`not a port: ${port}`);
-  return `${ipv4(address)}:${port}`;
+  return port;
 }
 
 function ipv4(address: string): string {
@@ -64,6 +86,11 @@ function ipv4(address: string): string {
 function mode(value: string): string {
   if (value !== 'passthrough' && value !== 'dsr') throw new RangeError(`not a mode with rules: ${JSON.stringify(value)}`);
   return value;
+}
+
+function dialect(value: Dialect | undefined): string {
+  if (value !== undefined && !DIALECTS.includes(value)) throw new RangeError(`not a dialect: ${JSON.stringify(value)}`);
+  return value ?? '';
 }
 
 function safe(value: string): string {

@@ -7,6 +7,22 @@ export interface RulesInput {
   returns: { server: string; serverPort: number; source: string }[];
 }
 
+/** What a server in DSR mode needs. Addresses are dotted IPv4, ports 1–65535. */
+export interface ServerRulesInput {
+  /** The server's own address. */
+  server: string;
+  /** `dsr = "nat"`: what leaves `server`:`port` gets the address `vip` as its source. */
+  rewrites: { port: number; vip: string }[];
+  /** `dsr = "l2"`: addresses that stand on the server's loopback. */
+  loopback: string[];
+  /** Undefined: the script finds out what works on the server. */
+  dialect?: Dialect | undefined;
+}
+
+/** Ways to rewrite a source address. `iptables` cannot, and its script says so. */
+export const DIALECTS = ['tc', 'nft', 'iptables'] as const;
+export type Dialect = (typeof DIALECTS)[number];
+
 export type RulesMode = 'passthrough' | 'dsr';
 
 export type RulesAction = 'install' | 'remove' | 'status';

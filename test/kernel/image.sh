@@ -30,26 +30,41 @@ done
 
 # ---- the kernel ----------------------------------------------------------------------------------------------------
 
-# The package that linux-image-amd64 of Debian 12 stands for; without package lists, what is cached.
+# The package that linux-image-amd64 of Debian 12 stands for; where that cannot be had, the one from an earlier run.
 package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-6\.1\.0-.*-amd64\)$/\1/p' | head -n 1)
-for cached in "$cache"/linux-image-*-amd64; do
-  [ -n "$package" ] || [ ! -e "$cached" ] || package=$(basename "$cached")
-done
-[ -n "$package" ] || lacking 'apt knows no kernel package linux-image-6.1.0-*-amd64'
+
+download() {
+  apt-get download -qq "$package" || { apt-get update -qq && apt-get download -qq "$package"; }
+}
+
+# fetch: unpacks $package into the cache, in the place of an older one. Of its drivers, nine tenths, those for networks stay.
+fetch() {
+  fresh=$cache.new
+  rm -rf "$fresh"
+  mkdir -p "$fresh"
+  (cd "$fresh" && download) >&2 || { rm -rf "$fresh"; return 1; }
+  dpkg-deb -x "$fresh/$package"_*.deb "$fresh/$package"
+  (
+    cd "$fresh/$package"
+    rm -rf usr boot/System.map*
+    cd "lib/modules/${package#linux-image-}/kernel"
+    mv drivers/net net/drivers
+    rm -rf arch fs sound drivers
+    mkdir drivers
+    mv net/drivers drivers/net
+    find drivers/net -mindepth 1 -type d -exec rm -rf {} +
+  )
+  rm -rf "$fresh"/*.deb "$cache"
+  mv "$fresh" "$cache"
+}
+
+if [ -z "$package" ] || [ ! -e "$cache/$package" ] && ! fetch; then
+  wanted=${package:-linux-image-6.1.0-*-amd64}
+  for cached in "$cache"/linux-image-*-amd64; do package=$(basename "$cached"); done
+  [ -e "$cache/$package" ] || lacking "the kernel package $wanted could not be downloaded"
+fi
 kernel=$cache/$package
 version=${package#linux-image-}
-if [ ! -e "$kernel/complete" ]; then
-  rm -rf "$cache" # an older kernel, or half of one
-  mkdir -p "$kernel/deb"
-  (cd "$kernel/deb" && { apt-get download -qq "$package" || { apt-get update -qq && apt-get download -qq "$package"; }; }) >&2 ||
-    lacking "$package could not be downloaded"
-  dpkg-deb -x "$kernel"/deb/*.deb "$kernel"
-  # The drivers of the rest of the world are nine tenths of it.
-  (cd "$kernel/lib/modules/$version/kernel" && rm -rf arch fs sound && mv drivers/net net/drivers-net && rm -rf drivers && mkdir drivers &&
-    mv net/drivers-net drivers/net && cd drivers/net && find . -mindepth 1 -type d -exec rm -rf {} +)
-  rm -rf "$kernel/deb" "${kernel:?}/usr" "$kernel"/boot/System.map*
-  touch "$kernel/complete"
-fi
 
 # ---- the tree ------------------------------------------------------------------------------------------------------
 
@@ -82,8 +97,8 @@ for applet in $(busybox --list); do
 done
 ln -sf "$(command -v kmod)" "$tree/sbin/modprobe"
 copy /etc/protocols
-echo 'root:x:0:0::/root:/bin/sh' >"$tree/etc/passwd"
-echo 'nobody:x:65534:65534::/:/bin/sh' >>"$tree/etc/passwd"
+# tcpdump insists on a user of that name.
+for user in root:x:0 tcpdump:x:0 nobody:x:65534; do echo "$user:${user##*:}::/root:/bin/sh"; done >"$tree/etc/passwd"
 cp test/kernel/init "$tree/init"
 
 # ---- modules -------------------------------------------------------------------------------------------------------

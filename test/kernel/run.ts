@@ -5,7 +5,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { ROOT } from '../lab/lab.ts';
 
 export interface GuestResult {
@@ -29,20 +29,21 @@ export class Image {
 
   /** Downloads the kernel when it is not cached; a few seconds otherwise. Throws when something fails that should not. */
   constructor() {
-    this.#directory = mkdtempSync(join(tmpdir(), 'lb4-kernel-'));
+    this.#directory = mkdtempSync(join(tmpdir(), `lb4-${process.pid}-kernel-`)); // a name that `sweep` knows
     const { status, stdout, stderr } = spawnSync('sh', [join(ROOT, 'test/kernel/image.sh'), this.#directory], { encoding: 'utf8' });
+    if (status !== 0) this[Symbol.dispose]();
     if (status === LACKING) this.lacking = stdout.trim().split('\n').at(-1);
     else if (status !== 0) {
-      this[Symbol.dispose]();
       throw new Error(`test/kernel/image.sh failed (${status}):\n${stdout}${stderr}`);
     }
   }
 
-  /** Boots it and runs `script`: a .sh file, or a .ts file that is built into dist/; the path is the checkout's. */
-  async run(script: string, patience = 120_000): Promise<GuestResult> {
+  /** Boots it and runs a file of this checkout, under test/kernel/guest: a .sh, or a .ts that is built into dist/. */
+  async run(file: string, patience = 120_000): Promise<GuestResult> {
+    const script = relative(ROOT, file);
     const started = performance.now();
     const log = join(this.#directory, `${script.replaceAll('/', '-')}.log`);
-    const guest = spawn('qemu-system-x86_64', [...MACHINE, ...this.#boot(script), '-serial', 'stdio', '-serial', `file:${log}`], {
+    const guest = spawn(QEMU, [...MACHINE, ...this.#boot(script), '-serial', 'stdio', '-serial', `file:${log}`], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const timer = setTimeout(() => guest.kill('SIGKILL'), patience);
@@ -76,10 +77,8 @@ export class Image {
 }
 
 /** No disk, no network, no screen: two processors, memory for the unpacked tree, two serial ports. */
-const MACHINE = [
-  ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', '1536'],
-  ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
-];
+const MACHINE = '-accel tcg,thread=multi -cpu max -smp 2 -m 1536 -nodefaults -no-user-config -no-reboot -display none'.split(' ');
+const QEMU = 'qemu-system-x86_64';
 
 function lastLines(file: string): string {
   try {
@@ -92,7 +91,7 @@ function lastLines(file: string): string {
 if (process.argv[1] === import.meta.filename) {
   using image = new Image();
   if (image.lacking !== undefined) throw new Error(image.lacking);
-  const { code, output, seconds } = await image.run(process.argv[2] ?? 'test/kernel/guest/act-nat.sh');
+  const { code, output, seconds } = await image.run(resolve(process.argv[2] ?? ''));
   process.stdout.write(`${output}exit ${code} after ${seconds.toFixed(1)} s\n`);
   process.exitCode = code ?? 1;
 }

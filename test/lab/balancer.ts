@@ -90,7 +90,8 @@ export class Balancer {
         { what, timeout, every: 50 },
       );
     } catch (error) {
-      throw new Error(`${String(error)}; the stats were ${JSON.stringify(last)}`, { cause: error });
+      const said = this.running.lines.slice(-10).join('\n');
+      throw new Error(`${String(error)}; the stats were ${JSON.stringify(last)}; lb4 said\n${said}`, { cause: error });
     }
   }
 
@@ -125,9 +126,10 @@ export function writeConfiguration(namespace: Namespace, toml: string): string {
   return file;
 }
 
-/** Starts lb4 without waiting for anything. */
+/** Starts lb4 without waiting for anything: in passthrough, unless `args` say `--dsr`. */
 export function launch(namespace: Namespace, toml: string, ...args: string[]): Running {
-  return namespace.start([LB4, '--passthrough', `--config=${writeConfiguration(namespace, toml)}`, ...args]);
+  const mode = args.includes('--dsr') ? [] : ['--passthrough'];
+  return namespace.start([LB4, ...mode, `--config=${writeConfiguration(namespace, toml)}`, ...args]);
 }
 
 /** Starts lb4, waits until it forwards and, unless told otherwise, until every server is up. */

@@ -1,38 +1,9 @@
 /** Servers that die, vanish, or were never there. */
 import { expect, test } from 'vitest';
-import type { HoldReport } from '../lab/client.ts';
-import type { Namespace } from '../lab/lab.ts';
-import type { Running } from '../lab/processes.ts';
+import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
-import { waitUntil } from '../lab/wait.ts';
 
 const FIRST = `${serverAddress(0)}:${ECHO}`;
-
-async function report(running: Running): Promise<HoldReport> {
-  const answer = running.nextLine(/^\[/);
-  running.write('report');
-  return JSON.parse(await answer) as HoldReport;
-}
-
-async function holdConnections(client: Namespace, count: number): Promise<Running> {
-  const running = client.program('client', 'hold', `${count}`, `${VIP}:${ECHO}`);
-  await running.line(/^holding/);
-  return running;
-}
-
-/** Every connection that is not at `lost` goes on: it is answered three more times. */
-async function othersLiveOn(running: Running, lost: string): Promise<void> {
-  const before = await report(running);
-  await waitUntil(
-    async () => {
-      const now = await report(running);
-      return now.every(({ server, echoed }, index) => server === lost || echoed >= (before[index]?.echoed ?? 0) + 3);
-    },
-    { what: `the connections that are not at ${lost} to go on`, timeout: 5_000, every: 50 },
-  );
-  const dead = (await report(running)).filter(({ server, ended }) => server !== lost && ended !== undefined);
-  expect(dead).toEqual([]);
-}
 
 async function answersOnlyFrom(lab: Topology, servers: string[]): Promise<void> {
   const urls = Array.from({ length: 60 }, () => `http://${VIP}/`);
@@ -44,7 +15,7 @@ async function answersOnlyFrom(lab: Topology, servers: string[]): Promise<void> 
 test('a server killed mid-transfer: its clients are told, others live on, others take over, it comes back', async () => {
   await using lab = new Topology();
   const balancer = await lab.serve();
-  const held = await holdConnections(lab.client, 30);
+  const held = await holdConnections(lab.client, 30, `${VIP}:${ECHO}`);
   const drips = Array.from({ length: 12 }, () =>
     lab.client.start([
       'curl',
@@ -69,28 +40,28 @@ test('a server killed mid-transfer: its clients are told, others live on, others
   }
   expect(results.some(({ exit }) => exit.code === 0)).toBe(true);
   await balancer.health({ [FIRST]: false, [`${serverAddress(0)}:${HTTP}`]: false });
-  await othersLiveOn(held, 'server1');
+  expect(await othersLiveOn(held, 'server1')).toEqual([]);
   await answersOnlyFrom(lab, ['server2', 'server3']);
   await lab.startBackend(0);
   await balancer.health({ [`${serverAddress(0)}:${HTTP}`]: true });
   await answersOnlyFrom(lab, ['server1', 'server2', 'server3']);
-  await othersLiveOn(held, 'server1');
+  expect(await othersLiveOn(held, 'server1')).toEqual([]);
   expect((await balancer.stop()).code).toBe(0);
 });
 
 test('a server whose link goes down: others live on and take over', async () => {
   await using lab = new Topology();
   const balancer = await lab.serve();
-  const held = await holdConnections(lab.client, 30);
+  const held = await holdConnections(lab.client, 30, `${VIP}:${ECHO}`);
   lab.servers[1]?.ip('link', 'set', 'eth0', 'down');
   await balancer.health({ [`${serverAddress(1)}:${HTTP}`]: false });
-  await othersLiveOn(held, 'server2');
+  expect(await othersLiveOn(held, 'server2')).toEqual([]);
   await answersOnlyFrom(lab, ['server1', 'server3']);
   // Back again: the connections it had go on where they were.
   lab.servers[1]?.ip('link', 'set', 'eth0', 'up');
   lab.servers[1]?.ip('route', 'replace', '10.71.0.0/24', 'via', '10.72.0.1');
   await balancer.health({ [`${serverAddress(1)}:${HTTP}`]: true });
-  await othersLiveOn(held, '');
+  expect(await othersLiveOn(held, '')).toEqual([]);
   expect((await balancer.stop()).code).toBe(0);
 });
 

@@ -9,13 +9,13 @@ afterAll(() => rmSync(directory, { recursive: true }));
 
 const GOOD = 'frontends.a={listen_addr="192.0.2.1:80",backend="b"}\nbackends.b.servers.s.addr="192.0.2.2:80"\n';
 
-function run(toml: string, strict = false) {
+function run(toml: string, strict = false, dsr = false) {
   const file = join(directory, 'lb4.toml');
   writeFileSync(file, toml);
   const out: string[] = [];
   const err: string[] = [];
   const strip = (lines: string[]) => (line: string) => void lines.push(line.replaceAll(`${directory}/`, ''));
-  const status = check(file, { strict }, { out: strip(out), err: strip(err) });
+  const status = check(file, { strict, dsr }, { out: strip(out), err: strip(err) });
   return { status, out, err };
 }
 
@@ -45,4 +45,10 @@ it('prints every mistake and exits 78', () => {
   const { status, out, err } = run('[frontends.a]\n[backends]\n');
   expect({ status, out }).toEqual({ status: 78, out: [] });
   expect(err.join('\n').split('\n')).toHaveLength(2);
+});
+
+it('checks what DSR demands with --dsr', () => {
+  const text = GOOD.replace('2.2:80', '2.2:8080');
+  expect(run(text).status).toBe(0);
+  expect(run(text, false, true)).toMatchObject({ status: 78, err: [expect.stringMatching(/^lb4\.toml:2:\d+: .*needed in DSR: port 80/)] });
 });

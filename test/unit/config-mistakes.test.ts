@@ -14,8 +14,8 @@ function linesOf(load: () => { warnings: readonly Parameters<typeof formatMistak
   }
 }
 
-function check(toml: string): string[] {
-  return linesOf(() => parseConfig(toml, 'f'));
+function check(toml: string, dsr = false): string[] {
+  return linesOf(() => parseConfig(toml, 'f', { dsr }));
 }
 
 const ADDRESS = 'allowed: an IPv4 address and a port, "192.0.2.1:80"';
@@ -145,6 +145,11 @@ const VALUES: Row[] = [
     name: 'an unknown word',
     toml: `${GOOD}backends.b.balance = "maglve"`,
     lines: ['f:3:22: backends.b.balance: "maglve" is unknown; allowed: "maglev" or "roundrobin"; did you mean "maglev"?'],
+  },
+  {
+    name: 'an unknown kind of DSR',
+    toml: `${GOOD}backends.b.dsr = "tunnel"`,
+    lines: ['f:3:18: backends.b.dsr: "tunnel" is unknown; allowed: "nat" or "l2"'],
   },
   {
     name: 'a word of no kin',
@@ -323,6 +328,54 @@ const SYNTAX: Row[] = [
 
 describe.each(Object.entries({ VALUES, TABLES, CROSS, UNKNOWN, SYNTAX }))('%s', (_, rows) => {
   it.each(rows)('$name', ({ toml, lines }) => expect(check(toml)).toEqual(lines));
+});
+
+const TWO = `${FRONTEND}\n${FRONTEND.replace('s.a', 's.c').replace('2.1', '2.3')}\n`;
+
+const DSR: Row[] = [
+  { name: 'equal ports', toml: GOOD, lines: [] },
+  {
+    name: 'unequal ports',
+    toml: `${GOOD}backends.b.servers.t.addr="192.0.2.3:8080"`,
+    lines: [
+      'f:3:27: backends.b.servers.t.addr: "192.0.2.3:8080" has another port than its frontend; ' +
+        'needed in DSR: port 80, as frontend "a", line 1, has',
+    ],
+  },
+  {
+    name: 'unequal ports of l2, too',
+    toml: `${GOOD}backends.b.dsr="l2"\nbackends.b.servers.t.addr="192.0.2.3:81"`,
+    lines: [expect.stringContaining('f:4:27: backends.b.servers.t.addr: "192.0.2.3:81" has another port') as string],
+  },
+  {
+    name: 'a server behind two addresses',
+    toml: `${TWO}${BACKEND}`,
+    lines: [
+      'f:2:26: frontends.c.listen_addr: server "192.0.2.2:80" answers from frontend "a"\'s address already, line 1; ' +
+        'needed in DSR: another server address or port, or dsr = "l2"',
+    ],
+  },
+  { name: 'a server behind two addresses, l2', toml: `${TWO}${BACKEND}\nbackends.b.dsr = "l2"`, lines: [] },
+  {
+    name: 'every address',
+    toml: GOOD.replace('192.0.2.1', '0.0.0.0'),
+    lines: [
+      'f:1:26: frontends.a.listen_addr: "0.0.0.0:80" is no address that servers could answer from; ' + "needed in DSR: one of this host's",
+    ],
+  },
+  {
+    name: 'beside other mistakes',
+    toml: `${GOOD}backends.b.servers.t={addr="192.0.2.3:81",weight=-1}`,
+    lines: [
+      expect.stringContaining('f:3:28: backends.b.servers.t.addr') as string,
+      `f:3:50: backends.b.servers.t.weight: -1 is too small; ${WEIGHT}`,
+    ],
+  },
+];
+
+describe('for --dsr', () => {
+  it.each(DSR)('$name', ({ toml, lines }) => expect(check(toml, true)).toEqual(lines));
+  it.each(DSR.slice(0, 6))('$name: other modes do not mind', ({ toml }) => expect(check(toml)).toEqual([]));
 });
 
 describe('limits', () => {

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { rules } from '../../src/cli/rules.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import { rulesFor } from '../../src/rules/from-config.ts';
-import { renderBalancerScript, renderTemplate } from '../../src/rules/render.ts';
+import { rulesFor, serverAddresses, serverRulesFor } from '../../src/rules/from-config.ts';
+import { renderBalancerScript, renderServerScript, renderTemplate } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
-import type { RulesInput } from '../../src/rules/types.ts';
+import type { Dialect, RulesInput, ServerRulesInput } from '../../src/rules/types.ts';
 
 const input: RulesInput = {
   mode: 'passthrough',
@@ -23,8 +23,8 @@ const input: RulesInput = {
 };
 
 /** What the script's own functions make of its configuration. */
-function rulesOf(script: string): string[] {
-  const functions = script.replace(/^main "\$@"$/m, 'wanted_rules');
+function rulesOf(script: string, what = 'wanted_rules'): string[] {
+  const functions = script.replace(/^main "\$@"$/m, what);
   return execFileSync('sh', ['-s'], { input: functions, encoding: 'utf8' }).trim().split('\n');
 }
 
@@ -52,6 +52,73 @@ describe('the balancer script', () => {
     const check = spawnSync('shellcheck', ['-s', 'sh', '-'], { input: renderBalancerScript(input), encoding: 'utf8' });
     if (check.error !== undefined) return; // not installed
     expect(check.stdout).toBe('');
+  });
+});
+
+const server: ServerRulesInput = {
+  server: '198.51.100.7',
+  rewrites: [
+    { port: 80, vip: '192.0.2.1' },
+    { port: 443, vip: '192.0.2.2' },
+    { port: 80, vip: '192.0.2.1' },
+  ],
+  loopback: ['192.0.2.3'],
+};
+
+describe("a DSR server's script", () => {
+  test('keeps what goes to a VIP, then rewrites what leaves each port, each once', () => {
+    expect(rulesOf(renderServerScript(server), 'wanted_rewrites')).toEqual([
+      'keep 192.0.2.1',
+      'keep 192.0.2.2',
+      '198.51.100.7:80>192.0.2.1',
+      '198.51.100.7:443>192.0.2.2',
+    ]);
+  });
+
+  test('as nft', () => {
+    expect(rulesOf(renderServerScript(server), 'nft_table').map((line) => line.trim())).toEqual([
+      'add table ip lb4',
+      'delete table ip lb4',
+      'table ip lb4 {',
+      'chain dsr {',
+      'type filter hook postrouting priority 200; policy accept;',
+      'oifname "lo" accept',
+      'ip daddr 192.0.2.1 accept comment "lb4 keep 192.0.2.1"',
+      'ip daddr 192.0.2.2 accept comment "lb4 keep 192.0.2.2"',
+      'ip saddr 198.51.100.7 tcp sport 80 ip saddr set 192.0.2.1 comment "lb4 198.51.100.7:80>192.0.2.1"',
+      'ip saddr 198.51.100.7 tcp sport 443 ip saddr set 192.0.2.2 comment "lb4 198.51.100.7:443>192.0.2.2"',
+      '}',
+      '}',
+    ]);
+  });
+
+  test('as tc', () => {
+    const filter = 'filter add dev eth0 parent 10: protocol ip';
+    const from = (port: number) => `match ip src 198.51.100.7/32 match ip protocol 6 0xff match ip sport ${port} 0xffff`;
+    expect(rulesOf(renderServerScript(server), 'tc_filters eth0 10:')).toEqual([
+      `${filter} prio 1 u32 match ip src 198.51.100.7/32 match ip dst 192.0.2.1/32 action ok`,
+      `${filter} prio 1 u32 match ip src 198.51.100.7/32 match ip dst 192.0.2.2/32 action ok`,
+      `${filter} prio 10 u32 ${from(80)} action nat egress 198.51.100.7/32 192.0.2.1 continue`,
+      `${filter} prio 10 u32 ${from(443)} action nat egress 198.51.100.7/32 192.0.2.2 continue`,
+    ]);
+  });
+
+  test('stands for itself: the shared functions are in it', () => {
+    for (const script of [renderServerScript(server), renderBalancerScript(input)]) {
+      expect(script).not.toContain('common.sh');
+      expect(script.match(/^note\(\) \{$/gm)).toHaveLength(1);
+    }
+  });
+
+  test('takes only what the shell cannot misread', () => {
+    const bad = [
+      { server: '$(id)' },
+      { loopback: ["1.2.3.4'"] },
+      { rewrites: [{ port: 0, vip: '192.0.2.1' }] },
+      { rewrites: [{ port: 80, vip: '::1' }] },
+      { dialect: 'ebtables' as Dialect },
+    ];
+    for (const one of bad) expect(() => renderServerScript({ ...server, ...one })).toThrow(RangeError);
   });
 });
 
@@ -109,6 +176,23 @@ addr = "198.51.100.2:8080"
 weight = 0
 `;
 
+/** Suits DSR: server .1 answers for two frontends, .2 for one of either kind. */
+const dsrToml = `
+[frontends]
+web = { listen_addr = "192.0.2.1:80", backend = "web" }
+tls = { listen_addr = "192.0.2.2:443", backend = "tls" }
+near = { listen_addr = "192.0.2.3:80", backend = "near" }
+[backends.web.servers]
+a.addr = "198.51.100.1:80"
+b.addr = "198.51.100.2:80"
+[backends.tls.servers]
+a.addr = "198.51.100.1:443"
+[backends.near]
+dsr = "l2"
+[backends.near.servers]
+b.addr = "198.51.100.2:80"
+`;
+
 describe('the rules of a configuration', () => {
   const { config } = parseConfig(toml, 'lb4.toml');
 
@@ -126,12 +210,25 @@ describe('the rules of a configuration', () => {
   test('dsr: the frontends alone', () => {
     expect(rulesFor(config, 'dsr').returns).toEqual([]);
   });
+
+  test('dsr: each server answers for the frontends that send it packets', () => {
+    const { config } = parseConfig(dsrToml, 'lb4.toml', { dsr: true });
+    expect(serverAddresses(config)).toEqual(['198.51.100.1', '198.51.100.2']);
+    const [first, second] = [
+      { port: 80, vip: '192.0.2.1' },
+      { port: 443, vip: '192.0.2.2' },
+    ];
+    expect(serverRulesFor(config, '198.51.100.1')).toEqual({ server: '198.51.100.1', rewrites: [first, second], loopback: [] });
+    expect(serverRulesFor(config, '198.51.100.2')).toEqual({ server: '198.51.100.2', rewrites: [first], loopback: ['192.0.2.3'] });
+  });
 });
 
 describe('lb4 rules', () => {
   const directory = mkdtempSync(join(tmpdir(), 'lb4-rules-'));
   const file = join(directory, 'lb4.toml');
   writeFileSync(file, toml);
+  const dsrFile = join(directory, 'dsr.toml');
+  writeFileSync(dsrFile, dsrToml);
   afterAll(() => rmSync(directory, { recursive: true }));
 
   async function said(options: Partial<Parameters<typeof rules>[0]>) {
@@ -145,7 +242,33 @@ describe('lb4 rules', () => {
     expect({ status, err }).toEqual({ status: 0, err: '' });
     expect(rulesOf(out)).toHaveLength(6);
     expect((await said({ passthrough: true })).out).toBe(out);
-    expect(rulesOf((await said({ dsr: true })).out)).toHaveLength(2);
+    expect(rulesOf((await said({ dsr: true, config: dsrFile })).out)).toHaveLength(3);
+  });
+
+  test('prints the script of a server', async () => {
+    const dsr = { dsr: true, config: dsrFile };
+    expect((await said({ ...dsr, for: 'balancer' })).out).toBe((await said(dsr)).out);
+    const { status, out, err } = await said({ ...dsr, for: '198.51.100.2', dialect: 'tc' });
+    expect({ status, err }).toEqual({ status: 0, err: '' });
+    expect(out).toContain("SERVER='198.51.100.2'\nREWRITES='\n80>192.0.2.1\n'\nLOOPBACK='\n192.0.2.3\n'\nDIALECT='tc'\n");
+  });
+
+  const dsr = { dsr: true };
+  test.each([
+    [{ ...dsr, for: '198.51.100.9' }, 'no backend has this server; there are: 198.51.100.1, 198.51.100.2, and "balancer"'],
+    [{ for: '198.51.100.1' }, '--for SERVER_IP needs --dsr'],
+    [{ ...dsr, dialect: 'nft' }, '--dialect needs --for SERVER_IP'],
+    [{ ...dsr, for: '198.51.100.1', dialect: 'pf' }, '--dialect pf is unknown; there are: tc, nft, iptables'],
+    [{ ...dsr, dryRun: true }, '--dry-run needs --apply or --remove'],
+  ])('refuses %j', async (options, message) => {
+    const { status, err, out } = await said({ config: dsrFile, ...options });
+    expect({ status, out }).toEqual({ status: 2, out: '' });
+    expect(err).toContain(message);
+  });
+
+  test('refuses a configuration that does not suit DSR', async () => {
+    const { status, err } = await said(dsr);
+    expect({ status, err }).toEqual({ status: 78, err: expect.stringContaining('has another port than its frontend') as string });
   });
 
   test('refuses what excludes each other, and reports a bad file', async () => {

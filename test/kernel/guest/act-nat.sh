@@ -5,6 +5,7 @@
 set -eu
 uname -r
 node bin/lb4 --version
+cd / && node /lb4/bin/lb4 doctor --dsr
 
 ip netns add client
 ip netns add server

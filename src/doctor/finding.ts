@@ -1,0 +1,39 @@
+/** What a probe has to say. */
+import type { Config } from '../config/model.ts';
+import type { RulesMode } from '../rules/types.ts';
+import type { Link, ServerPath } from './network.ts';
+
+export type Level = 'ok' | 'warn' | 'fail';
+
+export interface Finding {
+  readonly level: Level;
+  /** What was looked at: "route", "rp_filter" … */
+  readonly check: string;
+  readonly message: string;
+  /** The command that mends it; words in capitals are the reader's to fill in. */
+  readonly mend?: string;
+}
+
+/** What every probe looks at; read once. */
+export interface Host {
+  readonly mode: RulesMode;
+  readonly config: Config;
+  /** The interface of each IPv4 address of this host. */
+  readonly own: ReadonlyMap<string, string>;
+  /** Every interface that carries a VIP or leads to a server. */
+  readonly links: readonly Link[];
+  /** One for every server address. */
+  readonly paths: readonly ServerPath[];
+}
+
+export function ok(check: string, message: string): Finding {
+  return { level: 'ok', check, message };
+}
+
+export function warn(check: string, message: string, mend?: string): Finding {
+  return { level: 'warn', check, message, ...(mend === undefined ? {} : { mend }) };
+}
+
+export function fail(check: string, message: string, mend?: string): Finding {
+  return { level: 'fail', check, message, ...(mend === undefined ? {} : { mend }) };
+}

@@ -1,0 +1,96 @@
+/** The DROP rules that keep the kernel out of lb4's connections: are they there, and do they drop no more than that? */
+import { EXIT, Lb4Error } from '../errors.ts';
+import { rulesFor } from '../rules/from-config.ts';
+import { renderBalancerScript } from '../rules/render.ts';
+import { runRules } from '../rules/run.ts';
+import { type DropRule, parseDropRules, swallowsHealthChecks } from './drop-rule.ts';
+import { type Finding, fail, type Host, ok, warn } from './finding.ts';
+import { ask, read } from './read.ts';
+
+export async function firewall(host: Host): Promise<Finding[]> {
+  return [...(await ownRules(host)), ...(await strangers(host))];
+}
+
+/** What the rules script's `status` says. A lb4 that runs needs its rules; one that starts installs them itself. */
+async function ownRules({ mode, config }: Host): Promise<Finding[]> {
+  const mend = `lb4 rules --apply --${mode} --config=${config.file}`;
+  let lines: string[];
+  try {
+    const { output } = await runRules(renderBalancerScript(rulesFor(config, mode)), 'status');
+    lines = output.split('\n').filter((line) => line !== '');
+  } catch (error) {
+    if (!(error instanceof Lb4Error)) throw error;
+    const noTool = error.message.includes('not found');
+    return [
+      fail(
+        'firewall',
+        error.message,
+        noTool ? 'apt-get install iptables' : error.exitCode === EXIT.missing ? 'run it as root: sudo lb4 doctor …' : mend,
+      ),
+    ];
+  }
+  const findings = judge(lines, mend);
+  const present = lines.filter((line) => line.startsWith('present ')).length;
+  return findings.length > 0 ? findings : [ok('firewall', `all ${present} rules of lb4 are there`)];
+}
+
+/** @param lines "present RULE", "missing RULE", "stale RULE"; the reserved ports count as a rule */
+function judge(lines: readonly string[], mend: string): Finding[] {
+  const of = (state: string) => lines.filter((line) => line.startsWith(`${state} `)).map((line) => line.slice(state.length + 1));
+  const missing = of('missing').filter((rule) => !rule.startsWith('reserved ports'));
+  const ports = of('missing').find((rule) => rule.startsWith('reserved ports '));
+  const stale = of('stale');
+  const absent = isRunning()
+    ? (check: string, what: string) => fail(check, `${what} while lb4 runs`, mend)
+    : (check: string, what: string) => warn(check, `${what}; lb4 sees to it when it starts, except with --no-rules`, mend);
+  return [
+    ...(missing.length > 0 ? [absent('firewall', `${missing.length} DROP rules are missing, the first ${plain(missing[0])}`)] : []),
+    ...(ports === undefined ? [] : [absent('reserved ports', `net.ipv4.ip_local_reserved_ports lacks ${ports.split(' ').at(-1)}`)]),
+    ...(stale.length > 0
+      ? [warn('firewall', `${stale.length} rules of another configuration are there, the first ${plain(stale[0])}`, mend)]
+      : []),
+  ];
+}
+
+/** A rule without its comment and target, which all have. */
+function plain(rule = ''): string {
+  return rule.replace(/ -m comment .*/, '');
+}
+
+/** The lock that a packet mode holds (cli/host.ts): an abstract socket of this network namespace; Node pads its name. */
+function isRunning(): boolean {
+  return / @lb4-packet-mode@*$/m.test(read('/proc/net/unix') ?? '');
+}
+
+/** DROP rules that others wrote, from a README perhaps. */
+async function strangers(host: Host): Promise<Finding[]> {
+  const tools = await iptablesWithRules();
+  const found = await Promise.all(tools.map(async (tool) => parseDropRules((await ask(`${tool}-save`, '-t', 'raw')) ?? '')));
+  return found.flatMap((rules, index) =>
+    rules.filter(({ ours }) => !ours).flatMap((rule) => judgeStranger(rule, tools[index] as string, host)),
+  );
+}
+
+/** iptables-legacy creates a table by looking at it: it is only asked about one that is there. */
+async function iptablesWithRules(): Promise<string[]> {
+  const usual = process.env['LB4_IPTABLES'] ?? 'iptables';
+  const isNft = (await ask(usual, '--version'))?.includes('nf_tables') ?? false;
+  const legacyTable = /^raw$/m.test(read('/proc/net/ip_tables_names') ?? '');
+  return [...(isNft ? [usual] : []), ...(legacyTable ? [isNft ? 'iptables-legacy' : usual] : [])];
+}
+
+function judgeStranger(rule: DropRule, tool: string, { config }: Host): Finding[] {
+  const mend = `${tool} -t raw -D ${rule.text}`;
+  const checks = config.frontends.flatMap(({ listen, backend }) =>
+    backend.servers.map(({ addr }) => ({ server: addr.ip, port: addr.port, vip: listen.ip })),
+  );
+  if (checks.some((check) => swallowsHealthChecks(rule, check)))
+    return [fail('firewall', `too wide: ${rule.text} drops answers to health checks (ports 32768-33767), too`, mend)];
+  const ports = config.frontends.map(({ listen }) => listen.port);
+  if (!isWide(rule, ports)) return [];
+  return [warn('firewall', `too wide: ${rule.text} drops that port for every address of this host, and for those behind it`, mend)];
+}
+
+function isWide({ destination, destinationPorts }: DropRule, ports: readonly number[]): boolean {
+  return destination === undefined && ports.some((port) => destinationPorts[0] <= port && port <= destinationPorts[1]);
+}

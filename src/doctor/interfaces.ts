@@ -1,0 +1,43 @@
+import { type Finding, fail, type Host, ok, warn } from './finding.ts';
+import type { Link } from './network.ts';
+import { ask, read } from './read.ts';
+
+/** What the interfaces that lb4 uses do to its packets. */
+export async function interfaces({ links }: Host): Promise<Finding[]> {
+  const offloads = await Promise.all(links.filter(({ name }) => name !== 'lo').map(offload));
+  return [...offloads, ...links.map(reversePath), ...links.filter(({ kind }) => kind === 'bridge').map(bridge)];
+}
+
+/** Super-packets and partial checksums are fine as they are; LRO's are not: it forgets how they were cut. */
+async function offload({ name }: Link): Promise<Finding> {
+  const told = await ask('ethtool', '-k', name);
+  if (told === undefined) return warn('offloads', `${name}: only ethtool can tell`, 'apt-get install ethtool');
+  const state = (feature: string) => new RegExp(`^\\s*${feature}: (on|off)`, 'm').exec(told)?.[1] ?? '?';
+  const text =
+    `${name}: GRO ${state('generic-receive-offload')}, LRO ${state('large-receive-offload')}, TSO ${state('tcp-segmentation-offload')}, ` +
+    `checksums rx ${state('rx-checksumming')} tx ${state('tx-checksumming')}`;
+  if (state('large-receive-offload') === 'on')
+    return warn('offloads', `${text}; what LRO joins cannot be forwarded`, `ethtool -K ${name} lro off gro on`);
+  return ok('offloads', text);
+}
+
+/** Strict reverse path filtering (RFC 3704). The larger of "all" and the interface's own counts. */
+function reversePath({ name }: Link): Finding {
+  const value = Math.max(...['all', name].map((one) => Number(read(`/proc/sys/net/ipv4/conf/${one}/rp_filter`) ?? 0)));
+  if (value !== 1) return ok('rp_filter', `${name}: ${value === 2 ? 'loose' : 'off'}`);
+  return warn(
+    'rp_filter',
+    `${name}: strict; a health check's answer that comes in on another interface than the route to its server is dropped`,
+    `sysctl -w net/ipv4/conf/${name}/rp_filter=2`,
+  );
+}
+
+/** With br_netfilter, bridged frames pass the raw table before the bridge hands them up: the DROP rule eats them. */
+function bridge({ name }: Link): Finding {
+  if (read('/proc/sys/net/bridge/bridge-nf-call-iptables') !== '1') return ok('bridge', `${name}: bridged frames pass no iptables`);
+  return fail(
+    'bridge',
+    `${name} is a bridge, and br_netfilter shows its frames to iptables: the DROP rules hide them from lb4`,
+    'sysctl -w net.bridge.bridge-nf-call-iptables=0',
+  );
+}

@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { gunzipSync } from 'node:zlib';
+import { type Finding, ok, warn } from './finding.ts';
+import { read } from './read.ts';
+
+/** Those that cost a trap or a port access for every look at the clock. */
+const SLOW = new Set(['hpet', 'acpi_pm', 'pit', 'jiffies', 'refined-jiffies', 'xen']);
+const FAST = ['tsc', 'kvm-clock', 'hyperv_clocksource_tsc_page', 'arch_sys_counter'];
+const CLOCKS = '/sys/devices/system/clocksource/clocksource0';
+
+export function clockSource(): Finding {
+  return judgeClock(read(`${CLOCKS}/current_clocksource`), read(`${CLOCKS}/available_clocksource`) ?? '');
+}
+
+/** @param available names, with spaces between them */
+export function judgeClock(current: string | undefined, available: string): Finding {
+  if (current === undefined) return warn('clock source', 'unknown: /sys is not mounted', 'mount -t sysfs sysfs /sys');
+  if (!SLOW.has(current)) return ok('clock source', current);
+  const better = FAST.find((name) => available.split(' ').includes(name));
+  const mend = better === undefined ? 'boot with tsc=reliable' : `echo ${better} >${CLOCKS}/current_clocksource`;
+  return warn('clock source', `${current} is slow: every look at the clock costs a microsecond or more`, mend);
+}
+
+/** For DSR: the servers' `tc` dialect needs it, and servers often run the balancer's kernel. */
+export function actNat(): Finding {
+  const has = hasActNat();
+  if (has === undefined)
+    return warn('act_nat', `nothing tells whether kernel ${release()} has it`, 'modprobe act_nat; ls /sys/module/act_nat');
+  if (has) return ok('act_nat', `kernel ${release()} has it: servers that run this kernel may take the tc dialect`);
+  return warn(
+    'act_nat',
+    `kernel ${release()} does not have it: servers that run this kernel take the nft dialect`,
+    'lb4 rules --dsr --for SERVER_IP --dialect nft',
+  );
+}
+
+function hasActNat(): boolean | undefined {
+  if (/^act_nat /m.test(read('/proc/modules') ?? '')) return true;
+  const modules = `/lib/modules/${release()}`;
+  if (/\/act_nat\.ko/.test(`${read(`${modules}/modules.dep`)}${read(`${modules}/modules.builtin`)}`)) return true;
+  const config = kernelConfig() ?? read(`/boot/config-${release()}`);
+  // "m" without a file in /lib/modules is no act_nat.
+  return config === undefined ? undefined : /^CONFIG_NET_ACT_NAT=y$/m.test(config);
+}
+
+function kernelConfig(): string | undefined {
+  try {
+    return gunzipSync(readFileSync('/proc/config.gz')).toString();
+  } catch {
+    return undefined;
+  }
+}

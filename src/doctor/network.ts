@@ -1,0 +1,111 @@
+/** Interfaces, routes and neighbours, as the addon's RouteSocket tells them: the doctor's one door to the addon. */
+import { connect } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import type { Config } from '../config/model.ts';
+import { native } from '../io/native.ts';
+import { ask } from './read.ts';
+
+export interface Link {
+  readonly name: string;
+  /** "bridge", "veth", "bond" …; undefined for plain hardware, or without iproute2. */
+  readonly kind: string | undefined;
+  readonly up: boolean;
+}
+
+/** How this host would reach a server. */
+export interface ServerPath {
+  readonly address: string;
+  readonly port: number;
+  /** The interface; undefined: no route. */
+  readonly link: string | undefined;
+  /** The address to ask ARP for: the server's own, or a gateway's. */
+  readonly neighbour: string;
+  /** False: ARP got no answer; undefined: this link needs none. */
+  readonly resolved: boolean | undefined;
+  /** It is an address of this host. */
+  readonly local: boolean;
+}
+
+/** How long a server gets to answer, so that its neighbour is known. */
+const PATIENCE_MS = 1000;
+
+/** Opens a packet socket, with the smallest ring, and closes it; throws what the system says. */
+export function tryPacketSocket(): void {
+  const returnNothing = new Uint32Array([0x06, 0]);
+  new (native().PacketSocket)({ slots: 1, filter: returnNothing }).close();
+}
+
+/** The interface that carries each of this host's IPv4 addresses; without iproute2, of those that are up. */
+export async function ownAddresses(): Promise<Map<string, string>> {
+  const told = await ask('ip', '-j', '-4', 'address', 'show');
+  if (told === undefined)
+    return new Map(
+      Object.entries(networkInterfaces()).flatMap(([name, all]) => (all ?? []).map(({ address }) => [address, name] as const)),
+    );
+  const links = JSON.parse(told) as { ifname?: string; addr_info?: { local?: string }[] }[];
+  return new Map(links.flatMap(({ ifname = '', addr_info = [] }) => addr_info.map(({ local = '' }) => [local, ifname] as const)));
+}
+
+/** Servers of several backends once each; a server that does not answer costs a second, all of them at once. */
+export async function serverPaths(config: Config): Promise<ServerPath[]> {
+  const servers = new Map(config.backends.flatMap(({ servers }) => servers.map(({ addr }) => [addr.ip, addr.port] as const)));
+  await Promise.all([...servers].map(([address, port]) => knock(address, port)));
+  const socket = new (native().RouteSocket)();
+  try {
+    const links = new Map(socket.interfaces().map((link) => [link.index, link]));
+    return [...servers].map(([address, port]) => {
+      const route = socket.route(toNumber(address), 0);
+      const link = links.get(route.ifindex);
+      const asks = link !== undefined && link.mac.length === 6 && !route.local;
+      return {
+        address,
+        port,
+        link: link?.name,
+        neighbour: toText(route.neighbour),
+        resolved: asks ? socket.neighbour(route.ifindex, route.neighbour) !== undefined : undefined,
+        local: route.local,
+      };
+    });
+  } finally {
+    socket.close();
+  }
+}
+
+/** Makes the kernel resolve the neighbour; whether the server accepts is the health check's business. */
+function knock(host: string, port: number): Promise<void> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port });
+    const end = () => {
+      socket.destroy();
+      resolve();
+    };
+    socket.setTimeout(PATIENCE_MS, end).once('connect', end).once('error', end);
+  });
+}
+
+/** The interfaces of these names. */
+export async function describeLinks(names: Iterable<string>): Promise<Link[]> {
+  const socket = new (native().RouteSocket)();
+  const all = socket.interfaces();
+  socket.close();
+  const details = JSON.parse((await ask('ip', '-d', '-j', 'link', 'show')) ?? '[]') as {
+    ifname?: string;
+    linkinfo?: { info_kind?: string };
+  }[];
+  return [...new Set(names)].map((name) => ({
+    name,
+    kind: details.find(({ ifname }) => ifname === name)?.linkinfo?.info_kind,
+    up: all.find((link) => link.name === name)?.up ?? false,
+  }));
+}
+
+/** Network bytes in native order, as the addon takes addresses (little-endian machines only, as everywhere in lb4). */
+function toNumber(address: string): number {
+  return Buffer.from(address.split('.').map(Number)).readInt32LE();
+}
+
+function toText(address: number): string {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(address);
+  return bytes.join('.');
+}

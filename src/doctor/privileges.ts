@@ -1,0 +1,46 @@
+import { type Finding, fail, ok, warn } from './finding.ts';
+import { tryPacketSocket } from './network.ts';
+import { read } from './read.ts';
+
+/** Bits of CapEff (capabilities(7)). */
+const NEEDED = { CAP_NET_ADMIN: 12n, CAP_NET_RAW: 13n } as const;
+const BPF_CAPABILITIES = [39n, 21n] as const; // CAP_BPF, or CAP_SYS_ADMIN on kernels before 5.8
+
+const AS_ROOT = 'run it as root: sudo lb4 …';
+
+export function privileges(): Finding[] {
+  const missing = Object.entries(NEEDED).filter(([, bit]) => !capable(bit));
+  const names = missing.map(([name]) => name).join(' and ');
+  return [
+    missing.length === 0 ? ok('privileges', Object.keys(NEEDED).join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT),
+    packetSocket(),
+    bpf(),
+  ];
+}
+
+function packetSocket(): Finding {
+  try {
+    tryPacketSocket();
+    return ok('AF_PACKET', 'a packet socket with a ring opens');
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'EPERM' || code === 'EACCES') return fail('AF_PACKET', message, AS_ROOT);
+    if (code === 'EAFNOSUPPORT') return fail('AF_PACKET', `${message}: this kernel lacks CONFIG_PACKET`, 'modprobe af_packet');
+    return fail('AF_PACKET', message, code === undefined ? 'make build' : undefined);
+  }
+}
+
+/** BPF only makes it faster: never a failure. bpf_stats_enabled is there when CONFIG_BPF_SYSCALL is. */
+function bpf(): Finding {
+  if (read('/proc/sys/kernel/bpf_stats_enabled') === undefined && capable(NEEDED.CAP_NET_ADMIN))
+    return warn('BPF', 'this kernel has no bpf(2): no fast path in the kernel', 'boot a kernel with CONFIG_BPF_SYSCALL=y');
+  if (!BPF_CAPABILITIES.some(capable)) return warn('BPF', 'this process lacks CAP_BPF: no fast path in the kernel', AS_ROOT);
+  if (read('/proc/sys/net/core/bpf_jit_enable') === '0')
+    return warn('BPF', 'its compiler is off: socket filters are interpreted', 'sysctl -w net.core.bpf_jit_enable=1');
+  return ok('BPF', 'bpf(2) with its compiler');
+}
+
+function capable(bit: bigint): boolean {
+  const mask = /^CapEff:\s*([0-9a-f]+)$/m.exec(read('/proc/self/status') ?? '')?.[1] ?? '0';
+  return ((BigInt(`0x${mask}`) >> bit) & 1n) === 1n;
+}

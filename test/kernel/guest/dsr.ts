@@ -1,0 +1,100 @@
+/**
+ * In the guest: `lb4 --dsr` end to end, with servers that answer by the tc dialect, which needs act_nat.
+ *
+ *     client .2 ── 10.81.0.0/24 ── .1 router .1 ── 10.82.0.0/24 ─┬ .10 balancer (VIP)
+ *                                                                ├ .11 server1
+ *                                                                └ .12 server2
+ */
+import { deepStrictEqual, notStrictEqual, ok, strictEqual } from 'node:assert';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '../../lab/balancer.ts';
+import { Capture } from '../../lab/capture.ts';
+import type { EchoReport } from '../../lab/client.ts';
+import { contentHash } from '../../lab/content.ts';
+import { cable, Lab, type Namespace } from '../../lab/lab.ts';
+import { waitUntil } from '../../lab/wait.ts';
+
+const VIP = '10.82.0.10';
+const SERVERS = ['10.82.0.11', '10.82.0.12'];
+const SIZE = 2_000_000;
+
+await using lab = new Lab();
+const client = lab.namespace('client');
+const router = lab.namespace('router');
+const balancer = lab.namespace('balancer');
+const port = lab.bridge('switch');
+cable(client, 'eth0', '10.81.0.2/24', router, 'out', '10.81.0.1/24');
+client.ip('route', 'add', 'default', 'via', '10.81.0.1');
+port(router, 'in', '10.82.0.1/24');
+router.sysctl('net.ipv4.ip_forward', '1');
+port(balancer, 'eth0', `${VIP}/24`);
+balancer.ip('route', 'add', 'default', 'via', '10.82.0.1');
+const servers = SERVERS.map((address, index) => {
+  const server = lab.namespace(`server${index + 1}`);
+  port(server, 'eth0', `${address}/24`);
+  server.ip('route', 'add', 'default', 'via', '10.82.0.1');
+  return server;
+});
+for (const [index, server] of servers.entries())
+  await server.program('backend', `server${index + 1}`, 'http=80', 'echo=7').line(/^listening/);
+
+const over = (number: number) => SERVERS.map((address) => `${address}:${number}`);
+const file = writeConfiguration(
+  balancer,
+  configuration({
+    frontends: { http: { listen: `${VIP}:80`, servers: over(80) }, echo: { listen: `${VIP}:7`, servers: over(7) } },
+    more: '[passthrough]\nconnection_tracker_capacity = 10000\nring_slots = 256',
+  }),
+);
+
+/** The script that each server gets, to be run there as its administrator would. */
+const scripts = SERVERS.map((address, index) => {
+  const script = join(lab.directory, `server${index + 1}.sh`);
+  writeFileSync(script, balancer.sh(LB4, 'rules', '--dsr', '--for', address, '--dialect', 'tc', `--config=${file}`));
+  return script;
+});
+const rules = (index: number, action: string) => (servers[index] as Namespace).sh('sh', scripts[index] as string, action);
+const everywhere = (...actions: string[]) => actions.forEach((action) => servers.forEach((_, index) => rules(index, action)));
+
+const state = (server: Namespace) =>
+  server.sh('sh', '-c', 'tc qdisc show dev eth0; tc filter show dev eth0; nft list ruleset; ip addr show lo');
+const before = servers.map(state);
+everywhere('install', 'install', 'status');
+for (const [i, server] of servers.entries()) notStrictEqual(state(server), before[i]);
+ok(servers[0]?.sh('tc', 'filter', 'show', 'dev', 'eth0', 'parent', '10:').includes('nat egress'));
+
+const running = balancer.start([LB4, '--dsr', `--config=${file}`]);
+await running.line(/"msg":"ready"/, 40_000);
+const lb4 = new Balancer(balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
+// Health checks run through the same servers, and their answers must keep the server's own address.
+await lb4.health(Object.fromEntries([...over(80), ...over(7)].map((server) => [server, true])), 20_000);
+
+const returns = await Capture.start(balancer, 'eth0', 'tcp and dst host 10.81.0.2');
+const requests = await Capture.start(balancer, 'eth0', 'tcp and src host 10.81.0.2', 96);
+const { stdout } = await client.run('sh', '-c', `curl -sS --max-time 30 http://${VIP}/content/${SIZE} | sha256sum`);
+strictEqual(stdout.split(' ')[0], contentHash(SIZE));
+const echo = client.program('client', 'echo', '20', '5000', `${VIP}:7`);
+const report = JSON.parse(await echo.line(/^\{/, 40_000)) as EchoReport;
+deepStrictEqual({ ok: report.ok, errors: report.errors }, { ok: 20, errors: [] });
+deepStrictEqual(Object.keys(report.servers).sort(), ['server1', 'server2']);
+ok(
+  report.peers.every((peer) => /^(::ffff:)?10\.81\.0\.2:/.test(peer)),
+  'servers see the clients themselves',
+);
+ok((await requests.stop()).length > 40);
+deepStrictEqual(await returns.stop(), [], 'no answer passed the balancer');
+ok((await lb4.stats()).total_connections >= 21);
+
+// Without the scripts servers answer as themselves, and nothing connects: it was tc that did it.
+everywhere('remove', 'remove');
+deepStrictEqual(servers.map(state), before);
+notStrictEqual((await client.run('curl', '-sS', '--max-time', '2', `http://${VIP}/`)).code, 0);
+rules(0, 'install');
+await waitUntil(async () => (await client.run('curl', '-sS', '--max-time', '1', `http://${VIP}/`)).stdout === 'server1\n', {
+  what: 'the server that has its script again to answer',
+  timeout: 20_000,
+});
+
+deepStrictEqual(await lb4.stop(), { code: 0, signal: null });
+process.stdout.write('servers answered the client themselves\n');

@@ -1,0 +1,80 @@
+/**
+ * A laboratory for DSR, where answers take another way than requests:
+ *
+ *     client .2 ── 10.81.0.0/24 ── .1 router .1 ── 10.82.0.0/24 ──┬ .10 balancer (VIP)
+ *                                                                 ├ .11 server1
+ *                                                                 └ .12 server2
+ *
+ * The router brings the client's packets to the balancer and takes the servers' answers to the client.
+ */
+import { type Balancer, configuration, LB4, type Settings, startBalancer, writeConfiguration } from './balancer.ts';
+import { cable, Lab, type Namespace } from './lab.ts';
+import type { Running } from './processes.ts';
+
+export const VIP = '10.82.0.10';
+export const CLIENT = '10.81.0.2';
+export const SERVERS = ['10.82.0.11', '10.82.0.12'] as const;
+
+export class DsrTopology extends Lab {
+  readonly client: Namespace;
+  readonly router: Namespace;
+  readonly balancer: Namespace;
+  readonly servers: Namespace[];
+
+  constructor() {
+    super();
+    this.client = this.namespace('client');
+    this.router = this.namespace('router');
+    this.balancer = this.namespace('balancer');
+    const port = this.bridge('switch');
+    cable(this.client, 'eth0', `${CLIENT}/24`, this.router, 'out', '10.81.0.1/24');
+    this.client.ip('route', 'add', 'default', 'via', '10.81.0.1');
+    port(this.router, 'in', '10.82.0.1/24');
+    this.router.sysctl('net.ipv4.ip_forward', '1');
+    port(this.balancer, 'eth0', `${VIP}/24`);
+    this.balancer.ip('route', 'add', 'default', 'via', '10.82.0.1');
+    this.servers = SERVERS.map((address, index) => {
+      const server = this.namespace(`server${index + 1}`);
+      port(server, 'eth0', `${address}/24`);
+      server.ip('route', 'add', 'default', 'via', '10.82.0.1');
+      return server;
+    });
+  }
+
+  /** Frontends `http` (80) and `echo` (7) of the VIP over both servers, `iperf` (5201), whose connections belong together, over one. */
+  settings(dsr: 'nat' | 'l2'): Settings {
+    const frontend = (port: number, servers: readonly string[]) => ({
+      listen: `${VIP}:${port}`,
+      servers: servers.map((address) => `${address}:${port}`),
+      backend: `dsr = "${dsr}"`,
+    });
+    return { frontends: { http: frontend(80, SERVERS), echo: frontend(7, SERVERS), iperf: frontend(5201, SERVERS.slice(0, 1)) } };
+  }
+
+  /** HTTP, echo and iperf3 on every server. */
+  async startServers(): Promise<void> {
+    await Promise.all(this.servers.map((_, index) => this.startServer(index)));
+  }
+
+  async startServer(index: number): Promise<Running> {
+    const server = this.servers[index] as Namespace;
+    const iperf = server.start(['iperf3', '-s', '--forceflush']);
+    const running = server.program('backend', `server${index + 1}`, 'http=80', 'echo=7');
+    await Promise.all([running.line(/^listening/), iperf.line(/Server listening/)]);
+    return running;
+  }
+
+  /** Runs each server's script, as its administrator would: `action` is install, remove or status. */
+  rules(settings: Settings, action: string, ...options: string[]): void {
+    const file = writeConfiguration(this.balancer, configuration(settings));
+    for (const [index, server] of this.servers.entries()) {
+      const print = [LB4, 'rules', '--dsr', '--for', SERVERS[index], `--config=${file}`, ...options].join(' ');
+      server.sh('sh', '-c', `${print} > ${file}.sh && sh ${file}.sh ${action}`);
+    }
+  }
+
+  /** lb4 in DSR mode, with every server up. */
+  serve(settings: Settings): Promise<Balancer> {
+    return startBalancer(this.balancer, settings, { args: ['--dsr'] });
+  }
+}

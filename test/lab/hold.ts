@@ -1,0 +1,32 @@
+/** Connections that are kept busy, and whether they live on. */
+import type { HoldReport } from './client.ts';
+import type { Namespace } from './lab.ts';
+import type { Running } from './processes.ts';
+import { waitUntil } from './wait.ts';
+
+/** Opens `count` connections to the echo port at `to` (ADDRESS:PORT) and keeps them busy. */
+export async function holdConnections(client: Namespace, count: number, to: string): Promise<Running> {
+  const running = client.program('client', 'hold', `${count}`, to);
+  await running.line(/^holding/);
+  return running;
+}
+
+/** How each of them is. */
+export async function report(running: Running): Promise<HoldReport> {
+  const answer = running.nextLine(/^\[/);
+  running.write('report');
+  return JSON.parse(await answer) as HoldReport;
+}
+
+/** Waits until every connection that is not at the server `lost` has been answered three more times; returns the dead among them. */
+export async function othersLiveOn(running: Running, lost = ''): Promise<HoldReport> {
+  const before = await report(running);
+  await waitUntil(
+    async () => {
+      const now = await report(running);
+      return now.every(({ server, echoed }, index) => server === lost || echoed >= (before[index]?.echoed ?? 0) + 3);
+    },
+    { what: `the connections that are not at ${lost} to go on`, timeout: 10_000, every: 50 },
+  );
+  return (await report(running)).filter(({ server, ended }) => server !== lost && ended !== undefined);
+}

@@ -1,0 +1,251 @@
+/** `lb4 doctor`: a good host, and one row for everything that can fail; where the mending command can be run, it mends. */
+import { expect, test } from 'vitest';
+import type { Finding, Level } from '../../src/doctor/finding.ts';
+import { judgeClock } from '../../src/doctor/kernel.ts';
+import { configuration, LB4, launch, type Settings, writeConfiguration } from '../lab/balancer.ts';
+import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { waitUntil } from '../lab/wait.ts';
+
+const SERVER = `${serverAddress(0)}:${HTTP}`;
+const web = (listen = `${VIP}:${HTTP}`, servers = [SERVER], backend = ''): Settings => ({
+  frontends: { web: { listen, servers, backend } },
+});
+
+interface Report {
+  code: number;
+  findings: Finding[];
+  stderr: string;
+}
+
+async function doctor(lab: Topology, file: string, args: readonly string[] = [], before: readonly string[] = []): Promise<Report> {
+  const { code, stdout, stderr } = await lab.balancer.run(...before, LB4, 'doctor', `--config=${file}`, '--json', ...args);
+  const { ok, findings } = JSON.parse(stdout) as { ok: boolean; findings: Finding[] };
+  expect(ok).toBe(code === 0);
+  return { code, findings, stderr };
+}
+
+/** The findings of a level, one line each. */
+function lines(findings: readonly Finding[], level: Level): string[] {
+  return findings.filter((finding) => finding.level === level).map(({ check, message }) => `${check}: ${message}`);
+}
+
+/** The finding whose line matches. */
+function find(findings: readonly Finding[], level: Level, pattern: RegExp): Finding {
+  const found = findings.find((finding) => finding.level === level && pattern.test(`${finding.check}: ${finding.message}`));
+  if (found === undefined) throw new Error(`no ${level} ${pattern} among ${JSON.stringify(findings, undefined, 1)}`);
+  return found;
+}
+
+/** One server, and a balancer whose rules are installed. */
+async function goodHost(settings = web()): Promise<{ lab: Topology; file: string }> {
+  const lab = new Topology({ servers: 1 });
+  lab.balancer.sysctl('net.ipv4.conf.all.rp_filter', '0');
+  const file = writeConfiguration(lab.balancer, configuration(settings));
+  lab.balancer.sh(LB4, 'rules', '--apply', `--config=${file}`);
+  return { lab, file };
+}
+
+test('a good host: nothing fails, one line a finding, exit 0; and looking changes nothing', async () => {
+  const { lab: host, file } = await goodHost();
+  await using lab = host;
+  const state = () =>
+    lab.balancer.sh('sh', '-c', 'nft list ruleset; cat /proc/sys/net/ipv4/ip_local_reserved_ports /proc/net/ip_tables_names');
+  const before = state();
+  const { code, stdout, stderr } = await lab.balancer.run(LB4, 'doctor', `--config=${file}`);
+  expect({ code, stderr }, stdout).toEqual({ code: 0, stderr: '' });
+  expect(stdout.split('\n').every((line) => line === '' || /^(ok|warn) +[\w -]+: ./i.test(line))).toBe(true);
+  const { findings } = await doctor(lab, file);
+  for (const pattern of [
+    /^privileges: CAP_NET_ADMIN, CAP_NET_RAW$/,
+    /^AF_PACKET: /,
+    /^VIP: 10\.71\.0\.1 is on front$/,
+    /^route: server 10\.72\.0\.11 is reached on back$/,
+    /^offloads: front: GRO (on|off), LRO off, TSO on, checksums rx on tx on$/,
+    /^offloads: back: /,
+    /^rp_filter: front: off$/,
+    /^firewall: all \d+ rules of lb4 are there$/,
+  ])
+    find(findings, 'ok', pattern);
+  expect(findings.filter(({ check }) => check === 'clock source')).toHaveLength(1);
+  expect(state()).toBe(before);
+});
+
+interface Row {
+  readonly name: string;
+  readonly settings?: Settings;
+  /** Shell commands in the balancer's namespace. */
+  readonly spoil?: string;
+  readonly args?: readonly string[];
+  readonly level?: Level;
+  readonly says: RegExp;
+  readonly mend: string | RegExp;
+  /** False: the mend is not a command for this host, or has words to fill in. */
+  readonly mends?: false;
+}
+
+const rows: Row[] = [
+  {
+    name: "Convey's rule, which drops answers to health checks",
+    spoil: 'iptables -t raw -A PREROUTING -p tcp --sport 80 --dport 32768:61000 -j DROP',
+    says: /^firewall: too wide: .* drops answers to health checks/,
+    mend: 'iptables -t raw -D PREROUTING -p tcp -m tcp --sport 80 --dport 32768:61000 -j DROP',
+  },
+  {
+    name: 'a rule that drops all TCP of the server, by iptables-legacy',
+    spoil: 'iptables-legacy -t raw -A PREROUTING -s 10.72.0.0/24 -p tcp -j DROP',
+    says: /^firewall: too wide: .*10\.72\.0\.0\/24/,
+    mend: 'iptables-legacy -t raw -D PREROUTING -s 10.72.0.0/24 -p tcp -j DROP',
+  },
+  {
+    name: "a DROP of the frontend's port without -d",
+    spoil: 'iptables -t raw -A PREROUTING -p tcp --dport 80 -j DROP',
+    level: 'warn',
+    says: /^firewall: too wide: .* for every address/,
+    mend: 'iptables -t raw -D PREROUTING -p tcp -m tcp --dport 80 -j DROP',
+  },
+  {
+    name: 'a missing DROP rule, before lb4 starts',
+    spoil: 'iptables -t raw -F',
+    level: 'warn',
+    says: /^firewall: 2 DROP rules are missing, the first -d 10\.71\.0\.1\/32 .*; lb4 sees to it/,
+    mend: /^lb4 rules --apply --passthrough --config=/,
+  },
+  {
+    name: 'ports not reserved, before lb4 starts',
+    spoil: 'echo >/proc/sys/net/ipv4/ip_local_reserved_ports',
+    level: 'warn',
+    says: /^reserved ports: net\.ipv4\.ip_local_reserved_ports lacks 33768-61000;/,
+    mend: /^lb4 rules --apply --passthrough --config=/,
+  },
+  {
+    name: 'a VIP that nobody has',
+    settings: web('10.99.0.1:80'),
+    says: /^VIP: 10\.99\.0\.1 is not an address of this host$/,
+    mend: 'ip address add 10.99.0.1/PREFIX dev DEVICE',
+    mends: false,
+  },
+  {
+    name: 'a VIP on an interface that is down',
+    spoil: 'ip link set front down',
+    says: /^VIP: .* front, which is down$/,
+    mend: 'ip link set front up',
+  },
+  {
+    name: 'a server without a route',
+    settings: web(undefined, ['192.0.2.5:80']),
+    says: /^route: there is none to server 192\.0\.2\.5$/,
+    mend: 'ip route add 192.0.2.5 via GATEWAY',
+    mends: false,
+  },
+  {
+    name: 'a server that does not answer ARP',
+    settings: web(undefined, ['10.72.0.99:80']),
+    says: /^route: server 10\.72\.0\.99 is reached on back, but nobody/,
+    mend: 'ping -c 1 10.72.0.99; ip neigh show 10.72.0.99',
+    mends: false,
+  },
+  {
+    name: 'a server that is this host',
+    settings: web(undefined, ['10.72.0.1:8080']),
+    says: /^server: 10\.72\.0\.1:8080 is an address of this host/,
+    mend: /^move that server/,
+    mends: false,
+  },
+  {
+    name: 'a server behind a gateway, with dsr = "l2"',
+    settings: web(undefined, ['10.75.0.5:80'], 'dsr = "l2"'),
+    spoil: 'ip route add 10.75.0.0/24 via 10.72.0.11',
+    args: ['--dsr'],
+    says: /^route: server 10\.75\.0\.5 is reached by 10\.72\.0\.11 on back; dsr = "l2" needs it on the same link$/,
+    mend: /^ip address add ADDRESS\/PREFIX dev back$/,
+    mends: false,
+  },
+  {
+    name: 'a bridge whose frames pass iptables',
+    settings: web('10.73.0.1:80'),
+    spoil:
+      'ip link add br0 type bridge && ip addr add 10.73.0.1/24 dev br0 && ip link set br0 up && sysctl -qw net.bridge.bridge-nf-call-iptables=1',
+    says: /^bridge: br0 is a bridge, and br_netfilter/,
+    mend: 'sysctl -w net.bridge.bridge-nf-call-iptables=0',
+  },
+  {
+    name: 'strict reverse path filtering',
+    spoil: 'sysctl -qw net.ipv4.conf.back.rp_filter=1',
+    level: 'warn',
+    says: /^rp_filter: back: strict/,
+    mend: 'sysctl -w net/ipv4/conf/back/rp_filter=2',
+  },
+];
+
+test.each(rows)('$name', async ({ settings, spoil = 'true', args, level = 'fail', says, mend, mends = true }) => {
+  const { lab: host, file } = await goodHost(settings);
+  await using lab = host;
+  lab.balancer.sh('sh', '-c', spoil);
+  const { code, findings } = await doctor(lab, file, args);
+  const found = find(findings, level, says);
+  expect(found.mend).toEqual(typeof mend === 'string' ? mend : expect.stringMatching(mend));
+  expect(code).toBe(level === 'fail' ? 1 : 0);
+  expect(lines(findings, 'fail')).toHaveLength(level === 'fail' ? 1 : 0);
+  if (!mends) return;
+  lab.balancer.sh('sh', '-c', (found.mend ?? '').replace(/^lb4 /, `${LB4} `));
+  // A link that was set up takes the kernel a moment.
+  await waitUntil(
+    async () => {
+      const after = (await doctor(lab, file, args)).findings;
+      return !after.some((one) => one.level === level && says.test(`${one.check}: ${one.message}`)) && lines(after, 'fail').length === 0;
+    },
+    { what: `${found.mend} to mend it`, every: 200 },
+  );
+});
+
+test('lb4 runs with --no-rules, and the rules are missing', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const file = writeConfiguration(lab.balancer, configuration(web()));
+  const running = launch(lab.balancer, configuration(web()), '--no-rules');
+  await running.line(/"msg":"ready"/);
+  const { code, findings } = await doctor(lab, file);
+  expect(code).toBe(1);
+  find(findings, 'fail', /^firewall: 2 DROP rules are missing, .* while lb4 runs$/);
+  const { mend } = find(findings, 'fail', /^reserved ports: .* while lb4 runs$/);
+  lab.balancer.sh('sh', '-c', (mend ?? '').replace(/^lb4 /, `${LB4} `));
+  expect((await doctor(lab, file)).code).toBe(0);
+  await running.stop();
+});
+
+test.each(['net_raw', 'net_admin'])('without CAP_%s', async (name) => {
+  const { lab: host, file } = await goodHost();
+  await using lab = host;
+  const { code, findings } = await doctor(lab, file, [], ['setpriv', `--bounding-set=-${name}`, `--inh-caps=-${name}`]);
+  expect(code).toBe(1);
+  find(findings, 'fail', new RegExp(`^privileges: this process lacks CAP_${name.toUpperCase()}$`));
+  if (name === 'net_raw') find(findings, 'fail', /^AF_PACKET: .*not permitted/);
+});
+
+test('--dsr tells of act_nat', async () => {
+  const { lab: host, file } = await goodHost();
+  await using lab = host;
+  const { findings } = await doctor(lab, file, ['--dsr']);
+  expect(findings.filter(({ check }) => check === 'act_nat')).toHaveLength(1);
+  expect((await doctor(lab, file)).findings.filter(({ check }) => check === 'act_nat')).toEqual([]);
+});
+
+test('without a configuration it looks at the machine; a bad one exits 78, bad usage 2', async () => {
+  const { lab: host, file } = await goodHost();
+  await using lab = host;
+  const alone = await lab.balancer.run('sh', '-c', `cd ${lab.directory} && ${LB4} doctor`);
+  expect(alone.code).toBe(0);
+  expect(alone.stdout).toContain('warn  configuration: none given');
+  expect((await lab.balancer.run(LB4, 'doctor', '--config=/nowhere.toml')).code).toBe(78);
+  expect((await lab.balancer.run(LB4, 'doctor', '--passthrough', '--dsr', `--config=${file}`)).code).toBe(2);
+  expect((await lab.balancer.run(LB4, 'doctor', '--nonsense')).code).toBe(2);
+});
+
+test.each([
+  ['tsc', 'tsc kvm-clock', 'ok', undefined],
+  ['kvm-clock', 'kvm-clock', 'ok', undefined],
+  ['hpet', 'tsc hpet acpi_pm', 'warn', 'echo tsc >/sys/devices/system/clocksource/clocksource0/current_clocksource'],
+  ['acpi_pm', 'acpi_pm', 'warn', 'boot with tsc=reliable'],
+  [undefined, '', 'warn', 'mount -t sysfs sysfs /sys'],
+])('clock source %s of %s: %s', (current, available, level, mend) => {
+  expect(judgeClock(current, available)).toMatchObject({ level, ...(mend === undefined ? {} : { mend }) });
+});

@@ -1,0 +1,127 @@
+/** `lb4 --dsr` end to end, both ways of it: clients, servers, and a balancer that never sees an answer. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Balancer } from '../lab/balancer.ts';
+import { Capture } from '../lab/capture.ts';
+import type { EchoReport } from '../lab/client.ts';
+import { contentHash } from '../lab/content.ts';
+import { CLIENT, DsrTopology, SERVERS, VIP } from '../lab/dsr-topology.ts';
+import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+
+const MEGABYTE = 1_000_000;
+
+describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
+  let lab: DsrTopology;
+  let balancer: Balancer;
+
+  beforeAll(async () => {
+    lab = new DsrTopology();
+    await lab.startServers();
+    const settings = lab.settings(dsr);
+    lab.rules(settings, 'install');
+    lab.rules(settings, 'install');
+    balancer = await lab.serve(settings);
+  });
+
+  afterAll(async () => {
+    const exit = await balancer?.stop();
+    lab?.rules(lab.settings(dsr), 'remove');
+    await lab?.[Symbol.asyncDispose]();
+    expect(exit).toEqual({ code: 0, signal: null });
+  });
+
+  test('many small requests, by every server', async () => {
+    const urls = Array.from({ length: 100 }, () => `http://${VIP}/`);
+    const { code, stdout } = await lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+    const answers = stdout.trim().split('\n');
+    expect(code).toBe(0);
+    expect(answers).toHaveLength(100);
+    expect([...new Set(answers)].sort()).toEqual(['server1', 'server2']);
+  });
+
+  test('a large file arrives as it was sent, and no answer passes the balancer', async () => {
+    const size = 100 * MEGABYTE;
+    const wire = await Capture.start(lab.balancer, 'eth0', 'tcp', 96);
+    const { stdout } = await lab.client.run('sh', '-c', `curl -sS --max-time 40 http://${VIP}/content/${size} | sha256sum`);
+    expect(stdout.split(' ')[0]).toBe(contentHash(size));
+    const lines = await wire.stop();
+    expect(lines.some((line) => line.includes(` ${CLIENT}.`) && line.includes(`> ${VIP}.80`))).toBe(true);
+    expect(lines.filter((line) => line.includes(`> ${CLIENT}.`))).toEqual([]);
+  });
+
+  test.each([['upload'], ['download', '-R']])('iperf3 %s', async (_, ...options) => {
+    const { code, stdout } = await lab.client.run('iperf3', '-J', '-c', VIP, '-t', '2', ...options);
+    expect(code, stdout).toBe(0);
+    const { end } = JSON.parse(stdout) as { end: { sum_received: { bytes: number } } };
+    expect(end.sum_received.bytes).toBeGreaterThan(10 * MEGABYTE);
+  });
+
+  test('500 connections at once, each with its own data back; servers see the client’s address', async () => {
+    const running = lab.client.program('client', 'echo', '500', '20000', `${VIP}:7`);
+    const report = JSON.parse(await running.line(/^\{/, 40_000)) as EchoReport;
+    expect(report.errors).toEqual([]);
+    expect(report.ok).toBe(500);
+    expect([...new Set(report.peers.map((peer) => peer.split(':')[0]))]).toEqual([CLIENT]);
+  });
+
+  test('the counts are true', async () => {
+    const before = await balancer.settled('no connection', (stats) => stats.frontends['http']?.current_connections === 0);
+    const { stdout } = await lab.client.run('curl', '-sS', '-o', '/dev/null', '-w', '%{size_request}', `http://${VIP}/content/3000000`);
+    const after = await balancer.settled('the request', ({ total_bytes_tx: tx }) => tx - before.total_bytes_tx >= Number(stdout));
+    expect(after.total_connections - before.total_connections).toBe(1);
+    expect(after.total_bytes_tx - before.total_bytes_tx).toBe(Number(stdout));
+    expect(after.total_bytes_rx).toBe(0);
+  });
+
+  test('a server that refuses new connections leaves selection, keeps those it has, and comes back', async () => {
+    const hold = await holdConnections(lab.client, 20, `${VIP}:7`);
+    lab.servers[0]?.sh(
+      'nft',
+      'table ip drain { chain in { type filter hook input priority 0; tcp flags syn / syn,ack reject with tcp reset; }; }',
+    );
+    await balancer.health({ [`${SERVERS[0]}:80`]: false, [`${SERVERS[0]}:7`]: false });
+    expect(await names(lab, 30)).toEqual(['server2']);
+    expect(await othersLiveOn(hold)).toEqual([]);
+    expect([...new Set((await report(hold)).map(({ server }) => server))].sort()).toEqual(['server1', 'server2']);
+    lab.servers[0]?.sh('nft', 'delete table ip drain');
+    await balancer.health({ [`${SERVERS[0]}:80`]: true, [`${SERVERS[0]}:7`]: true });
+    expect(await names(lab, 60)).toEqual(['server1', 'server2']);
+    await hold.stop('SIGKILL');
+  });
+
+  test('connections survive a restart of lb4: the hash finds their server again', async () => {
+    const hold = await holdConnections(lab.client, 20, `${VIP}:7`);
+    await balancer.stop('SIGKILL');
+    balancer = await lab.serve(lab.settings(dsr));
+    expect(await othersLiveOn(hold)).toEqual([]);
+    expect(await balancer.verdict('adopted')).toBeGreaterThanOrEqual(20);
+    await hold.stop('SIGKILL');
+  });
+
+  test('with no server up, a client is refused at once, by the VIP', async () => {
+    for (const server of lab.servers)
+      server.sh('nft', 'table ip drain { chain in { type filter hook input priority 0; tcp flags syn / syn,ack drop; }; }');
+    await balancer.health({ [`${SERVERS[0]}:80`]: false, [`${SERVERS[1]}:80`]: false });
+    const wire = await Capture.start(lab.client, 'eth0', 'tcp');
+    const { code, stderr } = await lab.client.run('curl', '-sS', '--max-time', '3', `http://${VIP}/`);
+    expect(stderr).toMatch(/refused|Couldn't connect|Failed to connect/);
+    expect(code).toBe(7);
+    const resets = (await wire.stop('-v')).filter((line) => line.includes('Flags [R.]'));
+    expect(resets.length).toBeGreaterThan(0);
+    expect(resets.every((line) => line.includes(`${VIP}.80 > ${CLIENT}.`))).toBe(true);
+    for (const server of lab.servers) server.sh('nft', 'delete table ip drain');
+    await balancer.health({ [`${SERVERS[0]}:80`]: true, [`${SERVERS[1]}:80`]: true });
+  });
+});
+
+test('a frontend whose port is not its servers’ is a mistake in DSR', async () => {
+  await using lab = new DsrTopology();
+  const settings = { frontends: { http: { listen: `${VIP}:80`, servers: [`${SERVERS[0]}:8080`] } } };
+  await expect(lab.serve(settings)).rejects.toThrow();
+});
+
+/** Which servers answer `count` requests. */
+async function names(lab: DsrTopology, count: number): Promise<string[]> {
+  const urls = Array.from({ length: count }, () => `http://${VIP}/`);
+  const { stdout } = await lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+  return [...new Set(stdout.trim().split('\n'))].sort();
+}

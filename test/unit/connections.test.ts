@@ -1,0 +1,239 @@
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { FIRST_PORT } from '../../src/flow/port-pool.ts';
+import { Services } from '../../src/forward/services.ts';
+import { CURRENT, frontendRow, RX, serverRow, TOTAL, TX } from '../../src/forward/statistics.ts';
+import { parseAddress } from '../../src/packet/address.ts';
+import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
+import { pattern, type TcpPart } from './packets.ts';
+import { TIMEOUTS, World, type WorldOptions } from './world.ts';
+
+type Tcp = Partial<TcpPart>;
+beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
+
+/** Sends "c:S", "s:SA", … and reads the counters of the frontend, which must be those of its one server too. */
+class Life {
+  readonly world: World;
+
+  constructor(options: WorldOptions = {}) {
+    this.world = new World({ up: [true, false], ...options });
+  }
+
+  go(segments: string, tcp: Tcp = {}): this {
+    for (const segment of segments.split(' ')) {
+      const [side, flags] = segment.split(':') as [string, string];
+      this.world.send(side === 'c' ? fromClient({ flags, ...tcp }) : fromServer({ flags, ...tcp }));
+    }
+    return this;
+  }
+
+  counts(): { total: number; current: number; tx: number; rx: number } {
+    const row = (at: number) => {
+      const { statistics } = this.world;
+      return { total: statistics[at + TOTAL]!, current: statistics[at + CURRENT]!, tx: statistics[at + TX]!, rx: statistics[at + RX]! };
+    };
+    expect(row(serverRow(0))).toEqual(row(frontendRow(0)));
+    return row(frontendRow(0));
+  }
+
+  openAndClosed(): [total: number, current: number] {
+    const { total, current } = this.counts();
+    return [total, current];
+  }
+
+  after(milliseconds: number): this {
+    this.world.sweepAll((this.world.now + milliseconds) >>> 0);
+    return this;
+  }
+}
+
+describe('connections are counted', () => {
+  test.each([
+    ['not by their SYN', 'c:S', 0, 0],
+    ['not while only the server has answered', 'c:S s:SA', 0, 0],
+    ['when the handshake is complete', 'c:S s:SA c:A', 1, 1],
+    ['once, however often its segments come', 'c:S c:S s:SA s:SA c:A c:A c:PA s:PA', 1, 1],
+    ['as open while half-closed', 'c:S s:SA c:A c:FA s:A s:PA', 1, 1],
+    ['as closed after both FINs', 'c:S s:SA c:A c:FA s:FA', 1, 0],
+    ['as closed once', 'c:S s:SA c:A c:FA s:FA c:A c:FA s:FA c:R s:R', 1, 0],
+    ['as closed after a reset', 'c:S s:SA c:A s:R', 1, 0],
+    ['as closed after a reset in mid-close', 'c:S s:SA c:A c:FA s:R', 1, 0],
+    ['not when refused', 'c:S s:RA', 0, 0],
+    ['when the first ACK is lost and a FIN comes', 'c:S s:SA c:FA', 1, 1],
+    ['anew when opened from TIME_WAIT', 'c:S s:SA c:A c:FA s:FA c:S s:SA c:A', 2, 1],
+    ['anew when opened after a reset', 'c:S s:SA c:A c:R c:S s:SA c:A', 2, 1],
+  ])('%s', (_, segments, total, current) => {
+    const life = new Life().go(segments);
+    expect(life.openAndClosed()).toEqual([total, current]);
+    // Whatever the state, nothing is open once all has expired.
+    expect(life.after(TIMEOUTS.established + 1).openAndClosed()).toEqual([total, 0]);
+    expect(life.world.table.size).toBe(0);
+  });
+
+  test('DSR: by the second segment of the client, closed by its FIN', () => {
+    const life = new Life({ mode: 'dsr' }).go('c:S');
+    expect(life.openAndClosed()).toEqual([0, 0]);
+    expect(life.go('c:A').openAndClosed()).toEqual([1, 1]);
+    expect(life.go('c:FA').openAndClosed()).toEqual([1, 0]);
+    expect(life.world.table.size).toBe(1);
+    expect(new Life({ mode: 'dsr' }).go('c:S c:FA').openAndClosed()).toEqual([1, 0]);
+  });
+});
+
+describe('bytes', () => {
+  test('payload only, by direction, collected by the sweep', () => {
+    const life = new Life()
+      .go('c:S s:SA c:A')
+      .go('c:PA', { payload: pattern(100) })
+      .go('s:PA s:PA', { payload: pattern(1460) });
+    life.world.send(fromClient({ payload: pattern(1) }, { padTo: 60, options: [1, 1, 1, 1] }));
+    expect(life.counts()).toMatchObject({ tx: 0, rx: 0 });
+    expect(life.after(0).counts()).toMatchObject({ tx: 101, rx: 2920 });
+    expect(life.after(1).counts()).toMatchObject({ tx: 101, rx: 2920 });
+  });
+
+  test('super-packets count whole', () => {
+    const life = new Life().go('c:S s:SA c:A');
+    life.world.send(fromClient({ payload: pattern(60000), partial: true }, { gso: 1460 }));
+    expect(life.after(0).counts()).toMatchObject({ tx: 60000, rx: 0 });
+  });
+
+  test('what came since the last sweep is not lost when the connection goes', () => {
+    const life = new Life().go('c:S s:SA c:A').go('s:PA', { payload: pattern(7) });
+    expect(life.after(TIMEOUTS.established + 1).counts()).toMatchObject({ rx: 7 });
+  });
+
+  test('segments that were answered instead of forwarded do not count', () => {
+    const life = new Life().go('c:S s:SA c:A');
+    life.world.send(fromClient({ payload: pattern(9) }, { ttl: 1 }));
+    expect(life.after(0).counts()).toMatchObject({ tx: 0 });
+  });
+});
+
+describe('expiry', () => {
+  const states: [string, string, number][] = [
+    ['OPENING', 'c:S', TIMEOUTS.syn],
+    ['ANSWERED', 'c:S s:SA', TIMEOUTS.syn],
+    ['ESTABLISHED', 'c:S s:SA c:A', TIMEOUTS.established],
+    ['CLOSING', 'c:S s:SA c:A s:FA', TIMEOUTS.fin],
+    ['TIME_WAIT', 'c:S s:SA c:A s:FA c:FA', TIMEOUTS.timeWait],
+    ['CLOSED', 'c:S s:SA c:A s:R', TIMEOUTS.closed],
+  ];
+  for (const start of [0, 0x7fffff00, 0xffffff00])
+    test.each(states)(`%s, the clock at ${start}`, (_, segments, timeout) => {
+      const life = new Life();
+      life.world.now = start;
+      life.go(segments).after(timeout);
+      expect(life.world.table.size).toBe(2);
+      life.after(1);
+      expect(life.world.table.size).toBe(0);
+    });
+
+  test('a packet in either direction keeps both', () => {
+    const life = new Life().go('c:S s:SA c:A');
+    for (let i = 0; i < 5; i++) life.after(TIMEOUTS.established - 1).go(i & 1 ? 'c:A' : 's:A');
+    expect(life.world.table.size).toBe(2);
+    life.after(TIMEOUTS.established + 1);
+    expect(life.world.table.size).toBe(0);
+  });
+
+  test('DSR: the one direction decides alone', () => {
+    const life = new Life({ mode: 'dsr' }).go('c:S c:A').after(TIMEOUTS.established);
+    expect(life.world.table.size).toBe(1);
+    expect(life.after(1).world.table.size).toBe(0);
+  });
+
+  test('a sweep in slices visits every slot', () => {
+    const life = new Life().go('c:S');
+    const now = TIMEOUTS.syn + 1;
+    let at = 0;
+    let slices = 0;
+    do {
+      at = life.world.connections.sweep(at, 100, now);
+      slices++;
+    } while (at !== 0);
+    expect(slices).toBe(3);
+    expect(life.world.table.size).toBe(0);
+  });
+
+  test('what has expired is unknown: a reset', () => {
+    const life = new Life().go('c:S s:SA c:A').after(TIMEOUTS.established + 1);
+    expect(life.world.send(fromClient()).verdict).toBe('resetUnknown');
+    expect(life.world.send(fromServer()).verdict).toBe('resetUnknown');
+  });
+});
+
+describe('ports', () => {
+  const available = (life: Life) => life.world.services.pools[0]!.available;
+
+  test('come back after expiry, never before', () => {
+    const life = new Life();
+    const all = available(life);
+    life.go('c:S s:SA c:A c:FA s:FA');
+    expect(available(life)).toBe(all - 1);
+    life.after(TIMEOUTS.timeWait);
+    expect(available(life)).toBe(all - 1);
+    life.after(1);
+    expect(available(life)).toBe(all);
+  });
+
+  test('with all in use a SYN is refused, and taken again when one has come back', () => {
+    const life = new Life();
+    const [pool] = life.world.services.pools;
+    life.go('c:S');
+    while (pool!.claim() !== 0);
+    expect(life.world.send(fromClient({ from: 6000, flags: 'S' })).verdict).toBe('resetNoPort');
+    expect(life.world.table.size).toBe(2);
+    life.after(TIMEOUTS.syn + 1);
+    const { verdict, frame } = life.world.send(fromClient({ from: 6000, flags: 'S' }));
+    expect([verdict, frame[34]! * 256 + frame[35]!]).toEqual(['opened', PORT]);
+  });
+
+  test('come back when the table refuses', () => {
+    // A neighbourhood of 64 in a table of 128: some SYN finds no room for one of its two directions.
+    const life = new Life({ capacity: 128, maximum: 1000 });
+    const all = available(life);
+    let refused = 0;
+    for (let from = 1; from <= 200; from++) if (life.world.send(fromClient({ from, flags: 'S' })).verdict === 'dropTableFull') refused++;
+    expect(refused).toBeGreaterThan(0);
+    expect(life.world.table.size).toBe((200 - refused) * 2);
+    expect(available(life)).toBe(all - (200 - refused));
+    life.after(TIMEOUTS.syn + 1);
+    expect([available(life), life.world.table.size]).toEqual([all, 0]);
+  });
+
+  test("frontends on one address share a server's pool; two servers have one each", () => {
+    const world = new World({ ports: [80, 81] });
+    expect(world.services.pools.length).toBe(2);
+    world.setServers([false, true]);
+    world.setServers([true, true]);
+    expect(world.services.pools.length).toBe(2);
+    expect(world.services.pools[0]!.claim()).toBe(FIRST_PORT);
+  });
+});
+
+test('each (source address, server) pair has its own ports', () => {
+  const services = new Services();
+  const server = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port, weight: 1, up: true });
+  const frontend = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port, backend: 'b' });
+  services.apply({
+    frontends: [frontend(0, '192.0.2.1', 80), frontend(1, '192.0.2.1', 81), frontend(2, '192.0.2.2', 80)],
+    backends: [
+      {
+        name: 'b',
+        scheduler: 'roundrobin',
+        mode: 'passthrough',
+        servers: [server(0, '172.16.0.1', 8080), server(1, '172.16.0.1', 8081), server(2, '172.16.0.2', 8080)],
+      },
+    ],
+  });
+  const pools = (address: string, port: number) => services.frontendAt(parseAddress(address), port)!.pools;
+  expect(new Set(pools('192.0.2.1', 80)).size).toBe(3);
+  expect(pools('192.0.2.1', 81)).toEqual(pools('192.0.2.1', 80));
+  expect(new Set([...pools('192.0.2.1', 80), ...pools('192.0.2.2', 80)]).size).toBe(6);
+});
+
+test('the table takes no more than its maximum', () => {
+  const life = new Life({ maximum: 20 });
+  const verdicts = Array.from({ length: 12 }, (_, i) => life.world.send(fromClient({ from: 1000 + i, flags: 'S' })).verdict);
+  expect(verdicts).toEqual([...Array.from({ length: 10 }, () => 'opened'), 'dropTableFull', 'dropTableFull']);
+});

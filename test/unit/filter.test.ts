@@ -1,0 +1,201 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type FilterSpec, packetFilter } from '../../src/io/filter.ts';
+import { buildIp, type Packet, pattern } from './packets.ts';
+
+const VIP = '192.0.2.1';
+const HOST = 0;
+const OTHERHOST = 3;
+const address = (text: string) => text.split('.').reduce((value, byte) => value * 256 + Number(byte), 0);
+const spec: FilterSpec = {
+  frontends: [
+    { address: address(VIP), port: 80 },
+    { address: address(VIP), port: 443 },
+    { address: address('192.0.2.2'), port: 8443 },
+  ],
+  servers: [
+    { address: address('172.16.0.1'), port: 8080 },
+    { address: address('172.16.0.1'), port: 8081 },
+    { address: address('200.16.0.2'), port: 8080 },
+  ],
+  firstPort: 33768,
+  lastPort: 61000,
+};
+
+/** As much of classic BPF (bpf(4), linux/filter.h) as sk_run_filter would: 0 refuses, anything else accepts. */
+function run(program: Uint32Array, packet: Uint8Array, packetType = HOST): number {
+  const memory = new Map<number, number>();
+  let [a, x] = [0, 0];
+  for (let pc = 0; ; pc++) {
+    const code = program[pc * 2]! & 0xffff;
+    const [jt, jf, k] = [(program[pc * 2]! >>> 16) & 0xff, program[pc * 2]! >>> 24, program[pc * 2 + 1]!];
+    const jump = (taken: boolean) => (pc += taken ? jt : jf);
+    const load = (offset: number, size: number) => {
+      if (offset === 0xfffff004) return packetType;
+      const at = offset - 0xfff00000; // SKF_NET_OFF
+      if (at < 0 || at + size > packet.length) return undefined;
+      return packet.subarray(at, at + size).reduce((value, byte) => value * 256 + byte, 0);
+    };
+    const loads: Record<number, [number, number]> = {
+      0x20: [k, 4],
+      0x28: [k, 2],
+      0x30: [k, 1],
+      0x40: [k + x, 4],
+      0x48: [k + x, 2],
+      0x50: [k + x, 1],
+    };
+    if (code in loads) {
+      const value = load(...loads[code]!);
+      if (value === undefined) return 0; // beyond the packet: refused
+      a = value;
+    } else if (code === 0x60) {
+      if (!memory.has(k)) throw new Error(`M[${k}] is read before it is written: the kernel refuses that`);
+      a = memory.get(k)!;
+    } else if (code === 0x02) memory.set(k, a);
+    else if (code === 0x54) a = (a & k) >>> 0;
+    else if (code === 0x64) a = (a << k) >>> 0;
+    else if (code === 0x74) a >>>= k;
+    else if (code === 0x07) x = a;
+    else if (code === 0x05) pc += k;
+    else if (code === 0x15) jump(a === k);
+    else if (code === 0x25) jump(a > k);
+    else if (code === 0x35) jump(a >= k);
+    else if (code === 0x45) jump((a & k) !== 0);
+    else if (code === 0x06) return k;
+    else throw new Error(`opcode ${code} at ${pc}`);
+  }
+}
+
+/** What the kernel's bpf_check_classic asks of a program. */
+function checkProgram(program: Uint32Array): void {
+  const length = program.length / 2;
+  expect(length).toBeGreaterThan(0);
+  expect(length).toBeLessThanOrEqual(4096);
+  for (let pc = 0; pc < length; pc++) {
+    const [code, jt, jf, k] = [program[pc * 2]! & 0xffff, (program[pc * 2]! >>> 16) & 0xff, program[pc * 2]! >>> 24, program[pc * 2 + 1]!];
+    if (code === 0x05 && pc + k + 1 >= length) throw new Error(`jump out of the program at ${pc}`);
+    if ((code & 7) === 5 && code !== 0x05 && pc + Math.max(jt, jf) + 1 >= length) throw new Error(`branch out of the program at ${pc}`);
+  }
+  expect(program[program.length - 2]! & 0xffff).toBe(0x06);
+}
+
+const fine = packetFilter(spec);
+const accepts = (packet: Packet | Uint8Array, type = HOST) =>
+  run(fine, packet instanceof Uint8Array ? packet : buildIp(packet), type) !== 0;
+const tcp = (source: string, from: number, destination: string, to: number, more: Partial<Packet> = {}): Packet => ({
+  source,
+  destination,
+  tcp: { from, to },
+  ...more,
+});
+const NOPS = [1, 1, 1, 0];
+const client = '10.0.0.9';
+
+test('the program is one the kernel takes', () => checkProgram(fine));
+
+describe('accepts', () => {
+  test.each<[string, Packet]>([
+    ['a frontend', tcp(client, 5000, VIP, 80)],
+    ['its second port', tcp(client, 5000, VIP, 443)],
+    ['a frontend on another address', tcp(client, 5000, '192.0.2.2', 8443)],
+    ['with IP options', tcp(client, 5000, VIP, 80, { options: NOPS })],
+    ['with forty bytes of them', tcp(client, 5000, VIP, 80, { options: Array.from({ length: 40 }, () => 1) })],
+    ['a reply to the first port', tcp('172.16.0.1', 8080, VIP, 33768)],
+    ['a reply to the last port', tcp('172.16.0.1', 8081, VIP, 61000)],
+    ['a reply from an address above 127.255.255.255, with options', tcp('200.16.0.2', 8080, '192.0.2.2', 50000, { options: NOPS })],
+    ['a server that is a client too', tcp('172.16.0.1', 5000, VIP, 80)],
+    ['a first fragment', tcp(client, 5000, VIP, 80, { moreFragments: true })],
+    ['a first fragment to any port of ours: the pipeline counts it', tcp(client, 5000, VIP, 9, { moreFragments: true })],
+    ['a later fragment, whatever stands in it', tcp(client, 1, VIP, 2, { fragmentOffset: 1480 })],
+    ...[3, 11, 12].map((type): [string, Packet] => [
+      `ICMP type ${type}`,
+      { source: '1.2.3.4', destination: VIP, options: type === 12 ? NOPS : [], icmp: { type, quote: tcp(VIP, 1, client, 2) } },
+    ]),
+  ])('%s', (_, packet) => expect(accepts(packet)).toBe(true));
+});
+
+describe('refuses', () => {
+  test.each<[string, Packet]>([
+    ['another port', tcp(client, 5000, VIP, 22)],
+    ['a port of another address', tcp(client, 5000, VIP, 8443)],
+    ['another address', tcp(client, 5000, '192.0.2.3', 80)],
+    ['a reply to a health check', tcp('172.16.0.1', 8080, VIP, 33767)],
+    ['a reply to 61001', tcp('172.16.0.1', 8080, VIP, 61001)],
+    ['another port of a server', tcp('172.16.0.1', 22, VIP, 40000)],
+    ['a port of another server', tcp('200.16.0.2', 8081, VIP, 40000)],
+    ['another server', tcp('172.16.0.9', 8080, VIP, 40000)],
+    ['a server, to another address of this host', tcp('172.16.0.1', 8080, '10.0.0.1', 40000)],
+    ['our own port as source', tcp(client, 80, VIP, 5000)],
+    ['a fragment to another address', tcp(client, 5000, '192.0.2.3', 80, { moreFragments: true })],
+    ['UDP', { source: client, destination: VIP, other: { protocol: 17, payload: pattern(20) } }],
+    ['an echo request', { source: client, destination: VIP, icmp: { type: 8, quote: tcp(VIP, 1, client, 2) } }],
+    ['a redirect', { source: client, destination: VIP, icmp: { type: 5, quote: tcp(VIP, 1, client, 2) } }],
+    ['an ICMP error to another address', { source: client, destination: '192.0.2.3', icmp: { type: 3, quote: tcp(VIP, 1, client, 2) } }],
+  ])('%s', (_, packet) => expect(accepts(packet)).toBe(false));
+
+  test('what is on its way to another host (promiscuous mode)', () => {
+    expect(accepts(tcp(client, 5000, VIP, 80), OTHERHOST)).toBe(false);
+  });
+
+  test('anything cut short', () => {
+    const whole = buildIp(tcp(client, 5000, VIP, 80, { options: NOPS }));
+    for (let length = 0; length < 28; length++) expect(accepts(whole.subarray(0, length))).toBe(false);
+    expect(accepts(whole.subarray(0, 28))).toBe(true);
+  });
+
+  test('everything while there is no frontend', () => {
+    const nothing = packetFilter({ ...spec, frontends: [] });
+    checkProgram(nothing);
+    expect(run(nothing, buildIp(tcp(client, 5000, VIP, 80)))).toBe(0);
+  });
+});
+
+test("any tuple: accepted exactly if it is a frontend's or a reply's", () => {
+  const hosts = fc.constantFrom(client, VIP, '192.0.2.2', '192.0.2.3', '172.16.0.1', '200.16.0.2');
+  const ports = fc.oneof(fc.constantFrom(80, 443, 8443, 8080, 8081, 33767, 33768, 61000, 61001), fc.nat(65535));
+  fc.assert(
+    fc.property(hosts, ports, hosts, ports, fc.constantFrom([], NOPS), (source, from, destination, to, options) => {
+      const has = (pairs: FilterSpec['servers'], host: string, port: number) =>
+        pairs.some((p) => p.address === address(host) && p.port === port);
+      const ours = spec.frontends.some((frontend) => frontend.address === address(destination));
+      const expected = has(spec.frontends, destination, to) || (ours && to >= 33768 && to <= 61000 && has(spec.servers, source, from));
+      expect(accepts(tcp(source, from, destination, to, { options }))).toBe(expected);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+describe('large configurations', () => {
+  const servers = (count: number) => Array.from({ length: count }, (_, i) => ({ address: address('172.16.0.0') + i, port: 8080 }));
+
+  test('300 ports of one address: no jump is too far', () => {
+    const frontends = Array.from({ length: 300 }, (_, i) => ({ address: address(VIP), port: 1000 + i }));
+    const program = packetFilter({ ...spec, frontends });
+    checkProgram(program);
+    for (const port of [1000, 1255, 1256, 1299]) expect(run(program, buildIp(tcp(client, 5000, VIP, port)))).not.toBe(0);
+    for (const port of [999, 1300]) expect(run(program, buildIp(tcp(client, 5000, VIP, port)))).toBe(0);
+    expect(run(program, buildIp(tcp('172.16.0.1', 8080, VIP, 40000)))).not.toBe(0);
+  });
+
+  test('300 addresses: none is out of reach', () => {
+    const frontends = Array.from({ length: 300 }, (_, i) => ({ address: address('192.0.2.0') + i, port: 80 }));
+    const program = packetFilter({ ...spec, frontends });
+    checkProgram(program);
+    for (const host of ['192.0.2.0', '192.0.2.255', '192.0.3.43']) expect(run(program, buildIp(tcp(client, 5000, host, 80)))).not.toBe(0);
+    expect(run(program, buildIp(tcp(client, 5000, '192.0.3.44', 80)))).toBe(0);
+  });
+
+  test('2,000 servers: a coarser program that still lets up all that is ours', () => {
+    const program = packetFilter({ ...spec, servers: servers(2000) });
+    checkProgram(program);
+    const ours = [
+      tcp(client, 5000, VIP, 80, { options: NOPS }),
+      tcp('172.16.7.207', 8080, VIP, 40000),
+      tcp(client, 5000, VIP, 80, { moreFragments: true }),
+      { source: client, destination: VIP, icmp: { type: 3, quote: tcp(VIP, 1, client, 2) } },
+    ];
+    for (const packet of ours) expect(run(program, buildIp(packet))).not.toBe(0);
+    expect(run(program, buildIp({ source: client, destination: VIP, other: { protocol: 17, payload: pattern(20) } }))).toBe(0);
+    expect(run(program, buildIp(tcp(client, 5000, VIP, 80)), OTHERHOST)).toBe(0);
+  });
+});

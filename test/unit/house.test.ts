@@ -1,0 +1,110 @@
+/** Who may import whom: docs/architecture.md. An arrow never runs up, and no two rooms import each other. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+const SRC = fileURLToPath(new URL('../../src', import.meta.url));
+const CORE = ['packet', 'flow', 'balance', 'forward'];
+
+/** The rooms each room may import, directly: the drawing's arrows, and what lies below their heads. */
+const ALLOWED: Record<string, readonly string[]> = {
+  packet: [],
+  flow: ['packet'],
+  balance: [],
+  forward: ['flow', 'packet', 'balance'],
+  io: ['packet'],
+  engine: ['forward', 'flow', 'packet', 'io', 'balance'],
+  control: ['engine', 'forward', 'flow', 'packet', 'balance'],
+  health: ['config'],
+  proxy: ['config'],
+  rules: ['config'],
+  config: [],
+  cli: ['control', 'engine', 'forward', 'flow', 'packet', 'balance', 'health', 'proxy', 'rules', 'doctor', 'config'],
+  // Not in the design's drawing: looks at the host for `lb4 doctor`, and asks the addon (io/native) what it can do.
+  doctor: ['rules', 'config', 'io'],
+  main: ['cli', 'config'],
+};
+/** Files beside the rooms that any room outside the core may use. */
+const COMMON = ['errors', 'log'];
+
+interface Import {
+  readonly file: string;
+  readonly room: string;
+  readonly specifier: string;
+  /** The room imported, or undefined for a library. */
+  readonly target: string | undefined;
+}
+
+const roomOf = (path: string) => relative(SRC, path).split('/')[0]!.replace(/\.ts$/, '');
+
+const imports: Import[] = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .flatMap((name) => {
+    const file = join(SRC, name);
+    const text = readFileSync(file, 'utf8').replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
+    const specifiers = [...text.matchAll(/(?:\bfrom\s*|\bimport\s*\(?\s*)(['"])([^'"]+)\1/g)].map((match) => match[2]!);
+    return specifiers.map((specifier) => ({
+      file: name,
+      room: roomOf(file),
+      specifier,
+      target: specifier.startsWith('.') ? roomOf(join(dirname(file), specifier)) : undefined,
+    }));
+  });
+
+const tell = ({ file, specifier }: Import) => `${file} imports ${specifier}`;
+
+test('every room is in the drawing', () => {
+  const rooms = new Set(imports.map(({ room }) => room).filter((room) => !COMMON.includes(room)));
+  expect([...rooms].filter((room) => !(room in ALLOWED))).toEqual([]);
+  expect(imports.length).toBeGreaterThan(100);
+});
+
+test('an arrow never runs up', () => {
+  const wrong = imports.filter(({ room, target }) => {
+    if (target === undefined || target === room || COMMON.includes(room)) return false;
+    return !(ALLOWED[room] ?? []).includes(target) && (CORE.includes(room) || !COMMON.includes(target));
+  });
+  expect(wrong.map(tell)).toEqual([]);
+});
+
+test('errors and log import no room', () => {
+  expect(imports.filter(({ room, target }) => COMMON.includes(room) && target !== undefined && !COMMON.includes(target)).map(tell)).toEqual(
+    [],
+  );
+});
+
+test('no two rooms import each other', () => {
+  const arrows = new Set(
+    imports.filter(({ room, target }) => target !== undefined && target !== room).map(({ room, target }) => `${room} ${target}`),
+  );
+  expect([...arrows].filter((arrow) => arrows.has(arrow.split(' ').reverse().join(' ')))).toEqual([]);
+});
+
+describe('the packet core', () => {
+  test.each(CORE)('%s imports no node:* and no library', (room) => {
+    expect(imports.filter((i) => i.room === room && i.target === undefined).map(tell)).toEqual([]);
+  });
+
+  test.each(CORE)('%s has no promise, no timer, no console', (room) => {
+    for (const name of readdirSync(join(SRC, room), { recursive: true, encoding: 'utf8' })) {
+      const code = readFileSync(join(SRC, room, name), 'utf8').replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
+      expect(code, name).not.toMatch(/\b(async|await|Promise|setTimeout|setInterval|console|Buffer|process\.)\b/);
+    }
+  });
+});
+
+test('only the engine joins io and forward', () => {
+  const rooms = new Set(imports.map(({ room }) => room));
+  const joins = [...rooms].filter((room) =>
+    ['io', 'forward'].every((target) => imports.some((i) => i.room === room && i.target === target)),
+  );
+  expect(joins.filter((room) => room !== 'engine')).toEqual([]);
+});
+
+test('health, proxy and control never touch frames', () => {
+  const wrong = imports.filter(
+    ({ room, specifier }) => ['health', 'proxy', 'control'].includes(room) && /\/(io|packet\/frames)/.test(specifier),
+  );
+  expect(wrong.map(tell)).toEqual([]);
+});

@@ -1,0 +1,59 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { FIRST_PORT, LAST_PORT, PortPool } from '../../src/flow/port-pool.ts';
+
+test('claims and releases agree with a model', () => {
+  const parts = fc.record({
+    first: fc.integer({ min: 1, max: 60000 }),
+    count: fc.integer({ min: 1, max: 300 }),
+    start: fc.double({ min: 0, max: 1, noNaN: true }),
+  });
+  // Mostly claims, then mostly releases, then mixed.
+  const steps = fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 1000, size: 'max' });
+  fc.assert(
+    fc.property(parts, steps, ({ first, count, start }, steps) => {
+      const pool = new PortPool(first, first + count - 1, start);
+      const out = new Set<number>();
+      const rested: number[] = [];
+      let fresh = count;
+      for (const [claim, which] of steps) {
+        if (claim) {
+          const port = pool.claim();
+          if (out.size === count) expect(port).toBe(0);
+          else {
+            expect(port).toBeGreaterThanOrEqual(first);
+            expect(port).toBeLessThan(first + count);
+            expect(out.has(port)).toBe(false);
+            // A port that was never used before one that was; then the one that has rested longest.
+            if (fresh > 0) fresh--;
+            else expect(port).toBe(rested.shift());
+            out.add(port);
+          }
+        } else if (out.size > 0) {
+          const port = [...out][which % out.size]!;
+          out.delete(port);
+          rested.push(port);
+          pool.release(port);
+        }
+        expect(pool.available).toBe(count - out.size);
+        expect(pool.size).toBe(count);
+      }
+    }),
+  );
+});
+
+test('the whole range goes out once, and again in the order of its return', () => {
+  const pool = new PortPool();
+  const ports = Array.from({ length: pool.size }, () => pool.claim());
+  expect(new Set(ports).size).toBe(LAST_PORT - FIRST_PORT + 1);
+  expect([Math.min(...ports), Math.max(...ports)]).toEqual([FIRST_PORT, LAST_PORT]);
+  expect(pool.claim()).toBe(0);
+  for (const port of ports) pool.release(port);
+  expect(Array.from({ length: pool.size }, () => pool.claim())).toEqual(ports);
+});
+
+test("never one of the health checks' ports", () => expect(FIRST_PORT).toBe(33768));
+
+test('it begins somewhere else each time', () => {
+  expect(new Set(Array.from({ length: 20 }, () => new PortPool().claim())).size).toBeGreaterThan(1);
+});

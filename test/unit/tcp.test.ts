@@ -1,0 +1,66 @@
+import { describe, expect, test } from 'vitest';
+import * as T from '../../src/flow/tcp.ts';
+
+const FLAGS = { F: 0x01, S: 0x02, R: 0x04, P: 0x08, A: 0x10 };
+const names = ['', 'OPENING', 'ANSWERED', 'ESTABLISHED', 'CLOSING', 'TIME_WAIT', 'CLOSED'];
+
+/** "c:S s:SA c:A": who sends, which flags. */
+function follow(segments: string, word: number = T.OPENING): string[] {
+  const seen: string[] = [];
+  for (const segment of segments.split(' ')) {
+    const [side, letters] = segment.split(':') as [string, string];
+    const flags = [...letters].reduce((bits, letter) => bits | FLAGS[letter as keyof typeof FLAGS], 0);
+    word = T.nextConnection(word, flags, side === 's');
+    seen.push(names[word & T.STATE_MASK]!);
+  }
+  return seen;
+}
+
+const rows: [description: string, segments: string, states: string, word?: number][] = [
+  ['handshake', 'c:S s:SA c:A', 'OPENING ANSWERED ESTABLISHED'],
+  ['SYN and SYN+ACK sent again', 'c:S c:S s:SA s:SA c:A', 'OPENING OPENING ANSWERED ANSWERED ESTABLISHED'],
+  ['a late SYN+ACK changes nothing', 's:SA c:A s:SA c:S', 'ANSWERED ESTABLISHED ESTABLISHED ESTABLISHED'],
+  ['an ACK before the server has answered', 'c:A c:PA', 'OPENING OPENING'],
+  ['a bare SYN from the server is no answer', 's:S', 'OPENING'],
+  ['the server alone does not establish', 's:SA s:A s:PA', 'ANSWERED ANSWERED ANSWERED'],
+  ['the client closes', 's:SA c:A c:FA s:A s:FA c:A', 'ANSWERED ESTABLISHED CLOSING CLOSING TIME_WAIT TIME_WAIT'],
+  ['the server closes', 's:SA c:A s:FA c:A c:FA s:A', 'ANSWERED ESTABLISHED CLOSING CLOSING TIME_WAIT TIME_WAIT'],
+  ['both at the same time', 's:SA c:A c:FA s:FA c:A s:A', 'ANSWERED ESTABLISHED CLOSING TIME_WAIT TIME_WAIT TIME_WAIT'],
+  ['FIN sent again is still one side', 's:SA c:A c:FA c:FA s:PA', 'ANSWERED ESTABLISHED CLOSING CLOSING CLOSING'],
+  ['FIN with the last data, half-closed data goes on', 's:SA c:FPA s:PA c:A s:FA', 'ANSWERED CLOSING CLOSING CLOSING TIME_WAIT'],
+  ['reset by the client', 's:SA c:A c:R', 'ANSWERED ESTABLISHED CLOSED'],
+  ['reset by the server, refused', 's:RA', 'CLOSED'],
+  ['reset beats every other flag', 's:SA c:A c:SFRA', 'ANSWERED ESTABLISHED CLOSED'],
+  ['what follows a reset changes nothing', 's:SA c:A s:R c:PA c:FA s:FA', 'ANSWERED ESTABLISHED CLOSED CLOSED CLOSED CLOSED'],
+  ['reset in TIME_WAIT', 's:SA c:A c:FA s:FA c:R', 'ANSWERED ESTABLISHED CLOSING TIME_WAIT CLOSED'],
+  [
+    'opened again from TIME_WAIT, closed again by both',
+    's:SA c:A c:FA s:FA c:S s:SA c:A s:FA c:FA',
+    'ANSWERED ESTABLISHED CLOSING TIME_WAIT OPENING ANSWERED ESTABLISHED CLOSING TIME_WAIT',
+  ],
+  ['opened again after a reset', 's:RA c:S s:SA c:A', 'CLOSED OPENING ANSWERED ESTABLISHED'],
+  ['a late SYN+ACK does not open again', 's:SA c:A c:FA s:FA s:SA', 'ANSWERED ESTABLISHED CLOSING TIME_WAIT TIME_WAIT'],
+  [
+    'one way: the second segment establishes, a FIN ends',
+    'c:S c:A c:PA c:FA',
+    'OPENING ESTABLISHED ESTABLISHED TIME_WAIT',
+    T.OPENING | T.ONE_WAY,
+  ],
+  ['one way, opened again', 'c:A c:FA c:S c:A', 'ESTABLISHED TIME_WAIT OPENING ESTABLISHED', T.OPENING | T.ONE_WAY],
+];
+
+describe('states', () => {
+  test.each(rows)('%s', (_, segments, states, word) => expect(follow(segments, word).join(' ')).toBe(states));
+});
+
+test('opening again forgets the FINs and the count, but not that it is one way', () => {
+  const word = T.TIME_WAIT | T.FIN_CLIENT | T.FIN_SERVER | T.COUNTED;
+  expect(T.nextConnection(word, FLAGS.S, false)).toBe(T.OPENING);
+  expect(T.nextConnection(word | T.ONE_WAY, FLAGS.S, false)).toBe(T.OPENING | T.ONE_WAY);
+});
+
+test('every state has its timeout', () => {
+  const table = T.timeoutTable({ syn: 1, established: 2, fin: 3, timeWait: 4, closed: 5 });
+  expect([...table]).toEqual([0, 1, 1, 2, 3, 4, 5]);
+  expect(table.length).toBe(T.STATES);
+});
