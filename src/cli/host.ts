@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
+import { sourceTowards } from '../engine/routes.ts';
 import { FailureError, KernelFeatureError, Lb4Error, ListenAddressError, NativeAddonError, PrivilegeError } from '../errors.ts';
+import { parseAddress } from '../packet/address.ts';
 
 /** Every `listen_addr` must be an IPv4 address of this host: throws ListenAddressError naming those there are. */
 export function assertListenAddresses(config: Config): void {
@@ -15,6 +17,21 @@ export function assertListenAddresses(config: Config): void {
     const there = ours.map((one) => `${one.name} ${one.address}`).join(', ') || 'none';
     throw new ListenAddressError(
       `${config.file}: frontends.${name}.listen_addr: ${listen.ip} is not an address of this host; interfaces and addresses: ${there}`,
+    );
+  }
+}
+
+/**
+ * L2 DSR: health checks cannot come from the VIP, which the servers hold as well, so the host needs another address towards
+ * them. Throws ListenAddressError where the kernel would send from a frontend's.
+ */
+export function assertCheckSource(config: Config): void {
+  const vips = new Set(config.frontends.map(({ listen }) => parseAddress(listen.ip)));
+  for (const backend of config.backends.filter(({ dsr }) => dsr === 'l2')) {
+    const server = backend.servers.find(({ addr }) => vips.has(sourceTowards(parseAddress(addr.ip))));
+    if (server === undefined) continue;
+    throw new ListenAddressError(
+      `${config.file}: backends.${backend.name}: dsr = "l2" needs an address of this host that is no frontend's towards ${server.addr.ip}, to check from`,
     );
   }
 }

@@ -12,7 +12,7 @@ import type { Logger } from '../log.ts';
 import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { assertListenAddresses, explain, lockNamespace } from './host.ts';
+import { assertCheckSource, assertListenAddresses, explain, lockNamespace } from './host.ts';
 import { type PacketMode, ServiceIndexes, serverId, settingsOf } from './services.ts';
 
 export interface RunOptions {
@@ -34,7 +34,7 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
   const undo: Undo[] = [];
   try {
     const ended = endOf();
-    const { config, warnings } = loadConfig(options.config);
+    const { config, warnings } = loadConfig(options.config, { dsr: options.mode === 'dsr' });
     for (const warning of warnings) log.warn(formatMistake(warning));
     await start(config, options, log, undo, ended.fail);
     log.info({ mode: options.mode, frontends: config.frontends.map(({ listen }) => listen.text) }, 'ready');
@@ -49,6 +49,7 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
 
 async function start(config: Config, options: RunOptions, log: Logger, undo: Undo[], failed: (error: Error) => void): Promise<void> {
   assertListenAddresses(config);
+  if (options.mode === 'dsr') assertCheckSource(config);
   const lock = await lockNamespace();
   undo.push(() => lock.close());
   if (options.rules) {
@@ -71,7 +72,7 @@ async function start(config: Config, options: RunOptions, log: Logger, undo: Und
   const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = config.passthrough;
   const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings: settings(), failed });
   undo.push(() => engine.stop());
-  health.set(targetsOf(config));
+  health.set(targetsOf(config, options.mode));
   if (config.stats) {
     const { ip, port } = config.stats.listen;
     const server = await startStatsServer(ip, port, () => statsDocument(engine, viewOf(config, indexes, health)));
@@ -80,7 +81,7 @@ async function start(config: Config, options: RunOptions, log: Logger, undo: Und
 }
 
 /** A health check for every server of a backend that a frontend uses, from that frontend's address. */
-function targetsOf(config: Config): Target[] {
+function targetsOf(config: Config, mode: PacketMode): Target[] {
   return config.backends.flatMap((backend) => {
     const frontend = config.frontends.find((one) => one.backend === backend);
     if (frontend === undefined) return [];
@@ -89,7 +90,8 @@ function targetsOf(config: Config): Target[] {
       id: serverId(backend, server),
       address: server.addr.ip,
       port: server.addr.port,
-      sourceAddress: frontend.listen.ip,
+      // On one link the VIP is the server's own address, too: it would answer itself.
+      sourceAddress: mode === 'dsr' && backend.dsr === 'l2' ? undefined : frontend.listen.ip,
       intervalMs,
       timeoutMs,
       rise,

@@ -5,6 +5,16 @@ import { type Interface, native, type Route, type RouteSocket } from '../io/nati
 
 const UNKNOWN_MTU = 65535;
 
+/** The address that the kernel would send from to `destination`; both in native order. */
+export function sourceTowards(destination: number): number {
+  const socket = new (native().RouteSocket)();
+  try {
+    return socket.route(destination, 0).source;
+  } finally {
+    socket.close();
+  }
+}
+
 export class ServerRoutes {
   private readonly socket: RouteSocket;
   private readonly hops: Int32Array;

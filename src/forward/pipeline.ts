@@ -16,6 +16,7 @@ import * as T from '../flow/table.ts';
 import * as C from '../flow/tcp.ts';
 import { destinationPort, sourcePort, swap16 } from '../packet/address.ts';
 import { buildIcmpError, buildReset } from '../packet/build.ts';
+import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import * as D from '../packet/frames.ts';
 import type { Connections } from './connections.ts';
@@ -241,6 +242,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const length = swap16(first >>> 16);
     if ((first & 0xf0) !== 0x40 || (first & 0xf) < 5 || length < (first & 0xf) * 4 || length > frames[f + D.LENGTH]!)
       return end(Verdict.dropMalformed);
+    // RFC 1812 section 5.2.2: a broken header is dropped. On the fast path its checksum stays as wrong as it came instead.
+    if (sum(slab.bytes, ip * 4, (first & 0xf) * 4) !== 0xffff) return end(Verdict.dropMalformed);
     if (words[ip + F.IP_FRAGMENT]! & F.FRAGMENT_MASK) return end(Verdict.dropFragment);
     const protocol = (words[ip + F.IP_TTL]! >>> 8) & 0xff;
     if (protocol === F.ICMP) return icmp(f, ip, length);

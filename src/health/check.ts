@@ -19,7 +19,7 @@ export interface Target {
   address: string;
   port: number;
   /** The frontend's listen address; checks then leave from it and a port in 32768–33767. Else the kernel picks both. */
-  sourceAddress?: string;
+  sourceAddress?: string | undefined;
   /** From the start of one check to the start of the next, in ms, ±10 %. Above 0. */
   intervalMs: number;
   /** One check fails after this many ms. Default 3000, Convey's. */

@@ -33,9 +33,7 @@ export class Image {
     const { status, stdout, stderr } = spawnSync('sh', [join(ROOT, 'test/kernel/image.sh'), this.#directory], { encoding: 'utf8' });
     if (status !== 0) this[Symbol.dispose]();
     if (status === LACKING) this.lacking = stdout.trim().split('\n').at(-1);
-    else if (status !== 0) {
-      throw new Error(`test/kernel/image.sh failed (${status}):\n${stdout}${stderr}`);
-    }
+    else if (status !== 0) throw new Error(`test/kernel/image.sh failed (${status}):\n${stdout}${stderr}`);
   }
 
   /** Boots it and runs a file of this checkout, under test/kernel/guest: a .sh, or a .ts that is built into dist/. */

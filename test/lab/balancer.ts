@@ -26,7 +26,7 @@ export interface Settings {
 }
 
 /** Quick checks, so that tests are quick. */
-const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_check_rise = 1\nhealth_check_fall = 1';
+export const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_check_rise = 1\nhealth_check_fall = 1';
 
 /** A configuration file's text: frontend NAME goes to backend NAME-out with servers s1, s2 …. */
 export function configuration({ frontends, more = '' }: Settings): string {

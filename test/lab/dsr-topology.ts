@@ -1,13 +1,13 @@
 /**
  * A laboratory for DSR, where answers take another way than requests:
  *
- *     client .2 ── 10.81.0.0/24 ── .1 router .1 ── 10.82.0.0/24 ──┬ .10 balancer (VIP)
+ *     client .2 ── 10.81.0.0/24 ── .1 router .1 ── 10.82.0.0/24 ──┬ .9 balancer, .10 VIP
  *                                                                 ├ .11 server1
  *                                                                 └ .12 server2
  *
  * The router brings the client's packets to the balancer and takes the servers' answers to the client.
  */
-import { type Balancer, configuration, LB4, type Settings, startBalancer, writeConfiguration } from './balancer.ts';
+import { type Balancer, configuration, LB4, QUICK, type Settings, startBalancer, writeConfiguration } from './balancer.ts';
 import { cable, Lab, type Namespace } from './lab.ts';
 import type { Running } from './processes.ts';
 
@@ -31,7 +31,8 @@ export class DsrTopology extends Lab {
     this.client.ip('route', 'add', 'default', 'via', '10.81.0.1');
     port(this.router, 'in', '10.82.0.1/24');
     this.router.sysctl('net.ipv4.ip_forward', '1');
-    port(this.balancer, 'eth0', `${VIP}/24`);
+    port(this.balancer, 'eth0', '10.82.0.9/24');
+    this.balancer.ip('addr', 'add', `${VIP}/24`, 'dev', 'eth0');
     this.balancer.ip('route', 'add', 'default', 'via', '10.82.0.1');
     this.servers = SERVERS.map((address, index) => {
       const server = this.namespace(`server${index + 1}`);
@@ -46,7 +47,7 @@ export class DsrTopology extends Lab {
     const frontend = (port: number, servers: readonly string[]) => ({
       listen: `${VIP}:${port}`,
       servers: servers.map((address) => `${address}:${port}`),
-      backend: `dsr = "${dsr}"`,
+      backend: `${QUICK}\ndsr = "${dsr}"`,
     });
     return { frontends: { http: frontend(80, SERVERS), echo: frontend(7, SERVERS), iperf: frontend(5201, SERVERS.slice(0, 1)) } };
   }

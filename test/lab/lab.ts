@@ -10,7 +10,7 @@
  * Namespaces are named lb4-RUN-N-NAME, RUN being the pid of the program (of vitest: of its main process) that owns them, so
  * that `sweep` can tell what a killed run left.
  */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -40,6 +40,7 @@ export class Namespace {
     this.label = label;
     this.name = name;
     host('ip', 'netns', 'add', name);
+    forgetState(name);
     this.ip('link', 'set', 'lo', 'up');
   }
 
@@ -148,6 +149,11 @@ export class Lab {
   }
 }
 
+/** The kernel gives a deleted namespace's inode number to the next one at once, and with it what lb4's scripts noted under it. */
+function forgetState(name: string): void {
+  rmSync(`/run/lb4/netns-${statSync(`/run/netns/${name}`).ino}`, { recursive: true, force: true });
+}
+
 /** A veth pair between two namespaces, both ends up. The address is written with its prefix length. */
 export function cable(
   a: Namespace,
@@ -175,6 +181,7 @@ function pidsIn(name: string): number[] {
 /** Ends whatever still runs in a namespace, by pid, and deletes it. */
 function removeNamespace(name: string): void {
   if (!existsSync(`/run/netns/${name}`)) return;
+  forgetState(name);
   for (const pid of pidsIn(name)) {
     try {
       process.kill(pid, 'SIGKILL');

@@ -51,17 +51,9 @@ beforeEach(() => {
   balancer.ip('route', 'add', 'default', 'via', '10.83.0.1');
 });
 
-beforeEach(forgetState);
-
 afterEach(async () => {
-  forgetState();
   await lab[Symbol.asyncDispose]();
 });
-
-/** The kernel gives a deleted namespace's inode number to the next one at once, and with it the state that it left. */
-function forgetState(): void {
-  sh('rm -rf /run/lb4/netns-$(readlink /proc/self/ns/net | tr -dc 0-9); rmdir /run/lb4 2>/dev/null || :');
-}
 
 /** A shell command on the server. Throws when it fails. */
 function sh(command: string): string {

@@ -66,9 +66,12 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
   test('the counts are true', async () => {
     const before = await balancer.settled('no connection', (stats) => stats.frontends['http']?.current_connections === 0);
     const { stdout } = await lab.client.run('curl', '-sS', '-o', '/dev/null', '-w', '%{size_request}', `http://${VIP}/content/3000000`);
-    const after = await balancer.settled('the request', ({ total_bytes_tx: tx }) => tx - before.total_bytes_tx >= Number(stdout));
+    const after = await balancer.settled(
+      'the request',
+      ({ frontends: { http } }) => (http?.bytes_tx ?? 0) - (before.frontends['http']?.bytes_tx ?? 0) >= Number(stdout),
+    );
     expect(after.total_connections - before.total_connections).toBe(1);
-    expect(after.total_bytes_tx - before.total_bytes_tx).toBe(Number(stdout));
+    expect((after.frontends['http']?.bytes_tx ?? 0) - (before.frontends['http']?.bytes_tx ?? 0)).toBe(Number(stdout));
     expect(after.total_bytes_rx).toBe(0);
   });
 

@@ -6,7 +6,7 @@ import type { EchoReport } from '../lab/client.ts';
 import { content, contentHash } from '../lab/content.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { ECHO, serverAddress, Topology, VIP } from '../lab/topology.ts';
-import { waitUntil } from '../lab/wait.ts';
+import { pause, waitUntil } from '../lab/wait.ts';
 
 const MEGABYTE = 1_000_000;
 const SERVERS = ['server1', 'server2', 'server3'];
@@ -110,20 +110,20 @@ async function rested(): Promise<Stats> {
   let then = await balancer.stats();
   return waitUntil(
     async () => {
+      await pause(1_500);
       const now = await balancer.stats();
       const same = isDeepStrictEqual(now.frontends, then.frontends) && now.current_connections === 0;
       then = now;
       return same ? now : undefined;
     },
-    { what: 'the counts to rest', every: 1_500, timeout: 15_000 },
+    { what: 'the counts to rest', timeout: 15_000 },
   );
 }
 
 test('the counts are true', async () => {
   const before = await rested();
-  const { stdout } = await lab.client.run(
-    ...['curl', '-sS', '-o', '/dev/null', '-w', '%{size_request} %{size_header} %{size_download}', `http://${VIP}/content/3000000`],
-  );
+  const sizes = '%{size_request} %{size_header} %{size_download}';
+  const { stdout } = await lab.client.run('curl', '-sS', '-o', '/dev/null', '-w', sizes, `http://${VIP}/content/3000000`);
   const [request = 0, header = 0, body = 0] = stdout.split(' ').map(Number);
   const after = await rested();
   // Payload bytes: tx is client → server, rx server → client.
