@@ -17,10 +17,8 @@ export class Capture {
   /** Captures on `device` from now on; `snap` bytes of each frame (whole frames when left out). */
   static async start(namespace: Namespace, device: string, filter = 'ip', snap = 0): Promise<Capture> {
     const file = join(namespace.lab.directory, `capture-${++captures}.pcap`);
-    const running = namespace.start([
-      ...['tcpdump', '-i', device, '-n', '-U', '--immediate-mode', '-Z', 'root', '-s', `${snap}`, '-B', '65536', '-w', file],
-      ...filter.split(' '),
-    ]);
+    const options = ['-i', device, '-n', '-U', '--immediate-mode', '-Z', 'root', '-s', `${snap}`, '-B', '65536', '-w', file];
+    const running = namespace.start(['tcpdump', ...options, ...filter.split(' ')]);
     await running.line(/listening on/);
     return new Capture(file, running);
   }
