@@ -3,22 +3,25 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
-import { sourceTowards } from '../engine/routes.ts';
+import { isOurs, sourceTowards } from '../engine/routes.ts';
 import { FailureError, KernelFeatureError, Lb4Error, ListenAddressError, NativeAddonError, PrivilegeError } from '../errors.ts';
 import { parseAddress } from '../packet/address.ts';
 
 /** Every `listen_addr` must be an IPv4 address of this host: throws ListenAddressError naming those there are. */
 export function assertListenAddresses(config: Config): void {
-  const ours = Object.entries(networkInterfaces()).flatMap(([name, addresses]) =>
-    (addresses ?? []).filter(({ family }) => family === 'IPv4').map(({ address }) => ({ name, address })),
+  // The kernel is asked, not os.networkInterfaces(): that leaves out interfaces whose link is not up (yet).
+  const stranger = config.frontends.find(({ listen }) => !isOurs(parseAddress(listen.ip)));
+  if (stranger === undefined) return;
+  const { name, listen } = stranger;
+  throw new ListenAddressError(
+    `${config.file}: frontends.${name}.listen_addr: ${listen.ip} is not an address of this host; interfaces and addresses: ${addresses()}`,
   );
-  for (const { name, listen } of config.frontends) {
-    if (ours.some(({ address }) => address === listen.ip)) continue;
-    const there = ours.map((one) => `${one.name} ${one.address}`).join(', ') || 'none';
-    throw new ListenAddressError(
-      `${config.file}: frontends.${name}.listen_addr: ${listen.ip} is not an address of this host; interfaces and addresses: ${there}`,
-    );
-  }
+}
+
+function addresses(): string {
+  const all = Object.entries(networkInterfaces()).flatMap(([name, list = []]) => list.map((one) => ({ name, ...one })));
+  const ours = all.filter(({ family }) => family === 'IPv4').map(({ name, address }) => `${name} ${address}`);
+  return ours.join(', ') || 'none';
 }
 
 /**

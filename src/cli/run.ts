@@ -68,10 +68,11 @@ async function start(config: Config, options: RunOptions, log: Logger, undo: Und
       engine.configure(settings());
     },
   });
-  undo.push(() => health.stop());
   const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = config.passthrough;
   const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings: settings(), failed });
   undo.push(() => engine.stop());
+  // Ends first: a check that comes in while the engine stops would tell it of a change.
+  undo.push(() => health.stop());
   health.set(targetsOf(config, options.mode));
   if (config.stats) {
     const { ip, port } = config.stats.listen;

@@ -7,9 +7,18 @@ const UNKNOWN_MTU = 65535;
 
 /** The address that the kernel would send from to `destination`; both in native order. */
 export function sourceTowards(destination: number): number {
+  return askOnce(destination).source;
+}
+
+/** Whether `address` (native order) is one of this host's. */
+export function isOurs(address: number): boolean {
+  return askOnce(address).local;
+}
+
+function askOnce(destination: number): Route {
   const socket = new (native().RouteSocket)();
   try {
-    return socket.route(destination, 0).source;
+    return socket.route(destination, 0);
   } finally {
     socket.close();
   }

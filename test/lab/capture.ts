@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { Namespace } from './lab.ts';
 import { type Running, run } from './processes.ts';
+import { pause } from './wait.ts';
 
 let captures = 0;
 
@@ -25,6 +26,8 @@ export class Capture {
 
   /** Ends the capture. Returns one line a packet, as `tcpdump -n FLAGS` tells it. */
   async stop(...flags: string[]): Promise<string[]> {
+    // What the kernel has captured, tcpdump writes a moment later; a signal makes it forget the rest.
+    await pause(100);
     if (this.#running.exit === undefined) await this.#running.stop('SIGINT');
     const { stdout } = await run(['tcpdump', '-n', '-tt', '-r', this.file, ...flags]);
     // With -v the transport header stands on a second, indented line; what it decodes of a payload is left out.
