@@ -100,7 +100,7 @@ read_words() {
 }
 
 need_root() {
-  [ "$(id -u)" -eq 0 ] || stop 77 'needs root'
+  [ "$(id -u)" -eq 0 ] || stop 77 'needs root (CAP_NET_ADMIN and CAP_NET_RAW)'
 }
 
 # need TOOL HOW: HOW to get it

@@ -13,7 +13,6 @@ export const LARGE_TABLE = 655373;
 export function maglev(candidates: readonly Candidate[]): Scheduler {
   const table = maglevTable(candidates, candidates.length * 100 > SMALL_TABLE ? LARGE_TABLE : SMALL_TABLE);
   return {
-    isConsistent: true,
     pick: (address, port) => table[clientHash(address, port) % table.length]!,
   };
 }

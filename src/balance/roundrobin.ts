@@ -9,7 +9,6 @@ export function roundrobin(candidates: readonly Candidate[]): Scheduler {
   const scores = new Float64Array(candidates.length);
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   return {
-    isConsistent: false,
     pick() {
       let best = 0;
       for (let i = 0; i < scores.length; i++) {

@@ -18,8 +18,6 @@ export interface Scheduler {
    * @param port the client's port, any 16 bits
    */
   pick(address: number, port: number): number;
-  /** True where the choice follows from client and candidates alone, so that another balancer would choose the same. */
-  readonly isConsistent: boolean;
 }
 
 /** Makes a scheduler; `candidates` is never empty. */

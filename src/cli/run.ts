@@ -5,7 +5,7 @@ import type { Config } from '../config/model.ts';
 import { startStatsServer } from '../control/server.ts';
 import { statsDocument } from '../control/stats.ts';
 import { Engine } from '../engine/engine.ts';
-import { formatMistake } from '../errors.ts';
+import { EXIT, formatMistake } from '../errors.ts';
 import type { Target } from '../health/check.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
@@ -36,6 +36,8 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
     const ended = endOf();
     const { config, warnings } = loadConfig(options.config, { dsr: options.mode === 'dsr' });
     for (const warning of warnings) log.warn(formatMistake(warning));
+    if (config.passthrough.workers > 1)
+      log.warn({ workers: config.passthrough.workers }, 'one worker forwards; more are not supported yet');
     await start(config, options, log, undo, ended.fail);
     log.info({ mode: options.mode, frontends: config.frontends.map(({ listen }) => listen.text) }, 'ready');
     const signal = await ended.promise;
@@ -43,7 +45,19 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
   } catch (error) {
     throw explain(error);
   } finally {
-    for (const step of undo.reverse()) await step();
+    await undoAll(undo, log);
+  }
+}
+
+/** A step that fails must not keep the others from being undone. */
+async function undoAll(undo: Undo[], log: Logger): Promise<void> {
+  for (const step of undo.reverse()) {
+    try {
+      await step();
+    } catch (error) {
+      log.error({ error: String(error) }, 'could not undo everything');
+      process.exitCode = EXIT.failure;
+    }
   }
 }
 
@@ -61,18 +75,27 @@ async function start(config: Config, options: RunOptions, log: Logger, undo: Und
   const indexes = new ServiceIndexes();
   // A server whose first check is still under way counts as up: a restart must not refuse connections.
   const settings = () => settingsOf(config, options.mode, indexes, (id) => health.state(id) !== 'down');
+  let pending: NodeJS.Immediate | undefined;
   const health: HealthChecker = new HealthChecker({
     log,
     onChange: (change) => {
       logChange(log, change);
-      engine.configure(settings());
+      // A server counts as up before its first check: that it is changes nothing.
+      if (change.from === 'unknown' && change.to === 'up') return;
+      pending ??= setImmediate(() => {
+        pending = undefined;
+        engine.configure(settings());
+      });
     },
   });
   const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = config.passthrough;
   const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings: settings(), failed });
   undo.push(() => engine.stop());
   // Ends first: a check that comes in while the engine stops would tell it of a change.
-  undo.push(() => health.stop());
+  undo.push(() => {
+    health.stop();
+    clearImmediate(pending);
+  });
   health.set(targetsOf(config, options.mode));
   if (config.stats) {
     const { ip, port } = config.stats.listen;
@@ -125,7 +148,9 @@ function endOf(): { promise: Promise<NodeJS.Signals>; fail: (error: Error) => vo
   let fail: (error: Error) => void = () => {};
   const promise = new Promise<NodeJS.Signals>((resolve, reject) => {
     fail = reject;
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, resolve);
+    // A second signal changes nothing: what was done to the host is being undone already.
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve);
+    for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, reject);
   });
   // Awaited only once lb4 runs: an error before that must not count as unhandled.
   promise.catch(() => {});

@@ -178,12 +178,18 @@ const timeouts = z.object({
 const passthrough = z.object({
   connection_tracker_capacity: whole(1, 8_388_608, 262_144, {
     description:
-      'Connections at a time, over all workers; 128 bytes of memory each. A full table refuses new connections and ' +
+      'Connections at a time; 256 to 512 bytes of memory each, and 1 MB. A full table refuses new connections and ' +
       "never drops a live one. (Convey's default is 1000.)",
     ...convey,
   }),
-  workers: whole(1, 64, 1, { description: "Threads that forward packets. (Convey's default is 4.)", ...convey }),
-  stats_update_frequency: seconds(0.1, 3600, 5, { description: 'Time between two publications of the counters.', ...convey }),
+  workers: whole(1, 64, 1, {
+    description: "Threads that forward packets. Only one does as yet, whatever is written here. (Convey's default is 4.)",
+    ...convey,
+  }),
+  stats_update_frequency: seconds(0.1, 3600, 5, {
+    description: 'Time between two publications of the counters in Convey. lb4 publishes once a second; the key has no effect.',
+    ...convey,
+  }),
   ring_slots: key(z.int().min(64).max(8192).refine(isPowerOfTwo, { message: 'is not a power of two', abort: true }).default(1024), {
     allowed: 'a power of two, 64–8192',
     description: 'Frames in the receive ring of a worker; 128 KB of memory each.',

@@ -38,6 +38,8 @@ export class Engine {
   private readonly regions: Regions;
   private readonly memoryFd: number;
   private readonly routes: ServerRoutes;
+  /** Settled when the worker is gone, however it went. */
+  private readonly exited: Promise<unknown>;
   private wakeFd = -1;
   private stopped = false;
 
@@ -50,11 +52,12 @@ export class Engine {
     this.routes = new ServerRoutes(this.regions.hops, (mtus) => this.tell({ type: 'interfaces', mtus }));
     this.routes.apply(options.settings.services);
     const { connections, ringSlots, answersPerSecond, settings } = options;
+    const directions = settings.services.backends.some(({ mode }) => mode === 'passthrough') ? 2 : 1;
     const key = hashKey(randomFillSync(new Uint32Array(4)));
     const data: WorkerData = {
       memoryFd: fd,
       capacity,
-      connections,
+      entries: connections * directions,
       hashKey: key,
       ringSlots,
       answersPerSecond,
@@ -62,13 +65,19 @@ export class Engine {
       mtus: this.routes.mtus(),
     };
     this.worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
+    // With the worker goes its eventfd, whose number may soon be somebody else's.
+    const gone = () => (this.wakeFd = -1);
+    this.worker.on('error', gone);
+    this.exited = new Promise((resolve) => this.worker.once('exit', (code) => resolve(gone() && code)));
   }
 
   /** Starts forwarding. Throws the system's error (EPERM, ENOMEM …) when the packet socket cannot be opened. */
   static async start(options: EngineOptions): Promise<Engine> {
     const engine = new Engine(options);
     try {
-      const [ready] = (await once(engine.worker, 'message')) as [Ready];
+      const died = engine.exited.then(() => Promise.reject(new Error('the worker ended before it was ready')));
+      const [ready] = (await Promise.race([once(engine.worker, 'message'), died])) as [Ready];
+      died.catch(() => {});
       engine.wakeFd = ready.wakeFd;
     } catch (error) {
       await engine.stop();
@@ -108,11 +117,9 @@ export class Engine {
     if (this.stopped) return;
     this.stopped = true;
     this.routes.close();
-    if (this.wakeFd >= 0) {
-      const exited = once(this.worker, 'exit');
-      this.post({ type: 'stop' });
-      await exited;
-    } else await this.worker.terminate();
+    if (this.wakeFd >= 0) this.post({ type: 'stop' });
+    else await this.worker.terminate();
+    await this.exited;
     native().closeFd(this.memoryFd);
   }
 

@@ -13,8 +13,8 @@ export interface WorkerData {
   /** The shared memory's descriptor; descriptors belong to the process, so the worker maps it by number. */
   readonly memoryFd: number;
   readonly capacity: number;
-  /** Connections at most. */
-  readonly connections: number;
+  /** Live flow entries at most: two a connection in passthrough, one in DSR. */
+  readonly entries: number;
   readonly hashKey: HashKey;
   readonly ringSlots: number;
   readonly answersPerSecond: number;

@@ -29,6 +29,8 @@ export class ServerRoutes {
   private readonly hops: Int32Array;
   private readonly changed: (mtus: ReadonlyMap<number, number>) => void;
   private set: ServiceSet = { frontends: [], backends: [] };
+  /** What `set` asks to be resolved, to tell a change of places from one of health. */
+  private places = '';
   private interfaces = new Map<number, Interface>();
 
   /** @param changed told the MTU of every interface, by index, whenever something about links or routes changed */
@@ -47,7 +49,10 @@ export class ServerRoutes {
 
   /** Resolves all servers of `set`; from now on these are the ones kept true. */
   apply(set: ServiceSet): void {
+    const places = JSON.stringify(placesOf(set));
     this.set = set;
+    if (places === this.places) return;
+    this.places = places;
     this.resolve();
   }
 
@@ -68,7 +73,17 @@ export class ServerRoutes {
   private resolve(): void {
     for (const { name, mode, servers } of this.set.backends) {
       const source = this.set.frontends.find(({ backend }) => backend === name)?.address ?? 0;
-      for (const { index, address } of servers) this.resolveServer(serverHop(index), address, source, mode === 'dsrL2');
+      for (const { index, address } of servers) this.tryServer(serverHop(index), address, source, mode === 'dsrL2');
+    }
+  }
+
+  /** An interface may vanish between two questions: then this server waits for the next notice, the others do not. */
+  private tryServer(hop: number, address: number, source: number, onLink: boolean): void {
+    try {
+      this.resolveServer(hop, address, source, onLink);
+    } catch {
+      if (onLink) writeNoHop(this.hops, hop);
+      else writeKernelHop(this.hops, hop, UNKNOWN_MTU);
     }
   }
 
@@ -92,4 +107,11 @@ export class ServerRoutes {
       else writeKernelHop(this.hops, hop, link?.mtu ?? UNKNOWN_MTU);
     } else writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
   }
+}
+
+function placesOf({ frontends, backends }: ServiceSet): unknown {
+  return [
+    frontends.map(({ address, backend }) => [address, backend]),
+    backends.map(({ name, mode, servers }) => [name, mode, servers.map(({ index, address }) => [index, address])]),
+  ];
 }

@@ -11,7 +11,7 @@ import { createPipeline } from '../forward/pipeline.ts';
 import { RateLimit } from '../forward/rate-limit.ts';
 import { type ServiceSet, Services } from '../forward/services.ts';
 import type { Driver } from '../io/driver.ts';
-import { packetFilter } from '../io/filter.ts';
+import { coarseFilter, type FilterSpec, packetFilter } from '../io/filter.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
 import { swap32 } from '../packet/address.ts';
@@ -36,9 +36,10 @@ const { gauges } = regions;
 const table = new FlowTable(regions.flows, data.capacity, data.hashKey);
 const services = new Services();
 const lastHops = new LastHops(regions.hops);
-const connections = new Connections(table, services, regions.statistics, data.connections * 2);
+const connections = new Connections(table, services, regions.statistics, data.entries);
 const frames = createFrames();
-const driver: Driver = openPacketSocket(data.ringSlots, filterOf(data.settings.services));
+let filter = packetFilter(filterSpec(data.settings.services));
+const driver = open();
 const process = createPipeline({
   slab: slabOf(driver.slab),
   frames,
@@ -101,7 +102,7 @@ function handle(message: ToWorker): void {
   else if (message.type === 'interfaces') lastHops.setInterfaces(message.mtus);
   else {
     apply(message.settings);
-    driver.setFilter(filterOf(message.settings.services));
+    useFilter(message.settings.services);
   }
 }
 
@@ -110,13 +111,35 @@ function apply({ services: set, timeouts }: Settings): void {
   connections.setTimeouts(timeouts);
 }
 
-function filterOf({ frontends, backends }: ServiceSet): Uint32Array {
+/** The kernel charges filters to net.core.optmem_max (20 KB on many hosts): where the exact one is too large, a coarse one does. */
+function open(): Driver {
+  try {
+    return openPacketSocket(data.ringSlots, filter);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOMEM') throw error;
+    return openPacketSocket(data.ringSlots, coarseFilter());
+  }
+}
+
+/** A filter that the kernel has no room for beside the old one gives way to the coarse one, which always fits. */
+function useFilter(set: ServiceSet): void {
+  const wanted = packetFilter(filterSpec(set));
+  if (wanted.length === filter.length && wanted.every((word, i) => word === filter[i])) return;
+  filter = wanted;
+  try {
+    driver.setFilter(wanted);
+  } catch {
+    driver.setFilter(coarseFilter());
+  }
+}
+
+function filterSpec({ frontends, backends }: ServiceSet): FilterSpec {
   const hostOrder = ({ address, port }: { address: number; port: number }) => ({ address: swap32(address) >>> 0, port });
-  return packetFilter({
+  return {
     frontends: frontends.map(hostOrder),
     // Only with full NAT do replies come back here.
     servers: backends.filter(({ mode }) => mode === 'passthrough').flatMap((backend) => backend.servers.map(hostOrder)),
     firstPort: FIRST_PORT,
     lastPort: LAST_PORT,
-  });
+  };
 }

@@ -1,7 +1,8 @@
 /**
  * One direction of a connection: 64 bytes, one cache line, written by TypeScript and read by anyone who maps the table
  * (a BPF program, another thread, the next process). All words are little-endian int32; addresses and ports are as in
- * a packet. STATE is stored last when an entry appears, first when it goes: who reads LIVE reads a whole entry.
+ * a packet. STATE is stored last when an entry appears, first when it goes: who reads LIVE reads a whole
+ * rewrite (TWIN and POOL, for TypeScript alone, follow at once).
  */
 
 /** Words an entry. */

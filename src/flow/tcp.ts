@@ -12,6 +12,8 @@
  * since every packet that still passes renews it.
  */
 
+import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
+
 export const OPENING = 1;
 export const ANSWERED = 2;
 export const ESTABLISHED = 3;
@@ -79,8 +81,3 @@ function synchronized(word: number, flags: number, reply: boolean): number {
   // The client opens again from TIME_WAIT or after a reset (RFC 9293 section 3.6.1): a new connection on the old path.
   return state >= TIME_WAIT ? OPENING | (word & ONE_WAY) : word;
 }
-
-const FIN = 0x01;
-const SYN = 0x02;
-const RST = 0x04;
-const ACK = 0x10;

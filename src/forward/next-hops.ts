@@ -35,7 +35,7 @@ export function serverHop(server: number): number {
   return server + 1;
 }
 
-/** Writes a next hop; the interface last, since 0 there means none. Addresses are six bytes. */
+/** Writes a next hop; what to do with it last. Addresses are six bytes. */
 export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: number, source: Uint8Array, destination: Uint8Array): void {
   const at = hop << SHIFT;
   const [d, s] = [destination, source];
@@ -44,8 +44,8 @@ export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: nu
   hops[at + ETHERNET + 1] = d[2]! | (d[3]! << 8) | (d[4]! << 16) | (d[5]! << 24);
   hops[at + ETHERNET + 2] = s[0]! | (s[1]! << 8) | (s[2]! << 16) | (s[3]! << 24);
   hops[at + ETHERNET + 3] = s[4]! | (s[5]! << 8) | IPV4_ETHERTYPE;
-  hops[at + OUT] = SEND;
   hops[at + INTERFACE] = ifindex;
+  hops[at + OUT] = SEND;
 }
 
 /** Leaves a next hop to the kernel's routing: the neighbour is not resolved yet, or has no Ethernet address. */
@@ -58,8 +58,8 @@ export function writeKernelHop(hops: Int32Array, hop: number, mtu: number): void
 /** A next hop that leads nowhere, which its MTU of 0 tells: L2 DSR cannot ask the kernel, to which the VIP is local. */
 export function writeNoHop(hops: Int32Array, hop: number): void {
   const at = hop << SHIFT;
-  hops[at + OUT] = DROP;
   hops[at + MTU] = 0;
+  hops[at + OUT] = DROP;
 }
 
 /** The hops learnt from clients' frames. */

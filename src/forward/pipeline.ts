@@ -273,7 +273,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const destination = words[ip + F.IP_DESTINATION]!;
     const flags = (words[tcp + F.TCP_FLAGS]! >>> 8) & 0xff;
     const frontend = services.frontendAt(destination, destinationPort(ports));
-    if (frontend === undefined && !isReply(source, ports)) return end(Verdict.dropNotOurs);
+    if (frontend === undefined && !isReply(source, destination, ports)) return end(Verdict.dropNotOurs);
     const opens = (flags & (F.SYN | F.ACK | F.FIN | F.RST)) === F.SYN;
     if (frontend?.adopts && !opens) return adopt(f, frontend, now);
     if (flags & F.RST) return end(Verdict.dropStray);
@@ -298,6 +298,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const source = words[ip + F.IP_SOURCE]!;
     const destination = words[ip + F.IP_DESTINATION]!;
     const verdict = connections.open(frontend, source, destination, words[tcp]!, H.KERNEL_HOP, now);
+    // With no server up it is dropped without a word: another balancer may still know where it belongs.
+    if (verdict === resetNoServer) return end(Verdict.dropStray);
     if (verdict !== opened) return end(verdict);
     const at = examine(f, ip, table.find(source, destination, words[tcp]!) << E.ENTRY_SHIFT, now);
     if (at === E.NONE) return at;
@@ -306,9 +308,9 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     return at;
   }
 
-  function isReply(source: number, ports: number): boolean {
+  function isReply(source: number, destination: number, ports: number): boolean {
     const port = destinationPort(ports);
-    return port >= FIRST_PORT && port <= LAST_PORT && services.isServer(source, sourcePort(ports));
+    return port >= FIRST_PORT && port <= LAST_PORT && services.isReply(source, sourcePort(ports), destination);
   }
 
   function answerReset(f: number, ip: number, verdict: number, now: number): number {

@@ -3,7 +3,7 @@
  * changes (a file, a health check); applying the same set twice changes nothing. Indexes are given by the main thread
  * and stay with a name, so that counters and flows survive a change.
  */
-import { type Candidate, type Scheduler, type SchedulerName, schedulers } from '../balance/index.ts';
+import { type Candidate, consistent, type Scheduler, type SchedulerName, schedulers } from '../balance/index.ts';
 import { PortPool } from '../flow/port-pool.ts';
 import { formatAddress } from '../packet/address.ts';
 import { EndpointMap } from './endpoints.ts';
@@ -62,6 +62,7 @@ export class Services {
   private frontends: Frontend[] = [];
   private byEndpoint = new EndpointMap([]);
   private servers = new EndpointMap([]);
+  private addresses = new EndpointMap([]);
   private readonly schedulerOf = new Map<string, { key: string; scheduler: Scheduler }>();
 
   /** Replaces the whole set. */
@@ -75,17 +76,20 @@ export class Services {
       this.schedule(backend.name, backend.scheduler, servers);
     }
     this.frontends = [];
+    const schedulerName = new Map(set.backends.map(({ name, scheduler }) => [name, scheduler]));
     const modeOf = new Map(set.backends.map(({ name, mode }) => [name, mode]));
     for (const { index, address, port, backend } of set.frontends) {
       const servers = eligible.get(backend) ?? [];
       const mode = modeOf.get(backend) ?? 'passthrough';
       const pools = mode === 'passthrough' ? servers.map((server) => this.pool(address, server)) : [];
       const scheduler = servers.length > 0 ? this.schedulerOf.get(backend)?.scheduler : undefined;
-      const adopts = mode !== 'passthrough' && scheduler?.isConsistent === true;
+      const adopts = mode !== 'passthrough' && consistent.has(schedulerName.get(backend) ?? 'roundrobin');
       this.frontends[index] = { index, address, port, scheduler, servers, pools, mode: modes[mode], adopts };
     }
     this.byEndpoint = new EndpointMap(set.frontends);
-    this.servers = new EndpointMap(set.backends.flatMap((backend) => backend.servers));
+    // Only with full NAT do replies come back here, and then to a frontend's address.
+    this.servers = new EndpointMap(set.backends.filter(({ mode }) => mode === 'passthrough').flatMap((backend) => backend.servers));
+    this.addresses = new EndpointMap(set.frontends.map(({ address, index }) => ({ address, port: 0, index })));
   }
 
   /** The frontend that listens there, or undefined. */
@@ -94,9 +98,9 @@ export class Services {
     return index < 0 ? undefined : this.frontends[index];
   }
 
-  /** Whether one of our servers is there. */
-  isServer(address: number, port: number): boolean {
-    return this.servers.find(address, port) >= 0;
+  /** Whether a packet from (`source`, `port`) to `destination` can be a reply of one of our servers. */
+  isReply(source: number, port: number, destination: number): boolean {
+    return this.servers.find(source, port) >= 0 && this.addresses.find(destination, 0) >= 0;
   }
 
   /** Whether a server may get new connections, by index. */

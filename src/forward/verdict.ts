@@ -19,7 +19,7 @@ const names = [
   'dropTruncated', // did not fit its receive slot
   'dropFragment', // a fragment: no ports to go by
   'dropNotOurs', // matches no frontend and no server
-  'dropStray', // a reset of no known connection: never answered
+  'dropStray', // a reset of no known connection: never answered; DSR: any segment of one while no server is up
   'dropRateLimited', // should have been answered, but the limit of answers is reached
   'dropTableFull', // no room in the flow table
   'dropNoRoute', // L2 DSR: the server's MAC address is not known (yet)

@@ -46,7 +46,12 @@ const [M_SOURCE, M_DESTINATION, M_PORTS] = [0, 1, 2];
 /** The program, two words an instruction (io/native.ts). One too long for the kernel is replaced by a coarser one. */
 export function packetFilter(spec: FilterSpec): Uint32Array {
   const fine = program(spec, true);
-  return assemble(fine.length <= MAX_INSTRUCTIONS ? fine : program(spec, false));
+  return fine.length <= MAX_INSTRUCTIONS ? assemble(fine) : coarseFilter();
+}
+
+/** Lets up all TCP to this host and ICMP errors: short enough for any kernel, and the pipeline drops what is not ours. */
+export function coarseFilter(): Uint32Array {
+  return assemble(program({ frontends: [], servers: [], firstPort: 0, lastPort: 0 }, false));
 }
 
 type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];

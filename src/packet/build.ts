@@ -3,7 +3,7 @@
  * way the frame came, so the Ethernet addresses are exchanged and no route is asked. Every function takes `ip`, the
  * word index of the IP header, and returns the new length from the IP header on, in bytes.
  */
-import { swap16, swap32 } from './address.ts';
+import { swap16, swap32, swapPorts } from './address.ts';
 import { fold, sum } from './checksum.ts';
 import * as F from './fields.ts';
 
@@ -28,7 +28,7 @@ export function buildReset(slab: F.Slab, ip: number): number {
   reverseEthernet(slab, ip);
   writeHeader(slab, ip, RESET_LENGTH, F.TCP, words[ip + F.IP_DESTINATION]!, words[ip + F.IP_SOURCE]!);
   const out = ip + 5;
-  words[out + F.TCP_PORTS] = (ports >>> 16) | (ports << 16);
+  words[out + F.TCP_PORTS] = swapPorts(ports);
   words[out + F.TCP_SEQUENCE] = sequence;
   words[out + F.TCP_ACKNOWLEDGMENT] = acknowledgment;
   words[out + F.TCP_FLAGS] = (5 << 4) | ((acknowledged ? F.RST : F.RST | F.ACK) << 8);

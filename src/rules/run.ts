@@ -40,7 +40,8 @@ function shell(script: string, action: RulesAction, options: RunOptions): Promis
   const args = ['-s', '--', action, ...(options.dryRun ? ['--dry-run'] : [])];
   const env = options.iptables === undefined ? process.env : { ...process.env, LB4_IPTABLES: options.iptables };
   return new Promise((resolve, reject) => {
-    const child = spawn('sh', args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
+    // Detached: a terminal's Ctrl-C is for lb4, not for a script half-way through the rules.
+    const child = spawn('sh', args, { env, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));

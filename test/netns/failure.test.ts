@@ -1,5 +1,6 @@
 /** Servers that die, vanish, or were never there. */
 import { expect, test } from 'vitest';
+import { startBalancer } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 
@@ -78,5 +79,22 @@ test('no server is up: a client is refused at once', async () => {
   expect(performance.now() - began).toBeLessThan(1_000);
   expect(await balancer.verdict('resetNoServer')).toBeGreaterThanOrEqual(1);
   expect((await balancer.stats()).current_connections).toBe(0);
+  expect((await balancer.stop()).code).toBe(0);
+});
+
+test('400 servers where the kernel has little room for filters: a coarse filter does, and every change of health is survived', async () => {
+  await using lab = new Topology({ servers: 1 });
+  lab.balancer.sysctl('net.core.optmem_max', '20480'); // what many hosts have
+  await lab.startBackends();
+  const dead = Array.from({ length: 400 }, (_, index) => `${serverAddress(0)}:${20_000 + index}`);
+  const servers = [`${serverAddress(0)}:${HTTP}`, ...dead];
+  const balancer = await startBalancer(lab.balancer, { frontends: { http: { listen: `${VIP}:${HTTP}`, servers } } }, { healthy: false });
+  await balancer.health(Object.fromEntries(servers.map((server) => [server, server.endsWith(`:${HTTP}`)])), 20_000);
+  await answersOnlyFrom(lab, ['server1']);
+  await lab.killBackend(0);
+  await balancer.health({ [`${serverAddress(0)}:${HTTP}`]: false });
+  await lab.startBackend(0);
+  await balancer.health({ [`${serverAddress(0)}:${HTTP}`]: true });
+  await answersOnlyFrom(lab, ['server1']);
   expect((await balancer.stop()).code).toBe(0);
 });

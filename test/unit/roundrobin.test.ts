@@ -38,5 +38,3 @@ test('the heaviest weights and the lightest', () => {
   for (const server of picks([65535, 1], 65536)) given[server]!++;
   expect(given).toEqual([65535, 1]);
 });
-
-test('is not consistent', () => expect(roundrobin(named([1])).isConsistent).toBe(false));
