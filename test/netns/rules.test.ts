@@ -247,7 +247,7 @@ test('without root it says so and exits 77', () => {
   const file = join(directory, 'balancer.sh');
   writeFileSync(file, renderBalancerScript(small));
   const ran = inside(`setpriv --reuid=65534 --clear-groups sh -s status <${file}`);
-  expect(ran).toMatchObject({ status: 77, stderr: 'lb4 rules: needs root\n' });
+  expect(ran).toMatchObject({ status: 77, stderr: 'lb4 rules: needs root (CAP_NET_ADMIN and CAP_NET_RAW)\n' });
 });
 
 test('root without the capability exits 77 too', () => {
