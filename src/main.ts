@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { checkCommand } from './cli/check.ts';
 import { doctorCommand } from './cli/doctor.ts';
-import { type RulesOptions, rules } from './cli/rules.ts';
+import { modeOf, type RulesOptions, rules } from './cli/rules.ts';
 import { run } from './cli/run.ts';
 import { ConfigError, EXIT, Lb4Error, UsageError } from './errors.ts';
 import { createLogger } from './log.ts';
@@ -46,9 +46,9 @@ program
   });
 
 async function start(options: Options): Promise<void> {
-  if (options.passthrough && options.dsr) throw new UsageError('--passthrough and --dsr exclude each other');
+  const mode = modeOf(options);
   if (!options.passthrough && !options.dsr) throw new UsageError('proxy mode is not built yet; run lb4 --passthrough or lb4 --dsr');
-  await run({ ...options, mode: options.dsr ? 'dsr' : 'passthrough' }, createLogger());
+  await run({ ...options, mode }, createLogger());
 }
 
 function version(): string {

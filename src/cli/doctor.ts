@@ -4,7 +4,8 @@ import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { examine } from '../doctor/examine.ts';
 import type { Finding } from '../doctor/finding.ts';
-import { EXIT, formatMistake, UsageError } from '../errors.ts';
+import { EXIT, formatMistake } from '../errors.ts';
+import { modeOf } from './rules.ts';
 
 export interface DoctorOptions {
   /** The default. */
@@ -32,10 +33,10 @@ export function doctorCommand(): Command {
 }
 
 /** Prints one line a finding and returns the exit status: 0 when nothing fails, else 1. Throws UsageError and ConfigError. */
-async function doctor({ passthrough, dsr, config: file, json }: DoctorOptions): Promise<number> {
-  if (passthrough && dsr) throw new UsageError('--passthrough and --dsr exclude each other');
-  const mode = dsr ? 'dsr' : 'passthrough';
-  const loaded = file === undefined && !existsSync(DEFAULT_CONFIG) ? undefined : loadConfig(file ?? DEFAULT_CONFIG, { dsr });
+async function doctor({ config: file, json, ...modes }: DoctorOptions): Promise<number> {
+  const mode = modeOf(modes);
+  const loaded =
+    file === undefined && !existsSync(DEFAULT_CONFIG) ? undefined : loadConfig(file ?? DEFAULT_CONFIG, { dsr: mode === 'dsr' });
   for (const warning of loaded?.warnings ?? []) process.stderr.write(`${formatMistake(warning)}\n`);
   const findings = await examine(mode, loaded?.config);
   const ok = findings.every(({ level }) => level !== 'fail');

@@ -66,7 +66,8 @@ const consoleOutput: RulesOutput = {
   err: (text) => void process.stderr.write(text),
 };
 
-function modeOf({ passthrough, dsr }: RulesOptions): 'passthrough' | 'dsr' {
+/** The packet mode of a command line; passthrough unless told. Throws UsageError for both. */
+export function modeOf({ passthrough, dsr }: Pick<RulesOptions, 'passthrough' | 'dsr'>): 'passthrough' | 'dsr' {
   if (passthrough && dsr) throw new UsageError('--passthrough and --dsr exclude each other');
   return dsr ? 'dsr' : 'passthrough';
 }

@@ -13,7 +13,7 @@ import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { assertCheckSource, assertListenAddresses, explain, lockNamespace } from './host.ts';
-import { type PacketMode, ServiceIndexes, serverId, settingsOf } from './services.ts';
+import { forwardingOf, type PacketMode, ServiceIndexes, serverId, settingsOf } from './services.ts';
 
 export interface RunOptions {
   /** The TOML file. */
@@ -115,7 +115,7 @@ function targetsOf(config: Config, mode: PacketMode): Target[] {
       address: server.addr.ip,
       port: server.addr.port,
       // On one link the VIP is the server's own address, too: it would answer itself.
-      sourceAddress: mode === 'dsr' && backend.dsr === 'l2' ? undefined : frontend.listen.ip,
+      sourceAddress: forwardingOf(mode, backend) === 'dsrL2' ? undefined : frontend.listen.ip,
       intervalMs,
       timeoutMs,
       rise,

@@ -18,6 +18,11 @@ export class ServiceIndexes {
 /** How backends are forwarded: the command line's choice. */
 export type PacketMode = 'passthrough' | 'dsr';
 
+/** How one backend is forwarded in that mode. */
+export function forwardingOf(mode: PacketMode, backend: Backend): PacketMode | 'dsrL2' {
+  return mode === 'dsr' && backend.dsr === 'l2' ? 'dsrL2' : mode;
+}
+
 /** @param isUp whether a server, by its id, may get connections as far as its health goes */
 export function settingsOf(config: Config, mode: PacketMode, indexes: ServiceIndexes, isUp: (id: string) => boolean): Settings {
   const { timeouts } = config.passthrough;
@@ -32,7 +37,7 @@ export function settingsOf(config: Config, mode: PacketMode, indexes: ServiceInd
       backends: config.backends.map((backend) => ({
         name: backend.name,
         scheduler: backend.balance ?? 'maglev',
-        mode: mode === 'dsr' && backend.dsr === 'l2' ? 'dsrL2' : mode,
+        mode: forwardingOf(mode, backend),
         servers: backend.servers.map((server) => ({
           index: indexes.servers.of(serverId(backend, server)),
           address: parseAddress(server.addr.ip),

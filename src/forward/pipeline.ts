@@ -283,10 +283,16 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const verdict = connections.open(frontend, source, destination, ports, hop, now);
     if (verdict === resetNoServer || verdict === resetNoPort) return answerReset(f, ip, verdict, now);
     if (verdict !== opened) return end(verdict);
-    // Before it is counted: a SYN may be too large for the next hop, or there may be none (yet).
-    const at = examine(f, ip, table.find(source, destination, ports) << E.ENTRY_SHIFT, now);
+    return admit(f, ip, opened, now);
+  }
+
+  /** The entry that was just made for the frame, which then counts as `verdict`; NONE when the frame has ended after all. */
+  function admit(f: number, ip: number, verdict: number, now: number): number {
+    const slot = table.find(words[ip + F.IP_SOURCE]!, words[ip + F.IP_DESTINATION]!, words[ip + (words[ip]! & 0xf)]!);
+    // Before it is counted: it may be too large for the next hop, or there may be none (yet).
+    const at = examine(f, ip, slot << E.ENTRY_SHIFT, now);
     if (at === E.NONE) return at;
-    count(opened, 1);
+    count(verdict, 1);
     counted++;
     return at;
   }
@@ -301,11 +307,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     // With no server up it is dropped without a word: another balancer may still know where it belongs.
     if (verdict === resetNoServer) return end(Verdict.dropStray);
     if (verdict !== opened) return end(verdict);
-    const at = examine(f, ip, table.find(source, destination, words[tcp]!) << E.ENTRY_SHIFT, now);
-    if (at === E.NONE) return at;
-    count(Verdict.adopted, 1);
-    counted++;
-    return at;
+    return admit(f, ip, Verdict.adopted, now);
   }
 
   function isReply(source: number, destination: number, ports: number): boolean {

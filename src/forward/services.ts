@@ -76,14 +76,13 @@ export class Services {
       this.schedule(backend.name, backend.scheduler, servers);
     }
     this.frontends = [];
-    const schedulerName = new Map(set.backends.map(({ name, scheduler }) => [name, scheduler]));
-    const modeOf = new Map(set.backends.map(({ name, mode }) => [name, mode]));
+    const backends = new Map(set.backends.map((backend) => [backend.name, backend]));
     for (const { index, address, port, backend } of set.frontends) {
       const servers = eligible.get(backend) ?? [];
-      const mode = modeOf.get(backend) ?? 'passthrough';
+      const { mode, scheduler: name } = backends.get(backend) ?? { mode: 'passthrough', scheduler: 'roundrobin' };
       const pools = mode === 'passthrough' ? servers.map((server) => this.pool(address, server)) : [];
       const scheduler = servers.length > 0 ? this.schedulerOf.get(backend)?.scheduler : undefined;
-      const adopts = mode !== 'passthrough' && consistent.has(schedulerName.get(backend) ?? 'roundrobin');
+      const adopts = mode !== 'passthrough' && consistent.has(name);
       this.frontends[index] = { index, address, port, scheduler, servers, pools, mode: modes[mode], adopts };
     }
     this.byEndpoint = new EndpointMap(set.frontends);
