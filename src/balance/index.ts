@@ -1,13 +1,57 @@
-import { maglev } from './maglev.ts';
+/**
+ * Schedulers by name. A choice is prepared where there is time for it (the main thread), crosses threads as plain data, and
+ * becomes a scheduler where connections arrive.
+ */
+import { first } from './first.ts';
+import { leastconn } from './leastconn.ts';
+import { maglev, prepareMaglev, source } from './maglev.ts';
+import { random } from './random.ts';
 import { roundrobin } from './roundrobin.ts';
-import type { SchedulerFactory } from './scheduler.ts';
+import type { Candidate, Loads, Scheduler } from './scheduler.ts';
 
-export type { Candidate, Scheduler } from './scheduler.ts';
+export { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 
-/** Every scheduler by the name that `balance = "…"` uses. */
-export const schedulers = { maglev, roundrobin } satisfies Record<string, SchedulerFactory>;
+export type SchedulerName = 'first' | 'leastconn' | 'maglev' | 'random' | 'roundrobin' | 'source';
+
+/** A choice among servers, ready to be made. Plain data. */
+export interface Choice {
+  readonly scheduler: SchedulerName;
+  /** Those that may be chosen; empty: none is left. */
+  readonly candidates: readonly Candidate[];
+  /** Maglev's lookup table, for the schedulers that hash. */
+  readonly table: Uint16Array | undefined;
+}
 
 /** Those whose choice follows from client and servers alone, so that another balancer, or this one after a restart, chooses alike. */
-export const consistent: ReadonlySet<string> = new Set<keyof typeof schedulers>(['maglev']);
+export const consistent: ReadonlySet<SchedulerName> = new Set<SchedulerName>(['maglev', 'source']);
 
-export type SchedulerName = keyof typeof schedulers;
+/** Prepares a choice; `last`, the one before it, gives its table when the candidates are the same. */
+export function prepare(scheduler: SchedulerName, candidates: readonly Candidate[], last?: Choice): Choice {
+  if (!consistent.has(scheduler) || candidates.length === 0) return { scheduler, candidates, table: undefined };
+  const isSame = last?.table !== undefined && hashed(last.candidates) === hashed(candidates);
+  return { scheduler, candidates, table: isSame ? last.table : prepareMaglev(candidates) };
+}
+
+/** What goes into a table. */
+function hashed(candidates: readonly Candidate[]): string {
+  return JSON.stringify(candidates.map(({ name, weight }) => [name, weight]));
+}
+
+/** Makes the scheduler of a choice; undefined when there is nobody to choose. */
+export function createScheduler({ scheduler, candidates, table }: Choice, loads: Loads): Scheduler | undefined {
+  if (candidates.length === 0) return undefined;
+  switch (scheduler) {
+    case 'first':
+      return first(candidates, loads);
+    case 'leastconn':
+      return leastconn(candidates, loads);
+    case 'maglev':
+      return maglev(table ?? prepareMaglev(candidates));
+    case 'random':
+      return random(candidates, loads);
+    case 'roundrobin':
+      return roundrobin(candidates);
+    case 'source':
+      return source(table ?? prepareMaglev(candidates));
+  }
+}

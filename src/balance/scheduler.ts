@@ -1,24 +1,52 @@
 /**
- * Choosing a server. A scheduler is made for a fixed set of servers that may be chosen (up, weight above 0) and made
- * anew when the set changes; it knows nothing of packets.
+ * Choosing a server. A scheduler is made for a fixed set of servers that may be chosen and made anew when the set changes; it
+ * knows nothing of packets or sockets.
  */
 
 /** A server as a scheduler sees it. */
 export interface Candidate {
   /** What names it everywhere and always ("192.0.2.7:80"): hashing schedulers must agree between processes and hosts. */
   readonly name: string;
-  /** 1 … 65535. */
+  /** Above 0; a fraction while a server starts slowly. */
   readonly weight: number;
+  /** Its element in {@link Loads}. */
+  readonly index: number;
+  /** Connections that it may have at a time; 0: no limit. */
+  readonly maxconn: number;
 }
+
+/** Connections that each server has now, those still opening included. Read at each pick: whoever counts them writes them. */
+export type Loads = Int32Array;
 
 export interface Scheduler {
   /**
-   * The position of the chosen server among the candidates.
+   * The position of the chosen server among the candidates, which may be full.
    * @param address the client's address, any int32
    * @param port the client's port, any 16 bits
    */
   pick(address: number, port: number): number;
 }
 
-/** Makes a scheduler; `candidates` is never empty. */
-export type SchedulerFactory = (candidates: readonly Candidate[]) => Scheduler;
+/** Whether a server may not get another connection. */
+export function isFull({ index, maxconn }: Candidate, loads: Loads): boolean {
+  return maxconn !== 0 && loads[index]! >= maxconn;
+}
+
+/**
+ * The server with the fewest connections for its weight among those with room, or -1: what to do when a scheduler's own choice
+ * is full, or cannot be reached. `except` (a position, -1 for none) is left out. O(candidates), allocates nothing.
+ */
+export function leastLoaded(candidates: readonly Candidate[], loads: Loads, except: number): number {
+  let best = -1;
+  let bestLoad = 0;
+  for (let i = 0; i < candidates.length; i++) {
+    const candidate = candidates[i]!;
+    if (i === except || isFull(candidate, loads)) continue;
+    // As it would be with the new connection: of idle servers the heaviest is first.
+    const load = (loads[candidate.index]! + 1) / candidate.weight;
+    if (best >= 0 && load >= bestLoad) continue;
+    best = i;
+    bestLoad = load;
+  }
+  return best;
+}

@@ -1,11 +1,13 @@
 /** The configuration as the rest of the program sees it: resolved, frozen, times in milliseconds. */
 import type { Address } from './address.ts';
-import type { BALANCE, DSR } from './schema.ts';
+import type { BALANCE, DSR, HEALTH_CHECK, SEND_PROXY } from './schema.ts';
 
 export type { Address } from './address.ts';
 
 export type Balance = (typeof BALANCE)[number];
 export type Dsr = (typeof DSR)[number];
+export type SendProxy = (typeof SEND_PROXY)[number];
+export type HealthCheckType = (typeof HEALTH_CHECK)[number];
 
 export interface Config {
   /** The file it came from, as given. */
@@ -16,6 +18,7 @@ export interface Config {
   /** Undefined: no statistics server. */
   readonly stats: { readonly listen: Address } | undefined;
   readonly passthrough: Passthrough;
+  readonly proxy: Proxy;
 }
 
 export interface Frontend {
@@ -23,6 +26,12 @@ export interface Frontend {
   readonly listen: Address;
   /** The very object that stands in `Config.backends`. */
   readonly backend: Backend;
+  /** Connections at a time; 0: no limit. */
+  readonly maxconn: number;
+  /** Proxy mode: clients begin with a PROXY protocol header, v1 or v2. */
+  readonly acceptProxy: boolean;
+  /** Proxy mode: the client's silence that ends a connection. */
+  readonly clientTimeoutMs: number;
 }
 
 export interface Backend {
@@ -33,9 +42,36 @@ export interface Backend {
   readonly dsr: Dsr;
   readonly healthCheck: HealthCheck;
   readonly servers: readonly Server[];
+  /** Proxy mode: the PROXY protocol version that servers are greeted with; undefined: none. */
+  readonly sendProxy: SendProxy | undefined;
+  readonly connectTimeoutMs: number;
+  /** Proxy mode: the server's silence that ends a connection. */
+  readonly serverTimeoutMs: number;
+  /** Proxy mode: other servers tried after a failed connect. */
+  readonly retries: number;
+  /** Proxy mode: connections that may wait while all servers are at their `maxconn`. */
+  readonly maxQueue: number;
+  readonly queueTimeoutMs: number;
+  /** A server that comes back grows to its full weight in this time; 0: at once. */
+  readonly slowStartMs: number;
+  /** Connections of a server or frontend that left the file may go on for so long. */
+  readonly drainTimeoutMs: number;
 }
 
 export interface HealthCheck {
+  readonly type: HealthCheckType;
+  readonly http: {
+    /** Request target, beginning with a slash. */
+    readonly path: string;
+    /** Inclusive ranges of good status codes. */
+    readonly status: readonly (readonly [first: number, last: number])[];
+    /** The Host header; undefined: the server's address and port. */
+    readonly host: string | undefined;
+  };
+  /** Program and arguments of an `exec` check; empty for the others. */
+  readonly command: readonly string[];
+  /** Intervals vary by this share either way, 0–0.5. */
+  readonly jitter: number;
   /** Start to start, above 0. */
   readonly intervalMs: number;
   readonly timeoutMs: number;
@@ -50,6 +86,17 @@ export interface Server {
   readonly addr: Address;
   /** 0–65535; 0 takes no new connections. */
   readonly weight: number;
+  /** Connections at a time; 0: no limit. */
+  readonly maxconn: number;
+  /** Used only while no other server of the backend is up. */
+  readonly backup: boolean;
+}
+
+export interface Proxy {
+  /** Threads; 0: one for each processor. */
+  readonly workers: number;
+  /** Running connections may go on for so long after a stop was asked for. */
+  readonly gracePeriodMs: number;
 }
 
 /** The packet modes, DSR too. */

@@ -1,7 +1,7 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
 import { addressOf } from './address.ts';
-import type { Backend, Config, Frontend, Passthrough, Server, Timeouts } from './model.ts';
-import type { FileConfig } from './schema.ts';
+import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts } from './model.ts';
+import { type FileConfig, readStatus } from './schema.ts';
 
 type BackendKeys = FileConfig['backends'][string];
 type PassthroughKeys = FileConfig['passthrough'];
@@ -10,24 +10,53 @@ type PassthroughKeys = FileConfig['passthrough'];
 export function resolveConfig(keys: FileConfig, file: string): Config {
   const backends = Object.entries(keys.backends).map(([name, backend]) => resolveBackend(name, backend));
   const byName = new Map(backends.map((backend) => [backend.name, backend]));
-  const frontends = Object.entries(keys.frontends).map(([name, { listen_addr, backend }]): Frontend => {
-    return { name, listen: addressOf(listen_addr), backend: byName.get(backend) as Backend };
-  });
+  const frontends = Object.entries(keys.frontends).map(
+    ([name, { listen_addr, backend, maxconn, accept_proxy, client_timeout }]): Frontend => ({
+      name,
+      listen: addressOf(listen_addr),
+      backend: byName.get(backend) as Backend,
+      maxconn,
+      acceptProxy: accept_proxy,
+      clientTimeoutMs: milliseconds(client_timeout),
+    }),
+  );
   const stats = keys.stats && { listen: addressOf(`${keys.stats.address}:${keys.stats.port}`) };
-  return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough) });
+  const proxy = { workers: keys.proxy.workers, gracePeriodMs: keys.proxy.grace_period * 1000 };
+  return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough), proxy });
 }
 
 function resolveBackend(name: string, keys: BackendKeys): Backend {
-  const servers = Object.entries(keys.servers).map(([server, { addr, weight }]): Server => {
-    return { name: server, addr: addressOf(addr), weight };
+  const servers = Object.entries(keys.servers).map(([server, { addr, weight, maxconn, backup }]): Server => {
+    return { name: server, addr: addressOf(addr), weight, maxconn, backup };
   });
-  const healthCheck = {
+  return {
+    name,
+    balance: keys.balance,
+    dsr: keys.dsr,
+    healthCheck: resolveHealthCheck(keys),
+    servers,
+    sendProxy: keys.send_proxy,
+    connectTimeoutMs: milliseconds(keys.connect_timeout),
+    serverTimeoutMs: milliseconds(keys.server_timeout),
+    retries: keys.retries,
+    maxQueue: keys.max_queue,
+    queueTimeoutMs: milliseconds(keys.queue_timeout),
+    slowStartMs: keys.slow_start * 1000,
+    drainTimeoutMs: keys.drain_timeout * 1000,
+  };
+}
+
+function resolveHealthCheck(keys: BackendKeys): HealthCheck {
+  return {
+    type: keys.health_check,
+    http: { path: keys.health_check_path, status: readStatus(String(keys.health_check_status)) ?? [], host: keys.health_check_host },
+    command: keys.health_check_command ?? [],
+    jitter: keys.health_check_jitter,
     intervalMs: milliseconds(keys.health_check_interval || 5),
     timeoutMs: milliseconds(keys.health_check_timeout),
     rise: keys.health_check_rise,
     fall: keys.health_check_fall,
   };
-  return { name, balance: keys.balance, dsr: keys.dsr, healthCheck, servers };
 }
 
 function resolvePassthrough(keys: PassthroughKeys): Passthrough {

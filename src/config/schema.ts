@@ -21,8 +21,10 @@ export const keyFacts = z.registry<KeyFacts>();
 /** At most so many frontends, and so many servers over all backends. */
 export const LIMITS = { frontends: 1024, servers: 4096 } as const;
 
-export const BALANCE = ['maglev', 'roundrobin'] as const;
+export const BALANCE = ['first', 'leastconn', 'maglev', 'random', 'roundrobin', 'source'] as const;
 export const DSR = ['nat', 'l2'] as const;
+export const SEND_PROXY = ['v1', 'v2'] as const;
+export const HEALTH_CHECK = ['tcp', 'http', 'exec'] as const;
 
 const ADDRESS = 'an IPv4 address and a port, "192.0.2.1:80"';
 const convey = { origin: 'convey' } as const;
@@ -36,6 +38,10 @@ function key<T extends z.ZodType>(schema: T, facts: KeyFacts): T {
 /** 65535, but 8,388,608. */
 function human(number: number): string {
   return number < 100_000 ? String(number) : number.toLocaleString('en-US');
+}
+
+function oneOf(names: readonly string[]): string {
+  return names.map((name) => `"${name}"`).join(' or ');
 }
 
 /** A key that holds a whole number. */
@@ -70,6 +76,25 @@ function serverProblem(text: string): string | undefined {
   return listenProblem(text);
 }
 
+function pathProblem(text: string): string | undefined {
+  return /^\/[!-~]*$/.test(text) ? undefined : 'is not a path: it must begin with a slash and have no spaces';
+}
+
+function checkStatus(value: string | number, context: z.RefinementCtx): void {
+  if (readStatus(String(value)) === undefined) context.addIssue({ code: 'custom', message: 'is not a list of status codes' });
+}
+
+/** "200-299,401" as inclusive ranges, or undefined. */
+export function readStatus(text: string): [first: number, last: number][] | undefined {
+  const ranges = text.split(',').map((part): [number, number] | undefined => {
+    const match = /^\s*([1-5]\d\d)(?:-([1-5]\d\d))?\s*$/.exec(part);
+    if (match === null) return undefined;
+    const [first, last] = [Number(match[1]), Number(match[2] ?? match[1])];
+    return first <= last ? [first, last] : undefined;
+  });
+  return ranges.includes(undefined) ? undefined : (ranges as [number, number][]);
+}
+
 function isPowerOfTwo(number: number): boolean {
   return Number.isInteger(Math.log2(number));
 }
@@ -85,6 +110,16 @@ const frontend = z.object({
     description: 'The backend that takes the connections: `NAME` of a `[backends.NAME]` in the same file.',
     ...convey,
   }),
+  maxconn: whole(0, 8_388_608, 0, {
+    description: 'Connections at a time; further ones wait in the kernel (proxy) or are refused (passthrough, DSR). 0: no limit.',
+    ...lb4,
+  }),
+  accept_proxy: key(z.boolean().default(false), {
+    allowed: 'true or false',
+    description: 'Proxy mode: clients are other proxies, and begin with a PROXY protocol header, v1 or v2. Without one they are refused.',
+    ...lb4,
+  }),
+  client_timeout: seconds(0.1, 604_800, 7440, { description: "Proxy mode: the client's silence that ends a connection.", ...lb4 }),
 });
 
 const server = z.object({
@@ -98,19 +133,52 @@ const server = z.object({
     description: 'The share of new connections, relative to the other servers of the backend. 0: no new connections.',
     ...convey,
   }),
+  maxconn: whole(0, 8_388_608, 0, {
+    description: 'Connections at a time. 0: no limit. When all servers are full, new ones wait (proxy) or are refused (passthrough, DSR).',
+    ...lb4,
+  }),
+  backup: key(z.boolean().default(false), {
+    allowed: 'true or false',
+    description: 'Gets connections only while no other server of the backend is up.',
+    ...lb4,
+  }),
 });
 
 const backend = z.object({
   balance: key(z.enum(BALANCE).optional(), {
-    allowed: BALANCE.map((name) => `"${name}"`).join(' or '),
+    allowed: oneOf(BALANCE),
     description:
-      "How a server is chosen. `maglev`: by a hash of the client's address and port, weighted, steady when servers " +
-      'come and go. `roundrobin`: in turn, weighted and smooth.',
-    otherwise: "the mode's own: `maglev` in passthrough and DSR",
+      "How a server is chosen, always by weight. `maglev`: by a hash of the client's address and port, steady when servers " +
+      'come and go. `source`: the same by the address alone, so that a client stays with its server. `roundrobin`: in turn, ' +
+      'smoothly. `leastconn`: the one with the fewest connections. `random`: the less loaded of two drawn by lot. ' +
+      '`first`: the first in the file that is below its `maxconn`.',
+    otherwise: "the mode's own: `roundrobin` in proxy mode, `maglev` in passthrough and DSR",
+    ...lb4,
+  }),
+  send_proxy: key(z.enum(SEND_PROXY).optional(), {
+    allowed: oneOf(SEND_PROXY),
+    description: "Proxy mode: tells the servers the client's address by a PROXY protocol header of that version.",
+    otherwise: 'no header',
+    ...lb4,
+  }),
+  connect_timeout: seconds(0.05, 300, 5, { description: 'Proxy mode: a server that has not accepted by then has failed.', ...lb4 }),
+  server_timeout: seconds(0.1, 604_800, 7440, { description: "Proxy mode: the server's silence that ends a connection.", ...lb4 }),
+  retries: whole(0, 100, 3, { description: 'Proxy mode: after a failed connect, so many other servers are tried.', ...lb4 }),
+  max_queue: whole(0, 1_000_000, 1024, {
+    description: 'Proxy mode: so many connections wait while all servers are at their `maxconn`; further ones are refused.',
+    ...lb4,
+  }),
+  queue_timeout: seconds(0.05, 3600, 5, { description: 'Proxy mode: a connection that waited so long is refused.', ...lb4 }),
+  slow_start: seconds(0, 3600, 0, {
+    description: 'A server that comes back after a failure grows to its full weight in this time. 0: at once.',
+    ...lb4,
+  }),
+  drain_timeout: seconds(0, 604_800, 300, {
+    description: 'When a server or frontend leaves the file, its running connections may go on for so long. 0: they end at once.',
     ...lb4,
   }),
   dsr: key(z.enum(DSR).default('nat'), {
-    allowed: DSR.map((name) => `"${name}"`).join(' or '),
+    allowed: oneOf(DSR),
     description:
       "How direct server return reaches the servers; other modes do not read it. `nat`: the server's address as destination, " +
       "and the server rewrites its answers' source. `l2`: only the MAC address changes, and the server has the frontend's " +
@@ -130,7 +198,43 @@ const backend = z.object({
       ...convey,
     },
   ),
-  health_check_timeout: seconds(0.05, 300, 3, { description: 'A check that has not connected by then has failed.', ...lb4 }),
+  health_check: key(z.enum(HEALTH_CHECK).default('tcp'), {
+    allowed: oneOf(HEALTH_CHECK),
+    description:
+      'How a server is checked. `tcp`: it completes a handshake. `http`: it answers a GET with a good status. `exec`: a command ' +
+      'exits with 0.',
+    ...lb4,
+  }),
+  health_check_path: key(checked(pathProblem).default('/'), {
+    allowed: 'a path, "/health"',
+    description: 'What an `http` check asks for.',
+    ...lb4,
+  }),
+  health_check_status: key(z.union([z.string(), z.number()]).superRefine(checkStatus).default('200-399'), {
+    allowed: 'status codes and ranges, 200 or "200-299,401"',
+    description: 'The answers that an `http` check takes for good.',
+    ...lb4,
+  }),
+  health_check_host: key(z.string().min(1).max(255).optional(), {
+    allowed: 'a host name, a string',
+    description: 'The Host header of an `http` check.',
+    otherwise: "the server's `addr`",
+    ...lb4,
+  }),
+  health_check_command: key(z.array(z.string().min(1)).min(1).optional(), {
+    allowed: 'a program and its arguments, ["/usr/local/bin/check", "-q"]',
+    description:
+      'What an `exec` check runs, without a shell. It finds the server in LB4_SERVER_ADDR and LB4_SERVER_PORT, and its names in ' +
+      'LB4_BACKEND and LB4_SERVER.',
+    otherwise: 'required with `health_check = "exec"`',
+    ...lb4,
+  }),
+  health_check_jitter: key(z.number().min(0).max(0.5).default(0.1), {
+    allowed: 'a share, 0–0.5',
+    description: 'Intervals vary by this share either way, lest all servers be checked at one moment.',
+    ...lb4,
+  }),
+  health_check_timeout: seconds(0.05, 300, 3, { description: 'A check that has not succeeded by then has failed.', ...lb4 }),
   health_check_rise: whole(1, 100, 2, {
     description: 'Successful checks in a row that bring a failed server back. The first check after the start decides at once.',
     ...lb4,
@@ -206,6 +310,14 @@ const passthrough = z.object({
   }),
 });
 
+const proxy = z.object({
+  workers: whole(0, 64, 0, { description: 'Threads that carry connections. 0: one for each processor.', ...lb4 }),
+  grace_period: seconds(0, 86_400, 30, {
+    description: 'After SIGTERM no connection is taken any more, and running ones may go on for so long.',
+    ...lb4,
+  }),
+});
+
 /** A whole file. */
 export const fileSchema = z.object({
   frontends: key(z.record(z.string(), frontend), {
@@ -228,6 +340,11 @@ export const fileSchema = z.object({
     allowed: 'a table, [passthrough]',
     description: 'The packet modes, `--passthrough` and `--dsr`. Proxy mode does not read it.',
     ...convey,
+  }),
+  proxy: key(proxy.prefault({}), {
+    allowed: 'a table, [proxy]',
+    description: 'Proxy mode. The packet modes do not read it.',
+    ...lb4,
   }),
 });
 

@@ -126,10 +126,13 @@ export function writeConfiguration(namespace: Namespace, toml: string): string {
   return file;
 }
 
-/** Starts lb4 without waiting for anything: in passthrough, unless `args` say `--dsr`. */
+export type Mode = 'proxy' | 'passthrough' | 'dsr';
+
+/** Starts lb4 without waiting for anything: in passthrough, unless `args` say `--dsr` or (for proxy mode, which has no flag) `proxy`. */
 export function launch(namespace: Namespace, toml: string, ...args: string[]): Running {
-  const mode = args.includes('--dsr') ? [] : ['--passthrough'];
-  return namespace.start([LB4, ...mode, `--config=${writeConfiguration(namespace, toml)}`, ...args]);
+  const mode = args.includes('--dsr') || args.includes('proxy') ? [] : ['--passthrough'];
+  const rest = args.filter((arg) => arg !== 'proxy');
+  return namespace.start([LB4, ...mode, `--config=${writeConfiguration(namespace, toml)}`, ...rest]);
 }
 
 /** Starts lb4, waits until it forwards and, unless told otherwise, until every server is up. */
