@@ -5,7 +5,7 @@ import { checkCommand } from './cli/check.ts';
 import { doctorCommand } from './cli/doctor.ts';
 import { modeOf, type RulesOptions, rules } from './cli/rules.ts';
 import { run } from './cli/run.ts';
-import { ConfigError, EXIT, Lb4Error, UsageError } from './errors.ts';
+import { ConfigError, EXIT, Lb4Error } from './errors.ts';
 import { createLogger } from './log.ts';
 
 interface Options {
@@ -16,7 +16,7 @@ interface Options {
 }
 
 const program = new Command('lb4')
-  .description('A packet-level layer-4 load balancer.')
+  .description('A layer-4 load balancer: a TCP proxy, or at packet level with --passthrough and --dsr.')
   .version(version(), '-v, --version')
   .option('-p, --passthrough', 'forward packets with full NAT, without terminating TCP')
   .option('-d, --dsr', 'direct server return: servers answer clients themselves')
@@ -46,8 +46,7 @@ program
   });
 
 async function start(options: Options): Promise<void> {
-  const mode = modeOf(options);
-  if (!options.passthrough && !options.dsr) throw new UsageError('proxy mode is not built yet; run lb4 --passthrough or lb4 --dsr');
+  const mode = options.passthrough || options.dsr ? modeOf(options) : 'proxy';
   await run({ ...options, mode }, createLogger());
 }
 

@@ -15,12 +15,14 @@ const ALLOWED: Record<string, readonly string[]> = {
   forward: ['flow', 'packet', 'balance'],
   io: ['packet'],
   engine: ['forward', 'flow', 'packet', 'io', 'balance'],
-  control: ['engine', 'forward', 'flow', 'packet', 'balance'],
+  control: [],
   health: ['config'],
   proxy: ['config'],
   rules: ['config'],
   config: [],
-  cli: ['control', 'engine', 'forward', 'flow', 'packet', 'balance', 'health', 'proxy', 'rules', 'doctor', 'config'],
+  // Not in the design's drawing: a running lb4, held together; cli starts it.
+  service: ['control', 'engine', 'packet', 'balance', 'health', 'proxy', 'rules', 'config'],
+  cli: ['service', 'rules', 'doctor', 'config'],
   // Not in the design's drawing: looks at the host for `lb4 doctor`, and asks the addon (io/native) what it can do.
   doctor: ['rules', 'config', 'io'],
   main: ['cli', 'config'],

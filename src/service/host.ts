@@ -1,4 +1,4 @@
-/** What a packet mode asks of this host before it starts. */
+/** What a mode asks of this host, and what the host's refusals mean. */
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';

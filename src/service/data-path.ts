@@ -1,0 +1,20 @@
+/** What moves the traffic: the packet engine or the proxy. A service drives either in the same way. */
+import type { Source } from '../control/source.ts';
+import type { Logger } from '../log.ts';
+import type { Plan } from './plan.ts';
+
+export interface DataPath extends Source {
+  /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */
+  apply(plan: Plan): Promise<void>;
+  /** Takes no new connection, lets running ones go on for `graceMs` or until `hurry` where it can, and leaves nothing behind. */
+  stop(graceMs: number, hurry: AbortSignal): Promise<void>;
+}
+
+/** What a data path tells of itself. */
+export interface Reports {
+  /** Something that passed makes a server, by index, look ill. */
+  readonly trouble: (server: number, reason: string) => void;
+  /** It died: nothing is forwarded any more. */
+  readonly failed: (error: Error) => void;
+  readonly log: Logger;
+}

@@ -1,0 +1,159 @@
+/** The packet modes as a data path: the engine, and the firewall rules that go with it. */
+import type { PacketCounters } from '../control/source.ts';
+import { Engine, type Settings } from '../engine/engine.ts';
+import { parseAddress } from '../packet/address.ts';
+import { renderBalancerScript } from '../rules/render.ts';
+import { runRules } from '../rules/run.ts';
+import type { RulesInput } from '../rules/types.ts';
+import type { DataPath, Reports } from './data-path.ts';
+import { assertCheckSource, assertListenAddresses, lockNamespace } from './host.ts';
+import type { Plan, PlannedBackend } from './plan.ts';
+import { Undo } from './undo.ts';
+
+export type PacketMode = 'passthrough' | 'dsr';
+
+export interface PacketPathOptions {
+  readonly mode: PacketMode;
+  /** False: the user looks after the firewall rules. */
+  readonly rules: boolean;
+}
+
+export class PacketPath implements DataPath {
+  readonly mode: PacketMode;
+  readonly #reports: Reports;
+  readonly #undo = new Undo();
+  readonly #rules: Rules | undefined;
+  #engine!: Engine;
+
+  private constructor({ mode, rules }: PacketPathOptions, reports: Reports) {
+    this.mode = mode;
+    this.#reports = reports;
+    this.#rules = rules ? new Rules(mode) : undefined;
+  }
+
+  /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */
+  static async start(plan: Plan, options: PacketPathOptions, reports: Reports): Promise<PacketPath> {
+    const path = new PacketPath(options, reports);
+    try {
+      await path.#start(plan);
+    } catch (error) {
+      await path.#undo.run(reports.log);
+      throw error;
+    }
+    return path;
+  }
+
+  async #start(plan: Plan): Promise<void> {
+    this.#assertHost(plan);
+    const lock = await lockNamespace();
+    this.#undo.push(() => lock.close());
+    if (this.#rules !== undefined) {
+      this.#undo.push(() => this.#rules?.remove());
+      await this.#rules.install(plan);
+    }
+    const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
+    const { failed, trouble } = this.#reports;
+    const settings = settingsOf(plan, this.mode);
+    this.#engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, failed, trouble });
+    this.#undo.push(() => this.#engine.stop());
+  }
+
+  async apply(plan: Plan): Promise<void> {
+    this.#assertHost(plan);
+    // First: without its rule the kernel would answer for a new frontend. Rules of what is gone go with the next plan but one.
+    await this.#rules?.install(plan);
+    this.#engine.configure(settingsOf(plan, this.mode));
+  }
+
+  async stop(): Promise<void> {
+    if (!(await this.#undo.run(this.#reports.log))) throw new Error('traces of lb4 are left on this host');
+  }
+
+  frontend(index: number) {
+    return this.#engine.frontend(index);
+  }
+
+  server(index: number) {
+    return this.#engine.server(index);
+  }
+
+  packets(): PacketCounters {
+    return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
+  }
+
+  #assertHost({ config }: Plan): void {
+    assertListenAddresses(config);
+    if (this.mode === 'dsr') assertCheckSource(config);
+  }
+}
+
+/** The firewall rules of this host, kept in step with the plan. */
+class Rules {
+  readonly #mode: PacketMode;
+  #script = '';
+  /** Servers' ways back, "server source": one stays while both ends are balanced, since a frontend may have changed its backend. */
+  #returns = new Map<string, RulesInput['returns'][number]>();
+
+  constructor(mode: PacketMode) {
+    this.#mode = mode;
+  }
+
+  async install(plan: Plan): Promise<void> {
+    const returns = this.#returnsOf(plan);
+    const frontends = plan.frontends.map(({ frontend: { listen } }) => ({ address: listen.ip, port: listen.port }));
+    const script = renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()] });
+    if (script !== this.#script) await runRules(script, 'install');
+    this.#script = script;
+    this.#returns = returns;
+  }
+
+  async remove(): Promise<void> {
+    const script = this.#script || renderBalancerScript({ mode: this.#mode, frontends: [], returns: [] });
+    await runRules(script, 'remove');
+  }
+
+  #returnsOf({ frontends, backends }: Plan) {
+    const sources = new Set(frontends.map(({ frontend }) => frontend.listen.ip));
+    const servers = new Set(backends.flatMap((backend) => backend.servers.map(({ server }) => server.addr.text)));
+    const kept = [...this.#returns].filter(([, { server, serverPort, source }]) => {
+      return sources.has(source) && servers.has(`${server}:${serverPort}`);
+    });
+    const fresh = frontends.flatMap(({ frontend: { listen, backend } }) => {
+      const own = backends.find((one) => one.backend.name === backend.name)?.servers ?? [];
+      return own.map(({ server: { addr } }) => {
+        const way = { server: addr.ip, serverPort: addr.port, source: listen.ip };
+        return [`${addr.text} ${listen.ip}`, way] as const;
+      });
+    });
+    return new Map([...kept, ...fresh]);
+  }
+}
+
+/** What the engine is told. */
+export function settingsOf({ config, frontends, backends }: Plan, mode: PacketMode): Settings {
+  const { timeouts } = config.passthrough;
+  return {
+    services: {
+      frontends: frontends.map(({ index, draining, frontend: { listen, backend, maxconn } }) => {
+        return { index, address: parseAddress(listen.ip), port: listen.port, backend: backend.name, maxconn, draining };
+      }),
+      backends: backends.map((backend) => backendOf(backend, mode)),
+    },
+    timeouts: {
+      syn: timeouts.synMs,
+      established: timeouts.establishedMs,
+      fin: timeouts.finMs,
+      timeWait: timeouts.timeWaitMs,
+      closed: timeouts.closedMs,
+    },
+  };
+}
+
+function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMode): Settings['services']['backends'][number] {
+  return {
+    name: backend.name,
+    mode: mode === 'dsr' && backend.dsr === 'l2' ? 'dsrL2' : mode,
+    choice,
+    servers: servers.map(({ index, server: { addr } }) => ({ index, address: parseAddress(addr.ip), port: addr.port })),
+  };
+}

@@ -1,0 +1,122 @@
+/** What is balanced over what at this moment, for any mode: configuration, health, slow starts and drains in one. */
+
+import { eligible } from '../balance/eligible.ts';
+import { type Choice, prepare, type SchedulerName } from '../balance/index.ts';
+import type { Backend, Config, Frontend, Server } from '../config/model.ts';
+import type { Entry, Member } from './roster.ts';
+
+export type ModeName = 'proxy' | 'passthrough' | 'dsr';
+
+export interface Plan {
+  readonly config: Config;
+  /** Those of the file first, then those that drain. */
+  readonly frontends: readonly PlannedFrontend[];
+  readonly backends: readonly PlannedBackend[];
+}
+
+export interface PlannedFrontend {
+  readonly index: number;
+  readonly frontend: Frontend;
+  readonly draining: boolean;
+}
+
+export interface PlannedBackend {
+  readonly backend: Backend;
+  readonly choice: Choice;
+  /** All, those that drain too. */
+  readonly servers: readonly PlannedServer[];
+}
+
+export interface PlannedServer {
+  readonly index: number;
+  readonly key: string;
+  readonly server: Server;
+  readonly draining: boolean;
+  /** What it counts for now: its weight, less while it starts slowly. */
+  readonly weight: number;
+}
+
+/** A server and the backend it belongs to. */
+export interface Place {
+  readonly backend: Backend;
+  readonly server: Server;
+}
+
+/** With the address: a name that moves to another one is another server. */
+export function serverKey(backend: Backend, server: Server): string {
+  return `${backend.name} / ${server.name} / ${server.addr.text}`;
+}
+
+/** The frontends of a configuration, for their roster. */
+export function frontendMembers(config: Config): Member<Frontend>[] {
+  return config.frontends.map((frontend) => ({
+    key: `${frontend.name} ${frontend.listen.text}`,
+    group: '',
+    item: frontend,
+    drainMs: frontend.backend.drainTimeoutMs,
+  }));
+}
+
+/** The servers of a configuration, for their roster. */
+export function serverMembers(config: Config): Member<Place>[] {
+  return config.backends.flatMap((backend) =>
+    backend.servers.map((server) => ({
+      key: serverKey(backend, server),
+      group: backend.name,
+      item: { backend, server },
+      drainMs: backend.drainTimeoutMs,
+    })),
+  );
+}
+
+export interface Standing {
+  readonly isUp: (key: string) => boolean;
+  /** The share of its weight that a server has by now, above 0. */
+  readonly share: (key: string) => number;
+}
+
+/** @param last the plan before this one, whose lookup tables are kept where nothing changed */
+export function makePlan(
+  config: Config,
+  mode: ModeName,
+  frontends: readonly Entry<Frontend>[],
+  servers: readonly Entry<Place>[],
+  standing: Standing,
+  last: Plan | undefined,
+): Plan {
+  const plannedFrontends = frontends.map(({ index, item, leaving }) => ({ index, frontend: item, draining: leaving }));
+  return {
+    config,
+    frontends: plannedFrontends.sort((a, b) => Number(a.draining) - Number(b.draining)),
+    backends: backendsOf(config, servers).map((backend) => {
+      const own = servers.filter(({ group }) => group === backend.name).map((entry) => plannedServer(entry, standing));
+      const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
+      return { backend, servers: own, choice: prepare(schedulerOf(backend, mode), candidates(own, standing), lastChoice) };
+    }),
+  };
+}
+
+/** Those of the file, and those that left it with servers that still drain. */
+function backendsOf(config: Config, servers: readonly Entry<Place>[]): Backend[] {
+  const byName = new Map(servers.map(({ item }) => [item.backend.name, item.backend]));
+  for (const backend of config.backends) byName.set(backend.name, backend);
+  return [...byName.values()];
+}
+
+function plannedServer({ index, key, item: { server }, leaving }: Entry<Place>, { share }: Standing): PlannedServer {
+  return { index, key, server, draining: leaving, weight: server.weight * share(key) };
+}
+
+function candidates(servers: readonly PlannedServer[], { isUp }: Standing) {
+  const standing = servers
+    .filter(({ draining }) => !draining)
+    .map(({ index, key, server, weight }) => {
+      return { name: server.addr.text, index, maxconn: server.maxconn, weight, backup: server.backup, up: isUp(key) };
+    });
+  return eligible(standing).map(({ name, index, maxconn, weight }) => ({ name, index, maxconn, weight }));
+}
+
+/** Packet modes hash: connections then find their server again without state. */
+function schedulerOf({ balance }: Backend, mode: ModeName): SchedulerName {
+  return balance ?? (mode === 'proxy' ? 'roundrobin' : 'maglev');
+}

@@ -1,0 +1,64 @@
+/** Proxy mode as a data path. */
+import { availableParallelism } from 'node:os';
+import type { ProxyPlan } from '../proxy/plan.ts';
+import { Proxy } from '../proxy/proxy.ts';
+import type { DataPath, Reports } from './data-path.ts';
+import type { Plan, PlannedBackend } from './plan.ts';
+
+export class ProxyPath implements DataPath {
+  readonly mode = 'proxy';
+  readonly #proxy: Proxy;
+
+  private constructor(proxy: Proxy) {
+    this.#proxy = proxy;
+  }
+
+  /** Listens and starts to carry connections. Rejects with the system's error when an address cannot be listened on. */
+  static async start(plan: Plan, { trouble, failed, log }: Reports): Promise<ProxyPath> {
+    const workers = plan.config.proxy.workers || availableParallelism();
+    return new ProxyPath(await Proxy.start({ plan: proxyPlanOf(plan), workers, trouble, failed, log }));
+  }
+
+  apply(plan: Plan): Promise<void> {
+    return this.#proxy.configure(proxyPlanOf(plan));
+  }
+
+  stop(graceMs: number, hurry: AbortSignal): Promise<void> {
+    return this.#proxy.stop(graceMs, hurry);
+  }
+
+  frontend(index: number) {
+    return this.#proxy.frontend(index);
+  }
+
+  server(index: number) {
+    return this.#proxy.server(index);
+  }
+}
+
+/** What the proxy's workers are told. */
+export function proxyPlanOf({ frontends, backends }: Plan): ProxyPlan {
+  return {
+    frontends: frontends.map(({ index, draining, frontend: { name, listen, backend, maxconn, acceptProxy, clientTimeoutMs } }) => {
+      return { index, name, host: listen.ip, port: listen.port, backend: backend.name, maxconn, acceptProxy, clientTimeoutMs, draining };
+    }),
+    backends: backends.map(backendOf),
+  };
+}
+
+function backendOf({ backend, choice, servers }: PlannedBackend): ProxyPlan['backends'][number] {
+  const { name, sendProxy, connectTimeoutMs, serverTimeoutMs, retries, maxQueue, queueTimeoutMs } = backend;
+  return {
+    name,
+    choice,
+    servers: servers.map(({ index, server }) => {
+      return { index, name: server.name, host: server.addr.ip, port: server.addr.port, maxconn: server.maxconn };
+    }),
+    sendProxy,
+    connectTimeoutMs,
+    serverTimeoutMs,
+    retries,
+    maxQueue,
+    queueTimeoutMs,
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * Who has which index. Data paths know frontends and servers by a small number, and an index must not pass to somebody else while
+ * a connection or a counter of its last owner is left.
+ *
+ *     here ── left the file ──► leaving ── no connection left, or out of time ──► gone ── a while ──► the index is free
+ *       ◄── came back ─────────────┘
+ */
+import type { Counters } from '../control/source.ts';
+
+/** Somebody who needs an index. */
+export interface Member<T> {
+  /** Unique; somebody with another key is somebody else. */
+  readonly key: string;
+  /** Whose counters its own are added to when it is gone. */
+  readonly group: string;
+  readonly item: T;
+  /** How long its connections may go on when it leaves. */
+  readonly drainMs: number;
+}
+
+export interface Entry<T> extends Member<T> {
+  readonly index: number;
+  readonly leaving: boolean;
+}
+
+/** After so many ms a data path has removed the connections of who is gone, and has collected their bytes. */
+const SETTLED_MS = 3000;
+/** A connection may be opened just as its server leaves: an idle one is waited for so long at least. */
+const LINGER_MS = 1000;
+
+export const NO_COUNTERS: Counters = { total: 0, current: 0, bytesTx: 0, bytesRx: 0 };
+
+interface Seat<T> {
+  member: Member<T>;
+  readonly index: number;
+  /** When it left the file. */
+  left: number | undefined;
+  /** When it left the data path. */
+  gone: number | undefined;
+}
+
+export class Roster<T> {
+  readonly #counters: (index: number) => Counters;
+  #seats = new Map<string, Seat<T>>();
+  #free: number[] = [];
+  readonly #retired = new Map<string, Counters>();
+  #next = 0;
+
+  /** @param counters what an index has counted by now */
+  constructor(counters: (index: number) => Counters) {
+    this.#counters = counters;
+  }
+
+  /**
+   * Makes `members` those who are here. Others begin to leave, at `now` (ms, monotonic). Idempotent.
+   * Returns what takes it back: nobody must have been told of it.
+   */
+  set(members: readonly Member<T>[], now: number): () => void {
+    const before = { seats: new Map([...this.#seats].map(([key, seat]) => [key, { ...seat }])), free: [...this.#free], next: this.#next };
+    const wanted = new Map(members.map((member) => [member.key, member]));
+    for (const [key, seat] of this.#seats) if (!wanted.has(key)) seat.left ??= now;
+    for (const member of members) this.#seat(member);
+    return () => {
+      this.#seats = before.seats;
+      this.#free = before.free;
+      this.#next = before.next;
+    };
+  }
+
+  /** Those who are here or leaving, in the order in which they came. */
+  entries(): Entry<T>[] {
+    const seats = [...this.#seats.values()].filter(({ gone }) => gone === undefined);
+    return seats.map(({ member, index, left }) => ({ ...member, index, leaving: left !== undefined }));
+  }
+
+  /** The index of somebody here or leaving. Throws for a stranger. */
+  indexOf(key: string): number {
+    const seat = this.#seats.get(key);
+    if (seat === undefined) throw new RangeError(`no index for ${key}`);
+    return seat.index;
+  }
+
+  /** Whether somebody is on the way out: then {@link expire} wants to be called now and then. */
+  get isSettling(): boolean {
+    return [...this.#seats.values()].some(({ left }) => left !== undefined);
+  }
+
+  /** Lets go who has no connection left or is out of time. Returns whether the data path must be told. */
+  expire(now: number, connections: (index: number) => number): boolean {
+    let changed = false;
+    for (const [key, seat] of this.#seats) {
+      if (seat.left === undefined) continue;
+      if (seat.gone === undefined) {
+        const isDone = now - seat.left >= LINGER_MS && connections(seat.index) === 0;
+        if (!isDone && now - seat.left < seat.member.drainMs) continue;
+        seat.gone = now;
+        changed = true;
+      } else if (now - seat.gone >= SETTLED_MS) this.#retire(key, seat);
+    }
+    return changed;
+  }
+
+  /** What those of a group counted who are gone. */
+  retired(group: string): Counters {
+    const gone = [...this.#seats.values()].filter((seat) => seat.gone !== undefined && seat.member.group === group);
+    return gone.map(({ index }) => this.#counters(index)).reduce(sum, this.#retired.get(group) ?? NO_COUNTERS);
+  }
+
+  #seat(member: Member<T>): void {
+    const seat = this.#seats.get(member.key);
+    if (seat === undefined || seat.gone !== undefined) {
+      // Whoever comes back after it was gone is new: its old index still settles.
+      if (seat !== undefined) this.#rename(seat);
+      this.#seats.set(member.key, { member, index: this.#free.shift() ?? this.#next++, left: undefined, gone: undefined });
+    } else {
+      seat.member = member;
+      seat.left = undefined;
+    }
+  }
+
+  #rename(seat: Seat<T>): void {
+    this.#seats.delete(seat.member.key);
+    this.#seats.set(`${seat.member.key} (gone, ${seat.index})`, seat);
+  }
+
+  #retire(key: string, { index, member }: Seat<T>): void {
+    const before = this.#retired.get(member.group) ?? NO_COUNTERS;
+    this.#retired.set(member.group, { ...sum(before, this.#counters(index)), current: 0 });
+    this.#seats.delete(key);
+    this.#free.push(index);
+  }
+}
+
+export function sum(a: Counters, b: Counters): Counters {
+  return { total: a.total + b.total, current: a.current + b.current, bytesTx: a.bytesTx + b.bytesTx, bytesRx: a.bytesRx + b.bytesRx };
+}

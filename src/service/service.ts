@@ -1,0 +1,248 @@
+/**
+ * A running lb4: configuration, health, data path and statistics, held together. Whatever changes (the file, a server's health,
+ * a slow start's step, the end of a drain) becomes a new plan, and the data path is told the whole of it.
+ *
+ *     file ──► config ─┐
+ *     checks ─► health ─┼─► plan ──► data path (packets or proxy) ──► counters ──► statistics
+ *     passing traffic ──┘  (rosters, slow starts)
+ */
+
+import { loadConfig } from '../config/load.ts';
+import type { Config, Frontend } from '../config/model.ts';
+import { restartOnly } from '../config/restart-only.ts';
+import { ConfigError, formatMistake } from '../errors.ts';
+import { type Change, HealthChecker } from '../health/checker.ts';
+import type { Logger } from '../log.ts';
+import type { DataPath, Reports } from './data-path.ts';
+import { explain } from './host.ts';
+import { PacketPath } from './packet-path.ts';
+import { frontendMembers, type ModeName, makePlan, type Place, type Plan, serverMembers } from './plan.ts';
+import { ProxyPath } from './proxy-path.ts';
+import { Roster } from './roster.ts';
+import { SlowStart } from './slow-start.ts';
+import { StatsPort } from './stats-port.ts';
+import { targetsOf } from './targets.ts';
+import { ReloadHistory, viewOf } from './view.ts';
+
+export interface ServiceOptions {
+  /** The TOML file. */
+  readonly file: string;
+  readonly mode: ModeName;
+  /** False: the user looks after the firewall rules. */
+  readonly rules: boolean;
+  readonly log: Logger;
+  /** The data path died: nothing is forwarded any more. */
+  readonly failed: (error: Error) => void;
+}
+
+/** How often drains are looked at while there are any. */
+const SETTLE_MS = 500;
+
+export class Service {
+  readonly #options: ServiceOptions;
+  readonly #health: HealthChecker;
+  readonly #frontends = new Roster<Frontend>((index) => this.#path.frontend(index));
+  readonly #servers = new Roster<Place>((index) => this.#path.server(index));
+  readonly #slowStart = new SlowStart();
+  readonly #history = new ReloadHistory();
+  readonly #stats: StatsPort;
+  #config!: Config;
+  #path!: DataPath;
+  #plan: Plan | undefined;
+  /** Work on the data path is done one piece after the other. */
+  #queue: Promise<unknown> = Promise.resolve();
+  #refreshWanted = false;
+  #settleTimer: NodeJS.Timeout | undefined;
+  #stepTimer: NodeJS.Timeout | undefined;
+  #stopping = false;
+
+  private constructor(options: ServiceOptions) {
+    this.#options = options;
+    this.#health = new HealthChecker({ log: options.log, onChange: (change) => this.#healthChanged(change) });
+    this.#stats = new StatsPort(
+      () => this.#path,
+      () => this.#view(),
+    );
+  }
+
+  /** Starts everything. Rejects with an Lb4Error when it cannot; then everything that was begun is undone. */
+  static async start(options: ServiceOptions): Promise<Service> {
+    const service = new Service(options);
+    try {
+      await service.#start();
+      return service;
+    } catch (error) {
+      await service.stop(0, AbortSignal.abort()).catch(() => {});
+      throw explain(error);
+    }
+  }
+
+  /** What the file asks for, as it was last taken over. */
+  get config(): Config {
+    return this.#config;
+  }
+
+  /** Reads the file again and takes it over. Never rejects: a bad file keeps everything as it is, and the log says why. */
+  reload(): Promise<void> {
+    return this.#inTurn(() => this.#reload());
+  }
+
+  /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
+  async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
+    this.#stopping = true;
+    this.#health.stop();
+    clearTimeout(this.#settleTimer);
+    clearTimeout(this.#stepTimer);
+    await this.#queue;
+    try {
+      await this.#path?.stop(graceMs, hurry);
+    } finally {
+      await this.#stats.close();
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { file, mode, log, rules, failed } = this.#options;
+    const { config, warnings } = loadConfig(file, { mode });
+    for (const warning of warnings) log.warn(formatMistake(warning));
+    this.#config = config;
+    this.#enrol(config);
+    const plan = this.#makePlan(config);
+    const trouble = (server: number, reason: string) => this.#suspect(server, reason);
+    const reports: Reports = { trouble, failed, log };
+    this.#path = mode === 'proxy' ? await ProxyPath.start(plan, reports) : await PacketPath.start(plan, { mode, rules }, reports);
+    this.#plan = plan;
+    this.#health.set(targetsOf(config, mode));
+    await this.#stats.move(config.stats?.listen);
+  }
+
+  async #reload(): Promise<void> {
+    const { file, mode, log } = this.#options;
+    if (this.#stopping) return;
+    try {
+      const { config, warnings } = loadConfig(file, { mode });
+      for (const warning of warnings) log.warn(formatMistake(warning));
+      for (const key of restartOnly(this.#config, config)) log.warn({ key }, 'this key changes only with a restart');
+      await this.#takeOver(config);
+      this.#history.succeed();
+      log.info({ frontends: config.frontends.length, backends: config.backends.length }, 'configuration reloaded');
+    } catch (error) {
+      const reason = explain(error);
+      const lines = reason instanceof ConfigError ? reason.mistakes.map(formatMistake) : [String((reason as Error).message)];
+      this.#history.fail(lines[0] ?? '');
+      for (const line of lines) log.error(line);
+      log.error('reload failed: the running configuration stays as it is');
+    }
+  }
+
+  /** All or nothing: what can fail comes first, and is taken back when something after it fails. */
+  async #takeOver(config: Config): Promise<void> {
+    const takeBack = this.#enrol(config);
+    const plan = this.#makePlan(config);
+    try {
+      await this.#stats.move(config.stats?.listen);
+      await this.#path.apply(plan);
+    } catch (error) {
+      takeBack();
+      await this.#stats.move(this.#config.stats?.listen);
+      throw error;
+    }
+    this.#config = config;
+    this.#plan = plan;
+    this.#health.set(targetsOf(config, this.#options.mode));
+    this.#settle();
+  }
+
+  #enrol(config: Config): () => void {
+    const now = performance.now();
+    const undo = [this.#frontends.set(frontendMembers(config), now), this.#servers.set(serverMembers(config), now)];
+    return () => undo.forEach((step) => step());
+  }
+
+  #makePlan(config: Config): Plan {
+    const now = performance.now();
+    // A server whose first check is still under way counts as up: a restart must not refuse connections.
+    const standing = {
+      isUp: (key: string) => this.#health.state(key) !== 'down',
+      share: (key: string) => this.#slowStart.share(key, now),
+    };
+    return makePlan(config, this.#options.mode, this.#frontends.entries(), this.#servers.entries(), standing, this.#plan);
+  }
+
+  /** Tells the data path what changed other than the file. Many changes at once make one plan. */
+  #refresh(): void {
+    if (this.#refreshWanted || this.#stopping) return;
+    this.#refreshWanted = true;
+    void this.#inTurn(async () => {
+      this.#refreshWanted = false;
+      if (this.#stopping) return;
+      const plan = this.#makePlan(this.#config);
+      await this.#path.apply(plan);
+      this.#plan = plan;
+    });
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#queue.then(work).catch((error) => this.#options.log.error({ error: String(error) }, 'could not apply a change'));
+    this.#queue = done;
+    return done;
+  }
+
+  #healthChanged(change: Change): void {
+    const { target, from, to, reason } = change;
+    const fields = { server: target.id, reason };
+    if (to === 'down') this.#options.log.warn(fields, 'server down');
+    else this.#options.log.info(fields, from === 'unknown' ? 'server up' : 'server up again');
+    // A server counts as up before its first check: that it is changes nothing.
+    if (from === 'unknown' && to === 'up') return;
+    if (to === 'up') this.#startSlowly(target.id);
+    this.#refresh();
+  }
+
+  #startSlowly(key: string): void {
+    const place = this.#servers.entries().find((entry) => entry.key === key);
+    this.#slowStart.begin(key, performance.now(), place?.item.backend.slowStartMs ?? 0);
+    this.#step();
+  }
+
+  #step(): void {
+    const wait = this.#slowStart.nextStep(performance.now());
+    clearTimeout(this.#stepTimer);
+    if (wait === undefined || this.#stopping) return;
+    this.#stepTimer = setTimeout(() => {
+      this.#refresh();
+      this.#step();
+    }, wait + 1);
+  }
+
+  /** Looks after what left the file until its last connection has ended. */
+  #settle(): void {
+    clearTimeout(this.#settleTimer);
+    if (this.#stopping || !(this.#frontends.isSettling || this.#servers.isSettling)) return;
+    this.#settleTimer = setTimeout(() => {
+      const now = performance.now();
+      const left = [
+        this.#frontends.expire(now, (index) => this.#path.frontend(index).current),
+        this.#servers.expire(now, (index) => this.#path.server(index).load),
+      ];
+      if (left.includes(true)) this.#refresh();
+      this.#settle();
+    }, SETTLE_MS);
+  }
+
+  #suspect(server: number, reason: string): void {
+    const entry = this.#servers.entries().find(({ index, leaving }) => index === server && !leaving);
+    if (entry !== undefined) this.#health.suspect(entry.key, reason);
+  }
+
+  #view() {
+    return viewOf({
+      plan: this.#plan as Plan,
+      health: this.#health,
+      frontends: this.#frontends,
+      servers: this.#servers,
+      reload: this.#history,
+      stopping: this.#stopping,
+    });
+  }
+}

@@ -1,0 +1,42 @@
+/** The statistics port: where the configuration wants it, and nowhere without one. */
+import type { Address } from '../config/model.ts';
+import { type StatsServer, startStatsServer } from '../control/server.ts';
+import type { Source, View } from '../control/source.ts';
+
+export class StatsPort {
+  readonly #source: () => Source;
+  readonly #view: () => View;
+  #server: StatsServer | undefined;
+  #listen: Address | undefined;
+
+  constructor(source: () => Source, view: () => View) {
+    this.#source = source;
+    this.#view = view;
+  }
+
+  /** Serves at `listen` from now on; undefined: nowhere. Rejects with the system's error, and then serves where it did. */
+  async move(listen: Address | undefined): Promise<void> {
+    if (listen?.text === this.#listen?.text) return;
+    const last = this.#listen;
+    // Closed first: the old address may cover the new one, 0.0.0.0:7000 and 127.0.0.1:7000.
+    await this.close();
+    try {
+      await this.#open(listen);
+    } catch (error) {
+      await this.#open(last).catch(() => {});
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#server?.close();
+    this.#server = undefined;
+    this.#listen = undefined;
+  }
+
+  async #open(listen: Address | undefined): Promise<void> {
+    if (listen === undefined) return;
+    this.#server = await startStatsServer(listen.ip, listen.port, this.#source, this.#view);
+    this.#listen = listen;
+  }
+}

@@ -1,0 +1,24 @@
+/** Steps that undo what starting did, in reverse order. */
+import type { Logger } from '../log.ts';
+
+export class Undo {
+  readonly #steps: (() => Promise<unknown> | unknown)[] = [];
+
+  push(step: () => Promise<unknown> | unknown): void {
+    this.#steps.push(step);
+  }
+
+  /** Runs them all: one that fails must not keep the others from being done. Returns whether all were. */
+  async run(log: Logger): Promise<boolean> {
+    let isClean = true;
+    for (const step of this.#steps.splice(0).reverse()) {
+      try {
+        await step();
+      } catch (error) {
+        log.error({ error: String(error) }, 'could not undo everything');
+        isClean = false;
+      }
+    }
+    return isClean;
+  }
+}

@@ -1,0 +1,105 @@
+/** Indexes, from a name's first appearance until its last counter is collected. */
+import { expect, test } from 'vitest';
+import { type Member, NO_COUNTERS, Roster } from '../../src/service/roster.ts';
+
+const member = (key: string, drainMs = 10_000): Member<string> => ({ key, group: 'web', item: key, drainMs });
+const counters = new Map<number, number>();
+const roster = () => new Roster<string>((index) => ({ ...NO_COUNTERS, total: counters.get(index) ?? 0 }));
+const keys = (of: Roster<string>) => of.entries().map(({ key, index, leaving }) => `${key}${index}${leaving ? ' leaving' : ''}`);
+
+test('an index stays with its key, whatever comes and goes beside it', () => {
+  const r = roster();
+  r.set([member('a'), member('b')], 0);
+  r.set([member('b'), member('c')], 0);
+  r.set([member('c'), member('b'), member('a')], 0);
+  expect(keys(r)).toEqual(['a0', 'b1', 'c2']);
+});
+
+test('who leaves stays while it has connections, and is gone when the last has ended', () => {
+  const r = roster();
+  r.set([member('a'), member('b')], 0);
+  r.set([member('b')], 100);
+  expect(keys(r)).toEqual(['a0 leaving', 'b1']);
+  expect(r.expire(5_000, () => 1)).toBe(false);
+  expect(r.expire(5_001, () => 0)).toBe(true);
+  expect(keys(r)).toEqual(['b1']);
+});
+
+test('an idle one is waited for a moment: a connection may just be opening', () => {
+  const r = roster();
+  r.set([member('a')], 0);
+  r.set([], 0);
+  expect(r.expire(900, () => 0)).toBe(false);
+  expect(r.expire(1_000, () => 0)).toBe(true);
+});
+
+test('out of time it goes, connections or not', () => {
+  const r = roster();
+  r.set([member('a', 2_000), member('b', 0)], 0);
+  r.set([], 0);
+  expect(r.expire(1, () => 9)).toBe(true);
+  expect(keys(r)).toEqual(['a0 leaving']);
+  expect(r.expire(2_000, () => 9)).toBe(true);
+  expect(keys(r)).toEqual([]);
+});
+
+test('an index is not given out again before its last owner has settled', () => {
+  const r = roster();
+  r.set([member('a', 0)], 0);
+  r.set([], 0);
+  r.expire(0, () => 0);
+  r.set([member('b')], 1);
+  expect(keys(r)).toEqual(['b1']);
+  expect(r.isSettling).toBe(true);
+  r.expire(3_000, () => 0);
+  expect(r.isSettling).toBe(false);
+  r.set([member('b'), member('c')], 3_001);
+  expect(keys(r)).toEqual(['b1', 'c0']);
+});
+
+test('who comes back while leaving was never away; who comes back later is new', () => {
+  const r = roster();
+  r.set([member('a')], 0);
+  r.set([], 0);
+  r.set([member('a')], 500);
+  expect(keys(r)).toEqual(['a0']);
+  r.set([], 600);
+  r.expire(2_000, () => 0);
+  r.set([member('a')], 2_100);
+  expect(keys(r)).toEqual(['a1']);
+});
+
+test('what the gone counted is kept for their group', () => {
+  counters.set(0, 7);
+  const r = roster();
+  r.set([member('a', 0)], 0);
+  r.set([], 0);
+  r.expire(0, () => 0);
+  expect(r.retired('web').total).toBe(7);
+  counters.set(0, 8);
+  expect(r.retired('web').total).toBe(8);
+  r.expire(3_000, () => 0);
+  counters.set(0, 0);
+  expect(r.retired('web').total).toBe(8);
+  expect(r.retired('other').total).toBe(0);
+});
+
+test('a change that failed is taken back whole', () => {
+  const r = roster();
+  r.set([member('a'), member('b')], 0);
+  const takeBack = r.set([member('b'), member('c')], 10);
+  takeBack();
+  expect(keys(r)).toEqual(['a0', 'b1']);
+  expect(r.isSettling).toBe(false);
+  r.set([member('a'), member('b'), member('d')], 20);
+  expect(keys(r)).toEqual(['a0', 'b1', 'd2']);
+});
+
+test('thousands of reloads with ever new names need few indexes', () => {
+  const r = roster();
+  for (let round = 0; round < 5_000; round++) {
+    r.set([member(`a${round}`, 0), member(`b${round}`, 0)], round * 200);
+    r.expire(round * 200, () => 0);
+  }
+  expect(Math.max(...r.entries().map(({ index }) => index))).toBeLessThan(64);
+});
