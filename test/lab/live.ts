@@ -1,0 +1,104 @@
+/** A balancer whose file changes while it runs, in any mode, over the servers that suit the mode. */
+import { renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Balancer, LB4, type Mode, QUICK, STATS_PORT } from './balancer.ts';
+import { SERVERS as DSR_SERVERS, VIP as DSR_VIP, DsrTopology } from './dsr-topology.ts';
+import type { Lab, Namespace } from './lab.ts';
+import { ECHO, HTTP, serverAddress, Topology, VIP } from './topology.ts';
+
+export const MODES: readonly Mode[] = ['proxy', 'passthrough', 'dsr'];
+
+export interface Wanted {
+  /** Indexes into `addresses`; all when left out. */
+  readonly servers?: readonly number[];
+  /** Weights beside them, 1 where nothing stands. */
+  readonly weights?: readonly number[];
+  /** Lines for each backend, beside the quick health checks. */
+  readonly backend?: string;
+  /** Which frontends there are: `http` (80), `echo` (7), `extra` (81 → the servers' 80; their 81 in DSR). `http` and `echo` when left out. */
+  readonly frontends?: readonly ('http' | 'echo' | 'extra')[];
+  /** Whole sections. */
+  readonly more?: string;
+}
+
+export class Live {
+  readonly mode: Mode;
+  readonly lab: Lab & { readonly client: Namespace; readonly balancer: Namespace };
+  readonly vip: string;
+  readonly addresses: readonly string[];
+  readonly file: string;
+  balancer!: Balancer;
+
+  private constructor(mode: Mode) {
+    this.mode = mode;
+    const dsr = mode === 'dsr';
+    this.lab = dsr ? new DsrTopology() : new Topology({ servers: 2 });
+    this.vip = dsr ? DSR_VIP : VIP;
+    this.addresses = dsr ? DSR_SERVERS : [serverAddress(0), serverAddress(1)];
+    this.file = join(this.lab.directory, 'live.toml');
+  }
+
+  static async start(mode: Mode, wanted: Wanted = {}): Promise<Live> {
+    const live = new Live(mode);
+    const { lab } = live;
+    try {
+      if (lab instanceof DsrTopology) {
+        await lab.startServers();
+        lab.rules(lab.settings('nat'), 'install');
+      } else if (lab instanceof Topology) await lab.startBackends();
+      writeFileSync(live.file, live.text(wanted));
+      await live.launch();
+    } catch (error) {
+      await lab[Symbol.asyncDispose]();
+      throw error;
+    }
+    return live;
+  }
+
+  /** Starts lb4 on the file as it stands. */
+  async launch(): Promise<void> {
+    const flags = this.mode === 'proxy' ? [] : [`--${this.mode}`];
+    const running = this.lab.balancer.start([LB4, ...flags, `--config=${this.file}`]);
+    await running.line(/"msg":"ready"/);
+    this.balancer = new Balancer(this.lab.balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
+  }
+
+  /** The file's text. Servers are named for their addresses, so that a name stays with its server. */
+  text({ servers = this.addresses.map((_, i) => i), weights = [], backend = '', frontends = ['http', 'echo'], more = '' }: Wanted): string {
+    const port = { http: HTTP, echo: ECHO, extra: 81 } as const;
+    const section = (name: 'http' | 'echo' | 'extra') => {
+      const to = name === 'extra' ? HTTP : port[name];
+      const lines = servers.map((i) => `server${i + 1} = { addr = "${this.addresses[i]}:${to}", weight = ${weights[i] ?? 1} }\n`);
+      return (
+        `[frontends.${name}]\nlisten_addr = "${this.vip}:${port[name]}"\nbackend = "${name}-out"\n` +
+        `[backends.${name}-out]\n${QUICK}\n${backend}\n[backends.${name}-out.servers]\n${lines.join('')}`
+      );
+    };
+    return `${frontends.map(section).join('')}[stats]\nport = "${STATS_PORT}"\n${more}\n`;
+  }
+
+  /** Puts another text in the file's place at once, as editors and configuration tools do. */
+  replace(text: string): void {
+    const other = `${this.file}.new`;
+    writeFileSync(other, text);
+    renameSync(other, this.file);
+  }
+
+  /** Takes over what is wanted now, and waits until lb4 has. */
+  async reload(wanted: Wanted): Promise<void> {
+    const done = this.balancer.running.nextLine(/"msg":"configuration reloaded"/);
+    this.replace(this.text(wanted));
+    await done;
+  }
+
+  /** A counter or gauge of /metrics: the sum over all label sets that contain `labels` (`server="a"`). */
+  async metric(name: string, labels = ''): Promise<number> {
+    const { stdout } = await this.lab.balancer.run('curl', '-sS', '--max-time', '5', `http://127.0.0.1:${STATS_PORT}/metrics`);
+    const lines = stdout.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+    return lines.filter((line) => line.includes(labels)).reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.lab[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,176 @@
+/** Hot reload, in every mode: what runs goes on, what is new takes part, what is wrong changes nothing. */
+import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+import { Live, MODES, type Wanted } from '../lab/live.ts';
+import { ECHO } from '../lab/topology.ts';
+import { pause, waitUntil } from '../lab/wait.ts';
+
+async function answering(live: Live, requests = 40): Promise<string[]> {
+  const urls = Array.from({ length: requests }, () => `http://${live.vip}/`);
+  const { code, stdout, stderr } = await live.lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+  expect(code, stderr).toBe(0);
+  return [...new Set(stdout.trim().split('\n'))].sort();
+}
+
+describe.each(MODES)('%s', (mode) => {
+  test('a reload every 200 ms for 30 s under load: no request fails', { timeout: 90_000 }, async () => {
+    await using live = await Live.start(mode);
+    const held = await holdConnections(live.lab.client, 20, `${live.vip}:${ECHO}`);
+    const wrk = live.lab.client.start(['wrk', '-t1', '-c8', '-d30s', '-H', 'Connection: close', `http://${live.vip}/`]);
+    // A weight changes, a frontend comes, a server goes, a scheduler changes: and all of it back again.
+    const turns: Wanted[] = [
+      { weights: [3, 1] },
+      { frontends: mode === 'dsr' ? ['http', 'echo'] : ['http', 'echo', 'extra'] },
+      { servers: [0], backend: 'drain_timeout = 60' },
+      { backend: `balance = "${mode === 'dsr' ? 'source' : 'leastconn'}"` },
+      {},
+    ];
+    let turn = 0;
+    while (wrk.exit === undefined) {
+      live.replace(live.text(turns[turn++ % turns.length] as Wanted));
+      await pause(200);
+    }
+    const said = wrk.lines.join('\n');
+    expect(wrk.exit, said).toEqual({ code: 0, signal: null });
+    expect(said).not.toMatch(/Socket errors|Non-2xx/);
+    expect(Number(/(\d+) requests in/.exec(said)?.[1])).toBeGreaterThan(1_000);
+    // Changes that come faster than a reload are taken together: far from each of the 150, but many.
+    expect(await live.metric('lb4_config_reloads_total', 'result="success"')).toBeGreaterThan(40);
+    expect(await live.metric('lb4_config_reloads_total', 'result="failure"')).toBe(0);
+    await live.reload({ backend: '# the end' });
+    expect(await othersLiveOn(held)).toEqual([]);
+    expect((await live.balancer.stop()).code).toBe(0);
+  });
+
+  test('a removed server drains: its connections go on, new ones go elsewhere, the end of the drain ends them', async () => {
+    await using live = await Live.start(mode, { backend: 'drain_timeout = 4' });
+    const held = await holdConnections(live.lab.client, 20, `${live.vip}:${ECHO}`);
+    const before = await report(held);
+    expect(new Set(before.map(({ server }) => server))).toEqual(new Set(['server1', 'server2']));
+    await live.reload({ servers: [1], backend: 'drain_timeout = 4' });
+    expect(await othersLiveOn(held)).toEqual([]);
+    expect(await answering(live)).toEqual(['server2']);
+    await waitUntil(async () => (await report(held)).every(({ server, ended }) => server === 'server2' || ended !== undefined), {
+      what: 'the connections of the removed server to end',
+      timeout: 15_000,
+      every: 100,
+    });
+    expect(await othersLiveOn(held, 'server1')).toEqual([]);
+    await live.reload({ backend: 'drain_timeout = 4' });
+    await live.balancer.health({ [`${live.addresses[0]}:80`]: true });
+    expect(await answering(live)).toEqual(['server1', 'server2']);
+  });
+
+  test('a removed frontend lets its connections go on and takes no new ones', async () => {
+    await using live = await Live.start(mode);
+    const held = await holdConnections(live.lab.client, 10, `${live.vip}:${ECHO}`);
+    await live.reload({ frontends: ['http'] });
+    expect(await othersLiveOn(held)).toEqual([]);
+    const { code } = await live.lab.client.run('nc', '-z', '-w', '3', live.vip, `${ECHO}`);
+    expect(code).not.toBe(0);
+    expect(await answering(live)).toEqual(['server1', 'server2']);
+    // And back: the connections that were left over are counted where they were.
+    await live.reload({});
+    expect(await othersLiveOn(held)).toEqual([]);
+    expect((await live.balancer.stats()).frontends['echo']?.current_connections).toBe(10);
+  });
+
+  test('a bad file changes nothing, says what is wrong, and raises a metric', async () => {
+    await using live = await Live.start(mode);
+    const held = await holdConnections(live.lab.client, 10, `${live.vip}:${ECHO}`);
+    const complaint = live.balancer.running.nextLine(/live\.toml:\d+:\d+:.*balance/);
+    const refusal = live.balancer.running.nextLine(/reload failed/);
+    live.replace(live.text({ servers: [1], backend: 'balance = "maglef"' }));
+    expect(await complaint).toContain('maglev');
+    await refusal;
+    expect(await live.metric('lb4_config_reloads_total', 'result="failure"')).toBe(1);
+    expect(await live.metric('lb4_config_last_reload_successful')).toBe(0);
+    expect(await answering(live)).toEqual(['server1', 'server2']);
+    expect(await othersLiveOn(held)).toEqual([]);
+    await live.reload({ servers: [0] });
+    expect(await live.metric('lb4_config_last_reload_successful')).toBe(1);
+    expect(await answering(live)).toEqual(['server1']);
+  });
+
+  test('a file that this host cannot serve changes nothing either', async () => {
+    await using live = await Live.start(mode);
+    const foreign = live.text({ frontends: ['http', 'echo', 'extra'] }).replace(`${live.vip}:81`, '10.99.0.1:81');
+    const refusal = live.balancer.running.nextLine(/reload failed/);
+    live.replace(mode === 'dsr' ? foreign.replace('"extra-out"', '"http-out"').replaceAll(':81', ':80') : foreign);
+    await refusal;
+    expect(live.balancer.running.lines.join('\n')).toContain('10.99.0.1');
+    expect(await answering(live)).toEqual(['server1', 'server2']);
+    await live.reload({ servers: [1] });
+    expect(await answering(live)).toEqual(['server2']);
+  });
+});
+
+describe('how a file changes', () => {
+  const one = { servers: [0] };
+
+  test('SIGHUP, also where nothing was written', async () => {
+    await using live = await Live.start('passthrough');
+    const done = live.balancer.running.nextLine(/"msg":"configuration reloaded"/);
+    live.balancer.running.signal('SIGHUP');
+    await done;
+    expect(await answering(live)).toEqual(['server1', 'server2']);
+  });
+
+  test('written in place, in pieces', async () => {
+    await using live = await Live.start('passthrough');
+    const text = live.text(one);
+    writeFileSync(live.file, text.slice(0, 100));
+    await pause(300);
+    appendFileSync(live.file, text.slice(100));
+    await waitUntil(async () => (await answering(live, 20)).join() === 'server1', { what: 'the new file to be used', every: 100 });
+  });
+
+  test('a ConfigMap: a symlink to a directory is swapped', async () => {
+    await using live = await Live.start('passthrough');
+    await live.balancer.stop();
+    const mount = join(dirname(live.file), 'mount');
+    const fill = (version: string, text: string) => {
+      mkdirSync(join(mount, version), { recursive: true });
+      writeFileSync(join(mount, version, 'lb4.toml'), text);
+    };
+    fill('..v1', live.text({}));
+    symlinkSync('..v1', join(mount, '..data'));
+    symlinkSync('..data/lb4.toml', join(mount, 'lb4.toml'));
+    rmSync(live.file);
+    symlinkSync('mount/lb4.toml', live.file);
+    await live.launch();
+    const done = live.balancer.running.nextLine(/"msg":"configuration reloaded"/);
+    fill('..v2', live.text(one));
+    symlinkSync('..v2', join(mount, '..new'));
+    renameSync(join(mount, '..new'), join(mount, '..data'));
+    await done;
+    rmSync(join(mount, '..v1'), { recursive: true });
+    expect(await answering(live)).toEqual(['server1']);
+    expect(readFileSync(live.file, 'utf8')).toBe(live.text(one));
+  });
+
+  test('the statistics port can move, and stays where it was when it cannot', async () => {
+    await using live = await Live.start('passthrough');
+    const squatter = live.lab.balancer.program('backend', 'squatter', 'http=7001');
+    await squatter.line(/^listening/);
+    const at = (port: number) => live.text({}).replace('port = "7000"', `port = "${port}"`);
+    const refusal = live.balancer.running.nextLine(/reload failed/);
+    live.replace(at(7001));
+    await refusal;
+    expect((await live.balancer.stats()).total_connections).toBe(0);
+    const done = live.balancer.running.nextLine(/"msg":"configuration reloaded"/);
+    live.replace(at(7002));
+    await done;
+    expect((await live.lab.balancer.run('curl', '-sS', 'http://127.0.0.1:7002/stats')).stdout).toContain('total_connections');
+    expect((await live.lab.balancer.run('curl', '-sS', 'http://127.0.0.1:7000/stats')).code).toBe(7);
+  });
+
+  test('keys that need a restart are named', async () => {
+    await using live = await Live.start('passthrough');
+    const named = live.balancer.running.nextLine(/passthrough\.ring_slots/);
+    live.replace(`${live.text({})}[passthrough]\nring_slots = 128\n`);
+    expect(await named).toContain('restart');
+  });
+});
