@@ -10,7 +10,7 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 # command:package, so that a tool installed in another way counts too
 build='g++:g++ make:make cmake:cmake'
 lab='ip:iproute2 nsenter:util-linux iptables:iptables sysctl:procps ethtool:ethtool'
-test='tcpdump:tcpdump iperf3:iperf3 curl:curl python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables'
+test='tcpdump:tcpdump iperf3:iperf3 curl:curl python3:python3 wrk:wrk ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core'
 # `make test-kernel`: what boots a stock kernel, beside what the tests need
 kernel='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod cpio:cpio'

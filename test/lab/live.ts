@@ -15,7 +15,7 @@ export interface Wanted {
   readonly weights?: readonly number[];
   /** Lines for each backend, beside the quick health checks. */
   readonly backend?: string;
-  /** Which frontends there are: `http` (80), `echo` (7), `extra` (81 → the servers' 80; their 81 in DSR). `http` and `echo` when left out. */
+  /** Which frontends there are: `http` (80), `echo` (7), `extra` (81 → the servers' 80; not for DSR, where ports are equal). `http` and `echo` when left out. */
   readonly frontends?: readonly ('http' | 'echo' | 'extra')[];
   /** Whole sections. */
   readonly more?: string;
