@@ -48,7 +48,7 @@ program
 async function start(options: Options): Promise<void> {
   const mode = modeOf(options);
   if (!options.passthrough && !options.dsr) throw new UsageError('proxy mode is not built yet; run lb4 --passthrough or lb4 --dsr');
-  await run({ ...options, mode }, createLogger());
+  await run({ ...options, mode, version: version() }, createLogger());
 }
 
 function version(): string {

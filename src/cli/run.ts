@@ -1,9 +1,8 @@
 /** `lb4 --passthrough` and `lb4 --dsr`: from a configuration file to packets, and back to the host as it was. */
-import type { Server } from 'node:http';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { startStatsServer } from '../control/server.ts';
-import { statsDocument } from '../control/stats.ts';
+import type { Source, View } from '../control/source.ts';
 import { Engine } from '../engine/engine.ts';
 import { EXIT, formatMistake } from '../errors.ts';
 import type { Target } from '../health/check.ts';
@@ -21,7 +20,12 @@ export interface RunOptions {
   readonly mode: PacketMode;
   /** False: the user looks after the firewall rules. */
   readonly rules: boolean;
+  /** lb4's own. */
+  readonly version: string;
 }
+
+/** In seconds since 1970. */
+const STARTED = Math.floor(Date.now() / 1000);
 
 /** Undoes one thing that starting did. */
 type Undo = () => Promise<unknown> | unknown;
@@ -99,8 +103,10 @@ async function start(config: Config, options: RunOptions, log: Logger, undo: Und
   health.set(targetsOf(config, options.mode));
   if (config.stats) {
     const { ip, port } = config.stats.listen;
-    const server = await startStatsServer(ip, port, () => statsDocument(engine, viewOf(config, indexes, health)));
-    undo.push(() => closeServer(server));
+    const source = sourceOf(engine, options.mode, connections);
+    const view = () => viewOf(config, indexes, health);
+    const server = await startStatsServer(ip, port, { source, view, version: options.version });
+    undo.push(() => server.close());
   }
 }
 
@@ -124,17 +130,39 @@ function targetsOf(config: Config, mode: PacketMode): Target[] {
   });
 }
 
-function viewOf(config: Config, indexes: ServiceIndexes, health: HealthChecker) {
+function sourceOf(engine: Engine, mode: PacketMode, connections: number): Source {
+  return {
+    mode,
+    frontend: (index) => engine.frontend(index),
+    server: (index) => {
+      const counters = engine.server(index);
+      return { ...counters, load: counters.current };
+    },
+    packets: () => ({
+      verdicts: engine.verdicts(),
+      ...engine.gauges(),
+      flowCapacity: connections * (mode === 'passthrough' ? 2 : 1),
+    }),
+  };
+}
+
+function viewOf(config: Config, indexes: ServiceIndexes, health: HealthChecker): View {
+  const retired = { total: 0, bytesTx: 0, bytesRx: 0 };
   return {
     frontends: config.frontends.map(({ name }) => ({ name, index: indexes.frontends.of(name) })),
     backends: config.backends.map((backend) => ({
       name: backend.name,
+      retired,
       servers: backend.servers.map((server) => {
         const id = serverId(backend, server);
-        const state = health.state(id);
-        return { address: server.addr.text, index: indexes.servers.of(id), up: state === 'unknown' ? undefined : state === 'up' };
+        const { name, weight, backup, addr } = server;
+        const checks = { damped: false, checkFailures: 0, checkChanges: 0, lastCheck: '' };
+        return { name, address: addr.text, index: indexes.servers.of(id), state: health.state(id), weight, backup, ...checks };
       }),
     })),
+    retired,
+    reload: { succeeded: 0, failed: 0, lastSucceeded: true, lastError: undefined, at: STARTED },
+    stopping: false,
   };
 }
 
@@ -155,9 +183,4 @@ function endOf(): { promise: Promise<NodeJS.Signals>; fail: (error: Error) => vo
   // Awaited only once lb4 runs: an error before that must not count as unhandled.
   promise.catch(() => {});
   return { promise, fail };
-}
-
-function closeServer(server: Server): Promise<void> {
-  server.closeAllConnections();
-  return new Promise((resolve) => server.close(() => resolve()));
 }

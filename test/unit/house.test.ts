@@ -15,7 +15,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   forward: ['flow', 'packet', 'balance'],
   io: ['packet'],
   engine: ['forward', 'flow', 'packet', 'io', 'balance'],
-  control: ['engine', 'forward', 'flow', 'packet', 'balance'],
+  control: [],
   health: ['config'],
   proxy: ['config'],
   rules: ['config'],
