@@ -10,10 +10,30 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 # command:package, so that a tool installed in another way counts too
 build='g++:g++ make:make cmake:cmake'
 lab='ip:iproute2 nsenter:util-linux iptables:iptables sysctl:procps ethtool:ethtool'
-test='tcpdump:tcpdump iperf3:iperf3 curl:curl python3:python3 wrk:wrk ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables'
-bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core'
+test='tcpdump:tcpdump iperf3:iperf3 curl:curl python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables
+  wrk:wrk promtool:prometheus'
+bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream'
 # `make test-kernel`: what boots a stock kernel, beside what the tests need
 kernel='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod cpio:cpio'
+
+# wanted for their programs alone: the services that come with them must not run
+services='haproxy prometheus'
+
+# Forbids those services to start while they are installed, as invoke-rc.d(8) has it; an administrator's own policy stands.
+forbid_services() {
+  policy=/usr/sbin/policy-rc.d
+  if [ -e "$policy" ]; then return; fi
+  trap 'rm -f "$policy"' EXIT
+  trap 'exit 1' HUP INT TERM
+  printf '#!/bin/sh\ncase "$*" in *haproxy* | *prometheus*) exit 101 ;; esac\n' >"$policy"
+  chmod 755 "$policy"
+}
+
+# Keeps one that was just installed from starting with the next boot, with and without systemd.
+disable_service() {
+  deb-systemd-helper disable "$1.service" >/dev/null 2>&1 || true
+  update-rc.d "$1" disable >/dev/null 2>&1 || true
+}
 
 case "${1:-build}" in
   build) wanted="$build" ;;
@@ -34,7 +54,7 @@ if (a < 20 || (a === 20 && b < 19)) { console.error(`lb4 needs Node.js 20.19 or 
 
 missing=''
 for pair in $wanted; do
-  command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+  command -v "${pair%%:*}" >/dev/null 2>&1 || [ -e "${pair%%:*}" ] || missing="$missing ${pair#*:}"
 done
 # node-gyp and cmake-js need Node's headers, which come with node or are fetched by npm.
 if [ -n "$missing" ]; then
@@ -48,8 +68,15 @@ if [ -n "$missing" ]; then
   fi
   say "installing Debian packages:$missing"
   apt-get update -qq
-  # shellcheck disable=SC2086 # a list of words
-  apt-get install -y -qq --no-install-recommends $missing
+  # in a subshell, whose end takes the ban away again
+  (
+    forbid_services
+    # shellcheck disable=SC2086 # a list of words
+    apt-get install -y -qq --no-install-recommends $missing
+  )
+  for service in $services; do
+    case "$missing " in *" $service "*) disable_service "$service" ;; esac
+  done
 fi
 
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then

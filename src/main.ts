@@ -47,7 +47,7 @@ program
 
 async function start(options: Options): Promise<void> {
   const mode = options.passthrough || options.dsr ? modeOf(options) : 'proxy';
-  await run({ ...options, mode }, createLogger());
+  await run({ ...options, mode, version: version() }, createLogger());
 }
 
 function version(): string {

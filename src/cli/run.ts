@@ -11,12 +11,14 @@ export interface RunOptions {
   readonly mode: ModeName;
   /** False: the user looks after the firewall rules. */
   readonly rules: boolean;
+  /** lb4's own. */
+  readonly version: string;
 }
 
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies: then, too, everything is undone. */
-export async function run({ config: file, mode, rules }: RunOptions, log: Logger): Promise<void> {
+export async function run({ config: file, mode, rules, version }: RunOptions, log: Logger): Promise<void> {
   const ending = new Ending();
-  const service = await Service.start({ file, mode, rules, log, failed: ending.fail });
+  const service = await Service.start({ file, mode, rules, version, log, failed: ending.fail });
   const watch = watchConfig(file, () => void service.reload(), log);
   process.on('SIGHUP', () => void service.reload());
   log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');

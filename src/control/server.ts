@@ -1,16 +1,79 @@
-/** The statistics port. */
+/** The statistics port: /stats, /metrics, /healthz. */
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createAdaptorServer } from '@hono/node-server';
+import { Hono } from 'hono';
+import { Metrics } from './metrics.ts';
+import type { Source, View } from './source.ts';
+import { statsDocument } from './stats.ts';
 
-/** Listens, and answers GET /stats with what `stats` returns then. Throws the system's error when the port is taken. */
-export async function startStatsServer(host: string, port: number, stats: () => unknown): Promise<Server> {
-  const server = createServer((request, response) => {
-    const path = request.url?.split('?')[0];
-    if (path !== '/stats') return void response.writeHead(404, { 'content-type': 'text/plain' }).end('lb4: GET /stats\n');
-    if (request.method !== 'GET' && request.method !== 'HEAD') return void response.writeHead(405, { allow: 'GET, HEAD' }).end();
-    response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-store' }).end(`${JSON.stringify(stats())}\n`);
-  });
+export interface StatsServerOptions {
+  readonly source: Source;
+  /** Called at each request. */
+  readonly view: () => View;
+  /** lb4's own. */
+  readonly version: string;
+  /** A request failed, or a connection could not be taken. */
+  readonly failed?: (error: Error) => void;
+}
+
+export interface StatsServer {
+  readonly port: number;
+  /** Stops listening and ends open connections at once. */
+  close(): Promise<void>;
+}
+
+const PATHS = ['/stats', '/metrics', '/healthz'];
+
+/** Who asks slowly, reads slowly or holds too many connections does so at their own cost, in ms. */
+const LIMITS = { headersTimeout: 5000, requestTimeout: 10_000, keepAliveTimeout: 5000, connectionsCheckingInterval: 1000 };
+const SILENCE = 20_000;
+const CONNECTIONS = 256;
+
+/** Listens on an IPv4 or IPv6 address; port 0 takes a free one. Rejects with the system's error when the port is taken. */
+export async function startStatsServer(host: string, port: number, options: StatsServerOptions): Promise<StatsServer> {
+  const failed = options.failed ?? (() => {});
+  const { fetch } = routes(options, failed);
+  const server = createAdaptorServer({ fetch, hostname: 'lb4', overrideGlobalObjects: false, serverOptions: LIMITS });
+  if (!(server instanceof Server)) throw new TypeError('HTTP/1 was asked for');
+  server.setTimeout(SILENCE);
+  server.maxConnections = CONNECTIONS;
   server.listen(port, host);
   await once(server, 'listening');
-  return server;
+  // The system is out of files: nothing that should end a load balancer.
+  server.on('error', failed);
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
 }
+
+function routes({ source, view, version }: StatsServerOptions, failed: (error: Error) => void): Hono {
+  const metrics = new Metrics(source, version);
+  const app = new Hono();
+  app.use(async (context, next) => {
+    await next();
+    context.header('cache-control', 'no-store');
+  });
+  app.get('/stats', (context) => context.body(`${JSON.stringify(statsDocument(source, view()))}\n`, 200, JSON_TYPE));
+  app.get('/metrics', async (context) => context.body(await metrics.text(view()), 200, { 'content-type': metrics.contentType }));
+  app.get('/healthz', (context) => {
+    const { stopping, reload } = view();
+    const health = { status: stopping ? 'stopping' : 'ok', mode: source.mode, last_reload_succeeded: reload.lastSucceeded };
+    return context.body(`${JSON.stringify(health)}\n`, stopping ? 503 : 200, JSON_TYPE);
+  });
+  for (const path of PATHS) app.all(path, (context) => context.text('lb4: GET or HEAD\n', 405, { allow: 'GET, HEAD' }));
+  app.notFound((context) => context.text(`lb4: GET ${PATHS.join(', ')}\n`, 404));
+  app.onError((error, context) => {
+    failed(error);
+    return context.text('lb4: internal error\n', 500);
+  });
+  return app;
+}
+
+const JSON_TYPE = { 'content-type': 'application/json' };

@@ -5,6 +5,7 @@
  *     here ── left the file ──► leaving ── no connection left, or out of time ──► gone ── a while ──► the index is free
  *       ◄── came back ─────────────┘
  */
+import { add, NOTHING } from '../control/snapshot.ts';
 import type { Counters } from '../control/source.ts';
 
 /** Somebody who needs an index. */
@@ -27,8 +28,6 @@ export interface Entry<T> extends Member<T> {
 const SETTLED_MS = 3000;
 /** A connection may be opened just as its server leaves: an idle one is waited for so long at least. */
 const LINGER_MS = 1000;
-
-export const NO_COUNTERS: Counters = { total: 0, current: 0, bytesTx: 0, bytesRx: 0 };
 
 interface Seat<T> {
   member: Member<T>;
@@ -103,7 +102,7 @@ export class Roster<T> {
   /** What those of a group counted who are gone. */
   retired(group: string): Counters {
     const gone = [...this.#seats.values()].filter((seat) => seat.gone !== undefined && seat.member.group === group);
-    return gone.map(({ index }) => this.#counters(index)).reduce(sum, this.#retired.get(group) ?? NO_COUNTERS);
+    return gone.map(({ index }) => this.#counters(index)).reduce(add, this.#retired.get(group) ?? NOTHING);
   }
 
   #seat(member: Member<T>): void {
@@ -124,13 +123,9 @@ export class Roster<T> {
   }
 
   #retire(key: string, { index, member }: Seat<T>): void {
-    const before = this.#retired.get(member.group) ?? NO_COUNTERS;
-    this.#retired.set(member.group, { ...sum(before, this.#counters(index)), current: 0 });
+    const before = this.#retired.get(member.group) ?? NOTHING;
+    this.#retired.set(member.group, { ...add(before, this.#counters(index)), current: 0 });
     this.#seats.delete(key);
     this.#free.push(index);
   }
-}
-
-export function sum(a: Counters, b: Counters): Counters {
-  return { total: a.total + b.total, current: a.current + b.current, bytesTx: a.bytesTx + b.bytesTx, bytesRx: a.bytesRx + b.bytesRx };
 }

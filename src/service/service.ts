@@ -9,7 +9,7 @@
 
 import { loadConfig } from '../config/load.ts';
 import type { Config, Frontend } from '../config/model.ts';
-import { restartOnly } from '../config/restart-only.ts';
+import { restartOnly } from '../config/restart.ts';
 import { ConfigError, formatMistake } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
@@ -30,6 +30,8 @@ export interface ServiceOptions {
   readonly mode: ModeName;
   /** False: the user looks after the firewall rules. */
   readonly rules: boolean;
+  /** lb4's own. */
+  readonly version: string;
   readonly log: Logger;
   /** The data path died: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
@@ -59,10 +61,12 @@ export class Service {
   private constructor(options: ServiceOptions) {
     this.#options = options;
     this.#health = new HealthChecker({ log: options.log, onChange: (change) => this.#healthChanged(change) });
-    this.#stats = new StatsPort(
-      () => this.#path,
-      () => this.#view(),
-    );
+    this.#stats = new StatsPort(() => ({
+      source: this.#path,
+      view: () => this.#view(),
+      version: options.version,
+      failed: (error) => options.log.error({ error: String(error) }, 'statistics'),
+    }));
   }
 
   /** Starts everything. Rejects with an Lb4Error when it cannot; then everything that was begun is undone. */

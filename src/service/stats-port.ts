@@ -1,17 +1,15 @@
 /** The statistics port: where the configuration wants it, and nowhere without one. */
 import type { Address } from '../config/model.ts';
-import { type StatsServer, startStatsServer } from '../control/server.ts';
-import type { Source, View } from '../control/source.ts';
+import { type StatsServer, type StatsServerOptions, startStatsServer } from '../control/server.ts';
 
 export class StatsPort {
-  readonly #source: () => Source;
-  readonly #view: () => View;
+  readonly #options: () => StatsServerOptions;
   #server: StatsServer | undefined;
   #listen: Address | undefined;
 
-  constructor(source: () => Source, view: () => View) {
-    this.#source = source;
-    this.#view = view;
+  /** @param options asked whenever it begins to serve */
+  constructor(options: () => StatsServerOptions) {
+    this.#options = options;
   }
 
   /** Serves at `listen` from now on; undefined: nowhere. Rejects with the system's error, and then serves where it did. */
@@ -36,7 +34,7 @@ export class StatsPort {
 
   async #open(listen: Address | undefined): Promise<void> {
     if (listen === undefined) return;
-    this.#server = await startStatsServer(listen.ip, listen.port, this.#source, this.#view);
+    this.#server = await startStatsServer(listen.ip, listen.port, this.#options());
     this.#listen = listen;
   }
 }

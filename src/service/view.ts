@@ -1,9 +1,9 @@
 /** The names and states behind a data path's numbers, for the statistics port. */
 
-import type { Frontend } from '../config/model.ts';
-import type { View } from '../control/source.ts';
+import type { Address, Frontend } from '../config/model.ts';
+import type { ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
-import type { Place, Plan, PlannedBackend, PlannedServer } from './plan.ts';
+import type { Place, Plan, PlannedBackend } from './plan.ts';
 import type { Roster } from './roster.ts';
 
 /** How reloads went. */
@@ -25,7 +25,7 @@ export class ReloadHistory {
   }
 
   get view(): View['reload'] {
-    const { lastError } = { lastError: this.#lastError };
+    const lastError = this.#lastError;
     return { succeeded: this.#succeeded, failed: this.#failed, lastSucceeded: lastError === undefined, lastError, at: this.#at / 1000 };
   }
 }
@@ -40,11 +40,8 @@ export interface ViewParts {
 }
 
 export function viewOf({ plan, health, frontends, servers, reload, stopping }: ViewParts): View {
-  const here = plan.frontends.filter(({ draining }) => !draining);
-  const leaving = plan.frontends.filter(({ draining }) => draining);
   return {
-    frontends: here.map(({ index, frontend }) => ({ name: frontend.name, index })),
-    leaving: leaving.map(({ index }) => index),
+    frontends: frontendsOf(plan),
     retired: frontends.retired(''),
     backends: plan.backends.map((backend) => ({
       name: backend.backend.name,
@@ -56,27 +53,34 @@ export function viewOf({ plan, health, frontends, servers, reload, stopping }: V
   };
 }
 
-function serversOf({ backend, servers }: PlannedBackend, health: HealthChecker): View['backends'][number]['servers'] {
-  const names = new Set(servers.filter(({ draining }) => !draining).map(({ server }) => server.name));
-  return servers.map((planned) => ({
-    // A name that moved to another address is two servers until the first has drained.
-    name: planned.draining && names.has(planned.server.name) ? `${planned.server.name} (${planned.server.addr.text})` : planned.server.name,
-    address: planned.server.addr.text,
-    index: planned.index,
-    backup: planned.server.backup,
-    weight: planned.weight,
-    ...healthOf(planned, health),
-    backend: backend.name,
-  }));
+function frontendsOf({ frontends }: Plan): View['frontends'] {
+  const names = new Set(frontends.filter(({ draining }) => !draining).map(({ frontend }) => frontend.name));
+  return frontends.map(({ index, draining, frontend: { name, listen } }) => {
+    return { name: draining ? leavingName(name, listen, names) : name, index, draining };
+  });
 }
 
-function healthOf({ key, draining }: PlannedServer, health: HealthChecker) {
-  const { state, damped, failures, changes, lastReason } = health.describe(key);
-  return {
-    state: draining ? ('drain' as const) : state,
-    damped,
-    checkFailures: failures,
-    checkChanges: changes,
-    lastCheck: lastReason,
-  };
+function serversOf({ servers }: PlannedBackend, health: HealthChecker): ServerView[] {
+  const names = new Set(servers.filter(({ draining }) => !draining).map(({ server }) => server.name));
+  return servers.map(({ index, key, server: { name, addr, backup }, draining, weight }) => {
+    const known = health.describe(key);
+    const state = draining || weight === 0 ? 'drain' : (known?.state ?? 'unknown');
+    return {
+      name: draining ? leavingName(name, addr, names) : name,
+      address: addr.text,
+      index,
+      state,
+      weight,
+      backup,
+      damped: known?.damped ?? false,
+      checkFailures: known?.failures ?? 0,
+      checkChanges: known?.downs ?? 0,
+      lastCheck: known?.lastReason ?? '',
+    };
+  });
+}
+
+/** A name that moved to another address belongs to two until the first has drained. */
+function leavingName(name: string, address: Address, taken: ReadonlySet<string>): string {
+  return taken.has(name) ? `${name} (${address.text})` : name;
 }

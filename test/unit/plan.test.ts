@@ -2,15 +2,16 @@
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Frontend } from '../../src/config/model.ts';
+import { NOTHING } from '../../src/control/snapshot.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
-import { NO_COUNTERS, Roster } from '../../src/service/roster.ts';
+import { Roster } from '../../src/service/roster.ts';
 
 const WELL: Standing = { isUp: () => true, share: () => 1 };
 
 /** A service's rosters, without the service. */
 class World {
-  readonly frontends = new Roster<Frontend>(() => NO_COUNTERS);
-  readonly servers = new Roster<Place>(() => NO_COUNTERS);
+  readonly frontends = new Roster<Frontend>(() => NOTHING);
+  readonly servers = new Roster<Place>(() => NOTHING);
   last: Plan | undefined;
 
   plan(toml: string, standing: Standing = WELL, mode: ModeName = 'passthrough'): Plan {

@@ -1,10 +1,11 @@
 /** Indexes, from a name's first appearance until its last counter is collected. */
+import { NOTHING } from '../../src/control/snapshot.ts';
 import { expect, test } from 'vitest';
-import { type Member, NO_COUNTERS, Roster } from '../../src/service/roster.ts';
+import { type Member, Roster } from '../../src/service/roster.ts';
 
 const member = (key: string, drainMs = 10_000): Member<string> => ({ key, group: 'web', item: key, drainMs });
 const counters = new Map<number, number>();
-const roster = () => new Roster<string>((index) => ({ ...NO_COUNTERS, total: counters.get(index) ?? 0 }));
+const roster = () => new Roster<string>((index) => ({ ...NOTHING, total: counters.get(index) ?? 0 }));
 const keys = (of: Roster<string>) => of.entries().map(({ key, index, leaving }) => `${key}${index}${leaving ? ' leaving' : ''}`);
 
 test('an index stays with its key, whatever comes and goes beside it', () => {

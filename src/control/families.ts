@@ -1,0 +1,132 @@
+/**
+ * Every metric of lb4's own, and where its values come from. Names are HAProxy's with another prefix, so that dashboards and
+ * alerts carry over: `in` comes from clients, `out` goes to them. docs/operations.md explains each.
+ */
+import type { Labelled, LabelledRows, Labels } from './rows.ts';
+import type { Counters, Mode, ServerState } from './source.ts';
+
+export interface Family {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge';
+  readonly help: string;
+  readonly labels: readonly string[];
+  /** The modes that have it; all of them unless told. */
+  readonly modes?: readonly Mode[];
+  /** Hands over every sample. A callback, and no array of theirs: with thousands of servers there are many. */
+  each(from: LabelledRows, take: (labels: Labels, value: number) => void): void;
+}
+
+/** HAProxy's numbers. */
+const SERVER_STATUS: Record<ServerState, number> = { down: 0, up: 1, unknown: 1, drain: 3 };
+
+/** Makes families that have one sample a row. */
+function perRow<Row>(prefix: string, labels: readonly string[], rows: (from: LabelledRows) => readonly Labelled<Row>[]) {
+  return (type: Family['type'], name: string, help: string, value: (row: Row) => number | undefined, modes?: readonly Mode[]): Family => ({
+    name: `${prefix}_${name}`,
+    type,
+    help,
+    labels,
+    ...(modes && { modes }),
+    each(from, take) {
+      for (const { labels, row } of rows(from)) {
+        const known = value(row);
+        if (known !== undefined) take(labels, known);
+      }
+    },
+  });
+}
+
+type PerRow<Row> = ReturnType<typeof perRow<Row>>;
+
+/** The four that frontends, backends and servers have in common. */
+function traffic<Row extends { readonly counters: Counters }>(family: PerRow<Row>): Family[] {
+  return [
+    family('counter', 'bytes_in_total', 'Payload bytes from clients.', ({ counters }) => counters.bytesTx),
+    family('counter', 'bytes_out_total', 'Payload bytes to clients.', ({ counters }) => counters.bytesRx),
+    family('counter', 'sessions_total', 'Connections whose handshake was completed.', ({ counters }) => counters.total),
+    family('gauge', 'current_sessions', 'Connections open now.', ({ counters }) => counters.current),
+  ];
+}
+
+const frontend = perRow('lb4_frontend', ['frontend'], ({ frontends }) => frontends);
+const backend = perRow('lb4_backend', ['backend'], ({ backends }) => backends);
+const server = perRow('lb4_server', ['backend', 'server'], ({ servers }) => servers);
+const portPool = perRow('lb4_port_pool', ['backend', 'server'], ({ servers }) => servers);
+
+const PACKETS: readonly Mode[] = ['passthrough', 'dsr'];
+const NAT: readonly Mode[] = ['passthrough'];
+const PROXY: readonly Mode[] = ['proxy'];
+
+/** A family without labels: one sample, or none where the mode has no such thing. */
+function single(
+  type: Family['type'],
+  name: string,
+  help: string,
+  value: (from: LabelledRows) => number | undefined,
+  modes?: readonly Mode[],
+): Family {
+  return perRow('lb4', [], (from) => [{ labels: {}, row: from }])(type, name, help, value, modes);
+}
+
+export const FAMILIES: readonly Family[] = [
+  ...traffic(frontend),
+  frontend('gauge', 'status', 'Whether it takes connections: 0 stopped or draining, 1 up.', ({ open }) => Number(open)),
+
+  ...traffic(backend),
+  backend('gauge', 'status', 'Whether a server may be chosen: 0 down, 1 up.', ({ active, backups }) => Number(active + backups > 0)),
+  backend('gauge', 'active_servers', 'Servers that may be chosen, without backups.', ({ active }) => active),
+  backend('gauge', 'backup_servers', 'Backup servers that may be chosen.', ({ backups }) => backups),
+
+  ...traffic(server),
+  server('gauge', 'load', 'Connections now, those still opening included.', ({ counters }) => counters.load),
+  server('gauge', 'status', 'State: 0 down, 1 up or not checked yet, 3 draining.', ({ view }) => SERVER_STATUS[view.state]),
+  server('gauge', 'weight', 'Weight as it counts now.', ({ view }) => view.weight),
+  server('gauge', 'damped', 'Whether it is kept out because it went up and down too often.', ({ view }) => Number(view.damped)),
+  server('counter', 'check_failures_total', 'Health checks that failed.', ({ view }) => view.checkFailures),
+  server('counter', 'check_up_down_total', 'Times that it went down after it had been up.', ({ view }) => view.checkChanges),
+  server('counter', 'connection_errors_total', 'Connects that failed.', ({ counters }) => counters.connectFailures, PROXY),
+  server('counter', 'retry_warnings_total', 'Connections that went on to another server.', ({ counters }) => counters.retries, PROXY),
+  portPool('gauge', 'ports_in_use', 'Source ports in use, TIME_WAIT included.', ({ counters }) => counters.ports, NAT),
+  portPool('gauge', 'ports', 'Source ports that there are.', ({ counters }) => counters.portCapacity, NAT),
+
+  {
+    name: 'lb4_packets_total',
+    type: 'counter',
+    help: 'Packets by how they ended.',
+    labels: ['verdict'],
+    modes: PACKETS,
+    each({ packets }, take) {
+      for (const [verdict, value] of Object.entries(packets?.verdicts ?? {})) take({ verdict }, value);
+    },
+  },
+  single('counter', 'ring_frames_received_total', 'Frames received.', ({ packets }) => packets?.received, PACKETS),
+  single('counter', 'ring_frames_dropped_total', 'Frames that found the ring full.', ({ packets }) => packets?.dropped, PACKETS),
+  single('counter', 'transmit_failures_total', 'Frames that the kernel refused.', ({ packets }) => packets?.transmitFailed, PACKETS),
+  single('gauge', 'flow_table_entries', 'Entries in use.', ({ packets }) => packets?.flows, PACKETS),
+  single('gauge', 'flow_table_capacity', 'Entries at most.', ({ packets }) => packets?.flowCapacity, PACKETS),
+
+  {
+    name: 'lb4_config_reloads_total',
+    type: 'counter',
+    help: 'Reloads of the configuration file.',
+    labels: ['result'],
+    each({ reload }, take) {
+      take({ result: 'success' }, reload.succeeded);
+      take({ result: 'failure' }, reload.failed);
+    },
+  },
+  single('gauge', 'config_last_reload_successful', 'Whether the last reload succeeded.', ({ reload }) => Number(reload.lastSucceeded)),
+  single(
+    'gauge',
+    'config_last_reload_success_timestamp_seconds',
+    'When the configuration in use was taken into use.',
+    ({ reload }) => reload.at,
+  ),
+  {
+    name: 'lb4_build_info',
+    type: 'gauge',
+    help: 'Always 1; what runs is in the labels.',
+    labels: ['version', 'mode'],
+    each: ({ version, mode }, take) => take({ version, mode }, 1),
+  },
+];

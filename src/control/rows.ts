@@ -1,0 +1,57 @@
+/** A snapshot's rows with the labels that name them in metrics. */
+import type { ServerRow, Snapshot } from './snapshot.ts';
+import type { Counters } from './source.ts';
+
+export type Labels = Readonly<Record<string, string>>;
+
+/** Of a snapshot, each row with its labels: one object a row, which all its samples share. */
+export interface LabelledRows extends Pick<Snapshot, 'mode' | 'packets' | 'reload'> {
+  readonly version: string;
+  readonly frontends: readonly Labelled<FrontendSummary>[];
+  readonly backends: readonly Labelled<BackendSummary>[];
+  readonly servers: readonly Labelled<ServerRow>[];
+}
+
+export interface Labelled<Row> {
+  readonly labels: Labels;
+  readonly row: Row;
+}
+
+interface FrontendSummary {
+  readonly counters: Counters;
+  /** It takes connections. */
+  readonly open: boolean;
+}
+
+interface BackendSummary {
+  readonly counters: Counters;
+  /** Servers that may be chosen. */
+  readonly active: number;
+  /** The same among the backups. */
+  readonly backups: number;
+}
+
+/** What the families read, put together once a scrape. */
+export function labelRows({ mode, packets, reload, stopping, frontends, backends }: Snapshot, version: string): LabelledRows {
+  return {
+    mode,
+    packets,
+    reload,
+    version,
+    frontends: frontends.map(({ name, draining, counters }) => ({
+      labels: { frontend: name },
+      row: { counters, open: !stopping && !draining },
+    })),
+    backends: backends.map(({ name, counters, servers }) => {
+      const usable = servers.filter(mayBeChosen);
+      const backups = usable.filter(({ view }) => view.backup).length;
+      return { labels: { backend: name }, row: { counters, active: usable.length - backups, backups } };
+    }),
+    servers: backends.flatMap(({ name, servers }) => servers.map((row) => ({ labels: { backend: name, server: row.view.name }, row }))),
+  };
+}
+
+/** A server that has not been checked yet counts as up, as it does for the schedulers. */
+function mayBeChosen({ view: { state, weight } }: ServerRow): boolean {
+  return (state === 'up' || state === 'unknown') && weight > 0;
+}

@@ -1,0 +1,112 @@
+/**
+ * What the statistics port asks of whoever forwards, the same in every mode: a {@link Source} for the numbers, a {@link View}
+ * for the names behind them. Numbers are whole, never negative and, unless said otherwise, only ever grow.
+ */
+
+export type Mode = 'proxy' | 'passthrough' | 'dsr';
+
+/** What has been counted; tx is client → server, rx server → client, in bytes of payload. */
+export interface Totals {
+  /** Connections whose handshake was completed. */
+  readonly total: number;
+  readonly bytesTx: number;
+  readonly bytesRx: number;
+}
+
+export interface Counters extends Totals {
+  /** Those open now; rises and falls. */
+  readonly current: number;
+}
+
+export interface ServerCounters extends Counters {
+  /** Connections now, those still opening included: what `maxconn` limits; rises and falls. */
+  readonly load: number;
+  /** Proxy mode: connects that failed or timed out. */
+  readonly connectFailures?: number | undefined;
+  /** Proxy mode: connections that went on to another server after such a failure. */
+  readonly retries?: number | undefined;
+  /** Passthrough: source ports that connections to the server hold, TIME_WAIT included; rises and falls. */
+  readonly ports?: number | undefined;
+  /** Passthrough: source ports that there are. */
+  readonly portCapacity?: number | undefined;
+}
+
+/** The packet modes only. */
+export interface PacketCounters {
+  /** How many packets ended how. */
+  readonly verdicts: Readonly<Record<string, number>>;
+  readonly received: number;
+  /** Frames that found the receive ring full. */
+  readonly dropped: number;
+  /** Frames that the kernel did not take. */
+  readonly transmitFailed: number;
+  /** Entries of the flow table, two a connection in passthrough; rises and falls. */
+  readonly flows: number;
+  readonly flowCapacity: number;
+}
+
+export interface Source {
+  readonly mode: Mode;
+  frontend(index: number): Counters;
+  server(index: number): ServerCounters;
+  /** Missing in proxy mode. */
+  packets?(): PacketCounters;
+}
+
+/** `unknown` until the first check has spoken; `drain` takes no new connections, by weight 0 or because it left the file. */
+export type ServerState = 'unknown' | 'up' | 'down' | 'drain';
+
+export interface FrontendView {
+  readonly name: string;
+  /** Its number in the {@link Source}. */
+  readonly index: number;
+  /** It left the file; its last connections go on. */
+  readonly draining?: boolean | undefined;
+}
+
+export interface ServerView {
+  readonly name: string;
+  /** "IP:PORT". */
+  readonly address: string;
+  /** Its number in the {@link Source}. */
+  readonly index: number;
+  readonly state: ServerState;
+  /** As it counts now: a fraction of the file's during a slow start. */
+  readonly weight: number;
+  readonly backup: boolean;
+  /** It went up and down too often and is kept out for a while; its state is `down` then. */
+  readonly damped: boolean;
+  readonly checkFailures: number;
+  /** How often it went down after it had been up. */
+  readonly checkChanges: number;
+  /** How the last check ended, for people: "connection refused". */
+  readonly lastCheck: string;
+}
+
+export interface BackendView {
+  readonly name: string;
+  readonly servers: readonly ServerView[];
+  /** What servers that are gone had counted: the backend's totals do not shrink when one goes. */
+  readonly retired: Totals;
+}
+
+export interface ReloadView {
+  readonly succeeded: number;
+  readonly failed: number;
+  /** True before the first reload, too. */
+  readonly lastSucceeded: boolean;
+  readonly lastError: string | undefined;
+  /** When the configuration in use was taken into use, in seconds since 1970. */
+  readonly at: number;
+}
+
+/** What the configuration says now, and what the health checks have found. */
+export interface View {
+  readonly frontends: readonly FrontendView[];
+  readonly backends: readonly BackendView[];
+  /** What frontends that are gone had counted. */
+  readonly retired: Totals;
+  readonly reload: ReloadView;
+  /** No new connections are taken any more: the process ends when the last one has. */
+  readonly stopping: boolean;
+}

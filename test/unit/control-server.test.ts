@@ -1,0 +1,198 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { type StatsServer, type StatsServerOptions, startStatsServer } from '../../src/control/server.ts';
+import { conveyStats } from '../fixtures/convey-stats.schema.ts';
+import { backendOf, countersOf, frontendOf, serverOf, sourceOf, viewOf } from './control-world.ts';
+
+/** As they were before the first server started. */
+const globals = [globalThis.Request, globalThis.Response];
+const servers: StatsServer[] = [];
+const sockets: Socket[] = [];
+
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await Promise.all(servers.splice(0).map((server) => server.close()));
+});
+
+const source = sourceOf('proxy', { frontends: [countersOf(5, 2, 100, 1000)], servers: [countersOf(5, 2, 100, 1000)] });
+const view = viewOf({ frontends: [frontendOf('web', 0)], backends: [backendOf('app', [serverOf('one', 0)])] });
+
+async function start(more: Partial<StatsServerOptions> = {}, host = '127.0.0.1'): Promise<{ server: StatsServer; url: string }> {
+  const server = await startStatsServer(host, 0, { source, view: () => view, version: '1.2.3', ...more });
+  servers.push(server);
+  return { server, url: `http://${host.includes(':') ? `[${host}]` : host}:${server.port}` };
+}
+
+async function connected({ port }: StatsServer): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  sockets.push(socket);
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** Everything that comes back until the other side closes. */
+async function answerTo(server: StatsServer, request: string): Promise<string> {
+  const socket = await connected(server);
+  let text = '';
+  socket.setEncoding('utf8').on('data', (data: string) => (text += data));
+  socket.write(request);
+  await once(socket, 'close');
+  return text;
+}
+
+describe('the three pages', () => {
+  test("/stats is Convey's document", async () => {
+    const { url } = await start();
+    const response = await fetch(`${url}/stats?pretty`);
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toBe('application/json');
+    expect(response.headers.get('cache-control')).toBe('no-store');
+    const { lb4, ...convey } = (await response.json()) as Record<string, unknown>;
+    expect(conveyStats.parse(convey).backends['app']?.servers).toEqual({ '10.0.0.0:80': true });
+    expect(lb4).toMatchObject({ mode: 'proxy' });
+  });
+
+  test("/metrics is Prometheus' text", async () => {
+    const { url } = await start();
+    const response = await fetch(`${url}/metrics`);
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8');
+    expect(response.headers.get('cache-control')).toBe('no-store');
+    expect(await response.text()).toContain('\nlb4_frontend_sessions_total{frontend="web"} 5\n');
+  });
+
+  test('/healthz says ok, also after a failed reload, and 503 while lb4 stops', async () => {
+    let now = view;
+    const { url } = await start({ view: () => now });
+    const ask = async () => {
+      const response = await fetch(`${url}/healthz`);
+      expect(response.headers.get('content-type')).toBe('application/json');
+      expect(response.headers.get('cache-control')).toBe('no-store');
+      return [response.status, await response.json()];
+    };
+    expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: true }]);
+    now = { ...view, reload: { ...view.reload, lastSucceeded: false, lastError: 'secret' } };
+    expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: false }]);
+    now = { ...view, stopping: true };
+    expect(await ask()).toEqual([503, { status: 'stopping', mode: 'proxy', last_reload_succeeded: true }]);
+  });
+
+  test.each(['/stats', '/metrics', '/healthz'])('HEAD %s has no body, everything else is 405', async (path) => {
+    const { url, server } = await start();
+    const head = await fetch(url + path, { method: 'HEAD' });
+    expect([head.status, await head.text()]).toEqual([200, '']);
+    for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH']) {
+      const body = method === 'POST' ? { body: 'x'.repeat(100_000) } : {};
+      const response = await fetch(url + path, { method, ...body });
+      expect([response.status, response.headers.get('allow')], method).toEqual([405, 'GET, HEAD']);
+      await response.text();
+    }
+    expect(await answerTo(server, `TRACE ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`)).toMatch(/^HTTP\/1\.1 40[05] /);
+  });
+
+  test.each(['/', '/stats/', '/STATS', '/stats/../etc/passwd', '/%73tat', '//stats'])('%s is 404 in one line', async (path) => {
+    const { server } = await start();
+    const answer = await answerTo(server, `GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+    expect(answer).toMatch(/^HTTP\/1\.1 404 /);
+    expect(answer).toMatch(/cache-control: no-store/i);
+    expect(answer).toContain('lb4: GET /stats, /metrics, /healthz\n');
+  });
+
+  test('an HTTP/1.0 client without a Host header is served', async () => {
+    const { server } = await start();
+    expect(await answerTo(server, 'GET /healthz HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 [^]*"status":"ok"/);
+  });
+});
+
+test('what fails is 500, told to the caller and not to the client', async () => {
+  const failures: Error[] = [];
+  const broken = () => {
+    throw new Error('the engine has gone');
+  };
+  const { url } = await start({ view: broken, failed: (error) => failures.push(error) });
+  for (const path of ['/stats', '/metrics', '/healthz']) {
+    const response = await fetch(url + path);
+    expect([response.status, await response.text()]).toEqual([500, 'lb4: internal error\n']);
+  }
+  expect(failures.map(({ message }) => message)).toEqual(Array(3).fill('the engine has gone'));
+});
+
+test.each([
+  ['no HTTP at all', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n'],
+  ['a bad request line', 'GET\r\n\r\n'],
+  ['a header without a colon', 'GET /stats HTTP/1.1\r\nHost\r\n\r\n'],
+  ['a huge header', `GET /stats HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(100_000)}\r\n\r\n`],
+  ['a bad host', 'GET /stats HTTP/1.1\r\nHost: a b/@\r\nConnection: close\r\n\r\n'],
+  ['two lengths', 'GET /stats HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n'],
+])('%s is refused, and the next one served', async (_, request) => {
+  const { server, url } = await start();
+  expect(await answerTo(server, request)).toMatch(/^HTTP\/1\.1 4\d\d |^$/);
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+});
+
+test('many at once are served', async () => {
+  const { url } = await start();
+  const paths = Array.from({ length: 150 }, (_, i) => ['/stats', '/metrics', '/healthz'][i % 3]);
+  const answers = await Promise.all(
+    paths.map(async (path) => {
+      const response = await fetch(url + path);
+      return { status: response.status, size: (await response.text()).length };
+    }),
+  );
+  expect(answers.filter(({ status, size }) => status !== 200 || size < 40)).toEqual([]);
+});
+
+test('who does not finish a request is sent away, and keeps nobody waiting', { timeout: 15_000 }, async () => {
+  const { server, url } = await start();
+  const slow = answerTo(server, 'GET /stats HTTP/1.1\r\nHost: a\r\nX-Slow: ');
+  expect((await fetch(`${url}/stats`)).status).toBe(200);
+  expect(await slow).toMatch(/^HTTP\/1\.1 408 /);
+});
+
+test('a client that goes away in the middle harms nobody', async () => {
+  const failures: Error[] = [];
+  const { server, url } = await start({ failed: (error) => failures.push(error) });
+  for (let i = 0; i < 20; i++) {
+    const socket = await connected(server);
+    socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
+    socket.resetAndDestroy();
+  }
+  expect((await fetch(`${url}/metrics`)).status).toBe(200);
+  expect(failures).toEqual([]);
+});
+
+test('a port that is taken is an error of the system', async () => {
+  const { server } = await start();
+  await expect(startStatsServer('127.0.0.1', server.port, { source, view: () => view, version: '1' })).rejects.toMatchObject({
+    code: 'EADDRINUSE',
+    syscall: 'listen',
+    port: server.port,
+  });
+});
+
+test('listens on IPv6, too', async () => {
+  const { url } = await start({}, '::1');
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+});
+
+test('close ends open connections at once, and leaves no handle', async () => {
+  const { server, url } = await start();
+  const idle = await connected(server);
+  const unfinished = await connected(server);
+  unfinished.write('GET /stats HTTP/1.1\r\n');
+  expect(await answerTo(server, 'GET /stats HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /);
+  const ended = Promise.all([once(idle, 'close'), once(unfinished, 'close')]);
+  await server.close();
+  await ended;
+  await server.close();
+  await expect(fetch(`${url}/stats`)).rejects.toThrow('fetch failed');
+  const open = () => process.getActiveResourcesInfo().filter((name) => name === 'TCPServerWrap');
+  await vi.waitFor(() => expect(open()).toEqual([]));
+});
+
+test('does not replace the global Request and Response', async () => {
+  await start();
+  expect([globalThis.Request, globalThis.Response]).toEqual(globals);
+});

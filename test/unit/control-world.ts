@@ -1,0 +1,61 @@
+/** Someone who forwards, for the statistics port to ask: every number is what the test says. */
+import type {
+  BackendView,
+  Counters,
+  FrontendView,
+  Mode,
+  PacketCounters,
+  ServerCounters,
+  ServerView,
+  Source,
+  View,
+} from '../../src/control/source.ts';
+
+export const NONE: Counters = { total: 0, current: 0, bytesTx: 0, bytesRx: 0 };
+export const PACKETS: PacketCounters = {
+  verdicts: { forwarded: 12, dropTableFull: 0 },
+  received: 20,
+  dropped: 3,
+  transmitFailed: 1,
+  flows: 4,
+  flowCapacity: 1000,
+};
+
+export interface Numbers {
+  readonly frontends: readonly Counters[];
+  readonly servers: readonly ServerCounters[];
+  readonly packets?: PacketCounters;
+}
+
+/** A source that answers from arrays, by index; proxy mode has no packets. */
+export function sourceOf(mode: Mode, { frontends, servers, packets = PACKETS }: Numbers): Source {
+  return {
+    mode,
+    frontend: (index) => frontends[index] ?? NONE,
+    server: (index) => servers[index] ?? { ...NONE, load: 0 },
+    ...(mode !== 'proxy' && { packets: () => packets }),
+  };
+}
+
+export function viewOf(more: Partial<View> = {}): View {
+  const reload = { succeeded: 0, failed: 0, lastSucceeded: true, lastError: undefined, at: 1_700_000_000 };
+  return { frontends: [], backends: [], retired: NONE, reload, stopping: false, ...more };
+}
+
+export function backendOf(name: string, servers: readonly ServerView[], more: Partial<BackendView> = {}): BackendView {
+  return { name, servers, retired: NONE, ...more };
+}
+
+export function serverOf(name: string, index: number, more: Partial<ServerView> = {}): ServerView {
+  const address = `10.0.${index >> 8}.${index & 255}:80`;
+  const checks = { checkFailures: 0, checkChanges: 0, lastCheck: 'connected in 0.3 ms' };
+  return { name, index, address, state: 'up', weight: 1, backup: false, damped: false, ...checks, ...more };
+}
+
+export function countersOf(total: number, current = 0, bytesTx = 0, bytesRx = 0): ServerCounters {
+  return { total, current, bytesTx, bytesRx, load: current };
+}
+
+export function frontendOf(name: string, index: number, more: Partial<FrontendView> = {}): FrontendView {
+  return { name, index, ...more };
+}
