@@ -2,7 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { startStatsServer } from '../control/server.ts';
-import type { Source, View } from '../control/source.ts';
+import { NOTHING, type Source, type View } from '../control/source.ts';
 import { Engine } from '../engine/engine.ts';
 import { EXIT, formatMistake } from '../errors.ts';
 import type { Target } from '../health/check.ts';
@@ -147,12 +147,11 @@ function sourceOf(engine: Engine, mode: PacketMode, connections: number): Source
 }
 
 function viewOf(config: Config, indexes: ServiceIndexes, health: HealthChecker): View {
-  const retired = { total: 0, bytesTx: 0, bytesRx: 0 };
   return {
     frontends: config.frontends.map(({ name }) => ({ name, index: indexes.frontends.of(name) })),
     backends: config.backends.map((backend) => ({
       name: backend.name,
-      retired,
+      retired: NOTHING,
       servers: backend.servers.map((server) => {
         const id = serverId(backend, server);
         const { name, weight, backup, addr } = server;
@@ -160,7 +159,7 @@ function viewOf(config: Config, indexes: ServiceIndexes, health: HealthChecker):
         return { name, address: addr.text, index: indexes.servers.of(id), state: health.state(id), weight, backup, ...checks };
       }),
     })),
-    retired,
+    retired: NOTHING,
     reload: { succeeded: 0, failed: 0, lastSucceeded: true, lastError: undefined, at: STARTED },
     stopping: false,
   };
