@@ -26,22 +26,28 @@ export interface StatsServer {
 
 const PATHS = ['/stats', '/metrics', '/healthz'];
 
-/** Who asks slowly, reads slowly or holds too many connections does so at their own cost, in ms. */
+const JSON_TYPE = { 'content-type': 'application/json' };
+
+/** In ms: who does not finish a request is sent away. */
 const LIMITS = { headersTimeout: 5000, requestTimeout: 10_000, keepAliveTimeout: 5000, connectionsCheckingInterval: 1000 };
+/** In ms: so is who does not read the answer. */
 const SILENCE = 20_000;
+/** At a time. Answers can be megabytes: they must not fill the memory. */
 const CONNECTIONS = 256;
+/** For clients of HTTP/1.0, which need not name a host. */
+const HOST = 'lb4';
 
 /** Listens on an IPv4 or IPv6 address; port 0 takes a free one. Rejects with the system's error when the port is taken. */
 export async function startStatsServer(host: string, port: number, options: StatsServerOptions): Promise<StatsServer> {
   const failed = options.failed ?? (() => {});
   const { fetch } = routes(options, failed);
-  const server = createAdaptorServer({ fetch, hostname: 'lb4', overrideGlobalObjects: false, serverOptions: LIMITS });
+  const server = createAdaptorServer({ fetch, hostname: HOST, overrideGlobalObjects: false, serverOptions: LIMITS });
   if (!(server instanceof Server)) throw new TypeError('HTTP/1 was asked for');
   server.setTimeout(SILENCE);
   server.maxConnections = CONNECTIONS;
   server.listen(port, host);
   await once(server, 'listening');
-  // The system is out of files: nothing that should end a load balancer.
+  // The system had no file or memory for one connection: nothing that should end a load balancer.
   server.on('error', failed);
   return {
     port: (server.address() as AddressInfo).port,
@@ -62,6 +68,7 @@ function routes({ source, view, version }: StatsServerOptions, failed: (error: E
   });
   app.get('/stats', (context) => context.body(`${JSON.stringify(statsDocument(source, view()))}\n`, 200, JSON_TYPE));
   app.get('/metrics', async (context) => context.body(await metrics.text(view()), 200, { 'content-type': metrics.contentType }));
+  // A failed reload is no reason to send traffic elsewhere: the configuration before it goes on.
   app.get('/healthz', (context) => {
     const { stopping, reload } = view();
     const health = { status: stopping ? 'stopping' : 'ok', mode: source.mode, last_reload_succeeded: reload.lastSucceeded };
@@ -75,5 +82,3 @@ function routes({ source, view, version }: StatsServerOptions, failed: (error: E
   });
   return app;
 }
-
-const JSON_TYPE = { 'content-type': 'application/json' };

@@ -1,7 +1,16 @@
 /** Every number read once, so that the sums of a document agree with their parts. */
-import type { BackendView, Counters, Mode, PacketCounters, ServerCounters, ServerView, Source, Totals, View } from './source.ts';
-
-export const NOTHING: Counters = Object.freeze({ total: 0, current: 0, bytesTx: 0, bytesRx: 0 });
+import {
+  addTotals,
+  type BackendView,
+  type Counters,
+  type Mode,
+  type PacketCounters,
+  type ServerCounters,
+  type ServerView,
+  type Source,
+  type Totals,
+  type View,
+} from './source.ts';
 
 export interface FrontendRow {
   readonly name: string;
@@ -49,10 +58,6 @@ function backendRow(source: Source, { name, servers: views, retired }: BackendVi
 }
 
 function sum(retired: Totals, rows: readonly { readonly counters: Counters }[]): Counters {
-  return rows.reduce((all, { counters }) => add(all, counters), add(NOTHING, { ...retired, current: 0 }));
-}
-
-/** Adds up what two have counted. */
-export function add(a: Counters, b: Counters): Counters {
-  return { total: a.total + b.total, current: a.current + b.current, bytesTx: a.bytesTx + b.bytesTx, bytesRx: a.bytesRx + b.bytesRx };
+  const { total, bytesTx, bytesRx } = rows.reduce((all, { counters }) => addTotals(all, counters), retired);
+  return { total, bytesTx, bytesRx, current: rows.reduce((all, { counters }) => all + counters.current, 0) };
 }

@@ -13,6 +13,13 @@ export interface Totals {
   readonly bytesRx: number;
 }
 
+export const NOTHING: Totals = Object.freeze({ total: 0, bytesTx: 0, bytesRx: 0 });
+
+/** Adds up what two have counted. */
+export function addTotals(a: Totals, b: Totals): Totals {
+  return { total: a.total + b.total, bytesTx: a.bytesTx + b.bytesTx, bytesRx: a.bytesRx + b.bytesRx };
+}
+
 export interface Counters extends Totals {
   /** Those open now; rises and falls. */
   readonly current: number;
@@ -76,6 +83,7 @@ export interface ServerView {
   readonly backup: boolean;
   /** It went up and down too often and is kept out for a while; its state is `down` then. */
   readonly damped: boolean;
+  /** Health checks that failed. */
   readonly checkFailures: number;
   /** How often it went down after it had been up. */
   readonly checkChanges: number;

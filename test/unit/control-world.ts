@@ -1,17 +1,18 @@
 /** Someone who forwards, for the statistics port to ask: every number is what the test says. */
-import type {
-  BackendView,
-  Counters,
-  FrontendView,
-  Mode,
-  PacketCounters,
-  ServerCounters,
-  ServerView,
-  Source,
-  View,
+import {
+  type BackendView,
+  type Counters,
+  type FrontendView,
+  type Mode,
+  NOTHING,
+  type PacketCounters,
+  type ServerCounters,
+  type ServerView,
+  type Source,
+  type View,
 } from '../../src/control/source.ts';
 
-export const NONE: Counters = { total: 0, current: 0, bytesTx: 0, bytesRx: 0 };
+const NONE: Counters = { ...NOTHING, current: 0 };
 export const PACKETS: PacketCounters = {
   verdicts: { forwarded: 12, dropTableFull: 0 },
   received: 20,
@@ -39,11 +40,11 @@ export function sourceOf(mode: Mode, { frontends, servers, packets = PACKETS }: 
 
 export function viewOf(more: Partial<View> = {}): View {
   const reload = { succeeded: 0, failed: 0, lastSucceeded: true, lastError: undefined, at: 1_700_000_000 };
-  return { frontends: [], backends: [], retired: NONE, reload, stopping: false, ...more };
+  return { frontends: [], backends: [], retired: NOTHING, reload, stopping: false, ...more };
 }
 
 export function backendOf(name: string, servers: readonly ServerView[], more: Partial<BackendView> = {}): BackendView {
-  return { name, servers, retired: NONE, ...more };
+  return { name, servers, retired: NOTHING, ...more };
 }
 
 export function serverOf(name: string, index: number, more: Partial<ServerView> = {}): ServerView {
