@@ -34,7 +34,7 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
   const undo: Undo[] = [];
   try {
     const ended = endOf();
-    const { config, warnings } = loadConfig(options.config, { dsr: options.mode === 'dsr' });
+    const { config, warnings } = loadConfig(options.config, { mode: options.mode });
     for (const warning of warnings) log.warn(formatMistake(warning));
     if (config.passthrough.workers > 1)
       log.warn({ workers: config.passthrough.workers }, 'one worker forwards; more are not supported yet');
