@@ -18,6 +18,9 @@ keys marked *Convey* come from there, those marked *lb4* are lb4's own. \`lb4 ch
 Unknown keys are warnings: lb4 names them and starts all the same; \`lb4 check --strict\` refuses them. Times are in seconds,
 and decimals are welcome. \`NAME\` is yours to choose: ${GOOD_NAME}.
 
+One file serves all modes: none minds the keys of another. \`lb4 check\` alone checks what proxy mode asks, with \`--passthrough\` or
+\`--dsr\` also what that mode asks beyond: IPv4 addresses only, and in DSR a server's port equal to its frontend's.
+
 \`\`\`toml
 `;
 
