@@ -49,7 +49,8 @@ export function serverPlaces(root: TomlNode, backend: string): Place[] {
 export function statsPlace(root: TomlNode): Place[] {
   const table = nodeAt(root, ['stats']);
   if (table?.kind !== 'table') return [];
-  const { address: ip, port } = { address: table.children.get('address'), port: table.children.get('port') };
+  const ip = table.children.get('address');
+  const port = table.children.get('port');
   const address = readAddress(joinPort(String(ip?.value ?? '0.0.0.0'), String(port?.value ?? '7000')));
   if ('problem' in address) return [];
   return [{ name: 'stats', owner: 'the statistics server', address, node: port ?? table, path: ['stats', 'port'] }];

@@ -1,6 +1,6 @@
 /**
  * Every configuration key: its type, range, default and meaning, once. load.ts checks files against it, mistakes.ts takes
- * its wording from it, and reference.ts renders it as docs/configuration.md.
+ * its wording from it, and reference.ts renders it as docs/configuration.md. Backends have files of their own.
  */
 import { z } from 'zod';
 import { joinPort, listenProblem, readAddress, readPort } from './address.ts';

@@ -6,7 +6,7 @@
  * Not chokidar: tried, version 5.0.0 sees nothing when a link to another directory is exchanged, or the directory itself.
  */
 import { createHash } from 'node:crypto';
-import { type FSWatcher, readFileSync, statSync, unwatchFile, watch, watchFile } from 'node:fs';
+import { type FSWatcher, readFileSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { eachLookup } from './lookups.ts';
 
@@ -31,7 +31,7 @@ export interface Watching {
  * Calls `changed` when the content of the file at `path` differs from what it was at the last call, or when watching began: so
  * begin before you read it. A file that vanishes is a change, too; a file whose content stays is none. It comes about 100 ms after
  * the last of several changes, and at least once a second while they go on. Whatever was written last is told, unless it is what
- * was told before. Keeps the process alive until `close()`.
+ * was told before. What another host writes to a shared file system is not seen. Keeps the process alive until `close()`.
  */
 export function watchConfig(path: string, changed: () => void, { log }: WatchOptions = {}): Watching {
   const watchers = new Watchers(path, touched, log);
@@ -70,7 +70,7 @@ class Watchers {
   private readonly touched: () => void;
   private readonly log: WatchOptions['log'];
   private watchers: FSWatcher[] = [];
-  private polling = false;
+  private poll: NodeJS.Timeout | undefined;
 
   constructor(path: string, touched: () => void, log: WatchOptions['log']) {
     this.path = path;
@@ -81,7 +81,7 @@ class Watchers {
   /** Watches the way as it is now: inotify watches what a path meant, not what it means after a rename. */
   renew(): void {
     this.closeAll();
-    if (this.polling) return;
+    if (this.poll !== undefined) return;
     try {
       let file = this.path;
       eachLookup(this.path, (directory, name) => {
@@ -92,13 +92,13 @@ class Watchers {
       this.watch(file);
     } catch (error) {
       this.closeAll();
-      this.poll(error as NodeJS.ErrnoException);
+      this.startPoll(error as NodeJS.ErrnoException);
     }
   }
 
   close(): void {
     this.closeAll();
-    if (this.polling) unwatchFile(this.path, this.touched);
+    clearInterval(this.poll);
   }
 
   private watch(path: string, name?: string): void {
@@ -116,10 +116,10 @@ class Watchers {
     }
   }
 
-  private poll({ code }: NodeJS.ErrnoException): void {
-    this.polling = true;
+  /** Not fs.watchFile(): it compares times, and a file may be written twice within one tick of the kernel's clock. */
+  private startPoll({ code }: NodeJS.ErrnoException): void {
     this.log?.(`${this.path} cannot be watched (${code}); it is looked at every ${POLL_MS / 1000} s instead`);
-    watchFile(this.path, { interval: POLL_MS }, this.touched);
+    this.poll = setInterval(this.touched, POLL_MS);
   }
 
   private closeAll(): void {

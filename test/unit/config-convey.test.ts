@@ -44,7 +44,7 @@ it('proxy has two frontends and weights', () => {
     [10, 100, 1, 1],
     [1, 1],
   ]);
-  // 0 stands for the default, and so does no word of it.
+  // 0 means the default, as does leaving it out.
   expect(config.backends.map(({ healthCheck }) => healthCheck.intervalMs)).toEqual([5000, 5000]);
   expect(config.stats?.listen.text).toBe('0.0.0.0:7000');
 });
