@@ -3,11 +3,13 @@ import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { ConfigError, EXIT, formatMistake, type Mistake } from '../errors.ts';
+import { modeOf } from './rules.ts';
 
 export interface CheckOptions {
   /** Warnings fail, too. */
   readonly strict?: boolean | undefined;
-  /** Check what `lb4 --dsr` demands, too. */
+  /** Check what that mode demands, too; at most one. Without them: what all modes share, which is all that proxy mode asks. */
+  readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
 }
 
@@ -17,10 +19,11 @@ export interface CheckOutput {
   err(line: string): void;
 }
 
-/** Checks a file, prints what there is to say, and returns the exit status: 0, or 78. */
+/** Checks a file, prints what there is to say, and returns the exit status: 0, or 78. Throws UsageError for two modes. */
 export function check(file: string, options: CheckOptions, { out, err }: CheckOutput = consoleOutput): number {
+  const mode = options.passthrough || options.dsr ? modeOf(options) : undefined;
   try {
-    const { config, warnings } = loadConfig(file, { dsr: options.dsr });
+    const { config, warnings } = loadConfig(file, { mode });
     for (const warning of warnings) err(formatMistake(options.strict ? strictly(warning) : warning));
     if (options.strict && warnings.length > 0) return EXIT.config;
     out(`${file}: ok`);
@@ -40,6 +43,7 @@ export function checkCommand(): Command {
     .description('check a configuration file and report every mistake')
     .argument('<file>', 'the TOML file')
     .option('--strict', 'let warnings fail, too')
+    .option('-p, --passthrough', 'check what passthrough demands, too')
     .option('-d, --dsr', 'check what direct server return demands, too')
     .action((file: string, options: CheckOptions) => {
       process.exitCode = check(file, options);

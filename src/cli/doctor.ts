@@ -35,8 +35,7 @@ export function doctorCommand(): Command {
 /** Prints one line a finding and returns the exit status: 0 when nothing fails, else 1. Throws UsageError and ConfigError. */
 async function doctor({ config: file, json, ...modes }: DoctorOptions): Promise<number> {
   const mode = modeOf(modes);
-  const loaded =
-    file === undefined && !existsSync(DEFAULT_CONFIG) ? undefined : loadConfig(file ?? DEFAULT_CONFIG, { dsr: mode === 'dsr' });
+  const loaded = file === undefined && !existsSync(DEFAULT_CONFIG) ? undefined : loadConfig(file ?? DEFAULT_CONFIG, { mode });
   for (const warning of loaded?.warnings ?? []) process.stderr.write(`${formatMistake(warning)}\n`);
   const findings = await examine(mode, loaded?.config);
   const ok = findings.every(({ level }) => level !== 'fail');

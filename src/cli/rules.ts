@@ -40,7 +40,7 @@ export async function rules(options: RulesOptions, { out, err }: RulesOutput = c
     const action = actionOf(options);
     const mode = modeOf(options);
     const dialect = dialectOf(options);
-    const { config, warnings } = loadConfig(options.config, { dsr: mode === 'dsr' });
+    const { config, warnings } = loadConfig(options.config, { mode });
     for (const warning of warnings) err(`${formatMistake(warning)}\n`);
     const server = serverOf(options, config);
     const script =

@@ -1,6 +1,6 @@
 /** `lb4`, `lb4 --passthrough`, `lb4 --dsr`: runs until a signal, or until the data path dies, then leaves the host as it was. */
 import { watchConfig } from '../config/watch.ts';
-import { EXIT, FailureError } from '../errors.ts';
+import { EXIT, FailureError, Lb4Error } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { ModeName } from '../service/plan.ts';
 import { Service } from '../service/service.ts';
@@ -18,19 +18,35 @@ export interface RunOptions {
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies: then, too, everything is undone. */
 export async function run({ config: file, mode, rules, version }: RunOptions, log: Logger): Promise<void> {
   const ending = new Ending();
-  const service = await Service.start({ file, mode, rules, version, log, failed: ending.fail });
-  const watch = watchConfig(file, () => void service.reload(), log);
-  process.on('SIGHUP', () => void service.reload());
-  log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
+  // Watched before it is read: a change in between is taken over as soon as lb4 runs.
+  let service: Service | undefined;
+  let isDue = false;
+  const reload = () => {
+    if (service === undefined) isDue = true;
+    else void service.reload();
+  };
+  const watching = watchConfig(file, reload, { log: (message) => log.warn(message) });
+  process.on('SIGHUP', reload);
+  try {
+    service = await Service.start({ file, mode, rules, version, log, failed: ending.fail });
+    log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
+    if (isDue) reload();
+    await serve(service, ending, log);
+  } finally {
+    watching.close();
+  }
+}
+
+/** Waits for the end, and leaves the host as it was. */
+async function serve(service: Service, ending: Ending, log: Logger): Promise<void> {
   let graceMs = 0;
   try {
     const signal = await ending.asked;
     graceMs = service.config.proxy.gracePeriodMs;
     log.info({ signal }, 'stopping');
   } catch (error) {
-    throw error instanceof Error && 'exitCode' in error ? error : new FailureError(String(error), { cause: error });
+    throw error instanceof Lb4Error ? error : new FailureError(String(error), { cause: error });
   } finally {
-    watch.close();
     await stop(service, graceMs, ending, log);
   }
 }

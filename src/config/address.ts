@@ -1,27 +1,37 @@
-/** `IP:PORT`, as configuration files write it. */
+/** `IP:PORT`, as configuration files write it: `192.0.2.1:80` or `[2001:db8::1]:80`. */
+import { isIPv6 } from 'node:net';
 
 export interface Address {
-  /** As written, which is also the one way to write it: `192.0.2.1:80`. */
+  /** The one way to write it, whatever the file says: `192.0.2.1:80`, `[2001:db8::1]:80`. */
   readonly text: string;
-  /** `192.0.2.1` */
+  /** `192.0.2.1`; `2001:db8::1`, as RFC 5952 has it, without brackets. */
   readonly ip: string;
-  /** The IPv4 address as an unsigned 32-bit number, most significant byte first: 192.0.2.1 is 0xc0000201. */
+  readonly family: 4 | 6;
+  /**
+   * The IPv4 address as an unsigned 32-bit number, most significant byte first: 192.0.2.1 is 0xc0000201. 0 for IPv6: look at
+   * `family` first.
+   */
   readonly ipNumber: number;
   /** 1–65535 */
   readonly port: number;
 }
 
-/** What is wrong with `text` as an IPv4 address and a port, or the address. */
-export function readAddress(text: string): Address | { readonly problem: string } {
-  const colon = text.lastIndexOf(':');
-  if (colon !== text.indexOf(':') || text.startsWith('[')) return { problem: 'is an IPv6 address, which is not supported' };
-  if (colon === -1) return { problem: 'has no port' };
-  const host = ipv4Problem(text.slice(0, colon));
-  if (host !== undefined) return { problem: host };
-  const port = readPort(text.slice(colon + 1));
-  if (typeof port !== 'number') return port;
-  const ip = text.slice(0, colon);
-  return { text, ip, ipNumber: ipv4Number(ip), port };
+/** An address without its port. */
+type Ip = Pick<Address, 'ip' | 'family' | 'ipNumber'>;
+
+/** What is wrong with a text, to follow it in a sentence: `is a hostname`. */
+export interface Problem {
+  readonly problem: string;
+}
+
+/** What is wrong with `text` as an address and a port, or the address. */
+export function readAddress(text: string): Address | Problem {
+  const parts = splitPort(text);
+  if ('problem' in parts) return parts;
+  const ip = text.startsWith('[') ? readIpv6(parts.host) : readIpv4(parts.host);
+  if ('problem' in ip) return ip;
+  const port = readPort(parts.port);
+  return typeof port === 'number' ? { ...ip, text: joinPort(ip.ip, port), port } : port;
 }
 
 /** The address in a text that is known to be good. */
@@ -32,7 +42,7 @@ export function addressOf(text: string): Address {
 }
 
 /** A port, 1–65535, in decimal digits. */
-export function readPort(text: string): number | { readonly problem: string } {
+export function readPort(text: string): number | Problem {
   if (text === '') return { problem: 'has no port' };
   if (!/^\d+$/.test(text)) return { problem: `has a port that is not a number, ${JSON.stringify(text)}` };
   const port = Number(text);
@@ -42,8 +52,49 @@ export function readPort(text: string): number | { readonly problem: string } {
   return port;
 }
 
-/** What is wrong with `ip` as a dotted quad, or undefined. */
-export function ipv4Problem(ip: string): string | undefined {
+/** An address and a port as one text; IPv6 may come in brackets, and need not. */
+export function joinPort(ip: string, port: string | number): string {
+  return ip.includes(':') && !ip.startsWith('[') ? `[${ip}]:${port}` : `${ip}:${port}`;
+}
+
+/** Whether it stands for every address of its family: 0.0.0.0 or `::`. */
+export function isAny({ ip }: Address): boolean {
+  return ip === '0.0.0.0' || ip === '::';
+}
+
+/** What keeps an address from being one that clients connect to, or undefined. */
+export function listenProblem({ ip, family, ipNumber }: Address): string | undefined {
+  const isOneHosts = family === 4 ? ipNumber < 0xe0000000 : !/^ff..:/.test(ip);
+  if (!isOneHosts) return 'is a multicast, broadcast or reserved address';
+  // fe80::/10 means something on one interface only, which a configuration has no way to name.
+  return /^fe[89ab].:/.test(ip) ? 'is a link-local address, which is not supported' : undefined;
+}
+
+/** What keeps an address from being a server's, or undefined. */
+export function serverProblem(address: Address): string | undefined {
+  const isNobodys = address.family === 4 ? address.ipNumber >>> 24 === 0 : isAny(address);
+  return isNobodys ? 'is not the address of one host' : listenProblem(address);
+}
+
+function splitPort(text: string): { host: string; port: string } | Problem {
+  if (!text.startsWith('[')) {
+    const [host = '', port, ...more] = text.split(':');
+    if (more.length > 0) return { problem: 'has more than one colon: an IPv6 address stands in brackets' };
+    return port === undefined ? { problem: 'has no port' } : { host, port };
+  }
+  const end = text.indexOf(']');
+  if (end === -1) return { problem: 'has no closing bracket' };
+  const rest = text.slice(end + 1);
+  if (rest !== '' && !rest.startsWith(':')) return { problem: 'has something other than a port after its bracket' };
+  return rest === '' ? { problem: 'has no port' } : { host: text.slice(1, end), port: rest.slice(1) };
+}
+
+function readIpv4(ip: string): Ip | Problem {
+  const problem = ipv4Problem(ip);
+  return problem === undefined ? { ip, family: 4, ipNumber: ipv4Number(ip) } : { problem };
+}
+
+function ipv4Problem(ip: string): string | undefined {
   if (ip === '') return 'has no address before the port';
   if (/\s/.test(ip)) return 'has white space in it';
   if (ip.includes('/')) return 'has a prefix length or a path in it';
@@ -56,11 +107,22 @@ export function ipv4Problem(ip: string): string | undefined {
   return undefined;
 }
 
-/** Whether the address can never be one host's: multicast, broadcast or reserved (224.0.0.0 and above). */
-export function isMulticastOrReserved(ipNumber: number): boolean {
-  return ipNumber >= 0xe0000000;
-}
-
 function ipv4Number(ip: string): number {
   return ip.split('.').reduce((number, byte) => number * 256 + Number(byte), 0);
+}
+
+function readIpv6(text: string): Ip | Problem {
+  if (text.includes('%')) return { problem: 'has a zone, which is not supported' };
+  if (text.includes('/')) return { problem: 'has a prefix length in it' };
+  if (!isIPv6(text)) return { problem: 'is not an IPv6 address' };
+  // The URL standard's serialisation is RFC 5952's, but for mapped addresses, which go no further.
+  const ip = new URL(`http://[${text}]`).hostname.slice(1, -1);
+  const mapped = /^::ffff:([\da-f]+):([\da-f]+)$/.exec(ip);
+  if (mapped !== null)
+    return { problem: `is an IPv4 address in IPv6 form: write ${dotted(Number(`0x${mapped[1]}`), Number(`0x${mapped[2]}`))}` };
+  return { ip, family: 6, ipNumber: 0 };
+}
+
+function dotted(high: number, low: number): string {
+  return [high >> 8, high & 255, low >> 8, low & 255].join('.');
 }

@@ -2,13 +2,13 @@
  * Mistakes that no single key shows: references to nothing, addresses used twice, too many of something. They are sought in
  * the tree as it was read, not in the schema's result, so that one bad value elsewhere does not hide them.
  */
-import { type Address, readAddress, readPort } from './address.ts';
+import { type Address, isAny } from './address.ts';
+import { healthFindings } from './health.ts';
+import { LIMITS } from './limits.ts';
 import { type Finding, show } from './mistakes.ts';
-import { LIMITS } from './schema.ts';
+import { error, frontendPlaces, type Path, type Place, serverPlaces, statsPlace, type Table, tables } from './places.ts';
 import { didYouMean } from './suggest.ts';
 import { nodeAt, type TomlNode } from './toml.ts';
-
-type Path = readonly string[];
 
 /** Everything that is wrong or doubtful between the keys of a file. */
 export function crossFindings(root: TomlNode): Finding[] {
@@ -19,18 +19,8 @@ export function crossFindings(root: TomlNode): Finding[] {
     ...sharedServers(root),
     ...tooMany(root),
     ...idleBackends(root),
+    ...healthFindings(root),
   ];
-}
-
-/** The named tables under a path, with their paths. */
-export function tables(root: TomlNode, ...path: string[]): { name: string; path: Path; node: TomlNode }[] {
-  const parent = nodeAt(root, path);
-  if (parent?.kind !== 'table') return [];
-  return [...parent.children].map(([name, node]) => ({ name: String(name), path: [...path, String(name)], node }));
-}
-
-export function error(node: TomlNode, path: Path, message: string): Finding {
-  return { severity: 'error', path, position: node.at, message };
 }
 
 function noFrontends(root: TomlNode): Finding[] {
@@ -57,50 +47,18 @@ function list(names: readonly string[]): string {
   return shown.join(', ') + (names.length > 10 ? ` and ${names.length - 10} more` : '');
 }
 
-/** An address in the file, and what it belongs to. */
-interface Holder {
-  readonly owner: string;
-  readonly address: Address;
-  readonly node: TomlNode;
-  readonly path: Path;
-}
-
 function sharedListeners(root: TomlNode): Finding[] {
-  const frontends = tables(root, 'frontends').flatMap(({ name, path, node }) => {
-    return holder(`frontend ${show(name)}`, node, [...path, 'listen_addr']);
-  });
-  return clashes([...frontends, ...statsHolder(root)]);
+  return clashes([...frontendPlaces(root), ...statsPlace(root)]);
 }
 
 function sharedServers(root: TomlNode): Finding[] {
-  return tables(root, 'backends').flatMap(({ path }) => {
-    const servers = tables(root, ...path, 'servers');
-    return clashes(servers.flatMap(({ name, path: where, node }) => holder(`server ${show(name)}`, node, [...where, 'addr'])));
-  });
+  return tables(root, 'backends').flatMap(({ name }) => clashes(serverPlaces(root, name)));
 }
 
-function holder(owner: string, table: TomlNode, path: Path): Holder[] {
-  const node = table.children.get(path[path.length - 1]);
-  if (typeof node?.value !== 'string') return [];
-  const address = readAddress(node.value);
-  return 'problem' in address ? [] : [{ owner, address, node, path }];
-}
-
-/** The statistics server's address, where the file gives it a good port. */
-function statsHolder(root: TomlNode): Holder[] {
-  const table = nodeAt(root, ['stats']);
-  if (table?.kind !== 'table') return [];
-  const node = table.children.get('port') ?? table;
-  const port = readPort(String(node === table ? '7000' : node.value));
-  const ip = table.children.get('address')?.value ?? '0.0.0.0';
-  const address = readAddress(`${ip}:${typeof port === 'number' ? port : ''}`);
-  return 'problem' in address ? [] : [{ owner: 'the statistics server', address, node, path: ['stats', 'port'] }];
-}
-
-/** One finding for each address that an earlier one already covers; 0.0.0.0 covers every address. */
-function clashes(holders: readonly Holder[]): Finding[] {
-  const byPort = new Map<number, Holder[]>();
-  return holders.flatMap((late) => {
+/** One finding for each address that an earlier one already covers. */
+function clashes(places: readonly Place[]): Finding[] {
+  const byPort = new Map<number, Place[]>();
+  return places.flatMap((late) => {
     const { port } = late.address;
     const earlier = byPort.get(port) ?? [];
     const taken = earlier.find((early) => overlap(early.address, late.address));
@@ -111,8 +69,9 @@ function clashes(holders: readonly Holder[]): Finding[] {
   });
 }
 
+/** 0.0.0.0 and `::` cover every address of their family, and none of the other: lb4 sets IPV6_V6ONLY. */
 function overlap(a: Address, b: Address): boolean {
-  return a.ipNumber === b.ipNumber || a.ipNumber === 0 || b.ipNumber === 0;
+  return a.family === b.family && (a.ip === b.ip || isAny(a) || isAny(b));
 }
 
 function tooMany(root: TomlNode): Finding[] {
@@ -127,14 +86,19 @@ function above(found: readonly { path: Path; node: TomlNode }[], limit: number, 
   return [error(node, path, `this is one too many: the file has ${found.length} ${what}; allowed: at most ${limit}`)];
 }
 
-/** Backends that do nothing: probably a forgotten line, so a warning. */
+/** Backends that do nothing, or not what was meant: probably a forgotten line, so a warning. */
 function idleBackends(root: TomlNode): Finding[] {
   const used = new Set(tables(root, 'frontends').map(({ node }) => node.children.get('backend')?.value));
   return tables(root, 'backends').flatMap(({ name, path, node }) => {
     if (node.kind !== 'table') return [];
-    const doubt = (message: string): Finding => ({ severity: 'warning', path, position: node.at, message });
-    const unused = used.has(name) ? [] : [doubt('no frontend uses this backend')];
-    const hasServers = tables(root, ...path, 'servers').length > 0;
-    return hasServers ? unused : [...unused, doubt('has no servers: every connection will be refused')];
+    const doubts = used.has(name) ? [] : ['no frontend uses this backend'];
+    const servers = tables(root, ...path, 'servers');
+    if (servers.length === 0) doubts.push('has no servers: every connection will be refused');
+    else if (servers.every(isBackup)) doubts.push('all its servers are backups: they are used as if none were');
+    return doubts.map((message): Finding => ({ severity: 'warning', path, position: node.at, message }));
   });
+}
+
+function isBackup({ node }: Table): boolean {
+  return node.children.get('backup')?.value === true;
 }

@@ -2,47 +2,30 @@
  * What direct server return demands of a file beyond the other modes. Like the other cross checks it reads the tree, not the
  * schema's result, so that its mistakes come together with all others and with their positions.
  */
-import { type Address, readAddress } from './address.ts';
-import { error, tables } from './cross.ts';
+import { isAny } from './address.ts';
 import { type Finding, show } from './mistakes.ts';
+import { error, frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
 import type { TomlNode } from './toml.ts';
 
-type Path = readonly string[];
-
-/** An address of the file: of a frontend or a server. */
-interface Place {
-  readonly name: string;
-  readonly address: Address;
-  readonly node: TomlNode;
-  readonly path: Path;
-}
-
-interface Frontend extends Place {
-  readonly backend: unknown;
-}
+type Frontend = ReturnType<typeof frontendPlaces>[number];
 
 /** Ports that differ, addresses that nobody can answer from, and servers that could not tell which address to answer from. */
 export function dsrFindings(root: TomlNode): Finding[] {
-  const frontends = tables(root, 'frontends').flatMap(({ name, path, node }): Frontend[] => {
-    return place(name, node, [...path, 'listen_addr']).map((listen) => ({ ...listen, backend: node.children.get('backend')?.value }));
-  });
+  const frontends = frontendPlaces(root).filter(isIpv4);
   return [...anyAddress(frontends), ...differentPorts(root, frontends), ...twoAddresses(root, frontends)];
 }
 
-function place(name: string, table: TomlNode, path: Path): Place[] {
-  const node = table.children.get(path[path.length - 1] ?? '');
-  if (typeof node?.value !== 'string') return [];
-  const address = readAddress(node.value);
-  return 'problem' in address ? [] : [{ name, address, node, path }];
+/** IPv6 is a mistake of its own in the packet modes: one is enough. */
+function isIpv4({ address }: Place): boolean {
+  return address.family === 4;
 }
 
 function serversOf(root: TomlNode, backend: unknown): Place[] {
-  const servers = typeof backend === 'string' ? tables(root, 'backends', backend, 'servers') : [];
-  return servers.flatMap(({ name, path, node }) => place(name, node, [...path, 'addr']));
+  return typeof backend === 'string' ? serverPlaces(root, backend).filter(isIpv4) : [];
 }
 
 function anyAddress(frontends: readonly Frontend[]): Finding[] {
-  const found = frontends.filter(({ address }) => address.ipNumber === 0);
+  const found = frontends.filter(({ address }) => isAny(address));
   return found.map(({ address, node, path }) => {
     return error(node, path, `${show(address.text)} is no address that servers could answer from; needed in DSR: one of this host's`);
   });
@@ -66,7 +49,7 @@ function twoAddresses(root: TomlNode, frontends: readonly Frontend[]): Finding[]
     const clash = serversOf(root, frontend.backend).find(({ address }) => {
       const known = answersFor.get(address.text) ?? frontend;
       answersFor.set(address.text, known);
-      return known.address.ipNumber !== frontend.address.ipNumber;
+      return known.address.ip !== frontend.address.ip;
     });
     if (clash === undefined) return [];
     const first = answersFor.get(clash.address.text) as Frontend;

@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs';
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, type Mistake, type Position } from '../errors.ts';
 import { crossFindings } from './cross.ts';
-import { dsrFindings } from './dsr.ts';
 import { type Finding, keyFindings, mistakeOf, schemaFindings } from './mistakes.ts';
-import type { Config } from './model.ts';
+import type { Config, Mode } from './model.ts';
+import { modeFindings } from './modes.ts';
 import { resolveConfig } from './resolve.ts';
 import { fileSchema } from './schema.ts';
 import { plainValue, readToml } from './toml.ts';
@@ -17,8 +17,8 @@ export interface Loaded {
 }
 
 export interface LoadOptions {
-  /** Check also what `--dsr` demands: equal ports, and one address that each server answers from. */
-  readonly dsr?: boolean | undefined;
+  /** Check also what this mode demands; left out, what all modes share. */
+  readonly mode?: Mode | undefined;
 }
 
 /** Reads and checks the file at `path`. Throws ConfigError, also where the file cannot be read. */
@@ -27,13 +27,14 @@ export function loadConfig(path: string, options: LoadOptions = {}): Loaded {
 }
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
-export function parseConfig(text: string, file: string, { dsr = false }: LoadOptions = {}): Loaded {
+export function parseConfig(text: string, file: string, { mode }: LoadOptions = {}): Loaded {
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
   const result = fileSchema.safeParse(plainValue(root));
   const issues = result.success ? [] : result.error.issues;
-  const forMode = dsr ? dsrFindings(root) : [];
-  const findings = [...schemaFindings(root, issues), ...keyFindings(root), ...crossFindings(root), ...forMode].sort(byPosition);
+  const findings = [...schemaFindings(root, issues), ...keyFindings(root), ...crossFindings(root), ...modeFindings(root, mode)].sort(
+    byPosition,
+  );
   const mistakes = findings.map((finding) => mistakeOf(finding, file));
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
   return { config: resolveConfig(result.data, file), warnings: mistakes };

@@ -1,7 +1,10 @@
 /** What the schema has to say about a file, in words that tell how to mend it. Never zod's own wording. */
 import { z } from 'zod';
 import type { Mistake, Position } from '../errors.ts';
-import { childSchema, core, fileSchema, GOOD_NAME, isGoodName, keyFacts, schemaAt } from './schema.ts';
+import { keyFacts } from './key.ts';
+import { GOOD_NAME, isGoodName } from './limits.ts';
+import { fileSchema } from './schema.ts';
+import { childSchema, core, schemaAt } from './schema-path.ts';
 import { didYouMean } from './suggest.ts';
 import { formatPath, nearestNode, nodeAt, type TomlNode } from './toml.ts';
 
@@ -62,7 +65,8 @@ function allowedAt(path: readonly PropertyKey[]): string {
 }
 
 function problemOf(node: TomlNode, issue: { code: string; message: string }): string {
-  if (node.kind !== 'leaf') return node.kind === 'table' ? 'is a table' : 'is an array';
+  if (node.kind === 'array') return node.children.size > 0 ? 'is an array' : 'is an empty array';
+  if (node.kind === 'table') return 'is a table';
   return `${show(node.value)}${whatIsWrong(node.value, issue)}`;
 }
 

@@ -1,9 +1,12 @@
 /** The configuration as the rest of the program sees it: resolved, frozen, times in milliseconds. */
 import type { Address } from './address.ts';
-import type { BALANCE, DSR, HEALTH_CHECK, SEND_PROXY } from './schema.ts';
+import type { BALANCE, DSR, SEND_PROXY } from './backend-schema.ts';
+import type { HEALTH_CHECK } from './health-schema.ts';
 
 export type { Address } from './address.ts';
 
+/** How lb4 runs: the command line's choice. One file may serve all three. */
+export type Mode = 'proxy' | 'passthrough' | 'dsr';
 export type Balance = (typeof BALANCE)[number];
 export type Dsr = (typeof DSR)[number];
 export type SendProxy = (typeof SEND_PROXY)[number];

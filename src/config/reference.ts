@@ -1,6 +1,10 @@
 /** docs/configuration.md, rendered from the schema (`npm run docs`; a unit test fails when the file differs). */
 import { z } from 'zod';
-import { core, fileSchema, GOOD_NAME, keyFacts } from './schema.ts';
+import { ADDRESS, keyFacts } from './key.ts';
+import { GOOD_NAME } from './limits.ts';
+import { needsRestart } from './restart.ts';
+import { fileSchema } from './schema.ts';
+import { core } from './schema-path.ts';
 
 const HEAD = `# Configuration
 
@@ -9,10 +13,13 @@ const HEAD = `# Configuration
 lb4 reads one TOML file: \`--config=FILE\`, or \`config.toml\` in the working directory. A file for Convey 0.3.5 works as it is;
 keys marked *Convey* come from there, those marked *lb4* are lb4's own. \`lb4 check FILE\` reports every mistake at once:
 
-    lb4.toml:12:9: backends.web.servers.a.addr: "foo:80" is a hostname; allowed: an IPv4 address and a port, "192.0.2.1:80"
+    lb4.toml:12:9: backends.web.servers.a.addr: "foo:80" is a hostname; allowed: ${ADDRESS}
 
 Unknown keys are warnings: lb4 names them and starts all the same; \`lb4 check --strict\` refuses them. Times are in seconds,
 and decimals are welcome. \`NAME\` is yours to choose: ${GOOD_NAME}.
+
+One file serves all modes: none minds the keys of another. \`lb4 check\` alone checks what proxy mode asks, with \`--passthrough\` or
+\`--dsr\` also what that mode asks beyond: IPv4 addresses only, and in DSR a server's port equal to its frontend's.
 
 \`\`\`toml
 `;
@@ -31,7 +38,7 @@ function section(table: z.core.$ZodType, path: string): string {
   const rows = Object.entries(shapeOf(table)).map(([name, schema]): Row => ({ name, schema }));
   const leaves = rows.filter(({ schema }) => !isTable(schema));
   const nested = rows.filter(({ schema }) => isTable(schema));
-  return leafTable(leaves) + nested.map((row) => nestedSection(row, path)).join('');
+  return leafTable(leaves, path) + nested.map((row) => nestedSection(row, path)).join('');
 }
 
 function nestedSection({ name, schema }: Row, path: string): string {
@@ -42,12 +49,13 @@ function nestedSection({ name, schema }: Row, path: string): string {
   return `\n## \`[${title}]\`\n\n${facts?.description} (*${originName(facts?.origin)}*)\n${section(table, title)}`;
 }
 
-function leafTable(rows: readonly Row[]): string {
+function leafTable(rows: readonly Row[], path: string): string {
   if (rows.length === 0) return '';
   const lines = rows.map(({ name, schema }) => {
     const facts = keyFacts.get(schema);
     if (facts === undefined) throw new Error(`schema.ts says nothing about ${name}`);
-    const cells = [`\`${name}\``, facts.allowed, defaultOf(schema, facts.otherwise), facts.description, originName(facts.origin)];
+    const meaning = needsRestart(`${path}.${name}`) ? `${facts.description} A change needs a restart.` : facts.description;
+    const cells = [`\`${name}\``, facts.allowed, defaultOf(schema, facts.otherwise), meaning, originName(facts.origin)];
     return `| ${cells.join(' | ')} |`;
   });
   return `\n| key | allowed | default | meaning | from |\n|---|---|---|---|---|\n${lines.join('\n')}\n`;

@@ -1,7 +1,8 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
-import { addressOf } from './address.ts';
+import { addressOf, joinPort } from './address.ts';
+import { readStatus } from './http.ts';
 import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts } from './model.ts';
-import { type FileConfig, readStatus } from './schema.ts';
+import type { FileConfig } from './schema.ts';
 
 type BackendKeys = FileConfig['backends'][string];
 type PassthroughKeys = FileConfig['passthrough'];
@@ -20,8 +21,8 @@ export function resolveConfig(keys: FileConfig, file: string): Config {
       clientTimeoutMs: milliseconds(client_timeout),
     }),
   );
-  const stats = keys.stats && { listen: addressOf(`${keys.stats.address}:${keys.stats.port}`) };
-  const proxy = { workers: keys.proxy.workers, gracePeriodMs: keys.proxy.grace_period * 1000 };
+  const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address, keys.stats.port)) };
+  const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
   return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough), proxy });
 }
 
@@ -41,8 +42,8 @@ function resolveBackend(name: string, keys: BackendKeys): Backend {
     retries: keys.retries,
     maxQueue: keys.max_queue,
     queueTimeoutMs: milliseconds(keys.queue_timeout),
-    slowStartMs: keys.slow_start * 1000,
-    drainTimeoutMs: keys.drain_timeout * 1000,
+    slowStartMs: millisecondsOrNone(keys.slow_start),
+    drainTimeoutMs: millisecondsOrNone(keys.drain_timeout),
   };
 }
 
@@ -83,6 +84,11 @@ function resolveTimeouts(keys: PassthroughKeys['timeouts']): Timeouts {
 /** At least one: a timer of 0 ms would spin. */
 function milliseconds(seconds: number): number {
   return Math.max(1, Math.round(seconds * 1000));
+}
+
+/** Where 0 has a meaning of its own. */
+function millisecondsOrNone(seconds: number): number {
+  return seconds === 0 ? 0 : milliseconds(seconds);
 }
 
 function deepFreeze<T extends object>(value: T): T {

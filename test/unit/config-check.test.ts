@@ -2,20 +2,21 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { check } from '../../src/cli/check.ts';
+import { type CheckOptions, check } from '../../src/cli/check.ts';
+import { UsageError } from '../../src/errors.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'lb4-check-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
 const GOOD = 'frontends.a={listen_addr="192.0.2.1:80",backend="b"}\nbackends.b.servers.s.addr="192.0.2.2:80"\n';
 
-function run(toml: string, strict = false, dsr = false) {
+function run(toml: string, options: CheckOptions = {}) {
   const file = join(directory, 'lb4.toml');
   writeFileSync(file, toml);
   const out: string[] = [];
   const err: string[] = [];
   const strip = (lines: string[]) => (line: string) => void lines.push(line.replaceAll(`${directory}/`, ''));
-  const status = check(file, { strict, dsr }, { out: strip(out), err: strip(err) });
+  const status = check(file, options, { out: strip(out), err: strip(err) });
   return { status, out, err };
 }
 
@@ -34,7 +35,7 @@ it('prints warnings and passes', () => {
 });
 
 it('fails on warnings with --strict', () => {
-  expect(run(`${GOOD}statz = 1`, true)).toEqual({
+  expect(run(`${GOOD}statz = 1`, { strict: true })).toEqual({
     status: 78,
     err: ['lb4.toml:3:1: statz: unknown key, ignored; did you mean "stats"?'],
     out: [],
@@ -50,5 +51,18 @@ it('prints every mistake and exits 78', () => {
 it('checks what DSR demands with --dsr', () => {
   const text = GOOD.replace('2.2:80', '2.2:8080');
   expect(run(text).status).toBe(0);
-  expect(run(text, false, true)).toMatchObject({ status: 78, err: [expect.stringMatching(/^lb4\.toml:2:\d+: .*needed in DSR: port 80/)] });
+  expect(run(text, { dsr: true })).toMatchObject({
+    status: 78,
+    err: [expect.stringMatching(/^lb4\.toml:2:\d+: .*needed in DSR: port 80/)],
+  });
+});
+
+it('checks what passthrough demands with --passthrough', () => {
+  const text = GOOD.replace('192.0.2.1:', '[2001:db8::1]:');
+  expect(run(text).status).toBe(0);
+  expect(run(text, { passthrough: true })).toMatchObject({ status: 78, err: [expect.stringMatching(/IPv6 works in proxy mode only$/)] });
+});
+
+it('checks for one mode at a time', () => {
+  expect(() => run(GOOD, { passthrough: true, dsr: true })).toThrow(UsageError);
 });

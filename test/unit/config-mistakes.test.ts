@@ -1,70 +1,16 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { loadConfig, parseConfig } from '../../src/config/load.ts';
-import { ConfigError, formatMistake } from '../../src/errors.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { ADDRESS, BACKEND, check, FRONTEND, GOOD, linesOf, type Row, WEIGHT } from './config-lines.ts';
 
-/** Every line that lb4 has to say about a text: errors and warnings. */
-function linesOf(load: () => { warnings: readonly Parameters<typeof formatMistake>[0][] }): string[] {
-  try {
-    return load().warnings.map(formatMistake);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    expect(error.exitCode).toBe(78);
-    return error.message.split('\n');
-  }
-}
-
-function check(toml: string, dsr = false): string[] {
-  return linesOf(() => parseConfig(toml, 'f', { dsr }));
-}
-
-const ADDRESS = 'allowed: an IPv4 address and a port, "192.0.2.1:80"';
-const WEIGHT = 'allowed: a whole number, 0–65535';
-const FRONTEND = 'frontends.a={listen_addr="192.0.2.1:80",backend="b"}';
-const BACKEND = 'backends.b.servers.s.addr="192.0.2.2:80"';
-const GOOD = `${FRONTEND}\n${BACKEND}\n`;
-
-describe('addresses', () => {
-  it.each([
-    { addr: 'foo:80', problem: 'is a hostname' },
-    { addr: 'localhost', problem: 'has no port' },
-    { addr: '', problem: 'has no port' },
-    { addr: ':80', problem: 'has no address before the port' },
-    { addr: '192.0.2.1', problem: 'has no port' },
-    { addr: '192.0.2.1:', problem: 'has no port' },
-    { addr: '192.0.2.1:0', problem: 'has port 0' },
-    { addr: '192.0.2.1:65536', problem: 'has a port above 65535' },
-    { addr: '192.0.2.1:-1', problem: 'has a port that is not a number, "-1"' },
-    { addr: '192.0.2.1:http', problem: 'has a port that is not a number, "http"' },
-    { addr: '192.0.2.1:080', problem: 'has a port with leading zeros' },
-    { addr: '192.0.2.256:80', problem: 'has a number above 255 in its address' },
-    { addr: '192.0.02.1:80', problem: 'has leading zeros in its address' },
-    { addr: '192.0.2:80', problem: 'is not four numbers with dots between them' },
-    { addr: '192.0.2.1 :80', problem: 'has white space in it' },
-    { addr: '192.0.2.0/24:80', problem: 'has a prefix length or a path in it' },
-    { addr: '[2001:db8::1]:80', problem: 'is an IPv6 address, which is not supported' },
-    { addr: '2001:db8::1', problem: 'is an IPv6 address, which is not supported' },
-    { addr: '0.0.0.0:80', problem: 'is not the address of one host' },
-    { addr: '224.0.0.1:80', problem: 'is a multicast, broadcast or reserved address' },
-    { addr: '255.255.255.255:80', problem: 'is a multicast, broadcast or reserved address' },
-  ])('server $addr $problem', ({ addr, problem }) => {
-    expect(check(`${FRONTEND}\n[backends.b.servers.s]\naddr = "${addr}"`)).toEqual([
-      `f:3:8: backends.b.servers.s.addr: "${addr}" ${problem}; ${ADDRESS}`,
-    ]);
-  });
-});
-
-interface Row {
-  readonly name: string;
-  readonly toml: string;
-  readonly lines: string[];
-}
+const COMMAND = 'a program and its arguments, ["/usr/local/bin/check", "-q"]';
+const BALANCE = '"first", "leastconn", "maglev", "random", "roundrobin" or "source"';
 
 const VALUES: Row[] = [
   {
     name: 'a number for a string',
     toml: `${GOOD}stats.address = 1`,
-    lines: ['f:3:17: stats.address: 1 is a number; allowed: an IPv4 address, "127.0.0.1"'],
+    lines: ['f:3:17: stats.address: 1 is a number; allowed: an IPv4 or IPv6 address, "127.0.0.1" or "::1"'],
   },
   {
     name: 'a string for a number',
@@ -144,7 +90,7 @@ const VALUES: Row[] = [
   {
     name: 'an unknown word',
     toml: `${GOOD}backends.b.balance = "maglve"`,
-    lines: ['f:3:22: backends.b.balance: "maglve" is unknown; allowed: "maglev" or "roundrobin"; did you mean "maglev"?'],
+    lines: [`f:3:22: backends.b.balance: "maglve" is unknown; allowed: ${BALANCE}; did you mean "maglev"?`],
   },
   {
     name: 'an unknown kind of DSR',
@@ -154,7 +100,7 @@ const VALUES: Row[] = [
   {
     name: 'a word of no kin',
     toml: `${GOOD}backends.b.balance = "fair"`,
-    lines: ['f:3:22: backends.b.balance: "fair" is unknown; allowed: "maglev" or "roundrobin"'],
+    lines: [`f:3:22: backends.b.balance: "fair" is unknown; allowed: ${BALANCE}`],
   },
   {
     name: 'a stats port in words',
@@ -172,9 +118,65 @@ const VALUES: Row[] = [
     lines: ['f:3:14: stats.port: true is a boolean; allowed: a port, 1–65535, as a string or a number'],
   },
   {
+    name: 'an empty array',
+    toml: `${GOOD}backends.b.health_check = "exec"\nbackends.b.health_check_command = []`,
+    lines: [`f:4:35: backends.b.health_check_command: is an empty array; allowed: ${COMMAND}`],
+  },
+  {
+    name: 'a command in one string',
+    toml: `${GOOD}backends.b.health_check = "exec"\nbackends.b.health_check_command = "check -q"`,
+    lines: [`f:4:35: backends.b.health_check_command: "check -q" is a string; allowed: ${COMMAND}`],
+  },
+  {
+    name: 'an argument that is no string',
+    toml: `${GOOD}backends.b.health_check = "exec"\nbackends.b.health_check_command = ["check", 1]`,
+    lines: ['f:4:45: backends.b.health_check_command.1: 1 is a number; allowed: strings without NUL'],
+  },
+  {
+    name: 'an argument that would end early',
+    toml: `${GOOD}backends.b.health_check = "exec"\nbackends.b.health_check_command = ["check", "a\\u0000b"]`,
+    lines: ['f:4:45: backends.b.health_check_command.1: "a\\u0000b" has a NUL in it; allowed: strings without NUL'],
+  },
+  {
+    name: 'a path without its slash',
+    toml: `${GOOD}backends.b.health_check = "http"\nbackends.b.health_check_path = "health"`,
+    lines: [
+      'f:4:32: backends.b.health_check_path: "health" is not a path: it must begin with a slash and have no spaces; ' +
+        'allowed: a path, "/health"',
+    ],
+  },
+  ...['600', '200-', '300-200', '2xx', '200,', ''].map((status) => ({
+    name: `status codes "${status}"`,
+    toml: `${GOOD}backends.b.health_check = "http"\nbackends.b.health_check_status = "${status}"`,
+    lines: [
+      `f:4:34: backends.b.health_check_status: "${status}" is not a list of status codes; ` +
+        'allowed: status codes and ranges, 200 or "200-299,401"',
+    ],
+  })),
+  ...['a b', '', 'a\\r\\nX: y', 'http://a/'].map((host) => ({
+    name: `a host "${host}"`,
+    toml: `${GOOD}backends.b.health_check = "http"\nbackends.b.health_check_host = "${host}"`,
+    lines: [`f:4:32: backends.b.health_check_host: "${host}" is not a host; allowed: a host, "www.example.com" or "www.example.com:8080"`],
+  })),
+  {
+    name: 'a share above a half',
+    toml: `${GOOD}backends.b.health_check_jitter = 0.6`,
+    lines: ['f:3:34: backends.b.health_check_jitter: 0.6 is too large; allowed: a share, 0–0.5'],
+  },
+  {
+    name: 'a number for a flag',
+    toml: `${GOOD}backends.b.servers.s.backup = 1`,
+    lines: ['f:3:31: backends.b.servers.s.backup: 1 is a number; allowed: true or false'],
+  },
+  {
+    name: 'an unknown PROXY protocol version',
+    toml: `${GOOD}backends.b.send_proxy = "v3"`,
+    lines: ['f:3:25: backends.b.send_proxy: "v3" is unknown; allowed: "v1" or "v2"; did you mean "v1"?'],
+  },
+  {
     name: 'a long string is cut',
     toml: `${GOOD}backends.b.balance = "${'x'.repeat(99)}"`,
-    lines: [`f:3:22: backends.b.balance: "${'x'.repeat(60)}…" is unknown; allowed: "maglev" or "roundrobin"`],
+    lines: [`f:3:22: backends.b.balance: "${'x'.repeat(60)}…" is unknown; allowed: ${BALANCE}`],
   },
 ];
 
@@ -195,10 +197,7 @@ const TABLES: Row[] = [
   {
     name: 'a missing key',
     toml: `[frontends.a]\nbackend = "b"\n[backends]\n[backends.b.servers.s]\n`,
-    lines: [
-      `f:1:1: frontends.a.listen_addr: missing; needed: ${ADDRESS.slice(9)}`,
-      `f:4:1: backends.b.servers.s.addr: missing; needed: ${ADDRESS.slice(9)}`,
-    ],
+    lines: [`f:1:1: frontends.a.listen_addr: missing; needed: ${ADDRESS}`, `f:4:1: backends.b.servers.s.addr: missing; needed: ${ADDRESS}`],
   },
   {
     name: 'a frontend that is no table',
@@ -221,6 +220,8 @@ const TABLES: Row[] = [
     lines: ['f:3:21: backends.b.servers.__proto__: not usable as a name; allowed: 1–64 letters, digits, spaces and _ . : / @ -'],
   },
 ];
+
+const frontendOn = (listen: string, name = 'c') => `frontends.${name}={listen_addr="${listen}",backend="b"}`;
 
 const CROSS: Row[] = [
   {
@@ -261,6 +262,34 @@ const CROSS: Row[] = [
     toml: `frontends.a={listen_addr="192.0.2.1:7000",backend="b"}\n${BACKEND}\n[stats]`,
     lines: ['f:3:1: stats.port: "0.0.0.0:7000" is taken by frontend "a", line 1'],
   },
+  {
+    name: 'an IPv6 address in two spellings',
+    toml: `${GOOD}${frontendOn('[2001:db8::1]:80')}\n${frontendOn('[2001:0DB8:0::0:1]:80', 'd')}`,
+    lines: ['f:4:26: frontends.d.listen_addr: "[2001:db8::1]:80" is taken by frontend "c", line 3'],
+  },
+  {
+    name: 'an IPv6 server in two spellings',
+    toml: `${GOOD}backends.b.servers.t.addr="[::a]:80"\nbackends.b.servers.u.addr="[::000A]:80"`,
+    lines: ['f:4:27: backends.b.servers.u.addr: "[::a]:80" is taken by server "t", line 3'],
+  },
+  {
+    name: 'an IPv6 address under [::]',
+    toml: `${GOOD}${frontendOn('[::]:80')}\n${frontendOn('[2001:db8::1]:80', 'd')}`,
+    lines: ['f:4:26: frontends.d.listen_addr: "[2001:db8::1]:80" is taken by frontend "c", line 3'],
+  },
+  {
+    name: 'the statistics on an IPv6 frontend',
+    toml: `${GOOD}${frontendOn('[::1]:7000')}\nstats.address="0::1"`,
+    lines: ['f:4:1: stats.port: "[::1]:7000" is taken by frontend "c", line 3'],
+  },
+  { name: '[::] beside 0.0.0.0', toml: `${GOOD.replace('192.0.2.1', '0.0.0.0')}${frontendOn('[::]:80')}`, lines: [] },
+  { name: 'the statistics on [::] beside a frontend', toml: `${GOOD}stats={port=80,address="::"}`, lines: [] },
+  {
+    name: 'backups alone',
+    toml: `${FRONTEND}\n[backends.b.servers]\ns={addr="192.0.2.2:80",backup=true}\nt={addr="192.0.2.3:80",backup=true}`,
+    lines: ['f:2:11: warning: backends.b: all its servers are backups: they are used as if none were'],
+  },
+  { name: 'a backup beside a server', toml: `${GOOD}backends.b.servers.t={addr="192.0.2.3:80",backup=true}`, lines: [] },
   { name: 'the statistics beside a frontend', toml: `${GOOD}stats={port=80,address="127.0.0.1"}`, lines: [] },
   {
     name: 'one server in two backends',
@@ -303,7 +332,7 @@ const UNKNOWN: Row[] = [
   {
     name: 'a table',
     toml: `${GOOD}[passthru.timeouts]\nsyn = 3`,
-    lines: ['f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, stats, passthrough'],
+    lines: ['f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, stats, passthrough, proxy'],
   },
   {
     name: 'an inherited name',
@@ -328,54 +357,6 @@ const SYNTAX: Row[] = [
 
 describe.each(Object.entries({ VALUES, TABLES, CROSS, UNKNOWN, SYNTAX }))('%s', (_, rows) => {
   it.each(rows)('$name', ({ toml, lines }) => expect(check(toml)).toEqual(lines));
-});
-
-const TWO = `${FRONTEND}\n${FRONTEND.replace('s.a', 's.c').replace('2.1', '2.3')}\n`;
-
-const DSR: Row[] = [
-  { name: 'equal ports', toml: GOOD, lines: [] },
-  {
-    name: 'unequal ports',
-    toml: `${GOOD}backends.b.servers.t.addr="192.0.2.3:8080"`,
-    lines: [
-      'f:3:27: backends.b.servers.t.addr: "192.0.2.3:8080" has another port than its frontend; ' +
-        'needed in DSR: port 80, as frontend "a", line 1, has',
-    ],
-  },
-  {
-    name: 'unequal ports of l2, too',
-    toml: `${GOOD}backends.b.dsr="l2"\nbackends.b.servers.t.addr="192.0.2.3:81"`,
-    lines: [expect.stringContaining('f:4:27: backends.b.servers.t.addr: "192.0.2.3:81" has another port') as string],
-  },
-  {
-    name: 'a server behind two addresses',
-    toml: `${TWO}${BACKEND}`,
-    lines: [
-      'f:2:26: frontends.c.listen_addr: server "192.0.2.2:80" answers from frontend "a"\'s address already, line 1; ' +
-        'needed in DSR: another server address or port, or dsr = "l2"',
-    ],
-  },
-  { name: 'a server behind two addresses, l2', toml: `${TWO}${BACKEND}\nbackends.b.dsr = "l2"`, lines: [] },
-  {
-    name: 'every address',
-    toml: GOOD.replace('192.0.2.1', '0.0.0.0'),
-    lines: [
-      'f:1:26: frontends.a.listen_addr: "0.0.0.0:80" is no address that servers could answer from; ' + "needed in DSR: one of this host's",
-    ],
-  },
-  {
-    name: 'beside other mistakes',
-    toml: `${GOOD}backends.b.servers.t={addr="192.0.2.3:81",weight=-1}`,
-    lines: [
-      expect.stringContaining('f:3:28: backends.b.servers.t.addr') as string,
-      `f:3:50: backends.b.servers.t.weight: -1 is too small; ${WEIGHT}`,
-    ],
-  },
-];
-
-describe('for --dsr', () => {
-  it.each(DSR)('$name', ({ toml, lines }) => expect(check(toml, true)).toEqual(lines));
-  it.each(DSR.slice(0, 6))('$name: other modes do not mind', ({ toml }) => expect(check(toml)).toEqual([]));
 });
 
 describe('limits', () => {

@@ -1,13 +1,18 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { readAddress } from '../../src/config/address.ts';
+import { z } from 'zod';
+import { addressOf, readAddress } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import type { Mode } from '../../src/config/model.ts';
+import { fileSchema } from '../../src/config/schema.ts';
+import { core } from '../../src/config/schema-path.ts';
 import { editDistance } from '../../src/config/suggest.ts';
+import { plainValue, readToml, type TomlNode } from '../../src/config/toml.ts';
 import { ConfigError } from '../../src/errors.ts';
 
-const read = (name: string) => readFileSync(new URL(`../fixtures/config/${name}`, import.meta.url), 'utf8');
-const seeds = ['convey-passthrough.toml', 'convey-proxy.toml', 'many-mistakes.toml'].map(read);
+const read = (name: string) => readFileSync(new URL(`../fixtures/${name}`, import.meta.url), 'utf8');
+const seeds = ['convey/passthrough.toml', 'convey/proxy.toml', 'config/many-mistakes.toml', 'config/every-key.toml'].map(read);
 
 const PIECES = [
   '"',
@@ -35,8 +40,10 @@ const PIECES = [
 ];
 const ZOD_WORDING = /invalid input|expected .* received|unrecognized|too (big|small):/i;
 
+const modes = fc.constantFrom<Mode | undefined>(undefined, 'proxy', 'passthrough', 'dsr');
+
 const edit = fc.record({
-  at: fc.nat(2000),
+  at: fc.nat(3000),
   remove: fc.nat(20),
   insert: fc.oneof(fc.constantFrom(...PIECES), fc.string({ unit: 'binary', maxLength: 4 })),
 });
@@ -48,9 +55,9 @@ function mutate(text: string, edits: readonly { at: number; remove: number; inse
   }, text);
 }
 
-function expectConfigOrMistakes(text: string): void {
+function expectConfigOrMistakes(text: string, mode: Mode | undefined): void {
   try {
-    expect(parseConfig(text, 'f').config.frontends.length).toBeGreaterThan(0);
+    expect(parseConfig(text, 'f', { mode }).config.frontends.length).toBeGreaterThan(0);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     expect(error.mistakes.some(({ severity }) => severity === 'error')).toBe(true);
@@ -64,8 +71,8 @@ function expectConfigOrMistakes(text: string): void {
 
 it('a mutated file gives a configuration or a ConfigError, never anything else', () => {
   fc.assert(
-    fc.property(fc.constantFrom(...seeds), fc.array(edit, { minLength: 1, maxLength: 6 }), (seed, edits) =>
-      expectConfigOrMistakes(mutate(seed, edits)),
+    fc.property(fc.constantFrom(...seeds), fc.array(edit, { minLength: 1, maxLength: 6 }), modes, (seed, edits, mode) =>
+      expectConfigOrMistakes(mutate(seed, edits), mode),
     ),
     { numRuns: 1000 },
   );
@@ -87,12 +94,27 @@ it('so does any value in the place of any other', () => {
     '07:32:00',
     '2026-01-01T00:00:00Z',
   );
-  const replaced = fc.tuple(fc.nat(30), values).map(([index, value]) => {
+  const everyKey = seeds[3];
+  const replaced = fc.tuple(fc.nat(everyKey.match(/= .*/g)!.length - 1), values).map(([index, value]) => {
     let i = 0;
-    return seeds[1].replace(/= .*/g, (old) => (i++ === index ? `= ${value}` : old));
+    return everyKey.replace(/= .*/g, (old) => (i++ === index ? `= ${value}` : old));
   });
-  fc.assert(fc.property(replaced, expectConfigOrMistakes), { numRuns: 300 });
+  fc.assert(fc.property(replaced, modes, expectConfigOrMistakes), { numRuns: 1000 });
 }, 60_000);
+
+it('every-key.toml has every key', () => {
+  const missing = (schema: z.core.$ZodType, value: unknown, path: string): string[] => {
+    const table = core(schema);
+    if (value === undefined) return [path];
+    if (table instanceof z.ZodRecord) return missing(table.valueType, Object.assign({}, ...Object.values(value as object)), `${path}.NAME`);
+    if (!(table instanceof z.ZodObject)) return [];
+    return Object.entries(table.shape).flatMap(([name, child]) =>
+      missing(child, (value as Record<string, unknown>)[name], `${path}.${name}`),
+    );
+  };
+  expect(missing(fileSchema, plainValue(readToml(seeds[3]) as TomlNode), '')).toEqual([]);
+  expect(parseConfig(seeds[3], 'f').warnings).toEqual([]);
+});
 
 it('an address is read exactly as it is written, and back', () => {
   const byte = fc.nat(255);
@@ -100,10 +122,32 @@ it('an address is read exactly as it is written, and back', () => {
     fc.property(byte, byte, byte, byte, fc.integer({ min: 1, max: 65535 }), (a, b, c, d, port) => {
       const ip = `${a}.${b}.${c}.${d}`;
       const ipNumber = new DataView(Uint8Array.of(a, b, c, d).buffer).getUint32(0);
-      expect(readAddress(`${ip}:${port}`)).toEqual({ text: `${ip}:${port}`, ip, ipNumber, port });
+      expect(readAddress(`${ip}:${port}`)).toEqual({ text: `${ip}:${port}`, ip, family: 4, ipNumber, port });
     }),
   );
 });
+
+it('an IPv6 address has one text, however it is spelt, and the text is read back', () => {
+  const group = fc.oneof(fc.constant(0), fc.nat(0xffff));
+  const groups = fc.array(group, { minLength: 8, maxLength: 8 }).filter((list) => list.slice(0, 5).some((number) => number !== 0));
+  fc.assert(
+    fc.property(groups, fc.boolean(), (list, isPadded) => {
+      const spelt = list.map((number) => (isPadded ? number.toString(16).padStart(4, '0').toUpperCase() : number.toString(16)));
+      const address = addressOf(`[${spelt.join(':')}]:80`);
+      expect(addressOf(address.text)).toEqual(address);
+      expect(expand(address.ip)).toEqual(list);
+    }),
+  );
+});
+
+/** The eight numbers of an address without a dotted quad. */
+function expand(ip: string): number[] {
+  const [head = '', tail] = ip.split('::');
+  const numbers = (text: string) => (text === '' ? [] : text.split(':').map((part) => Number.parseInt(part, 16)));
+  if (tail === undefined) return numbers(head);
+  const [first, last] = [numbers(head), numbers(tail)];
+  return [...first, ...Array<number>(8 - first.length - last.length).fill(0), ...last];
+}
 
 it('edit distance is a metric on short words', () => {
   const word = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 6 });

@@ -3,10 +3,6 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { loadConfig, parseConfig } from '../../src/config/load.ts';
 
-function fixture(name: string): string {
-  return fileURLToPath(new URL(`../fixtures/config/${name}`, import.meta.url));
-}
-
 const SMALL = `
 [frontends.web]
 listen_addr = "192.0.2.10:80"
@@ -15,42 +11,6 @@ backend = "web"
 addr = "198.51.100.11:8080"
 `;
 
-describe("Convey's three configurations load unchanged", () => {
-  it('passthrough', () => {
-    const { config, warnings } = loadConfig(fixture('convey-passthrough.toml'));
-    expect(warnings).toEqual([]);
-    expect(config.frontends.map(({ name, listen, backend }) => [name, listen.text, backend.name])).toEqual([
-      ['tcp_80', '192.168.1.140:80', 'tcp80_out'],
-    ]);
-    expect(config.backends[0].servers.map(({ name, addr, weight }) => [name, addr.text, weight])).toEqual([
-      ['server1', '192.168.1.21:80', 1],
-      ['server2', '192.168.1.22:80', 1],
-      ['server3', '192.168.1.23:80', 1],
-      ['server4', '192.168.1.24:80', 1],
-    ]);
-    expect(config.backends[0].healthCheck.intervalMs).toBe(3000);
-    expect(config.stats?.listen.text).toBe('0.0.0.0:7000');
-    expect(config.passthrough).toMatchObject({ connectionTrackerCapacity: 20000, workers: 4, statsUpdateMs: 5000 });
-  });
-
-  it('DSR, without a table for it', () => {
-    const { config, warnings } = loadConfig(fixture('convey-dsr.toml'));
-    expect(warnings).toEqual([]);
-    expect(config.passthrough).toMatchObject({ connectionTrackerCapacity: 262144 });
-  });
-
-  it('proxy', () => {
-    const { config, warnings } = loadConfig(fixture('convey-proxy.toml'));
-    expect(warnings).toEqual([]);
-    expect(config.backends.map(({ servers }) => servers.map(({ weight }) => weight))).toEqual([
-      [10, 100, 1, 1],
-      [1, 1],
-    ]);
-    expect(config.backends[0].healthCheck.intervalMs).toBe(5000);
-    expect(config.frontends[1].backend).toBe(config.backends[1]);
-  });
-});
-
 describe('a small configuration', () => {
   const { config } = parseConfig(SMALL, 'lb4.toml');
 
@@ -58,15 +18,47 @@ describe('a small configuration', () => {
     expect(config).toEqual({
       file: 'lb4.toml',
       frontends: [
-        { name: 'web', listen: { text: '192.0.2.10:80', ip: '192.0.2.10', ipNumber: 0xc000020a, port: 80 }, backend: config.backends[0] },
+        {
+          name: 'web',
+          listen: { text: '192.0.2.10:80', ip: '192.0.2.10', family: 4, ipNumber: 0xc000020a, port: 80 },
+          backend: config.backends[0],
+          maxconn: 0,
+          acceptProxy: false,
+          clientTimeoutMs: 7_440_000,
+        },
       ],
       backends: [
         {
           name: 'web',
           balance: undefined,
           dsr: 'nat',
-          healthCheck: { intervalMs: 5000, timeoutMs: 3000, rise: 2, fall: 2 },
-          servers: [{ name: 'a', addr: { text: '198.51.100.11:8080', ip: '198.51.100.11', ipNumber: 0xc633640b, port: 8080 }, weight: 1 }],
+          healthCheck: {
+            type: 'tcp',
+            http: { path: '/', status: [[200, 399]], host: undefined },
+            command: [],
+            jitter: 0.1,
+            intervalMs: 5000,
+            timeoutMs: 3000,
+            rise: 2,
+            fall: 2,
+          },
+          servers: [
+            {
+              name: 'a',
+              addr: { text: '198.51.100.11:8080', ip: '198.51.100.11', family: 4, ipNumber: 0xc633640b, port: 8080 },
+              weight: 1,
+              maxconn: 0,
+              backup: false,
+            },
+          ],
+          sendProxy: undefined,
+          connectTimeoutMs: 5000,
+          serverTimeoutMs: 7_440_000,
+          retries: 3,
+          maxQueue: 1024,
+          queueTimeoutMs: 5000,
+          slowStartMs: 0,
+          drainTimeoutMs: 300_000,
         },
       ],
       stats: undefined,
@@ -78,6 +70,7 @@ describe('a small configuration', () => {
         resetsPerSecond: 1000,
         timeouts: { synMs: 30_000, establishedMs: 7_440_000, finMs: 120_000, timeWaitMs: 60_000, closedMs: 10_000 },
       },
+      proxy: { workers: 0, gracePeriodMs: 30_000 },
     });
   });
 
@@ -107,6 +100,28 @@ describe('the keys', () => {
     const { config } = parseConfig(`${SMALL}[passthrough.timeouts]\nsyn = 1.5\n[backends.web]\nhealth_check_interval = 0.25`, 'lb4.toml');
     expect(config.passthrough.timeouts.synMs).toBe(1500);
     expect(config.backends[0].healthCheck.intervalMs).toBe(250);
+  });
+
+  it('keep 0 where it means at once, and are whole milliseconds otherwise', () => {
+    const { config } = parseConfig(`${SMALL}[backends.web]\ndrain_timeout = 0\nslow_start = 1.1\n[proxy]\ngrace_period = 0`, 'lb4.toml');
+    expect(config.backends[0]).toMatchObject({ drainTimeoutMs: 0, slowStartMs: 1100 });
+    expect(config.proxy.gracePeriodMs).toBe(0);
+  });
+
+  it.each([
+    { status: '204', ranges: [[204, 204]] },
+    {
+      status: '"200-299, 401"',
+      ranges: [
+        [200, 299],
+        [401, 401],
+      ],
+    },
+  ])('health_check_status = $status', ({ status, ranges }) => {
+    const text = `${SMALL}[backends.web]\nhealth_check = "http"\nhealth_check_path = "/up?a=1"\nhealth_check_status = ${status}\nhealth_check_host = "[::1]:80"`;
+    const { config, warnings } = parseConfig(text, 'lb4.toml');
+    expect(warnings).toEqual([]);
+    expect(config.backends[0]?.healthCheck).toMatchObject({ type: 'http', http: { path: '/up?a=1', status: ranges, host: '[::1]:80' } });
   });
 
   it('may be written inline, dotted, quoted and in any order', () => {

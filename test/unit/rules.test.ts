@@ -212,7 +212,7 @@ describe('the rules of a configuration', () => {
   });
 
   test('dsr: each server answers for the frontends that send it packets', () => {
-    const { config } = parseConfig(dsrToml, 'lb4.toml', { dsr: true });
+    const { config } = parseConfig(dsrToml, 'lb4.toml', { mode: 'dsr' });
     expect(serverAddresses(config)).toEqual(['198.51.100.1', '198.51.100.2']);
     const [first, second] = [
       { port: 80, vip: '192.0.2.1' },

@@ -1,0 +1,81 @@
+/** The keys of a backend and of its servers. */
+import { z } from 'zod';
+import { readAddress, serverProblem } from './address.ts';
+import { healthCheckKeys } from './health-schema.ts';
+import { ADDRESS, checked, convey, flag, key, lb4, oneOf, seconds, whole } from './key.ts';
+import { LIMITS } from './limits.ts';
+
+export const BALANCE = ['first', 'leastconn', 'maglev', 'random', 'roundrobin', 'source'] as const;
+export const DSR = ['nat', 'l2'] as const;
+export const SEND_PROXY = ['v1', 'v2'] as const;
+
+function addrProblem(text: string): string | undefined {
+  const address = readAddress(text);
+  return 'problem' in address ? address.problem : serverProblem(address);
+}
+
+const server = z.object({
+  addr: key(checked(addrProblem), {
+    allowed: ADDRESS,
+    description: 'Where the server listens. No two servers of a backend may share it. Hostnames are refused: a packet needs an address.',
+    ...convey,
+  }),
+  weight: whole(0, 65535, 1, {
+    description: 'The share of new connections, relative to the other servers of the backend. 0: no new connections.',
+    ...convey,
+  }),
+  maxconn: whole(0, 8_388_608, 0, {
+    description: 'Connections at a time. 0: no limit. When all servers are full, new ones wait (proxy) or are refused (passthrough, DSR).',
+    ...lb4,
+  }),
+  backup: flag({ description: 'Gets connections only while no other server of the backend is up.', ...lb4 }),
+});
+
+export const backend = z.object({
+  balance: key(z.enum(BALANCE).optional(), {
+    allowed: oneOf(BALANCE),
+    description:
+      "How a server is chosen, by weight except for `first`. `maglev`: by a hash of the client's address and port, steady when " +
+      'servers come and go. `source`: the same by the address alone, so that a client stays with its server. `roundrobin`: in ' +
+      'turn, smoothly. `leastconn`: the one with the fewest connections. `random`: the less loaded of two drawn by lot. ' +
+      '`first`: the first in the file that is below its `maxconn`.',
+    otherwise: "the mode's own: `roundrobin` in proxy mode, `maglev` in passthrough and DSR",
+    ...lb4,
+  }),
+  slow_start: seconds(0, 3600, 0, {
+    description: 'A server that comes back after a failure grows to its full weight in this time. 0: at once.',
+    ...lb4,
+  }),
+  drain_timeout: seconds(0, 604_800, 300, {
+    description: 'When a server or frontend leaves the file, its running connections may go on for so long. 0: they end at once.',
+    ...lb4,
+  }),
+  dsr: key(z.enum(DSR).default('nat'), {
+    allowed: oneOf(DSR),
+    description:
+      "How direct server return reaches the servers; other modes do not read it. `nat`: the server's address as destination, " +
+      "and the server rewrites its answers' source. `l2`: only the MAC address changes, and the server has the frontend's " +
+      'address on its loopback; both share a link. `lb4 rules --dsr --for SERVER_IP` prints what the server needs.',
+    ...lb4,
+  }),
+  send_proxy: key(z.enum(SEND_PROXY).optional(), {
+    allowed: oneOf(SEND_PROXY),
+    description: "Proxy mode: tells the servers the client's address by a PROXY protocol header of that version.",
+    otherwise: 'no header',
+    ...lb4,
+  }),
+  connect_timeout: seconds(0.05, 300, 5, { description: 'Proxy mode: a server that has not accepted by then has failed.', ...lb4 }),
+  server_timeout: seconds(0.1, 604_800, 7440, { description: "Proxy mode: the server's silence that ends a connection.", ...lb4 }),
+  retries: whole(0, 100, 3, { description: 'Proxy mode: after a failed connect, so many other servers are tried.', ...lb4 }),
+  max_queue: whole(0, 1_000_000, 1024, {
+    description: 'Proxy mode: so many connections wait while all servers are at their `maxconn`; further ones are refused.',
+    ...lb4,
+  }),
+  queue_timeout: seconds(0.05, 3600, 5, { description: 'Proxy mode: a connection that waited so long is refused.', ...lb4 }),
+  ...healthCheckKeys,
+  servers: key(z.record(z.string(), server).default({}), {
+    allowed: 'tables, [backends.NAME.servers.NAME]',
+    description: `A server of the backend. At most ${LIMITS.servers} in a file.`,
+    ...convey,
+  }),
+});

@@ -1,0 +1,85 @@
+/** The keys of a backend that say how its servers are checked. */
+import { z } from 'zod';
+import { hostProblem, pathProblem, readStatus } from './http.ts';
+import { checked, convey, key, lb4, oneOf, seconds, whole } from './key.ts';
+
+export const HEALTH_CHECK = ['tcp', 'http', 'exec'] as const;
+
+/** What `exec` needs, as messages say it. */
+export const COMMAND = 'a program and its arguments, ["/usr/local/bin/check", "-q"]';
+
+function statusProblem(value: string | number, context: z.RefinementCtx): void {
+  if (readStatus(String(value)) === undefined) context.addIssue({ code: 'custom', message: 'is not a list of status codes' });
+}
+
+/** No program can be given a text with a NUL in it: it would end there. */
+function argumentProblem(text: string): string | undefined {
+  return text.includes('\0') ? 'has a NUL in it' : undefined;
+}
+
+const argument = key(checked(argumentProblem), {
+  allowed: 'strings without NUL',
+  description: 'A program, or an argument of one.',
+  ...lb4,
+});
+
+export const healthCheckKeys = {
+  health_check: key(z.enum(HEALTH_CHECK).default('tcp'), {
+    allowed: oneOf(HEALTH_CHECK),
+    description:
+      'How a server is checked. `tcp`: it completes a handshake. `http`: it answers a GET with a good status. `exec`: a command ' +
+      'exits with 0.',
+    ...lb4,
+  }),
+  health_check_interval: key(
+    z
+      .number()
+      .min(0)
+      .max(86400)
+      .refine((s) => s === 0 || s >= 0.1, 'is too small')
+      .default(5),
+    {
+      allowed: 'seconds, 0.1–86400, or 0',
+      description: 'Time between two checks of a server, measured from start to start. 0 means 5.',
+      ...convey,
+    },
+  ),
+  health_check_jitter: key(z.number().min(0).max(0.5).default(0.1), {
+    allowed: 'a share, 0–0.5',
+    description: 'Intervals vary by this share either way, lest all servers be checked at one moment.',
+    ...lb4,
+  }),
+  health_check_timeout: seconds(0.05, 300, 3, { description: 'A check that has not succeeded by then has failed.', ...lb4 }),
+  health_check_rise: whole(1, 100, 2, {
+    description: 'Successful checks in a row that bring a failed server back. The first check after the start decides at once.',
+    ...lb4,
+  }),
+  health_check_fall: whole(1, 100, 2, {
+    description: 'Failed checks in a row that take a server out. 2 forgives one lost check; 1 is what Convey does.',
+    ...lb4,
+  }),
+  health_check_path: key(checked(pathProblem).default('/'), {
+    allowed: 'a path, "/health"',
+    description: 'What an `http` check asks for.',
+    ...lb4,
+  }),
+  health_check_status: key(z.union([z.string(), z.number()]).superRefine(statusProblem).default('200-399'), {
+    allowed: 'status codes and ranges, 200 or "200-299,401"',
+    description: 'The answers that an `http` check takes for good.',
+    ...lb4,
+  }),
+  health_check_host: key(checked(hostProblem).optional(), {
+    allowed: 'a host, "www.example.com" or "www.example.com:8080"',
+    description: 'The Host header of an `http` check.',
+    otherwise: "the server's `addr`",
+    ...lb4,
+  }),
+  health_check_command: key(z.array(argument).min(1).optional(), {
+    allowed: COMMAND,
+    description:
+      'What an `exec` check runs, without a shell. It finds the server in LB4_SERVER_ADDR and LB4_SERVER_PORT, and its names in ' +
+      'LB4_BACKEND and LB4_SERVER.',
+    otherwise: 'required with `health_check = "exec"`',
+    ...lb4,
+  }),
+};

@@ -1,0 +1,45 @@
+/** Health checks whose keys do not fit together. */
+import { COMMAND, HEALTH_CHECK } from './health-schema.ts';
+import { type Finding, show } from './mistakes.ts';
+import { error, type Table, tables } from './places.ts';
+import type { TomlNode } from './toml.ts';
+
+type HealthCheckType = (typeof HEALTH_CHECK)[number];
+
+/** The keys that one type of check reads, and no other. */
+const KEYS = {
+  health_check_path: 'http',
+  health_check_status: 'http',
+  health_check_host: 'http',
+  health_check_command: 'exec',
+} as const satisfies Record<string, HealthCheckType>;
+
+/** A check without its command (an error), and keys that another type of check would read (warnings). */
+export function healthFindings(root: TomlNode): Finding[] {
+  return tables(root, 'backends').flatMap((backend) => {
+    const type = typeOf(backend.node);
+    return type === undefined ? [] : [...missingCommand(backend, type), ...idleKeys(backend, type)];
+  });
+}
+
+/** Undefined where the file has no good one. */
+function typeOf(backend: TomlNode): HealthCheckType | undefined {
+  const node = backend.children.get('health_check');
+  return node === undefined ? 'tcp' : HEALTH_CHECK.find((type) => type === node.value);
+}
+
+function missingCommand({ path, node }: Table, type: HealthCheckType): Finding[] {
+  const given = node.children.get('health_check');
+  if (given === undefined || type !== 'exec' || node.children.has('health_check_command')) return [];
+  return [error(given, [...path, 'health_check_command'], `missing; needed with health_check = "exec": ${COMMAND}`)];
+}
+
+function idleKeys({ path, node }: Table, type: HealthCheckType): Finding[] {
+  const by = node.children.has('health_check') ? '' : ', the default';
+  return Object.entries(KEYS).flatMap(([key, reader]): Finding[] => {
+    const given = node.children.get(key);
+    if (given === undefined || reader === type) return [];
+    const message = `has no effect with health_check = ${show(type)}${by}`;
+    return [{ severity: 'warning', path: [...path, key], position: given.keyAt, message }];
+  });
+}

@@ -1,0 +1,23 @@
+/** What a mode demands of a file beyond what all modes share. */
+import { dsrFindings } from './dsr.ts';
+import { type Finding, show } from './mistakes.ts';
+import type { Mode } from './model.ts';
+import { error, frontendPlaces, serverPlaces, statsPlace, tables } from './places.ts';
+import { nodeAt, type TomlNode } from './toml.ts';
+
+/** Proxy mode demands nothing more, and so does no mode. */
+export function modeFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
+  if (mode === undefined || mode === 'proxy') return [];
+  return mode === 'dsr' ? [...ipv6Findings(root), ...dsrFindings(root)] : ipv6Findings(root);
+}
+
+/** The packet core forwards IPv4 alone. */
+function ipv6Findings(root: TomlNode): Finding[] {
+  const stats = statsPlace(root).map((place) => {
+    const path = ['stats', 'address'];
+    return { ...place, path, node: nodeAt(root, path) ?? place.node };
+  });
+  const servers = tables(root, 'backends').flatMap(({ name }) => serverPlaces(root, name));
+  const found = [...frontendPlaces(root), ...servers, ...stats].filter(({ address }) => address.family === 6);
+  return found.map(({ node, path }) => error(node, path, `${show(node.value)} is an IPv6 address; IPv6 works in proxy mode only`));
+}

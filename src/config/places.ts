@@ -1,0 +1,64 @@
+/** Where a file has addresses. Read from the tree, not from the schema's result, so that one bad value does not hide the others. */
+import { type Address, joinPort, readAddress } from './address.ts';
+import { type Finding, show } from './mistakes.ts';
+import { nodeAt, type TomlNode } from './toml.ts';
+
+export type Path = readonly string[];
+
+/** A named table. */
+export interface Table {
+  readonly name: string;
+  readonly path: Path;
+  readonly node: TomlNode;
+}
+
+/** An address in the file, and what it belongs to. */
+export interface Place {
+  readonly name: string;
+  /** `frontend "web"` */
+  readonly owner: string;
+  readonly address: Address;
+  readonly node: TomlNode;
+  readonly path: Path;
+}
+
+/** The named tables under a path. */
+export function tables(root: TomlNode, ...path: string[]): Table[] {
+  const parent = nodeAt(root, path);
+  if (parent?.kind !== 'table') return [];
+  return [...parent.children].map(([name, node]) => ({ name: String(name), path: [...path, String(name)], node }));
+}
+
+export function error(node: TomlNode, path: Path, message: string): Finding {
+  return { severity: 'error', path, position: node.at, message };
+}
+
+/** The good addresses among those that frontends listen on. */
+export function frontendPlaces(root: TomlNode): (Place & { readonly backend: unknown })[] {
+  return tables(root, 'frontends').flatMap((table) => {
+    return place('frontend', table, 'listen_addr').map((listen) => ({ ...listen, backend: table.node.children.get('backend')?.value }));
+  });
+}
+
+/** The good addresses among those of a backend's servers. */
+export function serverPlaces(root: TomlNode, backend: string): Place[] {
+  return tables(root, 'backends', backend, 'servers').flatMap((table) => place('server', table, 'addr'));
+}
+
+/** The statistics server's address, where the file gives it a good one; its node is the port's, or the table's without one. */
+export function statsPlace(root: TomlNode): Place[] {
+  const table = nodeAt(root, ['stats']);
+  if (table?.kind !== 'table') return [];
+  const ip = table.children.get('address');
+  const port = table.children.get('port');
+  const address = readAddress(joinPort(String(ip?.value ?? '0.0.0.0'), String(port?.value ?? '7000')));
+  if ('problem' in address) return [];
+  return [{ name: 'stats', owner: 'the statistics server', address, node: port ?? table, path: ['stats', 'port'] }];
+}
+
+function place(kind: string, { name, path, node: table }: Table, key: string): Place[] {
+  const node = table.children.get(key);
+  if (typeof node?.value !== 'string') return [];
+  const address = readAddress(node.value);
+  return 'problem' in address ? [] : [{ name, owner: `${kind} ${show(name)}`, address, node, path: [...path, key] }];
+}

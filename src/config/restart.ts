@@ -1,0 +1,21 @@
+/** What a reload cannot change: sizes of memory and numbers of threads, which are settled at the start. */
+import type { Config } from './model.ts';
+
+/** By their paths in the file. Everything else is reloadable, a backend's `dsr` too: running connections keep the rewrite they have. */
+const RESTART_ONLY: Readonly<Record<string, (config: Config) => unknown>> = {
+  'passthrough.connection_tracker_capacity': ({ passthrough }) => passthrough.connectionTrackerCapacity,
+  'passthrough.workers': ({ passthrough }) => passthrough.workers,
+  'passthrough.ring_slots': ({ passthrough }) => passthrough.ringSlots,
+  'passthrough.resets_per_second': ({ passthrough }) => passthrough.resetsPerSecond,
+  'proxy.workers': ({ proxy }) => proxy.workers,
+};
+
+/** The paths of the keys that differ and keep their old value until lb4 is started anew, in a fixed order. */
+export function restartOnly(before: Config, after: Config): string[] {
+  return Object.keys(RESTART_ONLY).filter((path) => RESTART_ONLY[path]?.(before) !== RESTART_ONLY[path]?.(after));
+}
+
+/** Whether a change of the key at that path needs a restart. */
+export function needsRestart(path: string): boolean {
+  return Object.hasOwn(RESTART_ONLY, path);
+}

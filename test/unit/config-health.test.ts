@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest';
+import { check, FRONTEND, type Row } from './config-lines.ts';
+
+const ROWS: Row[] = [
+  { name: 'nothing said', toml: '', lines: [] },
+  { name: 'http with its keys', toml: 'health_check = "http"\nhealth_check_path = "/up"\nhealth_check_status = 204', lines: [] },
+  { name: 'exec with its command', toml: 'health_check = "exec"\nhealth_check_command = ["/bin/true"]', lines: [] },
+  {
+    name: 'exec without its command',
+    toml: 'health_check = "exec"',
+    lines: [
+      'f:4:16: backends.b.health_check_command: missing; needed with health_check = "exec": ' +
+        'a program and its arguments, ["/usr/local/bin/check", "-q"]',
+    ],
+  },
+  {
+    name: 'a command for http',
+    toml: 'health_check = "http"\nhealth_check_command = ["/bin/true"]',
+    lines: ['f:5:1: warning: backends.b.health_check_command: has no effect with health_check = "http"'],
+  },
+  {
+    name: 'a path, status and host for exec',
+    toml: 'health_check = "exec"\nhealth_check_path = "/"\nhealth_check_status = 200\nhealth_check_host = "a"\nhealth_check_command = ["a"]',
+    lines: ['path', 'status', 'host'].map(
+      (key, i) => `f:${i + 5}:1: warning: backends.b.health_check_${key}: has no effect with health_check = "exec"`,
+    ),
+  },
+  {
+    name: 'a path for the default',
+    toml: 'health_check_path = "/"',
+    lines: ['f:4:1: warning: backends.b.health_check_path: has no effect with health_check = "tcp", the default'],
+  },
+  {
+    name: 'a path for a check that there is not',
+    toml: 'health_check = "htp"\nhealth_check_path = "/"',
+    lines: ['f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http" or "exec"; did you mean "http"?'],
+  },
+];
+
+describe('health checks', () => {
+  it.each(ROWS)('$name', ({ toml, lines }) =>
+    expect(check(`${FRONTEND}\n[backends.b]\nservers.s.addr="192.0.2.2:80"\n${toml}`)).toEqual(lines),
+  );
+});

@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest';
+import { BACKEND, check, FRONTEND, GOOD, type Row, WEIGHT } from './config-lines.ts';
+
+const TWO = `${FRONTEND}\n${FRONTEND.replace('s.a', 's.c').replace('2.1', '2.3')}\n`;
+
+const DSR: Row[] = [
+  { name: 'equal ports', toml: GOOD, lines: [] },
+  {
+    name: 'unequal ports',
+    toml: `${GOOD}backends.b.servers.t.addr="192.0.2.3:8080"`,
+    lines: [
+      'f:3:27: backends.b.servers.t.addr: "192.0.2.3:8080" has another port than its frontend; ' +
+        'needed in DSR: port 80, as frontend "a", line 1, has',
+    ],
+  },
+  {
+    name: 'unequal ports of l2, too',
+    toml: `${GOOD}backends.b.dsr="l2"\nbackends.b.servers.t.addr="192.0.2.3:81"`,
+    lines: [expect.stringContaining('f:4:27: backends.b.servers.t.addr: "192.0.2.3:81" has another port') as string],
+  },
+  {
+    name: 'a server behind two addresses',
+    toml: `${TWO}${BACKEND}`,
+    lines: [
+      'f:2:26: frontends.c.listen_addr: server "192.0.2.2:80" answers from frontend "a"\'s address already, line 1; ' +
+        'needed in DSR: another server address or port, or dsr = "l2"',
+    ],
+  },
+  { name: 'a server behind two addresses, l2', toml: `${TWO}${BACKEND}\nbackends.b.dsr = "l2"`, lines: [] },
+  {
+    name: 'every address',
+    toml: GOOD.replace('192.0.2.1', '0.0.0.0'),
+    lines: [
+      'f:1:26: frontends.a.listen_addr: "0.0.0.0:80" is no address that servers could answer from; ' + "needed in DSR: one of this host's",
+    ],
+  },
+  {
+    name: 'beside other mistakes',
+    toml: `${GOOD}backends.b.servers.t={addr="192.0.2.3:81",weight=-1}`,
+    lines: [
+      expect.stringContaining('f:3:28: backends.b.servers.t.addr') as string,
+      `f:3:50: backends.b.servers.t.weight: -1 is too small; ${WEIGHT}`,
+    ],
+  },
+];
+
+describe('for --dsr', () => {
+  it.each(DSR)('$name', ({ toml, lines }) => expect(check(toml, 'dsr')).toEqual(lines));
+  it.each(DSR.slice(0, 6))('$name: nobody else minds', ({ toml }) => {
+    for (const mode of [undefined, 'proxy', 'passthrough'] as const) expect(check(toml, mode)).toEqual([]);
+  });
+});
+
+const IPV6: Row[] = [
+  {
+    name: 'a frontend',
+    toml: `${GOOD}frontends.c={listen_addr="[::]:81",backend="c"}\nbackends.c.servers.s.addr="192.0.2.3:81"`,
+    lines: ['f:3:26: frontends.c.listen_addr: "[::]:81" is an IPv6 address; IPv6 works in proxy mode only'],
+  },
+  {
+    name: 'a server',
+    toml: `${GOOD}backends.b.servers.t.addr="[2001:db8::1]:8080"`,
+    lines: ['f:3:27: backends.b.servers.t.addr: "[2001:db8::1]:8080" is an IPv6 address; IPv6 works in proxy mode only'],
+  },
+  {
+    name: 'the statistics',
+    toml: `${GOOD}[stats]\naddress = "::1"`,
+    lines: ['f:4:11: stats.address: "::1" is an IPv6 address; IPv6 works in proxy mode only'],
+  },
+];
+
+describe.each(['passthrough', 'dsr'] as const)('IPv6 in %s', (mode) => {
+  it.each(IPV6)('$name', ({ toml, lines }) => expect(check(toml, mode)).toEqual(lines));
+});
+
+describe.each(['proxy', undefined] as const)('IPv6 in mode %s', (mode) => {
+  it.each(IPV6)('$name is fine', ({ toml }) => expect(check(toml, mode)).toEqual([]));
+});
+
+it.each(['proxy', 'passthrough', 'dsr'] as const)('one file serves all modes, %s too: their own keys trouble none', (mode) => {
+  const keys = `frontends.a={listen_addr="192.0.2.1:80",backend="b",accept_proxy=true,client_timeout=1}
+    [backends.b]
+    send_proxy="v2"
+    connect_timeout=1
+    retries=0
+    dsr="l2"
+    servers.s.addr="192.0.2.2:80"
+    [proxy]
+    workers=2
+    [passthrough]
+    workers=1`;
+  expect(check(keys, mode)).toEqual([]);
+});
