@@ -5,8 +5,7 @@
  *     here ── left the file ──► leaving ── no connection left, or out of time ──► gone ── a while ──► the index is free
  *       ◄── came back ─────────────┘
  */
-import { add, NOTHING } from '../control/snapshot.ts';
-import type { Counters } from '../control/source.ts';
+import { addTotals, NOTHING, type Totals } from '../control/source.ts';
 
 /** Somebody who needs an index. */
 export interface Member<T> {
@@ -39,14 +38,14 @@ interface Seat<T> {
 }
 
 export class Roster<T> {
-  readonly #counters: (index: number) => Counters;
+  readonly #counters: (index: number) => Totals;
   #seats = new Map<string, Seat<T>>();
   #free: number[] = [];
-  readonly #retired = new Map<string, Counters>();
+  readonly #retired = new Map<string, Totals>();
   #next = 0;
 
   /** @param counters what an index has counted by now */
-  constructor(counters: (index: number) => Counters) {
+  constructor(counters: (index: number) => Totals) {
     this.#counters = counters;
   }
 
@@ -100,9 +99,9 @@ export class Roster<T> {
   }
 
   /** What those of a group counted who are gone. */
-  retired(group: string): Counters {
+  retired(group: string): Totals {
     const gone = [...this.#seats.values()].filter((seat) => seat.gone !== undefined && seat.member.group === group);
-    return gone.map(({ index }) => this.#counters(index)).reduce(add, this.#retired.get(group) ?? NOTHING);
+    return gone.map(({ index }) => this.#counters(index)).reduce(addTotals, this.#retired.get(group) ?? NOTHING);
   }
 
   #seat(member: Member<T>): void {
@@ -124,7 +123,7 @@ export class Roster<T> {
 
   #retire(key: string, { index, member }: Seat<T>): void {
     const before = this.#retired.get(member.group) ?? NOTHING;
-    this.#retired.set(member.group, { ...add(before, this.#counters(index)), current: 0 });
+    this.#retired.set(member.group, addTotals(before, this.#counters(index)));
     this.#seats.delete(key);
     this.#free.push(index);
   }

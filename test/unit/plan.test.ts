@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Frontend } from '../../src/config/model.ts';
-import { NOTHING } from '../../src/control/snapshot.ts';
+import { NOTHING } from '../../src/control/source.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
 import { Roster } from '../../src/service/roster.ts';
 

@@ -1,5 +1,5 @@
 /** Indexes, from a name's first appearance until its last counter is collected. */
-import { NOTHING } from '../../src/control/snapshot.ts';
+import { NOTHING } from '../../src/control/source.ts';
 import { expect, test } from 'vitest';
 import { type Member, Roster } from '../../src/service/roster.ts';
 
