@@ -8,6 +8,7 @@ import { Engine } from '../engine/engine.ts';
 import { EXIT, formatMistake } from '../errors.ts';
 import type { Target } from '../health/check.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
+import { targetFor } from '../health/targets.ts';
 import type { Logger } from '../log.ts';
 import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
@@ -109,18 +110,9 @@ function targetsOf(config: Config, mode: PacketMode): Target[] {
   return config.backends.flatMap((backend) => {
     const frontend = config.frontends.find((one) => one.backend === backend);
     if (frontend === undefined) return [];
-    const { intervalMs, timeoutMs, rise, fall } = backend.healthCheck;
-    return backend.servers.map((server) => ({
-      id: serverId(backend, server),
-      address: server.addr.ip,
-      port: server.addr.port,
-      // On one link the VIP is the server's own address, too: it would answer itself.
-      sourceAddress: forwardingOf(mode, backend) === 'dsrL2' ? undefined : frontend.listen.ip,
-      intervalMs,
-      timeoutMs,
-      rise,
-      fall,
-    }));
+    // On one link the VIP is the server's own address, too: it would answer itself.
+    const source = forwardingOf(mode, backend) === 'dsrL2' ? undefined : frontend.listen.ip;
+    return backend.servers.map((server) => targetFor(serverId(backend, server), backend, server, source));
   });
 }
 
@@ -138,8 +130,8 @@ function viewOf(config: Config, indexes: ServiceIndexes, health: HealthChecker) 
   };
 }
 
-function logChange(log: Logger, { target, from, to, reason }: Change): void {
-  const fields = { server: target.id, address: `${target.address}:${target.port}`, reason };
+function logChange(log: Logger, { target, from, to, reason, suspected }: Change): void {
+  const fields = { server: target.id, address: `${target.address}:${target.port}`, reason, suspected };
   if (to === 'down') log.warn(fields, 'server down');
   else log.info(fields, from === 'unknown' ? 'server up' : 'server up again');
 }
