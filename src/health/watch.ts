@@ -38,8 +38,8 @@ export class Watch {
   #checking = false;
   #startedAt = 0;
   #dueAt = 0;
-  /** Something happened during the check that it may have missed: one more follows soon. */
-  #again = false;
+  /** Something happened that only a check that starts from now on can answer: it comes soon. */
+  #owed = false;
   /** The last passive signal, until a check answers it. */
   #suspicion: string | undefined;
   /** The reason of the last `unknown` result, so that a lasting one is logged once. */
@@ -62,7 +62,7 @@ export class Watch {
     if (isDeepStrictEqual(target, this.#target)) return;
     this.#target = target;
     this.#check = this.#keeper.makeCheck(target);
-    if (this.#checking) this.#again = true;
+    if (this.#checking) this.#owed = true;
     else this.#appoint();
   }
 
@@ -73,8 +73,8 @@ export class Watch {
   suspect(reason: string): void {
     if (this.standing.health === 'down') return;
     this.#suspicion = reason;
-    if (this.#checking) this.#again = true;
-    else if (this.#startedAt + this.#quickMs() < this.#dueAt) this.#appoint(this.#quickMs());
+    this.#owed = true;
+    if (!this.#checking && this.#startedAt + this.#quickMs() < this.#dueAt) this.#appoint();
   }
 
   /** Ends the check under way and all to come; nothing is told any more. */
@@ -93,28 +93,28 @@ export class Watch {
     // What a check saw whose settings have changed meanwhile counts for nothing.
     if (check === this.#check) this.#learn(result);
     // Whoever was told of a change may have stopped this watch.
-    if (!this.#stop.signal.aborted) this.#appoint(this.#isUrgent() ? this.#quickMs() : undefined);
+    if (!this.#stop.signal.aborted) this.#appoint();
   }
 
   #run(check: Check): Promise<CheckResult> {
     this.#startedAt = performance.now();
-    this.#again = false;
+    this.#owed = false;
     return check.run(this.#stop.signal);
   }
 
-  /** One more check is owed, or failures after a suspicion wait to be confirmed. */
+  /** A check is owed, or failures after a suspicion wait to be confirmed. */
   #isUrgent(): boolean {
-    return this.#again || (this.#suspicion !== undefined && this.standing.isWavering);
+    return this.#owed || (this.#suspicion !== undefined && this.standing.isWavering);
   }
 
   #quickMs(): number {
     return Math.min(this.#target.intervalMs, QUICK_MS);
   }
 
-  /** The next check starts so long after the start of the last one. */
-  #appoint(distanceMs = this.#jitteredInterval()): void {
+  /** The next check's time is counted from the start of the last one. */
+  #appoint(): void {
     clearTimeout(this.#timer);
-    this.#dueAt = this.#startedAt + distanceMs;
+    this.#dueAt = this.#startedAt + (this.#isUrgent() ? this.#quickMs() : this.#jitteredInterval());
     this.#timer = setTimeout(() => void this.#round(), Math.max(0, this.#dueAt - performance.now()));
   }
 
@@ -129,7 +129,7 @@ export class Watch {
     if (result.outcome === 'unknown') return this.#noteUnknown(result.reason);
     this.#unknownReason = '';
     const suspected = this.#suspicion;
-    if (turn !== undefined || (result.outcome === 'pass' && !this.#again)) this.#suspicion = undefined;
+    if (turn !== undefined || (result.outcome === 'pass' && !this.#owed)) this.#suspicion = undefined;
     if (turn !== undefined) this.#keeper.onChange({ target: this.#target, ...turn, suspected });
     if (!wasDamped && this.standing.damped) this.#noteDamping();
   }

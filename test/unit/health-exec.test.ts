@@ -156,6 +156,9 @@ describe('a command check', () => {
     const both = await pids();
     expect(both.every(isAlive)).toBe(true);
     health.stop();
+    // Before this process does anything else, which may be to end.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+    expect(both.slice(1).filter(isAliveAndNoOrphanedZombie)).toEqual([]);
     await expectGone(both);
     await vi.waitFor(() => expect(handles()).toEqual(before));
     expect(zombies()).toEqual([]);

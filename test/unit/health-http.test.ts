@@ -127,7 +127,7 @@ describe('an HTTP check fails within its timeout', () => {
   const silence = 'no answer in 200 ms';
   test.each<[string, (socket: Socket) => void, string | RegExp]>([
     ['a server that says nothing', () => {}, silence],
-    ['a server that trickles its status line', trickle('HTTP/1.1 '.padEnd(500, '1')), /^(no answer in 200 ms|not HTTP)/],
+    ['a server that trickles its status line', trickle('HTTP/1.1 '.padEnd(500, '1')), silence],
     ['headers of an interim answer that trickle and never end', trickle('HTTP/1.1 100 Continue\r\n'.padEnd(500, 'a: b\r\n')), silence],
     ['a greeting of another protocol', (socket) => socket.write('SSH-2.0-OpenSSH_9.2\r\n'), 'not HTTP: "SSH-2.0-OpenSSH_9.2\\r\\n"'],
     ['bytes that are no text', (socket) => socket.write(Buffer.from([0x15, 3, 1, 0xff])), 'not HTTP: "\\u0015\\u0003\\u0001ÿ"'],

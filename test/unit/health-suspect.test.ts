@@ -10,7 +10,7 @@ const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
 
 /** A server that answers as `outcome` says, after `delayMs`; and when its checks began. */
 function server(delayMs = 0) {
-  const self = { outcome: 'pass' as CheckResult['outcome'], starts: [] as number[], running: 0, most: 0, check: (_: Target) => check };
+  const self = { outcome: 'pass' as CheckResult['outcome'], starts: [] as number[], running: 0, most: 0, check: () => check };
   const check: Check = {
     run: async () => {
       self.starts.push(performance.now());
@@ -73,7 +73,7 @@ describe('a suspicion', () => {
       health.suspect('a', 'reset');
       await pass(1);
     }
-    expect(web.starts).toHaveLength(10);
+    expect(web.starts).toEqual([1100, 1200, 1300, 1400, 1500, 1600, 1700, 1800, 1900]);
   });
 
   test('during a check is answered by one more, never by two at a time', async () => {
@@ -86,6 +86,29 @@ describe('a suspicion', () => {
     expect(web.starts).toHaveLength(2);
     expect(web.starts[1]).toBeCloseTo(1400, -1); // a timer takes a millisecond at least
     expect(web.most).toBe(1);
+  });
+
+  test('during a check that passes is not forgotten: the next one may name it', async () => {
+    const web = server(100);
+    const { health, changes } = await settled(web);
+    health.suspect('a', 'first');
+    await pass(10);
+    health.suspect('a', 'second');
+    await pass(150); // the first check is over, it passed
+    web.outcome = 'fail';
+    await pass(300);
+    expect(changes[1]).toMatchObject({ to: 'down', suspected: 'second' });
+  });
+
+  test('outlives new settings', async () => {
+    const web = server();
+    const { health } = await settled(web);
+    health.suspect('a', 'reset');
+    await pass(100);
+    health.suspect('a', 'reset');
+    health.set([target(80, { intervalMs: 10_000, jitter: 0, fall: 5 })]);
+    await pass(5000);
+    expect(web.starts).toEqual([1000, 1250]);
   });
 
   test('has failures confirmed every 250 ms until the server is down', async () => {
