@@ -61,7 +61,7 @@ function watch(child: ChildProcess, timeoutMs: number, signal: AbortSignal): Pro
       killGroup(child);
       exit = () => judge(code, killer, stderr.text || stdout.text);
     });
-    // Only now has all output been read. A daemon that holds the pipes delays it: then the timeout ends the wait.
+    // It has exited, and only now has all output been read. A daemon that holds the pipes delays this: then the timeout counts.
     child.once('close', stop);
   });
 }

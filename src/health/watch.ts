@@ -40,7 +40,7 @@ export class Watch {
   #dueAt = 0;
   /** Something happened that only a check that starts from now on can answer: it comes soon. */
   #owed = false;
-  /** The last passive signal, until a check answers it. */
+  /** The last passive signal, until a check allays it or the server is down. */
   #suspicion: string | undefined;
   /** The reason of the last `unknown` result, so that a lasting one is logged once. */
   #unknownReason = '';
@@ -126,10 +126,11 @@ export class Watch {
   #learn(result: CheckResult): void {
     const wasDamped = this.standing.damped;
     const turn = this.standing.learn(result, this.#target, performance.now());
+    const suspected = this.#suspicion;
+    // A check that could not be made ends the hurry, too: what it lacks will not be there in 250 ms.
+    if (turn !== undefined || (result.outcome !== 'fail' && !this.#owed)) this.#suspicion = undefined;
     if (result.outcome === 'unknown') return this.#noteUnknown(result.reason);
     this.#unknownReason = '';
-    const suspected = this.#suspicion;
-    if (turn !== undefined || (result.outcome === 'pass' && !this.#owed)) this.#suspicion = undefined;
     if (turn !== undefined) this.#keeper.onChange({ target: this.#target, ...turn, suspected });
     if (!wasDamped && this.standing.damped) this.#noteDamping();
   }

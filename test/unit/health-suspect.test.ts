@@ -138,11 +138,13 @@ describe('a suspicion', () => {
 
   test('does not hurry checks that could not be made', async () => {
     const web = server();
-    const { health } = await settled(web, { fall: 2 });
-    web.outcome = 'unknown';
+    const { health } = await settled(web, { fall: 3 });
+    web.outcome = 'fail';
     health.suspect('a', 'reset');
-    await pass(10_000);
-    expect(web.starts).toEqual([1000, 11_000]);
+    await pass(100);
+    web.outcome = 'unknown';
+    await pass(20_000);
+    expect(web.starts).toEqual([1000, 1250, 11_250]);
   });
 
   test('against a server that is down, or against none of ours, changes nothing', async () => {

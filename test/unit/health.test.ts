@@ -177,11 +177,11 @@ describe('the checker', () => {
   test('what a check saw whose settings have changed meanwhile counts for nothing', async () => {
     const server = await listen();
     const { health, told } = checker();
-    const hangs = { type: 'exec', command: ['sh', '-c', 'sleep 0.2; exit 1'], env: {} } as const;
+    const hangs = { type: 'exec', command: ['sh', '-c', 'sleep 0.5; exit 1'], env: {} } as const;
     health.set([target(portOf(server), { check: hangs })]);
     await sleep(50);
     health.set([target(portOf(server))]);
-    await vi.waitFor(() => expect(health.state('a')).toBe('up'));
+    await vi.waitFor(() => expect(health.state('a')).toBe('up'), 3000);
     expect(told()).toEqual(['a unknown>up']);
   });
 
