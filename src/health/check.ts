@@ -5,27 +5,63 @@ export interface CheckResult {
   reason: string;
 }
 
-/** One way to look at a server: TCP today, HTTP or a command tomorrow, each in a file of its own. */
+/** One way to look at a server, each in a file of its own: tcp.ts, http.ts, exec.ts. */
 export interface Check {
   /** Never rejects; resolves within the check's own timeout, and soon after `signal` is aborted. */
   run(signal: AbortSignal): Promise<CheckResult>;
 }
 
+export interface TcpSettings {
+  readonly type: 'tcp';
+}
+
+export interface HttpSettings {
+  readonly type: 'http';
+  /** Request target, beginning with a slash. */
+  readonly path: string;
+  /** Inclusive ranges of good status codes. */
+  readonly status: readonly (readonly [first: number, last: number])[];
+  /** The Host header; undefined: the server's address and port. */
+  readonly host: string | undefined;
+}
+
+export interface ExecSettings {
+  readonly type: 'exec';
+  /** Program and arguments; never seen by a shell. */
+  readonly command: readonly string[];
+  /** Added to PATH, LB4_SERVER_ADDR and LB4_SERVER_PORT, which the check sets itself; nothing else is passed on. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export type CheckSettings = TcpSettings | HttpSettings | ExecSettings;
+
 /** One server as one frontend reaches it. */
 export interface Target {
   /** The caller's name for it, unique in a set. */
   id: string;
-  /** Dotted IPv4. */
+  /** IPv4 or IPv6, without brackets. */
   address: string;
   port: number;
-  /** The frontend's listen address; checks then leave from it and a port in 32768–33767. Else the kernel picks both. */
+  /** The frontend's listen address; connections then leave from it and a port in 32768–33767. Else the kernel picks both. */
   sourceAddress?: string | undefined;
-  /** From the start of one check to the start of the next, in ms, ±10 %. Above 0. */
+  /** Default: a TCP handshake. */
+  check?: CheckSettings | undefined;
+  /** From the start of one check to the start of the next, in ms, give or take `jitter`. Above 0. */
   intervalMs: number;
+  /** Intervals vary by this share either way, 0–0.5, lest all servers be checked at one moment for ever. Default 0.1. */
+  jitter?: number;
   /** One check fails after this many ms. Default 3000, Convey's. */
   timeoutMs?: number;
   /** So many passes in a row bring a server up. Default 1. */
   rise?: number;
   /** So many failures in a row take it down. Default 1. */
   fall?: number;
+}
+
+export const DEFAULT_TIMEOUT_MS = 3000;
+export const DEFAULT_JITTER = 0.1;
+
+/** `192.0.2.1:80`, `[2001:db8::1]:80` */
+export function endpointOf({ address, port }: Target): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }

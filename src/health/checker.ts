@@ -1,74 +1,98 @@
-import type { Check, CheckResult, Target } from './check.ts';
-import { tcpCheck } from './tcp.ts';
+import type { Check, Target } from './check.ts';
+import { checkFor } from './check-for.ts';
+import { Gate } from './gate.ts';
+import type { Health } from './standing.ts';
+import { type Change, type HealthLog, type Keeper, Watch } from './watch.ts';
 
-/** `unknown` until the first check that says something. */
-export type Health = 'unknown' | 'up' | 'down';
-
-/** A server went up or down. */
-export interface Change {
-  target: Target;
-  from: Health;
-  to: Health;
-  reason: string;
-}
-
-/** Fits a pino logger. */
-export interface HealthLog {
-  warn(fields: object, message: string): void;
-}
+export type { Health } from './standing.ts';
+export type { Change, HealthLog } from './watch.ts';
 
 export interface HealthCheckerOptions {
   onChange: (change: Change) => void;
   log?: HealthLog;
-  /** How to look at a target; a TCP connect unless told. */
+  /** How to look at a target; what the target asks for unless told. */
   check?: (target: Target) => Check;
 }
 
-/** Intervals vary by so much either way, lest all servers be checked at one moment for ever. */
-const JITTER = 0.1;
-
-/** One target under watch. */
-interface Watch {
-  target: Target;
-  check: Check;
-  health: Health;
-  /** Results in a row that speak against `health`. */
-  against: number;
-  /** The reason of the last `unknown` result, so that a lasting one is logged once. */
-  unknownReason: string;
-  /** The next check; undefined while one runs. */
-  timer: NodeJS.Timeout | undefined;
-  readonly abort: AbortController;
+/** A server's health for statistics. */
+export interface Description {
+  readonly state: Health;
+  /** Held down because it flapped, whatever its checks say. */
+  readonly damped: boolean;
+  /** Failed checks in total. */
+  readonly failures: number;
+  /** Changes told in total, the first included. */
+  readonly changes: number;
+  /** Those from up to down. */
+  readonly falls: number;
+  /** Of the last check; empty before it. */
+  readonly lastReason: string;
+  /** When the state began, epoch ms. */
+  readonly since: number;
 }
 
 /**
- * Checks servers, all at the same time, and tells when one goes up or down.
- * The first result decides at once; later ones need `rise` or `fall` in a row.
+ * So many checks run at the same time; the others wait in line. A connection costs a file descriptor, a command a process
+ * and three. Only servers that do not answer fill the gates: with the default times about 850 (106 with commands) before
+ * the checks of others come late.
  */
+const MAX_CONNECTIONS = 512;
+const MAX_COMMANDS = 64;
+
+/** Checks servers, all at the same time, and tells when one goes up or down. */
 export class HealthChecker {
-  readonly #options: HealthCheckerOptions;
+  readonly #keeper: Keeper;
   readonly #watches = new Map<string, Watch>();
 
-  constructor(options: HealthCheckerOptions) {
-    this.#options = options;
+  constructor({ onChange, log, check = checkFor }: HealthCheckerOptions) {
+    const [connections, commands] = [new Gate(MAX_CONNECTIONS), new Gate(MAX_COMMANDS)];
+    const gateFor = (target: Target) => (target.check?.type === 'exec' ? commands : connections);
+    this.#keeper = { makeCheck: check, gateFor, onChange, log };
   }
 
   /**
    * Makes `targets` the whole set: new ones are checked at once, missing ones forgotten without a change being told.
-   * One that stays at its address keeps its state and gets its new times; one that moves is new. Idempotent.
+   * One that stays at its address keeps its state and gets its new settings, its kind of check too; one that moves is
+   * new. Idempotent.
    */
   set(targets: Target[]): void {
     const wanted = new Map(targets.map((target) => [target.id, target]));
     for (const [id, watch] of this.#watches) {
       const target = wanted.get(id);
-      if (target === undefined || !isSamePlace(target, watch.target)) this.#forget(id, watch);
+      if (target === undefined || !watch.isAt(target)) this.#forget(id, watch);
     }
-    for (const target of wanted.values()) this.#setOne(target);
+    for (const [id, target] of wanted) {
+      const watch = this.#watches.get(id);
+      if (watch === undefined) this.#watches.set(id, new Watch(target, this.#keeper));
+      else watch.update(target);
+    }
   }
 
-  /** The state of a target; `unknown` for one that is not in the set. */
+  /**
+   * A passive signal against a server: SYN retransmissions, resets, failed connects. It decides nothing, but the next
+   * check comes at once, 250 ms (or the interval, if shorter) after the last one began at the soonest; so do those that
+   * confirm a failure, until one passes or the server is down. A check under way is followed by one more.
+   */
+  suspect(id: string, reason: string): void {
+    this.#watches.get(id)?.suspect(reason);
+  }
+
+  /** The state of a target; `unknown` for one that is not in the set, `down` for one that is held down. */
   state(id: string): Health {
-    return this.#watches.get(id)?.health ?? 'unknown';
+    return this.#watches.get(id)?.standing.health ?? 'unknown';
+  }
+
+  /** Whether a server is held down because it flapped. */
+  damped(id: string): boolean {
+    return this.#watches.get(id)?.standing.damped ?? false;
+  }
+
+  /** Undefined for a target that is not in the set. */
+  describe(id: string): Description | undefined {
+    const standing = this.#watches.get(id)?.standing;
+    if (standing === undefined) return undefined;
+    const { health: state, damped, failures, changes, falls, lastReason, since } = standing;
+    return { state, damped, failures, changes, falls, lastReason, since };
   }
 
   /** Ends all checks; no change is told any more. `set` would start afresh. */
@@ -76,92 +100,8 @@ export class HealthChecker {
     for (const [id, watch] of this.#watches) this.#forget(id, watch);
   }
 
-  #setOne(target: Target): void {
-    const known = this.#watches.get(target.id);
-    if (known === undefined) this.#begin(target);
-    else if (!isSameTarget(target, known.target)) {
-      known.target = target;
-      known.check = this.#makeCheck(target);
-      if (known.timer !== undefined) this.#appoint(known, jittered(target.intervalMs));
-    }
-  }
-
-  #begin(target: Target): void {
-    const watch: Watch = {
-      target,
-      check: this.#makeCheck(target),
-      health: 'unknown',
-      against: 0,
-      unknownReason: '',
-      timer: undefined,
-      abort: new AbortController(),
-    };
-    this.#watches.set(target.id, watch);
-    void this.#round(watch);
-  }
-
-  #makeCheck(target: Target): Check {
-    return this.#options.check === undefined ? tcpCheck(target) : this.#options.check(target);
-  }
-
   #forget(id: string, watch: Watch): void {
     this.#watches.delete(id);
-    clearTimeout(watch.timer);
-    watch.abort.abort();
+    watch.stop();
   }
-
-  /** One check, then the next one's appointment. */
-  async #round(watch: Watch): Promise<void> {
-    watch.timer = undefined;
-    const started = performance.now();
-    const result = await watch.check.run(watch.abort.signal);
-    if (watch.abort.signal.aborted) return;
-    this.#appoint(watch, jittered(watch.target.intervalMs) - (performance.now() - started));
-    this.#learn(watch, result);
-  }
-
-  #appoint(watch: Watch, waitMs: number): void {
-    clearTimeout(watch.timer);
-    watch.timer = setTimeout(() => void this.#round(watch), Math.max(0, waitMs));
-  }
-
-  #learn(watch: Watch, { outcome, reason }: CheckResult): void {
-    if (outcome === 'unknown') return this.#noteUnknown(watch, reason);
-    watch.unknownReason = '';
-    const seen: Health = outcome === 'pass' ? 'up' : 'down';
-    if (seen === watch.health) watch.against = 0;
-    else if (++watch.against >= needed(watch, seen)) this.#turn(watch, seen, reason);
-  }
-
-  #turn(watch: Watch, to: Health, reason: string): void {
-    const from = watch.health;
-    watch.health = to;
-    watch.against = 0;
-    this.#options.onChange({ target: watch.target, from, to, reason });
-  }
-
-  #noteUnknown(watch: Watch, reason: string): void {
-    if (reason === watch.unknownReason) return;
-    watch.unknownReason = reason;
-    const { id, address, port } = watch.target;
-    this.#options.log?.warn({ target: id, server: `${address}:${port}`, reason }, 'health check could not be made');
-  }
-}
-
-function needed(watch: Watch, seen: Health): number {
-  if (watch.health === 'unknown') return 1;
-  return (seen === 'up' ? watch.target.rise : watch.target.fall) ?? 1;
-}
-
-function jittered(intervalMs: number): number {
-  return intervalMs * (1 - JITTER + 2 * JITTER * Math.random());
-}
-
-function isSamePlace(a: Target, b: Target): boolean {
-  return a.address === b.address && a.port === b.port && a.sourceAddress === b.sourceAddress;
-}
-
-function isSameTarget(a: Target, b: Target): boolean {
-  const sameTimes = a.intervalMs === b.intervalMs && a.timeoutMs === b.timeoutMs;
-  return isSamePlace(a, b) && sameTimes && a.rise === b.rise && a.fall === b.fall;
 }

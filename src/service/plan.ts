@@ -1,7 +1,7 @@
 /** What is balanced over what at this moment, for any mode: configuration, health, slow starts and drains in one. */
 
 import { eligible } from '../balance/eligible.ts';
-import { type Choice, prepare, type SchedulerName } from '../balance/index.ts';
+import { type Candidate, type Choice, prepare, type SchedulerName } from '../balance/index.ts';
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
 import type { Entry, Member } from './roster.ts';
 
@@ -71,6 +71,8 @@ export function serverMembers(config: Config): Member<Place>[] {
 
 export interface Standing {
   readonly isUp: (key: string) => boolean;
+  /** Kept out for flapping: whatever its checks say just now, better than nobody. */
+  readonly isSpare: (key: string) => boolean;
   /** The share of its weight that a server has by now, above 0. */
   readonly share: (key: string) => number;
 }
@@ -107,13 +109,15 @@ function plannedServer({ index, key, item: { server }, leaving }: Entry<Place>, 
   return { index, key, server, draining: leaving, weight: server.weight * share(key) };
 }
 
-function candidates(servers: readonly PlannedServer[], { isUp }: Standing) {
-  const standing = servers
-    .filter(({ draining }) => !draining)
-    .map(({ index, key, server, weight }) => {
-      return { name: server.addr.text, index, maxconn: server.maxconn, weight, backup: server.backup, up: isUp(key) };
-    });
-  return eligible(standing).map(({ name, index, maxconn, weight }) => ({ name, index, maxconn, weight }));
+function candidates(servers: readonly PlannedServer[], { isUp, isSpare }: Standing): Candidate[] {
+  const choose = (isFit: (key: string) => boolean) => {
+    const here = servers.filter(({ draining }) => !draining);
+    return eligible(here.map((one) => ({ ...one, backup: one.server.backup, up: isFit(one.key) })));
+  };
+  const up = choose(isUp);
+  return (up.length > 0 ? up : choose(isSpare)).map(({ index, weight, server }) => {
+    return { name: server.addr.text, index, weight, maxconn: server.maxconn };
+  });
 }
 
 /** Packet modes hash: connections then find their server again without state. */

@@ -168,6 +168,7 @@ export class Service {
     // A server whose first check is still under way counts as up: a restart must not refuse connections.
     const standing = {
       isUp: (key: string) => this.#health.state(key) !== 'down',
+      isSpare: (key: string) => this.#health.damped(key),
       share: (key: string) => this.#slowStart.share(key, now),
     };
     return makePlan(config, this.#options.mode, this.#frontends.entries(), this.#servers.entries(), standing, this.#plan);
@@ -193,8 +194,8 @@ export class Service {
   }
 
   #healthChanged(change: Change): void {
-    const { target, from, to, reason } = change;
-    const fields = { server: target.id, reason };
+    const { target, from, to, reason, suspected } = change;
+    const fields = { server: target.id, reason, suspected };
     if (to === 'down') this.#options.log.warn(fields, 'server down');
     else this.#options.log.info(fields, from === 'unknown' ? 'server up' : 'server up again');
     // A server counts as up before its first check: that it is changes nothing.

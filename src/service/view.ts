@@ -74,7 +74,7 @@ function serversOf({ servers }: PlannedBackend, health: HealthChecker): ServerVi
       backup,
       damped: known?.damped ?? false,
       checkFailures: known?.failures ?? 0,
-      checkChanges: known?.downs ?? 0,
+      checkChanges: known?.falls ?? 0,
       lastCheck: known?.lastReason ?? '',
     };
   });

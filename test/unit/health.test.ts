@@ -1,91 +1,15 @@
 import { execFileSync } from 'node:child_process';
-import { type AddressInfo, connect, createServer, type Server } from 'node:net';
-import { Worker } from 'node:worker_threads';
-import { afterEach, describe, expect, test, vi } from 'vitest';
-import type { Check, CheckResult, Target } from '../../src/health/check.ts';
-import { type Change, HealthChecker } from '../../src/health/checker.ts';
+import { describe, expect, test, vi } from 'vitest';
+import type { CheckSettings, Target } from '../../src/health/check.ts';
+import { HealthChecker } from '../../src/health/checker.ts';
 import { HEALTH_PORTS, PortRotation } from '../../src/health/ports.ts';
 import { tcpCheck } from '../../src/health/tcp.ts';
-
-const closers: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
-});
-
-/** A real server on 127.0.0.1, or on `host`. */
-async function listen(host = '127.0.0.1', port = 0): Promise<Server> {
-  const server = createServer((socket) => {
-    socket.on('error', () => {}); // checks end by RST
-  });
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve));
-  closers.push(() => new Promise((resolve) => server.close(resolve)));
-  return server;
-}
-
-const portOf = (server: Server) => (server.address() as AddressInfo).port;
-
-/** A port of 127.0.0.1 on which nobody listens. */
-async function closedPort(): Promise<number> {
-  const server = await listen();
-  const port = portOf(server);
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** A server that accepts nobody and whose backlog is full: the kernel drops further SYNs. */
-async function deafPort(): Promise<number> {
-  const code = `const { parentPort } = require('node:worker_threads');
-    const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
-      parentPort.postMessage(server.address().port);
-      setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 10);
-    });`;
-  const worker = new Worker(code, { eval: true });
-  closers.push(() => worker.terminate());
-  const port = await new Promise<number>((resolve) => worker.once('message', resolve));
-  await sleep(50);
-  for (let i = 0; i < 8; i++) {
-    const filler = connect(port, '127.0.0.1');
-    filler.on('error', () => {});
-    closers.push(() => filler.destroy());
-  }
-  await sleep(50);
-  return port;
-}
+import { checker, closedPort, deafPort, handles, listen, portOf, scripted, sleep, target } from './health-lab.ts';
 
 /** What `ss` says of IPv4 TCP sockets in any state that match `filter`. */
 const sockets4 = (filter: string) => execFileSync('ss', ['-4Htan', ...filter.split(' ')], { encoding: 'utf8' });
 
-const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-function target(port: number, more: Partial<Target> = {}): Target {
-  return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, timeoutMs: 1000, ...more };
-}
-
 const run = (t: Target, ports?: PortRotation) => tcpCheck(t, ports).run(new AbortController().signal);
-
-function checker(check?: (t: Target) => Check) {
-  const changes: Change[] = [];
-  const warn = vi.fn();
-  const health = new HealthChecker({
-    onChange: (change) => changes.push(change),
-    log: { warn },
-    ...(check === undefined ? {} : { check }),
-  });
-  closers.push(() => health.stop());
-  return { health, changes, warn, told: () => changes.map(({ target: { id }, from, to }) => `${id} ${from}>${to}`) };
-}
-
-/** A check that answers from a list, its last entry for ever. */
-function scripted(...outcomes: CheckResult['outcome'][]) {
-  let runs = 0;
-  const check = (): Check => ({
-    run: async () => {
-      const outcome = outcomes[Math.min(runs++, outcomes.length - 1)] as CheckResult['outcome'];
-      return { outcome, reason: outcome === 'unknown' ? 'no port' : `${outcome} ${runs}` };
-    },
-  });
-  return { check, runs: () => runs };
-}
 
 describe('a TCP check', () => {
   test('passes when somebody listens', async () => {
@@ -231,6 +155,57 @@ describe('the checker', () => {
     await vi.waitFor(() => expect(health.state('a')).toBe('down'));
   });
 
+  test('another kind of check takes effect at once where one is under way, without the state being lost', async () => {
+    const port = portOf(await listen()); // takes connections, says nothing
+    const { health, told, changes } = checker();
+    const http: CheckSettings = { type: 'http', path: '/', status: [[200, 299]], host: undefined };
+    health.set([target(port, { intervalMs: 60_000 })]);
+    await vi.waitFor(() => expect(health.state('a')).toBe('up'));
+    health.set([target(port, { intervalMs: 5, check: http, timeoutMs: 100 })]);
+    expect(health.state('a')).toBe('up');
+    await vi.waitFor(() => expect(health.state('a')).toBe('down'));
+    expect(changes[1]?.reason).toBe('no answer in 100 ms');
+    health.set([target(port, { intervalMs: 5, check: http, timeoutMs: 300 })]);
+    await sleep(50); // an HTTP check is under way
+    health.set([target(port, { intervalMs: 5, check: { type: 'exec', command: ['true'], env: {} } })]);
+    expect(health.state('a')).toBe('down');
+    await vi.waitFor(() => expect(health.state('a')).toBe('up'));
+    expect(told()).toEqual(['a unknown>up', 'a up>down', 'a down>up']);
+    expect(changes[2]?.reason).toBe('exit 0');
+  });
+
+  test('what a check saw whose settings have changed meanwhile counts for nothing', async () => {
+    const server = await listen();
+    const { health, told } = checker();
+    const hangs = { type: 'exec', command: ['sh', '-c', 'sleep 0.5; exit 1'], env: {} } as const;
+    health.set([target(portOf(server), { check: hangs })]);
+    await sleep(50);
+    health.set([target(portOf(server))]);
+    await vi.waitFor(() => expect(health.state('a')).toBe('up'), 3000);
+    expect(told()).toEqual(['a unknown>up']);
+  });
+
+  test('describes a server for statistics', async () => {
+    const { health, changes } = checker(scripted('pass', 'fail', 'fail', 'pass', 'unknown').check);
+    expect(health.describe('a')).toBeUndefined();
+    expect(health.damped('a')).toBe(false);
+    const began = Date.now();
+    health.set([target(1, { intervalMs: 2, rise: 2 })]);
+    expect(health.describe('a')).toMatchObject({ state: 'unknown', damped: false, failures: 0, changes: 0, lastReason: '' });
+    await vi.waitFor(() => expect(health.describe('a')?.lastReason).toBe('no port'));
+    expect(health.describe('a')).toMatchObject({ state: 'down', damped: false, failures: 2, changes: 2 });
+    expect(health.describe('a')?.since).toBeGreaterThanOrEqual(began);
+    expect(changes).toHaveLength(2);
+  });
+
+  test('a change may stop the checker that tells it', async () => {
+    const results = scripted('pass');
+    const health: HealthChecker = new HealthChecker({ onChange: () => health.stop(), check: results.check });
+    health.set([target(1, { intervalMs: 1 })]);
+    await sleep(50);
+    expect(results.runs()).toBe(1);
+  });
+
   test('a shorter interval counts from now on', async () => {
     const results = scripted('pass');
     const { health } = checker(results.check);
@@ -270,11 +245,3 @@ describe('the checker', () => {
     expect(changes).toEqual([]);
   });
 });
-
-/** What keeps this process alive, sockets and connects; vitest's own timers come and go. */
-function handles(): string[] {
-  return process
-    .getActiveResourcesInfo()
-    .filter((name) => name.startsWith('TCP'))
-    .sort();
-}

@@ -6,7 +6,7 @@ import { NOTHING } from '../../src/control/source.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
 import { Roster } from '../../src/service/roster.ts';
 
-const WELL: Standing = { isUp: () => true, share: () => 1 };
+const WELL: Standing = { isUp: () => true, isSpare: () => false, share: () => 1 };
 
 /** A service's rosters, without the service. */
 class World {
@@ -42,6 +42,13 @@ test('backups are candidates only while nobody else is', () => {
   expect(names(world.plan(web(A + backup)))).toEqual([['10.0.0.1']]);
   expect(names(world.plan(web(A + backup), { ...WELL, isUp: (key) => key.includes('/ z /') }))).toEqual([['10.0.0.9']]);
   expect(names(world.plan(web(A + backup), { ...WELL, isUp: () => false }))).toEqual([[]]);
+});
+
+test('a server that is kept out for flapping is better than none', () => {
+  const spare = { ...WELL, isSpare: (key: string) => key.includes('/ b /') };
+  const world = new World();
+  expect(names(world.plan(web(A + B), { ...spare, isUp: (key) => key.includes('/ a /') }))).toEqual([['10.0.0.1']]);
+  expect(names(world.plan(web(A + B), { ...spare, isUp: () => false }))).toEqual([['10.0.0.2']]);
 });
 
 test('a server that left the file is no candidate, but stays among the servers, with its index', () => {

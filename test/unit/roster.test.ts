@@ -1,6 +1,7 @@
 /** Indexes, from a name's first appearance until its last counter is collected. */
-import { NOTHING } from '../../src/control/source.ts';
+
 import { expect, test } from 'vitest';
+import { NOTHING } from '../../src/control/source.ts';
 import { type Member, Roster } from '../../src/service/roster.ts';
 
 const member = (key: string, drainMs = 10_000): Member<string> => ({ key, group: 'web', item: key, drainMs });

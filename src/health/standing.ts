@@ -1,0 +1,84 @@
+import type { CheckResult, Target } from './check.ts';
+import { Damping, halfLifeOf } from './damping.ts';
+
+/** `unknown` until the first check that says something. */
+export type Health = 'unknown' | 'up' | 'down';
+
+/** A step from one state to another. */
+export interface Turn {
+  from: Health;
+  to: Health;
+  reason: string;
+}
+
+/** What the checks of one server add up to: rise, fall, damping and a few counts. It knows no timer and no clock. */
+export class Standing {
+  /** What the rest of the program goes by. */
+  health: Health = 'unknown';
+  /** Failed checks in total. */
+  failures = 0;
+  /** Turns in total, the first included. */
+  changes = 0;
+  /** Turns from up to down. */
+  falls = 0;
+  /** Of the last check, whatever its outcome. */
+  lastReason = '';
+  /** Of the last turn, or of the beginning; epoch ms. */
+  since = Date.now();
+  /** What the checks say, by rise and fall: differs from `health` only while the server is held down. */
+  #seen: Health = 'unknown';
+  /** Results in a row that speak against `seen`. */
+  #against = 0;
+  readonly #damping = new Damping();
+
+  /** Whether the server is held down because it flapped. */
+  get damped(): boolean {
+    return this.#damping.held;
+  }
+
+  get flaps(): number {
+    return this.#damping.flaps;
+  }
+
+  /** Whether failures have begun to count against a server that is up. */
+  get isWavering(): boolean {
+    return this.#seen === 'up' && this.#against > 0;
+  }
+
+  /** How long a held server stays so if it does not flap again, in ms. */
+  heldForMs(target: Target): number {
+    return this.#damping.remainingMs(halfLifeOf(target));
+  }
+
+  /** Takes a result in; returns the turn that it made, if any. @param now ms on a clock that never goes back */
+  learn({ outcome, reason }: CheckResult, target: Target, now: number): Turn | undefined {
+    this.lastReason = reason;
+    if (outcome === 'unknown') return undefined;
+    if (outcome === 'fail') this.failures++;
+    const wasDamped = this.damped;
+    this.#see(outcome === 'pass' ? 'up' : 'down', target, now);
+    this.#damping.ease(now, halfLifeOf(target));
+    return this.#turn(wasDamped ? `${reason}; no longer held down` : reason);
+  }
+
+  /** The first result decides at once, later ones need `rise` or `fall` in a row. */
+  #see(says: Health, target: Target, now: number): void {
+    const { rise = 1, fall = 1 } = target;
+    this.#against = says === this.#seen ? 0 : this.#against + 1;
+    const needed = this.#seen === 'unknown' ? 1 : says === 'up' ? rise : fall;
+    if (this.#against < needed) return;
+    if (this.#seen === 'up') this.#damping.flap(now, halfLifeOf(target));
+    this.#seen = says;
+    this.#against = 0;
+  }
+
+  #turn(reason: string): Turn | undefined {
+    const [from, to] = [this.health, this.damped ? 'down' : this.#seen];
+    if (from === to) return undefined;
+    this.health = to;
+    this.changes++;
+    if (from === 'up') this.falls++;
+    this.since = Date.now();
+    return { from, to, reason };
+  }
+}

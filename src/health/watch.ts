@@ -1,0 +1,152 @@
+import { isDeepStrictEqual } from 'node:util';
+import { type Check, type CheckResult, DEFAULT_JITTER, endpointOf, type Target } from './check.ts';
+import type { Gate } from './gate.ts';
+import { Standing, type Turn } from './standing.ts';
+
+/** A server went up or down. */
+export interface Change extends Turn {
+  target: Target;
+  /** The passive signal that brought the deciding check forward, as `suspect` was told it. */
+  suspected?: string | undefined;
+}
+
+/** Fits a pino logger. */
+export interface HealthLog {
+  warn(fields: object, message: string): void;
+}
+
+/** What a watch asks of whoever keeps it. */
+export interface Keeper {
+  readonly makeCheck: (target: Target) => Check;
+  readonly gateFor: (target: Target) => Gate;
+  readonly onChange: (change: Change) => void;
+  readonly log: HealthLog | undefined;
+}
+
+/** Checks that a suspicion brings forward keep this distance, start to start, or the interval where that is shorter. */
+const QUICK_MS = 250;
+
+/** One target under watch: when it is checked, one check at a time, and what comes of it. */
+export class Watch {
+  readonly standing = new Standing();
+  #target: Target;
+  #check: Check;
+  readonly #keeper: Keeper;
+  readonly #stop = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  /** A check runs or waits at the gate; then there is no timer. */
+  #checking = false;
+  #startedAt = 0;
+  #dueAt = 0;
+  /** Something happened that only a check that starts from now on can answer: it comes soon. */
+  #owed = false;
+  /** The last passive signal, until a check allays it or the server is down. */
+  #suspicion: string | undefined;
+  /** The reason of the last `unknown` result, so that a lasting one is logged once. */
+  #unknownReason = '';
+
+  /** The first check begins at once. */
+  constructor(target: Target, keeper: Keeper) {
+    this.#target = target;
+    this.#check = keeper.makeCheck(target);
+    this.#keeper = keeper;
+    void this.#round();
+  }
+
+  isAt({ address, port, sourceAddress }: Target): boolean {
+    return this.#target.address === address && this.#target.port === port && this.#target.sourceAddress === sourceAddress;
+  }
+
+  /** Goes on with new settings, counting the new interval from the last check. */
+  update(target: Target): void {
+    if (isDeepStrictEqual(target, this.#target)) return;
+    this.#target = target;
+    this.#check = this.#keeper.makeCheck(target);
+    if (this.#checking) this.#owed = true;
+    else this.#appoint();
+  }
+
+  /**
+   * Brings the next check forward. It decides nothing by itself; of a server that is down, or held down, it says nothing
+   * new. Cheap: it may be called for every packet.
+   */
+  suspect(reason: string): void {
+    if (this.standing.health === 'down') return;
+    this.#suspicion = reason;
+    this.#owed = true;
+    if (!this.#checking && this.#startedAt + this.#quickMs() < this.#dueAt) this.#appoint();
+  }
+
+  /** Ends the check under way and all to come; nothing is told any more. */
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#stop.abort();
+  }
+
+  /** One check, then the next one's appointment. */
+  async #round(): Promise<void> {
+    this.#checking = true;
+    const check = this.#check;
+    const result = await this.#keeper.gateFor(this.#target).pass(() => this.#run(check));
+    this.#checking = false;
+    if (this.#stop.signal.aborted) return;
+    // What a check saw whose settings have changed meanwhile counts for nothing.
+    if (check === this.#check) this.#learn(result);
+    // Whoever was told of a change may have stopped this watch.
+    if (!this.#stop.signal.aborted) this.#appoint();
+  }
+
+  #run(check: Check): Promise<CheckResult> {
+    this.#startedAt = performance.now();
+    this.#owed = false;
+    return check.run(this.#stop.signal);
+  }
+
+  /** A check is owed, or failures after a suspicion wait to be confirmed. */
+  #isUrgent(): boolean {
+    return this.#owed || (this.#suspicion !== undefined && this.standing.isWavering);
+  }
+
+  #quickMs(): number {
+    return Math.min(this.#target.intervalMs, QUICK_MS);
+  }
+
+  /** The next check's time is counted from the start of the last one. */
+  #appoint(): void {
+    clearTimeout(this.#timer);
+    this.#dueAt = this.#startedAt + (this.#isUrgent() ? this.#quickMs() : this.#jitteredInterval());
+    this.#timer = setTimeout(() => void this.#round(), Math.max(0, this.#dueAt - performance.now()));
+  }
+
+  #jitteredInterval(): number {
+    const { intervalMs, jitter = DEFAULT_JITTER } = this.#target;
+    return intervalMs * (1 - jitter + 2 * jitter * Math.random());
+  }
+
+  #learn(result: CheckResult): void {
+    const wasDamped = this.standing.damped;
+    const turn = this.standing.learn(result, this.#target, performance.now());
+    const suspected = this.#suspicion;
+    // A check that could not be made ends the hurry, too: what it lacks will not be there in 250 ms.
+    if (turn !== undefined || (result.outcome !== 'fail' && !this.#owed)) this.#suspicion = undefined;
+    if (result.outcome === 'unknown') return this.#noteUnknown(result.reason);
+    this.#unknownReason = '';
+    if (turn !== undefined) this.#keeper.onChange({ target: this.#target, ...turn, suspected });
+    if (!wasDamped && this.standing.damped) this.#noteDamping();
+  }
+
+  #noteUnknown(reason: string): void {
+    if (reason === this.#unknownReason) return;
+    this.#unknownReason = reason;
+    this.#warn('health check could not be made', { reason });
+  }
+
+  #noteDamping(): void {
+    const until = new Date(Date.now() + this.standing.heldForMs(this.#target)).toISOString();
+    this.#warn(`server is held down: it flapped ${this.standing.flaps} times; until about ${until}`);
+  }
+
+  #warn(message: string, fields: object = {}): void {
+    this.#keeper.log?.warn({ server: this.#target.id, address: endpointOf(this.#target), ...fields }, message);
+  }
+}

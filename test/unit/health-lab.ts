@@ -1,0 +1,89 @@
+/** Servers on 127.0.0.1 and a checker for the tests of src/health; all are closed after each test. */
+import { type AddressInfo, connect, createServer, type Server } from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { afterEach, vi } from 'vitest';
+import type { Check, CheckResult, Target } from '../../src/health/check.ts';
+import { type Change, HealthChecker } from '../../src/health/checker.ts';
+
+export const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+/** A real server on 127.0.0.1, or on `host`. */
+export async function listen(host = '127.0.0.1', port = 0): Promise<Server> {
+  const server = createServer((socket) => {
+    socket.on('error', () => {}); // checks end by RST
+  });
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve));
+  closers.push(() => new Promise((resolve) => server.close(resolve)));
+  return server;
+}
+
+export const portOf = (server: Server) => (server.address() as AddressInfo).port;
+
+/** A port of 127.0.0.1 on which nobody listens. */
+export async function closedPort(): Promise<number> {
+  const server = await listen();
+  const port = portOf(server);
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A server that accepts nobody and whose backlog is full: the kernel drops further SYNs. */
+export async function deafPort(): Promise<number> {
+  const code = `const { parentPort } = require('node:worker_threads');
+    const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+      parentPort.postMessage(server.address().port);
+      setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 10);
+    });`;
+  const worker = new Worker(code, { eval: true });
+  closers.push(() => worker.terminate());
+  const port = await new Promise<number>((resolve) => worker.once('message', resolve));
+  await sleep(50);
+  for (let i = 0; i < 8; i++) {
+    const filler = connect(port, '127.0.0.1');
+    filler.on('error', () => {});
+    closers.push(() => filler.destroy());
+  }
+  await sleep(50);
+  return port;
+}
+
+export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export function target(port: number, more: Partial<Target> = {}): Target {
+  return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, timeoutMs: 1000, ...more };
+}
+
+export function checker(check?: (t: Target) => Check) {
+  const changes: Change[] = [];
+  const warn = vi.fn();
+  const health = new HealthChecker({
+    onChange: (change) => changes.push(change),
+    log: { warn },
+    ...(check === undefined ? {} : { check }),
+  });
+  closers.push(() => health.stop());
+  return { health, changes, warn, told: () => changes.map(({ target: { id }, from, to }) => `${id} ${from}>${to}`) };
+}
+
+/** A check that answers from a list, its last entry for ever. */
+export function scripted(...outcomes: CheckResult['outcome'][]) {
+  let runs = 0;
+  const check = (): Check => ({
+    run: async () => {
+      const outcome = outcomes[Math.min(runs++, outcomes.length - 1)] as CheckResult['outcome'];
+      return { outcome, reason: outcome === 'unknown' ? 'no port' : `${outcome} ${runs}` };
+    },
+  });
+  return { check, runs: () => runs };
+}
+
+/** What keeps this process alive, sockets, connects and processes; vitest's own timers come and go. */
+export function handles(): string[] {
+  return process
+    .getActiveResourcesInfo()
+    .filter((name) => /^(TCP|Process)/.test(name))
+    .sort();
+}

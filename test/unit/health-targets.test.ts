@@ -1,0 +1,58 @@
+/** From a configuration to checks. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { loadConfig } from '../../src/config/load.ts';
+import { endpointOf } from '../../src/health/check.ts';
+import { targetFor } from '../../src/health/targets.ts';
+import { target } from './health-lab.ts';
+
+function firstTarget(keys: string, source?: string) {
+  const directory = mkdtempSync(join(tmpdir(), 'lb4-targets-'));
+  const file = join(directory, 'lb4.toml');
+  writeFileSync(
+    file,
+    `[frontends.www]\nlisten_addr = "127.0.0.1:8080"\nbackend = "web"\n[backends.web]\n${keys}\n[backends.web.servers.one]\naddr = "192.0.2.1:80"\n`,
+  );
+  const backend = loadConfig(file).config.backends[0]!;
+  rmSync(directory, { recursive: true });
+  return targetFor('web / one', backend, backend.servers[0]!, source);
+}
+
+test('a TCP check with its times', () => {
+  const keys =
+    'health_check_interval = 2\nhealth_check_timeout = 1\nhealth_check_rise = 3\nhealth_check_fall = 4\nhealth_check_jitter = 0.2';
+  expect(firstTarget(keys, '127.0.0.1')).toEqual({
+    id: 'web / one',
+    address: '192.0.2.1',
+    port: 80,
+    sourceAddress: '127.0.0.1',
+    check: { type: 'tcp' },
+    intervalMs: 2000,
+    jitter: 0.2,
+    timeoutMs: 1000,
+    rise: 3,
+    fall: 4,
+  });
+});
+
+test('an HTTP check', () => {
+  const keys = 'health_check = "http"\nhealth_check_path = "/up"\nhealth_check_status = "200-299,401"\nhealth_check_host = "a.example"';
+  const status = [
+    [200, 299],
+    [401, 401],
+  ];
+  expect(firstTarget(keys).check).toEqual({ type: 'http', path: '/up', status, host: 'a.example' });
+});
+
+test('a command, with the names of its server', () => {
+  const { check, sourceAddress } = firstTarget('health_check = "exec"\nhealth_check_command = ["/bin/check", "-q"]');
+  expect(check).toEqual({ type: 'exec', command: ['/bin/check', '-q'], env: { LB4_BACKEND: 'web', LB4_SERVER: 'one' } });
+  expect(sourceAddress).toBeUndefined();
+});
+
+test('addresses of both families with their port', () => {
+  expect(endpointOf(target(80))).toBe('127.0.0.1:80');
+  expect(endpointOf(target(80, { address: '2001:db8::1' }))).toBe('[2001:db8::1]:80');
+});
