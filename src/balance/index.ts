@@ -18,7 +18,7 @@ export interface Choice {
   readonly scheduler: SchedulerName;
   /** Those that may be chosen; empty: none is left. */
   readonly candidates: readonly Candidate[];
-  /** Maglev's lookup table, for the schedulers that hash. */
+  /** Maglev's lookup table, where there are candidates and the scheduler is one that hashes. */
   readonly table: Uint16Array | undefined;
 }
 
@@ -46,12 +46,12 @@ export function createScheduler({ scheduler, candidates, table }: Choice, loads:
     case 'leastconn':
       return leastconn(candidates, loads);
     case 'maglev':
-      return maglev(table ?? prepareMaglev(candidates));
+      return maglev(table!);
     case 'random':
       return random(candidates, loads);
     case 'roundrobin':
       return roundrobin(candidates);
     case 'source':
-      return source(table ?? prepareMaglev(candidates));
+      return source(table!);
   }
 }

@@ -1,4 +1,6 @@
 /** From a configuration and the servers' health to what the packet core is told. */
+import { eligible } from '../balance/eligible.ts';
+import { type Choice, prepare } from '../balance/index.ts';
 import type { Backend, Config, Server } from '../config/model.ts';
 import type { Settings } from '../engine/engine.ts';
 import { parseAddress } from '../packet/address.ts';
@@ -13,6 +15,8 @@ export function serverId(backend: Backend, server: Server): string {
 export class ServiceIndexes {
   readonly frontends = new Indexes();
   readonly servers = new Indexes();
+  /** The last choice of each backend. */
+  readonly choices = new Map<string, Choice>();
 }
 
 /** How backends are forwarded: the command line's choice. */
@@ -28,22 +32,22 @@ export function settingsOf(config: Config, mode: PacketMode, indexes: ServiceInd
   const { timeouts } = config.passthrough;
   return {
     services: {
-      frontends: config.frontends.map(({ name, listen, backend }) => ({
+      frontends: config.frontends.map(({ name, listen, backend, maxconn }) => ({
         index: indexes.frontends.of(name),
         address: parseAddress(listen.ip),
         port: listen.port,
         backend: backend.name,
+        maxconn,
+        draining: false,
       })),
       backends: config.backends.map((backend) => ({
         name: backend.name,
-        scheduler: backend.balance ?? 'maglev',
         mode: forwardingOf(mode, backend),
+        choice: choiceOf(backend, indexes, isUp),
         servers: backend.servers.map((server) => ({
           index: indexes.servers.of(serverId(backend, server)),
           address: parseAddress(server.addr.ip),
           port: server.addr.port,
-          weight: server.weight,
-          up: isUp(serverId(backend, server)),
         })),
       })),
     },
@@ -55,4 +59,17 @@ export function settingsOf(config: Config, mode: PacketMode, indexes: ServiceInd
       closed: timeouts.closedMs,
     },
   };
+}
+
+function choiceOf(backend: Backend, indexes: ServiceIndexes, isUp: (id: string) => boolean): Choice {
+  const standing = backend.servers.map((server) => ({ ...server, up: isUp(serverId(backend, server)) }));
+  const candidates = eligible(standing).map((server) => ({
+    name: `${server.addr.ip}:${server.addr.port}`,
+    weight: server.weight,
+    index: indexes.servers.of(serverId(backend, server)),
+    maxconn: server.maxconn,
+  }));
+  const choice = prepare(backend.balance ?? 'maglev', candidates, indexes.choices.get(backend.name));
+  indexes.choices.set(backend.name, choice);
+  return choice;
 }

@@ -13,12 +13,14 @@ export interface StatsView {
 
 type Source = Pick<Engine, 'frontend' | 'server' | 'verdicts' | 'gauges'>;
 
-const NOTHING: Counters = { total: 0, current: 0, bytesTx: 0, bytesRx: 0 };
+type Row = Pick<Counters, 'total' | 'current' | 'bytesTx' | 'bytesRx'>;
+
+const NOTHING: Row = { total: 0, current: 0, bytesTx: 0, bytesRx: 0 };
 
 /** The document, ready for JSON. tx is client → server, in bytes of TCP payload. */
 export function statsDocument(engine: Source, view: StatsView) {
   const frontends = view.frontends.map(({ name, index }) => [name, engine.frontend(index)] as const);
-  const all = frontends.map(([, counters]) => counters).reduce(add, NOTHING);
+  const all = frontends.map(([, counters]) => counters).reduce<Row>(add, NOTHING);
   const { received, dropped, transmitFailed, flows } = engine.gauges();
   return {
     total_connections: all.total,
@@ -29,7 +31,7 @@ export function statsDocument(engine: Source, view: StatsView) {
       view.backends.map(({ name, servers }) => [
         name,
         {
-          ...row(servers.map(({ index }) => engine.server(index)).reduce(add, NOTHING)),
+          ...row(servers.map(({ index }) => engine.server(index)).reduce<Row>(add, NOTHING)),
           servers: Object.fromEntries(servers.flatMap(({ address, up }) => (up === undefined ? [] : [[address, up]]))),
         },
       ]),
@@ -49,10 +51,10 @@ export function statsDocument(engine: Source, view: StatsView) {
   };
 }
 
-function row({ total, current, bytesTx, bytesRx }: Counters) {
+function row({ total, current, bytesTx, bytesRx }: Row) {
   return { total_connections: total, current_connections: current, bytes_tx: bytesTx, bytes_rx: bytesRx };
 }
 
-function add(a: Counters, b: Counters): Counters {
+function add(a: Row, b: Row): Row {
   return { total: a.total + b.total, current: a.current + b.current, bytesTx: a.bytesTx + b.bytesTx, bytesRx: a.bytesRx + b.bytesRx };
 }

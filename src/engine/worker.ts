@@ -6,10 +6,12 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import { FlowTable } from '../flow/table.ts';
 import { Connections } from '../forward/connections.ts';
+import { Ledger } from '../forward/ledger.ts';
 import { LastHops } from '../forward/next-hops.ts';
 import { createPipeline } from '../forward/pipeline.ts';
 import { RateLimit } from '../forward/rate-limit.ts';
 import { type ServiceSet, Services } from '../forward/services.ts';
+import { Trouble } from '../forward/trouble.ts';
 import type { Driver } from '../io/driver.ts';
 import { coarseFilter, type FilterSpec, packetFilter } from '../io/filter.ts';
 import { native } from '../io/native.ts';
@@ -18,12 +20,14 @@ import { swap32 } from '../packet/address.ts';
 import { slabOf } from '../packet/fields.ts';
 import { CLOCK, createFrames, REFUSED } from '../packet/frames.ts';
 import { DROPPED, FLOWS, RECEIVED, regionsOf, TRANSMIT_FAILED } from './layout.ts';
-import type { Ready, Settings, ToWorker, WorkerData } from './messages.ts';
+import type { FromWorker, Settings, ToWorker, WorkerData } from './messages.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
 const BUSY_TICK = 10;
 const IDLE_TICK = 50;
 const EMPTY_TICK = 1000;
+/** Milliseconds between two messages about trouble. */
+const TROUBLE_TICK = 100;
 /** Every entry of the flow table is visited once in this time. */
 const SWEEP_MS = 1000;
 /** Empty looks at the ring before the thread sleeps, some 10 µs: a wake-up by the kernel costs about as much. */
@@ -34,9 +38,11 @@ const port = parentPort!;
 const regions = regionsOf(native().mapSharedMemory(data.memoryFd), data.capacity);
 const { gauges } = regions;
 const table = new FlowTable(regions.flows, data.capacity, data.hashKey);
-const services = new Services();
+const ledger = new Ledger(regions.statistics, regions.loads);
+const services = new Services(ledger);
+const trouble = new Trouble();
 const lastHops = new LastHops(regions.hops);
-const connections = new Connections(table, services, regions.statistics, data.entries);
+const connections = new Connections({ table, services, ledger, trouble, maximum: data.entries });
 const frames = createFrames();
 let filter = packetFilter(filterSpec(data.settings.services));
 const driver = open();
@@ -55,10 +61,11 @@ const process = createPipeline({
 let stopping = false;
 let lastTick = 0;
 let sweptTo = 0;
+let lastTold = 0;
 
 apply(data.settings);
 lastHops.setInterfaces(data.mtus);
-port.postMessage({ type: 'ready', wakeFd: driver.wakeFd } satisfies Ready);
+tell({ type: 'ready', wakeFd: driver.wakeFd });
 breathe();
 driver.close();
 port.close();
@@ -91,6 +98,10 @@ function tick(now: number): void {
   for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port))
     handle(message.message as ToWorker);
   if (table.size > 0) sweptTo = connections.sweep(sweptTo, Math.ceil((data.capacity * elapsed) / SWEEP_MS), now);
+  if (trouble.isNoted && (now - lastTold) >>> 0 >= TROUBLE_TICK) {
+    lastTold = now;
+    tell({ type: 'trouble', servers: trouble.take() });
+  }
   const { received, dropped } = driver.statistics();
   gauges[RECEIVED]! += received;
   gauges[DROPPED]! += dropped;
@@ -104,6 +115,10 @@ function handle(message: ToWorker): void {
     apply(message.settings);
     useFilter(message.settings.services);
   }
+}
+
+function tell(message: FromWorker): void {
+  port.postMessage(message);
 }
 
 function apply({ services: set, timeouts }: Settings): void {
