@@ -11,6 +11,7 @@ import { ESTABLISHED } from '../src/flow/tcp.ts';
 import { Connections } from '../src/forward/connections.ts';
 import { Ledger } from '../src/forward/ledger.ts';
 import { HOP, HOPS, LastHops, serverHop, writeHop } from '../src/forward/next-hops.ts';
+import { Openings } from '../src/forward/openings.ts';
 import { createPipeline } from '../src/forward/pipeline.ts';
 import { RateLimit } from '../src/forward/rate-limit.ts';
 import { Services } from '../src/forward/services.ts';
@@ -77,10 +78,10 @@ function build(connections: number): Core {
   });
   const frames = D.createFrames();
   const lastHops = new LastHops(hops);
-  const parts = new Connections({ table: flows, services, ledger, trouble: new Trouble(), maximum: capacity });
+  const openings = new Openings({ table: flows, services, ledger, maximum: capacity });
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
-    if (parts.open(services.frontendAt(VIP, 80)!, address, VIP, ports, serverHop(0), 0) < 0) throw new Error('no room');
+    if (openings.open(services.frontendAt(VIP, 80)!, address, VIP, ports, serverHop(0), 0) < 0) throw new Error('no room');
   }
   for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
     if (flows.words[at]! > E.TOMBSTONE) flows.words[at + E.CONNECTION] = (flows.words[at + E.CONNECTION]! & ~0xff) | ESTABLISHED;
@@ -92,7 +93,8 @@ function build(connections: number): Core {
     hops,
     lastHops,
     services,
-    connections: parts,
+    openings,
+    connections: new Connections({ table: flows, services, ledger, trouble: new Trouble() }),
     verdicts,
     answers: new RateLimit(0),
   });

@@ -37,6 +37,19 @@ function hashed(candidates: readonly Candidate[]): string {
   return JSON.stringify(candidates.map(({ name, weight }) => [name, weight]));
 }
 
+/** Whether two choices are among the same candidates: then a scheduler of the one serves for the other, and keeps its state. */
+export function isSameChoice(a: Choice, b: Choice): boolean {
+  return (
+    a.scheduler === b.scheduler &&
+    a.candidates.length === b.candidates.length &&
+    a.candidates.every((one, i) => isSame(one, b.candidates[i]!))
+  );
+}
+
+function isSame(a: Candidate, b: Candidate): boolean {
+  return a.index === b.index && a.weight === b.weight && a.maxconn === b.maxconn && a.name === b.name;
+}
+
 /** Makes the scheduler of a choice; undefined when there is nobody to choose. */
 export function createScheduler({ scheduler, candidates, table }: Choice, loads: Loads): Scheduler | undefined {
   if (candidates.length === 0) return undefined;

@@ -8,6 +8,7 @@ import type { Sign } from '../forward/trouble.ts';
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
 import { native } from '../io/native.ts';
 import { assertLittleEndian } from '../packet/address.ts';
+import { filterFor } from './filter.ts';
 import { DROPPED, FLOWS, memorySize, RECEIVED, type Regions, regionsOf, TRANSMIT_FAILED, tableCapacity } from './layout.ts';
 import type { FromWorker, Ready, Settings, ToWorker, WorkerData } from './messages.ts';
 import { type Ports, PortUse } from './ports.ts';
@@ -76,6 +77,7 @@ export class Engine {
       ringSlots,
       answersPerSecond,
       settings,
+      filter: filterFor(settings.services),
       mtus: this.routes.mtus(),
     };
     this.worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
@@ -109,7 +111,7 @@ export class Engine {
   configure(settings: Settings): void {
     this.routes.apply(settings.services);
     this.ports.apply(settings.services);
-    this.tell({ type: 'settings', settings });
+    this.tell({ type: 'settings', settings, filter: filterFor(settings.services) });
   }
 
   /** How many packets ended how. */

@@ -20,12 +20,14 @@ export interface WorkerData {
   readonly ringSlots: number;
   readonly answersPerSecond: number;
   readonly settings: Settings;
+  /** What the kernel shall hand up: io/filter.ts. */
+  readonly filter: Uint32Array;
   /** MTU by interface index. */
   readonly mtus: ReadonlyMap<number, number>;
 }
 
 export type ToWorker =
-  | { readonly type: 'settings'; readonly settings: Settings }
+  | { readonly type: 'settings'; readonly settings: Settings; readonly filter: Uint32Array }
   | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number> }
   | { readonly type: 'stop' };
 

@@ -3,20 +3,19 @@
  * allocates, awaits or logs; the event loop of this thread never runs.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import { FlowTable } from '../flow/table.ts';
 import { Connections } from '../forward/connections.ts';
 import { Ledger } from '../forward/ledger.ts';
 import { LastHops } from '../forward/next-hops.ts';
+import { Openings } from '../forward/openings.ts';
 import { createPipeline } from '../forward/pipeline.ts';
 import { RateLimit } from '../forward/rate-limit.ts';
-import { type ServiceSet, Services } from '../forward/services.ts';
+import { Services } from '../forward/services.ts';
 import { Trouble } from '../forward/trouble.ts';
 import type { Driver } from '../io/driver.ts';
-import { coarseFilter, type FilterSpec, packetFilter } from '../io/filter.ts';
+import { coarseFilter } from '../io/filter.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
-import { swap32 } from '../packet/address.ts';
 import { slabOf } from '../packet/fields.ts';
 import { CLOCK, createFrames, REFUSED } from '../packet/frames.ts';
 import { DROPPED, FLOWS, RECEIVED, regionsOf, TRANSMIT_FAILED } from './layout.ts';
@@ -42,9 +41,10 @@ const ledger = new Ledger(regions.statistics, regions.loads);
 const services = new Services(ledger);
 const trouble = new Trouble();
 const lastHops = new LastHops(regions.hops);
-const connections = new Connections({ table, services, ledger, trouble, maximum: data.entries });
+const openings = new Openings({ table, services, ledger, maximum: data.entries });
+const connections = new Connections({ table, services, ledger, trouble });
 const frames = createFrames();
-let filter = packetFilter(filterSpec(data.settings.services));
+let { filter } = data;
 const driver = open();
 const process = createPipeline({
   slab: slabOf(driver.slab),
@@ -53,6 +53,7 @@ const process = createPipeline({
   hops: regions.hops,
   lastHops,
   services,
+  openings,
   connections,
   verdicts: regions.verdicts,
   answers: new RateLimit(data.answersPerSecond),
@@ -113,7 +114,7 @@ function handle(message: ToWorker): void {
   else if (message.type === 'interfaces') lastHops.setInterfaces(message.mtus);
   else {
     apply(message.settings);
-    useFilter(message.settings.services);
+    useFilter(message.filter);
   }
 }
 
@@ -137,8 +138,7 @@ function open(): Driver {
 }
 
 /** A filter that the kernel has no room for beside the old one gives way to the coarse one, which always fits. */
-function useFilter(set: ServiceSet): void {
-  const wanted = packetFilter(filterSpec(set));
+function useFilter(wanted: Uint32Array): void {
   if (wanted.length === filter.length && wanted.every((word, i) => word === filter[i])) return;
   filter = wanted;
   try {
@@ -146,15 +146,4 @@ function useFilter(set: ServiceSet): void {
   } catch {
     driver.setFilter(coarseFilter());
   }
-}
-
-function filterSpec({ frontends, backends }: ServiceSet): FilterSpec {
-  const hostOrder = ({ address, port }: { address: number; port: number }) => ({ address: swap32(address) >>> 0, port });
-  return {
-    frontends: frontends.map(hostOrder),
-    // Only with full NAT do replies come back here.
-    servers: backends.filter(({ mode }) => mode === 'passthrough').flatMap((backend) => backend.servers.map(hostOrder)),
-    firstPort: FIRST_PORT,
-    lastPort: LAST_PORT,
-  };
 }

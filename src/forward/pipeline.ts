@@ -22,6 +22,7 @@ import * as D from '../packet/frames.ts';
 import type { Connections } from './connections.ts';
 import { findQuoted, translateQuoted } from './icmp.ts';
 import * as H from './next-hops.ts';
+import type { Openings } from './openings.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
@@ -34,6 +35,7 @@ export interface PipelineParts {
   readonly hops: Int32Array;
   readonly lastHops: H.LastHops;
   readonly services: Services;
+  readonly openings: Openings;
   readonly connections: Connections;
   /** One counter a verdict. */
   readonly verdicts: Float64Array;
@@ -74,7 +76,7 @@ const { ESTABLISHED, STATE_MASK } = C;
 const NOT_TCP = -1;
 
 export function createPipeline(parts: PipelineParts): Pipeline {
-  const { slab, frames, table, hops, lastHops, services, connections, verdicts, answers } = parts;
+  const { slab, frames, table, hops, lastHops, services, openings, connections, verdicts, answers } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const mask = table.capacity - 1;
@@ -291,7 +293,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     if (frontend === undefined || frontend.draining || !opens) return answerReset(f, ip, resetUnknown, now);
     if ((words[ip + F.IP_TTL]! & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const hop = frames[f + D.FLAGS]! & D.FLAG_NO_ETHERNET ? H.KERNEL_HOP : lastHops.learn(slab, ip, frames[f + D.INTERFACE]!);
-    const slot = connections.open(frontend, source, destination, ports, hop, now);
+    const slot = openings.open(frontend, source, destination, ports, hop, now);
     if (slot >= 0) return admit(slot, opened);
     const verdict = ~slot;
     if (verdict === resetNoServer || verdict === resetNoPort || verdict === resetFull) return answerReset(f, ip, verdict, now);
@@ -308,7 +310,7 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   function adopt(f: number, frontend: Frontend, now: number): number {
     const ip = frames[f + D.OFFSET]! >>> 2;
     const tcp = ip + (words[ip]! & 0xf);
-    const slot = connections.adopt(frontend, words[ip + F.IP_SOURCE]!, words[ip + F.IP_DESTINATION]!, words[tcp]!, now);
+    const slot = openings.adopt(frontend, words[ip + F.IP_SOURCE]!, words[ip + F.IP_DESTINATION]!, words[tcp]!, now);
     if (slot >= 0) return admit(slot, adopted);
     // With no server up it is dropped without a word: another balancer may still know where it belongs.
     return end(~slot === resetNoServer ? Verdict.dropStray : ~slot);

@@ -3,7 +3,6 @@ import { PortPool } from '../flow/port-pool.ts';
 
 interface Place {
   readonly pool: PortPool;
-  readonly key: string;
   readonly source: number;
   readonly address: number;
   readonly port: number;
@@ -18,21 +17,26 @@ export class Pools {
   /** Flows name their pool by its place here, which is not given away while one of its ports is out. */
   private readonly places: (Place | undefined)[] = [];
   private readonly free: number[] = [];
-  private readonly byKey = new Map<string, number>();
+  /** By source address, then by {@link keyOf} the server: numbers, of which a reload asks thousands. */
+  private readonly bySource = new Map<number, Map<number, number>>();
+  private count = 0;
 
   /** How many there are. */
   get size(): number {
-    return this.byKey.size;
+    return this.count;
   }
 
   /** The index of a pool, made when it is asked for first. Addresses in native order, the port in host order. */
   indexOf(source: number, address: number, port: number): number {
-    const key = `${source} ${address} ${port}`;
-    let index = this.byKey.get(key);
+    let servers = this.bySource.get(source);
+    if (servers === undefined) this.bySource.set(source, (servers = new Map()));
+    const key = keyOf(address, port);
+    let index = servers.get(key);
     if (index === undefined) {
       index = this.free.pop() ?? this.places.length;
-      this.places[index] = { pool: new PortPool(), key, source, address, port, retired: false };
-      this.byKey.set(key, index);
+      this.places[index] = { pool: new PortPool(), source, address, port, retired: false };
+      servers.set(key, index);
+      this.count++;
     }
     return index;
   }
@@ -58,10 +62,18 @@ export class Pools {
     });
   }
 
-  private discard(index: number, { pool, key }: Place): void {
+  private discard(index: number, { pool, source, address, port }: Place): void {
     if (pool.available < pool.size) return;
+    const servers = this.bySource.get(source)!;
+    servers.delete(keyOf(address, port));
+    if (servers.size === 0) this.bySource.delete(source);
     this.places[index] = undefined;
-    this.byKey.delete(key);
     this.free.push(index);
+    this.count--;
   }
+}
+
+/** 48 bits, exact in a number. */
+function keyOf(address: number, port: number): number {
+  return (address >>> 0) * 65536 + port;
 }

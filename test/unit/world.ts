@@ -6,6 +6,7 @@ import type { Timeouts } from '../../src/flow/tcp.ts';
 import { Connections } from '../../src/forward/connections.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import { HOP, HOPS, LastHops, serverHop, writeHop } from '../../src/forward/next-hops.ts';
+import { Openings } from '../../src/forward/openings.ts';
 import { createPipeline, type Pipeline } from '../../src/forward/pipeline.ts';
 import { RateLimit } from '../../src/forward/rate-limit.ts';
 import { type ServiceSet, Services } from '../../src/forward/services.ts';
@@ -108,13 +109,14 @@ export class World {
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
     const { table: flows, services: balanced, ledger, trouble } = this;
     const maximum = options.maximum ?? capacity / 2;
-    this.connections = new Connections({ table: flows, services: balanced, ledger, trouble, maximum });
+    const openings = new Openings({ table: flows, services: balanced, ledger, maximum });
+    this.connections = new Connections({ table: flows, services: balanced, ledger, trouble });
     this.connections.setTimeouts(TIMEOUTS);
     SERVERS.forEach((_, i) => writeHop(this.hops, serverHop(i), BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i]!)));
     this.setServers(options.up ?? [true, true]);
     const { slab, frames, hops, verdicts, services, table, connections, lastHops } = this;
     const answers = new RateLimit(options.answers ?? 100);
-    this.process = createPipeline({ slab, frames, hops, verdicts, services, table, connections, lastHops, answers });
+    this.process = createPipeline({ slab, frames, hops, verdicts, services, table, openings, connections, lastHops, answers });
   }
 
   /** Applies the services with these servers up. */
