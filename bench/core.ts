@@ -4,15 +4,19 @@
  */
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { prepare } from '../src/balance/index.ts';
 import * as E from '../src/flow/entry.ts';
-import { FlowTable, hashKey } from '../src/flow/table.ts';
+import { FlowTable, hashKey, tableWords } from '../src/flow/table.ts';
 import { ESTABLISHED } from '../src/flow/tcp.ts';
 import { Connections } from '../src/forward/connections.ts';
+import { Ledger } from '../src/forward/ledger.ts';
 import { HOP, HOPS, LastHops, serverHop, writeHop } from '../src/forward/next-hops.ts';
+import { Openings } from '../src/forward/openings.ts';
 import { createPipeline } from '../src/forward/pipeline.ts';
 import { RateLimit } from '../src/forward/rate-limit.ts';
 import { Services } from '../src/forward/services.ts';
-import { STATISTICS_LENGTH } from '../src/forward/statistics.ts';
+import { LOADS_LENGTH, STATISTICS_LENGTH } from '../src/forward/statistics.ts';
+import { Trouble } from '../src/forward/trouble.ts';
 import { Verdict, verdictNames } from '../src/forward/verdict.ts';
 import { parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
 import { slabOf } from '../src/packet/fields.ts';
@@ -51,32 +55,33 @@ function build(connections: number): Core {
   let capacity = 256;
   while (capacity < connections * 4) capacity *= 2;
   const flows = new FlowTable(
-    new Int32Array(capacity * E.ENTRY),
+    new Int32Array(tableWords(capacity)),
     capacity,
     hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
   );
   const slab = slabOf(new ArrayBuffer(FRAMES * SLOT));
   const hops = new Int32Array(HOPS * HOP);
-  for (let i = 0; i < SERVERS; i++) writeHop(hops, serverHop(i), 2, 1500, new Uint8Array(6), new Uint8Array(6));
-  const services = new Services();
+  for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++)
+    writeHop(hops, serverHop(i), 2, 1500, new Uint8Array(6), new Uint8Array(6));
+  const ledger = new Ledger(new Float64Array(STATISTICS_LENGTH), new Int32Array(LOADS_LENGTH));
+  const services = new Services(ledger);
   // As many server ports as it takes for one VIP's 27,233 ports a server.
   const servers = Array.from({ length: Math.ceil(connections / 20000) }, (_, i) => ({
-    index: i % SERVERS,
+    index: i,
     address: parseAddress(`172.16.0.${i % SERVERS}`),
     port: 8000 + i,
-    weight: 1,
-    up: true,
   }));
+  const candidates = servers.map(({ index, port }) => ({ name: String(port), weight: 1, index, maxconn: 0 }));
   services.apply({
-    frontends: [{ index: 0, address: VIP, port: 80, backend: 'b' }],
-    backends: [{ name: 'b', scheduler: 'roundrobin', mode: 'passthrough', servers }],
+    frontends: [{ index: 0, address: VIP, port: 80, backend: 'b', maxconn: 0, draining: false }],
+    backends: [{ name: 'b', mode: 'passthrough', choice: prepare('roundrobin', candidates), servers }],
   });
   const frames = D.createFrames();
   const lastHops = new LastHops(hops);
-  const parts = new Connections(flows, services, new Float64Array(STATISTICS_LENGTH), capacity);
+  const openings = new Openings({ table: flows, services, ledger, maximum: capacity });
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
-    if (parts.open(services.frontendAt(VIP, 80)!, address, VIP, ports, serverHop(0), 0) !== Verdict.opened) throw new Error('no room');
+    if (openings.open(services.frontendAt(VIP, 80)!, address, VIP, ports, serverHop(0), 0) < 0) throw new Error('no room');
   }
   for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
     if (flows.words[at]! > E.TOMBSTONE) flows.words[at + E.CONNECTION] = (flows.words[at + E.CONNECTION]! & ~0xff) | ESTABLISHED;
@@ -88,7 +93,8 @@ function build(connections: number): Core {
     hops,
     lastHops,
     services,
-    connections: parts,
+    openings,
+    connections: new Connections({ table: flows, services, ledger, trouble: new Trouble() }),
     verdicts,
     answers: new RateLimit(0),
   });

@@ -18,7 +18,7 @@ export interface Choice {
   readonly scheduler: SchedulerName;
   /** Those that may be chosen; empty: none is left. */
   readonly candidates: readonly Candidate[];
-  /** Maglev's lookup table, for the schedulers that hash. */
+  /** Maglev's lookup table, where there are candidates and the scheduler is one that hashes. */
   readonly table: Uint16Array | undefined;
 }
 
@@ -37,6 +37,19 @@ function hashed(candidates: readonly Candidate[]): string {
   return JSON.stringify(candidates.map(({ name, weight }) => [name, weight]));
 }
 
+/** Whether two choices are among the same candidates: then a scheduler of the one serves for the other, and keeps its state. */
+export function isSameChoice(a: Choice, b: Choice): boolean {
+  return (
+    a.scheduler === b.scheduler &&
+    a.candidates.length === b.candidates.length &&
+    a.candidates.every((one, i) => isSame(one, b.candidates[i]!))
+  );
+}
+
+function isSame(a: Candidate, b: Candidate): boolean {
+  return a.index === b.index && a.weight === b.weight && a.maxconn === b.maxconn && a.name === b.name;
+}
+
 /** Makes the scheduler of a choice; undefined when there is nobody to choose. */
 export function createScheduler({ scheduler, candidates, table }: Choice, loads: Loads): Scheduler | undefined {
   if (candidates.length === 0) return undefined;
@@ -46,12 +59,12 @@ export function createScheduler({ scheduler, candidates, table }: Choice, loads:
     case 'leastconn':
       return leastconn(candidates, loads);
     case 'maglev':
-      return maglev(table ?? prepareMaglev(candidates));
+      return maglev(table!);
     case 'random':
       return random(candidates, loads);
     case 'roundrobin':
       return roundrobin(candidates);
     case 'source':
-      return source(table ?? prepareMaglev(candidates));
+      return source(table!);
   }
 }

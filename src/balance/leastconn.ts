@@ -1,21 +1,28 @@
-import { type Candidate, type Loads, type Scheduler } from './scheduler.ts';
+import { type Candidate, isFull, type Loads, type Scheduler } from './scheduler.ts';
 
-/** Least connections, by weight; of equals the one after the last choice, so that idle servers take turns. O(servers) a pick. */
+/**
+ * Least connections for their weight. Equals, idle servers above all, take turns by their weights (smooth round robin among
+ * them, as nginx does it): otherwise short connections would all go to one. A full server is passed over while another has
+ * room. O(servers) a pick.
+ */
 export function leastconn(candidates: readonly Candidate[], loads: Loads): Scheduler {
-  let last = 0;
+  const scores = new Float64Array(candidates.length);
+  const load = (i: number) => loads[candidates[i]!.index]! / candidates[i]!.weight;
   return {
     pick() {
-      let best = last;
-      let bestLoad = Number.POSITIVE_INFINITY;
-      for (let i = 1; i <= candidates.length; i++) {
-        const position = (last + i) % candidates.length;
-        const { index, weight, maxconn } = candidates[position]!;
-        const load = (loads[index]! + 1) / weight;
-        if (load >= bestLoad || (maxconn !== 0 && loads[index]! >= maxconn)) continue;
-        best = position;
-        bestLoad = load;
+      let least = Number.POSITIVE_INFINITY;
+      for (let i = 0; i < candidates.length; i++) if (load(i) < least && !isFull(candidates[i]!, loads)) least = load(i);
+      let best = -1;
+      let total = 0;
+      for (let i = 0; i < candidates.length; i++) {
+        if (load(i) !== least || isFull(candidates[i]!, loads)) continue;
+        const { weight } = candidates[i]!;
+        total += weight;
+        scores[i]! += weight;
+        if (best < 0 || scores[i]! > scores[best]!) best = i;
       }
-      last = best;
+      if (best < 0) return 0;
+      scores[best]! -= total;
       return best;
     },
   };

@@ -25,9 +25,9 @@ export function source(table: Uint16Array): Scheduler {
   return { pick: (address) => table[clientHash(address, 0) % table.length]! };
 }
 
-/** The lookup table: `size` (a prime) rows, each the position of a candidate. */
+/** The lookup table: `size` (a prime) rows, each the position of a candidate. In shared memory: other threads get it without a copy. */
 export function maglevTable(candidates: readonly Candidate[], size: number): Uint16Array {
-  const table = new Uint16Array(size);
+  const table = new Uint16Array(new SharedArrayBuffer(size * Uint16Array.BYTES_PER_ELEMENT));
   const taken = new Uint8Array(size);
   const next = candidates.map((candidate) => nameHash(candidate.name, 0x9e3779b9) % size);
   const skip = candidates.map((candidate) => (nameHash(candidate.name, 0x85ebca6b) % (size - 1)) + 1);

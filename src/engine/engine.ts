@@ -3,12 +3,15 @@ import { randomFillSync } from 'node:crypto';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { hashKey } from '../flow/table.ts';
-import { CURRENT, frontendRow, RX, serverRow, TOTAL, TX } from '../forward/statistics.ts';
+import { CURRENT, frontendLoad, frontendRow, RX, serverRow, TOTAL, TX } from '../forward/statistics.ts';
+import type { Sign } from '../forward/trouble.ts';
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
 import { native } from '../io/native.ts';
 import { assertLittleEndian } from '../packet/address.ts';
+import { filterFor } from './filter.ts';
 import { DROPPED, FLOWS, memorySize, RECEIVED, type Regions, regionsOf, TRANSMIT_FAILED, tableCapacity } from './layout.ts';
-import type { Ready, Settings, ToWorker, WorkerData } from './messages.ts';
+import type { FromWorker, Ready, Settings, ToWorker, WorkerData } from './messages.ts';
+import { type Ports, PortUse } from './ports.ts';
 import { ServerRoutes } from './routes.ts';
 
 export type { Settings } from './messages.ts';
@@ -23,6 +26,8 @@ export interface EngineOptions {
   readonly settings: Settings;
   /** The worker died of an error: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
+  /** Packets tell that a server (its index) may be in trouble: at most ten times a second a server and reason. */
+  readonly trouble?: (server: number, reason: string) => void;
 }
 
 /** Connections and payload bytes of a frontend or a server; tx is client → server. */
@@ -31,13 +36,23 @@ export interface Counters {
   readonly current: number;
   readonly bytesTx: number;
   readonly bytesRx: number;
+  /** Connections from their SYN until they end. */
+  readonly load: number;
 }
+
+const REASONS: Record<Sign['reason'], string> = {
+  syn: 'a SYN was retransmitted',
+  rst: 'the server reset a handshake',
+};
 
 export class Engine {
   private readonly worker: Worker;
   private readonly regions: Regions;
   private readonly memoryFd: number;
   private readonly routes: ServerRoutes;
+  /** Flow entries at most. */
+  private readonly entries: number;
+  private readonly ports: PortUse;
   /** Settled when the worker is gone, however it went. */
   private readonly exited: Promise<unknown>;
   private wakeFd = -1;
@@ -51,17 +66,21 @@ export class Engine {
     this.regions = regionsOf(buffer, capacity);
     this.routes = new ServerRoutes(this.regions.hops, (mtus) => this.tell({ type: 'interfaces', mtus }));
     this.routes.apply(options.settings.services);
+    this.ports = new PortUse(this.regions.statistics);
+    this.ports.apply(options.settings.services);
     const { connections, ringSlots, answersPerSecond, settings } = options;
     const directions = settings.services.backends.some(({ mode }) => mode === 'passthrough') ? 2 : 1;
+    this.entries = connections * directions;
     const key = hashKey(randomFillSync(new Uint32Array(4)));
     const data: WorkerData = {
       memoryFd: fd,
       capacity,
-      entries: connections * directions,
+      entries: this.entries,
       hashKey: key,
       ringSlots,
       answersPerSecond,
       settings,
+      filter: filterFor(settings.services),
       mtus: this.routes.mtus(),
     };
     this.worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
@@ -84,13 +103,18 @@ export class Engine {
       throw error;
     }
     engine.worker.on('error', options.failed);
+    engine.worker.on('message', (message: FromWorker) => report(message, options));
     return engine;
   }
 
-  /** Replaces everything that is balanced. Live connections stay where they are. */
+  /**
+   * Replaces everything that is balanced. Live connections stay where they are, but for those of a frontend or server that is
+   * not in the set any more, or has another address or port: they end within a second.
+   */
   configure(settings: Settings): void {
     this.routes.apply(settings.services);
-    this.tell({ type: 'settings', settings });
+    this.ports.apply(settings.services);
+    this.tell({ type: 'settings', settings, filter: filterFor(settings.services) });
   }
 
   /** How many packets ended how. */
@@ -98,18 +122,24 @@ export class Engine {
     return Object.fromEntries(verdictNames.map((name, i) => [name, this.regions.verdicts[i]!])) as Record<VerdictName, number>;
   }
 
-  /** Frames through the socket, and live flow entries (two a connection). */
-  gauges(): { received: number; dropped: number; transmitFailed: number; flows: number } {
+  /** Frames through the socket, and live flow entries (two a connection) of how many at most. */
+  gauges(): { received: number; dropped: number; transmitFailed: number; flows: number; flowCapacity: number } {
     const { gauges } = this.regions;
-    return { received: gauges[RECEIVED]!, dropped: gauges[DROPPED]!, transmitFailed: gauges[TRANSMIT_FAILED]!, flows: gauges[FLOWS]! };
+    return {
+      received: gauges[RECEIVED]!,
+      dropped: gauges[DROPPED]!,
+      transmitFailed: gauges[TRANSMIT_FAILED]!,
+      flows: gauges[FLOWS]!,
+      flowCapacity: this.entries,
+    };
   }
 
   frontend(index: number): Counters {
-    return this.countersAt(frontendRow(index));
+    return this.countersAt(frontendRow(index), frontendLoad(index));
   }
 
-  server(index: number): Counters {
-    return this.countersAt(serverRow(index));
+  server(index: number): Counters & Ports {
+    return { ...this.countersAt(serverRow(index), index), ...this.ports.of(index) };
   }
 
   /** Stops forwarding and waits until the worker is gone. */
@@ -132,13 +162,19 @@ export class Engine {
     if (this.wakeFd >= 0) native().wake(this.wakeFd);
   }
 
-  private countersAt(row: number): Counters {
+  private countersAt(row: number, element: number): Counters {
     const { statistics } = this.regions;
     return {
       total: statistics[row + TOTAL]!,
       current: statistics[row + CURRENT]!,
       bytesTx: statistics[row + TX]!,
       bytesRx: statistics[row + RX]!,
+      load: this.regions.loads[element]!,
     };
   }
+}
+
+function report(message: FromWorker, { trouble }: EngineOptions): void {
+  if (message.type !== 'trouble') return;
+  for (const { index, reason } of message.servers) trouble?.(index, REASONS[reason]);
 }

@@ -1,15 +1,14 @@
 /**
  * The memory that main thread and worker share, in one piece, so that another process can map it whole:
  *
- *     | verdicts | gauges | statistics | next hops | flow table … |
+ *     | verdicts | gauges | statistics | loads | next hops | flow table … |
  *
  * Every region has one writer. The worker writes all of them except the servers' next hops, which are the main
  * thread's (forward/next-hops.ts). Readers need no lock: words are read whole, and counters only grow.
  */
-import { ENTRY } from '../flow/entry.ts';
-import { PROBES } from '../flow/table.ts';
+import { PROBES, tableWords } from '../flow/table.ts';
 import { HOP, HOPS } from '../forward/next-hops.ts';
-import { STATISTICS_LENGTH } from '../forward/statistics.ts';
+import { LOADS_LENGTH, STATISTICS_LENGTH } from '../forward/statistics.ts';
 
 const LINE = 64;
 const VERDICTS = 64;
@@ -28,6 +27,7 @@ export interface Regions {
   readonly verdicts: Float64Array;
   readonly gauges: Float64Array;
   readonly statistics: Float64Array;
+  readonly loads: Int32Array;
   readonly hops: Int32Array;
   readonly flows: Int32Array;
 }
@@ -49,8 +49,9 @@ export function regionsOf(memory: ArrayBuffer, capacity: number): Regions {
     verdicts: new Float64Array(memory, at.verdicts, VERDICTS),
     gauges: new Float64Array(memory, at.gauges, GAUGES),
     statistics: new Float64Array(memory, at.statistics, STATISTICS_LENGTH),
+    loads: new Int32Array(memory, at.loads, LOADS_LENGTH),
     hops: new Int32Array(memory, at.hops, HOPS * HOP),
-    flows: new Int32Array(memory, at.flows, capacity * ENTRY),
+    flows: new Int32Array(memory, at.flows, tableWords(capacity)),
   };
 }
 
@@ -58,9 +59,10 @@ function offsets(capacity: number) {
   const verdicts = 0;
   const gauges = align(verdicts + VERDICTS * 8);
   const statistics = align(gauges + GAUGES * 8);
-  const hops = align(statistics + STATISTICS_LENGTH * 8);
+  const loads = align(statistics + STATISTICS_LENGTH * 8);
+  const hops = align(loads + LOADS_LENGTH * 4);
   const flows = align(hops + HOPS * HOP * 4);
-  return { verdicts, gauges, statistics, hops, flows, end: flows + capacity * ENTRY * 4 };
+  return { verdicts, gauges, statistics, loads, hops, flows, end: flows + tableWords(capacity) * 4 };
 }
 
 function align(offset: number): number {

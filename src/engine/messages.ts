@@ -2,6 +2,7 @@
 import type { HashKey } from '../flow/table.ts';
 import type { Timeouts } from '../flow/tcp.ts';
 import type { ServiceSet } from '../forward/services.ts';
+import type { Sign } from '../forward/trouble.ts';
 
 /** What the packet core is told, all of it each time: applying it twice changes nothing. */
 export interface Settings {
@@ -19,14 +20,18 @@ export interface WorkerData {
   readonly ringSlots: number;
   readonly answersPerSecond: number;
   readonly settings: Settings;
+  /** What the kernel shall hand up: io/filter.ts. */
+  readonly filter: Uint32Array;
   /** MTU by interface index. */
   readonly mtus: ReadonlyMap<number, number>;
 }
 
 export type ToWorker =
-  | { readonly type: 'settings'; readonly settings: Settings }
+  | { readonly type: 'settings'; readonly settings: Settings; readonly filter: Uint32Array }
   | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number> }
   | { readonly type: 'stop' };
+
+export type FromWorker = Ready | { readonly type: 'trouble'; readonly servers: readonly Sign[] };
 
 export interface Ready {
   readonly type: 'ready';

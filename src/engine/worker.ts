@@ -3,27 +3,30 @@
  * allocates, awaits or logs; the event loop of this thread never runs.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import { FlowTable } from '../flow/table.ts';
 import { Connections } from '../forward/connections.ts';
+import { Ledger } from '../forward/ledger.ts';
 import { LastHops } from '../forward/next-hops.ts';
+import { Openings } from '../forward/openings.ts';
 import { createPipeline } from '../forward/pipeline.ts';
 import { RateLimit } from '../forward/rate-limit.ts';
-import { type ServiceSet, Services } from '../forward/services.ts';
+import { Services } from '../forward/services.ts';
+import { Trouble } from '../forward/trouble.ts';
 import type { Driver } from '../io/driver.ts';
-import { coarseFilter, type FilterSpec, packetFilter } from '../io/filter.ts';
+import { coarseFilter } from '../io/filter.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
-import { swap32 } from '../packet/address.ts';
 import { slabOf } from '../packet/fields.ts';
 import { CLOCK, createFrames, REFUSED } from '../packet/frames.ts';
 import { DROPPED, FLOWS, RECEIVED, regionsOf, TRANSMIT_FAILED } from './layout.ts';
-import type { Ready, Settings, ToWorker, WorkerData } from './messages.ts';
+import type { FromWorker, Settings, ToWorker, WorkerData } from './messages.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
 const BUSY_TICK = 10;
 const IDLE_TICK = 50;
 const EMPTY_TICK = 1000;
+/** Milliseconds between two messages about trouble. */
+const TROUBLE_TICK = 100;
 /** Every entry of the flow table is visited once in this time. */
 const SWEEP_MS = 1000;
 /** Empty looks at the ring before the thread sleeps, some 10 µs: a wake-up by the kernel costs about as much. */
@@ -34,11 +37,14 @@ const port = parentPort!;
 const regions = regionsOf(native().mapSharedMemory(data.memoryFd), data.capacity);
 const { gauges } = regions;
 const table = new FlowTable(regions.flows, data.capacity, data.hashKey);
-const services = new Services();
+const ledger = new Ledger(regions.statistics, regions.loads);
+const services = new Services(ledger);
+const trouble = new Trouble();
 const lastHops = new LastHops(regions.hops);
-const connections = new Connections(table, services, regions.statistics, data.entries);
+const openings = new Openings({ table, services, ledger, maximum: data.entries });
+const connections = new Connections({ table, services, ledger, trouble });
 const frames = createFrames();
-let filter = packetFilter(filterSpec(data.settings.services));
+let { filter } = data;
 const driver = open();
 const process = createPipeline({
   slab: slabOf(driver.slab),
@@ -47,6 +53,7 @@ const process = createPipeline({
   hops: regions.hops,
   lastHops,
   services,
+  openings,
   connections,
   verdicts: regions.verdicts,
   answers: new RateLimit(data.answersPerSecond),
@@ -55,10 +62,11 @@ const process = createPipeline({
 let stopping = false;
 let lastTick = 0;
 let sweptTo = 0;
+let lastTold = 0;
 
 apply(data.settings);
 lastHops.setInterfaces(data.mtus);
-port.postMessage({ type: 'ready', wakeFd: driver.wakeFd } satisfies Ready);
+tell({ type: 'ready', wakeFd: driver.wakeFd });
 breathe();
 driver.close();
 port.close();
@@ -91,6 +99,10 @@ function tick(now: number): void {
   for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port))
     handle(message.message as ToWorker);
   if (table.size > 0) sweptTo = connections.sweep(sweptTo, Math.ceil((data.capacity * elapsed) / SWEEP_MS), now);
+  if (trouble.isNoted && (now - lastTold) >>> 0 >= TROUBLE_TICK) {
+    lastTold = now;
+    tell({ type: 'trouble', servers: trouble.take() });
+  }
   const { received, dropped } = driver.statistics();
   gauges[RECEIVED]! += received;
   gauges[DROPPED]! += dropped;
@@ -102,8 +114,12 @@ function handle(message: ToWorker): void {
   else if (message.type === 'interfaces') lastHops.setInterfaces(message.mtus);
   else {
     apply(message.settings);
-    useFilter(message.settings.services);
+    useFilter(message.filter);
   }
+}
+
+function tell(message: FromWorker): void {
+  port.postMessage(message);
 }
 
 function apply({ services: set, timeouts }: Settings): void {
@@ -122,8 +138,7 @@ function open(): Driver {
 }
 
 /** A filter that the kernel has no room for beside the old one gives way to the coarse one, which always fits. */
-function useFilter(set: ServiceSet): void {
-  const wanted = packetFilter(filterSpec(set));
+function useFilter(wanted: Uint32Array): void {
   if (wanted.length === filter.length && wanted.every((word, i) => word === filter[i])) return;
   filter = wanted;
   try {
@@ -131,15 +146,4 @@ function useFilter(set: ServiceSet): void {
   } catch {
     driver.setFilter(coarseFilter());
   }
-}
-
-function filterSpec({ frontends, backends }: ServiceSet): FilterSpec {
-  const hostOrder = ({ address, port }: { address: number; port: number }) => ({ address: swap32(address) >>> 0, port });
-  return {
-    frontends: frontends.map(hostOrder),
-    // Only with full NAT do replies come back here.
-    servers: backends.filter(({ mode }) => mode === 'passthrough').flatMap((backend) => backend.servers.map(hostOrder)),
-    firstPort: FIRST_PORT,
-    lastPort: LAST_PORT,
-  };
 }

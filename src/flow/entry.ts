@@ -1,8 +1,7 @@
 /**
  * One direction of a connection: 64 bytes, one cache line, written by TypeScript and read by anyone who maps the table
  * (a BPF program, another thread, the next process). All words are little-endian int32; addresses and ports are as in
- * a packet. STATE is stored last when an entry appears, first when it goes: who reads LIVE reads a whole
- * rewrite (TWIN and POOL, for TypeScript alone, follow at once).
+ * a packet. STATE is stored last when an entry appears, first when it goes: who reads LIVE reads a whole entry.
  */
 
 /** Words an entry. */
@@ -35,7 +34,8 @@ export const POOL = 12;
 export const BYTES = 13;
 /** Frontend index in the upper half, server index in the lower. */
 export const OWNER = 14;
-// Word 15 is spare.
+/** Generations of the two in OWNER, likewise: an index that stands for something else by now has another one. */
+export const GENERATION = 15;
 
 export const EMPTY = 0;
 export const TOMBSTONE = 1;

@@ -12,6 +12,15 @@ import * as E from './entry.ts';
 /** Slots looked at before giving up. At the half-full table that the engine sizes, runs of 64 do not occur in practice. */
 export const PROBES = 64;
 
+/** Slots that share one count of live entries: a sweep passes over the groups without any. A power of two, at most 2 × PROBES. */
+export const GROUP = 128;
+const GROUP_SHIFT = 7;
+
+/** Words of memory for a table of `capacity` slots: its entries, then the scratch entry. */
+export function tableWords(capacity: number): number {
+  return (capacity + 1) * E.ENTRY;
+}
+
 /** The three multipliers and the seed of a hash: random, odd multipliers. */
 export type HashKey = readonly [seed: number, first: number, second: number, third: number];
 
@@ -38,24 +47,51 @@ export class FlowTable {
   /** Slots; a power of two. */
   readonly capacity: number;
   readonly key: HashKey;
+  /**
+   * The slot of one more entry behind the table: for a packet that must go without a flow. No lookup finds it, it is never
+   * published, and holds until the next packet.
+   */
+  readonly scratch: number;
   private live = 0;
+  /** Live entries of each group: memory of this writer's own. */
+  private readonly groups: Uint8Array;
 
   /**
-   * @param memory `capacity` × 64 bytes, zeroed or left by another process
+   * @param memory {@link tableWords}, zeroed or left by another process (then {@link recount})
    * @param capacity slots, a power of two, at least 2 × PROBES
    */
   constructor(memory: Int32Array, capacity: number, key: HashKey) {
     if ((capacity & (capacity - 1)) !== 0 || capacity < 2 * PROBES)
       throw new RangeError(`flow table capacity ${capacity}: a power of two of at least ${2 * PROBES} is needed`);
-    if (memory.length < capacity * E.ENTRY) throw new RangeError(`flow table: ${memory.length} words are too few for ${capacity} entries`);
+    if (memory.length < tableWords(capacity))
+      throw new RangeError(`flow table: ${memory.length} words are too few for ${capacity} entries`);
     this.words = memory;
     this.capacity = capacity;
     this.key = key;
+    this.scratch = capacity;
+    this.groups = new Uint8Array(capacity / GROUP);
   }
 
   /** Live entries: two a connection with full NAT. */
   get size(): number {
     return this.live;
+  }
+
+  /** Counts the live entries of a table that another process left. */
+  recount(): void {
+    this.live = 0;
+    this.groups.fill(0);
+    for (let slot = 0; slot < this.capacity; slot++) if (this.isLive(slot)) this.add(slot, 1);
+  }
+
+  isLive(slot: number): boolean {
+    return this.words[(slot << E.ENTRY_SHIFT) + E.STATE] === E.LIVE_TCP;
+  }
+
+  /** The first slot from `slot` on that may be live, or `capacity`: empty groups are passed over. */
+  skipEmpty(slot: number): number {
+    while (slot < this.capacity && this.groups[slot >>> GROUP_SHIFT] === 0) slot = (slot | (GROUP - 1)) + 1;
+    return slot;
   }
 
   /** The slot of a live TCP flow, or NONE. */
@@ -79,18 +115,17 @@ export class FlowTable {
   }
 
   /**
-   * Takes a slot for a key that is not in the table and writes the key; the caller fills in the rest and calls
-   * {@link publish} before it reserves another. NONE where the neighbourhood is full.
+   * Finds a slot for a key that is not in the table and writes the key; the caller fills in the rest and calls
+   * {@link publish}. Until then the slot is not taken: `except` is one reserved before that is still to be published.
+   * NONE where the neighbourhood is full.
    */
-  reserve(source: number, destination: number, ports: number): number {
+  reserve(source: number, destination: number, ports: number, except: number = E.NONE): number {
     const { words, capacity } = this;
     let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
     for (let probe = 0; probe < PROBES; probe++) {
       const at = slot << E.ENTRY_SHIFT;
-      if (words[at + E.STATE]! <= E.TOMBSTONE) {
-        words[at + E.SOURCE] = source;
-        words[at + E.DESTINATION] = destination;
-        words[at + E.PORTS] = ports;
+      if (words[at + E.STATE]! <= E.TOMBSTONE && slot !== except) {
+        this.writeKey(slot, source, destination, ports);
         return slot;
       }
       slot = (slot + 1) & (capacity - 1);
@@ -98,21 +133,39 @@ export class FlowTable {
     return E.NONE;
   }
 
+  /** The scratch slot, with a key written. */
+  borrow(source: number, destination: number, ports: number): number {
+    this.writeKey(this.scratch, source, destination, ports);
+    return this.scratch;
+  }
+
   /** Makes a reserved entry visible: its state word is stored last. */
   publish(slot: number): void {
     this.words[(slot << E.ENTRY_SHIFT) + E.STATE] = E.LIVE_TCP;
-    this.live++;
+    this.add(slot, 1);
   }
 
   /** Removes a live entry. Tombstones that no probe needs any more become empty again. */
   remove(slot: number): void {
     const { words, capacity } = this;
-    this.live--;
+    this.add(slot, -1);
     words[(slot << E.ENTRY_SHIFT) + E.STATE] = E.TOMBSTONE;
     if (words[(((slot + 1) & (capacity - 1)) << E.ENTRY_SHIFT) + E.STATE] !== E.EMPTY) return;
     // Nothing stands behind this slot, so no probe passes it: empty it, and the tombstones in front of it with it.
     for (let at = slot; words[(at << E.ENTRY_SHIFT) + E.STATE] === E.TOMBSTONE; at = (at - 1) & (capacity - 1)) {
       words[(at << E.ENTRY_SHIFT) + E.STATE] = E.EMPTY;
     }
+  }
+
+  private writeKey(slot: number, source: number, destination: number, ports: number): void {
+    const at = slot << E.ENTRY_SHIFT;
+    this.words[at + E.SOURCE] = source;
+    this.words[at + E.DESTINATION] = destination;
+    this.words[at + E.PORTS] = ports;
+  }
+
+  private add(slot: number, change: number): void {
+    this.live += change;
+    this.groups[slot >>> GROUP_SHIFT]! += change;
   }
 }

@@ -33,6 +33,11 @@ export const FIN_SERVER = 0x400;
 export const ONE_WAY = 0x1000;
 /** The connection was counted as established. */
 export const COUNTED = 0x800;
+/**
+ * Taken up in mid-stream (direct server return): nobody has seen its handshake, and a forged segment looks just like it.
+ * So it never gets more than the timeout of CLOSING; after a longer silence its next segment is taken up again.
+ */
+export const ADOPTED = 0x2000;
 
 /** Idle timeouts in milliseconds. */
 export interface Timeouts {
@@ -54,6 +59,12 @@ export function timeoutTable(timeouts: Timeouts): Int32Array {
   table[TIME_WAIT] = timeouts.timeWait;
   table[CLOSED] = timeouts.closed;
   return table;
+}
+
+/** The idle timeout of a connection, by its CONNECTION word. */
+export function timeoutOf(table: Int32Array, word: number): number {
+  const state = word & STATE_MASK;
+  return table[state === ESTABLISHED && (word & ADOPTED) !== 0 ? CLOSING : state]!;
 }
 
 /**

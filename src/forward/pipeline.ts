@@ -22,6 +22,7 @@ import * as D from '../packet/frames.ts';
 import type { Connections } from './connections.ts';
 import { findQuoted, translateQuoted } from './icmp.ts';
 import * as H from './next-hops.ts';
+import type { Openings } from './openings.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
@@ -34,6 +35,7 @@ export interface PipelineParts {
   readonly hops: Int32Array;
   readonly lastHops: H.LastHops;
   readonly services: Services;
+  readonly openings: Openings;
   readonly connections: Connections;
   /** One counter a verdict. */
   readonly verdicts: Float64Array;
@@ -43,7 +45,8 @@ export interface PipelineParts {
 /** Handles the first `count` frames of the descriptor array in place: every frame gets its OUT word. */
 export type Pipeline = (count: number) => void;
 
-const { forwarded, opened, icmpTranslated, resetUnknown, resetNoServer, resetNoPort, timeExceeded, tooBig } = Verdict;
+const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, resetNoServer, resetNoPort, resetFull, timeExceeded, tooBig } =
+  Verdict;
 // The constants of the three passes, copied into this module: an imported binding is a load from memory at each use, a
 // constant of one's own module is a literal in the machine code (bench/core, 1,000 connections: 39 ns a packet → 19 ns).
 const { CLOCK, HEADER, STRIDE, OFFSET, LENGTH, FLAGS, FLAG_TRUNCATED, SCRATCH, FLAG_PARTIAL, INTERFACE, OUT } = D;
@@ -73,14 +76,16 @@ const { ESTABLISHED, STATE_MASK } = C;
 const NOT_TCP = -1;
 
 export function createPipeline(parts: PipelineParts): Pipeline {
-  const { slab, frames, table, hops, lastHops, services, connections, verdicts, answers } = parts;
+  const { slab, frames, table, hops, lastHops, services, openings, connections, verdicts, answers } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const mask = table.capacity - 1;
   const [seed, k1, k2, k3] = table.key;
   const wrap = mask << E.ENTRY_SHIFT;
-  /** Frames of this batch that pass 3 rewrites like any other, but that were counted already: they opened a connection. */
+  /** Frames of this batch that pass 3 rewrites like any other, but that were counted already: as opened, adopted or stateless. */
   let counted = 0;
+  /** What the frame in hand counts as once it was examined: `forwarded`, unless slow() has just made the entry it goes by. */
+  let admission = forwarded;
 
   return function process(batch: number): void {
     // Bound to locals: a context slot read in the loop is a load and a type check a time (bench/core: 43 → 20 ns).
@@ -212,15 +217,19 @@ export function createPipeline(parts: PipelineParts): Pipeline {
 
   /**
    * A segment of a known connection that asks for more than a rewrite: control flags, a handshake, the last hop, too
-   * large. Returns the entry to rewrite it by, or NONE when it has ended.
+   * large. Returns the entry to rewrite it by, or NONE when it has ended. A frame that was just admitted comes here, too (its
+   * entry is never ESTABLISHED yet), and counts only now: it may be too large for the next hop, or there may be none (yet).
    */
   function examine(f: number, ip: number, at: number, now: number): number {
     const header = words[ip]! & 0xf;
     const flags = (words[ip + header + F.TCP_FLAGS]! >>> 8) & 0xff;
     const slot = at >>> E.ENTRY_SHIFT;
-    if ((flags & (F.SYN | F.ACK)) === F.SYN && connections.isStale(slot)) {
+    const admitted = admission;
+    admission = forwarded;
+    if (admitted === forwarded && (flags & (F.SYN | F.ACK)) === F.SYN && connections.isStale(slot)) {
       connections.remove(slot);
-      return slow(f, now);
+      const other = slow(f, now);
+      return other < 0 ? other : examine(f, ip, other, now);
     }
     if ((words[ip + F.IP_TTL]! & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const mtu = hops[(flow[at + E.NEXT_HOP]! << HOP_SHIFT) + HOP_MTU]!;
@@ -229,11 +238,15 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       return end(Verdict.dropNoRoute);
     }
     if (wireLength(f, ip) > mtu) return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now);
-    connections.track(slot, flags);
+    if (admitted === forwarded || admitted === adopted) connections.track(slot, flags);
+    if (admitted !== forwarded) {
+      count(admitted, 1);
+      counted++;
+    }
     return at;
   }
 
-  /** Everything that no live entry matches. Returns the entry of the connection it opened, or NONE when it has ended. */
+  /** Everything that no live entry matches. Returns the entry that was made for it, still to be examined, or NONE when it has ended. */
   function slow(f: number, now: number): number {
     frames[f + D.OUT] = D.DROP;
     if (frames[f + D.FLAGS]! & D.FLAG_TRUNCATED) return end(Verdict.dropTruncated);
@@ -277,37 +290,30 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const opens = (flags & (F.SYN | F.ACK | F.FIN | F.RST)) === F.SYN;
     if (frontend?.adopts && !opens) return adopt(f, frontend, now);
     if (flags & F.RST) return end(Verdict.dropStray);
-    if (frontend === undefined || !opens) return answerReset(f, ip, resetUnknown, now);
+    if (frontend === undefined || frontend.draining || !opens) return answerReset(f, ip, resetUnknown, now);
     if ((words[ip + F.IP_TTL]! & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const hop = frames[f + D.FLAGS]! & D.FLAG_NO_ETHERNET ? H.KERNEL_HOP : lastHops.learn(slab, ip, frames[f + D.INTERFACE]!);
-    const verdict = connections.open(frontend, source, destination, ports, hop, now);
-    if (verdict === resetNoServer || verdict === resetNoPort) return answerReset(f, ip, verdict, now);
-    if (verdict !== opened) return end(verdict);
-    return admit(f, ip, opened, now);
+    const slot = openings.open(frontend, source, destination, ports, hop, now);
+    if (slot >= 0) return admit(slot, opened);
+    const verdict = ~slot;
+    if (verdict === resetNoServer || verdict === resetNoPort || verdict === resetFull) return answerReset(f, ip, verdict, now);
+    return end(verdict);
   }
 
-  /** The entry that was just made for the frame, which then counts as `verdict`; NONE when the frame has ended after all. */
-  function admit(f: number, ip: number, verdict: number, now: number): number {
-    const slot = table.find(words[ip + F.IP_SOURCE]!, words[ip + F.IP_DESTINATION]!, words[ip + (words[ip]! & 0xf)]!);
-    // Before it is counted: it may be too large for the next hop, or there may be none (yet).
-    const at = examine(f, ip, slot << E.ENTRY_SHIFT, now);
-    if (at === E.NONE) return at;
-    count(verdict, 1);
-    counted++;
-    return at;
+  /** The entry in `slot`, just made for the frame, which counts as `verdict` when it has been examined. */
+  function admit(slot: number, verdict: number): number {
+    admission = slot === table.scratch ? stateless : verdict;
+    return slot << E.ENTRY_SHIFT;
   }
 
   /** DSR, a segment in mid-stream: opened by another balancer, or by this one in an earlier life. The hash knows where. */
   function adopt(f: number, frontend: Frontend, now: number): number {
     const ip = frames[f + D.OFFSET]! >>> 2;
     const tcp = ip + (words[ip]! & 0xf);
-    const source = words[ip + F.IP_SOURCE]!;
-    const destination = words[ip + F.IP_DESTINATION]!;
-    const verdict = connections.open(frontend, source, destination, words[tcp]!, H.KERNEL_HOP, now);
+    const slot = openings.adopt(frontend, words[ip + F.IP_SOURCE]!, words[ip + F.IP_DESTINATION]!, words[tcp]!, now);
+    if (slot >= 0) return admit(slot, adopted);
     // With no server up it is dropped without a word: another balancer may still know where it belongs.
-    if (verdict === resetNoServer) return end(Verdict.dropStray);
-    if (verdict !== opened) return end(verdict);
-    return admit(f, ip, Verdict.adopted, now);
+    return end(~slot === resetNoServer ? Verdict.dropStray : ~slot);
   }
 
   function isReply(source: number, destination: number, ports: number): boolean {

@@ -1,16 +1,21 @@
 /**
- * Counters in shared memory, written by the worker alone, read by anyone: float64, exact to 2^53. A row of four for
- * each frontend, then for each server; tx is client → server, rx is server → client, in bytes of TCP payload.
+ * Counters in shared memory, written by the worker alone, read by anyone: float64, exact to 2^53. A row of eight, one cache
+ * line, for each frontend, then for each server; tx is client → server, rx is server → client, in bytes of TCP payload.
  */
-import { MAX_FRONTENDS, MAX_SERVERS } from './services.ts';
 
-export const ROW = 4;
+/** Room for that many of each: indexes are 16 bits in a flow entry, and rows here. */
+export const MAX_FRONTENDS = 1024;
+export const MAX_SERVERS = 4096;
+
+export const ROW = 8;
 /** Connections whose handshake was completed. */
 export const TOTAL = 0;
 /** Those of them that are open. */
 export const CURRENT = 1;
 export const TX = 2;
 export const RX = 3;
+/** Servers only: source ports that connections to it hold, those in TIME_WAIT included. */
+export const PORTS = 4;
 
 /** Length in float64. */
 export const STATISTICS_LENGTH = (MAX_FRONTENDS + MAX_SERVERS) * ROW;
@@ -21,4 +26,15 @@ export function frontendRow(frontend: number): number {
 
 export function serverRow(server: number): number {
   return (MAX_FRONTENDS + server) * ROW;
+}
+
+/**
+ * Loads: connections from their opening until they end, int32. A server's element is its index (`Candidate.index`), a
+ * frontend's comes after those of all servers.
+ */
+export const LOADS_LENGTH = MAX_SERVERS + MAX_FRONTENDS;
+
+/** A frontend's element of the loads. */
+export function frontendLoad(frontend: number): number {
+  return MAX_SERVERS + frontend;
 }

@@ -24,6 +24,9 @@ const names = [
   'dropTableFull', // no room in the flow table
   'dropNoRoute', // L2 DSR: the server's MAC address is not known (yet)
   'dropIcmp', // an ICMP error that quotes no packet of ours, or is broken
+  // Added later.
+  'resetFull', // a SYN while frontend or servers have as many connections as their maxconn allows: RST
+  'stateless', // DSR: no room in the flow table, sent where the hash says
 ] as const;
 
 export type VerdictName = (typeof names)[number];

@@ -42,7 +42,8 @@ function survives(options: WorldOptions, frames: readonly (readonly [Uint8Array,
     const result = world.sendFrames([{ frame, flags: flag }])[0]!;
     expect(frame).toEqual(before);
     const forwards =
-      ['forwarded', 'opened', 'adopted', 'icmpTranslated'].includes(result.verdict) || /^reset|^timeExceeded|^tooBig/.test(result.verdict);
+      ['forwarded', 'opened', 'adopted', 'stateless', 'icmpTranslated'].includes(result.verdict) ||
+      /^reset|^timeExceeded|^tooBig/.test(result.verdict);
     expect(result.out !== 'drop', result.verdict).toBe(forwards);
     if (result.out === 'drop') continue;
     const ip = result.frame.subarray(14);
@@ -72,6 +73,8 @@ test.each<[string, WorldOptions]>([
   ['few answers', { answers: 2 }],
   ['a small table', { maximum: 8 }],
   ['DSR, adopting', { mode: 'dsr', scheduler: 'maglev' }],
+  ['DSR, a small table', { mode: 'dsr', scheduler: 'source', maximum: 8 }],
+  ['limits', { maxconn: 2, frontendMaxconn: 3 }],
   ['L2 DSR', { mode: 'dsrL2' }],
 ])(
   '%s',

@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { prepare } from '../../src/balance/index.ts';
 import { FIRST_PORT } from '../../src/flow/port-pool.ts';
+import { Ledger } from '../../src/forward/ledger.ts';
 import { Services } from '../../src/forward/services.ts';
-import { CURRENT, frontendRow, RX, serverRow, TOTAL, TX } from '../../src/forward/statistics.ts';
+import { CURRENT, frontendRow, LOADS_LENGTH, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/forward/statistics.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from './packets.ts';
@@ -163,7 +165,7 @@ describe('expiry', () => {
 });
 
 describe('ports', () => {
-  const available = (life: Life) => life.world.services.pools[0]!.available;
+  const available = (life: Life) => life.world.services.pools.at(0)!.available;
 
   test('come back after expiry, never before', () => {
     const life = new Life();
@@ -178,7 +180,7 @@ describe('ports', () => {
 
   test('with all in use a SYN is refused, and taken again when one has come back', () => {
     const life = new Life();
-    const [pool] = life.world.services.pools;
+    const pool = life.world.services.pools.at(0);
     life.go('c:S');
     while (pool!.claim() !== 0);
     expect(life.world.send(fromClient({ from: 6000, flags: 'S' })).verdict).toBe('resetNoPort');
@@ -203,25 +205,33 @@ describe('ports', () => {
 
   test("frontends on one address share a server's pool; two servers have one each", () => {
     const world = new World({ ports: [80, 81] });
-    expect(world.services.pools.length).toBe(2);
+    expect(world.services.pools.size).toBe(2);
     world.setServers([false, true]);
     world.setServers([true, true]);
-    expect(world.services.pools.length).toBe(2);
-    expect(world.services.pools[0]!.claim()).toBe(FIRST_PORT);
+    expect(world.services.pools.size).toBe(2);
+    expect(world.services.pools.at(0)!.claim()).toBe(FIRST_PORT);
   });
 });
 
 test('each (source address, server) pair has its own ports', () => {
-  const services = new Services();
-  const server = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port, weight: 1, up: true });
-  const frontend = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port, backend: 'b' });
+  const services = new Services(new Ledger(new Float64Array(STATISTICS_LENGTH), new Int32Array(LOADS_LENGTH)));
+  const server = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port });
+  const frontend = (index: number, address: string, port: number) => ({
+    index,
+    address: parseAddress(address),
+    port,
+    backend: 'b',
+    maxconn: 0,
+    draining: false,
+  });
+  const candidates = [0, 1, 2].map((index) => ({ name: String(index), weight: 1, index, maxconn: 0 }));
   services.apply({
     frontends: [frontend(0, '192.0.2.1', 80), frontend(1, '192.0.2.1', 81), frontend(2, '192.0.2.2', 80)],
     backends: [
       {
         name: 'b',
-        scheduler: 'roundrobin',
         mode: 'passthrough',
+        choice: prepare('roundrobin', candidates),
         servers: [server(0, '172.16.0.1', 8080), server(1, '172.16.0.1', 8081), server(2, '172.16.0.2', 8080)],
       },
     ],

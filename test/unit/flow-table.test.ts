@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import * as E from '../../src/flow/entry.ts';
-import { FlowTable, hashKey, hashTuple, PROBES } from '../../src/flow/table.ts';
+import { FlowTable, hashKey, hashTuple, PROBES, tableWords } from '../../src/flow/table.ts';
 import { CLIENT, VIP, World } from './world.ts';
 
 const CAPACITY = 128;
 const KEY = hashKey(new Uint32Array([0x12345678, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
 type Tuple = readonly [source: number, destination: number, ports: number];
 
-const create = (capacity = CAPACITY) => new FlowTable(new Int32Array(capacity * E.ENTRY), capacity, KEY);
+const create = (capacity = CAPACITY) => new FlowTable(new Int32Array(tableWords(capacity)), capacity, KEY);
 
 function insert(table: FlowTable, tuple: Tuple): number {
   const slot = table.reserve(...tuple);
@@ -113,7 +113,8 @@ test.each([0, 64, 127, 129, 200])('a capacity of %i is refused', (capacity) => {
   expect(() => new FlowTable(new Int32Array(4096), capacity, KEY)).toThrow(RangeError);
 });
 
-test('too little memory is refused', () => expect(() => new FlowTable(new Int32Array(CAPACITY), CAPACITY, KEY)).toThrow(/too few/));
+test('too little memory is refused', () =>
+  expect(() => new FlowTable(new Int32Array(tableWords(CAPACITY) - 1), CAPACITY, KEY)).toThrow(/too few/));
 
 describe('the hash', () => {
   // Real traffic: consecutive addresses, ports and servers. 65,536 tuples into 1,024 bins, χ² with 1,023 degrees of
@@ -141,7 +142,7 @@ describe('the hash', () => {
 
 test('a reader that sees LIVE sees the whole entry: after every single store', () => {
   const capacity = 128;
-  const memory = new Int32Array(capacity * E.ENTRY);
+  const memory = new Int32Array(tableWords(capacity));
   let stores = 0;
   const spied = new Proxy(memory, {
     get: (target, name) => Reflect.get(target, name, target) as unknown,

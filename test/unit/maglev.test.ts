@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { LARGE_TABLE, maglev, maglevTable, SMALL_TABLE } from '../../src/balance/maglev.ts';
+import { LARGE_TABLE, maglev, maglevTable, prepareMaglev, SMALL_TABLE, source } from '../../src/balance/maglev.ts';
 
-const candidate = (i: number, weight = 1) => ({ name: `10.${i >> 8}.0.${i & 255}:80`, weight });
+const candidate = (i: number, weight = 1) => ({ name: `10.${i >> 8}.0.${i & 255}:80`, weight, index: i, maxconn: 0 });
 const equal = (count: number) => Array.from({ length: count }, (_, i) => candidate(i));
 
 function shares(table: Uint16Array, count: number): number[] {
@@ -42,7 +42,7 @@ describe('balance', () => {
 
   test('clients spread over the servers by weight', () => {
     const weights = [1, 2, 1];
-    const scheduler = maglev(weights.map((weight, i) => candidate(i, weight)));
+    const scheduler = maglev(prepareMaglev(weights.map((weight, i) => candidate(i, weight))));
     const picks = [0, 0, 0];
     for (let host = 0; host < 200; host++) for (let port = 1024; port < 1524; port++) picks[scheduler.pick(10 | (host << 24), port)]!++;
     weights.forEach((weight, i) => expect(Math.abs(picks[i]! / 100_000 - weight / 4)).toBeLessThan(0.01));
@@ -73,7 +73,7 @@ describe('agreement', () => {
   });
 
   test('and the same choice for any client', () => {
-    const [a, b] = [maglev(equal(7)), maglev(equal(7))];
+    const [a, b] = [maglev(prepareMaglev(equal(7))), maglev(prepareMaglev(equal(7)))];
     fc.assert(
       fc.property(fc.integer(), fc.nat(65535), (address, port) => {
         const choice = a.pick(address, port);
@@ -84,9 +84,9 @@ describe('agreement', () => {
   });
 
   test('choices do not change from one version to the next: connections would', () => {
-    const scheduler = maglev([candidate(0), candidate(1, 3), candidate(2, 5)]);
+    const scheduler = maglev(prepareMaglev([candidate(0), candidate(1, 3), candidate(2, 5)]));
     const choices = Array.from({ length: 16 }, (_, i) => scheduler.pick(0x0a00000a + i * 0x01000000, 40000 + i));
-    const few = maglev(equal(5));
+    const few = maglev(prepareMaglev(equal(5)));
     expect([choices.join(''), Array.from({ length: 16 }, (_, i) => few.pick(10 | (i << 24), 4000 + i)).join('')]).toMatchInlineSnapshot(`
       [
         "0102121121002221",
@@ -94,6 +94,18 @@ describe('agreement', () => {
       ]
     `);
   });
+});
+
+test('source: by the address alone', () => {
+  const scheduler = source(prepareMaglev(equal(9)));
+  const servers = new Set<number>();
+  for (let host = 0; host < 100; host++) {
+    const address = 10 | (host << 24);
+    const choices = new Set(Array.from({ length: 50 }, (_, i) => scheduler.pick(address, i * 1311)));
+    expect(choices.size).toBe(1);
+    servers.add([...choices][0]!);
+  }
+  expect(servers.size).toBe(9);
 });
 
 describe('any weights', () => {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { roundrobin } from '../../src/balance/roundrobin.ts';
 
-const named = (weights: readonly number[]) => weights.map((weight, i) => ({ name: `10.0.0.${i}:80`, weight }));
+const named = (weights: readonly number[]) => weights.map((weight, i) => ({ name: `10.0.0.${i}:80`, weight, index: i, maxconn: 0 }));
 const picks = (weights: readonly number[], count: number) => {
   const scheduler = roundrobin(named(weights));
   return Array.from({ length: count }, () => scheduler.pick(0, 0));

@@ -1,13 +1,17 @@
 /** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
-import { ENTRY } from '../../src/flow/entry.ts';
-import { FlowTable, hashKey } from '../../src/flow/table.ts';
+import { eligible } from '../../src/balance/eligible.ts';
+import { prepare } from '../../src/balance/index.ts';
+import { FlowTable, hashKey, tableWords } from '../../src/flow/table.ts';
 import type { Timeouts } from '../../src/flow/tcp.ts';
 import { Connections } from '../../src/forward/connections.ts';
+import { Ledger } from '../../src/forward/ledger.ts';
 import { HOP, HOPS, LastHops, serverHop, writeHop } from '../../src/forward/next-hops.ts';
+import { Openings } from '../../src/forward/openings.ts';
 import { createPipeline, type Pipeline } from '../../src/forward/pipeline.ts';
 import { RateLimit } from '../../src/forward/rate-limit.ts';
 import { type ServiceSet, Services } from '../../src/forward/services.ts';
-import { STATISTICS_LENGTH } from '../../src/forward/statistics.ts';
+import { LOADS_LENGTH, STATISTICS_LENGTH } from '../../src/forward/statistics.ts';
+import { Trouble } from '../../src/forward/trouble.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { type Slab, slabOf } from '../../src/packet/fields.ts';
@@ -27,7 +31,7 @@ export const [FRONT, BACK] = [1, 2];
 export const TIMEOUTS: Timeouts = { syn: 5_000, established: 100_000, fin: 20_000, timeWait: 10_000, closed: 1_000 };
 
 type Mode = ServiceSet['backends'][number]['mode'];
-type Scheduler = ServiceSet['backends'][number]['scheduler'];
+type Scheduler = ServiceSet['backends'][number]['choice']['scheduler'];
 
 export interface WorldOptions {
   readonly mode?: Mode;
@@ -36,12 +40,23 @@ export interface WorldOptions {
   readonly ports?: readonly number[];
   /** Whether each server is up. */
   readonly up?: readonly boolean[];
+  /** Connections at a time, of each server and of each frontend. */
+  readonly maxconn?: number;
+  readonly frontendMaxconn?: number;
   readonly capacity?: number;
   readonly maximum?: number;
   readonly answers?: number;
   readonly mtu?: number;
   readonly clientMtu?: number;
   readonly memory?: Int32Array;
+}
+
+export interface Change {
+  readonly up?: readonly boolean[];
+  /** Indexes of servers and frontends. */
+  readonly gone?: readonly number[];
+  readonly draining?: readonly number[];
+  readonly goneFrontends?: readonly number[];
 }
 
 /** How a frame comes in, beside what is in it. */
@@ -74,7 +89,10 @@ export class World {
   readonly hops = new Int32Array(HOPS * HOP);
   readonly statistics = new Float64Array(STATISTICS_LENGTH);
   readonly verdicts = new Float64Array(verdictNames.length);
-  readonly services = new Services();
+  readonly loads = new Int32Array(LOADS_LENGTH);
+  readonly ledger = new Ledger(this.statistics, this.loads);
+  readonly services = new Services(this.ledger);
+  readonly trouble = new Trouble();
   readonly table: FlowTable;
   readonly connections: Connections;
   readonly lastHops: LastHops;
@@ -85,32 +103,39 @@ export class World {
   constructor(options: WorldOptions = {}) {
     this.options = options;
     const capacity = options.capacity ?? 256;
-    const memory = options.memory ?? new Int32Array(capacity * ENTRY);
+    const memory = options.memory ?? new Int32Array(tableWords(capacity));
     this.table = new FlowTable(memory, capacity, hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])));
     this.lastHops = new LastHops(this.hops);
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
-    this.connections = new Connections(this.table, this.services, this.statistics, options.maximum ?? capacity / 2);
+    const { table: flows, services: balanced, ledger, trouble } = this;
+    const maximum = options.maximum ?? capacity / 2;
+    const openings = new Openings({ table: flows, services: balanced, ledger, maximum });
+    this.connections = new Connections({ table: flows, services: balanced, ledger, trouble });
     this.connections.setTimeouts(TIMEOUTS);
     SERVERS.forEach((_, i) => writeHop(this.hops, serverHop(i), BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i]!)));
     this.setServers(options.up ?? [true, true]);
     const { slab, frames, hops, verdicts, services, table, connections, lastHops } = this;
     const answers = new RateLimit(options.answers ?? 100);
-    this.process = createPipeline({ slab, frames, hops, verdicts, services, table, connections, lastHops, answers });
+    this.process = createPipeline({ slab, frames, hops, verdicts, services, table, openings, connections, lastHops, answers });
   }
 
   /** Applies the services with these servers up. */
   setServers(up: readonly boolean[]): void {
-    const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80] } = this.options;
-    const servers = SERVERS.map((address, index) => ({
-      index,
-      address: parseAddress(address),
-      port: 8080,
-      weight: 1,
-      up: up[index]!,
-    }));
+    this.apply({ up });
+  }
+
+  /** Applies the services as the options say, with changes: servers that are gone, frontends that drain or are gone. */
+  apply({ up = [true, true], gone = [], draining = [], goneFrontends = [] }: Change = {}): void {
+    const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.options;
+    const all = SERVERS.map((ip, index) => ({ index, address: parseAddress(ip), port: 8080, name: `${ip}:8080`, weight: 1, maxconn }));
+    const servers = all.filter(({ index }) => !gone.includes(index));
+    const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index]!, backup: false })));
+    const frontends = ports.map((port, index) => {
+      return { index, address: parseAddress(VIP), port, backend: 'b', maxconn: frontendMaxconn, draining: draining.includes(index) };
+    });
     this.services.apply({
-      frontends: ports.map((port, index) => ({ index, address: parseAddress(VIP), port, backend: 'b' })),
-      backends: [{ name: 'b', scheduler, mode, servers }],
+      frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
+      backends: [{ name: 'b', mode, servers, choice: prepare(scheduler, candidates) }],
     });
   }
 

@@ -1,0 +1,17 @@
+/** From services to the in-kernel filter; made on the main thread, where 1,000 servers hold up no packet. */
+import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
+import type { ServiceSet } from '../forward/services.ts';
+import { packetFilter } from '../io/filter.ts';
+import { swap32 } from '../packet/address.ts';
+
+/** The classic BPF program that hands up what `set` balances. */
+export function filterFor({ frontends, backends }: ServiceSet): Uint32Array {
+  const hostOrder = ({ address, port }: { address: number; port: number }) => ({ address: swap32(address) >>> 0, port });
+  return packetFilter({
+    frontends: frontends.map(hostOrder),
+    // Only with full NAT do replies come back here.
+    servers: backends.filter(({ mode }) => mode === 'passthrough').flatMap((backend) => backend.servers.map(hostOrder)),
+    firstPort: FIRST_PORT,
+    lastPort: LAST_PORT,
+  });
+}

@@ -1,0 +1,54 @@
+/**
+ * How far a server's source ports are used up. Servers on one address and port (in several backends) share their pools, so
+ * what each of them holds is added up.
+ */
+import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
+import type { ServiceSet } from '../forward/services.ts';
+import { PORTS, serverRow } from '../forward/statistics.ts';
+
+export interface Ports {
+  /** In use, those in TIME_WAIT included. */
+  readonly ports: number;
+  /** There are so many: 27,233 for each source address; 0 where the mode needs none. */
+  readonly portCapacity: number;
+}
+
+/** A server's address and port: who shares them, and from which addresses they are reached. */
+interface Place {
+  readonly servers: number[];
+  readonly sources: Set<number>;
+}
+
+export class PortUse {
+  private readonly statistics: Float64Array;
+  private byServer = new Map<number, Place>();
+
+  constructor(statistics: Float64Array) {
+    this.statistics = statistics;
+  }
+
+  apply({ frontends, backends }: ServiceSet): void {
+    const places = new Map<string, Place>();
+    this.byServer = new Map();
+    for (const { name, servers } of backends.filter(({ mode }) => mode === 'passthrough')) {
+      const sources = frontends.filter(({ backend }) => backend === name).map((frontend) => frontend.address);
+      for (const { index, address, port } of servers) {
+        const key = `${address} ${port}`;
+        const place = places.get(key) ?? { servers: [], sources: new Set() };
+        places.set(key, place);
+        place.servers.push(index);
+        for (const source of sources) place.sources.add(source);
+        this.byServer.set(index, place);
+      }
+    }
+  }
+
+  /** Of a server, by index. */
+  of(index: number): Ports {
+    const { servers, sources } = this.byServer.get(index) ?? { servers: [], sources: new Set() };
+    return {
+      ports: servers.reduce((sum, server) => sum + this.statistics[serverRow(server) + PORTS]!, 0),
+      portCapacity: sources.size * (LAST_PORT - FIRST_PORT + 1),
+    };
+  }
+}

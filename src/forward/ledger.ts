@@ -1,0 +1,73 @@
+/**
+ * The books in shared memory, by the index of frontend and server. An index whose address or port changes, or that goes and
+ * comes back, stands for something else: it begins at 0 in a new generation, and flows of an earlier one, which the sweep
+ * removes within a second, are not entered any more.
+ */
+import type { ServiceSet } from './services.ts';
+import { frontendLoad, frontendRow, LOADS_LENGTH, MAX_SERVERS, PORTS, ROW, serverRow } from './statistics.ts';
+
+export class Ledger {
+  /** Connections that each server and frontend has, from opening to their end: statistics.ts says where. */
+  readonly loads: Int32Array;
+  private readonly statistics: Float64Array;
+  private readonly generations = new Uint16Array(LOADS_LENGTH);
+  /** What each index stands for: address and port; port 0 for nothing. */
+  private places = new Int32Array(LOADS_LENGTH * 2);
+
+  constructor(statistics: Float64Array, loads: Int32Array) {
+    this.statistics = statistics;
+    this.loads = loads;
+  }
+
+  /** Begins anew whatever stands for something else in `set`. */
+  apply({ frontends, backends }: ServiceSet): void {
+    const places = new Int32Array(LOADS_LENGTH * 2);
+    const note = (element: number, address: number, port: number): void => {
+      places[element * 2] = address;
+      places[element * 2 + 1] = port;
+    };
+    for (const { index, address, port } of frontends) note(frontendLoad(index), address, port);
+    for (const { servers } of backends) for (const { index, address, port } of servers) note(index, address, port);
+    const last = this.places;
+    this.places = places;
+    for (let element = 0, at = 0; element < LOADS_LENGTH; element++, at += 2)
+      if (places[at] !== last[at] || places[at + 1] !== last[at + 1]) this.begin(element);
+  }
+
+  /** The GENERATION word of a flow of `owner` (flow/entry.ts: OWNER) that is opened now. */
+  generation(owner: number): number {
+    return (this.generations[frontendLoad(owner >>> 16)]! << 16) | this.generations[owner & 0xffff]!;
+  }
+
+  /** Adds to a column of the frontend's row and of the server's. */
+  add(owner: number, generation: number, column: number, amount: number): void {
+    const { statistics } = this;
+    if (this.isFrontend(owner, generation)) statistics[frontendRow(owner >>> 16) + column]! += amount;
+    if (this.isServer(owner, generation)) statistics[serverRow(owner & 0xffff) + column]! += amount;
+  }
+
+  addLoad(owner: number, generation: number, change: number): void {
+    const { loads } = this;
+    if (this.isFrontend(owner, generation)) loads[frontendLoad(owner >>> 16)]! += change;
+    if (this.isServer(owner, generation)) loads[owner & 0xffff]! += change;
+  }
+
+  addPorts(owner: number, generation: number, change: number): void {
+    if (this.isServer(owner, generation)) this.statistics[serverRow(owner & 0xffff) + PORTS]! += change;
+  }
+
+  private isFrontend(owner: number, generation: number): boolean {
+    return this.generations[frontendLoad(owner >>> 16)] === generation >>> 16;
+  }
+
+  private isServer(owner: number, generation: number): boolean {
+    return this.generations[owner & 0xffff] === (generation & 0xffff);
+  }
+
+  private begin(element: number): void {
+    this.generations[element]!++;
+    this.loads[element] = 0;
+    const row = element < MAX_SERVERS ? serverRow(element) : frontendRow(element - MAX_SERVERS);
+    this.statistics.fill(0, row, row + ROW);
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * Passive signals: what packets tell of a server's health before its next check does. A flag a server and reason, and a list
+ * of the servers that have one; nothing is allocated where packets wait.
+ */
+import { MAX_SERVERS } from './statistics.ts';
+
+/** A client had to send its SYN again. */
+export const SYN_AGAIN = 1;
+/** The server reset a handshake. */
+export const HANDSHAKE_RESET = 2;
+
+export interface Sign {
+  /** The server's index. */
+  readonly index: number;
+  readonly reason: 'syn' | 'rst';
+}
+
+export class Trouble {
+  private readonly flags = new Uint8Array(MAX_SERVERS);
+  private readonly servers = new Uint16Array(MAX_SERVERS);
+  private count = 0;
+
+  /** Whether there is anything to tell. */
+  get isNoted(): boolean {
+    return this.count > 0;
+  }
+
+  note(server: number, flag: number): void {
+    if (this.flags[server] === 0) this.servers[this.count++] = server;
+    this.flags[server]! |= flag;
+  }
+
+  /** What was noted since the last call. */
+  take(): Sign[] {
+    const signs: Sign[] = [];
+    for (const index of this.servers.subarray(0, this.count)) {
+      if (this.flags[index]! & SYN_AGAIN) signs.push({ index, reason: 'syn' });
+      if (this.flags[index]! & HANDSHAKE_RESET) signs.push({ index, reason: 'rst' });
+      this.flags[index] = 0;
+    }
+    this.count = 0;
+    return signs;
+  }
+}
