@@ -33,11 +33,6 @@ export class Listeners {
     this.#open = wanted;
     return { listeners, close: () => closeAll(without(old, wanted)) };
   }
-
-  close(): void {
-    closeAll(this.#open.values());
-    this.#open = new Map();
-  }
 }
 
 function without(some: ReadonlyMap<string, number>, others: ReadonlyMap<string, number>): number[] {

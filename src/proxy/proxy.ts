@@ -61,6 +61,8 @@ export class Proxy {
   readonly #threads: readonly Thread[];
   /** Plans are put in force one after the other. */
   #last: Promise<unknown> = Promise.resolve();
+  /** The one in force. */
+  #plan: ProxyPlan;
   #isStarted = false;
   #isStopped = false;
   #death: Error | undefined;
@@ -68,6 +70,7 @@ export class Proxy {
   private constructor(options: ProxyOptions) {
     assertWithin(options.plan);
     this.#options = options;
+    this.#plan = options.plan;
     const memory = createMemory(options.workers);
     this.#gauges = gaugesOf(memory.gauges);
     this.#counters = memory.counters.map((region) => new Float64Array(region));
@@ -92,10 +95,8 @@ export class Proxy {
    * are reset. New addresses are listened on before old ones are given up: when one of them cannot be (also because it overlaps
    * an old one, as 0.0.0.0 does), this rejects with the system's error and nothing has changed.
    */
-  configure(plan: ProxyPlan): Promise<void> {
-    const done = this.#last.then(() => this.#configure(plan));
-    this.#last = done.catch(() => {});
-    return done;
+  async configure(plan: ProxyPlan): Promise<void> {
+    if (!this.#isStopped) await this.#inTurn(() => this.#configure(plan));
   }
 
   /** Counters of the frontend that has this index now. */
@@ -116,14 +117,21 @@ export class Proxy {
   /** Accepts nothing any more; running connections may end within `graceMs`, then are reset. Again with less: that counts. */
   async stop(graceMs: number): Promise<void> {
     this.#isStopped = true;
+    // The listening sockets go first: with one left open the kernel would go on shaking hands.
+    await this.#inTurn(() => this.#configure(drained(this.#plan)));
     await Promise.all(this.#threads.map((thread) => thread.stop(graceMs)));
-    this.#listeners.close();
+  }
+
+  async #inTurn(task: () => Promise<void>): Promise<void> {
+    const done = this.#last.then(task);
+    this.#last = done.catch(() => {});
+    await done;
   }
 
   async #configure(plan: ProxyPlan): Promise<void> {
-    if (this.#isStopped) return;
     assertWithin(plan);
     const { assignment, close } = this.#prepare(plan);
+    this.#plan = plan;
     await Promise.all(this.#threads.map((thread) => thread.apply(assignment)));
     close();
   }
@@ -156,4 +164,8 @@ export class Proxy {
   #sum(element: number): number {
     return this.#counters.reduce((sum, counters) => sum + counters[element]!, 0);
   }
+}
+
+function drained({ frontends, backends }: ProxyPlan): ProxyPlan {
+  return { frontends: frontends.map((frontend) => ({ ...frontend, draining: true })), backends };
 }

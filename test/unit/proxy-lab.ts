@@ -74,7 +74,7 @@ export interface Client {
   readonly end: Promise<'end' | 'reset'>;
 }
 
-/** A connected client that reads all it gets. `quiet`: it does not. */
+/** A client that is connected, or was reset at once, and that reads all it gets. `quiet`: it does not. */
 export async function client(port: number, host = '127.0.0.1', options: SocketConstructorOpts & { quiet?: boolean } = {}): Promise<Client> {
   const socket = connect({ port, host, noDelay: true, allowHalfOpen: true, ...options });
   cleanUp(() => socket.destroy());
@@ -83,7 +83,10 @@ export async function client(port: number, host = '127.0.0.1', options: SocketCo
   const end = new Promise<'end' | 'reset'>((resolve) => {
     socket.on('error', () => resolve((how ??= 'reset'))).on('end', () => resolve((how ??= 'end')));
   });
-  await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+  const isRefused = (error: NodeJS.ErrnoException) => error.code !== 'ECONNRESET';
+  await new Promise((resolve, reject) => {
+    socket.once('connect', resolve).once('error', (error) => (isRefused(error) ? reject(error) : resolve(undefined)));
+  });
   if (options.quiet !== true) socket.on('data', (chunk) => (text += chunk.toString('latin1')));
   return { socket, text: () => text, ended: () => how, end };
 }
