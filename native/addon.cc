@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "checksum.h"
+#include "listen_socket.h"
 #include "packet_socket.h"
 #include "route.h"
 #include "shared_memory.h"
@@ -357,6 +358,20 @@ void closeFd(const Napi::CallbackInfo& info) {
   guard(info.Env(), [&] { check(::close(fd), "close()"); });
 }
 
+Napi::Value listenTcp(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsString()) refuse(env, "host must be a string");
+  const std::string host = info[0].As<Napi::String>().Utf8Value();
+  const auto port = static_cast<uint16_t>(integer(info[1], "port", 0, 65535));
+  const auto backlog = static_cast<int>(integer(info[2], "backlog", 1, MAX_INT));
+  return Napi::Number::New(env, guard(env, [&] { return lb4::listenTcp(host, port, backlog); }).release());
+}
+
+Napi::Value duplicateFd(const Napi::CallbackInfo& info) {
+  const int fd = descriptor(info[0]);
+  return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return lb4::duplicateFd(fd); }).release());
+}
+
 Napi::Value sum(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsArrayBuffer()) refuse(env, "buffer must be an ArrayBuffer");
@@ -374,6 +389,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("createSharedMemory", Napi::Function::New<createSharedMemory>(env, "createSharedMemory"));
   exports.Set("mapSharedMemory", Napi::Function::New<mapSharedMemory>(env, "mapSharedMemory"));
   exports.Set("closeFd", Napi::Function::New<closeFd>(env, "closeFd"));
+  exports.Set("listenTcp", Napi::Function::New<listenTcp>(env, "listenTcp"));
+  exports.Set("duplicateFd", Napi::Function::New<duplicateFd>(env, "duplicateFd"));
   exports.Set("sum", Napi::Function::New<sum>(env, "sum"));
   return exports;
 }

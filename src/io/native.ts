@@ -91,6 +91,13 @@ export interface NativeAddon {
   /** Maps the memory behind a descriptor of this process again (a worker maps what the main thread created). */
   mapSharedMemory(fd: number): ArrayBuffer;
   closeFd(fd: number): void;
+  /**
+   * A listening TCP socket, non-blocking; `host` an IPv4 or IPv6 address, `port` in host order, 0 for any. One on :: takes no
+   * IPv4, so that 0.0.0.0 can be listened on beside it. The kernel caps `backlog` at net.core.somaxconn. Returns its descriptor.
+   */
+  listenTcp(host: string, port: number, backlog: number): number;
+  /** Another descriptor of the same open file: several threads then accept from one queue, and each closes its own. */
+  duplicateFd(fd: number): number;
   /** Full one's complement sum (RFC 1071) of `length` bytes at `offset`, folded to 16 bits, not complemented, native order. */
   sum(buffer: ArrayBuffer, offset: number, length: number): number;
 }

@@ -1,0 +1,182 @@
+/** One client's connection: its PROXY header, its server (or another, or a place in the queue), then the tunnel to its end. */
+import { connect, type Socket } from 'node:net';
+import type { Endpoints } from './address.ts';
+import type { Applicant, Backend } from './backend.ts';
+import type { Context } from './context.ts';
+import type { Frontend } from './frontend.ts';
+import { readHeader } from './header-reader.ts';
+import { CONNECT_FAILURES, frontendRow, RETRIES, serverRow, TOTAL } from './memory.ts';
+import type { ServerPlan } from './plan.ts';
+import { formatHeader } from './proxy-protocol.ts';
+import { reset } from './reset.ts';
+import { SOCKET_OPTIONS } from './sockets.ts';
+import { Tunnel } from './tunnel.ts';
+
+/** Connects that fail for want of something on this host: another server would fare no better. */
+const OUT_OF_RESOURCES = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM']);
+/** No local port is left towards this server. Not its fault, but another may be reached. */
+const OUT_OF_PORTS = 'EADDRNOTAVAIL';
+
+const NONE_TRIED: ReadonlySet<number> = new Set();
+
+export class Connection implements Applicant {
+  readonly frontend: Frontend;
+  readonly backend: Backend;
+  readonly #context: Context;
+  readonly #client: Socket;
+  /** Called once, when all that it held is given back. */
+  readonly #ended: (connection: Connection) => void;
+  #server: Socket | undefined;
+  /** Whose load counts this connection. */
+  #target: ServerPlan | undefined;
+  #tried: Set<number> | undefined;
+  #endpoints: Endpoints | undefined;
+  #tunnel: Tunnel | undefined;
+  #isOver = false;
+
+  /** The client is paused and the frontend has counted it. */
+  constructor(context: Context, frontend: Frontend, backend: Backend, client: Socket, ended: (connection: Connection) => void) {
+    this.#context = context;
+    this.frontend = frontend;
+    this.backend = backend;
+    this.#client = client;
+    this.#ended = ended;
+    client.on('error', () => this.abort()).on('close', () => this.#closed());
+  }
+
+  /** Undefined while it waits. */
+  get server(): ServerPlan | undefined {
+    return this.#target;
+  }
+
+  start(): void {
+    if (!this.frontend.plan.acceptProxy) return this.backend.place(this);
+    readHeader(
+      this.#client,
+      (endpoints) => {
+        this.#endpoints = endpoints;
+        this.backend.place(this);
+      },
+      (reason) => {
+        this.#context.warn({ frontend: this.frontend.plan.name, reason }, 'a client without a valid PROXY header');
+        this.abort();
+      },
+    );
+  }
+
+  /** Resets both sides and gives back what was held. */
+  abort(): void {
+    reset(this.#client);
+    // A reset of one that is still connecting would wait for its handshake.
+    if (this.#tunnel === undefined) this.#server?.destroy();
+    else if (this.#server !== undefined) reset(this.#server);
+    this.#end();
+  }
+
+  /** Whether it has been silent too long. To be called at each sweep. */
+  isIdle(now: number): boolean {
+    return this.#tunnel?.isIdle(now, this.frontend.plan.clientTimeoutMs, this.backend.plan.serverTimeoutMs) ?? false;
+  }
+
+  // ---- Applicant
+
+  get tried(): ReadonlySet<number> {
+    return this.#tried ?? NONE_TRIED;
+  }
+
+  endpoints(): Endpoints | undefined {
+    return (this.#endpoints ??= endpointsOf(this.#client));
+  }
+
+  wait(): void {
+    this.#context.wait();
+    // Reads until the high-water mark and so learns of a client that gives up. A FIN behind bytes is not met before they are
+    // handed on: that client may want its answer.
+    this.#client.once('end', () => {
+      if (this.#target === undefined) this.abort();
+    });
+    this.#client.read(0);
+  }
+
+  refuse(): void {
+    this.abort();
+  }
+
+  connect(server: ServerPlan): void {
+    this.#target = server;
+    const { host, port } = server;
+    const socket = connect({ ...SOCKET_OPTIONS, host, port, autoSelectFamily: false });
+    this.#server = socket;
+    const { connectTimeoutMs } = this.backend.plan;
+    const timer = setTimeout(() => socket.destroy(timeoutError(connectTimeoutMs)), connectTimeoutMs);
+    socket.on('error', (error) => (this.#tunnel === undefined ? this.#failed(error) : this.abort()));
+    socket.once('connect', () => this.#established(socket, server));
+    socket.once('connect', () => clearTimeout(timer));
+    socket.once('close', () => {
+      clearTimeout(timer);
+      if (this.#tunnel !== undefined) this.#closed();
+    });
+  }
+
+  // ---- its life
+
+  #failed(error: NodeJS.ErrnoException): void {
+    if (this.#isOver) return;
+    const { index, name } = this.#target!;
+    const { counters } = this.#context;
+    counters[serverRow(index) + CONNECT_FAILURES]!++;
+    if (OUT_OF_RESOURCES.has(error.code ?? '')) {
+      this.#context.warn({ server: name, error: error.message }, 'this host has no resources for a connection to a server');
+      return this.abort();
+    }
+    if (error.code !== OUT_OF_PORTS) this.#context.trouble(index, error.message);
+    this.#tried = (this.#tried ?? new Set()).add(index);
+    this.#target = undefined;
+    this.#server = undefined;
+    this.backend.release(index);
+    if (this.#tried.size > this.backend.plan.retries) return this.abort();
+    counters[serverRow(index) + RETRIES]!++;
+    this.backend.place(this);
+  }
+
+  #established(server: Socket, { index }: ServerPlan): void {
+    const frontend = this.frontend.plan.index;
+    const { counters, gauges } = this.#context;
+    counters[frontendRow(frontend) + TOTAL]!++;
+    counters[serverRow(index) + TOTAL]!++;
+    Atomics.add(gauges.frontendCurrent, frontend, 1);
+    Atomics.add(gauges.serverCurrent, index, 1);
+    const { sendProxy } = this.backend.plan;
+    if (sendProxy !== undefined) server.write(formatHeader(sendProxy, this.endpoints()));
+    this.#tunnel = new Tunnel(this.#context, this.#client, server, frontendRow(frontend), serverRow(index));
+  }
+
+  /** One side is closed; after an error all is over already. */
+  #closed(): void {
+    if (this.#server === undefined || (this.#client.closed && this.#server.closed)) this.#end();
+  }
+
+  #end(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const { gauges } = this.#context;
+    if (this.#tunnel !== undefined) {
+      Atomics.sub(gauges.frontendCurrent, this.frontend.plan.index, 1);
+      Atomics.sub(gauges.serverCurrent, this.#target!.index, 1);
+    }
+    this.#ended(this);
+    // Last: both let others in, who find all of the above done.
+    if (this.#target === undefined) this.backend.withdraw(this);
+    else this.backend.release(this.#target.index);
+    this.frontend.release();
+  }
+}
+
+function endpointsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): Endpoints | undefined {
+  if (remoteAddress === undefined || remotePort === undefined || localAddress === undefined || localPort === undefined) return undefined;
+  return { source: remoteAddress, sourcePort: remotePort, destination: localAddress, destinationPort: localPort };
+}
+
+function timeoutError(ms: number): Error {
+  return Object.assign(new Error(`no answer in ${ms} ms`), { code: 'ETIMEDOUT' });
+}

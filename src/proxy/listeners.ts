@@ -1,0 +1,44 @@
+/** The main thread's listening sockets. Workers accept from duplicates; a socket and its queue live as long as the plan names it. */
+import { native } from '../io/native.ts';
+import type { FrontendPlan } from './plan.ts';
+import { BACKLOG } from './sockets.ts';
+
+/** An address to listen on; two frontends may trade theirs. */
+const keyOf = ({ host, port }: FrontendPlan) => `${host} ${port}`;
+
+export class Listeners {
+  /** Descriptors by address. */
+  #open = new Map<string, number>();
+
+  /**
+   * Opens what `frontends` need and is not open yet; throws the system's error, and then nothing has changed. What they do not
+   * need stays open until `close`, which is to be called when no worker uses it any more.
+   */
+  open(frontends: readonly FrontendPlan[]): { listeners: Map<number, number>; close: () => void } {
+    const wanted = new Map<string, number>();
+    const listeners = new Map<number, number>();
+    try {
+      for (const frontend of frontends) {
+        if (frontend.draining) continue;
+        const key = keyOf(frontend);
+        const fd = this.#open.get(key) ?? native().listenTcp(frontend.host, frontend.port, BACKLOG);
+        wanted.set(key, fd);
+        listeners.set(frontend.index, fd);
+      }
+    } catch (error) {
+      closeAll(without(wanted, this.#open));
+      throw error;
+    }
+    const old = this.#open;
+    this.#open = wanted;
+    return { listeners, close: () => closeAll(without(old, wanted)) };
+  }
+}
+
+function without(some: ReadonlyMap<string, number>, others: ReadonlyMap<string, number>): number[] {
+  return [...some].filter(([key]) => !others.has(key)).map(([, fd]) => fd);
+}
+
+function closeAll(fds: Iterable<number>): void {
+  for (const fd of fds) native().closeFd(fd);
+}

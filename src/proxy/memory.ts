@@ -1,0 +1,89 @@
+/**
+ * The memory that main thread and workers share. Counters: a region a worker, who alone writes it, summed by the main thread.
+ * Gauges: one for all, changed with Atomics only, so that limits and least connections hold over all workers exactly.
+ */
+
+export const FRONTENDS = 1024;
+export const SERVERS = 4096;
+/** Rows of `queued`; the main thread gives them out. */
+export const BACKENDS = 4096;
+
+// Columns of a row of counters.
+export const TOTAL = 0;
+/** Payload bytes, client → server. */
+export const TX = 1;
+/** Payload bytes, server → client. */
+export const RX = 2;
+export const CONNECT_FAILURES = 3;
+export const RETRIES = 4;
+/** A cache line. */
+const ROW = 8;
+
+export interface Gauges {
+  /** Connections of each server, those still opening included. */
+  readonly loads: Int32Array;
+  /** Established connections of each server. */
+  readonly serverCurrent: Int32Array;
+  /** Connections that each frontend has accepted: what its `maxconn` limits. */
+  readonly accepted: Int32Array;
+  /** Established connections of each frontend: those that have reached a server. */
+  readonly frontendCurrent: Int32Array;
+  /** Workers that hold an accepted connection of the frontend for which there is no room yet. */
+  readonly holding: Int32Array;
+  /** Connections that wait for a server of each backend. */
+  readonly queued: Int32Array;
+}
+
+export interface SharedMemory {
+  readonly gauges: SharedArrayBuffer;
+  /** One for each worker. */
+  readonly counters: readonly SharedArrayBuffer[];
+}
+
+export function createMemory(workers: number): SharedMemory {
+  const words = 2 * SERVERS + 3 * FRONTENDS + BACKENDS;
+  const bytes = (FRONTENDS + SERVERS) * ROW * Float64Array.BYTES_PER_ELEMENT;
+  return {
+    gauges: new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT),
+    counters: Array.from({ length: workers }, () => new SharedArrayBuffer(bytes)),
+  };
+}
+
+export function gaugesOf(memory: SharedArrayBuffer): Gauges {
+  let offset = 0;
+  const next = (length: number) => {
+    const array = new Int32Array(memory, offset, length);
+    offset += array.byteLength;
+    return array;
+  };
+  return {
+    loads: next(SERVERS),
+    serverCurrent: next(SERVERS),
+    accepted: next(FRONTENDS),
+    frontendCurrent: next(FRONTENDS),
+    holding: next(FRONTENDS),
+    queued: next(BACKENDS),
+  };
+}
+
+/** Where a frontend's counters start. */
+export function frontendRow(index: number): number {
+  return index * ROW;
+}
+
+/** Where a server's counters start. */
+export function serverRow(index: number): number {
+  return (FRONTENDS + index) * ROW;
+}
+
+export function clearRow(counters: Float64Array, row: number): void {
+  counters.fill(0, row, row + ROW);
+}
+
+/** Takes one of `limit` places (0: of any number) and tells whether there was one. */
+export function reserve(gauge: Int32Array, index: number, limit: number): boolean {
+  const before = Atomics.add(gauge, index, 1);
+  if (limit === 0 || before < limit) return true;
+  Atomics.sub(gauge, index, 1);
+  return false;
+}

@@ -1,0 +1,27 @@
+/** What crosses between the main thread and a worker. */
+import type { SharedMemory } from './memory.ts';
+import type { ProxyPlan } from './plan.ts';
+
+/** A plan, and what the main thread has prepared for it. */
+export interface Assignment {
+  readonly plan: ProxyPlan;
+  /** Listening descriptors of the main thread by frontend index; each worker duplicates those it accepts from. */
+  readonly listeners: ReadonlyMap<number, number>;
+  /** Rows of the `queued` gauge by backend name. */
+  readonly queueRows: ReadonlyMap<string, number>;
+}
+
+export interface WorkerData {
+  readonly memory: SharedMemory;
+  /** Which region of counters is this worker's. */
+  readonly worker: number;
+  readonly assignment: Assignment;
+}
+
+export type ToWorker = { readonly type: 'assign'; readonly assignment: Assignment } | { readonly type: 'stop'; readonly graceMs: number };
+
+export type FromWorker =
+  /** The last assignment is in force, what it removed is gone. */
+  | { readonly type: 'applied' }
+  | { readonly type: 'trouble'; readonly server: number; readonly reason: string }
+  | { readonly type: 'warn'; readonly fields: object; readonly message: string };

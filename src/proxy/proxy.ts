@@ -1,0 +1,171 @@
+/** The main thread's handle on the TCP proxy: owns its listening sockets and workers, tells them the plan, sums their counters. */
+import { Listeners } from './listeners.ts';
+import {
+  BACKENDS,
+  CONNECT_FAILURES,
+  createMemory,
+  frontendRow,
+  type Gauges,
+  gaugesOf,
+  RETRIES,
+  RX,
+  serverRow,
+  TOTAL,
+  TX,
+} from './memory.ts';
+import type { Assignment, FromWorker } from './messages.ts';
+import { assertWithin, type ProxyPlan } from './plan.ts';
+import { Rows } from './rows.ts';
+import { Thread } from './thread.ts';
+
+export type { BackendPlan, FrontendPlan, ProxyPlan, ServerPlan } from './plan.ts';
+
+/** Fits a pino logger. */
+export interface ProxyLog {
+  warn(fields: object, message: string): void;
+}
+
+export interface ProxyOptions {
+  readonly plan: ProxyPlan;
+  /** Threads, 1 or more. */
+  readonly workers: number;
+  /** A connect to the server of this index failed; at most once in 100 ms a server and worker. */
+  readonly trouble: (server: number, reason: string) => void;
+  /** A worker died: its connections are gone, and what they counted in `current` and `load` stays counted. */
+  readonly failed: (error: Error) => void;
+  readonly log?: ProxyLog;
+}
+
+/** Connections that have reached a server, and payload bytes; tx is client → server. */
+export interface Counters {
+  readonly total: number;
+  readonly current: number;
+  readonly bytesTx: number;
+  readonly bytesRx: number;
+}
+
+export interface ServerCounters extends Counters {
+  /** Connections now, those still opening included. */
+  readonly load: number;
+  readonly connectFailures: number;
+  /** Failed connects after which another server was tried. */
+  readonly retries: number;
+}
+
+export class Proxy {
+  readonly #options: ProxyOptions;
+  readonly #listeners = new Listeners();
+  readonly #queueRows = new Rows(BACKENDS);
+  readonly #gauges: Gauges;
+  readonly #counters: readonly Float64Array[];
+  readonly #threads: readonly Thread[];
+  /** Plans are put in force one after the other. */
+  #last: Promise<unknown> = Promise.resolve();
+  /** The one in force. */
+  #plan: ProxyPlan;
+  #isStarted = false;
+  #isStopped = false;
+  #death: Error | undefined;
+
+  private constructor(options: ProxyOptions) {
+    assertWithin(options.plan);
+    this.#options = options;
+    this.#plan = options.plan;
+    const memory = createMemory(options.workers);
+    this.#gauges = gaugesOf(memory.gauges);
+    this.#counters = memory.counters.map((region) => new Float64Array(region));
+    const { assignment } = this.#prepare(options.plan);
+    const told = (message: FromWorker) => this.#told(message);
+    const died = (error: Error) => this.#died(error);
+    this.#threads = memory.counters.map((_, worker) => new Thread({ memory, worker, assignment }, told, died));
+  }
+
+  /** Starts to serve. Rejects with the system's error (EADDRINUSE, EACCES …) when an address cannot be listened on. */
+  static async start(options: ProxyOptions): Promise<Proxy> {
+    const proxy = new Proxy(options);
+    await Promise.all(proxy.#threads.map((thread) => thread.started()));
+    proxy.#isStarted = true;
+    if (proxy.#death === undefined) return proxy;
+    await proxy.stop(0);
+    throw proxy.#death;
+  }
+
+  /**
+   * Puts a plan in force; resolves when every worker follows it. Connections of frontends and servers that it does not name
+   * are reset. New addresses are listened on before old ones are given up: when one of them cannot be (also because it overlaps
+   * an old one, as 0.0.0.0 does), this rejects with the system's error and nothing has changed.
+   */
+  async configure(plan: ProxyPlan): Promise<void> {
+    if (!this.#isStopped) await this.#inTurn(() => this.#configure(plan));
+  }
+
+  /** Counters of the frontend that has this index now. */
+  frontend(index: number): Counters {
+    return this.#countersOf(frontendRow(index), this.#gauges.frontendCurrent, index);
+  }
+
+  server(index: number): ServerCounters {
+    const row = serverRow(index);
+    return {
+      ...this.#countersOf(row, this.#gauges.serverCurrent, index),
+      load: Atomics.load(this.#gauges.loads, index),
+      connectFailures: this.#sum(row + CONNECT_FAILURES),
+      retries: this.#sum(row + RETRIES),
+    };
+  }
+
+  /** Accepts nothing any more; running connections may end within `graceMs`, then are reset. Again with less: that counts. */
+  async stop(graceMs: number): Promise<void> {
+    this.#isStopped = true;
+    // The listening sockets go first: with one left open the kernel would go on shaking hands.
+    await this.#inTurn(() => this.#configure(drained(this.#plan)));
+    await Promise.all(this.#threads.map((thread) => thread.stop(graceMs)));
+  }
+
+  async #inTurn(task: () => Promise<void>): Promise<void> {
+    const done = this.#last.then(task);
+    this.#last = done.catch(() => {});
+    await done;
+  }
+
+  async #configure(plan: ProxyPlan): Promise<void> {
+    assertWithin(plan);
+    const { assignment, close } = this.#prepare(plan);
+    this.#plan = plan;
+    await Promise.all(this.#threads.map((thread) => thread.apply(assignment)));
+    close();
+  }
+
+  #prepare(plan: ProxyPlan): { assignment: Assignment; close: () => void } {
+    const { listeners, close } = this.#listeners.open(plan.frontends);
+    return { assignment: { plan, listeners, queueRows: this.#queueRows.assign(plan.backends.map(({ name }) => name)) }, close };
+  }
+
+  #told(message: FromWorker): void {
+    if (message.type === 'trouble') this.#options.trouble(message.server, message.reason);
+    else if (message.type === 'warn') this.#options.log?.warn(message.fields, message.message);
+  }
+
+  /** Before `start` has resolved its promise tells. */
+  #died(error: Error): void {
+    this.#death ??= error;
+    if (this.#isStarted) this.#options.failed(error);
+  }
+
+  #countersOf(row: number, current: Int32Array, index: number): Counters {
+    return {
+      total: this.#sum(row + TOTAL),
+      current: Atomics.load(current, index),
+      bytesTx: this.#sum(row + TX),
+      bytesRx: this.#sum(row + RX),
+    };
+  }
+
+  #sum(element: number): number {
+    return this.#counters.reduce((sum, counters) => sum + counters[element]!, 0);
+  }
+}
+
+function drained({ frontends, backends }: ProxyPlan): ProxyPlan {
+  return { frontends: frontends.map((frontend) => ({ ...frontend, draining: true })), backends };
+}

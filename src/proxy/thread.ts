@@ -1,0 +1,65 @@
+/** The main thread's handle on one worker. */
+import { Worker } from 'node:worker_threads';
+import type { Assignment, FromWorker, ToWorker, WorkerData } from './messages.ts';
+
+/** A worker that has not ended so long after its grace is ended by force. */
+const FORCE_AFTER_MS = 2000;
+
+export class Thread {
+  readonly #worker: Worker;
+  readonly #exited: Promise<void>;
+  /** Who waits for `applied`, in the order of the assignments. */
+  readonly #waiting: (() => void)[] = [];
+  #isGone = false;
+  #isStopping = false;
+  #force: NodeJS.Timeout | undefined;
+
+  /** `died` is called at most once, and not after `stop`. */
+  constructor(data: WorkerData, told: (message: FromWorker) => void, died: (error: Error) => void) {
+    let cause: Error | undefined;
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: `lb4-proxy-${data.worker}` });
+    this.#worker.on('error', (error: Error) => (cause = error));
+    this.#worker.on('message', (message: FromWorker) => {
+      if (message.type === 'applied') this.#waiting.shift()?.();
+      else told(message);
+    });
+    this.#exited = new Promise((resolve) => {
+      this.#worker.once('exit', (code) => {
+        this.#isGone = true;
+        clearTimeout(this.#force);
+        if (!this.#isStopping) died(cause ?? new Error(`a proxy worker ended with code ${code}`));
+        for (const go of this.#waiting.splice(0)) go();
+        resolve();
+      });
+    });
+  }
+
+  /** Resolves when the assignment given to the constructor is in force, or the thread is gone. */
+  started(): Promise<void> {
+    return this.#applied();
+  }
+
+  /** Resolves when the assignment is in force, or the thread is gone. */
+  apply(assignment: Assignment): Promise<void> {
+    this.#post({ type: 'assign', assignment });
+    return this.#applied();
+  }
+
+  /** Resolves when the thread is gone. May be called again with less grace. */
+  async stop(graceMs: number): Promise<void> {
+    this.#isStopping = true;
+    this.#post({ type: 'stop', graceMs });
+    clearTimeout(this.#force);
+    if (!this.#isGone) this.#force = setTimeout(() => void this.#worker.terminate(), graceMs + FORCE_AFTER_MS);
+    await this.#exited;
+  }
+
+  #applied(): Promise<void> {
+    return this.#isGone ? Promise.resolve() : new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  #post(message: ToWorker): void {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    if (!this.#isGone) this.#worker.postMessage(message);
+  }
+}

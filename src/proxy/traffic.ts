@@ -1,0 +1,160 @@
+/** All that a worker has: its frontends, backends and connections, and the timers over them. */
+import type { Socket } from 'node:net';
+import { Backend } from './backend.ts';
+import { Connection } from './connection.ts';
+import { Context } from './context.ts';
+import { Frontend } from './frontend.ts';
+import { clearRow, frontendRow, type Gauges, serverRow } from './memory.ts';
+import type { Assignment, FromWorker } from './messages.ts';
+import type { BackendPlan, ProxyPlan, ServerPlan } from './plan.ts';
+import { reset } from './reset.ts';
+
+/** Between two looks whether another worker has freed what a connection here waits for. Only while one waits. */
+const POLL_MS = 2;
+/** Timeouts are checked so often, or four times in the shortest of them. */
+const SWEEP_MS = 1000;
+const SHORTEST_SWEEP_MS = 20;
+
+export class Traffic {
+  readonly #context: Context;
+  readonly #frontends = new Map<number, Frontend>();
+  readonly #backends = new Map<string, Backend>();
+  readonly #connections = new Set<Connection>();
+  /** Whose the rows of counters are, by index. */
+  #frontendNames: ReadonlyMap<number, string> = new Map();
+  #serverNames: ReadonlyMap<number, string> = new Map();
+  #poll: NodeJS.Timeout | undefined;
+  #sweep: NodeJS.Timeout | undefined;
+  #grace: NodeJS.Timeout | undefined;
+  #emptied: (() => void) | undefined;
+
+  constructor(gauges: Gauges, counters: Float64Array, tell: (message: FromWorker) => void) {
+    this.#context = new Context(gauges, counters, tell, () => this.#startPolling());
+  }
+
+  /** Makes the plan what is done. What it no longer names is gone on return, counters that it names anew are 0. */
+  apply(assignment: Assignment): void {
+    // Backends first: what the removals let in must go to the new plan's servers.
+    this.#applyBackends(assignment);
+    this.#remove(assignment.plan);
+    this.#clearNewRows(assignment.plan);
+    this.#applyFrontends(assignment);
+    this.#restartSweep(assignment.plan);
+  }
+
+  /** Accepts nothing any more; calls back when the last connection has ended, at the latest after `graceMs`. */
+  stop(graceMs: number, stopped: () => void): void {
+    for (const frontend of this.#frontends.values()) frontend.close();
+    this.#emptied = () => {
+      this.#emptied = undefined;
+      for (const timer of [this.#grace, this.#sweep, this.#poll]) clearTimeout(timer);
+      stopped();
+    };
+    clearTimeout(this.#grace);
+    this.#grace = setTimeout(() => this.#abort(() => true), graceMs);
+    if (this.#connections.size === 0) this.#emptied();
+  }
+
+  #applyBackends({ plan, queueRows }: Assignment): void {
+    for (const backend of plan.backends) {
+      const known = this.#backends.get(backend.name);
+      if (known !== undefined) known.apply(backend);
+      else this.#backends.set(backend.name, new Backend(this.#context, queueRows.get(backend.name)!, backend));
+    }
+  }
+
+  #applyFrontends({ plan, listeners }: Assignment): void {
+    for (const frontend of plan.frontends) {
+      const known = this.#frontends.get(frontend.index);
+      const one = known ?? new Frontend(this.#context, frontend, (client, of) => this.#accepted(client, of));
+      this.#frontends.set(frontend.index, one);
+      one.apply(frontend, listeners.get(frontend.index));
+    }
+  }
+
+  #remove(plan: ProxyPlan): void {
+    const frontends = frontendNames(plan);
+    const servers = serverNames(plan);
+    const backends = new Set(plan.backends.map(({ name }) => name));
+    for (const [index, frontend] of this.#frontends) {
+      if (frontends.get(index) === frontend.plan.name) continue;
+      frontend.close();
+      this.#frontends.delete(index);
+    }
+    this.#abort(({ frontend, backend, server }) => {
+      const isKnown = this.#frontends.get(frontend.plan.index) === frontend && backends.has(backend.plan.name);
+      return !isKnown || (server !== undefined && servers.get(server.index) !== nameOf(backend.plan, server));
+    });
+    for (const name of this.#backends.keys()) if (!backends.has(name)) this.#backends.delete(name);
+  }
+
+  /** Nothing of the new holders was counted yet: connections are established, and connects fail, in later turns of the loop. */
+  #clearNewRows(plan: ProxyPlan): void {
+    const frontends = frontendNames(plan);
+    const servers = serverNames(plan);
+    for (const [index, name] of frontends)
+      if (this.#frontendNames.get(index) !== name) clearRow(this.#context.counters, frontendRow(index));
+    for (const [index, name] of servers) if (this.#serverNames.get(index) !== name) clearRow(this.#context.counters, serverRow(index));
+    this.#frontendNames = frontends;
+    this.#serverNames = servers;
+  }
+
+  #abort(isMeant: (connection: Connection) => boolean): void {
+    for (const connection of this.#connections) if (isMeant(connection)) connection.abort();
+  }
+
+  #accepted(client: Socket, frontend: Frontend): void {
+    const backend = this.#backends.get(frontend.plan.backend);
+    if (backend === undefined) {
+      reset(client);
+      frontend.release();
+      return;
+    }
+    const connection = new Connection(this.#context, frontend, backend, client, (ended) => this.#ended(ended));
+    this.#connections.add(connection);
+    connection.start();
+  }
+
+  #ended(connection: Connection): void {
+    this.#connections.delete(connection);
+    if (this.#connections.size === 0) this.#emptied?.();
+  }
+
+  #startPolling(): void {
+    this.#poll ??= setInterval(() => {
+      let waits = false;
+      for (const one of [...this.#backends.values(), ...this.#frontends.values()]) {
+        if (!one.isWaitedFor) continue;
+        one.poll();
+        waits ||= one.isWaitedFor;
+      }
+      if (waits) return;
+      clearInterval(this.#poll);
+      this.#poll = undefined;
+    }, POLL_MS);
+  }
+
+  #restartSweep({ frontends, backends }: ProxyPlan): void {
+    const timeouts = [...frontends.map((f) => f.clientTimeoutMs), ...backends.map((b) => b.serverTimeoutMs)].filter((ms) => ms > 0);
+    const every = Math.max(SHORTEST_SWEEP_MS, Math.min(SWEEP_MS, ...timeouts.map((ms) => ms / 4)));
+    clearInterval(this.#sweep);
+    this.#sweep = setInterval(() => {
+      const now = performance.now();
+      this.#abort((connection) => connection.isIdle(now));
+      for (const frontend of this.#frontends.values()) frontend.poll();
+    }, every);
+  }
+}
+
+function frontendNames({ frontends }: ProxyPlan): ReadonlyMap<number, string> {
+  return new Map(frontends.map(({ index, name }) => [index, name]));
+}
+
+function serverNames({ backends }: ProxyPlan): ReadonlyMap<number, string> {
+  return new Map(backends.flatMap((backend) => backend.servers.map((server) => [server.index, nameOf(backend, server)])));
+}
+
+/** Two backends may have servers of one name. */
+function nameOf(backend: BackendPlan, server: ServerPlan): string {
+  return `${backend.name}/${server.name}`;
+}

@@ -1,0 +1,266 @@
+/** Plans that change, stops, worker threads, descriptors. */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { ask, type Client, client, freePort, idle, named, Proxy, pause, planOf, run, serve, silent, waitUntil } from './proxy-lab.ts';
+
+const refused = (port: number, host = '127.0.0.1') =>
+  client(port, host).then(
+    () => 'connected',
+    (error: NodeJS.ErrnoException) => error.code,
+  );
+
+describe('a new plan', () => {
+  test('resets the connections of a server that is gone, and leaves the others', async () => {
+    const servers = [await serve(silent), await serve(silent)];
+    const world = { servers };
+    const { proxy, port } = await run(world, 2);
+    const clients = await Promise.all(Array.from({ length: 8 }, () => client(port)));
+    await waitUntil(() => proxy.frontend(3).current === 8, { what: '8 connections' });
+    const { current } = proxy.server(11);
+    const plan = planOf(port, { servers, without: [1] });
+    await proxy.configure(plan);
+    expect(proxy.frontend(3).current).toBe(8); // it drains: still in the plan
+    const [backend] = plan.backends;
+    await proxy.configure({ ...plan, backends: [{ ...backend, servers: backend.servers.slice(0, 1) }] });
+    expect(proxy.frontend(3).current).toBe(8 - current);
+    await waitUntil(() => clients.filter((one) => one.ended() === 'reset').length === current, { what: 'the resets' });
+  });
+
+  test('gives a frontend that drains no new connections, and its old ones go on', async () => {
+    const world = { servers: [await serve()] };
+    const { proxy, port } = await run(world, 2);
+    const one = await client(port);
+    await waitUntil(() => proxy.frontend(3).current === 1, { what: 'the connection' });
+    await proxy.configure(planOf(port, { ...world, frontend: { draining: true } }));
+    expect(await refused(port)).toBe('ECONNREFUSED');
+    one.socket.write('hello');
+    await waitUntil(() => one.text() === 'hello', { what: 'the echo' });
+    await proxy.configure({ ...planOf(port, world), frontends: [] });
+    expect(await one.end).toBe('reset');
+    await idle(proxy);
+  });
+
+  test('that is the old one changes nothing', async () => {
+    const world = { servers: [await serve(named('a')), await serve(named('b'))] };
+    const { proxy, port } = await run(world);
+    const answers: string[] = [];
+    for (let i = 0; i < 6; i++) {
+      answers.push(await ask(port));
+      await proxy.configure(planOf(port, world));
+    }
+    expect(answers.join('')).toBe('ababab');
+    expect(proxy.frontend(3).total).toBe(6);
+  });
+
+  test('loses no connection while the listeners stay', async () => {
+    const world = { servers: [await serve(named('a'))] };
+    const { proxy, port } = await run(world, 2);
+    const other = await freePort();
+    const asked = Promise.all(Array.from({ length: 100 }, () => ask(port)));
+    for (let i = 0; i < 10; i++) {
+      const plan = planOf(port, world);
+      const more = { ...plan.frontends[0], index: 4, name: 'more', port: other };
+      await proxy.configure(i % 2 ? plan : { ...plan, frontends: [...plan.frontends, more] });
+    }
+    expect((await asked).join('')).toBe('a'.repeat(100));
+  });
+
+  test('with an address that cannot be listened on changes nothing', async () => {
+    const world = { servers: [await serve(named('a'))] };
+    const { proxy, port } = await run(world, 2);
+    const free = await freePort();
+    const busy = (await serve()).port;
+    const plan = planOf(port, { servers: [await serve(named('b'))] });
+    const frontend = plan.frontends[0];
+    const bad = {
+      ...plan,
+      frontends: [
+        { ...frontend, index: 5, name: 'free', port: free },
+        { ...frontend, index: 6, name: 'busy', port: busy },
+      ],
+    };
+    await expect(proxy.configure(bad)).rejects.toMatchObject({ code: 'EADDRINUSE', syscall: 'bind' });
+    expect(await refused(free)).toBe('ECONNREFUSED');
+    expect(await ask(port)).toBe('a');
+    const foreign = { ...plan, frontends: [{ ...frontend, host: '192.0.2.1' }] };
+    await expect(proxy.configure(foreign)).rejects.toMatchObject({ code: 'EADDRNOTAVAIL' });
+    expect(await ask(port)).toBe('a');
+    await proxy.configure(plan);
+    expect(await ask(port)).toBe('b');
+  });
+
+  test('two frontends trade their addresses', async () => {
+    const servers = [await serve(named('a')), await serve(named('b'))];
+    const { proxy, port } = await run({ servers });
+    const other = await freePort();
+    const base = planOf(port, { servers, without: [1] });
+    const second = { ...planOf(port, { servers, without: [0] }).backends[0], name: 'pool-b' };
+    const trade = (one: number, two: number) => ({
+      frontends: [
+        { ...base.frontends[0], port: one },
+        { ...base.frontends[0], index: 4, name: 'b', port: two, backend: 'pool-b' },
+      ],
+      backends: [
+        { ...base.backends[0], servers: base.backends[0].servers.slice(0, 1) },
+        { ...second, servers: second.servers.slice(1) },
+      ],
+    });
+    await proxy.configure(trade(port, other));
+    expect([await ask(port), await ask(other)]).toEqual(['a', 'b']);
+    await proxy.configure(trade(other, port));
+    expect([await ask(port), await ask(other)]).toEqual(['b', 'a']);
+  });
+
+  test('counts a reused index from 0', async () => {
+    const world = { servers: [await serve(named('a'))] };
+    const { proxy, port } = await run(world, 2);
+    await ask(port);
+    await idle(proxy);
+    expect(proxy.frontend(3).total).toBe(1);
+    const plan = planOf(port, world);
+    const renamed = {
+      frontends: [{ ...plan.frontends[0], name: 'other' }],
+      backends: [{ ...plan.backends[0], servers: [{ ...plan.backends[0].servers[0], name: 'other' }] }],
+    };
+    await proxy.configure(renamed);
+    expect([proxy.frontend(3).total, proxy.server(10).total]).toEqual([0, 0]);
+    await ask(port, 'x');
+    await idle(proxy);
+    expect(proxy.frontend(3)).toEqual({ total: 1, current: 0, bytesTx: 1, bytesRx: 1 });
+  });
+
+  test.each([
+    ['a frontend index', { frontend: { index: 1024 } }],
+    ['a backend', { frontend: { backend: 'nobody' } }],
+  ])('with %s that does not exist is refused', async (_, wrong) => {
+    const world = { servers: [await serve()] };
+    const { proxy, port } = await run(world);
+    await expect(proxy.configure(planOf(port, { ...world, ...wrong }))).rejects.toThrow(RangeError);
+  });
+});
+
+describe('start and stop', () => {
+  test('an address that cannot be listened on rejects, and no thread or descriptor is left', async () => {
+    const { port } = await serve();
+    const before = readdirSync('/proc/self/fd').length;
+    const start = Proxy.start({ plan: planOf(port, { servers: [] }), workers: 2, trouble: () => {}, failed: () => {} });
+    await expect(start).rejects.toMatchObject({ code: 'EADDRINUSE' });
+    expect(readdirSync('/proc/self/fd').length).toBe(before);
+  });
+
+  test('a stop lets connections end within their grace', async () => {
+    const { proxy, port } = await run({ servers: [await serve()] }, 2);
+    const one = await client(port);
+    one.socket.write('a');
+    await waitUntil(() => one.text() === 'a', { what: 'the echo' });
+    const stopped = proxy.stop(3000);
+    await waitUntil(async () => (await refused(port)) === 'ECONNREFUSED', { what: 'the listener to close' });
+    one.socket.write('b');
+    await waitUntil(() => one.text() === 'ab', { what: 'the echo' });
+    one.socket.end();
+    expect(await one.end).toBe('end');
+    await stopped;
+  });
+
+  test('a stop resets what outlives its grace, and a second one may shorten it', async () => {
+    const { proxy, port } = await run({ servers: [await serve(silent)] }, 2);
+    const one = await client(port);
+    await waitUntil(() => proxy.frontend(3).current === 1, { what: 'the connection' });
+    const first = proxy.stop(60_000);
+    await pause(50);
+    expect(one.ended()).toBeUndefined();
+    await proxy.stop(50);
+    await first;
+    expect(await one.end).toBe('reset');
+  });
+
+  test('leaves no descriptor behind, whatever is going on', async () => {
+    const server = await serve(silent);
+    const before = readdirSync('/proc/self/fd').length;
+    const { proxy, port } = await run({ servers: [server], maxconn: 2, frontend: { maxconn: 6 }, backend: { maxQueue: 3 } }, 2);
+    const clients = await Promise.all(Array.from({ length: 12 }, () => client(port)));
+    await waitUntil(() => proxy.frontend(3).current === 2, { what: 'the connections' });
+    await proxy.stop(0);
+    for (const { socket } of clients) socket.destroy();
+    for (const socket of server.sockets) socket.destroy();
+    await waitUntil(() => readdirSync('/proc/self/fd').length <= before, { what: 'all descriptors to be closed', timeout: 3000 });
+  });
+
+  test('a worker that dies is told', async () => {
+    const failures: Error[] = [];
+    const port = await freePort();
+    const server = await serve(silent);
+    const plan = planOf(port, { servers: [server] });
+    const proxy = await Proxy.start({ plan, workers: 1, trouble: () => {}, failed: (error) => failures.push(error) });
+    // Nonsense that only a worker looks at.
+    const broken = {
+      ...plan,
+      backends: [{ ...plan.backends[0], choice: { ...plan.backends[0].choice, scheduler: 'leastconn', candidates: [null] } }],
+    };
+    await proxy.configure(broken as never).catch(() => {});
+    const nonsense = { ...plan, frontends: [{ ...plan.frontends[0], clientTimeoutMs: 1n }] };
+    await proxy.configure(nonsense as never);
+    await waitUntil(() => failures.length === 1, { what: 'the failure' });
+    expect(failures[0]).toBeInstanceOf(Error);
+    await proxy.stop(1000);
+  });
+});
+
+describe('IPv6', () => {
+  test('listens on :: beside 0.0.0.0, reaches servers on ::1', async () => {
+    const servers = [await serve(undefined, '::1')];
+    const world = { servers, backend: { sendProxy: 'v1' as const } };
+    const { proxy, port } = await run(world);
+    const plan = planOf(port, world);
+    const other = await freePort();
+    const both = [
+      { ...plan.frontends[0], index: 4, name: 'v4', host: '0.0.0.0', port: other },
+      { ...plan.frontends[0], index: 5, name: 'v6', host: '::', port: other },
+    ];
+    await proxy.configure({ ...plan, frontends: both });
+    expect(await ask(other, 'x', '127.0.0.1')).toMatch(/^PROXY TCP4 127.0.0.1 127.0.0.1 \d+ \d+\r\nx$/);
+    expect(await ask(other, 'x', '::1')).toMatch(/^PROXY TCP6 ::1 ::1 \d+ \d+\r\nx$/);
+    expect([4, 5].map((index) => proxy.frontend(index).total)).toEqual([1, 1]);
+  });
+});
+
+describe('out of descriptors', () => {
+  test('connections are lost, the listener is not, and no server is blamed', { timeout: 20_000 }, async () => {
+    const server = await serve();
+    const port = await freePort();
+    const program = fileURLToPath(new URL('./proxy-starved.js', import.meta.url));
+    const plan = JSON.stringify(planOf(port, { servers: [server] }));
+    const child = spawn('sh', ['-c', 'ulimit -n 64; exec "$0" "$@"', process.execPath, program, plan], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      let output = '';
+      child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+      await waitUntil(() => output.includes('ready'), { what: 'the proxy' });
+      const many: Client[] = [];
+      for (let i = 0; i < 100; i++) many.push(await client(port));
+      await waitUntil(() => many.filter((one) => one.ended() !== undefined).length >= 70, { what: 'connections to be lost' });
+      for (const { socket } of many) socket.resetAndDestroy();
+      await waitUntil(async () => (await ask(port, 'hello').catch(() => '')) === 'hello', { what: 'an echo again' });
+      expect(output).toContain('warn');
+      expect(output.match(/warn/g)!.length).toBeLessThan(10);
+      expect(output).not.toContain('trouble');
+    } finally {
+      child.kill('SIGKILL');
+      await once(child, 'close');
+    }
+  });
+});
+
+test('sockets have TCP_NODELAY and keep-alive on both sides', async () => {
+  const server = await serve(silent);
+  const { proxy, port } = await run({ servers: [server] });
+  await client(port);
+  await waitUntil(() => proxy.frontend(3).current === 1, { what: 'the connection' });
+  const timers = (filter: string) => execFileSync('ss', ['-Htno', 'state', 'established', ...filter.split(' ')], { encoding: 'utf8' });
+  expect(timers(`sport = :${port}`)).toContain('timer:(keepalive');
+  expect(timers(`dport = :${server.port}`)).toContain('timer:(keepalive');
+});
