@@ -90,7 +90,7 @@ export function makePlan(
   return {
     config,
     frontends: plannedFrontends.sort((a, b) => Number(a.draining) - Number(b.draining)),
-    backends: backendsOf(config, servers).map((backend) => {
+    backends: backendsOf(config, frontends, servers).map((backend) => {
       const own = servers.filter(({ group }) => group === backend.name).map((entry) => plannedServer(entry, standing));
       const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
       return { backend, servers: own, choice: prepare(schedulerOf(backend, mode), candidates(own, standing), lastChoice) };
@@ -98,9 +98,9 @@ export function makePlan(
   };
 }
 
-/** Those of the file, and those that left it with servers that still drain. */
-function backendsOf(config: Config, servers: readonly Entry<Place>[]): Backend[] {
-  const byName = new Map(servers.map(({ item }) => [item.backend.name, item.backend]));
+/** Those of the file, and those that left it while a frontend or server of theirs still drains. */
+function backendsOf(config: Config, frontends: readonly Entry<Frontend>[], servers: readonly Entry<Place>[]): Backend[] {
+  const byName = new Map([...frontends, ...servers].map(({ item }) => [item.backend.name, item.backend]));
   for (const backend of config.backends) byName.set(backend.name, backend);
   return [...byName.values()];
 }

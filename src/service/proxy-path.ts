@@ -23,8 +23,9 @@ export class ProxyPath implements DataPath {
     return this.#proxy.configure(proxyPlanOf(plan));
   }
 
-  stop(graceMs: number, hurry: AbortSignal): Promise<void> {
-    return this.#proxy.stop(graceMs, hurry);
+  async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
+    hurry.addEventListener('abort', () => void this.#proxy.stop(0), { once: true });
+    await this.#proxy.stop(hurry.aborted ? 0 : graceMs);
   }
 
   frontend(index: number) {
