@@ -1,0 +1,97 @@
+/** Convey's defects in following connections (reference/convey.md), each by packets made by hand: lb4 has none of them. */
+import { describe, expect, test } from 'vitest';
+import { type Opened, RawPair } from '../lab/raw-pair.ts';
+import { waitUntil } from '../lab/wait.ts';
+import { ACK, FIN, PSH, RST, SYN } from '../lab/wire.ts';
+
+/** Source ports that lb4 has for one server: 33768–61000. */
+const PORTS = 27_233;
+/** SYNs sent before the server is looked at: a witness's socket buffer holds no more frames than some 250. */
+const BURST = 200;
+/** The ports of the clients that use them up: not those of RawPair. */
+const FIRST_NEW_CLIENT = 10_000;
+
+const ECE = 0x40;
+const CWR = 0x80;
+
+/** Sends SYNs of ever new clients until one is refused. Returns the ports that lb4 chose for them, as the server saw them. */
+async function useUpPorts(pair: RawPair): Promise<number[]> {
+  const chosen: number[] = [];
+  for (let sent = 0; pair.client.received.length === 0; sent += BURST) {
+    expect(sent, 'SYNs without a refusal').toBeLessThan(2 * PORTS);
+    for (let i = 0; i < BURST; i++) pair.fromClient(FIRST_NEW_CLIENT + sent + i, { flags: SYN });
+    const expected = chosen.length + BURST;
+    const all = () => {
+      chosen.push(...pair.takeForwarded().map(({ sourcePort }) => sourcePort));
+      return chosen.length >= expected || pair.client.received.length > 0;
+    };
+    await waitUntil(all, { what: 'a burst of SYNs', timeout: 500, every: 1 }).catch(() => undefined); // the witness lost some
+  }
+  return chosen;
+}
+
+test('Convey: a port in use can be handed out again; the port map never shrinks', async () => {
+  await using pair = await RawPair.start('[passthrough.timeouts]\nsyn = 60');
+  const first = await pair.open();
+  pair.client.received.length = 0;
+  const chosen = await useUpPorts(pair);
+  expect(chosen).not.toContain(first.natPort);
+  expect(new Set(chosen).size).toBe(chosen.length);
+  expect(await pair.verdict('resetNoPort', 1)).toBeGreaterThanOrEqual(1);
+  const { verdicts, flows } = (await pair.balancer.stats()).lb4;
+  expect([verdicts['opened'], flows]).toEqual([PORTS, 2 * PORTS]);
+  expect(await pair.carriesData(first)).toBe(true);
+
+  await pair.reload('[passthrough.timeouts]\nsyn = 1');
+  await pair.balancer.settled('the unanswered to be forgotten', ({ lb4 }) => lb4.flows === 2);
+  expect((await pair.open()).natPort).not.toBe(first.natPort);
+  expect(await pair.carriesData(first)).toBe(true);
+});
+
+test('Convey: the tracker evicts by insertion order, so busy connections lose their port mid-stream', async () => {
+  const capacity = 10;
+  await using pair = await RawPair.start(`[passthrough]\nconnection_tracker_capacity = ${capacity}`);
+  const first = await pair.open();
+  for (let i = 0; i < 5 * capacity; i++) pair.fromClient(pair.nextPort(), { flags: SYN });
+  await pair.verdict('dropTableFull', 4 * capacity + 1);
+  expect((await pair.balancer.stats()).lb4.flows).toBe(2 * capacity);
+  expect(await pair.carriesData(first)).toBe(true);
+});
+
+describe('Convey: no FIN/RST tracking, no timeouts', () => {
+  const ends: [what: string, timeouts: string, end: (pair: RawPair, connection: Opened) => void, verdictAfter: string][] = [
+    [
+      'a connection that both sides have closed is forgotten',
+      'time_wait = 1',
+      (pair, { port, natPort }) => {
+        pair.fromClient(port, { flags: FIN | ACK });
+        pair.fromServer(natPort, { flags: FIN | ACK });
+      },
+      'resetUnknown',
+    ],
+    ['a connection that was reset is forgotten', 'closed = 1', (pair, { port }) => pair.fromClient(port, { flags: RST }), 'resetUnknown'],
+    ['a connection that is silent is forgotten', 'established = 1', () => undefined, 'resetUnknown'],
+  ];
+
+  test.each(ends)('%s', async (_, timeouts, end, verdictAfter) => {
+    await using pair = await RawPair.start(`[passthrough.timeouts]\n${timeouts}`);
+    const connection = await pair.open();
+    await pair.balancer.settled('the connection to be counted', (stats) => stats.current_connections === 1);
+    end(pair, connection);
+    const stats = await pair.balancer.settled('the connection to be forgotten', ({ lb4 }) => lb4.flows === 0);
+    expect([stats.total_connections, stats.current_connections]).toEqual([1, 0]);
+    pair.fromClient(connection.port, { flags: ACK });
+    expect(await pair.verdict(verdictAfter, 1)).toBe(1);
+  });
+});
+
+test('Convey: counts need flags exactly SYN+ACK / FIN+ACK', async () => {
+  await using pair = await RawPair.start();
+  // A handshake with ECN (RFC 3168 section 6.1.1), and FINs that push data.
+  const { port, natPort } = await pair.open({ synFlags: ECE | CWR, answerFlags: ECE });
+  await pair.balancer.settled('the connection to be counted', (stats) => stats.current_connections === 1);
+  pair.fromClient(port, { flags: FIN | PSH | ACK | ECE, payload: Buffer.from('the last') });
+  pair.fromServer(natPort, { flags: FIN | PSH | ACK, payload: Buffer.from('the last') });
+  const stats = await pair.balancer.settled('its end to be counted', ({ current_connections }) => current_connections === 0);
+  expect(stats.total_connections).toBe(1);
+});
