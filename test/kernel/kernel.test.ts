@@ -20,6 +20,7 @@ describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
       new URL('./guest/dsr.ts', import.meta.url),
       ['servers answered the client themselves'],
     ],
+    ['Convey: VLAN unsupported', new URL('./guest/vlan.ts', import.meta.url), ['all of it with its tag']],
   ])('%s', async (_, script, said) => {
     const { code, output } = await image.run(fileURLToPath(script));
     expect(code, output).toBe(0);
