@@ -1,4 +1,4 @@
-/** Convey's defect in choosing servers (reference/convey.md): lb4 does not have it. */
+/** Convey's defect in choosing servers: lb4 does not have it. */
 import { expect, test } from 'vitest';
 import type { EchoReport } from '../lab/client.ts';
 import { Live } from '../lab/live.ts';

@@ -1,4 +1,4 @@
-/** Convey's defects in following connections (reference/convey.md), each by packets made by hand: lb4 has none of them. */
+/** Convey's defects in following connections, each by packets made by hand: lb4 has none of them. */
 import { describe, expect, test } from 'vitest';
 import { type Opened, RawPair } from '../lab/raw-pair.ts';
 import { waitUntil } from '../lab/wait.ts';

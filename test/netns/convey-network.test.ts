@@ -1,4 +1,4 @@
-/** Networks that Convey cannot serve (reference/convey.md), and lb4 can. VLANs: test/kernel/guest/vlan.ts, with a kernel that has them. */
+/** Networks that Convey cannot serve, and lb4 can. VLANs: test/kernel/guest/vlan.ts, with a kernel that has them. */
 import { expect, test } from 'vitest';
 import { startBalancer } from '../lab/balancer.ts';
 import type { Namespace } from '../lab/lab.ts';

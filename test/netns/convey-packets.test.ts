@@ -1,4 +1,4 @@
-/** Convey's defects in handling packets (reference/convey.md): lb4 has none of them. */
+/** Convey's defects in handling packets: lb4 has none of them. */
 import { expect, test } from 'vitest';
 import { RawPair } from '../lab/raw-pair.ts';
 import { VIP } from '../lab/topology.ts';
