@@ -66,7 +66,7 @@ test('Convey: no capture filter', async () => {
   const received = async () => (await pair.balancer.stats()).lb4.frames.received;
   await pair.open();
   const before = await received();
-  // What is none of a balancer's business, in its own interface: ICMP, and TCP to a port that is not a frontend's.
+  // What is none of lb4's business, though it comes by its interface: ping, and TCP to a port that is not a frontend's.
   expect((await pair.lab.client.run('ping', '-q', '-c100', '-i0.002', VIP)).code).toBe(0);
   for (let i = 0; i < 100; i++) pair.client.send({ destination: VIP, sourcePort: 4_000, destinationPort: 9_999, flags: SYN });
   await pair.client.expect('the kernel’s refusal', ({ sourcePort }) => sourcePort === 9_999);
