@@ -63,14 +63,12 @@ test('Convey: checksums recomputed over every payload, so that damage on the way
 
 test('Convey: no capture filter', async () => {
   await using pair = await RawPair.start();
-  const received = async () => (await pair.balancer.stats()).lb4.frames.received;
-  await pair.open();
-  const before = await received();
   // What is none of lb4's business, though it comes by its interface: ping, and TCP to a port that is not a frontend's.
   expect((await pair.lab.client.run('ping', '-q', '-c100', '-i0.002', VIP)).code).toBe(0);
   for (let i = 0; i < 100; i++) pair.client.send({ destination: VIP, sourcePort: 4_000, destinationPort: 9_999, flags: SYN });
   await pair.client.expect('the kernel’s refusal', ({ sourcePort }) => sourcePort === 9_999);
-  pair.fromClient(pair.nextPort(), { flags: SYN });
-  await pair.atServer('a SYN', ({ flags }) => flags === SYN);
-  expect((await received()) - before).toBe(1);
+  await pair.open();
+  // Three packets made that connection. Answers to health checks are the kernel's, too.
+  const { lb4 } = await pair.balancer.settled('frames to be counted', (stats) => stats.lb4.frames.received >= 3);
+  expect(lb4.frames.received).toBe(3);
 });

@@ -134,7 +134,7 @@ test('Convey: one accept error ends the listener', async () => {
   expect(await othersLiveOn(held)).toEqual([]);
   held.end();
   await held.exited;
-  await waitUntil(async () => (await echo(lab.client, 3)).ok === 3, { what: 'three connections to be served again', every: 100 });
+  await waitUntil(async () => (await echo(lab.client, 8)).ok === 8, { what: 'eight connections to be served again', every: 100 });
   expect(await balancer.stop()).toEqual(CLEAN);
 });
 
