@@ -110,9 +110,11 @@ export class Connection implements Applicant {
     const { connectTimeoutMs } = this.backend.plan;
     const timer = setTimeout(() => socket.destroy(timeoutError(connectTimeoutMs)), connectTimeoutMs);
     socket.on('error', (error) => (this.#tunnel === undefined ? this.#failed(error) : this.abort()));
-    socket.once('connect', () => this.#established(socket, server));
-    socket.once('connect', () => clearTimeout(timer));
-    socket.once('close', () => {
+    socket.on('connect', () => {
+      clearTimeout(timer);
+      this.#established(socket, server);
+    });
+    socket.on('close', () => {
       clearTimeout(timer);
       if (this.#tunnel !== undefined) this.#closed();
     });

@@ -18,8 +18,6 @@ import { assertWithin, type ProxyPlan } from './plan.ts';
 import { Rows } from './rows.ts';
 import { Thread } from './thread.ts';
 
-export type { BackendPlan, FrontendPlan, ProxyPlan, ServerPlan } from './plan.ts';
-
 /** Fits a pino logger. */
 export interface ProxyLog {
   warn(fields: object, message: string): void;
