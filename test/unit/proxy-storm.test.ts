@@ -2,13 +2,14 @@
 import { readdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
+import { reset } from '../../src/proxy/reset.ts';
 import { ask, freePort, idle, pause, planOf, run, serve, waitUntil } from './proxy-lab.ts';
 
 const any = <T>(things: readonly T[]): T => things[Math.floor(Math.random() * things.length)];
 
 /** What a side may do to a connection. */
 const deeds: readonly ((socket: Socket) => void)[] = [
-  (socket) => socket.resetAndDestroy(),
+  reset,
   (socket) => socket.destroy(),
   (socket) => socket.end(),
   (socket) => socket.end(Buffer.alloc(200_000)),
