@@ -136,7 +136,7 @@ export class Connection implements Applicant {
     this.#target = undefined;
     this.#server = undefined;
     this.backend.release(index);
-    if (this.#tried.size > this.backend.plan.retries) return this.abort();
+    if (!this.backend.mayRetry(this)) return this.abort();
     counters[serverRow(index) + RETRIES]!++;
     this.backend.place(this);
   }
