@@ -1,11 +1,13 @@
 /** Reloading: what stays, what goes, and that nothing piles up. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
+import { PortUse } from '../../src/engine/ports.ts';
 import * as E from '../../src/flow/entry.ts';
 import { ESTABLISHED, STATE_MASK } from '../../src/flow/tcp.ts';
+import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import { type ServiceSet, Services } from '../../src/forward/services.ts';
-import { LOADS_LENGTH, STATISTICS_LENGTH } from '../../src/forward/statistics.ts';
+import { LOADS_LENGTH, PORTS, STATISTICS_LENGTH, serverRow } from '../../src/forward/statistics.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { World } from './world.ts';
@@ -22,6 +24,72 @@ function set(numbers: readonly number[], frontends: readonly (readonly [port: nu
     backends: [{ name: 'b', mode: 'passthrough', servers, choice: prepare('roundrobin', candidates) }],
   };
 }
+
+describe('a set that cannot be applied', () => {
+  const one = set([1, 2]);
+  const [backend] = one.backends;
+  const [server] = backend!.servers;
+  const [frontend] = one.frontends;
+  const withServers = (...servers: ServiceSet['backends'][number]['servers'][number][]) => {
+    return { ...one, backends: [{ ...backend!, servers, choice: prepare('roundrobin', []) }] };
+  };
+
+  test.each<[string, ServiceSet]>([
+    ['server 4096: there is room for 4096', withServers({ ...server!, index: 4096 })],
+    ['server -1: there', withServers({ ...server!, index: -1 })],
+    ['server 0.5: there', withServers({ ...server!, index: 0.5 })],
+    ['server 0 is there twice', withServers(server!, server!)],
+    ['frontend 1024: there', { ...one, frontends: [{ ...frontend!, index: 1024 }] }],
+    ['frontend 0 is there twice', { ...one, frontends: [frontend!, frontend!] }],
+    ['backend b: candidate 2 has the index of no server, 1', { ...one, backends: [{ ...backend!, servers: [server!] }] }],
+  ])('%s', (message, wrong) => expect(() => assertServiceSet(wrong)).toThrow(message));
+
+  test('all others can', () => {
+    assertServiceSet(one);
+    assertServiceSet(withServers({ ...server!, index: 4095 }));
+    assertServiceSet({ frontends: [], backends: [] });
+  });
+});
+
+describe('ports in use', () => {
+  test('servers on one address and port share them; each source address adds 27,233; none without full NAT', () => {
+    const [a, b] = [parseAddress('10.0.0.1'), parseAddress('10.0.0.2')];
+    const choice = prepare('roundrobin', []);
+    const at = (index: number, backend: string, address = VIP) => ({
+      index,
+      address,
+      port: 80 + index,
+      backend,
+      maxconn: 0,
+      draining: false,
+    });
+    const statistics = new Float64Array(STATISTICS_LENGTH);
+    [0, 1, 2, 3].forEach((server) => (statistics[serverRow(server) + PORTS] = 10 ** server));
+    const use = new PortUse(statistics);
+    use.apply({
+      frontends: [at(0, 'x'), at(1, 'x'), at(2, 'y', a), at(3, 'direct')],
+      backends: [
+        {
+          name: 'x',
+          mode: 'passthrough',
+          choice,
+          servers: [
+            { index: 0, address: a, port: 80 },
+            { index: 1, address: b, port: 80 },
+          ],
+        },
+        { name: 'y', mode: 'passthrough', choice, servers: [{ index: 2, address: a, port: 80 }] },
+        { name: 'direct', mode: 'dsr', choice, servers: [{ index: 3, address: a, port: 80 }] },
+      ],
+    });
+    expect([0, 1, 2].map((server) => use.of(server))).toEqual([
+      { ports: 101, portCapacity: 2 * 27_233 },
+      { ports: 10, portCapacity: 27_233 },
+      { ports: 101, portCapacity: 2 * 27_233 },
+    ]);
+    expect(use.of(3)).toEqual({ ports: 0, portCapacity: 0 });
+  });
+});
 
 describe('schedulers', () => {
   const pick = (services: Services) => services.frontendAt(VIP, 80)!.scheduler!.pick(0, 0);
