@@ -165,6 +165,18 @@ describe('limits', () => {
   });
 });
 
+test('DSR with a full table: what the hash cannot have is not sent elsewhere, where its next segment would not go', () => {
+  const world = new World({ mode: 'dsr', scheduler: 'maglev', maxconn: 1, maximum: 1 });
+  const { frame, verdict } = world.send(fromClient({ flags: 'S' }));
+  expect(verdict).toBe('stateless');
+  const server = frame[33]! - 1;
+  world.loads[server] = 1;
+  expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('dropTableFull');
+  expect(world.send(fromClient()).verdict).toBe('stateless');
+  world.loads.fill(1, 0, 2);
+  expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('resetFull');
+});
+
 test('an index that went and came back, or stands for another place, counts from 0', () => {
   const world = new World({ up: [true, false] });
   world.send(fromClient({ flags: 'S' }));

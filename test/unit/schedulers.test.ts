@@ -76,6 +76,10 @@ describe('leastconn', () => {
     loads[1] = 3;
     loads[3] = 1000;
     expect(scheduler.pick(0, 0)).toBe(1);
+    // And of equals.
+    const equal = [{ ...candidates([1, 1])[0]!, maxconn: 3 }, candidates([1, 1])[1]!];
+    loads[3] = 3;
+    expect(cross('leastconn', equal, loads).pick(0, 0)).toBe(1);
   });
 });
 

@@ -159,7 +159,11 @@ describe('pools', () => {
     expect(services.frontendAt(VIP, 80)!.pools).toEqual([pool]);
     services.pools.release(pool, two);
     expect(services.pools.at(pool)!.available).toBe(27_233);
+    // The last port comes back after the reload: no further one is needed.
+    const three = services.pools.at(pool)!.claim();
     services.apply(set([2]));
+    expect(services.pools.size).toBe(2);
+    services.pools.release(pool, three);
     expect(services.pools.size).toBe(1);
   });
 

@@ -49,6 +49,8 @@ test('each server for itself, and nothing twice', () => {
   ]);
   expect(world.trouble.isNoted).toBe(false);
   expect(world.trouble.take()).toEqual([]);
+  world.send(fromClient({ from: 2, flags: 'S' }));
+  expect(world.trouble.take()).toEqual([{ index: 1, reason: 'syn' }]);
 });
 
 test('a server that left the set is blamed for nothing, nor is its successor', () => {
