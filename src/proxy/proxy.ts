@@ -100,6 +100,12 @@ export class Proxy {
     };
   }
 
+  /** Connections that wait for a server of this backend. */
+  queued(backend: string): number {
+    const row = this.#queueRows.of(backend);
+    return row === undefined ? 0 : Atomics.load(this.#gauges.queued, row);
+  }
+
   /** Accepts nothing any more; running connections may end within `graceMs`, then are reset. Again with less: that counts. */
   async stop(graceMs: number): Promise<void> {
     this.#isStopped = true;

@@ -2,6 +2,11 @@
 export class Rows {
   #rows: ReadonlyMap<string, number> = new Map();
 
+  /** Undefined for a name that has none. */
+  of(name: string): number | undefined {
+    return this.#rows.get(name);
+  }
+
   /** The rows of `names`: known ones keep theirs, new ones get none that was in use before. At most twice as many rows as names. */
   assign(names: readonly string[]): ReadonlyMap<string, number> {
     const used = new Set(this.#rows.values());
