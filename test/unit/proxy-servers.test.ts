@@ -125,12 +125,14 @@ describe('the queue of a full backend', () => {
     }
     expect(names).toEqual(['a']);
     expect(proxy.server(10)).toMatchObject({ current: 1, load: 1 });
+    expect(proxy.queued('pool')).toBe(3);
     for (const [i, one] of clients.entries()) {
       await waitUntil(() => one.text() === 'welcome', { what: `client ${i}` });
       one.socket.resetAndDestroy();
     }
     await idle(proxy);
     expect(names).toEqual(['a', 'b', 'c', 'd']);
+    expect(proxy.queued('pool')).toBe(0);
   });
 
   test('resets whom it has no place for', async () => {
