@@ -76,6 +76,7 @@ export const FAMILIES: readonly Family[] = [
   backend('gauge', 'status', 'Whether a server may be chosen: 0 down, 1 up.', ({ active, backups }) => Number(active + backups > 0)),
   backend('gauge', 'active_servers', 'Servers that may be chosen, without backups.', ({ active }) => active),
   backend('gauge', 'backup_servers', 'Backup servers that may be chosen.', ({ backups }) => backups),
+  backend('gauge', 'current_queue', 'Connections that wait for a server.', ({ queued }) => queued, PROXY),
 
   ...traffic(server),
   server('gauge', 'load', 'Connections now, those still opening included.', ({ counters }) => counters.load),

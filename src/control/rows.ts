@@ -25,6 +25,7 @@ interface FrontendSummary {
 
 interface BackendSummary {
   readonly counters: Counters;
+  readonly queued: number | undefined;
   /** Servers that may be chosen. */
   readonly active: number;
   /** The same among the backups. */
@@ -42,10 +43,10 @@ export function labelRows({ mode, packets, reload, stopping, frontends, backends
       labels: { frontend: name },
       row: { counters, open: !stopping && !draining },
     })),
-    backends: backends.map(({ name, counters, servers }) => {
+    backends: backends.map(({ name, counters, queued, servers }) => {
       const usable = servers.filter(mayBeChosen);
       const backups = usable.filter(({ view }) => view.backup).length;
-      return { labels: { backend: name }, row: { counters, active: usable.length - backups, backups } };
+      return { labels: { backend: name }, row: { counters, queued, active: usable.length - backups, backups } };
     }),
     servers: backends.flatMap(({ name, servers }) => servers.map((row) => ({ labels: { backend: name, server: row.view.name }, row }))),
   };

@@ -27,6 +27,8 @@ export interface BackendRow {
   readonly name: string;
   /** Its servers' sum, with those that are gone. */
   readonly counters: Counters;
+  /** Connections that wait for one of them; undefined where none ever does. */
+  readonly queued: number | undefined;
   readonly servers: readonly ServerRow[];
 }
 
@@ -54,7 +56,7 @@ export function takeSnapshot(source: Source, { frontends: views, backends, retir
 
 function backendRow(source: Source, { name, servers: views, retired }: BackendView): BackendRow {
   const servers = views.map((view) => ({ view, counters: source.server(view.index) }));
-  return { name, counters: sum(retired, servers), servers };
+  return { name, counters: sum(retired, servers), queued: source.queued?.(name), servers };
 }
 
 function sum(retired: Totals, rows: readonly { readonly counters: Counters }[]): Counters {

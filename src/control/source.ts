@@ -56,6 +56,8 @@ export interface Source {
   readonly mode: Mode;
   frontend(index: number): Counters;
   server(index: number): ServerCounters;
+  /** Proxy mode: connections of a backend that wait for a server; rises and falls. */
+  queued?(backend: string): number;
   /** Missing in proxy mode. */
   packets?(): PacketCounters;
 }

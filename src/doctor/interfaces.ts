@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import type { Link } from './network.ts';
 import { ask, read } from './read.ts';
@@ -5,7 +6,12 @@ import { ask, read } from './read.ts';
 /** What the interfaces that lb4 uses do to its packets. */
 export async function interfaces({ links }: Host): Promise<Finding[]> {
   const offloads = await Promise.all(links.filter(({ name }) => name !== 'lo').map(offload));
-  return [...offloads, ...links.map(reversePath), ...links.filter(({ kind }) => kind === 'bridge').map(bridge)];
+  return [
+    ...offloads,
+    ...links.map(reversePath),
+    ...links.filter(({ kind }) => kind === 'bridge').map(bridge),
+    ...links.filter(({ kind }) => kind === 'veth').flatMap(order),
+  ];
 }
 
 /** Super-packets and partial checksums are fine as they are; LRO's are not: it forgets how they were cut. */
@@ -40,4 +46,14 @@ function bridge({ name }: Link): Finding {
     `${name} is a bridge, and br_netfilter shows its frames to iptables: the DROP rules hide them from lb4`,
     'sysctl -w net.bridge.bridge-nf-call-iptables=0',
   );
+}
+
+/** veth leaves a frame to the CPU that sent it: where two CPUs send for one connection, its segments overtake each other. */
+function order({ name }: Link): Finding[] {
+  const file = `/sys/class/net/${name}/queues/rx-0/rps_cpus`;
+  // /sys may show another network namespace than ours (ip-netns(8)): then there is nothing to say.
+  const mask = read(file);
+  if (mask === undefined || availableParallelism() === 1) return [];
+  if (/[^0,]/.test(mask)) return [ok('order', `${name}: frames of a connection stay on one CPU (rps_cpus ${mask})`)];
+  return [warn('order', `${name}: veth reorders segments that two CPUs send, which TCP then repeats`, `echo 3 >${file}`)];
 }

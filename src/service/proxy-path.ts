@@ -35,6 +35,10 @@ export class ProxyPath implements DataPath {
   server(index: number) {
     return this.#proxy.server(index);
   }
+
+  queued(backend: string): number {
+    return this.#proxy.queued(backend);
+  }
 }
 
 /** What the proxy's workers are told. */

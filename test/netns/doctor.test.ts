@@ -249,3 +249,15 @@ test.each([
 ])('clock source %s of %s: %s', (current, available, level, mend) => {
   expect(judgeClock(current, available)).toMatchObject({ level, ...(mend === undefined ? {} : { mend }) });
 });
+
+test('a veth whose frames stay on the CPU that sent them reorders: RPS mends it', async () => {
+  const { lab: host, file } = await goodHost();
+  await using lab = host;
+  // A /sys of this network namespace, which nsenter alone does not give.
+  const own = ['unshare', '--mount', 'sh', '-c', 'mount -t sysfs sysfs /sys && exec "$@"', 'sh'];
+  const { findings } = await doctor(lab, file, [], own);
+  expect(find(findings, 'warn', /^order: back: /).mend).toBe('echo 3 >/sys/class/net/back/queues/rx-0/rps_cpus');
+  for (const device of ['back', 'front']) lab.balancer.keepOrder(device);
+  const { findings: mended } = await doctor(lab, file, [], own);
+  expect(lines(mended, 'ok').filter((line) => line.startsWith('order: '))).toHaveLength(2);
+});

@@ -34,7 +34,7 @@ export function sourceOf(mode: Mode, { frontends, servers, packets = PACKETS }: 
     mode,
     frontend: (index) => frontends[index] ?? NONE,
     server: (index) => servers[index] ?? { ...NONE, load: 0 },
-    ...(mode !== 'proxy' && { packets: () => packets }),
+    ...(mode === 'proxy' ? { queued: (backend) => backend.length } : { packets: () => packets }),
   };
 }
 

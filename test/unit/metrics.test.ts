@@ -53,6 +53,7 @@ test('frontends, backends and servers, as HAProxy names them', async () => {
     'lb4_backend_status{backend="dead"}': 0,
     'lb4_backend_active_servers{backend="app"}': 1,
     'lb4_backend_backup_servers{backend="app"}': 1,
+    'lb4_backend_current_queue{backend="app"}': 3,
     'lb4_server_bytes_in_total{backend="app",server="one"}': 60,
     'lb4_server_bytes_out_total{backend="app",server="one"}': 600,
     'lb4_server_sessions_total{backend="app",server="one"}': 3,

@@ -26,6 +26,7 @@ describe('a connect that fails', () => {
     expect(await one.end).toBe('reset');
     await idle(proxy);
     expect([10, 11, 12].map((index) => proxy.server(index).connectFailures)).toEqual([1, 1, 1]);
+    expect([10, 11, 12].reduce((sum, index) => sum + proxy.server(index).retries, 0)).toBe(2);
     expect(proxy.frontend(3).total).toBe(0);
   });
 
@@ -124,12 +125,14 @@ describe('the queue of a full backend', () => {
     }
     expect(names).toEqual(['a']);
     expect(proxy.server(10)).toMatchObject({ current: 1, load: 1 });
+    expect(proxy.queued('pool')).toBe(3);
     for (const [i, one] of clients.entries()) {
       await waitUntil(() => one.text() === 'welcome', { what: `client ${i}` });
       one.socket.resetAndDestroy();
     }
     await idle(proxy);
     expect(names).toEqual(['a', 'b', 'c', 'd']);
+    expect(proxy.queued('pool')).toBe(0);
   });
 
   test('resets whom it has no place for', async () => {
