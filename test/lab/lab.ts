@@ -85,11 +85,6 @@ export class Namespace {
     return /link\/ether (\S+)/.exec(this.ip('link', 'show', device))?.[1] ?? '';
   }
 
-  /** Its ends of cables. */
-  get cables(): string[] {
-    return [...this.ip('-o', 'link', 'show', 'type', 'veth').matchAll(/^\d+: ([^@:]+)/gm)].map(([, device]) => device as string);
-  }
-
   /** Switches an interface's offloads (segmentation, receive aggregation, checksums) on or off. */
   offloads(device: string, state: 'on' | 'off'): void {
     this.sh('ethtool', '-K', device, 'tso', state, 'gso', state, 'gro', state, 'tx', state, 'rx', state, 'sg', state);

@@ -40,7 +40,11 @@ export class Topology extends Lab {
 
   /** Every cable's offloads: with them off, each frame on each wire is an ordinary one with whole checksums. */
   setOffloads(state: 'on' | 'off'): void {
-    for (const namespace of this.namespaces) for (const device of namespace.cables) namespace.offloads(device, state);
+    for (const namespace of this.namespaces) {
+      for (const [, device] of namespace.ip('-o', 'link', 'show', 'type', 'veth').matchAll(/^\d+: ([^@:]+)/gm)) {
+        namespace.offloads(device as string, state);
+      }
+    }
   }
 
   /** Starts the HTTP and echo server in every server namespace. */
