@@ -35,7 +35,7 @@ const subjects: Record<string, Subject> = {
     const listen = (name: string, port: number) => `listen ${name}\n  bind ${VIP}:${port}\n  server one ${SERVER}:${port}\n`;
     const text = `global
   nbthread ${WORKERS}
-  maxconn 10000
+  maxconn 4000
 defaults
   mode tcp
   timeout connect 5s
@@ -48,7 +48,7 @@ ${listen('http', HTTP)}${listen('iperf', IPERF)}`;
     const server = (port: number) => `  server { listen ${VIP}:${port} reuseport; proxy_pass ${SERVER}:${port}; }\n`;
     const text = `load_module /usr/lib/nginx/modules/ngx_stream_module.so;
 daemon off; worker_processes ${WORKERS}; error_log stderr crit; pid ${join(lab.directory, 'balancer.pid')};
-events { worker_connections 10000; }
+events { worker_connections 4000; }
 stream {
 ${server(HTTP)}${server(IPERF)}}
 `;
@@ -65,8 +65,8 @@ function write(lab: Topology, name: string, text: string): string {
 function startServers(lab: Topology): void {
   const server = lab.servers[0]!;
   server.start(['iperf3', '-s', '-p', `${IPERF}`]);
-  const text = `daemon off; worker_processes 1; error_log stderr crit; pid ${join(lab.directory, 'server.pid')};
-events { worker_connections 10000; }
+  const text = `daemon off; master_process off; error_log stderr crit; pid ${join(lab.directory, 'server.pid')};
+events { worker_connections 4000; }
 http { access_log off; keepalive_requests 100000000; server { listen ${HTTP}; location / { return 200 "hello\\n"; } } }
 `;
   server.start(['nginx', '-c', write(lab, 'server.conf', text)]);

@@ -3,6 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { hashKey } from '../flow/table.ts';
+import { assertServiceSet } from '../forward/assert-set.ts';
 import { CURRENT, frontendLoad, frontendRow, RX, serverRow, TOTAL, TX } from '../forward/statistics.ts';
 import type { Sign } from '../forward/trouble.ts';
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
@@ -60,6 +61,7 @@ export class Engine {
 
   private constructor(options: EngineOptions) {
     assertLittleEndian();
+    assertServiceSet(options.settings.services);
     const capacity = tableCapacity(options.connections);
     const { fd, buffer } = native().createSharedMemory('lb4', memorySize(capacity));
     this.memoryFd = fd;
@@ -109,9 +111,11 @@ export class Engine {
 
   /**
    * Replaces everything that is balanced. Live connections stay where they are, but for those of a frontend or server that is
-   * not in the set any more, or has another address or port: they end within a second.
+   * not in the set any more, or has another address or port: they end within a second. Throws a RangeError, and changes
+   * nothing, when an index is out of bounds.
    */
   configure(settings: Settings): void {
+    assertServiceSet(settings.services);
     this.routes.apply(settings.services);
     this.ports.apply(settings.services);
     this.tell({ type: 'settings', settings, filter: filterFor(settings.services) });

@@ -23,7 +23,7 @@ import type { FromWorker, Settings, ToWorker, WorkerData } from './messages.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
 const BUSY_TICK = 10;
-const IDLE_TICK = 50;
+const IDLE_TICK = 100;
 const EMPTY_TICK = 1000;
 /** Milliseconds between two messages about trouble. */
 const TROUBLE_TICK = 100;

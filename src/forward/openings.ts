@@ -1,6 +1,6 @@
 /**
- * Opening connections: decide once (which server, which port, which rewrite) and write it down, both directions. An entry is
- * whole before it is published.
+ * Opening connections: decide once (which server, which port, which rewrite) and write it down. Both directions are whole
+ * before either is published.
  */
 import { isFull, leastLoaded } from '../balance/index.ts';
 import * as E from '../flow/entry.ts';
@@ -96,6 +96,8 @@ export class Openings {
     }
     this.writeRewrite(slot, s, d, p, serverHop(server));
     this.writeLife(slot, twin, directions === 1 ? state | T.ONE_WAY : state, E.NONE, owner, generation, now);
+    if (directions === 2) table.publish(twin);
+    table.publish(slot);
     this.ledger.addLoad(owner, generation, 1);
     return slot;
   }
@@ -137,7 +139,7 @@ export class Openings {
     words[at + E.NEXT_HOP] = hop;
   }
 
-  /** Writes the rest of a reserved entry, and publishes it. */
+  /** Writes the rest of a reserved entry. */
   private writeLife(slot: number, twin: number, connection: number, pool: number, owner: number, generation: number, now: number): void {
     const { words } = this.table;
     const at = slot << E.ENTRY_SHIFT;
@@ -148,6 +150,5 @@ export class Openings {
     words[at + E.BYTES] = 0;
     words[at + E.OWNER] = owner;
     words[at + E.GENERATION] = generation;
-    this.table.publish(slot);
   }
 }

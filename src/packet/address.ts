@@ -14,11 +14,6 @@ export function parseAddress(text: string): number {
   return a | (b << 8) | (c << 16) | (d << 24);
 }
 
-/** The inverse of {@link parseAddress}. */
-export function formatAddress(address: number): string {
-  return [address & 0xff, (address >>> 8) & 0xff, (address >>> 16) & 0xff, address >>> 24].join('.');
-}
-
 /** Host order to network order of 16 bits, and back. */
 export function swap16(value: number): number {
   return ((value & 0xff) << 8) | ((value >>> 8) & 0xff);

@@ -1,6 +1,7 @@
 /**
  * The PROXY protocol, versions 1 and 2: https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt, whose sections are cited.
- * The libraries on npm were passed over: none parses a stream in pieces and knows both versions.
+ * Not proxy-protocol-js (4.0.6), npm's one library for both versions: it wants a whole header at once, does not say where the
+ * header ends, and refuses version 1's bare UNKNOWN.
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import { addressBytes, type Endpoints, formatBytes } from './address.ts';

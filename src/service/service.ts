@@ -53,7 +53,9 @@ export class Service {
   #plan: Plan | undefined;
   /** Work on the data path is done one piece after the other. */
   #queue: Promise<unknown> = Promise.resolve();
-  #refreshWanted = false;
+  #refreshTimer: NodeJS.Timeout | undefined;
+  /** Not before then, on the monotonic clock. */
+  #nextRefresh = 0;
   #settleTimer: NodeJS.Timeout | undefined;
   #stepTimer: NodeJS.Timeout | undefined;
   #stopping = false;
@@ -95,8 +97,7 @@ export class Service {
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
     this.#stopping = true;
     this.#health.stop();
-    clearTimeout(this.#settleTimer);
-    clearTimeout(this.#stepTimer);
+    for (const timer of [this.#refreshTimer, this.#settleTimer, this.#stepTimer]) clearTimeout(timer);
     await this.#queue;
     try {
       await this.#path?.stop(graceMs, hurry);
@@ -174,17 +175,26 @@ export class Service {
     return makePlan(config, this.#options.mode, this.#frontends.entries(), this.#servers.entries(), standing, this.#plan);
   }
 
-  /** Tells the data path what changed other than the file. Many changes at once make one plan. */
+  /**
+   * Tells the data path what changed other than the file, at once. But plans with large lookup tables take long to make: the next one
+   * waits so long that they take a quarter of this thread at most, and many changes then make one plan.
+   */
   #refresh(): void {
-    if (this.#refreshWanted || this.#stopping) return;
-    this.#refreshWanted = true;
-    void this.#inTurn(async () => {
-      this.#refreshWanted = false;
-      if (this.#stopping) return;
-      const plan = this.#makePlan(this.#config);
-      await this.#path.apply(plan);
-      this.#plan = plan;
-    });
+    if (this.#refreshTimer !== undefined || this.#stopping) return;
+    this.#refreshTimer = setTimeout(
+      () =>
+        void this.#inTurn(async () => {
+          this.#refreshTimer = undefined;
+          if (this.#stopping) return;
+          const began = performance.now();
+          const plan = this.#makePlan(this.#config);
+          const took = performance.now() - began;
+          this.#nextRefresh = performance.now() + 3 * took;
+          await this.#path.apply(plan);
+          this.#plan = plan;
+        }),
+      Math.max(0, this.#nextRefresh - performance.now()),
+    );
   }
 
   #inTurn(work: () => Promise<void>): Promise<void> {

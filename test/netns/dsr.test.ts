@@ -116,6 +116,23 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
   });
 });
 
+test('more connections than the flow table has room for: all go on, each with its server', async () => {
+  await using lab = new DsrTopology();
+  await lab.startServers();
+  const settings = { ...lab.settings('l2'), more: '[passthrough]\nconnection_tracker_capacity = 10' };
+  lab.rules(settings, 'install');
+  const balancer = await lab.serve(settings);
+  const running = lab.client.program('client', 'echo', '100', '20000', `${VIP}:7`);
+  const report = JSON.parse(await running.line(/^\{/, 40_000)) as EchoReport;
+  expect([report.ok, report.errors]).toEqual([100, []]);
+  const { lb4 } = await balancer.stats();
+  expect(lb4.flows).toBeLessThanOrEqual(10);
+  expect(lb4.verdicts['stateless']).toBeGreaterThan(100);
+  expect(lb4.verdicts['dropTableFull']).toBe(0);
+  expect(await balancer.stop()).toEqual({ code: 0, signal: null });
+  lab.rules(settings, 'remove');
+});
+
 test('a frontend whose port is not its servers’ is a mistake in DSR', async () => {
   await using lab = new DsrTopology();
   const settings = { frontends: { http: { listen: `${VIP}:80`, servers: [`${SERVERS[0]}:8080`] } } };

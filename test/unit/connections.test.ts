@@ -4,6 +4,7 @@ import { FIRST_PORT } from '../../src/flow/port-pool.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import { Services } from '../../src/forward/services.ts';
 import { CURRENT, frontendRow, LOADS_LENGTH, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/forward/statistics.ts';
+import { Verdict } from '../../src/forward/verdict.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from './packets.ts';
@@ -144,6 +145,19 @@ describe('expiry', () => {
     expect(life.after(1).world.table.size).toBe(0);
   });
 
+  test('DSR, taken up in mid-stream: never longer than a closing one, until its SYN was seen', () => {
+    const life = new Life({ mode: 'dsr', scheduler: 'maglev' }).go('c:A c:PA');
+    expect(life.openAndClosed()).toEqual([1, 1]);
+    for (let i = 0; i < 3; i++) life.after(TIMEOUTS.fin).go('c:A');
+    expect(life.world.verdicts[Verdict.adopted]).toBe(1);
+    expect(life.after(TIMEOUTS.fin).world.table.size).toBe(1);
+    expect(life.after(1).world.table.size).toBe(0);
+    expect(life.openAndClosed()).toEqual([1, 0]);
+    // Opened again from its end, by a SYN, it is a connection like any other.
+    life.go('c:A c:FA c:S c:A').after(TIMEOUTS.established);
+    expect(life.world.table.size).toBe(1);
+  });
+
   test('a sweep in slices visits every slot', () => {
     const life = new Life().go('c:S');
     const now = TIMEOUTS.syn + 1;
@@ -240,6 +254,22 @@ test('each (source address, server) pair has its own ports', () => {
   expect(new Set(pools('192.0.2.1', 80)).size).toBe(3);
   expect(pools('192.0.2.1', 81)).toEqual(pools('192.0.2.1', 80));
   expect(new Set([...pools('192.0.2.1', 80), ...pools('192.0.2.2', 80)]).size).toBe(6);
+});
+
+test('DSR, a full neighbourhood: segments go by the hash, to the server that flows go to', () => {
+  const life = new Life({ mode: 'dsr', scheduler: 'maglev', up: [true, true], capacity: 128, maximum: 1000 });
+  const sent = Array.from({ length: 200 }, (_, i) => life.world.send(fromClient({ from: i + 1, flags: 'S' })));
+  const without = sent.flatMap(({ verdict }, i) => (verdict === 'stateless' ? [i] : []));
+  expect(without.length).toBeGreaterThan(0);
+  expect(new Set(sent.map(({ verdict }) => verdict))).toEqual(new Set(['opened', 'stateless']));
+  expect(life.world.table.size).toBe(200 - without.length);
+  const address = ({ frame }: { frame: Uint8Array }) => frame.slice(30, 34).join('.');
+  const roomy = new Life({ mode: 'dsr', scheduler: 'maglev', up: [true, true], capacity: 1024 });
+  for (const i of without) {
+    const packet = fromClient({ from: i + 1, flags: 'S' });
+    expect(address(sent[i]!)).toBe(address(roomy.world.send(packet)));
+  }
+  expect(life.world.loads[0]! + life.world.loads[1]!).toBe(200 - without.length);
 });
 
 test('the table takes no more than its maximum', () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import * as E from '../../src/flow/entry.ts';
-import { FlowTable, hashKey, hashTuple, PROBES, tableWords } from '../../src/flow/table.ts';
+import { FlowTable, GROUP, hashKey, hashTuple, PROBES, tableWords } from '../../src/flow/table.ts';
 import { CLIENT, VIP, World } from './world.ts';
 
 const CAPACITY = 128;
@@ -94,6 +94,65 @@ describe('deletion', () => {
   });
 });
 
+describe('groups', () => {
+  const large = 1024;
+  const at = (table: FlowTable) => {
+    const seen: number[] = [];
+    for (let slot = table.skipEmpty(0); slot < large; slot = table.skipEmpty(slot + 1)) seen.push(slot);
+    return seen;
+  };
+  const fill = (table: FlowTable) => {
+    for (let i = 0; i < 5; i++) insert(table, [i, 7, 9]);
+    return Array.from({ length: large }, (_, slot) => slot).filter((slot) => table.isLive(slot));
+  };
+
+  test('those without a live entry are passed over, no live entry is', () => {
+    const table = create(large);
+    expect(at(table)).toEqual([]);
+    const live = fill(table);
+    expect(at(table).filter((slot) => table.isLive(slot))).toEqual(live);
+    expect(at(table).length).toBe(new Set(live.map((slot) => slot >> 7)).size * GROUP);
+    for (const slot of live) table.remove(slot);
+    expect(at(table)).toEqual([]);
+  });
+
+  test('a group may be full', () => {
+    const table = create();
+    for (let i = 0; table.size < CAPACITY; i++) insert(table, [i, 7, 9]);
+    expect(table.skipEmpty(0)).toBe(0);
+    for (let slot = 0; slot < CAPACITY; slot++) table.remove(slot);
+    expect(table.skipEmpty(0)).toBe(CAPACITY);
+  });
+
+  test('recount: a table that another left', () => {
+    const table = create(large);
+    const live = fill(table);
+    const next = new FlowTable(table.words, large, KEY);
+    expect([next.size, at(next).length]).toEqual([0, 0]);
+    next.recount();
+    expect(next.size).toBe(live.length);
+    expect(at(next)).toEqual(at(table));
+  });
+});
+
+describe('the scratch entry', () => {
+  test('is nobody else’s, and is not found', () => {
+    const table = create();
+    const tuple: Tuple = [4, 5, 6];
+    expect(table.borrow(...tuple)).toBe(CAPACITY);
+    expect(table.words.slice(CAPACITY * E.ENTRY).subarray(0, 4)).toEqual(new Int32Array([E.EMPTY, ...tuple]));
+    expect(table.find(...tuple)).toBe(E.NONE);
+    expect(states(table).every((state) => state === E.EMPTY)).toBe(true);
+  });
+});
+
+test('two may be reserved before either is published', () => {
+  const table = create();
+  const [a, b] = neighbours(10, 2);
+  const first = table.reserve(...a!);
+  expect([first, table.reserve(...b!, first)]).toEqual([10, 11]);
+});
+
 describe('a full neighbourhood', () => {
   test('refuses the newcomer, evicts nobody', () => {
     const table = create();
@@ -150,7 +209,7 @@ test('a reader that sees LIVE sees the whole entry: after every single store', (
       Reflect.set(target, name, value, target);
       stores++;
       for (let at = 0; at < target.length; at += E.ENTRY)
-        if (target[at + E.STATE] === E.LIVE_TCP) wholeEntry(target.subarray(at, at + E.ENTRY));
+        if (target[at + E.STATE] === E.LIVE_TCP) wholeEntry(target, target.subarray(at, at + E.ENTRY));
       return true;
     },
   });
@@ -167,8 +226,8 @@ test('a reader that sees LIVE sees the whole entry: after every single store', (
   expect(stores).toBeGreaterThan(1000);
 });
 
-/** Every field is of one generation: the rewrite belongs to the key. */
-function wholeEntry(entry: Int32Array): void {
+/** Every field is of one generation: the rewrite belongs to the key, the twin is its mirror image, the reply's holds the pool. */
+function wholeEntry(words: Int32Array, entry: Int32Array): void {
   const [client, vip] = [0x0900000a, 0x010200c0];
   const toServer = entry[E.SOURCE] === client;
   const servers = [0x010010ac, 0x020010ac];
@@ -176,5 +235,8 @@ function wholeEntry(entry: Int32Array): void {
   const ok = toServer
     ? entry[E.DESTINATION] === vip && entry[E.NEW_SOURCE] === vip && entry[E.NEW_DESTINATION] === server && entry[E.NEXT_HOP]! < 4097
     : entry[E.SOURCE] === server && entry[E.NEW_DESTINATION] === client && entry[E.NEW_SOURCE] === vip && entry[E.NEXT_HOP]! >= 4097;
-  if (!ok || entry[E.NEW_PORTS] === 0) throw new Error(`half-written: ${entry.join(' ')}`);
+  const twin = words.subarray(entry[E.TWIN]! * E.ENTRY);
+  const mirrored = twin[E.NEW_DESTINATION] === entry[E.SOURCE] && twin[E.SOURCE] === entry[E.NEW_DESTINATION];
+  const pooled = toServer ? entry[E.POOL] === E.NONE : entry[E.POOL] === (entry[E.OWNER]! & 0xffff);
+  if (!ok || !mirrored || !pooled || entry[E.NEW_PORTS] === 0) throw new Error(`half-written: ${entry.join(' ')}`);
 }

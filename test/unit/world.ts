@@ -1,6 +1,6 @@
 /** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
 import { eligible } from '../../src/balance/eligible.ts';
-import { prepare } from '../../src/balance/index.ts';
+import { type Candidate, type Choice, prepare, type SchedulerName } from '../../src/balance/index.ts';
 import { FlowTable, hashKey, tableWords } from '../../src/flow/table.ts';
 import type { Timeouts } from '../../src/flow/tcp.ts';
 import { Connections } from '../../src/forward/connections.ts';
@@ -31,11 +31,10 @@ export const [FRONT, BACK] = [1, 2];
 export const TIMEOUTS: Timeouts = { syn: 5_000, established: 100_000, fin: 20_000, timeWait: 10_000, closed: 1_000 };
 
 type Mode = ServiceSet['backends'][number]['mode'];
-type Scheduler = ServiceSet['backends'][number]['choice']['scheduler'];
 
 export interface WorldOptions {
   readonly mode?: Mode;
-  readonly scheduler?: Scheduler;
+  readonly scheduler?: SchedulerName;
   /** Ports of the VIP, all with one backend. */
   readonly ports?: readonly number[];
   /** Whether each server is up. */
@@ -135,7 +134,7 @@ export class World {
     });
     this.services.apply({
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
-      backends: [{ name: 'b', mode, servers, choice: prepare(scheduler, candidates) }],
+      backends: [{ name: 'b', mode, servers, choice: prepared(scheduler, candidates) }],
     });
   }
 
@@ -190,6 +189,16 @@ export class World {
       vnet: this.slab.bytes.slice(ip - 24, ip - 14),
     };
   }
+}
+
+const choices = new Map<string, Choice>();
+
+/** Maglev tables are dear: each is made once. */
+function prepared(scheduler: SchedulerName, candidates: readonly Candidate[]): Choice {
+  const key = JSON.stringify([scheduler, candidates]);
+  const choice = choices.get(key) ?? prepare(scheduler, candidates);
+  choices.set(key, choice);
+  return choice;
 }
 
 function mac(text: string): Uint8Array {

@@ -1,10 +1,4 @@
-/**
- * In the guest: `lb4 --dsr` end to end, with servers that answer by the tc dialect, which needs act_nat.
- *
- *     client .2 ── 10.81.0.0/24 ── .1 router .1 ── 10.82.0.0/24 ─┬ .10 balancer (VIP)
- *                                                                ├ .11 server1
- *                                                                └ .12 server2
- */
+/** In the guest: `lb4 --dsr` end to end, with servers that answer by the tc dialect, which needs act_nat. */
 import { deepStrictEqual, notStrictEqual, ok, strictEqual } from 'node:assert';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,30 +6,14 @@ import { Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '..
 import { Capture } from '../../lab/capture.ts';
 import type { EchoReport } from '../../lab/client.ts';
 import { contentHash } from '../../lab/content.ts';
-import { cable, Lab, type Namespace } from '../../lab/lab.ts';
+import { DsrTopology, SERVERS, VIP } from '../../lab/dsr-topology.ts';
+import type { Namespace } from '../../lab/lab.ts';
 import { waitUntil } from '../../lab/wait.ts';
 
-const VIP = '10.82.0.10';
-const SERVERS = ['10.82.0.11', '10.82.0.12'];
 const SIZE = 2_000_000;
 
-await using lab = new Lab();
-const client = lab.namespace('client');
-const router = lab.namespace('router');
-const balancer = lab.namespace('balancer');
-const port = lab.bridge('switch');
-cable(client, 'eth0', '10.81.0.2/24', router, 'out', '10.81.0.1/24');
-client.ip('route', 'add', 'default', 'via', '10.81.0.1');
-port(router, 'in', '10.82.0.1/24');
-router.sysctl('net.ipv4.ip_forward', '1');
-port(balancer, 'eth0', `${VIP}/24`);
-balancer.ip('route', 'add', 'default', 'via', '10.82.0.1');
-const servers = SERVERS.map((address, index) => {
-  const server = lab.namespace(`server${index + 1}`);
-  port(server, 'eth0', `${address}/24`);
-  server.ip('route', 'add', 'default', 'via', '10.82.0.1');
-  return server;
-});
+await using lab = new DsrTopology();
+const { client, balancer, servers } = lab;
 for (const [index, server] of servers.entries())
   await server.program('backend', `server${index + 1}`, 'http=80', 'echo=7').line(/^listening/);
 

@@ -1,0 +1,26 @@
+import type { ServiceSet } from './services.ts';
+import { MAX_FRONTENDS, MAX_SERVERS } from './statistics.ts';
+
+/**
+ * Throws a RangeError where an index has no room (typed arrays would ignore it without a word), is given twice, or is chosen
+ * though no server has it. For whoever makes a set: where packets wait it is too late.
+ */
+export function assertServiceSet({ frontends, backends }: ServiceSet): void {
+  const servers = backends.flatMap((backend) => backend.servers);
+  assertIndexes('frontend', frontends, MAX_FRONTENDS);
+  assertIndexes('server', servers, MAX_SERVERS);
+  for (const { name, choice, servers: own } of backends) {
+    const known = new Set(own.map(({ index }) => index));
+    const stranger = choice.candidates.find(({ index }) => !known.has(index));
+    if (stranger) throw new RangeError(`backend ${name}: candidate ${stranger.name} has the index of no server, ${stranger.index}`);
+  }
+}
+
+function assertIndexes(what: string, entries: readonly { readonly index: number }[], limit: number): void {
+  const seen = new Set<number>();
+  for (const { index } of entries) {
+    if (!Number.isInteger(index) || index < 0 || index >= limit) throw new RangeError(`${what} ${index}: there is room for ${limit}`);
+    if (seen.has(index)) throw new RangeError(`${what} ${index} is there twice`);
+    seen.add(index);
+  }
+}

@@ -1,0 +1,197 @@
+/** Loads and limits: what a connection adds it takes away again, whichever way it ends. */
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import * as E from '../../src/flow/entry.ts';
+import { REPLY, STATE_MASK, TIME_WAIT } from '../../src/flow/tcp.ts';
+import { CURRENT, frontendLoad, frontendRow, PORTS, serverRow, TOTAL } from '../../src/forward/statistics.ts';
+import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
+import { TIMEOUTS, World, type WorldOptions } from './world.ts';
+
+/** What the flow table itself says: live connections and held ports of each server, live connections of each frontend. */
+function counted(world: World) {
+  const count = { servers: [0, 0], ports: [0, 0], frontends: [0, 0] };
+  const { words, capacity } = world.table;
+  for (let slot = 0; slot < capacity; slot++) {
+    const at = slot * E.ENTRY;
+    if (words[at + E.STATE] !== E.LIVE_TCP) continue;
+    const owner = words[at + E.OWNER]!;
+    if (words[at + E.POOL] !== E.NONE) count.ports[owner & 0xffff]!++;
+    if (words[at + E.CONNECTION]! & REPLY || (words[at + E.CONNECTION]! & STATE_MASK) >= TIME_WAIT) continue;
+    count.servers[owner & 0xffff]!++;
+    count.frontends[owner >>> 16]!++;
+  }
+  return count;
+}
+
+function told({ loads, statistics }: World) {
+  return {
+    servers: [loads[0], loads[1]],
+    ports: [statistics[serverRow(0) + PORTS], statistics[serverRow(1) + PORTS]],
+    frontends: [loads[frontendLoad(0)], loads[frontendLoad(1)]],
+  };
+}
+
+const NOTHING = { servers: [0, 0], ports: [0, 0], frontends: [0, 0] };
+
+describe('a load goes', () => {
+  test.each([
+    ['by both FINs', 'c:S s:SA c:A c:FA s:FA'],
+    ["by the client's reset", 'c:S s:SA c:A c:R'],
+    ["by the server's reset", 'c:S s:SA c:A s:R'],
+    ['when refused', 'c:S s:RA'],
+    ['by a reset after one FIN', 'c:S s:SA c:A s:FA c:R'],
+    ['once, whatever follows', 'c:S s:SA c:A c:FA s:FA c:R s:R c:FA'],
+  ])('%s', (_, segments) => {
+    const world = new World({ up: [true, false] });
+    const go = (text: string) => {
+      for (const [side, flags] of text.split(' ').map((part) => part.split(':')))
+        world.send(side === 'c' ? fromClient({ flags: flags! }) : fromServer({ flags: flags!, to: PORT + start(world) }));
+    };
+    go('c:S');
+    expect(told(world)).toEqual({ servers: [1, 0], ports: [1, 0], frontends: [1, 0] });
+    go(segments);
+    expect(told(world)).toEqual({ servers: [0, 0], ports: [1, 0], frontends: [0, 0] });
+    // Opened from TIME_WAIT or CLOSED it is a load again.
+    go('c:S');
+    expect(told(world)).toEqual({ servers: [1, 0], ports: [1, 0], frontends: [1, 0] });
+    world.sweepAll(TIMEOUTS.syn + 1);
+    expect(told(world)).toEqual(NOTHING);
+  });
+});
+
+/** Pools begin anywhere: where this one did. */
+function start(world: World): number {
+  const { words, capacity } = world.table;
+  for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
+    if (words[at + E.STATE] === E.LIVE_TCP && words[at + E.POOL] !== E.NONE) {
+      const port = words[at + E.PORTS]! >>> 16;
+      return (((port & 0xff) << 8) | (port >>> 8)) - PORT;
+    }
+  return 0;
+}
+
+const step = fc.oneof(
+  { weight: 8, arbitrary: fc.tuple(fc.constant('client' as const), fc.nat(9), fc.constantFrom('S', 'S', 'A', 'PA', 'FA', 'R', 'SA')) },
+  { weight: 8, arbitrary: fc.tuple(fc.constant('server' as const), fc.nat(9), fc.constantFrom('SA', 'A', 'FA', 'RA', 'S')) },
+  { weight: 2, arbitrary: fc.tuple(fc.constant('time' as const), fc.constantFrom(500, 1_500, 6_000, 25_000), fc.constant('')) },
+  { weight: 2, arbitrary: fc.tuple(fc.constant('set' as const), fc.nat(7), fc.constant('')) },
+);
+const CHANGES = [
+  {},
+  {},
+  { up: [true, false] },
+  { up: [false, true] },
+  { gone: [0] },
+  { gone: [1] },
+  { draining: [0] },
+  { goneFrontends: [1] },
+];
+
+test.each<[string, WorldOptions]>([
+  ['full NAT', {}],
+  ['limits', { maxconn: 3, frontendMaxconn: 4 }],
+  ['a small table', { maximum: 8 }],
+  ['DSR', { mode: 'dsr', scheduler: 'maglev' }],
+  ['DSR, a small table', { mode: 'dsr', scheduler: 'maglev', maximum: 4 }],
+])(
+  '%s: after any history the books say what the flow table says, and 0 when it is empty',
+  (_, options) => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 80, size: 'max' }), (steps) => {
+        const world = new World({ ports: [80, 81], ...options });
+        for (const [kind, n, flags] of steps) {
+          if (kind === 'client') world.send(fromClient({ from: 5000 + (n >> 1), to: 80 + (n & 1), flags }));
+          else if (kind === 'server') reply(world, n, flags);
+          else if (kind === 'time') world.sweepAll((world.now + n) >>> 0);
+          else {
+            world.apply(CHANGES[n]);
+            world.sweepAll(world.now);
+          }
+          expect(told(world)).toEqual(counted(world));
+          for (const row of [serverRow(0), serverRow(1), frontendRow(0), frontendRow(1)])
+            expect(world.statistics[row + CURRENT]).toBeGreaterThanOrEqual(0);
+        }
+        world.sweepAll((world.now + TIMEOUTS.established + 1) >>> 0);
+        expect(world.table.size).toBe(0);
+        expect(told(world)).toEqual(NOTHING);
+        for (const row of [serverRow(0), serverRow(1), frontendRow(0), frontendRow(1)]) expect(world.statistics[row + CURRENT]).toBe(0);
+      }),
+      { numRuns: 150 },
+    );
+  },
+  60_000,
+);
+
+/** A segment of the server of the n-th flow that there is. */
+function reply(world: World, n: number, flags: string): void {
+  const { words, capacity } = world.table;
+  const replies: number[] = [];
+  for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
+    if (words[at + E.STATE] === E.LIVE_TCP && words[at + E.CONNECTION]! & REPLY) replies.push(at);
+  const at = replies[n % Math.max(1, replies.length)];
+  if (at === undefined) return;
+  const port = words[at + E.PORTS]! >>> 16;
+  world.send(fromServer({ flags, to: ((port & 0xff) << 8) | (port >>> 8) }, {}, words[at + E.OWNER]! & 0xffff));
+}
+
+describe('limits', () => {
+  const syn = (world: World, from: number) => world.send(fromClient({ from, flags: 'S' })).verdict;
+
+  test("a full server's connections go to the least loaded of the others, before anything is refused", () => {
+    const world = new World({ scheduler: 'maglev', maxconn: 5 });
+    expect(Array.from({ length: 10 }, (_, i) => syn(world, 5000 + i))).toEqual(Array.from({ length: 10 }, () => 'opened'));
+    expect([world.loads[0], world.loads[1]]).toEqual([5, 5]);
+    expect(syn(world, 6000)).toBe('resetFull');
+    // It is no connection: nothing stays of it.
+    expect(world.table.size).toBe(20);
+    world.sweepAll(TIMEOUTS.syn + 1);
+    expect(syn(world, 6000)).toBe('opened');
+  });
+
+  test('a SYN on an ended connection does not get past them', () => {
+    const world = new World({ up: [true, false], maxconn: 1 });
+    syn(world, 5000);
+    world.send(fromClient({ from: 5000, flags: 'R' }));
+    expect(syn(world, 5001)).toBe('opened');
+    expect(syn(world, 5000)).toBe('resetFull');
+    expect(world.loads[0]).toBe(1);
+  });
+
+  test('DSR: a segment in mid-stream is taken up in spite of them', () => {
+    const world = new World({ mode: 'dsr', scheduler: 'maglev', up: [true, false], maxconn: 1, frontendMaxconn: 1 });
+    expect(syn(world, 5000)).toBe('opened');
+    expect(world.send(fromClient({ from: 5001 })).verdict).toBe('adopted');
+    expect(syn(world, 5002)).toBe('resetFull');
+  });
+});
+
+test('DSR with a full table: what the hash cannot have is not sent elsewhere, where its next segment would not go', () => {
+  const world = new World({ mode: 'dsr', scheduler: 'maglev', maxconn: 1, maximum: 1 });
+  const { frame, verdict } = world.send(fromClient({ flags: 'S' }));
+  expect(verdict).toBe('stateless');
+  const server = frame[33]! - 1;
+  world.loads[server] = 1;
+  expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('dropTableFull');
+  expect(world.send(fromClient()).verdict).toBe('stateless');
+  world.loads.fill(1, 0, 2);
+  expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('resetFull');
+});
+
+test('an index that went and came back, or stands for another place, counts from 0', () => {
+  const world = new World({ up: [true, false] });
+  world.send(fromClient({ flags: 'S' }));
+  world.send(fromServer({ flags: 'SA', to: PORT + start(world) }));
+  world.send(fromClient({ flags: 'A' }));
+  world.apply({ up: [true, false] });
+  expect([world.loads[0], world.statistics[serverRow(0) + TOTAL]]).toEqual([1, 1]);
+  world.apply({ gone: [0] });
+  world.apply({ up: [true, false] });
+  expect([world.loads[0], world.statistics[serverRow(0) + TOTAL], world.statistics[serverRow(0) + PORTS]]).toEqual([0, 0, 0]);
+  // The frontend never went: what it counted stays, and the old connection, which goes now, leaves it.
+  expect([world.loads[frontendLoad(0)], world.statistics[frontendRow(0) + TOTAL]]).toEqual([1, 1]);
+  world.send(fromClient({ from: 6000, flags: 'S' }));
+  world.sweepAll(1);
+  expect(world.table.size).toBe(2);
+  expect(told(world)).toEqual({ servers: [1, 0], ports: [1, 0], frontends: [1, 0] });
+  expect(world.statistics[frontendRow(0) + CURRENT]).toBe(0);
+});
