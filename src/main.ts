@@ -67,5 +67,9 @@ try {
   else if (error instanceof Lb4Error) {
     process.stderr.write(error instanceof ConfigError ? `${error.message}\n` : `lb4: ${error.message}\n`);
     process.exitCode = error.exitCode;
-  } else throw error;
+  } else {
+    // Not thrown again: whoever catches what nobody catches (cli/run.ts) would take it, and lb4 would end with 0.
+    process.stderr.write(`lb4: ${error instanceof Error ? error.stack : String(error)}\n`);
+    process.exitCode = EXIT.failure;
+  }
 }

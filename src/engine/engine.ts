@@ -56,6 +56,8 @@ export class Engine {
   private readonly ports: PortUse;
   /** Settled when the worker is gone, however it went. */
   private readonly exited: Promise<unknown>;
+  /** Who waits for settings to be applied, in the order in which they were sent. */
+  private readonly applying: (() => void)[] = [];
   private wakeFd = -1;
   private stopped = false;
 
@@ -105,7 +107,7 @@ export class Engine {
       throw error;
     }
     engine.worker.on('error', options.failed);
-    engine.worker.on('message', (message: FromWorker) => report(message, options));
+    engine.worker.on('message', (message: FromWorker) => engine.hear(message, options));
     return engine;
   }
 
@@ -157,6 +159,11 @@ export class Engine {
     native().closeFd(this.memoryFd);
   }
 
+  private hear(message: FromWorker, { trouble }: EngineOptions): void {
+    if (message.type === 'applied') this.applying.shift()?.();
+    else if (message.type === 'trouble') for (const { index, reason } of message.servers) trouble?.(index, REASONS[reason]);
+  }
+
   private tell(message: ToWorker): void {
     if (!this.stopped) this.post(message);
   }
@@ -176,9 +183,4 @@ export class Engine {
       load: this.regions.loads[element]!,
     };
   }
-}
-
-function report(message: FromWorker, { trouble }: EngineOptions): void {
-  if (message.type !== 'trouble') return;
-  for (const { index, reason } of message.servers) trouble?.(index, REASONS[reason]);
 }

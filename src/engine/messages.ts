@@ -31,7 +31,8 @@ export type ToWorker =
   | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number> }
   | { readonly type: 'stop' };
 
-export type FromWorker = Ready | { readonly type: 'trouble'; readonly servers: readonly Sign[] };
+/** Settings are applied in the order in which they were sent, and each is answered. */
+export type FromWorker = Ready | { readonly type: 'applied' } | { readonly type: 'trouble'; readonly servers: readonly Sign[] };
 
 export interface Ready {
   readonly type: 'ready';

@@ -115,6 +115,7 @@ function handle(message: ToWorker): void {
   else {
     apply(message.settings);
     useFilter(message.filter);
+    tell({ type: 'applied' });
   }
 }
 

@@ -131,7 +131,7 @@ export class Connections {
     const bytes = words[at + E.BYTES]! >>> 0;
     if (bytes === 0) return;
     words[at + E.BYTES] = 0;
-    this.ledger.add(words[at + E.OWNER]!, words[at + E.GENERATION]!, words[at + E.CONNECTION]! & T.REPLY ? RX : TX, bytes);
+    this.ledger.addBytes(words[at + E.OWNER]!, words[at + E.GENERATION]!, words[at + E.CONNECTION]! & T.REPLY ? RX : TX, bytes);
   }
 
   /**

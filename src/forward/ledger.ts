@@ -1,10 +1,11 @@
 /**
  * The books in shared memory, by the index of frontend and server. An index whose address or port changes, or that goes and
  * comes back, stands for something else: it begins at 0 in a new generation, and flows of an earlier one, which the sweep
- * removes within a second, are not entered any more.
+ * removes within a second, are not entered any more. What an index that went has counted stays until somebody else has it:
+ * totals are read from there (service/roster.ts).
  */
 import type { ServiceSet } from './services.ts';
-import { frontendLoad, frontendRow, LOADS_LENGTH, MAX_SERVERS, PORTS, ROW, serverRow } from './statistics.ts';
+import { CURRENT, frontendLoad, frontendRow, LOADS_LENGTH, MAX_SERVERS, PORTS, ROW, serverRow } from './statistics.ts';
 
 export class Ledger {
   /** Connections that each server and frontend has, from opening to their end: statistics.ts says where. */
@@ -19,7 +20,7 @@ export class Ledger {
     this.loads = loads;
   }
 
-  /** Begins anew whatever stands for something else in `set`. */
+  /** Closes the books of what is not in `set` any more, and begins anew whatever stands for something else in it. */
   apply({ frontends, backends }: ServiceSet): void {
     const places = new Int32Array(LOADS_LENGTH * 2);
     const note = (element: number, address: number, port: number): void => {
@@ -30,8 +31,11 @@ export class Ledger {
     for (const { servers } of backends) for (const { index, address, port } of servers) note(index, address, port);
     const last = this.places;
     this.places = places;
-    for (let element = 0, at = 0; element < LOADS_LENGTH; element++, at += 2)
-      if (places[at] !== last[at] || places[at + 1] !== last[at + 1]) this.begin(element);
+    for (let element = 0, at = 0; element < LOADS_LENGTH; element++, at += 2) {
+      if (places[at] === last[at] && places[at + 1] === last[at + 1]) continue;
+      this.close(element);
+      if (!this.isVacant(element)) this.statistics.fill(0, rowOf(element), rowOf(element) + ROW);
+    }
   }
 
   /** The GENERATION word of a flow of `owner` (flow/entry.ts: OWNER) that is opened now. */
@@ -44,6 +48,13 @@ export class Ledger {
     const { statistics } = this;
     if (this.isFrontend(owner, generation)) statistics[frontendRow(owner >>> 16) + column]! += amount;
     if (this.isServer(owner, generation)) statistics[serverRow(owner & 0xffff) + column]! += amount;
+  }
+
+  /** Adds bytes likewise, also those of flows that their frontend or server has left behind: they were carried all the same. */
+  addBytes(owner: number, generation: number, column: number, bytes: number): void {
+    const { statistics } = this;
+    if (this.takesBytes(frontendLoad(owner >>> 16), generation >>> 16)) statistics[frontendRow(owner >>> 16) + column]! += bytes;
+    if (this.takesBytes(owner & 0xffff, generation & 0xffff)) statistics[serverRow(owner & 0xffff) + column]! += bytes;
   }
 
   addLoad(owner: number, generation: number, change: number): void {
@@ -64,10 +75,25 @@ export class Ledger {
     return this.generations[owner & 0xffff] === (generation & 0xffff);
   }
 
-  private begin(element: number): void {
+  private takesBytes(element: number, generation: number): boolean {
+    const now = this.generations[element]!;
+    return now === generation || (this.isVacant(element) && now === ((generation + 1) & 0xffff));
+  }
+
+  /** Whether an index stands for nothing. */
+  private isVacant(element: number): boolean {
+    return this.places[element * 2 + 1] === 0;
+  }
+
+  /** Nothing is open any more under this index, and what was carried stays written. */
+  private close(element: number): void {
     this.generations[element]!++;
     this.loads[element] = 0;
-    const row = element < MAX_SERVERS ? serverRow(element) : frontendRow(element - MAX_SERVERS);
-    this.statistics.fill(0, row, row + ROW);
+    this.statistics[rowOf(element) + CURRENT] = 0;
+    this.statistics[rowOf(element) + PORTS] = 0;
   }
+}
+
+function rowOf(element: number): number {
+  return element < MAX_SERVERS ? serverRow(element) : frontendRow(element - MAX_SERVERS);
 }

@@ -62,7 +62,7 @@ export class PacketPath implements DataPath {
     this.#assertHost(plan);
     // First: without its rule the kernel would answer for a new frontend. Rules of what is gone go with the next plan but one.
     await this.#rules?.install(plan);
-    this.#engine.configure(settingsOf(plan, this.mode));
+    await this.#engine.configure(settingsOf(plan, this.mode));
   }
 
   async stop(): Promise<void> {

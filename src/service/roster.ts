@@ -98,10 +98,14 @@ export class Roster<T> {
     return changed;
   }
 
-  /** What those of a group counted who are gone. */
-  retired(group: string): Totals {
+  /**
+   * What those of a group counted who are gone.
+   * @param listed indexes that are counted elsewhere: of who has gone so lately that the data path has not been told yet
+   */
+  retired(group: string, listed: readonly number[] = []): Totals {
     const gone = [...this.#seats.values()].filter((seat) => seat.gone !== undefined && seat.member.group === group);
-    return gone.map(({ index }) => this.#counters(index)).reduce(addTotals, this.#retired.get(group) ?? NOTHING);
+    const unlisted = gone.filter(({ index }) => !listed.includes(index));
+    return unlisted.map(({ index }) => this.#counters(index)).reduce(addTotals, this.#retired.get(group) ?? NOTHING);
   }
 
   #seat(member: Member<T>): void {

@@ -42,15 +42,19 @@ export interface ViewParts {
 export function viewOf({ plan, health, frontends, servers, reload, stopping }: ViewParts): View {
   return {
     frontends: frontendsOf(plan),
-    retired: frontends.retired(''),
+    retired: frontends.retired('', indexesOf(plan.frontends)),
     backends: plan.backends.map((backend) => ({
       name: backend.backend.name,
-      retired: servers.retired(backend.backend.name),
+      retired: servers.retired(backend.backend.name, indexesOf(backend.servers)),
       servers: serversOf(backend, health),
     })),
     reload: reload.view,
     stopping,
   };
+}
+
+function indexesOf(planned: readonly { readonly index: number }[]): number[] {
+  return planned.map(({ index }) => index);
 }
 
 function frontendsOf({ frontends }: Plan): View['frontends'] {

@@ -5,6 +5,8 @@
  *     GET  /content/BYTES  that much of content.ts
  *     GET  /drip/BYTES     zeros, 16 KB every 10 ms
  *     POST /hash           SHA-256 of the body
+ *     GET  /health         what health checks are to see: 200, until told otherwise
+ *     PUT  /health/STATUS  tells it, and answers who asked last: `HOST-HEADER PEER`
  *
  * Every answer names the server (x-server) and the address that the connection came from (x-peer). The echo port greets with
  * `NAME PEER\n` and sends back what it gets.
@@ -16,6 +18,9 @@ import { content } from './content.ts';
 
 const [name = 'server', ...ports] = process.argv.slice(2);
 
+let health = 200;
+let asked = '';
+
 const peer = (socket: Socket): string => `${socket.remoteAddress}:${socket.remotePort}`;
 
 function answer(request: IncomingMessage, response: ServerResponse): void {
@@ -26,6 +31,12 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   if (request.method === 'POST') {
     const hash = createHash('sha256');
     request.on('data', (chunk: Buffer) => hash.update(chunk)).on('end', () => response.end(`${hash.digest('hex')}\n`));
+  } else if (what === 'health' && request.method === 'PUT') {
+    health = Number(size);
+    response.end(asked);
+  } else if (what === 'health') {
+    asked = `${request.headers.host} ${peer(request.socket)}`;
+    response.writeHead(health).end();
   } else if (what === 'content') {
     response.setHeader('content-length', bytes);
     content(bytes).pipe(response);

@@ -20,6 +20,9 @@ export interface EchoReport {
   readonly servers: Record<string, number>;
   /** Where the servers saw the connections come from, one a connection. */
   readonly peers: string[];
+  /** Bytes of all connections together. */
+  readonly sent: number;
+  readonly received: number;
 }
 
 export interface Held {
@@ -50,7 +53,7 @@ function target(text: string): { host: string; port: number } {
 const say = (report: unknown): boolean => process.stdout.write(`${JSON.stringify(report)}\n`);
 
 async function echoAll(count: number, bytes: number, to: string, firstPort: number | undefined): Promise<void> {
-  const report = { ok: 0, errors: [] as string[], servers: {} as Record<string, number>, peers: [] as string[] };
+  const report = { ok: 0, errors: [] as string[], servers: {} as Record<string, number>, peers: [] as string[], sent: 0, received: 0 };
   let connected = 0;
   let release = (): void => undefined;
   const allConnected = new Promise<void>((resolve) => {
@@ -82,6 +85,8 @@ async function echoAll(count: number, bytes: number, to: string, firstPort: numb
       socket.on('data', (chunk) => received.push(chunk));
       socket.on('end', () => {
         const all = Buffer.concat(received);
+        report.sent += sent.length;
+        report.received += all.length;
         const greeting = all.indexOf('\n');
         const [server = '', peer = ''] = all.subarray(0, greeting).toString().split(' ');
         report.servers[server] = (report.servers[server] ?? 0) + 1;

@@ -20,6 +20,8 @@ export class DsrTopology extends Lab {
   readonly router: Namespace;
   readonly balancer: Namespace;
   readonly servers: Namespace[];
+  /** backend.ts in each server, while it runs. */
+  readonly backends: (Running | undefined)[] = [];
 
   constructor() {
     super();
@@ -57,12 +59,20 @@ export class DsrTopology extends Lab {
     await Promise.all(this.servers.map((_, index) => this.startServer(index)));
   }
 
-  async startServer(index: number): Promise<Running> {
-    const server = this.servers[index] as Namespace;
-    const iperf = server.start(['iperf3', '-s', '--forceflush']);
-    const running = server.program('backend', `server${index + 1}`, 'http=80', 'echo=7');
-    await Promise.all([running.line(/^listening/), iperf.line(/Server listening/)]);
-    return running;
+  async startServer(index: number): Promise<void> {
+    const iperf = (this.servers[index] as Namespace).start(['iperf3', '-s', '--forceflush']);
+    await Promise.all([this.startBackend(index), iperf.line(/Server listening/)]);
+  }
+
+  async startBackend(index: number): Promise<void> {
+    const running = (this.servers[index] as Namespace).program('backend', `server${index + 1}`, 'http=80', 'echo=7');
+    this.backends[index] = running;
+    await running.line(/^listening/);
+  }
+
+  async killBackend(index: number): Promise<void> {
+    await this.backends[index]?.stop('SIGKILL');
+    this.backends[index] = undefined;
   }
 
   /** Runs each server's script, as its administrator would: `action` is install, remove or status. */

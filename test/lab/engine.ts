@@ -69,7 +69,7 @@ for (let line = await read(); !line.done; line = await read()) {
     say(JSON.stringify(Object.fromEntries(indexes.map((index) => [index, engine.server(index)])) satisfies Report));
   } else {
     order = JSON.parse(line.value) as Order;
-    engine.configure(settingsOf(order));
+    await engine.configure(settingsOf(order));
     say('configured');
   }
 }

@@ -3,7 +3,6 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Balancer, LB4, type Mode, QUICK, STATS_PORT } from './balancer.ts';
 import { SERVERS as DSR_SERVERS, VIP as DSR_VIP, DsrTopology } from './dsr-topology.ts';
-import type { Lab, Namespace } from './lab.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from './topology.ts';
 
 export const MODES: readonly Mode[] = ['proxy', 'passthrough', 'dsr'];
@@ -13,8 +12,14 @@ export interface Wanted {
   readonly servers?: readonly number[];
   /** Weights beside them, 1 where nothing stands. */
   readonly weights?: readonly number[];
-  /** Lines for each backend, beside the quick health checks. */
+  /** More of each server's table, beside its address and weight ("maxconn = 2"). */
+  readonly settings?: readonly string[];
+  /** Lines for each frontend. */
+  readonly frontend?: string;
+  /** Lines for each backend, beside those about health checks. */
   readonly backend?: string;
+  /** Lines about health checks, instead of the quick ones. */
+  readonly checks?: string;
   /** Which frontends there are: `http` (80), `echo` (7), `extra` (81 → the servers' 80; not for DSR, where ports are equal). `http` and `echo` when left out. */
   readonly frontends?: readonly ('http' | 'echo' | 'extra')[];
   /** Whole sections. */
@@ -23,7 +28,7 @@ export interface Wanted {
 
 export class Live {
   readonly mode: Mode;
-  readonly lab: Lab & { readonly client: Namespace; readonly balancer: Namespace };
+  readonly lab: Topology | DsrTopology;
   readonly vip: string;
   readonly addresses: readonly string[];
   readonly file: string;
@@ -64,14 +69,19 @@ export class Live {
   }
 
   /** The file's text. Servers are named for their addresses, so that a name stays with its server. */
-  text({ servers = this.addresses.map((_, i) => i), weights = [], backend = '', frontends = ['http', 'echo'], more = '' }: Wanted): string {
+  text(wanted: Wanted): string {
+    const { servers = this.addresses.map((_, i) => i), weights = [], settings = [], frontends = ['http', 'echo'] } = wanted;
+    const { frontend = '', backend = '', checks = QUICK, more = '' } = wanted;
     const port = { http: HTTP, echo: ECHO, extra: 81 } as const;
     const section = (name: 'http' | 'echo' | 'extra') => {
       const to = name === 'extra' ? HTTP : port[name];
-      const lines = servers.map((i) => `server${i + 1} = { addr = "${this.addresses[i]}:${to}", weight = ${weights[i] ?? 1} }\n`);
+      const lines = servers.map((i) => {
+        const table = [`addr = "${this.addresses[i]}:${to}"`, `weight = ${weights[i] ?? 1}`, settings[i] ?? ''].filter(Boolean);
+        return `server${i + 1} = { ${table.join(', ')} }\n`;
+      });
       return (
-        `[frontends.${name}]\nlisten_addr = "${this.vip}:${port[name]}"\nbackend = "${name}-out"\n` +
-        `[backends.${name}-out]\n${QUICK}\n${backend}\n[backends.${name}-out.servers]\n${lines.join('')}`
+        `[frontends.${name}]\nlisten_addr = "${this.vip}:${port[name]}"\nbackend = "${name}-out"\n${frontend}\n` +
+        `[backends.${name}-out]\n${checks}\n${backend}\n[backends.${name}-out.servers]\n${lines.join('')}`
       );
     };
     return `${frontends.map(section).join('')}[stats]\nport = "${STATS_PORT}"\n${more}\n`;

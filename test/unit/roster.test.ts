@@ -78,6 +78,7 @@ test('what the gone counted is kept for their group', () => {
   r.set([], 0);
   r.expire(0, () => 0);
   expect(r.retired('web').total).toBe(7);
+  expect(r.retired('web', [0]).total).toBe(0);
   counters.set(0, 8);
   expect(r.retired('web').total).toBe(8);
   r.expire(3_000, () => 0);

@@ -1,0 +1,205 @@
+/** Servers that fall ill and get well, in every mode: checks of each kind, signs in passing traffic, servers that flap. */
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { answeredBy } from '../lab/answers.ts';
+import { QUICK, startBalancer } from '../lab/balancer.ts';
+import { VIP as DSR_VIP, DsrTopology, SERVERS as L2_SERVERS } from '../lab/dsr-topology.ts';
+import type { Namespace } from '../lab/lab.ts';
+import { Live, MODES } from '../lab/live.ts';
+import type { Running } from '../lab/processes.ts';
+import { HTTP } from '../lab/topology.ts';
+import { pause } from '../lab/wait.ts';
+
+/** Checks so rare that what is noticed in the time of a test was noticed otherwise. */
+const RARE = 'health_check_interval = 30\nhealth_check_timeout = 0.5';
+const HTTP_CHECK = `${QUICK}\nhealth_check = "http"\nhealth_check_path = "/health"\nhealth_check_host = "www.example.com"`;
+
+/** Has the server's program answer health checks with `status`; tells who asked last, as "HOST-HEADER PEER". */
+async function answerHealth(server: Namespace, status: number): Promise<string> {
+  const { code, stdout } = await server.run('curl', '-sS', '-X', 'PUT', `http://127.0.0.1:${HTTP}/health/${status}`);
+  expect(code).toBe(0);
+  return stdout;
+}
+
+/** `from`, at a port that is kept for health checks or, without `kept`, at any. */
+function expectAsked(asked: string, host: string, from: string, kept: boolean): void {
+  const [, header, address, port] = /^(\S+) (?:::ffff:)?([\d.]+):(\d+)$/.exec(asked) ?? [];
+  expect([header, address]).toEqual([host, from]);
+  if (!kept) return;
+  expect(Number(port)).toBeGreaterThanOrEqual(32_768);
+  expect(Number(port)).toBeLessThanOrEqual(33_767);
+}
+
+/** What the log says about the comings and goings of a server (1, 2 …) of the backend of frontend `http`. */
+function changes({ balancer }: Live, server: number): { msg: string; reason: string; suspected?: string }[] {
+  const lines = balancer.running.lines.filter((line) => line.includes(`"http-out / server${server} / `) && line.includes('"msg":"server '));
+  return lines.map((line) => JSON.parse(line));
+}
+
+/** Waits for the first check of both servers, and that it passes. Before it they count as up. */
+async function checked({ balancer }: Live): Promise<void> {
+  for (const server of [1, 2]) await balancer.running.line(new RegExp(`"http-out / server${server} / .*"msg":"server up"`));
+}
+
+const endpoint = (live: Live, server: number): string => `${live.addresses[server - 1]}:${HTTP}`;
+
+describe.each(MODES)('%s', (mode) => {
+  test('an http check: the status decides, the Host header is as configured, and it comes from where it should', async () => {
+    await using live = await Live.start(mode, { frontends: ['http'], checks: HTTP_CHECK });
+    const [server] = live.lab.servers as [Namespace];
+    await checked(live);
+    // docs/modes.md: the packet modes check from the frontend's address, the proxy from wherever the kernel says.
+    const asked = await answerHealth(server, 500);
+    expectAsked(asked, 'www.example.com', mode === 'proxy' ? '10.72.0.1' : live.vip, mode !== 'proxy');
+    await live.balancer.health({ [endpoint(live, 1)]: false });
+    await answeredBy(live.lab.client, live.vip, 'server2');
+    await answerHealth(server, 200);
+    await live.balancer.health({ [endpoint(live, 1)]: true });
+    await answeredBy(live.lab.client, live.vip, 'server1', 'server2');
+    expect(changes(live, 1)).toEqual([
+      expect.objectContaining({ msg: 'server up', reason: expect.stringMatching(/^HTTP 200 in /) }),
+      expect.objectContaining({ msg: 'server down', reason: 'HTTP 500' }),
+      expect.objectContaining({ msg: 'server up again', reason: expect.stringMatching(/^HTTP 200 in /) }),
+    ]);
+    expect(changes(live, 2)).toHaveLength(1);
+    expect(await live.metric('lb4_server_check_up_down_total', 'server="server1"')).toBe(1);
+  });
+
+  test('an exec check: a script decides for each server, and its last line is the reason; a tcp check in its place', async () => {
+    await using live = await Live.start(mode, { frontends: ['http'], checks: QUICK });
+    const script = join(live.lab.directory, 'check.sh');
+    const ill = join(live.lab.directory, 'ill');
+    writeFileSync(
+      script,
+      `#!/bin/sh\n[ "$1" = -q ] || exit 9\n[ -e "${ill}-$LB4_BACKEND-$LB4_SERVER" ] || exit 0\necho "$LB4_SERVER_ADDR:$LB4_SERVER_PORT is ill" >&2\nexit 3\n`,
+      { mode: 0o755 },
+    );
+    await live.reload({ frontends: ['http'], checks: `${QUICK}\nhealth_check = "exec"\nhealth_check_command = ["${script}", "-q"]` });
+    await live.balancer.health({ [endpoint(live, 1)]: true, [endpoint(live, 2)]: true });
+    writeFileSync(`${ill}-http-out-server2`, '');
+    await live.balancer.health({ [endpoint(live, 2)]: false });
+    await answeredBy(live.lab.client, live.vip, 'server1');
+    rmSync(`${ill}-http-out-server2`);
+    await live.balancer.health({ [endpoint(live, 2)]: true });
+    await answeredBy(live.lab.client, live.vip, 'server1', 'server2');
+    expect(changes(live, 2).slice(-2)).toEqual([
+      expect.objectContaining({ msg: 'server down', reason: `exit 3: ${endpoint(live, 2)} is ill` }),
+      expect.objectContaining({ msg: 'server up again', reason: 'exit 0' }),
+    ]);
+    // The kind of check changes under way: the script's opinion does not count any more, the port's does.
+    await live.reload({ frontends: ['http'], checks: QUICK });
+    writeFileSync(`${ill}-http-out-server2`, '');
+    await live.lab.killBackend(0);
+    await live.balancer.health({ [endpoint(live, 1)]: false, [endpoint(live, 2)]: true });
+    await answeredBy(live.lab.client, live.vip, 'server2');
+    expect(changes(live, 1).slice(-1)).toEqual([expect.objectContaining({ msg: 'server down', reason: 'connection refused' })]);
+    expect(changes(live, 2)).toHaveLength(3);
+  });
+
+  test('a server that flaps is held down, and used nevertheless when it is the only one', async () => {
+    await using live = await Live.start(mode, { frontends: ['http'], checks: HTTP_CHECK });
+    const [server1, server2] = live.lab.servers as [Namespace, Namespace];
+    await checked(live);
+    const damped = () => live.metric('lb4_server_damped', 'server="server1"');
+    for (let fall = 1; fall <= 4; fall++) {
+      expect(await damped()).toBe(0);
+      await answerHealth(server1, 500);
+      await live.balancer.health({ [endpoint(live, 1)]: false });
+      await answerHealth(server1, 200);
+      if (fall < 4) await live.balancer.health({ [endpoint(live, 1)]: true });
+    }
+    expect(await live.balancer.running.line(/server is held down: it flapped 4 times; until about /)).toContain('http-out / server1');
+    expect(await damped()).toBe(1);
+    // Several checks pass, and it stays out.
+    await pause(800);
+    expect(await live.metric('lb4_server_status', 'server="server1"')).toBe(0);
+    await answeredBy(live.lab.client, live.vip, 'server2');
+    await answerHealth(server2, 500);
+    await live.balancer.health({ [endpoint(live, 2)]: false });
+    await answeredBy(live.lab.client, live.vip, 'server1');
+    await answerHealth(server2, 200);
+    await live.balancer.health({ [endpoint(live, 2)]: true });
+    await answeredBy(live.lab.client, live.vip, 'server2');
+    // One line a change: up, four times down, three times up again; and one about the damping.
+    expect(changes(live, 1).filter(({ msg }) => /^server (up|down|up again)$/.test(msg))).toHaveLength(8);
+    expect(changes(live, 1).filter(({ msg }) => msg.includes('held down'))).toHaveLength(1);
+  });
+});
+
+describe('passing traffic tells before the next check would, in 30 s', () => {
+  /** A few connections a second, until the server is down. Returns how long that took, in ms. */
+  async function noticed(live: Live): Promise<number> {
+    const traffic: Running = live.lab.client.program('client', 'load', '40', `http://${live.vip}/`);
+    const began = performance.now();
+    await live.balancer.health({ [endpoint(live, 1)]: false });
+    const took = performance.now() - began;
+    traffic.end();
+    return took;
+  }
+
+  async function start(mode: (typeof MODES)[number]): Promise<Live> {
+    const live = await Live.start(mode, { frontends: ['http'], checks: RARE, backend: 'connect_timeout = 0.5' });
+    await checked(live);
+    return live;
+  }
+
+  // Not in DSR: there a server's resets do not pass lb4.
+  test.each([
+    ['proxy', /^connect ECONNREFUSED /],
+    ['passthrough', /^the server reset a handshake$/],
+  ] as const)('%s: a server whose program dies', async (mode, sign) => {
+    await using live = await start(mode);
+    await live.lab.killBackend(0);
+    // Nobody comes, nobody notices.
+    await pause(1_500);
+    expect((await live.balancer.stats()).backends['http-out']?.servers[endpoint(live, 1)]).toBe(true);
+    expect(await noticed(live)).toBeLessThan(2_500);
+    await answeredBy(live.lab.client, live.vip, 'server2');
+    expect(changes(live, 1).slice(1)).toEqual([
+      expect.objectContaining({ msg: 'server down', reason: 'connection refused', suspected: expect.stringMatching(sign) }),
+    ]);
+  });
+
+  test.each([
+    ['proxy', /^no answer in 500 ms$/],
+    ['passthrough', /^a SYN was retransmitted$/],
+    ['dsr', /^a SYN was retransmitted$/],
+  ] as const)('%s: a server that falls silent', async (mode, sign) => {
+    await using live = await start(mode);
+    const drop = 'add table ip silence; add chain ip silence in { type filter hook input priority 0; policy drop; }';
+    live.lab.servers[0]?.sh('nft', drop);
+    expect(await noticed(live)).toBeLessThan(8_000);
+    await answeredBy(live.lab.client, live.vip, 'server2');
+    expect(changes(live, 1).slice(1)).toEqual([
+      expect.objectContaining({ msg: 'server down', reason: 'no answer in 500 ms', suspected: expect.stringMatching(sign) }),
+    ]);
+  });
+
+  test('passthrough: a server whose link goes down', async () => {
+    await using live = await start('passthrough');
+    live.lab.servers[0]?.ip('link', 'set', 'eth0', 'down');
+    expect(await noticed(live)).toBeLessThan(8_000);
+    await answeredBy(live.lab.client, live.vip, 'server2');
+  });
+});
+
+test('DSR on one link: checks come from an address of lb4 that the servers do not have themselves', async () => {
+  await using lab = new DsrTopology();
+  await lab.startServers();
+  const settings = lab.settings('l2');
+  lab.rules(settings, 'install');
+  const { http } = settings.frontends as { http: { listen: string; servers: string[] } };
+  const balancer = await startBalancer(
+    lab.balancer,
+    { frontends: { http: { ...http, backend: `${HTTP_CHECK}\ndsr = "l2"` } } },
+    { args: ['--dsr'] },
+  );
+  const [server] = lab.servers as [Namespace];
+  expectAsked(await answerHealth(server, 503), 'www.example.com', '10.82.0.9', false);
+  await balancer.health({ [`${L2_SERVERS[0]}:${HTTP}`]: false });
+  await answeredBy(lab.client, DSR_VIP, 'server2');
+  await answerHealth(server, 200);
+  await balancer.health({ [`${L2_SERVERS[0]}:${HTTP}`]: true });
+  await answeredBy(lab.client, DSR_VIP, 'server1', 'server2');
+});
