@@ -64,6 +64,11 @@ export class Backend {
     applicant.wait();
   }
 
+  /** Whether one that has tried some servers may try another, and there is one. */
+  mayRetry(applicant: Applicant): boolean {
+    return applicant.tried.size <= this.plan.retries && this.#candidatesFor(applicant).length > 0;
+  }
+
   /** One that waits has gone. */
   withdraw(applicant: Applicant): void {
     if (this.#queue.delete(applicant)) Atomics.sub(this.#context.gauges.queued, this.#row, 1);

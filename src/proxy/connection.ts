@@ -110,9 +110,11 @@ export class Connection implements Applicant {
     const { connectTimeoutMs } = this.backend.plan;
     const timer = setTimeout(() => socket.destroy(timeoutError(connectTimeoutMs)), connectTimeoutMs);
     socket.on('error', (error) => (this.#tunnel === undefined ? this.#failed(error) : this.abort()));
-    socket.once('connect', () => this.#established(socket, server));
-    socket.once('connect', () => clearTimeout(timer));
-    socket.once('close', () => {
+    socket.on('connect', () => {
+      clearTimeout(timer);
+      this.#established(socket, server);
+    });
+    socket.on('close', () => {
       clearTimeout(timer);
       if (this.#tunnel !== undefined) this.#closed();
     });
@@ -134,7 +136,7 @@ export class Connection implements Applicant {
     this.#target = undefined;
     this.#server = undefined;
     this.backend.release(index);
-    if (this.#tried.size > this.backend.plan.retries) return this.abort();
+    if (!this.backend.mayRetry(this)) return this.abort();
     counters[serverRow(index) + RETRIES]!++;
     this.backend.place(this);
   }

@@ -93,8 +93,11 @@ export class Frontend {
       return;
     }
     const server = createServer({ ...SOCKET_OPTIONS, pauseOnConnect: true }, (client) => this.#accept(client));
-    // EMFILE: libuv has accepted and closed what waited (uv__emfile_trick); the listener itself is as good as before.
-    server.on('error', (error) => this.#warn(error));
+    server.on('error', (error) => {
+      this.#warn(error);
+      // EMFILE: libuv has accepted and closed what waited (uv__emfile_trick); the listener itself is as good as before.
+      if (!server.listening && this.#server === server) this.#server = undefined;
+    });
     server.listen({ fd, backlog: BACKLOG });
     this.#server = server;
   }

@@ -5,8 +5,9 @@
 
 export const FRONTENDS = 1024;
 export const SERVERS = 4096;
-/** Rows of `queued`; the main thread gives them out. */
-export const BACKENDS = 4096;
+export const BACKENDS = 2048;
+/** Rows of `queued`: those of one plan and of the one before it (rows.ts). */
+const QUEUES = 2 * BACKENDS;
 
 // Columns of a row of counters.
 export const TOTAL = 0;
@@ -41,7 +42,7 @@ export interface SharedMemory {
 }
 
 export function createMemory(workers: number): SharedMemory {
-  const words = 2 * SERVERS + 3 * FRONTENDS + BACKENDS;
+  const words = 2 * SERVERS + 3 * FRONTENDS + QUEUES;
   const bytes = (FRONTENDS + SERVERS) * ROW * Float64Array.BYTES_PER_ELEMENT;
   return {
     gauges: new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT),
@@ -62,7 +63,7 @@ export function gaugesOf(memory: SharedArrayBuffer): Gauges {
     accepted: next(FRONTENDS),
     frontendCurrent: next(FRONTENDS),
     holding: next(FRONTENDS),
-    queued: next(BACKENDS),
+    queued: next(QUEUES),
   };
 }
 

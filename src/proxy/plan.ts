@@ -1,6 +1,6 @@
 /** What the TCP proxy is to do. Plain data that crosses threads, the whole of it each time: applying it twice changes nothing. */
 import type { Choice } from '../balance/index.ts';
-import { FRONTENDS, SERVERS } from './memory.ts';
+import { BACKENDS, FRONTENDS, SERVERS } from './memory.ts';
 
 export interface ProxyPlan {
   readonly frontends: readonly FrontendPlan[];
@@ -58,6 +58,7 @@ export interface ServerPlan {
 
 /** Throws a RangeError for an index without a row of counters, or a name or index that refers to nothing: a typed array would not. */
 export function assertWithin({ frontends, backends }: ProxyPlan): void {
+  if (backends.length > BACKENDS) throw new RangeError(`more than ${BACKENDS} backends`);
   const backendNames = new Set(backends.map(({ name }) => name));
   for (const { index, backend } of frontends) {
     if (!isRow(index, FRONTENDS)) throw new RangeError(`frontend index ${index}`);

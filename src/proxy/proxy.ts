@@ -1,24 +1,10 @@
 /** The main thread's handle on the TCP proxy: owns its listening sockets and workers, tells them the plan, sums their counters. */
 import { Listeners } from './listeners.ts';
-import {
-  BACKENDS,
-  CONNECT_FAILURES,
-  createMemory,
-  frontendRow,
-  type Gauges,
-  gaugesOf,
-  RETRIES,
-  RX,
-  serverRow,
-  TOTAL,
-  TX,
-} from './memory.ts';
+import { CONNECT_FAILURES, createMemory, frontendRow, type Gauges, gaugesOf, RETRIES, RX, serverRow, TOTAL, TX } from './memory.ts';
 import type { Assignment, FromWorker } from './messages.ts';
 import { assertWithin, type ProxyPlan } from './plan.ts';
 import { Rows } from './rows.ts';
 import { Thread } from './thread.ts';
-
-export type { BackendPlan, FrontendPlan, ProxyPlan, ServerPlan } from './plan.ts';
 
 /** Fits a pino logger. */
 export interface ProxyLog {
@@ -55,7 +41,7 @@ export interface ServerCounters extends Counters {
 export class Proxy {
   readonly #options: ProxyOptions;
   readonly #listeners = new Listeners();
-  readonly #queueRows = new Rows(BACKENDS);
+  readonly #queueRows = new Rows();
   readonly #gauges: Gauges;
   readonly #counters: readonly Float64Array[];
   readonly #threads: readonly Thread[];

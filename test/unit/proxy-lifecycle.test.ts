@@ -189,6 +189,14 @@ describe('start and stop', () => {
     await waitUntil(() => readdirSync('/proc/self/fd').length <= before, { what: 'all descriptors to be closed', timeout: 3000 });
   });
 
+  test('a worker that cannot begin rejects', async () => {
+    const plan = planOf(await freePort(), { servers: [], frontend: { clientTimeoutMs: 1n as never } });
+    const failures: Error[] = [];
+    const start = Proxy.start({ plan, workers: 2, trouble: () => {}, failed: (error) => failures.push(error) });
+    await expect(start).rejects.toThrow('BigInt');
+    expect(failures).toEqual([]);
+  });
+
   test('a worker that dies is told', async () => {
     const failures: Error[] = [];
     const port = await freePort();
@@ -196,11 +204,6 @@ describe('start and stop', () => {
     const plan = planOf(port, { servers: [server] });
     const proxy = await Proxy.start({ plan, workers: 1, trouble: () => {}, failed: (error) => failures.push(error) });
     // Nonsense that only a worker looks at.
-    const broken = {
-      ...plan,
-      backends: [{ ...plan.backends[0], choice: { ...plan.backends[0].choice, scheduler: 'leastconn', candidates: [null] } }],
-    };
-    await proxy.configure(broken as never).catch(() => {});
     const nonsense = { ...plan, frontends: [{ ...plan.frontends[0], clientTimeoutMs: 1n }] };
     await proxy.configure(nonsense as never);
     await waitUntil(() => failures.length === 1, { what: 'the failure' });
@@ -255,7 +258,7 @@ describe('out of descriptors', () => {
   });
 });
 
-test('sockets have TCP_NODELAY and keep-alive on both sides', async () => {
+test('the kernel keeps both sides alive', async () => {
   const server = await serve(silent);
   const { proxy, port } = await run({ servers: [server] });
   await client(port);

@@ -26,6 +26,7 @@ describe('a connect that fails', () => {
     expect(await one.end).toBe('reset');
     await idle(proxy);
     expect([10, 11, 12].map((index) => proxy.server(index).connectFailures)).toEqual([1, 1, 1]);
+    expect([10, 11, 12].reduce((sum, index) => sum + proxy.server(index).retries, 0)).toBe(2);
     expect(proxy.frontend(3).total).toBe(0);
   });
 
