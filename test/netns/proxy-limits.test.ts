@@ -1,6 +1,8 @@
 /** Proxy mode: limits, queues, timeouts, and too few descriptors. */
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { Balancer, configuration, type Frontend, LB4, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { pause, waitUntil } from '../lab/wait.ts';
@@ -180,25 +182,77 @@ test.each([
 
 // ---- descriptors
 
-test('out of descriptors: it goes on, says so now and then, blames no server, and serves again when clients leave', async () => {
-  await using lab = new Topology({ servers: 2 });
-  await lab.startBackends();
+/** User and system time of all threads, in hundredths of a second. */
+function cpuTicks(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+/** lb4 that may have so many descriptors, all its servers up. */
+async function startWith(lab: Topology, descriptors: number): Promise<Balancer> {
   const file = writeConfiguration(lab.balancer, configuration(lab.settings({ more: '[proxy]\nworkers = 2\ngrace_period = 1' })));
-  const running = lab.balancer.start(['prlimit', '--nofile=150', LB4, `--config=${file}`]);
+  const running = lab.balancer.start(['prlimit', `--nofile=${descriptors}`, LB4, `--config=${file}`]);
   await running.line(/"msg":"ready"/);
   const balancer = new Balancer(lab.balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
-  const servers = Object.fromEntries([0, 1].flatMap((index) => [HTTP, ECHO].map((port) => [`${serverAddress(index)}:${port}`, true])));
-  await balancer.health(servers);
-  // Each needs two descriptors. bash opens them, waits, and goes.
-  const crowd = lab.client.program('client', 'hold', '200', `${VIP}:${ECHO}`);
-  await running.line(/could not be accepted|has no resources/);
-  await pause(3_000);
-  console.log(running.lines.join('\n'));
-  crowd.end();
-  await crowd.exited;
-  await waitUntil(async () => (await lab.client.run('curl', '-sS', '--max-time', '2', `http://${VIP}/`)).code === 0, { what: 'an answer' });
-  await balancer.health(servers);
-  console.log(JSON.stringify(await balancer.stats()));
+  await expectHealthy(balancer);
+  return balancer;
+}
+
+async function expectHealthy(balancer: Balancer): Promise<void> {
+  await balancer.health(
+    Object.fromEntries([0, 1].flatMap((index) => [HTTP, ECHO].map((port) => [`${serverAddress(index)}:${port}`, true]))),
+  );
+  expect(balancer.running.lines.filter((line) => line.includes('server down'))).toEqual([]);
+}
+
+test('more clients than descriptors: they wait and are served when others leave; checks and statistics go on', async () => {
+  await using lab = new Topology({ servers: 2 });
+  await lab.startBackends();
+  const balancer = await startWith(lab, 160);
+  const first = await holdConnections(lab.client, 35, `${VIP}:${ECHO}`);
+  const second = lab.client.program('client', 'hold', '35', `${VIP}:${ECHO}`);
+  await balancer.running.line(/ulimit -n/);
+  await pause(2_000);
+  // Half of the descriptors are kept back, two make a connection.
+  expect((await balancer.stats()).current_connections).toBe(40);
+  expect(await othersLiveOn(first)).toEqual([]);
+  expect((await report(second)).filter(({ ended }) => ended !== undefined)).toEqual([]);
+  first.end();
+  await second.line(/^holding/);
+  expect(await othersLiveOn(second)).toEqual([]);
+  second.end();
   expect((await requests(lab.client, 20, '/')).map(({ status }) => status)).toEqual(Array(20).fill('200'));
+  await expectHealthy(balancer);
+  const warnings = balancer.running.lines.filter((line) => line.includes('"level":"warn"'));
+  expect(warnings.length, warnings.join('\n')).toBeLessThanOrEqual(8);
+  expect(warnings.every((line) => line.includes('ulimit'))).toBe(true);
+  expect((await balancer.stop()).code).toBe(0);
+});
+
+test('not one descriptor left (EMFILE): it says so, blames no server, keeps its listeners, and serves again', async () => {
+  await using lab = new Topology({ servers: 2 });
+  await lab.startBackends();
+  const balancer = await startWith(lab, 160);
+  const { pid } = balancer.running;
+  const held = await holdConnections(lab.client, 10, `${VIP}:${ECHO}`);
+  // Lower than any that is free: nothing can be opened any more.
+  lab.balancer.sh('prlimit', `--pid=${pid}`, '--nofile=3:160');
+  const answers = requests(lab.client, 20, '/');
+  await balancer.running.line(/no connection can be accepted/);
+  // Clients knock all the time: a worker that only asks again and again would take a whole processor, 200 ticks.
+  const before = cpuTicks(pid);
+  await pause(2_000);
+  expect(cpuTicks(pid) - before).toBeLessThan(100);
+  expect(await othersLiveOn(held)).toEqual([]);
+  lab.balancer.sh('prlimit', `--pid=${pid}`, '--nofile=160:160');
+  // They waited in the kernel.
+  expect((await answers).map(({ status }) => status)).toEqual(Array(20).fill('200'));
+  const urls = Array.from({ length: 20 }, () => `http://${VIP}/`);
+  const again = () => lab.client.run('curl', '-sS', '--max-time', '5', '-H', 'Connection: close', ...urls);
+  await waitUntil(async () => (await again()).code === 0, { what: 'answers again' });
+  await expectHealthy(balancer);
+  const said = balancer.running.lines.filter((line) => /no resources|no connection can be accepted/.test(line));
+  expect(said.length, said.join('\n')).toBeLessThanOrEqual(12);
+  held.end();
   expect((await balancer.stop()).code).toBe(0);
 });

@@ -49,7 +49,7 @@ async function expectBounded(balancer: Balancer, what: string, before: number, c
   await pause(500);
   const [now, peak] = [memory(balancer, 'VmRSS'), memory(balancer, 'VmHWM')];
   const figures = `${what}: VmRSS ${inMegabytes(before)} before, ${inMegabytes(now)} when all stand still after ${inMegabytes(all)}, VmHWM ${inMegabytes(peak)}`;
-  process.stderr.write(`${figures}\n`);
+  console.log(figures);
   // Most of it lies unread, on the way or not yet sent: else nothing was tried.
   expect(all, figures).toBeLessThan((CONNECTIONS * SIZE) / 2);
   expect(peak - before, figures).toBeLessThan(ALLOWED);
@@ -85,6 +85,6 @@ test('servers that do not read 50 uploads of 20 MB each: memory stays bounded, t
   const uploads = lab.client.start(['curl', ...options, '--data-binary', `@${file}`, `http://${VIP}/late/6000?[1-${CONNECTIONS}]`]);
   await expectBounded(balancer, 'slow servers', before, carried);
   expect((await uploads.exited).code).toBe(0);
-  expect(uploads.lines).toEqual(Array.from({ length: CONNECTIONS }, () => contentHash(SIZE)));
+  expect(uploads.lines.filter((line) => /^[0-9a-f]{64}$/.test(line))).toEqual(Array.from({ length: CONNECTIONS }, () => contentHash(SIZE)));
   expect((await balancer.stop()).code).toBe(0);
 });
