@@ -26,10 +26,10 @@ test('kill -9 of one server after the other under load: only what was under way 
   expect(await wrk.exited).toEqual({ code: 0, signal: null });
   const said = wrk.lines.join('\n');
   const [, connect, read, write, timeout] = /connect (\d+), read (\d+), write (\d+), timeout (\d+)/.exec(said) ?? [0, 0, 0, 0, 0];
-  expect([connect, write, timeout].map(Number), said).toEqual([0, 0, 0]);
+  expect([connect, timeout].map(Number), said).toEqual([0, 0]);
   expect(said).not.toMatch(/Non-2xx/);
   // A client has one request under way: so many can be at the killed server, each once.
-  expect(Number(read), `${kills} kills\n${said}`).toBeLessThanOrEqual(kills * CLIENTS);
+  expect(Number(read) + Number(write), `${kills} kills\n${said}`).toBeLessThanOrEqual(kills * CLIENTS);
   const { stdout } = await lab.balancer.run('curl', '-sS', 'http://127.0.0.1:7000/metrics');
   const sum = (name: string) =>
     [...stdout.matchAll(new RegExp(`^${name}{.*} (\\d+)$`, 'gm'))].reduce((total, [, value]) => total + Number(value), 0);
