@@ -11,7 +11,7 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 build='g++:g++ make:make cmake:cmake'
 lab='ip:iproute2 nsenter:util-linux iptables:iptables sysctl:procps ethtool:ethtool'
 test='tcpdump:tcpdump iperf3:iperf3 curl:curl python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables
-  wrk:wrk promtool:prometheus strace:strace shellcheck:shellcheck'
+  wrk:wrk promtool:prometheus strace:strace shellcheck:shellcheck haproxy:haproxy'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream'
 # `make test-kernel`: what boots a stock kernel, beside what the tests need
 kernel='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod cpio:cpio'

@@ -1,4 +1,5 @@
 /** What a worker's parts share. */
+import { connectionLimit } from './descriptors.ts';
 import type { Gauges } from './memory.ts';
 import type { FromWorker } from './messages.ts';
 
@@ -8,6 +9,8 @@ const WARN_EVERY_MS = 1000;
 
 export class Context {
   readonly gauges: Gauges;
+  /** So many connections at a time, of all frontends and workers. */
+  readonly connectionLimit = connectionLimit();
   /** This worker's region. */
   readonly counters: Float64Array;
   /** Somebody waits for what another worker may free: polling begins. */

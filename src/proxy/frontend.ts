@@ -1,4 +1,4 @@
-/** A worker's view of a frontend: accepts its connections, as many as `maxconn` allows. */
+/** A worker's view of a frontend: accepts its connections, as many as `maxconn` and the process's descriptors allow. */
 import { createServer, type Server, type Socket } from 'node:net';
 import { native } from '../io/native.ts';
 import type { Context } from './context.ts';
@@ -38,8 +38,9 @@ export class Frontend {
 
   /** A connection of this frontend is over. Where other workers wait too, all have the same chance at their next poll. */
   release(): void {
-    const { accepted, holding } = this.#context.gauges;
+    const { accepted, all, holding } = this.#context.gauges;
     Atomics.sub(accepted, this.plan.index, 1);
+    Atomics.sub(all, 0, 1);
     if (this.#held !== undefined && Atomics.load(holding, this.plan.index) === 1) this.poll();
   }
 
@@ -54,6 +55,15 @@ export class Frontend {
     if (this.#server === undefined && this.#held === undefined) this.#startAccepting();
   }
 
+  /**
+   * To be called at each sweep. When accept(2) finds no descriptor libuv says nothing: it closes the clients (uv__emfile_trick), or
+   * without a descriptor of its own to do that asks again without end. So lb4 looks for itself, and lets them wait in the kernel.
+   */
+  sweep(): void {
+    if (this.#server !== undefined && !this.#findsDescriptor()) this.#stopAccepting();
+    else this.poll();
+  }
+
   /** Accepts nothing any more and resets the one that waits. */
   close(): void {
     this.#listenFd = undefined;
@@ -65,16 +75,31 @@ export class Frontend {
   }
 
   #hasRoom(): boolean {
-    return reserve(this.#context.gauges.accepted, this.plan.index, this.plan.maxconn);
+    const { accepted, all } = this.#context.gauges;
+    if (!reserve(all, 0, this.#context.connectionLimit)) return false;
+    if (reserve(accepted, this.plan.index, this.plan.maxconn)) return true;
+    Atomics.sub(all, 0, 1);
+    return false;
   }
 
   #accept(client: Socket): void {
     if (this.#hasRoom()) return this.#accepted(client, this);
+    this.#warnOfLimit();
     this.#held = client;
     Atomics.add(this.#context.gauges.holding, this.plan.index, 1);
     client.on('error', () => {}); // it may leave meanwhile
     this.#stopAccepting();
     this.#context.wait();
+  }
+
+  /** Else accepting would end in EMFILE, in which libuv closes clients without a word, and checks and statistics fail, too. */
+  #warnOfLimit(): void {
+    const { connectionLimit, gauges } = this.#context;
+    if (Atomics.load(gauges.all, 0) < connectionLimit) return;
+    this.#context.warn(
+      { connections: connectionLimit },
+      'no more connections at a time with this limit on open files (ulimit -n): others wait',
+    );
   }
 
   #letGo(): void {
@@ -84,22 +109,34 @@ export class Frontend {
 
   /** On a duplicate of the descriptor: libuv closes what it is given, and the queue of connections lives on. */
   #startAccepting(): void {
-    if (this.#listenFd === undefined) return;
-    let fd: number;
-    try {
-      fd = native().duplicateFd(this.#listenFd);
-    } catch (error) {
-      this.#warn(error as Error); // out of descriptors: the next sweep tries again
-      return;
-    }
+    const fd = this.#duplicate();
+    if (fd === undefined) return;
+    // One for a client, too: else what was closed for want of it would be opened again at once.
+    if (!this.#findsDescriptor()) return native().closeFd(fd);
     const server = createServer({ ...SOCKET_OPTIONS, pauseOnConnect: true }, (client) => this.#accept(client));
     server.on('error', (error) => {
       this.#warn(error);
-      // EMFILE: libuv has accepted and closed what waited (uv__emfile_trick); the listener itself is as good as before.
       if (!server.listening && this.#server === server) this.#server = undefined;
     });
     server.listen({ fd, backlog: BACKLOG });
     this.#server = server;
+  }
+
+  #findsDescriptor(): boolean {
+    const fd = this.#duplicate();
+    if (fd !== undefined) native().closeFd(fd);
+    return fd !== undefined;
+  }
+
+  /** Undefined where there is nothing to listen on, or no descriptor: then the log says so. */
+  #duplicate(): number | undefined {
+    if (this.#listenFd === undefined) return undefined;
+    try {
+      return native().duplicateFd(this.#listenFd);
+    } catch (error) {
+      this.#warn(error as Error);
+      return undefined;
+    }
   }
 
   #stopAccepting(): void {
@@ -108,6 +145,6 @@ export class Frontend {
   }
 
   #warn(error: Error): void {
-    this.#context.warn({ frontend: this.plan.name, error: error.message }, 'a connection could not be accepted');
+    this.#context.warn({ frontend: this.plan.name, error: error.message }, 'no connection can be accepted');
   }
 }

@@ -33,6 +33,8 @@ export interface Gauges {
   readonly holding: Int32Array;
   /** Connections that wait for a server of each backend. */
   readonly queued: Int32Array;
+  /** One element: connections that all frontends have accepted. */
+  readonly all: Int32Array;
 }
 
 export interface SharedMemory {
@@ -42,7 +44,7 @@ export interface SharedMemory {
 }
 
 export function createMemory(workers: number): SharedMemory {
-  const words = 2 * SERVERS + 3 * FRONTENDS + QUEUES;
+  const words = 2 * SERVERS + 3 * FRONTENDS + QUEUES + 1;
   const bytes = (FRONTENDS + SERVERS) * ROW * Float64Array.BYTES_PER_ELEMENT;
   return {
     gauges: new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT),
@@ -64,6 +66,7 @@ export function gaugesOf(memory: SharedArrayBuffer): Gauges {
     frontendCurrent: next(FRONTENDS),
     holding: next(FRONTENDS),
     queued: next(QUEUES),
+    all: next(1),
   };
 }
 

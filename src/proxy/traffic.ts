@@ -141,7 +141,7 @@ export class Traffic {
     this.#sweep = setInterval(() => {
       const now = performance.now();
       this.#abort((connection) => connection.isIdle(now));
-      for (const frontend of this.#frontends.values()) frontend.poll();
+      for (const frontend of this.#frontends.values()) frontend.sweep();
     }, every);
   }
 }

@@ -14,13 +14,13 @@ export function assertListenAddresses(config: Config): void {
   if (stranger === undefined) return;
   const { name, listen } = stranger;
   throw new ListenAddressError(
-    `${config.file}: frontends.${name}.listen_addr: ${listen.ip} is not an address of this host; interfaces and addresses: ${addresses()}`,
+    `${config.file}: frontends.${name}.listen_addr: ${listen.ip} is not an address of this host; interfaces and addresses: ${addresses(['IPv4'])}`,
   );
 }
 
-function addresses(): string {
+function addresses(families: readonly string[]): string {
   const all = Object.entries(networkInterfaces()).flatMap(([name, list = []]) => list.map((one) => ({ name, ...one })));
-  const ours = all.filter(({ family }) => family === 'IPv4').map(({ name, address }) => `${name} ${address}`);
+  const ours = all.filter(({ family }) => families.includes(family)).map(({ name, address }) => `${name} ${address}`);
   return ours.join(', ') || 'none';
 }
 
@@ -57,11 +57,25 @@ export async function lockNamespace(): Promise<Server> {
 /** Turns a system error met while starting into one with lb4's exit code and what to do about it. */
 export function explain(error: unknown): unknown {
   if (error instanceof Lb4Error || !(error instanceof Error)) return error;
-  const { code } = error as NodeJS.ErrnoException;
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  // bind: lb4's own sockets; listen: Node's, which binds as well.
+  if (syscall === 'bind' || syscall === 'listen') return explainBind(error, code);
   if (code === 'EPERM' || code === 'EACCES')
     return new PrivilegeError(`${error.message}: lb4 needs CAP_NET_RAW and CAP_NET_ADMIN; run it as root`, { cause: error });
   if (code === 'EAFNOSUPPORT' || code === 'ENOPROTOOPT')
     return new KernelFeatureError(`${error.message}: this kernel lacks AF_PACKET (CONFIG_PACKET)`, { cause: error });
   if (code === 'ERR_NATIVE_ADDON' || code === 'ERR_DLOPEN_FAILED') return new NativeAddonError(error.message, { cause: error });
   return code === undefined ? error : new FailureError(error.message, { cause: error });
+}
+
+function explainBind(cause: Error, code: string | undefined): Error {
+  if (code === 'EACCES') {
+    const means = 'run it as root, or choose a port from net.ipv4.ip_unprivileged_port_start on';
+    return new PrivilegeError(`${cause.message}: lb4 needs CAP_NET_BIND_SERVICE; ${means}`, { cause });
+  }
+  if (code === 'EADDRNOTAVAIL') {
+    const ours = addresses(['IPv4', 'IPv6']);
+    return new ListenAddressError(`${cause.message}: not an address of this host; interfaces and addresses: ${ours}`, { cause });
+  }
+  return new FailureError(cause.message, { cause });
 }

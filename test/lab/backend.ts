@@ -1,15 +1,18 @@
 /**
- * A server of the lab: `backend.js NAME http=PORT echo=PORT`. It prints `listening` once all ports are open.
+ * A server of the lab: `backend.js NAME http=PORT echo=PORT`. It prints `listening` once all ports are open. `http6` and `echo6`
+ * are on IPv6.
  *
  *     GET  /               its name
  *     GET  /content/BYTES  that much of content.ts
  *     GET  /drip/BYTES     zeros, 16 KB every 10 ms
+ *     GET  /wait/MS        its name, so much later
  *     POST /hash           SHA-256 of the body
+ *     POST /late/MS        the same, reading nothing until so much later
  *     GET  /health         what health checks are to see: 200, until told otherwise
  *     PUT  /health/STATUS  tells it, and answers who asked last: `HOST-HEADER PEER`
  *
- * Every answer names the server (x-server) and the address that the connection came from (x-peer). The echo port greets with
- * `NAME PEER\n` and sends back what it gets.
+ * Every answer names the server (x-server), the address that the connection came from (x-peer) and the most requests that it had
+ * at a time so far (x-most). The echo port greets with `NAME PEER\n` and sends back what it gets.
  */
 import { createHash } from 'node:crypto';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -23,29 +26,46 @@ let asked = '';
 
 const peer = (socket: Socket): string => `${socket.remoteAddress}:${socket.remotePort}`;
 
+let running = 0;
+let most = 0;
+
 function answer(request: IncomingMessage, response: ServerResponse): void {
   response.setHeader('x-server', name);
   response.setHeader('x-peer', peer(request.socket));
-  const [, what, size] = (request.url ?? '/').split('/');
-  const bytes = Number(size ?? 0);
+  most = Math.max(most, ++running);
+  response.setHeader('x-most', most);
+  response.on('close', () => running--);
+  const [, what, size] = (request.url ?? '/').split(/[/?]/);
+  const amount = Number(size ?? 0);
   if (request.method === 'POST') {
-    const hash = createHash('sha256');
-    request.on('data', (chunk: Buffer) => hash.update(chunk)).on('end', () => response.end(`${hash.digest('hex')}\n`));
+    setTimeout(() => hashBody(request, response), what === 'late' ? amount : 0);
   } else if (what === 'health' && request.method === 'PUT') {
-    health = Number(size);
+    health = amount;
     response.end(asked);
   } else if (what === 'health') {
     asked = `${request.headers.host} ${peer(request.socket)}`;
     response.writeHead(health).end();
+  } else if (what === 'wait') {
+    setTimeout(
+      () =>
+        response.end(`${name}
+`),
+      amount,
+    );
   } else if (what === 'content') {
-    response.setHeader('content-length', bytes);
-    content(bytes).pipe(response);
+    response.setHeader('content-length', amount);
+    content(amount).pipe(response);
   } else if (what === 'drip') {
-    response.setHeader('content-length', bytes);
-    drip(response, bytes);
+    response.setHeader('content-length', amount);
+    drip(response, amount);
   } else {
     response.end(`${name}\n`);
   }
+}
+
+function hashBody(request: IncomingMessage, response: ServerResponse): void {
+  const hash = createHash('sha256');
+  request.on('data', (chunk: Buffer) => hash.update(chunk)).on('end', () => response.end(`${hash.digest('hex')}\n`));
 }
 
 function drip(response: ServerResponse, bytes: number): void {
@@ -65,12 +85,13 @@ function echo(socket: Socket): void {
   socket.pipe(socket);
 }
 
-function listen(server: Server, port: number): Promise<void> {
-  return new Promise((resolve) => server.listen({ port, host: '0.0.0.0', backlog: 4096 }, resolve));
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve) => server.listen({ port, host, ipv6Only: true, backlog: 4096 }, resolve));
 }
 
 for (const argument of ports) {
-  const [kind, port] = argument.split('=');
-  await listen(kind === 'echo' ? createServer({ allowHalfOpen: true }, echo) : createHttpServer(answer), Number(port));
+  const [kind = '', port] = argument.split('=');
+  const server = kind.startsWith('echo') ? createServer({ allowHalfOpen: true }, echo) : createHttpServer(answer);
+  await listen(server, kind.endsWith('6') ? '::' : '0.0.0.0', Number(port));
 }
 process.stdout.write('listening\n');

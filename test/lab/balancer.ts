@@ -17,6 +17,10 @@ export interface Frontend {
   readonly servers: readonly string[];
   /** Lines for `[backends.NAME]`, instead of the quick health checks. */
   readonly backend?: string;
+  /** Lines for `[frontends.NAME]`. */
+  readonly frontend?: string;
+  /** Lines for each server. */
+  readonly server?: string;
 }
 
 export interface Settings {
@@ -31,10 +35,10 @@ export const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\n
 /** A configuration file's text: frontend NAME goes to backend NAME-out with servers s1, s2 …. */
 export function configuration({ frontends, more = '' }: Settings): string {
   const sections = Object.entries(frontends).map(
-    ([name, { listen, servers, backend = QUICK }]) =>
-      `[frontends.${name}]\nlisten_addr = "${listen}"\nbackend = "${name}-out"\n` +
+    ([name, { listen, servers, backend = QUICK, frontend = '', server = '' }]) =>
+      `[frontends.${name}]\nlisten_addr = "${listen}"\nbackend = "${name}-out"\n${frontend}\n` +
       `[backends.${name}-out]\n${backend}\n` +
-      servers.map((server, index) => `[backends.${name}-out.servers.s${index + 1}]\naddr = "${server}"\n`).join(''),
+      servers.map((addr, index) => `[backends.${name}-out.servers.s${index + 1}]\naddr = "${addr}"\n${server}\n`).join(''),
   );
   return `${sections.join('')}[stats]\nport = "${STATS_PORT}"\n${more}\n`;
 }
@@ -58,6 +62,7 @@ export interface Stats {
     readonly verdicts: Record<string, number>;
     readonly frames: { readonly received: number; readonly dropped: number };
     readonly flows: number;
+    readonly servers: Record<string, Record<string, { readonly current_connections: number; readonly load: number }>>;
   };
 }
 

@@ -2,24 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { configuration, LB4, launch, startBalancer, writeConfiguration } from '../lab/balancer.ts';
-import type { Namespace } from '../lab/lab.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { NOTHING, traces } from '../lab/traces.ts';
 import { pause, within } from '../lab/wait.ts';
-
-/** The firewall rules and the sysctl that lb4 touches, as they stand. */
-function traces(namespace: Namespace): { rules: string[]; reserved: string; processes: number[] } {
-  const saved = namespace.sh('sh', '-c', 'iptables-save; iptables-legacy-save 2>/dev/null || true');
-  return {
-    rules: saved
-      .split('\n')
-      .filter((line) => line.startsWith('-A'))
-      .sort(),
-    reserved: namespace.sh('sysctl', '-n', 'net.ipv4.ip_local_reserved_ports').trim(),
-    processes: namespace.pids(),
-  };
-}
-
-const NOTHING = { rules: [], reserved: '', processes: [] };
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} ends it cleanly: exit code 0, no rule, no reservation, no process left`, async () => {

@@ -1,0 +1,157 @@
+/** Proxy mode: what it needs, what it leaves, how it ends. */
+import { chmodSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { Balancer, configuration, LB4, launch, type Settings, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+import type { Namespace } from '../lab/lab.ts';
+import type { Running } from '../lab/processes.ts';
+import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { NOTHING, traces } from '../lab/traces.ts';
+import { waitUntil, within } from '../lab/wait.ts';
+
+const PROXY = { args: ['proxy'] };
+
+/** lb4 over the lab's servers, with so many seconds of grace. */
+function start(lab: Topology, grace: number): Promise<Balancer> {
+  return startBalancer(lab.balancer, lab.settings({ more: `[proxy]\ngrace_period = ${grace}` }), PROXY);
+}
+
+async function ask(client: Namespace): Promise<{ code: number; stdout: string; stderr: string }> {
+  return client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`);
+}
+
+async function healthz(namespace: Namespace): Promise<string> {
+  return (await namespace.run('curl', '-s', '-o', '/dev/null', '-w', '%{http_code}', `http://127.0.0.1:${STATS_PORT}/healthz`)).stdout;
+}
+
+/** Waits until every held connection has ended, and tells how. */
+async function ends(held: Running): Promise<(string | undefined)[]> {
+  await waitUntil(async () => (await report(held)).every(({ ended }) => ended !== undefined), { what: 'all to end', every: 50 });
+  return [...new Set((await report(held)).map(({ ended }) => ended))];
+}
+
+test('kill -9 and a restart at once on the same port: it serves, and has left nothing', async () => {
+  await using lab = new Topology({ servers: 2 });
+  await lab.startBackends();
+  const first = await start(lab, 1);
+  const held = await holdConnections(lab.client, 50, `${VIP}:${ECHO}`);
+  expect(traces(lab.balancer)).toEqual({ ...NOTHING, processes: [first.running.pid] });
+  await first.stop('SIGKILL');
+  const second = await start(lab, 1);
+  // The kernel closes what the process had: by a reset where bytes were waiting.
+  for (const how of await ends(held)) expect(how).toMatch(/^(read ECONNRESET|closed)$/);
+  expect((await ask(lab.client)).stdout).toMatch(/^server/);
+  expect(await second.stop()).toEqual({ code: 0, signal: null });
+  // The first's connections are in no one's way: its own closed them.
+  const third = await start(lab, 1);
+  expect(await third.stop()).toEqual({ code: 0, signal: null });
+  expect(traces(lab.balancer)).toEqual(NOTHING);
+});
+
+test.each(['SIGTERM', 'SIGINT'] as const)('%s: new connections are refused, running ones go on to their end, exit 0', async (signal) => {
+  await using lab = new Topology({ servers: 2 });
+  await lab.startBackends();
+  const { running } = await start(lab, 30);
+  const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
+  const download = lab.client.start(['curl', '-sS', '-o', '/dev/null', '-w', '%{size_download}', `http://${VIP}/drip/3000000`]);
+  await waitUntil(async () => (await lab.balancer.run('ss', '-Htn', 'state', 'established', `sport = :${HTTP}`)).stdout !== '', {
+    what: 'curl',
+  });
+  expect(await healthz(lab.balancer)).toBe('200');
+  running.signal(signal);
+  await running.line(/"msg":"stopping"/);
+  await waitUntil(async () => (await ask(lab.client)).code === 7, { what: 'a new connection to be refused' });
+  expect(await healthz(lab.balancer)).toBe('503');
+  expect(await othersLiveOn(held)).toEqual([]);
+  expect([(await download.exited).code, download.lines.join('')]).toEqual([0, '3000000']);
+  expect(await othersLiveOn(held)).toEqual([]);
+  expect(running.exit).toBeUndefined();
+  held.end();
+  expect(await within(running.exited, 5_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
+  expect(traces(lab.balancer)).toEqual(NOTHING);
+});
+
+test.each([
+  ['SIGTERM', 'SIGTERM'],
+  ['SIGINT', 'SIGTERM'],
+  ['SIGINT', 'SIGINT'],
+] as const)('%s, then %s: the grace period ends at once, by resets, exit 0', async (one, other) => {
+  await using lab = new Topology({ servers: 1 });
+  await lab.startBackends();
+  const { running } = await start(lab, 600);
+  const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
+  running.signal(one);
+  await running.line(/"msg":"stopping"/);
+  expect(await othersLiveOn(held)).toEqual([]);
+  running.signal(other);
+  expect(await within(running.exited, 5_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
+  expect(await ends(held)).toEqual(['read ECONNRESET']);
+});
+
+test('the grace period over: resets, exit 0', async () => {
+  await using lab = new Topology({ servers: 1 });
+  await lab.startBackends();
+  const { running } = await start(lab, 2);
+  const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
+  running.signal('SIGTERM');
+  expect(await othersLiveOn(held)).toEqual([]);
+  expect(await within(running.exited, 8_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
+  expect(await ends(held)).toEqual(['read ECONNRESET']);
+});
+
+// ---- what it needs
+
+/** lb4 as `nobody`, without a capability. */
+function launchUnprivileged(namespace: Namespace, settings: Settings): Running {
+  chmodSync(namespace.lab.directory, 0o755);
+  const file = writeConfiguration(namespace, configuration(settings));
+  return namespace.start(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', LB4, `--config=${file}`]);
+}
+
+test('ports from 1024 on need no privilege', async () => {
+  await using lab = new Topology({ servers: 2 });
+  await lab.startBackends();
+  const servers = [0, 1].map((index) => `${serverAddress(index)}:${HTTP}`);
+  const running = launchUnprivileged(lab.balancer, { frontends: { http: { listen: `${VIP}:8080`, servers } } });
+  await running.line(/"msg":"ready"/);
+  expect(lab.balancer.sh('cat', `/proc/${running.pid}/status`)).toMatch(/^Uid:\s+65534\s[^]*^CapEff:\s+0{16}$/m);
+  const balancer = new Balancer(lab.balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
+  await balancer.health(Object.fromEntries(servers.map((server) => [server, true])));
+  const { stdout } = await lab.client.run('wrk', '-t1', '-c8', '-d1s', '-H', 'Connection: close', `http://${VIP}:8080/`);
+  expect(stdout).not.toMatch(/Socket errors|Non-2xx/);
+  expect(await balancer.stop()).toEqual({ code: 0, signal: null });
+  expect(running.lines.filter((line) => /"level":"(warn|error)"/.test(line))).toEqual([]);
+});
+
+/** That lb4 ends with `code` and one line that matches. */
+async function expectRefusal(running: Running, code: number, line: RegExp): Promise<void> {
+  expect([await within(running.exited, 10_000, 'the end of lb4'), running.lines]).toEqual([
+    { code, signal: null },
+    [expect.stringMatching(line)],
+  ]);
+}
+
+test('port 80 without CAP_NET_BIND_SERVICE: exit 77 and the capability’s name', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const running = launchUnprivileged(lab.balancer, lab.settings());
+  await expectRefusal(running, 77, /^lb4: .*10\.71\.0\.1 port 80.*CAP_NET_BIND_SERVICE/);
+});
+
+test('a port that is in use: exit 1 with the address and the port', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const squatter = lab.balancer.program('backend', 'squatter', `http=${HTTP}`);
+  await squatter.line(/^listening/);
+  await expectRefusal(
+    launch(lab.balancer, configuration(lab.settings()), 'proxy'),
+    1,
+    /^lb4: .*10\.71\.0\.1 port 80\): Address already in use$/,
+  );
+});
+
+test('an address that is not this host’s: exit 78 with the interfaces and addresses there are', async () => {
+  await using lab = new Topology({ servers: 1 });
+  lab.balancer.ip('addr', 'add', 'fd01::1/64', 'dev', 'front', 'nodad');
+  const settings = { frontends: { web: { listen: '10.99.0.1:80', servers: [`${serverAddress(0)}:${HTTP}`] } } };
+  const running = launch(lab.balancer, configuration(settings), 'proxy');
+  await expectRefusal(running, 78, /^lb4: .*10\.99\.0\.1 port 80.*front 10\.71\.0\.1.*front fd01::1.*back 10\.72\.0\.1/);
+});
