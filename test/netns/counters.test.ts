@@ -10,16 +10,16 @@ import { Live, MODES } from '../lab/live.ts';
 import { ECHO } from '../lab/topology.ts';
 import { pause } from '../lab/wait.ts';
 
-/** `in` and `out` as seen from the servers' side of the counter: from clients, to clients. */
+/** `in` is bytes from clients, `out` to clients, as in the metrics. */
 interface Count {
   readonly sessions: number;
   readonly in: number;
   readonly out: number;
 }
 
-const SAME: Count = { sessions: 0, in: 0, out: 0 };
+const NONE: Count = { sessions: 0, in: 0, out: 0 };
 const add = (a: Count, b: Count): Count => ({ sessions: a.sessions + b.sessions, in: a.in + b.in, out: a.out + b.out });
-const sum = (counts: readonly Count[]): Count => counts.reduce(add, SAME);
+const sum = (counts: readonly Count[]): Count => counts.reduce(add, NONE);
 const less = (a: Count, b: Count): Count => ({ sessions: a.sessions - b.sessions, in: a.in - b.in, out: a.out - b.out });
 
 async function scrape(live: Live): Promise<Count[]> {
@@ -42,7 +42,7 @@ const WHO = [
   ['server', 'backend="echo-out"'],
 ] as const;
 
-/** The first of WHO in /stats, where there are no bytes of servers under Convey's keys. */
+/** Frontend and backend of `http`, then of `echo`, as /stats tells them. */
 function told({ frontends, backends }: Stats): Count[] {
   return [frontends['http'], backends['http-out'], frontends['echo'], backends['echo-out']].map((totals) => {
     return { sessions: totals?.total_connections ?? -1, in: totals?.bytes_tx ?? -1, out: totals?.bytes_rx ?? -1 };
@@ -62,7 +62,7 @@ async function curl(client: Namespace, ...args: string[]): Promise<Map<string, C
     expect(status).toBe('200');
     // Of a POST made with -T, size_request is its headers alone (with --data-binary a short body is counted in it, too).
     const [request = 0, upload = 0, header = 0, download = 0] = sizes.map(Number);
-    counts.set(server, add(counts.get(server) ?? SAME, { sessions: 1, in: request + upload, out: header + download }));
+    counts.set(server, add(counts.get(server) ?? NONE, { sessions: 1, in: request + upload, out: header + download }));
   }
   return counts;
 }
@@ -83,7 +83,7 @@ async function traffic({ lab, vip }: Live): Promise<Count[]> {
     ...[0, 1, 1_000, 70_000, 3_000_000].map(upload),
   ]);
   expect(report.errors).toEqual([]);
-  const [one, two] = ['server1', 'server2'].map((server) => sum(transfers.map((counts) => counts.get(server) ?? SAME))) as [Count, Count];
+  const [one, two] = ['server1', 'server2'].map((server) => sum(transfers.map((counts) => counts.get(server) ?? NONE))) as [Count, Count];
   const http = add(one, two);
   const echoed = { sessions: report.ok, in: report.sent, out: report.received };
   return [http, http, one, two, echoed, echoed, echoed];
