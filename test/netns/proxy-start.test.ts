@@ -30,6 +30,11 @@ async function ends(held: Running): Promise<(string | undefined)[]> {
   return [...new Set((await report(held)).map(({ ended }) => ended))];
 }
 
+/** Never a FIN, which would look like a regular end. A client may be writing when it learns. */
+async function expectResets(held: Running): Promise<void> {
+  for (const how of await ends(held)) expect(how).toMatch(/^(read|write) ECONNRESET$/);
+}
+
 test('kill -9 and a restart at once on the same port: it serves, and has left nothing', async () => {
   await using lab = new Topology({ servers: 2 });
   await lab.startBackends();
@@ -85,7 +90,7 @@ test.each([
   expect(await othersLiveOn(held)).toEqual([]);
   running.signal(other);
   expect(await within(running.exited, 5_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
-  expect(await ends(held)).toEqual(['read ECONNRESET']);
+  await expectResets(held);
 });
 
 test('the grace period over: resets, exit 0', async () => {
@@ -96,7 +101,7 @@ test('the grace period over: resets, exit 0', async () => {
   running.signal('SIGTERM');
   expect(await othersLiveOn(held)).toEqual([]);
   expect(await within(running.exited, 8_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
-  expect(await ends(held)).toEqual(['read ECONNRESET']);
+  await expectResets(held);
 });
 
 // ---- what it needs
