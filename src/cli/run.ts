@@ -17,7 +17,7 @@ export interface RunOptions {
 
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies: then, too, everything is undone. */
 export async function run({ config: file, mode, rules, version }: RunOptions, log: Logger): Promise<void> {
-  const ending = new Ending();
+  const ending = new Ending(log);
   // Watched before it is read: a change in between is taken over as soon as lb4 runs.
   let service: Service | undefined;
   let isDue = false;
@@ -67,11 +67,12 @@ class Ending {
   /** Resolves with the first signal, rejects with the first error. */
   readonly asked: Promise<NodeJS.Signals>;
   fail!: (error: Error) => void;
+  readonly #log: Logger;
   #again: () => void = () => {};
 
-  constructor() {
+  constructor(log: Logger) {
+    this.#log = log;
     this.asked = new Promise((resolve, reject) => {
-      this.fail = reject;
       let isAsked = false;
       for (const signal of ['SIGINT', 'SIGTERM'] as const)
         process.on(signal, () => {
@@ -79,7 +80,14 @@ class Ending {
           isAsked = true;
           resolve(signal);
         });
-      for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, reject);
+      const failed = (error: Error) => {
+        // Once the end has begun nobody waits for this promise any more.
+        if (isAsked) this.#log.error({ error: String(error) }, 'failed while stopping');
+        if (isAsked) process.exitCode = EXIT.failure;
+        reject(error);
+      };
+      this.fail = failed;
+      for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, failed);
     });
     // Awaited only once lb4 runs: an error before that must not count as unhandled.
     this.asked.catch(() => {});

@@ -53,8 +53,8 @@ export class Watch {
     void this.#round();
   }
 
-  isAt({ address, port, sourceAddress }: Target): boolean {
-    return this.#target.address === address && this.#target.port === port && this.#target.sourceAddress === sourceAddress;
+  isAt({ address, port }: Target): boolean {
+    return this.#target.address === address && this.#target.port === port;
   }
 
   /** Goes on with new settings, counting the new interval from the last check. */

@@ -7,8 +7,14 @@ import { isOurs, sourceTowards } from '../engine/routes.ts';
 import { FailureError, KernelFeatureError, Lb4Error, ListenAddressError, NativeAddonError, PrivilegeError } from '../errors.ts';
 import { parseAddress } from '../packet/address.ts';
 
+/** Throws ListenAddressError when this host, as it is now, cannot serve `config` in a packet mode. */
+export function assertHost(config: Config, mode: 'passthrough' | 'dsr'): void {
+  assertListenAddresses(config);
+  if (mode === 'dsr') assertCheckSource(config);
+}
+
 /** Every `listen_addr` must be an IPv4 address of this host: throws ListenAddressError naming those there are. */
-export function assertListenAddresses(config: Config): void {
+function assertListenAddresses(config: Config): void {
   // The kernel is asked, not os.networkInterfaces(): that leaves out interfaces whose link is not up (yet).
   const stranger = config.frontends.find(({ listen }) => !isOurs(parseAddress(listen.ip)));
   if (stranger === undefined) return;
@@ -28,7 +34,7 @@ function addresses(families: readonly string[]): string {
  * L2 DSR: health checks cannot come from the VIP, which the servers hold as well, so the host needs another address towards
  * them. Throws ListenAddressError where the kernel would send from a frontend's.
  */
-export function assertCheckSource(config: Config): void {
+function assertCheckSource(config: Config): void {
   const vips = new Set(config.frontends.map(({ listen }) => parseAddress(listen.ip)));
   for (const backend of config.backends.filter(({ dsr }) => dsr === 'l2')) {
     const server = backend.servers.find(({ addr }) => vips.has(sourceTowards(parseAddress(addr.ip))));

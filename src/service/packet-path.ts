@@ -6,7 +6,7 @@ import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import type { RulesInput } from '../rules/types.ts';
 import type { DataPath, Reports } from './data-path.ts';
-import { assertCheckSource, assertListenAddresses, lockNamespace } from './host.ts';
+import { lockNamespace } from './host.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
 
@@ -44,7 +44,6 @@ export class PacketPath implements DataPath {
   }
 
   async #start(plan: Plan): Promise<void> {
-    this.#assertHost(plan);
     const lock = await lockNamespace();
     this.#undo.push(() => lock.close());
     if (this.#rules !== undefined) {
@@ -59,10 +58,14 @@ export class PacketPath implements DataPath {
   }
 
   async apply(plan: Plan): Promise<void> {
-    this.#assertHost(plan);
-    // First: without its rule the kernel would answer for a new frontend. Rules of what is gone go with the next plan but one.
-    await this.#rules?.install(plan);
-    await this.#engine.configure(settingsOf(plan, this.mode));
+    // First: without its rule the kernel would answer for a new frontend.
+    const putBack = await this.#rules?.install(plan);
+    try {
+      await this.#engine.configure(settingsOf(plan, this.mode));
+    } catch (error) {
+      await putBack?.();
+      throw error;
+    }
   }
 
   async stop(): Promise<void> {
@@ -80,28 +83,33 @@ export class PacketPath implements DataPath {
   packets(): PacketCounters {
     return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
   }
-
-  #assertHost({ config }: Plan): void {
-    assertListenAddresses(config);
-    if (this.mode === 'dsr') assertCheckSource(config);
-  }
 }
+
+/** Servers' ways back, by server and source. */
+type Returns = ReadonlyMap<string, RulesInput['returns'][number]>;
 
 /** The firewall rules of this host, kept in step with the plan. */
 class Rules {
   readonly #mode: PacketMode;
   #script = '';
-  /** Servers' ways back, "server source": one stays while both ends are balanced, since a frontend may have changed its backend. */
-  #returns = new Map<string, RulesInput['returns'][number]>();
+  /** One stays while both its ends are balanced, since a frontend may have changed its backend. */
+  #returns: Returns = new Map();
 
   constructor(mode: PacketMode) {
     this.#mode = mode;
   }
 
-  async install(plan: Plan): Promise<void> {
+  /** Returns what puts the last rules in their place again. */
+  async install(plan: Plan): Promise<() => Promise<void>> {
+    const [lastScript, lastReturns] = [this.#script, this.#returns];
     const returns = this.#returnsOf(plan);
     const frontends = plan.frontends.map(({ frontend: { listen } }) => ({ address: listen.ip, port: listen.port }));
     const script = renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()] });
+    await this.#run(script, returns);
+    return () => this.#run(lastScript, lastReturns);
+  }
+
+  async #run(script: string, returns: Returns): Promise<void> {
     if (script !== this.#script) await runRules(script, 'install');
     this.#script = script;
     this.#returns = returns;

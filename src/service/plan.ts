@@ -91,7 +91,7 @@ export function makePlan(
     config,
     frontends: plannedFrontends.sort((a, b) => Number(a.draining) - Number(b.draining)),
     backends: backendsOf(config, frontends, servers).map((backend) => {
-      const own = servers.filter(({ group }) => group === backend.name).map((entry) => plannedServer(entry, standing));
+      const own = inOrder(backend, servers).map((entry) => plannedServer(entry, standing));
       const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
       return { backend, servers: own, choice: prepare(schedulerOf(backend, mode), candidates(own, standing), lastChoice) };
     }),
@@ -103,6 +103,14 @@ function backendsOf(config: Config, frontends: readonly Entry<Frontend>[], serve
   const byName = new Map([...frontends, ...servers].map(({ item }) => [item.backend.name, item.backend]));
   for (const backend of config.backends) byName.set(backend.name, backend);
   return [...byName.values()];
+}
+
+/** The backend's own, in the file's order, which `first` goes by; then those that left. */
+function inOrder(backend: Backend, servers: readonly Entry<Place>[]): Entry<Place>[] {
+  const position = new Map(backend.servers.map((server, i) => [serverKey(backend, server), i]));
+  const last = backend.servers.length;
+  const own = servers.filter(({ group }) => group === backend.name);
+  return own.sort((a, b) => (position.get(a.key) ?? last) - (position.get(b.key) ?? last));
 }
 
 function plannedServer({ index, key, item: { server }, leaving }: Entry<Place>, { share }: Standing): PlannedServer {

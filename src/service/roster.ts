@@ -71,11 +71,10 @@ export class Roster<T> {
     return seats.map(({ member, index, left }) => ({ ...member, index, leaving: left !== undefined }));
   }
 
-  /** The index of somebody here or leaving. Throws for a stranger. */
-  indexOf(key: string): number {
+  /** Somebody who is here or leaving. */
+  get(key: string): Member<T> | undefined {
     const seat = this.#seats.get(key);
-    if (seat === undefined) throw new RangeError(`no index for ${key}`);
-    return seat.index;
+    return seat?.gone === undefined ? seat?.member : undefined;
   }
 
   /** Whether somebody is on the way out: then {@link expire} wants to be called now and then. */
@@ -102,9 +101,9 @@ export class Roster<T> {
    * What those of a group counted who are gone.
    * @param listed indexes that are counted elsewhere: of who has gone so lately that the data path has not been told yet
    */
-  retired(group: string, listed: readonly number[] = []): Totals {
+  retired(group: string, listed: ReadonlySet<number> = new Set()): Totals {
     const gone = [...this.#seats.values()].filter((seat) => seat.gone !== undefined && seat.member.group === group);
-    const unlisted = gone.filter(({ index }) => !listed.includes(index));
+    const unlisted = gone.filter(({ index }) => !listed.has(index));
     return unlisted.map(({ index }) => this.#counters(index)).reduce(addTotals, this.#retired.get(group) ?? NOTHING);
   }
 
@@ -130,5 +129,8 @@ export class Roster<T> {
     this.#retired.set(member.group, addTotals(before, this.#counters(index)));
     this.#seats.delete(key);
     this.#free.push(index);
+    // Groups come and go, too. Whose last member is gone is named nowhere any more.
+    if (member.group !== '' && ![...this.#seats.values()].some((seat) => seat.member.group === member.group))
+      this.#retired.delete(member.group);
   }
 }

@@ -14,7 +14,7 @@ import { ConfigError, formatMistake } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
-import { explain } from './host.ts';
+import { assertHost, explain } from './host.ts';
 import { PacketPath } from './packet-path.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, serverMembers } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
@@ -39,6 +39,8 @@ export interface ServiceOptions {
 
 /** How often drains are looked at while there are any. */
 const SETTLE_MS = 500;
+/** A plan that was refused is tried again after so long. */
+const RETRY_MS = 1000;
 
 export class Service {
   readonly #options: ServiceOptions;
@@ -50,7 +52,12 @@ export class Service {
   readonly #stats: StatsPort;
   #config!: Config;
   #path!: DataPath;
+  /** What sizes and threads were made by. */
+  #startConfig!: Config;
+  /** The one that the data path goes by. */
   #plan: Plan | undefined;
+  /** Of its servers, by index. */
+  #serverKeys: ReadonlyMap<number, string> = new Map();
   /** Work on the data path is done one piece after the other. */
   #queue: Promise<unknown> = Promise.resolve();
   #refreshTimer: NodeJS.Timeout | undefined;
@@ -96,9 +103,10 @@ export class Service {
   /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
     this.#stopping = true;
+    // A reload under way ends first: it sets checks and timers.
+    await this.#queue;
     this.#health.stop();
     for (const timer of [this.#refreshTimer, this.#settleTimer, this.#stepTimer]) clearTimeout(timer);
-    await this.#queue;
     try {
       await this.#path?.stop(graceMs, hurry);
     } finally {
@@ -107,27 +115,35 @@ export class Service {
   }
 
   async #start(): Promise<void> {
-    const { file, mode, log, rules, failed } = this.#options;
-    const { config, warnings } = loadConfig(file, { mode });
-    for (const warning of warnings) log.warn(formatMistake(warning));
+    const { mode, log, rules, failed } = this.#options;
+    const config = this.#load();
     this.#config = config;
+    this.#startConfig = config;
     this.#enrol(config);
     const plan = this.#makePlan(config);
     const trouble = (server: number, reason: string) => this.#suspect(server, reason);
     const reports: Reports = { trouble, failed, log };
     this.#path = mode === 'proxy' ? await ProxyPath.start(plan, reports) : await PacketPath.start(plan, { mode, rules }, reports);
-    this.#plan = plan;
+    this.#follow(plan);
     this.#health.set(targetsOf(config, mode));
     await this.#stats.move(config.stats?.listen);
   }
 
-  async #reload(): Promise<void> {
+  /** Throws an Lb4Error when the file is wrong, or this host cannot serve it. */
+  #load(): Config {
     const { file, mode, log } = this.#options;
+    const { config, warnings } = loadConfig(file, { mode });
+    if (mode !== 'proxy') assertHost(config, mode);
+    for (const warning of warnings) log.warn(formatMistake(warning));
+    return config;
+  }
+
+  async #reload(): Promise<void> {
+    const { log } = this.#options;
     if (this.#stopping) return;
     try {
-      const { config, warnings } = loadConfig(file, { mode });
-      for (const warning of warnings) log.warn(formatMistake(warning));
-      for (const key of restartOnly(this.#config, config)) log.warn({ key }, 'this key changes only with a restart');
+      const config = this.#load();
+      for (const key of restartOnly(this.#startConfig, config)) log.warn({ key }, 'this key changes only with a restart');
       await this.#takeOver(config);
       this.#history.succeed();
       log.info({ frontends: config.frontends.length, backends: config.backends.length }, 'configuration reloaded');
@@ -149,11 +165,11 @@ export class Service {
       await this.#path.apply(plan);
     } catch (error) {
       takeBack();
-      await this.#stats.move(this.#config.stats?.listen);
+      await this.#stats.move(this.#config.stats?.listen).catch((cause) => this.#complain(cause));
       throw error;
     }
     this.#config = config;
-    this.#plan = plan;
+    this.#follow(plan);
     this.#health.set(targetsOf(config, this.#options.mode));
     this.#settle();
   }
@@ -185,20 +201,40 @@ export class Service {
       () =>
         void this.#inTurn(async () => {
           this.#refreshTimer = undefined;
-          if (this.#stopping) return;
-          const began = performance.now();
-          const plan = this.#makePlan(this.#config);
-          const took = performance.now() - began;
-          this.#nextRefresh = performance.now() + 3 * took;
-          await this.#path.apply(plan);
-          this.#plan = plan;
+          await this.#renew();
         }),
       Math.max(0, this.#nextRefresh - performance.now()),
     );
   }
 
+  /** Applies what is known by now. Where that fails (say, iptables is locked) it is tried again. */
+  async #renew(): Promise<void> {
+    if (this.#stopping) return;
+    const began = performance.now();
+    const plan = this.#makePlan(this.#config);
+    this.#nextRefresh = performance.now() + 3 * (performance.now() - began);
+    try {
+      await this.#path.apply(plan);
+      this.#follow(plan);
+    } catch (error) {
+      this.#complain(error);
+      this.#nextRefresh = performance.now() + RETRY_MS;
+      this.#refresh();
+    }
+  }
+
+  /** The data path goes by this plan now. */
+  #follow(plan: Plan): void {
+    this.#plan = plan;
+    this.#serverKeys = new Map(plan.backends.flatMap(({ servers }) => servers.map(({ index, key }) => [index, key])));
+  }
+
+  #complain(error: unknown): void {
+    this.#options.log.error({ error: String(error) }, 'could not apply a change');
+  }
+
   #inTurn(work: () => Promise<void>): Promise<void> {
-    const done = this.#queue.then(work).catch((error) => this.#options.log.error({ error: String(error) }, 'could not apply a change'));
+    const done = this.#queue.then(work).catch((error) => this.#complain(error));
     this.#queue = done;
     return done;
   }
@@ -208,15 +244,13 @@ export class Service {
     const fields = { server: target.id, reason, suspected };
     if (to === 'down') this.#options.log.warn(fields, 'server down');
     else this.#options.log.info(fields, from === 'unknown' ? 'server up' : 'server up again');
-    // A server counts as up before its first check: that it is changes nothing.
-    if (from === 'unknown' && to === 'up') return;
-    if (to === 'up') this.#startSlowly(target.id);
+    // A server that is up at its first check was so all along.
+    if (from === 'down') this.#startSlowly(target.id);
     this.#refresh();
   }
 
   #startSlowly(key: string): void {
-    const place = this.#servers.entries().find((entry) => entry.key === key);
-    this.#slowStart.begin(key, performance.now(), place?.item.backend.slowStartMs ?? 0);
+    this.#slowStart.begin(key, performance.now(), this.#servers.get(key)?.item.backend.slowStartMs ?? 0);
     this.#step();
   }
 
@@ -234,20 +268,22 @@ export class Service {
   #settle(): void {
     clearTimeout(this.#settleTimer);
     if (this.#stopping || !(this.#frontends.isSettling || this.#servers.isSettling)) return;
-    this.#settleTimer = setTimeout(() => {
+    const expire = async () => {
       const now = performance.now();
       const left = [
-        this.#frontends.expire(now, (index) => this.#path.frontend(index).current),
+        this.#frontends.expire(now, (index) => this.#path.frontend(index).load),
         this.#servers.expire(now, (index) => this.#path.server(index).load),
       ];
-      if (left.includes(true)) this.#refresh();
+      if (left.includes(true)) await this.#renew();
       this.#settle();
-    }, SETTLE_MS);
+    };
+    this.#settleTimer = setTimeout(() => void this.#inTurn(expire), SETTLE_MS);
   }
 
+  /** Signs come by the thousand when many servers die at once. */
   #suspect(server: number, reason: string): void {
-    const entry = this.#servers.entries().find(({ index, leaving }) => index === server && !leaving);
-    if (entry !== undefined) this.#health.suspect(entry.key, reason);
+    const key = this.#serverKeys.get(server);
+    if (key !== undefined) this.#health.suspect(key, reason);
   }
 
   #view() {

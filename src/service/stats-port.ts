@@ -21,7 +21,7 @@ export class StatsPort {
     try {
       await this.#open(listen);
     } catch (error) {
-      await this.#open(last).catch(() => {});
+      await this.#open(last).catch(this.#options().failed);
       throw error;
     }
   }

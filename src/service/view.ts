@@ -1,6 +1,6 @@
 /** The names and states behind a data path's numbers, for the statistics port. */
 
-import type { Address, Frontend } from '../config/model.ts';
+import type { Frontend } from '../config/model.ts';
 import type { ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import type { Place, Plan, PlannedBackend } from './plan.ts';
@@ -53,24 +53,24 @@ export function viewOf({ plan, health, frontends, servers, reload, stopping }: V
   };
 }
 
-function indexesOf(planned: readonly { readonly index: number }[]): number[] {
-  return planned.map(({ index }) => index);
+function indexesOf(planned: readonly { readonly index: number }[]): ReadonlySet<number> {
+  return new Set(planned.map(({ index }) => index));
 }
 
 function frontendsOf({ frontends }: Plan): View['frontends'] {
-  const names = new Set(frontends.filter(({ draining }) => !draining).map(({ frontend }) => frontend.name));
+  const repeated = repeatedNames(frontends.map(({ frontend }) => frontend.name));
   return frontends.map(({ index, draining, frontend: { name, listen } }) => {
-    return { name: draining ? leavingName(name, listen, names) : name, index, draining };
+    return { name: draining && repeated.has(name) ? `${name} (${listen.text})` : name, index, draining };
   });
 }
 
 function serversOf({ servers }: PlannedBackend, health: HealthChecker): ServerView[] {
-  const names = new Set(servers.filter(({ draining }) => !draining).map(({ server }) => server.name));
+  const repeated = repeatedNames(servers.map(({ server }) => server.name));
   return servers.map(({ index, key, server: { name, addr, backup }, draining, weight }) => {
     const known = health.describe(key);
     const state = draining || weight === 0 ? 'drain' : (known?.state ?? 'unknown');
     return {
-      name: draining ? leavingName(name, addr, names) : name,
+      name: draining && repeated.has(name) ? `${name} (${addr.text})` : name,
       address: addr.text,
       index,
       state,
@@ -84,7 +84,8 @@ function serversOf({ servers }: PlannedBackend, health: HealthChecker): ServerVi
   });
 }
 
-/** A name that moved to another address belongs to two until the first has drained. */
-function leavingName(name: string, address: Address, taken: ReadonlySet<string>): string {
-  return taken.has(name) ? `${name} (${address.text})` : name;
+/** A name that moves to another address belongs to two or more until the first of them have drained. */
+function repeatedNames(names: readonly string[]): ReadonlySet<string> {
+  const seen = new Set<string>();
+  return new Set(names.filter((name) => seen.size === seen.add(name).size));
 }

@@ -4,8 +4,8 @@ import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live, MODES, type Wanted } from '../lab/live.ts';
-import { ECHO } from '../lab/topology.ts';
-import { pause, waitUntil } from '../lab/wait.ts';
+import { ECHO, type Topology } from '../lab/topology.ts';
+import { pause, waitUntil, within } from '../lab/wait.ts';
 
 async function answering(live: Live, requests = 40): Promise<string[]> {
   const urls = Array.from({ length: requests }, () => `http://${live.vip}/`);
@@ -106,6 +106,51 @@ describe.each(MODES)('%s', (mode) => {
     await live.reload({ servers: [1] });
     expect(await answering(live)).toEqual(['server2']);
   });
+});
+
+test.each(MODES)('%s: SIGTERM in the middle of a reload ends it', async (mode) => {
+  await using live = await Live.start(mode);
+  const { running } = live.balancer;
+  live.replace(live.text({ servers: [0] }));
+  running.signal('SIGHUP');
+  running.signal('SIGTERM');
+  expect(await within(running.exited, 10_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
+});
+
+test('an address that leaves this host takes only its own frontend along', async () => {
+  await using live = await Live.start('passthrough', { frontends: ['http'] });
+  const { balancer } = live.lab;
+  balancer.ip('addr', 'add', '10.71.0.200/24', 'dev', 'front');
+  await live.reload({
+    frontends: ['http'],
+    more:
+      live
+        .text({ frontends: ['echo'] })
+        .replace(`${live.vip}:7`, '10.71.0.200:7')
+        .split('[stats]')[0] ?? '',
+  });
+  balancer.ip('addr', 'del', '10.71.0.200/24', 'dev', 'front');
+  await (live.lab as Topology).killBackend(0);
+  await waitUntil(async () => (await answering(live, 20).catch(() => [])).join() === 'server2', {
+    what: 'the dead server to be left alone',
+    every: 100,
+  });
+  expect((await live.balancer.stop()).code).toBe(0);
+});
+
+test('two servers of one name drain, one after the other: /metrics stays what Prometheus can read', async () => {
+  await using live = await Live.start('passthrough');
+  await holdConnections(live.lab.client, 10, `${live.vip}:${ECHO}`);
+  const [first, second] = live.addresses as [string, string];
+  const moved = live.text({ servers: [0] }).replaceAll(`${first}:`, `${second}:`);
+  for (const text of [live.text({ servers: [0] }), moved, live.text({ servers: [] })]) {
+    const done = live.balancer.running.nextLine(/"msg":"configuration reloaded"/);
+    live.replace(text);
+    await done;
+    await holdConnections(live.lab.client, 2, `${live.vip}:${ECHO}`).catch(() => undefined);
+  }
+  const check = `curl -sS http://127.0.0.1:7000/metrics | promtool check metrics`;
+  expect(await live.lab.balancer.run('sh', '-c', check)).toMatchObject({ code: 0 });
 });
 
 describe('how a file changes', () => {

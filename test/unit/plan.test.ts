@@ -57,8 +57,8 @@ test('a server that left the file is no candidate, but stays among the servers, 
   const after = world.plan(web(B));
   expect(names(after)).toEqual([['10.0.0.2']]);
   expect(after.backends[0]?.servers.map(({ index, draining }) => ({ index, draining }))).toEqual([
-    { index: 0, draining: true },
     { index: 1, draining: false },
+    { index: 0, draining: true },
   ]);
   expect(before.backends[0]?.servers[1]?.index).toBe(1);
 });
@@ -80,9 +80,15 @@ test('a name that moves to another address is another server', () => {
   world.plan(web(A));
   const { backends } = world.plan(web('a = { addr = "10.0.0.5:80" }'));
   expect(backends[0]?.servers.map(({ server, index, draining }) => [server.addr.ip, index, draining])).toEqual([
-    ['10.0.0.1', 0, true],
     ['10.0.0.5', 1, false],
+    ['10.0.0.1', 0, true],
   ]);
+});
+
+test('candidates stand in the order of the file, whoever came first', () => {
+  const world = new World();
+  world.plan(web(B));
+  expect(names(world.plan(web(A + B)))).toEqual([['10.0.0.1', '10.0.0.2']]);
 });
 
 test('a server that starts slowly weighs a share of its weight', () => {

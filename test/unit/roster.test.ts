@@ -74,17 +74,22 @@ test('who comes back while leaving was never away; who comes back later is new',
 test('what the gone counted is kept for their group', () => {
   counters.set(0, 7);
   const r = roster();
-  r.set([member('a', 0)], 0);
-  r.set([], 0);
+  r.set([member('a', 0), member('b', 0)], 0);
+  r.set([member('b', 0)], 0);
   r.expire(0, () => 0);
   expect(r.retired('web').total).toBe(7);
-  expect(r.retired('web', [0]).total).toBe(0);
+  expect(r.retired('web', new Set([0])).total).toBe(0);
   counters.set(0, 8);
   expect(r.retired('web').total).toBe(8);
   r.expire(3_000, () => 0);
   counters.set(0, 0);
   expect(r.retired('web').total).toBe(8);
   expect(r.retired('other').total).toBe(0);
+  // With its last member a group is forgotten.
+  r.set([], 4_000);
+  r.expire(4_000, () => 0);
+  r.expire(7_000, () => 0);
+  expect(r.retired('web').total).toBe(0);
 });
 
 test('a change that failed is taken back whole', () => {
