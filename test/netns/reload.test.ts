@@ -36,8 +36,10 @@ describe.each(MODES)('%s', (mode) => {
     expect(wrk.exit, said).toEqual({ code: 0, signal: null });
     expect(said).not.toMatch(/Socket errors|Non-2xx/);
     expect(Number(/(\d+) requests in/.exec(said)?.[1])).toBeGreaterThan(1_000);
-    // Changes that come faster than a reload are taken together: far from each of the 150, but many.
-    expect(await live.metric('lb4_config_reloads_total', 'result="success"')).toBeGreaterThan(40);
+    // On a busy machine two changes may be taken over as one.
+    const reloads = await live.metric('lb4_config_reloads_total', 'result="success"');
+    process.stdout.write(`${mode}: ${turn} changes of the file, ${reloads} reloads, ${/\d+ requests in/.exec(said)?.[0]}\n`);
+    expect(reloads).toBeGreaterThan(0.7 * turn);
     expect(await live.metric('lb4_config_reloads_total', 'result="failure"')).toBe(0);
     await live.reload({ backend: '# the end' });
     expect(await othersLiveOn(held)).toEqual([]);
