@@ -6,7 +6,7 @@ import { clashes } from './clashes.ts';
 import { healthFindings } from './health.ts';
 import { LIMITS } from './limits.ts';
 import { type Finding, show } from './mistakes.ts';
-import { error, frontendPlaces, type Path, serverPlaces, statsPlace, type Table, tables } from './places.ts';
+import { error, frontendPlaces, serverPlaces, statsPlace, type Table, tables } from './places.ts';
 import { didYouMean } from './suggest.ts';
 import { nodeAt, type TomlNode } from './toml.ts';
 
@@ -56,12 +56,13 @@ function sharedServers(root: TomlNode): Finding[] {
 }
 
 function tooMany(root: TomlNode): Finding[] {
-  const frontends = tables(root, 'frontends');
-  const servers = tables(root, 'backends').flatMap(({ path }) => tables(root, ...path, 'servers'));
-  return [...above(frontends, LIMITS.frontends, 'frontends'), ...above(servers, LIMITS.servers, 'servers')];
+  const [frontends, backends] = [tables(root, 'frontends'), tables(root, 'backends')];
+  const servers = backends.flatMap(({ path }) => tables(root, ...path, 'servers'));
+  return [...above(frontends, 'frontends'), ...above(backends, 'backends'), ...above(servers, 'servers')];
 }
 
-function above(found: readonly { path: Path; node: TomlNode }[], limit: number, what: string): Finding[] {
+function above(found: readonly Table[], what: keyof typeof LIMITS): Finding[] {
+  const limit = LIMITS[what];
   if (found.length <= limit) return [];
   const { node, path } = found[limit];
   return [error(node, path, `this is one too many: the file has ${found.length} ${what}; allowed: at most ${limit}`)];
