@@ -125,7 +125,7 @@ export class Service {
     const { file, mode, log } = this.#options;
     if (this.#stopping) return;
     try {
-      const { config, warnings } = loadConfig(file, { mode });
+      const { config, warnings } = loadConfig(file, { mode, reload: true });
       for (const warning of warnings) log.warn(formatMistake(warning));
       for (const key of restartOnly(this.#config, config)) log.warn({ key }, 'this key changes only with a restart');
       await this.#takeOver(config);
