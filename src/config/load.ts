@@ -6,6 +6,7 @@ import { readAny, readRegular } from './file.ts';
 import { type Finding, keyFindings, mistakeOf, schemaFindings } from './mistakes.ts';
 import type { Config, Mode } from './model.ts';
 import { modeFindings } from './modes.ts';
+import { programFindings } from './programs.ts';
 import { resolveConfig } from './resolve.ts';
 import { fileSchema } from './schema.ts';
 import { plainValue, readToml } from './toml.ts';
@@ -19,6 +20,8 @@ export interface Loaded {
 export interface LoadOptions {
   /** Check also what this mode demands; left out, what all modes share. */
   readonly mode?: Mode | undefined;
+  /** Look also for the programs that the file names. Not in a running lb4: a file system may keep it waiting. */
+  readonly programs?: boolean | undefined;
 }
 
 export interface FileOptions extends LoadOptions {
@@ -32,14 +35,18 @@ export function loadConfig(path: string, options: FileOptions = {}): Loaded {
 }
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
-export function parseConfig(text: string, file: string, { mode }: LoadOptions = {}): Loaded {
+export function parseConfig(text: string, file: string, { mode, programs }: LoadOptions = {}): Loaded {
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
   const result = fileSchema.safeParse(plainValue(root));
   const issues = result.success ? [] : result.error.issues;
-  const findings = [...schemaFindings(root, issues), ...keyFindings(root), ...crossFindings(root), ...modeFindings(root, mode)].sort(
-    byPosition,
-  );
+  const findings = [
+    ...schemaFindings(root, issues),
+    ...keyFindings(root),
+    ...crossFindings(root),
+    ...modeFindings(root, mode),
+    ...(programs ? programFindings(root) : []),
+  ].sort(byPosition);
   const mistakes = findings.map((finding) => mistakeOf(finding, file));
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
   return { config: resolveConfig(result.data, file), warnings: mistakes };

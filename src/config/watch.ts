@@ -129,10 +129,10 @@ class Watchers {
   }
 }
 
-/** Undefined where there is no such file, none that a reload would read, or none that can be read twice: a pipe's content is for its first reader. */
+/** Undefined where there is no file that a reload would read. */
 function contentHash(path: string): string | undefined {
   try {
-    // Not even opened if it is a pipe: that would wake its writer.
+    // A pipe is not even opened: its content, and its writer's wait, are for whoever reads it at the start.
     return statSync(path).isFile() ? createHash('sha256').update(readRegular(path)).digest('hex') : undefined;
   } catch {
     return undefined;
