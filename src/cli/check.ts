@@ -23,7 +23,7 @@ export interface CheckOutput {
 export function check(file: string, options: CheckOptions, { out, err }: CheckOutput = consoleOutput): number {
   const mode = options.passthrough || options.dsr ? modeOf(options) : undefined;
   try {
-    const { config, warnings } = loadConfig(file, { mode });
+    const { config, warnings } = loadConfig(file, { mode, programs: true });
     for (const warning of warnings) err(formatMistake(options.strict ? strictly(warning) : warning));
     if (options.strict && warnings.length > 0) return EXIT.config;
     out(`${file}: ok`);

@@ -60,7 +60,9 @@ export const backend = z.object({
   }),
   send_proxy: key(z.enum(SEND_PROXY).optional(), {
     allowed: oneOf(SEND_PROXY),
-    description: "Proxy mode: tells the servers the client's address by a PROXY protocol header of that version.",
+    description:
+      "Proxy mode: tells the servers the client's address by a PROXY protocol header of that version. `http` checks send one for a " +
+      "connection of lb4's own.",
     otherwise: 'no header',
     ...lb4,
   }),

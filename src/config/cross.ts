@@ -2,11 +2,11 @@
  * Mistakes that no single key shows: references to nothing, addresses used twice, too many of something. They are sought in
  * the tree as it was read, not in the schema's result, so that one bad value elsewhere does not hide them.
  */
-import { type Address, isAny } from './address.ts';
+import { clashes } from './clashes.ts';
 import { healthFindings } from './health.ts';
 import { LIMITS } from './limits.ts';
 import { type Finding, show } from './mistakes.ts';
-import { error, frontendPlaces, type Path, type Place, serverPlaces, statsPlace, type Table, tables } from './places.ts';
+import { error, frontendPlaces, serverPlaces, statsPlace, type Table, tables } from './places.ts';
 import { didYouMean } from './suggest.ts';
 import { nodeAt, type TomlNode } from './toml.ts';
 
@@ -55,32 +55,14 @@ function sharedServers(root: TomlNode): Finding[] {
   return tables(root, 'backends').flatMap(({ name }) => clashes(serverPlaces(root, name)));
 }
 
-/** One finding for each address that an earlier one already covers. */
-function clashes(places: readonly Place[]): Finding[] {
-  const byPort = new Map<number, Place[]>();
-  return places.flatMap((late) => {
-    const { port } = late.address;
-    const earlier = byPort.get(port) ?? [];
-    const taken = earlier.find((early) => overlap(early.address, late.address));
-    earlier.push(late);
-    byPort.set(port, earlier);
-    if (taken === undefined) return [];
-    return [error(late.node, late.path, `${show(late.address.text)} is taken by ${taken.owner}, line ${taken.node.at.line}`)];
-  });
-}
-
-/** 0.0.0.0 and `::` cover every address of their family, and none of the other: lb4 sets IPV6_V6ONLY. */
-function overlap(a: Address, b: Address): boolean {
-  return a.family === b.family && (a.ip === b.ip || isAny(a) || isAny(b));
-}
-
 function tooMany(root: TomlNode): Finding[] {
-  const frontends = tables(root, 'frontends');
-  const servers = tables(root, 'backends').flatMap(({ path }) => tables(root, ...path, 'servers'));
-  return [...above(frontends, LIMITS.frontends, 'frontends'), ...above(servers, LIMITS.servers, 'servers')];
+  const [frontends, backends] = [tables(root, 'frontends'), tables(root, 'backends')];
+  const servers = backends.flatMap(({ path }) => tables(root, ...path, 'servers'));
+  return [...above(frontends, 'frontends'), ...above(backends, 'backends'), ...above(servers, 'servers')];
 }
 
-function above(found: readonly { path: Path; node: TomlNode }[], limit: number, what: string): Finding[] {
+function above(found: readonly Table[], what: keyof typeof LIMITS): Finding[] {
+  const limit = LIMITS[what];
   if (found.length <= limit) return [];
   const { node, path } = found[limit];
   return [error(node, path, `this is one too many: the file has ${found.length} ${what}; allowed: at most ${limit}`)];

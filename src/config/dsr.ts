@@ -4,15 +4,16 @@
  */
 import { isAny } from './address.ts';
 import { type Finding, show } from './mistakes.ts';
-import { error, frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
-import type { TomlNode } from './toml.ts';
+import { error, frontendPlaces, type Place, serverPlaces } from './places.ts';
+import { nodeAt, type TomlNode } from './toml.ts';
 
-type Frontend = ReturnType<typeof frontendPlaces>[number];
+/** A frontend and the servers behind it. */
+type Frontend = ReturnType<typeof frontendPlaces>[number] & { readonly servers: readonly Place[] };
 
 /** Ports that differ, addresses that nobody can answer from, and servers that could not tell which address to answer from. */
 export function dsrFindings(root: TomlNode): Finding[] {
-  const frontends = frontendPlaces(root).filter(isIpv4);
-  return [...anyAddress(frontends), ...differentPorts(root, frontends), ...twoAddresses(root, frontends)];
+  const frontends = frontendsOf(root);
+  return [...anyAddress(frontends), ...differentPorts(frontends), ...twoAddresses(root, frontends)];
 }
 
 /** IPv6 is a mistake of its own in the packet modes: one is enough. */
@@ -20,8 +21,17 @@ function isIpv4({ address }: Place): boolean {
   return address.family === 4;
 }
 
-function serversOf(root: TomlNode, backend: unknown): Place[] {
-  return typeof backend === 'string' ? serverPlaces(root, backend).filter(isIpv4) : [];
+/** The servers of a backend are read once, however many frontends share it: a thousand times four thousand would take seconds. */
+function frontendsOf(root: TomlNode): Frontend[] {
+  const servers = new Map<unknown, readonly Place[]>();
+  return frontendPlaces(root)
+    .filter(isIpv4)
+    .map((frontend) => {
+      const { backend } = frontend;
+      const known = servers.get(backend) ?? (typeof backend === 'string' ? serverPlaces(root, backend).filter(isIpv4) : []);
+      servers.set(backend, known);
+      return { ...frontend, servers: known };
+    });
 }
 
 function anyAddress(frontends: readonly Frontend[]): Finding[] {
@@ -31,9 +41,9 @@ function anyAddress(frontends: readonly Frontend[]): Finding[] {
   });
 }
 
-function differentPorts(root: TomlNode, frontends: readonly Frontend[]): Finding[] {
+function differentPorts(frontends: readonly Frontend[]): Finding[] {
   return frontends.flatMap((frontend) => {
-    const differing = serversOf(root, frontend.backend).filter(({ address }) => address.port !== frontend.address.port);
+    const differing = frontend.servers.filter(({ address }) => address.port !== frontend.address.port);
     return differing.map(({ address, node, path }) => {
       const wanted = `needed in DSR: port ${frontend.address.port}, as frontend ${show(frontend.name)}, line ${frontend.node.at.line}, has`;
       return error(node, path, `${show(address.text)} has another port than its frontend; ${wanted}`);
@@ -46,7 +56,7 @@ function twoAddresses(root: TomlNode, frontends: readonly Frontend[]): Finding[]
   const natted = frontends.filter(({ backend }) => isNat(root, backend));
   const answersFor = new Map<string, Frontend>();
   return natted.flatMap((frontend) => {
-    const clash = serversOf(root, frontend.backend).find(({ address }) => {
+    const clash = frontend.servers.find(({ address }) => {
       const known = answersFor.get(address.text) ?? frontend;
       answersFor.set(address.text, known);
       return known.address.ip !== frontend.address.ip;
@@ -59,6 +69,6 @@ function twoAddresses(root: TomlNode, frontends: readonly Frontend[]): Finding[]
 }
 
 function isNat(root: TomlNode, backend: unknown): boolean {
-  const table = tables(root, 'backends').find(({ name }) => name === backend);
-  return table !== undefined && table.node.children.get('dsr')?.value !== 'l2';
+  const node = typeof backend === 'string' ? nodeAt(root, ['backends', backend]) : undefined;
+  return node !== undefined && node.children.get('dsr')?.value !== 'l2';
 }

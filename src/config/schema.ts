@@ -118,7 +118,7 @@ export const fileSchema = z.object({
   }),
   backends: key(z.record(z.string(), backend), {
     allowed: 'tables, [backends.NAME], at least one',
-    description: 'A group of servers, how to choose one of them, and how to check that they are well.',
+    description: `A group of servers, how to choose one of them, and how to check that they are well. At most ${LIMITS.backends}.`,
     ...convey,
   }),
   stats: key(stats.optional(), {

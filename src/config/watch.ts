@@ -6,8 +6,9 @@
  * Not chokidar: tried, version 5.0.0 sees nothing when a link to another directory is exchanged, or the directory itself.
  */
 import { createHash } from 'node:crypto';
-import { type FSWatcher, readFileSync, statSync, watch } from 'node:fs';
+import { type FSWatcher, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
+import { readRegular } from './file.ts';
 import { eachLookup } from './lookups.ts';
 
 /** A change is told after so long without another one … */
@@ -128,10 +129,11 @@ class Watchers {
   }
 }
 
-/** Undefined where there is no such file, or none that can be read twice: a pipe's content is for its first reader. */
+/** Undefined where there is no file that a reload would read. */
 function contentHash(path: string): string | undefined {
   try {
-    return statSync(path).isFile() ? createHash('sha256').update(readFileSync(path)).digest('hex') : undefined;
+    // A pipe is not even opened: its content, and its writer's wait, are for whoever reads it at the start.
+    return statSync(path).isFile() ? createHash('sha256').update(readRegular(path)).digest('hex') : undefined;
   } catch {
     return undefined;
   }

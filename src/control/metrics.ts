@@ -1,7 +1,7 @@
 /** GET /metrics: Prometheus' text format. */
-import { readdir } from 'node:fs/promises';
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 import { FAMILIES, type Family } from './families.ts';
+import { processMetrics } from './process-metrics.ts';
 import { type LabelledRows, type Labels, labelRows } from './rows.ts';
 import { takeSnapshot } from './snapshot.ts';
 import type { Source, View } from './source.ts';
@@ -16,7 +16,7 @@ interface SharedSample {
 const NO_LABELS: Labels = {};
 
 export class Metrics {
-  private readonly registry = new Registry();
+  private readonly registry: Registry;
   private readonly source: Source;
   private readonly version: string;
   private rows: LabelledRows | undefined;
@@ -25,8 +25,9 @@ export class Metrics {
     this.source = source;
     this.version = version;
     const families = FAMILIES.filter(({ modes }) => modes === undefined || modes.includes(source.mode));
-    for (const family of families) this.register(family);
-    collectProcess(this.registry);
+    const own = new Registry();
+    for (const family of families) this.register(family, own);
+    this.registry = Registry.merge([own, processMetrics()]);
   }
 
   get contentType(): string {
@@ -41,8 +42,8 @@ export class Metrics {
   }
 
   /** prom-client's metrics count by themselves. Ours are counted elsewhere: only how they are read is replaced. */
-  private register({ name, type, help, labels, each }: Family): void {
-    const configuration = { name, help, labelNames: [...labels], registers: [this.registry] };
+  private register({ name, type, help, labels, each }: Family, registry: Registry): void {
+    const configuration = { name, help, labelNames: [...labels], registers: [registry] };
     const metric = type === 'counter' ? new Counter(configuration) : new Gauge(configuration);
     const described = metric.get();
     metric.get = async () => {
@@ -51,23 +52,4 @@ export class Metrics {
       return { ...(await described), values };
     };
   }
-}
-
-/** prom-client's own metrics of the process, without those that need a timer, list every socket, or break Prometheus' rules for names. */
-function collectProcess(register: Registry): void {
-  // The delay of the event loop is measured by a timer, every 10 ms unless told. It cannot be switched off.
-  collectDefaultMetrics({ register, eventLoopMonitoringPrecision: 60_000 });
-  for (const { name } of register.getMetricsAsArray()) {
-    if (/^nodejs_(active|eventloop)_|^process_open_fds$/.test(name)) register.removeSingleMetric(name);
-  }
-  const openFiles = new Gauge({
-    name: 'process_open_fds',
-    help: 'Number of open file descriptors.',
-    registers: [],
-    // prom-client's own lists them on this thread, 1 ms for every 1,000. One of them is the listing's.
-    async collect() {
-      this.set((await readdir('/proc/self/fd')).length - 1);
-    },
-  });
-  register.registerMetric(openFiles);
 }

@@ -1,3 +1,5 @@
+import type { ProxyVersion } from './proxy-header.ts';
+
 /** How one check ended. `unknown` says nothing about the server: the check could not be made from here. */
 export interface CheckResult {
   outcome: 'pass' | 'fail' | 'unknown';
@@ -23,6 +25,8 @@ export interface HttpSettings {
   readonly status: readonly (readonly [first: number, last: number])[];
   /** The Host header; undefined: the server's address and port. */
   readonly host: string | undefined;
+  /** The server expects a PROXY protocol header of that version before the request. */
+  readonly sendProxy?: ProxyVersion | undefined;
 }
 
 export interface ExecSettings {

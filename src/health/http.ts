@@ -1,6 +1,7 @@
 import { type Check, endpointOf, type HttpSettings, type Target } from './check.ts';
 import { checkOverConnection, type Talk } from './connection.ts';
 import type { PortRotation } from './ports.ts';
+import { OWN_HEADER } from './proxy-header.ts';
 
 /** An answer must be understood within its first so many characters: neither an endless line nor endless headers are kept. */
 const MAX_HEAD = 8192;
@@ -17,7 +18,8 @@ export function httpCheck(target: Target, settings: HttpSettings, ports?: PortRo
   return { run: (signal) => checkOverConnection(target, talk, signal, ports) };
 }
 
-function requestFor(target: Target, { path, host }: HttpSettings): string {
+/** One piece, so that a server that reads once has all of it. */
+function requestFor(target: Target, { path, host, sendProxy }: HttpSettings): Buffer {
   const lines = [
     `GET ${path} HTTP/1.1`,
     `Host: ${host ?? endpointOf(target)}`,
@@ -25,10 +27,11 @@ function requestFor(target: Target, { path, host }: HttpSettings): string {
     'Accept: */*',
     'Connection: close',
   ];
-  return `${lines.join('\r\n')}\r\n\r\n`;
+  const request = Buffer.from(`${lines.join('\r\n')}\r\n\r\n`);
+  return sendProxy === undefined ? request : Buffer.concat([OWN_HEADER[sendProxy], request]);
 }
 
-function askWith(request: string, { status: ranges }: HttpSettings): Talk {
+function askWith(request: Buffer, { status: ranges }: HttpSettings): Talk {
   return (socket, started, end) => {
     let head = '';
     socket.setEncoding('latin1'); // a character for every byte, whatever the bytes are

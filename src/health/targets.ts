@@ -1,23 +1,34 @@
-import type { Backend, Server } from '../config/model.ts';
+import type { Backend, SendProxy, Server } from '../config/model.ts';
 import type { CheckSettings, Target } from './check.ts';
+
+/** How the mode reaches servers; the file alone does not say. */
+export interface Reach {
+  /** Where checks leave from; undefined: the kernel's choice. */
+  readonly sourceAddress?: string | undefined;
+  /** The PROXY protocol header that servers get before a client's data, if any. */
+  readonly sendProxy?: SendProxy | undefined;
+}
 
 /**
  * A server of the configuration as a target.
  * @param id the caller's name for it
- * @param sourceAddress where checks leave from; undefined: the kernel's choice
  */
-export function targetFor(id: string, backend: Backend, server: Server, sourceAddress?: string): Target {
+export function targetFor(id: string, backend: Backend, server: Server, { sourceAddress, sendProxy }: Reach = {}): Target {
   const { jitter, intervalMs, timeoutMs, rise, fall } = backend.healthCheck;
   const { ip: address, port } = server.addr;
-  return { id, address, port, sourceAddress, check: settingsFor(backend, server), jitter, intervalMs, timeoutMs, rise, fall };
+  return { id, address, port, sourceAddress, check: settingsFor(backend, server, sendProxy), jitter, intervalMs, timeoutMs, rise, fall };
 }
 
-function settingsFor({ name, healthCheck: { type, http, command } }: Backend, server: Server): CheckSettings {
+function settingsFor(
+  { name, healthCheck: { type, http, command } }: Backend,
+  server: Server,
+  sendProxy: SendProxy | undefined,
+): CheckSettings {
   switch (type) {
     case 'tcp':
       return { type };
     case 'http':
-      return { type, ...http };
+      return { type, ...http, sendProxy };
     case 'exec':
       return { type, command, env: { LB4_BACKEND: name, LB4_SERVER: server.name } };
   }

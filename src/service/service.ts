@@ -116,7 +116,7 @@ export class Service {
 
   async #start(): Promise<void> {
     const { mode, log, rules, failed } = this.#options;
-    const config = this.#load();
+    const config = this.#load({ reload: false });
     this.#config = config;
     this.#startConfig = config;
     this.#enrol(config);
@@ -130,9 +130,9 @@ export class Service {
   }
 
   /** Throws an Lb4Error when the file is wrong, or this host cannot serve it. */
-  #load(): Config {
+  #load({ reload }: { reload: boolean }): Config {
     const { file, mode, log } = this.#options;
-    const { config, warnings } = loadConfig(file, { mode });
+    const { config, warnings } = loadConfig(file, { mode, reload });
     if (mode !== 'proxy') assertHost(config, mode);
     for (const warning of warnings) log.warn(formatMistake(warning));
     return config;
@@ -142,7 +142,7 @@ export class Service {
     const { log } = this.#options;
     if (this.#stopping) return;
     try {
-      const config = this.#load();
+      const config = this.#load({ reload: true });
       for (const key of restartOnly(this.#startConfig, config)) log.warn({ key }, 'this key changes only with a restart');
       await this.#takeOver(config);
       this.#history.succeed();

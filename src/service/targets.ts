@@ -13,6 +13,7 @@ export function targetsOf(config: Config, mode: ModeName): Target[] {
     // DSR) they would answer to themselves.
     const isPlain = mode === 'proxy' || (mode === 'dsr' && backend.dsr === 'l2');
     const sourceAddress = isPlain ? undefined : frontend.listen.ip;
-    return backend.servers.map((server) => targetFor(serverKey(backend, server), backend, server, sourceAddress));
+    const sendProxy = mode === 'proxy' ? backend.sendProxy : undefined;
+    return backend.servers.map((server) => targetFor(serverKey(backend, server), backend, server, { sourceAddress, sendProxy }));
   });
 }

@@ -31,10 +31,10 @@ test.each(MODES)('Convey: a malformed addr in a reloaded file panics (%s)', asyn
 
 describe('Convey: a bad config at start logs nothing by default and exits 0', () => {
   const good = configuration({ frontends: { web: { listen: `${VIP}:80`, servers: ['10.72.0.11:80'] } } });
-  const mistakes: [what: string, text: string, place: string, says: string][] = [
-    ['a malformed addr', good.replace('10.72.0.11:80', '10.72.0.11'), ':10:', 'has no port'],
-    ['a frontend that names a missing backend', good.replace('"web-out"', '"wbe-out"'), ':3:', 'web-out'],
-    ['no TOML', good.replace('[frontends.web]', '[frontends.web'), ':2:', 'not valid TOML'],
+  const mistakes: [what: string, text: string, place: RegExp, says: string][] = [
+    ['a malformed addr', good.replace('10.72.0.11:80', '10.72.0.11'), /:\d+:\d+: backends\.web-out\.servers\.s1\.addr: /, 'has no port'],
+    ['a frontend that names a missing backend', good.replace('"web-out"', '"wbe-out"'), /:\d+:\d+: frontends\.web\.backend: /, 'web-out'],
+    ['no TOML', good.replace('[frontends.web]', '[frontends.web'), /:2:\d+: /, 'not valid TOML'],
   ];
 
   test.each(MODES)('%s', async (mode: Mode) => {
@@ -44,7 +44,8 @@ describe('Convey: a bad config at start logs nothing by default and exits 0', ()
       const file = writeConfiguration(lab.balancer, text);
       const { code, stderr } = await lab.balancer.run('env', '-u', 'LB4_LOG', LB4, ...flags, `--config=${file}`);
       expect([what, code]).toEqual([what, 78]);
-      expect(stderr).toContain(file + place);
+      expect(stderr).toContain(file);
+      expect(stderr).toMatch(place);
       expect(stderr).toContain(says);
       expect(stderr, 'a stack').not.toMatch(/\n\s+at /);
     }

@@ -66,3 +66,14 @@ it('checks what passthrough demands with --passthrough', () => {
 it('checks for one mode at a time', () => {
   expect(() => run(GOOD, { passthrough: true, dsr: true })).toThrow(UsageError);
 });
+
+it('warns of commands that this host cannot run, if they are given with their whole path', () => {
+  const script = join(directory, 'script');
+  writeFileSync(script, '#!/bin/sh\n', { mode: 0o644 });
+  const of = (program: string) => run(`${GOOD}backends.b.health_check="exec"\nbackends.b.health_check_command=["${program}", "-q"]`);
+  const warning = 'lb4.toml:4:34: warning: backends.b.health_check_command.0:';
+  expect(of(join(directory, 'missing'))).toMatchObject({ status: 0, err: [`${warning} "missing" does not exist here`] });
+  expect(of(script)).toMatchObject({ status: 0, err: [`${warning} "script" is not executable here`] });
+  expect(of('/')).toMatchObject({ status: 0, err: [`${warning} "/" is not a program`] });
+  for (const program of ['/bin/sh', 'missing', './missing']) expect(of(program)).toMatchObject({ status: 0, err: [] });
+});

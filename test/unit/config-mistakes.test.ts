@@ -372,6 +372,13 @@ describe('limits', () => {
     ]);
   });
 
+  it('allow 4096 backends, and no more', () => {
+    const errorsOf = (n: number) =>
+      check(`${FRONTEND}\n${BACKEND}\n${many(n - 1, (i) => `backends.c${i}={}`)}`).filter((line) => !/: warning: /.test(line));
+    expect(errorsOf(4096)).toEqual([]);
+    expect(errorsOf(4097)).toEqual(['f:4098:16: backends.c4095: this is one too many: the file has 4097 backends; allowed: at most 4096']);
+  });
+
   it('name ten backends at most', () => {
     const backends = many(12, (i) => `backends.other${i}={}`);
     expect(check(`${FRONTEND}\n${backends}`)[0]).toMatch(/there is no backend "b"; allowed: "other0", .*"other9" and 2 more$/);

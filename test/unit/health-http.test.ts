@@ -25,11 +25,11 @@ async function website(status: number, headers: Record<string, string> = {}, hos
 }
 
 /** A server that does as it is told with every connection, once the request is there. */
-async function rogue(act: (socket: Socket) => void, host = '127.0.0.1') {
+async function rogue(act: (socket: Socket, request: Buffer) => void, host = '127.0.0.1') {
   const ends: string[] = [];
   const server = createServer((socket) => {
     socket.on('error', (error: NodeJS.ErrnoException) => ends.push(error.code ?? ''));
-    socket.once('data', () => act(socket));
+    socket.once('data', (request: Buffer) => act(socket, request));
   });
   await listening(server, host);
   return { port: portOf(server), ends };
@@ -55,6 +55,20 @@ describe('an HTTP check', () => {
     const { port, asked } = await website(200);
     await run(port, { host: 'www.example.org' });
     expect(asked[0]?.headers.host).toBe('www.example.org');
+  });
+
+  test.each([
+    ['v1', 'PROXY UNKNOWN\r\n'],
+    ['v2', '\r\n\r\n\0\r\nQUIT\n\x20\0\0\0'],
+  ] as const)('begins with a header of its own where servers expect the PROXY protocol: %s', async (sendProxy, header) => {
+    let said = '';
+    const { port } = await rogue((socket, data) => {
+      said = data.toString('latin1');
+      socket.write('HTTP/1.1 200 OK\r\n\r\n');
+    });
+    expect(await run(port, { sendProxy, path: '/up' })).toMatchObject({ outcome: 'pass' });
+    expect(said).toMatch(/GET \/up HTTP\/1\.1\r\n/);
+    expect(said.slice(0, said.indexOf('GET'))).toBe(header);
   });
 
   test('reaches a server by IPv6, from an IPv6 address', async () => {

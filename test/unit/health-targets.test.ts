@@ -3,12 +3,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { loadConfig } from '../../src/config/load.ts';
+import { loadConfig, parseConfig } from '../../src/config/load.ts';
 import { endpointOf } from '../../src/health/check.ts';
-import { targetFor } from '../../src/health/targets.ts';
+import { type Reach, targetFor } from '../../src/health/targets.ts';
+import { targetsOf } from '../../src/service/targets.ts';
 import { target } from './health-lab.ts';
 
-function firstTarget(keys: string, source?: string) {
+function firstTarget(keys: string, reach?: Reach) {
   const directory = mkdtempSync(join(tmpdir(), 'lb4-targets-'));
   const file = join(directory, 'lb4.toml');
   writeFileSync(
@@ -17,13 +18,13 @@ function firstTarget(keys: string, source?: string) {
   );
   const backend = loadConfig(file).config.backends[0]!;
   rmSync(directory, { recursive: true });
-  return targetFor('web / one', backend, backend.servers[0]!, source);
+  return targetFor('web / one', backend, backend.servers[0]!, reach);
 }
 
 test('a TCP check with its times', () => {
   const keys =
     'health_check_interval = 2\nhealth_check_timeout = 1\nhealth_check_rise = 3\nhealth_check_fall = 4\nhealth_check_jitter = 0.2';
-  expect(firstTarget(keys, '127.0.0.1')).toEqual({
+  expect(firstTarget(keys, { sourceAddress: '127.0.0.1' })).toEqual({
     id: 'web / one',
     address: '192.0.2.1',
     port: 80,
@@ -44,6 +45,23 @@ test('an HTTP check', () => {
     [401, 401],
   ];
   expect(firstTarget(keys).check).toEqual({ type: 'http', path: '/up', status, host: 'a.example' });
+});
+
+test.each(['v1', 'v2', undefined] as const)(
+  'an HTTP check sends the PROXY header that servers get, not the one of the file: %s',
+  (sendProxy) => {
+    expect(firstTarget('health_check = "http"\nsend_proxy = "v2"', { sendProxy }).check).toMatchObject({ type: 'http', sendProxy });
+  },
+);
+
+test('only proxy mode has checks with a PROXY header', () => {
+  const text =
+    'frontends.a={listen_addr="192.0.2.1:80",backend="b"}\n[backends.b]\nsend_proxy="v1"\nhealth_check="http"\nservers.s.addr="192.0.2.2:80"';
+  const headers = (['proxy', 'passthrough', 'dsr'] as const).map((mode) => {
+    const [{ check }] = targetsOf(parseConfig(text, 'f').config, mode);
+    return check?.type === 'http' && check.sendProxy;
+  });
+  expect(headers).toEqual(['v1', undefined, undefined]);
 });
 
 test('a command, with the names of its server', () => {

@@ -133,6 +133,20 @@ test("has the process' own metrics, and nothing that keeps the process alive", a
   expect(process.getActiveResourcesInfo().sort()).toEqual(before);
 });
 
+test('no series comes twice, wherever names are equal: in two backends, and for a frontend and a backend', async () => {
+  const servers = [serverOf('one', 0), serverOf('two', 1)];
+  const text = await textOf(
+    sourceOf('passthrough', numbers),
+    viewOf({
+      frontends: [frontendOf('app', 0), frontendOf('web', 1, { draining: true })],
+      backends: [backendOf('app', servers), backendOf('web', servers)],
+    }),
+  );
+  const series = text.split('\n').flatMap((line) => (/^lb4_\S/.test(line) ? [line.slice(0, line.lastIndexOf(' '))] : []));
+  expect(series).toContain('lb4_server_status{backend="web",server="one"}');
+  expect(series.filter((one, index) => series.indexOf(one) !== index)).toEqual([]);
+});
+
 test.each(MODES)('every metric of %s is in docs/operations.md, with its type and labels', async (mode) => {
   const docs = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
   const text = await textOf(sourceOf(mode, numbers));
