@@ -53,9 +53,13 @@ async function serve(service: Service, ending: Ending, log: Logger): Promise<voi
 
 async function stop(service: Service, graceMs: number, ending: Ending, log: Logger): Promise<void> {
   const hurry = new AbortController();
-  ending.onSecondSignal(() => hurry.abort());
+  ending.onSecondSignal((signal) => {
+    log.info({ signal }, 'the grace period ends');
+    hurry.abort();
+  });
   try {
     await service.stop(graceMs, hurry.signal);
+    log.info('stopped');
   } catch (error) {
     log.error({ error: String(error) }, 'could not stop cleanly');
     process.exitCode = EXIT.failure;
@@ -68,7 +72,7 @@ class Ending {
   readonly asked: Promise<NodeJS.Signals>;
   fail!: (error: Error) => void;
   readonly #log: Logger;
-  #again: () => void = () => {};
+  #again: (signal: NodeJS.Signals) => void = () => {};
 
   constructor(log: Logger) {
     this.#log = log;
@@ -76,7 +80,7 @@ class Ending {
       let isAsked = false;
       for (const signal of ['SIGINT', 'SIGTERM'] as const)
         process.on(signal, () => {
-          if (isAsked) this.#again();
+          if (isAsked) this.#again(signal);
           isAsked = true;
           resolve(signal);
         });
@@ -94,7 +98,7 @@ class Ending {
   }
 
   /** Somebody is in a hurry: a second signal ends the grace period, never the undoing. */
-  onSecondSignal(listener: () => void): void {
+  onSecondSignal(listener: (signal: NodeJS.Signals) => void): void {
     this.#again = listener;
   }
 }

@@ -47,7 +47,7 @@ export const backend = z.object({
     ...lb4,
   }),
   drain_timeout: seconds(0, 604_800, 300, {
-    description: 'When a server or frontend leaves the file, its running connections may go on for so long. 0: they end at once.',
+    description: 'When a server or frontend leaves the file, its running connections may go on for this long. 0: they end at once.',
     ...lb4,
   }),
   dsr: key(z.enum(DSR).default('nat'), {
@@ -68,12 +68,12 @@ export const backend = z.object({
   }),
   connect_timeout: seconds(0.05, 300, 5, { description: 'Proxy mode: a server that has not accepted by then has failed.', ...lb4 }),
   server_timeout: seconds(0.1, 604_800, 7440, { description: "Proxy mode: the server's silence that ends a connection.", ...lb4 }),
-  retries: whole(0, 100, 3, { description: 'Proxy mode: after a failed connect, so many other servers are tried.', ...lb4 }),
+  retries: whole(0, 100, 3, { description: 'Proxy mode: after a failed connect, this many other servers are tried.', ...lb4 }),
   max_queue: whole(0, 1_000_000, 1024, {
-    description: 'Proxy mode: so many connections wait while all servers are at their `maxconn`; further ones are refused.',
+    description: 'Proxy mode: this many connections wait while all servers are at their `maxconn`; further ones are refused.',
     ...lb4,
   }),
-  queue_timeout: seconds(0.05, 3600, 5, { description: 'Proxy mode: a connection that waited so long is refused.', ...lb4 }),
+  queue_timeout: seconds(0.05, 3600, 5, { description: 'Proxy mode: a connection that waited this long is refused.', ...lb4 }),
   ...healthCheckKeys,
   servers: key(z.record(z.string(), server).default({}), {
     allowed: 'tables, [backends.NAME.servers.NAME]',

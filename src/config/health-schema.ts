@@ -65,7 +65,7 @@ export const healthCheckKeys = {
   }),
   health_check_status: key(z.union([z.string(), z.number()]).superRefine(statusProblem).default('200-399'), {
     allowed: 'status codes and ranges, 200 or "200-299,401"',
-    description: 'The answers that an `http` check takes for good.',
+    description: 'The answers that an `http` check accepts as good.',
     ...lb4,
   }),
   health_check_host: key(checked(hostProblem).optional(), {

@@ -57,7 +57,7 @@ export interface Backend {
   readonly queueTimeoutMs: number;
   /** A server that comes back grows to its full weight in this time; 0: at once. */
   readonly slowStartMs: number;
-  /** Connections of a server or frontend that left the file may go on for so long. */
+  /** Connections of a server or frontend that left the file may go on for this long. */
   readonly drainTimeoutMs: number;
 }
 
@@ -98,7 +98,7 @@ export interface Server {
 export interface Proxy {
   /** Threads; 0: one for each processor. */
   readonly workers: number;
-  /** Running connections may go on for so long after a stop was asked for. */
+  /** Running connections may go on for this long after a stop was asked for. */
   readonly gracePeriodMs: number;
 }
 

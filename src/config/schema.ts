@@ -91,7 +91,7 @@ const passthrough = z.object({
     ...lb4,
   }),
   resets_per_second: whole(0, 1_000_000, 1000, {
-    description: 'At most so many RST and ICMP errors a second that lb4 makes itself. 0: none.',
+    description: 'At most this many RST and ICMP errors a second that lb4 makes itself. 0: none.',
     ...lb4,
   }),
   timeouts: key(timeouts.prefault({}), {
@@ -104,7 +104,7 @@ const passthrough = z.object({
 const proxy = z.object({
   workers: whole(0, 64, 0, { description: 'Threads that carry connections. 0: one for each processor.', ...lb4 }),
   grace_period: seconds(0, 86_400, 30, {
-    description: 'After SIGTERM no connection is taken any more, and running ones may go on for so long.',
+    description: 'After SIGTERM no connection is taken any more, and running ones may go on for this long.',
     ...lb4,
   }),
 });

@@ -47,8 +47,9 @@ export class PacketPath implements DataPath {
     const lock = await lockNamespace();
     this.#undo.push(() => lock.close());
     if (this.#rules !== undefined) {
-      this.#undo.push(() => this.#rules?.remove());
+      // All or nothing: where it fails there is nothing to take back.
       await this.#rules.install(plan);
+      this.#undo.push(() => this.#rules?.remove());
     }
     const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
     const { failed, trouble } = this.#reports;
