@@ -25,6 +25,7 @@ export class Traffic {
   #serverNames: ReadonlyMap<number, string> = new Map();
   #poll: NodeJS.Timeout | undefined;
   #sweep: NodeJS.Timeout | undefined;
+  #sweepEvery = 0;
   #grace: NodeJS.Timeout | undefined;
   #emptied: (() => void) | undefined;
 
@@ -39,7 +40,7 @@ export class Traffic {
     this.#remove(assignment.plan);
     this.#clearNewRows(assignment.plan);
     this.#applyFrontends(assignment);
-    this.#restartSweep(assignment.plan);
+    this.#setSweep(assignment.plan);
   }
 
   /** Accepts nothing any more; calls back when the last connection has ended, at the latest after `graceMs`. */
@@ -134,9 +135,12 @@ export class Traffic {
     }, POLL_MS);
   }
 
-  #restartSweep({ frontends, backends }: ProxyPlan): void {
+  /** Left alone while nothing changes: plans may come faster than it turns. */
+  #setSweep({ frontends, backends }: ProxyPlan): void {
     const timeouts = [...frontends.map((f) => f.clientTimeoutMs), ...backends.map((b) => b.serverTimeoutMs)].filter((ms) => ms > 0);
     const every = Math.max(SHORTEST_SWEEP_MS, Math.min(SWEEP_MS, ...timeouts.map((ms) => ms / 4)));
+    if (every === this.#sweepEvery) return;
+    this.#sweepEvery = every;
     clearInterval(this.#sweep);
     this.#sweep = setInterval(() => {
       const now = performance.now();
