@@ -129,7 +129,7 @@ describe('a new plan', () => {
     expect([proxy.frontend(3).total, proxy.server(10).total]).toEqual([0, 0]);
     await ask(port, 'x');
     await idle(proxy);
-    expect(proxy.frontend(3)).toEqual({ total: 1, current: 0, bytesTx: 1, bytesRx: 1 });
+    expect(proxy.frontend(3)).toEqual({ total: 1, current: 0, bytesTx: 1, bytesRx: 1, load: 0 });
   });
 
   test('takes an index that goes to the same name at another address as another', async () => {
