@@ -25,8 +25,13 @@ export function source(table: Uint16Array): Scheduler {
   return { pick: (address) => table[clientHash(address, 0) % table.length]! };
 }
 
-/** The lookup table: `size` (a prime) rows, each the position of a candidate. In shared memory: other threads get it without a copy. */
-export function maglevTable(candidates: readonly Candidate[], size: number): Uint16Array {
+/**
+ * The lookup table: `size` (a prime) rows, each the position of a candidate. In shared memory: other threads get it without a copy.
+ * Servers take their turns in the order of their names: two files may list them in different orders.
+ */
+export function maglevTable(unordered: readonly Candidate[], size: number): Uint16Array {
+  const positions = byName(unordered);
+  const candidates = positions.map((position) => unordered[position]!);
   const table = new Uint16Array(new SharedArrayBuffer(size * Uint16Array.BYTES_PER_ELEMENT));
   const taken = new Uint8Array(size);
   const next = candidates.map((candidate) => nameHash(candidate.name, 0x9e3779b9) % size);
@@ -52,13 +57,19 @@ export function maglevTable(candidates: readonly Candidate[], size: number): Uin
       let row = next[i]!;
       while (taken[row] === 1) row = (row + skip[i]!) % size;
       taken[row] = 1;
-      table[row] = i;
+      table[row] = positions[i]!;
       next[i] = (row + skip[i]!) % size;
       if (++filled === size) return table;
       schedule(i);
     }
   }
   return table;
+}
+
+/** Positions in the order of the candidates' names, by code unit: the same on every host, whatever its locale. */
+function byName(candidates: readonly Candidate[]): number[] {
+  const name = (position: number) => candidates[position]!.name;
+  return [...candidates.keys()].sort((a, b) => (name(a) < name(b) ? -1 : Number(name(a) > name(b))));
 }
 
 /** Murmur3's finaliser over address and port: unsigned 32 bits. */

@@ -88,10 +88,13 @@ export class Engine {
       mtus: this.routes.mtus(),
     };
     this.worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
-    // With the worker goes its eventfd, whose number may soon be somebody else's.
-    const gone = () => (this.wakeFd = -1);
-    this.worker.on('error', gone);
-    this.exited = new Promise((resolve) => this.worker.once('exit', (code) => resolve(gone() && code)));
+    this.worker.on('error', () => this.lose());
+    this.exited = new Promise((resolve) => {
+      this.worker.once('exit', (code) => {
+        this.lose();
+        resolve(code);
+      });
+    });
   }
 
   /** Starts forwarding. Throws the system's error (EPERM, ENOMEM …) when the packet socket cannot be opened. */
@@ -113,14 +116,17 @@ export class Engine {
 
   /**
    * Replaces everything that is balanced. Live connections stay where they are, but for those of a frontend or server that is
-   * not in the set any more, or has another address or port: they end within a second. Throws a RangeError, and changes
-   * nothing, when an index is out of bounds.
+   * not in the set any more, or has another address or port: they end within a second. Resolves when the worker goes by it, or
+   * is gone. Rejects with a RangeError, and changes nothing, when an index is out of bounds.
    */
-  configure(settings: Settings): void {
+  async configure(settings: Settings): Promise<void> {
     assertServiceSet(settings.services);
     this.routes.apply(settings.services);
     this.ports.apply(settings.services);
-    this.tell({ type: 'settings', settings, filter: filterFor(settings.services) });
+    if (this.stopped || this.wakeFd < 0) return;
+    const applied = new Promise<void>((resolve) => this.applying.push(resolve));
+    this.post({ type: 'settings', settings, filter: filterFor(settings.services) });
+    await applied;
   }
 
   /** How many packets ended how. */
@@ -162,6 +168,12 @@ export class Engine {
   private hear(message: FromWorker, { trouble }: EngineOptions): void {
     if (message.type === 'applied') this.applying.shift()?.();
     else if (message.type === 'trouble') for (const { index, reason } of message.servers) trouble?.(index, REASONS[reason]);
+  }
+
+  /** With the worker goes its eventfd, whose number may soon be somebody else's, and whoever waits for an answer waits in vain. */
+  private lose(): void {
+    this.wakeFd = -1;
+    for (const resolve of this.applying.splice(0)) resolve();
   }
 
   private tell(message: ToWorker): void {

@@ -1,5 +1,5 @@
 /** A worker's view of a backend: which server a connection gets, and who waits while all are full. */
-import { type Candidate, type Choice, consistent, createScheduler, leastLoaded, type Scheduler } from '../balance/index.ts';
+import { type Candidate, consistent, createScheduler, isSameChoice, leastLoaded, type Scheduler } from '../balance/index.ts';
 import { type Endpoints, hashableAddress } from './address.ts';
 import type { Context } from './context.ts';
 import { reserve } from './memory.ts';
@@ -138,9 +138,4 @@ export class Backend {
 /** Unlike elsewhere, 0 means none. */
 function reserveQueue(queued: Int32Array, row: number, most: number): boolean {
   return most > 0 && reserve(queued, row, most);
-}
-
-/** Each plan crosses threads as a copy. */
-function isSameChoice(one: Choice, other: Choice): boolean {
-  return one.scheduler === other.scheduler && JSON.stringify(one.candidates) === JSON.stringify(other.candidates);
 }

@@ -30,6 +30,11 @@ export interface Counters {
   readonly bytesRx: number;
 }
 
+export interface FrontendCounters extends Counters {
+  /** Connections now, from their accept on: those that wait for room, in a queue or for a server included. */
+  readonly load: number;
+}
+
 export interface ServerCounters extends Counters {
   /** Connections now, those still opening included. */
   readonly load: number;
@@ -86,8 +91,10 @@ export class Proxy {
   }
 
   /** Counters of the frontend that has this index now. */
-  frontend(index: number): Counters {
-    return this.#countersOf(frontendRow(index), this.#gauges.frontendCurrent, index);
+  frontend(index: number): FrontendCounters {
+    const { accepted, frontendCurrent, holding } = this.#gauges;
+    const load = Atomics.load(accepted, index) + Atomics.load(holding, index);
+    return { ...this.#countersOf(frontendRow(index), frontendCurrent, index), load };
   }
 
   server(index: number): ServerCounters {

@@ -6,7 +6,7 @@ import { Context } from './context.ts';
 import { Frontend } from './frontend.ts';
 import { clearRow, frontendRow, type Gauges, serverRow } from './memory.ts';
 import type { Assignment, FromWorker } from './messages.ts';
-import type { BackendPlan, ProxyPlan, ServerPlan } from './plan.ts';
+import type { BackendPlan, FrontendPlan, ProxyPlan, ServerPlan } from './plan.ts';
 import { reset } from './reset.ts';
 
 /** Between two looks whether another worker has freed what a connection here waits for. Only while one waits. */
@@ -21,10 +21,11 @@ export class Traffic {
   readonly #backends = new Map<string, Backend>();
   readonly #connections = new Set<Connection>();
   /** Whose the rows of counters are, by index. */
-  #frontendNames: ReadonlyMap<number, string> = new Map();
-  #serverNames: ReadonlyMap<number, string> = new Map();
+  #frontendOwners: ReadonlyMap<number, string> = new Map();
+  #serverOwners: ReadonlyMap<number, string> = new Map();
   #poll: NodeJS.Timeout | undefined;
   #sweep: NodeJS.Timeout | undefined;
+  #sweepEvery = 0;
   #grace: NodeJS.Timeout | undefined;
   #emptied: (() => void) | undefined;
 
@@ -39,7 +40,7 @@ export class Traffic {
     this.#remove(assignment.plan);
     this.#clearNewRows(assignment.plan);
     this.#applyFrontends(assignment);
-    this.#restartSweep(assignment.plan);
+    this.#setSweep(assignment.plan);
   }
 
   /** Accepts nothing any more; calls back when the last connection has ended, at the latest after `graceMs`. */
@@ -73,30 +74,30 @@ export class Traffic {
   }
 
   #remove(plan: ProxyPlan): void {
-    const frontends = frontendNames(plan);
-    const servers = serverNames(plan);
+    const frontends = frontendOwners(plan);
+    const servers = serverOwners(plan);
     const backends = new Set(plan.backends.map(({ name }) => name));
     for (const [index, frontend] of this.#frontends) {
-      if (frontends.get(index) === frontend.plan.name) continue;
+      if (frontends.get(index) === frontendOwner(frontend.plan)) continue;
       frontend.close();
       this.#frontends.delete(index);
     }
     this.#abort(({ frontend, backend, server }) => {
       const isKnown = this.#frontends.get(frontend.plan.index) === frontend && backends.has(backend.plan.name);
-      return !isKnown || (server !== undefined && servers.get(server.index) !== nameOf(backend.plan, server));
+      return !isKnown || (server !== undefined && servers.get(server.index) !== serverOwner(backend.plan, server));
     });
     for (const name of this.#backends.keys()) if (!backends.has(name)) this.#backends.delete(name);
   }
 
   /** Nothing of the new holders was counted yet: connections are established, and connects fail, in later turns of the loop. */
   #clearNewRows(plan: ProxyPlan): void {
-    const frontends = frontendNames(plan);
-    const servers = serverNames(plan);
-    for (const [index, name] of frontends)
-      if (this.#frontendNames.get(index) !== name) clearRow(this.#context.counters, frontendRow(index));
-    for (const [index, name] of servers) if (this.#serverNames.get(index) !== name) clearRow(this.#context.counters, serverRow(index));
-    this.#frontendNames = frontends;
-    this.#serverNames = servers;
+    const { counters } = this.#context;
+    const frontends = frontendOwners(plan);
+    const servers = serverOwners(plan);
+    for (const [index, owner] of frontends) if (this.#frontendOwners.get(index) !== owner) clearRow(counters, frontendRow(index));
+    for (const [index, owner] of servers) if (this.#serverOwners.get(index) !== owner) clearRow(counters, serverRow(index));
+    this.#frontendOwners = frontends;
+    this.#serverOwners = servers;
   }
 
   #abort(isMeant: (connection: Connection) => boolean): void {
@@ -134,9 +135,12 @@ export class Traffic {
     }, POLL_MS);
   }
 
-  #restartSweep({ frontends, backends }: ProxyPlan): void {
+  /** Left alone while nothing changes: plans may come faster than it turns. */
+  #setSweep({ frontends, backends }: ProxyPlan): void {
     const timeouts = [...frontends.map((f) => f.clientTimeoutMs), ...backends.map((b) => b.serverTimeoutMs)].filter((ms) => ms > 0);
     const every = Math.max(SHORTEST_SWEEP_MS, Math.min(SWEEP_MS, ...timeouts.map((ms) => ms / 4)));
+    if (every === this.#sweepEvery) return;
+    this.#sweepEvery = every;
     clearInterval(this.#sweep);
     this.#sweep = setInterval(() => {
       const now = performance.now();
@@ -146,15 +150,20 @@ export class Traffic {
   }
 }
 
-function frontendNames({ frontends }: ProxyPlan): ReadonlyMap<number, string> {
-  return new Map(frontends.map(({ index, name }) => [index, name]));
+function frontendOwners({ frontends }: ProxyPlan): ReadonlyMap<number, string> {
+  return new Map(frontends.map((frontend) => [frontend.index, frontendOwner(frontend)]));
 }
 
-function serverNames({ backends }: ProxyPlan): ReadonlyMap<number, string> {
-  return new Map(backends.flatMap((backend) => backend.servers.map((server) => [server.index, nameOf(backend, server)])));
+function serverOwners({ backends }: ProxyPlan): ReadonlyMap<number, string> {
+  return new Map(backends.flatMap((backend) => backend.servers.map((server) => [server.index, serverOwner(backend, server)])));
 }
 
-/** Two backends may have servers of one name. */
-function nameOf(backend: BackendPlan, server: ServerPlan): string {
-  return `${backend.name}/${server.name}`;
+/** Who has an index: with another name or at another address it is somebody else. */
+function frontendOwner({ name, host, port }: FrontendPlan): string {
+  return JSON.stringify([name, host, port]);
+}
+
+/** Likewise; two backends may have servers of one name. */
+function serverOwner(backend: BackendPlan, { name, host, port }: ServerPlan): string {
+  return JSON.stringify([backend.name, name, host, port]);
 }

@@ -1,6 +1,7 @@
 /**
  * The engine alone, without configuration or health checks: `engine.js`, in a namespace. Each line on its standard input is an
- * Order; it prints `ready`, `trouble SERVER REASON` when that comes, and to `report` the servers' counters, by index.
+ * Order; it prints `ready`, then `configured` to each, `trouble SERVER REASON` and `failed REASON` when that comes, and to `report` the
+ * servers' counters, by index.
  */
 import { createInterface } from 'node:readline';
 import { prepare } from '../../src/balance/index.ts';
@@ -57,9 +58,7 @@ const engine = await Engine.start({
   ringSlots: 64,
   answersPerSecond: 1000,
   settings: settingsOf(order),
-  failed: (error) => {
-    throw error;
-  },
+  failed: (error) => say(`failed ${error.message}`),
   trouble: (server, reason) => say(`trouble ${server} ${reason}`),
 });
 say('ready');

@@ -1,7 +1,8 @@
-/** The engine on real packets: what it tells of servers, and reloading under load. */
+/** The engine on real packets: what it tells of servers, reloading under load, and when a reload is done. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Order, Report } from '../lab/engine.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+import { injectPoll } from '../lab/packet-worker.ts';
 import type { Running } from '../lab/processes.ts';
 import { ECHO, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { waitUntil } from '../lab/wait.ts';
@@ -93,4 +94,24 @@ test('hundreds of reloads do not disturb connections; ports and loads are counte
   await order(both);
   expect((await counters())[1]).toMatchObject({ total: 0, load: 0, ports: 0, portCapacity: 27_233 });
   await hold.stop('SIGKILL');
+});
+
+test('new settings are in force when they are answered, however late the worker is', async () => {
+  await order([{ port: ECHO, servers: [at(0, 0)] }]);
+  const strace = await injectPoll(lab.balancer, engine.pid, 'delay_exit=1000000');
+  await strace.line(/DELAYED/);
+  await order([{ port: ECHO, servers: [at(1, 1)] }]);
+  const hold = await holdConnections(lab.client, 1, `${VIP}:${ECHO}`);
+  expect((await report(hold)).map(({ server }) => server)).toEqual(['server2']);
+  await hold.stop('SIGKILL');
+});
+
+test('settings are answered when the worker dies before it has seen them, and after that', async () => {
+  const frontends = [{ port: ECHO, servers: [at(0, 0)] }];
+  await order(frontends);
+  const strace = await injectPoll(lab.balancer, engine.pid, 'delay_exit=100000:when=1', 'error=EIO:delay_exit=1000000:when=2+');
+  await strace.line(/DELAYED/);
+  await order(frontends);
+  await engine.line(/^failed .*poll/);
+  await order(frontends);
 });

@@ -83,6 +83,18 @@ describe('agreement', () => {
     );
   });
 
+  test('whatever the order in which the servers are listed', () => {
+    const servers = Array.from({ length: 12 }, (_, i) => candidate(i, 1 + (i % 3)));
+    const listed = prepareMaglev(servers);
+    fc.assert(
+      fc.property(fc.shuffledSubarray(servers, { minLength: servers.length }), (shuffled) => {
+        const table = prepareMaglev(shuffled);
+        expect(table.findIndex((position, row) => shuffled[position] !== servers[listed[row]!])).toBe(-1);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
   test('choices do not change from one version to the next: connections would', () => {
     const scheduler = maglev(prepareMaglev([candidate(0), candidate(1, 3), candidate(2, 5)]));
     const choices = Array.from({ length: 16 }, (_, i) => scheduler.pick(0x0a00000a + i * 0x01000000, 40000 + i));

@@ -177,7 +177,7 @@ export async function run(world: World, workers = 1): Promise<Running> {
   cleanUp(async () => {
     await proxy.stop(0);
     expect(failures).toEqual([]);
-    expect(gauges(proxy)).toEqual({ frontend: 0, loads: 0, currents: 0 });
+    expect(gauges(proxy)).toEqual({ frontend: 0, accepted: 0, loads: 0, currents: 0 });
   });
   return { proxy, port, troubles, warnings, failures };
 }
@@ -188,6 +188,7 @@ export function gauges(proxy: Proxy) {
   const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
   return {
     frontend: proxy.frontend(3).current,
+    accepted: proxy.frontend(3).load,
     loads: sum(servers.map(({ load }) => load)),
     currents: sum(servers.map(({ current }) => current)),
   };

@@ -129,7 +129,29 @@ describe('a new plan', () => {
     expect([proxy.frontend(3).total, proxy.server(10).total]).toEqual([0, 0]);
     await ask(port, 'x');
     await idle(proxy);
-    expect(proxy.frontend(3)).toEqual({ total: 1, current: 0, bytesTx: 1, bytesRx: 1 });
+    expect(proxy.frontend(3)).toEqual({ total: 1, current: 0, bytesTx: 1, bytesRx: 1, load: 0 });
+  });
+
+  test('takes an index that goes to the same name at another address as another', async () => {
+    const [first, second] = [await serve(), await serve()];
+    const { proxy, port } = await run({ servers: [first] }, 2);
+    const other = await freePort();
+    const busy = async (at: number) => {
+      const one = await client(at);
+      one.socket.write('x');
+      await waitUntil(() => one.text() === 'x', { what: 'the echo' });
+      return one;
+    };
+    const one = await busy(port);
+    await proxy.configure(planOf(port, { servers: [second] }));
+    expect(await one.end).toBe('reset');
+    expect(proxy.server(10)).toMatchObject({ total: 0, bytesTx: 0 });
+    const two = await busy(port);
+    await proxy.configure(planOf(other, { servers: [second] }));
+    expect(await two.end).toBe('reset');
+    expect(proxy.frontend(3)).toMatchObject({ total: 0, bytesTx: 0 });
+    await busy(other);
+    expect([proxy.frontend(3).total, proxy.server(10).total]).toEqual([1, 2]);
   });
 
   test.each([

@@ -269,6 +269,18 @@ describe('maxconn of a frontend', () => {
     expect(proxy.frontend(3).total).toBe(60);
   });
 
+  test('its load counts connections from their accept on, also while it drains', async () => {
+    const world = { servers: [await serve(silent)], maxconn: 1 };
+    const { proxy, port } = await run({ ...world, frontend: { maxconn: 3 } });
+    const clients = await Promise.all(Array.from({ length: 4 }, () => client(port)));
+    await waitUntil(() => proxy.frontend(3).load === 4, { what: 'one connected, two in the queue, one that waits for room' });
+    expect(proxy.frontend(3).current).toBe(1);
+    await proxy.configure(planOf(port, { ...world, frontend: { maxconn: 3, draining: true } }));
+    expect(proxy.frontend(3)).toMatchObject({ current: 1, load: 4 });
+    for (const { socket } of clients) socket.resetAndDestroy();
+    await idle(proxy);
+  });
+
   test('holds nobody up who left while waiting', async () => {
     const { proxy, port } = await run({ servers: [await serve(silent)], frontend: { maxconn: 1 } });
     const first = await client(port);

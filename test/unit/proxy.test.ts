@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { reset } from '../../src/proxy/reset.ts';
 import { deaf } from './proxy-deaf.ts';
-import { ask, client, echo, idle, named, pause, run, serve, silent, waitUntil } from './proxy-lab.ts';
+import { ask, client, echo, idle, named, pause, planOf, run, serve, silent, waitUntil } from './proxy-lab.ts';
 
 describe('bytes', () => {
   test('pass both ways, whole and in order, and are counted exactly', async () => {
@@ -210,6 +210,18 @@ describe('silence', () => {
     const one = await client(port);
     expect(await one.end).toBe('reset');
     await idle(proxy);
+  });
+
+  test('counts while plans come faster than it is looked at', async () => {
+    const world = { servers: [await serve(silent)], frontend: { clientTimeoutMs: 200 } };
+    const { proxy, port } = await run(world);
+    const one = await client(port);
+    const plan = planOf(port, world);
+    const isReset = async () => {
+      await proxy.configure(plan);
+      return one.ended() === 'reset';
+    };
+    await waitUntil(isReset, { what: 'the reset', timeout: 4000 });
   });
 
   test('a download without a word from the client goes on', async () => {
