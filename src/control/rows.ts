@@ -1,6 +1,6 @@
 /** A snapshot's rows with the labels that name them in metrics. */
 import type { ServerRow, Snapshot } from './snapshot.ts';
-import type { Counters } from './source.ts';
+import type { Counters, FrontendCounters } from './source.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -18,7 +18,7 @@ export interface Labelled<Row> {
 }
 
 interface FrontendSummary {
-  readonly counters: Counters;
+  readonly counters: FrontendCounters;
   /** It takes connections. */
   readonly open: boolean;
 }

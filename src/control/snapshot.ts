@@ -3,6 +3,7 @@ import {
   addTotals,
   type BackendView,
   type Counters,
+  type FrontendCounters,
   type Mode,
   type PacketCounters,
   type ServerCounters,
@@ -15,7 +16,7 @@ import {
 export interface FrontendRow {
   readonly name: string;
   readonly draining: boolean;
-  readonly counters: Counters;
+  readonly counters: FrontendCounters;
 }
 
 export interface ServerRow {

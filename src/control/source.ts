@@ -25,6 +25,11 @@ export interface Counters extends Totals {
   readonly current: number;
 }
 
+export interface FrontendCounters extends Counters {
+  /** Proxy mode: connections for which there was no server, no place in the queue, or no time. */
+  readonly refused?: number | undefined;
+}
+
 export interface ServerCounters extends Counters {
   /** Connections now, those still opening included: what `maxconn` limits; rises and falls. */
   readonly load: number;
@@ -54,7 +59,7 @@ export interface PacketCounters {
 
 export interface Source {
   readonly mode: Mode;
-  frontend(index: number): Counters;
+  frontend(index: number): FrontendCounters;
   server(index: number): ServerCounters;
   /** Proxy mode: connections of a backend that wait for a server; rises and falls. */
   queued?(backend: string): number;

@@ -5,7 +5,7 @@ import type { Applicant, Backend } from './backend.ts';
 import type { Context } from './context.ts';
 import type { Frontend } from './frontend.ts';
 import { readHeader } from './header-reader.ts';
-import { CONNECT_FAILURES, frontendRow, RETRIES, serverRow, TOTAL } from './memory.ts';
+import { CONNECT_FAILURES, frontendRow, REFUSED, RETRIES, serverRow, TOTAL } from './memory.ts';
 import type { ServerPlan } from './plan.ts';
 import { formatHeader } from './proxy-protocol.ts';
 import { reset } from './reset.ts';
@@ -99,6 +99,7 @@ export class Connection implements Applicant {
   }
 
   refuse(): void {
+    this.#context.counters[frontendRow(this.frontend.plan.index) + REFUSED]!++;
     this.abort();
   }
 
@@ -136,7 +137,7 @@ export class Connection implements Applicant {
     this.#target = undefined;
     this.#server = undefined;
     this.backend.release(index);
-    if (!this.backend.mayRetry(this)) return this.abort();
+    if (!this.backend.mayRetry(this)) return this.refuse();
     counters[serverRow(index) + RETRIES]!++;
     this.backend.place(this);
   }

@@ -17,6 +17,8 @@ export const TX = 1;
 export const RX = 2;
 export const CONNECT_FAILURES = 3;
 export const RETRIES = 4;
+/** Of a frontend: connections for which there was no server, no place or no time. */
+export const REFUSED = 5;
 /** A cache line. */
 const ROW = 8;
 

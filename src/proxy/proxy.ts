@@ -1,6 +1,18 @@
 /** The main thread's handle on the TCP proxy: owns its listening sockets and workers, tells them the plan, sums their counters. */
 import { Listeners } from './listeners.ts';
-import { CONNECT_FAILURES, createMemory, frontendRow, type Gauges, gaugesOf, RETRIES, RX, serverRow, TOTAL, TX } from './memory.ts';
+import {
+  CONNECT_FAILURES,
+  createMemory,
+  frontendRow,
+  type Gauges,
+  gaugesOf,
+  REFUSED,
+  RETRIES,
+  RX,
+  serverRow,
+  TOTAL,
+  TX,
+} from './memory.ts';
 import type { Assignment, FromWorker } from './messages.ts';
 import { assertWithin, type ProxyPlan } from './plan.ts';
 import { Rows } from './rows.ts';
@@ -33,6 +45,8 @@ export interface Counters {
 export interface FrontendCounters extends Counters {
   /** Connections now, from their accept on: those that wait for room, in a queue or for a server included. */
   readonly load: number;
+  /** Connections for which there was no server, no place in the queue, or no time in it. */
+  readonly refused: number;
 }
 
 export interface ServerCounters extends Counters {
@@ -94,7 +108,8 @@ export class Proxy {
   frontend(index: number): FrontendCounters {
     const { accepted, frontendCurrent, holding } = this.#gauges;
     const load = Atomics.load(accepted, index) + Atomics.load(holding, index);
-    return { ...this.#countersOf(frontendRow(index), frontendCurrent, index), load };
+    const row = frontendRow(index);
+    return { ...this.#countersOf(row, frontendCurrent, index), load, refused: this.#sum(row + REFUSED) };
   }
 
   server(index: number): ServerCounters {

@@ -1,11 +1,11 @@
 /** What moves the traffic: the packet engine or the proxy. A service drives either in the same way. */
-import type { Counters, Source } from '../control/source.ts';
+import type { FrontendCounters, Source } from '../control/source.ts';
 import type { Logger } from '../log.ts';
 import type { Plan } from './plan.ts';
 
 export interface DataPath extends Source {
   /** `load`: connections now, those still opening or waiting included. */
-  frontend(index: number): Counters & { readonly load: number };
+  frontend(index: number): FrontendCounters & { readonly load: number };
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */
   apply(plan: Plan): Promise<void>;
   /** Takes no new connection, lets running ones go on for `graceMs` or until `hurry` where it can, and leaves nothing behind. */

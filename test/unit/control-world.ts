@@ -2,6 +2,7 @@
 import {
   type BackendView,
   type Counters,
+  type FrontendCounters,
   type FrontendView,
   type Mode,
   NOTHING,
@@ -23,7 +24,7 @@ export const PACKETS: PacketCounters = {
 };
 
 export interface Numbers {
-  readonly frontends: readonly Counters[];
+  readonly frontends: readonly FrontendCounters[];
   readonly servers: readonly ServerCounters[];
   readonly packets?: PacketCounters;
 }

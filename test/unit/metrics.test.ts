@@ -10,7 +10,7 @@ const MODES: readonly Mode[] = ['proxy', 'passthrough', 'dsr'];
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
 
 const numbers: Numbers = {
-  frontends: [countersOf(5, 2, 100, 1000), countersOf(7, 1, 10, 20)],
+  frontends: [{ ...countersOf(5, 2, 100, 1000), refused: 9 }, countersOf(7, 1, 10, 20)],
   servers: [
     { ...countersOf(3, 1, 60, 600), load: 2, ports: 9, portCapacity: 27_233, connectFailures: 4, retries: 3 },
     { ...countersOf(2, 1, 40, 400), load: 1, ports: 0, portCapacity: 27_233, connectFailures: 0, retries: 0 },
@@ -46,6 +46,7 @@ test('frontends, backends and servers, as HAProxy names them', async () => {
     'lb4_frontend_sessions_total{frontend="web"}': 5,
     'lb4_frontend_current_sessions{frontend="web"}': 2,
     'lb4_frontend_status{frontend="web"}': 1,
+    'lb4_frontend_refused_total{frontend="web"}': 9,
     'lb4_frontend_status{frontend="old"}': 0,
     'lb4_backend_bytes_in_total{backend="app"}': 100,
     'lb4_backend_sessions_total{backend="dead"}': 8,

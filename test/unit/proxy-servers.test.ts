@@ -164,6 +164,7 @@ describe('the queue of a full backend', () => {
     expect(await second.end).toBe('reset');
     expect(performance.now() - started).toBeGreaterThanOrEqual(145);
     expect(first.ended()).toBeUndefined();
+    expect(proxy.frontend(3).refused).toBe(1);
     expect(proxy.server(10).total).toBe(1);
   });
 
