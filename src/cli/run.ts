@@ -45,10 +45,16 @@ async function serve(service: Service, ending: Ending, log: Logger): Promise<voi
     graceMs = service.config.proxy.gracePeriodMs;
     log.info({ signal }, 'stopping');
   } catch (error) {
-    throw error instanceof Lb4Error ? error : new FailureError(String(error), { cause: error });
+    throw failureOf(error);
   } finally {
     await stop(service, graceMs, ending, log);
   }
+  // What fails while lb4 stops must not look like a good end.
+  if (ending.error !== undefined) throw failureOf(ending.error);
+}
+
+function failureOf(error: unknown): Lb4Error {
+  return error instanceof Lb4Error ? error : new FailureError(String(error), { cause: error });
 }
 
 async function stop(service: Service, graceMs: number, ending: Ending, log: Logger): Promise<void> {
@@ -67,11 +73,13 @@ class Ending {
   /** Resolves with the first signal, rejects with the first error. */
   readonly asked: Promise<NodeJS.Signals>;
   fail!: (error: Error) => void;
+  /** The first error, also one that came after a signal. */
+  error: Error | undefined;
   #again: () => void = () => {};
 
   constructor() {
     this.asked = new Promise((resolve, reject) => {
-      this.fail = reject;
+      this.fail = (error) => reject((this.error ??= error));
       let isAsked = false;
       for (const signal of ['SIGINT', 'SIGTERM'] as const)
         process.on(signal, () => {
@@ -79,7 +87,7 @@ class Ending {
           isAsked = true;
           resolve(signal);
         });
-      for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, reject);
+      for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, this.fail);
     });
     // Awaited only once lb4 runs: an error before that must not count as unhandled.
     this.asked.catch(() => {});

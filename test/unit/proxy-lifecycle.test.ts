@@ -232,6 +232,22 @@ describe('start and stop', () => {
     expect(failures[0]).toBeInstanceOf(Error);
     await proxy.stop(1000);
   });
+
+  test('also when it dies in the grace of a stop', async () => {
+    const failures: Error[] = [];
+    const port = await freePort();
+    // Nonsense that only a worker looks at, and only when it connects to a server.
+    const plan = planOf(port, { servers: [await serve()], frontend: { acceptProxy: true }, backend: { connectTimeoutMs: 1n as never } });
+    const proxy = await Proxy.start({ plan, workers: 1, trouble: () => {}, failed: (error) => failures.push(error) });
+    const one = await client(port);
+    await waitUntil(() => proxy.frontend(3).load === 1, { what: 'the connection' });
+    const stopped = proxy.stop(60_000);
+    await waitUntil(async () => (await refused(port)) === 'ECONNREFUSED', { what: 'the grace to begin' });
+    expect(failures).toEqual([]);
+    one.socket.write('PROXY UNKNOWN\r\n');
+    await stopped;
+    expect(failures.map(({ message }) => message)).toEqual([expect.stringContaining('BigInt')]);
+  });
 });
 
 describe('IPv6', () => {
