@@ -155,12 +155,12 @@ describe('a new plan', () => {
   });
 
   test.each([
-    ['a frontend index', { frontend: { index: 1024 } }],
-    ['a backend', { frontend: { backend: 'nobody' } }],
-  ])('with %s that does not exist is refused', async (_, wrong) => {
+    ['frontend 2048: there is room for 2048 frontends, those that still drain included', { frontend: { index: 2048 } }],
+    ['no backend nobody', { frontend: { backend: 'nobody' } }],
+  ])('is refused: %s', async (message, wrong) => {
     const world = { servers: [await serve()] };
     const { proxy, port } = await run(world);
-    await expect(proxy.configure(planOf(port, { ...world, ...wrong }))).rejects.toThrow(RangeError);
+    await expect(proxy.configure(planOf(port, { ...world, ...wrong }))).rejects.toThrow(message);
   });
 });
 
