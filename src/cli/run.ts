@@ -17,7 +17,7 @@ export interface RunOptions {
 
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies: then, too, everything is undone. */
 export async function run({ config: file, mode, rules, version }: RunOptions, log: Logger): Promise<void> {
-  const ending = new Ending(log);
+  const ending = new Ending();
   // Watched before it is read: a change in between is taken over as soon as lb4 runs.
   let service: Service | undefined;
   let isDue = false;
@@ -45,10 +45,16 @@ async function serve(service: Service, ending: Ending, log: Logger): Promise<voi
     graceMs = service.config.proxy.gracePeriodMs;
     log.info({ signal }, 'stopping');
   } catch (error) {
-    throw error instanceof Lb4Error ? error : new FailureError(String(error), { cause: error });
+    throw failureOf(error);
   } finally {
     await stop(service, graceMs, ending, log);
   }
+  // What fails while lb4 stops must not look like a good end.
+  if (ending.error !== undefined) throw failureOf(ending.error);
+}
+
+function failureOf(error: unknown): Lb4Error {
+  return error instanceof Lb4Error ? error : new FailureError(String(error), { cause: error });
 }
 
 async function stop(service: Service, graceMs: number, ending: Ending, log: Logger): Promise<void> {
@@ -71,12 +77,13 @@ class Ending {
   /** Resolves with the first signal, rejects with the first error. */
   readonly asked: Promise<NodeJS.Signals>;
   fail!: (error: Error) => void;
-  readonly #log: Logger;
+  /** The first error, also one that came after a signal. */
+  error: Error | undefined;
   #again: (signal: NodeJS.Signals) => void = () => {};
 
-  constructor(log: Logger) {
-    this.#log = log;
+  constructor() {
     this.asked = new Promise((resolve, reject) => {
+      this.fail = (error) => reject((this.error ??= error));
       let isAsked = false;
       for (const signal of ['SIGINT', 'SIGTERM'] as const)
         process.on(signal, () => {
@@ -84,14 +91,7 @@ class Ending {
           isAsked = true;
           resolve(signal);
         });
-      const failed = (error: Error) => {
-        // Once the end has begun nobody waits for this promise any more.
-        if (isAsked) this.#log.error({ error: String(error) }, 'failed while stopping');
-        if (isAsked) process.exitCode = EXIT.failure;
-        reject(error);
-      };
-      this.fail = failed;
-      for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, failed);
+      for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, this.fail);
     });
     // Awaited only once lb4 runs: an error before that must not count as unhandled.
     this.asked.catch(() => {});

@@ -16,10 +16,15 @@ export function assertServiceSet({ frontends, backends }: ServiceSet): void {
   }
 }
 
+/** Indexes are given out from 0: one too large means too many, and the file alone cannot hold so many. */
+function noRoom(what: string, limit: number): string {
+  return `there is room for ${limit} ${what}s, those that still drain included: wait for the drain, or lower drain_timeout`;
+}
+
 function assertIndexes(what: string, entries: readonly { readonly index: number }[], limit: number): void {
   const seen = new Set<number>();
   for (const { index } of entries) {
-    if (!Number.isInteger(index) || index < 0 || index >= limit) throw new RangeError(`${what} ${index}: there is room for ${limit}`);
+    if (!Number.isInteger(index) || index < 0 || index >= limit) throw new RangeError(`${what} ${index}: ${noRoom(what, limit)}`);
     if (seen.has(index)) throw new RangeError(`${what} ${index} is there twice`);
     seen.add(index);
   }

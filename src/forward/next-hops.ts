@@ -12,6 +12,7 @@
 
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
 import { DROP, ROUTE, SEND } from '../packet/frames.ts';
+import { MAX_SERVERS } from './statistics.ts';
 
 export const HOP = 8;
 export const SHIFT = 3;
@@ -21,9 +22,9 @@ export const OUT = 2;
 export const ETHERNET = 3;
 
 /** Entries kept for servers: server index + 1. */
-export const SERVER_HOPS = 4097;
+export const SERVER_HOPS = MAX_SERVERS + 1;
 /** Entries in all: 12,287 clients or routers on our own links can be told apart, further ones go by the kernel's routing. */
-export const HOPS = 16384;
+export const HOPS = SERVER_HOPS + 12_287;
 /** By the kernel's routing. */
 export const KERNEL_HOP = 0;
 

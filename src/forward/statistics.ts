@@ -3,9 +3,12 @@
  * line, for each frontend, then for each server; tx is client → server, rx is server → client, in bytes of TCP payload.
  */
 
-/** Room for that many of each: indexes are 16 bits in a flow entry, and rows here. */
-export const MAX_FRONTENDS = 1024;
-export const MAX_SERVERS = 4096;
+/**
+ * Room for that many of each: twice what a file may hold (config/limits.ts), since others come while those that left it still
+ * drain. Indexes are 16 bits in a flow entry, and rows here.
+ */
+export const MAX_FRONTENDS = 2048;
+export const MAX_SERVERS = 8192;
 
 export const ROW = 8;
 /** Connections whose handshake was completed. */

@@ -3,9 +3,10 @@
  * Gauges: one for all, changed with Atomics only, so that limits and least connections hold over all workers exactly.
  */
 
-export const FRONTENDS = 1024;
-export const SERVERS = 4096;
-export const BACKENDS = 2048;
+// Twice what a file may hold (config/limits.ts), since others come while those that left it still drain.
+export const FRONTENDS = 2048;
+export const SERVERS = 8192;
+export const BACKENDS = 8192;
 /** Rows of `queued`: those of one plan and of the one before it (rows.ts). */
 const QUEUES = 2 * BACKENDS;
 

@@ -8,7 +8,7 @@ export interface ProxyPlan {
 }
 
 export interface FrontendPlan {
-  /** Its row of counters, 0–1023, its own in the plan. */
+  /** Its row of counters, below FRONTENDS, its own in the plan. */
   readonly index: number;
   readonly name: string;
   /** An IPv4 or IPv6 address of this host, or 0.0.0.0 or ::, which takes no IPv4. */
@@ -47,7 +47,7 @@ export interface BackendPlan {
 }
 
 export interface ServerPlan {
-  /** Its row of counters, 0–4095, its own in the plan. */
+  /** Its row of counters, below SERVERS, its own in the plan. */
   readonly index: number;
   readonly name: string;
   readonly host: string;
@@ -58,17 +58,22 @@ export interface ServerPlan {
 
 /** Throws a RangeError for an index without a row of counters, or a name or index that refers to nothing: a typed array would not. */
 export function assertWithin({ frontends, backends }: ProxyPlan): void {
-  if (backends.length > BACKENDS) throw new RangeError(`more than ${BACKENDS} backends`);
+  if (backends.length > BACKENDS) throw new RangeError(noRoom('backend', BACKENDS));
   const backendNames = new Set(backends.map(({ name }) => name));
   for (const { index, backend } of frontends) {
-    if (!isRow(index, FRONTENDS)) throw new RangeError(`frontend index ${index}`);
+    if (!isRow(index, FRONTENDS)) throw new RangeError(`frontend ${index}: ${noRoom('frontend', FRONTENDS)}`);
     if (!backendNames.has(backend)) throw new RangeError(`no backend ${backend}`);
   }
   for (const { choice, servers } of backends) {
     const indexes = new Set(servers.map(({ index }) => index));
-    for (const index of indexes) if (!isRow(index, SERVERS)) throw new RangeError(`server index ${index}`);
+    for (const index of indexes) if (!isRow(index, SERVERS)) throw new RangeError(`server ${index}: ${noRoom('server', SERVERS)}`);
     for (const { index } of choice.candidates) if (!indexes.has(index)) throw new RangeError(`no server ${index}`);
   }
+}
+
+/** Indexes are given out from 0: one too large means too many, and the file alone cannot hold so many. */
+function noRoom(what: string, limit: number): string {
+  return `there is room for ${limit} ${what}s, those that still drain included: wait for the drain, or lower drain_timeout`;
 }
 
 function isRow(index: number, rows: number): boolean {

@@ -89,10 +89,12 @@ export class Proxy {
   static async start(options: ProxyOptions): Promise<Proxy> {
     const proxy = new Proxy(options);
     await Promise.all(proxy.#threads.map((thread) => thread.started()));
+    if (proxy.#death !== undefined) {
+      await proxy.stop(0);
+      throw proxy.#death;
+    }
     proxy.#isStarted = true;
-    if (proxy.#death === undefined) return proxy;
-    await proxy.stop(0);
-    throw proxy.#death;
+    return proxy;
   }
 
   /**

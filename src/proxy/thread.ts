@@ -12,9 +12,10 @@ export class Thread {
   readonly #waiting: (() => void)[] = [];
   #isGone = false;
   #isStopping = false;
+  #isForced = false;
   #force: NodeJS.Timeout | undefined;
 
-  /** `died` is called at most once, and not after `stop`. */
+  /** `died` is called at most once, also during the grace of `stop`: an end that was asked for, or forced, is no death. */
   constructor(data: WorkerData, told: (message: FromWorker) => void, died: (error: Error) => void) {
     let cause: Error | undefined;
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: `lb4-proxy-${data.worker}` });
@@ -27,7 +28,7 @@ export class Thread {
       this.#worker.once('exit', (code) => {
         this.#isGone = true;
         clearTimeout(this.#force);
-        if (!this.#isStopping) died(cause ?? new Error(`a proxy worker ended with code ${code}`));
+        if (!this.#isStopping || (code !== 0 && !this.#isForced)) died(cause ?? new Error(`a proxy worker ended with code ${code}`));
         for (const go of this.#waiting.splice(0)) go();
         resolve();
       });
@@ -50,8 +51,13 @@ export class Thread {
     this.#isStopping = true;
     this.#post({ type: 'stop', graceMs });
     clearTimeout(this.#force);
-    if (!this.#isGone) this.#force = setTimeout(() => void this.#worker.terminate(), graceMs + FORCE_AFTER_MS);
+    if (!this.#isGone) this.#force = setTimeout(() => this.#end(), graceMs + FORCE_AFTER_MS);
     await this.#exited;
+  }
+
+  #end(): void {
+    this.#isForced = true;
+    void this.#worker.terminate();
   }
 
   #applied(): Promise<void> {

@@ -129,7 +129,7 @@ describe('a new plan', () => {
     expect([proxy.frontend(3).total, proxy.server(10).total]).toEqual([0, 0]);
     await ask(port, 'x');
     await idle(proxy);
-    expect(proxy.frontend(3)).toEqual({ total: 1, current: 0, bytesTx: 1, bytesRx: 1, load: 0 });
+    expect(proxy.frontend(3)).toEqual({ total: 1, current: 0, bytesTx: 1, bytesRx: 1, load: 0, refused: 0 });
   });
 
   test('takes an index that goes to the same name at another address as another', async () => {
@@ -155,12 +155,12 @@ describe('a new plan', () => {
   });
 
   test.each([
-    ['a frontend index', { frontend: { index: 1024 } }],
-    ['a backend', { frontend: { backend: 'nobody' } }],
-  ])('with %s that does not exist is refused', async (_, wrong) => {
+    ['frontend 2048: there is room for 2048 frontends, those that still drain included', { frontend: { index: 2048 } }],
+    ['no backend nobody', { frontend: { backend: 'nobody' } }],
+  ])('is refused: %s', async (message, wrong) => {
     const world = { servers: [await serve()] };
     const { proxy, port } = await run(world);
-    await expect(proxy.configure(planOf(port, { ...world, ...wrong }))).rejects.toThrow(RangeError);
+    await expect(proxy.configure(planOf(port, { ...world, ...wrong }))).rejects.toThrow(message);
   });
 });
 
@@ -231,6 +231,22 @@ describe('start and stop', () => {
     await waitUntil(() => failures.length === 1, { what: 'the failure' });
     expect(failures[0]).toBeInstanceOf(Error);
     await proxy.stop(1000);
+  });
+
+  test('also when it dies in the grace of a stop', async () => {
+    const failures: Error[] = [];
+    const port = await freePort();
+    // Nonsense that only a worker looks at, and only when it connects to a server.
+    const plan = planOf(port, { servers: [await serve()], frontend: { acceptProxy: true }, backend: { connectTimeoutMs: 1n as never } });
+    const proxy = await Proxy.start({ plan, workers: 1, trouble: () => {}, failed: (error) => failures.push(error) });
+    const one = await client(port);
+    await waitUntil(() => proxy.frontend(3).load === 1, { what: 'the connection' });
+    const stopped = proxy.stop(60_000);
+    await waitUntil(async () => (await refused(port)) === 'ECONNREFUSED', { what: 'the grace to begin' });
+    expect(failures).toEqual([]);
+    one.socket.write('PROXY UNKNOWN\r\n');
+    await stopped;
+    expect(failures.map(({ message }) => message)).toEqual([expect.stringContaining('BigInt')]);
   });
 });
 

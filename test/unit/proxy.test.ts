@@ -14,9 +14,9 @@ describe('bytes', () => {
     const answers = await Promise.all(Array.from({ length: 8 }, () => ask(port, payload)));
     for (const answer of answers) expect(Buffer.from(answer, 'latin1').equals(payload)).toBe(true);
     await idle(proxy);
-    const counted = { total: 8, current: 0, bytesTx: 8 * payload.length, bytesRx: 8 * payload.length };
-    expect(proxy.frontend(3)).toEqual(counted);
-    expect(proxy.server(10)).toEqual({ ...counted, load: 0, connectFailures: 0, retries: 0 });
+    const counted = { total: 8, current: 0, bytesTx: 8 * payload.length, bytesRx: 8 * payload.length, load: 0 };
+    expect(proxy.frontend(3)).toEqual({ ...counted, refused: 0 });
+    expect(proxy.server(10)).toEqual({ ...counted, connectFailures: 0, retries: 0 });
   });
 
   test('a connection counts once it has reached a server, until both sides are done', async () => {

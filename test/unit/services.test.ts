@@ -35,18 +35,21 @@ describe('a set that cannot be applied', () => {
   };
 
   test.each<[string, ServiceSet]>([
-    ['server 4096: there is room for 4096', withServers({ ...server!, index: 4096 })],
+    [
+      'server 8192: there is room for 8192 servers, those that still drain included: wait for the drain, or lower drain_timeout',
+      withServers({ ...server!, index: 8192 }),
+    ],
     ['server -1: there', withServers({ ...server!, index: -1 })],
     ['server 0.5: there', withServers({ ...server!, index: 0.5 })],
     ['server 0 is there twice', withServers(server!, server!)],
-    ['frontend 1024: there', { ...one, frontends: [{ ...frontend!, index: 1024 }] }],
+    ['frontend 2048: there is room for 2048 frontends, those', { ...one, frontends: [{ ...frontend!, index: 2048 }] }],
     ['frontend 0 is there twice', { ...one, frontends: [frontend!, frontend!] }],
     ['backend b: candidate 2 has the index of no server, 1', { ...one, backends: [{ ...backend!, servers: [server!] }] }],
   ])('%s', (message, wrong) => expect(() => assertServiceSet(wrong)).toThrow(message));
 
   test('all others can', () => {
     assertServiceSet(one);
-    assertServiceSet(withServers({ ...server!, index: 4095 }));
+    assertServiceSet(withServers({ ...server!, index: 8191 }));
     assertServiceSet({ frontends: [], backends: [] });
   });
 });

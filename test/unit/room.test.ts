@@ -1,0 +1,61 @@
+/** There is room for those that drain while as many others come. */
+import { describe, expect, test } from 'vitest';
+import { prepare } from '../../src/balance/index.ts';
+import { LIMITS } from '../../src/config/limits.ts';
+import { memorySize, regionsOf } from '../../src/engine/layout.ts';
+import { assertServiceSet } from '../../src/forward/assert-set.ts';
+import { HOP, HOPS, SERVER_HOPS, serverHop } from '../../src/forward/next-hops.ts';
+import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/forward/statistics.ts';
+import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
+import { assertWithin } from '../../src/proxy/plan.ts';
+import { planOf } from './proxy-lab.ts';
+
+const FRONTEND = 2 * LIMITS.frontends - 1;
+const SERVER = 2 * LIMITS.servers - 1;
+
+describe('packets', () => {
+  test('twice the limits of a file are taken, and a flow names them in 16 bits each', () => {
+    assertServiceSet({
+      frontends: [{ index: FRONTEND, address: 1, port: 80, backend: 'b', maxconn: 0, draining: true }],
+      backends: [{ name: 'b', mode: 'dsr', servers: [{ index: SERVER, address: 2, port: 80 }], choice: prepare('maglev', []) }],
+    });
+    expect(Math.max(MAX_FRONTENDS, MAX_SERVERS)).toBeLessThanOrEqual(65536);
+  });
+
+  test('the last of each has its row, load and hop in the shared memory', () => {
+    const capacity = 128;
+    const { statistics, loads, hops } = regionsOf(new ArrayBuffer(memorySize(capacity)), capacity);
+    expect(frontendRow(FRONTEND) + ROW).toBeLessThanOrEqual(serverRow(0));
+    expect(serverRow(SERVER) + ROW).toBeLessThanOrEqual(statistics.length);
+    expect(SERVER).toBeLessThan(frontendLoad(0));
+    expect(frontendLoad(FRONTEND)).toBeLessThan(loads.length);
+    expect(serverHop(SERVER)).toBeLessThan(SERVER_HOPS);
+    expect(hops.length).toBe(HOPS * HOP);
+  });
+});
+
+describe('proxy', () => {
+  test('twice the limits of a file are taken, also if each server has a backend of its own', () => {
+    const { frontends, backends } = planOf(80, { servers: [{ host: '127.0.0.1', port: 80, sockets: [], close: async () => {} }] });
+    const [frontend, backend] = [frontends[0], backends[0]];
+    assertWithin({
+      frontends: [{ ...frontend, index: FRONTEND, backend: `b${SERVER}` }],
+      backends: Array.from({ length: SERVER + 1 }, (_, index) => ({
+        ...backend,
+        name: `b${index}`,
+        servers: [{ ...backend.servers[0], index }],
+        choice: prepare('roundrobin', []),
+      })),
+    });
+  });
+
+  test('the last of each has its row and gauges in the shared memory', () => {
+    const { gauges, counters } = createMemory(1);
+    const { loads, serverCurrent, accepted, frontendCurrent, holding, queued } = gaugesOf(gauges);
+    for (const array of [loads, serverCurrent]) expect(array.length).toBeGreaterThan(SERVER);
+    for (const array of [accepted, frontendCurrent, holding]) expect(array.length).toBeGreaterThan(FRONTEND);
+    expect(queued.length).toBe(4 * LIMITS.servers);
+    expect(proxyFrontendRow(FRONTEND)).toBeLessThan(proxyServerRow(0));
+    expect(proxyServerRow(SERVER + 1) * Float64Array.BYTES_PER_ELEMENT).toBeLessThanOrEqual(counters[0]!.byteLength);
+  });
+});
