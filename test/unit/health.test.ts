@@ -150,6 +150,9 @@ describe('the checker', () => {
     expect(health.state('b')).toBe('unknown');
     await sleep(60);
     expect(told()).toHaveLength(2);
+    // Looked at from elsewhere it is the same server.
+    health.set([{ ...a, sourceAddress: '127.0.0.8' }]);
+    expect(health.state('a')).toBe('up');
     health.set([{ ...a, port: await closedPort() }]);
     expect(health.state('a')).toBe('unknown');
     await vi.waitFor(() => expect(health.state('a')).toBe('down'));
