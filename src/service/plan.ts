@@ -3,6 +3,7 @@
 import { eligible } from '../balance/eligible.ts';
 import { type Candidate, type Choice, prepare, type SchedulerName } from '../balance/index.ts';
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
+import type { Health } from '../health/checker.ts';
 import type { Entry, Member } from './roster.ts';
 
 export type ModeName = 'proxy' | 'passthrough' | 'dsr';
@@ -32,6 +33,8 @@ export interface PlannedServer {
   readonly key: string;
   readonly server: Server;
   readonly draining: boolean;
+  /** What the plan takes its health for. */
+  readonly state: Health;
   /** What it counts for now: its weight, less while it starts slowly. */
   readonly weight: number;
 }
@@ -70,7 +73,8 @@ export function serverMembers(config: Config): Member<Place>[] {
 }
 
 export interface Standing {
-  readonly isUp: (key: string) => boolean;
+  /** A server that was not checked yet counts as up. */
+  readonly state: (key: string) => Health;
   /** Kept out for flapping: whatever its checks say just now, better than nobody. */
   readonly isSpare: (key: string) => boolean;
   /** The share of its weight that a server has by now, above 0. */
@@ -113,17 +117,17 @@ function inOrder(backend: Backend, servers: readonly Entry<Place>[]): Entry<Plac
   return own.sort((a, b) => (position.get(a.key) ?? last) - (position.get(b.key) ?? last));
 }
 
-function plannedServer({ index, key, item: { server }, leaving }: Entry<Place>, { share }: Standing): PlannedServer {
-  return { index, key, server, draining: leaving, weight: server.weight * share(key) };
+function plannedServer({ index, key, item: { server }, leaving }: Entry<Place>, { share, state }: Standing): PlannedServer {
+  return { index, key, server, draining: leaving, weight: server.weight * share(key), state: state(key) };
 }
 
-function candidates(servers: readonly PlannedServer[], { isUp, isSpare }: Standing): Candidate[] {
-  const choose = (isFit: (key: string) => boolean) => {
+function candidates(servers: readonly PlannedServer[], { isSpare }: Standing): Candidate[] {
+  const choose = (isFit: (server: PlannedServer) => boolean) => {
     const here = servers.filter(({ draining }) => !draining);
-    return eligible(here.map((one) => ({ ...one, backup: one.server.backup, up: isFit(one.key) })));
+    return eligible(here.map((one) => ({ ...one, backup: one.server.backup, up: isFit(one) })));
   };
-  const up = choose(isUp);
-  return (up.length > 0 ? up : choose(isSpare)).map(({ index, weight, server }) => {
+  const up = choose(({ state }) => state !== 'down');
+  return (up.length > 0 ? up : choose(({ key }) => isSpare(key))).map(({ index, weight, server }) => {
     return { name: server.addr.text, index, weight, maxconn: server.maxconn };
   });
 }

@@ -184,7 +184,7 @@ export class Service {
     const now = performance.now();
     // A server whose first check is still under way counts as up: a restart must not refuse connections.
     const standing = {
-      isUp: (key: string) => this.#health.state(key) !== 'down',
+      state: (key: string) => this.#health.state(key),
       isSpare: (key: string) => this.#health.damped(key),
       share: (key: string) => this.#slowStart.share(key, now),
     };

@@ -66,14 +66,14 @@ function frontendsOf({ frontends }: Plan): View['frontends'] {
 
 function serversOf({ servers }: PlannedBackend, health: HealthChecker): ServerView[] {
   const repeated = repeatedNames(servers.map(({ server }) => server.name));
-  return servers.map(({ index, key, server: { name, addr, backup }, draining, weight }) => {
+  return servers.map(({ index, key, server: { name, addr, backup }, draining, weight, state }) => {
     const known = health.describe(key);
-    const state = draining || weight === 0 ? 'drain' : (known?.state ?? 'unknown');
     return {
       name: draining && repeated.has(name) ? `${name} (${addr.text})` : name,
       address: addr.text,
       index,
-      state,
+      // As the data path goes by it: a change shows when it has taken effect.
+      state: draining || weight === 0 ? 'drain' : state,
       weight,
       backup,
       damped: known?.damped ?? false,

@@ -6,7 +6,7 @@ import { NOTHING } from '../../src/control/source.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
 import { Roster } from '../../src/service/roster.ts';
 
-const WELL: Standing = { isUp: () => true, isSpare: () => false, share: () => 1 };
+const WELL: Standing = { state: () => 'up', isSpare: () => false, share: () => 1 };
 
 /** A service's rosters, without the service. */
 class World {
@@ -33,22 +33,22 @@ const B = 'b = { addr = "10.0.0.2:80", weight = 3 }\n';
 test('candidates are the servers that are up and weigh something', () => {
   const world = new World();
   expect(names(world.plan(web(`${A}${B}c = { addr = "10.0.0.3:80", weight = 0 }`)))).toEqual([['10.0.0.1', '10.0.0.2']]);
-  expect(names(world.plan(web(A + B), { ...WELL, isUp: (key) => !key.includes('/ a /') }))).toEqual([['10.0.0.2']]);
+  expect(names(world.plan(web(A + B), { ...WELL, state: (key) => (key.includes('/ a /') ? 'down' : 'up') }))).toEqual([['10.0.0.2']]);
 });
 
 test('backups are candidates only while nobody else is', () => {
   const backup = 'z = { addr = "10.0.0.9:80", backup = true }\n';
   const world = new World();
   expect(names(world.plan(web(A + backup)))).toEqual([['10.0.0.1']]);
-  expect(names(world.plan(web(A + backup), { ...WELL, isUp: (key) => key.includes('/ z /') }))).toEqual([['10.0.0.9']]);
-  expect(names(world.plan(web(A + backup), { ...WELL, isUp: () => false }))).toEqual([[]]);
+  expect(names(world.plan(web(A + backup), { ...WELL, state: (key) => (key.includes('/ z /') ? 'up' : 'down') }))).toEqual([['10.0.0.9']]);
+  expect(names(world.plan(web(A + backup), { ...WELL, state: () => 'down' }))).toEqual([[]]);
 });
 
 test('a server that is kept out for flapping is better than none', () => {
   const spare = { ...WELL, isSpare: (key: string) => key.includes('/ b /') };
   const world = new World();
-  expect(names(world.plan(web(A + B), { ...spare, isUp: (key) => key.includes('/ a /') }))).toEqual([['10.0.0.1']]);
-  expect(names(world.plan(web(A + B), { ...spare, isUp: () => false }))).toEqual([['10.0.0.2']]);
+  expect(names(world.plan(web(A + B), { ...spare, state: (key) => (key.includes('/ a /') ? 'up' : 'down') }))).toEqual([['10.0.0.1']]);
+  expect(names(world.plan(web(A + B), { ...spare, state: () => 'down' }))).toEqual([['10.0.0.2']]);
 });
 
 test('a server that left the file is no candidate, but stays among the servers, with its index', () => {
