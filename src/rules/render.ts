@@ -13,6 +13,12 @@ const INCLUDE = /^# shellcheck source=.*\n\. "\$\{0%\/\*\}\/common\.sh".*\n/m;
 const SAFE = /^[A-Za-z0-9.:>\n-]*$/;
 
 /**
+ * Templates as they were when they were first asked for, which a lb4 in a packet mode does as it starts: what replaces or removes
+ * the package later, an upgrade say, changes nothing for one that runs.
+ */
+const templates = new Map<string, string>();
+
+/**
  * The balancer's firewall script for `input`: POSIX sh, run as `sh FILE install|remove|status [--dry-run]`.
  * @throws RangeError when an address is not dotted IPv4 or a port is not in 1–65535: only such reach the shell.
  */
@@ -43,15 +49,20 @@ export function renderServerScript(input: ServerRulesInput): string {
  * @throws RangeError when a value has a character outside letters, digits and `.:>-`.
  */
 export function renderTemplate(name: string, settings: Record<string, string>): string {
-  const directory = templateDirectory();
-  const common = readFileSync(join(directory, 'common.sh'), 'utf8').replace(/^# shellcheck .*\n/m, '');
-  const template = readFileSync(join(directory, name), 'utf8').replace(INCLUDE, () => common);
+  const template = templates.get(name) ?? readTemplate(name);
+  templates.set(name, template);
   const begin = BEGIN.exec(template);
   const end = END.exec(template);
   if (begin === null || end === null) throw new Error(`iptables/${name} has lost its configuration marks`);
   const lines = Object.entries(settings).map(([key, value]) => `${key}='${safe(value)}'\n`);
   const head = template.slice(0, begin.index + begin[0].length + 1);
   return head + lines.join('') + template.slice(end.index);
+}
+
+function readTemplate(name: string): string {
+  const directory = templateDirectory();
+  const common = readFileSync(join(directory, 'common.sh'), 'utf8').replace(/^# shellcheck .*\n/m, '');
+  return readFileSync(join(directory, name), 'utf8').replace(INCLUDE, () => common);
 }
 
 /** iptables/ lies beside package.json, in the checkout (src/rules/) and in the package (dist/rules/) alike. */

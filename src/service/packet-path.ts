@@ -2,10 +2,8 @@
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Settings } from '../engine/engine.ts';
 import { parseAddress } from '../packet/address.ts';
-import { renderBalancerScript } from '../rules/render.ts';
-import { runRules } from '../rules/run.ts';
-import type { RulesInput } from '../rules/types.ts';
 import type { DataPath, Reports } from './data-path.ts';
+import { Firewall } from './firewall.ts';
 import { lockNamespace } from './host.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
@@ -22,13 +20,13 @@ export class PacketPath implements DataPath {
   readonly mode: PacketMode;
   readonly #reports: Reports;
   readonly #undo = new Undo();
-  readonly #rules: Rules | undefined;
+  readonly #firewall: Firewall | undefined;
   #engine!: Engine;
 
   private constructor({ mode, rules }: PacketPathOptions, reports: Reports) {
     this.mode = mode;
     this.#reports = reports;
-    this.#rules = rules ? new Rules(mode) : undefined;
+    this.#firewall = rules ? new Firewall(mode) : undefined;
   }
 
   /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */
@@ -46,10 +44,10 @@ export class PacketPath implements DataPath {
   async #start(plan: Plan): Promise<void> {
     const lock = await lockNamespace();
     this.#undo.push(() => lock.close());
-    if (this.#rules !== undefined) {
+    if (this.#firewall !== undefined) {
       // All or nothing: where it fails there is nothing to take back.
-      await this.#rules.install(plan);
-      this.#undo.push(() => this.#rules?.remove());
+      await this.#firewall.install(plan);
+      this.#undo.push(() => this.#firewall?.remove());
     }
     const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
     const { failed, trouble } = this.#reports;
@@ -60,7 +58,7 @@ export class PacketPath implements DataPath {
 
   async apply(plan: Plan): Promise<void> {
     // First: without its rule the kernel would answer for a new frontend.
-    const putBack = await this.#rules?.install(plan);
+    const putBack = await this.#firewall?.install(plan);
     try {
       await this.#engine.configure(settingsOf(plan, this.mode));
     } catch (error) {
@@ -83,58 +81,6 @@ export class PacketPath implements DataPath {
 
   packets(): PacketCounters {
     return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
-  }
-}
-
-/** Servers' ways back, by server and source. */
-type Returns = ReadonlyMap<string, RulesInput['returns'][number]>;
-
-/** The firewall rules of this host, kept in step with the plan. */
-class Rules {
-  readonly #mode: PacketMode;
-  #script = '';
-  /** One stays while both its ends are balanced, since a frontend may have changed its backend. */
-  #returns: Returns = new Map();
-
-  constructor(mode: PacketMode) {
-    this.#mode = mode;
-  }
-
-  /** Returns what puts the last rules in their place again. */
-  async install(plan: Plan): Promise<() => Promise<void>> {
-    const [lastScript, lastReturns] = [this.#script, this.#returns];
-    const returns = this.#returnsOf(plan);
-    const frontends = plan.frontends.map(({ frontend: { listen } }) => ({ address: listen.ip, port: listen.port }));
-    const script = renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()] });
-    await this.#run(script, returns);
-    return () => this.#run(lastScript, lastReturns);
-  }
-
-  async #run(script: string, returns: Returns): Promise<void> {
-    if (script !== this.#script) await runRules(script, 'install');
-    this.#script = script;
-    this.#returns = returns;
-  }
-
-  async remove(): Promise<void> {
-    const script = this.#script || renderBalancerScript({ mode: this.#mode, frontends: [], returns: [] });
-    await runRules(script, 'remove');
-  }
-
-  #returnsOf({ frontends, backends }: Plan) {
-    const sources = new Set(frontends.map(({ frontend }) => frontend.listen.ip));
-    const servers = new Set(backends.flatMap((backend) => backend.servers.map(({ server }) => server.addr.text)));
-    const kept = [...this.#returns].filter(([, { server, serverPort, source }]) => {
-      return sources.has(source) && servers.has(`${server}:${serverPort}`);
-    });
-    const fresh = frontends.flatMap(({ frontend: { listen, backend } }) => {
-      const own = backends.find((one) => one.backend.name === backend.name)?.servers ?? [];
-      return own.map(({ server: { addr } }) => {
-        const way = { server: addr.ip, serverPort: addr.port, source: listen.ip };
-        return [`${addr.text} ${listen.ip}`, way] as const;
-      });
-    });
-    return new Map([...kept, ...fresh]);
   }
 }
 

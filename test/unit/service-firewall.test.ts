@@ -1,0 +1,75 @@
+/** The firewall rules follow the places of a plan, and nothing else of it. */
+import { beforeEach, expect, test, vi } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+import type { Frontend } from '../../src/config/model.ts';
+import { NOTHING } from '../../src/control/source.ts';
+import { renderBalancerScript } from '../../src/rules/render.ts';
+import { runRules } from '../../src/rules/run.ts';
+import { Firewall } from '../../src/service/firewall.ts';
+import { frontendMembers, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
+import { Roster } from '../../src/service/roster.ts';
+
+vi.mock('../../src/rules/run.ts', () => ({ runRules: vi.fn(async () => ({ output: '', complete: true })) }));
+vi.mock('../../src/rules/render.ts', () => ({ renderBalancerScript: vi.fn((input: unknown) => JSON.stringify(input)) }));
+
+const WELL: Standing = { state: () => 'up', isSpare: () => false, share: () => 1 };
+const ILL: Standing = { ...WELL, state: () => 'down' };
+
+function plan(servers: readonly string[], standing = WELL, listen = '192.0.2.1:80'): Plan {
+  const lines = servers.map((addr, index) => `s${index} = { addr = "${addr}" }\n`).join('');
+  const toml = `[frontends.web]\nlisten_addr = "${listen}"\nbackend = "app"\n[backends.app.servers]\n${lines}`;
+  const { config } = parseConfig(toml, 'test.toml');
+  const frontends = new Roster<Frontend>(() => NOTHING);
+  const members = new Roster<Place>(() => NOTHING);
+  frontends.set(frontendMembers(config), 0);
+  members.set(serverMembers(config), 0);
+  return makePlan(config, 'passthrough', frontends.entries(), members.entries(), standing, undefined);
+}
+
+const A = '10.0.0.1:80';
+const B = '10.0.0.2:80';
+/** What sh was asked for, and the places it was told. */
+const runs = () =>
+  vi.mocked(runRules).mock.calls.map(([script, action]) => {
+    const { frontends, returns } = JSON.parse(script) as Parameters<typeof renderBalancerScript>[0];
+    return [action, ...frontends.map(({ address }) => address), ...returns.map(({ server }) => server)].join(' ');
+  });
+
+beforeEach(() => {
+  vi.clearAllMocks();
+});
+
+test('a health change, or servers in another order, renders nothing and runs nothing', async () => {
+  const firewall = new Firewall('passthrough');
+  await firewall.install(plan([A, B]));
+  for (const next of [plan([A, B], ILL), plan([A, B]), plan([B, A])]) {
+    const putBack = await firewall.install(next);
+    await putBack();
+  }
+  expect(runs()).toEqual(['install 192.0.2.1 10.0.0.1 10.0.0.2']);
+  expect(vi.mocked(renderBalancerScript)).toHaveBeenCalledTimes(1);
+});
+
+test('other places are installed, and put back where the rest of the change fails', async () => {
+  const firewall = new Firewall('passthrough');
+  await firewall.install(plan([A]));
+  const putBack = await firewall.install(plan([B], WELL, '192.0.2.2:80'));
+  await putBack();
+  await firewall.install(plan([A]));
+  await firewall.remove();
+  expect(runs()).toEqual([
+    'install 192.0.2.1 10.0.0.1',
+    'install 192.0.2.2 10.0.0.2',
+    'install 192.0.2.1 10.0.0.1',
+    'remove 192.0.2.1 10.0.0.1',
+  ]);
+});
+
+test('what could not be installed is tried again', async () => {
+  const firewall = new Firewall('passthrough');
+  await firewall.install(plan([A]));
+  vi.mocked(runRules).mockRejectedValueOnce(new Error('iptables is locked'));
+  await expect(firewall.install(plan([B]))).rejects.toThrow('locked');
+  await firewall.install(plan([B]));
+  expect(runs()).toEqual(['install 192.0.2.1 10.0.0.1', 'install 192.0.2.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2']);
+});
