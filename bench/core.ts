@@ -6,17 +6,11 @@ import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { prepare } from '../src/balance/index.ts';
 import * as E from '../src/flow/entry.ts';
-import { FlowTable, hashKey, tableWords } from '../src/flow/table.ts';
+import { type FlowTable, hashKey, tableWords } from '../src/flow/table.ts';
 import { ESTABLISHED } from '../src/flow/tcp.ts';
-import { Connections } from '../src/forward/connections.ts';
-import { Ledger } from '../src/forward/ledger.ts';
-import { HOP, HOPS, LastHops, serverHop, writeHop } from '../src/forward/next-hops.ts';
-import { Openings } from '../src/forward/openings.ts';
-import { createPipeline } from '../src/forward/pipeline.ts';
-import { RateLimit } from '../src/forward/rate-limit.ts';
-import { Services } from '../src/forward/services.ts';
+import { createCore } from '../src/forward/core.ts';
+import { HOP, HOPS, serverHop, writeHop } from '../src/forward/next-hops.ts';
 import { LOADS_LENGTH, STATISTICS_LENGTH } from '../src/forward/statistics.ts';
-import { Trouble } from '../src/forward/trouble.ts';
 import { Verdict, verdictNames } from '../src/forward/verdict.ts';
 import { parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
 import { slabOf } from '../src/packet/fields.ts';
@@ -39,7 +33,7 @@ function random(): number {
   return state >>> 0;
 }
 
-interface Core {
+interface Bench {
   readonly words: Int32Array;
   readonly frames: Int32Array;
   readonly process: (count: number) => void;
@@ -51,20 +45,24 @@ function client(i: number): [address: number, ports: number] {
   return [10 | ((i >>> 8) << 8), portsWord(1024 + (i & 0xff), 80)];
 }
 
-function build(connections: number): Core {
+function build(connections: number): Bench {
   let capacity = 256;
   while (capacity < connections * 4) capacity *= 2;
-  const flows = new FlowTable(
-    new Int32Array(tableWords(capacity)),
-    capacity,
-    hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
-  );
   const slab = slabOf(new ArrayBuffer(FRAMES * SLOT));
   const hops = new Int32Array(HOPS * HOP);
+  const frames = D.createFrames();
+  const memory = {
+    flows: new Int32Array(tableWords(capacity)),
+    hops,
+    statistics: new Float64Array(STATISTICS_LENGTH),
+    loads: new Int32Array(LOADS_LENGTH),
+    verdicts: new Float64Array(verdictNames.length),
+  };
+  const key = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
+  const core = createCore({ memory, slab, frames, capacity, hashKey: key, maximum: capacity, answersPerSecond: 0 });
+  const { table: flows, services, openings, process } = core;
   for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++)
     writeHop(hops, serverHop(i), 2, 1500, new Uint8Array(6), new Uint8Array(6));
-  const ledger = new Ledger(new Float64Array(STATISTICS_LENGTH), new Int32Array(LOADS_LENGTH));
-  const services = new Services(ledger);
   // As many server ports as it takes for one VIP's 27,233 ports a server.
   const servers = Array.from({ length: Math.ceil(connections / 20000) }, (_, i) => ({
     index: i,
@@ -76,30 +74,14 @@ function build(connections: number): Core {
     frontends: [{ index: 0, address: VIP, port: 80, backend: 'b', maxconn: 0, draining: false }],
     backends: [{ name: 'b', mode: 'passthrough', choice: prepare('roundrobin', candidates), servers }],
   });
-  const frames = D.createFrames();
-  const lastHops = new LastHops(hops);
-  const openings = new Openings({ table: flows, services, ledger, maximum: capacity });
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
     if (openings.open(services.frontendAt(VIP, 80)!, address, VIP, ports, serverHop(0), 0) < 0) throw new Error('no room');
   }
   for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
     if (flows.words[at]! > E.TOMBSTONE) flows.words[at + E.CONNECTION] = (flows.words[at + E.CONNECTION]! & ~0xff) | ESTABLISHED;
-  const verdicts = new Float64Array(verdictNames.length);
-  const process = createPipeline({
-    slab,
-    frames,
-    table: flows,
-    hops,
-    lastHops,
-    services,
-    openings,
-    connections: new Connections({ table: flows, services, ledger, trouble: new Trouble() }),
-    verdicts,
-    answers: new RateLimit(0),
-  });
   fillers.set(process, (n) => fill(slab.words, flows, n));
-  return { words: slab.words, frames, process, verdicts };
+  return { words: slab.words, frames, process, verdicts: memory.verdicts };
 }
 
 const fillers = new Map<(count: number) => void, (connections: number) => void>();
@@ -122,7 +104,7 @@ function fill(words: Int32Array, flows: FlowTable, connections: number): void {
   }
 }
 
-function run(core: Core, connections: number, rounds: number): number[] {
+function run(core: Bench, connections: number, rounds: number): number[] {
   const results: number[] = [];
   for (let round = 0; round < rounds; round++) {
     fillers.get(core.process)!(connections);

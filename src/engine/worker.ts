@@ -3,15 +3,7 @@
  * allocates, awaits or logs; the event loop of this thread never runs.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { FlowTable } from '../flow/table.ts';
-import { Connections } from '../forward/connections.ts';
-import { Ledger } from '../forward/ledger.ts';
-import { LastHops } from '../forward/next-hops.ts';
-import { Openings } from '../forward/openings.ts';
-import { createPipeline } from '../forward/pipeline.ts';
-import { RateLimit } from '../forward/rate-limit.ts';
-import { Services } from '../forward/services.ts';
-import { Trouble } from '../forward/trouble.ts';
+import { createCore } from '../forward/core.ts';
 import type { Driver } from '../io/driver.ts';
 import { coarseFilter } from '../io/filter.ts';
 import { native } from '../io/native.ts';
@@ -36,27 +28,17 @@ const data = workerData as WorkerData;
 const port = parentPort!;
 const regions = regionsOf(native().mapSharedMemory(data.memoryFd), data.capacity);
 const { gauges } = regions;
-const table = new FlowTable(regions.flows, data.capacity, data.hashKey);
-const ledger = new Ledger(regions.statistics, regions.loads);
-const services = new Services(ledger);
-const trouble = new Trouble();
-const lastHops = new LastHops(regions.hops);
-const openings = new Openings({ table, services, ledger, maximum: data.entries });
-const connections = new Connections({ table, services, ledger, trouble });
 const frames = createFrames();
 let { filter } = data;
 const driver = open();
-const process = createPipeline({
+const { process, table, services, connections, lastHops, trouble } = createCore({
+  memory: regions,
   slab: slabOf(driver.slab),
   frames,
-  table,
-  hops: regions.hops,
-  lastHops,
-  services,
-  openings,
-  connections,
-  verdicts: regions.verdicts,
-  answers: new RateLimit(data.answersPerSecond),
+  capacity: data.capacity,
+  hashKey: data.hashKey,
+  maximum: data.entries,
+  answersPerSecond: data.answersPerSecond,
 });
 
 let stopping = false;

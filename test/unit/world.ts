@@ -1,17 +1,12 @@
 /** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
 import { eligible } from '../../src/balance/eligible.ts';
 import { type Candidate, type Choice, prepare, type SchedulerName } from '../../src/balance/index.ts';
-import { FlowTable, hashKey, tableWords } from '../../src/flow/table.ts';
+import { hashKey, tableWords } from '../../src/flow/table.ts';
 import type { Timeouts } from '../../src/flow/tcp.ts';
-import { Connections } from '../../src/forward/connections.ts';
-import { Ledger } from '../../src/forward/ledger.ts';
-import { HOP, HOPS, LastHops, serverHop, writeHop } from '../../src/forward/next-hops.ts';
-import { Openings } from '../../src/forward/openings.ts';
-import { createPipeline, type Pipeline } from '../../src/forward/pipeline.ts';
-import { RateLimit } from '../../src/forward/rate-limit.ts';
-import { type ServiceSet, Services } from '../../src/forward/services.ts';
+import { type Core, createCore } from '../../src/forward/core.ts';
+import { HOP, HOPS, serverHop, writeHop } from '../../src/forward/next-hops.ts';
+import type { ServiceSet } from '../../src/forward/services.ts';
 import { LOADS_LENGTH, STATISTICS_LENGTH } from '../../src/forward/statistics.ts';
-import { Trouble } from '../../src/forward/trouble.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { type Slab, slabOf } from '../../src/packet/fields.ts';
@@ -89,33 +84,42 @@ export class World {
   readonly statistics = new Float64Array(STATISTICS_LENGTH);
   readonly verdicts = new Float64Array(verdictNames.length);
   readonly loads = new Int32Array(LOADS_LENGTH);
-  readonly ledger = new Ledger(this.statistics, this.loads);
-  readonly services = new Services(this.ledger);
-  readonly trouble = new Trouble();
-  readonly table: FlowTable;
-  readonly connections: Connections;
-  readonly lastHops: LastHops;
+  readonly ledger: Core['ledger'];
+  readonly services: Core['services'];
+  readonly trouble: Core['trouble'];
+  readonly table: Core['table'];
+  readonly connections: Core['connections'];
+  readonly lastHops: Core['lastHops'];
   private readonly options: WorldOptions;
-  private readonly process: Pipeline;
+  private readonly process: Core['process'];
   now = 0;
 
   constructor(options: WorldOptions = {}) {
     this.options = options;
     const capacity = options.capacity ?? 256;
-    const memory = options.memory ?? new Int32Array(tableWords(capacity));
-    this.table = new FlowTable(memory, capacity, hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])));
-    this.lastHops = new LastHops(this.hops);
+    const { slab, frames, hops, statistics, loads, verdicts } = this;
+    const core = createCore({
+      memory: { flows: options.memory ?? new Int32Array(tableWords(capacity)), hops, statistics, loads, verdicts },
+      slab,
+      frames,
+      capacity,
+      hashKey: hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
+      maximum: options.maximum ?? capacity / 2,
+      answersPerSecond: options.answers ?? 100,
+    });
+    ({
+      table: this.table,
+      ledger: this.ledger,
+      services: this.services,
+      connections: this.connections,
+      lastHops: this.lastHops,
+      trouble: this.trouble,
+      process: this.process,
+    } = core);
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
-    const { table: flows, services: balanced, ledger, trouble } = this;
-    const maximum = options.maximum ?? capacity / 2;
-    const openings = new Openings({ table: flows, services: balanced, ledger, maximum });
-    this.connections = new Connections({ table: flows, services: balanced, ledger, trouble });
     this.connections.setTimeouts(TIMEOUTS);
     SERVERS.forEach((_, i) => writeHop(this.hops, serverHop(i), BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i]!)));
     this.setServers(options.up ?? [true, true]);
-    const { slab, frames, hops, verdicts, services, table, connections, lastHops } = this;
-    const answers = new RateLimit(options.answers ?? 100);
-    this.process = createPipeline({ slab, frames, hops, verdicts, services, table, openings, connections, lastHops, answers });
   }
 
   /** Applies the services with these servers up. */
