@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "checksum.h"
+#include "cutter.h"
 #include "listen_socket.h"
 #include "packet_socket.h"
 #include "route.h"
@@ -382,6 +383,29 @@ Napi::Value sum(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, lb4::sum(static_cast<uint8_t*>(buffer.Data()) + static_cast<size_t>(offset), length));
 }
 
+// The cutter alone, for the tests to compare with their own.
+Napi::Value cut(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsArrayBuffer()) refuse(env, "packet must be an ArrayBuffer");
+  if (!info[2].IsBoolean()) refuse(env, "partial must be a boolean");
+  auto given = info[0].As<Napi::ArrayBuffer>();
+  const auto* const bytes = static_cast<uint8_t*>(given.Data());
+  const Cuts how = {static_cast<uint32_t>(integer(info[1], "segment", 0, 65535)), info[2].As<Napi::Boolean>().Value(),
+                    static_cast<uint32_t>(integer(info[3], "mtu", 1, 65535))};
+  return guard(env, [&]() -> Napi::Value {
+    std::vector<uint8_t> packet(bytes, bytes + given.ByteLength());
+    Cutter cutter(0);
+    const size_t pieces = cutter.cut(packet.data(), packet.size(), how);
+    Napi::Array result = Napi::Array::New(env, pieces);
+    for (size_t i = 0; i < pieces; i++) {
+      Napi::ArrayBuffer piece = Napi::ArrayBuffer::New(env, cutter.length(i));
+      std::memcpy(piece.Data(), cutter.at(i), cutter.length(i));
+      result.Set(static_cast<uint32_t>(i), piece);
+    }
+    return result;
+  });
+}
+
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("PacketSocket", PacketSocketObject::define(env));
   exports.Set("RouteSocket", RouteSocketObject::define(env));
@@ -391,6 +415,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("closeFd", Napi::Function::New<closeFd>(env, "closeFd"));
   exports.Set("listenTcp", Napi::Function::New<listenTcp>(env, "listenTcp"));
   exports.Set("duplicateFd", Napi::Function::New<duplicateFd>(env, "duplicateFd"));
+  exports.Set("cut", Napi::Function::New<cut>(env, "cut"));
   exports.Set("sum", Napi::Function::New<sum>(env, "sum"));
   return exports;
 }

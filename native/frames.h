@@ -22,6 +22,7 @@ enum FrameLayout : uint32_t {
   FLAGS = 3,
   OUT = 4,
   SCRATCH = 5,
+  LIMIT = 6,
   BATCH = 64,
 };
 
@@ -30,6 +31,8 @@ enum FrameFlag : uint32_t {
   FLAG_GSO = 2,
   FLAG_TRUNCATED = 4,
   FLAG_NO_ETHERNET = 8,
+  FLAG_BIG = 16,
+  FLAG_CUT = 32,
 };
 
 enum FrameOut : int32_t {

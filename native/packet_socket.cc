@@ -24,6 +24,8 @@ static_assert(STAGGERED_SLOT * SLOTS_A_BLOCK % 4096 == 0, "blocks are whole page
 
 // tpacket_rcv() puts the IP header at TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + reserve + vnet header. 6 + 10 keep it aligned.
 constexpr int RESERVE = 6;
+// The longest IP and TCP headers.
+constexpr uint32_t HEADERS_MAX = 60 + 60;
 constexpr uint32_t NETWORK_OFFSET = TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + RESERVE + VNET_BYTES;
 static_assert(NETWORK_OFFSET == 96 && NETWORK_OFFSET % 4 == 0, "an Int32Array must be able to read the IP header");
 static_assert(NETWORK_OFFSET - HEAD_BYTES >= TPACKET2_HDRLEN, "frames may not reach back into the slot's own header");
@@ -31,6 +33,8 @@ static_assert(NETWORK_OFFSET - HEAD_BYTES >= TPACKET2_HDRLEN, "frames may not re
 // Bounds what one socket keeps in device queues; above it sendmmsg waits, which is back-pressure instead of loss. 4 MB
 // (the kernel doubles what it is told) are about 50 super-packets.
 constexpr int SEND_BUFFER = 2 << 20;
+// Bounds the copies of frames larger than a slot (BIG TCP) that wait to be fetched; the kernel doubles it, too.
+constexpr int COPY_BUFFER = 8 << 20;
 constexpr timeval SEND_TIMEOUT = {0, 100'000};
 
 void setOption(int fd, int level, int name, const void* value, socklen_t bytes, const char* attempted) {
@@ -49,7 +53,7 @@ int packetOption(const Fd& fd, int name, int value, const char* attempted) {
 
 tpacket2_hdr* header(uint8_t* slot) { return reinterpret_cast<tpacket2_hdr*>(slot); }
 
-const sockaddr_ll* address(const uint8_t* slot) {
+const sockaddr_ll* sender(const uint8_t* slot) {
   return reinterpret_cast<const sockaddr_ll*>(slot + TPACKET_ALIGN(sizeof(tpacket2_hdr)));
 }
 
@@ -103,6 +107,14 @@ void applyFlags(uint8_t* at, uint32_t flags) {
   std::memcpy(at, &vnet, sizeof vnet);
 }
 
+// BIG TCP (include/net/ip.h, iph_totlen()): a super-packet that no 16 bits can tell the length of says 0.
+bool isBig(const uint8_t* ip, uint32_t length, uint32_t flags) {
+  return (flags & FLAG_GSO) && length > 0xffff && ip[2] == 0 && ip[3] == 0;
+}
+
+// Total length 0 becomes 65535 or the other way round. To a one's complement sum both are zero: the checksum stays right.
+void setTotalLength(uint8_t* ip, uint8_t value) { ip[2] = ip[3] = value; }
+
 int32_t clockMs() {
   timespec now;
   ::clock_gettime(CLOCK_MONOTONIC, &now);
@@ -144,6 +156,10 @@ void PacketSocket::configure() {
   const int bytes = SEND_BUFFER;
   if (::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) < 0)
     setOption(fd_.get(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes, "setsockopt(SO_SNDBUF)");
+  setPacketOption(fd_, PACKET_COPY_THRESH, 1, "setsockopt(PACKET_COPY_THRESH)");
+  const int copies = COPY_BUFFER;
+  if (::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &copies, sizeof copies) < 0)
+    setOption(fd_.get(), SOL_SOCKET, SO_RCVBUF, &copies, sizeof copies, "setsockopt(SO_RCVBUF)");
   setOption(fd_.get(), SOL_SOCKET, SO_SNDTIMEO, &SEND_TIMEOUT, sizeof SEND_TIMEOUT, "setsockopt(SO_SNDTIMEO)");
   if (packetOption(fd_, PACKET_HDRLEN, TPACKET_V2, "getsockopt(PACKET_HDRLEN)") != sizeof(tpacket2_hdr) ||
       packetOption(fd_, PACKET_RESERVE, 0, "getsockopt(PACKET_RESERVE)") != RESERVE ||
@@ -205,7 +221,7 @@ void PacketSocket::wait(int timeoutMs) {
 void PacketSocket::describe(uint32_t index, int32_t* frame) {
   uint8_t* const at = slot(index);
   const tpacket2_hdr* const head = header(at);
-  const sockaddr_ll* const from = address(at);
+  const sockaddr_ll* const from = sender(at);
   virtio_net_hdr vnet = loadVnet(at + head->tp_mac - VNET_BYTES);
   // DATA_VALID speaks of the checksum as received, which we are about to change.
   vnet.flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
@@ -214,14 +230,38 @@ void PacketSocket::describe(uint32_t index, int32_t* frame) {
     flags |= FLAG_NO_ETHERNET;
     moveBeforeEthernet(vnet);
   }
-  if (head->tp_snaplen < head->tp_len) flags |= FLAG_TRUNCATED;
   std::memcpy(at + head->tp_net - HEAD_BYTES, &vnet, sizeof vnet);
   const uint32_t linkBytes = head->tp_net - head->tp_mac;
+  uint32_t length = head->tp_snaplen - std::min(linkBytes, head->tp_snaplen);
+  if (head->tp_snaplen < head->tp_len) {
+    if ((head->tp_status & TP_STATUS_COPY) && fetchCopy(index, linkBytes)) length = head->tp_len - linkBytes;
+    else flags |= FLAG_TRUNCATED;
+  }
+  if (isBig(at + head->tp_net, length, flags)) {
+    flags |= FLAG_BIG;
+    setTotalLength(at + head->tp_net, 0xff);
+  }
   frame[OFFSET] = static_cast<int32_t>(index * slotBytes_ + head->tp_net);
-  frame[LENGTH] = static_cast<int32_t>(head->tp_snaplen - std::min(linkBytes, head->tp_snaplen));
+  frame[LENGTH] = static_cast<int32_t>(length);
   frame[INTERFACE] = from->sll_ifindex;
   frame[FLAGS] = static_cast<int32_t>(flags);
   frame[OUT] = DROP;
+}
+
+// packet(7), PACKET_COPY_THRESH: a frame larger than its slot stands whole in the socket's queue as well, in the order of
+// the slots. It takes the place of the slot's packet when that is sent.
+bool PacketSocket::fetchCopy(uint32_t index, uint32_t linkBytes) {
+  const size_t frame = VNET_BYTES + header(slot(index))->tp_len;
+  // Without a link header its room in front of the packet stays free.
+  const size_t before = ETHERNET_BYTES - std::min(linkBytes, ETHERNET_BYTES);
+  if (copied_ == copies_.size()) copies_.emplace_back();
+  Copy& copy = copies_[copied_];
+  copy.slot = index;
+  copy.frame.resize(before + frame);
+  const ssize_t got = ::recv(fd_.get(), copy.frame.data() + before, frame, MSG_DONTWAIT | MSG_TRUNC);
+  if (got != static_cast<ssize_t>(frame)) return false;
+  copied_++;
+  return true;
 }
 
 uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
@@ -233,9 +273,18 @@ uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
   for (uint32_t i = 0; i < count; i++, index = next(index), frame += STRIDE) {
     if (frame[OUT] != SEND && frame[OUT] != ROUTE) continue;
     attempts++;
-    uint8_t* const ip = packet(index, frame);
+    uint8_t* ip = packet(index, frame);
+    const auto flags = static_cast<uint32_t>(frame[FLAGS]);
     if (ip == nullptr) {
       frame[OUT] = -EINVAL;
+      continue;
+    }
+    if (flags & FLAG_BIG) ip = whole(index, ip, frame);
+    if ((flags & FLAG_CUT) || (frame[OUT] == ROUTE && (flags & FLAG_GSO))) {
+      // What was written down before leaves before.
+      taken += flush(messages);
+      messages = 0;
+      taken += sendPieces(ip, frame);
     } else if (frame[OUT] == SEND) {
       enqueue(messages++, ip, frame);
     } else {
@@ -259,10 +308,68 @@ uint8_t* PacketSocket::packet(uint32_t index, const int32_t* frame) const {
   return slot(index) + inSlot;
 }
 
+// A BIG TCP packet as it came, with the headers as they are now: its IP header. LENGTH is true again.
+uint8_t* PacketSocket::whole(uint32_t index, uint8_t* ip, int32_t* frame) {
+  const tpacket2_hdr* const head = header(slot(index));
+  setTotalLength(ip, 0);
+  frame[LENGTH] = static_cast<int32_t>(head->tp_len - (head->tp_net - head->tp_mac));
+  for (uint32_t i = 0; i < copied_; i++) {
+    if (copies_[i].slot != index) continue;
+    uint8_t* const copy = copies_[i].frame.data();
+    std::memcpy(copy, ip - HEAD_BYTES, HEAD_BYTES + HEADERS_MAX);
+    return copy + HEAD_BYTES;
+  }
+  return ip;
+}
+
+// Returns 1 when all pieces were taken; otherwise OUT has an error.
+uint32_t PacketSocket::sendPieces(uint8_t* ip, int32_t* frame) {
+  const auto flags = static_cast<uint32_t>(frame[FLAGS]);
+  const uint32_t mtu = flags & FLAG_CUT ? static_cast<uint32_t>(frame[LIMIT]) : 0xffff;
+  const Cuts how = {flags & FLAG_GSO ? flags >> 16 : 0, (flags & FLAG_PARTIAL) != 0, mtu};
+  const auto pieces = static_cast<uint32_t>(cutter_.cut(ip, static_cast<uint32_t>(frame[LENGTH]), how));
+  if (pieces == 0) {
+    frame[OUT] = -EMSGSIZE;
+    return 0;
+  }
+  if (frame[OUT] == ROUTE) return routePieces(pieces, frame);
+  for (uint32_t i = 0; i < pieces; i++) {
+    std::memset(cutter_.at(i), 0, VNET_BYTES);
+    std::memcpy(cutter_.at(i) + VNET_BYTES, ip - ETHERNET_BYTES, ETHERNET_BYTES);
+  }
+  return sendPiecesHere(pieces, frame);
+}
+
+uint32_t PacketSocket::sendPiecesHere(uint32_t pieces, int32_t* frame) {
+  uint32_t taken = 0;
+  for (uint32_t first = 0; first < pieces; first += BATCH) {
+    const uint32_t messages = std::min<uint32_t>(BATCH, pieces - first);
+    for (uint32_t i = 0; i < messages; i++)
+      address(i, cutter_.at(first + i), HEAD_BYTES + cutter_.length(first + i), frame);
+    taken += flush(messages);
+  }
+  return taken == pieces;
+}
+
+uint32_t PacketSocket::routePieces(uint32_t pieces, int32_t* frame) {
+  for (uint32_t i = 0; i < pieces; i++) {
+    const int error = raw_.send(cutter_.at(i) + HEAD_BYTES, cutter_.length(i), false);
+    if (error == 0) continue;
+    frame[OUT] = -error;
+    return 0;
+  }
+  return 1;
+}
+
 void PacketSocket::enqueue(uint32_t message, uint8_t* ip, int32_t* frame) {
   uint8_t* const start = ip - HEAD_BYTES;
   applyFlags(start, static_cast<uint32_t>(frame[FLAGS]));
-  vectors_[message] = {start, HEAD_BYTES + static_cast<uint32_t>(frame[LENGTH])};
+  address(message, start, HEAD_BYTES + static_cast<uint32_t>(frame[LENGTH]), frame);
+}
+
+// Message `message` is `bytes` from the virtio-net header at `start` on, to the interface of `frame`.
+void PacketSocket::address(uint32_t message, uint8_t* start, size_t bytes, int32_t* frame) {
+  vectors_[message] = {start, bytes};
   sockaddr_ll& to = addresses_[message];
   to.sll_family = AF_PACKET;
   to.sll_protocol = htons(ETH_P_IP);
@@ -294,6 +401,7 @@ uint32_t PacketSocket::flush(uint32_t messages) {
 }
 
 void PacketSocket::releaseBatch() {
+  copied_ = 0;
   for (; batch_ != 0; batch_--, first_ = next(first_)) release(slot(first_));
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "cutter.h"
 #include "fd.h"
 #include "frames.h"
 #include "raw_socket.h"
@@ -40,6 +41,11 @@ class PacketSocket {
   tpacket_stats statistics();
 
  private:
+  struct Copy {
+    uint32_t slot;
+    std::vector<uint8_t> frame;  // virtio-net header, Ethernet, packet
+  };
+
   void configure();
   void mapRing(uint32_t slots);
   void bindToAllInterfaces();
@@ -47,8 +53,14 @@ class PacketSocket {
   uint32_t next(uint32_t index) const { return index + 1 == slots_ ? 0 : index + 1; }
   void wait(int timeoutMs);
   void describe(uint32_t index, int32_t* frame);
+  bool fetchCopy(uint32_t index, uint32_t linkBytes);
   uint8_t* packet(uint32_t index, const int32_t* frame) const;
+  uint8_t* whole(uint32_t index, uint8_t* ip, int32_t* frame);
+  uint32_t sendPieces(uint8_t* ip, int32_t* frame);
+  uint32_t sendPiecesHere(uint32_t pieces, int32_t* frame);
+  uint32_t routePieces(uint32_t pieces, int32_t* frame);
   void enqueue(uint32_t message, uint8_t* ip, int32_t* frame);
+  void address(uint32_t message, uint8_t* start, size_t bytes, int32_t* frame);
   uint32_t flush(uint32_t messages);
   void releaseBatch();
 
@@ -60,6 +72,10 @@ class PacketSocket {
   uint32_t slots_ = 0;
   uint32_t first_ = 0;  // the batch's first slot; the next to be received when there is no batch
   uint32_t batch_ = 0;  // slots that user space holds
+  Cutter cutter_{HEAD_BYTES};
+  // The first `copied_` are frames of this batch that are larger than their slot; the others are room for further ones.
+  std::vector<Copy> copies_;
+  uint32_t copied_ = 0;
 
   mmsghdr messages_[BATCH] = {};
   iovec vectors_[BATCH] = {};

@@ -237,7 +237,14 @@ export function createPipeline(parts: PipelineParts): Pipeline {
       frames[f + D.OUT] = D.DROP;
       return end(Verdict.dropNoRoute);
     }
-    if (wireLength(f, ip) > mtu) return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now);
+    if (wireLength(f, ip) > mtu) {
+      if ((words[ip + F.IP_FRAGMENT]! & F.DONT_FRAGMENT) !== 0)
+        return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now);
+      frames[f + D.FLAGS] = frames[f + D.FLAGS]! | D.FLAG_CUT;
+      frames[f + D.LIMIT] = mtu;
+    }
+    // Pass 3 counts as many bytes as the IP header tells.
+    if (frames[f + D.FLAGS]! & D.FLAG_BIG) flow[at + E.BYTES] = flow[at + E.BYTES]! + frames[f + D.LENGTH]! - 0xffff;
     if (admitted === forwarded || admitted === adopted) connections.track(slot, flags);
     if (admitted !== forwarded) {
       count(admitted, 1);

@@ -100,6 +100,12 @@ export interface NativeAddon {
   duplicateFd(fd: number): number;
   /** Full one's complement sum (RFC 1071) of `length` bytes at `offset`, folded to 16 bits, not complemented, native order. */
   sum(buffer: ArrayBuffer, offset: number, length: number): number;
+  /**
+   * What `transmit` makes of an IPv4 packet that its next hop does not take whole (native/cutter.h), for tests to compare with
+   * their own: TCP segments of `segment` bytes of payload (gso_size; 0: it is no super-packet), and fragments of at most `mtu` bytes
+   * of whatever is larger. `partial`: its TCP checksum is the pseudo-header's sum. Empty where the packet contradicts itself.
+   */
+  cut(packet: ArrayBuffer, segment: number, partial: boolean, mtu: number): ArrayBuffer[];
 }
 
 const require = createRequire(import.meta.url);

@@ -28,17 +28,26 @@ export const INTERFACE = 2;
 export const FLAGS = 3;
 /** What to do with it: DROP, SEND (as an Ethernet frame), ROUTE (IP_HDRINCL: the kernel finds the way). */
 export const OUT = 4;
-/** Words 5–7 belong to the pipeline. */
+/** Belongs to the pipeline. */
 export const SCRATCH = 5;
+/** Transmit, with FLAG_CUT: bytes that an IP packet may have at most. */
+export const LIMIT = 6;
 
 /** The transport checksum holds only the pseudo-header's sum (VIRTIO_NET_HDR_F_NEEDS_CSUM). */
 export const FLAG_PARTIAL = 1;
-/** A super-packet: the kernel or the NIC cuts it on the way out (gso_size says how). */
+/** A super-packet: the kernel or the NIC cuts it on the way out, `transmit` where it goes by ROUTE (gso_size says how). */
 export const FLAG_GSO = 2;
 /** The frame did not fit its slot: it must not be forwarded. */
 export const FLAG_TRUNCATED = 4;
 /** The interface has no Ethernet header (tun): the frame can only be sent by ROUTE. */
 export const FLAG_NO_ETHERNET = 8;
+/**
+ * A super-packet of more than 64 KB (BIG TCP): LENGTH says how many bytes it has, its IP header 65535 for as long as it is here.
+ * What does not fit the slot is kept elsewhere.
+ */
+export const FLAG_BIG = 16;
+/** Set by the pipeline: too large for its next hop and without DF, so it is cut to LIMIT bytes (RFC 791 section 3.2). */
+export const FLAG_CUT = 32;
 
 export const DROP = 0;
 export const SEND = 1;

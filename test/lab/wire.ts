@@ -15,6 +15,8 @@ export const SYN = 2;
 export const RST = 4;
 export const PSH = 8;
 export const ACK = 16;
+export const ECE = 64;
+export const CWR = 128;
 
 export interface Packet {
   source: string;
@@ -52,6 +54,8 @@ export type Parsed = Required<Packet> & {
   padding: number;
   /** Every checksum in it is right. */
   checksumsRight: boolean;
+  /** The IP packet itself. */
+  bytes: Buffer;
 };
 
 /** RFC 1071, byte by byte. */
@@ -66,7 +70,8 @@ const address = (text: string): Buffer => Buffer.from(text.split('.').map(Number
 const mac = (text: string): Buffer => Buffer.from(text.replaceAll(':', ''), 'hex');
 
 function pseudoHeader(source: Buffer, destination: Buffer, protocol: number, length: number): Buffer {
-  return Buffer.concat([source, destination, Buffer.from([0, protocol, length >> 8, length & 0xff])]);
+  // Of a super-packet the length may need more than 16 bits.
+  return Buffer.concat([source, destination, Buffer.from([0, protocol, length >>> 24, length >>> 16, length >>> 8, length])]);
 }
 
 function transport(packet: Packet, protocol: number): Buffer {
@@ -114,7 +119,8 @@ export function ipv4(packet: Packet): Buffer {
   const header = Buffer.alloc(20);
   header.writeUInt8(0x40 | (5 + options.length / 4), 0);
   header.writeUInt8(packet.tos ?? 0, 1);
-  header.writeUInt16BE(20 + options.length + body.length, 2);
+  const length = 20 + options.length + body.length;
+  header.writeUInt16BE(length > 0xffff ? 0 : length, 2); // BIG TCP says nothing
   header.writeUInt16BE(packet.id ?? 0, 4);
   const flags = (packet.dontFragment === true ? 0x4000 : 0) | (packet.moreFragments === true ? 0x2000 : 0);
   header.writeUInt16BE(flags | ((packet.fragmentOffset ?? 0) / 8), 6);
@@ -131,6 +137,46 @@ export function ipv4(packet: Packet): Buffer {
 export function ethernet(sourceMac: string, destinationMac: string, packet: Buffer, minimum = 0, fill = 0): Buffer {
   const frame = Buffer.concat([mac(destinationMac), mac(sourceMac), Buffer.from([8, 0]), packet]);
   return frame.length >= minimum ? frame : Buffer.concat([frame, Buffer.alloc(minimum - frame.length, fill)]);
+}
+
+/**
+ * The virtio-net header of a frame that carries `packet`; with a `segment` that is a TCP super-packet to be cut into so many bytes
+ * of payload each, whose checksum field, the pseudo-header's sum then, is for others to finish.
+ */
+function virtio(packet: Buffer, segment: number): Buffer {
+  const header = Buffer.alloc(10);
+  if (segment === 0) return header;
+  const ip = ((packet[0] as number) & 15) * 4;
+  const tcp = packet.subarray(ip);
+  const pseudo = pseudoHeader(packet.subarray(12, 16), packet.subarray(16, 20), TCP, tcp.length);
+  tcp.writeUInt16BE(0xffff - checksum(pseudo), 16);
+  const congestion = ((tcp[13] as number) & CWR) === 0 ? 0 : 0x80; // VIRTIO_NET_HDR_GSO_ECN
+  header.set([1, 1 | congestion]); // VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4
+  header.writeUInt16LE(14 + ip + ((tcp[12] as number) >> 4) * 4, 2);
+  header.writeUInt16LE(segment, 4);
+  header.writeUInt16LE(14 + ip, 6);
+  header.writeUInt16LE(16, 8);
+  return header;
+}
+
+/** RFC 791 section 3.2, slowly: the packet that its fragments make up, or undefined while one is missing. */
+export function reassemble(fragments: readonly Buffer[]): Buffer | undefined {
+  const pieces = fragments.map(parseIpv4).sort((a, b) => a.fragmentOffset - b.fragmentOffset);
+  const bodies: Buffer[] = [];
+  let length = 0;
+  for (const { bytes, fragmentOffset, options, totalLength } of pieces) {
+    if (fragmentOffset !== length) return undefined;
+    bodies.push(bytes.subarray(20 + options.length, totalLength));
+    length += totalLength - 20 - options.length;
+  }
+  const [first, last] = [pieces[0], pieces.at(-1)];
+  if (first === undefined || last === undefined || last.moreFragments) return undefined;
+  const header = Buffer.from(first.bytes.subarray(0, 20 + first.options.length));
+  header.writeUInt16BE(header.length + length, 2);
+  header.writeUInt32BE(first.id * 0x10000, 4);
+  header.writeUInt16BE(0, 10);
+  header.writeUInt16BE(checksum(header), 10);
+  return Buffer.concat([header, ...bodies]);
 }
 
 /** Reads an IPv4 packet, such as one quoted in an ICMP error (then cut short: its transport checksum is not judged). */
@@ -173,6 +219,7 @@ export function parseIpv4(packet: Buffer): Parsed {
     code: protocol === ICMP ? (body[1] as number) : 0,
     rest: protocol === ICMP ? body.readUInt32BE(4) : 0,
     payload: body.subarray(transportLength),
+    bytes: packet.subarray(0, totalLength),
     checksumsRight: checksum(packet.subarray(0, headerLength)) === 0 && (!whole || checksum(Buffer.concat([pseudo, body])) === 0),
   };
 }
@@ -221,7 +268,12 @@ export class RawHost {
 
   /** Sends one packet to the gateway; `minimum` and `fill` pad the frame. */
   send(packet: Omit<Packet, 'source'> & { source?: string }, minimum = 0, fill = 0): void {
-    this.#pipe.write(ethernet(this.#mac, this.#gatewayMac, ipv4({ source: this.address, ...packet }), minimum, fill).toString('hex'));
+    this.#write(ipv4({ source: this.address, ...packet }), 0, minimum, fill);
+  }
+
+  /** Sends a TCP super-packet, to be cut into segments with `segment` bytes of payload each. */
+  sendSuper(packet: Omit<Packet, 'source'>, segment: number): void {
+    this.#write(ipv4({ source: this.address, ...packet }), segment);
   }
 
   /** The same, with the IP packet spoilt by `alter` (its IP checksum is made right again). */
@@ -231,7 +283,12 @@ export class RawHost {
     const headerLength = Math.min(((bytes[0] as number) & 15) * 4, bytes.length);
     bytes.writeUInt16BE(0, 10);
     bytes.writeUInt16BE(checksum(bytes.subarray(0, headerLength)), 10);
-    this.#pipe.write(ethernet(this.#mac, this.#gatewayMac, bytes).toString('hex'));
+    this.#write(bytes, 0);
+  }
+
+  #write(packet: Buffer, segment: number, minimum = 0, fill = 0): void {
+    const head = virtio(packet, segment);
+    this.#pipe.write(Buffer.concat([head, ethernet(this.#mac, this.#gatewayMac, packet, minimum, fill)]).toString('hex'));
   }
 
   /** What an ICMP error quotes of a packet: its IP header and eight bytes (RFC 792). */
@@ -251,6 +308,16 @@ export class RawHost {
     });
   }
 
+  /** Takes the packet with this identification, however many fragments it comes in. */
+  async expectWhole(what: string, id: number): Promise<{ packet: Parsed; fragments: Parsed[] }> {
+    const fragments: Parsed[] = [];
+    for (;;) {
+      fragments.push(await this.expect(`${what}, piece ${fragments.length + 1}`, (packet) => packet.id === id));
+      const bytes = reassemble(fragments.map((fragment) => fragment.bytes));
+      if (bytes !== undefined) return { packet: parseIpv4(bytes), fragments };
+    }
+  }
+
   /** Takes the first packet for this host that matches, among those received or to come. */
   async expect(what: string, matches: (packet: Parsed) => boolean, timeout = 3_000): Promise<Parsed> {
     const look = (): Parsed | undefined => {
@@ -263,7 +330,9 @@ export class RawHost {
     const coming = new Promise<Parsed>((resolve) => {
       leave = this.#pipe.onLine(() => {
         const packet = look();
-        if (packet !== undefined) resolve(packet);
+        if (packet === undefined) return;
+        leave(); // at once: the next line may come before the promise's callbacks, and what it brings is for others
+        resolve(packet);
       });
     });
     try {

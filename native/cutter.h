@@ -1,0 +1,48 @@
+// Cuts a packet that its next hop does not take whole: a super-packet into TCP segments, a packet without DF into fragments,
+// or both. Off the hot path: pieces are copies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace lb4 {
+
+struct Cuts {
+  uint32_t segment;  // payload bytes of each TCP segment (gso_size); 0: the packet is no super-packet
+  bool partial;      // the transport checksum holds only the pseudo-header's sum
+  uint32_t mtu;      // bytes of an IP packet at most; DF is the caller's business
+};
+
+class Cutter {
+ public:
+  // `room` bytes stay free in front of each piece, for link headers.
+  explicit Cutter(size_t room) : room_(room) {}
+
+  // Cuts the IPv4 packet of `length` bytes, whose own total length is not looked at (of a BIG TCP packet it is 0). All
+  // checksums of the pieces are right afterwards. Returns how many there are; 0 where the packet's headers contradict its
+  // length or the MTU leaves no room for eight bytes of payload. Finishes a partial checksum in place.
+  size_t cut(uint8_t* packet, size_t length, const Cuts& how);
+
+  // Piece `index` of the last packet: `room` bytes, then its IP packet of length(index) bytes.
+  uint8_t* at(size_t index) { return bytes_.data() + pieces_[index].at; }
+  size_t length(size_t index) const { return pieces_[index].length; }
+
+ private:
+  struct Piece {
+    size_t at;
+    size_t length;
+  };
+
+  bool segment(const uint8_t* packet, size_t length, const Cuts& how);
+  bool fragment(const uint8_t* packet, size_t length, uint32_t mtu);
+  uint8_t* append(const uint8_t* header, size_t headerBytes, const uint8_t* body, size_t bodyBytes);
+
+  size_t room_;
+  uint16_t lastId_ = 0;
+  std::vector<uint8_t> bytes_;
+  std::vector<Piece> pieces_;
+  std::vector<uint8_t> segment_;  // the one in hand
+};
+
+}  // namespace lb4
