@@ -43,6 +43,7 @@ function leaves(step: Step, result: ReturnType<World['send']>, message: string):
   if (!(step.in.tcp?.partial && step.out!.icmp)) expect(wrongChecksums(result.frame.subarray(14), partial), message).toEqual([]);
   expect(partial, message).toBe(step.out!.tcp?.partial ?? false);
   expect((result.flags & FLAG_GSO) !== 0, message).toBe(step.out!.gso !== undefined);
+  expect(result.cut, message).toBe(step.cut);
   if (!partial) expect([...result.vnet], message).toEqual(Array.from({ length: 10 }, () => 0));
   if (step.routed) return;
   const answered = step.out!.ethernet![0] === step.in.ethernet![1];

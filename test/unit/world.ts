@@ -67,6 +67,8 @@ export interface Outcome {
   readonly out: 'drop' | 'send' | 'route';
   readonly interface: number;
   readonly flags: number;
+  /** Bytes of an IP packet that it is cut to on its way out, if so. */
+  readonly cut: number | undefined;
   /** From the Ethernet header on. */
   readonly frame: Uint8Array;
   readonly vnet: Uint8Array;
@@ -189,6 +191,7 @@ export class World {
       out,
       interface: this.frames[d + D.INTERFACE]!,
       flags: this.frames[d + D.FLAGS]!,
+      cut: this.frames[d + D.FLAGS]! & D.FLAG_CUT ? this.frames[d + D.LIMIT]! : undefined,
       frame: this.slab.bytes.slice(ip - 14, ip + this.frames[d + D.LENGTH]!),
       vnet: this.slab.bytes.slice(ip - 24, ip - 14),
     };
