@@ -108,6 +108,27 @@ export const FAMILIES: readonly Family[] = [
   single('gauge', 'flow_table_capacity', 'Entries at most.', ({ packets }) => packets?.flowCapacity, PACKETS),
 
   {
+    name: 'lb4_host_repairs_total',
+    type: 'counter',
+    help: 'Times that what lb4 had put on this host was missing and was put back.',
+    labels: ['what'],
+    modes: PACKETS,
+    each({ host }, take) {
+      for (const { what, repairs } of host) take({ what }, repairs);
+    },
+  },
+  {
+    name: 'lb4_host_missing',
+    type: 'gauge',
+    help: 'Pieces of that which are missing now, or cannot be verified.',
+    labels: ['what'],
+    modes: PACKETS,
+    each({ host }, take) {
+      for (const { what, missing } of host) take({ what }, missing.length);
+    },
+  },
+
+  {
     name: 'lb4_config_reloads_total',
     type: 'counter',
     help: 'Reloads of the configuration file.',

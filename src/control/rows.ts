@@ -5,7 +5,7 @@ import type { Counters, FrontendCounters } from './source.ts';
 export type Labels = Readonly<Record<string, string>>;
 
 /** Of a snapshot, each row with its labels: one object a row, which all its samples share. */
-export interface LabelledRows extends Pick<Snapshot, 'mode' | 'packets' | 'reload'> {
+export interface LabelledRows extends Pick<Snapshot, 'mode' | 'packets' | 'reload' | 'host'> {
   readonly version: string;
   readonly frontends: readonly Labelled<FrontendSummary>[];
   readonly backends: readonly Labelled<BackendSummary>[];
@@ -33,11 +33,12 @@ interface BackendSummary {
 }
 
 /** What the families read, put together once a scrape. */
-export function labelRows({ mode, packets, reload, stopping, frontends, backends }: Snapshot, version: string): LabelledRows {
+export function labelRows({ mode, packets, reload, host, stopping, frontends, backends }: Snapshot, version: string): LabelledRows {
   return {
     mode,
     packets,
     reload,
+    host,
     version,
     frontends: frontends.map(({ name, draining, counters }) => ({
       labels: { frontend: name },

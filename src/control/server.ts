@@ -70,9 +70,9 @@ function routes({ source, view, version }: StatsServerOptions, failed: (error: E
   app.get('/metrics', async (context) => context.body(await metrics.text(view()), 200, { 'content-type': metrics.contentType }));
   // A failed reload is no reason to send traffic elsewhere: the configuration before it goes on.
   app.get('/healthz', (context) => {
-    const { stopping, reload } = view();
-    const health = { status: stopping ? 'stopping' : 'ok', mode: source.mode, last_reload_succeeded: reload.lastSucceeded };
-    return context.body(`${JSON.stringify(health)}\n`, stopping ? 503 : 200, JSON_TYPE);
+    const { status, ...more } = healthOf(view());
+    const health = { status, mode: source.mode, ...more };
+    return context.body(`${JSON.stringify(health)}\n`, status === 'ok' ? 200 : 503, JSON_TYPE);
   });
   for (const path of PATHS) app.all(path, (context) => context.text('lb4: GET or HEAD\n', 405, { allow: 'GET, HEAD' }));
   app.notFound((context) => context.text(`lb4: GET ${PATHS.join(', ')}\n`, 404));
@@ -81,4 +81,16 @@ function routes({ source, view, version }: StatsServerOptions, failed: (error: E
     return context.text('lb4: internal error\n', 500);
   });
   return app;
+}
+
+/** `broken`: something that lb4 has put on this host is missing, so that traffic may not pass; `reasons` says what. */
+function healthOf({ stopping, reload, host }: View) {
+  const reasons = host
+    .filter(({ missing }) => missing.length > 0)
+    .map(
+      ({ name, missing, reason }) =>
+        `${name}: ${missing.length} missing, the first ${missing[0]}${reason === undefined ? '' : `: ${reason}`}`,
+    );
+  const status = stopping ? 'stopping' : reasons.length > 0 ? 'broken' : 'ok';
+  return { status, last_reload_succeeded: reload.lastSucceeded, ...(reasons.length > 0 && { reasons }) };
 }

@@ -33,7 +33,7 @@ export interface BackendRow {
   readonly servers: readonly ServerRow[];
 }
 
-export interface Snapshot extends Pick<View, 'reload' | 'stopping'> {
+export interface Snapshot extends Pick<View, 'reload' | 'host' | 'stopping'> {
   readonly mode: Mode;
   /** The frontends' sum, with those that are gone. */
   readonly all: Counters;
@@ -42,7 +42,7 @@ export interface Snapshot extends Pick<View, 'reload' | 'stopping'> {
   readonly packets: PacketCounters | undefined;
 }
 
-export function takeSnapshot(source: Source, { frontends: views, backends, retired, reload, stopping }: View): Snapshot {
+export function takeSnapshot(source: Source, { frontends: views, backends, retired, reload, host, stopping }: View): Snapshot {
   const frontends = views.map(({ name, index, draining = false }) => ({ name, draining, counters: source.frontend(index) }));
   return {
     mode: source.mode,
@@ -51,6 +51,7 @@ export function takeSnapshot(source: Source, { frontends: views, backends, retir
     backends: backends.map((view) => backendRow(source, view)),
     packets: source.packets?.(),
     reload,
+    host,
     stopping,
   };
 }

@@ -115,6 +115,20 @@ export interface ReloadView {
   readonly at: number;
 }
 
+/** What lb4 has put on this host and others can take away, one kind of thing. */
+export interface HostView {
+  /** For metrics: "rules". */
+  readonly what: string;
+  /** For people: "firewall rules". */
+  readonly name: string;
+  /** What is missing now; empty while all stands. */
+  readonly missing: readonly string[];
+  /** Why it could not be verified or put back, where so. */
+  readonly reason: string | undefined;
+  /** How often it was put back. */
+  readonly repairs: number;
+}
+
 /** What the configuration says now, and what the health checks have found. */
 export interface View {
   readonly frontends: readonly FrontendView[];
@@ -122,6 +136,8 @@ export interface View {
   /** What frontends that are gone had counted. */
   readonly retired: Totals;
   readonly reload: ReloadView;
+  /** Empty where lb4 changes nothing on the host: in proxy mode, with --no-rules. */
+  readonly host: readonly HostView[];
   /** No new connections are taken any more: the process ends when the last one has. */
   readonly stopping: boolean;
 }

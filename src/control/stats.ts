@@ -17,11 +17,12 @@ export function statsDocument(source: Source, view: View) {
   };
 }
 
-function extras({ mode, stopping, reload, backends, packets }: Snapshot) {
+function extras({ mode, stopping, reload, host, backends, packets }: Snapshot) {
   return {
     mode,
     stopping,
     reload: reloads(reload),
+    host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })),
     ...(packets && packetKeys(packets)),
     servers: byName(backends, ({ servers }) => Object.fromEntries(servers.map((server) => [server.view.address, details(server)]))),
   };

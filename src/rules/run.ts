@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { promisify } from 'node:util';
 import { EXIT, FailureError, KernelFeatureError, type Lb4Error, PrivilegeError } from '../errors.ts';
 import type { RulesAction } from './types.ts';
 
@@ -27,6 +28,29 @@ export async function runRules(script: string, action: RulesAction, options: Run
   const { status, stdout, stderr } = await shell(script, action, options);
   if (status !== 0 && status !== INCOMPLETE) throw failure(status, reason(stderr, action));
   return { output: stdout, complete: status === 0 };
+}
+
+/** A reading of the rules takes 20 ms with 1,000 of them; one that takes so long hangs. */
+const READING_MS = 10_000;
+const READING_BYTES = 64 << 20;
+
+/**
+ * Every rule of the raw table, as iptables-save spells it, without counters: what tells whether anything has changed, at a tenth of
+ * the cost of `status`. By iptables-legacy, the table must be there: looking makes it.
+ * @throws KernelFeatureError (no iptables) or FailureError
+ */
+export async function readRules(): Promise<string> {
+  const command = `${process.env['LB4_IPTABLES'] ?? 'iptables'}-save`;
+  const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+  try {
+    const { stdout } = await promisify(execFile)(command, ['-t', 'raw'], { env, timeout: READING_MS, maxBuffer: READING_BYTES });
+    return stdout.replaceAll(/^[#:].*\n/gm, '');
+  } catch (cause) {
+    const { code, stderr = '', message } = cause as Error & { code?: unknown; stderr?: string };
+    if (code === 'ENOENT')
+      throw new KernelFeatureError(`${command} not found: apt-get install iptables, or name one in LB4_IPTABLES`, { cause });
+    throw new FailureError(`${command}: ${stderr.trim().split('\n')[0] || message}`, { cause });
+  }
 }
 
 interface ShellResult {

@@ -1,9 +1,12 @@
 /** What moves the traffic: the packet engine or the proxy. A service drives either in the same way. */
 import type { FrontendCounters, Source } from '../control/source.ts';
 import type { Logger } from '../log.ts';
+import type { HostState } from './guard.ts';
 import type { Plan } from './plan.ts';
 
 export interface DataPath extends Source {
+  /** What it has put on this host and others can take away, for the guard: whatever a mode installs is here. */
+  readonly hostStates: readonly HostState[];
   /** `load`: connections now, those still opening or waiting included. */
   frontend(index: number): FrontendCounters & { readonly load: number };
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */

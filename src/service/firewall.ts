@@ -2,6 +2,8 @@
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import type { RulesInput, RulesMode } from '../rules/types.ts';
+import type { HostState } from './guard.ts';
+import { hostRules } from './host-rules.ts';
 import type { Plan } from './plan.ts';
 
 /** Servers' ways back, by server and source. */
@@ -24,6 +26,11 @@ export class Firewall {
     this.#mode = mode;
   }
 
+  /** What stands on this host when it is installed, for the guard. */
+  get states(): HostState[] {
+    return hostRules({ mode: this.#mode, key: () => this.#installed?.key ?? '', script: () => this.#installedScript() });
+  }
+
   /**
    * Puts the rules of `plan` in place; where its frontends and servers stand as before it does nothing at all, for every change of
    * a server's health makes a plan. Returns what puts the last rules in their place again.
@@ -41,8 +48,12 @@ export class Firewall {
 
   /** Takes away every rule of lb4, and puts back what they had changed. */
   async remove(): Promise<void> {
+    await runRules(this.#installedScript(), 'remove');
+  }
+
+  #installedScript(): string {
     const { frontends, returns } = this.#installed ?? { frontends: [], returns: new Map() };
-    await runRules(this.#script(frontends, returns), 'remove');
+    return this.#script(frontends, returns);
   }
 
   async #run(places: Places): Promise<void> {

@@ -4,6 +4,7 @@ import { Engine, type Settings } from '../engine/engine.ts';
 import { parseAddress } from '../packet/address.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Firewall } from './firewall.ts';
+import type { HostState } from './guard.ts';
 import { lockNamespace } from './host.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
@@ -18,6 +19,7 @@ export interface PacketPathOptions {
 
 export class PacketPath implements DataPath {
   readonly mode: PacketMode;
+  readonly hostStates: readonly HostState[];
   readonly #reports: Reports;
   readonly #undo = new Undo();
   readonly #firewall: Firewall | undefined;
@@ -27,6 +29,7 @@ export class PacketPath implements DataPath {
     this.mode = mode;
     this.#reports = reports;
     this.#firewall = rules ? new Firewall(mode) : undefined;
+    this.hostStates = this.#firewall?.states ?? [];
   }
 
   /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */

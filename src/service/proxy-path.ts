@@ -7,6 +7,8 @@ import type { Plan, PlannedBackend } from './plan.ts';
 
 export class ProxyPath implements DataPath {
   readonly mode = 'proxy';
+  /** It changes nothing on the host. */
+  readonly hostStates = [];
   readonly #proxy: Proxy;
 
   private constructor(proxy: Proxy) {

@@ -14,6 +14,7 @@ import { ConfigError, formatMistake } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
+import { Guard } from './guard.ts';
 import { assertHost, explain } from './host.ts';
 import { PacketPath } from './packet-path.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, serverMembers } from './plan.ts';
@@ -52,6 +53,7 @@ export class Service {
   readonly #stats: StatsPort;
   #config!: Config;
   #path!: DataPath;
+  #guard: Guard | undefined;
   /** What sizes and threads were made by. */
   #startConfig!: Config;
   /** The one that the data path goes by. */
@@ -97,12 +99,17 @@ export class Service {
 
   /** Reads the file again and takes it over. Never rejects: a bad file keeps everything as it is, and the log says why. */
   reload(): Promise<void> {
-    return this.#inTurn(() => this.#reload());
+    return this.#inTurn(async () => {
+      // Whatever the file says: who asks for a reload wants lb4 to work.
+      await this.#guard?.check();
+      await this.#reload();
+    });
   }
 
   /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
     this.#stopping = true;
+    this.#guard?.stop();
     // A reload under way ends first: it sets checks and timers.
     await this.#queue;
     this.#health.stop();
@@ -127,6 +134,8 @@ export class Service {
     this.#follow(plan);
     this.#health.set(targetsOf(config, mode));
     await this.#stats.move(config.stats?.listen);
+    this.#guard = new Guard({ states: this.#path.hostStates, log, inTurn: (work) => this.#inTurn(work) });
+    this.#guard.start();
   }
 
   /** Throws an Lb4Error when the file is wrong, or this host cannot serve it. */
@@ -293,6 +302,7 @@ export class Service {
       frontends: this.#frontends,
       servers: this.#servers,
       reload: this.#history,
+      host: this.#guard?.view ?? [],
       stopping: this.#stopping,
     });
   }

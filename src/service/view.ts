@@ -1,7 +1,7 @@
 /** The names and states behind a data path's numbers, for the statistics port. */
 
 import type { Frontend } from '../config/model.ts';
-import type { ServerView, View } from '../control/source.ts';
+import type { HostView, ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import type { Place, Plan, PlannedBackend } from './plan.ts';
 import type { Roster } from './roster.ts';
@@ -36,10 +36,11 @@ export interface ViewParts {
   readonly frontends: Roster<Frontend>;
   readonly servers: Roster<Place>;
   readonly reload: ReloadHistory;
+  readonly host: readonly HostView[];
   readonly stopping: boolean;
 }
 
-export function viewOf({ plan, health, frontends, servers, reload, stopping }: ViewParts): View {
+export function viewOf({ plan, health, frontends, servers, reload, host, stopping }: ViewParts): View {
   return {
     frontends: frontendsOf(plan),
     retired: frontends.retired('', indexesOf(plan.frontends)),
@@ -49,6 +50,7 @@ export function viewOf({ plan, health, frontends, servers, reload, stopping }: V
       servers: serversOf(backend, health),
     })),
     reload: reload.view,
+    host,
     stopping,
   };
 }

@@ -1,0 +1,148 @@
+/**
+ * Looks after what lb4 has put on this host and others can take away: a restart of the firewall, `sysctl --system`, a person. What
+ * is missing is put back at once, told in one line and counted; while it is missing, /healthz is not ok.
+ *
+ * Whatever else lb4 installs is one more {@link HostState} in its data path's `hostStates`.
+ */
+import type { HostView } from '../control/source.ts';
+import type { Logger } from '../log.ts';
+
+/** One kind of thing that lb4 has put on this host. */
+export interface HostState {
+  /** For metrics: "rules". */
+  readonly what: string;
+  /** For people: "firewall rules". */
+  readonly name: string;
+  /** Who usually takes it away: "a firewall restart does this". */
+  readonly usually: string;
+  /** What is not as lb4 left it, each in a few words; nothing when all is. Cheap where all is. Rejects when it cannot be found out. */
+  verify(): Promise<readonly string[]>;
+  /** Puts it back. Rejects with the reason when it cannot. */
+  repair(): Promise<void>;
+}
+
+export interface GuardOptions {
+  readonly states: readonly HostState[];
+  readonly log: Logger;
+  /** Does work on the data path in turn: never while a plan is being installed. */
+  readonly inTurn: (work: () => Promise<void>) => Promise<void>;
+}
+
+/** Between two looks. */
+const EVERY_MS = 5000;
+/** Looks in vain after which lb4 no longer believes that all is well: one may meet a package upgrade. */
+const BLIND = 2;
+
+export class Guard {
+  readonly #wards: readonly Ward[];
+  readonly #inTurn: GuardOptions['inTurn'];
+  #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor({ states, log, inTurn }: GuardOptions) {
+    this.#wards = states.map((state) => new Ward(state, log));
+    this.#inTurn = inTurn;
+  }
+
+  /** Looks every few seconds from now on. */
+  start(): void {
+    if (this.#stopped || this.#wards.length === 0) return;
+    this.#timer = setTimeout(() => void this.#inTurn(() => this.check()).then(() => this.start()), EVERY_MS);
+  }
+
+  /** No look begins any more; one under way ends with the queue. */
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Looks now, and puts back what is missing. To be called in turn. Never rejects. */
+  async check(): Promise<void> {
+    for (const ward of this.#wards) if (!this.#stopped) await ward.check();
+  }
+
+  get view(): readonly HostView[] {
+    return this.#wards.map((ward) => ward.view);
+  }
+}
+
+/** One state, and how it fares. */
+class Ward {
+  readonly #state: HostState;
+  readonly #log: Logger;
+  #missing: readonly string[] = [];
+  #reason: string | undefined;
+  /** Looks in vain in a row. */
+  #blind = 0;
+  #repairs = 0;
+
+  constructor(state: HostState, log: Logger) {
+    this.#state = state;
+    this.#log = log;
+  }
+
+  get view(): HostView {
+    return { what: this.#state.what, name: this.#state.name, missing: this.#missing, reason: this.#reason, repairs: this.#repairs };
+  }
+
+  async check(): Promise<void> {
+    let missing: readonly string[];
+    try {
+      missing = await this.#state.verify();
+    } catch (error) {
+      this.#cannotLook(textOf(error));
+      return;
+    }
+    this.#blind = 0;
+    if (missing.length === 0) this.#stands();
+    else await this.#putBack(missing);
+  }
+
+  #cannotLook(reason: string): void {
+    if (++this.#blind >= BLIND && this.#missing.length === 0) this.#missing = ['unknown'];
+    this.#tell(reason, 'cannot be verified');
+  }
+
+  async #putBack(missing: readonly string[]): Promise<void> {
+    const { name, usually, what } = this.#state;
+    this.#missing = missing;
+    try {
+      await this.#state.repair();
+      const left = await this.#state.verify();
+      if (left.length > 0) throw new Error(`put back, and missing again at once: ${summary(left)}`);
+    } catch (error) {
+      this.#tell(textOf(error), `missing (${summary(missing)}) and cannot be put back`);
+      return;
+    }
+    this.#missing = [];
+    this.#reason = undefined;
+    this.#repairs++;
+    this.#log.warn(
+      { what },
+      `${name} were missing and are put back (${summary(missing)}): ${usually}; see "What can change under lb4" in operations.md`,
+    );
+  }
+
+  /** Once, until all is well again. */
+  #tell(reason: string, what: string): void {
+    if (this.#reason === undefined) {
+      const means = 'lb4 goes on trying, and /healthz says 503 meanwhile';
+      this.#log.error({ what: this.#state.what, reason }, `${this.#state.name}: ${what}: ${reason}; ${means}`);
+    }
+    this.#reason = reason;
+  }
+
+  #stands(): void {
+    if (this.#reason !== undefined) this.#log.info({ what: this.#state.what }, `${this.#state.name}: all there again`);
+    this.#missing = [];
+    this.#reason = undefined;
+  }
+}
+
+function summary(missing: readonly string[]): string {
+  return missing.length === 1 ? `${missing[0]}` : `${missing.length}, the first ${missing[0]}`;
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,72 @@
+/** The firewall rules and the reserved ports that lb4 installs, for the guard. One script puts both in place. */
+import { readFile } from 'node:fs/promises';
+import { readRules, runRules } from '../rules/run.ts';
+import type { RulesMode } from '../rules/types.ts';
+import type { HostState } from './guard.ts';
+
+const RESERVED = '/proc/sys/net/ipv4/ip_local_reserved_ports';
+/** Those of client connections: iptables/balancer.sh reserves them. Inclusive. */
+const FIRST = 33768;
+const LAST = 61000;
+
+export interface Installed {
+  readonly mode: RulesMode;
+  /** The same while the same rules are to stand: they may change between any two calls. */
+  key(): string;
+  /** Installs them. */
+  script(): string;
+}
+
+export function hostRules(installed: Installed): HostState[] {
+  const repair = async () => void (await runRules(installed.script(), 'install'));
+  const rules = new RulesReading(installed);
+  const all: HostState[] = [
+    {
+      what: 'rules',
+      name: 'firewall rules',
+      usually: 'a restart of the firewall does this',
+      verify: () => rules.verify(),
+      repair,
+    },
+  ];
+  if (installed.mode === 'dsr') return all;
+  const ports: HostState = {
+    what: 'reserved_ports',
+    name: 'reserved ports',
+    usually: '`sysctl --system` and tools that tune a host do this',
+    verify: async () => lacking(await readFile(RESERVED, 'utf8')),
+    repair,
+  };
+  return [...all, ports];
+}
+
+/** The script's `status` says whether all is there, but compares thousands of lines in sh. So it is asked only when what the kernel has changed. */
+class RulesReading {
+  readonly #installed: Installed;
+  /** What iptables-save said when the rules of that key were all there. */
+  #good = { key: '', reading: '' };
+
+  constructor(installed: Installed) {
+    this.#installed = installed;
+  }
+
+  async verify(): Promise<readonly string[]> {
+    const key = this.#installed.key();
+    const reading = await readRules();
+    if (key === this.#good.key && reading === this.#good.reading) return [];
+    const { output } = await runRules(this.#installed.script(), 'status');
+    const wrong = output.split('\n').filter((line) => /^(missing|stale) /.test(line) && !/ reserved ports /.test(line));
+    // Read again: between the reading and `status` somebody may have changed what was read.
+    if (wrong.length === 0 && reading === (await readRules())) this.#good = { key, reading };
+    return wrong.map((line) => line.replace(/ -m comment .*/, ''));
+  }
+}
+
+/** @param text ports and ranges as the kernel writes them, those that touch as one: "80,33768-61000" */
+function lacking(text: string): string[] {
+  const covers = text.split(',').some((range) => {
+    const [first = Number.NaN, last = first] = range.split('-').map(Number);
+    return first <= FIRST && LAST <= last;
+  });
+  return covers ? [] : [`net.ipv4.ip_local_reserved_ports is "${text.trim()}", without all of ${FIRST}-${LAST}`];
+}

@@ -1,0 +1,124 @@
+/** What lb4 has put on the host, while others take it away: noticed, put back, told in one line, counted. */
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Balancer, configuration, LB4, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import { Topology, VIP } from '../lab/topology.ts';
+import { traces } from '../lab/traces.ts';
+import { waitUntil } from '../lab/wait.ts';
+
+const RESERVED = 'net.ipv4.ip_local_reserved_ports';
+const STATS = `http://127.0.0.1:${STATS_PORT}`;
+
+interface Health {
+  readonly code: number;
+  readonly body: { readonly status: string; readonly reasons?: readonly string[] };
+}
+
+async function healthOf({ balancer }: Topology): Promise<Health> {
+  const { stdout } = await balancer.run('curl', '-sS', '--max-time', '5', '-w', '\n%{http_code}', `${STATS}/healthz`);
+  const [body = '', code] = stdout.split('\n').filter(Boolean);
+  return { code: Number(code), body: JSON.parse(body) as Health['body'] };
+}
+
+async function metricsOf({ balancer }: Topology, what: string): Promise<{ repairs: number; missing: number }> {
+  const { stdout } = await balancer.run('curl', '-sS', '--max-time', '5', `${STATS}/metrics`);
+  const value = (name: string) =>
+    Number(
+      stdout
+        .split('\n')
+        .find((line) => line.startsWith(`${name}{what="${what}"} `))
+        ?.split(' ')[1],
+    );
+  return { repairs: value('lb4_host_repairs_total'), missing: value('lb4_host_missing') };
+}
+
+async function served({ client }: Topology): Promise<void> {
+  expect((await client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`)).stdout).toMatch(/^server/);
+}
+
+describe('rules and reserved ports in passthrough', () => {
+  let lab: Topology;
+  let balancer: Balancer;
+  let before: string[];
+
+  beforeAll(async () => {
+    lab = new Topology({ servers: 2 });
+    balancer = await lab.serve();
+    before = traces(lab.balancer).rules;
+  });
+  afterAll(async () => {
+    await lab[Symbol.asyncDispose]();
+  });
+
+  const count = (pattern: RegExp) => balancer.running.lines.filter((line) => pattern.test(line)).length;
+
+  test('iptables -t raw -F: put back by itself within seconds, told in one line, counted, and traffic passes again', async () => {
+    await served(lab);
+    const told = balancer.running.nextLine(
+      /firewall rules were missing and are put back .*a restart of the firewall does this.*operations\.md/,
+    );
+    lab.balancer.sh('iptables', '-t', 'raw', '-F');
+    await told;
+    expect(traces(lab.balancer).rules).toEqual(before);
+    await served(lab);
+    expect(await metricsOf(lab, 'rules')).toEqual({ repairs: 1, missing: 0 });
+    expect(await healthOf(lab)).toMatchObject({ code: 200, body: { status: 'ok' } });
+    expect(count(/firewall rules/)).toBe(1);
+  });
+
+  test.each([
+    ['one rule is deleted', 'rules', () => lab.balancer.sh('sh', '-c', `iptables -t raw -D ${before[0]?.slice(3)}`)],
+    ['a rule is doubled', 'rules', () => lab.balancer.sh('sh', '-c', `iptables -t raw ${before[0]}`)],
+    ['nft flush ruleset', 'rules', () => lab.balancer.sh('nft', 'flush', 'ruleset')],
+    ['the reserved ports are emptied', 'reserved_ports', () => lab.balancer.sysctl(RESERVED, '')],
+    ['the reserved ports are narrowed', 'reserved_ports', () => lab.balancer.sysctl(RESERVED, '1000,33768-60000')],
+  ])('SIGHUP repairs at once: %s', async (_, what, spoil) => {
+    const { repairs } = await metricsOf(lab, what);
+    spoil();
+    const reloaded = balancer.running.nextLine(/"configuration reloaded"/);
+    balancer.running.signal('SIGHUP');
+    await reloaded;
+    expect(traces(lab.balancer).rules).toEqual(before);
+    expect(traces(lab.balancer).reserved).toMatch(/33768-61000$/);
+    expect(await metricsOf(lab, what)).toEqual({ repairs: repairs + 1, missing: 0 });
+  });
+
+  test('in the end it leaves nothing, but what others reserved meanwhile', async () => {
+    expect(await balancer.stop()).toEqual({ code: 0, signal: null });
+    expect(traces(lab.balancer)).toEqual({ rules: [], reserved: '1000', processes: lab.balancer.pids() });
+  });
+});
+
+test('what cannot be put back: told once, /healthz says 503 and why, and all is well when it can again', async () => {
+  await using lab = new Topology({ servers: 1 });
+  await lab.startBackends();
+  const broken = join(lab.directory, 'broken');
+  const wrapper = join(lab.directory, 'wrapped');
+  for (const name of ['', '-save', '-restore']) {
+    const fails =
+      name === '-restore' ? `[ ! -e ${broken} ] || { echo "Another app is currently holding the xtables lock." >&2; exit 4; }\n` : '';
+    writeFileSync(wrapper + name, `#!/bin/sh\n${fails}exec iptables${name} "$@"\n`, { mode: 0o755 });
+  }
+  const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
+  const running = lab.balancer.start([LB4, '--passthrough', `--config=${file}`], { env: { LB4_IPTABLES: wrapper } });
+  await running.line(/"msg":"ready"/);
+  writeFileSync(broken, '');
+  lab.balancer.sh('iptables', '-t', 'raw', '-F');
+  running.signal('SIGHUP');
+  await running.line(/firewall rules: missing .*cannot be put back: .*xtables lock/);
+  expect(await healthOf(lab)).toMatchObject({
+    code: 503,
+    body: { status: 'broken', reasons: [expect.stringMatching(/^firewall rules: 4 missing, the first .*xtables lock/)] },
+  });
+  expect((await metricsOf(lab, 'rules')).missing).toBe(4);
+  const again = running.nextLine(/"configuration reloaded"/);
+  running.signal('SIGHUP');
+  await again;
+  expect(running.lines.filter((line) => /xtables lock/.test(line))).toHaveLength(1);
+  rmSync(broken);
+  await running.line(/firewall rules were missing and are put back/);
+  expect(await healthOf(lab)).toMatchObject({ code: 200, body: { status: 'ok' } });
+  expect(await metricsOf(lab, 'rules')).toEqual({ repairs: 1, missing: 0 });
+  expect(await running.stop()).toEqual({ code: 0, signal: null });
+});
