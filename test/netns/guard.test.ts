@@ -1,11 +1,10 @@
 /** What lb4 has put on the host, while others take it away: noticed, put back, told in one line, counted. */
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Balancer, configuration, LB4, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import { type Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '../lab/balancer.ts';
 import { Topology, VIP } from '../lab/topology.ts';
 import { traces } from '../lab/traces.ts';
-import { waitUntil } from '../lab/wait.ts';
 
 const RESERVED = 'net.ipv4.ip_local_reserved_ports';
 const STATS = `http://127.0.0.1:${STATS_PORT}`;
