@@ -1,7 +1,6 @@
 /** What every benchmark shares: medians with their spread, tables, C programs compiled on the spot. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -31,7 +30,8 @@ function here(): string {
 
 /** Compiles bench/NAME.c with `cc -O3` and returns the program's path. */
 export function compile(name: string): string {
-  const directory = join(tmpdir(), `lb4-bench-${process.getuid?.() ?? 0}`);
+  // Not in /tmp: a name there that can be foretold is anybody's to take first, and root runs what lies under it.
+  const directory = join(root, 'build/bench');
   mkdirSync(directory, { recursive: true });
   const program = join(directory, name.replaceAll('/', '-'));
   execFileSync('cc', ['-O3', '-o', program, join(root, 'bench', `${name}.c`)], { stdio: 'inherit' });

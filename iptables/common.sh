@@ -58,7 +58,7 @@ tell() {
 # note NAME TEXT: write it down before the deed, so that a crash in between can be undone.
 note() {
   [ -z "$dry_run" ] || return 0
-  errors=$( (mkdir -p "$STATE" && printf '%s\n' "$2" >"$STATE/$1") 2>&1) || fail "$STATE/$1" "$errors"
+  errors=$( (umask 077 && mkdir -p "$STATE" && printf '%s\n' "$2" >"$STATE/$1") 2>&1) || fail "$STATE/$1" "$errors"
 }
 
 # noted NAME: what was written down; fails when nothing was

@@ -9,6 +9,7 @@
 
 #include "checksum.h"
 #include "cutter.h"
+#include "file_lock.h"
 #include "listen_socket.h"
 #include "packet_socket.h"
 #include "route.h"
@@ -373,6 +374,16 @@ Napi::Value duplicateFd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return lb4::duplicateFd(fd); }).release());
 }
 
+Napi::Value tryLockFile(const Napi::CallbackInfo& info) {
+  const int fd = descriptor(info[0]);
+  return Napi::Boolean::New(info.Env(), guard(info.Env(), [&] { return lb4::tryLockFile(fd); }));
+}
+
+Napi::Value isFileLocked(const Napi::CallbackInfo& info) {
+  const int fd = descriptor(info[0]);
+  return Napi::Boolean::New(info.Env(), guard(info.Env(), [&] { return lb4::isFileLocked(fd); }));
+}
+
 Napi::Value sum(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsArrayBuffer()) refuse(env, "buffer must be an ArrayBuffer");
@@ -416,6 +427,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("listenTcp", Napi::Function::New<listenTcp>(env, "listenTcp"));
   exports.Set("duplicateFd", Napi::Function::New<duplicateFd>(env, "duplicateFd"));
   exports.Set("cut", Napi::Function::New<cut>(env, "cut"));
+  exports.Set("tryLockFile", Napi::Function::New<tryLockFile>(env, "tryLockFile"));
+  exports.Set("isFileLocked", Napi::Function::New<isFileLocked>(env, "isFileLocked"));
   exports.Set("sum", Napi::Function::New<sum>(env, "sum"));
   return exports;
 }

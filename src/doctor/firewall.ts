@@ -1,5 +1,6 @@
 /** The DROP rules that keep the kernel out of lb4's connections: are they there, and do they drop no more than that? */
 import { EXIT, Lb4Error } from '../errors.ts';
+import { lockHolder } from '../io/namespace-lock.ts';
 import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
@@ -31,7 +32,10 @@ async function ownRules({ mode, config }: Host): Promise<Finding[]> {
   }
   const findings = judge(lines, mend);
   const present = lines.filter((line) => line.startsWith('present ')).length;
-  return findings.length > 0 ? findings : [ok('firewall', `all ${present} rules of lb4 are there`)];
+  if (findings.length > 0) return findings;
+  if (lockHolder()?.rules === false)
+    return [warn('firewall', `all ${present} rules of lb4 are there, but lb4 runs with --no-rules: it puts none back that is taken away`)];
+  return [ok('firewall', `all ${present} rules of lb4 are there`)];
 }
 
 /** @param lines "present RULE", "missing RULE", "stale RULE"; the reserved ports count as a rule */
@@ -40,8 +44,10 @@ function judge(lines: readonly string[], mend: string): Finding[] {
   const missing = of('missing').filter((rule) => !rule.startsWith('reserved ports'));
   const ports = of('missing').find((rule) => rule.startsWith('reserved ports '));
   const stale = of('stale');
-  const absent = isRunning()
-    ? (check: string, what: string) => fail(check, `${what} while lb4 runs`, mend)
+  const holder = lockHolder();
+  const unguarded = holder?.rules === false ? ', with --no-rules: it does not put them back' : '';
+  const absent = holder
+    ? (check: string, what: string) => fail(check, `${what} while lb4 runs${unguarded}`, mend)
     : (check: string, what: string) => warn(check, `${what}; lb4 sees to it when it starts, except with --no-rules`, mend);
   return [
     ...(missing.length > 0 ? [absent('firewall', `${missing.length} DROP rules are missing, the first ${plain(missing[0])}`)] : []),
@@ -55,11 +61,6 @@ function judge(lines: readonly string[], mend: string): Finding[] {
 /** A rule without its comment and target, which all have. */
 function plain(rule = ''): string {
   return rule.replace(/ -m comment .*/, '');
-}
-
-/** The lock that a packet mode holds (cli/host.ts): an abstract socket of this network namespace; Node pads its name. */
-function isRunning(): boolean {
-  return / @lb4-packet-mode@*$/m.test(read('/proc/net/unix') ?? '');
 }
 
 /** DROP rules that others wrote, from a README perhaps. */

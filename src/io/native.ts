@@ -98,6 +98,13 @@ export interface NativeAddon {
   listenTcp(host: string, port: number, backlog: number): number;
   /** Another descriptor of the same open file: several threads then accept from one queue, and each closes its own. */
   duplicateFd(fd: number): number;
+  /**
+   * Takes the lock on the whole file behind a descriptor open for writing: an open file description lock (fcntl(2)), which the kernel
+   * frees when the last copy of the descriptor is closed, however its process ends. False where somebody else has it.
+   */
+  tryLockFile(fd: number): boolean;
+  /** Whether somebody other than this open file holds such a lock. Takes none. */
+  isFileLocked(fd: number): boolean;
   /** Full one's complement sum (RFC 1071) of `length` bytes at `offset`, folded to 16 bits, not complemented, native order. */
   sum(buffer: ArrayBuffer, offset: number, length: number): number;
   /**

@@ -1,6 +1,4 @@
 /** What a mode asks of this host, and what the host's refusals mean. */
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
 import { isOurs, sourceTowards } from '../engine/routes.ts';
@@ -43,21 +41,6 @@ function assertCheckSource(config: Config): void {
       `${config.file}: backends.${backend.name}: dsr = "l2" needs an address of this host that is no frontend's towards ${server.addr.ip}, to check from`,
     );
   }
-}
-
-/**
- * One lb4 in packet mode a network namespace: two would hand out the same ports. An abstract UNIX socket (unix(7)) is
- * the lock: it belongs to the namespace, and vanishes with the process however that ends.
- */
-export async function lockNamespace(): Promise<Server> {
-  const lock = createServer().unref();
-  lock.listen('\0lb4-packet-mode');
-  try {
-    await once(lock, 'listening');
-  } catch (cause) {
-    throw new FailureError('another lb4 forwards packets in this network namespace already', { cause });
-  }
-  return lock;
 }
 
 /** Turns a system error met while starting into one with lb4's exit code and what to do about it. */

@@ -1,11 +1,11 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Settings } from '../engine/engine.ts';
+import { lockNamespace } from '../io/namespace-lock.ts';
 import { parseAddress } from '../packet/address.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
-import { lockNamespace } from './host.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
 
@@ -45,8 +45,8 @@ export class PacketPath implements DataPath {
   }
 
   async #start(plan: Plan): Promise<void> {
-    const lock = await lockNamespace();
-    this.#undo.push(() => lock.close());
+    const lock = lockNamespace({ mode: this.mode, rules: this.#firewall !== undefined });
+    this.#undo.push(() => lock.release());
     if (this.#firewall !== undefined) {
       // All or nothing: where it fails there is nothing to take back.
       await this.#firewall.install(plan);

@@ -205,10 +205,12 @@ test('lb4 runs with --no-rules, and the rules are missing', async () => {
   await running.line(/"msg":"ready"/);
   const { code, findings } = await doctor(lab, file);
   expect(code).toBe(1);
-  find(findings, 'fail', /^firewall: 2 DROP rules are missing, .* while lb4 runs$/);
-  const { mend } = find(findings, 'fail', /^reserved ports: .* while lb4 runs$/);
+  find(findings, 'fail', /^firewall: 2 DROP rules are missing, .* while lb4 runs, with --no-rules: it does not put them back$/);
+  const { mend } = find(findings, 'fail', /^reserved ports: .* while lb4 runs, with --no-rules/);
   lab.balancer.sh('sh', '-c', (mend ?? '').replace(/^lb4 /, `${LB4} `));
-  expect((await doctor(lab, file)).code).toBe(0);
+  const mended = await doctor(lab, file);
+  expect(mended.code).toBe(0);
+  find(mended.findings, 'warn', /^firewall: all \d+ rules .* are there, but lb4 runs with --no-rules/);
   await running.stop();
 });
 

@@ -1,0 +1,147 @@
+/**
+ * One lb4 in packet mode a network namespace: two would hand out the same ports. The lock is a file in a directory that only root may
+ * enter (an abstract socket could be taken by any user), named for the namespace's inode. It dies with the process, however that
+ * ends, so a file that was left behind, or an inode that the kernel gives to another namespace, does no harm.
+ */
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { FailureError, PrivilegeError } from '../errors.ts';
+import { native } from './native.ts';
+
+/** The scripts of iptables/ keep their notes there, too. */
+const DIRECTORY = '/run/lb4';
+const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
+/** The file or its directory went while it was being opened: whoever had it ended just then. */
+const ATTEMPTS = 20;
+
+/** What the one that has it says about itself. */
+export interface Holder {
+  /** As it sees itself, in its own pid namespace. */
+  readonly pid: number;
+  readonly mode: string;
+  /** False: --no-rules, nobody looks after the firewall rules. */
+  readonly rules: boolean;
+}
+
+export interface NamespaceLock {
+  /** Leaves no file behind. */
+  release(): void;
+}
+
+/** Throws FailureError, naming the pid, where another lb4 has the lock; PrivilegeError where this process may not lock at all. */
+export function lockNamespace(about: Omit<Holder, 'pid'>): NamespaceLock {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const fd = attemptLock();
+    if (fd === undefined) continue;
+    ftruncateSync(fd);
+    writeSync(fd, `${JSON.stringify({ pid: process.pid, ...about })}\n`);
+    return { release: () => release(fd) };
+  }
+  throw new FailureError(`${paths().file} changes all the time: another lb4 starts and ends in this network namespace`);
+}
+
+/** Who forwards packets in this network namespace; undefined where nobody does, or this user may not know. */
+export function lockHolder(): Partial<Holder> | undefined {
+  let fd: number;
+  try {
+    fd = openSync(paths().file, O_RDONLY | O_NOFOLLOW);
+  } catch {
+    return undefined;
+  }
+  try {
+    return native().isFileLocked(fd) ? holderIn(fd) : undefined;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function paths() {
+  const directory = `${DIRECTORY}/netns-${statSync('/proc/self/ns/net').ino}`;
+  return { directory, file: `${directory}/lock` };
+}
+
+/** The descriptor that holds the lock; undefined where the file went meanwhile. */
+function attemptLock(): number | undefined {
+  const { directory, file } = paths();
+  let fd: number | undefined;
+  try {
+    makePrivate(DIRECTORY);
+    makePrivate(directory);
+    fd = openSync(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
+    if (!native().tryLockFile(fd)) throw taken(holderIn(fd));
+    // Its last holder may have unlinked it between our opening and locking: then the next one would lock another file.
+    if (fstatSync(fd).ino === statSync(file).ino) return fd;
+  } catch (error) {
+    if (fd !== undefined) closeSync(fd);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw refusal(error);
+  }
+  closeSync(fd);
+  return undefined;
+}
+
+/** Makes the directory, and sees to it that nobody but its owner can do anything there. */
+function makePrivate(path: string): void {
+  try {
+    mkdirSync(path, 0o700);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  const fd = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  try {
+    const { uid } = fstatSync(fd);
+    if (uid !== 0 && uid !== process.geteuid?.()) throw new FailureError(`${path} belongs to user ${uid}, not to root: remove it`);
+    fchmodSync(fd, 0o700);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function taken({ pid }: Partial<Holder>): FailureError {
+  return new FailureError(`another lb4 (pid ${pid ?? 'unknown'}) forwards packets in this network namespace already`);
+}
+
+/** Empty where it has the lock, and has not written yet. */
+function holderIn(fd: number): Partial<Holder> {
+  try {
+    return JSON.parse(readFileSync(fd, 'utf8')) as Partial<Holder>;
+  } catch {
+    return {};
+  }
+}
+
+function refusal(error: unknown): unknown {
+  const { code, message, path } = error as NodeJS.ErrnoException;
+  if (code === 'ELOOP' || code === 'ENOTDIR')
+    return new FailureError(`${path} must be a directory or file of root's own, and no link: remove it`, { cause: error });
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+    return new PrivilegeError(`${message}: lb4 keeps its lock there; run it as root, and let it write to /run`, { cause: error });
+  return error;
+}
+
+function release(fd: number): void {
+  const { directory, file } = paths();
+  try {
+    // While it is still locked: whoever opened it meanwhile finds that it is gone.
+    unlinkSync(file);
+    // They stay where something else is in them.
+    rmdirSync(directory);
+    rmdirSync(DIRECTORY);
+  } catch {
+    // What is left does no harm.
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,72 @@
+/** One lb4 in packet mode a network namespace; no other user may take the lock, or keep lb4 from it. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { configuration, LB4, launch, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import type { Namespace } from '../lab/lab.ts';
+import { Topology } from '../lab/topology.ts';
+import { within } from '../lab/wait.ts';
+
+const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+
+function stateOf({ name }: Namespace): string {
+  return `/run/lb4/netns-${statSync(`/run/netns/${name}`).ino}`;
+}
+
+test('a second lb4 is refused, with the pid of the first; after kill -9 the next one starts; in the end nothing is left', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const { balancer: namespace } = lab;
+  const start = () => startBalancer(namespace, lab.settings(), { healthy: false });
+  const first = await start();
+  const second = launch(namespace, configuration(lab.settings()));
+  expect((await within(second.exited, 10_000, 'the end of the second')).code).toBe(1);
+  expect(second.lines.join('\n')).toContain(`another lb4 (pid ${first.running.pid}) forwards packets in this network namespace already`);
+  await first.stop('SIGKILL');
+  expect(readdirSync(stateOf(namespace))).toContain('lock');
+  const third = await start();
+  expect(await third.stop()).toEqual({ code: 0, signal: null });
+  expect(existsSync(stateOf(namespace))).toBe(false);
+});
+
+test('another user can neither take the lock before lb4 does nor reach it after', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const { balancer: namespace } = lab;
+  const squat = "require('net').createServer().listen('\\0lb4-packet-mode', () => console.log('squatting'))";
+  const squatter = namespace.start([...NOBODY, process.execPath, '-e', squat]);
+  await squatter.line(/squatting/);
+  const balancer = await startBalancer(namespace, lab.settings(), { healthy: false });
+  const lock = `${stateOf(namespace)}/lock`;
+  for (const attempt of [`: <${lock}`, `: >>${lock}`, `ls ${stateOf(namespace)}`, 'touch /run/lb4/mine', `mv /run/lb4 /run/other`]) {
+    const { code, stderr } = await namespace.run(...NOBODY, 'sh', '-c', attempt);
+    expect(`${code} ${stderr}`, attempt).toMatch(/^[12] .*Permission denied/);
+  }
+  expect(await balancer.stop()).toEqual({ code: 0, signal: null });
+});
+
+test.each([
+  [
+    "another user's directory",
+    'mkdir -m 777 /run/lb4 && chown nobody /run/lb4',
+    /\/run\/lb4 belongs to user 65534, not to root: remove it/,
+  ],
+  ['a symbolic link', 'mkdir /run/mine && ln -s mine /run/lb4', /\/run\/lb4 must be a directory .* no link: remove it/],
+  ['a file', 'touch /run/lb4', /\/run\/lb4 must be a directory .* no link: remove it/],
+])('%s in the place of its own is refused', async (_, setup, says) => {
+  await using lab = new Topology({ servers: 1 });
+  const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
+  // A /run of its own: the machine's is everybody's.
+  const script = `mount -t tmpfs tmpfs /run && ${setup} && exec ${LB4} --passthrough --config=${file}`;
+  const { code, stderr } = await lab.balancer.run('unshare', '--mount', 'sh', '-c', script);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(says);
+});
+
+test('a directory that anybody may enter, as an older lb4 made it, is closed', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
+  const script = `mount -t tmpfs tmpfs /run && mkdir -m 755 /run/lb4 && exec ${LB4} --passthrough --config=${file}`;
+  const running = lab.balancer.start(['unshare', '--mount', 'sh', '-c', script]);
+  await running.line(/"msg":"ready"/);
+  const mode = await lab.balancer.run('nsenter', `--mount=/proc/${running.pid}/ns/mnt`, 'stat', '-c', '%a', '/run/lb4');
+  expect(mode.stdout).toBe('700\n');
+  expect(await running.stop()).toEqual({ code: 0, signal: null });
+});
