@@ -6,7 +6,8 @@
 #   install   put the rules in place; run again, it changes only what differs, and takes away rules
 #             of lb4 that this configuration no longer has
 #   remove    take away every rule of lb4, and put back what install changed
-#   status    one line a rule: present, missing or stale; exit 0 when nothing is missing, else 3
+#   status    one line a rule: present, missing, stale, or shadowed by somebody else's; exit 0 when nothing is missing or
+#             shadowed, else 3
 #   --dry-run say what would be done and change nothing
 #
 # Exit: 0 done · 1 failed · 2 usage · 3 status found something missing · 77 no privilege, or no iptables.
@@ -56,23 +57,73 @@ is_nft() {
   case $("$IPTABLES" --version 2>&1) in *nf_tables*) return 0 ;; *) return 1 ;; esac
 }
 
-# Every rule of lb4 that is in the kernel.
-present_rules() {
+# The raw table as iptables-save spells it.
+saved_rules() {
   # iptables-legacy creates the table by looking at it, and a table that is not there has no rules.
   is_nft || grep -qsx raw /proc/net/ip_tables_names || return 0
   saved=$("$IPTABLES-save" -t raw 2>&1) || fail "$IPTABLES-save" "$saved"
-  printf '%s\n' "$saved" | sed -n "s/^-A PREROUTING \(.* $TAG\)\$/\1/p"
+  # Rules of nft's own may hide the table from iptables: then ours seem to be gone, and each install would add them again.
+  case $saved in *' is incompatible, use '*) stop 1 'the raw table has rules that nft added and iptables cannot read: move them to a table of their own' ;; esac
+  printf '%s\n' "$saved"
 }
 
+# shadows SAVED: one line, "shadowed by RULE", for each rule of somebody else that lets pass what one of ours below it is to drop.
+# A match that is not understood here (a set, an interface, a negation) counts as one that may be true. Chains of others that are
+# jumped to are left alone: whoever keeps them (Calico) puts their jump back on top.
+shadows() {
+  printf '%s\n' "$1" | awk -v tag=" $TAG" '
+    function number(address,   p) { split(address, p, "."); return ((p[1] * 256 + p[2]) * 256 + p[3]) * 256 + p[4] }
+    function meet(a, b,   x, y, bits) {
+      if (a == "" || b == "") return 1
+      split(a, x, "/"); split(b, y, "/")
+      bits = x[2] < y[2] ? x[2] + 0 : y[2] + 0
+      return int(number(x[1]) / 2 ^ (32 - bits)) == int(number(y[1]) / 2 ^ (32 - bits))
+    }
+    function overlap(a, b,   x, y) {
+      if (a == "" || b == "") return 1
+      if (split(a, x, ":") < 2) x[2] = x[1]
+      if (split(b, y, ":") < 2) y[2] = y[1]
+      return x[1] + 0 <= y[2] + 0 && y[1] + 0 <= x[2] + 0
+    }
+    # The value of an option; nothing where it is negated.
+    function option(name,   i) {
+      for (i = 3; i < NF; i++) if ($i == name && $(i - 1) != "!") return $(i + 1)
+      return ""
+    }
+    !/^-A PREROUTING / { next }
+    substr($0, length($0) - length(tag) + 1) == tag {
+      for (i = 1; i <= count; i++) {
+        if (told[i] || !meet(source[i], option("-s")) || !meet(destination[i], option("-d"))) continue
+        if (!overlap(from[i], option("--sport")) || !overlap(to[i], option("--dport"))) continue
+        told[i] = 1
+        print "shadowed by " rule[i]
+      }
+      next
+    }
+    option("-j") ~ /^(ACCEPT|RETURN)$/ && option("-p") ~ /^(|all|tcp)$/ {
+      rule[++count] = substr($0, length("-A PREROUTING ") + 1)
+      source[count] = option("-s"); destination[count] = option("-d")
+      from[count] = option("--sport"); to[count] = option("--dport")
+    }'
+}
+
+# What differs, one line a rule: see differences and shadows.
 compare() {
-  have=$(present_rules) || exit $?
-  differences "$(wanted_rules)" "$have"
+  saved=$(saved_rules) || exit $?
+  differences "$(wanted_rules)" "$(printf '%s\n' "$saved" | sed -n "s/^-A PREROUTING \(.* $TAG\)\$/\1/p")"
+  shadows "$saved"
 }
 
 # transaction COMPARISON: the same as input for iptables-restore; empty when nothing differs.
-# Rules go to the top of the chain: below a general ACCEPT they would never match.
+# Rules go to the top of the chain: below a general ACCEPT they would never match. Where one came above them, all move up.
 transaction() {
-  lines=$(printf '%s\n' "$1" | sed -n 's/^stale /-D PREROUTING /p; s/^missing /-I PREROUTING /p')
+  lines=$(printf '%s\n' "$1" | awk '
+    { rule = $0; sub(/^[a-z]+ /, "", rule) }
+    $1 == "shadowed" { move = 1 }
+    $1 == "stale" { print "-D PREROUTING " rule }
+    $1 == "missing" { print "-I PREROUTING " rule }
+    $1 == "present" { kept[++count] = rule }
+    END { if (move) for (i = 1; i <= count; i++) print "-D PREROUTING " kept[i] "\n-I PREROUTING " kept[i] }')
   [ -z "$lines" ] || printf '*raw\n%s\nCOMMIT\n' "$lines"
 }
 

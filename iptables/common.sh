@@ -47,10 +47,10 @@ differences() {
     END { for (i = 0; i < count; i++) if (!(order[i] in seen)) print "missing " order[i] }'
 }
 
-# tell COMPARISON: what status prints; exit 3 when something is missing
+# tell COMPARISON: what status prints; exit 3 when something is missing, or does not take effect
 tell() {
   printf '%s\n' "$1" | sed '/^$/d'
-  case $1 in *'missing '*) exit 3 ;; esac
+  case $1 in *'missing '* | *'shadowed by '*) exit 3 ;; esac
 }
 
 # ---- remembering ---------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ function judge(lines: readonly string[], mend: string): Finding[] {
   const missing = of('missing').filter((rule) => !rule.startsWith('reserved ports'));
   const ports = of('missing').find((rule) => rule.startsWith('reserved ports '));
   const stale = of('stale');
+  const shadowed = of('shadowed');
   const holder = lockHolder();
   const unguarded = holder?.rules === false ? ', with --no-rules: it does not put them back' : '';
   const absent = holder
@@ -52,6 +53,14 @@ function judge(lines: readonly string[], mend: string): Finding[] {
   return [
     ...(missing.length > 0 ? [absent('firewall', `${missing.length} DROP rules are missing, the first ${plain(missing[0])}`)] : []),
     ...(ports === undefined ? [] : [absent('reserved ports', `net.ipv4.ip_local_reserved_ports lacks ${ports.split(' ').at(-1)}`)]),
+    ...(shadowed.length > 0
+      ? [
+          absent(
+            'firewall',
+            `DROP rules of lb4 have no effect, since a rule above them lets pass what they are to drop: ${shadowed[0]?.replace(/^by /, '')}`,
+          ),
+        ]
+      : []),
     ...(stale.length > 0
       ? [warn('firewall', `${stale.length} rules of another configuration are there, the first ${plain(stale[0])}`, mend)]
       : []),

@@ -55,7 +55,7 @@ class RulesReading {
     const reading = await readRules();
     if (key === this.#good.key && reading === this.#good.reading) return [];
     const { output } = await runRules(this.#installed.script(), 'status');
-    const wrong = output.split('\n').filter((line) => /^(missing|stale) /.test(line) && !/ reserved ports /.test(line));
+    const wrong = output.split('\n').filter((line) => /^(missing|stale|shadowed) /.test(line) && !/ reserved ports /.test(line));
     // Read again: between the reading and `status` somebody may have changed what was read.
     if (wrong.length === 0 && reading === (await readRules())) this.#good = { key, reading };
     return wrong.map((line) => line.replace(/ -m comment .*/, ''));

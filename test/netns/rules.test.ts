@@ -173,6 +173,32 @@ describe.each(['iptables-nft', 'iptables-legacy'])('the balancer script by %s', 
     expect(must(`cat ${reserved}`)).toBe('\n');
   });
 
+  test('a rule of somebody else that lets pass what ours are to drop is told, and install puts ours above it again', () => {
+    ok(small, 'install');
+    const harmless = ['-p udp -j ACCEPT', '-p tcp -m tcp --dport 22 -j ACCEPT', '-d 192.0.2.7/32 -j ACCEPT', '-s 203.0.113.0/24 -j DROP'];
+    for (const rule of harmless) must(`${iptables} -t raw -I PREROUTING ${rule}`);
+    expect(ok(small, 'status')).not.toContain('shadowed');
+    const shadows = [
+      '-j ACCEPT',
+      '-p tcp -m tcp --dport 80:90 -j RETURN',
+      '-d 192.0.2.0/30 -j ACCEPT',
+      '-s 198.51.100.2/32 -p tcp -j ACCEPT',
+      '-i eth9 -j ACCEPT',
+    ];
+    for (const rule of shadows) {
+      must(`${iptables} -t raw -I PREROUTING ${rule}`);
+      const shown = script(small, 'status');
+      expect(shown.status, rule).toBe(3);
+      expect(shown.stdout.match(/^shadowed by .*$/gm)).toEqual([`shadowed by ${rule}`]);
+      ok(small, 'install');
+      expect(ok(small, 'status')).not.toContain('shadowed');
+      expect(ourRules()).toHaveLength(4);
+    }
+    ok(small, 'remove');
+    const left = must(`${iptables} -t raw -S PREROUTING`).trim().split('\n').slice(1);
+    expect(left.map((line) => line.replace('-A PREROUTING ', ''))).toEqual([...harmless, ...shadows].reverse());
+  });
+
   test('remove undoes what a crash in the middle of install left', () => {
     const before = snapshot();
     ok(small, 'install');
@@ -231,6 +257,20 @@ test('by iptables-legacy, status and remove do not create the table by looking',
   expect(inside(`sh ${file} status`, legacy).status).toBe(3);
   expect(inside(`sh ${file} remove`, legacy).status).toBe(0);
   expect(must('cat /proc/net/ip_tables_names')).not.toContain('raw');
+});
+
+test('by iptables-nft, a table that it cannot read is a failure: ours would seem to be missing, and be added again and again', () => {
+  const file = join(directory, 'balancer.sh');
+  writeFileSync(file, renderBalancerScript(small));
+  must(`sh ${file} install; nft insert rule ip raw PREROUTING fib saddr type local numgen random mod 2 0 accept`);
+  const before = must('nft list ruleset');
+  for (const words of ['status', 'install']) {
+    expect(inside(`sh ${file} ${words}`), words).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^lb4 rules: the raw table has rules that nft/),
+    });
+  }
+  expect(must('nft list ruleset')).toBe(before);
 });
 
 test('a state file of an earlier namespace with the same inode does no harm', () => {
