@@ -9,9 +9,11 @@ import * as E from '../src/flow/entry.ts';
 import { type FlowTable, hashKey, tableWords } from '../src/flow/table.ts';
 import { ESTABLISHED } from '../src/flow/tcp.ts';
 import { createCore } from '../src/forward/core.ts';
-import { HOP, HOPS, serverHop, writeHop } from '../src/forward/next-hops.ts';
+import { HOP, HOPS, writeHop } from '../src/forward/next-hops.ts';
+import type { ServiceSet } from '../src/forward/services.ts';
 import { LOADS_LENGTH, STATISTICS_LENGTH } from '../src/forward/statistics.ts';
 import { Verdict, verdictNames } from '../src/forward/verdict.ts';
+import { Ways } from '../src/forward/ways.ts';
 import { parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
 import { slabOf } from '../src/packet/fields.ts';
 import * as D from '../src/packet/frames.ts';
@@ -61,8 +63,7 @@ function build(connections: number): Bench {
   const key = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
   const core = createCore({ memory, slab, frames, capacity, hashKey: key, maximum: capacity, answersPerSecond: 0 });
   const { table: flows, services, openings, process } = core;
-  for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++)
-    writeHop(hops, serverHop(i), 2, 1500, new Uint8Array(6), new Uint8Array(6));
+  for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++) writeHop(hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));
   // As many server ports as it takes for one VIP's 27,233 ports a server.
   const servers = Array.from({ length: Math.ceil(connections / 20000) }, (_, i) => ({
     index: i,
@@ -70,13 +71,14 @@ function build(connections: number): Bench {
     port: 8000 + i,
   }));
   const candidates = servers.map(({ index, port }) => ({ name: String(port), weight: 1, index, maxconn: 0 }));
-  services.apply({
+  const set: ServiceSet = {
     frontends: [{ index: 0, address: VIP, port: 80, backend: 'b', maxconn: 0, draining: false }],
     backends: [{ name: 'b', mode: 'passthrough', choice: prepare('roundrobin', candidates), servers }],
-  });
+  };
+  services.apply(set, new Ways().apply(set));
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
-    if (openings.open(services.frontendAt(VIP, 80)!, address, VIP, ports, serverHop(0), 0) < 0) throw new Error('no room');
+    if (openings.open(services.frontendAt(VIP, 80)!, address, VIP, ports, 1, 0) < 0) throw new Error('no room');
   }
   for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
     if (flows.words[at]! > E.TOMBSTONE) flows.words[at + E.CONNECTION] = (flows.words[at + E.CONNECTION]! & ~0xff) | ESTABLISHED;

@@ -69,7 +69,7 @@ export class Engine {
     this.memoryFd = fd;
     this.regions = regionsOf(buffer, capacity);
     this.routes = new ServerRoutes(this.regions.hops, (mtus) => this.tell({ type: 'interfaces', mtus }));
-    this.routes.apply(options.settings.services);
+    const hops = this.routes.apply(options.settings.services);
     this.ports = new PortUse(this.regions.statistics);
     this.ports.apply(options.settings.services);
     const { connections, ringSlots, answersPerSecond, settings } = options;
@@ -84,6 +84,7 @@ export class Engine {
       ringSlots,
       answersPerSecond,
       settings,
+      hops,
       filter: filterFor(settings.services),
       mtus: this.routes.mtus(),
     };
@@ -121,11 +122,11 @@ export class Engine {
    */
   async configure(settings: Settings): Promise<void> {
     assertServiceSet(settings.services);
-    this.routes.apply(settings.services);
+    const hops = this.routes.apply(settings.services);
     this.ports.apply(settings.services);
     if (this.stopped || this.wakeFd < 0) return;
     const applied = new Promise<void>((resolve) => this.applying.push(resolve));
-    this.post({ type: 'settings', settings, filter: filterFor(settings.services) });
+    this.post({ type: 'settings', settings, hops, filter: filterFor(settings.services) });
     await applied;
   }
 

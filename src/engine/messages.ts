@@ -3,6 +3,7 @@ import type { HashKey } from '../flow/table.ts';
 import type { Timeouts } from '../flow/tcp.ts';
 import type { ServiceSet } from '../forward/services.ts';
 import type { Sign } from '../forward/trouble.ts';
+import type { FrontendHops } from '../forward/ways.ts';
 
 /** What the packet core is told, all of it each time: applying it twice changes nothing. */
 export interface Settings {
@@ -10,7 +11,15 @@ export interface Settings {
   readonly timeouts: Timeouts;
 }
 
-export interface WorkerData {
+/** Settings with what the engine adds to them. */
+export interface Orders {
+  readonly settings: Settings;
+  readonly hops: FrontendHops;
+  /** What the kernel shall hand up: io/filter.ts. */
+  readonly filter: Uint32Array;
+}
+
+export interface WorkerData extends Orders {
   /** The shared memory's descriptor; descriptors belong to the process, so the worker maps it by number. */
   readonly memoryFd: number;
   readonly capacity: number;
@@ -19,15 +28,12 @@ export interface WorkerData {
   readonly hashKey: HashKey;
   readonly ringSlots: number;
   readonly answersPerSecond: number;
-  readonly settings: Settings;
-  /** What the kernel shall hand up: io/filter.ts. */
-  readonly filter: Uint32Array;
   /** MTU by interface index. */
   readonly mtus: ReadonlyMap<number, number>;
 }
 
 export type ToWorker =
-  | { readonly type: 'settings'; readonly settings: Settings; readonly filter: Uint32Array }
+  | ({ readonly type: 'settings' } & Orders)
   | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number> }
   | { readonly type: 'stop' };
 

@@ -1,6 +1,7 @@
 /** Keeps the servers' next hops true: asks rtnetlink for each server, and again whenever the kernel says it changed. */
-import { serverHop, writeHop, writeKernelHop, writeNoHop } from '../forward/next-hops.ts';
+import { writeHop, writeKernelHop, writeNoHop } from '../forward/next-hops.ts';
 import type { ServiceSet } from '../forward/services.ts';
+import { type FrontendHops, type Way, Ways } from '../forward/ways.ts';
 import { type Interface, native, type Route, type RouteSocket } from '../io/native.ts';
 
 const UNKNOWN_MTU = 65535;
@@ -28,9 +29,7 @@ export class ServerRoutes {
   private readonly socket: RouteSocket;
   private readonly hops: Int32Array;
   private readonly changed: (mtus: ReadonlyMap<number, number>) => void;
-  private set: ServiceSet = { frontends: [], backends: [] };
-  /** What `set` asks to be resolved, to tell a change of places from one of health. */
-  private places = '';
+  private readonly ways = new Ways();
   private interfaces = new Map<number, Interface>();
 
   /** @param changed told the MTU of every interface, by index, whenever something about links or routes changed */
@@ -47,13 +46,15 @@ export class ServerRoutes {
     return new Map([...this.interfaces].map(([index, { mtu }]) => [index, mtu]));
   }
 
-  /** Resolves all servers of `set`; from now on these are the ones kept true. */
-  apply(set: ServiceSet): void {
-    const places = JSON.stringify(placesOf(set));
-    this.set = set;
-    if (places === this.places) return;
-    this.places = places;
-    this.resolve();
+  /**
+   * Resolves the ways of `set` that are new; from now on they are kept true, too. Returns their next hops. Throws a RangeError, and
+   * changes nothing, when there is no room for all of them.
+   */
+  apply(set: ServiceSet): FrontendHops {
+    const known = new Set(this.ways.all());
+    const hops = this.ways.apply(set);
+    for (const way of this.ways.all()) if (!known.has(way)) this.tryWay(way);
+    return hops;
   }
 
   close(): void {
@@ -71,16 +72,14 @@ export class ServerRoutes {
   }
 
   private resolve(): void {
-    for (const { name, mode, servers } of this.set.backends) {
-      const source = this.set.frontends.find(({ backend }) => backend === name)?.address ?? 0;
-      for (const { index, address } of servers) this.tryServer(serverHop(index), address, source, mode === 'dsrL2');
-    }
+    for (const way of this.ways.all()) this.tryWay(way);
   }
 
-  /** An interface may vanish between two questions: then this server waits for the next notice, the others do not. */
-  private tryServer(hop: number, address: number, source: number, onLink: boolean): void {
+  /** An interface may vanish between two questions: then this way waits for the next notice, the others do not. */
+  private tryWay(way: Way): void {
+    const { hop, onLink } = way;
     try {
-      this.resolveServer(hop, address, source, onLink);
+      this.resolveWay(way);
     } catch {
       if (onLink) writeNoHop(this.hops, hop);
       else writeKernelHop(this.hops, hop, UNKNOWN_MTU);
@@ -97,21 +96,14 @@ export class ServerRoutes {
   }
 
   /** A neighbour not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here. */
-  private resolveServer(hop: number, address: number, source: number, onLink: boolean): void {
-    const route = this.ask(address, source);
+  private resolveWay({ hop, source, destination, onLink }: Way): void {
+    const route = this.ask(destination, source);
     const link = this.interfaces.get(route.ifindex);
-    const reachable = link !== undefined && link.mac.length === 6 && !route.local && !(onLink && route.neighbour !== address);
+    const reachable = link !== undefined && link.mac.length === 6 && !route.local && !(onLink && route.neighbour !== destination);
     const neighbour = reachable ? this.socket.neighbour(route.ifindex, route.neighbour) : undefined;
     if (link === undefined || neighbour === undefined) {
       if (onLink) writeNoHop(this.hops, hop);
       else writeKernelHop(this.hops, hop, link?.mtu ?? UNKNOWN_MTU);
     } else writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
   }
-}
-
-function placesOf({ frontends, backends }: ServiceSet): unknown {
-  return [
-    frontends.map(({ address, backend }) => [address, backend]),
-    backends.map(({ name, mode, servers }) => [name, mode, servers.map(({ index, address }) => [index, address])]),
-  ];
 }

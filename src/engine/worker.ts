@@ -11,7 +11,7 @@ import { openPacketSocket } from '../io/packet-socket.ts';
 import { slabOf } from '../packet/fields.ts';
 import { CLOCK, createFrames, REFUSED } from '../packet/frames.ts';
 import { DROPPED, FLOWS, RECEIVED, regionsOf, TRANSMIT_FAILED } from './layout.ts';
-import type { FromWorker, Settings, ToWorker, WorkerData } from './messages.ts';
+import type { FromWorker, Orders, ToWorker, WorkerData } from './messages.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
 const BUSY_TICK = 10;
@@ -46,7 +46,7 @@ let lastTick = 0;
 let sweptTo = 0;
 let lastTold = 0;
 
-apply(data.settings);
+apply(data);
 lastHops.setInterfaces(data.mtus);
 tell({ type: 'ready', wakeFd: driver.wakeFd });
 breathe();
@@ -95,7 +95,7 @@ function handle(message: ToWorker): void {
   if (message.type === 'stop') stopping = true;
   else if (message.type === 'interfaces') lastHops.setInterfaces(message.mtus);
   else {
-    apply(message.settings);
+    apply(message);
     useFilter(message.filter);
     tell({ type: 'applied' });
   }
@@ -105,8 +105,8 @@ function tell(message: FromWorker): void {
   port.postMessage(message);
 }
 
-function apply({ services: set, timeouts }: Settings): void {
-  services.apply(set);
+function apply({ settings: { services: set, timeouts }, hops }: Orders): void {
+  services.apply(set, hops);
   connections.setTimeouts(timeouts);
 }
 

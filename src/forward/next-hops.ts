@@ -3,7 +3,7 @@
  * its address costs one store, however many flows use it.
  *
  *     0                    the kernel's own routing (IP_HDRINCL)
- *     1 … SERVER_HOPS-1    one a server, kept by the main thread from rtnetlink
+ *     1 … SERVER_HOPS-1    one a way to a server (ways.ts), kept by the main thread from rtnetlink
  *     SERVER_HOPS …        learnt by the worker: the last hop of clients, to whom replies go back the way they came
  *
  * An entry is eight words: interface, MTU in bytes, what to do (packet/frames.ts: SEND or ROUTE), then the Ethernet
@@ -12,7 +12,6 @@
 
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
 import { DROP, ROUTE, SEND } from '../packet/frames.ts';
-import { MAX_SERVERS } from './statistics.ts';
 
 export const HOP = 8;
 export const SHIFT = 3;
@@ -21,8 +20,8 @@ export const MTU = 1;
 export const OUT = 2;
 export const ETHERNET = 3;
 
-/** Entries kept for servers: server index + 1. */
-export const SERVER_HOPS = MAX_SERVERS + 1;
+/** Entries kept for the ways to servers, the kernel's included: eight source addresses for each of as many servers as there may be. */
+export const SERVER_HOPS = 65_536;
 /** Entries in all: 12,287 clients or routers on our own links can be told apart, further ones go by the kernel's routing. */
 export const HOPS = SERVER_HOPS + 12_287;
 /** By the kernel's routing. */
@@ -30,11 +29,6 @@ export const KERNEL_HOP = 0;
 
 const IPV4_ETHERTYPE = 0x0008 << 16;
 const LEARN_PROBES = 16;
-
-/** The next hop of a server, by its index. */
-export function serverHop(server: number): number {
-  return server + 1;
-}
 
 /** Writes a next hop; what to do with it last. Addresses are six bytes. */
 export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: number, source: Uint8Array, destination: Uint8Array): void {

@@ -10,7 +10,6 @@ import { sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
 import type { Ledger } from './ledger.ts';
 import type { Opening, Rewrite } from './mode.ts';
-import { serverHop } from './next-hops.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
 
@@ -94,7 +93,7 @@ export class Openings {
       this.writeLife(twin, slot, state | T.REPLY, pool, owner, generation, now);
       this.ledger.addPorts(owner, generation, 1);
     }
-    this.writeRewrite(slot, s, d, p, serverHop(server));
+    this.writeRewrite(slot, s, d, p, frontend.hops[position]!);
     this.writeLife(slot, twin, directions === 1 ? state | T.ONE_WAY : state, E.NONE, owner, generation, now);
     if (directions === 2) table.publish(twin);
     table.publish(slot);
@@ -107,7 +106,7 @@ export class Openings {
     const { opening, rewrite, table } = this;
     this.decide(frontend, position);
     const slot = table.borrow(opening.source, opening.destination, opening.ports);
-    this.writeRewrite(slot, rewrite.source, rewrite.destination, rewrite.ports, serverHop(frontend.servers[position]!.index));
+    this.writeRewrite(slot, rewrite.source, rewrite.destination, rewrite.ports, frontend.hops[position]!);
     // No state at all: the pipeline examines the packet before it goes.
     table.words[(slot << E.ENTRY_SHIFT) + E.CONNECTION] = 0;
     return slot;

@@ -10,8 +10,10 @@ import { EndpointMap } from './endpoints.ts';
 import type { Ledger } from './ledger.ts';
 import type { Mode } from './mode.ts';
 import { type ModeName, modes } from './modes.ts';
+import { KERNEL_HOP } from './next-hops.ts';
 import { Pools } from './pools.ts';
 import { frontendLoad } from './statistics.ts';
+import type { FrontendHops } from './ways.ts';
 
 /** Plain data: it crosses threads. Addresses in native order, ports in host order. */
 export interface ServiceSet {
@@ -51,9 +53,10 @@ export interface Frontend {
   readonly draining: boolean;
   /** Undefined while no server may be chosen. */
   readonly scheduler: Scheduler | undefined;
-  /** The scheduler's candidates, in its order, where each is, and the index of its port pool. */
+  /** The scheduler's candidates, in its order, where each is, its next hop, and the index of its port pool. */
   readonly candidates: readonly Candidate[];
   readonly servers: readonly ServerEntry[];
+  readonly hops: readonly number[];
   readonly pools: readonly number[];
   readonly mode: Mode;
   /** One direction passes lb4, and any balancer with these servers would choose alike: unknown segments may go by the hash. */
@@ -69,6 +72,8 @@ interface Backend {
   readonly scheduler: Scheduler | undefined;
   /** By position among the candidates. */
   readonly servers: readonly ServerEntry[];
+  /** By position among the candidates: the server's position in the backend. */
+  readonly places: readonly number[];
 }
 
 /** The backend of a frontend whose own is not in the set: nobody to choose. */
@@ -77,6 +82,7 @@ const NOBODY: Backend = {
   choice: { scheduler: 'roundrobin', candidates: [], table: undefined },
   scheduler: undefined,
   servers: [],
+  places: [],
 };
 
 export class Services {
@@ -94,13 +100,16 @@ export class Services {
     this.ledger = ledger;
   }
 
-  /** Replaces the whole set. */
-  apply(set: ServiceSet): void {
+  /** Replaces the whole set. A frontend of which `hops` knows nothing leaves the way to the kernel. */
+  apply(set: ServiceSet, hops: FrontendHops = new Map()): void {
     this.ledger.apply(set);
     this.candidates = new Map(set.backends.flatMap(({ choice }) => choice.candidates.map((candidate) => [candidate.index, candidate])));
     this.backends = new Map(set.backends.map((backend) => [backend.name, this.backend(backend)]));
     this.frontends = [];
-    for (const entry of set.frontends) this.frontends[entry.index] = this.frontend(entry, this.backends.get(entry.backend) ?? NOBODY);
+    for (const entry of set.frontends) {
+      const backend = this.backends.get(entry.backend) ?? NOBODY;
+      this.frontends[entry.index] = this.frontend(entry, backend, hops.get(entry.index) ?? []);
+    }
     // The first of two on one endpoint is found.
     this.byEndpoint = new EndpointMap([...set.frontends].sort((a, b) => Number(a.draining) - Number(b.draining)));
     // Only with full NAT do replies come back here, and then to a frontend's address.
@@ -141,16 +150,19 @@ export class Services {
   private backend({ name, mode, choice, servers: all }: BackendEntry): Backend {
     const last = this.backends.get(name);
     const scheduler = last && isSameChoice(last.choice, choice) ? last.scheduler : createScheduler(choice, this.ledger.loads);
-    const byIndex = new Map(all.map((server) => [server.index, server]));
-    return { mode, choice, scheduler, servers: choice.candidates.map((candidate) => byIndex.get(candidate.index)!) };
+    const byIndex = new Map(all.map(({ index }, place) => [index, place]));
+    const places = choice.candidates.map(({ index }) => byIndex.get(index)!);
+    return { mode, choice, scheduler, places, servers: places.map((place) => all[place]!) };
   }
 
   private frontend(
     { index, address, maxconn, draining }: ServiceSet['frontends'][number],
-    { mode, choice, scheduler, servers }: Backend,
+    { mode, choice, scheduler, servers, places }: Backend,
+    ways: readonly number[],
   ): Frontend {
     const pools = mode === 'passthrough' ? servers.map((server) => this.pools.indexOf(address, server.address, server.port)) : [];
+    const hops = places.map((place) => ways[place] ?? KERNEL_HOP);
     const adopts = mode !== 'passthrough' && consistent.has(choice.scheduler);
-    return { index, maxconn, draining, scheduler, candidates: choice.candidates, servers, pools, mode: modes[mode], adopts };
+    return { index, maxconn, draining, scheduler, candidates: choice.candidates, servers, hops, pools, mode: modes[mode], adopts };
   }
 }

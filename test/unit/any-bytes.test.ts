@@ -1,7 +1,7 @@
 /** Whatever comes in: the pipeline does not throw, each frame has one verdict, nothing leaves broken that came whole. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { serverHop } from '../../src/forward/next-hops.ts';
+import { HOP } from '../../src/forward/next-hops.ts';
 import { FLAG_GSO, FLAG_NO_ETHERNET, FLAG_PARTIAL } from '../../src/packet/frames.ts';
 import { rows } from '../fixtures/frames.ts';
 import { buildFrame, referenceChecksum, wrongChecksums } from './packets.ts';
@@ -95,5 +95,5 @@ test('every frame of the fixtures, one after the other, and in batches of four',
   const world = new World();
   for (let i = 0; i + 4 <= valid.length; i += 4) world.sendFrames(valid.slice(i, i + 4).map((frame) => ({ frame })));
   expect(world.verdicts.reduce((sum, n) => sum + n, 0)).toBe(valid.length - (valid.length % 4));
-  expect(world.hops[serverHop(0) * 8]).toBe(2);
+  expect(world.hops[1 * HOP]).toBe(2);
 });

@@ -4,10 +4,11 @@ import { type Candidate, type Choice, prepare, type SchedulerName } from '../../
 import { hashKey, tableWords } from '../../src/flow/table.ts';
 import type { Timeouts } from '../../src/flow/tcp.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
-import { HOP, HOPS, serverHop, writeHop } from '../../src/forward/next-hops.ts';
+import { HOP, HOPS, writeHop } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/services.ts';
 import { LOADS_LENGTH, STATISTICS_LENGTH } from '../../src/forward/statistics.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
+import { Ways } from '../../src/forward/ways.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { type Slab, slabOf } from '../../src/packet/fields.ts';
 import * as D from '../../src/packet/frames.ts';
@@ -92,6 +93,7 @@ export class World {
   readonly table: Core['table'];
   readonly connections: Core['connections'];
   readonly lastHops: Core['lastHops'];
+  private readonly ways = new Ways();
   private readonly options: WorldOptions;
   private readonly process: Core['process'];
   now = 0;
@@ -120,7 +122,7 @@ export class World {
     } = core);
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
     this.connections.setTimeouts(TIMEOUTS);
-    SERVERS.forEach((_, i) => writeHop(this.hops, serverHop(i), BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i]!)));
+    SERVERS.forEach((_, i) => writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i]!)));
     this.setServers(options.up ?? [true, true]);
   }
 
@@ -138,10 +140,11 @@ export class World {
     const frontends = ports.map((port, index) => {
       return { index, address: parseAddress(VIP), port, backend: 'b', maxconn: frontendMaxconn, draining: draining.includes(index) };
     });
-    this.services.apply({
+    const set: ServiceSet = {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
       backends: [{ name: 'b', mode, servers, choice: prepared(scheduler, candidates) }],
-    });
+    };
+    this.services.apply(set, this.ways.apply(set));
   }
 
   /** One packet through the pipeline. */

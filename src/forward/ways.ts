@@ -1,0 +1,108 @@
+/**
+ * The ways to the servers: one for each (source address, server's address), as routes may differ by the source, too (two
+ * VIPs, each with a link and a table of its own: ip-rule(8)). Servers that differ only in their port share one, and so do
+ * frontends. A way has a place in the table of next hops, which flows name; the main thread gives places out and keeps them
+ * true (engine/routes.ts), the worker is told which frontend reaches which server by which.
+ */
+import { SERVER_HOPS } from './next-hops.ts';
+import type { ServiceSet } from './services.ts';
+
+/** Addresses in native order. */
+export interface Way {
+  /** Its place in the table of next hops, 1 to SERVER_HOPS - 1. */
+  readonly hop: number;
+  /** The frontend's address: what checks and, with full NAT, packets leave from. */
+  readonly source: number;
+  readonly destination: number;
+  /** L2 DSR: the server must be on the link itself, and the kernel cannot help (the VIP is local to it). */
+  readonly onLink: boolean;
+}
+
+/** By a frontend's index: the next hop of each server of its backend, in the backend's order. */
+export type FrontendHops = ReadonlyMap<number, readonly number[]>;
+
+export class Ways {
+  readonly #byKey = new Map<string, Way>();
+  /** Places given back, the one that has rested longest first: a flow that outlives its way by a moment still finds it as it was. */
+  readonly #free: number[] = [];
+  #next = 1;
+
+  /** All that are kept true. */
+  all(): IterableIterator<Way> {
+    return this.#byKey.values();
+  }
+
+  /**
+   * Makes the ways that `set` asks for, and drops those that no live flow can have any more: a way stays while its source is a
+   * frontend's and its destination a server's, since a frontend may have changed its backend.
+   * Throws a RangeError, and changes nothing, when there is no room for all of them.
+   */
+  apply(set: ServiceSet): FrontendHops {
+    const wanted = wantedBy(set);
+    if (wanted.size >= SERVER_HOPS)
+      throw new RangeError(`${wanted.size} pairs of a frontend's and a server's address: there is room for ${SERVER_HOPS - 1}`);
+    this.#drop(set, wanted);
+    for (const [key, way] of wanted) if (!this.#byKey.has(key)) this.#byKey.set(key, { ...way, hop: this.#place(wanted) });
+    return this.#hopsOf(set);
+  }
+
+  #drop({ frontends, backends }: ServiceSet, wanted: ReadonlyMap<string, unknown>): void {
+    const sources = new Set(frontends.map(({ address }) => address));
+    const servers = new Set(backends.flatMap((backend) => backend.servers.map(({ address }) => address)));
+    for (const [key, { hop, source, destination }] of this.#byKey) {
+      if (wanted.has(key) || (sources.has(source) && servers.has(destination))) continue;
+      this.#byKey.delete(key);
+      this.#free.push(hop);
+    }
+  }
+
+  /** A place for one more: never used, or rested, or taken from a way that is only kept for old flows. */
+  #place(wanted: ReadonlyMap<string, unknown>): number {
+    if (this.#next < SERVER_HOPS) return this.#next++;
+    const rested = this.#free.shift();
+    if (rested !== undefined) return rested;
+    for (const [key, { hop }] of this.#byKey) {
+      if (wanted.has(key)) continue;
+      this.#byKey.delete(key);
+      return hop;
+    }
+    throw new RangeError('no next hop is free'); // never: fewer are wanted than there are
+  }
+
+  #hopsOf({ frontends, backends }: ServiceSet): FrontendHops {
+    const byName = new Map(backends.map((backend) => [backend.name, backend]));
+    // Frontends that share an address and a backend share one list: it crosses to the worker once.
+    const lists = new Map<string, readonly number[]>();
+    return new Map(
+      frontends.map(({ index, address, backend: name }) => {
+        const backend = byName.get(name);
+        const key = `${address} ${name}`;
+        const list =
+          lists.get(key) ??
+          (backend?.servers ?? []).map((server) => this.#byKey.get(keyOf(address, server.address, isOnLink(backend)))!.hop);
+        lists.set(key, list);
+        return [index, list];
+      }),
+    );
+  }
+}
+
+function wantedBy({ frontends, backends }: ServiceSet): Map<string, Omit<Way, 'hop'>> {
+  const wanted = new Map<string, Omit<Way, 'hop'>>();
+  for (const backend of backends) {
+    const onLink = isOnLink(backend);
+    const sources = new Set(frontends.filter((frontend) => frontend.backend === backend.name).map(({ address }) => address));
+    for (const source of sources)
+      for (const { address: destination } of backend.servers)
+        wanted.set(keyOf(source, destination, onLink), { source, destination, onLink });
+  }
+  return wanted;
+}
+
+function isOnLink(backend: ServiceSet['backends'][number] | undefined): boolean {
+  return backend?.mode === 'dsrL2';
+}
+
+function keyOf(source: number, destination: number, onLink: boolean): string {
+  return `${source} ${destination} ${onLink}`;
+}

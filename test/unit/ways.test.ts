@@ -1,0 +1,115 @@
+/** The ways to servers: one next hop for each source address and server's address. */
+import { expect, test } from 'vitest';
+import { prepare } from '../../src/balance/index.ts';
+import { SERVER_HOPS } from '../../src/forward/next-hops.ts';
+import type { ServiceSet } from '../../src/forward/services.ts';
+import { Ways } from '../../src/forward/ways.ts';
+
+type Mode = ServiceSet['backends'][number]['mode'];
+
+/** Frontends as [source, backend], backends as name → servers' addresses. */
+function set(
+  frontends: readonly (readonly [number, string])[],
+  backends: Record<string, readonly number[]>,
+  mode: Mode = 'passthrough',
+): ServiceSet {
+  let index = 0;
+  return {
+    frontends: frontends.map(([address, backend], i) => ({ index: i, address, port: 80 + i, backend, maxconn: 0, draining: false })),
+    backends: Object.entries(backends).map(([name, addresses]) => {
+      const servers = addresses.map((address) => ({ index: index++, address, port: 80 }));
+      return { name, mode, servers, choice: prepare('roundrobin', []) };
+    }),
+  };
+}
+
+const places = (ways: Ways) => [...ways.all()].map(({ hop, source, destination }) => [hop, source, destination]);
+
+test('each source has a way of its own to each server; ports and frontends share it', () => {
+  const ways = new Ways();
+  const hops = ways.apply(
+    set(
+      [
+        [1, 'a'],
+        [2, 'a'],
+        [1, 'a'],
+      ],
+      { a: [11, 12, 11] },
+    ),
+  );
+  expect([...hops.values()]).toEqual([
+    [1, 2, 1],
+    [3, 4, 3],
+    [1, 2, 1],
+  ]);
+  expect(hops.get(0)).toBe(hops.get(2));
+  expect(places(ways)).toEqual([
+    [1, 1, 11],
+    [2, 1, 12],
+    [3, 2, 11],
+    [4, 2, 12],
+  ]);
+});
+
+test('a frontend whose backend is not in the set has none', () => {
+  expect(new Ways().apply(set([[1, 'gone']], { a: [11] })).get(0)).toEqual([]);
+});
+
+test('the same set asks for nothing new, and a way stays where it is whatever comes or goes beside it', () => {
+  const ways = new Ways();
+  ways.apply(set([[1, 'a']], { a: [11, 12] }));
+  const before = [...ways.all()];
+  ways.apply(set([[1, 'a']], { a: [11, 12] }));
+  expect([...ways.all()]).toEqual(before);
+  expect(ways.apply(set([[1, 'a']], { a: [12] })).get(0)).toEqual([2]);
+  expect(ways.apply(set([[1, 'a']], { a: [13, 12] })).get(0)).toEqual([3, 2]);
+});
+
+test('a frontend that changes its backend keeps the ways of the connections it has', () => {
+  const ways = new Ways();
+  ways.apply(
+    set(
+      [
+        [1, 'a'],
+        [2, 'b'],
+      ],
+      { a: [11], b: [12] },
+    ),
+  );
+  ways.apply(
+    set(
+      [
+        [1, 'b'],
+        [2, 'a'],
+      ],
+      { a: [11], b: [12] },
+    ),
+  );
+  expect(places(ways)).toEqual([
+    [1, 1, 11],
+    [2, 2, 12],
+    [3, 2, 11],
+    [4, 1, 12],
+  ]);
+  ways.apply(set([[1, 'b']], { b: [12] }));
+  expect(places(ways)).toEqual([[4, 1, 12]]);
+});
+
+test('L2 DSR and L3 DSR to one server are two ways', () => {
+  const ways = new Ways();
+  const [two, three] = [set([[1, 'a']], { a: [11] }, 'dsrL2'), set([[1, 'b']], { b: [11] }, 'dsr')];
+  ways.apply({ frontends: [...two.frontends, { ...three.frontends[0]!, index: 1 }], backends: [...two.backends, ...three.backends] });
+  expect([...ways.all()].map(({ onLink }) => onLink)).toEqual([true, false]);
+});
+
+test('places run out for what is wanted, never for what was; the one that has rested longest comes first', () => {
+  const ways = new Ways();
+  const many = (from: number, count: number) => set([[1, 'a']], { a: Array.from({ length: count }, (_, i) => from + i) });
+  expect(() => ways.apply(many(0, SERVER_HOPS))).toThrow(`there is room for ${SERVER_HOPS - 1}`);
+  expect(places(ways)).toEqual([]);
+  ways.apply(many(0, SERVER_HOPS - 1));
+  ways.apply(many(0, 10));
+  expect(ways.apply(many(SERVER_HOPS, 2)).get(0)).toEqual([11, 12]);
+  ways.apply(many(2 * SERVER_HOPS, SERVER_HOPS - 1));
+  expect(new Set([...ways.all()].map(({ hop }) => hop)).size).toBe(SERVER_HOPS - 1);
+});
