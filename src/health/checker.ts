@@ -1,6 +1,7 @@
 import type { Check, Target } from './check.ts';
 import { checkFor } from './check-for.ts';
 import { Gate } from './gate.ts';
+import { Obstacles } from './obstacles.ts';
 import type { Health } from './standing.ts';
 import { type Change, type HealthLog, type Keeper, Watch } from './watch.ts';
 
@@ -47,7 +48,7 @@ export class HealthChecker {
   constructor({ onChange, log, check = checkFor }: HealthCheckerOptions) {
     const [connections, commands] = [new Gate(MAX_CONNECTIONS), new Gate(MAX_COMMANDS)];
     const gateFor = (target: Target) => (target.check?.type === 'exec' ? commands : connections);
-    this.#keeper = { makeCheck: check, gateFor, onChange, log };
+    this.#keeper = { makeCheck: check, gateFor, onChange, log, obstacles: new Obstacles() };
   }
 
   /**

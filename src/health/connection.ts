@@ -1,7 +1,9 @@
 /** What checks over a connection share: where it leaves from, when it is given up, and what its errors mean. */
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
+import { meaningOfError } from '../errno.ts';
 import { type CheckResult, DEFAULT_TIMEOUT_MS, type Target } from './check.ts';
 import { PortRotation } from './ports.ts';
+import { isOwnAddress } from './source.ts';
 
 /** One rotation for the whole process: targets that start together then start on different ports. */
 const healthPorts = new PortRotation();
@@ -14,7 +16,8 @@ export type Talk = (socket: Socket, started: number, end: (result: CheckResult) 
 
 /**
  * Connects to the target and talks. The connection is closed by RST, so neither side keeps a TIME_WAIT and the local
- * port is free at once. Another local port is tried while one is in use; without any the outcome is `unknown`.
+ * port is free at once. Another local port is tried while one is in use; without any the outcome is `unknown`. So it is with all
+ * that is wrong on this host, but for a way to the server: where this host has none, the server gets no traffic either.
  */
 export async function checkOverConnection(target: Target, talk: Talk, signal: AbortSignal, ports = healthPorts): Promise<CheckResult> {
   const deadline = performance.now() + (target.timeoutMs ?? DEFAULT_TIMEOUT_MS);
@@ -22,7 +25,7 @@ export async function checkOverConnection(target: Target, talk: Talk, signal: Ab
   for (let i = 0; i < tries && !signal.aborted; i++) {
     const end = await attempt(connectOptions(target, ports), deadline, signal, talk);
     if (!(end instanceof Error)) return end;
-    if (!isPortTaken(end)) return judge(end, target);
+    if (meaningOfError(end).fault !== 'again') return judge(end, target);
   }
   if (signal.aborted) return { outcome: 'unknown', reason: 'stopped' };
   return { outcome: 'unknown', reason: `no free local port on ${target.sourceAddress ?? 'this host'}` };
@@ -68,25 +71,11 @@ function named(code: string): NodeJS.ErrnoException {
   return Object.assign(new Error(code), { code });
 }
 
-/** Another socket has the port (bind), or has it towards this very server (connect). */
-function isPortTaken(error: NodeJS.ErrnoException): boolean {
-  return error.code === 'EADDRINUSE' || (error.code === 'EADDRNOTAVAIL' && error.syscall === 'connect');
-}
-
-/** What failed on this host says nothing about the server. */
-const OUR_OWN_FAULT = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EACCES', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EINVAL', 'ECANCELED']);
-
-const WORDS: Record<string, string> = {
-  ECONNREFUSED: 'connection refused',
-  ECONNRESET: 'connection reset',
-  EHOSTUNREACH: 'no route to host',
-  ENETUNREACH: 'network unreachable',
-  EPERM: 'forbidden by the local firewall',
-};
-
-function judge(error: NodeJS.ErrnoException, target: Target): CheckResult {
-  const code = error.code ?? '';
-  if (code === 'ETIMEDOUT') return { outcome: 'fail', reason: `no answer in ${target.timeoutMs ?? DEFAULT_TIMEOUT_MS} ms` };
-  if (code === 'EADDRNOTAVAIL') return { outcome: 'unknown', reason: `${target.sourceAddress} is no address of this host` };
-  return { outcome: OUR_OWN_FAULT.has(code) ? 'unknown' : 'fail', reason: WORDS[code] ?? error.message };
+async function judge(error: NodeJS.ErrnoException, { timeoutMs, sourceAddress }: Target): Promise<CheckResult> {
+  if (error.code === 'ETIMEDOUT') return { outcome: 'fail', reason: `no answer in ${timeoutMs ?? DEFAULT_TIMEOUT_MS} ms` };
+  const { fault, words } = meaningOfError(error);
+  // That a route is missing may mean that its source is: no server is to blame for that, and all of them would be.
+  const isSourceGone = sourceAddress !== undefined && (fault === 'route' || fault === 'host') && !(await isOwnAddress(sourceAddress));
+  if (isSourceGone) return { outcome: 'unknown', reason: `${sourceAddress} is no address of this host` };
+  return { outcome: fault === 'server' || fault === 'route' ? 'fail' : 'unknown', reason: words };
 }

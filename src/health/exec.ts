@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
+import { meaningOfError } from '../errno.ts';
 import { type Check, type CheckResult, DEFAULT_TIMEOUT_MS, type ExecSettings, type Target } from './check.ts';
 import { LastLine } from './last-line.ts';
 
@@ -15,11 +16,16 @@ export function execCheck(target: Target, settings: ExecSettings): Check {
       try {
         return await watch(start(target, settings), target.timeoutMs ?? DEFAULT_TIMEOUT_MS, signal);
       } catch (error) {
-        // It never ran (ENOENT, EACCES, EMFILE, EAGAIN, ENOEXEC …): that says nothing about the server.
-        return { outcome: 'unknown', reason: error instanceof Error ? error.message : String(error) };
+        // It never ran: that says nothing about the server.
+        return { outcome: 'unknown', reason: reasonOf(error as NodeJS.ErrnoException) };
       }
     },
   };
+}
+
+/** Of an error of Node's own (a command with a NUL in it), which has no errno, its message. */
+function reasonOf(error: NodeJS.ErrnoException): string {
+  return error.syscall === undefined ? error.message : `${error.message}: ${meaningOfError(error).words}`;
 }
 
 const STOPPED: CheckResult = { outcome: 'unknown', reason: 'stopped' };

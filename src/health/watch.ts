@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Check, type CheckResult, DEFAULT_JITTER, endpointOf, type Target } from './check.ts';
 import type { Gate } from './gate.ts';
+import type { Obstacles } from './obstacles.ts';
 import { Standing, type Turn } from './standing.ts';
 
 /** A server went up or down. */
@@ -12,6 +13,7 @@ export interface Change extends Turn {
 
 /** Fits a pino logger. */
 export interface HealthLog {
+  info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
 }
 
@@ -21,6 +23,7 @@ export interface Keeper {
   readonly gateFor: (target: Target) => Gate;
   readonly onChange: (change: Change) => void;
   readonly log: HealthLog | undefined;
+  readonly obstacles: Obstacles;
 }
 
 /** Checks that a suspicion brings forward keep this distance, start to start, or the interval where that is shorter. */
@@ -42,8 +45,6 @@ export class Watch {
   #owed = false;
   /** The last passive signal, until a check allays it or the server is down. */
   #suspicion: string | undefined;
-  /** The reason of the last `unknown` result, so that a lasting one is logged once. */
-  #unknownReason = '';
 
   /** The first check begins at once. */
   constructor(target: Target, keeper: Keeper) {
@@ -81,6 +82,7 @@ export class Watch {
   stop(): void {
     clearTimeout(this.#timer);
     this.#stop.abort();
+    this.#keeper.obstacles.pass(this.#target.id);
   }
 
   /** One check, then the next one's appointment. */
@@ -130,15 +132,20 @@ export class Watch {
     // A check that could not be made ends the hurry, too: what it lacks will not be there in 250 ms.
     if (turn !== undefined || (result.outcome !== 'fail' && !this.#owed)) this.#suspicion = undefined;
     if (result.outcome === 'unknown') return this.#noteUnknown(result.reason);
-    this.#unknownReason = '';
+    this.#noteOver();
     if (turn !== undefined) this.#keeper.onChange({ target: this.#target, ...turn, suspected });
     if (!wasDamped && this.standing.damped) this.#noteDamping();
   }
 
   #noteUnknown(reason: string): void {
-    if (reason === this.#unknownReason) return;
-    this.#unknownReason = reason;
-    this.#warn('health check could not be made', { reason });
+    this.#noteOver(reason);
+    if (this.#keeper.obstacles.meet(this.#target.id, reason)) this.#warn('health check could not be made', { reason });
+  }
+
+  /** What was in the way is not, or is something else by now. */
+  #noteOver(now?: string): void {
+    const reason = this.#keeper.obstacles.pass(this.#target.id, now);
+    if (reason !== undefined) this.#keeper.log?.info({ reason }, 'health checks can be made again');
   }
 
   #noteDamping(): void {

@@ -1,5 +1,6 @@
 /** One client's connection: its PROXY header, its server (or another, or a place in the queue), then the tunnel to its end. */
 import { connect, type Socket } from 'node:net';
+import { meaningOfError } from '../errno.ts';
 import type { Endpoints } from './address.ts';
 import type { Applicant, Backend } from './backend.ts';
 import type { Context } from './context.ts';
@@ -11,11 +12,6 @@ import { formatHeader } from './proxy-protocol.ts';
 import { reset } from './reset.ts';
 import { SOCKET_OPTIONS } from './sockets.ts';
 import { Tunnel } from './tunnel.ts';
-
-/** Connects that fail for want of something on this host: another server would fare no better. */
-const OUT_OF_RESOURCES = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM']);
-/** No local port is left towards this server. Not its fault, but another may be reached. */
-const OUT_OF_PORTS = 'EADDRNOTAVAIL';
 
 const NONE_TRIED: ReadonlySet<number> = new Set();
 
@@ -128,11 +124,16 @@ export class Connection implements Applicant {
     const { index, name } = this.#target!;
     const { counters } = this.#context;
     counters[serverRow(index) + CONNECT_FAILURES]!++;
-    if (OUT_OF_RESOURCES.has(error.code ?? '')) {
+    const { fault, words } = meaningOfError(error);
+    if (fault === 'short') {
+      // Another server would fare no better.
       this.#context.warn({ server: name, error: error.message }, 'this host has no resources for a connection to a server');
       return this.abort();
     }
-    if (error.code !== OUT_OF_PORTS) this.#context.trouble(index, error.message);
+    if (fault === 'server' || fault === 'route')
+      this.#context.trouble(index, fault === 'route' ? `${error.message}: ${words}` : error.message);
+    // Not the server's fault, but another may be reached.
+    else this.#context.warn({ server: name, error: error.message, reason: words }, 'this host could not connect to a server');
     this.#tried = (this.#tried ?? new Set()).add(index);
     this.#target = undefined;
     this.#server = undefined;

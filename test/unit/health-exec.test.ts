@@ -105,9 +105,9 @@ describe('a command check', () => {
   });
 
   test('knows nothing when the command cannot be run', async () => {
-    expect(await run(['/no/such/check'])).toEqual({ outcome: 'unknown', reason: 'spawn /no/such/check ENOENT' });
+    expect(await run(['/no/such/check'])).toEqual({ outcome: 'unknown', reason: 'spawn /no/such/check ENOENT: there is no such command' });
     const closed = script('exit 0', 0o644);
-    expect(await run([closed])).toEqual({ outcome: 'unknown', reason: `spawn ${closed} EACCES` });
+    expect(await run([closed])).toEqual({ outcome: 'unknown', reason: `spawn ${closed} EACCES: the command may not be run` });
     expect((await run(['/tmp'])).outcome).toBe('unknown');
     expect((await run(['true\0'])).outcome).toBe('unknown');
   });
@@ -118,7 +118,10 @@ describe('a command check', () => {
     await sleep(100);
     expect(changes).toEqual([]);
     expect(warn.mock.calls).toEqual([
-      [{ server: 'a', address: '127.0.0.1:1', reason: 'spawn /no/such/check ENOENT' }, 'health check could not be made'],
+      [
+        { server: 'a', address: '127.0.0.1:1', reason: 'spawn /no/such/check ENOENT: there is no such command' },
+        'health check could not be made',
+      ],
     ]);
   });
 

@@ -59,13 +59,14 @@ export function target(port: number, more: Partial<Target> = {}): Target {
 export function checker(check?: (t: Target) => Check) {
   const changes: Change[] = [];
   const warn = vi.fn();
+  const infos: [object, string][] = [];
   const health = new HealthChecker({
     onChange: (change) => changes.push(change),
-    log: { warn },
+    log: { warn, info: (fields, message) => infos.push([fields, message]) },
     ...(check === undefined ? {} : { check }),
   });
   closers.push(() => health.stop());
-  return { health, changes, warn, told: () => changes.map(({ target: { id }, from, to }) => `${id} ${from}>${to}`) };
+  return { health, changes, warn, infos, told: () => changes.map(({ target: { id }, from, to }) => `${id} ${from}>${to}`) };
 }
 
 /** A check that answers from a list, its last entry for ever. */

@@ -29,7 +29,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   main: ['cli', 'config'],
 };
 /** Files beside the rooms that any room outside the core may use. */
-const COMMON = ['errors', 'log'];
+const COMMON = ['errors', 'errno', 'log'];
 
 interface Import {
   readonly file: string;
@@ -71,7 +71,7 @@ test('an arrow never runs up', () => {
   expect(wrong.map(tell)).toEqual([]);
 });
 
-test('errors and log import no room', () => {
+test('errors, errno and log import no room', () => {
   expect(imports.filter(({ room, target }) => COMMON.includes(room) && target !== undefined && !COMMON.includes(target)).map(tell)).toEqual(
     [],
   );
