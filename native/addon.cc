@@ -268,6 +268,41 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     return bytes;
   }
 
+  static const char* kindName(RouteKind kind) {
+    switch (kind) {
+      case RouteKind::unicast: return "unicast";
+      case RouteKind::local: return "local";
+      case RouteKind::broadcast: return "broadcast";
+      case RouteKind::multicast: return "multicast";
+      case RouteKind::blackhole: return "blackhole";
+      case RouteKind::prohibit: return "prohibit";
+      case RouteKind::unreachable: return "unreachable";
+      case RouteKind::none: return "none";
+      case RouteKind::source: return "source";
+    }
+    return "none";
+  }
+
+  // A number (IPv4), or a Uint8Array of 16 (IPv6).
+  static Napi::Value addressValue(Napi::Env env, const Address& address) {
+    if (const uint32_t* const four = std::get_if<uint32_t>(&address)) return ipv4(env, *four);
+    const auto& six = std::get<1>(address);
+    auto bytes = Napi::Uint8Array::New(env, six.size());
+    std::copy(six.begin(), six.end(), bytes.Data());
+    return bytes;
+  }
+
+  static Address addressOf(const Napi::Value& value) {
+    if (!value.IsTypedArray()) return ipv4(value, "address");
+    std::array<uint8_t, 16> six;
+    const auto array = value.As<Napi::TypedArray>();
+    if (array.TypedArrayType() != napi_uint8_array || array.ByteLength() != six.size())
+      refuse(value.Env(), "address must be a number or a Uint8Array of 16 bytes");
+    const auto bytes = value.As<Napi::Uint8Array>();
+    std::copy(bytes.Data(), bytes.Data() + six.size(), six.begin());
+    return six;
+  }
+
   Napi::Value route(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     RouteSocket& socket = open(env);
@@ -276,10 +311,11 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     const Route route = guard(env, [&] { return socket.route(destination, source); });
     Napi::Object result = Napi::Object::New(env);
     result.Set("ifindex", route.ifindex);
-    result.Set("neighbour", ipv4(env, route.neighbour));
+    result.Set("kind", kindName(route.kind));
+    result.Set("neighbour", addressValue(env, route.neighbour));
     result.Set("source", ipv4(env, route.source));
     result.Set("mtu", route.mtu);
-    result.Set("local", Napi::Boolean::New(env, route.local));
+    result.Set("local", Napi::Boolean::New(env, route.kind == RouteKind::local));
     return result;
   }
 
@@ -287,7 +323,7 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     const Napi::Env env = info.Env();
     RouteSocket& socket = open(env);
     const auto ifindex = static_cast<int32_t>(integer(info[0], "ifindex", 1, MAX_INT));
-    const uint32_t address = ipv4(info[1], "address");
+    const Address address = addressOf(info[1]);
     const std::optional<Mac> mac = guard(env, [&] { return socket.neighbour(ifindex, address); });
     return mac ? macBytes(env, mac) : env.Undefined();
   }

@@ -29,9 +29,29 @@ int RawSocket::send(uint8_t* packet, size_t length, bool partial) {
   sockaddr_in to{};
   to.sin_family = AF_INET;
   std::memcpy(&to.sin_addr, packet + 16, 4);
+  // The kernel routes by the socket's source, not the header's (raw_sendmsg), and would pass over rules by source address:
+  // IP_PKTINFO tells it (ip(7)).
+  struct {
+    alignas(cmsghdr) char bytes[CMSG_SPACE(sizeof(in_pktinfo))] = {};
+  } control;
+  iovec data = {packet, length};
+  msghdr message{};
+  message.msg_name = &to;
+  message.msg_namelen = sizeof to;
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.bytes;
+  message.msg_controllen = sizeof control.bytes;
+  cmsghdr* const head = CMSG_FIRSTHDR(&message);
+  head->cmsg_level = IPPROTO_IP;
+  head->cmsg_type = IP_PKTINFO;
+  head->cmsg_len = CMSG_LEN(sizeof(in_pktinfo));
+  in_pktinfo info{};
+  std::memcpy(&info.ipi_spec_dst, packet + 12, 4);
+  std::memcpy(CMSG_DATA(head), &info, sizeof info);
   ssize_t sent;
   do {
-    sent = ::sendto(fd_.get(), packet, length, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&to), sizeof to);
+    sent = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT);
   } while (sent < 0 && errno == EINTR);
   return sent < 0 ? errno : 0;
 }

@@ -15,6 +15,7 @@ namespace {
 
 constexpr size_t ANSWER_BYTES = 64 * 1024;  // a dump's datagrams are 32 KB at most (netlink_dump)
 constexpr int COALESCE_MS = 10;
+constexpr uint32_t NEXTHOPS = 1u << (RTNLGRP_NEXTHOP - 1);  // as the RTMGRP_ constants are made; it has none (Linux 5.3)
 
 // A request: header, body, and room for a few address attributes.
 template <class Body>
@@ -29,7 +30,8 @@ struct Request {
     header.nlmsg_flags = static_cast<uint16_t>(NLM_F_REQUEST | flags);
   }
 
-  void add(uint16_t type, uint32_t value) {
+  template <class Value>
+  void add(uint16_t type, const Value& value) {
     char* const at = reinterpret_cast<char*>(this) + NLMSG_ALIGN(header.nlmsg_len);
     const rtattr attribute = {RTA_LENGTH(sizeof value), type};
     std::memcpy(at, &attribute, sizeof attribute);
@@ -82,6 +84,33 @@ std::optional<Mac> macOf(const rtattr* attribute) {
   return mac;
 }
 
+// RTA_VIA: a gateway of another family than the destination's, family (2 bytes) and address (struct rtvia).
+std::optional<Address> viaOf(const rtattr* attribute) {
+  uint16_t family = 0;
+  std::array<uint8_t, 16> address;
+  if (RTA_PAYLOAD(attribute) < sizeof family + address.size()) return std::nullopt;
+  std::memcpy(&family, RTA_DATA(attribute), sizeof family);
+  if (family != AF_INET6) return std::nullopt;
+  std::memcpy(address.data(), static_cast<const char*>(RTA_DATA(attribute)) + sizeof family, address.size());
+  return address;
+}
+
+RouteKind kindOf(uint8_t type) {
+  switch (type) {
+    case RTN_UNICAST: return RouteKind::unicast;
+    case RTN_LOCAL: return RouteKind::local;
+    case RTN_ANYCAST:
+    case RTN_BROADCAST: return RouteKind::broadcast;
+    case RTN_MULTICAST: return RouteKind::multicast;
+    case RTN_BLACKHOLE: return RouteKind::blackhole;
+    case RTN_PROHIBIT: return RouteKind::prohibit;
+    case RTN_UNREACHABLE: return RouteKind::unreachable;
+    default: return RouteKind::none;
+  }
+}
+
+// The kernel's answer is one way, also where there are several (RTA_MULTIPATH, nexthop objects): what a flow between these
+// two addresses would take, next hops that are dead left out (fib_select_path).
 Route parseRoute(const nlmsghdr* message, uint32_t destination) {
   Route route;
   route.neighbour = destination;
@@ -89,11 +118,12 @@ Route parseRoute(const nlmsghdr* message, uint32_t destination) {
     switch (attribute->rta_type) {
       case RTA_OIF: route.ifindex = static_cast<int32_t>(word(attribute)); break;
       case RTA_GATEWAY: route.neighbour = word(attribute); break;
+      case RTA_VIA: route.neighbour = viaOf(attribute).value_or(route.neighbour); break;
       case RTA_PREFSRC: route.source = word(attribute); break;
       case RTA_METRICS: route.mtu = metricMtu(attribute); break;
     }
   });
-  route.local = body->rtm_type == RTN_LOCAL;
+  route.kind = kindOf(body->rtm_type);
   return route;
 }
 
@@ -115,8 +145,16 @@ Interface parseLink(const nlmsghdr* message) {
   return link;
 }
 
-// "There is no way there", as the kernel says it: no route, an unreachable, a prohibit route.
-bool noRoute(int error) { return error == ENETUNREACH || error == EHOSTUNREACH || error == EACCES; }
+// "There is no way there", as the kernel says it of a route that leads nowhere (fib_props), or where there is none.
+std::optional<RouteKind> kindOfError(int error) {
+  switch (error) {
+    case EINVAL: return RouteKind::blackhole;
+    case EACCES: return RouteKind::prohibit;
+    case EHOSTUNREACH: return RouteKind::unreachable;
+    case ENETUNREACH: return RouteKind::none;
+    default: return std::nullopt;
+  }
+}
 
 }  // namespace
 
@@ -150,7 +188,7 @@ bool RouteSocket::take(size_t bytes, const Handler& each, int& error) {
   return false;
 }
 
-Route RouteSocket::route(uint32_t destination, uint32_t source) {
+int RouteSocket::askRoute(uint32_t destination, uint32_t source, Route& route) {
   Request<rtmsg> request(RTM_GETROUTE, 0);
   request.body.rtm_family = AF_INET;
   request.body.rtm_dst_len = 32;
@@ -159,14 +197,25 @@ Route RouteSocket::route(uint32_t destination, uint32_t source) {
     request.body.rtm_src_len = 32;
     request.add(RTA_SRC, source);
   }
+  return ask(&request.header, [&](const nlmsghdr* message) { route = parseRoute(message, destination); });
+}
+
+Route RouteSocket::route(uint32_t destination, uint32_t source) {
   Route route;
-  const int error = ask(&request.header, [&](const nlmsghdr* message) { route = parseRoute(message, destination); });
-  // A blackhole route answers EINVAL, and so does a source that is not ours: only without a source is it the route.
-  if (noRoute(error) || (error == EINVAL && source == 0)) return Route{};
-  if (error != 0) throw SystemError(error, "RTM_GETROUTE");
+  const int error = askRoute(destination, source, route);
+  if (error != 0) {
+    const std::optional<RouteKind> kind = kindOfError(error);
+    if (!kind) throw SystemError(error, "RTM_GETROUTE");
+    route = Route{};
+    route.kind = *kind;
+    // A source that is not ours is refused by the same errnos.
+    Route own;
+    if (source != 0 && (askRoute(source, 0, own) != 0 || own.kind != RouteKind::local)) route.kind = RouteKind::source;
+    return route;
+  }
   // Asked with a source, the kernel answers with that one alone (RTA_SRC, no RTA_PREFSRC).
   if (route.source == 0) route.source = source;
-  if (route.mtu == 0) route.mtu = linkMtu(route.ifindex);
+  if (route.mtu == 0 && route.ifindex != 0) route.mtu = linkMtu(route.ifindex);
   return route;
 }
 
@@ -179,11 +228,11 @@ uint32_t RouteSocket::linkMtu(int32_t ifindex) {
   return mtu;
 }
 
-std::optional<Mac> RouteSocket::neighbour(int32_t ifindex, uint32_t address) {
+std::optional<Mac> RouteSocket::neighbour(int32_t ifindex, const Address& address) {
   Request<ndmsg> request(RTM_GETNEIGH, 0);
-  request.body.ndm_family = AF_INET;
+  request.body.ndm_family = std::holds_alternative<uint32_t>(address) ? AF_INET : AF_INET6;
   request.body.ndm_ifindex = ifindex;
-  request.add(NDA_DST, address);
+  std::visit([&](const auto& value) { request.add(NDA_DST, value); }, address);
   std::optional<Mac> mac;
   uint16_t state = 0;
   const int error = ask(&request.header, [&](const nlmsghdr* message) {
@@ -193,7 +242,8 @@ std::optional<Mac> RouteSocket::neighbour(int32_t ifindex, uint32_t address) {
   });
   if (error == ENOENT || error == ENODEV) return std::nullopt;
   if (error != 0) throw SystemError(error, "RTM_GETNEIGH");
-  constexpr uint16_t VALID = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT;
+  // NUD_VALID of the kernel (include/net/neighbour.h): all states in which it would send; INCOMPLETE and FAILED are not.
+  constexpr uint16_t VALID = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP;
   return state & VALID ? mac : std::nullopt;
 }
 
@@ -208,7 +258,7 @@ std::vector<Interface> RouteSocket::interfaces() {
 // Subscribed before the thread starts: what changes after the constructor returns is told.
 RouteWatcher::RouteWatcher(std::function<bool()> changed)
     : changed_(std::move(changed)),
-      fd_(netlink(RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE)),
+      fd_(netlink(RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | NEXTHOPS)),
       stop_(check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd()")),
       thread_([this] { run(); }) {}
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "fd.h"
@@ -17,12 +18,28 @@ namespace lb4 {
 
 using Mac = std::array<uint8_t, 6>;
 
+// An IPv4 address, or all 16 bytes of an IPv6 one.
+using Address = std::variant<uint32_t, std::array<uint8_t, 16>>;
+
+// What the kernel does with a packet: RTN_* of rtnetlink(7) by name, or why there is no answer.
+enum class RouteKind {
+  unicast,
+  local,
+  broadcast,
+  multicast,
+  blackhole,
+  prohibit,
+  unreachable,
+  none,    // no route at all
+  source,  // the source is no address of this host
+};
+
 struct Route {
+  RouteKind kind = RouteKind::none;
   int32_t ifindex = 0;
-  uint32_t neighbour = 0;
+  Address neighbour = uint32_t{0};
   uint32_t source = 0;
   uint32_t mtu = 0;
-  bool local = false;
 };
 
 struct Interface {
@@ -38,7 +55,7 @@ class RouteSocket {
   RouteSocket();
 
   Route route(uint32_t destination, uint32_t source);
-  std::optional<Mac> neighbour(int32_t ifindex, uint32_t address);
+  std::optional<Mac> neighbour(int32_t ifindex, const Address& address);
   std::vector<Interface> interfaces();
 
  private:
@@ -47,6 +64,8 @@ class RouteSocket {
   int ask(nlmsghdr* request, const Handler& each);
   // Takes one datagram's answers; true once the exchange is over.
   bool take(size_t bytes, const Handler& each, int& error);
+  // Asks RTM_GETROUTE; the answer's type, or the errno that stands for one.
+  int askRoute(uint32_t destination, uint32_t source, Route& route);
   uint32_t linkMtu(int32_t ifindex);
 
   Fd fd_;
@@ -54,7 +73,7 @@ class RouteSocket {
   std::vector<char> buffer_;
 };
 
-// Calls `changed` on its own thread, 10 ms after links, neighbours, addresses or routes began to change, and so at most
+// Calls `changed` on its own thread, 10 ms after links, neighbours (of both families), addresses, routes, rules or nexthop objects began to change, and so at most
 // every 10 ms. `changed` returns false when it wants no more calls.
 class RouteWatcher {
  public:

@@ -104,8 +104,15 @@ function toNumber(address: string): number {
   return Buffer.from(address.split('.').map(Number)).readInt32LE();
 }
 
-function toText(address: number): string {
-  const bytes = Buffer.alloc(4);
+function toText(address: number | Uint8Array): string {
+  const bytes = typeof address === 'number' ? Buffer.alloc(4) : Buffer.from(address);
+  if (typeof address !== 'number') return toText6(bytes);
   bytes.writeInt32LE(address);
   return bytes.join('.');
+}
+
+/** As inet_ntop(3) does it: URL knows RFC 5952. */
+function toText6(bytes: Buffer): string {
+  const words = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(2 * i).toString(16));
+  return new URL(`http://[${words.join(':')}]`).hostname.slice(1, -1);
 }

@@ -86,24 +86,23 @@ export class ServerRoutes {
     }
   }
 
-  /** The kernel refuses a source that is no address of this host (any more): then the answer without one must do. */
-  private ask(address: number, source: number): Route {
-    try {
-      return this.socket.route(address, source);
-    } catch {
-      return this.socket.route(address, 0);
-    }
+  /** A source that is no address of this host (any more) has no route at all: then the answer without one must do. */
+  private ask(destination: number, source: number): Route {
+    const route = this.socket.route(destination, source);
+    return route.kind === 'source' ? this.socket.route(destination, 0) : route;
   }
 
-  /** A neighbour not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here. */
+  /**
+   * What leads nowhere (no route, a blackhole) is dropped and counted here: the kernel would refuse it packet by packet. A neighbour
+   * not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here.
+   */
   private resolveWay({ hop, source, destination, onLink }: Way): void {
     const route = this.ask(destination, source);
     const link = this.interfaces.get(route.ifindex);
-    const reachable = link !== undefined && link.mac.length === 6 && !route.local && !(onLink && route.neighbour !== destination);
-    const neighbour = reachable ? this.socket.neighbour(route.ifindex, route.neighbour) : undefined;
-    if (link === undefined || neighbour === undefined) {
-      if (onLink) writeNoHop(this.hops, hop);
-      else writeKernelHop(this.hops, hop, link?.mtu ?? UNKNOWN_MTU);
-    } else writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
+    const isSent = route.kind === 'unicast' && !(onLink && route.neighbour !== destination);
+    const neighbour = isSent && link?.mac.length === 6 ? this.socket.neighbour(route.ifindex, route.neighbour) : undefined;
+    if (link !== undefined && neighbour !== undefined) writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
+    else if (onLink || !(isSent || route.local)) writeNoHop(this.hops, hop);
+    else writeKernelHop(this.hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU));
   }
 }

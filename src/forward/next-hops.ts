@@ -50,7 +50,10 @@ export function writeKernelHop(hops: Int32Array, hop: number, mtu: number): void
   hops[at + OUT] = ROUTE;
 }
 
-/** A next hop that leads nowhere, which its MTU of 0 tells: L2 DSR cannot ask the kernel, to which the VIP is local. */
+/**
+ * A next hop that leads nowhere, which its MTU of 0 tells: no route, a blackhole; or an unresolved neighbour in L2 DSR, which cannot ask
+ * the kernel, to which the VIP is local.
+ */
 export function writeNoHop(hops: Int32Array, hop: number): void {
   const at = hop << SHIFT;
   hops[at + MTU] = 0;

@@ -42,12 +42,20 @@ export interface PacketSocket {
   close(): void;
 }
 
-/** Where the kernel would send a packet. Addresses are native-order loads of network bytes, as everywhere in the core. */
+/** Where the kernel would send a packet. IPv4 addresses are native-order loads of network bytes, as everywhere in the core. */
 export interface Route {
+  /**
+   * The route's type as in rtnetlink(7); `none`: there is no route (or only a `throw`), `source`: the source asked for is no
+   * address of this host. Nothing is sent by a blackhole, prohibit, unreachable, none or source; those have no interface.
+   */
+  readonly kind: 'unicast' | 'local' | 'broadcast' | 'multicast' | 'blackhole' | 'prohibit' | 'unreachable' | 'none' | 'source';
   /** Interface index, 0 when there is no route. */
   readonly ifindex: number;
-  /** The neighbour to resolve: the gateway, or the destination itself where it is on link. */
-  readonly neighbour: number;
+  /**
+   * The neighbour to resolve: the gateway, or the destination itself where it is on link. A gateway may be of the other family
+   * (RTA_VIA, `ip route add … via inet6 …`): then the 16 bytes of its IPv6 address.
+   */
+  readonly neighbour: number | Uint8Array;
   /** The address the kernel would send from. */
   readonly source: number;
   /** Path MTU of the route or the interface's, in bytes. */
@@ -67,13 +75,16 @@ export interface Interface {
 
 /** rtnetlink(7) questions, asked synchronously, and one thread that tells when an answer may have changed. */
 export interface RouteSocket {
-  /** RTM_GETROUTE for `destination` (from `source`, or 0). */
+  /**
+   * RTM_GETROUTE for `destination` from `source` (or 0: whichever the kernel takes), rules by source included. Where there are several
+   * next hops, the one that flows between the two addresses take. Throws only what says nothing of a route (ENOBUFS …).
+   */
   route(destination: number, source: number): Route;
-  /** RTM_GETNEIGH: six bytes, or undefined while the neighbour is unresolved or failed. */
-  neighbour(ifindex: number, address: number): Uint8Array | undefined;
+  /** RTM_GETNEIGH for an IPv4 address, or the 16 bytes of an IPv6 one: six bytes, or undefined while it is unresolved or failed. */
+  neighbour(ifindex: number, address: number | Uint8Array): Uint8Array | undefined;
   /** RTM_GETLINK dump. */
   interfaces(): Interface[];
-  /** Calls back (on the JavaScript thread, at most once in 10 ms) after links, addresses, routes or neighbours changed. */
+  /** Calls back (on the JavaScript thread, at most once in 10 ms) after links, addresses, routes, rules or neighbours changed. */
   watch(changed: () => void): void;
   close(): void;
 }

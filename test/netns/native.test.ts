@@ -375,10 +375,101 @@ describe('RouteSocket', () => {
         blackhole: ask('10.96.0.1'),
       };
     });
-    expect(seen.link).toEqual({ onVeth: true, ifindex: 1, neighbour: seen.other, source: seen.here, mtu: 1500, local: false });
-    expect(seen.gateway).toEqual({ onVeth: true, ifindex: 1, neighbour: seen.client, source: seen.here, mtu: 1400, local: false });
+    expect(seen.link).toEqual({
+      kind: 'unicast',
+      onVeth: true,
+      ifindex: 1,
+      neighbour: seen.other,
+      source: seen.here,
+      mtu: 1500,
+      local: false,
+    });
+    expect(seen.gateway).toEqual({
+      kind: 'unicast',
+      onVeth: true,
+      ifindex: 1,
+      neighbour: seen.client,
+      source: seen.here,
+      mtu: 1400,
+      local: false,
+    });
     expect(seen.self).toMatchObject({ local: true, neighbour: seen.here });
     expect([seen.none, seen.unreachable, seen.blackhole].map((route) => route.ifindex)).toEqual([0, 0, 0]);
+  });
+
+  it('understands every answer: kinds of routes, gateways of both families, rules by source, several next hops, nexthop objects', async () => {
+    const seen = await balancer(({ addon, ip, sh }) => {
+      sh(`ip address add 10.99.0.3/32 dev v1
+        ip -6 address add fd00::2/64 dev v1 nodad; ip -6 neighbour replace fd00::9 lladdr 02:00:00:00:00:06 dev v1 nud permanent
+        ip neighbour replace 10.99.0.8 lladdr 02:00:00:00:00:08 dev v1 nud noarp
+        ip link add v2 type veth peer name v3; ip address add 10.94.0.2/24 dev v2; ip link set v3 up; ip link set v2 up
+        ip route add prohibit 10.95.0.1; ip route add throw 10.95.0.2
+        ip route add 10.95.0.3 via inet6 fd00::9 dev v1 mtu 1300
+        ip route add 10.95.0.4 via 10.90.0.1 dev v1 onlink
+        ip route add 10.95.0.5 nexthop via 10.94.0.1 dev v2 nexthop via 10.99.0.1 dev v1
+        ip nexthop add id 7 via 10.99.0.1 dev v1; ip route add 10.95.0.6 nhid 7
+        ip nexthop add id 8 blackhole; ip route add 10.95.0.7 nhid 8
+        ip route add 10.95.0.8 via 10.99.0.1; ip route add 10.95.0.8 via 10.94.0.1 table 101; ip rule add from 10.99.0.3 lookup 101`);
+      const socket = new addon.RouteSocket();
+      const names = new Map(socket.interfaces().map(({ index, name }) => [index, name]));
+      const index = [...names].find(([, name]) => name === 'v1')?.[0] ?? 0;
+      const text = (address: number | Uint8Array) =>
+        typeof address === 'number'
+          ? [address & 255, (address >> 8) & 255, (address >> 16) & 255, address >>> 24].join('.')
+          : Buffer.from(address).toString('hex');
+      const ask = (destination: string, source = '10.99.0.2') => {
+        const { kind, ifindex, neighbour, mtu } = socket.route(ip(destination), ip(source));
+        return [kind, ...(ifindex === 0 ? [] : [names.get(ifindex), text(neighbour), mtu])].join(' ');
+      };
+      sh('ip link set v2 down');
+      const several = ask('10.95.0.5');
+      sh('ip link set v2 up; ip route replace 10.95.0.8 via 10.94.0.1 table 101');
+      const six = Uint8Array.from([0xfd, ...Array.from({ length: 14 }, () => 0), 9]);
+      const answers = {
+        several,
+        prohibit: ask('10.95.0.1'),
+        throw: ask('10.95.0.2'),
+        via6: ask('10.95.0.3'),
+        onlink: ask('10.95.0.4'),
+        object: ask('10.95.0.6'),
+        blackholeObject: ask('10.95.0.7'),
+        one: ask('10.95.0.8'),
+        two: ask('10.95.0.8', '10.99.0.3'),
+        blackhole: ask('10.96.0.1'),
+        unreachable: ask('10.97.0.1'),
+        none: ask('192.0.2.1'),
+        self: ask('10.99.0.2'),
+        broadcast: ask('10.99.0.255'),
+        multicast: ask('224.0.0.9').split(' ')[0],
+        stranger: ask('10.95.0.8', '198.51.100.1'),
+        strangerBlackhole: ask('10.96.0.1', '198.51.100.1'),
+        neighbour6: [...(socket.neighbour(index, six) ?? [])].at(-1),
+        noarp: [...(socket.neighbour(index, ip('10.99.0.8')) ?? [])].at(-1),
+      };
+      sh('ip rule del from 10.99.0.3 lookup 101; ip link del v2; ip address del 10.99.0.3/32 dev v1');
+      return answers;
+    });
+    expect(seen).toEqual({
+      several: 'unicast v1 10.99.0.1 1500',
+      prohibit: 'prohibit',
+      throw: 'none',
+      via6: 'unicast v1 fd000000000000000000000000000009 1300',
+      onlink: 'unicast v1 10.90.0.1 1500',
+      object: 'unicast v1 10.99.0.1 1500',
+      blackholeObject: 'blackhole',
+      one: 'unicast v1 10.99.0.1 1500',
+      two: 'unicast v2 10.94.0.1 1500',
+      blackhole: 'blackhole',
+      unreachable: 'unreachable',
+      none: 'none',
+      self: 'local lo 10.99.0.2 65536',
+      broadcast: 'broadcast v1 10.99.0.255 1500',
+      multicast: 'multicast',
+      stranger: 'source',
+      strangerBlackhole: 'source',
+      neighbour6: 6,
+      noarp: 8,
+    });
   });
 
   it('knows neighbours and interfaces', async () => {

@@ -1,0 +1,237 @@
+/**
+ * The ways to a server against real routing: two links to one server, two VIPs, and everything that a route may change to.
+ *
+ *                       ┌──────────┐ a 10.72.1.0/24 ┌────────┐
+ *     client ── front ──┤ balancer ├────────────────┤ server │ 10.72.9.1, and 10.99.9.9
+ *               VIP, TWO└──────────┘ b 10.72.2.0/24 └────────┘
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Balancer, launch, QUICK, STATS_PORT } from '../lab/balancer.ts';
+import { holdConnections, othersLiveOn } from '../lab/hold.ts';
+import { cable, Lab, type Namespace } from '../lab/lab.ts';
+import type { Running } from '../lab/processes.ts';
+import { waitUntil } from '../lab/wait.ts';
+
+const VIP = '10.71.0.1';
+const TWO = '10.71.0.2';
+const SERVER = '10.72.9.1';
+/** `via inet6`. */
+const SIX = 'fd00:2::2';
+type Link = 'a' | 'b';
+
+let lab: Lab;
+let client: Namespace;
+let balancer: Namespace;
+let server: Namespace;
+let lb4: Balancer;
+let hold: Running;
+
+const CONFIG = `[frontends.echo]
+listen_addr = "${VIP}:7"
+backend = "echo"
+[frontends.http]
+listen_addr = "${VIP}:80"
+backend = "http"
+[frontends.two]
+listen_addr = "${TWO}:80"
+backend = "http"
+[backends.echo]
+${QUICK}
+[backends.echo.servers]
+s = { addr = "${SERVER}:7" }
+[backends.http]
+${QUICK}
+[backends.http.servers]
+s = { addr = "${SERVER}:80" }
+[stats]
+port = "${STATS_PORT}"
+`;
+
+beforeAll(async () => {
+  lab = new Lab();
+  [client, balancer, server] = [lab.namespace('client'), lab.namespace('balancer'), lab.namespace('server')];
+  for (const host of [balancer, server]) for (const of of ['all', 'default']) host.sysctl(`net.ipv4.conf.${of}.rp_filter`, '0');
+  cable(balancer, 'front', `${VIP}/24`, client, 'eth0', '10.71.0.101/24');
+  balancer.ip('addr', 'add', `${TWO}/32`, 'dev', 'front');
+  for (const [i, link] of ['a', 'b'].entries()) {
+    cable(balancer, link, `10.72.${i + 1}.1/24`, server, link, `10.72.${i + 1}.2/24`);
+    server.sysctl(`net.ipv4.conf.${link}.arp_notify`, '1');
+    // Clients' connections have these ports, health checks others.
+    server.sh('iptables', '-t', 'raw', '-A', 'PREROUTING', '-i', link, '-p', 'tcp', '--sport', '33768:61000');
+  }
+  balancer.ip('-6', 'addr', 'add', 'fd00:2::1/64', 'dev', 'b', 'nodad');
+  server.ip('-6', 'addr', 'add', `${SIX}/64`, 'dev', 'b', 'nodad');
+  for (const address of [SERVER, '10.99.9.9']) server.ip('addr', 'add', `${address}/32`, 'dev', 'lo');
+  server.ip('route', 'add', '10.71.0.0/24', 'via', '10.72.1.1');
+  balancer.ip('route', 'add', SERVER, 'via', '10.72.1.2');
+  await server.program('backend', 'server', 'http=80', 'echo=7').line(/^listening/);
+  const running = launch(balancer, CONFIG);
+  await running.line(/"msg":"ready"/);
+  lb4 = new Balancer(balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
+  await lb4.health({ [`${SERVER}:7`]: true, [`${SERVER}:80`]: true });
+  hold = await holdConnections(client, 3, `${VIP}:7`);
+});
+
+afterAll(() => lab[Symbol.asyncDispose]());
+
+/** How many packets of clients have come to the server by each link since it was last asked. */
+function arrived(): Record<Link, number> {
+  const counters = server.sh('iptables', '-t', 'raw', '-Z', '-L', 'PREROUTING', '-nvx');
+  const of = (link: Link) => Number(new RegExp(`^\\s*(\\d+) .*\\s${link}\\s+\\*`, 'm').exec(counters)?.[1]);
+  return { a: of('a'), b: of('b') };
+}
+
+/** Waits until all that clients send comes by this link, then sees that the old connections go on and new ones are made. */
+async function passes(link: Link, vip = VIP): Promise<void> {
+  const other = link === 'a' ? 'b' : 'a';
+  if (vip === VIP) {
+    arrived();
+    const isOnly = () => {
+      const now = arrived();
+      return now[link] > 3 && now[other] === 0;
+    };
+    await waitUntil(isOnly, { what: `all packets to come by ${link}`, every: 100 });
+    expect(await othersLiveOn(hold)).toEqual([]);
+  }
+  const before = lb4.running.lines.length;
+  const { code } = await client.run('curl', '-sS', '--max-time', '5', `http://${vip}/`);
+  expect({ code, said: code === 0 ? [] : lb4.running.lines.slice(before) }).toEqual({ code: 0, said: [] });
+}
+
+interface Situation {
+  readonly what: string;
+  readonly link: Link;
+  readonly change: () => unknown;
+  readonly after?: () => unknown;
+}
+
+const ip = (line: string) => balancer.ip(...line.split(' '));
+const route = (way: string) => ip(`route replace ${SERVER} ${way}`);
+
+// Each is the one before it, changed, while connections are kept busy.
+const situations: readonly Situation[] = [
+  { what: 'a gateway', link: 'a', change: () => {} },
+  { what: 'a route that is replaced', link: 'b', change: () => route('via 10.72.2.2') },
+  { what: 'a gateway on the link that no subnet has (onlink)', link: 'a', change: () => route('via 10.99.9.9 dev a onlink') },
+  { what: 'a gateway of another family (via inet6)', link: 'b', change: () => route(`via inet6 ${SIX} dev b`) },
+  {
+    what: 'several next hops, of which one is dead',
+    link: 'a',
+    change: () => {
+      route('nexthop via 10.72.1.2 dev a nexthop via 10.72.2.2 dev b');
+      ip('link set b down');
+    },
+    after: () => {
+      ip('link set b up');
+      ip('-6 addr replace fd00:2::1/64 dev b nodad');
+    },
+  },
+  {
+    what: 'a nexthop object',
+    link: 'b',
+    change: () => {
+      ip('nexthop add id 7 via 10.72.2.2 dev b');
+      route('nhid 7');
+    },
+  },
+  { what: 'a nexthop object that is replaced under its route', link: 'a', change: () => ip('nexthop replace id 7 via 10.72.1.2 dev a') },
+  {
+    what: 'a rule by source address, with a table of its own',
+    link: 'b',
+    change: () => {
+      ip(`route add ${SERVER} via 10.72.2.2 table 101`);
+      ip(`rule add from ${VIP} lookup 101`);
+    },
+  },
+  { what: 'that rule gone', link: 'a', change: () => ip(`rule del from ${VIP} lookup 101`) },
+  {
+    what: 'a gateway whose MAC address changes',
+    link: 'a',
+    // The server tells of it (arp_notify).
+    change: () => server.ip('link', 'set', 'a', 'address', '02:00:00:00:0a:0a'),
+  },
+  {
+    what: 'a permanent neighbour',
+    link: 'b',
+    change: () => {
+      route('via 10.72.2.9');
+      ip(`neigh replace 10.72.2.9 lladdr ${server.mac('b')} nud permanent dev b`);
+    },
+  },
+  { what: 'a noarp neighbour', link: 'b', change: () => ip(`neigh replace 10.72.2.9 lladdr ${server.mac('b')} nud noarp dev b`) },
+  {
+    what: 'the more specific of two routes gone',
+    link: 'a',
+    change: () => {
+      ip('route add 10.72.9.0/24 via 10.72.1.2');
+      ip(`route del ${SERVER}`);
+    },
+    after: () => route('via 10.72.1.2'),
+  },
+];
+
+describe('connections go on, and new ones are made, by what the kernel says now', () => {
+  for (const { what, link, change, after } of situations)
+    test(`${what}: by ${link}`, async () => {
+      change();
+      await passes(link);
+      after?.();
+    });
+
+  test('two VIPs over the same servers, each with a link of its own by a rule', async () => {
+    ip(`rule add from ${TWO} lookup 101`);
+    server.sh('iptables', '-t', 'raw', '-I', 'PREROUTING', '-i', 'a', '-s', TWO, '-j', 'DROP');
+    await waitUntil(async () => (await client.run('curl', '-sS', '--max-time', '1', `http://${TWO}/`)).code === 0, {
+      what: 'the second VIP to go by b',
+    });
+    await passes('a');
+    await passes('b', TWO);
+  });
+});
+
+describe('a server that this host has no way to gets no traffic, and the log says that it is the route', () => {
+  test.each([
+    ['blackhole', /"server":"http \/ s[^"]*","reason":"blackhole: a route of this host/],
+    ['prohibit', /"reason":"prohibited by a route/],
+    ['unreachable', /"reason":"no route to host/],
+    ['throw', /"reason":"network unreachable: this host has no route/],
+  ])('%s', async (kind, line) => {
+    const down = lb4.running.nextLine(line);
+    route('via 10.72.1.2');
+    ip(`route del ${SERVER}`);
+    ip('route del 10.72.9.0/24');
+    ip(`route add ${kind} ${SERVER}`);
+    expect(await down).toContain('server down');
+    await lb4.health({ [`${SERVER}:80`]: false, [`${SERVER}:7`]: false });
+    ip(`route del ${kind} ${SERVER}`);
+    ip('route add 10.72.9.0/24 via 10.72.1.2');
+    route('via 10.72.1.2');
+    await lb4.health({ [`${SERVER}:80`]: true, [`${SERVER}:7`]: true });
+    await passes('a');
+  });
+});
+
+test('a VIP that is gone takes no server down: it is told once, and once when it is back', async () => {
+  const before = lb4.running.lines.length;
+  const said = (message: string) => lb4.running.lines.slice(before).filter((line) => line.includes(`"msg":"${message}"`));
+  const told = lb4.running.nextLine(/could not be made/);
+  ip('addr add 10.71.0.9/24 dev front');
+  balancer.sysctl('net.ipv4.conf.front.promote_secondaries', '1');
+  ip(`addr del ${VIP}/24 dev front`);
+  expect(await told).toContain(`${VIP} is no address of this host`);
+  const back = lb4.running.nextLine(/checks can be made again/);
+  await waitUntil(
+    async () => {
+      const { stdout } = await balancer.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/stats`);
+      return stdout.split(`${VIP} is no address of this host`).length > 2;
+    },
+    { what: 'both servers to have met it', every: 50 },
+  );
+  ip(`addr add ${VIP}/24 dev front`);
+  await back;
+  await lb4.settled('checks to pass', ({ backends }) =>
+    Object.values(backends).every(({ servers }) => Object.values(servers).every(Boolean)),
+  );
+  expect([said('health check could not be made').length, said('server down').length]).toEqual([1, 0]);
+  await passes('a');
+});
