@@ -85,6 +85,7 @@ export const FAMILIES: readonly Family[] = [
   server('gauge', 'weight', 'Weight as it counts now.', ({ view }) => view.weight),
   server('gauge', 'damped', 'Whether it is kept out because it went up and down too often.', ({ view }) => Number(view.damped)),
   server('counter', 'check_failures_total', 'Health checks that failed.', ({ view }) => view.checkFailures),
+  server('counter', 'checks_unmade_total', 'Health checks that could not be made from this host.', ({ view }) => view.checksUnmade),
   server('counter', 'check_up_down_total', 'Times that it went down after it had been up.', ({ view }) => view.checkChanges),
   server('counter', 'connection_errors_total', 'Connects that failed.', ({ counters }) => counters.connectFailures, PROXY),
   server('counter', 'retry_warnings_total', 'Connections that went on to another server.', ({ counters }) => counters.retries, PROXY),

@@ -92,6 +92,8 @@ export interface ServerView {
   readonly damped: boolean;
   /** Health checks that failed. */
   readonly checkFailures: number;
+  /** Health checks that could not be made from this host; they say nothing about the server. */
+  readonly checksUnmade: number;
   /** How often it went down after it had been up. */
   readonly checkChanges: number;
   /** How the last check ended, for people: "connection refused". */

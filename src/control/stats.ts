@@ -48,6 +48,7 @@ function details({ view, counters }: ServerRow) {
     damped: view.damped,
     load: counters.load,
     check_failures: view.checkFailures,
+    checks_unmade: view.checksUnmade,
     check_changes: view.checkChanges,
     last_check: view.lastCheck,
     connect_failures: counters.connectFailures,

@@ -22,6 +22,8 @@ export interface Description {
   readonly damped: boolean;
   /** Failed checks in total. */
   readonly failures: number;
+  /** Checks that could not be made from this host, in total. */
+  readonly unmade: number;
   /** Changes told in total, the first included. */
   readonly changes: number;
   /** Those from up to down. */
@@ -92,8 +94,8 @@ export class HealthChecker {
   describe(id: string): Description | undefined {
     const standing = this.#watches.get(id)?.standing;
     if (standing === undefined) return undefined;
-    const { health: state, damped, failures, changes, falls, lastReason, since } = standing;
-    return { state, damped, failures, changes, falls, lastReason, since };
+    const { health: state, damped, failures, unmade, changes, falls, lastReason, since } = standing;
+    return { state, damped, failures, unmade, changes, falls, lastReason, since };
   }
 
   /** Ends all checks; no change is told any more. `set` would start afresh. */

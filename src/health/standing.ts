@@ -17,6 +17,8 @@ export class Standing {
   health: Health = 'unknown';
   /** Failed checks in total. */
   failures = 0;
+  /** Checks that could not be made, in total. */
+  unmade = 0;
   /** Turns in total, the first included. */
   changes = 0;
   /** Turns from up to down. */
@@ -53,7 +55,10 @@ export class Standing {
   /** Takes a result in; returns the turn that it made, if any. @param now ms on a clock that never goes back */
   learn({ outcome, reason }: CheckResult, target: Target, now: number): Turn | undefined {
     this.lastReason = reason;
-    if (outcome === 'unknown') return undefined;
+    if (outcome === 'unknown') {
+      this.unmade++;
+      return undefined;
+    }
     if (outcome === 'fail') this.failures++;
     const wasDamped = this.damped;
     this.#see(outcome === 'pass' ? 'up' : 'down', target, now);

@@ -80,6 +80,7 @@ function serversOf({ servers }: PlannedBackend, health: HealthChecker): ServerVi
       backup,
       damped: known?.damped ?? false,
       checkFailures: known?.failures ?? 0,
+      checksUnmade: known?.unmade ?? 0,
       checkChanges: known?.falls ?? 0,
       lastCheck: known?.lastReason ?? '',
     };

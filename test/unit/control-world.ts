@@ -50,7 +50,7 @@ export function backendOf(name: string, servers: readonly ServerView[], more: Pa
 
 export function serverOf(name: string, index: number, more: Partial<ServerView> = {}): ServerView {
   const address = `10.0.${index >> 8}.${index & 255}:80`;
-  const checks = { checkFailures: 0, checkChanges: 0, lastCheck: 'connected in 0.3 ms' };
+  const checks = { checkFailures: 0, checksUnmade: 0, checkChanges: 0, lastCheck: 'connected in 0.3 ms' };
   return { name, index, address, state: 'up', weight: 1, backup: false, damped: false, ...checks, ...more };
 }
 

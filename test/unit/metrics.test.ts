@@ -20,7 +20,7 @@ const view = viewOf({
   frontends: [frontendOf('web', 0), frontendOf('old', 1, { draining: true })],
   backends: [
     backendOf('app', [
-      serverOf('one', 0, { weight: 2.5, checkFailures: 6, checkChanges: 2 }),
+      serverOf('one', 0, { weight: 2.5, checkFailures: 6, checksUnmade: 3, checkChanges: 2 }),
       serverOf('two', 1, { state: 'down', damped: true }),
       serverOf('three', 2, { state: 'unknown', backup: true }),
       serverOf('four', 3, { state: 'drain', weight: 0 }),
@@ -67,6 +67,7 @@ test('frontends, backends and servers, as HAProxy names them', async () => {
     'lb4_server_weight{backend="app",server="one"}': 2.5,
     'lb4_server_damped{backend="app",server="two"}': 1,
     'lb4_server_check_failures_total{backend="app",server="one"}': 6,
+    'lb4_server_checks_unmade_total{backend="app",server="one"}': 3,
     'lb4_server_check_up_down_total{backend="app",server="one"}': 2,
     'lb4_server_connection_errors_total{backend="app",server="one"}': 4,
     'lb4_server_retry_warnings_total{backend="app",server="one"}': 3,
