@@ -45,7 +45,7 @@ const ALWAYS: Readonly<Record<string, Meaning>> = {
   EHOSTDOWN: server('host is down'),
   // ARP got no answer, an unreachable route, or a router or firewall said so by ICMP.
   EHOSTUNREACH: server('no route to host: it answers no ARP, or a route or firewall says unreachable'),
-  ENETUNREACH: route('network unreachable: this host has no route there (ip route get ADDRESS)'),
+  ENETUNREACH: route('network unreachable: this host has no route there (ip route get ADDRESS), or a router or firewall says so'),
   ENETDOWN: route("network down: this host's link there is down"),
   ENONET: route('network unreachable: isolated, says a router'),
   ENODEV: route("this host's link there is gone"),
