@@ -1,6 +1,7 @@
 /** What a check makes of every errno that a real kernel gives it: routes, firewalls, addresses and ports that are not there. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { CheckResult, Target } from '../../src/health/check.ts';
+import { configuration, launch } from '../lab/balancer.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
 import type { Running } from '../lab/processes.ts';
 
@@ -143,4 +144,18 @@ test.each(situations)('$what: $outcome', async ({ set, unset, target, outcome, r
   } finally {
     for (const command of unset) here.sh(...command);
   }
+});
+
+test("the proxy's connects go by the same table: a blackhole on the way to a server brings its check forward, and clients go to another", async () => {
+  here.sh(...ip(ROUTE));
+  const servers = [`${SERVER}:80`, '10.75.0.2:80'];
+  const frontends = { web: { listen: '127.0.0.1:8080', servers, backend: 'health_check_interval = 30' } };
+  const lb4 = launch(here, configuration({ frontends }), 'proxy');
+  for (const server of servers) await lb4.line(new RegExp(`"server":"[^"]*${server}".*"msg":"server up"`));
+  const down = lb4.nextLine(/"msg":"server down"/);
+  here.sh(...ip(`route replace blackhole ${SERVER}`));
+  for (let i = 0; i < 4; i++) expect((await here.run('curl', '-sS', '--max-time', '5', 'http://127.0.0.1:8080/')).code).toBe(0);
+  expect(await down).toMatch(/"reason":"blackhole: a route of this host.*"suspected":"connect EINVAL.*blackhole/);
+  await lb4.stop('SIGTERM');
+  here.sh(...ip(`route del blackhole ${SERVER}`));
 });
