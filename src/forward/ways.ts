@@ -26,6 +26,12 @@ export class Ways {
   /** Places given back, the one that has rested longest first: a flow that outlives its way by a moment still finds it as it was. */
   readonly #free: number[] = [];
   #next = 1;
+  readonly #places: number;
+
+  /** @param places places in the table of next hops, the kernel's included */
+  constructor(places = SERVER_HOPS) {
+    this.#places = places;
+  }
 
   /** All that are kept true. */
   all(): IterableIterator<Way> {
@@ -39,8 +45,8 @@ export class Ways {
    */
   apply(set: ServiceSet): FrontendHops {
     const wanted = wantedBy(set);
-    if (wanted.size >= SERVER_HOPS)
-      throw new RangeError(`${wanted.size} pairs of a frontend's and a server's address: there is room for ${SERVER_HOPS - 1}`);
+    if (wanted.size >= this.#places)
+      throw new RangeError(`${wanted.size} pairs of a frontend's and a server's address: there is room for ${this.#places - 1}`);
     this.#drop(set, wanted);
     for (const [key, way] of wanted) if (!this.#byKey.has(key)) this.#byKey.set(key, { ...way, hop: this.#place(wanted) });
     return this.#hopsOf(set);
@@ -58,7 +64,7 @@ export class Ways {
 
   /** A place for one more: never used, or rested, or taken from a way that is only kept for old flows. */
   #place(wanted: ReadonlyMap<string, unknown>): number {
-    if (this.#next < SERVER_HOPS) return this.#next++;
+    if (this.#next < this.#places) return this.#next++;
     const rested = this.#free.shift();
     if (rested !== undefined) return rested;
     for (const [key, { hop }] of this.#byKey) {

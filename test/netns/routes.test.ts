@@ -1,9 +1,9 @@
 /**
  * The ways to a server against real routing: two links to one server, two VIPs, and everything that a route may change to.
  *
- *                       ┌──────────┐ a 10.72.1.0/24 ┌────────┐
- *     client ── front ──┤ balancer ├────────────────┤ server │ 10.72.9.1, and 10.99.9.9
- *               VIP, TWO└──────────┘ b 10.72.2.0/24 └────────┘
+ *                       ┌──────────┐ left 10.72.1.0/24  ┌────────┐
+ *     client ── front ──┤ balancer ├────────────────────┤ server │ 10.72.9.1, and 10.99.9.9
+ *              VIP, TWO └──────────┘ right 10.72.2.0/24 └────────┘
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Balancer, launch, QUICK, STATS_PORT } from '../lab/balancer.ts';
@@ -17,7 +17,7 @@ const TWO = '10.71.0.2';
 const SERVER = '10.72.9.1';
 /** `via inet6`. */
 const SIX = 'fd00:2::2';
-type Link = 'a' | 'b';
+type Link = 'left' | 'right';
 
 let lab: Lab;
 let client: Namespace;
@@ -53,14 +53,14 @@ beforeAll(async () => {
   for (const host of [balancer, server]) for (const of of ['all', 'default']) host.sysctl(`net.ipv4.conf.${of}.rp_filter`, '0');
   cable(balancer, 'front', `${VIP}/24`, client, 'eth0', '10.71.0.101/24');
   balancer.ip('addr', 'add', `${TWO}/32`, 'dev', 'front');
-  for (const [i, link] of ['a', 'b'].entries()) {
+  for (const [i, link] of ['left', 'right'].entries()) {
     cable(balancer, link, `10.72.${i + 1}.1/24`, server, link, `10.72.${i + 1}.2/24`);
     server.sysctl(`net.ipv4.conf.${link}.arp_notify`, '1');
     // Clients' connections have these ports, health checks others.
     server.sh('iptables', '-t', 'raw', '-A', 'PREROUTING', '-i', link, '-p', 'tcp', '--sport', '33768:61000');
   }
-  balancer.ip('-6', 'addr', 'add', 'fd00:2::1/64', 'dev', 'b', 'nodad');
-  server.ip('-6', 'addr', 'add', `${SIX}/64`, 'dev', 'b', 'nodad');
+  balancer.ip('-6', 'addr', 'add', 'fd00:2::1/64', 'dev', 'right', 'nodad');
+  server.ip('-6', 'addr', 'add', `${SIX}/64`, 'dev', 'right', 'nodad');
   for (const address of [SERVER, '10.99.9.9']) server.ip('addr', 'add', `${address}/32`, 'dev', 'lo');
   server.ip('route', 'add', '10.71.0.0/24', 'via', '10.72.1.1');
   balancer.ip('route', 'add', SERVER, 'via', '10.72.1.2');
@@ -78,12 +78,12 @@ afterAll(() => lab[Symbol.asyncDispose]());
 function arrived(): Record<Link, number> {
   const counters = server.sh('iptables', '-t', 'raw', '-Z', '-L', 'PREROUTING', '-nvx');
   const of = (link: Link) => Number(new RegExp(`^\\s*(\\d+) .*\\s${link}\\s+\\*`, 'm').exec(counters)?.[1]);
-  return { a: of('a'), b: of('b') };
+  return { left: of('left'), right: of('right') };
 }
 
 /** Waits until all that clients send comes by this link, then sees that the old connections go on and new ones are made. */
 async function passes(link: Link, vip = VIP): Promise<void> {
-  const other = link === 'a' ? 'b' : 'a';
+  const other = link === 'left' ? 'right' : 'left';
   if (vip === VIP) {
     arrived();
     const isOnly = () => {
@@ -110,58 +110,66 @@ const route = (way: string) => ip(`route replace ${SERVER} ${way}`);
 
 // Each is the one before it, changed, while connections are kept busy.
 const situations: readonly Situation[] = [
-  { what: 'a gateway', link: 'a', change: () => {} },
-  { what: 'a route that is replaced', link: 'b', change: () => route('via 10.72.2.2') },
-  { what: 'a gateway on the link that no subnet has (onlink)', link: 'a', change: () => route('via 10.99.9.9 dev a onlink') },
-  { what: 'a gateway of another family (via inet6)', link: 'b', change: () => route(`via inet6 ${SIX} dev b`) },
+  { what: 'a gateway', link: 'left', change: () => {} },
+  { what: 'a route that is replaced', link: 'right', change: () => route('via 10.72.2.2') },
+  { what: 'a gateway on the link that no subnet has (onlink)', link: 'left', change: () => route('via 10.99.9.9 dev left onlink') },
+  { what: 'a gateway of another family (via inet6)', link: 'right', change: () => route(`via inet6 ${SIX} dev right`) },
   {
     what: 'several next hops, of which one is dead',
-    link: 'a',
+    link: 'left',
     change: () => {
-      route('nexthop via 10.72.1.2 dev a nexthop via 10.72.2.2 dev b');
-      ip('link set b down');
+      route('nexthop via 10.72.1.2 dev left nexthop via 10.72.2.2 dev right');
+      ip('link set right down');
     },
     after: () => {
-      ip('link set b up');
-      ip('-6 addr replace fd00:2::1/64 dev b nodad');
+      ip('link set right up');
+      ip('-6 addr replace fd00:2::1/64 dev right nodad');
     },
   },
   {
     what: 'a nexthop object',
-    link: 'b',
+    link: 'right',
     change: () => {
-      ip('nexthop add id 7 via 10.72.2.2 dev b');
+      ip('nexthop add id 7 via 10.72.2.2 dev right');
       route('nhid 7');
     },
   },
-  { what: 'a nexthop object that is replaced under its route', link: 'a', change: () => ip('nexthop replace id 7 via 10.72.1.2 dev a') },
+  {
+    what: 'a nexthop object that is replaced under its route',
+    link: 'left',
+    change: () => ip('nexthop replace id 7 via 10.72.1.2 dev left'),
+  },
   {
     what: 'a rule by source address, with a table of its own',
-    link: 'b',
+    link: 'right',
     change: () => {
       ip(`route add ${SERVER} via 10.72.2.2 table 101`);
       ip(`rule add from ${VIP} lookup 101`);
     },
   },
-  { what: 'that rule gone', link: 'a', change: () => ip(`rule del from ${VIP} lookup 101`) },
+  { what: 'that rule gone', link: 'left', change: () => ip(`rule del from ${VIP} lookup 101`) },
   {
     what: 'a gateway whose MAC address changes',
-    link: 'a',
+    link: 'left',
     // The server tells of it (arp_notify).
-    change: () => server.ip('link', 'set', 'a', 'address', '02:00:00:00:0a:0a'),
+    change: () => server.ip('link', 'set', 'left', 'address', '02:00:00:00:0a:0a'),
   },
   {
     what: 'a permanent neighbour',
-    link: 'b',
+    link: 'right',
     change: () => {
       route('via 10.72.2.9');
-      ip(`neigh replace 10.72.2.9 lladdr ${server.mac('b')} nud permanent dev b`);
+      ip(`neigh replace 10.72.2.9 lladdr ${server.mac('right')} nud permanent dev right`);
     },
   },
-  { what: 'a noarp neighbour', link: 'b', change: () => ip(`neigh replace 10.72.2.9 lladdr ${server.mac('b')} nud noarp dev b`) },
+  {
+    what: 'a noarp neighbour',
+    link: 'right',
+    change: () => ip(`neigh replace 10.72.2.9 lladdr ${server.mac('right')} nud noarp dev right`),
+  },
   {
     what: 'the more specific of two routes gone',
-    link: 'a',
+    link: 'left',
     change: () => {
       ip('route add 10.72.9.0/24 via 10.72.1.2');
       ip(`route del ${SERVER}`);
@@ -180,12 +188,12 @@ describe('connections go on, and new ones are made, by what the kernel says now'
 
   test('two VIPs over the same servers, each with a link of its own by a rule', async () => {
     ip(`rule add from ${TWO} lookup 101`);
-    server.sh('iptables', '-t', 'raw', '-I', 'PREROUTING', '-i', 'a', '-s', TWO, '-j', 'DROP');
+    server.sh('iptables', '-t', 'raw', '-I', 'PREROUTING', '-i', 'left', '-s', TWO, '-j', 'DROP');
     await waitUntil(async () => (await client.run('curl', '-sS', '--max-time', '1', `http://${TWO}/`)).code === 0, {
-      what: 'the second VIP to go by b',
+      what: 'the second VIP to go by right',
     });
-    await passes('a');
-    await passes('b', TWO);
+    await passes('left');
+    await passes('right', TWO);
   });
 });
 
@@ -207,7 +215,7 @@ describe('a server that this host has no way to gets no traffic, and the log say
     ip('route add 10.72.9.0/24 via 10.72.1.2');
     route('via 10.72.1.2');
     await lb4.health({ [`${SERVER}:80`]: true, [`${SERVER}:7`]: true });
-    await passes('a');
+    await passes('left');
   });
 });
 
@@ -233,5 +241,5 @@ test('a VIP that is gone takes no server down: it is told once, and once when it
     Object.values(backends).every(({ servers }) => Object.values(servers).every(Boolean)),
   );
   expect([said('health check could not be made').length, said('server down').length]).toEqual([1, 0]);
-  await passes('a');
+  await passes('left');
 });

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { SERVER_HOPS } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/services.ts';
+import { MAX_SERVERS } from '../../src/forward/statistics.ts';
 import { Ways } from '../../src/forward/ways.ts';
 
 type Mode = ServiceSet['backends'][number]['mode'];
@@ -103,13 +104,29 @@ test('L2 DSR and L3 DSR to one server are two ways', () => {
 });
 
 test('places run out for what is wanted, never for what was; the one that has rested longest comes first', () => {
-  const ways = new Ways();
+  const ways = new Ways(16);
   const many = (from: number, count: number) => set([[1, 'a']], { a: Array.from({ length: count }, (_, i) => from + i) });
-  expect(() => ways.apply(many(0, SERVER_HOPS))).toThrow(`there is room for ${SERVER_HOPS - 1}`);
+  expect(() => ways.apply(many(0, 16))).toThrow('there is room for 15');
   expect(places(ways)).toEqual([]);
-  ways.apply(many(0, SERVER_HOPS - 1));
+  ways.apply(many(0, 15));
   ways.apply(many(0, 10));
-  expect(ways.apply(many(SERVER_HOPS, 2)).get(0)).toEqual([11, 12]);
-  ways.apply(many(2 * SERVER_HOPS, SERVER_HOPS - 1));
-  expect(new Set([...ways.all()].map(({ hop }) => hop)).size).toBe(SERVER_HOPS - 1);
+  expect(ways.apply(many(20, 2)).get(0)).toEqual([11, 12]);
+  for (let i = 0; i < 100; i++) ways.apply(many(i * 16, 15));
+  expect(new Set(places(ways).map(([hop]) => hop)).size).toBe(15);
+  // A frontend that changes its backend over and over: old ways are kept while there is room, and give way then.
+  for (let i = 0; i < 100; i++)
+    ways.apply({
+      ...set(
+        [
+          [1, i % 2 ? 'a' : 'b'],
+          [2, 'a'],
+        ],
+        { a: [1, 2, 3, 4], b: [5, 6, 7, 8] },
+      ),
+    });
+  expect(places(ways).length).toBeLessThan(16);
+});
+
+test('there is room for eight addresses of as many servers as there may be', () => {
+  expect(SERVER_HOPS).toBeGreaterThanOrEqual(8 * MAX_SERVERS);
 });
