@@ -77,7 +77,7 @@ afterAll(() => lab[Symbol.asyncDispose]());
 /** How many packets of clients have come to the server by each link since it was last asked. */
 function arrived(): Record<Link, number> {
   const counters = server.sh('iptables', '-t', 'raw', '-Z', '-L', 'PREROUTING', '-nvx');
-  const of = (link: Link) => Number(new RegExp(`^\\s*(\\d+) .*\\s${link}\\s+\\*`, 'm').exec(counters)?.[1]);
+  const of = (link: Link) => Number(new RegExp(`^\\s*(\\d+) .*\\s${link}\\s+\\*.*spts:33768`, 'm').exec(counters)?.[1]);
   return { left: of('left'), right: of('right') };
 }
 
