@@ -22,7 +22,7 @@ function extras({ mode, stopping, reload, host, backends, packets }: Snapshot) {
     mode,
     stopping,
     reload: reloads(reload),
-    host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })),
+    ...(host.length > 0 && { host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })) }),
     ...(packets && packetKeys(packets)),
     servers: byName(backends, ({ servers }) => Object.fromEntries(servers.map((server) => [server.view.address, details(server)]))),
   };

@@ -29,7 +29,7 @@ export interface GuardOptions {
 }
 
 /** Between two looks. */
-const EVERY_MS = 5000;
+const EVERY_MS = 3000;
 /** Looks in vain after which lb4 no longer believes that all is well: one may meet a package upgrade. */
 const BLIND = 2;
 
@@ -37,6 +37,7 @@ export class Guard {
   readonly #wards: readonly Ward[];
   readonly #inTurn: GuardOptions['inTurn'];
   #timer: NodeJS.Timeout | undefined;
+  #looking: Promise<void> = Promise.resolve();
   #stopped = false;
 
   constructor({ states, log, inTurn }: GuardOptions) {
@@ -47,18 +48,31 @@ export class Guard {
   /** Looks every few seconds from now on. */
   start(): void {
     if (this.#stopped || this.#wards.length === 0) return;
-    this.#timer = setTimeout(() => void this.#inTurn(() => this.check()).then(() => this.start()), EVERY_MS);
+    this.#timer = setTimeout(() => {
+      this.#looking = this.#look();
+      void this.#looking.then(() => this.start());
+    }, EVERY_MS);
   }
 
-  /** No look begins any more; one under way ends with the queue. */
-  stop(): void {
+  /** No look begins any more. Resolves when one under way has ended; it repairs nothing then. */
+  async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    await this.#looking;
   }
 
   /** Looks now, and puts back what is missing. To be called in turn. Never rejects. */
   async check(): Promise<void> {
     for (const ward of this.#wards) if (!this.#stopped) await ward.check();
+  }
+
+  /** Out of turn: a tool that hangs must not keep plans waiting. What seems to be missing, or a plan is just changing, is looked at in turn. */
+  async #look(): Promise<void> {
+    for (const ward of this.#wards) {
+      const stands = await ward.stands();
+      if (this.#stopped) return;
+      if (!stands) await this.#inTurn(async () => (this.#stopped ? undefined : ward.check()));
+    }
   }
 
   get view(): readonly HostView[] {
@@ -85,17 +99,27 @@ class Ward {
     return { what: this.#state.what, name: this.#state.name, missing: this.#missing, reason: this.#reason, repairs: this.#repairs };
   }
 
+  /** Whether there is nothing to repair, as far as can be known. */
+  async stands(): Promise<boolean> {
+    return ((await this.#find()) ?? []).length === 0;
+  }
+
   async check(): Promise<void> {
-    let missing: readonly string[];
+    const missing = (await this.#find()) ?? [];
+    if (missing.length > 0) await this.#putBack(missing);
+  }
+
+  /** What is missing; undefined where that cannot be found out. */
+  async #find(): Promise<readonly string[] | undefined> {
     try {
-      missing = await this.#state.verify();
+      const missing = await this.#state.verify();
+      this.#blind = 0;
+      if (missing.length === 0) this.#stands();
+      return missing;
     } catch (error) {
       this.#cannotLook(textOf(error));
-      return;
+      return undefined;
     }
-    this.#blind = 0;
-    if (missing.length === 0) this.#stands();
-    else await this.#putBack(missing);
   }
 
   #cannotLook(reason: string): void {

@@ -109,7 +109,7 @@ export class Service {
   /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
     this.#stopping = true;
-    this.#guard?.stop();
+    await this.#guard?.stop();
     // A reload under way ends first: it sets checks and timers.
     await this.#queue;
     this.#health.stop();

@@ -108,7 +108,7 @@ test('once it was stopped it neither looks nor repairs', async () => {
   const world: World = { missing: ['missing a'], repaired: 0 };
   const { guard, messages } = guarded(world);
   guard.start();
-  guard.stop();
+  await guard.stop();
   await guard.check();
   expect(messages()).toEqual([]);
   expect(world.repaired).toBe(0);
