@@ -68,7 +68,7 @@ describe('the three pages', () => {
     expect(await response.text()).toContain('\nlb4_frontend_sessions_total{frontend="web"} 5\n');
   });
 
-  test('/healthz says ok, also after a failed reload, and 503 while lb4 stops', async () => {
+  test('/healthz says ok, also after a failed reload, and 503 while lb4 stops, or lacks what it put on the host', async () => {
     let now = view;
     const { url } = await start({ view: () => now });
     const ask = async () => {
@@ -80,6 +80,12 @@ describe('the three pages', () => {
     expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: true }]);
     now = { ...view, reload: { ...view.reload, lastSucceeded: false, lastError: 'secret' } };
     expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: false }]);
+    const rules = { what: 'rules', name: 'firewall rules', missing: ['missing a', 'missing b'], reason: 'locked', repairs: 0 };
+    now = { ...view, host: [{ ...rules, missing: [], reason: undefined }] };
+    expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: true }]);
+    now = { ...view, host: [rules] };
+    const reasons = ['firewall rules: 2 missing, the first missing a: locked'];
+    expect(await ask()).toEqual([503, { status: 'broken', mode: 'proxy', last_reload_succeeded: true, reasons }]);
     now = { ...view, stopping: true };
     expect(await ask()).toEqual([503, { status: 'stopping', mode: 'proxy', last_reload_succeeded: true }]);
   });

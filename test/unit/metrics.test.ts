@@ -28,6 +28,7 @@ const view = viewOf({
     backendOf('dead', [serverOf('x', 4, { state: 'down' })], { retired: { total: 8, bytesTx: 80, bytesRx: 800 } }),
   ],
   reload: { succeeded: 3, failed: 1, lastSucceeded: false, lastError: 'no', at: 1_700_000_000.25 },
+  host: [{ what: 'rules', name: 'firewall rules', missing: ['a', 'b'], reason: 'locked', repairs: 7 }],
 });
 
 const textOf = (source: Source, of: View = view) => new Metrics(source, '1.2.3').text(of);
@@ -82,6 +83,8 @@ test('frontends, backends and servers, as HAProxy names them', async () => {
 test('packets, the ring, the flow table and the port pools of passthrough', async () => {
   expect(samplesOf(await textOf(sourceOf('passthrough', numbers)))).toMatchObject({
     'lb4_packets_total{verdict="forwarded"}': 12,
+    'lb4_host_repairs_total{what="rules"}': 7,
+    'lb4_host_missing{what="rules"}': 2,
     'lb4_packets_total{verdict="dropTableFull"}': 0,
     lb4_ring_frames_received_total: 20,
     lb4_ring_frames_dropped_total: 3,
