@@ -6,8 +6,7 @@
 #   install   put the rules in place; run again, it changes only what differs, and takes away rules
 #             of lb4 that this configuration no longer has
 #   remove    take away every rule of lb4, and put back what install changed
-#   status    one line a rule: present, missing, stale, or shadowed by somebody else's; exit 0 when nothing is missing or
-#             shadowed, else 3
+#   status    one line a rule: present, missing or stale; exit 0 when nothing is missing, else 3
 #   --dry-run say what would be done and change nothing
 #
 # Exit: 0 done · 1 failed · 2 usage · 3 status found something missing · 77 no privilege, or no iptables.
@@ -18,60 +17,99 @@
 #   - what clients send to a frontend;
 #   - in passthrough, what servers answer to the ports that lb4 connects from (33768-61000). Health checks use
 #     32768-33767 and are ordinary sockets of this host: their replies must pass, hence the tight match.
+# That is the form raw. Where br_netfilter shows bridged frames to iptables (net.bridge.bridge-nf-call-iptables, or the bridge's own
+# nf_call_iptables), they pass the raw table while they are still the bridge's, before there is a copy: a DROP there hides them from
+# lb4. The form input lets them through the raw table untracked (so that no NAT of this host touches them), up to the packet socket,
+# and drops them in INPUT of the mangle table, the first to be asked once the copy is made. When the form changes, the new rules
+# stand before the old ones go.
 # The kernel must not give those ports to its own connections either: they are added to ip_local_reserved_ports.
 #
-# Nothing is ever half applied: all rules change in one iptables-restore transaction, ours are known by their
-# comment, and what there was before is kept in /run/lb4 for this network namespace.
+# Nothing is ever half applied: the rules of a table change in one transaction, and where that of another table fails, they are
+# put back. Ours are known by their comment, and what there was before is kept in /run/lb4 for this network namespace.
 
 # >>> lb4 configuration: `lb4 rules` writes what stands between these two lines
 MODE=''      # passthrough or dsr
 FRONTENDS='' # VIP:PORT …
 RETURNS=''   # SERVER:PORT>SOURCE …, the source address that lb4 uses towards that server; passthrough only
+FORM=''      # raw or input; empty: raw
+WHY=''       # why that form is the right one on this host
 # <<< lb4 configuration
 
 # shellcheck source=/dev/null
 . "${0%/*}/common.sh" # `lb4 rules` puts its text here
 
+FORM=${FORM:-raw}
+WHY=${WHY:-}
 IPTABLES=${LB4_IPTABLES:-iptables}
 CLIENT_PORTS=33768-61000
-TAG='-m comment --comment lb4 -j DROP'
+TAG='-m comment --comment lb4'
 RESERVED=/proc/sys/net/ipv4/ip_local_reserved_ports
 action=''
-fresh='' # set when none of our rules was there yet
+variant='' # of iptables: nft or legacy
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
-# Every rule of this configuration, one a line, spelled as iptables-save spells it, so that text compares.
-wanted_rules() {
+# What is to be dropped, one match a line.
+wanted_matches() {
   for frontend in $FRONTENDS; do
-    printf '%s\n' "-d ${frontend%:*}/32 -p tcp -m tcp --dport ${frontend#*:} $TAG"
+    printf '%s\n' "-d ${frontend%:*}/32 -p tcp -m tcp --dport ${frontend#*:}"
   done
   [ "$MODE" = passthrough ] || return 0
   for tuple in $RETURNS; do
     server=${tuple%>*}
-    printf '%s\n' "-s ${server%:*}/32 -d ${tuple#*>}/32 -p tcp -m tcp --sport ${server#*:} --dport 33768:61000 $TAG"
+    printf '%s\n' "-s ${server%:*}/32 -d ${tuple#*>}/32 -p tcp -m tcp --sport ${server#*:} --dport 33768:61000"
   done
 }
 
-is_nft() {
-  case $("$IPTABLES" --version 2>&1) in *nf_tables*) return 0 ;; *) return 1 ;; esac
+# Every rule of this configuration, one a line, spelled as iptables-save spells it, so that text compares. Those of raw PREROUTING
+# stand as they are, those of mangle INPUT after these two words.
+wanted_rules() {
+  case $FORM in
+    input) wanted_matches | sed -n "h; s|.*|mangle INPUT & $TAG -j DROP|p; g; s|.*|& $TAG -j CT --notrack|p" ;;
+    *) wanted_matches | sed "s|.*|& $TAG -j DROP|" ;;
+  esac
 }
 
-# The raw table as iptables-save spells it.
-saved_rules() {
+# is_nft: asked once
+is_nft() {
+  [ -n "$variant" ] || case $("$IPTABLES" --version 2>&1) in *nf_tables*) variant=nft ;; *) variant=legacy ;; esac
+  [ "$variant" = nft ]
+}
+
+# in_table TABLE: sets chain to where our rules are in it, and prefix to what stands before one where those of both are in one list
+in_table() {
+  case $1 in
+    raw) chain=PREROUTING prefix='' ;;
+    mangle) chain=INPUT prefix='mangle INPUT ' ;;
+  esac
+}
+
+# saved TABLE: as iptables-save spells it
+saved() {
   # iptables-legacy creates the table by looking at it, and a table that is not there has no rules.
-  is_nft || grep -qsx raw /proc/net/ip_tables_names || return 0
-  saved=$("$IPTABLES-save" -t raw 2>&1) || fail "$IPTABLES-save" "$saved"
+  is_nft || grep -qsx "$1" /proc/net/ip_tables_names || return 0
+  saved=$("$IPTABLES-save" -t "$1" 2>&1) || fail "$IPTABLES-save" "$saved"
   # Rules of nft's own may hide the table from iptables: then ours seem to be gone, and each install would add them again.
-  case $saved in *' is incompatible, use '*) stop 1 'the raw table has rules that nft added and iptables cannot read: move them to a table of their own' ;; esac
+  case $1:$FORM:$saved in
+    raw:*' is incompatible, use '* | mangle:input:*' is incompatible, use '*)
+      stop 1 "the $1 table has rules that nft added and iptables cannot read: move them to a table of their own" ;;
+  esac
   printf '%s\n' "$saved"
 }
 
-# shadows SAVED: one line, "shadowed by RULE", for each rule of somebody else that lets pass what one of ours below it is to drop.
+# ours TABLE SAVED: every rule of lb4 in it, of either form
+ours() {
+  in_table "$1"
+  start="-A $chain \\(.* $TAG -j"
+  printf '%s\n' "$2" | sed -n -e "s/^$start DROP\\)\$/$prefix\\1/p" -e "s/^$start CT --notrack\\)\$/$prefix\\1/p"
+}
+
+# shadows TABLE SAVED: one line, "shadowed by RULE", for each rule of somebody else that lets pass what one of ours below it is to drop.
 # A match that is not understood here (a set, an interface, a negation) counts as one that may be true. Chains of others that are
 # jumped to are left alone: whoever keeps them (Calico) puts their jump back on top.
 shadows() {
-  printf '%s\n' "$1" | awk -v tag=" $TAG" '
+  in_table "$1"
+  printf '%s\n' "$2" | awk -v ours=" $TAG -j (DROP|CT --notrack)\$" -v chain="$chain" -v prefix="$prefix" '
     function number(address,   p) { split(address, p, "."); return ((p[1] * 256 + p[2]) * 256 + p[3]) * 256 + p[4] }
     function meet(a, b,   x, y, bits) {
       if (a == "" || b == "") return 1
@@ -90,41 +128,69 @@ shadows() {
       for (i = 3; i < NF; i++) if ($i == name && $(i - 1) != "!") return $(i + 1)
       return ""
     }
-    !/^-A PREROUTING / { next }
-    substr($0, length($0) - length(tag) + 1) == tag {
+    $1 != "-A" || $2 != chain { next }
+    $0 ~ ours {
       for (i = 1; i <= count; i++) {
         if (told[i] || !meet(source[i], option("-s")) || !meet(destination[i], option("-d"))) continue
         if (!overlap(from[i], option("--sport")) || !overlap(to[i], option("--dport"))) continue
         told[i] = 1
-        print "shadowed by " rule[i]
+        print "shadowed by " prefix rule[i]
       }
       next
     }
     option("-j") ~ /^(ACCEPT|RETURN)$/ && option("-p") ~ /^(|all|tcp)$/ {
-      rule[++count] = substr($0, length("-A PREROUTING ") + 1)
+      rule[++count] = substr($0, length("-A " chain " ") + 1)
       source[count] = option("-s"); destination[count] = option("-d")
       from[count] = option("--sport"); to[count] = option("--dport")
     }'
 }
 
-# What differs, one line a rule: see differences and shadows.
-compare() {
-  saved=$(saved_rules) || exit $?
-  differences "$(wanted_rules)" "$(printf '%s\n' "$saved" | sed -n "s/^-A PREROUTING \(.* $TAG\)\$/\1/p")"
-  shadows "$saved"
+# read_tables: sets raw and mangle to what is in the kernel, and have to our rules there
+read_tables() {
+  is_nft || : # asked here, for the subshells below
+  raw=$(saved raw) || exit $?
+  mangle=$(saved mangle) || exit $?
+  have="$(ours raw "$raw")
+$(ours mangle "$mangle")"
 }
 
-# transaction COMPARISON: the same as input for iptables-restore; empty when nothing differs.
+# What differs, one line a rule: see differences and shadows.
+compare() {
+  differences "$(wanted_rules)" "$have"
+  shadows raw "$raw"
+  [ "$FORM" = raw ] || shadows mangle "$mangle"
+}
+
+# transaction COMPARISON: the same as input for iptables-restore, which commits a table at a time; empty when nothing differs.
+# New rules of mangle come first and old ones go last, so that at every moment one form holds.
 # Rules go to the top of the chain: below a general ACCEPT they would never match. Where one came above them, all move up.
 transaction() {
-  lines=$(printf '%s\n' "$1" | awk '
-    { rule = $0; sub(/^[a-z]+ /, "", rule) }
-    $1 == "shadowed" { move = 1 }
-    $1 == "stale" { print "-D PREROUTING " rule }
-    $1 == "missing" { print "-I PREROUTING " rule }
-    $1 == "present" { kept[++count] = rule }
-    END { if (move) for (i = 1; i <= count; i++) print "-D PREROUTING " kept[i] "\n-I PREROUTING " kept[i] }')
-  [ -z "$lines" ] || printf '*raw\n%s\nCOMMIT\n' "$lines"
+  printf '%s\n' "$1" | awk '
+    function block(table, lines) { if (lines != "") printf "*%s\n%sCOMMIT\n", table, lines }
+    {
+      rule = $0
+      sub(/^(shadowed by|[a-z]+) /, "", rule)
+      table = "raw"
+      chain = "PREROUTING"
+      if (sub(/^mangle INPUT /, "", rule)) { table = "mangle"; chain = "INPUT" }
+      insertion = "-I " chain " " rule "\n"
+      deletion = "-D " chain " " rule "\n"
+    }
+    $1 == "missing" { fresh[table] = fresh[table] insertion }
+    $1 == "stale" { old[table] = old[table] deletion }
+    $1 == "present" { kept[table] = kept[table] deletion insertion }
+    $1 == "shadowed" { move[table] = 1 }
+    END {
+      for (table in move) fresh[table] = fresh[table] kept[table]
+      block("mangle", fresh["mangle"])
+      block("raw", old["raw"] fresh["raw"])
+      block("mangle", old["mangle"])
+    }'
+}
+
+# restore TEXT
+restore() {
+  printf '%s\n' "$1" | "$IPTABLES-restore" -w 5 --noflush 2>&1
 }
 
 # commit TRANSACTION
@@ -134,7 +200,24 @@ commit() {
     printf '# %s-restore --noflush\n%s\n' "$IPTABLES" "$1"
     return 0
   fi
-  errors=$(printf '%s\n' "$1" | "$IPTABLES-restore" -w 5 --noflush 2>&1)
+  errors=$(restore "$1")
+}
+
+# probe RULE: can the raw table have it? Tried in a chain of its own, which nothing leads to.
+probe() {
+  restore "*raw
+:lb4-probe - [0:0]
+$1
+COMMIT" >/dev/null || return 1
+  restore '*raw
+-F lb4-probe
+-X lb4-probe
+COMMIT' >/dev/null
+}
+
+# Is that what failed? Asked with another rule as well, since a lock or a lack of privilege fails for any.
+lacks_notrack() {
+  [ "$FORM" = input ] && probe '-A lb4-probe -j ACCEPT' && ! probe '-A lb4-probe -j CT --notrack'
 }
 
 # ---- an empty table that iptables-nft would leave behind -----------------------------------------------------------
@@ -144,31 +227,43 @@ can_tidy() {
   is_nft && command -v nft >/dev/null
 }
 
-# remember_table COMPARISON: before our first rule, note what of `table ip raw` is not there yet.
-remember_table() {
-  case $1 in *'present '* | *'stale '*) return 0 ;; esac
-  fresh=yes
-  forget raw-table
+# fresh_tables COMPARISON: those that have none of our rules yet, and get some
+fresh_tables() {
+  case $1 in *'present -'* | *'stale -'*) ;; *) forget raw-table; case $1 in *'missing -'*) printf 'raw ' ;; esac ;; esac
+  case $1 in *'present mangle '* | *'stale mangle '*) ;; *) forget mangle-table; case $1 in *'missing mangle '*) printf 'mangle ' ;; esac ;; esac
+}
+
+# remember_tables TABLE…: before our first rule, note what of `table ip TABLE` is not there yet.
+remember_tables() {
   can_tidy || return 0
-  if ! nft list table ip raw >/dev/null 2>&1; then
-    note raw-table table
-  elif ! nft list chain ip raw PREROUTING >/dev/null 2>&1; then
-    note raw-table chain
-  fi
+  for table in "$@"; do
+    if ! nft list table ip "$table" >/dev/null 2>&1; then
+      note "$table-table" table
+    elif in_table "$table"; ! nft list chain ip "$table" "$chain" >/dev/null 2>&1; then
+      note "$table-table" chain
+    fi
+  done
 }
 
-# holds_nothing chain|table NAME…: no rule, no other chain, the policy untouched. (`nft delete` would take rules along.)
+# holds_nothing TABLE chain|table NAME…: no rule, no other chain, the policy untouched. (`nft delete` would take rules along.)
 holds_nothing() {
-  ! nft list "$@" 2>/dev/null | grep -qEv '^#|^table ip raw \{$|^.chain PREROUTING \{$|^.*priority raw; policy accept;$|^.?\}$|^$'
+  in_table "$1"
+  known="^#|^table ip $1 \\{\$|^.chain $chain \\{\$|^.*priority $1; policy accept;\$|^.?\\}\$|^\$"
+  shift
+  ! nft list "$@" 2>/dev/null | grep -qEv "$known"
 }
 
-tidy_table() {
-  created=$(noted raw-table) || return 0
-  if can_tidy; then
-    holds_nothing chain ip raw PREROUTING && nft delete chain ip raw PREROUTING 2>/dev/null
-    [ "$created" = table ] && holds_nothing table ip raw && nft delete table ip raw 2>/dev/null
-  fi
-  forget raw-table
+# tidy_tables TABLE…: what we had to create of them goes, where nobody else has put anything there.
+tidy_tables() {
+  for table in "$@"; do
+    created=$(noted "$table-table") || continue
+    in_table "$table"
+    if can_tidy; then
+      holds_nothing "$table" chain ip "$table" "$chain" && nft delete chain ip "$table" "$chain" 2>/dev/null
+      [ "$created" = table ] && holds_nothing "$table" table ip "$table" && nft delete table ip "$table" 2>/dev/null
+    fi
+    forget "$table-table"
+  done
 }
 
 # ---- reserved ports ------------------------------------------------------------------------------------------------
@@ -230,43 +325,66 @@ release_ports() {
 # ---- commands ------------------------------------------------------------------------------------------------------
 
 install_all() {
-  comparison=$(compare) || exit $?
-  [ -n "$dry_run" ] || remember_table "$comparison"
+  read_tables
+  before=$have
+  comparison=$(compare)
+  fresh=$(fresh_tables "$comparison")
+  # shellcheck disable=SC2086 # words on purpose, here and below
+  [ -n "$dry_run" ] || remember_tables $fresh
   lacking=$(unreserved)
   if [ "$MODE" = passthrough ]; then reserve_ports; else release_ports; fi
-  commit "$(transaction "$comparison")" && return 0
+  if commit "$(transaction "$comparison")"; then
+    # What the other form has left empty.
+    [ -n "$dry_run" ] || [ "$FORM" = input ] || tidy_tables mangle
+    return 0
+  fi
   reason=$errors
+  put_back "$before"
   [ "$MODE" = passthrough ] && [ -n "$lacking" ] && release_ports
-  [ -n "$fresh" ] && tidy_table
+  cannot=''
+  lacks_notrack && cannot=yes
+  # shellcheck disable=SC2086
+  tidy_tables $fresh
   forget_state
+  [ -z "$cannot" ] || stop 77 "this kernel has no CT target (xt_CT, CONFIG_NETFILTER_XT_TARGET_CT) for the rules in INPUT, which this host needs${WHY:+: $WHY}. Load it (modprobe xt_CT), or keep bridged frames out of iptables: sysctl -w net.bridge.bridge-nf-call-iptables=0"
   fail "$IPTABLES-restore" "$reason"
+}
+
+# put_back RULES: of a transaction that failed, one table may have been changed
+put_back() {
+  read_tables
+  back=$(transaction "$(differences "$1" "$have")")
+  [ -z "$back" ] || restore "$back" >/dev/null
 }
 
 # Taking away is converging to no rules at all.
 remove_all() {
   FRONTENDS='' RETURNS=''
-  comparison=$(compare) || exit $?
+  read_tables
+  comparison=$(compare)
   commit "$(transaction "$comparison")" || fail "$IPTABLES-restore" "$errors"
   release_ports
   [ -n "$dry_run" ] && return 0
-  tidy_table
+  tidy_tables raw mangle
   forget_state
 }
 
 status_all() {
-  comparison=$(compare) || exit $?
+  read_tables
+  comparison=$(compare)
   if [ "$MODE" = passthrough ]; then
     state=present
     [ -z "$(unreserved)" ] || state=missing
     comparison="$comparison
 $state reserved ports $CLIENT_PORTS"
   fi
+  [ -z "$WHY" ] || printf 'form %s: %s\n' "$FORM" "$WHY"
   tell "$comparison"
 }
 
 main() {
   read_words "$@"
-  case $MODE in passthrough | dsr) ;; *) not_filled_in ;; esac
+  case $MODE:$FORM in passthrough:raw | passthrough:input | dsr:raw | dsr:input) ;; *) not_filled_in ;; esac
   need_root
   for tool in "$IPTABLES" "$IPTABLES-save" "$IPTABLES-restore"; do
     need "$tool" 'apt-get install iptables, or name one in LB4_IPTABLES'

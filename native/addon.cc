@@ -344,6 +344,8 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     object.Set("mtu", link.mtu);
     object.Set("mac", macBytes(env, link.mac));
     object.Set("up", Napi::Boolean::New(env, link.up));
+    object.Set("kind", link.kind);
+    object.Set("callsIptables", Napi::Boolean::New(env, link.calls_iptables));
     return object;
   }
 

@@ -61,6 +61,11 @@ void eachAttribute(const rtattr* attribute, uint32_t bytes, Visit visit) {
   for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) visit(attribute);
 }
 
+template <class Visit>
+void eachNested(const rtattr* attribute, Visit visit) {
+  eachAttribute(static_cast<const rtattr*>(RTA_DATA(attribute)), RTA_PAYLOAD(attribute), visit);
+}
+
 template <class Body, class Visit>
 const Body* parse(const nlmsghdr* message, Visit visit) {
   const Body* const body = static_cast<const Body*>(NLMSG_DATA(message));
@@ -71,7 +76,7 @@ const Body* parse(const nlmsghdr* message, Visit visit) {
 
 uint32_t metricMtu(const rtattr* metrics) {
   uint32_t mtu = 0;
-  eachAttribute(static_cast<const rtattr*>(RTA_DATA(metrics)), RTA_PAYLOAD(metrics), [&](const rtattr* metric) {
+  eachNested(metrics, [&](const rtattr* metric) {
     if (metric->rta_type == RTAX_MTU) mtu = word(metric);
   });
   return mtu;
@@ -127,6 +132,22 @@ Route parseRoute(const nlmsghdr* message, uint32_t destination) {
   return route;
 }
 
+std::string text(const rtattr* attribute) {
+  const char* const first = static_cast<const char*>(RTA_DATA(attribute));
+  return {first, ::strnlen(first, RTA_PAYLOAD(attribute))};
+}
+
+// IFLA_LINKINFO: the kind, then what only links of that kind have. IFLA_BR_NF_CALL_IPTABLES is a u8.
+void parseLinkInfo(const rtattr* info, Interface& link) {
+  eachNested(info, [&](const rtattr* attribute) {
+    if (attribute->rta_type == IFLA_INFO_KIND) link.kind = text(attribute);
+    if (attribute->rta_type != IFLA_INFO_DATA || link.kind != "bridge") return;
+    eachNested(attribute, [&](const rtattr* own) {
+      if (own->rta_type == IFLA_BR_NF_CALL_IPTABLES) link.calls_iptables = word(own) != 0;
+    });
+  });
+}
+
 Interface parseLink(const nlmsghdr* message) {
   Interface link;
   std::optional<Mac> mac;
@@ -135,6 +156,7 @@ Interface parseLink(const nlmsghdr* message) {
       case IFLA_IFNAME: link.name = static_cast<const char*>(RTA_DATA(attribute)); break;
       case IFLA_MTU: link.mtu = word(attribute); break;
       case IFLA_ADDRESS: mac = macOf(attribute); break;
+      case IFLA_LINKINFO: parseLinkInfo(attribute, link); break;
     }
   });
   link.index = body->ifi_index;

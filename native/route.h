@@ -48,6 +48,8 @@ struct Interface {
   uint32_t mtu = 0;
   std::optional<Mac> mac;
   bool up = false;
+  std::string kind;  // "bridge", "veth" …; empty for plain hardware
+  bool calls_iptables = false;
 };
 
 class RouteSocket {

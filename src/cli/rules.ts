@@ -2,10 +2,11 @@
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { ConfigError, EXIT, formatMistake, Lb4Error, UsageError } from '../errors.ts';
+import { formNow } from '../rules/form.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { DIALECTS, type Dialect, type RulesAction } from '../rules/types.ts';
+import { DIALECTS, type Dialect, type Form, type RulesAction } from '../rules/types.ts';
 
 export interface RulesOptions {
   /** The TOML file. */
@@ -45,7 +46,7 @@ export async function rules(options: RulesOptions, { out, err }: RulesOutput = c
     const server = serverOf(options, config);
     const script =
       server === undefined
-        ? renderBalancerScript(rulesFor(config, mode))
+        ? renderBalancerScript({ ...rulesFor(config, mode), form: formFor(action, config) })
         : renderServerScript({ ...serverRulesFor(config, server), dialect });
     if (action === undefined) {
       out(script);
@@ -59,6 +60,11 @@ export async function rules(options: RulesOptions, { out, err }: RulesOutput = c
     err(error instanceof ConfigError ? `${error.message}\n` : `lb4: ${error.message}\n`);
     return error.exitCode;
   }
+}
+
+/** The one that this host needs; whatever is there goes in either form. */
+function formFor(action: RulesAction | undefined, config: Config): Form | undefined {
+  return action === 'remove' ? undefined : formNow(serverAddresses(config));
 }
 
 const consoleOutput: RulesOutput = {

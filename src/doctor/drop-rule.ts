@@ -14,15 +14,19 @@ export interface DropRule {
   readonly destinationPorts: Ports;
 }
 
-/** One health check: a connection from `vip`, ports 32768–33767, to a server. */
-export interface CheckedServer {
-  readonly server: string;
-  readonly port: number;
-  readonly vip: string;
+/** Packets that somebody waits for. */
+export interface Awaited {
+  /** Undefined: of any client. */
+  readonly source: string | undefined;
+  readonly sourcePorts: Ports;
+  readonly destination: string;
+  readonly destinationPorts: Ports;
 }
 
 const ANY: Ports = [0, 65535];
 const HEALTH_CHECKS: Ports = [32768, 33767];
+/** The ports that lb4 connects from in passthrough. */
+const CONNECTIONS: Ports = [33768, 61000];
 
 /** A rule with matches that are not understood here (sets, interfaces, negations) is left out: it may well be tight. */
 export function parseDropRules(saved: string): DropRule[] {
@@ -58,17 +62,29 @@ function ports(text: string | undefined): Ports {
   return [first, last];
 }
 
-/** Would the rule drop what that server answers to a health check? */
-export function swallowsHealthChecks(rule: DropRule, { server, port, vip }: CheckedServer): boolean {
-  const { source, destination, sourcePorts, destinationPorts } = rule;
+/** What clients send to a frontend. */
+export function requestsTo(vip: string, port: number): Awaited {
+  return { source: undefined, sourcePorts: ANY, destination: vip, destinationPorts: [port, port] };
+}
+
+/** What a server answers to `vip`: to a health check, and to a connection that lb4 forwards. */
+export function answersOf(server: string, port: number, vip: string): { checks: Awaited; connections: Awaited } {
+  const answer = { source: server, sourcePorts: [port, port], destination: vip } as const;
+  return { checks: { ...answer, destinationPorts: HEALTH_CHECKS }, connections: { ...answer, destinationPorts: CONNECTIONS } };
+}
+
+/** Would the rule drop any of them? One that names clients is a ban of theirs, and no mistake. */
+export function drops(rule: DropRule, { source, sourcePorts, destination, destinationPorts }: Awaited): boolean {
   return (
-    covers(source, server) &&
-    covers(destination, vip) &&
-    sourcePorts[0] <= port &&
-    port <= sourcePorts[1] &&
-    destinationPorts[0] <= HEALTH_CHECKS[1] &&
-    HEALTH_CHECKS[0] <= destinationPorts[1]
+    (source === undefined ? rule.source === undefined : covers(rule.source, source)) &&
+    covers(rule.destination, destination) &&
+    overlap(rule.sourcePorts, sourcePorts) &&
+    overlap(rule.destinationPorts, destinationPorts)
   );
+}
+
+function overlap([first, last]: Ports, [from, to]: Ports): boolean {
+  return first <= to && from <= last;
 }
 
 /** Is the address within ADDRESS/PREFIX? */

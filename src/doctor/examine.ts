@@ -1,5 +1,7 @@
 /** Asks every probe. */
 import type { Config } from '../config/model.ts';
+import { formNow } from '../rules/form.ts';
+import { serverAddresses } from '../rules/from-config.ts';
 import type { RulesMode } from '../rules/types.ts';
 import { addresses } from './addresses.ts';
 import { type Finding, type Host, warn } from './finding.ts';
@@ -31,5 +33,6 @@ async function hostOf(mode: RulesMode, config: Config): Promise<Host> {
     ...config.frontends.map(({ listen }) => own.get(listen.ip)),
     ...paths.filter(({ local }) => !local).map(({ link }) => link),
   ];
-  return { mode, config, own, paths, links: await describeLinks(names.filter((name) => name !== undefined)) };
+  const form = formNow(serverAddresses(config));
+  return { mode, config, own, form, paths, links: await describeLinks(names.filter((name) => name !== undefined)) };
 }

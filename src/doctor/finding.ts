@@ -1,6 +1,6 @@
 /** What a probe has to say. */
 import type { Config } from '../config/model.ts';
-import type { RulesMode } from '../rules/types.ts';
+import type { Form, RulesMode } from '../rules/types.ts';
 import type { Link, ServerPath } from './network.ts';
 
 export type Level = 'ok' | 'warn' | 'fail';
@@ -22,6 +22,8 @@ export interface Host {
   readonly own: ReadonlyMap<string, string>;
   /** Every interface that carries a VIP or leads to a server. */
   readonly links: readonly Link[];
+  /** Of lb4's firewall rules: the one that this host needs. */
+  readonly form: Form;
   /** One for every server address. */
   readonly paths: readonly ServerPath[];
 }

@@ -4,7 +4,7 @@ import { lockHolder } from '../io/namespace-lock.ts';
 import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { type DropRule, parseDropRules, swallowsHealthChecks } from './drop-rule.ts';
+import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { ask, read } from './read.ts';
 
@@ -13,11 +13,11 @@ export async function firewall(host: Host): Promise<Finding[]> {
 }
 
 /** What the rules script's `status` says. A lb4 that runs needs its rules; one that starts installs them itself. */
-async function ownRules({ mode, config }: Host): Promise<Finding[]> {
+async function ownRules({ mode, config, form }: Host): Promise<Finding[]> {
   const mend = `lb4 rules --apply --${mode} --config=${config.file}`;
   let lines: string[];
   try {
-    const { output } = await runRules(renderBalancerScript(rulesFor(config, mode)), 'status');
+    const { output } = await runRules(renderBalancerScript({ ...rulesFor(config, mode), form }), 'status');
     lines = output.split('\n').filter((line) => line !== '');
   } catch (error) {
     if (!(error instanceof Lb4Error)) throw error;
@@ -89,13 +89,18 @@ async function iptablesWithRules(): Promise<string[]> {
   return [...(isNft ? [usual] : []), ...(legacyTable ? [isNft ? 'iptables-legacy' : usual] : [])];
 }
 
-function judgeStranger(rule: DropRule, tool: string, { config }: Host): Finding[] {
+function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Host): Finding[] {
   const mend = `${tool} -t raw -D ${rule.text}`;
-  const checks = config.frontends.flatMap(({ listen, backend }) =>
-    backend.servers.map(({ addr }) => ({ server: addr.ip, port: addr.port, vip: listen.ip })),
+  const answers = config.frontends.flatMap(({ listen, backend }) =>
+    backend.servers.map(({ addr }) => answersOf(addr.ip, addr.port, listen.ip)),
   );
-  if (checks.some((check) => swallowsHealthChecks(rule, check)))
+  if (answers.some(({ checks }) => drops(rule, checks)))
     return [fail('firewall', `too wide: ${rule.text} drops answers to health checks (ports 32768-33767), too`, mend)];
+  // Without a bridge lb4 gets its copy before, and rules that drop what its own drop are one too many, no more.
+  const requests = config.frontends.map(({ listen }) => requestsTo(listen.ip, listen.port));
+  const needed = [...requests, ...(mode === 'dsr' ? [] : answers.map(({ connections }) => connections))];
+  if (form.name === 'input' && needed.some((packets) => drops(rule, packets)))
+    return [fail('firewall', `in the way: ${rule.text} drops frames that lb4 needs: ${form.why}`, mend)];
   const ports = config.frontends.map(({ listen }) => listen.port);
   if (!isWide(rule, ports)) return [];
   return [warn('firewall', `too wide: ${rule.text} drops that port for every address of this host, and for those behind it`, mend)];

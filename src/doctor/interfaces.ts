@@ -1,17 +1,13 @@
 import { availableParallelism } from 'node:os';
-import { type Finding, fail, type Host, ok, warn } from './finding.ts';
+import { type Finding, type Host, ok, warn } from './finding.ts';
 import type { Link } from './network.ts';
 import { ask, read } from './read.ts';
 
 /** What the interfaces that lb4 uses do to its packets. */
-export async function interfaces({ links }: Host): Promise<Finding[]> {
+export async function interfaces(host: Host): Promise<Finding[]> {
+  const { links } = host;
   const offloads = await Promise.all(links.filter(({ name }) => name !== 'lo').map(offload));
-  return [
-    ...offloads,
-    ...links.map(reversePath),
-    ...links.filter(({ kind }) => kind === 'bridge').map(bridge),
-    ...links.filter(({ kind }) => kind === 'veth').flatMap(order),
-  ];
+  return [...offloads, ...links.map(reversePath), ...bridges(host), ...links.filter(({ kind }) => kind === 'veth').flatMap(order)];
 }
 
 /** Super-packets and partial checksums are fine as they are; LRO's are not: it forgets how they were cut. */
@@ -38,14 +34,10 @@ function reversePath({ name }: Link): Finding {
   );
 }
 
-/** With br_netfilter, bridged frames pass the raw table before the bridge hands them up: the DROP rule eats them. */
-function bridge({ name }: Link): Finding {
-  if (read('/proc/sys/net/bridge/bridge-nf-call-iptables') !== '1') return ok('bridge', `${name}: bridged frames pass no iptables`);
-  return fail(
-    'bridge',
-    `${name} is a bridge, and br_netfilter shows its frames to iptables: the DROP rules hide them from lb4`,
-    'sysctl -w net.bridge.bridge-nf-call-iptables=0',
-  );
+/** Frames of a bridge that meet iptables while they are the bridge's want other rules, and a raw DROP of nobody (firewall.ts). */
+function bridges({ links, form }: Host): Finding[] {
+  if (form.name === 'input') return [ok('bridge', `${form.why}; lb4's rules drop in INPUT, which is right for that`)];
+  return links.some(({ kind }) => kind === 'bridge') ? [ok('bridge', `${form.why}; lb4's rules drop in the raw table`)] : [];
 }
 
 /** veth leaves a frame to the CPU that sent it: where two CPUs send for one connection, its segments overtake each other. */

@@ -71,6 +71,10 @@ export interface Interface {
   /** Six bytes; empty for an interface without Ethernet addresses (tun, ppp). */
   readonly mac: Uint8Array;
   readonly up: boolean;
+  /** "bridge", "veth", "bond" …; empty for plain hardware. */
+  readonly kind: string;
+  /** A bridge's own nf_call_iptables: with br_netfilter its frames pass iptables, whatever the sysctl of the network namespace says. */
+  readonly callsIptables: boolean;
 }
 
 /** rtnetlink(7) questions, asked synchronously, and one thread that tells when an answer may have changed. */

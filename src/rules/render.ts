@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { DIALECTS, type Dialect, type RulesInput, type ServerRulesInput } from './types.ts';
+import { DIALECTS, type Dialect, type Form, type RulesInput, type ServerRulesInput } from './types.ts';
 
 const BEGIN = /^# >>> lb4 configuration.*$/m;
 const END = /^# <<< lb4 configuration$/m;
@@ -11,6 +11,8 @@ const INCLUDE = /^# shellcheck source=.*\n\. "\$\{0%\/\*\}\/common\.sh".*\n/m;
 
 /** The characters that a setting may have: nothing that means anything to sh inside single quotes, or to printf. */
 const SAFE = /^[A-Za-z0-9.:>\n-]*$/;
+/** And those of WHY, a text for people: blanks as well. */
+const TEXT = /^[A-Za-z0-9.:=_,; -]*$/;
 
 /**
  * Templates as they were when they were first asked for, which a lb4 in a packet mode does as it starts: what replaces or removes
@@ -26,7 +28,8 @@ export function renderBalancerScript(input: RulesInput): string {
   const frontends = input.frontends.map(({ address, port }) => endpoint(address, port));
   const returns = input.mode === 'dsr' ? [] : input.returns;
   const tuples = returns.map(({ server, serverPort, source }) => `${endpoint(server, serverPort)}>${ipv4(source)}`);
-  return renderTemplate('balancer.sh', { MODE: mode(input.mode), FRONTENDS: list(frontends), RETURNS: list(tuples) });
+  const form = { FORM: formName(input.form), WHY: input.form?.why ?? '' };
+  return renderTemplate('balancer.sh', { MODE: mode(input.mode), FRONTENDS: list(frontends), RETURNS: list(tuples), ...form });
 }
 
 /**
@@ -46,7 +49,7 @@ export function renderServerScript(input: ServerRulesInput): string {
 /**
  * A template of iptables/ with `settings` as shell assignments between its two configuration marks, and the text of common.sh
  * in place of the line that reads it: the script stands for itself.
- * @throws RangeError when a value has a character outside letters, digits and `.:>-`.
+ * @throws RangeError when a value has a character outside letters, digits and `.:>-`, in WHY outside those and `_=,; `.
  */
 export function renderTemplate(name: string, settings: Record<string, string>): string {
   const template = templates.get(name) ?? readTemplate(name);
@@ -54,7 +57,7 @@ export function renderTemplate(name: string, settings: Record<string, string>): 
   const begin = BEGIN.exec(template);
   const end = END.exec(template);
   if (begin === null || end === null) throw new Error(`iptables/${name} has lost its configuration marks`);
-  const lines = Object.entries(settings).map(([key, value]) => `${key}='${safe(value)}'\n`);
+  const lines = Object.entries(settings).map(([key, value]) => `${key}='${safe(value, key === 'WHY' ? TEXT : SAFE)}'\n`);
   const head = template.slice(0, begin.index + begin[0].length + 1);
   return head + lines.join('') + template.slice(end.index);
 }
@@ -99,12 +102,18 @@ function mode(value: string): string {
   return value;
 }
 
+function formName(form: Form | undefined): string {
+  const name = form?.name ?? 'raw';
+  if (name !== 'raw' && name !== 'input') throw new RangeError(`not a form: ${JSON.stringify(name)}`);
+  return name;
+}
+
 function dialect(value: Dialect | undefined): string {
   if (value !== undefined && !DIALECTS.includes(value)) throw new RangeError(`not a dialect: ${JSON.stringify(value)}`);
   return value ?? '';
 }
 
-function safe(value: string): string {
-  if (!SAFE.test(value)) throw new RangeError(`not safe in a shell script: ${JSON.stringify(value)}`);
+function safe(value: string, allowed: RegExp): string {
+  if (!allowed.test(value)) throw new RangeError(`not safe in a shell script: ${JSON.stringify(value)}`);
   return value;
 }

@@ -35,15 +35,19 @@ const READING_MS = 10_000;
 const READING_BYTES = 64 << 20;
 
 /**
- * Every rule of the raw table, as iptables-save spells it, without counters: what tells whether anything has changed, at a tenth of
- * the cost of `status`. By iptables-legacy, the table must be there: looking makes it.
+ * Every rule of these tables, as iptables-save spells it, without counters: what tells whether anything has changed, at a tenth of
+ * the cost of `status`. By iptables-legacy, the tables must be there: looking makes them.
  * @throws KernelFeatureError (no iptables) or FailureError
  */
-export async function readRules(): Promise<string> {
+export async function readRules(tables: readonly string[]): Promise<string> {
+  return (await Promise.all(tables.map(readTable))).join('');
+}
+
+async function readTable(table: string): Promise<string> {
   const command = `${process.env['LB4_IPTABLES'] ?? 'iptables'}-save`;
   const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
   try {
-    const { stdout } = await promisify(execFile)(command, ['-t', 'raw'], { env, timeout: READING_MS, maxBuffer: READING_BYTES });
+    const { stdout } = await promisify(execFile)(command, ['-t', table], { env, timeout: READING_MS, maxBuffer: READING_BYTES });
     return stdout.replaceAll(/^[#:].*\n/gm, '');
   } catch (cause) {
     const { code, stderr = '', message } = cause as Error & { code?: unknown; stderr?: string };
@@ -86,5 +90,5 @@ function reason(stderr: string, action: RulesAction): string {
 /** The script has one exit status for everything that this host lacks; its line tells which. */
 function failure(status: number | null, message: string): Lb4Error {
   if (status !== EXIT.missing) return new FailureError(message);
-  return /not found|act_nat|iptables cannot/.test(message) ? new KernelFeatureError(message) : new PrivilegeError(message);
+  return /not found|act_nat|xt_CT|iptables cannot/.test(message) ? new KernelFeatureError(message) : new PrivilegeError(message);
 }

@@ -5,6 +5,18 @@ export interface RulesInput {
   frontends: { address: string; port: number }[];
   /** Whose answers come back to which of our addresses; used in passthrough only. */
   returns: { server: string; serverPort: number; source: string }[];
+  /** Left out: raw. */
+  form?: Form | undefined;
+}
+
+/**
+ * Where frames are dropped. `raw`: in PREROUTING of the raw table, the cheapest. `input`: in INPUT of the mangle table, passed
+ * untracked by the raw one, where frames of a bridge meet iptables before the bridge hands them up.
+ */
+export interface Form {
+  readonly name: 'raw' | 'input';
+  /** For people: why this one is right on this host, one line. */
+  readonly why: string;
 }
 
 /** What a server in DSR mode needs. Addresses are dotted IPv4, ports 1–65535. */

@@ -11,6 +11,8 @@ export interface DataPath extends Source {
   frontend(index: number): FrontendCounters & { readonly load: number };
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */
   apply(plan: Plan): Promise<void>;
+  /** Asks whether this host has changed so that what is installed on it must, too, and does that. Rejects when it cannot. */
+  follow?(): Promise<void>;
   /** Takes no new connection, lets running ones go on for `graceMs` or until `hurry` where it can, and leaves nothing behind. */
   stop(graceMs: number, hurry: AbortSignal): Promise<void>;
 }

@@ -1,7 +1,9 @@
 /** The firewall rules of this host, kept in step with the plan. */
+import type { Logger } from '../log.ts';
+import { formNow } from '../rules/form.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import type { RulesInput, RulesMode } from '../rules/types.ts';
+import type { Form, RulesInput, RulesMode } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
 import { hostRules } from './host-rules.ts';
 import type { Plan } from './plan.ts';
@@ -19,16 +21,27 @@ interface Places {
 
 export class Firewall {
   readonly #mode: RulesMode;
+  readonly #log: Pick<Logger, 'info' | 'warn'>;
+  readonly #formNow: typeof formNow;
+  #form: Form | undefined;
   /** Undefined: nothing was installed yet. */
   #installed: Places | undefined;
 
-  constructor(mode: RulesMode) {
+  /** @param askForm for tests: asks the host otherwise */
+  constructor(mode: RulesMode, log: Pick<Logger, 'info' | 'warn'>, askForm = formNow) {
     this.#mode = mode;
+    this.#log = log;
+    this.#formNow = askForm;
   }
 
   /** What stands on this host when it is installed, for the guard. */
   get states(): HostState[] {
-    return hostRules({ mode: this.#mode, key: () => this.#installed?.key ?? '', script: () => this.#installedScript() });
+    return hostRules({
+      mode: this.#mode,
+      key: () => `${this.#form?.name}\n${this.#installed?.key}`,
+      tables: () => (this.#form?.name === 'input' ? ['raw', 'mangle'] : ['raw']),
+      script: () => this.#script(),
+    });
   }
 
   /**
@@ -40,30 +53,52 @@ export class Firewall {
     const last = this.#installed;
     const wanted = placesOf(plan, last?.returns ?? new Map());
     if (wanted.key === last?.key) return async () => {};
-    await this.#run(wanted);
+    const form = this.#form ?? this.#formNow(serversOf(wanted));
+    await this.#run(wanted, form);
+    if (this.#form === undefined && form.name === 'input') this.#log.info({ form: form.name, reason: form.why }, 'firewall rules');
+    this.#form = form;
     return async () => {
-      if (last !== undefined) await this.#run(last);
+      if (last !== undefined) await this.#run(last, this.#form);
     };
+  }
+
+  /**
+   * Asks the host which form of the rules is right now, and installs that one where it is another than the one that stands; at every
+   * moment one of them holds. Cheap where nothing has changed. To be called now and then, never while a plan is installed.
+   * @throws Lb4Error as `runRules` does; then the rules are as they were
+   */
+  async follow(): Promise<void> {
+    if (this.#installed === undefined) return;
+    const form = this.#formNow(serversOf(this.#installed));
+    if (form.name === this.#form?.name) return;
+    await this.#run(this.#installed, form);
+    this.#form = form;
+    this.#log.warn({ form: form.name, reason: form.why }, 'firewall rules have taken another form');
   }
 
   /** Takes away every rule of lb4, and puts back what they had changed. */
   async remove(): Promise<void> {
-    await runRules(this.#installedScript(), 'remove');
+    await runRules(this.#script(), 'remove');
   }
 
-  #installedScript(): string {
-    const { frontends, returns } = this.#installed ?? { frontends: [], returns: new Map() };
-    return this.#script(frontends, returns);
+  #script(): string {
+    return this.#scriptOf(this.#installed ?? NOWHERE, this.#form);
   }
 
-  async #run(places: Places): Promise<void> {
-    await runRules(this.#script(places.frontends, places.returns), 'install');
+  async #run(places: Places, form: Form | undefined): Promise<void> {
+    await runRules(this.#scriptOf(places, form), 'install');
     this.#installed = places;
   }
 
-  #script(frontends: RulesInput['frontends'], returns: Returns): string {
-    return renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()] });
+  #scriptOf({ frontends, returns }: Places, form: Form | undefined): string {
+    return renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()], form });
   }
+}
+
+const NOWHERE: Places = { frontends: [], returns: new Map(), key: '' };
+
+function serversOf({ returns }: Places): Set<string> {
+  return new Set([...returns.values()].map(({ server }) => server));
 }
 
 function placesOf(plan: Plan, last: Returns): Places {

@@ -13,6 +13,8 @@ export interface Installed {
   readonly mode: RulesMode;
   /** The same while the same rules are to stand: they may change between any two calls. */
   key(): string;
+  /** Where they are. */
+  tables(): readonly string[];
   /** Installs them. */
   script(): string;
 }
@@ -52,12 +54,12 @@ class RulesReading {
 
   async verify(): Promise<readonly string[]> {
     const key = this.#installed.key();
-    const reading = await readRules();
+    const reading = await readRules(this.#installed.tables());
     if (key === this.#good.key && reading === this.#good.reading) return [];
     const { output } = await runRules(this.#installed.script(), 'status');
     const wrong = output.split('\n').filter((line) => /^(missing|stale|shadowed) /.test(line) && !/ reserved ports /.test(line));
     // Read again: between the reading and `status` somebody may have changed what was read.
-    if (wrong.length === 0 && reading === (await readRules())) this.#good = { key, reading };
+    if (wrong.length === 0 && reading === (await readRules(this.#installed.tables()))) this.#good = { key, reading };
     return wrong.map((line) => line.replace(/ -m comment .*/, ''));
   }
 }

@@ -28,7 +28,7 @@ export class PacketPath implements DataPath {
   private constructor({ mode, rules }: PacketPathOptions, reports: Reports) {
     this.mode = mode;
     this.#reports = reports;
-    this.#firewall = rules ? new Firewall(mode) : undefined;
+    this.#firewall = rules ? new Firewall(mode, reports.log) : undefined;
     this.hostStates = this.#firewall?.states ?? [];
   }
 
@@ -68,6 +68,10 @@ export class PacketPath implements DataPath {
       await putBack?.();
       throw error;
     }
+  }
+
+  async follow(): Promise<void> {
+    await this.#firewall?.follow();
   }
 
   async stop(): Promise<void> {

@@ -16,6 +16,7 @@ import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Guard } from './guard.ts';
 import { assertHost, explain } from './host.ts';
+import { HostChanges } from './host-changes.ts';
 import { PacketPath } from './packet-path.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, serverMembers } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
@@ -53,6 +54,7 @@ export class Service {
   readonly #stats: StatsPort;
   #config!: Config;
   #path!: DataPath;
+  #hostChanges: HostChanges | undefined;
   #guard: Guard | undefined;
   /** What sizes and threads were made by. */
   #startConfig!: Config;
@@ -109,6 +111,7 @@ export class Service {
   /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
     this.#stopping = true;
+    this.#hostChanges?.stop();
     await this.#guard?.stop();
     // A reload under way ends first: it sets checks and timers.
     await this.#queue;
@@ -136,6 +139,13 @@ export class Service {
     await this.#stats.move(config.stats?.listen);
     this.#guard = new Guard({ states: this.#path.hostStates, log, inTurn: (work) => this.#inTurn(work) });
     this.#guard.start();
+    this.#followHost();
+  }
+
+  #followHost(): void {
+    const follow = this.#path.follow?.bind(this.#path);
+    if (follow === undefined) return;
+    this.#hostChanges = new HostChanges({ follow, inTurn: (work) => this.#inTurn(work), log: this.#options.log });
   }
 
   /** Throws an Lb4Error when the file is wrong, or this host cannot serve it. */

@@ -5,13 +5,15 @@
  *                                                                 ├ .11 server1
  *                                                                 └ .12 server2
  *
- * The router brings the client's packets to the balancer and takes the servers' answers to the client.
+ * The router brings the client's packets to the balancer and takes the servers' answers to the client. `bridged`: the link is a
+ * bridge of the balancer's own, as on a host of containers, and the router and the servers are its ports.
  */
 import { type Balancer, configuration, LB4, QUICK, type Settings, startBalancer, writeConfiguration } from './balancer.ts';
-import { cable, Lab, type Namespace } from './lab.ts';
+import { bridgeIn, cable, Lab, type Namespace } from './lab.ts';
 import type { Running } from './processes.ts';
 
 export const VIP = '10.82.0.10';
+const BALANCER = '10.82.0.9/24';
 export const CLIENT = '10.81.0.2';
 export const SERVERS = ['10.82.0.11', '10.82.0.12'] as const;
 
@@ -23,17 +25,17 @@ export class DsrTopology extends Lab {
   /** backend.ts in each server, while it runs. */
   readonly backends: (Running | undefined)[] = [];
 
-  constructor() {
+  constructor({ bridged = false }: { bridged?: boolean } = {}) {
     super();
     this.client = this.namespace('client');
     this.router = this.namespace('router');
     this.balancer = this.namespace('balancer');
-    const port = this.bridge('switch');
+    const port = bridged ? bridgeIn(this.balancer, 'eth0', BALANCER) : this.bridge('switch');
     cable(this.client, 'eth0', `${CLIENT}/24`, this.router, 'out', '10.81.0.1/24');
     this.client.ip('route', 'add', 'default', 'via', '10.81.0.1');
     port(this.router, 'in', '10.82.0.1/24');
     this.router.sysctl('net.ipv4.ip_forward', '1');
-    port(this.balancer, 'eth0', '10.82.0.9/24');
+    if (!bridged) port(this.balancer, 'eth0', BALANCER);
     this.balancer.ip('addr', 'add', `${VIP}/24`, 'dev', 'eth0');
     this.balancer.ip('route', 'add', 'default', 'via', '10.82.0.1');
     this.servers = SERVERS.map((address, index) => {

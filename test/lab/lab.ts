@@ -123,16 +123,8 @@ export class Lab {
   }
 
   /** A layer-2 switch: returns a function that makes a port, a cable from it to an interface elsewhere. */
-  bridge(label: string): (namespace: Namespace, device: string, address?: string) => void {
-    const self = this.namespace(label);
-    self.ip('link', 'add', 'bridge', 'type', 'bridge', 'mcast_snooping', '0');
-    self.ip('link', 'set', 'bridge', 'up');
-    let ports = 0;
-    return (namespace, device, address) => {
-      const port = `port${++ports}`;
-      cable(self, port, undefined, namespace, device, address);
-      self.ip('link', 'set', port, 'master', 'bridge');
-    };
+  bridge(label: string): ReturnType<typeof bridgeIn> {
+    return bridgeIn(this.namespace(label), 'bridge');
   }
 
   own(running: Running): void {
@@ -163,6 +155,23 @@ export class Lab {
 /** The kernel gives a deleted namespace's inode number to the next one at once, and with it what lb4's scripts noted under it. */
 function forgetState(name: string): void {
   rmSync(`/run/lb4/netns-${statSync(`/run/netns/${name}`).ino}`, { recursive: true, force: true });
+}
+
+/** A bridge in a namespace, up: returns a function that makes a port of it, a cable to an interface elsewhere. */
+export function bridgeIn(
+  self: Namespace,
+  name: string,
+  address?: string,
+): (namespace: Namespace, device: string, address?: string) => void {
+  self.ip('link', 'add', name, 'type', 'bridge', 'mcast_snooping', '0');
+  if (address !== undefined) self.ip('addr', 'add', address, 'dev', name);
+  self.ip('link', 'set', name, 'up');
+  let ports = 0;
+  return (namespace, device, portAddress) => {
+    const port = `${name === 'bridge' ? 'port' : name}${++ports}`;
+    cable(self, port, undefined, namespace, device, portAddress);
+    self.ip('link', 'set', port, 'master', name);
+  };
 }
 
 /** A veth pair between two namespaces, both ends up. The address is written with its prefix length. */

@@ -7,9 +7,11 @@
  *
  * One host on a side hangs on a cable, several on a switch. The balancer does not forward by itself. Servers reach the VIP
  * through 10.72.0.1.
+ *
+ * `bridged`: front and back are bridges of the balancer's own, as on a host of containers, and every host is a port of one.
  */
 import { type Balancer, type Settings, startBalancer } from './balancer.ts';
-import { cable, Lab, type Namespace } from './lab.ts';
+import { bridgeIn, cable, Lab, type Namespace } from './lab.ts';
 import type { Running } from './processes.ts';
 
 export const VIP = '10.71.0.1';
@@ -23,14 +25,15 @@ export class Topology extends Lab {
   /** backend.ts in each server, while it runs. */
   readonly backends: (Running | undefined)[] = [];
 
-  constructor({ clients = 1, servers = 3 }: { clients?: number; servers?: number } = {}) {
+  constructor({ clients = 1, servers = 3, bridged = false }: { clients?: number; servers?: number; bridged?: boolean } = {}) {
     super();
     this.balancer = this.namespace('balancer');
     this.balancer.sysctl('net.ipv4.ip_forward', '0');
     this.clients = hosts(this, 'client', clients);
     this.servers = hosts(this, 'server', servers);
-    attach(this, this.clients, this.balancer, 'front', `${VIP}/24`, (index) => `${clientAddress(index)}/24`);
-    attach(this, this.servers, this.balancer, 'back', '10.72.0.1/24', (index) => `${serverAddress(index)}/24`);
+    const join = bridged ? enslave : attach;
+    join(this, this.clients, this.balancer, 'front', `${VIP}/24`, (index) => `${clientAddress(index)}/24`);
+    join(this, this.servers, this.balancer, 'back', '10.72.0.1/24', (index) => `${serverAddress(index)}/24`);
     for (const server of this.servers) server.ip('route', 'add', '10.71.0.0/24', 'via', '10.72.0.1');
   }
 
@@ -109,5 +112,11 @@ function attach(
   }
   const port = lab.bridge(`${device}-switch`);
   port(balancer, device, address);
+  for (const [index, host] of group.entries()) port(host, 'eth0', addressOf(index));
+}
+
+/** The same, by a bridge `device` of the balancer itself. */
+function enslave(...[, group, balancer, device, address, addressOf]: Parameters<typeof attach>): void {
+  const port = bridgeIn(balancer, device, address);
   for (const [index, host] of group.entries()) port(host, 'eth0', addressOf(index));
 }

@@ -161,12 +161,13 @@ const rows: Row[] = [
     mends: false,
   },
   {
-    name: 'a bridge whose frames pass iptables',
+    name: "somebody's DROP of the frontend in the raw table, on a bridge whose frames pass iptables",
     settings: web('10.73.0.1:80'),
     spoil:
-      'ip link add br0 type bridge && ip addr add 10.73.0.1/24 dev br0 && ip link set br0 up && sysctl -qw net.bridge.bridge-nf-call-iptables=1',
-    says: /^bridge: br0 is a bridge, and br_netfilter/,
-    mend: 'sysctl -w net.bridge.bridge-nf-call-iptables=0',
+      'ip link add br0 type bridge && ip addr add 10.73.0.1/24 dev br0 && ip link set br0 up && sysctl -qw net.bridge.bridge-nf-call-iptables=1' +
+      ' && iptables -t raw -A PREROUTING -d 10.73.0.1 -p tcp --dport 80 -j DROP',
+    says: /^firewall: in the way: PREROUTING -d 10\.73\.0\.1\/32 .* drops frames that lb4 needs: frames of br0 pass iptables/,
+    mend: 'iptables -t raw -D PREROUTING -d 10.73.0.1/32 -p tcp -m tcp --dport 80 -j DROP',
   },
   {
     name: 'strict reverse path filtering',

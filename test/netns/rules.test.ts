@@ -222,6 +222,77 @@ describe.each(['iptables-nft', 'iptables-legacy'])('the balancer script by %s', 
     expect(snapshot()).toBe(installed);
   });
 
+  const inInput: RulesInput = { ...small, form: { name: 'input', why: 'frames of br0 pass iptables' } };
+
+  function inputDrops(): number {
+    return must(`${iptables}-save`).match(/^-A INPUT .*--comment lb4 -j DROP$/gm)?.length ?? 0;
+  }
+
+  test('the form input: installs, takes the place of the form raw and gives it back, and leaves no trace of either', () => {
+    if (iptables === 'iptables-legacy') must('iptables-legacy -t mangle -S');
+    const before = snapshot();
+    ok(small, 'install');
+    const raw = snapshot();
+    expect(ok(inInput, 'install')).toBe('');
+    expect(ourRules().every((rule) => rule.endsWith('-j CT --notrack'))).toBe(true);
+    expect([ourRules().length, inputDrops()]).toEqual([4, 4]);
+    expect(ok(inInput, 'status')).toMatch(/^form input: frames of br0 pass iptables\n(present .*\n){9}$/);
+    const input = snapshot();
+    ok(inInput, 'install');
+    expect(snapshot()).toBe(input);
+    must(`${iptables} -t mangle -F`);
+    expect(script(inInput, 'status').status).toBe(3);
+    ok(inInput, 'install');
+    expect(snapshot()).toBe(input);
+    ok(small, 'install');
+    expect(snapshot()).toBe(raw);
+    ok(inInput, 'install');
+    // As `lb4 rules --remove` does, which knows no form.
+    ok(small, 'remove');
+    expect(snapshot()).toBe(before);
+    expect(stateFiles()).toBe('');
+  });
+
+  test('when the form changes, the new rules stand before the old ones go', () => {
+    const steps = (said: string) => said.match(/^(\*\w+|-[ID] \w+)/gm)?.filter((step, at, all) => step !== all[at - 1]);
+    ok(small, 'install');
+    expect(steps(ok(inInput, 'install --dry-run'))).toEqual(['*mangle', '-I INPUT', '*raw', '-D PREROUTING', '-I PREROUTING']);
+    ok(inInput, 'install');
+    expect(steps(ok(small, 'install --dry-run'))).toEqual(['*raw', '-D PREROUTING', '-I PREROUTING', '*mangle', '-D INPUT']);
+    ok(small, 'remove');
+  });
+
+  test('an ACCEPT above the rules of either table is told, and they move above it', () => {
+    ok(inInput, 'install');
+    must(`${iptables} -t mangle -I INPUT -p tcp --dport 80 -j ACCEPT; ${iptables} -t raw -I PREROUTING -p tcp --dport 443 -j ACCEPT`);
+    expect(script(inInput, 'status').stdout.match(/^shadowed by .*/gm)).toEqual([
+      'shadowed by -p tcp -m tcp --dport 443 -j ACCEPT',
+      'shadowed by mangle INPUT -p tcp -m tcp --dport 80 -j ACCEPT',
+    ]);
+    ok(inInput, 'install');
+    expect(ok(inInput, 'status')).not.toContain('shadowed');
+    ok(inInput, 'remove');
+    expect(must(`${iptables}-save`)).toMatch(/-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT/);
+  });
+
+  test('a change of form that fails half-way is taken back', () => {
+    if (iptables === 'iptables-legacy') must('iptables-legacy -t mangle -S');
+    ok(small, 'install');
+    const before = snapshot();
+    const broken = join(directory, 'broken');
+    const wrap = (suffix: string, body: string) => writeFileSync(broken + suffix, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+    wrap('', `exec ${iptables} "$@"`);
+    wrap('-save', `exec ${iptables}-save "$@"`);
+    // The kernel refuses the rules of raw, once those of mangle stand.
+    wrap('-restore', `sed 's/-I PREROUTING .* CT .*/-I PREROUTING -j NOSUCH/' | ${iptables}-restore "$@"`);
+    const file = join(directory, 'balancer.sh');
+    writeFileSync(file, renderBalancerScript(inInput));
+    const ran = inside(`sh ${file} install`, { LB4_IPTABLES: broken });
+    expect(ran.status).toBe(1);
+    expect(snapshot()).toBe(before);
+    ok(small, 'remove');
+  });
+
   test('five hundred rules in one transaction', () => {
     const before = snapshot();
     const started = performance.now();

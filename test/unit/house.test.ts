@@ -19,7 +19,8 @@ const ALLOWED: Record<string, readonly string[]> = {
   health: ['config'],
   // Of io only the addon's face: it listens (last test of this file).
   proxy: ['config', 'balance', 'io'],
-  rules: ['config'],
+  // Of io only the addon's rtnetlink: which form the rules need here.
+  rules: ['config', 'io'],
   config: [],
   // Not in the design's drawing: a running lb4, held together; cli starts it.
   service: ['control', 'engine', 'packet', 'io', 'balance', 'health', 'proxy', 'rules', 'config'],

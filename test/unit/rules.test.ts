@@ -40,6 +40,18 @@ describe('the balancer script', () => {
     expect(rulesOf(renderBalancerScript(input))).toHaveLength(3);
   });
 
+  test('in the form input lets the same pass untracked, and drops it in INPUT', () => {
+    const form = { name: 'input', why: 'frames of br0, br1 pass iptables: x = 1' } as const;
+    const lines = rulesOf(renderBalancerScript({ ...input, mode: 'dsr', form }));
+    expect([...new Set(lines)]).toEqual([
+      'mangle INPUT -d 192.0.2.1/32 -p tcp -m tcp --dport 80 -m comment --comment lb4 -j DROP',
+      '-d 192.0.2.1/32 -p tcp -m tcp --dport 80 -m comment --comment lb4 -j CT --notrack',
+      'mangle INPUT -d 192.0.2.1/32 -p tcp -m tcp --dport 443 -m comment --comment lb4 -j DROP',
+      '-d 192.0.2.1/32 -p tcp -m tcp --dport 443 -m comment --comment lb4 -j CT --notrack',
+    ]);
+    expect(() => renderBalancerScript({ ...input, form: { ...form, why: "'; reboot" } })).toThrow(RangeError);
+  });
+
   test('in dsr drops nothing that servers send', () => {
     expect(rulesOf(renderBalancerScript({ ...input, mode: 'dsr' }))).toHaveLength(2);
   });

@@ -5,6 +5,7 @@ import type { Frontend } from '../../src/config/model.ts';
 import { NOTHING } from '../../src/control/source.ts';
 import { renderBalancerScript } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
+import type { Form, RulesInput } from '../../src/rules/types.ts';
 import { Firewall } from '../../src/service/firewall.ts';
 import { frontendMembers, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
 import { Roster } from '../../src/service/roster.ts';
@@ -26,13 +27,26 @@ function plan(servers: readonly string[], standing = WELL, listen = '192.0.2.1:8
   return makePlan(config, 'passthrough', frontends.entries(), members.entries(), standing, undefined);
 }
 
+const RAW: Form = { name: 'raw', why: 'no bridge' };
+const INPUT: Form = { name: 'input', why: 'a bridge' };
+
+/** On a host that needs the form `now.form`. */
+function firewallOn(now: { form: Form } = { form: RAW }): Firewall {
+  return new Firewall('passthrough', { info: () => {}, warn: () => {} }, () => now.form);
+}
+
 const A = '10.0.0.1:80';
 const B = '10.0.0.2:80';
 /** What sh was asked for, and the places it was told. */
 const runs = () =>
   vi.mocked(runRules).mock.calls.map(([script, action]) => {
-    const { frontends, returns } = JSON.parse(script) as Parameters<typeof renderBalancerScript>[0];
-    return [action, ...frontends.map(({ address }) => address), ...returns.map(({ server }) => server)].join(' ');
+    const { form, frontends, returns } = JSON.parse(script) as RulesInput;
+    return [
+      ...(form?.name === 'input' ? ['input'] : []),
+      action,
+      ...frontends.map(({ address }) => address),
+      ...returns.map(({ server }) => server),
+    ].join(' ');
   });
 
 beforeEach(() => {
@@ -40,7 +54,7 @@ beforeEach(() => {
 });
 
 test('a health change, or servers in another order, renders nothing and runs nothing', async () => {
-  const firewall = new Firewall('passthrough');
+  const firewall = firewallOn();
   await firewall.install(plan([A, B]));
   for (const next of [plan([A, B], ILL), plan([A, B]), plan([B, A])]) {
     const putBack = await firewall.install(next);
@@ -51,7 +65,7 @@ test('a health change, or servers in another order, renders nothing and runs not
 });
 
 test('other places are installed, and put back where the rest of the change fails', async () => {
-  const firewall = new Firewall('passthrough');
+  const firewall = firewallOn();
   await firewall.install(plan([A]));
   const putBack = await firewall.install(plan([B], WELL, '192.0.2.2:80'));
   await putBack();
@@ -66,10 +80,33 @@ test('other places are installed, and put back where the rest of the change fail
 });
 
 test('what could not be installed is tried again', async () => {
-  const firewall = new Firewall('passthrough');
+  const firewall = firewallOn();
   await firewall.install(plan([A]));
   vi.mocked(runRules).mockRejectedValueOnce(new Error('iptables is locked'));
   await expect(firewall.install(plan([B]))).rejects.toThrow('locked');
   await firewall.install(plan([B]));
   expect(runs()).toEqual(['install 192.0.2.1 10.0.0.1', 'install 192.0.2.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2']);
+});
+
+test('another form of the rules is followed when asked, not by plans, and tried again where it fails', async () => {
+  const now = { form: RAW };
+  const firewall = firewallOn(now);
+  await firewall.follow();
+  await firewall.install(plan([A]));
+  now.form = INPUT;
+  await firewall.install(plan([B]));
+  vi.mocked(runRules).mockRejectedValueOnce(new Error('this kernel has no CT target'));
+  await expect(firewall.follow()).rejects.toThrow('CT');
+  await firewall.install(plan([A]));
+  await firewall.follow();
+  await firewall.follow();
+  await firewall.install(plan([B]));
+  expect(runs()).toEqual([
+    'install 192.0.2.1 10.0.0.1',
+    'install 192.0.2.1 10.0.0.2',
+    'input install 192.0.2.1 10.0.0.2',
+    'install 192.0.2.1 10.0.0.1',
+    'input install 192.0.2.1 10.0.0.1',
+    'input install 192.0.2.1 10.0.0.2',
+  ]);
 });
