@@ -28,8 +28,8 @@ export interface GuardOptions {
   readonly inTurn: (work: () => Promise<void>) => Promise<void>;
 }
 
-/** Between two looks. */
-const EVERY_MS = 3000;
+/** Between two looks. One costs 20 to 40 ms of CPU with 1,000 servers, nearly all of it iptables-save's. */
+const EVERY_MS = 5000;
 /** Looks in vain after which lb4 no longer believes that all is well: one may meet a package upgrade. */
 const BLIND = 2;
 

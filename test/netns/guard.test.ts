@@ -94,7 +94,7 @@ describe('rules and reserved ports in passthrough', () => {
   });
 });
 
-test('what cannot be put back: told once, /healthz says 503 and why, and all is well when it can again', async () => {
+test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 and why, and all is well when it can again', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
   const broken = join(lab.directory, 'broken');
@@ -102,13 +102,13 @@ test('what cannot be put back: told once, /healthz says 503 and why, and all is 
   for (const name of ['', '-save', '-restore']) {
     const fails =
       name === '-restore' ? `[ ! -e ${broken} ] || { echo "Another app is currently holding the xtables lock." >&2; exit 4; }\n` : '';
-    writeFileSync(wrapper + name, `#!/bin/sh\n${fails}exec iptables${name} "$@"\n`, { mode: 0o755 });
+    writeFileSync(wrapper + name, `#!/bin/sh\n${fails}exec iptables-legacy${name} "$@"\n`, { mode: 0o755 });
   }
   const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
   const running = lab.balancer.start([LB4, '--passthrough', `--config=${file}`], { env: { LB4_IPTABLES: wrapper } });
   await running.line(/"msg":"ready"/);
   writeFileSync(broken, '');
-  lab.balancer.sh('iptables', '-t', 'raw', '-F');
+  lab.balancer.sh('iptables-legacy', '-t', 'raw', '-F');
   running.signal('SIGHUP');
   await running.line(/firewall rules: missing .*cannot be put back: .*xtables lock/);
   expect(await healthOf(lab)).toMatchObject({
