@@ -8,6 +8,7 @@ import { maglev, prepareMaglev, source } from './maglev.ts';
 import { random } from './random.ts';
 import { roundrobin } from './roundrobin.ts';
 import type { Candidate, Loads, Scheduler } from './scheduler.ts';
+import { turnsMemory } from './turns.ts';
 
 export { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 
@@ -20,16 +21,27 @@ export interface Choice {
   readonly candidates: readonly Candidate[];
   /** Maglev's lookup table, where there are candidates and the scheduler is one that hashes. */
   readonly table: Uint16Array | undefined;
+  /** Whose turn it is (turns.ts), where there are candidates and they take turns; all threads that have the choice share it. */
+  readonly turns: SharedArrayBuffer | undefined;
 }
 
 /** Those whose choice follows from client and servers alone, so that another balancer, or this one after a restart, chooses alike. */
 export const consistent: ReadonlySet<SchedulerName> = new Set<SchedulerName>(['maglev', 'source']);
 
-/** Prepares a choice; `last`, the one before it, gives its table when the candidates are the same. */
+/** Those whose servers take turns. */
+const inTurn: ReadonlySet<SchedulerName> = new Set<SchedulerName>(['leastconn', 'roundrobin']);
+
+/** Prepares a choice; `last`, the one before it, gives its table, or its turns, when the candidates are the same. */
 export function prepare(scheduler: SchedulerName, candidates: readonly Candidate[], last?: Choice): Choice {
-  if (!consistent.has(scheduler) || candidates.length === 0) return { scheduler, candidates, table: undefined };
+  const choice = { scheduler, candidates, table: undefined, turns: undefined };
+  if (candidates.length === 0) return choice;
+  if (inTurn.has(scheduler)) {
+    const goesOn = last !== undefined && isSameChoice(last, choice);
+    return { ...choice, turns: goesOn ? last.turns : turnsMemory(candidates.length) };
+  }
+  if (!consistent.has(scheduler)) return choice;
   const isSame = last?.table !== undefined && hashed(last.candidates) === hashed(candidates);
-  return { scheduler, candidates, table: isSame ? last.table : prepareMaglev(candidates) };
+  return { ...choice, table: isSame ? last.table : prepareMaglev(candidates) };
 }
 
 /** What goes into a table. */
@@ -51,19 +63,19 @@ function isSame(a: Candidate, b: Candidate): boolean {
 }
 
 /** Makes the scheduler of a choice; undefined when there is nobody to choose. */
-export function createScheduler({ scheduler, candidates, table }: Choice, loads: Loads): Scheduler | undefined {
+export function createScheduler({ scheduler, candidates, table, turns }: Choice, loads: Loads): Scheduler | undefined {
   if (candidates.length === 0) return undefined;
   switch (scheduler) {
     case 'first':
       return first(candidates, loads);
     case 'leastconn':
-      return leastconn(candidates, loads);
+      return leastconn(candidates, loads, turns!);
     case 'maglev':
       return maglev(table!);
     case 'random':
       return random(candidates, loads);
     case 'roundrobin':
-      return roundrobin(candidates);
+      return roundrobin(candidates, turns!);
     case 'source':
       return source(table!);
   }

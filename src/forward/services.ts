@@ -79,7 +79,7 @@ interface Backend {
 /** The backend of a frontend whose own is not in the set: nobody to choose. */
 const NOBODY: Backend = {
   mode: 'passthrough',
-  choice: { scheduler: 'roundrobin', candidates: [], table: undefined },
+  choice: { scheduler: 'roundrobin', candidates: [], table: undefined, turns: undefined },
   scheduler: undefined,
   servers: [],
   places: [],

@@ -107,6 +107,8 @@ export interface World {
   readonly backend?: Partial<BackendPlan>;
   /** Each server's. */
   readonly maxconn?: number;
+  /** Of the servers in their order; 1 where left out. */
+  readonly weights?: readonly number[];
   /** Positions of `servers` that may not be chosen. */
   readonly without?: readonly number[];
 }
@@ -114,12 +116,12 @@ export interface World {
 /** A plan of one frontend, index 3, and one backend whose servers have the indexes 10, 11 … */
 export function planOf(
   port: number,
-  { servers, scheduler = 'roundrobin', frontend, backend, maxconn = 0, without = [] }: World,
+  { servers, scheduler = 'roundrobin', frontend, backend, maxconn = 0, weights = [], without = [] }: World,
 ): ProxyPlan {
   const plans: ServerPlan[] = servers.map(({ host, port }, i) => ({ index: 10 + i, name: `s${i}`, host, port, maxconn }));
   const candidates: Candidate[] = plans
-    .filter((_, i) => !without.includes(i))
-    .map(({ index, host, port }) => ({ name: `${host}:${port}`, weight: 1, index, maxconn }));
+    .map(({ index, host, port }, i) => ({ name: `${host}:${port}`, weight: weights[i] ?? 1, index, maxconn }))
+    .filter((_, i) => !without.includes(i));
   return {
     frontends: [
       {

@@ -84,6 +84,14 @@ describe('the choice', () => {
     expect(seen.size).toBe(3);
   });
 
+  test.each([1, 2, 5])('of roundrobin keeps weights exactly, over %i workers', async (workers) => {
+    const servers = [await serve(named('a')), await serve(named('b')), await serve(named('c'))];
+    const { proxy, port } = await run({ servers, weights: [1, 2, 1] }, workers);
+    for (let i = 0; i < 10; i++) await Promise.all([ask(port), ask(port), ask(port), ask(port)]);
+    await idle(proxy);
+    expect([10, 11, 12].map((index) => proxy.server(index).total)).toEqual([10, 20, 10]);
+  });
+
   test('of leastconn holds over workers', async () => {
     const servers = [await serve(silent), await serve(silent), await serve(silent)];
     const { proxy, port } = await run({ servers, scheduler: 'leastconn' }, 2);

@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { roundrobin } from '../../src/balance/roundrobin.ts';
+import { turnsMemory } from '../../src/balance/turns.ts';
 
 const named = (weights: readonly number[]) => weights.map((weight, i) => ({ name: `10.0.0.${i}:80`, weight, index: i, maxconn: 0 }));
 const picks = (weights: readonly number[], count: number) => {
-  const scheduler = roundrobin(named(weights));
+  const scheduler = roundrobin(named(weights), turnsMemory(weights.length));
   return Array.from({ length: count }, () => scheduler.pick(0, 0));
 };
 

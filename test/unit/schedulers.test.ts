@@ -83,6 +83,31 @@ describe('leastconn', () => {
   });
 });
 
+describe.each(['leastconn', 'roundrobin'] as const)('%s in several threads', (name) => {
+  const weights = [1, 2, 1];
+
+  test('keeps the weights over all of them, whoever picks', () => {
+    const choice = prepare(name, candidates(weights));
+    const threads = [0, 1, 2].map(() => createScheduler(structuredClone(choice), loadsFor(3))!);
+    const given = [0, 0, 0];
+    for (let i = 0; i < 40; i++) given[threads[((i * i) % 7) % 3]!.pick(0, 0)]!++;
+    expect(given).toEqual([10, 20, 10]);
+  });
+
+  test('goes on where it was while the candidates stay', () => {
+    const one = prepare(name, candidates(weights));
+    expect(prepare(name, candidates(weights), one).turns).toBe(one.turns);
+    expect(prepare(name, candidates([1, 3, 1]), one).turns).not.toBe(one.turns);
+  });
+
+  test('a thread that died in its turn does not hold up the others', () => {
+    const choice = prepare(name, candidates(weights));
+    new Int32Array(choice.turns!)[0] = 1;
+    const scheduler = createScheduler(choice, loadsFor(3))!;
+    expect(Array.from({ length: 4 }, () => scheduler.pick(0, 0)).sort()).toEqual([0, 1, 1, 2]);
+  });
+});
+
 describe('random', () => {
   test('takes the less loaded of two that were drawn', () => {
     const loads = loadsFor(4);
