@@ -11,6 +11,7 @@ import { actNat, clockSource } from './kernel.ts';
 import { describeLinks, ownAddresses, serverPaths } from './network.ts';
 import { privileges } from './privileges.ts';
 import { routes } from './routes.ts';
+import { ways } from './ways.ts';
 
 /**
  * Everything there is to say about this host, in the order in which to mend it.
@@ -23,7 +24,7 @@ export async function examine(mode: RulesMode, config: Config | undefined): Prom
   // Without the addon nothing more can be read; privileges() has said so.
   if (machine.some(({ mend }) => mend === 'make build')) return machine;
   const host = await hostOf(mode, config);
-  return [...machine, ...addresses(host), ...routes(host), ...(await interfaces(host)), ...(await firewall(host))];
+  return [...machine, ...addresses(host), ...routes(host), ...ways(host), ...(await interfaces(host)), ...(await firewall(host))];
 }
 
 async function hostOf(mode: RulesMode, config: Config): Promise<Host> {

@@ -2,7 +2,7 @@
 import { connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
-import { native } from '../io/native.ts';
+import { native, type Route } from '../io/native.ts';
 import { ask } from './read.ts';
 
 export interface Link {
@@ -16,7 +16,9 @@ export interface Link {
 export interface ServerPath {
   readonly address: string;
   readonly port: number;
-  /** The interface; undefined: no route. */
+  /** What the kernel does with a packet there. */
+  readonly kind: Route['kind'];
+  /** The interface; undefined: no route, or one that leads nowhere. */
   readonly link: string | undefined;
   /** The address to ask ARP for: the server's own, or a gateway's. */
   readonly neighbour: string;
@@ -60,6 +62,7 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
       return {
         address,
         port,
+        kind: route.kind,
         link: link?.name,
         neighbour: toText(route.neighbour),
         resolved: asks ? socket.neighbour(route.ifindex, route.neighbour) !== undefined : undefined,
@@ -115,4 +118,24 @@ function toText(address: number | Uint8Array): string {
 function toText6(bytes: Buffer): string {
   const words = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(2 * i).toString(16));
   return new URL(`http://[${words.join(':')}]`).hostname.slice(1, -1);
+}
+
+/** What the kernel does with a packet from a frontend's address to a server of its backend. */
+export interface Way {
+  readonly source: string;
+  readonly server: string;
+  readonly kind: Route['kind'];
+}
+
+/** The ways from each frontend's address to its servers, each once: rules by source address may lead elsewhere, or nowhere. */
+export function waysOf({ frontends }: Config): Way[] {
+  const pairs = frontends.flatMap(({ listen, backend }) => backend.servers.map(({ addr }) => [listen.ip, addr.ip] as const));
+  const socket = new (native().RouteSocket)();
+  try {
+    return [...new Map(pairs.map((pair) => [pair.join(' '), pair])).values()].map(([source, server]) => {
+      return { source, server, kind: socket.route(toNumber(server), toNumber(source)).kind };
+    });
+  } finally {
+    socket.close();
+  }
 }

@@ -1,5 +1,6 @@
 import { type Finding, fail, type Host, ok } from './finding.ts';
 import type { ServerPath } from './network.ts';
+import { NOWHERE } from './ways.ts';
 
 /** The way to every server: a route, and a neighbour that answers. */
 export function routes(host: Host): Finding[] {
@@ -11,8 +12,10 @@ function layerTwoServers({ config }: Host): Set<string> {
   return new Set(config.backends.filter(({ dsr }) => dsr === 'l2').flatMap(({ servers }) => servers.map(({ addr }) => addr.ip)));
 }
 
-function routeTo({ address, link, neighbour, resolved }: ServerPath, mustBeOnLink: boolean): Finding {
-  if (link === undefined) return fail('route', `there is none to server ${address}`, `ip route add ${address} via GATEWAY`);
+function routeTo({ address, kind, link, neighbour, resolved }: ServerPath, mustBeOnLink: boolean): Finding {
+  if (link === undefined && kind === 'none')
+    return fail('route', `there is none to server ${address}`, `ip route add ${address} via GATEWAY`);
+  if (link === undefined) return fail('route', `server ${address}: ${NOWHERE[kind] ?? kind}`, `ip route get ${address}`);
   const way = neighbour === address ? `on ${link}` : `by ${neighbour} on ${link}`;
   if (mustBeOnLink && neighbour !== address)
     return fail(

@@ -138,6 +138,20 @@ const rows: Row[] = [
     mends: false,
   },
   {
+    name: 'a server behind a blackhole route',
+    spoil: 'ip route add blackhole 10.72.0.11/32',
+    says: /^route: server 10\.72\.0\.11: a blackhole route throws the packets away$/,
+    mend: 'ip route get 10.72.0.11',
+    mends: false,
+  },
+  {
+    name: "a rule by the frontend's address that leads nowhere",
+    spoil: 'ip route add prohibit default table 101 && ip rule add from 10.71.0.1 lookup 101',
+    says: /^route: from 10\.71\.0\.1 to server 10\.72\.0\.11: a prohibit route refuses the packets$/,
+    mend: 'ip route get 10.72.0.11 from 10.71.0.1; ip rule show',
+    mends: false,
+  },
+  {
     name: 'a server that does not answer ARP',
     settings: web(undefined, ['10.72.0.99:80']),
     says: /^route: server 10\.72\.0\.99 is reached on back, but nobody/,
