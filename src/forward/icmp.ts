@@ -19,10 +19,10 @@ const ICMP_HEADER = 8;
 const QUOTED_TCP_CHECKSUM_END = 18;
 
 /**
- * The slot of the flow that the error belongs to, whose rewrite points at the receiver; NONE if the message is broken
- * or quotes nothing of ours. `ip`: word index of the outer header.
+ * The word index of the TCP segment's IP header that the error at word `ip` quotes; NONE if the message is broken, no error, or
+ * quotes no ports.
  */
-export function findQuoted(slab: F.Slab, ip: number, table: FlowTable): number {
+export function quotedSegment(slab: F.Slab, ip: number): number {
   const { words, bytes } = slab;
   const header = words[ip]! & 0xf;
   const length = swap16(words[ip]! >>> 16) - header * 4;
@@ -32,7 +32,7 @@ export function findQuoted(slab: F.Slab, ip: number, table: FlowTable): number {
   if (!isError(words[ip + header]! & 0xff) || ((words[quoted + F.IP_TTL]! >>> 8) & 0xff) !== F.TCP) return E.NONE;
   if (words[quoted + F.IP_FRAGMENT]! & 0xff1f0000) return E.NONE;
   if (sum(bytes, (ip + header) * 4, length) !== 0xffff) return E.NONE;
-  return table.find(words[quoted + F.IP_DESTINATION]!, words[quoted + F.IP_SOURCE]!, swapPorts(words[quoted + quotedHeader]!));
+  return quoted;
 }
 
 /** Rewrites the error for the receiver that the flow in `slot` points at. All checksums are right afterwards. */

@@ -68,6 +68,16 @@ export class Openings {
     return slot === ~Verdict.dropTableFull ? this.withoutFlow(frontend, position) : slot;
   }
 
+  /**
+   * Where `frontend.adopts`: the scratch slot, with the rewrite towards the server that the hash names for a client. NONE while no
+   * server is up.
+   */
+  pass(frontend: Frontend, source: number, destination: number, ports: number): number {
+    if (frontend.scheduler === undefined) return E.NONE;
+    this.describe(source, destination, ports);
+    return this.withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports)));
+  }
+
   /** Decides the rewrite towards the server at `position` and installs it. Returns as {@link open} does. */
   private install(frontend: Frontend, position: number, clientHop: number, state: number, now: number): number {
     const { opening, rewrite, table, services } = this;

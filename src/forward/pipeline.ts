@@ -14,13 +14,13 @@ import * as E from '../flow/entry.ts';
 import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import * as T from '../flow/table.ts';
 import * as C from '../flow/tcp.ts';
-import { destinationPort, sourcePort, swap16 } from '../packet/address.ts';
+import { destinationPort, sourcePort, swap16, swapPorts } from '../packet/address.ts';
 import { buildIcmpError, buildReset } from '../packet/build.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import * as D from '../packet/frames.ts';
 import type { Connections } from './connections.ts';
-import { findQuoted, translateQuoted } from './icmp.ts';
+import { quotedSegment, translateQuoted } from './icmp.ts';
 import * as H from './next-hops.ts';
 import type { Openings } from './openings.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -272,7 +272,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
   }
 
   function icmp(f: number, ip: number, length: number): number {
-    const slot = findQuoted(slab, ip, table);
+    const quoted = quotedSegment(slab, ip);
+    const slot = quoted === E.NONE ? E.NONE : quotedOwner(quoted);
     if (slot === E.NONE || (words[ip + F.IP_TTL]! & 0xff) <= 1) return end(Verdict.dropIcmp);
     const hop = flow[(slot << E.ENTRY_SHIFT) + E.NEXT_HOP]! << HOP_SHIFT;
     if (hops[hop + HOP_MTU] === 0) return end(Verdict.dropNoRoute);
@@ -283,6 +284,20 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     frames[f + D.INTERFACE] = hops[hop + HOP_INTERFACE]!;
     frames[f + D.OUT] = hops[hop + HOP_OUT]!;
     return end(icmpTranslated);
+  }
+
+  /**
+   * The slot of the flow whose rewrite points at the sender of a quoted segment, the flow of the opposite direction. Where only the
+   * hash knows a connection (DSR: opened by another balancer, or in an earlier life), the scratch slot, written for it.
+   */
+  function quotedOwner(quoted: number): number {
+    const source = words[quoted + F.IP_DESTINATION]!;
+    const destination = words[quoted + F.IP_SOURCE]!;
+    const ports = swapPorts(words[quoted + (words[quoted]! & 0xf)]!);
+    const slot = table.find(source, destination, ports);
+    if (slot !== E.NONE) return slot;
+    const frontend = services.frontendAt(destination, destinationPort(ports));
+    return frontend?.adopts ? openings.pass(frontend, source, destination, ports) : E.NONE;
   }
 
   /** A TCP segment that no entry matches: it opens a connection, or is answered with a reset. */

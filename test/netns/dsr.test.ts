@@ -1,11 +1,12 @@
 /** `lb4 --dsr` end to end, both ways of it: clients, servers, and a balancer that never sees an answer. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Balancer } from '../lab/balancer.ts';
+import type { Balancer, Stats } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { contentHash } from '../lab/content.ts';
 import { CLIENT, DsrTopology, SERVERS, VIP } from '../lab/dsr-topology.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+import { ACK, ICMP, ipv4, RawHost } from '../lab/wire.ts';
 
 const MEGABYTE = 1_000_000;
 
@@ -98,6 +99,30 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
     expect(await othersLiveOn(hold)).toEqual([]);
     expect(await balancer.verdict('adopted')).toBeGreaterThanOrEqual(20);
     await hold.stop('SIGKILL');
+  });
+
+  test('an ICMP error about an answer reaches the server that answered, though lb4 has been restarted since', async () => {
+    const router = await RawHost.attach(lab.router, 'in', '10.82.0.200', { namespace: lab.balancer, device: 'eth0' });
+    const ports = [41_001, 41_002, 41_003, 41_004];
+    const asked = ports.map((port) => lab.client.run('curl', '-sS', '--max-time', '20', '--local-port', `${port}`, `http://${VIP}/`));
+    const answered = (await Promise.all(asked)).map(({ stdout }) => stdout.trim());
+    await balancer.stop('SIGKILL');
+    balancer = await lab.serve(lab.settings(dsr));
+    const wires = await Promise.all(lab.servers.map((server) => Capture.start(server, 'eth0', 'icmp')));
+    for (const port of ports) {
+      const quoted = { source: VIP, sourcePort: 80, destination: CLIENT, destinationPort: port, flags: ACK, payload: Buffer.alloc(100) };
+      router.send({ destination: VIP, protocol: ICMP, type: 3, code: 4, rest: 1300, payload: ipv4(quoted).subarray(0, 28) });
+    }
+    const counted = ({ lb4 }: Stats): boolean => lb4.verdicts['icmpTranslated'] === ports.length;
+    await balancer.settled('four errors handed on', counted);
+    for (const [index, wire] of wires.entries()) {
+      const errors = (await wire.stop('-vv')).filter((line) => line.includes('need to frag (mtu 1300)'));
+      const own = ports.filter((_, i) => answered[i] === `server${index + 1}`);
+      const source = dsr === 'l2' ? VIP : SERVERS[index];
+      expect(errors).toHaveLength(own.length);
+      for (const port of own) expect(errors.join('\n')).toContain(`${source}.80 > ${CLIENT}.${port}`);
+      expect(errors.filter((line) => /bad cksum|wrong icmp cksum/.test(line))).toEqual([]);
+    }
   });
 
   test('with no server up, a client is refused at once, by the VIP', async () => {
