@@ -49,6 +49,7 @@ class PacketSocket {
   void configure();
   void mapRing(uint32_t slots);
   void bindToAllInterfaces();
+  void askForWholePackets();
   uint8_t* slot(uint32_t index) const { return ring_->data() + size_t{index} * slotBytes_; }
   uint32_t next(uint32_t index) const { return index + 1 == slots_ ? 0 : index + 1; }
   void wait(int timeoutMs);

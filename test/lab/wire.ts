@@ -276,6 +276,14 @@ export class RawHost {
     this.#write(ipv4({ source: this.address, ...packet }), segment);
   }
 
+  /** Sends a fragment as `packet` describes it, with exactly `body` behind its IP header. */
+  sendFragment(packet: Omit<Packet, 'source'>, body: Buffer): void {
+    const offset = packet.fragmentOffset ?? 0;
+    const more = packet.moreFragments === true ? 0x2000 : 0;
+    // Any offset but 0 keeps ipv4() from putting a transport header in front.
+    this.sendRaw({ ...packet, fragmentOffset: 8, payload: body }, (bytes) => bytes.writeUInt16BE(more | (offset / 8), 6));
+  }
+
   /** The same, with the IP packet spoilt by `alter` (its IP checksum is made right again). */
   sendRaw(packet: Omit<Packet, 'source'>, alter: (packet: Buffer) => void): void {
     const bytes = ipv4({ source: this.address, ...packet });
