@@ -12,7 +12,7 @@ class RawSocket {
 
   // Sends one IPv4 packet of `length` bytes at most (Ethernet padding after its total length is left out) to its own
   // destination. `partial`: its transport checksum is finished first, since the kernel would not. Returns 0 or an errno:
-  // EMSGSIZE when it exceeds the interface's MTU (a super-packet does; the kernel cuts none here), EINVAL when malformed.
+  // EMSGSIZE when it exceeds the interface's MTU (the kernel cuts nothing here: cutter.h does), EINVAL when malformed.
   int send(uint8_t* packet, size_t length, bool partial);
 
  private:

@@ -113,7 +113,8 @@ export class LastHops {
     const at = hop << SHIFT;
     const { hops } = this;
     hops[at + MTU] = this.mtus.get(ifindex) ?? 65535;
-    hops[at + OUT] = SEND;
+    // Without Ethernet, or on the loopback, all addresses are zero: the kernel finds the way, only the MTU is the interface's.
+    hops[at + OUT] = (e0 | e1 | e2) === 0 ? ROUTE : SEND;
     hops[at + ETHERNET] = e0;
     hops[at + ETHERNET + 1] = e1;
     hops[at + ETHERNET + 2] = e2;

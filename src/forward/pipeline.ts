@@ -314,7 +314,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     if (flags & F.RST) return end(Verdict.dropStray);
     if (frontend === undefined || frontend.draining || !opens) return answerReset(f, ip, resetUnknown, now);
     if ((words[ip + F.IP_TTL]! & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
-    const hop = frames[f + D.FLAGS]! & D.FLAG_NO_ETHERNET ? H.KERNEL_HOP : lastHops.learn(slab, ip, frames[f + D.INTERFACE]!);
+    if (frames[f + D.FLAGS]! & D.FLAG_NO_ETHERNET) halves.fill(0, ip * 2 + F.ETHERNET_HALF, ip * 2);
+    const hop = lastHops.learn(slab, ip, frames[f + D.INTERFACE]!);
     const slot = openings.open(frontend, source, destination, ports, hop, now);
     if (slot >= 0) return admit(slot, opened);
     const verdict = ~slot;

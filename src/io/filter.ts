@@ -66,7 +66,7 @@ function program(spec: FilterSpec, exact: boolean): Instruction[] {
     ...(exact ? addressedTo(ours) : []),
     ...icmpOrTcp(),
     op(LOAD_HALF, NETWORK + 6),
-    // A fragment: the pipeline counts and drops it. The first of them has ports, and shall not pass for whole.
+    // A fragment that the kernel did not put together: the pipeline counts and drops it. The first has ports, and shall not pass for whole.
     [IF_BITS, 0, 1, 0x3fff],
     accept(),
     ...loadPorts(),

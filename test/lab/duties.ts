@@ -98,7 +98,7 @@ export class Duties extends Lab {
     link('thin', '73', this.thin, 101, 1000);
     link('narrow', '74', this.narrow, 11, 1000);
     link('tiny', '76', this.tiny, 11, 576);
-    const tun = balancer.start(['python3', join(ROOT, 'test/lab/tun.py'), 'tun0', `/run/netns/${this.beyond.name}`, 'tun0']);
+    const tun = balancer.start(['python3', '-IS', join(ROOT, 'test/lab/tun.py'), 'tun0', `/run/netns/${this.beyond.name}`, 'tun0']);
     await tun.line(/^ready/);
     for (const [host, address] of [
       [balancer, 1],

@@ -73,13 +73,13 @@ export class Running {
   }
 
   /** The first line that matches, among those printed or still to come. */
-  async line(pattern: RegExp, timeout = 15_000): Promise<string> {
+  async line(pattern: RegExp, timeout = 30_000): Promise<string> {
     const known = this.lines.find((line) => pattern.test(line));
     return known ?? this.nextLine(pattern, timeout);
   }
 
   /** The first line that matches, among those still to come. */
-  async nextLine(pattern: RegExp, timeout = 15_000): Promise<string> {
+  async nextLine(pattern: RegExp, timeout = 30_000): Promise<string> {
     let listener: (line: string) => void = () => undefined;
     const found = new Promise<string>((resolve, reject) => {
       listener = (line) => {

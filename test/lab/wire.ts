@@ -261,7 +261,7 @@ export class RawHost {
   ): Promise<RawHost> {
     const own = namespace.mac(device);
     gateway.namespace.ip('neigh', 'replace', address, 'lladdr', own, 'dev', gateway.device, 'nud', 'permanent');
-    const pipe = namespace.start(['python3', join(ROOT, 'test/lab/wire.py'), device]);
+    const pipe = namespace.start(['python3', '-IS', join(ROOT, 'test/lab/wire.py'), device]);
     await pipe.line(/^ready/);
     return new RawHost(address, pipe, own, gateway.namespace.mac(gateway.device));
   }
