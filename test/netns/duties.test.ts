@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { content, contentHash } from '../lab/content.ts';
 import { Duties, type Forwarder, FRONTENDS, VIP } from '../lab/duties.ts';
 import { type Namespace, ROOT } from '../lab/lab.ts';
+import { waitUntil } from '../lab/wait.ts';
 import { ACK, CWR, ECE, FIN, ICMP, ipv4, type Parsed, PSH, parseIpv4, type RawHost, SYN } from '../lab/wire.ts';
 
 interface Situation {
@@ -172,11 +173,8 @@ const situations: readonly Situation[] = [
         lab.balancer.ip('neigh', 'del', server.address, 'dev', 'back');
         const id = nextId++ * 100;
         client.sendSuper({ ...toServer, flags, payload, id, dontFragment: true, tos: 3 }, 1448);
-        await lab.balancer.run(
-          'sh',
-          '-c',
-          `until ip neigh show ${server.address} | grep -q INCOMPLETE; do sleep 0.01; done & sleep 0.2; kill $! 2>/dev/null`,
-        );
+        const asks = () => /INCOMPLETE/.test(lab.balancer.ip('neigh', 'show', server.address));
+        await waitUntil(() => asks() || server.received.some((packet) => packet.payload.length > 0), { what: 'the kernel to ask' });
         lab.balancer.ip(...neighbour);
         pieces = [];
         while (pieces.reduce((sum, piece) => sum + piece.payload.length, 0) < payload.length)
@@ -200,8 +198,6 @@ const situations: readonly Situation[] = [
       await upload(lab.client, 'server');
       await download(lab.client, 'server');
       await flush.stop('SIGKILL');
-      for (const name of ['rawServer'] as const)
-        lab.balancer.ip('neigh', 'replace', FRONTENDS[name].address, 'lladdr', lab.server.mac('eth0'), 'dev', 'back', 'nud', 'permanent');
       await nothingRefused(lab);
     },
   },
@@ -212,6 +208,7 @@ const situations: readonly Situation[] = [
         for (const host of [lab.client, lab.server]) host.sh('python3', `${ROOT}/test/lab/big-tcp.py`, 'eth0', `${size}`);
       };
       const { client, server, toServer, toClient } = await lab.open('rawClient', 'rawServer');
+      const before = (await lab.lb4?.stats())?.frontends['rawServer']?.bytes_tx ?? 0;
       for (const length of [70_000, 125_000, 185_000]) {
         const payload = bytes(length);
         const flags = ACK | PSH | FIN;
@@ -226,6 +223,8 @@ const situations: readonly Situation[] = [
         }
         nextId += 1000;
       }
+      const counted = 70_000 + 125_000 + 185_000;
+      await lab.lb4?.settled('every byte counted', ({ frontends }) => (frontends['rawServer']?.bytes_tx ?? 0) - before === counted);
       grow(185_000);
       await upload(lab.client, 'server');
       await download(lab.client, 'server');
