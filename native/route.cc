@@ -162,8 +162,8 @@ Interface parseLink(const nlmsghdr* message) {
   link.index = body->ifi_index;
   // Six bytes alone do not make Ethernet (an InfiniBand or tunnel address may have any length): the type decides.
   if (body->ifi_type == ARPHRD_ETHER || body->ifi_type == ARPHRD_LOOPBACK) link.mac = mac;
-  // Administratively up and with carrier: only then do frames leave.
-  link.up = (body->ifi_flags & IFF_UP) && (body->ifi_flags & IFF_RUNNING);
+  link.up = body->ifi_flags & IFF_UP;
+  link.carrier = body->ifi_flags & IFF_RUNNING;
   return link;
 }
 

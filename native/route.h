@@ -47,9 +47,10 @@ struct Interface {
   std::string name;
   uint32_t mtu = 0;
   std::optional<Mac> mac;
-  bool up = false;
   std::string kind;  // "bridge", "veth" …; empty for plain hardware
   bool calls_iptables = false;
+  bool up = false;       // administratively (IFF_UP)
+  bool carrier = false;  // and frames leave: operationally up (IFF_RUNNING)
 };
 
 class RouteSocket {

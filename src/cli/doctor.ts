@@ -3,14 +3,16 @@ import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { examine } from '../doctor/examine.ts';
-import type { Finding } from '../doctor/finding.ts';
-import { EXIT, formatMistake } from '../errors.ts';
+import type { DoctorMode, Finding } from '../doctor/finding.ts';
+import { onlyProxy } from '../doctor/mode.ts';
+import { EXIT, formatMistake, UsageError } from '../errors.ts';
 import { modeOf } from './rules.ts';
 
 export interface DoctorOptions {
-  /** The default. */
+  /** The mode to look for, at most one. Left out: proxy mode where no other takes the file, else passthrough. */
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
+  readonly proxy?: boolean | undefined;
   /** The TOML file; left out, config.toml where there is one. */
   readonly config?: string | undefined;
   readonly json?: boolean | undefined;
@@ -23,8 +25,9 @@ export function doctorCommand(): Command {
   return new Command('doctor')
     .description('look at this host: what is ready for lb4, what is not, and the command that mends it')
     .option('--config <file>', `the TOML file (default: ${DEFAULT_CONFIG} where there is one)`)
-    .option('-p, --passthrough', 'for passthrough (the default)')
+    .option('-p, --passthrough', 'for passthrough (the default, where the file can be for it)')
     .option('-d, --dsr', 'for direct server return')
+    .option('--proxy', 'for proxy mode')
     .option('--json', 'print the findings as JSON')
     .exitOverride()
     .action(async (options: DoctorOptions) => {
@@ -33,14 +36,24 @@ export function doctorCommand(): Command {
 }
 
 /** Prints one line a finding and returns the exit status: 0 when nothing fails, else 1. Throws UsageError and ConfigError. */
-async function doctor({ config: file, json, ...modes }: DoctorOptions): Promise<number> {
-  const mode = modeOf(modes);
-  const loaded = file === undefined && !existsSync(DEFAULT_CONFIG) ? undefined : loadConfig(file ?? DEFAULT_CONFIG, { mode });
+async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number> {
+  const asked = askedMode(modes);
+  const file = config ?? (existsSync(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined);
+  const found = file === undefined || asked !== undefined ? undefined : await onlyProxy(loadConfig(file).config);
+  const mode = asked ?? (found === undefined ? 'passthrough' : 'proxy');
+  const loaded = file === undefined ? undefined : loadConfig(file, { mode });
   for (const warning of loaded?.warnings ?? []) process.stderr.write(`${formatMistake(warning)}\n`);
-  const findings = await examine(mode, loaded?.config);
+  const findings = [...(found === undefined ? [] : [found]), ...(await examine(mode, loaded?.config))];
   const ok = findings.every(({ level }) => level !== 'fail');
   process.stdout.write(json ? `${JSON.stringify({ mode, ok, findings }, undefined, 2)}\n` : findings.map(line).join(''));
   return ok ? EXIT.ok : EXIT.failure;
+}
+
+function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr' | 'proxy'>): DoctorMode | undefined {
+  const isPacketMode = modes.passthrough || modes.dsr;
+  if (proxy && isPacketMode) throw new UsageError('--proxy, --passthrough and --dsr exclude each other');
+  if (isPacketMode) return modeOf(modes);
+  return proxy ? 'proxy' : undefined;
 }
 
 function line({ level, check, message, mend }: Finding): string {

@@ -5,6 +5,8 @@ import type { Link, ServerPath } from './network.ts';
 
 export type Level = 'ok' | 'warn' | 'fail';
 
+export type DoctorMode = RulesMode | 'proxy';
+
 export interface Finding {
   readonly level: Level;
   /** What was looked at: "route", "rp_filter" … */
@@ -16,15 +18,15 @@ export interface Finding {
 
 /** What every probe looks at; read once. */
 export interface Host {
-  readonly mode: RulesMode;
+  readonly mode: DoctorMode;
   readonly config: Config;
-  /** The interface of each IPv4 address of this host. */
+  /** The interface of each address of this host. */
   readonly own: ReadonlyMap<string, string>;
   /** Every interface that carries a VIP or leads to a server. */
   readonly links: readonly Link[];
   /** Of lb4's firewall rules: the one that this host needs. */
   readonly form: Form;
-  /** One for every server address. */
+  /** One for every IPv4 server address. */
   readonly paths: readonly ServerPath[];
 }
 

@@ -5,15 +5,16 @@ import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
+import type { RulesMode } from '../rules/types.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { ask, read } from './read.ts';
 
-export async function firewall(host: Host): Promise<Finding[]> {
-  return [...(await ownRules(host)), ...(await strangers(host))];
+export async function firewall(host: Host, mode: RulesMode): Promise<Finding[]> {
+  return [...(await ownRules(host, mode)), ...(await strangers(host))];
 }
 
 /** What the rules script's `status` says. A lb4 that runs needs its rules; one that starts installs them itself. */
-async function ownRules({ mode, config, form }: Host): Promise<Finding[]> {
+async function ownRules({ config, form }: Host, mode: RulesMode): Promise<Finding[]> {
   const mend = `lb4 rules --apply --${mode} --config=${config.file}`;
   let lines: string[];
   try {

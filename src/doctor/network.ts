@@ -9,7 +9,10 @@ export interface Link {
   readonly name: string;
   /** "bridge", "veth", "bond" …; undefined for plain hardware, or without iproute2. */
   readonly kind: string | undefined;
+  /** Set up, by `ip link set … up`. */
   readonly up: boolean;
+  /** The other end is there and up, too. */
+  readonly carrier: boolean;
 }
 
 /** How this host would reach a server. */
@@ -26,10 +29,17 @@ export interface ServerPath {
   readonly resolved: boolean | undefined;
   /** It is an address of this host. */
   readonly local: boolean;
+  /** What the kernel would send from. */
+  readonly source: string;
 }
 
 /** How long a server gets to answer, so that its neighbour is known. */
 const PATIENCE_MS = 1000;
+
+/** Throws what keeps the addon from loading. */
+export function loadAddon(): void {
+  native();
+}
 
 /** Opens a packet socket, with the smallest ring, and closes it; throws what the system says. */
 export function tryPacketSocket(): void {
@@ -37,9 +47,9 @@ export function tryPacketSocket(): void {
   new (native().PacketSocket)({ slots: 1, filter: returnNothing }).close();
 }
 
-/** The interface that carries each of this host's IPv4 addresses; without iproute2, of those that are up. */
+/** The interface that carries each of this host's addresses; without iproute2, of those that are up. */
 export async function ownAddresses(): Promise<Map<string, string>> {
-  const told = await ask('ip', '-j', '-4', 'address', 'show');
+  const told = await ask('ip', '-j', 'address', 'show');
   if (told === undefined)
     return new Map(
       Object.entries(networkInterfaces()).flatMap(([name, all]) => (all ?? []).map(({ address }) => [address, name] as const)),
@@ -48,10 +58,11 @@ export async function ownAddresses(): Promise<Map<string, string>> {
   return new Map(links.flatMap(({ ifname = '', addr_info = [] }) => addr_info.map(({ local = '' }) => [local, ifname] as const)));
 }
 
-/** Servers of several backends once each; a server that does not answer costs a second, all of them at once. */
+/** IPv4 servers, those of several backends once each; a server that does not answer costs a second, all of them at once. */
 export async function serverPaths(config: Config): Promise<ServerPath[]> {
-  const servers = new Map(config.backends.flatMap(({ servers }) => servers.map(({ addr }) => [addr.ip, addr.port] as const)));
-  await Promise.all([...servers].map(([address, port]) => knock(address, port)));
+  const all = config.backends.flatMap(({ servers }) => servers.map(({ addr }) => addr));
+  const servers = new Map(all.filter(({ family }) => family === 4).map(({ ip, port }) => [ip, port] as const));
+  await Promise.all([...servers].map(([address, port]) => connectError(address, port)));
   const socket = new (native().RouteSocket)();
   try {
     const links = new Map(socket.interfaces().map((link) => [link.index, link]));
@@ -67,6 +78,7 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
         neighbour: toText(route.neighbour),
         resolved: asks ? socket.neighbour(route.ifindex, route.neighbour) !== undefined : undefined,
         local: route.local,
+        source: toText(route.source),
       };
     });
   } finally {
@@ -74,15 +86,18 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
   }
 }
 
-/** Makes the kernel resolve the neighbour; whether the server accepts is the health check's business. */
-function knock(host: string, port: number): Promise<void> {
+/** Makes the kernel resolve the neighbour; whether the server accepts is the health check's business. The error's code, if any. */
+export function connectError(host: string, port: number): Promise<string | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ host, port });
-    const end = () => {
+    const end = (error?: NodeJS.ErrnoException) => {
       socket.destroy();
-      resolve();
+      resolve(error?.code);
     };
-    socket.setTimeout(PATIENCE_MS, end).once('connect', end).once('error', end);
+    socket
+      .setTimeout(PATIENCE_MS, () => end())
+      .once('connect', () => end())
+      .once('error', end);
   });
 }
 
@@ -95,11 +110,10 @@ export async function describeLinks(names: Iterable<string>): Promise<Link[]> {
     ifname?: string;
     linkinfo?: { info_kind?: string };
   }[];
-  return [...new Set(names)].map((name) => ({
-    name,
-    kind: details.find(({ ifname }) => ifname === name)?.linkinfo?.info_kind,
-    up: all.find((link) => link.name === name)?.up ?? false,
-  }));
+  return [...new Set(names)].map((name) => {
+    const { up = false, carrier = false } = all.find((link) => link.name === name) ?? {};
+    return { name, kind: details.find(({ ifname }) => ifname === name)?.linkinfo?.info_kind, up, carrier };
+  });
 }
 
 /** Network bytes in native order, as the addon takes addresses (little-endian machines only, as everywhere in lb4). */

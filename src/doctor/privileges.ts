@@ -1,5 +1,5 @@
 import { type Finding, fail, ok, warn } from './finding.ts';
-import { tryPacketSocket } from './network.ts';
+import { loadAddon, tryPacketSocket } from './network.ts';
 import { read } from './read.ts';
 
 /** Bits of CapEff (capabilities(7)). */
@@ -16,6 +16,16 @@ export function privileges(): Finding[] {
     packetSocket(),
     bpf(),
   ];
+}
+
+/** Proxy mode listens by the addon, too, and its servers' routes are asked for by it. */
+export function addon(): Finding[] {
+  try {
+    loadAddon();
+    return [];
+  } catch (error) {
+    return [fail('addon', (error as Error).message, 'make build')];
+  }
 }
 
 function packetSocket(): Finding {
@@ -40,7 +50,7 @@ function bpf(): Finding {
   return ok('BPF', 'bpf(2) with its compiler');
 }
 
-function capable(bit: bigint): boolean {
+export function capable(bit: bigint): boolean {
   const mask = /^CapEff:\s*([0-9a-f]+)$/m.exec(read('/proc/self/status') ?? '')?.[1] ?? '0';
   return ((BigInt(`0x${mask}`) >> bit) & 1n) === 1n;
 }

@@ -70,11 +70,13 @@ export interface Interface {
   readonly mtu: number;
   /** Six bytes; empty for an interface without Ethernet addresses (tun, ppp). */
   readonly mac: Uint8Array;
+  /** Somebody set it up (IFF_UP); without `carrier` (IFF_RUNNING) no frame leaves all the same: no cable, or the other end is down. */
   readonly up: boolean;
   /** "bridge", "veth", "bond" …; empty for plain hardware. */
   readonly kind: string;
   /** A bridge's own nf_call_iptables: with br_netfilter its frames pass iptables, whatever the sysctl of the network namespace says. */
   readonly callsIptables: boolean;
+  readonly carrier: boolean;
 }
 
 /** rtnetlink(7) questions, asked synchronously, and one thread that tells when an answer may have changed. */

@@ -29,7 +29,7 @@ export function formNow(servers: Iterable<string>): Form {
 /** `isUsed` is asked only about bridges without carrier. */
 function judge(all: boolean, links: readonly Interface[], isUsed: (link: Interface) => boolean): Form {
   const bridges = links.filter(({ kind }) => kind === 'bridge');
-  const showing = bridges.filter((bridge) => (all || bridge.callsIptables) && (bridge.up || isUsed(bridge)));
+  const showing = bridges.filter((bridge) => (all || bridge.callsIptables) && (bridge.carrier || isUsed(bridge)));
   const names = listed(showing.map(({ name }) => name));
   const cause = all ? 'net.bridge.bridge-nf-call-iptables = 1' : 'nf_call_iptables of the bridge is 1';
   if (showing.length > 0) return { name: 'input', why: `frames of ${names} pass iptables before the bridge hands them up: ${cause}` };

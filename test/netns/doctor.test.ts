@@ -83,6 +83,9 @@ interface Row {
   readonly mends?: false;
 }
 
+/** A veth pair of which one end is up. */
+const NO_CARRIER = 'ip link add d0 type veth peer name d1 && ip address add 10.77.0.1/24 dev d0 && ip link set d0 up';
+
 const rows: Row[] = [
   {
     name: "Convey's rule, which drops answers to health checks",
@@ -131,6 +134,31 @@ const rows: Row[] = [
     mend: 'ip link set front up',
   },
   {
+    name: 'a VIP on an interface that is up, with its other end down',
+    settings: web('10.77.0.1:80'),
+    spoil: NO_CARRIER,
+    level: 'warn',
+    says: /^VIP: 10\.77\.0\.1 is on d0, which is up but has no carrier/,
+    mend: 'ip -d link show d0',
+    mends: false,
+  },
+  {
+    name: 'a server behind an interface without carrier',
+    settings: web(undefined, ['10.77.0.5:80']),
+    spoil: NO_CARRIER,
+    says: /^route: server 10\.77\.0\.5 is reached on d0, which has no carrier/,
+    mend: 'ip -d link show d0',
+    mends: false,
+  },
+  {
+    name: 'dsr = "l2" with no address but the VIP on the servers\' link',
+    settings: web('10.72.0.1:80', [SERVER], 'dsr = "l2"'),
+    args: ['--dsr'],
+    says: /^check source: backend web-out: this host would check server 10\.72\.0\.11 from 10\.72\.0\.1, a frontend's address/,
+    mend: 'ip address add ADDRESS/PREFIX dev back && ip route replace 10.72.0.11 dev back src ADDRESS',
+    mends: false,
+  },
+  {
     name: 'a server without a route',
     settings: web(undefined, ['192.0.2.5:80']),
     says: /^route: there is none to server 192\.0\.2\.5$/,
@@ -161,6 +189,7 @@ const rows: Row[] = [
   {
     name: 'a server that is this host',
     settings: web(undefined, ['10.72.0.1:8080']),
+    args: ['--passthrough'],
     says: /^server: 10\.72\.0\.1:8080 is an address of this host/,
     mend: /^move that server/,
     mends: false,
@@ -211,6 +240,33 @@ test.each(rows)('$name', async ({ settings, spoil = 'true', args, level = 'fail'
     },
     { what: `${found.mend} to mend it`, every: 200 },
   );
+});
+
+test.each([
+  ['127.0.0.1', web(undefined, ['127.0.0.1:8080', SERVER]), []],
+  ['an own address', web(undefined, ['10.72.0.1:8080']), []],
+  ['an own address, told', web(undefined, ['10.72.0.1:8080']), ['--proxy']],
+  ['every address listened on', web('0.0.0.0:80'), []],
+  ['IPv6', web('[::1]:80', ['[::1]:8080', SERVER]), []],
+])('a good configuration for proxy mode: %s', async (_, settings, args) => {
+  await using lab = new Topology({ servers: 1 });
+  const { code, findings } = await doctor(lab, writeConfiguration(lab.balancer, configuration(settings)), args);
+  expect({ code, fail: lines(findings, 'fail') }).toEqual({ code: 0, fail: [] });
+  // Nothing is said of what it does not need.
+  expect(findings.filter(({ check }) => ['AF_PACKET', 'firewall', 'offloads', 'reserved ports'].includes(check))).toEqual([]);
+  expect(findings.some(({ check, message }) => check === 'mode' && message.includes('proxy mode'))).toBe(args.length === 0);
+});
+
+test('a configuration for proxy mode on a host that cannot serve it', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const file = writeConfiguration(lab.balancer, configuration(web('10.99.0.1:80', ['127.0.0.1:80', '192.0.2.5:80', '[2001:db8::5]:80'])));
+  const { findings } = await doctor(lab, file, [], ['setpriv', '--bounding-set=-net_bind_service', '--inh-caps=-net_bind_service']);
+  expect(lines(findings, 'fail')).toEqual([
+    'privileges: this process lacks CAP_NET_BIND_SERVICE, which ports below 1024 need: 80',
+    'route: there is none to server 2001:db8::5',
+    'VIP: 10.99.0.1 is not an address of this host',
+    'route: there is none to server 192.0.2.5',
+  ]);
 });
 
 test('lb4 runs with --no-rules, and the rules are missing', async () => {
