@@ -20,7 +20,7 @@ it('without inotify the file is polled, and that is said once', async () => {
   writeFileSync(file, 'v0');
   const log = vi.fn();
   const changed = vi.fn();
-  const watching = watchConfig(file, changed, { log });
+  const watching = watchConfig(file, changed, { log, stillMs: 100 });
   for (const [times, content] of ['one', 'two'].entries()) {
     writeFileSync(file, content);
     await vi.waitFor(() => expect(changed).toHaveBeenCalledTimes(times + 1), { timeout: 10_000, interval: 50 });

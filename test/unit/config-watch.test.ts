@@ -1,8 +1,11 @@
 import {
+  appendFileSync,
   chmodSync,
+  closeSync,
   linkSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   realpathSync,
   renameSync,
@@ -10,6 +13,7 @@ import {
   symlinkSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
@@ -43,13 +47,16 @@ function contentOf(path: string): string {
   }
 }
 
-function watchFrom(path: string): void {
+/** So long a file that is written in place must be still here. */
+const STILL = 300;
+
+function watchFrom(path: string, stillMs: number | undefined = STILL): void {
   watching = watchConfig(
     path,
     () => {
       told.push(contentOf(path));
     },
-    { log: (message) => expect.unreachable(message) },
+    { log: (message) => expect.unreachable(message), stillMs },
   );
 }
 
@@ -72,7 +79,7 @@ function link(path: string, target: string): void {
 const isTold = (content: string) => vi.waitFor(() => expect(told.at(-1)).toBe(content), { timeout: 5000, interval: 20 });
 
 /** Longer than a change takes to be told. */
-const settle = () => sleep(300);
+const settle = () => sleep(STILL + 300);
 
 interface Way {
   readonly name: string;
@@ -80,6 +87,8 @@ interface Way {
   readonly prepare: () => string;
   /** Puts another version there. */
   readonly change: (version: string) => void;
+  /** In one step: there is no half-written file. */
+  readonly atOnce?: true;
 }
 
 const WAYS: Way[] = [
@@ -90,11 +99,13 @@ const WAYS: Way[] = [
   },
   {
     name: 'a rename over it',
+    atOnce: true,
     prepare: () => (write(at('lb4.toml'), 'v0'), at('lb4.toml')),
     change: (version) => replace(at('lb4.toml'), version),
   },
   {
     name: 'a relative path',
+    atOnce: true,
     prepare: () => (write(at('lb4.toml'), 'v0'), relative(process.cwd(), at('lb4.toml'))),
     change: (version) => replace(at('lb4.toml'), version),
   },
@@ -107,6 +118,7 @@ const WAYS: Way[] = [
   },
   {
     name: 'an exchange as of a ConfigMap',
+    atOnce: true,
     prepare: () => (
       write(at('..2026_11_20', 'lb4.toml'), 'v0'),
       link(at('..data'), '..2026_11_20'),
@@ -122,6 +134,7 @@ const WAYS: Way[] = [
   },
   {
     name: 'a link to another directory, whose link is exchanged',
+    atOnce: true,
     prepare: () => (
       write(at('v0', 'lb4.toml'), 'v0'),
       link(at('now'), 'v0'),
@@ -133,6 +146,7 @@ const WAYS: Way[] = [
   },
   {
     name: 'a path through a link that is exchanged',
+    atOnce: true,
     prepare: () => (write(at('v0', 'lb4.toml'), 'v0'), link(at('now'), at('v0')), at('now', 'lb4.toml')),
     change: (version) => (write(at(version, 'lb4.toml'), version), link(at('now'), at(version))),
   },
@@ -143,6 +157,7 @@ const WAYS: Way[] = [
   },
   {
     name: 'a directory that is replaced',
+    atOnce: true,
     prepare: () => (write(at('etc', 'lb4', 'lb4.toml'), 'v0'), at('etc', 'lb4', 'lb4.toml')),
     change: (version) => {
       write(at(version, 'lb4.toml'), version);
@@ -152,6 +167,7 @@ const WAYS: Way[] = [
   },
   {
     name: 'a directory above that is replaced',
+    atOnce: true,
     prepare: () => (write(at('etc', 'lb4', 'lb4.toml'), 'v0'), at('etc', 'lb4', 'lb4.toml')),
     change: (version) => {
       write(at(version, 'lb4', 'lb4.toml'), version);
@@ -171,6 +187,54 @@ it.each(WAYS)('$name is told each time anew, and once for several in a row', asy
   await isTold('v5');
   await settle();
   expect(told).toEqual(['v1', 'v2', 'v5']);
+});
+
+it.each(WAYS.filter(({ atOnce }) => atOnce))('$name is told at once, however long others must be still', async ({ prepare, change }) => {
+  watchFrom(prepare(), 60_000);
+  for (const version of ['v1', 'v2']) {
+    change(version);
+    await isTold(version);
+  }
+});
+
+describe('a file in two halves', () => {
+  it.each([700, 1500])(
+    'written in place, %i ms apart, is told when it is whole',
+    async (ms) => {
+      const [anew, appended] = [at('anew', 'lb4.toml'), at('appended', 'lb4.toml')];
+      const heard: string[] = [];
+      const watchings = [anew, appended].map((path) => {
+        write(path, 'v0');
+        return watchConfig(path, () => heard.push(contentOf(path)));
+      });
+      // Truncated and kept open, as a slow copy does; and by two programs, as `cat a >f; cat b >>f` does.
+      const fd = openSync(anew, 'w');
+      writeSync(fd, 'v1 first');
+      writeFileSync(appended, 'v2 first');
+      await sleep(ms);
+      writeSync(fd, ' second');
+      closeSync(fd);
+      appendFileSync(appended, ' second');
+      await vi.waitFor(() => expect(heard).toHaveLength(2), { timeout: 10_000, interval: 50 });
+      for (const one of watchings) one.close();
+      expect(heard.sort()).toEqual(['v1 first second', 'v2 first second']);
+    },
+    20_000,
+  );
+
+  it('made anew in its place, the second half late, is told when it is whole', async () => {
+    write(at('lb4.toml'), 'v0');
+    watchFrom(at('lb4.toml'), 1000);
+    rmSync(at('lb4.toml'));
+    const fd = openSync(at('lb4.toml'), 'w');
+    await sleep(300);
+    writeSync(fd, 'v1 first');
+    await sleep(300);
+    writeSync(fd, ' second');
+    closeSync(fd);
+    await isTold('v1 first second');
+    expect(told).toEqual(['v1 first second']);
+  });
 });
 
 describe('a file that vanishes', () => {
@@ -229,11 +293,11 @@ describe('nothing is told', () => {
   });
 });
 
-it('changes without a pause are told all the same, and the last one, too', async () => {
+it('exchanges without a pause are told all the same, and the last one, too', async () => {
   write(at('lb4.toml'), 'v0');
   watchFrom(at('lb4.toml'));
   for (let i = 1; i <= 125; i++) {
-    write(at('lb4.toml'), `v${i}`);
+    replace(at('lb4.toml'), `v${i}`);
     await sleep(20);
   }
   expect(told.length).toBeGreaterThan(0);
@@ -244,7 +308,7 @@ it('whatever happens in whatever order, the last state is told', async () => {
   const rounds = 12;
   write(at('v0', 'lb4.toml'), 'v0');
   link(at('now'), 'v0');
-  watchFrom(at('now', 'lb4.toml'));
+  watchFrom(at('now', 'lb4.toml'), 50);
   for (let i = 1; i <= rounds; i++) {
     write(at(`v${i}`, 'lb4.toml'), 'soon');
     link(at('now'), `v${i}`);
