@@ -1,5 +1,8 @@
 #!/bin/sh
-# The firewall rules of a load balancer that runs lb4 in passthrough or DSR mode.
+# The firewall rules of a load balancer that runs lb4 in passthrough or DSR mode. lb4 runs it by itself, except with --no-rules; then
+# run on the balancer, as root, before lb4 starts and after each change of its file:
+#
+#   sh FILE install
 #
 #   sh FILE install|remove|status [--dry-run]
 #

@@ -1,5 +1,10 @@
 #!/bin/sh
-# What a server behind lb4 in DSR mode needs, so that it answers clients itself.
+# What a server behind lb4 in DSR mode needs, so that it answers clients itself. Nothing happens before somebody runs it: on the
+# server, as root, after each boot and each change of lb4's frontends,
+#
+#   sh FILE install
+#
+# or from the balancer: lb4 rules --dsr --config=lb4.toml --for SERVER | ssh root@SERVER sh -s install
 #
 #   sh FILE install|remove|status [--dry-run]
 #

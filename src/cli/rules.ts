@@ -30,13 +30,15 @@ export interface RulesOptions {
 export interface RulesOutput {
   out(text: string): void;
   err(text: string): void;
+  /** What to do next, for a person who looks on. */
+  readonly hint?: ((text: string) => void) | undefined;
 }
 
 /** Exit status of `--status` when a rule is missing; the script's own. */
 const MISSING_RULES = 3;
 
 /** Returns the exit status: 0, 1, 2, 3 (`--status`: something is missing), 77 or 78. */
-export async function rules(options: RulesOptions, { out, err }: RulesOutput = consoleOutput): Promise<number> {
+export async function rules(options: RulesOptions, { out, err, hint }: RulesOutput = consoleOutput): Promise<number> {
   try {
     const action = actionOf(options);
     const mode = modeOf(options);
@@ -50,6 +52,7 @@ export async function rules(options: RulesOptions, { out, err }: RulesOutput = c
         : renderServerScript({ ...serverRulesFor(config, server), dialect });
     if (action === undefined) {
       out(script);
+      hint?.(`lb4: nothing is installed yet. ${server === undefined ? 'Here' : `On ${server}`}, as root: sh FILE install\n`);
       return EXIT.ok;
     }
     const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
@@ -70,6 +73,7 @@ function formFor(action: RulesAction | undefined, config: Config): Form | undefi
 const consoleOutput: RulesOutput = {
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
+  hint: process.stderr.isTTY ? (text) => void process.stderr.write(text) : undefined,
 };
 
 /** The packet mode of a command line; passthrough unless told. Throws UsageError for both. */

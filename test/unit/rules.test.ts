@@ -265,6 +265,20 @@ describe('lb4 rules', () => {
     expect(out).toContain("SERVER='198.51.100.2'\nREWRITES='\n80>192.0.2.1\n'\nLOOPBACK='\n192.0.2.3\n'\nDIALECT='tc'\n");
   });
 
+  test('printing tells a person that nothing is installed yet, and what installs it', async () => {
+    const hints: string[] = [];
+    const output = { out() {}, err: expect.unreachable, hint: (text: string) => void hints.push(text) };
+    await rules({ config: dsrFile, dsr: true, for: '198.51.100.2' }, output);
+    await rules({ config: dsrFile, dsr: true }, output);
+    expect(hints).toEqual([
+      'lb4: nothing is installed yet. On 198.51.100.2, as root: sh FILE install\n',
+      'lb4: nothing is installed yet. Here, as root: sh FILE install\n',
+    ]);
+    // And so does the head of each script.
+    for (const host of ['198.51.100.2', 'balancer'])
+      expect((await said({ config: dsrFile, dsr: true, for: host })).out).toMatch(/^#\s{3}sh FILE install$/m);
+  });
+
   const dsr = { dsr: true };
   test.each([
     [{ ...dsr, for: '198.51.100.9' }, 'no backend has this server; there are: 198.51.100.1, 198.51.100.2, and "balancer"'],

@@ -203,10 +203,12 @@ export class World {
 
 const choices = new Map<string, Choice>();
 
-/** Maglev tables are dear: each is made once. */
+/** Maglev tables are dear: each is made once. Whose turn it is, is every world's own. */
 function prepared(scheduler: SchedulerName, candidates: readonly Candidate[]): Choice {
   const key = JSON.stringify([scheduler, candidates]);
-  const choice = choices.get(key) ?? prepare(scheduler, candidates);
+  const known = choices.get(key);
+  if (known?.table !== undefined) return known;
+  const choice = prepare(scheduler, candidates);
   choices.set(key, choice);
   return choice;
 }
