@@ -3,8 +3,8 @@
  * docs/errors.md explains each code to the person who meets it; a unit test holds the two lists together.
  */
 
-/** Exit statuses. 77 and 78 are EX_NOPERM and EX_CONFIG of sysexits(3). */
-export const EXIT = { ok: 0, failure: 1, usage: 2, missing: 77, config: 78 } as const;
+/** Exit statuses. 71, 77 and 78 are EX_OSERR, EX_NOPERM and EX_CONFIG of sysexits(3). bin/lb4 ends with 71, too. */
+export const EXIT = { ok: 0, failure: 1, usage: 2, resources: 71, missing: 77, config: 78 } as const;
 
 /** The common parent: `message` is written for a terminal, without a stack trace. */
 export class Lb4Error extends Error {
@@ -33,6 +33,28 @@ export class UsageError extends Lb4Error {
 export class PrivilegeError extends Lb4Error {
   override readonly code = 'LB4_PRIVILEGE';
   override readonly exitCode = EXIT.missing;
+}
+
+/** The process may not have as much of something (open files, threads, memory) as it needs; the message names the limit. */
+export class ResourceError extends Lb4Error {
+  override readonly code = 'LB4_RESOURCES';
+  override readonly exitCode = EXIT.resources;
+}
+
+const MORE = {
+  EMFILE: 'this process may not open more files: raise `ulimit -Hn`, or LimitNOFILE in the systemd unit',
+  ENFILE: 'this host may not open more files: raise it with `sysctl -w fs.file-max=…`',
+  EAGAIN: 'no further thread or process may be started: raise `ulimit -Hu`, or TasksMax in the systemd unit',
+  ENOMEM: 'there is not enough memory, or not enough is allowed: see `free`, `ulimit -a`, and MemoryMax in the systemd unit',
+} as const;
+
+/** What a system's error that wants more of something comes to; undefined for others. */
+export function resourceError(error: unknown): ResourceError | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { code = '' } = error as NodeJS.ErrnoException;
+  // Node's own: a worker thread that cannot be started, or has no memory.
+  const means = code === 'ERR_WORKER_INIT_FAILED' ? 'EAGAIN' : code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'ENOMEM' : code;
+  return means in MORE ? new ResourceError(`${error.message}: ${MORE[means as keyof typeof MORE]}`, { cause: error }) : undefined;
 }
 
 /** The running kernel lacks something; the message names it (act_nat, CONFIG_PACKET …). */

@@ -5,7 +5,7 @@ import { checkCommand } from './cli/check.ts';
 import { doctorCommand } from './cli/doctor.ts';
 import { modeOf, type RulesOptions, rules } from './cli/rules.ts';
 import { run } from './cli/run.ts';
-import { ConfigError, EXIT, Lb4Error } from './errors.ts';
+import { ConfigError, EXIT, Lb4Error, resourceError } from './errors.ts';
 import { createLogger } from './log.ts';
 
 interface Options {
@@ -62,7 +62,8 @@ function version(): string {
 
 try {
   await program.parseAsync();
-} catch (error) {
+} catch (thrown) {
+  const error = resourceError(thrown) ?? thrown;
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   else if (error instanceof Lb4Error) {
     process.stderr.write(error instanceof ConfigError ? `${error.message}\n` : `lb4: ${error.message}\n`);

@@ -2,7 +2,15 @@
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
 import { isOurs, sourceTowards } from '../engine/routes.ts';
-import { FailureError, KernelFeatureError, Lb4Error, ListenAddressError, NativeAddonError, PrivilegeError } from '../errors.ts';
+import {
+  FailureError,
+  KernelFeatureError,
+  Lb4Error,
+  ListenAddressError,
+  NativeAddonError,
+  PrivilegeError,
+  resourceError,
+} from '../errors.ts';
 import { parseAddress } from '../packet/address.ts';
 
 /** Throws ListenAddressError when this host, as it is now, cannot serve `config` in a packet mode. */
@@ -46,6 +54,8 @@ function assertCheckSource(config: Config): void {
 /** Turns a system error met while starting into one with lb4's exit code and what to do about it. */
 export function explain(error: unknown): unknown {
   if (error instanceof Lb4Error || !(error instanceof Error)) return error;
+  const starved = resourceError(error);
+  if (starved !== undefined) return starved;
   const { code, syscall } = error as NodeJS.ErrnoException;
   // bind: lb4's own sockets; listen: Node's, which binds as well.
   if (syscall === 'bind' || syscall === 'listen') return explainBind(error, code);

@@ -32,3 +32,25 @@ test('a reload that comes while modules load does not kill', () => {
 test('without a build it says what to do', () => {
   expect(lb4()).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(/^lb4: not built yet; run `make build` \(/) });
 });
+
+test.each([
+  ['--nofile', [6, 10, 11, 16, 17, 18, 20, 24, 32, 40, 48, 64, 100, 159]],
+  ['--as', [1_000_000_000, 4_000_000_000]],
+])('under a %s that is too low for Node or for lb4: one line that says how to raise it, and status 71', (limit, values) => {
+  writeFileSync(join(directory, 'dist', 'src', 'main.js'), `console.log('runs');`);
+  for (const value of values) {
+    const args = [`${limit}=${value}`, join(directory, 'bin', 'lb4'), 'check', 'x.toml'];
+    const { status, stdout, stderr } = spawnSync('prlimit', args, { encoding: 'utf8' });
+    expect({ status, stdout, stderr }, String(value)).toEqual({
+      status: 71,
+      stdout: '',
+      stderr: expect.stringMatching(/^lb4: needs .*ulimit -H[nv].*Limit(NOFILE|AS)=\w+ in the systemd unit\n$/) as string,
+    });
+  }
+});
+
+test('arguments and the exit status pass through', () => {
+  writeFileSync(join(directory, 'dist', 'src', 'main.js'), 'console.log(process.argv.slice(2)); process.exitCode = 5;');
+  const { status, stdout } = spawnSync(join(directory, 'bin', 'lb4'), ['a b', '*', ''], { encoding: 'utf8' });
+  expect({ status, stdout }).toEqual({ status: 5, stdout: "[ 'a b', '*', '' ]\n" });
+});

@@ -22,3 +22,17 @@ it('docs/errors.md explains no code that is gone', () => {
   const documented = [...page.matchAll(/^\| `(LB4_\w+)`/gm)].map(([, code]) => code);
   expect(documented).toHaveLength(classes.length);
 });
+
+it.each([
+  ['EMFILE', /ulimit -Hn/],
+  ['ENFILE', /fs\.file-max/],
+  ['EAGAIN', /ulimit -Hu/],
+  ['ENOMEM', /memory/],
+  ['ERR_WORKER_INIT_FAILED', /ulimit -Hu/],
+  ['ERR_WORKER_OUT_OF_MEMORY', /memory/],
+])('%s says what to raise, in one line, and has a status of its own', (code, says) => {
+  const error = errors.resourceError(Object.assign(new Error('open()'), { code }));
+  expect(error).toMatchObject({ exitCode: 71, message: expect.stringMatching(says) as string });
+  expect(error?.message).not.toContain('\n');
+  expect(errors.resourceError(Object.assign(new Error('open()'), { code: 'EPERM' }))).toBeUndefined();
+});
