@@ -81,6 +81,7 @@ function tick(now: number): void {
   for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port))
     handle(message.message as ToWorker);
   if (table.size > 0) sweptTo = connections.sweep(sweptTo, Math.ceil((data.capacity * elapsed) / SWEEP_MS), now);
+  else lastHops.swept();
   if (trouble.isNoted && (now - lastTold) >>> 0 >= TROUBLE_TICK) {
     lastTold = now;
     tell({ type: 'trouble', servers: trouble.take() });

@@ -8,6 +8,7 @@ import * as T from '../flow/tcp.ts';
 import { destinationPort } from '../packet/address.ts';
 import * as F from '../packet/fields.ts';
 import type { Ledger } from './ledger.ts';
+import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
 import { CURRENT, RX, TOTAL, TX } from './statistics.ts';
 import { HANDSHAKE_RESET, SYN_AGAIN, type Trouble } from './trouble.ts';
@@ -17,6 +18,7 @@ export interface ConnectionsParts {
   readonly services: Services;
   readonly ledger: Ledger;
   readonly trouble: Trouble;
+  readonly lastHops: LastHops;
 }
 
 export class Connections {
@@ -24,13 +26,15 @@ export class Connections {
   private readonly services: Services;
   private readonly ledger: Ledger;
   private readonly trouble: Trouble;
+  private readonly lastHops: LastHops;
   private timeouts: Int32Array = new Int32Array(T.STATES);
 
-  constructor({ table, services, ledger, trouble }: ConnectionsParts) {
+  constructor({ table, services, ledger, trouble, lastHops }: ConnectionsParts) {
     this.table = table;
     this.services = services;
     this.ledger = ledger;
     this.trouble = trouble;
+    this.lastHops = lastHops;
   }
 
   setTimeouts(timeouts: T.Timeouts): void {
@@ -90,13 +94,16 @@ export class Connections {
       if (table.isLive(slot)) this.visit(slot, now);
       slot = table.skipEmpty(slot + 1);
     }
-    return end === table.capacity ? 0 : end;
+    if (end < table.capacity) return end;
+    this.lastHops.swept();
+    return 0;
   }
 
   private visit(slot: number, now: number): void {
     const at = slot << E.ENTRY_SHIFT;
     this.collect(at);
     if (this.isExpired(at, now) || this.isOrphan(at)) this.remove(slot);
+    else this.lastHops.keep(this.table.words[at + E.NEXT_HOP]!);
   }
 
   private isExpired(at: number, now: number): boolean {

@@ -58,7 +58,7 @@ export function createCore({ memory, slab, frames, capacity, hashKey, maximum, a
   const trouble = new Trouble();
   const lastHops = new LastHops(hops);
   const openings = new Openings({ table, services, ledger, maximum });
-  const connections = new Connections({ table, services, ledger, trouble });
+  const connections = new Connections({ table, services, ledger, trouble, lastHops });
   const answers = new RateLimit(answersPerSecond);
   const process = createPipeline({ slab, frames, table, hops, lastHops, services, openings, connections, verdicts, answers });
   return { process, table, ledger, services, openings, connections, lastHops, trouble };

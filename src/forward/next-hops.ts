@@ -60,10 +60,16 @@ export function writeNoHop(hops: Int32Array, hop: number): void {
   hops[at + OUT] = DROP;
 }
 
-/** The hops learnt from clients' frames. */
+/**
+ * The hops learnt from clients' frames. One is kept while a flow names it, and given to another client afterwards: every live
+ * flow says so as the sweep comes by (connections.ts), so a hop that was in no round of it since the one before the last has none.
+ */
 export class LastHops {
   private readonly hops: Int32Array;
   private mtus: ReadonlyMap<number, number> = new Map();
+  /** The round of the sweep in which each was last learnt or named by a flow. */
+  private readonly used = new Uint32Array(HOPS);
+  private round = 2;
 
   constructor(hops: Int32Array) {
     this.hops = hops;
@@ -88,13 +94,28 @@ export class LastHops {
     const e2 = halves[half]! | (halves[half + 1]! << 16);
     const e3 = halves[half + 2]! | IPV4_ETHERTYPE;
     let slot = (Math.imul(e1 ^ Math.imul(e0 + ifindex, 0x9e3779b1), 0x85ebca6b) >>> 8) % (HOPS - SERVER_HOPS);
+    let free = KERNEL_HOP;
     for (let probe = 0; probe < LEARN_PROBES; probe++) {
       const hop = SERVER_HOPS + slot;
-      if (this.hops[hop << SHIFT] === 0) this.write(hop, ifindex, e0, e1, e2, e3);
-      if (this.is(hop, ifindex, e0, e1, e2, e3)) return hop;
+      if (this.is(hop, ifindex, e0, e1, e2, e3)) return this.keep(hop);
+      if (free === KERNEL_HOP && this.used[hop]! + 2 <= this.round) free = hop;
       slot = (slot + 1) % (HOPS - SERVER_HOPS);
     }
-    return KERNEL_HOP;
+    // Full for the moment: this client's replies go by the kernel's routing.
+    if (free === KERNEL_HOP) return KERNEL_HOP;
+    this.write(free, ifindex, e0, e1, e2, e3);
+    return this.keep(free);
+  }
+
+  /** A live flow goes by this hop. Returns it. */
+  keep(hop: number): number {
+    this.used[hop] = this.round;
+    return hop;
+  }
+
+  /** Every live flow has been seen since this was last called; or there is none. */
+  swept(): void {
+    this.round++;
   }
 
   private is(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): boolean {

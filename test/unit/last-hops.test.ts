@@ -1,0 +1,65 @@
+/** The hops back to clients: learnt from their SYN, kept while a connection names them, then given to others. */
+import { expect, test } from 'vitest';
+import { HOPS, SERVER_HOPS } from '../../src/forward/next-hops.ts';
+import { fromClient } from '../fixtures/frames.ts';
+import { MAC, TIMEOUTS, World } from './world.ts';
+
+const LEARNT = HOPS - SERVER_HOPS;
+const CLIENT_MACS = 20_000;
+
+const macOf = (i: number) => `06:00:00:${[i >> 16, (i >> 8) & 255, i & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
+
+const ipText = (i: number) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`;
+/** The port that lb4 connects from, in a frame to the server. */
+const portOf = (frame: Uint8Array) => (frame[34]! << 8) | frame[35]!;
+
+/** A client of its own MAC address opens a connection; returns how the server's answer leaves, and to whom. */
+function connect(world: World, i: number): { out: string; to: string } {
+  const client = { ethernet: [MAC.front, macOf(i)] as const, source: ipText(i) };
+  const { frame } = world.send(fromClient({ flags: 'S' }, client));
+  return answer(world, portOf(frame));
+}
+
+/** The server answers on that port of lb4. */
+function answer(world: World, port: number): { out: string; to: string } {
+  const { out, frame } = world.send({
+    ethernet: [MAC.back, MAC.servers[0]],
+    source: '172.16.0.1',
+    destination: '192.0.2.1',
+    tcp: { from: 8080, to: port, flags: 'SA' },
+  });
+  return { out, to: [...frame.subarray(0, 6)].map((byte) => byte.toString(16).padStart(2, '0')).join(':') };
+}
+
+test('20,000 MAC addresses on the link: a full table degrades for the moment, and the next client has a hop of its own', () => {
+  const world = new World({ up: [true, false], capacity: 131_072 });
+  const first = world.send(fromClient({ flags: 'S' }, { ethernet: [MAC.front, macOf(0)], source: ipText(0) }));
+  let byKernel = 0;
+  for (let i = 1; i <= CLIENT_MACS; i++) if (connect(world, i).out === 'route') byKernel++;
+  expect(byKernel).toBeGreaterThanOrEqual(CLIENT_MACS - LEARNT);
+  // All but the first go, and the sweep comes by twice more.
+  const port = portOf(first.frame);
+  expect(answer(world, port)).toEqual({ out: 'send', to: macOf(0) });
+  world.send(fromClient({ flags: 'A' }, { ethernet: [MAC.front, macOf(0)], source: ipText(0) }));
+  for (let round = 1; round <= 3; round++) world.sweepAll(TIMEOUTS.syn + round);
+  for (let i = CLIENT_MACS + 1; i <= CLIENT_MACS + 1000; i++) expect(connect(world, i)).toEqual({ out: 'send', to: macOf(i) });
+  // Whoever stayed kept its own.
+  expect(answer(world, port)).toEqual({ out: 'send', to: macOf(0) });
+}, 30_000);
+
+test('a hop that a connection names is not given away, however long it lasts and however many others come', () => {
+  const world = new World({ up: [true, false], capacity: 65536 });
+  const one = connect(world, 7);
+  expect(one).toEqual({ out: 'send', to: macOf(7) });
+  const { lastHops, slab, hops } = world;
+  for (let round = 1; round <= 5; round++) {
+    world.sweepAll(round);
+    for (let i = 0; i < LEARNT; i++) {
+      slab.bytes.set([2, 0, 0, 0, 0, 0xf1, 8, round, 0, i >> 16, (i >> 8) & 255, i & 255], 2);
+      lastHops.learn(slab, 4, 1);
+    }
+  }
+  const words = Array.from({ length: HOPS - SERVER_HOPS }, (_, i) => hops.subarray((SERVER_HOPS + i) * 8, (SERVER_HOPS + i) * 8 + 8));
+  // macOf(7) as it is stored: 06 00, 00 00 00 07.
+  expect(words.filter((hop) => hop[3] === 6 && hop[4] === 7 << 24)).toHaveLength(1);
+});
