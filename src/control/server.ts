@@ -5,6 +5,8 @@ import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import { Hono } from 'hono';
 import { Metrics } from './metrics.ts';
+import { boundReaders } from './readers.ts';
+import { Rendered } from './rendered.ts';
 import type { Source, View } from './source.ts';
 import { statsDocument } from './stats.ts';
 
@@ -32,8 +34,6 @@ const JSON_TYPE = { 'content-type': 'application/json' };
 const LIMITS = { headersTimeout: 5000, requestTimeout: 10_000, keepAliveTimeout: 5000, connectionsCheckingInterval: 1000 };
 /** In ms: so is who does not read the answer. */
 const SILENCE = 20_000;
-/** At a time. Answers can be megabytes: they must not fill the memory. */
-const CONNECTIONS = 256;
 /** For clients of HTTP/1.0, which need not name a host. */
 const HOST = 'lb4';
 
@@ -44,7 +44,7 @@ export async function startStatsServer(host: string, port: number, options: Stat
   const server = createAdaptorServer({ fetch, hostname: HOST, overrideGlobalObjects: false, serverOptions: LIMITS });
   if (!(server instanceof Server)) throw new TypeError('HTTP/1 was asked for');
   server.setTimeout(SILENCE);
-  server.maxConnections = CONNECTIONS;
+  boundReaders(server);
   server.listen(port, host);
   await once(server, 'listening');
   // The system had no file or memory for one connection: nothing that should end a load balancer.
@@ -61,13 +61,15 @@ export async function startStatsServer(host: string, port: number, options: Stat
 
 function routes({ source, view, version }: StatsServerOptions, failed: (error: Error) => void): Hono {
   const metrics = new Metrics(source, version);
+  const stats = new Rendered(() => `${JSON.stringify(statsDocument(source, view()))}\n`);
+  const scrape = new Rendered(() => metrics.text(view()));
   const app = new Hono();
   app.use(async (context, next) => {
     await next();
     context.header('cache-control', 'no-store');
   });
-  app.get('/stats', (context) => context.body(`${JSON.stringify(statsDocument(source, view()))}\n`, 200, JSON_TYPE));
-  app.get('/metrics', async (context) => context.body(await metrics.text(view()), 200, { 'content-type': metrics.contentType }));
+  app.get('/stats', async (context) => context.body(await stats.text(), 200, JSON_TYPE));
+  app.get('/metrics', async (context) => context.body(await scrape.text(), 200, { 'content-type': metrics.contentType }));
   // A failed reload is no reason to send traffic elsewhere: the configuration before it goes on.
   app.get('/healthz', (context) => {
     const { status, ...more } = healthOf(view());

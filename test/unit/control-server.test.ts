@@ -155,6 +155,37 @@ test('many at once are served', async () => {
   expect(answers.filter(({ status, size }) => status !== 200 || size < 40)).toEqual([]);
 });
 
+test('many that do not read their answers starve nobody, and it is not written for each of them', { timeout: 60_000 }, async () => {
+  // Some 10 MB, of which the kernel takes a part.
+  const frontends = Array.from({ length: 1000 }, (_, i) => frontendOf(`${i}`.padEnd(1500, 'x'), 0));
+  let written = 0;
+  const many = { ...view, frontends };
+  const { server, url } = await start({ view: () => (written++, many) });
+  const readers: Socket[] = [];
+  for (let i = 0; i < 45; i++) {
+    const socket = await connected(server);
+    readers.push(socket);
+    socket.pause().on('data', () => {});
+    socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
+    if (i % 20 === 0) expect((await fetch(`${url}/healthz`, { headers: { connection: 'close' } })).status).toBe(200);
+  }
+  // Each /healthz has looked once, too.
+  expect(written - 3).toBeLessThan(30);
+  const size = (await (await fetch(`${url}/metrics`)).text()).length;
+  // The oldest made way, so that what was left unread was bounded: they do not get all of it.
+  for (const socket of readers) socket.resume();
+  await vi.waitFor(() => expect(readers.every(({ destroyed, bytesRead }) => destroyed || bytesRead >= size)).toBe(true), {
+    timeout: 30_000,
+  });
+  expect(readers.filter(({ bytesRead }) => bytesRead < size).length).toBeGreaterThan(5);
+});
+
+test('hundreds of idle connections keep nobody out', { timeout: 30_000 }, async () => {
+  const { server, url } = await start();
+  for (let i = 0; i < 300; i++) await connected(server);
+  for (let i = 0; i < 3; i++) expect((await fetch(`${url}/healthz`, { headers: { connection: 'close' } })).status).toBe(200);
+});
+
 test('who does not finish a request is sent away, and keeps nobody waiting', { timeout: 15_000 }, async () => {
   const { server, url } = await start();
   const slow = answerTo(server, 'GET /stats HTTP/1.1\r\nHost: a\r\nX-Slow: ');

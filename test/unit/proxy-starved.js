@@ -1,8 +1,11 @@
 /** A proxy for the test of descriptors running out: runs the plan given, tells what it is told. Compiled by proxy-setup.ts. */
+import { prepare } from '../../dist/src/balance/index.js';
 import { Proxy } from '../../dist/src/proxy/proxy.js';
 
+const { frontends, backends } = JSON.parse(process.argv[2]);
 await Proxy.start({
-  plan: JSON.parse(process.argv[2]),
+  // Shared memory does not cross processes as JSON: choices are prepared here.
+  plan: { frontends, backends: backends.map((one) => ({ ...one, choice: prepare(one.choice.scheduler, one.choice.candidates) })) },
   workers: 1,
   trouble: (server, reason) => console.log('trouble', server, reason),
   failed: (error) => console.log('failed', error),
