@@ -1,19 +1,19 @@
 /** Reads a file that may be anything: also a pipe, a device, a directory, or far too large. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
-/** Far above what a file within LIMITS needs: what is larger is no configuration, and reading it would keep the process. */
-const MAX_MIB = 16;
+/** All of LIMITS with every key and long names is 3 MB: what is larger is no configuration, and reading it would keep the process. */
+const MAX_MIB = 4;
 const MAX_BYTES = MAX_MIB * 2 ** 20;
 const CHUNK_BYTES = 2 ** 16;
 
-/** The content of a file, pipe or device. Waits for whoever writes into a pipe. Throws the system's error, or RangeError above 16 MiB. */
+/** The content of a file, pipe or device. Waits for whoever writes into a pipe. Throws the system's error, or RangeError above 4 MiB. */
 export function readAny(path: string): Buffer {
   return readAs(path, constants.O_RDONLY, () => {});
 }
 
 /**
  * The content of a regular file. Never waits: a pipe without a writer would keep the whole process. Throws the system's error,
- * TypeError for anything else than a file, or RangeError above 16 MiB.
+ * TypeError for anything else than a file, or RangeError above 4 MiB.
  */
 export function readRegular(path: string): Buffer {
   return readAs(path, constants.O_RDONLY | constants.O_NONBLOCK, (fd) => {

@@ -29,13 +29,14 @@ export interface FileOptions extends LoadOptions {
   readonly reload?: boolean | undefined;
 }
 
-/** Reads and checks the file at `path`, of at most 16 MiB. Throws ConfigError, also where the file cannot be read. */
+/** Reads and checks the file at `path`, of at most 4 MiB. Throws ConfigError, also where the file cannot be read. */
 export function loadConfig(path: string, options: FileOptions = {}): Loaded {
   return parseConfig(readText(path, options.reload ? readRegular : readAny), path, options);
 }
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
 export function parseConfig(text: string, file: string, { mode, programs }: LoadOptions = {}): Loaded {
+  if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
   const result = fileSchema.safeParse(plainValue(root));
@@ -47,9 +48,41 @@ export function parseConfig(text: string, file: string, { mode, programs }: Load
     ...modeFindings(root, mode),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
-  const mistakes = findings.map((finding) => mistakeOf(finding, file));
+  const mistakes = bounded(
+    findings.map((finding) => mistakeOf(finding, file)),
+    file,
+  );
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
   return { config: resolveConfig(result.data, file), warnings: mistakes };
+}
+
+/** All of LIMITS with every key is 170,000 (and parsing costs a kilobyte each): what has more is no configuration. */
+const MOST_PARTS = 400_000;
+const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;
+
+/** Counted before it is parsed, which takes seconds and gigabytes for a few megabytes of tables. */
+function isCrowded(text: string): boolean {
+  if (text.length <= MOST_PARTS) return false;
+  let parts = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === 0x3d || code === 0x5b || code === 0x7b || code === 0x2c) parts++;
+  }
+  return parts > MOST_PARTS;
+}
+
+/** More than this nobody reads: the rest is a number. */
+const MOST_MISTAKES = 200;
+
+/** In the file's order; errors are told before warnings where not all can be. */
+function bounded(mistakes: readonly Mistake[], file: string): readonly Mistake[] {
+  if (mistakes.length <= MOST_MISTAKES) return mistakes;
+  const errors = mistakes.filter(({ severity }) => severity === 'error');
+  const warnings = mistakes.filter(({ severity }) => severity === 'warning').slice(0, Math.max(0, MOST_MISTAKES - errors.length));
+  const told = new Set([...errors.slice(0, MOST_MISTAKES), ...warnings]);
+  const rest = (mistakes.length - told.size).toLocaleString('en');
+  const severity = errors.length > MOST_MISTAKES ? 'error' : 'warning';
+  return [...mistakes.filter((one) => told.has(one)), { ...fileMistake(file, `… and ${rest} more`), severity }];
 }
 
 function byPosition({ position: a }: Finding, { position: b }: Finding): number {

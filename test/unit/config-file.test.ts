@@ -4,7 +4,7 @@ import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadConfig } from '../../src/config/load.ts';
+import { loadConfig, parseConfig } from '../../src/config/load.ts';
 import { GOOD, linesOf } from './config-lines.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'lb4-file-'));
@@ -44,14 +44,38 @@ describe('a start', () => {
   });
 
   test('refuses what has no end', () => {
-    expect(linesOf(() => loadConfig('/dev/zero'))).toEqual(['/dev/zero: cannot be read: it is larger than 16 MiB']);
+    expect(linesOf(() => loadConfig('/dev/zero'))).toEqual(['/dev/zero: cannot be read: it is larger than 4 MiB']);
   });
 });
 
-test.each([{ reload: true }, { reload: false }])('16 MiB are the most, reload: $reload', ({ reload }) => {
+test.each([{ reload: true }, { reload: false }])('4 MiB are the most, reload: $reload', ({ reload }) => {
   const file = at('large.toml');
-  writeFileSync(file, `${GOOD}#${'x'.repeat(16 * MIB - GOOD.length - 2)}\n`);
+  writeFileSync(file, `${GOOD}#${'x'.repeat(4 * MIB - GOOD.length - 2)}\n`);
   expect(linesOf(() => loadConfig(file, { reload }))).toEqual([]);
   appendFileSync(file, '\n');
-  expect(linesOf(() => loadConfig(file, { reload }))).toEqual([`${file}: cannot be read: it is larger than 16 MiB`]);
+  expect(linesOf(() => loadConfig(file, { reload }))).toEqual([`${file}: cannot be read: it is larger than 4 MiB`]);
+});
+
+describe('a file that costs more than a configuration is worth', () => {
+  test.each([
+    ['tables', '[u]\n', 900_000],
+    ['inline tables', 'a={b={c={}}}\n', 250_000],
+    ['an array', '1,', 500_000],
+  ])('millions of %s are refused before they are parsed', (_, part, times) => {
+    const text = `x=[\n${part.repeat(times)}`;
+    expect(linesOf(() => parseConfig(text, 'f'))).toEqual([
+      'f: it has more keys, tables and values than any configuration needs; allowed: at most 400,000 of = [ { and ,',
+    ]);
+  });
+
+  test('of thousands of mistakes the first are told, errors before warnings, and how many more there are', () => {
+    const warnings = Array.from({ length: 1500 }, (_, i) => `[u${i}]\n`).join('');
+    const lines = linesOf(() => parseConfig(`${GOOD}${warnings}`, 'f'));
+    expect(lines).toHaveLength(201);
+    const errors = Array.from({ length: 5 }, (_, i) => `[frontends.f${i}]\nlisten_addr="nonsense"\nbackend="b"\n`).join('');
+    const both = linesOf(() => parseConfig(`${warnings}${errors}[backends.b.servers.s]\naddr="192.0.2.2:80"\n`, 'f'));
+    expect(both).toHaveLength(201);
+    expect(both.filter((line) => line.includes('listen_addr'))).toHaveLength(5);
+    expect(both.at(-1)).toBe('f: warning: … and 1,305 more');
+  });
 });
