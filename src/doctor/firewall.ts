@@ -4,8 +4,8 @@ import { lockHolder } from '../io/namespace-lock.ts';
 import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import type { RulesMode } from '../rules/types.ts';
+import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { ask, read } from './read.ts';
 
