@@ -6,7 +6,8 @@
  *                                                                 └ .12 server2
  *
  * The router brings the client's packets to the balancer and takes the servers' answers to the client. `bridged`: the link is a
- * bridge of the balancer's own, as on a host of containers, and the router and the servers are its ports.
+ * bridge of the balancer's own, as on a host of containers, and the router and the servers are its ports; the servers' eth0 are bridges,
+ * too, as on a host of virtual machines.
  */
 import { type Balancer, configuration, LB4, QUICK, type Settings, startBalancer, writeConfiguration } from './balancer.ts';
 import { bridgeIn, cable, Lab, type Namespace } from './lab.ts';
@@ -40,7 +41,11 @@ export class DsrTopology extends Lab {
     this.balancer.ip('route', 'add', 'default', 'via', '10.82.0.1');
     this.servers = SERVERS.map((address, index) => {
       const server = this.namespace(`server${index + 1}`);
-      port(server, 'eth0', `${address}/24`);
+      if (bridged) {
+        bridgeIn(server, 'eth0', `${address}/24`);
+        port(server, 'nic');
+        server.ip('link', 'set', 'nic', 'master', 'eth0');
+      } else port(server, 'eth0', `${address}/24`);
       server.ip('route', 'add', 'default', 'via', '10.82.0.1');
       return server;
     });

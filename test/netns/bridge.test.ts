@@ -132,9 +132,11 @@ test('proxy mode is served on bridges', async () => {
   await served(lab.client, VIP);
 });
 
-test('DSR by nat and by l2: client and servers on a bridge of the balancer', async () => {
+test('DSR by nat and by l2: client and servers on a bridge of the balancer, the servers by bridges of their own', {
+  timeout: 120_000,
+}, async () => {
   await using lab = new DsrTopology({ bridged: true });
-  lab.balancer.sysctl(CALL, '1');
+  for (const host of [lab.balancer, ...lab.servers]) host.sysctl(CALL, '1');
   await lab.startServers();
   for (const dsr of ['nat', 'l2'] as const) {
     const settings = lab.settings(dsr);
