@@ -24,6 +24,8 @@ export class Firewall {
   readonly #log: Pick<Logger, 'info' | 'warn'>;
   readonly #formNow: typeof formNow;
   #form: Form | undefined;
+  /** The one that this host needs by now, where it could not be installed: traffic is lost meanwhile. */
+  #untaken: Form | undefined;
   /** Undefined: nothing was installed yet. */
   #installed: Places | undefined;
 
@@ -36,12 +38,20 @@ export class Firewall {
 
   /** What stands on this host when it is installed, for the guard. */
   get states(): HostState[] {
-    return hostRules({
+    const form: HostState = {
+      what: 'rules_form',
+      name: 'firewall rules for bridged frames',
+      usually: 'br_netfilter does this',
+      verify: async () => (this.#untaken === undefined ? [] : [`form ${this.#untaken.name}: ${this.#untaken.why}`]),
+      repair: () => this.follow(),
+    };
+    const rules = hostRules({
       mode: this.#mode,
       key: () => `${this.#form?.name}\n${this.#installed?.key}`,
       tables: () => (this.#form?.name === 'input' ? ['raw', 'mangle'] : ['raw']),
       script: () => this.#script(),
     });
+    return [...rules, form];
   }
 
   /**
@@ -70,9 +80,11 @@ export class Firewall {
   async follow(): Promise<void> {
     if (this.#installed === undefined) return;
     const form = this.#formNow(serversOf(this.#installed));
-    if (form.name === this.#form?.name) return;
+    this.#untaken = form.name === this.#form?.name ? undefined : form;
+    if (this.#untaken === undefined) return;
     await this.#run(this.#installed, form);
     this.#form = form;
+    this.#untaken = undefined;
     this.#log.warn({ form: form.name, reason: form.why }, 'firewall rules have taken another form');
   }
 

@@ -145,7 +145,7 @@ export class Service {
   #followHost(): void {
     const follow = this.#path.follow?.bind(this.#path);
     if (follow === undefined) return;
-    this.#hostChanges = new HostChanges({ follow, inTurn: (work) => this.#inTurn(work), log: this.#options.log });
+    this.#hostChanges = new HostChanges({ follow, inTurn: (work) => this.#inTurn(work) });
   }
 
   /** Throws an Lb4Error when the file is wrong, or this host cannot serve it. */

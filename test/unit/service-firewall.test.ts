@@ -88,6 +88,9 @@ test('what could not be installed is tried again', async () => {
   expect(runs()).toEqual(['install 192.0.2.1 10.0.0.1', 'install 192.0.2.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2']);
 });
 
+/** What the guard finds missing of it. */
+const formOf = async ({ states }: Firewall) => states.find(({ what }) => what === 'rules_form')?.verify();
+
 test('another form of the rules is followed when asked, not by plans, and tried again where it fails', async () => {
   const now = { form: RAW };
   const firewall = firewallOn(now);
@@ -97,9 +100,11 @@ test('another form of the rules is followed when asked, not by plans, and tried 
   await firewall.install(plan([B]));
   vi.mocked(runRules).mockRejectedValueOnce(new Error('this kernel has no CT target'));
   await expect(firewall.follow()).rejects.toThrow('CT');
+  expect(await formOf(firewall)).toEqual(['form input: a bridge']);
   await firewall.install(plan([A]));
   await firewall.follow();
   await firewall.follow();
+  expect(await formOf(firewall)).toEqual([]);
   await firewall.install(plan([B]));
   expect(runs()).toEqual([
     'install 192.0.2.1 10.0.0.1',
