@@ -2,7 +2,6 @@
  * What direct server return demands of a file beyond the other modes. Like the other cross checks it reads the tree, not the
  * schema's result, so that its mistakes come together with all others and with their positions.
  */
-import { isAny } from './address.ts';
 import { type Finding, show } from './mistakes.ts';
 import { error, frontendPlaces, type Place, serverPlaces } from './places.ts';
 import { nodeAt, type TomlNode } from './toml.ts';
@@ -10,10 +9,10 @@ import { nodeAt, type TomlNode } from './toml.ts';
 /** A frontend and the servers behind it. */
 type Frontend = ReturnType<typeof frontendPlaces>[number] & { readonly servers: readonly Place[] };
 
-/** Ports that differ, addresses that nobody can answer from, and servers that could not tell which address to answer from. */
+/** Ports that differ, and servers that could not tell which address to answer from. */
 export function dsrFindings(root: TomlNode): Finding[] {
   const frontends = frontendsOf(root);
-  return [...anyAddress(frontends), ...differentPorts(frontends), ...twoAddresses(root, frontends)];
+  return [...differentPorts(frontends), ...twoAddresses(root, frontends)];
 }
 
 /** IPv6 is a mistake of its own in the packet modes: one is enough. */
@@ -32,13 +31,6 @@ function frontendsOf(root: TomlNode): Frontend[] {
       servers.set(backend, known);
       return { ...frontend, servers: known };
     });
-}
-
-function anyAddress(frontends: readonly Frontend[]): Finding[] {
-  const found = frontends.filter(({ address }) => isAny(address));
-  return found.map(({ address, node, path }) => {
-    return error(node, path, `${show(address.text)} is no address that servers could answer from; needed in DSR: one of this host's`);
-  });
 }
 
 function differentPorts(frontends: readonly Frontend[]): Finding[] {

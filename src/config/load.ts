@@ -6,6 +6,7 @@ import { readAny, readRegular } from './file.ts';
 import { type Finding, keyFindings, mistakeOf, schemaFindings } from './mistakes.ts';
 import type { Config, Mode } from './model.ts';
 import { modeFindings } from './modes.ts';
+import { type IsOwn, localServerFindings, loopFindings } from './own.ts';
 import { programFindings } from './programs.ts';
 import { resolveConfig } from './resolve.ts';
 import { fileSchema } from './schema.ts';
@@ -22,6 +23,8 @@ export interface LoadOptions {
   readonly mode?: Mode | undefined;
   /** Look also for the programs that the file names. Not in a running lb4: a file system may keep it waiting. */
   readonly programs?: boolean | undefined;
+  /** Look also for servers that are this host itself, where that cannot work. */
+  readonly isOwn?: IsOwn | undefined;
 }
 
 export interface FileOptions extends LoadOptions {
@@ -35,7 +38,7 @@ export function loadConfig(path: string, options: FileOptions = {}): Loaded {
 }
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
-export function parseConfig(text: string, file: string, { mode, programs }: LoadOptions = {}): Loaded {
+export function parseConfig(text: string, file: string, { mode, programs, isOwn }: LoadOptions = {}): Loaded {
   if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
@@ -46,6 +49,8 @@ export function parseConfig(text: string, file: string, { mode, programs }: Load
     ...keyFindings(root),
     ...crossFindings(root),
     ...modeFindings(root, mode),
+    ...loopFindings(root, isOwn),
+    ...localServerFindings(root, mode, isOwn),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
   const mistakes = bounded(

@@ -1,14 +1,27 @@
 /** What a mode demands of a file beyond what all modes share. */
+import { isAny } from './address.ts';
 import { dsrFindings } from './dsr.ts';
 import { type Finding, show } from './mistakes.ts';
 import type { Mode } from './model.ts';
+import { isLoopback } from './own.ts';
 import { error, frontendPlaces, serverPlaces, statsPlace, tables } from './places.ts';
 import { nodeAt, type TomlNode } from './toml.ts';
 
 /** Proxy mode demands nothing more, and so does no mode. */
 export function modeFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
   if (mode === undefined || mode === 'proxy') return [];
-  return mode === 'dsr' ? [...ipv6Findings(root), ...dsrFindings(root)] : ipv6Findings(root);
+  const findings = [...ipv6Findings(root), ...listenFindings(root, mode)];
+  return mode === 'dsr' ? [...findings, ...dsrFindings(root)] : findings;
+}
+
+/** Packets are sought by the address that they go to, and those of clients come from other hosts. */
+function listenFindings(root: TomlNode, mode: 'passthrough' | 'dsr'): Finding[] {
+  return frontendPlaces(root).flatMap(({ address, node, path }) => {
+    if (address.family === 6) return [];
+    const problem = isAny(address) ? 'stands for every address' : isLoopback(address) ? 'is a loopback address' : undefined;
+    const needed = `needed with --${mode}: an address of this host that clients reach`;
+    return problem === undefined ? [] : [error(node, path, `${show(address.text)} ${problem}; ${needed}`)];
+  });
 }
 
 /** The packet core forwards IPv4 alone. */

@@ -1,6 +1,6 @@
 /** What a mode asks of this host, and what the host's refusals mean. */
 import { networkInterfaces } from 'node:os';
-import type { Config } from '../config/model.ts';
+import type { Address, Config } from '../config/model.ts';
 import { isOurs, sourceTowards } from '../engine/routes.ts';
 import {
   FailureError,
@@ -28,6 +28,16 @@ function assertListenAddresses(config: Config): void {
   throw new ListenAddressError(
     `${config.file}: frontends.${name}.listen_addr: ${listen.ip} is not an address of this host; interfaces and addresses: ${addresses(['IPv4'])}`,
   );
+}
+
+/** Whether an address is this host's. Where the addon is not built, of interfaces that are up. */
+export function isOwn({ ip, family }: Address): boolean {
+  try {
+    if (family === 4) return isOurs(parseAddress(ip));
+  } catch {
+    // The list must do.
+  }
+  return Object.values(networkInterfaces()).some((list = []) => list.some(({ address }) => address === ip));
 }
 
 function addresses(families: readonly string[]): string {

@@ -15,7 +15,7 @@ import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Guard } from './guard.ts';
-import { assertHost, explain } from './host.ts';
+import { assertHost, explain, isOwn } from './host.ts';
 import { HostChanges } from './host-changes.ts';
 import { PacketPath } from './packet-path.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, serverMembers } from './plan.ts';
@@ -151,7 +151,7 @@ export class Service {
   /** Throws an Lb4Error when the file is wrong, or this host cannot serve it. */
   #load({ reload }: { reload: boolean }): Config {
     const { file, mode, log } = this.#options;
-    const { config, warnings } = loadConfig(file, { mode, reload });
+    const { config, warnings } = loadConfig(file, { mode, reload, isOwn });
     if (mode !== 'proxy') assertHost(config, mode);
     for (const warning of warnings) log.warn(formatMistake(warning));
     return config;

@@ -31,7 +31,7 @@ const DSR: Row[] = [
     name: 'every address',
     toml: GOOD.replace('192.0.2.1', '0.0.0.0'),
     lines: [
-      'f:1:26: frontends.a.listen_addr: "0.0.0.0:80" is no address that servers could answer from; ' + "needed in DSR: one of this host's",
+      'f:1:26: frontends.a.listen_addr: "0.0.0.0:80" stands for every address; needed with --dsr: an address of this host that clients reach',
     ],
   },
   {
@@ -46,9 +46,20 @@ const DSR: Row[] = [
 
 describe('for --dsr', () => {
   it.each(DSR)('$name', ({ toml, lines }) => expect(check(toml, 'dsr')).toEqual(lines));
-  it.each(DSR.slice(0, 6))('$name: nobody else minds', ({ toml }) => {
+  it.each(DSR.slice(0, 5))('$name: nobody else minds', ({ toml }) => {
     for (const mode of [undefined, 'proxy', 'passthrough'] as const) expect(check(toml, mode)).toEqual([]);
   });
+});
+
+it.each([
+  ['0.0.0.0:80', 'stands for every address'],
+  ['127.0.0.1:80', 'is a loopback address'],
+  ['127.255.0.9:80', 'is a loopback address'],
+])('packets to %s cannot be told or cannot come: refused in passthrough, fine in proxy mode', (listen, problem) => {
+  const toml = GOOD.replace('192.0.2.1:80', listen);
+  const line = `f:1:26: frontends.a.listen_addr: "${listen}" ${problem}; needed with --passthrough: an address of this host that clients reach`;
+  expect(check(toml, 'passthrough')).toEqual([line]);
+  for (const mode of [undefined, 'proxy'] as const) expect(check(toml, mode)).toEqual([]);
 });
 
 const IPV6: Row[] = [

@@ -1,0 +1,113 @@
+/** Servers that are the balancer itself: some loop, and no packet mode can balance to any of them. */
+import { type Address, isAny } from './address.ts';
+import { type Finding, show } from './mistakes.ts';
+import type { Mode } from './model.ts';
+import { error, frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
+import type { TomlNode } from './toml.ts';
+
+/** Tells whether an address is this host's. */
+export type IsOwn = (address: Address) => boolean;
+
+type Frontend = ReturnType<typeof frontendPlaces>[number];
+
+/** A server whose address a frontend listens on. */
+interface Step {
+  readonly server: Place;
+  readonly frontend: Frontend;
+  /** Only so because this very host has the server's address. */
+  readonly byHost: boolean;
+}
+
+/**
+ * Servers of a frontend that lead back to it, be it through other frontends: its first connection or health check would open
+ * connections without end. Without `isOwn`, those that do so on every host.
+ */
+export function loopFindings(root: TomlNode, isOwn: IsOwn | undefined): Finding[] {
+  const frontends = frontendPlaces(root);
+  const steps = new Steps(root, frontends, isOwn);
+  const severity = isHere(frontends, isOwn) ? 'error' : 'warning';
+  return backEdges(frontends, steps).map(({ server, frontend, byHost }) => ({
+    severity: byHost ? severity : 'error',
+    path: server.path,
+    position: server.node.at,
+    message:
+      `${show(server.address.text)} leads back to ${frontend.owner}, line ${frontend.node.at.line}: ` +
+      `its first connection or health check would open connections without end; needed: an address and port that no frontend before it listens on`,
+  }));
+}
+
+/**
+ * The packet modes: the kernel delivers what is sent to an own address by itself, so answers never come by lb4. Nothing is said of
+ * a file that is meant for another host, perhaps checked on one of its servers.
+ */
+export function localServerFindings(root: TomlNode, mode: Mode | undefined, isOwn: IsOwn | undefined): Finding[] {
+  if (mode === undefined || mode === 'proxy' || isOwn === undefined) return [];
+  const isLocal = isHere(frontendPlaces(root), isOwn) ? (address: Address) => isLoopback(address) || isOwn(address) : isLoopback;
+  const servers = tables(root, 'backends').flatMap(({ name }) => serverPlaces(root, name));
+  return servers
+    .filter(({ address }) => address.family === 4 && isLocal(address))
+    .map(({ address, node, path }) => {
+      const needed = 'needed: a server on another host, or proxy mode';
+      return error(node, path, `${show(address.text)} is an address of this host, whose packets no packet mode can balance; ${needed}`);
+    });
+}
+
+/** A file may be checked on another host than it is for: this one is meant where it has the addresses that are listened on. */
+function isHere(frontends: readonly Frontend[], isOwn: IsOwn | undefined): boolean {
+  return isOwn !== undefined && frontends.every(({ address }) => isAny(address) || isLoopback(address) || isOwn(address));
+}
+
+/** Every host's own: 127.0.0.0/8 and ::1. */
+export function isLoopback({ family, ip, ipNumber }: Address): boolean {
+  return family === 4 ? ipNumber >>> 24 === 127 : ip === '::1';
+}
+
+/** From a backend to the frontends that its servers are; asked once a backend, however many frontends share it. */
+class Steps {
+  readonly #root: TomlNode;
+  readonly #exact: ReadonlyMap<string, Frontend>;
+  /** Those that listen on every address, by family and port. */
+  readonly #any: ReadonlyMap<string, Frontend>;
+  readonly #isOwn: IsOwn | undefined;
+
+  constructor(root: TomlNode, frontends: readonly Frontend[], isOwn: IsOwn | undefined) {
+    this.#root = root;
+    this.#isOwn = isOwn;
+    this.#exact = new Map(frontends.map((frontend) => [frontend.address.text, frontend]));
+    this.#any = new Map(frontends.filter(({ address }) => isAny(address)).map((frontend) => [familyAndPort(frontend.address), frontend]));
+  }
+
+  from(backend: string): Step[] {
+    return serverPlaces(this.#root, backend).flatMap((server): Step[] => {
+      const exact = this.#exact.get(server.address.text);
+      if (exact !== undefined) return [{ server, frontend: exact, byHost: false }];
+      const any = this.#any.get(familyAndPort(server.address));
+      if (any === undefined) return [];
+      if (isLoopback(server.address)) return [{ server, frontend: any, byHost: false }];
+      return this.#isOwn?.(server.address) ? [{ server, frontend: any, byHost: true }] : [];
+    });
+  }
+}
+
+/** A key of all addresses of a family and port. lb4 sets IPV6_V6ONLY. */
+function familyAndPort({ family, port }: Address): string {
+  return `${family} ${port}`;
+}
+
+/** The steps that close a circle, each once: a search in depth from every frontend's backend. */
+function backEdges(frontends: readonly Frontend[], steps: Steps): Step[] {
+  const state = new Map<string, 'on the way' | 'done'>();
+  const found: Step[] = [];
+  const visit = (backend: unknown): void => {
+    if (typeof backend !== 'string' || state.has(backend)) return;
+    state.set(backend, 'on the way');
+    for (const step of steps.from(backend)) {
+      const next = step.frontend.backend;
+      if (typeof next === 'string' && state.get(next) === 'on the way') found.push(step);
+      else visit(next);
+    }
+    state.set(backend, 'done');
+  };
+  for (const { backend } of frontends) visit(backend);
+  return found;
+}
