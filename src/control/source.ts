@@ -90,6 +90,8 @@ export interface ServerView {
   readonly backup: boolean;
   /** It went up and down too often and is kept out for a while; its state is `down` then. */
   readonly damped: boolean;
+  /** The packet modes: it passes its health checks, yet answers no connection. */
+  readonly silent?: boolean | undefined;
   /** Health checks that failed. */
   readonly checkFailures: number;
   /** Health checks that could not be made from this host; they say nothing about the server. */

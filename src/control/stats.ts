@@ -46,6 +46,7 @@ function details({ view, counters }: ServerRow) {
     weight: view.weight,
     backup: view.backup,
     damped: view.damped,
+    silent: view.silent,
     load: counters.load,
     check_failures: view.checkFailures,
     checks_unmade: view.checksUnmade,

@@ -11,6 +11,7 @@ import { describeLinks, ownAddresses, serverPaths } from './network.ts';
 import { addon, privileges } from './privileges.ts';
 import { proxyHost } from './proxy.ts';
 import { routes } from './routes.ts';
+import { running } from './running.ts';
 import { ways } from './ways.ts';
 
 /**
@@ -26,7 +27,8 @@ export async function examine(mode: DoctorMode, config: Config | undefined): Pro
   const host = await hostOf(mode, config);
   const shared = [...addresses(host), ...routes(host)];
   if (mode === 'proxy') return [...machine, ...(await proxyHost(config)), ...shared];
-  return [...machine, ...shared, ...ways(host), ...(await interfaces(host)), ...(await firewall(host, mode))];
+  const own = [...(await interfaces(host)), ...(await firewall(host, mode)), ...(await running(host))];
+  return [...machine, ...shared, ...ways(host), ...own];
 }
 
 async function hostOf(mode: DoctorMode, config: Config): Promise<Host> {

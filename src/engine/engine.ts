@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { hashKey } from '../flow/table.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
-import { CURRENT, frontendLoad, frontendRow, RX, serverRow, TOTAL, TX } from '../forward/statistics.ts';
+import { ANSWERED, CURRENT, DUE, frontendLoad, frontendRow, RX, serverRow, TOTAL, TX } from '../forward/statistics.ts';
 import type { Sign } from '../forward/trouble.ts';
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
 import { native } from '../io/native.ts';
@@ -153,6 +153,13 @@ export class Engine {
 
   server(index: number): Counters & Ports {
     return { ...this.countersAt(serverRow(index), index), ...this.ports.of(index) };
+  }
+
+  /** Connections of a server, by index, whose answer is due, and those that were answered (forward/statistics.ts). */
+  answers(index: number): { due: number; answered: number } {
+    const { statistics } = this.regions;
+    const row = serverRow(index);
+    return { due: statistics[row + DUE]!, answered: statistics[row + ANSWERED]! };
   }
 
   /** Stops forwarding and waits until the worker is gone. */

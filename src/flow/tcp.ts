@@ -38,6 +38,8 @@ export const COUNTED = 0x800;
  * So it never gets more than the timeout of CLOSING; after a longer silence its next segment is taken up again.
  */
 export const ADOPTED = 0x2000;
+/** Direct server return: the client has sent its SYN again, and that was counted. */
+export const REPEATED = 0x4000;
 
 /** Idle timeouts in milliseconds. */
 export interface Timeouts {

@@ -10,7 +10,7 @@ import * as F from '../packet/fields.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
-import { CURRENT, RX, TOTAL, TX } from './statistics.ts';
+import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from './statistics.ts';
 import { HANDSHAKE_RESET, SYN_AGAIN, type Trouble } from './trouble.ts';
 
 export interface ConnectionsParts {
@@ -46,12 +46,13 @@ export class Connections {
     const { words } = this.table;
     const at = slot << E.ENTRY_SHIFT;
     const word = words[at + E.CONNECTION]!;
-    const before = word & ~T.REPLY;
     const reply = word & T.REPLY;
+    let before = word & ~T.REPLY;
+    if ((before & T.STATE_MASK) === T.OPENING && (before & T.ADOPTED) === 0) before = this.awaitAnswer(at, before, flags, reply !== 0);
     if ((flags & (F.SYN | F.RST)) !== 0 && (before & T.STATE_MASK) <= T.ANSWERED)
       this.notice(at, before & T.STATE_MASK, flags, reply !== 0);
     const after = this.count(at, before, T.nextConnection(before, flags, reply !== 0));
-    if (after === before) return;
+    if (after === (word & ~T.REPLY)) return;
     words[at + E.CONNECTION] = after | reply;
     const twin = words[at + E.TWIN]!;
     if (twin !== E.NONE) words[(twin << E.ENTRY_SHIFT) + E.CONNECTION] = after | (reply ^ T.REPLY);
@@ -159,8 +160,26 @@ export class Connections {
     if (wasLive && !isLive) {
       if (after & T.COUNTED) this.ledger.add(owner, generation, CURRENT, -1);
       this.ledger.addLoad(owner, generation, -1);
-    } else if (isLive && !wasLive) this.ledger.addLoad(owner, generation, 1);
+    } else if (isLive && !wasLive) {
+      this.ledger.addLoad(owner, generation, 1);
+      if ((after & T.ONE_WAY) === 0) this.ledger.add(owner, generation, DUE, 1);
+    }
     return after;
+  }
+
+  /** Enters in the books whether an opening connection's server answers. Returns the CONNECTION word, marked. */
+  private awaitAnswer(at: number, word: number, flags: number, reply: boolean): number {
+    const owner = this.table.words[at + E.OWNER]!;
+    const generation = this.table.words[at + E.GENERATION]!;
+    if (reply) this.ledger.add(owner, generation, ANSWERED, 1);
+    if ((word & T.ONE_WAY) === 0) return word;
+    // Only the client's half passes: whatever it says after its SYN, it has heard from the server.
+    if ((flags & F.SYN) === 0) {
+      this.ledger.add(owner, generation, ANSWERED, 1);
+      return word;
+    }
+    if ((word & T.REPEATED) === 0) this.ledger.add(owner, generation, DUE, 1);
+    return word | T.REPEATED;
   }
 
   /** Tells of a handshake that does not go well. */

@@ -11,6 +11,7 @@ import { delta, fold } from '../packet/checksum.ts';
 import type { Ledger } from './ledger.ts';
 import type { Opening, Rewrite } from './mode.ts';
 import type { Frontend, Services } from './services.ts';
+import { DUE } from './statistics.ts';
 import { Verdict } from './verdict.ts';
 
 export interface OpeningsParts {
@@ -108,6 +109,7 @@ export class Openings {
     if (directions === 2) table.publish(twin);
     table.publish(slot);
     this.ledger.addLoad(owner, generation, 1);
+    if (directions === 2) this.ledger.add(owner, generation, DUE, 1);
     return slot;
   }
 

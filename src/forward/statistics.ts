@@ -19,6 +19,13 @@ export const TX = 2;
 export const RX = 3;
 /** Servers only: source ports that connections to it hold, those in TIME_WAIT included. */
 export const PORTS = 4;
+/**
+ * Connections whose answer is due: from their SYN; with direct server return, where nobody sees the answer, from the first time
+ * that the SYN comes again.
+ */
+export const DUE = 5;
+/** Those that were answered, by a reset as well; with direct server return, what the client sends after its SYN shows it. */
+export const ANSWERED = 6;
 
 /** Length in float64. */
 export const STATISTICS_LENGTH = (MAX_FRONTENDS + MAX_SERVERS) * ROW;

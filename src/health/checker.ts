@@ -90,6 +90,11 @@ export class HealthChecker {
     return this.#watches.get(id)?.standing.damped ?? false;
   }
 
+  /** When the last check that passed began, on the monotonic clock (performance.now); undefined: none did. */
+  passedAt(id: string): number | undefined {
+    return this.#watches.get(id)?.passedAt;
+  }
+
   /** Undefined for a target that is not in the set. */
   describe(id: string): Description | undefined {
     const standing = this.#watches.get(id)?.standing;

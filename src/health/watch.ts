@@ -32,6 +32,8 @@ const QUICK_MS = 250;
 /** One target under watch: when it is checked, one check at a time, and what comes of it. */
 export class Watch {
   readonly standing = new Standing();
+  /** When the last check that passed began, on the monotonic clock. */
+  passedAt: number | undefined;
   #target: Target;
   #check: Check;
   readonly #keeper: Keeper;
@@ -126,6 +128,7 @@ export class Watch {
   }
 
   #learn(result: CheckResult): void {
+    if (result.outcome === 'pass') this.passedAt = this.#startedAt;
     const wasDamped = this.standing.damped;
     const turn = this.standing.learn(result, this.#target, performance.now());
     const suspected = this.#suspicion;

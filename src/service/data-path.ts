@@ -9,6 +9,8 @@ export interface DataPath extends Source {
   readonly hostStates: readonly HostState[];
   /** `load`: connections now, those still opening or waiting included. */
   frontend(index: number): FrontendCounters & { readonly load: number };
+  /** The packet modes: connections of a server whose answer is due, and those that it answered; both only grow. */
+  answers?(index: number): { readonly due: number; readonly answered: number };
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */
   apply(plan: Plan): Promise<void>;
   /** Asks whether this host has changed so that what is installed on it must, too, and does that. Rejects when it cannot. */

@@ -86,6 +86,10 @@ export class PacketPath implements DataPath {
     return this.#engine.server(index);
   }
 
+  answers(index: number) {
+    return this.#engine.answers(index);
+  }
+
   packets(): PacketCounters {
     return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
   }

@@ -17,6 +17,7 @@ import type { DataPath, Reports } from './data-path.ts';
 import { Guard } from './guard.ts';
 import { assertHost, explain, isOwn } from './host.ts';
 import { HostChanges } from './host-changes.ts';
+import { Listening } from './listening.ts';
 import { PacketPath } from './packet-path.ts';
 import { frontendMembers, type ModeName, makePlan, type Place, type Plan, serverMembers } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
@@ -52,6 +53,7 @@ export class Service {
   readonly #slowStart = new SlowStart();
   readonly #history = new ReloadHistory();
   readonly #stats: StatsPort;
+  readonly #listening: Listening;
   #config!: Config;
   #path!: DataPath;
   #hostChanges: HostChanges | undefined;
@@ -74,6 +76,7 @@ export class Service {
   private constructor(options: ServiceOptions) {
     this.#options = options;
     this.#health = new HealthChecker({ log: options.log, onChange: (change) => this.#healthChanged(change) });
+    this.#listening = new Listening({ mode: options.mode, health: this.#health, log: options.log });
     this.#stats = new StatsPort(() => ({
       source: this.#path,
       view: () => this.#view(),
@@ -116,6 +119,7 @@ export class Service {
     // A reload under way ends first: it sets checks and timers.
     await this.#queue;
     this.#health.stop();
+    this.#listening.stop();
     for (const timer of [this.#refreshTimer, this.#settleTimer, this.#stepTimer]) clearTimeout(timer);
     try {
       await this.#path?.stop(graceMs, hurry);
@@ -139,6 +143,7 @@ export class Service {
     await this.#stats.move(config.stats?.listen);
     this.#guard = new Guard({ states: this.#path.hostStates, log, inTurn: (work) => this.#inTurn(work) });
     this.#guard.start();
+    this.#listening.start(this.#path, () => this.#plan);
     this.#followHost();
   }
 
@@ -313,6 +318,7 @@ export class Service {
       servers: this.#servers,
       reload: this.#history,
       host: this.#guard?.view ?? [],
+      listening: this.#listening,
       stopping: this.#stopping,
     });
   }

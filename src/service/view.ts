@@ -3,6 +3,7 @@
 import type { Frontend } from '../config/model.ts';
 import type { HostView, ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
+import type { Listening } from './listening.ts';
 import type { Place, Plan, PlannedBackend } from './plan.ts';
 import type { Roster } from './roster.ts';
 
@@ -37,17 +38,18 @@ export interface ViewParts {
   readonly servers: Roster<Place>;
   readonly reload: ReloadHistory;
   readonly host: readonly HostView[];
+  readonly listening: Pick<Listening, 'isSilent'>;
   readonly stopping: boolean;
 }
 
-export function viewOf({ plan, health, frontends, servers, reload, host, stopping }: ViewParts): View {
+export function viewOf({ plan, health, frontends, servers, reload, host, listening, stopping }: ViewParts): View {
   return {
     frontends: frontendsOf(plan),
     retired: frontends.retired('', indexesOf(plan.frontends)),
     backends: plan.backends.map((backend) => ({
       name: backend.backend.name,
       retired: servers.retired(backend.backend.name, indexesOf(backend.servers)),
-      servers: serversOf(backend, health),
+      servers: serversOf(backend, health, listening),
     })),
     reload: reload.view,
     host,
@@ -66,7 +68,7 @@ function frontendsOf({ frontends }: Plan): View['frontends'] {
   });
 }
 
-function serversOf({ servers }: PlannedBackend, health: HealthChecker): ServerView[] {
+function serversOf({ servers }: PlannedBackend, health: HealthChecker, listening: ViewParts['listening']): ServerView[] {
   const repeated = repeatedNames(servers.map(({ server }) => server.name));
   return servers.map(({ index, key, server: { name, addr, backup }, draining, weight, state }) => {
     const known = health.describe(key);
@@ -79,6 +81,7 @@ function serversOf({ servers }: PlannedBackend, health: HealthChecker): ServerVi
       weight,
       backup,
       damped: known?.damped ?? false,
+      silent: listening.isSilent(key),
       checkFailures: known?.failures ?? 0,
       checksUnmade: known?.unmade ?? 0,
       checkChanges: known?.falls ?? 0,

@@ -1,0 +1,69 @@
+/** Listens for the servers' answers while lb4 runs in a packet mode, and tells when there are none. */
+import type { HealthChecker } from '../health/checker.ts';
+import type { Logger } from '../log.ts';
+import type { DataPath } from './data-path.ts';
+import type { ModeName, Plan } from './plan.ts';
+import { CONNECTIONS, Silence } from './silence.ts';
+
+export interface ListeningParts {
+  readonly mode: ModeName;
+  readonly health: Pick<HealthChecker, 'passedAt' | 'suspect'>;
+  readonly log: Pick<Logger, 'info' | 'warn'>;
+}
+
+const EVERY_MS = 1000;
+/** A line names so many servers. */
+const NAMED = 10;
+
+/** What it usually is, and how to mend it. */
+const LIKELY = {
+  passthrough:
+    'the servers send replies elsewhere than through this host (their route to the frontend), or something drops them on the way: ' +
+    'a firewall rule for ports 33768-61000, br_netfilter on a bridge, strict rp_filter on a router between; see lb4 doctor',
+  dsr:
+    'the script of `lb4 rules --dsr --for SERVER` is not installed on the servers, they have no route to the clients, or a firewall or ' +
+    'strict rp_filter on the way drops what they answer; see lb4 doctor',
+} as const;
+
+export class Listening {
+  readonly #health: ListeningParts['health'];
+  readonly #silence: Silence;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor({ mode, health, log }: ListeningParts) {
+    this.#health = health;
+    this.#silence = new Silence({
+      fell: (keys) => {
+        const likely = LIKELY[mode === 'dsr' ? 'dsr' : 'passthrough'];
+        const servers = { count: keys.length, servers: keys.slice(0, NAMED) };
+        log.warn({ ...servers, likely }, `servers pass their health checks, yet answer none of ${CONNECTIONS} connections or more`);
+      },
+      answers: (server) => log.info({ server }, 'a silent server answers again'),
+      suspect: (server) => health.suspect(server, 'connections get no answer'),
+    });
+  }
+
+  /** From now on. Proxy mode makes its own connections, and hears itself whether one is answered. */
+  start(path: DataPath, plan: () => Plan | undefined): void {
+    if (path.answers === undefined) return;
+    this.#timer = setInterval(() => this.#look(path, plan()), EVERY_MS).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  isSilent(server: string): boolean {
+    return this.#silence.isSilent(server);
+  }
+
+  #look(path: DataPath, plan: Plan | undefined): void {
+    const servers = plan?.backends.flatMap((backend) => backend.servers) ?? [];
+    const observed = servers.flatMap(({ key, index, draining, state }) => {
+      const counted = path.answers?.(index);
+      const up = !draining && state !== 'down';
+      return counted === undefined ? [] : [{ key, up, ...counted, passedAt: this.#health.passedAt(key) }];
+    });
+    this.#silence.look(observed, performance.now());
+  }
+}

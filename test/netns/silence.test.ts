@@ -1,0 +1,97 @@
+/** `ready`, every server up, and nothing passes: each cause is told once, in the log, as a metric and by doctor; and so is its end. */
+import { expect, test } from 'vitest';
+import { type Balancer, configuration, LB4, QUICK, type Settings, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import { VIP as DSR_VIP, DsrTopology } from '../lab/dsr-topology.ts';
+import type { Namespace } from '../lab/lab.ts';
+import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+
+const FELL = /"msg":"servers pass their health checks, yet answer none/;
+const ANSWERS = /"msg":"a silent server answers again"/;
+
+/** As many connections at once, each from a port of its own; none may take longer than a few SYNs. */
+async function knock(client: Namespace, to: string, seconds: number): Promise<void> {
+  await Promise.all(
+    Array.from({ length: 4 }, () => client.run('curl', '-s', '-o', '/dev/null', '--max-time', `${seconds}`, `http://${to}/`)),
+  );
+}
+
+async function silent(balancer: Namespace, backend: string): Promise<string> {
+  const { stdout } = await balancer.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/metrics`);
+  return new RegExp(`^lb4_server_silent\\{backend="${backend}",server="s1"\\} (\\d)$`, 'm').exec(stdout)?.[1] ?? stdout;
+}
+
+const count = ({ running }: Balancer, pattern: RegExp) => running.lines.filter((line) => pattern.test(line)).length;
+
+/** A command that cannot fail is the greenest of checks. */
+const BLIND = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_interval = 0.25';
+
+test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow, idle, or down by its checks', {
+  timeout: 60_000,
+}, async () => {
+  await using lab = new Topology({ servers: 1 });
+  await lab.startBackends();
+  const [server] = lab.servers as [Namespace];
+  const to = (listen: number, port: number, backend = BLIND) => ({
+    listen: `${VIP}:${listen}`,
+    servers: [`${serverAddress(0)}:${port}`],
+    backend,
+  });
+  const settings: Settings = {
+    frontends: { http: to(80, HTTP), checked: to(81, HTTP, QUICK), echo: to(7, ECHO), closed: to(82, 82), idle: to(83, 83) },
+  };
+  const balancer = await startBalancer(lab.balancer, settings);
+  const file = writeConfiguration(lab.balancer, configuration(settings));
+  const doctor = async () => (await lab.balancer.run(LB4, 'doctor', `--config=${file}`)).stdout;
+  const causes = [
+    ['no way back', 'ip route del 10.71.0.0/24', 'ip route add 10.71.0.0/24 via 10.72.0.1'],
+    [
+      'strict rp_filter at the server',
+      'ip link add d type dummy && ip link set d up && ip route replace 10.71.0.0/24 dev d && sysctl -qw net.ipv4.conf.eth0.rp_filter=1',
+      'sysctl -qw net.ipv4.conf.eth0.rp_filter=0 && ip route replace 10.71.0.0/24 via 10.72.0.1 && ip link del d',
+    ],
+    [
+      'a firewall that lets checks pass',
+      'iptables -A OUTPUT -p tcp --sport 80 --dport 33768:61000 -j DROP',
+      'iptables -D OUTPUT -p tcp --sport 80 --dport 33768:61000 -j DROP',
+    ],
+  ] as const;
+  for (const [index, [cause, spoil, mend]] of causes.entries()) {
+    server.sh('sh', '-c', spoil);
+    const fell = balancer.running.nextLine(FELL, 15_000);
+    // The firewall of the last cause lets the checks of `checked` pass; before, they have told that it is down.
+    const others = [82, ...(index < 2 ? [81] : [])].map((port) => knock(lab.client, `${VIP}:${port}`, 1));
+    await Promise.all([knock(lab.client, VIP, 3), ...others]);
+    expect(await fell, cause).toMatch(/"servers":\["http-out \/ s1 \/ 10\.72\.0\.11:80".*see lb4 doctor/);
+    expect(await silent(lab.balancer, 'http-out')).toBe('1');
+    if (index === 0)
+      expect(await doctor()).toMatch(/^fail +silence: http-out \/ s1 \(10\.72\.0\.11:80\) passes its health checks, yet answers nothing/m);
+    server.sh('sh', '-c', mend);
+    const answers = balancer.running.nextLine(ANSWERS, 15_000);
+    await knock(lab.client, VIP, 5);
+    await answers;
+    expect(await silent(lab.balancer, 'http-out'), cause).toBe('0');
+  }
+  expect(await doctor()).not.toContain('silence');
+  for (const backend of ['echo-out', 'closed-out', 'idle-out']) expect(await silent(lab.balancer, backend)).toBe('0');
+  expect(balancer.running.lines.filter((line) => FELL.test(line)).join('\n')).not.toMatch(/checked-out|echo-out|closed-out|idle-out/);
+  expect(count(balancer, FELL)).toBe(causes.length);
+});
+
+test('DSR without the script on the servers: repeated SYNs that no client follows up; with it they answer', {
+  timeout: 60_000,
+}, async () => {
+  await using lab = new DsrTopology();
+  await lab.startServers();
+  const settings = lab.settings('nat');
+  const balancer = await lab.serve(settings);
+  const fell = balancer.running.nextLine(FELL, 20_000);
+  await knock(lab.client, `${DSR_VIP}:5201`, 4);
+  expect(await fell).toMatch(/"servers":\["iperf-out \/ s1 \/ 10\.82\.0\.11:5201"\].*lb4 rules --dsr --for SERVER/);
+  expect(await silent(lab.balancer, 'iperf-out')).toBe('1');
+  lab.rules(settings, 'install');
+  const answers = balancer.running.nextLine(ANSWERS, 15_000);
+  await knock(lab.client, `${DSR_VIP}:5201`, 2);
+  await answers;
+  expect(await silent(lab.balancer, 'iperf-out')).toBe('0');
+  expect(count(balancer, FELL)).toBe(1);
+});

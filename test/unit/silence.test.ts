@@ -1,0 +1,55 @@
+/** Who passes its health checks and answers nobody, by counters alone. */
+import { expect, test } from 'vitest';
+import { type Observed, PATIENCE_MS, Silence } from '../../src/service/silence.ts';
+
+/** Looks a second apart, each with what has changed of a server since; returns what was told, in order. */
+function told(looks: readonly Partial<Observed>[]): string[] {
+  const said: string[] = [];
+  const silence = new Silence({
+    fell: (keys) => said.push(`fell ${keys.join(', ')}`),
+    answers: (key) => said.push(`answers ${key}`),
+    suspect: (key) => said.push(`suspect ${key}`),
+  });
+  let now = 0;
+  let server: Observed = { key: 'a', up: true, due: 0, answered: 0, passedAt: 0 };
+  for (const look of looks) {
+    now += 1000;
+    server = { ...server, ...look };
+    silence.look([server], now);
+  }
+  return [...said, ...(silence.isSilent('a') ? ['silent'] : [])];
+}
+
+const later = (passedAt?: number): Partial<Observed>[] => Array.from({ length: PATIENCE_MS / 1000 }, () => (passedAt ? { passedAt } : {}));
+
+test.each<[string, Partial<Observed>[], string[]]>([
+  ['three connections, no answer, and a check that passed since', [{}, { due: 3 }, ...later(2500)], ['suspect a', 'fell a', 'silent']],
+  ['told once, however long it lasts', [{}, { due: 3 }, ...later(2500), { due: 9 }, { due: 30 }], ['suspect a', 'fell a', 'silent']],
+  ['two connections say nothing', [{}, { due: 2 }, ...later(2500)], []],
+  ['nor do three that are just under way', [{}, { due: 3 }, { passedAt: 2500 }, { answered: 1 }], ['suspect a']],
+  ['an idle server is not silent', [{}, {}, {}, ...later(2500)], []],
+  ['a slow one neither, that answers one of many', [{}, { due: 9, answered: 1 }, { due: 20, answered: 2 }, { due: 99, answered: 3 }], []],
+  ['no check has passed since: it may be dead', [{}, { due: 3 }, ...later(), {}], ['suspect a']],
+  ['its checks have found it down', [{}, { due: 3 }, { up: false }, ...later(5000)], ['suspect a']],
+  ['an answer is the recovery', [{}, { due: 3 }, ...later(2500), { answered: 1 }], ['suspect a', 'fell a', 'answers a']],
+  ['its checks tell of its death: nobody answers', [{}, { due: 3 }, ...later(2500), { up: false, answered: 1 }], ['suspect a', 'fell a']],
+  [
+    'and it may fall silent again',
+    [{}, { due: 3 }, ...later(2500), { answered: 1 }, { due: 6 }, ...later(7500)],
+    ['suspect a', 'fell a', 'answers a', 'suspect a', 'fell a', 'silent'],
+  ],
+  ['another server under its name begins anew', [{ due: 50, answered: 50 }, { due: 0, answered: 0 }, { due: 2 }, ...later(5000)], []],
+  ['what was open before the first look counts for nothing', [{ due: 7 }, { due: 8 }, ...later(5000)], []],
+])('%s', (_name, looks, said) => expect(told(looks)).toEqual(said));
+
+test('many that fall silent at once are told in one go, and who leaves is forgotten', () => {
+  const said: (readonly string[])[] = [];
+  const silence = new Silence({ fell: (keys) => said.push(keys), answers: () => {}, suspect: () => {} });
+  const all = (due: number, passedAt: number) => ['a', 'b', 'c'].map((key): Observed => ({ key, up: true, due, answered: 0, passedAt }));
+  silence.look(all(0, 0), 0);
+  silence.look(all(5, 0), 1000);
+  silence.look(all(5, 1500), 1000 + PATIENCE_MS);
+  expect(said).toEqual([['a', 'b', 'c']]);
+  silence.look([], 9000);
+  expect(silence.isSilent('a')).toBe(false);
+});
