@@ -98,13 +98,13 @@ describe('a frontend that comes back to itself', () => {
     expect(linesFor(elsewhere)).toEqual([expect.stringContaining('warning: backends.b1.servers.s0.addr')]);
   });
 
-  it('1,000 frontends over one backend of 4,000 servers are looked at in no time', () => {
-    const own = Array.from({ length: 4000 }, (_, i) => `s${i}.addr="10.0.${i >> 8}.${i & 255}:80"`).join('\n');
-    const listen = Array.from({ length: 1000 }, (_, i) => `f${i}={listen_addr="192.0.2.1:${1000 + i}",backend="b"}`).join('\n');
+  it('asks about each server of a backend once, however many frontends share it', () => {
+    const own = Array.from({ length: 400 }, (_, i) => `s${i}.addr="10.0.${i >> 8}.${i & 255}:80"`).join('\n');
+    const listen = Array.from({ length: 100 }, (_, i) => `f${i}={listen_addr="192.0.2.1:${1000 + i}",backend="b"}`).join('\n');
     const text = `[frontends]\nany={listen_addr="0.0.0.0:80",backend="b"}\n${listen}\n[backends.b.servers]\n${own}`;
     let asked = 0;
     parseConfig(text, 'f', { isOwn: () => asked++ < 0 });
-    expect(asked).toBeLessThanOrEqual(4001);
+    expect(asked).toBeLessThanOrEqual(401);
   });
 });
 
