@@ -25,6 +25,8 @@
 # lb4. The form input lets them through the raw table untracked (so that no NAT of this host touches them), up to the packet socket,
 # and drops them in INPUT of the mangle table, the first to be asked once the copy is made. When the form changes, the new rules
 # stand before the old ones go.
+# What lb4 sends goes past netfilter, but for packets whose next hop is not resolved yet or has no Ethernet: the kernel routes those,
+# and NAT of this host (MASQUERADE towards the servers) would give them other addresses. A table of nft's own keeps them untracked.
 # The kernel must not give those ports to its own connections either: they are added to ip_local_reserved_ports.
 #
 # Nothing is ever half applied: the rules of a table change in one transaction, and where that of another table fails, they are
@@ -325,6 +327,44 @@ release_ports() {
   forget reserved-ports
 }
 
+# ---- what lb4 sends by the kernel's routing ------------------------------------------------------------------------
+
+# members SED WORDS: the words as elements of a set
+members() {
+  printf '%s\n' "$2" | tr ' ' '\n' | sed "/^\$/d; $1" | awk '{ printf "%s%s", comma, $0; comma = ", " }'
+}
+
+# The whole table anew, in one transaction; of passthrough also what goes to the servers. A comment tells what it was made from.
+untracked_table() {
+  cat <<END
+add table ip lb4_untracked
+delete table ip lb4_untracked
+table ip lb4_untracked {
+  chain output {
+    type filter hook output priority -300; policy accept;
+    ip saddr . tcp sport { $(members 's/:/ . /' "$FRONTENDS") } notrack comment "$mark"
+END
+  tuples=$(members 's/\(.*\):\(.*\)>\(.*\)/\3 . \1 . \2/' "$RETURNS")
+  [ -z "$tuples" ] || printf '    ip saddr . ip daddr . tcp dport { %s } tcp sport 33768-61000 notrack\n' "$tuples"
+  printf '  }\n}\n'
+}
+
+# Without nft there is no such table: then NAT of this host may delay a connection, or break those over links without Ethernet.
+untrack() {
+  command -v nft >/dev/null || return 0
+  mark="lb4 $(printf '%s' "$FRONTENDS $RETURNS" | cksum | tr -dc 0-9)"
+  there=$(nft list table ip lb4_untracked 2>/dev/null)
+  case $there in *"\"$mark\""*) return 0 ;; esac
+  if [ -z "$FRONTENDS" ]; then wanted=${there:+delete table ip lb4_untracked}; else wanted=$(untracked_table); fi
+  [ -n "$wanted" ] || return 0
+  if [ -n "$dry_run" ]; then
+    printf '# nft -f -\n%s\n' "$wanted"
+    return 0
+  fi
+  reason=$(printf '%s\n' "$wanted" | nft -f - 2>&1) ||
+    warn "what lb4 sends is tracked, and NAT of this host may change it: nft: $(first_reason "$reason")"
+}
+
 # ---- commands ------------------------------------------------------------------------------------------------------
 
 install_all() {
@@ -339,6 +379,7 @@ install_all() {
   if commit "$(transaction "$comparison")"; then
     # What the other form has left empty.
     [ -n "$dry_run" ] || [ "$FORM" = input ] || tidy_tables mangle
+    untrack
     return 0
   fi
   reason=$errors
@@ -363,6 +404,7 @@ put_back() {
 # Taking away is converging to no rules at all.
 remove_all() {
   FRONTENDS='' RETURNS=''
+  untrack
   read_tables
   comparison=$(compare)
   commit "$(transaction "$comparison")" || fail "$IPTABLES-restore" "$errors"

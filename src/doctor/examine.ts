@@ -7,6 +7,7 @@ import { type DoctorMode, type Finding, type Host, warn } from './finding.ts';
 import { firewall } from './firewall.ts';
 import { interfaces } from './interfaces.ts';
 import { actNat, clockSource } from './kernel.ts';
+import { limits } from './limits.ts';
 import { describeLinks, ownAddresses, serverPaths } from './network.ts';
 import { addon, privileges } from './privileges.ts';
 import { proxyHost } from './proxy.ts';
@@ -27,7 +28,7 @@ export async function examine(mode: DoctorMode, config: Config | undefined): Pro
   const host = await hostOf(mode, config);
   const shared = [...addresses(host), ...routes(host)];
   if (mode === 'proxy') return [...machine, ...(await proxyHost(config)), ...shared];
-  const own = [...(await interfaces(host)), ...(await firewall(host, mode)), ...(await running(host))];
+  const own = [...(await interfaces(host)), ...(await firewall(host, mode)), ...(await limits(host)), ...(await running(host))];
   return [...machine, ...shared, ...ways(host), ...own];
 }
 

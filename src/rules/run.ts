@@ -57,6 +57,16 @@ async function readTable(table: string): Promise<string> {
   }
 }
 
+/** A table of family ip as nft lists it; empty where it is not there, or there is no nft. */
+export async function readTable(name: string): Promise<string> {
+  const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+  const options = { env, timeout: READING_MS, maxBuffer: READING_BYTES };
+  return promisify(execFile)('nft', ['list', 'table', 'ip', name], options).then(
+    ({ stdout }) => stdout,
+    () => '',
+  );
+}
+
 interface ShellResult {
   status: number | null;
   stdout: string;

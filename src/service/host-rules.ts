@@ -1,6 +1,6 @@
 /** The firewall rules and the reserved ports that lb4 installs, for the guard. One script puts both in place. */
 import { readFile } from 'node:fs/promises';
-import { readRules, runRules } from '../rules/run.ts';
+import { readRules, readTable, runRules } from '../rules/run.ts';
 import type { RulesMode } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
 
@@ -22,12 +22,13 @@ export interface Installed {
 export function hostRules(installed: Installed): HostState[] {
   const repair = async () => void (await runRules(installed.script(), 'install'));
   const rules = new RulesReading(installed);
+  const untracked = new UntrackedTable();
   const all: HostState[] = [
     {
       what: 'rules',
       name: 'firewall rules',
       usually: 'a restart of the firewall does this',
-      verify: () => rules.verify(),
+      verify: async () => [...(await rules.verify()), ...(await untracked.verify())],
       repair,
     },
   ];
@@ -40,6 +41,17 @@ export function hostRules(installed: Installed): HostState[] {
     repair,
   };
   return [...all, ports];
+}
+
+/** What lb4 sends by the kernel's routing shall pass no NAT: the script makes a table for that where it can, which is missed once it is gone. */
+class UntrackedTable {
+  #wasThere = false;
+
+  async verify(): Promise<readonly string[]> {
+    const isThere = (await readTable('lb4_untracked')).includes('comment "lb4 ');
+    this.#wasThere ||= isThere;
+    return this.#wasThere && !isThere ? ['nft table ip lb4_untracked'] : [];
+  }
 }
 
 /** The script's `status` says whether all is there, but compares thousands of lines in sh. So it is asked only when what the kernel has changed. */

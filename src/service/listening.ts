@@ -2,7 +2,8 @@
 import type { HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath } from './data-path.ts';
-import type { ModeName, Plan } from './plan.ts';
+import { isOwn } from './host.ts';
+import type { ModeName, Plan, PlannedServer } from './plan.ts';
 import { CONNECTIONS, Silence } from './silence.ts';
 
 export interface ListeningParts {
@@ -23,23 +24,22 @@ const LIKELY = {
   dsr:
     'the script of `lb4 rules --dsr --for SERVER` is not installed on the servers, they have no route to the clients, or a firewall or ' +
     'strict rp_filter on the way drops what they answer; see lb4 doctor',
+  // Refused at the start, but an address may come later: a VIP that fails over, say.
+  local: 'their addresses have become addresses of this host, whose packets no packet mode can balance',
 } as const;
 
 export class Listening {
-  readonly #health: ListeningParts['health'];
+  readonly #parts: ListeningParts;
   readonly #silence: Silence;
+  #servers: readonly PlannedServer[] = [];
   #timer: NodeJS.Timeout | undefined;
 
-  constructor({ mode, health, log }: ListeningParts) {
-    this.#health = health;
+  constructor(parts: ListeningParts) {
+    this.#parts = parts;
     this.#silence = new Silence({
-      fell: (keys) => {
-        const likely = LIKELY[mode === 'dsr' ? 'dsr' : 'passthrough'];
-        const servers = { count: keys.length, servers: keys.slice(0, NAMED) };
-        log.warn({ ...servers, likely }, `servers pass their health checks, yet answer none of ${CONNECTIONS} connections or more`);
-      },
-      answers: (server) => log.info({ server }, 'a silent server answers again'),
-      suspect: (server) => health.suspect(server, 'connections get no answer'),
+      fell: (keys) => this.#tell(new Set(keys)),
+      answers: (server) => parts.log.info({ server }, 'a silent server answers again'),
+      suspect: (server) => parts.health.suspect(server, 'connections get no answer'),
     });
   }
 
@@ -58,12 +58,30 @@ export class Listening {
   }
 
   #look(path: DataPath, plan: Plan | undefined): void {
-    const servers = plan?.backends.flatMap((backend) => backend.servers) ?? [];
-    const observed = servers.flatMap(({ key, index, draining, state }) => {
+    this.#servers = plan?.backends.flatMap(({ servers }) => servers) ?? [];
+    const observed = this.#servers.flatMap(({ key, index, draining, state }) => {
       const counted = path.answers?.(index);
       const up = !draining && state !== 'down';
-      return counted === undefined ? [] : [{ key, up, ...counted, passedAt: this.#health.passedAt(key) }];
+      return counted === undefined ? [] : [{ key, up, ...counted, passedAt: this.#parts.health.passedAt(key) }];
     });
     this.#silence.look(observed, performance.now());
+  }
+
+  #tell(keys: ReadonlySet<string>): void {
+    const { log, mode } = this.#parts;
+    const fallen = this.#servers.filter(({ key }) => keys.has(key));
+    const local = fallen.filter(({ server }) => isOwn(server.addr));
+    const groups = [
+      [local, LIKELY.local],
+      [fallen.filter((server) => !local.includes(server)), mode === 'dsr' ? LIKELY.dsr : LIKELY.passthrough],
+    ] as const;
+    for (const [group, likely] of groups) {
+      const servers = group.slice(0, NAMED).map(({ key }) => key);
+      if (servers.length === 0) continue;
+      log.warn(
+        { count: group.length, servers, likely },
+        `servers pass their health checks, yet answer none of ${CONNECTIONS} connections or more`,
+      );
+    }
   }
 }

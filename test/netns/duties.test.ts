@@ -3,6 +3,7 @@
  * both; what lb4 does not do is a limit that README and `lb4 doctor` name, and the row says so in `limit`.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Capture } from '../lab/capture.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { Duties, type Forwarder, FRONTENDS, VIP } from '../lab/duties.ts';
 import { type Namespace, ROOT } from '../lab/lab.ts';
@@ -128,7 +129,45 @@ const situations: readonly Situation[] = [
       }
     },
   },
+  {
+    situation: 'the host has MASQUERADE towards the servers: the first SYN, while their neighbour is not resolved, leaves as it should',
+    delivers: async (lab) => {
+      lab.balancer.sh('iptables', '-t', 'nat', '-A', 'POSTROUTING', '-o', 'back', '-j', 'MASQUERADE');
+      try {
+        const arriving = await Capture.start(lab.server, 'eth0', `tcp and src 10.72.0.1 and dst port ${FRONTENDS.server.to}`);
+        lab.balancer.ip('neigh', 'flush', 'dev', 'back');
+        expect((await ask(lab.client, FRONTENDS.server.port)).stdout).toBe('server\n');
+        // Of the kernel's own NAT the last rule decides.
+        if (lab.lb4 !== undefined) expect(await arriving.lengths()).toEqual([]);
+      } finally {
+        lab.balancer.sh('iptables', '-t', 'nat', '-D', 'POSTROUTING', '-o', 'back', '-j', 'MASQUERADE');
+      }
+    },
+  },
+  {
+    situation: 'the host has MASQUERADE towards servers behind a link without Ethernet',
+    delivers: async (lab) => {
+      lab.balancer.sh('iptables', '-t', 'nat', '-A', 'POSTROUTING', '-o', 'tun0', '-j', 'MASQUERADE');
+      try {
+        expect((await ask(lab.client, FRONTENDS.beyond.port)).stdout).toBe('beyond\n');
+      } finally {
+        lab.balancer.sh('iptables', '-t', 'nat', '-D', 'POSTROUTING', '-o', 'tun0', '-j', 'MASQUERADE');
+      }
+    },
+  },
+  {
+    situation: 'the only server of a VIP calls that VIP, and so does a server of another',
+    delivers: async (lab) => {
+      expect((await ask(lab.server, FRONTENDS.server.port)).stdout).toBe('server\n');
+      expect((await ask(lab.narrow, FRONTENDS.server.port)).stdout).toBe('server\n');
+    },
+  },
 ];
+
+/** One request of a client that knows the VIP. */
+function ask(client: Namespace, port: number) {
+  return client.run('curl', '-sS', '--max-time', '5', `http://${VIP}:${port}/`);
+}
 
 describe.each<Forwarder>(['kernel NAT', 'lb4'])('%s', (forwarder) => {
   let lab: Duties;

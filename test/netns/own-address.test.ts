@@ -18,6 +18,9 @@ const REFUSED: readonly (readonly [listen: string, server: string, mode: 'proxy'
   ['0.0.0.0:80', '10.72.0.11:80', '--passthrough', /stands for every address; needed with --passthrough/],
 ];
 
+/** A start takes longer than a check, and asks the same. */
+const startsOf = new Set(['10.72.0.1:80', '10.72.0.1:8080', '10.78.0.200:80']);
+
 test('what cannot work is refused, by `check` and at the start, with the line', async () => {
   await using lab = new Topology({ servers: 1 });
   lab.balancer.ip('addr', 'add', 'fd71::1/64', 'dev', 'front', 'nodad');
@@ -33,6 +36,7 @@ test('what cannot work is refused, by `check` and at the start, with the line', 
     const checked = await lab.balancer.run(LB4, 'check', ...(mode === 'proxy' ? [] : [mode]), file);
     expect(checked, `${listen} ${server}`).toMatchObject({ code: 78, stderr: expect.stringMatching(says) });
     expect(checked.stderr).toMatch(where);
+    if (!startsOf.has(server)) continue;
     const running = launch(lab.balancer, toml, ...(mode === '--passthrough' ? [] : [mode]));
     expect(await running.exited, `${listen} ${server}`).toEqual({ code: 78, signal: null });
     expect(running.lines.join('\n')).toMatch(says);
