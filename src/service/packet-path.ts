@@ -3,6 +3,8 @@ import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Settings } from '../engine/engine.ts';
 import { lockNamespace } from '../io/namespace-lock.ts';
 import { parseAddress } from '../packet/address.ts';
+import { readCounters } from '../rules/run.ts';
+import { arrival, countedBy } from './arrival.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
@@ -29,7 +31,10 @@ export class PacketPath implements DataPath {
     this.mode = mode;
     this.#reports = reports;
     this.#firewall = rules ? new Firewall(mode, reports.log) : undefined;
-    this.hostStates = this.#firewall?.states ?? [];
+    const received = () => this.#engine.gauges().received;
+    // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
+    const frames = arrival({ received, counted: async () => countedBy(await readCounters()) });
+    this.hostStates = this.#firewall === undefined ? [] : [...this.#firewall.states, frames];
   }
 
   /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */

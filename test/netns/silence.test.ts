@@ -26,7 +26,7 @@ const count = ({ running }: Balancer, pattern: RegExp) => running.lines.filter((
 const BLIND = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_interval = 0.25';
 
 test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow, idle, or down by its checks', {
-  timeout: 60_000,
+  timeout: 150_000,
 }, async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
@@ -57,7 +57,7 @@ test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow
   ] as const;
   for (const [index, [cause, spoil, mend]] of causes.entries()) {
     server.sh('sh', '-c', spoil);
-    const fell = balancer.running.nextLine(FELL, 15_000);
+    const fell = balancer.running.nextLine(FELL, 40_000);
     // The checks of `checked` find the first two; the resets of `closed` pass the firewall of the last.
     await Promise.all([knock(lab.client, VIP, 3), knock(lab.client, `${VIP}:${index < 2 ? 81 : 82}`, 1)]);
     expect(await fell, cause).toMatch(/"servers":\["http-out \/ s1 \/ 10\.72\.0\.11:80".*see lb4 doctor/);
@@ -65,7 +65,7 @@ test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow
     if (index === 0)
       expect(await doctor()).toMatch(/^fail +silence: http-out \/ s1 \(10\.72\.0\.11:80\) passes its health checks, yet answers nothing/m);
     server.sh('sh', '-c', mend);
-    const answers = balancer.running.nextLine(ANSWERS, 15_000);
+    const answers = balancer.running.nextLine(ANSWERS, 40_000);
     await knock(lab.client, VIP, 5);
     await answers;
     expect(await silent(lab.balancer, 'http-out'), cause).toBe('0');
@@ -77,18 +77,18 @@ test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow
 });
 
 test('DSR without the script on the servers: repeated SYNs that no client follows up; with it they answer', {
-  timeout: 60_000,
+  timeout: 150_000,
 }, async () => {
   await using lab = new DsrTopology();
   await lab.startServers();
   const settings = lab.settings('nat');
   const balancer = await lab.serve(settings);
-  const fell = balancer.running.nextLine(FELL, 20_000);
+  const fell = balancer.running.nextLine(FELL, 40_000);
   await knock(lab.client, `${DSR_VIP}:5201`, 4);
   expect(await fell).toMatch(/"servers":\["iperf-out \/ s1 \/ 10\.82\.0\.11:5201"\].*lb4 rules --dsr --for SERVER/);
   expect(await silent(lab.balancer, 'iperf-out')).toBe('1');
   lab.rules(settings, 'install');
-  const answers = balancer.running.nextLine(ANSWERS, 15_000);
+  const answers = balancer.running.nextLine(ANSWERS, 40_000);
   await knock(lab.client, `${DSR_VIP}:5201`, 2);
   await answers;
   expect(await silent(lab.balancer, 'iperf-out')).toBe('0');
