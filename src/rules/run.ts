@@ -58,21 +58,19 @@ async function readTable(table: string): Promise<string> {
 }
 
 /** The raw table with its counters, `[PACKETS:BYTES] -A …`; empty where it cannot be read, which the guard of the rules tells. */
-export async function readCounters(): Promise<string> {
-  const command = `${process.env['LB4_IPTABLES'] ?? 'iptables'}-save`;
-  const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-  const options = { env, timeout: READING_MS, maxBuffer: READING_BYTES };
-  return promisify(execFile)(command, ['-c', '-t', 'raw'], options).then(
-    ({ stdout }) => stdout,
-    () => '',
-  );
+export function readCounters(): Promise<string> {
+  return outputOf(`${process.env['LB4_IPTABLES'] ?? 'iptables'}-save`, '-c', '-t', 'raw');
 }
 
 /** A table of family ip as nft lists it; empty where it is not there, or there is no nft. */
-export async function readTable(name: string): Promise<string> {
+export function readNftTable(name: string): Promise<string> {
+  return outputOf('nft', 'list', 'table', 'ip', name);
+}
+
+/** Empty where the command fails. */
+function outputOf(command: string, ...args: string[]): Promise<string> {
   const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-  const options = { env, timeout: READING_MS, maxBuffer: READING_BYTES };
-  return promisify(execFile)('nft', ['list', 'table', 'ip', name], options).then(
+  return promisify(execFile)(command, args, { env, timeout: READING_MS, maxBuffer: READING_BYTES }).then(
     ({ stdout }) => stdout,
     () => '',
   );

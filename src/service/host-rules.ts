@@ -1,6 +1,6 @@
 /** The firewall rules and the reserved ports that lb4 installs, for the guard. One script puts both in place. */
 import { readFile } from 'node:fs/promises';
-import { readRules, readTable, runRules } from '../rules/run.ts';
+import { readNftTable, readRules, runRules } from '../rules/run.ts';
 import type { RulesMode } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
 
@@ -48,7 +48,7 @@ class UntrackedTable {
   #wasThere = false;
 
   async verify(): Promise<readonly string[]> {
-    const isThere = (await readTable('lb4_untracked')).includes('comment "lb4 ');
+    const isThere = (await readNftTable('lb4_untracked')).includes('comment "lb4 ');
     this.#wasThere ||= isThere;
     return this.#wasThere && !isThere ? ['nft table ip lb4_untracked'] : [];
   }
