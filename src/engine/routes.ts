@@ -6,6 +6,15 @@ import { type Interface, native, type Route, type RouteSocket } from '../io/nati
 
 const UNKNOWN_MTU = 65535;
 
+/**
+ * Every ARP notice on a link may concern a server, or none: all are asked about, but for a tenth of this thread's time at most,
+ * after a burst of so many ms. So one change is followed at once, and hundreds a second do not hold up checks and statistics.
+ */
+const SHARE = 1 / 10;
+const BURST_MS = 100;
+/** Between two turns of the event loop. */
+const SLICE_MS = 10;
+
 /** The address that the kernel would send from to `destination`; both in native order. */
 export function sourceTowards(destination: number): number {
   return askOnce(destination).source;
@@ -31,6 +40,13 @@ export class ServerRoutes {
   private readonly changed: (mtus: ReadonlyMap<number, number>) => void;
   private readonly ways = new Ways();
   private interfaces = new Map<number, Interface>();
+  /** Something changed since the walk over all ways began. */
+  private isDirty = false;
+  /** Over the ways as they are: it passes over those that are dropped meanwhile. */
+  private walk: Iterator<Way> | undefined;
+  private credit = BURST_MS;
+  private creditAt = performance.now();
+  private timer: NodeJS.Timeout | undefined;
 
   /** @param changed told the MTU of every interface, by index, whenever something about links or routes changed */
   constructor(hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void) {
@@ -58,21 +74,50 @@ export class ServerRoutes {
   }
 
   close(): void {
+    clearTimeout(this.timer);
     this.socket.close();
   }
 
   private refresh(): void {
-    this.readInterfaces();
-    this.resolve();
-    this.changed(this.mtus());
+    this.isDirty = true;
+    // A timer that runs already looks at it.
+    if (this.timer === undefined) this.work();
+  }
+
+  /** Walks on for a slice, as far as there is credit, and comes back for the rest. */
+  private work(): void {
+    const began = performance.now();
+    this.credit = Math.min(BURST_MS, this.credit + (began - this.creditAt) * SHARE);
+    this.creditAt = began;
+    if (this.credit > 0) {
+      while (this.step() && performance.now() - began < SLICE_MS);
+      this.credit -= performance.now() - began;
+    }
+    if (this.walk === undefined && !this.isDirty) return;
+    const wait = this.credit > 0 ? 0 : (SLICE_MS - this.credit) / SHARE;
+    this.timer = setTimeout(() => {
+      this.timer = undefined;
+      this.work();
+    }, wait);
+  }
+
+  /** One way, or the beginning of a walk; false when there is nothing left to do. */
+  private step(): boolean {
+    if (this.walk === undefined) {
+      if (!this.isDirty) return false;
+      this.isDirty = false;
+      this.readInterfaces();
+      this.changed(this.mtus());
+      this.walk = this.ways.all();
+    }
+    const { value, done } = this.walk.next();
+    if (done) this.walk = undefined;
+    else this.tryWay(value);
+    return true;
   }
 
   private readInterfaces(): void {
     this.interfaces = new Map(this.socket.interfaces().map((link) => [link.index, link]));
-  }
-
-  private resolve(): void {
-    for (const way of this.ways.all()) this.tryWay(way);
   }
 
   /** An interface may vanish between two questions: then this way waits for the next notice, the others do not. */

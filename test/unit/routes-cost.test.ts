@@ -1,0 +1,96 @@
+/** What notices of the kernel cost: a flood of them about neighbours that are nobody's server takes a part of the thread only. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { ServerRoutes } from '../../src/engine/routes.ts';
+import { HOP, HOPS, MTU } from '../../src/forward/next-hops.ts';
+import type { ServiceSet } from '../../src/forward/services.ts';
+
+/** In ms, a question to the kernel. */
+const COST = 0.02;
+const SERVERS = 1000;
+
+const kernel = vi.hoisted(() => ({ now: 0, cost: 0, asked: 0, mtu: 1500, notify: () => {} }));
+
+vi.mock('../../src/io/native.ts', () => ({
+  native: () => ({
+    RouteSocket: class {
+      route() {
+        kernel.asked++;
+        kernel.now += kernel.cost;
+        return { ifindex: 1, neighbour: 9, source: 5, mtu: kernel.mtu, local: false, kind: 'unicast' };
+      }
+      neighbour() {
+        return new Uint8Array([2, 0, 0, 0, 0, 9]);
+      }
+      interfaces() {
+        return [{ index: 1, name: 'e', mtu: 1500, mac: new Uint8Array(6), up: true, carrier: true, kind: '', callsIptables: false }];
+      }
+      watch(changed: () => void) {
+        kernel.notify = changed;
+      }
+      close() {}
+    },
+  }),
+}));
+
+const set: ServiceSet = {
+  frontends: [{ index: 0, address: 5, port: 80, backend: 'b', maxconn: 0, draining: false }],
+  backends: [
+    {
+      name: 'b',
+      mode: 'passthrough',
+      servers: Array.from({ length: SERVERS }, (_, index) => ({ index, address: 1000 + index, port: 80 })),
+      choice: { scheduler: 'first', candidates: [], table: undefined, turns: undefined },
+    },
+  ],
+};
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  kernel.cost = COST;
+  vi.spyOn(performance, 'now').mockImplementation(() => kernel.now);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
+
+/** `ms` pass; the timers' clock follows. */
+function pass(ms: number): void {
+  kernel.now += ms;
+  vi.advanceTimersByTime(ms);
+}
+
+test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread, and the last state is seen', () => {
+  const hops = new Int32Array(HOPS * HOP);
+  const routes = new ServerRoutes(hops, () => {});
+  routes.apply(set);
+  const mtus = () => new Set(Array.from({ length: SERVERS }, (_, way) => hops[(way + 1) * HOP + MTU]));
+  expect(mtus()).toEqual(new Set([1500]));
+  kernel.asked = 0;
+  for (let i = 0; i < 1000; i++) {
+    kernel.notify();
+    pass(10);
+  }
+  // Ten seconds, and the burst; asking for all at every notice would take 20.
+  expect(kernel.asked * COST).toBeLessThan(1300);
+  // One change after it all is followed.
+  kernel.mtu = 1400;
+  kernel.notify();
+  for (let i = 0; i < 200; i++) pass(10);
+  expect(mtus()).toEqual(new Set([1400]));
+  const { asked } = kernel;
+  for (let i = 0; i < 200; i++) pass(10);
+  expect(kernel.asked).toBe(asked);
+  routes.close();
+});
+
+test('a single change is followed at once', () => {
+  const hops = new Int32Array(HOPS * HOP);
+  const routes = new ServerRoutes(hops, () => {});
+  routes.apply(set);
+  kernel.mtu = 1300;
+  kernel.notify();
+  for (let i = 0; i < 4; i++) pass(1);
+  expect(hops[SERVERS * HOP + MTU]).toBe(1300);
+  routes.close();
+});
