@@ -7,7 +7,7 @@ import { Hono } from 'hono';
 import { Metrics } from './metrics.ts';
 import { boundReaders } from './readers.ts';
 import { Rendered } from './rendered.ts';
-import type { Source, View } from './source.ts';
+import { type Source, summarize, type View } from './source.ts';
 import { statsDocument } from './stats.ts';
 
 export interface StatsServerOptions {
@@ -89,10 +89,7 @@ function routes({ source, view, version }: StatsServerOptions, failed: (error: E
 function healthOf({ stopping, reload, host }: View) {
   const reasons = host
     .filter(({ missing }) => missing.length > 0)
-    .map(
-      ({ name, missing, reason }) =>
-        `${name}: ${missing.length} missing, the first ${missing[0]}${reason === undefined ? '' : `: ${reason}`}`,
-    );
+    .map(({ name, missing, reason }) => `${name}: ${summarize(missing)}${reason === undefined ? '' : `: ${reason}`}`);
   const status = stopping ? 'stopping' : reasons.length > 0 ? 'broken' : 'ok';
   return { status, last_reload_succeeded: reload.lastSucceeded, ...(reasons.length > 0 && { reasons }) };
 }

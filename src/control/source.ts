@@ -133,6 +133,11 @@ export interface HostView {
   readonly repairs: number;
 }
 
+/** Of a list that may have thousands. */
+export function summarize([first = 'nothing', ...more]: readonly string[]): string {
+  return more.length === 0 ? first : `${first}, and ${more.length} more`;
+}
+
 /** What the configuration says now, and what the health checks have found. */
 export interface View {
   readonly frontends: readonly FrontendView[];

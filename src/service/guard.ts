@@ -4,7 +4,7 @@
  *
  * Whatever else lb4 installs is one more {@link HostState} in its data path's `hostStates`.
  */
-import type { HostView } from '../control/source.ts';
+import { type HostView, summarize } from '../control/source.ts';
 import type { Logger } from '../log.ts';
 
 /** One kind of thing that lb4 has put on this host. */
@@ -123,7 +123,7 @@ class Ward {
   }
 
   #cannotLook(reason: string): void {
-    if (++this.#blind >= BLIND && this.#missing.length === 0) this.#missing = ['unknown'];
+    if (++this.#blind >= BLIND && this.#missing.length === 0) this.#missing = ['cannot be verified'];
     this.#tell(reason, 'cannot be verified');
   }
 
@@ -133,9 +133,9 @@ class Ward {
     try {
       await this.#state.repair();
       const left = await this.#state.verify();
-      if (left.length > 0) throw new Error(`put back, and missing again at once: ${summary(left)}`);
+      if (left.length > 0) throw new Error(`put back, and missing again at once: ${summarize(left)}`);
     } catch (error) {
-      this.#tell(textOf(error), `missing (${summary(missing)}) and cannot be put back`);
+      this.#tell(textOf(error), `missing (${summarize(missing)}) and cannot be put back`);
       return;
     }
     this.#missing = [];
@@ -143,7 +143,7 @@ class Ward {
     this.#repairs++;
     this.#log.warn(
       { what },
-      `${name} were missing and are put back (${summary(missing)}): ${usually}; see "What can change under lb4" in operations.md`,
+      `${name} were missing and are put back (${summarize(missing)}): ${usually}; see "What can change under lb4" in operations.md`,
     );
   }
 
@@ -161,10 +161,6 @@ class Ward {
     this.#missing = [];
     this.#reason = undefined;
   }
-}
-
-function summary(missing: readonly string[]): string {
-  return missing.length === 1 ? `${missing[0]}` : `${missing.length}, the first ${missing[0]}`;
 }
 
 function textOf(error: unknown): string {

@@ -84,7 +84,7 @@ describe('the three pages', () => {
     now = { ...view, host: [{ ...rules, missing: [], reason: undefined }] };
     expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: true }]);
     now = { ...view, host: [rules] };
-    const reasons = ['firewall rules: 2 missing, the first missing a: locked'];
+    const reasons = ['firewall rules: missing a, and 1 more: locked'];
     expect(await ask()).toEqual([503, { status: 'broken', mode: 'proxy', last_reload_succeeded: true, reasons }]);
     now = { ...view, stopping: true };
     expect(await ask()).toEqual([503, { status: 'stopping', mode: 'proxy', last_reload_succeeded: true }]);
