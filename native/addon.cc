@@ -1,117 +1,20 @@
-// The export table and the argument checks; src/io/native.ts has the types and the promises. State lives in the objects,
-// none in globals, so that every worker thread may load the addon.
-#include <napi.h>
-#include <sys/eventfd.h>
-
+// The export table; src/io/native.ts has the types and the promises. State lives in the objects, none in globals, so that
+// every worker thread may load the addon.
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
+#include "arguments.h"
 #include "checksum.h"
 #include "cutter.h"
+#include "descriptor.h"
 #include "file_lock.h"
 #include "listen_socket.h"
+#include "log_writer.h"
 #include "packet_socket.h"
 #include "route.h"
 #include "shared_memory.h"
 
 namespace lb4 {
 namespace {
-
-// ---- errors and arguments
-
-Napi::Error toJs(Napi::Env env, const SystemError& error) {
-  Napi::Error js = Napi::Error::New(env, error.what());
-  const char* const name = ::strerrorname_np(error.number());
-  js.Set("code", name == nullptr ? "UNKNOWN" : name);
-  js.Set("errno", static_cast<double>(error.number()));
-  js.Set("syscall", error.syscall());
-  return js;
-}
-
-// Runs the addon's own code and lets no SystemError past: Node-API knows only its own exceptions.
-template <class Body>
-auto guard(Napi::Env env, Body body) -> decltype(body()) {
-  try {
-    return body();
-  } catch (const SystemError& error) {
-    throw toJs(env, error);
-  } catch (const std::bad_alloc&) {
-    throw toJs(env, SystemError(ENOMEM, "malloc()"));
-  }
-}
-
-[[noreturn]] void refuse(Napi::Env env, const std::string& what) { throw Napi::TypeError::New(env, what); }
-
-// A whole number in [low, high].
-double integer(const Napi::Value& value, const char* name, double low, double high) {
-  if (value.IsNumber()) {
-    const double number = value.As<Napi::Number>().DoubleValue();
-    if (number >= low && number <= high && std::trunc(number) == number) return number;
-  }
-  refuse(value.Env(), std::string(name) + " must be an integer from " + std::to_string(static_cast<int64_t>(low)) +
-                          " to " + std::to_string(static_cast<int64_t>(high)));
-}
-
-constexpr double MAX_INT = std::numeric_limits<int32_t>::max();
-constexpr double MAX_SAFE = 9007199254740991.0;
-
-int descriptor(const Napi::Value& value) { return static_cast<int>(integer(value, "fd", 0, MAX_INT)); }
-
-// Signed as an Int32Array loads it, or unsigned as `>>> 0` leaves it: the same 32 bits.
-uint32_t ipv4(const Napi::Value& value, const char* name) {
-  return static_cast<uint32_t>(static_cast<int64_t>(integer(value, name, -2147483648.0, 4294967295.0)));
-}
-
-Napi::Number ipv4(Napi::Env env, uint32_t address) { return Napi::Number::New(env, static_cast<int32_t>(address)); }
-
-std::vector<sock_filter> filterArgument(const Napi::Value& value) {
-  const bool words = value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_uint32_array;
-  if (!words) refuse(value.Env(), "filter must be a Uint32Array");
-  const auto array = value.As<Napi::Uint32Array>();
-  const size_t length = array.ElementLength();
-  if (length == 0 || length % 2 != 0 || length / 2 > BPF_MAXINSNS)
-    refuse(value.Env(), "filter must hold 1 to 4096 instructions of two words");
-  std::vector<sock_filter> filter;
-  for (size_t i = 0; i < length; i += 2) {
-    const uint32_t word = array[i];
-    filter.push_back({static_cast<uint16_t>(word), static_cast<uint8_t>(word >> 16), static_cast<uint8_t>(word >> 24),
-                      array[i + 1]});
-  }
-  return filter;
-}
-
-struct Frames {
-  int32_t* words;
-  uint32_t capacity;
-};
-
-// Plain Node-API: this runs twice a batch, and the wrappers cost more than the work.
-Frames framesArgument(const Napi::CallbackInfo& info) {
-  napi_typedarray_type type;
-  size_t length = 0;
-  void* data = nullptr;
-  const napi_status status =
-      napi_get_typedarray_info(info.Env(), info[0], &type, &length, &data, nullptr, nullptr);
-  if (status != napi_ok || type != napi_int32_array || length < HEADER + STRIDE)
-    refuse(info.Env(), "frames must be an Int32Array for at least one frame");
-  return {static_cast<int32_t*>(data), static_cast<uint32_t>(std::min<size_t>(BATCH, (length - HEADER) / STRIDE))};
-}
-
-int32_t int32Argument(const Napi::CallbackInfo& info, size_t index, const char* name) {
-  int32_t value = 0;
-  if (napi_get_value_int32(info.Env(), info[index], &value) != napi_ok)
-    refuse(info.Env(), std::string(name) + " must be a number");
-  return value;
-}
-
-// An ArrayBuffer over the mapping, which lives as long as the buffer does.
-Napi::ArrayBuffer toBuffer(Napi::Env env, const std::shared_ptr<Mapping>& mapping) {
-  auto* const hold = new std::shared_ptr<Mapping>(mapping);
-  return Napi::ArrayBuffer::New(
-      env, mapping->data(), mapping->bytes(),
-      [](Napi::Env, void*, std::shared_ptr<Mapping>* held) { delete held; }, hold);
-}
 
 // ---- PacketSocket
 
@@ -150,20 +53,18 @@ class PacketSocketObject : public Napi::ObjectWrap<PacketSocketObject> {
   Napi::Value receive(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     PacketSocket& socket = open(env);
-    const Frames frames = framesArgument(info);
-    const int32_t timeout = int32Argument(info, 1, "timeoutMs");
+    const Frames frames = framesArgument(info, *socket.ring());
+    const auto timeout = static_cast<int32_t>(fastInteger(info, 1, "timeoutMs", -1, MAX_INT));
     return Napi::Number::New(env, guard(env, [&] { return socket.receive(frames.words, frames.capacity, timeout); }));
   }
 
   Napi::Value transmit(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     PacketSocket& socket = open(env);
-    const Frames frames = framesArgument(info);
-    const int32_t count = int32Argument(info, 1, "count");
-    if (count < 0 || static_cast<uint32_t>(count) > std::min(socket.batch(), frames.capacity))
-      refuse(env, "count exceeds the batch received");
-    return Napi::Number::New(
-        env, guard(env, [&] { return socket.transmit(frames.words, static_cast<uint32_t>(count)); }));
+    const Frames frames = framesArgument(info, *socket.ring());
+    const uint32_t most = std::min(socket.batch(), frames.capacity);
+    const auto count = static_cast<uint32_t>(fastInteger(info, 1, "count (at most the batch received)", 0, most));
+    return Napi::Number::New(env, guard(env, [&] { return socket.transmit(frames.words, count); }));
   }
 
   void setFilter(const Napi::CallbackInfo& info) {
@@ -191,8 +92,10 @@ class PacketSocketObject : public Napi::ObjectWrap<PacketSocketObject> {
     socket_.reset();
   }
 
-  // The buffer's finalizer runs an event loop turn later and drops a mapping that is already gone.
+  // The buffer's finalizer runs an event loop turn later and drops a mapping that is already gone. A slab that was detached
+  // by somebody else lives on in another buffer (ArrayBuffer.prototype.transfer): the mapping is that one's now.
   void detach(Napi::Env env, Napi::ArrayBuffer slab) {
+    if (slab.IsDetached()) return;
     if (napi_detach_arraybuffer(env, slab) == napi_ok) socket_->ring()->unmap();
   }
 
@@ -355,7 +258,6 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     const Napi::Env env = info.Env();
     open(env);
     if (!info[0].IsFunction()) refuse(env, "changed must be a function");
-    watch_.reset();
     watch_ = guard(env, [&] { return std::make_unique<Watch>(env, info[0].As<Napi::Function>()); });
   }
 
@@ -368,19 +270,61 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
   std::unique_ptr<Watch> watch_;
 };
 
+// ---- LogWriter
+
+class LogWriterObject : public Napi::ObjectWrap<LogWriterObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "LogWriter",
+                       {InstanceMethod<&LogWriterObject::write>("write"), InstanceMethod<&LogWriterObject::drain>("drain"),
+                        InstanceMethod<&LogWriterObject::counters>("counters")});
+  }
+
+  explicit LogWriterObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    const int fd = descriptor(info[0], "fd");
+    const auto capacity = static_cast<size_t>(integer(info[1], "capacity", 1, MAX_INT));
+    writer_ = guard(info.Env(), [&] { return std::make_unique<LogWriter>(fd, capacity); });
+  }
+
+ private:
+  // Any length: a line longer than the capacity is lost like another for which there is no room.
+  Napi::Value write(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (!info[0].IsString()) refuse(env, "line must be a string");
+    if (!info[1].IsBoolean()) refuse(env, "isNotice must be a boolean");
+    std::string line = info[0].As<Napi::String>().Utf8Value();
+    const bool isNotice = info[1].As<Napi::Boolean>().Value();
+    return Napi::Boolean::New(env, guard(env, [&] { return writer_->write(std::move(line), isNotice); }));
+  }
+
+  Napi::Value drain(const Napi::CallbackInfo& info) {
+    const auto timeout = static_cast<int>(integer(info[0], "timeoutMs", 0, MAX_INT));
+    return Napi::Boolean::New(info.Env(), writer_->drain(timeout));
+  }
+
+  Napi::Value counters(const Napi::CallbackInfo& info) {
+    const LogWriter::Counters counters = writer_->counters();
+    Napi::Object result = Napi::Object::New(info.Env());
+    result.Set("pending", static_cast<double>(counters.pending));
+    result.Set("lost", static_cast<double>(counters.lost));
+    result.Set("notices", static_cast<double>(counters.notices));
+    return result;
+  }
+
+  std::unique_ptr<LogWriter> writer_;
+};
+
 // ---- functions
 
 void wake(const Napi::CallbackInfo& info) {
-  const int fd = descriptor(info[0]);
-  // EAGAIN: the counter is full, so whoever waits is awake already (eventfd(2)).
-  if (::eventfd_write(fd, 1) < 0 && errno != EAGAIN) throw toJs(info.Env(), SystemError(errno, "write(eventfd)"));
+  const int fd = descriptor(info[0], "wakeFd");
+  guard(info.Env(), [&] { lb4::wake(fd); });
 }
 
 Napi::Value createSharedMemory(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!info[0].IsString()) refuse(env, "name must be a string");
-  const auto bytes = static_cast<size_t>(integer(info[1], "bytes", 1, MAX_SAFE));
-  const std::string name = info[0].As<Napi::String>().Utf8Value();
+  const std::string name = text(info[0], "name", MAX_MEMORY_NAME);
+  const auto bytes = static_cast<size_t>(integer(info[1], "bytes", 1, MAX_MEMORY));
   SharedMemory memory = guard(env, [&] { return lb4::createSharedMemory(name, bytes); });
   Napi::Object result = Napi::Object::New(env);
   result.Set("buffer", toBuffer(env, memory.mapping));
@@ -390,36 +334,36 @@ Napi::Value createSharedMemory(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value mapSharedMemory(const Napi::CallbackInfo& info) {
-  const int fd = descriptor(info[0]);
+  const int fd = descriptor(info[0], "fd");
   return toBuffer(info.Env(), guard(info.Env(), [&] { return lb4::mapSharedMemory(fd); }));
 }
 
 void closeFd(const Napi::CallbackInfo& info) {
-  const int fd = descriptor(info[0]);
-  guard(info.Env(), [&] { check(::close(fd), "close()"); });
+  const int fd = descriptor(info[0], "fd");
+  guard(info.Env(), [&] { closeOurs(fd); });
 }
 
 Napi::Value listenTcp(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!info[0].IsString()) refuse(env, "host must be a string");
-  const std::string host = info[0].As<Napi::String>().Utf8Value();
+  const std::string host = text(info[0], "host", MAX_HOST);
   const auto port = static_cast<uint16_t>(integer(info[1], "port", 0, 65535));
   const auto backlog = static_cast<int>(integer(info[2], "backlog", 1, MAX_INT));
-  return Napi::Number::New(env, guard(env, [&] { return lb4::listenTcp(host, port, backlog); }).release());
+  Fd fd = guard(env, [&] { return lb4::listenTcp(host, port, backlog); });
+  return Napi::Number::New(env, fd.release());
 }
 
 Napi::Value duplicateFd(const Napi::CallbackInfo& info) {
-  const int fd = descriptor(info[0]);
+  const int fd = descriptor(info[0], "fd");
   return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return lb4::duplicateFd(fd); }).release());
 }
 
 Napi::Value tryLockFile(const Napi::CallbackInfo& info) {
-  const int fd = descriptor(info[0]);
+  const int fd = descriptor(info[0], "fd");
   return Napi::Boolean::New(info.Env(), guard(info.Env(), [&] { return lb4::tryLockFile(fd); }));
 }
 
 Napi::Value isFileLocked(const Napi::CallbackInfo& info) {
-  const int fd = descriptor(info[0]);
+  const int fd = descriptor(info[0], "fd");
   return Napi::Boolean::New(info.Env(), guard(info.Env(), [&] { return lb4::isFileLocked(fd); }));
 }
 
@@ -436,7 +380,9 @@ Napi::Value sum(const Napi::CallbackInfo& info) {
 // The cutter alone, for the tests to compare with their own.
 Napi::Value cut(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!info[0].IsArrayBuffer()) refuse(env, "packet must be an ArrayBuffer");
+  constexpr size_t MOST = 1 << 20;
+  if (!info[0].IsArrayBuffer() || info[0].As<Napi::ArrayBuffer>().ByteLength() > MOST)
+    refuse(env, "packet must be an ArrayBuffer of at most 1048576 bytes");
   if (!info[2].IsBoolean()) refuse(env, "partial must be a boolean");
   auto given = info[0].As<Napi::ArrayBuffer>();
   const auto* const bytes = static_cast<uint8_t*>(given.Data());
@@ -459,6 +405,7 @@ Napi::Value cut(const Napi::CallbackInfo& info) {
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("PacketSocket", PacketSocketObject::define(env));
   exports.Set("RouteSocket", RouteSocketObject::define(env));
+  exports.Set("LogWriter", LogWriterObject::define(env));
   exports.Set("wake", Napi::Function::New<wake>(env, "wake"));
   exports.Set("createSharedMemory", Napi::Function::New<createSharedMemory>(env, "createSharedMemory"));
   exports.Set("mapSharedMemory", Napi::Function::New<mapSharedMemory>(env, "mapSharedMemory"));

@@ -5,6 +5,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "descriptor.h"
+
 namespace lb4 {
 namespace {
 
@@ -56,6 +58,10 @@ Fd listenTcp(const std::string& host, uint16_t port, int backlog) {
   return fd;
 }
 
-Fd duplicateFd(int fd) { return Fd(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl(F_DUPFD_CLOEXEC)")); }
+Fd duplicateFd(int fd) {
+  Fd copy(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl(F_DUPFD_CLOEXEC)"));
+  if (!isListening(copy.get())) throw SystemError(EINVAL, "fcntl(F_DUPFD_CLOEXEC: not a listening socket)");
+  return copy;
+}
 
 }  // namespace lb4

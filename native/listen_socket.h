@@ -12,7 +12,7 @@ namespace lb4 {
 // 0.0.0.0 and :: can both be listened on. The kernel caps `backlog` at net.core.somaxconn. EINVAL: not an address.
 Fd listenTcp(const std::string& host, uint16_t port, int backlog);
 
-// Another descriptor of the same open file: F_DUPFD_CLOEXEC.
+// Another descriptor of the same listening socket: F_DUPFD_CLOEXEC. EINVAL: it is none.
 Fd duplicateFd(int fd);
 
 }  // namespace lb4

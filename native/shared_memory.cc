@@ -1,7 +1,9 @@
 #include "shared_memory.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 
 namespace lb4 {
 namespace {
@@ -14,9 +16,22 @@ std::shared_ptr<Mapping> map(int fd, size_t bytes) {
   return mapping;
 }
 
+// The kernel gives pages when they are first touched, and kills whoever touches more than it has. A file beyond
+// RLIMIT_FSIZE raises SIGXFSZ, which ends the process (setrlimit(2)).
+void assertRoom(size_t bytes) {
+  struct sysinfo info;
+  check(::sysinfo(&info), "sysinfo()");
+  if (bytes > (uint64_t{info.totalram} + info.totalswap) * info.mem_unit)
+    throw SystemError(ENOMEM, "ftruncate(shared memory larger than this host's)");
+  rlimit limit;
+  check(::getrlimit(RLIMIT_FSIZE, &limit), "getrlimit(RLIMIT_FSIZE)");
+  if (bytes > limit.rlim_cur) throw SystemError(EFBIG, "ftruncate(shared memory beyond ulimit -f)");
+}
+
 }  // namespace
 
 SharedMemory createSharedMemory(const std::string& name, size_t bytes) {
+  assertRoom(bytes);
   Fd fd(check(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create()"));
   check(::ftruncate(fd.get(), static_cast<off_t>(bytes)), "ftruncate(shared memory)");
   check(::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), "fcntl(F_ADD_SEALS)");
@@ -29,6 +44,7 @@ std::shared_ptr<Mapping> mapSharedMemory(int fd) {
   if ((seals & F_SEAL_SHRINK) == 0) throw SystemError(EINVAL, "mmap(memory not sealed against shrinking)");
   struct stat status;
   check(::fstat(fd, &status), "fstat(shared memory)");
+  if (static_cast<double>(status.st_size) > MAX_MEMORY) throw SystemError(EFBIG, "mmap(shared memory)");
   return map(fd, static_cast<size_t>(status.st_size));
 }
 

@@ -12,10 +12,16 @@ struct SharedMemory {
   std::shared_ptr<Mapping> mapping;
 };
 
+// What an ArrayBuffer may span in every Node that runs lb4: in version 20 more is a fatal error.
+constexpr double MAX_MEMORY = 4294967296.0;
+// memfd_create(2): a file's name is at most NAME_MAX, of which "memfd:" is a part.
+constexpr size_t MAX_MEMORY_NAME = 249;
+
+// ENOMEM: more than this host has. EFBIG: more than `ulimit -f` (RLIMIT_FSIZE) allows.
 // memfd_create(2): zeroed, sealed against resizing, so that no one who holds the descriptor can make our loads SIGBUS.
 SharedMemory createSharedMemory(const std::string& name, size_t bytes);
 
-// Maps it again. Refuses (EINVAL) what is not sealed like the above.
+// Maps it again. Refuses (EINVAL) what is not sealed like the above, or larger than MAX_MEMORY (EFBIG).
 std::shared_ptr<Mapping> mapSharedMemory(int fd);
 
 }  // namespace lb4

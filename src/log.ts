@@ -1,9 +1,10 @@
 /**
- * The program's log, on standard error: standard output belongs to commands that print something (`lb4 rules`).
- * JSON lines for a log collector, pino-pretty for a person at a terminal. Never used on the packet path.
+ * The program's log: JSON lines for a log collector, pino-pretty for a person at a terminal. Never used on the packet path.
+ *
+ * No call of it throws, whatever becomes of the line: whoever logs is in the midst of something that must go on.
  */
-import { type DestinationStream, destination, type Level, type Logger, pino, stdTimeFunctions } from 'pino';
-import pretty from 'pino-pretty';
+import { type Level, type Logger, pino, stdTimeFunctions } from 'pino';
+import { prettyFactory } from 'pino-pretty';
 import { UsageError } from './errors.ts';
 
 export type { Logger } from 'pino';
@@ -14,17 +15,32 @@ export const LOG_LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn'
 export interface LogOptions {
   /** Wins over the environment's LB4_LOG; `info` where neither is given. */
   readonly level?: string | undefined;
-  /** True: pino-pretty, false: JSON. Left out: pretty on a terminal. */
+  /** True: pino-pretty, in colours unless the environment has NO_COLOR. Left out or false: JSON. */
   readonly pretty?: boolean | undefined;
-  /** Where the lines go, for tests. Left out: standard error, written synchronously, so that a dying process loses none. */
-  readonly stream?: NodeJS.WritableStream | undefined;
+  /** Takes whole lines. */
+  readonly stream: { write(line: string): unknown };
 }
 
 /** Makes the logger. Throws UsageError for a level that does not exist. */
-export function createLogger(options: LogOptions = {}): Logger {
-  const level = levelOf(options.level ?? process.env['LB4_LOG'] ?? 'info');
-  const formatters = { level: (label: string) => ({ level: label }) };
-  return pino({ level, base: null, formatters, timestamp: stdTimeFunctions.isoTime }, destinationOf(options));
+export function createLogger({ level, pretty = false, stream }: LogOptions): Logger {
+  return pino(
+    {
+      level: levelOf(level ?? process.env['LB4_LOG'] ?? 'info'),
+      base: null,
+      formatters: { level: (label: string) => ({ level: label }) },
+      timestamp: stdTimeFunctions.isoTime,
+      hooks: {
+        logMethod(fields, method) {
+          try {
+            method.apply(this, fields);
+          } catch {
+            // Its own fields could not be written down.
+          }
+        },
+      },
+    },
+    pretty ? prettyStream(stream) : stream,
+  );
 }
 
 function levelOf(text: string): LogLevel {
@@ -33,13 +49,8 @@ function levelOf(text: string): LogLevel {
   return level;
 }
 
-function destinationOf({ pretty: wanted, stream }: LogOptions): DestinationStream {
-  const isPretty = wanted ?? (stream === undefined && process.stderr.isTTY === true);
-  if (!isPretty) return stream ?? destination({ dest: 2, sync: true });
-  return pretty({
-    destination: stream ?? 2,
-    sync: true,
-    colorize: stream === undefined && process.env['NO_COLOR'] === undefined,
-    translateTime: 'HH:MM:ss.l',
-  });
+/** Not pino-pretty's own stream: that is asynchronous, and what was logged last would be missing at the end. */
+function prettyStream(stream: LogOptions['stream']): LogOptions['stream'] {
+  const prettify = prettyFactory({ colorize: process.env['NO_COLOR'] === undefined, translateTime: 'HH:MM:ss.l' });
+  return { write: (line) => stream.write(prettify(line)) };
 }

@@ -3,10 +3,11 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { checkCommand } from './cli/check.ts';
 import { doctorCommand } from './cli/doctor.ts';
+import { guardOutputs } from './cli/outputs.ts';
 import { modeOf, type RulesOptions, rules } from './cli/rules.ts';
 import { run } from './cli/run.ts';
+import { openRunLog } from './cli/run-log.ts';
 import { ConfigError, EXIT, Lb4Error, resourceError } from './errors.ts';
-import { createLogger } from './log.ts';
 
 interface Options {
   readonly passthrough?: boolean;
@@ -24,6 +25,9 @@ const program = new Command('lb4')
   .option('--no-rules', 'leave the firewall rules and the reserved ports to the user')
   .enablePositionalOptions()
   .exitOverride()
+  .hook('preAction', (_, command) => {
+    if (command !== program) guardOutputs();
+  })
   .action((options: Options) => start(options));
 
 program.addCommand(checkCommand());
@@ -45,9 +49,14 @@ program
     process.exitCode = await rules(options);
   });
 
+/** How to say why lb4 ends. */
+let say = (line: string): void => void process.stderr.write(line);
+
 async function start(options: Options): Promise<void> {
   const mode = options.passthrough || options.dsr ? modeOf(options) : 'proxy';
-  await run({ ...options, mode, version: version() }, createLogger());
+  const log = openRunLog();
+  say = log.say;
+  await run({ ...options, mode, version: version() }, log);
 }
 
 function version(): string {
@@ -66,11 +75,11 @@ try {
   const error = resourceError(thrown) ?? thrown;
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
   else if (error instanceof Lb4Error) {
-    process.stderr.write(error instanceof ConfigError ? `${error.message}\n` : `lb4: ${error.message}\n`);
+    say(error instanceof ConfigError ? `${error.message}\n` : `lb4: ${error.message}\n`);
     process.exitCode = error.exitCode;
   } else {
     // Not thrown again: whoever catches what nobody catches (cli/run.ts) would take it, and lb4 would end with 0.
-    process.stderr.write(`lb4: ${error instanceof Error ? error.stack : String(error)}\n`);
+    say(`lb4: ${error instanceof Error ? error.stack : String(error)}\n`);
     process.exitCode = EXIT.failure;
   }
 }

@@ -4,6 +4,7 @@ import { EXIT, FailureError, Lb4Error } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { ModeName } from '../service/plan.ts';
 import { Service } from '../service/service.ts';
+import type { RunLog } from './run-log.ts';
 
 export interface RunOptions {
   /** The TOML file. */
@@ -16,7 +17,7 @@ export interface RunOptions {
 }
 
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies: then, too, everything is undone. */
-export async function run({ config: file, mode, rules, version }: RunOptions, log: Logger): Promise<void> {
+export async function run({ config: file, mode, rules, version }: RunOptions, { log, lost }: RunLog): Promise<void> {
   const ending = new Ending();
   // Watched before it is read: a change in between is taken over as soon as lb4 runs.
   let service: Service | undefined;
@@ -27,8 +28,10 @@ export async function run({ config: file, mode, rules, version }: RunOptions, lo
   };
   const watching = watchConfig(file, reload, { log: (message) => log.warn(message) });
   process.on('SIGHUP', reload);
+  // A file that grows beyond `ulimit -f`: write(2) says so, too, and that does not end lb4.
+  process.on('SIGXFSZ', () => {});
   try {
-    service = await Service.start({ file, mode, rules, version, log, failed: ending.fail });
+    service = await Service.start({ file, mode, rules, version, log, logLinesLost: lost, failed: ending.fail });
     log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
     if (isDue) reload();
     await serve(service, ending, log);

@@ -147,6 +147,7 @@ export const FAMILIES: readonly Family[] = [
     'When the configuration in use was taken into use.',
     ({ reload }) => reload.at,
   ),
+  single('counter', 'log_lines_lost_total', 'Lines of the log that were lost.', ({ logLinesLost }) => logLinesLost),
   {
     name: 'lb4_build_info',
     type: 'gauge',

@@ -5,7 +5,7 @@ import type { Counters, FrontendCounters } from './source.ts';
 export type Labels = Readonly<Record<string, string>>;
 
 /** Of a snapshot, each row with its labels: one object a row, which all its samples share. */
-export interface LabelledRows extends Pick<Snapshot, 'mode' | 'packets' | 'reload' | 'host'> {
+export interface LabelledRows extends Pick<Snapshot, 'mode' | 'packets' | 'reload' | 'host' | 'logLinesLost'> {
   readonly version: string;
   readonly frontends: readonly Labelled<FrontendSummary>[];
   readonly backends: readonly Labelled<BackendSummary>[];
@@ -33,12 +33,14 @@ interface BackendSummary {
 }
 
 /** What the families read, put together once a scrape. */
-export function labelRows({ mode, packets, reload, host, stopping, frontends, backends }: Snapshot, version: string): LabelledRows {
+export function labelRows(snapshot: Snapshot, version: string): LabelledRows {
+  const { mode, packets, reload, host, logLinesLost, stopping, frontends, backends } = snapshot;
   return {
     mode,
     packets,
     reload,
     host,
+    logLinesLost,
     version,
     frontends: frontends.map(({ name, draining, counters }) => ({
       labels: { frontend: name },

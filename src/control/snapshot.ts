@@ -33,7 +33,7 @@ export interface BackendRow {
   readonly servers: readonly ServerRow[];
 }
 
-export interface Snapshot extends Pick<View, 'reload' | 'host' | 'stopping'> {
+export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' | 'stopping'> {
   readonly mode: Mode;
   /** The frontends' sum, with those that are gone. */
   readonly all: Counters;
@@ -42,7 +42,8 @@ export interface Snapshot extends Pick<View, 'reload' | 'host' | 'stopping'> {
   readonly packets: PacketCounters | undefined;
 }
 
-export function takeSnapshot(source: Source, { frontends: views, backends, retired, reload, host, stopping }: View): Snapshot {
+export function takeSnapshot(source: Source, view: View): Snapshot {
+  const { frontends: views, backends, retired, reload, host, logLinesLost, stopping } = view;
   const frontends = views.map(({ name, index, draining = false }) => ({ name, draining, counters: source.frontend(index) }));
   return {
     mode: source.mode,
@@ -52,6 +53,7 @@ export function takeSnapshot(source: Source, { frontends: views, backends, retir
     packets: source.packets?.(),
     reload,
     host,
+    logLinesLost,
     stopping,
   };
 }

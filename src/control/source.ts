@@ -147,6 +147,8 @@ export interface View {
   readonly reload: ReloadView;
   /** Empty where lb4 changes nothing on the host: in proxy mode, with --no-rules. */
   readonly host: readonly HostView[];
+  /** Lines of the log that could not be written, or found nobody who read. */
+  readonly logLinesLost: number;
   /** No new connections are taken any more: the process ends when the last one has. */
   readonly stopping: boolean;
 }

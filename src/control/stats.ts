@@ -17,12 +17,13 @@ export function statsDocument(source: Source, view: View) {
   };
 }
 
-function extras({ mode, stopping, reload, host, backends, packets }: Snapshot) {
+function extras({ mode, stopping, reload, host, logLinesLost, backends, packets }: Snapshot) {
   return {
     mode,
     stopping,
     reload: reloads(reload),
     ...(host.length > 0 && { host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })) }),
+    log: { lines_lost: logLinesLost },
     ...(packets && packetKeys(packets)),
     servers: byName(backends, ({ servers }) => Object.fromEntries(servers.map((server) => [server.view.address, details(server)]))),
   };

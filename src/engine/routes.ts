@@ -106,7 +106,11 @@ export class ServerRoutes {
     if (this.walk === undefined) {
       if (!this.isDirty) return false;
       this.isDirty = false;
-      this.readInterfaces();
+      try {
+        this.readInterfaces();
+      } catch {
+        // The kernel had no memory for the answer: what is known goes on until the next notice.
+      }
       this.changed(this.mtus());
       this.walk = this.ways.all();
     }

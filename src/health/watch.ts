@@ -95,15 +95,20 @@ export class Watch {
     this.#checking = false;
     if (this.#stop.signal.aborted) return;
     // What a check saw whose settings have changed meanwhile counts for nothing.
-    if (check === this.#check) this.#learn(result);
+    if (check === this.#check) this.#tryToLearn(result);
     // Whoever was told of a change may have stopped this watch.
     if (!this.#stop.signal.aborted) this.#appoint();
   }
 
-  #run(check: Check): Promise<CheckResult> {
+  /** Never rejects: a watch that ended so would leave its server's state as it is for ever. */
+  async #run(check: Check): Promise<CheckResult> {
     this.#startedAt = performance.now();
     this.#owed = false;
-    return check.run(this.#stop.signal);
+    try {
+      return await check.run(this.#stop.signal);
+    } catch (error) {
+      return { outcome: 'unknown', reason: String(error) };
+    }
   }
 
   /** A check is owed, or failures after a suspicion wait to be confirmed. */
@@ -125,6 +130,15 @@ export class Watch {
   #jitteredInterval(): number {
     const { intervalMs, jitter = DEFAULT_JITTER } = this.#target;
     return intervalMs * (1 - jitter + 2 * jitter * Math.random());
+  }
+
+  /** Whoever is told of a change may fail; the next check comes all the same. */
+  #tryToLearn(result: CheckResult): void {
+    try {
+      this.#learn(result);
+    } catch (error) {
+      this.#warn('a change of health was not taken', { error: String(error) });
+    }
   }
 
   #learn(result: CheckResult): void {

@@ -2,7 +2,8 @@
  * The addon's face: every function that native/addon.cc exports, typed. Nothing else in src/ loads the addon.
  *
  * A failed system call throws an Error with `code` ('EPERM' …), `errno` (positive) and `syscall` set, whose message says
- * what was attempted ("socket(AF_PACKET): Operation not permitted"). Bad arguments throw a TypeError.
+ * what was attempted ("socket(AF_PACKET): Operation not permitted"). A wrong argument throws a TypeError that names it and what is
+ * allowed, before anything was done.
  */
 import { createRequire } from 'node:module';
 
@@ -95,25 +96,54 @@ export interface RouteSocket {
   close(): void;
 }
 
+/** What became of the lines handed to a {@link LogWriter}. */
+export interface LogCounters {
+  /** Bytes accepted and neither written nor lost. */
+  readonly pending: number;
+  /** Lines for which there was no room, or that could not be written; without notices. */
+  readonly lost: number;
+  /** Notices written. */
+  readonly notices: number;
+}
+
+/**
+ * Writes lines to a descriptor on a thread of its own, which alone waits for whoever does not read, and which does not keep the
+ * process from ending. A line that cannot be written is lost and counted; the next one is tried afresh.
+ */
+export interface LogWriter {
+  /** Hands over a line, its end included, and never waits. False: no room. A notice tells of lost lines, and is none itself. */
+  write(line: string, isNotice: boolean): boolean;
+  /** Waits until everything is written or lost, at most `timeoutMs`; true: everything is. Blocks this thread. */
+  drain(timeoutMs: number): boolean;
+  counters(): LogCounters;
+}
+
 export interface NativeAddon {
+  /** `capacity`: bytes that may wait. Duplicates `fd`, whose flags stay as they are. */
+  LogWriter: new (
+    fd: number,
+    capacity: number,
+  ) => LogWriter;
   PacketSocket: new (options: PacketSocketOptions) => PacketSocket;
   RouteSocket: new () => RouteSocket;
-  /** Wakes the `receive` that waits on this eventfd. Any thread. */
+  /** Wakes the `receive` that waits on this eventfd. Any thread. EINVAL: the descriptor is none. */
   wake(wakeFd: number): void;
   /**
    * Memory that every thread, and every process given the descriptor, may map: memfd_create(2), sealed against
-   * resizing, zeroed. `name` shows in /proc/PID/fd. Throws ENOMEM.
+   * resizing, zeroed. `name` (1 to 249 bytes) shows in /proc/PID/fd. `bytes`: 1 to 2^32. Throws ENOMEM where it cannot be
+   * mapped or exceeds the memory and swap there are, EFBIG where it exceeds `ulimit -f`.
    */
   createSharedMemory(name: string, bytes: number): { fd: number; buffer: ArrayBuffer };
   /** Maps the memory behind a descriptor of this process again (a worker maps what the main thread created). */
   mapSharedMemory(fd: number): ArrayBuffer;
+  /** Closes shared memory or a listening socket. EINVAL: the descriptor is neither, and stays open. */
   closeFd(fd: number): void;
   /**
    * A listening TCP socket, non-blocking; `host` an IPv4 or IPv6 address, `port` in host order, 0 for any. One on :: takes no
    * IPv4, so that 0.0.0.0 can be listened on beside it. The kernel caps `backlog` at net.core.somaxconn. Returns its descriptor.
    */
   listenTcp(host: string, port: number, backlog: number): number;
-  /** Another descriptor of the same open file: several threads then accept from one queue, and each closes its own. */
+  /** Another descriptor of a listening socket: several threads then accept from one queue, and each closes its own. */
   duplicateFd(fd: number): number;
   /**
    * Takes the lock on the whole file behind a descriptor open for writing: an open file description lock (fcntl(2)), which the kernel

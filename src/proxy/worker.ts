@@ -9,6 +9,10 @@ const port = parentPort!;
 const tell = (message: FromWorker) => port.postMessage(message);
 const traffic = new Traffic(gaugesOf(memory.gauges), new Float64Array(memory.counters[worker]!), tell);
 
+// Node would print them, and wait where nobody reads.
+process.removeAllListeners('warning');
+process.on('warning', ({ name, message }) => tell({ type: 'warn', fields: { name }, message }));
+
 port.on('message', (message: ToWorker) => {
   if (message.type === 'stop') return traffic.stop(message.graceMs, () => port.close());
   traffic.apply(message.assignment);

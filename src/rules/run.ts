@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
+import type { Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { EXIT, FailureError, KernelFeatureError, type Lb4Error, PrivilegeError } from '../errors.ts';
 import type { RulesAction } from './types.ts';
@@ -89,11 +90,13 @@ function shell(script: string, action: RulesAction, options: RunOptions): Promis
   return new Promise((resolve, reject) => {
     // Detached: a terminal's Ctrl-C is for lb4, not for a script half-way through the rules.
     const child = spawn('sh', args, { env, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
+    child.on('error', (error) => reject(new FailureError(`sh: ${error.message}`)));
+    // EMFILE, ENFILE: it has no streams then, whatever the types say, and the error comes later.
+    if ((child.stdin as Writable | undefined) === undefined) return;
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-    child.on('error', (error) => reject(new FailureError(`sh: ${error.message}`)));
     child.on('close', (status) => resolve({ status, stdout, stderr }));
     child.stdin.on('error', () => {}); // a script that stopped early; its exit code says why
     child.stdin.end(script);

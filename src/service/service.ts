@@ -36,6 +36,8 @@ export interface ServiceOptions {
   /** lb4's own. */
   readonly version: string;
   readonly log: Logger;
+  /** Lines of `log` that were lost so far. */
+  readonly logLinesLost: () => number;
   /** The data path died: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
 }
@@ -235,9 +237,9 @@ export class Service {
   async #renew(): Promise<void> {
     if (this.#stopping) return;
     const began = performance.now();
-    const plan = this.#makePlan(this.#config);
-    this.#nextRefresh = performance.now() + 3 * (performance.now() - began);
     try {
+      const plan = this.#makePlan(this.#config);
+      this.#nextRefresh = performance.now() + 3 * (performance.now() - began);
       await this.#path.apply(plan);
       this.#follow(plan);
     } catch (error) {
@@ -265,12 +267,13 @@ export class Service {
 
   #healthChanged(change: Change): void {
     const { target, from, to, reason, suspected } = change;
+    // First: nothing that is only told may keep a change from being made.
+    this.#refresh();
     const fields = { server: target.id, reason, suspected };
     if (to === 'down') this.#options.log.warn(fields, 'server down');
     else this.#options.log.info(fields, from === 'unknown' ? 'server up' : 'server up again');
     // A server that is up at its first check was so all along.
     if (from === 'down') this.#startSlowly(target.id);
-    this.#refresh();
   }
 
   #startSlowly(key: string): void {
@@ -319,6 +322,7 @@ export class Service {
       reload: this.#history,
       host: this.#guard?.view ?? [],
       listening: this.#listening,
+      logLinesLost: this.#options.logLinesLost(),
       stopping: this.#stopping,
     });
   }

@@ -39,10 +39,12 @@ export interface ViewParts {
   readonly reload: ReloadHistory;
   readonly host: readonly HostView[];
   readonly listening: Pick<Listening, 'isSilent'>;
+  readonly logLinesLost: number;
   readonly stopping: boolean;
 }
 
-export function viewOf({ plan, health, frontends, servers, reload, host, listening, stopping }: ViewParts): View {
+export function viewOf(parts: ViewParts): View {
+  const { plan, health, frontends, servers, reload, host, listening, logLinesLost, stopping } = parts;
   return {
     frontends: frontendsOf(plan),
     retired: frontends.retired('', indexesOf(plan.frontends)),
@@ -53,6 +55,7 @@ export function viewOf({ plan, health, frontends, servers, reload, host, listeni
     })),
     reload: reload.view,
     host,
+    logLinesLost,
     stopping,
   };
 }

@@ -6,6 +6,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { NativeAddon } from '../../src/io/native.ts';
+import { expectNoAbort } from '../lab/wrong-arguments.ts';
 
 const path = createRequire(import.meta.url).resolve('../../build/Release/lb4.node');
 const CLIENT = `lb4n-c-${process.pid}`;
@@ -342,6 +343,10 @@ describe('PacketSocket', () => {
       return { readable, during, after: sockets() };
     });
     expect(seen).toEqual({ readable: 0, during: 1, after: 0 });
+  });
+
+  it.each(['arguments', 'memory', 'descriptors'] as const)('ends in an error, never in an abort: wrong %s', async (what) => {
+    await expectNoAbort(what, inside(BALANCER));
   });
 
   it('reports a missing privilege by name', async () => {

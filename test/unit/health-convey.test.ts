@@ -1,13 +1,11 @@
 /** What is wrong with Convey's health checks, a test a defect; and many servers at once. */
-import { execFileSync } from 'node:child_process';
-import { closeSync, openSync, readdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import type { CheckSettings } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
 import { Gate } from '../../src/health/gate.ts';
 import { HEALTH_PORTS } from '../../src/health/ports.ts';
-import { checker, closedPort, deafPort, listen, portOf, sleep, target } from './health-lab.ts';
+import { checker, closedPort, deafPort, listen, portOf, sleep, target, withoutDescriptors } from './health-lab.ts';
 
 const HTTP: CheckSettings = { type: 'http', path: '/', status: [[200, 399]], host: undefined };
 
@@ -139,21 +137,4 @@ describe('many servers', () => {
 /** Client connections of this process, standing or begun. */
 function openConnections(): number {
   return process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap' || name === 'TCPConnectWrap').length;
-}
-
-/** Runs `task` while this process may open no further file. */
-async function withoutDescriptors<T>(task: () => Promise<T>): Promise<T> {
-  const limit = (soft: string) => execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
-  const before = execFileSync('prlimit', ['--pid', String(process.pid), '--nofile', '--output=SOFT', '--noheadings'], { encoding: 'utf8' });
-  const taken: number[] = [];
-  limit(String(Math.max(...readdirSync('/proc/self/fd').map(Number)) + 50));
-  try {
-    expect(() => {
-      for (;;) taken.push(openSync('/dev/null', 'r'));
-    }).toThrow('EMFILE');
-    return await task();
-  } finally {
-    for (const fd of taken) closeSync(fd);
-    limit(before.trim());
-  }
 }

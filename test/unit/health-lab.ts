@@ -1,7 +1,9 @@
 /** Servers on 127.0.0.1 and a checker for the tests of src/health; all are closed after each test. */
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, readdirSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import { afterEach, vi } from 'vitest';
+import { afterEach, expect, vi } from 'vitest';
 import type { Check, CheckResult, Target } from '../../src/health/check.ts';
 import { type Change, HealthChecker } from '../../src/health/checker.ts';
 
@@ -87,4 +89,21 @@ export function handles(): string[] {
     .getActiveResourcesInfo()
     .filter((name) => /^(TCP|Process)/.test(name))
     .sort();
+}
+
+/** Runs `task` while this process may open no further file. */
+export async function withoutDescriptors<T>(task: () => Promise<T>): Promise<T> {
+  const limit = (soft: string) => execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
+  const before = execFileSync('prlimit', ['--pid', String(process.pid), '--nofile', '--output=SOFT', '--noheadings'], { encoding: 'utf8' });
+  const taken: number[] = [];
+  limit(String(Math.max(...readdirSync('/proc/self/fd').map(Number)) + 50));
+  try {
+    expect(() => {
+      for (;;) taken.push(openSync('/dev/null', 'r'));
+    }).toThrow('EMFILE');
+    return await task();
+  } finally {
+    for (const fd of taken) closeSync(fd);
+    limit(before.trim());
+  }
 }

@@ -24,7 +24,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   config: [],
   // Not in the design's drawing: a running lb4, held together; cli starts it.
   service: ['control', 'engine', 'packet', 'io', 'balance', 'health', 'proxy', 'rules', 'config'],
-  cli: ['service', 'rules', 'doctor', 'config'],
+  cli: ['service', 'rules', 'doctor', 'config', 'io'],
   // Not in the design's drawing: looks at the host for `lb4 doctor`, and asks the addon (io/native) what it can do.
   doctor: ['rules', 'config', 'io'],
   main: ['cli', 'config'],

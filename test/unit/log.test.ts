@@ -22,5 +22,26 @@ it('takes its level from the option, then LB4_LOG', () => {
 });
 
 it('refuses a level that does not exist', () => {
-  expect(() => createLogger({ level: 'loud' })).toThrow(UsageError);
+  expect(() => createLogger({ level: 'loud', stream: new PassThrough() })).toThrow(UsageError);
+});
+
+it('never throws at whoever logs, whatever becomes of the line', () => {
+  const full = {
+    write: () => {
+      throw new Error('ENOSPC');
+    },
+  };
+  const odd = Object.create(null, { toString: { value: 1 } }) as object;
+  for (const pretty of [true, false]) {
+    const log = createLogger({ pretty, stream: full });
+    expect(() => log.warn({ server: 'a' }, 'down')).not.toThrow();
+    expect(() => log.warn({ odd, big: 1n, toJSON: () => JSON.parse('') }, 'down %s', odd)).not.toThrow();
+  }
+});
+
+it('is pretty at once: what was logged last is not missing at the end', () => {
+  vi.stubEnv('NO_COLOR', '1');
+  const stream = new PassThrough();
+  createLogger({ stream, pretty: true }).info({ server: 'a' }, 'up');
+  expect(written(stream)).toMatch(/INFO: up\n +server: "a"\n$/);
 });

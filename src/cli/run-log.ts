@@ -1,0 +1,65 @@
+/** A running lb4's log, on standard error. Everything that would print goes through it, since printing can wait or fail. */
+import { closeSync } from 'node:fs';
+import { isatty } from 'node:tty';
+import { format } from 'node:util';
+import { FailureError, NativeAddonError } from '../errors.ts';
+import { LogSink } from '../io/log-sink.ts';
+import { createLogger, type Logger } from '../log.ts';
+
+const STDERR = 2;
+/** What waits at the end is given so long to be written. */
+const LAST_MS = 1000;
+
+export interface RunLog {
+  readonly log: Logger;
+  /** Lines lost so far. */
+  readonly lost: () => number;
+  /** A line for a person: why lb4 ends. */
+  readonly say: (line: string) => void;
+}
+
+/** Throws UsageError for a level that does not exist, NativeAddonError, or FailureError where there is no thread for the log. */
+export function openRunLog(): RunLog {
+  const sink = openSink();
+  // Asked of the system: process.stderr would set a pipe O_NONBLOCK, also for the shell and its other programs.
+  const log = createLogger({ stream: sink, pretty: isatty(STDERR) });
+  sink.onLoss((lines) => log.warn({ lines }, 'lines of this log were lost: it could not be written, or was not read'));
+  const terminals = [0, 1, 2].filter((fd) => isatty(fd));
+  process.on('exit', () => {
+    sink.close(LAST_MS);
+    terminals.forEach(leaveTerminal);
+  });
+  adoptPrints(log);
+  return { log, lost: () => sink.lost, say: (line) => sink.write(line) };
+}
+
+function openSink(): LogSink {
+  try {
+    return new LogSink(STDERR);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const isAddon = code === 'ERR_NATIVE_ADDON' || code === 'ERR_DLOPEN_FAILED';
+    throw isAddon ? new NativeAddonError(message, { cause: error }) : new FailureError(`log: ${message}`, { cause: error });
+  }
+}
+
+/** Node sets terminals at its end as they were at its start, and aborts where one is gone. lb4 has changed nothing about them. */
+function leaveTerminal(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch {
+    // It is closed.
+  }
+}
+
+/** What Node and libraries print (console.*, warnings) becomes lines of the log. */
+function adoptPrints(log: Logger): void {
+  process.removeAllListeners('warning');
+  process.on('warning', ({ name, message }) => log.warn({ name }, message));
+  const print =
+    (level: 'debug' | 'warn') =>
+    (...values: unknown[]) =>
+      log[level](format(...values));
+  const [quiet, loud] = [print('debug'), print('warn')];
+  Object.assign(console, { debug: quiet, log: quiet, info: quiet, trace: quiet, warn: loud, error: loud });
+}

@@ -1,0 +1,47 @@
+/** What lb4 only does beside a change (telling, starting a program) may fail without taking the change with it, or lb4. */
+
+import { expect, test } from 'vitest';
+import type { CheckResult } from '../../src/health/check.ts';
+import { type Change, HealthChecker } from '../../src/health/checker.ts';
+import { runRules } from '../../src/rules/run.ts';
+import { waitUntil } from '../lab/wait.ts';
+import { target, withoutDescriptors } from './health-lab.ts';
+
+test('a firewall script that cannot be started rejects, and does not end lb4 by an error that nobody catches', async () => {
+  await expect(withoutDescriptors(() => runRules('exit 0', 'install'))).rejects.toThrow(/EMFILE/);
+  expect(await runRules('exit 0', 'install')).toMatchObject({ complete: true });
+});
+
+/** A checker of one server whose checks end as told, the last one for ever. */
+function check(results: readonly (() => CheckResult)[], onChange: (change: Change) => void): HealthChecker {
+  let n = 0;
+  const run = async () => results[Math.min(n++, results.length - 1)]!();
+  return new HealthChecker({ onChange, check: () => ({ run }) });
+}
+
+const pass = (): CheckResult => ({ outcome: 'pass', reason: 'fine' });
+const fail = (): CheckResult => ({ outcome: 'fail', reason: 'dead' });
+const throws = (): never => {
+  throw new Error('no memory');
+};
+
+test('a check that throws says nothing about the server, and the next one comes', async () => {
+  const states: string[] = [];
+  const checker = check([throws, throws, fail], ({ to }) => states.push(to));
+  checker.set([target(1, { fall: 1 })]);
+  await waitUntil(() => states.includes('down'), { what: 'the server to be down' });
+  expect(states).toEqual(['down']);
+  checker.stop();
+});
+
+test('whoever is told of a change may throw: checks go on, and the next change is told', async () => {
+  const states: string[] = [];
+  const checker = check([pass, fail, pass], ({ to }) => {
+    states.push(to);
+    throw new Error('disk full');
+  });
+  checker.set([target(1, { fall: 1, rise: 1 })]);
+  await waitUntil(() => states.length === 3, { what: 'three changes' });
+  expect(states).toEqual(['up', 'down', 'up']);
+  checker.stop();
+});
