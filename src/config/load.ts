@@ -6,7 +6,7 @@ import { readAny, readRegular } from './file.ts';
 import { type Finding, keyFindings, mistakeOf, schemaFindings } from './mistakes.ts';
 import type { Config, Mode } from './model.ts';
 import { modeFindings } from './modes.ts';
-import { type IsOwn, localServerFindings, loopFindings } from './own.ts';
+import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, type SourceTowards } from './own.ts';
 import { programFindings } from './programs.ts';
 import { resolveConfig } from './resolve.ts';
 import { fileSchema } from './schema.ts';
@@ -25,6 +25,8 @@ export interface LoadOptions {
   readonly programs?: boolean | undefined;
   /** Look also for servers that are this host itself, where that cannot work. */
   readonly isOwn?: IsOwn | undefined;
+  /** And whether health checks of L2 DSR can be answered to this host. */
+  readonly sourceTowards?: SourceTowards | undefined;
 }
 
 export interface FileOptions extends LoadOptions {
@@ -38,7 +40,7 @@ export function loadConfig(path: string, options: FileOptions = {}): Loaded {
 }
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
-export function parseConfig(text: string, file: string, { mode, programs, isOwn }: LoadOptions = {}): Loaded {
+export function parseConfig(text: string, file: string, { mode, programs, isOwn, sourceTowards }: LoadOptions = {}): Loaded {
   if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
@@ -51,6 +53,7 @@ export function parseConfig(text: string, file: string, { mode, programs, isOwn 
     ...modeFindings(root, mode),
     ...loopFindings(root, isOwn),
     ...localServerFindings(root, mode, isOwn),
+    ...checkSourceFindings(root, mode, isOwn, sourceTowards),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
   const mistakes = bounded(

@@ -52,6 +52,29 @@ export function localServerFindings(root: TomlNode, mode: Mode | undefined, isOw
     });
 }
 
+/** The address that this host would send from, `192.0.2.1`; undefined where that cannot be told. */
+export type SourceTowards = (address: Address) => string | undefined;
+
+/**
+ * L2 DSR: health checks cannot come from the VIP, which the servers hold as well, so this host needs another address towards them.
+ * Nothing is said of a file that is meant for another host.
+ */
+export function checkSourceFindings(root: TomlNode, mode: Mode | undefined, isOwn?: IsOwn, sourceTowards?: SourceTowards): Finding[] {
+  const frontends = frontendPlaces(root);
+  if (mode !== 'dsr' || sourceTowards === undefined || !isHere(frontends, isOwn)) return [];
+  const vips = new Set(frontends.map(({ address }) => address.ip));
+  return tables(root, 'backends').flatMap(({ name, path, node }) => {
+    const dsr = node.children.get('dsr');
+    if (dsr?.value !== 'l2') return [];
+    const server = serverPlaces(root, name).find(({ address }) => address.family === 4 && vips.has(sourceTowards(address) ?? ''));
+    if (server === undefined) return [];
+    const needed = `needed: an address of this host that is no frontend's towards ${server.address.ip}, to check from`;
+    return [
+      error(dsr, [...path, 'dsr'], `"l2": this host would check its servers from a frontend's address, which they hold, too; ${needed}`),
+    ];
+  });
+}
+
 /** A file may be checked on another host than it is for: this one is meant where it has the addresses that are listened on. */
 function isHere(frontends: readonly Frontend[], isOwn: IsOwn | undefined): boolean {
   return isOwn !== undefined && frontends.every(({ address }) => isAny(address) || isLoopback(address) || isOwn(address));

@@ -14,13 +14,7 @@ import {
 import { parseAddress } from '../packet/address.ts';
 
 /** Throws ListenAddressError when this host, as it is now, cannot serve `config` in a packet mode. */
-export function assertHost(config: Config, mode: 'passthrough' | 'dsr'): void {
-  assertListenAddresses(config);
-  if (mode === 'dsr') assertCheckSource(config);
-}
-
-/** Every `listen_addr` must be an IPv4 address of this host: throws ListenAddressError naming those there are. */
-function assertListenAddresses(config: Config): void {
+export function assertHost(config: Config): void {
   // The kernel is asked, not os.networkInterfaces(): that leaves out interfaces whose link is not up (yet).
   const stranger = config.frontends.find(({ listen }) => !isOurs(parseAddress(listen.ip)));
   if (stranger === undefined) return;
@@ -46,19 +40,18 @@ function addresses(families: readonly string[]): string {
   return ours.join(', ') || 'none';
 }
 
-/**
- * L2 DSR: health checks cannot come from the VIP, which the servers hold as well, so the host needs another address towards
- * them. Throws ListenAddressError where the kernel would send from a frontend's.
- */
-function assertCheckSource(config: Config): void {
-  const vips = new Set(config.frontends.map(({ listen }) => parseAddress(listen.ip)));
-  for (const backend of config.backends.filter(({ dsr }) => dsr === 'l2')) {
-    const server = backend.servers.find(({ addr }) => vips.has(sourceTowards(parseAddress(addr.ip))));
-    if (server === undefined) continue;
-    throw new ListenAddressError(
-      `${config.file}: backends.${backend.name}: dsr = "l2" needs an address of this host that is no frontend's towards ${server.addr.ip}, to check from`,
-    );
+/** The address that this host would send from; undefined where the kernel does not say, or the addon is not built. */
+export function sourceOf({ ip, family }: Address): string | undefined {
+  try {
+    return family === 4 ? formatAddress(sourceTowards(parseAddress(ip))) : undefined;
+  } catch {
+    return undefined;
   }
+}
+
+/** Network bytes in native order, as the addon gives addresses. */
+function formatAddress(address: number): string {
+  return [0, 8, 16, 24].map((shift) => (address >>> shift) & 255).join('.');
 }
 
 /** Turns a system error met while starting into one with lb4's exit code and what to do about it. */

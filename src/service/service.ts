@@ -15,7 +15,7 @@ import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Guard } from './guard.ts';
-import { assertHost, explain, isOwn } from './host.ts';
+import { assertHost, explain, isOwn, sourceOf } from './host.ts';
 import { HostChanges } from './host-changes.ts';
 import { Listening } from './listening.ts';
 import { PacketPath } from './packet-path.ts';
@@ -158,8 +158,8 @@ export class Service {
   /** Throws an Lb4Error when the file is wrong, or this host cannot serve it. */
   #load({ reload }: { reload: boolean }): Config {
     const { file, mode, log } = this.#options;
-    const { config, warnings } = loadConfig(file, { mode, reload, isOwn });
-    if (mode !== 'proxy') assertHost(config, mode);
+    const { config, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf });
+    if (mode !== 'proxy') assertHost(config);
     for (const warning of warnings) log.warn(formatMistake(warning));
     return config;
   }

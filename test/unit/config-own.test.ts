@@ -126,3 +126,14 @@ describe.each(['passthrough', 'dsr'] as const)('--%s', (mode) => {
 test('proxy mode balances over servers of its own host', () => {
   expect(linesFor([['192.0.2.1:80', '127.0.0.1:8080', '192.0.2.10:80']], 'proxy')).toEqual([]);
 });
+
+test('dsr = "l2" on a host that would check from a frontend\'s address is refused with its line; on another host it is not', () => {
+  const text =
+    'frontends.a={listen_addr="192.0.2.1:80",backend="b"}\n[backends.b]\ndsr="l2"\n[backends.b.servers.s]\naddr="192.0.2.7:80"\n';
+  const lines = (source: string, own = true, mode: Mode = 'dsr') =>
+    linesOf(() => parseConfig(text, 'f', { mode, isOwn: ({ ip }) => own && ip === '192.0.2.1', sourceTowards: () => source }));
+  expect(lines('192.0.2.1')).toEqual([
+    expect.stringMatching(/^f:3:5: backends\.b\.dsr: "l2": .*needed: an address of this host that is no frontend's towards 192\.0\.2\.7/),
+  ]);
+  expect([lines('192.0.2.9'), lines('192.0.2.1', false), lines('192.0.2.1', true, 'passthrough')]).toEqual([[], [], []]);
+});
