@@ -12,8 +12,8 @@ export default defineConfig({
           pool: 'forks',
           // The tests share one kernel, in namespaces of their own. Most of the time they wait: two files at a time take half as long.
           maxWorkers: 2,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 150_000, hookTimeout: 60_000 } },

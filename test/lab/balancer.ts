@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Namespace } from './lab.ts';
 import { ROOT } from './lab.ts';
 import type { Exit, Running } from './processes.ts';
-import { waitUntil } from './wait.ts';
+import { PATIENCE, waitUntil } from './wait.ts';
 
 /** The checkout's own, or an installed one to be tested. */
 export const LB4 = process.env['LB4_BIN'] ?? join(ROOT, 'bin/lb4');
@@ -84,7 +84,7 @@ export class Balancer {
   }
 
   /** Waits until the stats satisfy `holds` and returns them. */
-  async settled(what: string, holds: (stats: Stats) => boolean, timeout = 10_000): Promise<Stats> {
+  async settled(what: string, holds: (stats: Stats) => boolean, timeout = PATIENCE): Promise<Stats> {
     let last: Stats | undefined;
     try {
       return await waitUntil(
@@ -101,7 +101,7 @@ export class Balancer {
   }
 
   /** Waits until lb4 has the servers (ADDRESS:PORT → up) as given. */
-  health(servers: Record<string, boolean>, timeout = 10_000): Promise<Stats> {
+  health(servers: Record<string, boolean>, timeout = PATIENCE): Promise<Stats> {
     return this.settled(
       `servers to be ${JSON.stringify(servers)}`,
       (stats) =>

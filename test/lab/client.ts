@@ -2,7 +2,7 @@
  * A client of the lab, against backend.ts:
  *
  *     client.js echo COUNT BYTES HOST:PORT [FIRST_LOCAL_PORT]   COUNT connections at once, each its own data; prints EchoReport
- *     client.js hold COUNT HOST:PORT                            keeps COUNT connections busy; a line on standard input asks
+ *     client.js hold COUNT HOST:PORT [FIRST_LOCAL_PORT]         keeps COUNT connections busy; a line on standard input asks
  *                                                               for a HoldReport, its end closes them
  *     client.js load RATE http://HOST:PORT/PATH                 RATE new connections a second; a LoadReport every 200 ms
  */
@@ -50,6 +50,11 @@ function target(text: string): { host: string; port: number } {
   return { host, port: Number(port) };
 }
 
+/** Of the connection `index`; the kernel's choice without a first one. */
+function localPort(first: number | undefined, index: number): { localPort?: number } {
+  return first === undefined ? {} : { localPort: first + index };
+}
+
 const say = (report: unknown): boolean => process.stdout.write(`${JSON.stringify(report)}\n`);
 
 async function echoAll(count: number, bytes: number, to: string, firstPort: number | undefined): Promise<void> {
@@ -63,11 +68,7 @@ async function echoAll(count: number, bytes: number, to: string, firstPort: numb
     new Promise((resolve) => {
       const sent = Buffer.concat([Buffer.from(`connection ${index} `), randomBytes(bytes)]);
       const received: Buffer[] = [];
-      const socket = connect({
-        ...target(to),
-        allowHalfOpen: true,
-        ...(firstPort === undefined ? {} : { localPort: firstPort + index }),
-      });
+      const socket = connect({ ...target(to), allowHalfOpen: true, ...localPort(firstPort, index) });
       let settled = false;
       const settle = (error?: string): void => {
         if (settled) return;
@@ -102,14 +103,14 @@ async function echoAll(count: number, bytes: number, to: string, firstPort: numb
   say(report);
 }
 
-function hold(count: number, to: string): void {
+function hold(count: number, to: string, firstPort: number | undefined): void {
   const held: Held[] = [];
   const sockets: Socket[] = [];
   let greeted = 0;
   for (let index = 0; index < count; index++) {
     const state: Held = { server: '', echoed: 0 };
     held.push(state);
-    const socket = connect(target(to));
+    const socket = connect({ ...target(to), ...localPort(firstPort, index) });
     sockets.push(socket);
     socket.setNoDelay(true);
     let waiting = '';
@@ -196,6 +197,7 @@ function load(rate: number, url: string): void {
 }
 
 const [mode, ...args] = process.argv.slice(2);
-if (mode === 'echo') await echoAll(Number(args[0]), Number(args[1]), args[2] ?? '', args[3] === undefined ? undefined : Number(args[3]));
-else if (mode === 'hold') hold(Number(args[0]), args[1] ?? '');
+const number = (text: string | undefined) => (text === undefined ? undefined : Number(text));
+if (mode === 'echo') await echoAll(Number(args[0]), Number(args[1]), args[2] ?? '', number(args[3]));
+else if (mode === 'hold') hold(Number(args[0]), args[1] ?? '', number(args[2]));
 else if (mode === 'load') load(Number(args[0]), args[1] ?? '');

@@ -6,7 +6,7 @@ import { waitUntil } from './wait.ts';
 
 /** Opens `count` connections to the echo port at `to` (ADDRESS:PORT) and keeps them busy. */
 export async function holdConnections(client: Namespace, count: number, to: string): Promise<Running> {
-  const running = client.program('client', 'hold', `${count}`, to);
+  const running = client.program('client', 'hold', `${count}`, to, `${client.ports(count)}`);
   await running.line(/^holding/);
   return running;
 }
@@ -26,7 +26,7 @@ export async function othersLiveOn(running: Running, lost = ''): Promise<HoldRep
       const now = await report(running);
       return now.every(({ server, echoed }, index) => server === lost || echoed >= (before[index]?.echoed ?? 0) + 3);
     },
-    { what: `the connections that are not at ${lost} to go on`, timeout: 10_000, every: 50 },
+    { what: `the connections that are not at ${lost} to go on`, every: 50 },
   );
   return (await report(running)).filter(({ server, ended }) => server !== lost && ended !== undefined);
 }

@@ -27,6 +27,9 @@ const RUN = process.env['LB4_LAB_RUN'] ?? String(process.pid);
 const open = new Set<Lab>();
 let labs = 0;
 
+/** Where {@link Namespace.ports} begins, and the kernel's own choice (ip_local_port_range), where it ends. */
+const PORTS = { first: 10_000, end: 32_768 };
+
 /** One network namespace, and what runs in it. */
 export class Namespace {
   readonly lab: Lab;
@@ -34,6 +37,7 @@ export class Namespace {
   readonly label: string;
   /** Its name in /run/netns. */
   readonly name: string;
+  #nextPort = PORTS.first;
 
   constructor(lab: Lab, label: string, name: string) {
     this.lab = lab;
@@ -63,6 +67,11 @@ export class Namespace {
     return run(inNamespace(this.name, command));
   }
 
+  /** The same for curl, whose transfers are written as in its configuration files (curl(1), `--config`). */
+  curl(transfers: string): Promise<RunResult> {
+    return run(inNamespace(this.name, ['curl', '--fail-early', '--config', '-']), { input: transfers });
+  }
+
   /** Starts a program that ends with the lab at the latest. */
   start(command: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}): Running {
     const running = new Running(inNamespace(this.name, command), options);
@@ -73,6 +82,16 @@ export class Namespace {
   /** Starts one of the lab's own programs (test/lab/NAME.ts, as built). */
   program(name: string, ...args: string[]): Running {
     return this.start([process.execPath, join(ROOT, 'dist/test/lab', `${name}.js`), ...args]);
+  }
+
+  /**
+   * The first of `count` local ports in a row that nothing here has had before: the kernel chooses anew at every connection, and a port
+   * that comes again within TIME_WAIT reopens its old path, to its old server, in the packet modes.
+   */
+  ports(count: number): number {
+    if (this.#nextPort + count > PORTS.end) throw new RangeError(`no ${count} fresh ports are left in ${this.label}`);
+    this.#nextPort += count;
+    return this.#nextPort - count;
   }
 
   /** The processes in it. */

@@ -3,7 +3,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { within } from './wait.ts';
+import { PATIENCE, within } from './wait.ts';
 
 export interface RunResult {
   /** Exit code; 128 + n when signal n ended it. */
@@ -73,13 +73,13 @@ export class Running {
   }
 
   /** The first line that matches, among those printed or still to come. */
-  async line(pattern: RegExp, timeout = 30_000): Promise<string> {
+  async line(pattern: RegExp, timeout = PATIENCE): Promise<string> {
     const known = this.lines.find((line) => pattern.test(line));
     return known ?? this.nextLine(pattern, timeout);
   }
 
   /** The first line that matches, among those still to come. */
-  async nextLine(pattern: RegExp, timeout = 30_000): Promise<string> {
+  async nextLine(pattern: RegExp, timeout = PATIENCE): Promise<string> {
     let listener: (line: string) => void = () => undefined;
     const found = new Promise<string>((resolve, reject) => {
       listener = (line) => {
@@ -122,7 +122,7 @@ export class Running {
   }
 
   /** Sends a signal and waits for the end; SIGKILL after `patience` milliseconds. */
-  async stop(signal: NodeJS.Signals = 'SIGTERM', patience = 5_000): Promise<Exit> {
+  async stop(signal: NodeJS.Signals = 'SIGTERM', patience = PATIENCE): Promise<Exit> {
     this.signal(signal);
     try {
       return await within(this.exited, patience, `the end of ${this.name} after ${signal}`);

@@ -1,5 +1,8 @@
 /** Waiting for something to become true, with a limit and a message that says what did not. */
 
+/** Milliseconds that something may take on a machine that is busy with other things: a limit against hanging, no expectation. */
+export const PATIENCE = 45_000;
+
 export interface WaitOptions {
   /** What is awaited, for the error's message. */
   readonly what: string;
@@ -12,7 +15,7 @@ export interface WaitOptions {
 /** Asks `probe` until it answers with something other than undefined or false, and returns that. */
 export async function waitUntil<T>(
   probe: () => T | undefined | false | Promise<T | undefined | false>,
-  { what, timeout = 10_000, every = 10 }: WaitOptions,
+  { what, timeout = PATIENCE, every = 10 }: WaitOptions,
 ): Promise<T> {
   const end = performance.now() + timeout;
   for (;;) {

@@ -1,6 +1,7 @@
 /** Proxy mode: limits, queues, timeouts, and too few descriptors. */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { RESET } from '../lab/answers.ts';
 import { Balancer, configuration, type Frontend, LB4, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
@@ -10,10 +11,13 @@ import { pause, waitUntil } from '../lab/wait.ts';
 /** Seldom, and without an end: what passes must not change who is chosen. */
 const CALM = 'health_check_interval = 60\nhealth_check_fall = 100';
 
+/** Seconds: what a timeout of one second or less ends has ended by then, on a busy machine too. */
+const SOON = 15;
+
 interface Answer {
   /** 000: none. */
   readonly status: string;
-  /** curl's: 0, or 56 for a reset. */
+  /** curl's: 0, or one of RESET. */
   readonly code: number;
   /** Seconds. */
   readonly time: number;
@@ -74,10 +78,10 @@ test('a server that does not answer SYNs beside a good one: each request is answ
   blackhole(lab.servers[0]);
   const answers = await requests(lab.client, 20, '/');
   expect(answers.map(({ status, server }) => `${status} ${server}`)).toEqual(Array(20).fill('200 server2'));
+  // Half of them went there first: a second after that the kernel would have sent its SYN again, and waited for minutes.
   const late = answers.filter(({ time }) => time >= 0.5);
   expect(late.length).toBeGreaterThanOrEqual(9);
-  expect(late.length).toBeLessThanOrEqual(11);
-  expect(Math.max(...answers.map(({ time }) => time))).toBeLessThan(1);
+  expect(Math.max(...answers.map(({ time }) => time))).toBeLessThan(SOON);
   const { current_connections, total_connections } = await balancer.stats();
   expect([current_connections, total_connections]).toEqual([0, 20]);
   expect((await balancer.stop()).code).toBe(0);
@@ -91,7 +95,7 @@ test('no server answers: a reset after the first and `retries` more', async () =
   for (const { code, time } of await requests(lab.client, 6, '/')) {
     expect(code).toBe(56);
     expect(time).toBeGreaterThanOrEqual(1);
-    expect(time).toBeLessThan(1.5);
+    expect(time).toBeLessThan(SOON);
   }
   await balancer.settled('rest', ({ current_connections }) => current_connections === 0);
   expect((await balancer.stop()).code).toBe(0);
@@ -119,7 +123,7 @@ test('queue_timeout: who waited so long is reset; the one that is served is not'
   for (const { code, time } of answers.filter(({ status }) => status !== '200')) {
     expect(code).toBe(56);
     expect(time).toBeGreaterThanOrEqual(0.5);
-    expect(time).toBeLessThan(1.5);
+    expect(time).toBeLessThan(SOON);
   }
   expect((await balancer.stop()).code).toBe(0);
 });
@@ -131,7 +135,7 @@ test('max_queue: so many wait, the others are reset at once', async () => {
   const answers = await requests(lab.client, 10, '/wait/500');
   expect(count(answers, '200')).toBe(4);
   // They come first.
-  expect(answers.slice(0, 6).map(({ code }) => code)).toEqual(Array(6).fill(56));
+  for (const { code } of answers.slice(0, 6)) expect(RESET).toContain(code);
   expect(highest(answers.slice(6))).toBe(1);
   expect((await balancer.stop()).code).toBe(0);
 });
@@ -161,7 +165,7 @@ test.each([
   expect(stdout).toMatch(/^server1 /);
   expect(stderr).toMatch(/reset/);
   expect(silent).toBeGreaterThanOrEqual(1000);
-  expect(silent).toBeLessThan(3000);
+  expect(silent).toBeLessThan(1000 * SOON);
   expect((await balancer.stop()).code).toBe(0);
 
   const other = await start(lab, { backend: CALM, ...lines });

@@ -1,13 +1,14 @@
 /** Proxy mode: what it needs, what it leaves, how it ends. */
-import { chmodSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 import { Balancer, configuration, LB4, launch, type Settings, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
-import type { Namespace } from '../lab/lab.ts';
+import { type Namespace, ROOT } from '../lab/lab.ts';
 import type { Running } from '../lab/processes.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
-import { waitUntil, within } from '../lab/wait.ts';
+import { PATIENCE, waitUntil, within } from '../lab/wait.ts';
 
 const PROXY = { args: ['proxy'] };
 
@@ -72,7 +73,7 @@ test.each(['SIGTERM', 'SIGINT'] as const)('%s: new connections are refused, runn
   expect(await othersLiveOn(held)).toEqual([]);
   expect(running.exit).toBeUndefined();
   held.end();
-  expect(await within(running.exited, 5_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
+  expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 0, signal: null });
   expect(traces(lab.balancer)).toEqual(NOTHING);
 });
 
@@ -89,7 +90,7 @@ test.each([
   await running.line(/"msg":"stopping"/);
   expect(await othersLiveOn(held)).toEqual([]);
   running.signal(other);
-  expect(await within(running.exited, 5_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
+  expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 0, signal: null });
   await expectResets(lab.client, held);
 });
 
@@ -100,17 +101,27 @@ test('the grace period over: resets, exit 0', async () => {
   const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
   running.signal('SIGTERM');
   expect(await othersLiveOn(held)).toEqual([]);
-  expect(await within(running.exited, 8_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
+  expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 0, signal: null });
   await expectResets(lab.client, held);
 });
 
 // ---- what it needs
 
-/** lb4 as `nobody`, without a capability. */
+/**
+ * lb4 as `nobody`, without a capability. A checkout or a Node.js under /root is out of its reach: in a mount namespace of its own,
+ * which goes with it, it sees them in the lab's directory.
+ */
 function launchUnprivileged(namespace: Namespace, settings: Settings): Running {
-  chmodSync(namespace.lab.directory, 0o755);
+  const { directory } = namespace.lab;
+  const [checkout, node] = [join(directory, 'checkout'), join(directory, 'node')];
+  chmodSync(directory, 0o755);
+  mkdirSync(checkout, { recursive: true });
+  writeFileSync(node, '');
   const file = writeConfiguration(namespace, configuration(settings));
-  return namespace.start(['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', LB4, `--config=${file}`]);
+  const lb4 = LB4.startsWith(ROOT) ? join(checkout, relative(ROOT, LB4)) : LB4;
+  const command = 'mount --bind "$1" "$2"; mount --bind "$3" "$4"; shift 4; exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"';
+  const asNobody = ['unshare', '--mount', 'sh', '-ec', command, 'sh', ROOT, checkout, process.execPath, node];
+  return namespace.start([...asNobody, node, lb4, `--config=${file}`]);
 }
 
 test('ports from 1024 on need no privilege', async () => {
@@ -130,7 +141,7 @@ test('ports from 1024 on need no privilege', async () => {
 
 /** That lb4 ends with `code` and one line that matches. */
 async function expectRefusal(running: Running, code: number, line: RegExp): Promise<void> {
-  expect([await within(running.exited, 10_000, 'the end of lb4'), running.lines]).toEqual([
+  expect([await within(running.exited, PATIENCE, 'the end of lb4'), running.lines]).toEqual([
     { code, signal: null },
     [expect.stringMatching(line)],
   ]);
