@@ -2,10 +2,12 @@
 SHELL := /bin/sh
 # One target at a time: they share build/, dist/ and the machine's network.
 .NOTPARALLEL:
-.PHONY: help demo build test test-unit test-netns test-kernel tests bench doctor lint clean deps deps-test deps-demo deps-bench
+.PHONY: help demo build test test-unit test-netns test-bare test-kernel tests bench doctor lint clean deps deps-test deps-demo deps-bench
+# Debian's `su` leaves them out, and ip, sysctl and iptables are there.
+export PATH := $(PATH):/usr/sbin:/sbin
 
 VITEST = npx --no-install vitest run --reporter=default --reporter=json
-REPORTS = build/test/unit.json build/test/netns.json build/test/kernel.json
+REPORTS = build/test/unit.json build/test/netns.json build/test/bare.json build/test/kernel.json
 
 help:
 	@echo 'make demo         watch lb4 balance real requests in network namespaces (root)'
@@ -13,6 +15,7 @@ help:
 	@echo 'make test         install, build, lint and run every test (root)'
 	@echo 'make test-unit    the tests that need no root'
 	@echo 'make test-netns   the tests in network namespaces (root)'
+	@echo 'make test-bare    make demo on a Debian on which nothing is installed (root)'
 	@echo 'make test-kernel  the tests in a stock Debian kernel under QEMU, where that can be installed'
 	@echo 'make bench        the benchmarks (root)'
 	@echo 'make doctor       what this machine can and cannot do for lb4'
@@ -32,8 +35,8 @@ deps-bench:
 	@scripts/install-deps.sh bench
 
 build: deps
-	@echo '==> building the addon and the TypeScript'
-	@npm run --silent build
+	@scripts/quietly.sh 'building the addon' npm run --silent build:native
+	@scripts/quietly.sh 'building the TypeScript' npm run --silent build:ts
 
 demo: deps-demo build
 	@node dist/demo/demo.js
@@ -44,13 +47,18 @@ test: deps-test build lint
 	@$(MAKE) --no-print-directory -k tests || true
 	@node scripts/tally.js $(REPORTS)
 
-tests: test-unit test-netns test-kernel
+tests: test-unit test-netns test-bare test-kernel
 
 test-unit: build
 	@$(VITEST) --project unit --outputFile.json=build/test/unit.json
 
 test-netns: deps-test build
 	@$(VITEST) --project netns --outputFile.json=build/test/netns.json
+
+# Without debootstrap or a mirror, on this host with every wanted command hidden: the test says which it was.
+test-bare: deps-test build
+	@scripts/install-deps.sh bare || true
+	@$(VITEST) --project bare --outputFile.json=build/test/bare.json
 
 # Where QEMU cannot be installed they are skipped, and say why.
 test-kernel: deps-test build

@@ -16,6 +16,8 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
+      // The first run fetches a whole Debian.
+      { test: { name: 'bare', include: ['test/bare/**/*.test.ts'], pool: 'forks', testTimeout: 900_000 } },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], testTimeout: 150_000, hookTimeout: 60_000 } },
     ],
   },

@@ -1,18 +1,18 @@
 #!/bin/sh
-# Installs what a make target needs: install-deps.sh build|demo|test|kernel|bench. Debian packages by apt, only those that are missing;
-# npm packages when package-lock.json is newer than node_modules. Safe to run any number of times.
+# Installs what a make target needs: install-deps.sh build|demo|test|bare|kernel|bench. Debian packages by apt, only those that are
+# missing; npm packages when package-lock.json is newer than node_modules. Safe to run any number of times. A line a step.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 cd "$(dirname "$0")/.."
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
-
-# command:package, so that a tool installed in another way counts too
+# command:package, so that a tool installed in another way counts too; or, with a slash in front, file:package
 build='g++:g++ make:make cmake:cmake'
-lab='ip:iproute2 nsenter:util-linux iptables:iptables sysctl:procps ethtool:ethtool'
-test='tcpdump:tcpdump iperf3:iperf3 curl:curl python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables
+lab='ip:iproute2 nsenter:util-linux mount:mount iptables:iptables sysctl:procps ethtool:ethtool curl:curl'
+test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables
   wrk:wrk promtool:prometheus strace:strace shellcheck:shellcheck haproxy:haproxy'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream'
+# `make test-bare`: what makes a Debian on which nothing is installed
+bare='debootstrap:debootstrap'
 # `make test-kernel`: what boots a stock kernel, beside what the tests need
 kernel='qemu-system-x86_64:qemu-system-x86 busybox:busybox-static depmod:kmod cpio:cpio'
 
@@ -37,11 +37,12 @@ disable_service() {
 
 case "${1:-build}" in
   build) wanted="$build" ;;
-  demo) wanted="$build $lab curl:curl" ;;
+  demo) wanted="$build $lab" ;;
   test) wanted="$build $lab $test" ;;
+  bare) wanted="$build $lab $test $bare" ;;
   kernel) wanted="$build $lab $test $kernel" ;;
   bench) wanted="$build $lab $test $bench" ;;
-  *) echo "usage: $0 build|demo|test|kernel|bench" >&2; exit 2 ;;
+  *) echo "usage: $0 build|demo|test|bare|kernel|bench" >&2; exit 2 ;;
 esac
 
 PATH="$PATH:/usr/sbin:/sbin"
@@ -52,11 +53,18 @@ fi
 node -e 'const [a, b] = process.versions.node.split(".").map(Number);
 if (a < 20 || (a === 20 && b < 19)) { console.error(`lb4 needs Node.js 20.19 or newer; this is ${process.version}`); process.exit(1); }'
 
+is_there() {
+  case $1 in
+    /*) [ -e "$1" ] ;;
+    *) command -v "$1" >/dev/null 2>&1 ;;
+  esac
+}
+
 missing=''
 for pair in $wanted; do
-  command -v "${pair%%:*}" >/dev/null 2>&1 || [ -e "${pair%%:*}" ] || missing="$missing ${pair#*:}"
+  if is_there "${pair%%:*}"; then continue; fi
+  case "$missing " in *" ${pair#*:} "*) ;; *) missing="$missing ${pair#*:}" ;; esac
 done
-# node-gyp and cmake-js need Node's headers, which come with node or are fetched by npm.
 if [ -n "$missing" ]; then
   if ! command -v apt-get >/dev/null 2>&1; then
     echo "please install:$missing" >&2
@@ -66,13 +74,12 @@ if [ -n "$missing" ]; then
     echo "installing Debian packages needs root: sudo apt-get install$missing" >&2
     exit 1
   fi
-  say "installing Debian packages:$missing"
-  apt-get update -qq
+  scripts/quietly.sh 'asking for Debian packages' apt-get update
   # in a subshell, whose end takes the ban away again
   (
     forbid_services
     # shellcheck disable=SC2086 # a list of words
-    apt-get install -y -qq --no-install-recommends $missing
+    scripts/quietly.sh "installing Debian packages:$missing" apt-get install -y --no-install-recommends $missing
   )
   for service in $services; do
     case "$missing " in *" $service "*) disable_service "$service" ;; esac
@@ -80,9 +87,9 @@ if [ -n "$missing" ]; then
 fi
 
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-  say 'installing npm packages'
   # Not `npm ci`: it refuses a lock file that lacks other platforms' optional packages, and a registry that mirrors only
   # this platform's (as where lb4 is built) makes just such a lock file. The versions are the lock file's all the same.
-  npm install --no-save --no-audit --no-fund
+  # No scripts: the only one is our own, and make builds the addon by itself. Node's headers are among the packages.
+  scripts/quietly.sh 'installing npm packages' npm install --no-save --no-audit --no-fund --ignore-scripts
   touch node_modules/.package-lock.json
 fi

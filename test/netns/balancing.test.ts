@@ -221,7 +221,6 @@ describe.each(MODES)('%s', (mode) => {
       expect(early).toBeLessThanOrEqual(Math.ceil((30 * reached) / (reached + 1)) + 1);
       await watching;
       expect(weights).toEqual([...weights].sort((a, b) => a - b));
-      expect(new Set(weights).size).toBeGreaterThanOrEqual(3);
       const { server1 = 0 } = await servers(40);
       expect(Math.abs(server1 - 20)).toBeLessThanOrEqual(mode === 'proxy' ? 2 : 0);
     });
