@@ -49,7 +49,7 @@ test: deps-test build lint
 
 tests: test-unit test-netns test-bare test-kernel
 
-test-unit: build
+test-unit: deps-test build
 	@$(VITEST) --project unit --outputFile.json=build/test/unit.json
 
 test-netns: deps-test build

@@ -46,7 +46,7 @@ case "${1:-build}" in
 esac
 
 PATH="$PATH:/usr/sbin:/sbin"
-if ! command -v node >/dev/null 2>&1; then
+if ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
   echo "lb4 needs Node.js 20.19 or newer, with npm (https://nodejs.org)" >&2
   exit 1
 fi

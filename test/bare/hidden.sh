@@ -9,6 +9,9 @@ cd "$(dirname "$0")/../.."
 root=${XDG_CACHE_HOME:-$HOME/.cache}/lb4/bare/root
 mkdir -p "$root"
 mount -t tmpfs -o mode=755 lb4-bare "$root"
+# Names hold process numbers, and other runs of the tests sweep away those of processes that they do not see.
+mkdir -p /run/netns
+for directory in /tmp /run/netns; do mount -t tmpfs -o mode=1777 lb4-bare "$directory"; done
 mkdir "$root/lb4"
 tar --exclude=./node_modules --exclude=./build --exclude=./dist --exclude=./.git -cf - . | tar -C "$root/lb4" -xf -
 

@@ -2,10 +2,10 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, readdirSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
-import { Worker } from 'node:worker_threads';
 import { afterEach, expect, vi } from 'vitest';
 import type { Check, CheckResult, Target } from '../../src/health/check.ts';
 import { type Change, HealthChecker } from '../../src/health/checker.ts';
+import { native } from '../../src/io/native.ts';
 
 export const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -32,23 +32,19 @@ export async function closedPort(): Promise<number> {
   return port;
 }
 
-/** A server that accepts nobody and whose backlog is full: the kernel drops further SYNs. */
+/** A server that accepts nobody and whose backlog is full: the kernel drops further SYNs. No thread that would have to be stopped. */
 export async function deafPort(): Promise<number> {
-  const code = `const { parentPort } = require('node:worker_threads');
-    const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
-      parentPort.postMessage(server.address().port);
-      setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 10);
-    });`;
-  const worker = new Worker(code, { eval: true });
-  closers.push(() => worker.terminate());
-  const port = await new Promise<number>((resolve) => worker.once('message', resolve));
-  await sleep(50);
+  const port = await closedPort();
+  const fd = native().listenTcp('127.0.0.1', port, 1);
+  closers.push(() => native().closeFd(fd));
+  let open = 0;
   for (let i = 0; i < 8; i++) {
-    const filler = connect(port, '127.0.0.1');
+    const filler = connect(port, '127.0.0.1', () => open++);
     filler.on('error', () => {});
     closers.push(() => filler.destroy());
   }
-  await sleep(50);
+  // It queues one more than its backlog (listen(2), sk_acceptq_is_full).
+  await vi.waitFor(() => expect(open).toBeGreaterThanOrEqual(2), 10_000);
   return port;
 }
 
