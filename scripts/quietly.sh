@@ -4,7 +4,7 @@ set -u
 printf '\033[1m==>\033[0m %s\n' "$1"
 shift
 
-log=$(mktemp) || exit 1
+log=$(mktemp -t lb4-step.XXXXXX) || exit 1
 trap 'rm -f "$log"' EXIT
 trap 'exit 1' HUP INT TERM
 
