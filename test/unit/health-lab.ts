@@ -1,7 +1,7 @@
 /** Servers on 127.0.0.1 and a checker for the tests of src/health; all are closed after each test. */
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, readdirSync } from 'node:fs';
-import { type AddressInfo, connect, createServer, type Server } from 'node:net';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, expect, vi } from 'vitest';
 import type { Check, CheckResult, Target } from '../../src/health/check.ts';
 import { type Change, HealthChecker } from '../../src/health/checker.ts';
@@ -14,11 +14,19 @@ afterEach(async () => {
 
 /** A real server on 127.0.0.1, or on `host`. */
 export async function listen(host = '127.0.0.1', port = 0): Promise<Server> {
+  const sockets = new Set<Socket>();
   const server = createServer((socket) => {
+    sockets.add(socket);
     socket.on('error', () => {}); // checks end by RST
+    socket.on('close', () => sockets.delete(socket));
   });
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve));
-  closers.push(() => new Promise((resolve) => server.close(resolve)));
+  // Not at the mercy of who is connected: nothing is read here, so that a FIN behind data is never met.
+  closers.push(() => {
+    const closed = new Promise((resolve) => server.close(resolve));
+    for (const socket of sockets) socket.destroy();
+    return closed;
+  });
   return server;
 }
 
