@@ -327,7 +327,7 @@ export class RawHost {
   }
 
   /** Takes the first packet for this host that matches, among those received or to come. */
-  async expect(what: string, matches: (packet: Parsed) => boolean, timeout = 3_000): Promise<Parsed> {
+  async expect(what: string, matches: (packet: Parsed) => boolean, timeout = 10_000): Promise<Parsed> {
     const look = (): Parsed | undefined => {
       const index = this.received.findIndex(matches);
       return index < 0 ? undefined : this.received.splice(index, 1)[0];

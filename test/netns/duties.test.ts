@@ -7,7 +7,8 @@ import { Capture } from '../lab/capture.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { Duties, type Forwarder, FRONTENDS, VIP } from '../lab/duties.ts';
 import { type Namespace, ROOT } from '../lab/lab.ts';
-import { ACK, ipv4, type Parsed, PSH, type RawHost } from '../lab/wire.ts';
+import { waitUntil } from '../lab/wait.ts';
+import { ACK, CWR, ECE, ICMP, ipv4, type Parsed, PSH, parseIpv4, type RawHost } from '../lab/wire.ts';
 
 interface Situation {
   readonly situation: string;
@@ -160,6 +161,99 @@ const situations: readonly Situation[] = [
     delivers: async (lab) => {
       expect((await ask(lab.server, FRONTENDS.server.port)).stdout).toBe('server\n');
       expect((await ask(lab.narrow, FRONTENDS.server.port)).stdout).toBe('server\n');
+    },
+  },
+  {
+    situation: 'a packet without DF, too large for the link to its client, comes in fragments',
+    delivers: async (lab) => {
+      const { client, server, toClient } = await lab.open('rawThin', 'rawServer');
+      await fragmented(server, client, 1000, toClient);
+    },
+  },
+  {
+    situation: 'fragments have the options that belong into every one',
+    delivers: async (lab) => {
+      const { client, server, toServer } = await lab.open('rawClient', 'rawNarrow');
+      // Router alert (RFC 2113) is copied, a timestamp (RFC 791, here full already) is not.
+      const alert = Buffer.from([148, 4, 0, 0]);
+      const timestamp = Buffer.from([68, 8, 13, 0, 1, 2, 3, 4]);
+      const [first, ...later] = await fragmented(client, server, 1000, { ...toServer, options: Buffer.concat([alert, timestamp]) });
+      expect(first?.options.subarray(0, 6)).toEqual(Buffer.concat([alert, timestamp.subarray(0, 2)]));
+      for (const { options } of later) {
+        expect(options.includes(alert)).toBe(true);
+        expect(options.includes(timestamp.subarray(0, 2))).toBe(false);
+      }
+    },
+  },
+  {
+    situation: 'a route with an MTU of its own counts',
+    delivers: async (lab) => {
+      const route = [`${FRONTENDS.rawServer.address}/32`, 'dev', 'back', 'mtu', '900'];
+      lab.balancer.ip('route', 'add', ...route);
+      const { client, toServer } = await lab.open('rawClient', 'rawServer');
+      // lb4 hears of the route a moment later; until then packets arrive.
+      let told: Parsed | undefined;
+      for (let tries = 0; told === undefined && tries < 50; tries++) {
+        client.send({ ...toServer, dontFragment: true, payload: bytes(1000) });
+        told = await client.expect('an error', ({ protocol }) => protocol === ICMP, 200).catch(() => undefined);
+      }
+      lab.balancer.ip('route', 'del', ...route);
+      expect(told).toMatchObject({ type: 3, code: 4, rest: 900 });
+    },
+  },
+  {
+    situation: 'a super-packet while the neighbour is not resolved: all of it is there when it is',
+    delivers: async (lab) => {
+      const { client, server, toServer } = await lab.open('rawClient', 'rawServer');
+      const neighbour = ['neigh', 'replace', server.address, 'lladdr', lab.server.mac('eth0'), 'dev', 'back', 'nud', 'permanent'];
+      const payload = bytes(10_000);
+      const flags = ACK | PSH | ECE | CWR;
+      let pieces: Parsed[] = [];
+      // With lb4 until it has noticed, too: then it cuts what the kernel is to send, which shows on the wire.
+      for (let tries = 0; tries < 50 && (lab.lb4 === undefined ? tries === 0 : pieces.length <= 1); tries++) {
+        lab.balancer.ip('neigh', 'del', server.address, 'dev', 'back');
+        const id = nextId++ * 100;
+        client.sendSuper({ ...toServer, flags, payload, id, dontFragment: true, tos: 3 }, 1448);
+        const asks = () => /INCOMPLETE/.test(lab.balancer.ip('neigh', 'show', server.address));
+        await waitUntil(() => asks() || server.received.some((packet) => packet.payload.length > 0), { what: 'the kernel to ask' });
+        lab.balancer.ip(...neighbour);
+        pieces = [];
+        while (pieces.reduce((sum, piece) => sum + piece.payload.length, 0) < payload.length)
+          pieces.push(await server.expect('a segment', (packet) => packet.id >= id && packet.id < id + 100));
+        expect(Buffer.concat(pieces.map((piece) => piece.payload)).equals(payload)).toBe(true);
+      }
+      if (lab.lb4 === undefined) return;
+      expect(pieces).toHaveLength(7);
+      for (const [i, piece] of pieces.entries()) {
+        const own = ACK | ECE | (i === 0 ? CWR : 0) | (i === 6 ? PSH : 0);
+        expect(piece).toMatchObject({ flags: own, sequence: 1001 + i * 1448, tos: 3, dontFragment: true, checksumsRight: true });
+        expect(piece.id).toBe((pieces[0]?.id ?? 0) + i);
+      }
+      await nothingRefused(lab);
+    },
+  },
+  {
+    situation: 'neighbours that are forgotten again and again under a stream of super-packets',
+    delivers: async (lab) => {
+      const flush = lab.balancer.start(['sh', '-c', 'while ip neigh flush dev back; do sleep 0.02; done']);
+      await upload(lab.client, 'server');
+      await download(lab.client, 'server');
+      await flush.stop('SIGKILL');
+      await nothingRefused(lab);
+    },
+  },
+  {
+    situation: 'TTL 1: time exceeded, quoting the packet, to either side',
+    delivers: async (lab) => {
+      const { client, server, toServer, toClient } = await lab.open('rawClient', 'rawServer');
+      client.send({ ...toServer, ttl: 1, id: nextId });
+      server.send({ ...toClient, ttl: 1, id: nextId });
+      for (const host of [client, server]) {
+        const error = await host.expect('time exceeded', ({ protocol }) => protocol === ICMP);
+        expect(error).toMatchObject({ type: 11, code: 0, checksumsRight: true });
+        expect(parseIpv4(error.payload)).toMatchObject({ id: nextId, source: host.address, destination: VIP });
+      }
+      nextId++;
     },
   },
 ];
