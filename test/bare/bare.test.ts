@@ -36,7 +36,6 @@ function run(script: string, ...args: string[]): Promise<Ended> {
 }
 
 test('make demo on a Debian on which nothing is installed but make, Node.js and npm', async () => {
-  const mounts = readFileSync('/proc/self/mounts', 'utf8');
   let ended = await run('demo.sh');
   if (ended.code === LACKING) {
     process.stdout.write(`bare: ${ended.stdout.trim().split('\n').at(-1)}; so on this host, with every wanted command hidden\n`);
@@ -56,5 +55,6 @@ test('make demo on a Debian on which nothing is installed but make, Node.js and 
   expect(stdout).toMatch(/\d+ requests, each on a connection of its own; \d{3,} answered/);
   expect(stdout).toContain('lb4 took its firewall rules back and ended');
   expect(stderr).toBe('');
-  expect(readFileSync('/proc/self/mounts', 'utf8')).toBe(mounts);
+  // All its file systems have this name.
+  expect(readFileSync('/proc/self/mounts', 'utf8')).not.toContain('lb4-bare');
 });

@@ -182,14 +182,14 @@ describe('the queue of a full backend', () => {
     const first = await introduce(port, 'first');
     await pause(30);
     const leavers = [await client(port), await introduce(port, 'reset'), await client(port)];
-    await pause(30);
+    await waitUntil(() => proxy.queued('pool') === 3, { what: 'all three to wait' });
     leavers[0].socket.destroy();
     leavers[1].socket.resetAndDestroy();
     leavers[2].socket.resetAndDestroy();
-    await pause(30);
+    await waitUntil(() => proxy.queued('pool') === 0, { what: 'all three to be gone' });
     // Their three places are free again.
     const next = [await introduce(port, 'b'), await introduce(port, 'c'), await introduce(port, 'd')];
-    await pause(30);
+    await waitUntil(() => proxy.queued('pool') === 3, { what: 'the next three to wait' });
     expect(next.map((one) => one.ended())).toEqual([undefined, undefined, undefined]);
     first.socket.resetAndDestroy();
     for (const one of next) {
