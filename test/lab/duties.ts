@@ -133,7 +133,8 @@ export class Duties extends Lab {
   async #startLb4(): Promise<void> {
     const frontends = Object.entries(FRONTENDS).map(([name, { port, address, to }]) => [
       name,
-      { listen: `${VIP}:${port}`, servers: [`${address}:${to}`] },
+      // Seldom: on a loaded machine a raw host is too slow for quick checks, and would be down.
+      { listen: `${VIP}:${port}`, servers: [`${address}:${to}`], backend: 'health_check_interval = 60' },
     ]);
     this.lb4 = await startBalancer(this.balancer, { frontends: Object.fromEntries(frontends) });
   }
