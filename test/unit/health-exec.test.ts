@@ -40,13 +40,13 @@ function withChild(more: string) {
   const file = join(directory(), 'pids');
   const path = script(`sleep 300 & echo $$ $! > ${file}.new; mv ${file}.new ${file}; ${more}`);
   const pids = async () => {
-    await vi.waitFor(() => expect(existsSync(file)).toBe(true), 3000);
+    await vi.waitFor(() => expect(existsSync(file)).toBe(true));
     return readFileSync(file, 'utf8').trim().split(' ').map(Number);
   };
   return { path, pids };
 }
 
-const expectGone = (pids: number[]) => vi.waitFor(() => expect(pids.filter(isAliveAndNoOrphanedZombie)).toEqual([]), 3000);
+const expectGone = (pids: number[]) => vi.waitFor(() => expect(pids.filter(isAliveAndNoOrphanedZombie)).toEqual([]));
 
 /** A killed grandchild belongs to init, which may be slow to reap it, or absent: a zombie of init's is not ours. */
 function isAliveAndNoOrphanedZombie(pid: number): boolean {

@@ -27,7 +27,7 @@ async function haproxy(): Promise<number> {
     await once(child, 'exit');
     rmSync(directory, { recursive: true });
   });
-  await vi.waitFor(async () => expect((await checkFor(target(port)).run(new AbortController().signal)).outcome).toBe('pass'), 5000);
+  await vi.waitFor(async () => expect((await checkFor(target(port)).run(new AbortController().signal)).outcome).toBe('pass'));
   return port;
 }
 

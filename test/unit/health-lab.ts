@@ -52,7 +52,7 @@ export async function deafPort(): Promise<number> {
     closers.push(() => filler.destroy());
   }
   // It queues one more than its backlog (listen(2), sk_acceptq_is_full).
-  await vi.waitFor(() => expect(open).toBeGreaterThanOrEqual(2), 10_000);
+  await vi.waitFor(() => expect(open).toBeGreaterThanOrEqual(2));
   return port;
 }
 

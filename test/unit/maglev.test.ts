@@ -140,14 +140,12 @@ describe('any weights', () => {
     ['one heavy, the rest of 4,096 light', (i: number) => (i === 0 ? 65535 : 1)],
     ['equal', () => 1],
     ['all different', (i: number) => 1 + i * 15],
-  ])('4,096 servers, %s: fast', (_, weight) => {
-    const start = performance.now();
+  ])('4,096 servers, %s: every slot is somebody’s', (_, weight) => {
     const table = maglevTable(
       Array.from({ length: 4096 }, (_, i) => candidate(i, weight(i))),
       LARGE_TABLE,
     );
-    const spent = performance.now() - start;
     expect(table.length).toBe(LARGE_TABLE);
-    expect(spent).toBeLessThan(500);
+    expect(table.every((server) => server < 4096)).toBe(true);
   });
 });
