@@ -11,10 +11,12 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmdirSync,
   statSync,
   unlinkSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { FailureError, PrivilegeError } from '../errors.ts';
@@ -35,19 +37,71 @@ export interface Holder {
   readonly rules: boolean;
 }
 
-export interface NamespaceLock {
-  /** Leaves no file behind. */
-  release(): void;
-}
-
 /** Throws FailureError, naming the pid, where another lb4 has the lock; PrivilegeError where this process may not lock at all. */
 export function lockNamespace(about: Omit<Holder, 'pid'>): NamespaceLock {
+  const holder = { pid: process.pid, ...about };
+  return new NamespaceLock(holder, takeLock(holder));
+}
+
+/** Held. Its file can be taken away all the same, and the scripts' notes beside it: then another lb4 would start. */
+export class NamespaceLock {
+  readonly #holder: Holder;
+  #fd: number;
+  /** What the scripts have noted, by the files' names. */
+  #notes: ReadonlyMap<string, string> = new Map();
+
+  constructor(holder: Holder, fd: number) {
+    this.#holder = holder;
+    this.#fd = fd;
+  }
+
+  /** Its path, where that is no longer the file that this process has locked; else undefined, and the notes are remembered as they are. */
+  missing(): string | undefined {
+    const { directory, file } = paths();
+    if (!isAt(this.#fd, file)) return file;
+    try {
+      const names = readdirSync(directory).filter((name) => name !== 'lock');
+      this.#notes = new Map(names.map((name) => [name, readFileSync(`${directory}/${name}`, 'utf8')]));
+    } catch {
+      // A script is just taking one away: the next look reads what is left.
+    }
+    return undefined;
+  }
+
+  /** Locks anew where it is missing, and writes the notes again. Throws as {@link lockNamespace} does. */
+  putBack(): void {
+    if (this.missing() === undefined) return;
+    const fd = takeLock(this.#holder);
+    closeSync(this.#fd);
+    this.#fd = fd;
+    const { directory } = paths();
+    for (const [name, text] of this.#notes) writeNote(`${directory}/${name}`, text);
+  }
+
+  /** Leaves no file behind. */
+  release(): void {
+    const { directory, file } = paths();
+    try {
+      // While it is still locked: whoever opened it meanwhile finds that it is gone. Never the file of another lb4.
+      if (isAt(this.#fd, file)) unlinkSync(file);
+      // They stay where something else is in them.
+      rmdirSync(directory);
+      rmdirSync(DIRECTORY);
+    } catch {
+      // What is left does no harm.
+    } finally {
+      closeSync(this.#fd);
+    }
+  }
+}
+
+function takeLock(holder: Holder): number {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const fd = attemptLock();
     if (fd === undefined) continue;
     ftruncateSync(fd);
-    writeSync(fd, `${JSON.stringify({ pid: process.pid, ...about })}\n`);
-    return { release: () => release(fd) };
+    writeSync(fd, `${JSON.stringify(holder)}\n`);
+    return fd;
   }
   throw new FailureError(`${paths().file} changes all the time: another lb4 starts and ends in this network namespace`);
 }
@@ -82,7 +136,7 @@ function attemptLock(): number | undefined {
     fd = openSync(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
     if (!native().tryLockFile(fd)) throw taken(holderIn(fd));
     // Its last holder may have unlinked it between our opening and locking: then the next one would lock another file.
-    if (fstatSync(fd).ino === statSync(file).ino) return fd;
+    if (isAt(fd, file)) return fd;
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
@@ -131,17 +185,18 @@ function refusal(error: unknown): unknown {
   return error;
 }
 
-function release(fd: number): void {
-  const { directory, file } = paths();
+/** Is the open file the one at that path? */
+function isAt(fd: number, path: string): boolean {
+  const ours = fstatSync(fd);
+  const there = statSync(path, { throwIfNoEntry: false });
+  return there !== undefined && there.ino === ours.ino && there.dev === ours.dev;
+}
+
+/** A script may have written a newer one meanwhile. */
+function writeNote(path: string, text: string): void {
   try {
-    // While it is still locked: whoever opened it meanwhile finds that it is gone.
-    unlinkSync(file);
-    // They stay where something else is in them.
-    rmdirSync(directory);
-    rmdirSync(DIRECTORY);
-  } catch {
-    // What is left does no harm.
-  } finally {
-    closeSync(fd);
+    writeFileSync(path, text, { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }

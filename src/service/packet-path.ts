@@ -1,13 +1,14 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Settings } from '../engine/engine.ts';
-import { lockNamespace } from '../io/namespace-lock.ts';
+import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { parseAddress } from '../packet/address.ts';
 import { readCounters } from '../rules/run.ts';
 import { arrival, countedBy } from './arrival.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
+import { hostLock } from './host-lock.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
 
@@ -25,6 +26,7 @@ export class PacketPath implements DataPath {
   readonly #reports: Reports;
   readonly #undo = new Undo();
   readonly #firewall: Firewall | undefined;
+  #lock!: NamespaceLock;
   #engine!: Engine;
 
   private constructor({ mode, rules }: PacketPathOptions, reports: Reports) {
@@ -34,7 +36,8 @@ export class PacketPath implements DataPath {
     const received = () => this.#engine.gauges().received;
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
     const frames = arrival({ received, counted: async () => countedBy(await readCounters()) });
-    this.hostStates = this.#firewall === undefined ? [] : [...this.#firewall.states, frames];
+    // First: scripts that repair what comes after it keep their notes beside it.
+    this.hostStates = [hostLock(() => this.#lock), ...(this.#firewall === undefined ? [] : [...this.#firewall.states, frames])];
   }
 
   /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */
@@ -50,12 +53,15 @@ export class PacketPath implements DataPath {
   }
 
   async #start(plan: Plan): Promise<void> {
-    const lock = lockNamespace({ mode: this.mode, rules: this.#firewall !== undefined });
-    this.#undo.push(() => lock.release());
+    this.#lock = lockNamespace({ mode: this.mode, rules: this.#firewall !== undefined });
+    this.#undo.push(() => this.#lock.release());
     if (this.#firewall !== undefined) {
       // All or nothing: where it fails there is nothing to take back.
       await this.#firewall.install(plan);
       this.#undo.push(() => this.#firewall?.remove());
+      // What is to be taken back stands in the notes. They are known from now on, and there again when they are needed.
+      this.#lock.missing();
+      this.#undo.push(() => this.#lock.putBack());
     }
     const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
     const { failed, trouble } = this.#reports;

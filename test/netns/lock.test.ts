@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { configuration, LB4, launch, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { Topology } from '../lab/topology.ts';
+import { traces } from '../lab/traces.ts';
 import { within } from '../lab/wait.ts';
 
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
@@ -69,4 +70,34 @@ test('a directory that anybody may enter, as an older lb4 made it, is closed', a
   const mode = await lab.balancer.run('nsenter', `--mount=/proc/${running.pid}/ns/mnt`, 'stat', '-c', '%a', '/run/lb4');
   expect(mode.stdout).toBe('700\n');
   expect(await running.stop()).toEqual({ code: 0, signal: null });
+});
+
+test('rm -rf /run/lb4 under a running lb4: locked again with its notes, told once, no second lb4 starts, and nothing is left in the end', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
+  const running = lab.balancer.start([
+    'unshare',
+    '--mount',
+    'sh',
+    '-c',
+    `mount -t tmpfs tmpfs /run && exec ${LB4} --passthrough --config=${file}`,
+  ]);
+  await running.line(/"msg":"ready"/);
+  const inside = (...command: string[]) => lab.balancer.run('nsenter', `--mount=/proc/${running.pid}/ns/mnt`, ...command);
+  const kept = async () => (await inside('sh', '-c', 'cd /run/lb4/netns-* && stat -c %a . && tail -n +1 *')).stdout;
+  const before = await kept();
+  expect(before).toMatch(/==> lock <==[^]*==> reserved-ports <==\n33768-61000/);
+  await inside('rm', '-rf', '/run/lb4');
+  const reloaded = running.nextLine(/"configuration reloaded"/);
+  running.signal('SIGHUP');
+  await reloaded;
+  expect(await kept()).toBe(before);
+  expect(running.lines.filter((line) => /the lock and notes in \/run\/lb4 were missing and are put back/.test(line))).toHaveLength(1);
+  const { code, stderr } = await inside(LB4, '--passthrough', `--config=${file}`);
+  expect(code, stderr).toBe(1);
+  expect(stderr).toContain('forwards packets in this network namespace already');
+  // Too late for the guard to look: what is to be undone is known all the same.
+  await inside('rm', '-rf', '/run/lb4');
+  expect(await running.stop()).toEqual({ code: 0, signal: null });
+  expect(traces(lab.balancer)).toEqual({ rules: [], reserved: '', processes: [] });
 });
