@@ -72,6 +72,27 @@ export class Firewall {
     };
   }
 
+  /** Whether `plan` has places that are not installed yet. */
+  lacks(plan: Plan): boolean {
+    const last = this.#installed;
+    if (last === undefined) return true;
+    const stands = new Set(last.key.split('\n'));
+    return placesOf(plan, last.returns)
+      .key.split('\n')
+      .some((place) => !stands.has(place));
+  }
+
+  /**
+   * Takes away what `plan`, which lacks nothing, needs no more. Never rejects: a rule too many harms nothing, and must not keep a
+   * dead server in rotation. What could not be taken away the guard finds stale: it tells that, and tries again.
+   */
+  async prune(plan: Plan): Promise<void> {
+    const wanted = placesOf(plan, this.#installed?.returns ?? new Map());
+    if (wanted.key === this.#installed?.key) return;
+    this.#installed = wanted;
+    await this.#run(wanted, this.#form).catch(() => {});
+  }
+
   /**
    * Asks the host which form of the rules is right now, and installs that one where it is another than the one that stands; at every
    * moment one of them holds. Cheap where nothing has changed. To be called now and then, never while a plan is installed.

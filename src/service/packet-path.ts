@@ -71,14 +71,15 @@ export class PacketPath implements DataPath {
   }
 
   async apply(plan: Plan): Promise<void> {
-    // First: without its rule the kernel would answer for a new frontend.
-    const putBack = await this.#firewall?.install(plan);
+    // First, where it needs more: without its rule the kernel would answer for a new frontend.
+    const putBack = this.#firewall?.lacks(plan) ? await this.#firewall.install(plan) : undefined;
     try {
       await this.#engine.configure(settingsOf(plan, this.mode));
     } catch (error) {
       await putBack?.();
       throw error;
     }
+    await this.#firewall?.prune(plan);
   }
 
   async follow(): Promise<void> {

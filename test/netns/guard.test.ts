@@ -2,7 +2,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '../lab/balancer.ts';
+import { Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '../lab/balancer.ts';
 import { Topology, VIP } from '../lab/topology.ts';
 import { traces } from '../lab/traces.ts';
 
@@ -94,9 +94,8 @@ describe('rules and reserved ports in passthrough', () => {
   });
 });
 
-test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 and why, and all is well when it can again', async () => {
-  await using lab = new Topology({ servers: 1 });
-  await lab.startBackends();
+/** An iptables-legacy whose restore fails while the file `broken` is there. */
+function breakable(lab: Topology): { wrapper: string; broken: string } {
   const broken = join(lab.directory, 'broken');
   const wrapper = join(lab.directory, 'wrapped');
   for (const name of ['', '-save', '-restore']) {
@@ -104,6 +103,13 @@ test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 
       name === '-restore' ? `[ ! -e ${broken} ] || { echo "Another app is currently holding the xtables lock." >&2; exit 4; }\n` : '';
     writeFileSync(wrapper + name, `#!/bin/sh\n${fails}exec iptables-legacy${name} "$@"\n`, { mode: 0o755 });
   }
+  return { wrapper, broken };
+}
+
+test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 and why, and all is well when it can again', async () => {
+  await using lab = new Topology({ servers: 1 });
+  await lab.startBackends();
+  const { wrapper, broken } = breakable(lab);
   const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
   const running = lab.balancer.start([LB4, '--passthrough', `--config=${file}`], { env: { LB4_IPTABLES: wrapper } });
   await running.line(/"msg":"ready"/);
@@ -124,5 +130,32 @@ test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 
   await running.line(/firewall rules were missing and are put back/);
   expect(await healthOf(lab)).toMatchObject({ code: 200, body: { status: 'ok' } });
   expect(await metricsOf(lab, 'rules')).toEqual({ repairs: 1, missing: 0 });
+  expect(await running.stop()).toEqual({ code: 0, signal: null });
+});
+
+test('rules of a server that is gone cannot be taken away: one that dies leaves rotation all the same, and they go later', async () => {
+  await using lab = new Topology({ servers: 3 });
+  await lab.startBackends();
+  const { wrapper, broken } = breakable(lab);
+  const { http } = lab.settings().frontends;
+  const text = (servers: readonly string[]) => configuration({ frontends: { http: { listen: `${VIP}:80`, servers } } });
+  const all = http?.servers ?? [];
+  const file = writeConfiguration(lab.balancer, text(all));
+  const running = lab.balancer.start([LB4, '--passthrough', `--config=${file}`], { env: { LB4_IPTABLES: wrapper } });
+  await running.line(/"msg":"ready"/);
+  const balancer = new Balancer(lab.balancer, running, `${STATS}/stats`);
+  await balancer.health(Object.fromEntries(all.map((server) => [server, true])));
+  writeFileSync(broken, '');
+  writeFileSync(file, text(all.slice(1)));
+  running.signal('SIGHUP');
+  await running.line(/firewall rules: missing \(stale .*cannot be put back: .*xtables lock/);
+  await lab.killBackend(1);
+  await balancer.health({ [all[1] as string]: false });
+  for (let request = 0; request < 4; request++)
+    expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`)).stdout).toMatch(/^server3/);
+  rmSync(broken);
+  await running.line(/firewall rules were missing and are put back \(stale /);
+  expect(lab.balancer.sh('iptables-legacy-save', '-t', 'raw')).not.toContain('10.72.0.11/');
+  expect(running.lines.filter((line) => /could not apply|xtables lock/.test(line))).toHaveLength(1);
   expect(await running.stop()).toEqual({ code: 0, signal: null });
 });

@@ -79,6 +79,19 @@ test('other places are installed, and put back where the rest of the change fail
   ]);
 });
 
+test('what is needed no more is taken away; where that fails nothing is thrown, and the guard is asked for what is wanted', async () => {
+  const firewall = firewallOn();
+  expect(firewall.lacks(plan([A]))).toBe(true);
+  await firewall.install(plan([A, B]));
+  expect([plan([A, B], ILL), plan([B]), plan([A], WELL, '192.0.2.2:80')].map((next) => firewall.lacks(next))).toEqual([false, false, true]);
+  await firewall.prune(plan([A, B], ILL));
+  vi.mocked(runRules).mockRejectedValueOnce(new Error('iptables is locked'));
+  await firewall.prune(plan([B]));
+  expect(firewall.lacks(plan([A]))).toBe(true);
+  await firewall.states.find(({ what }) => what === 'rules')?.repair();
+  expect(runs()).toEqual(['install 192.0.2.1 10.0.0.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2']);
+});
+
 test('what could not be installed is tried again', async () => {
   const firewall = firewallOn();
   await firewall.install(plan([A]));
