@@ -101,13 +101,13 @@ bool Cutter::segment(const uint8_t* packet, size_t length, const Cuts& how) {
   const uint32_t sequence = load32(packet + ip + SEQUENCE);
   const uint16_t id = load16(packet + ID);
   size_t offset = 0;
-  for (uint16_t count = 0; count == 0 || headers + offset < length; count++, offset += how.segment) {
+  for (size_t count = 0; count == 0 || headers + offset < length; count++, offset += how.segment) {
     const size_t payload = std::min<size_t>(how.segment, length - headers - offset);
     segment_.resize(headers + payload);
     uint8_t* const out = segment_.data();
     std::memcpy(out, packet, headers);
     std::memcpy(out + headers, packet + headers + offset, payload);
-    store16(out + ID, id + count);
+    store16(out + ID, static_cast<uint16_t>(id + count));
     store32(out + ip + SEQUENCE, sequence + static_cast<uint32_t>(offset));
     if (count != 0) out[ip + TCP_FLAGS] &= static_cast<uint8_t>(~CWR);
     if (headers + offset + payload < length) out[ip + TCP_FLAGS] &= static_cast<uint8_t>(~(FIN | PSH));

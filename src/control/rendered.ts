@@ -11,6 +11,7 @@ export class Rendered {
   readonly #render: () => string | Promise<string>;
   #text: string | undefined;
   #validUntil = 0;
+  #underWay: Promise<string> | undefined;
 
   constructor(render: () => string | Promise<string>) {
     this.#render = render;
@@ -19,6 +20,12 @@ export class Rendered {
   /** The page as it is now or, a large one, was a moment ago. Rejects with what `render` throws. */
   async text(): Promise<string> {
     if (this.#text !== undefined && performance.now() < this.#validUntil) return this.#text;
+    // Those who ask while one is being written get that one: a burst of readers would write as many.
+    this.#underWay ??= this.#write().finally(() => (this.#underWay = undefined));
+    return this.#underWay;
+  }
+
+  async #write(): Promise<string> {
     const began = performance.now();
     const text = await this.#render();
     const now = performance.now();

@@ -15,7 +15,7 @@ import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import * as T from '../flow/table.ts';
 import * as C from '../flow/tcp.ts';
 import { destinationPort, sourcePort, swap16, swapPorts } from '../packet/address.ts';
-import { buildIcmpError, buildReset } from '../packet/build.ts';
+import { buildIcmpError, buildReset, isTcpIntact } from '../packet/build.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import * as D from '../packet/frames.ts';
@@ -310,6 +310,8 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const frontend = services.frontendAt(destination, destinationPort(ports));
     if (frontend === undefined && !isReply(source, destination, ports)) return end(Verdict.dropNotOurs);
     const opens = (flags & (F.SYN | F.ACK | F.FIN | F.RST)) === F.SYN;
+    // Nothing is remembered of a packet that no server would take: verified where a flow would begin, and only there.
+    if ((opens || frontend?.adopts) && !isIntact(f, ip)) return end(Verdict.dropMalformed);
     if (frontend?.adopts && !opens) return adopt(f, frontend, now);
     if (flags & F.RST) return end(Verdict.dropStray);
     if (frontend === undefined || frontend.draining || !opens) return answerReset(f, ip, resetUnknown, now);
@@ -321,6 +323,11 @@ export function createPipeline(parts: PipelineParts): Pipeline {
     const verdict = ~slot;
     if (verdict === resetNoServer || verdict === resetNoPort || verdict === resetFull) return answerReset(f, ip, verdict, now);
     return end(verdict);
+  }
+
+  /** On a partial checksum there is nothing to verify yet: the packet has seen no wire. */
+  function isIntact(f: number, ip: number): boolean {
+    return (frames[f + D.FLAGS]! & FLAG_PARTIAL) !== 0 || isTcpIntact(slab, ip, swap16(words[ip]! >>> 16));
   }
 
   /** The entry in `slot`, just made for the frame, which counts as `verdict` when it has been examined. */

@@ -60,6 +60,14 @@ export function transportChecksum(slab: F.Slab, ip: number, length: number): num
   return ~fold(pseudo + sum(slab.bytes, (ip + 5) * 4, length)) & 0xffff;
 }
 
+/** Whether the checksum of the TCP segment of an IPv4 packet of `length` bytes at word `ip` is right (RFC 9293 section 3.1). */
+export function isTcpIntact({ bytes, words }: F.Slab, ip: number, length: number): boolean {
+  const header = (words[ip]! & 0xf) * 4;
+  const segment = length - header;
+  const pseudo = sum(bytes, (ip + F.IP_SOURCE) * 4, 8) + (F.TCP << 8) + swap16(segment);
+  return fold(pseudo + sum(bytes, ip * 4 + header, segment)) === 0xffff;
+}
+
 /** Recomputes the IPv4 header checksum from the whole header. */
 export function finishIpHeader(slab: F.Slab, ip: number): void {
   const { words, bytes } = slab;

@@ -8,6 +8,8 @@ import type { Form } from './types.ts';
 const SYSCTL = '/proc/sys/net/bridge/bridge-nf-call-iptables';
 /** Names shown at most: a Kubernetes host has a bridge, a Docker host may have dozens. */
 const SHOWN = 3;
+/** A route that moves to a bridge without carrier is noticed after so long: nothing comes by that bridge meanwhile. */
+const LINKS_MS = 10_000;
 
 /**
  * INPUT where frames come by a bridge that shows them to iptables: not only those of servers, for any bridge may lead to clients,
@@ -20,7 +22,7 @@ export function formNow(servers: Iterable<string>): Form {
   if (sysctl === undefined) return { name: 'raw', why: 'no br_netfilter: bridged frames pass no iptables' };
   const socket = open();
   try {
-    return judge(sysctl === '1', socket.interfaces(), (link) => leadsToOneOf(servers, link, socket));
+    return judge(sysctl === '1', socket.interfaces(), ({ index }) => linksTo(servers, socket).has(index));
   } finally {
     socket.close();
   }
@@ -38,14 +40,24 @@ function judge(all: boolean, links: readonly Interface[], isUsed: (link: Interfa
   return { name: 'raw', why: all ? `no frames come by ${rest}: no carrier, and no server behind` : `frames of ${rest} pass no iptables` };
 }
 
-function leadsToOneOf(servers: Iterable<string>, { index }: Interface, socket: RouteSocket): boolean {
-  return [...servers].some((server) => {
-    try {
-      return socket.route(Buffer.from(server.split('.').map(Number)).readInt32LE(), 0).ifindex === index;
-    } catch {
-      return false; // no way there, whatever the reason
-    }
-  });
+/** By the servers they lead to. Two questions to the kernel a server: with thousands they are not asked each second. */
+let links: { readonly servers: string; readonly until: number; readonly indexes: ReadonlySet<number> } | undefined;
+
+function linksTo(servers: Iterable<string>, socket: RouteSocket): ReadonlySet<number> {
+  const all = [...servers];
+  const key = all.join();
+  const now = performance.now();
+  if (links?.servers !== key || now >= links.until)
+    links = { servers: key, until: now + LINKS_MS, indexes: new Set(all.map((server) => linkTo(server, socket))) };
+  return links.indexes;
+}
+
+function linkTo(server: string, socket: RouteSocket): number {
+  try {
+    return socket.route(Buffer.from(server.split('.').map(Number)).readInt32LE(), 0).ifindex;
+  } catch {
+    return -1; // no way there, whatever the reason
+  }
 }
 
 /** Names hold anything but blanks and slashes (netdevice(7)); in the script goes only what means nothing to sh. */

@@ -277,3 +277,19 @@ test('the table takes no more than its maximum', () => {
   const verdicts = Array.from({ length: 12 }, (_, i) => life.world.send(fromClient({ from: 1000 + i, flags: 'S' })).verdict);
   expect(verdicts).toEqual([...Array.from({ length: 10 }, () => 'opened'), 'dropTableFull', 'dropTableFull']);
 });
+
+describe('a segment whose checksum is wrong, which no server would take', () => {
+  test('a SYN opens nothing', () => {
+    const world = new World();
+    expect(world.send(fromClient({ flags: 'S', checksum: 0x1234 })).verdict).toBe('dropMalformed');
+    expect(world.table.size).toBe(0);
+    expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('opened');
+  });
+
+  test('with DSR nothing is taken up in mid-stream', () => {
+    const world = new World({ mode: 'dsr', scheduler: 'maglev' });
+    expect(world.send(fromClient({ flags: 'A', checksum: 0x1234, payload: pattern(33) })).verdict).toBe('dropMalformed');
+    expect(world.table.size).toBe(0);
+    expect(world.send(fromClient({ flags: 'A', payload: pattern(33) })).verdict).toBe('adopted');
+  });
+});

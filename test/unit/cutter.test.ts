@@ -140,6 +140,18 @@ test('a BIG TCP packet of 200,000 bytes, whose header cannot tell its length', (
   expect(cut(given).map((piece) => piece.toString('hex'))).toEqual(expectedSegments(given).map((segment) => ipv4(segment).toString('hex')));
 });
 
+test('more segments than an IP ID has values: a counter of 16 bits began anew, and read behind the packet', () => {
+  const payload = Buffer.alloc(131_071, 7);
+  const pieces = cut({
+    packet: { source: '192.0.2.1', destination: '198.51.100.7', flags: ACK, payload },
+    segment: 2,
+    mtu: 1500,
+    partial: true,
+  });
+  expect(pieces.length).toBe(65_536);
+  expect(pieces.at(-1)?.length).toBe(41);
+});
+
 test.each([
   ['no header', 10, 0, 1500],
   ['a TCP header that is not there', 30, 1000, 1500],
