@@ -3,7 +3,7 @@ import { type Finding, type Host, ok, warn } from './finding.ts';
 import { ask, read } from './read.ts';
 
 export async function limits(host: Host): Promise<Finding[]> {
-  return [...localClients(host), ...callers(host), ...(await sourceNat())];
+  return [...localClients(host), ...callers(host), ...(await sourceNat(host)), ...(await filters()), ...(await ipsec())];
 }
 
 function localClients({ config }: Host): Finding[] {
@@ -18,16 +18,52 @@ function callers({ mode, config }: Host): Finding[] {
 }
 
 /** Packets whose next hop is not resolved yet, or has no Ethernet, go by the kernel's routing, and so through its NAT. */
-async function sourceNat(): Promise<Finding[]> {
-  if ((await ask('nft', '--version')) !== undefined || !/-j (MASQUERADE|SNAT)\b/.test(await natRules())) return [];
-  const why =
-    'without nft lb4 cannot keep its own packets from it: a first packet, or all over a link without Ethernet, may get another source';
-  return [warn('NAT', `this host has source NAT; ${why}`, 'apt-get install nftables')];
+async function sourceNat({ mode, config, paths }: Host): Promise<Finding[]> {
+  const hasNft = (await ask('nft', '--version')) !== undefined;
+  const routed = mode === 'dsr' ? config.backends.filter(({ dsr }) => dsr === 'nat').flatMap(({ servers }) => servers) : [];
+  // What passthrough sends has a table that keeps it untracked.
+  if (mode === 'dsr' ? routed.length === 0 : hasNft) return [];
+  const links = new Set(paths.map(({ link }) => link));
+  const rules = await rulesOf('nat');
+  if (!rules.some((rule) => /-j (MASQUERADE|SNAT)\b|\bmasquerade\b|\bsnat (ip )?to\b/.test(rule) && isFor(rule, links))) return [];
+  const what = 'a first packet, or all over a link without Ethernet, may get another source';
+  const [first] = routed;
+  if (first === undefined) {
+    const why = `this host has source NAT; without nft lb4 cannot keep its own packets from it: ${what}`;
+    return [warn('NAT', why, 'apt-get install nftables')];
+  }
+  const mend = `iptables -t nat -I POSTROUTING -p tcp -d ${first.addr.ip} --dport ${first.addr.port} -j ACCEPT (and so for each server)`;
+  return [warn('NAT', `this host has source NAT; in DSR mode it changes what lb4 sends to servers, too: ${what}`, mend)];
 }
 
-/** iptables-legacy makes a table by looking at it. */
-async function natRules(): Promise<string> {
+/** False: it names an interface, and none that leads to a server. */
+function isFor(rule: string, links: ReadonlySet<string | undefined>): boolean {
+  const name = /(?<!! )-o (\S+)|\boifname "([^"]+)"/.exec(rule);
+  return name === null || links.has(name[1] ?? name[2]);
+}
+
+/** lb4 has its copy of a frame before iptables, and what it sends goes past it. */
+async function filters(): Promise<Finding[]> {
+  const drops = (await rulesOf('filter')).some((rule) =>
+    /^:FORWARD DROP|^-A FORWARD .*-j (DROP|REJECT)\b|hook forward .*policy drop/.test(rule),
+  );
+  const why = 'FORWARD drops packets of others, none of those that lb4 forwards: filter them in front of this host, or on the servers';
+  return drops ? [warn('firewall', why, 'iptables -S FORWARD')] : [];
+}
+
+/** Policies of sockets ("socket out") are no matter: lb4's packets have no socket. */
+async function ipsec(): Promise<Finding[]> {
+  const policy = /^src (\S+) dst (\S+).*\n\s+dir out\b/m.exec((await ask('ip', 'xfrm', 'policy')) ?? '');
+  if (policy === null) return [];
+  const why = `this host encrypts what goes from ${policy[1]} to ${policy[2]}; what lb4 sends goes past that, in the clear`;
+  return [warn('IPsec', `${why}: let another host do it`, 'ip xfrm policy')];
+}
+
+/** One a line: those of a table of iptables, and whatever nft has. iptables-legacy makes a table by looking at it. */
+async function rulesOf(table: 'nat' | 'filter'): Promise<string[]> {
   const iptables = process.env['LB4_IPTABLES'] ?? 'iptables';
-  const isThere = (await ask(iptables, '--version'))?.includes('nf_tables') || /^nat$/m.test(read('/proc/net/ip_tables_names') ?? '');
-  return (isThere ? await ask(`${iptables}-save`, '-t', 'nat') : undefined) ?? '';
+  const isNft = (await ask(iptables, '--version'))?.includes('nf_tables') ?? false;
+  const isThere = isNft || (read('/proc/net/ip_tables_names') ?? '').split('\n').includes(table);
+  const saved = isThere ? await ask(`${iptables}-save`, '-t', table) : undefined;
+  return `${saved ?? ''}\n${(await ask('nft', '-t', 'list', 'ruleset')) ?? ''}`.split('\n');
 }

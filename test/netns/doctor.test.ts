@@ -120,6 +120,38 @@ const rows: Row[] = [
     says: /^reserved ports: net\.ipv4\.ip_local_reserved_ports lacks 33768-61000;/,
     mend: /^lb4 rules --apply --passthrough --config=/,
   },
+  ...[
+    ['of iptables', 'iptables -t nat -A POSTROUTING -o back -j MASQUERADE'],
+    [
+      'of nft',
+      'nft add table ip own && nft "add chain ip own post { type nat hook postrouting priority 100; }" && nft add rule ip own post masquerade',
+    ],
+  ].map(([whose, spoil = '']) => ({
+    name: `source NAT ${whose} in DSR mode, which changes what the kernel routes for lb4`,
+    settings: web(undefined, [SERVER], 'dsr = "nat"'),
+    spoil,
+    args: ['--dsr'],
+    level: 'warn' as const,
+    says: /^NAT: this host has source NAT; in DSR mode it changes what lb4 sends/,
+    mend: 'iptables -t nat -I POSTROUTING -p tcp -d 10.72.0.11 --dport 80 -j ACCEPT (and so for each server)',
+    mends: false as const,
+  })),
+  {
+    name: 'a FORWARD chain that drops, past which lb4 forwards',
+    spoil: 'iptables -P FORWARD DROP',
+    level: 'warn',
+    says: /^firewall: FORWARD drops packets of others, none of those that lb4 forwards/,
+    mend: 'iptables -S FORWARD',
+    mends: false,
+  },
+  {
+    name: 'a policy of IPsec, which what lb4 sends goes past',
+    spoil: 'ip xfrm policy add src 10.71.0.0/24 dst 203.0.113.0/24 dir out tmpl src 10.71.0.1 dst 203.0.113.1 proto esp mode tunnel',
+    level: 'warn',
+    says: /^IPsec: this host encrypts what goes from 10\.71\.0\.0\/24 to 203\.0\.113\.0\/24; what lb4 sends goes past that/,
+    mend: 'ip xfrm policy',
+    mends: false,
+  },
   {
     name: 'a VIP that nobody has',
     settings: web('10.99.0.1:80'),
@@ -220,6 +252,17 @@ const rows: Row[] = [
     mend: 'sysctl -w net/ipv4/conf/back/rp_filter=2',
   },
 ];
+
+test('source NAT that is no matter: towards another interface, and in passthrough, where nft keeps packets from it', async () => {
+  const { lab: host, file } = await goodHost(web(undefined, [SERVER], 'dsr = "nat"'));
+  await using lab = host;
+  const about = async (...args: string[]) => (await doctor(lab, file, args)).findings.filter(({ check }) => check === 'NAT');
+  lab.balancer.sh('iptables', '-t', 'nat', '-A', 'POSTROUTING', '-o', 'front', '-j', 'MASQUERADE');
+  expect(await about('--dsr')).toEqual([]);
+  lab.balancer.sh('iptables', '-t', 'nat', '-A', 'POSTROUTING', '-j', 'MASQUERADE');
+  expect(await about()).toEqual([]);
+  expect(await about('--dsr')).toHaveLength(1);
+});
 
 test.each(rows)('$name', async ({ settings, spoil = 'true', args, level = 'fail', says, mend, mends = true }) => {
   const { lab: host, file } = await goodHost(settings);
