@@ -1,6 +1,6 @@
 /** Asking the host: files of /proc and /sys, and the tools that say what those do not. */
-import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { runProgram } from '../rules/program.ts';
 
 /** A small file's text without the newline at its end; undefined where there is none, or it may not be read. */
 export function read(file: string): string | undefined {
@@ -11,8 +11,16 @@ export function read(file: string): string | undefined {
   }
 }
 
-/** A program's standard output; undefined where it is not installed or fails. */
-export function ask(program: string, ...args: string[]): Promise<string | undefined> {
+/** One that takes so long hangs. */
+const LIMIT_MS = 10_000;
+
+/** A program's standard output; undefined where it is not installed, fails or hangs. */
+export async function ask(program: string, ...args: string[]): Promise<string | undefined> {
   const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-  return new Promise((resolve) => execFile(program, args, { env }, (error, stdout) => resolve(error === null ? stdout : undefined)));
+  try {
+    const { status, stdout } = await runProgram(program, args, { what: program, limitMs: LIMIT_MS, env });
+    return status === 0 ? stdout : undefined;
+  } catch {
+    return undefined;
+  }
 }

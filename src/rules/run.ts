@@ -1,7 +1,5 @@
-import { execFile, spawn } from 'node:child_process';
-import type { Writable } from 'node:stream';
-import { promisify } from 'node:util';
 import { EXIT, FailureError, KernelFeatureError, type Lb4Error, PrivilegeError } from '../errors.ts';
+import { type Ended, runProgram } from './program.ts';
 import type { RulesAction } from './types.ts';
 
 export interface RunOptions {
@@ -9,6 +7,8 @@ export interface RunOptions {
   dryRun?: boolean;
   /** The iptables command, for example `iptables-legacy`; else LB4_IPTABLES of the environment, else `iptables`. */
   iptables?: string;
+  /** Milliseconds after which it counts as hanging, and is killed; 20 s else. */
+  limitMs?: number;
 }
 
 export interface RunResult {
@@ -23,7 +23,8 @@ const INCOMPLETE = 3;
 
 /**
  * Runs a rendered script by `sh` (a few tens of milliseconds, in the caller's network namespace).
- * @throws PrivilegeError, KernelFeatureError (no iptables) or FailureError, with the script's own line.
+ * @throws PrivilegeError, KernelFeatureError (no iptables) or FailureError, with the script's own line; a FailureError where it hangs:
+ * it is killed then, and may have done a part.
  */
 export async function runRules(script: string, action: RulesAction, options: RunOptions = {}): Promise<RunResult> {
   const { status, stdout, stderr } = await shell(script, action, options);
@@ -33,7 +34,6 @@ export async function runRules(script: string, action: RulesAction, options: Run
 
 /** A reading of the rules takes 20 ms with 1,000 of them; one that takes so long hangs. */
 const READING_MS = 10_000;
-const READING_BYTES = 64 << 20;
 
 /**
  * Every rule of these tables, as iptables-save spells it, without counters: what tells whether anything has changed, at a tenth of
@@ -45,62 +45,59 @@ export async function readRules(tables: readonly string[]): Promise<string> {
 }
 
 async function readTable(table: string): Promise<string> {
-  const command = `${process.env['LB4_IPTABLES'] ?? 'iptables'}-save`;
-  const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-  try {
-    const { stdout } = await promisify(execFile)(command, ['-t', table], { env, timeout: READING_MS, maxBuffer: READING_BYTES });
-    return stdout.replaceAll(/^[#:].*\n/gm, '');
-  } catch (cause) {
-    const { code, stderr = '', message } = cause as Error & { code?: unknown; stderr?: string };
-    if (code === 'ENOENT')
-      throw new KernelFeatureError(`${command} not found: apt-get install iptables, or name one in LB4_IPTABLES`, { cause });
-    throw new FailureError(`${command}: ${stderr.trim().split('\n')[0] || message}`, { cause });
-  }
+  const command = saveCommand();
+  const stdout = await read(command, '-t', table);
+  if (stdout === undefined) throw new KernelFeatureError(`${command} not found: apt-get install iptables, or name one in LB4_IPTABLES`);
+  return stdout.replaceAll(/^[#:].*\n/gm, '');
 }
 
 /** The raw table with its counters, `[PACKETS:BYTES] -A …`; empty where it cannot be read, which the guard of the rules tells. */
-export function readCounters(): Promise<string> {
-  return outputOf(`${process.env['LB4_IPTABLES'] ?? 'iptables'}-save`, '-c', '-t', 'raw');
+export async function readCounters(): Promise<string> {
+  return (await read(saveCommand(), '-c', '-t', 'raw').catch(() => '')) ?? '';
 }
 
-/** A table of family ip as nft lists it; empty where it is not there, or there is no nft. */
-export function readNftTable(name: string): Promise<string> {
-  return outputOf('nft', 'list', 'table', 'ip', name);
+/**
+ * A table of family ip as nft lists it; empty where it is not there, undefined where there is no nft.
+ * @throws FailureError where nft cannot tell
+ */
+export function readNftTable(name: string): Promise<string | undefined> {
+  return read('nft', 'list', 'table', 'ip', name).catch((error: Error) => {
+    if (error.message.includes('No such file or directory')) return '';
+    throw error;
+  });
 }
 
-/** Empty where the command fails. */
-function outputOf(command: string, ...args: string[]): Promise<string> {
+function saveCommand(): string {
+  return `${process.env['LB4_IPTABLES'] ?? 'iptables'}-save`;
+}
+
+/** What a tool prints; undefined where it is not installed. Throws a FailureError where it fails. */
+async function read(command: string, ...args: string[]): Promise<string | undefined> {
   const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-  return promisify(execFile)(command, args, { env, timeout: READING_MS, maxBuffer: READING_BYTES }).then(
-    ({ stdout }) => stdout,
-    () => '',
-  );
+  try {
+    const { status, stdout, stderr } = await runProgram(command, args, { what: command, limitMs: READING_MS, env });
+    if (status === 0) return stdout;
+    throw new FailureError(`${command}: ${stderr.trim().split('\n')[0] || `exit ${status}`}`);
+  } catch (cause) {
+    if (cause instanceof FailureError) throw cause;
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    throw new FailureError(`${command}: ${message}`, { cause });
+  }
 }
 
-interface ShellResult {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
+/** Where the xtables lock is held, iptables-restore waits 5 s for it, and the script asks it three times at most. */
+const SCRIPT_MS = 20_000;
 
 /** By standard input: no file to leave behind, and no limit on the length of an argument. */
-function shell(script: string, action: RulesAction, options: RunOptions): Promise<ShellResult> {
+async function shell(script: string, action: RulesAction, options: RunOptions): Promise<Ended> {
   const args = ['-s', '--', action, ...(options.dryRun ? ['--dry-run'] : [])];
   const env = options.iptables === undefined ? process.env : { ...process.env, LB4_IPTABLES: options.iptables };
-  return new Promise((resolve, reject) => {
-    // Detached: a terminal's Ctrl-C is for lb4, not for a script half-way through the rules.
-    const child = spawn('sh', args, { env, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
-    child.on('error', (error) => reject(new FailureError(`sh: ${error.message}`)));
-    // EMFILE, ENFILE: it has no streams then, whatever the types say, and the error comes later.
-    if ((child.stdin as Writable | undefined) === undefined) return;
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-    child.on('close', (status) => resolve({ status, stdout, stderr }));
-    child.stdin.on('error', () => {}); // a script that stopped early; its exit code says why
-    child.stdin.end(script);
-  });
+  try {
+    return await runProgram('sh', args, { what: `rules: ${action}`, limitMs: options.limitMs ?? SCRIPT_MS, env, input: script });
+  } catch (cause) {
+    throw cause instanceof FailureError ? cause : new FailureError(`sh: ${(cause as Error).message}`, { cause });
+  }
 }
 
 function reason(stderr: string, action: RulesAction): string {

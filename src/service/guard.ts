@@ -30,6 +30,8 @@ export interface GuardOptions {
 
 /** Between two looks. One costs 20 to 40 ms of CPU with 1,000 servers, nearly all of it iptables-save's. */
 const EVERY_MS = 5000;
+/** A repair that takes so long waits for a tool that hangs. */
+const HANGING_MS = 15_000;
 /** Looks in vain after which lb4 no longer believes that all is well: one may meet a package upgrade. */
 const BLIND = 2;
 
@@ -39,6 +41,8 @@ export class Guard {
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
   #stopped = false;
+  /** Milliseconds that the longest repair of the last look kept plans waiting. */
+  #lastTurn = 0;
 
   constructor({ states, log, inTurn }: GuardOptions) {
     this.#wards = states.map((state) => new Ward(state, log));
@@ -48,10 +52,12 @@ export class Guard {
   /** Looks every few seconds from now on. */
   start(): void {
     if (this.#stopped || this.#wards.length === 0) return;
+    // A tool that hangs must leave most of the time to plans.
+    const wait = this.#lastTurn < HANGING_MS ? EVERY_MS : 3 * this.#lastTurn;
     this.#timer = setTimeout(() => {
       this.#looking = this.#look();
       void this.#looking.then(() => this.start());
-    }, EVERY_MS);
+    }, wait);
   }
 
   /** No look begins any more. Resolves when one under way has ended; it repairs nothing then. */
@@ -68,11 +74,18 @@ export class Guard {
 
   /** Out of turn: a tool that hangs must not keep plans waiting. What seems to be missing, or a plan is just changing, is looked at in turn. */
   async #look(): Promise<void> {
+    this.#lastTurn = 0;
     for (const ward of this.#wards) {
       const stands = await ward.stands();
       if (this.#stopped) return;
-      if (!stands) await this.#inTurn(async () => (this.#stopped ? undefined : ward.check()));
+      if (!stands) await this.#inTurn(() => this.#timed(ward));
     }
+  }
+
+  async #timed(ward: Ward): Promise<void> {
+    const began = performance.now();
+    if (!this.#stopped) await ward.check();
+    this.#lastTurn = Math.max(this.#lastTurn, performance.now() - began);
   }
 
   get view(): readonly HostView[] {

@@ -48,7 +48,12 @@ class UntrackedTable {
   #wasThere = false;
 
   async verify(): Promise<readonly string[]> {
-    const isThere = (await readNftTable('lb4_untracked')).includes('comment "lb4 ');
+    const table = await readNftTable('lb4_untracked').catch((error: unknown) => {
+      if (this.#wasThere) throw error;
+    });
+    // Without nft (any more) nothing is known, and nothing can be put back.
+    if (table === undefined) return [];
+    const isThere = table.includes('comment "lb4 ');
     this.#wasThere ||= isThere;
     return this.#wasThere && !isThere ? ['nft table ip lb4_untracked'] : [];
   }

@@ -1,5 +1,8 @@
 /** What lb4 only does beside a change (telling, starting a program) may fail without taking the change with it, or lb4. */
 
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { CheckResult } from '../../src/health/check.ts';
 import { type Change, HealthChecker } from '../../src/health/checker.ts';
@@ -11,6 +14,29 @@ test('a firewall script that cannot be started rejects, and does not end lb4 by 
   await expect(withoutDescriptors(() => runRules('exit 0', 'install'))).rejects.toThrow(/EMFILE/);
   expect(await runRules('exit 0', 'install')).toMatchObject({ complete: true });
 });
+
+test('a firewall script that hangs is killed with all that it has started, and rejects', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lb4-hang-'));
+  const file = join(directory, 'pid');
+  const script = `sleep 1000 & echo $! >${file}.new; mv ${file}.new ${file}; wait`;
+  try {
+    await expect(runRules(script, 'install', { limitMs: 2000 })).rejects.toThrow(/^rules: install: still running after 2 s, and killed/);
+    // On a very busy machine it had not begun.
+    const pid = existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
+    await waitUntil(() => pid === undefined || !isRunning(pid), { what: 'what it has started to end' });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test('one that ends while what it has left behind holds its output is killed, too', async () => {
+  await expect(runRules('sleep 1000 & exit 0', 'install', { limitMs: 300 })).rejects.toThrow(/still running/);
+});
+
+/** A zombie has no command line left. */
+function isRunning(pid: string): boolean {
+  return existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8') !== '';
+}
 
 /** A checker of one server whose checks end as told, the last one for ever. */
 function check(results: readonly (() => CheckResult)[], onChange: (change: Change) => void): HealthChecker {
