@@ -92,6 +92,8 @@ export interface ServerView {
   readonly damped: boolean;
   /** The packet modes: it passes its health checks, yet answers no connection. */
   readonly silent?: boolean | undefined;
+  /** The packet modes: frontends' addresses from which no way leads to it. */
+  readonly deadEnds?: number | undefined;
   /** Health checks that failed. */
   readonly checkFailures: number;
   /** Health checks that could not be made from this host; they say nothing about the server. */

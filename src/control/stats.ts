@@ -48,6 +48,7 @@ function details({ view, counters }: ServerRow) {
     backup: view.backup,
     damped: view.damped,
     silent: view.silent,
+    dead_ends: view.deadEnds,
     load: counters.load,
     check_failures: view.checkFailures,
     checks_unmade: view.checksUnmade,

@@ -13,7 +13,7 @@ import { filterFor } from './filter.ts';
 import { DROPPED, FLOWS, memorySize, RECEIVED, type Regions, regionsOf, TRANSMIT_FAILED, tableCapacity } from './layout.ts';
 import type { FromWorker, Ready, Settings, ToWorker, WorkerData } from './messages.ts';
 import { type Ports, PortUse } from './ports.ts';
-import { ServerRoutes } from './routes.ts';
+import { type DeadEnd, ServerRoutes } from './routes.ts';
 
 export type { Settings } from './messages.ts';
 
@@ -160,6 +160,11 @@ export class Engine {
     const { statistics } = this.regions;
     const row = serverRow(index);
     return { due: statistics[row + DUE]!, answered: statistics[row + ANSWERED]! };
+  }
+
+  /** The ways from frontends to servers that lead nowhere now. */
+  deadEnds(): DeadEnd[] {
+    return this.routes.deadEnds();
   }
 
   /** Stops forwarding and waits until the worker is gone. */

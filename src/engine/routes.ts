@@ -34,11 +34,25 @@ function askOnce(destination: number): Route {
   }
 }
 
+/**
+ * Why a way leads nowhere: what the kernel says of the route, or
+ * - `source`: the frontend's address has left this host
+ * - `gateway`: L2 DSR, and the server is not on the link itself
+ * - `neighbour`: L2 DSR, and nobody has answered ARP for the server yet, or any more
+ */
+export type Obstacle = Route['kind'] | 'gateway' | 'neighbour';
+
+/** A way by which nothing comes to a server. Addresses in native order. */
+export interface DeadEnd extends Pick<Way, 'source' | 'destination' | 'onLink'> {
+  readonly why: Obstacle;
+}
+
 export class ServerRoutes {
   private readonly socket: RouteSocket;
   private readonly hops: Int32Array;
   private readonly changed: (mtus: ReadonlyMap<number, number>) => void;
   private readonly ways = new Ways();
+  private readonly obstacles = new Map<Way, Obstacle>();
   private interfaces = new Map<number, Interface>();
   /** Something changed since the walk over all ways began. */
   private isDirty = false;
@@ -69,8 +83,15 @@ export class ServerRoutes {
   apply(set: ServiceSet): FrontendHops {
     const known = new Set(this.ways.all());
     const hops = this.ways.apply(set);
-    for (const way of this.ways.all()) if (!known.has(way)) this.tryWay(way);
+    const now = new Set(this.ways.all());
+    for (const way of this.obstacles.keys()) if (!now.has(way)) this.obstacles.delete(way);
+    for (const way of now) if (!known.has(way)) this.tryWay(way);
     return hops;
+  }
+
+  /** The ways that lead nowhere as the kernel last said; those that only old connections have, too. */
+  deadEnds(): DeadEnd[] {
+    return [...this.obstacles].map(([{ source, destination, onLink }, why]) => ({ source, destination, onLink, why }));
   }
 
   close(): void {
@@ -127,31 +148,42 @@ export class ServerRoutes {
   /** An interface may vanish between two questions: then this way waits for the next notice, the others do not. */
   private tryWay(way: Way): void {
     const { hop, onLink } = way;
+    let why: Obstacle | undefined;
     try {
-      this.resolveWay(way);
+      why = this.resolveWay(way);
     } catch {
       if (onLink) writeNoHop(this.hops, hop);
       else writeKernelHop(this.hops, hop, UNKNOWN_MTU);
+      why = onLink ? 'none' : undefined;
     }
-  }
-
-  /** A source that is no address of this host (any more) has no route at all: then the answer without one must do. */
-  private ask(destination: number, source: number): Route {
-    const route = this.socket.route(destination, source);
-    return route.kind === 'source' ? this.socket.route(destination, 0) : route;
+    if (why === undefined) this.obstacles.delete(way);
+    else this.obstacles.set(way, why);
   }
 
   /**
    * What leads nowhere (no route, a blackhole) is dropped and counted here: the kernel would refuse it packet by packet. A neighbour
    * not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here.
+   * Returns what is in the way.
    */
-  private resolveWay({ hop, source, destination, onLink }: Way): void {
-    const route = this.ask(destination, source);
+  private resolveWay({ hop, source, destination, onLink }: Way): Obstacle | undefined {
+    const asked = this.socket.route(destination, source);
+    // A source that is no address of this host (any more) has no route at all: then the answer without one must do.
+    const route = asked.kind === 'source' ? this.socket.route(destination, 0) : asked;
     const link = this.interfaces.get(route.ifindex);
     const isSent = route.kind === 'unicast' && !(onLink && route.neighbour !== destination);
     const neighbour = isSent && link?.mac.length === 6 ? this.socket.neighbour(route.ifindex, route.neighbour) : undefined;
-    if (link !== undefined && neighbour !== undefined) writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
-    else if (onLink || !(isSent || route.local)) writeNoHop(this.hops, hop);
+    const isResolved = link !== undefined && neighbour !== undefined;
+    const isDropped = !isResolved && (onLink || !(isSent || route.local));
+    if (isResolved) writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
+    else if (isDropped) writeNoHop(this.hops, hop);
     else writeKernelHop(this.hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU));
+    if (asked.kind === 'source') return 'source';
+    return isDropped ? obstacleOf(route, isSent) : undefined;
   }
+}
+
+/** Of a way whose packets are dropped: unicast is so in L2 DSR alone. */
+function obstacleOf({ kind }: Route, isSent: boolean): Obstacle {
+  if (kind !== 'unicast') return kind;
+  return isSent ? 'neighbour' : 'gateway';
 }

@@ -48,6 +48,8 @@ export interface Target {
   port: number;
   /** The frontend's listen address; connections then leave from it and a port in 32768–33767. Else the kernel picks both. */
   sourceAddress?: string | undefined;
+  /** Listen addresses of further frontends of the server, in the order in which they are taken where the ones before have left this host. */
+  otherSources?: readonly string[] | undefined;
   /** Default: a TCP handshake. */
   check?: CheckSettings | undefined;
   /** From the start of one check to the start of the next, in ms, give or take `jitter`. Above 0. */

@@ -17,9 +17,24 @@ export type Talk = (socket: Socket, started: number, end: (result: CheckResult) 
 /**
  * Connects to the target and talks. The connection is closed by RST, so neither side keeps a TIME_WAIT and the local
  * port is free at once. Another local port is tried while one is in use; without any the outcome is `unknown`. So it is with all
- * that is wrong on this host, but for a way to the server: where this host has none, the server gets no traffic either.
+ * that is wrong on this host, but for a way to the server: where this host has none, the server gets no traffic either. A source
+ * that has left this host gives way to the next one: the frontends that are left want to know how the server is.
  */
 export async function checkOverConnection(target: Target, talk: Talk, signal: AbortSignal, ports = healthPorts): Promise<CheckResult> {
+  const first = await checkFrom(target, talk, signal, ports);
+  let now = first;
+  for (const sourceAddress of target.otherSources ?? []) {
+    if (!now.isSourceGone) break;
+    now = await checkFrom({ ...target, sourceAddress }, talk, signal, ports);
+  }
+  const { outcome, reason } = now.isSourceGone ? first : now;
+  return { outcome, reason };
+}
+
+/** `isSourceGone`: the source is no address of this host. */
+type End = CheckResult & { readonly isSourceGone?: boolean };
+
+async function checkFrom(target: Target, talk: Talk, signal: AbortSignal, ports: PortRotation): Promise<End> {
   const deadline = performance.now() + (target.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   const tries = target.sourceAddress === undefined ? 1 : ports.size;
   for (let i = 0; i < tries && !signal.aborted; i++) {
@@ -71,11 +86,11 @@ function named(code: string): NodeJS.ErrnoException {
   return Object.assign(new Error(code), { code });
 }
 
-async function judge(error: NodeJS.ErrnoException, { timeoutMs, sourceAddress }: Target): Promise<CheckResult> {
+async function judge(error: NodeJS.ErrnoException, { timeoutMs, sourceAddress }: Target): Promise<End> {
   if (error.code === 'ETIMEDOUT') return { outcome: 'fail', reason: `no answer in ${timeoutMs ?? DEFAULT_TIMEOUT_MS} ms` };
   const { fault, words } = meaningOfError(error);
   // That a route is missing may mean that its source is: no server is to blame for that, and all of them would be.
   const isSourceGone = sourceAddress !== undefined && (fault === 'route' || fault === 'host') && !(await isOwnAddress(sourceAddress));
-  if (isSourceGone) return { outcome: 'unknown', reason: `${sourceAddress} is no address of this host` };
+  if (isSourceGone) return { outcome: 'unknown', reason: `${sourceAddress} is no address of this host`, isSourceGone };
   return { outcome: fault === 'server' || fault === 'route' ? 'fail' : 'unknown', reason: words };
 }

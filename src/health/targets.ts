@@ -5,6 +5,8 @@ import type { CheckSettings, Target } from './check.ts';
 export interface Reach {
   /** Where checks leave from; undefined: the kernel's choice. */
   readonly sourceAddress?: string | undefined;
+  /** Where they leave from when that is no address of this host any more. */
+  readonly otherSources?: readonly string[] | undefined;
   /** The PROXY protocol header that servers get before a client's data, if any. */
   readonly sendProxy?: SendProxy | undefined;
 }
@@ -13,10 +15,11 @@ export interface Reach {
  * A server of the configuration as a target.
  * @param id the caller's name for it
  */
-export function targetFor(id: string, backend: Backend, server: Server, { sourceAddress, sendProxy }: Reach = {}): Target {
+export function targetFor(id: string, backend: Backend, server: Server, { sourceAddress, otherSources, sendProxy }: Reach = {}): Target {
   const { jitter, intervalMs, timeoutMs, rise, fall } = backend.healthCheck;
   const { ip: address, port } = server.addr;
-  return { id, address, port, sourceAddress, check: settingsFor(backend, server, sendProxy), jitter, intervalMs, timeoutMs, rise, fall };
+  const check = settingsFor(backend, server, sendProxy);
+  return { id, address, port, sourceAddress, otherSources, check, jitter, intervalMs, timeoutMs, rise, fall };
 }
 
 function settingsFor(

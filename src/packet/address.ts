@@ -14,6 +14,11 @@ export function parseAddress(text: string): number {
   return a | (b << 8) | (c << 16) | (d << 24);
 }
 
+/** The other way round. */
+export function formatAddress(address: number): string {
+  return [0, 8, 16, 24].map((shift) => (address >>> shift) & 255).join('.');
+}
+
 /** Host order to network order of 16 bits, and back. */
 export function swap16(value: number): number {
   return ((value & 0xff) << 8) | ((value >>> 8) & 0xff);

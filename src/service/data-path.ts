@@ -1,5 +1,6 @@
 /** What moves the traffic: the packet engine or the proxy. A service drives either in the same way. */
 import type { FrontendCounters, Source } from '../control/source.ts';
+import type { DeadEnd } from '../engine/routes.ts';
 import type { Logger } from '../log.ts';
 import type { HostState } from './guard.ts';
 import type { Plan } from './plan.ts';
@@ -11,6 +12,8 @@ export interface DataPath extends Source {
   frontend(index: number): FrontendCounters & { readonly load: number };
   /** The packet modes: connections of a server whose answer is due, and those that it answered; both only grow. */
   answers?(index: number): { readonly due: number; readonly answered: number };
+  /** The packet modes: ways from frontends to servers that lead nowhere now, those of connections that are left included. */
+  deadEnds?(): readonly DeadEnd[];
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */
   apply(plan: Plan): Promise<void>;
   /** Asks whether this host has changed so that what is installed on it must, too, and does that. Rejects when it cannot. */

@@ -11,7 +11,7 @@ import {
   PrivilegeError,
   resourceError,
 } from '../errors.ts';
-import { parseAddress } from '../packet/address.ts';
+import { formatAddress, parseAddress } from '../packet/address.ts';
 
 /** Throws ListenAddressError when this host, as it is now, cannot serve `config` in a packet mode. */
 export function assertHost(config: Config): void {
@@ -47,11 +47,6 @@ export function sourceOf({ ip, family }: Address): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Network bytes in native order, as the addon gives addresses. */
-function formatAddress(address: number): string {
-  return [0, 8, 16, 24].map((shift) => (address >>> shift) & 255).join('.');
 }
 
 /** Turns a system error met while starting into one with lb4's exit code and what to do about it. */

@@ -102,6 +102,10 @@ export class PacketPath implements DataPath {
     return this.#engine.answers(index);
   }
 
+  deadEnds() {
+    return this.#engine.deadEnds();
+  }
+
   packets(): PacketCounters {
     return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
   }

@@ -14,6 +14,7 @@ import { ConfigError, formatMistake } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
+import { DeadEnds } from './dead-ends.ts';
 import { Guard } from './guard.ts';
 import { assertHost, explain, isOwn, sourceOf } from './host.ts';
 import { HostChanges } from './host-changes.ts';
@@ -56,6 +57,7 @@ export class Service {
   readonly #history = new ReloadHistory();
   readonly #stats: StatsPort;
   readonly #listening: Listening;
+  readonly #deadEnds: DeadEnds;
   #config!: Config;
   #path!: DataPath;
   #hostChanges: HostChanges | undefined;
@@ -79,6 +81,7 @@ export class Service {
     this.#options = options;
     this.#health = new HealthChecker({ log: options.log, onChange: (change) => this.#healthChanged(change) });
     this.#listening = new Listening({ mode: options.mode, health: this.#health, log: options.log });
+    this.#deadEnds = new DeadEnds(options.log);
     this.#stats = new StatsPort(() => ({
       source: this.#path,
       view: () => this.#view(),
@@ -122,6 +125,7 @@ export class Service {
     await this.#queue;
     this.#health.stop();
     this.#listening.stop();
+    this.#deadEnds.stop();
     for (const timer of [this.#refreshTimer, this.#settleTimer, this.#stepTimer]) clearTimeout(timer);
     try {
       await this.#path?.stop(graceMs, hurry);
@@ -146,6 +150,7 @@ export class Service {
     this.#guard = new Guard({ states: this.#path.hostStates, log, inTurn: (work) => this.#inTurn(work) });
     this.#guard.start();
     this.#listening.start(this.#path, () => this.#plan);
+    this.#deadEnds.start(this.#path, () => this.#plan);
     this.#followHost();
   }
 
@@ -322,6 +327,7 @@ export class Service {
       reload: this.#history,
       host: this.#guard?.view ?? [],
       listening: this.#listening,
+      deadEnds: this.#deadEnds,
       logLinesLost: this.#options.logLinesLost(),
       stopping: this.#stopping,
     });

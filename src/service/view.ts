@@ -3,6 +3,7 @@
 import type { Frontend } from '../config/model.ts';
 import type { HostView, ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
+import type { DeadEnds } from './dead-ends.ts';
 import type { Listening } from './listening.ts';
 import type { Place, Plan, PlannedBackend } from './plan.ts';
 import type { Roster } from './roster.ts';
@@ -39,19 +40,20 @@ export interface ViewParts {
   readonly reload: ReloadHistory;
   readonly host: readonly HostView[];
   readonly listening: Pick<Listening, 'isSilent'>;
+  readonly deadEnds: Pick<DeadEnds, 'of'>;
   readonly logLinesLost: number;
   readonly stopping: boolean;
 }
 
 export function viewOf(parts: ViewParts): View {
-  const { plan, health, frontends, servers, reload, host, listening, logLinesLost, stopping } = parts;
+  const { plan, health, frontends, servers, reload, host, listening, deadEnds, logLinesLost, stopping } = parts;
   return {
     frontends: frontendsOf(plan),
     retired: frontends.retired('', indexesOf(plan.frontends)),
     backends: plan.backends.map((backend) => ({
       name: backend.backend.name,
       retired: servers.retired(backend.backend.name, indexesOf(backend.servers)),
-      servers: serversOf(backend, health, listening),
+      servers: serversOf(backend, health, listening, deadEnds),
     })),
     reload: reload.view,
     host,
@@ -71,7 +73,12 @@ function frontendsOf({ frontends }: Plan): View['frontends'] {
   });
 }
 
-function serversOf({ servers }: PlannedBackend, health: HealthChecker, listening: ViewParts['listening']): ServerView[] {
+function serversOf(
+  { backend: { name: backend }, servers }: PlannedBackend,
+  health: HealthChecker,
+  listening: ViewParts['listening'],
+  deadEnds: ViewParts['deadEnds'],
+): ServerView[] {
   const repeated = repeatedNames(servers.map(({ server }) => server.name));
   return servers.map(({ index, key, server: { name, addr, backup }, draining, weight, state }) => {
     const known = health.describe(key);
@@ -85,6 +92,7 @@ function serversOf({ servers }: PlannedBackend, health: HealthChecker, listening
       backup,
       damped: known?.damped ?? false,
       silent: listening.isSilent(key),
+      deadEnds: deadEnds.of(backend, addr.ip),
       checkFailures: known?.failures ?? 0,
       checksUnmade: known?.unmade ?? 0,
       checkChanges: known?.falls ?? 0,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { loadConfig, parseConfig } from '../../src/config/load.ts';
-import { endpointOf } from '../../src/health/check.ts';
+import { endpointOf, type Target } from '../../src/health/check.ts';
 import { type Reach, targetFor } from '../../src/health/targets.ts';
 import { targetsOf } from '../../src/service/targets.ts';
 import { target } from './health-lab.ts';
@@ -62,6 +62,21 @@ test('only proxy mode has checks with a PROXY header', () => {
     return check?.type === 'http' && check.sendProxy;
   });
   expect(headers).toEqual(['v1', undefined, undefined]);
+});
+
+test('the packet modes check from the first frontend, and know the addresses of the others', () => {
+  const listens = ['192.0.2.1:80', '192.0.2.1:81', '192.0.2.3:80'];
+  const frontends = listens.map((listen, i) => `frontends.f${i}={listen_addr="${listen}",backend="b"}\n`).join('');
+  const { config } = parseConfig(`${frontends}[backends.b]\nservers.s.addr="192.0.2.9:80"`, 'f');
+  const sources = (['passthrough', 'dsr', 'proxy'] as const).map((mode) => {
+    const [{ sourceAddress, otherSources }] = targetsOf(config, mode) as [Target];
+    return [sourceAddress, otherSources];
+  });
+  expect(sources).toEqual([
+    ['192.0.2.1', ['192.0.2.3']],
+    ['192.0.2.1', ['192.0.2.3']],
+    [undefined, []],
+  ]);
 });
 
 test('a command, with the names of its server', () => {

@@ -70,6 +70,14 @@ describe('a TCP check', () => {
     expect(result).toEqual({ outcome: 'unknown', reason: '198.51.100.1 is no address of this host' });
   });
 
+  test('from an address that is not ours goes on with the next, which finds the server alive or dead', async () => {
+    const from = { sourceAddress: '198.51.100.1', otherSources: ['198.51.100.2', '127.0.0.14'] };
+    expect((await run(target(portOf(await listen()), from))).outcome).toBe('pass');
+    expect(await run(target(await closedPort(), from))).toEqual({ outcome: 'fail', reason: 'connection refused' });
+    const nowhere = { ...from, otherSources: ['198.51.100.2'] };
+    expect((await run(target(await closedPort(), nowhere))).reason).toBe('198.51.100.1 is no address of this host');
+  });
+
   test('ends at once when it is stopped', async () => {
     const port = await deafPort();
     const abort = new AbortController();

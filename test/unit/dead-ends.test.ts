@@ -1,0 +1,83 @@
+/** Ways that lead nowhere are told once each, when they have lasted, and once when they are over. */
+import { beforeEach, expect, test, vi } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+import type { Frontend } from '../../src/config/model.ts';
+import { NOTHING } from '../../src/control/source.ts';
+import type { DeadEnd, Obstacle } from '../../src/engine/routes.ts';
+import type { Health } from '../../src/health/checker.ts';
+import { parseAddress } from '../../src/packet/address.ts';
+import { DeadEnds } from '../../src/service/dead-ends.ts';
+import { frontendMembers, makePlan, type Place, type Plan, serverMembers } from '../../src/service/plan.ts';
+import { Roster } from '../../src/service/roster.ts';
+
+const TOML = `frontends.one = { listen_addr = "192.0.2.1:80", backend = "b" }
+frontends.two = { listen_addr = "192.0.2.2:80", backend = "b" }
+[backends.b.servers]
+s = { addr = "10.0.0.1:80" }
+t = { addr = "10.0.0.2:80" }`;
+
+function planWith(state: Health): Plan {
+  const { config } = parseConfig(TOML, 'test.toml');
+  const frontends = new Roster<Frontend>(() => NOTHING);
+  const servers = new Roster<Place>(() => NOTHING);
+  frontends.set(frontendMembers(config), 0);
+  servers.set(serverMembers(config), 0);
+  const standing = { state: () => state, isSpare: () => false, share: () => 1 };
+  return makePlan(config, 'passthrough', frontends.entries(), servers.entries(), standing, undefined);
+}
+
+const end = (source: string, destination: string, why: Obstacle = 'blackhole'): DeadEnd => {
+  return { source: parseAddress(source), destination: parseAddress(destination), onLink: false, why };
+};
+
+const lines: [string, object][] = [];
+const note = (fields: object, message: string) => lines.push([message, fields]);
+let deadEnds: DeadEnds;
+
+/** Looks as often at the same, and returns what was said. */
+function look(times: number, found: DeadEnd[], state: Health = 'up'): [string, object][] {
+  lines.length = 0;
+  for (let i = 0; i < times; i++) deadEnds.look(found, planWith(state), false);
+  return [...lines];
+}
+
+beforeEach(() => {
+  deadEnds = new DeadEnds({ warn: vi.fn(note), info: vi.fn(note) } as never);
+});
+
+const NO_WAY = 'no way from a frontend to a server: its packets are dropped';
+const BACK = 'the way from a frontend to a server is there again';
+
+test('a way that lasts is told once, counted, and told once when it is over', () => {
+  const found = [end('192.0.2.2', '10.0.0.1')];
+  expect(look(2, found)).toEqual([]);
+  const reason = expect.stringContaining('ip route get SERVER from FRONTEND');
+  expect(look(5, found)).toEqual([[NO_WAY, { count: 1, ways: ['192.0.2.2 -> 10.0.0.1'], reason }]]);
+  expect([deadEnds.of('b', '10.0.0.1'), deadEnds.of('b', '10.0.0.2')]).toEqual([1, 0]);
+  expect(look(3, [])).toEqual([[BACK, { count: 1, ways: ['192.0.2.2 -> 10.0.0.1'] }]]);
+  expect(deadEnds.of('b', '10.0.0.1')).toBe(0);
+});
+
+test('a route that is replaced in two steps, a way of old connections, and a server that is down are not told', () => {
+  const found = [end('192.0.2.2', '10.0.0.1')];
+  for (let i = 0; i < 4; i++) expect([...look(2, found), ...look(1, [])]).toEqual([]);
+  expect(look(4, [end('192.0.2.9', '10.0.0.1')])).toEqual([]);
+  expect(look(4, found, 'down')).toEqual([]);
+});
+
+test('a server that goes down meanwhile has not got its way back', () => {
+  const found = [end('192.0.2.2', '10.0.0.1')];
+  look(3, found);
+  expect(look(3, found, 'down')).toEqual([]);
+  expect(look(3, [], 'up')).toEqual([]);
+});
+
+test('one line for each reason, however many ways', () => {
+  const ways = ['10.0.0.1', '10.0.0.2'].map((server) => end('192.0.2.1', server, 'source'));
+  const said = look(3, [...ways, end('192.0.2.2', '10.0.0.1', 'neighbour')]);
+  expect(said.map(([message, fields]) => [message, (fields as { count: number }).count])).toEqual([
+    ['a frontend has left this host', 2],
+    [NO_WAY, 1],
+  ]);
+  expect(deadEnds.of('b', '10.0.0.1')).toBe(2);
+});
