@@ -7,10 +7,29 @@ import { runRules } from '../rules/run.ts';
 import type { RulesMode } from '../rules/types.ts';
 import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
-import { ask, read } from './read.ts';
+import { acceptingJumps } from './jumps.ts';
+import { ask, read, savedRules } from './read.ts';
 
 export async function firewall(host: Host, mode: RulesMode): Promise<Finding[]> {
-  return [...(await ownRules(host, mode)), ...(await strangers(host))];
+  return [...(await ownRules(host, mode)), ...(await jumps(host)), ...(await strangers(host))];
+}
+
+/** The rules script compares what stands beside its own rules; it follows no jump. */
+async function jumps({ form }: Host): Promise<Finding[]> {
+  const places =
+    form.name === 'input'
+      ? ([
+          ['raw', 'PREROUTING'],
+          ['mangle', 'INPUT'],
+        ] as const)
+      : ([['raw', 'PREROUTING']] as const);
+  const found = await Promise.all(
+    places.map(async ([table, chain]) => acceptingJumps(await savedRules(table), chain).map((rule) => [table, rule] as const)),
+  );
+  return found.flat().map(([table, rule]) => {
+    const why = 'stands above rules of lb4, and what its chain accepts passes them; lb4 does not follow jumps';
+    return warn('firewall', `${table}: ${rule} ${why}`, `iptables-save -t ${table}`);
+  });
 }
 
 /** What the rules script's `status` says. A lb4 that runs needs its rules; one that starts installs them itself. */

@@ -1,6 +1,6 @@
 /** What a packet mode does not do where the kernel's own NAT would: README's limits, as far as they concern this host. */
 import { type Finding, type Host, ok, warn } from './finding.ts';
-import { ask, read } from './read.ts';
+import { ask, savedRules } from './read.ts';
 
 export async function limits(host: Host): Promise<Finding[]> {
   return [...localClients(host), ...callers(host), ...(await sourceNat(host)), ...(await filters()), ...(await ipsec())];
@@ -59,11 +59,7 @@ async function ipsec(): Promise<Finding[]> {
   return [warn('IPsec', `${why}: let another host do it`, 'ip xfrm policy')];
 }
 
-/** One a line: those of a table of iptables, and whatever nft has. iptables-legacy makes a table by looking at it. */
+/** One a line: those of a table of iptables, and whatever nft has. */
 async function rulesOf(table: 'nat' | 'filter'): Promise<string[]> {
-  const iptables = process.env['LB4_IPTABLES'] ?? 'iptables';
-  const isNft = (await ask(iptables, '--version'))?.includes('nf_tables') ?? false;
-  const isThere = isNft || (read('/proc/net/ip_tables_names') ?? '').split('\n').includes(table);
-  const saved = isThere ? await ask(`${iptables}-save`, '-t', table) : undefined;
-  return `${saved ?? ''}\n${(await ask('nft', '-t', 'list', 'ruleset')) ?? ''}`.split('\n');
+  return `${await savedRules(table)}\n${(await ask('nft', '-t', 'list', 'ruleset')) ?? ''}`.split('\n');
 }

@@ -24,3 +24,11 @@ export async function ask(program: string, ...args: string[]): Promise<string | 
     return undefined;
   }
 }
+
+/** What iptables-save says of a table. iptables-legacy makes one by looking at it: it is only asked about one that is there. */
+export async function savedRules(table: 'raw' | 'mangle' | 'nat' | 'filter'): Promise<string> {
+  const iptables = process.env['LB4_IPTABLES'] ?? 'iptables';
+  const isNft = (await ask(iptables, '--version'))?.includes('nf_tables') ?? false;
+  const isThere = isNft || (read('/proc/net/ip_tables_names') ?? '').split('\n').includes(table);
+  return (isThere ? await ask(`${iptables}-save`, '-t', table) : undefined) ?? '';
+}

@@ -137,6 +137,14 @@ const rows: Row[] = [
     mends: false as const,
   })),
   {
+    name: 'a jump above the rules to a chain that accepts',
+    spoil: 'iptables -t raw -N other && iptables -t raw -A other -j ACCEPT && iptables -t raw -I PREROUTING -p tcp -j other',
+    level: 'warn',
+    says: /^firewall: raw: -A PREROUTING -p tcp -j other stands above rules of lb4, .*does not follow jumps$/,
+    mend: 'iptables-save -t raw',
+    mends: false,
+  },
+  {
     name: 'a FORWARD chain that drops, past which lb4 forwards',
     spoil: 'iptables -P FORWARD DROP',
     level: 'warn',
