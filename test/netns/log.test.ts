@@ -3,7 +3,7 @@
  * rotation, and SIGTERM ends lb4 with 0 and leaves nothing.
  */
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, mkdirSync, openSync, readFileSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, readFileSync, readSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Balancer, configuration, LB4, type Mode, STATS_PORT, type Stats, writeConfiguration } from '../lab/balancer.ts';
@@ -88,6 +88,11 @@ const ON_TMPFS = 'mkdir $D/disk && mount -t tmpfs -o size=64k tmpfs $D/disk && e
 /** What lb4 sees in its own mount namespace. */
 const inside = ({ pid, directory }: World, name: string) => `/proc/${pid}/root${directory}/disk/${name}`;
 
+/** @param size in bytes, of the largest file that lb4 may write */
+function limitFiles({ pid }: World, size: number | 'unlimited'): void {
+  execFileSync('prlimit', [`--pid=${pid}`, `--fsize=${size}:`]);
+}
+
 const SITUATIONS: readonly Situation[] = [
   { name: 'the disk is full from the start', everywhere: true, start: 'exec "$@" 2>/dev/full', loses: true },
   {
@@ -107,6 +112,21 @@ const SITUATIONS: readonly Situation[] = [
     recover: async (world) => {
       rmSync(inside(world, 'filler'));
       const log = () => readFileSync(inside(world, 'log'), 'utf8');
+      await waitUntil(() => NOTICE.test(log()), { what: 'the notice' });
+      return log();
+    },
+  },
+  {
+    name: 'a file that may not grow (`ulimit -f`), then may again',
+    start: 'exec "$@" 2>$D/log',
+    loses: true,
+    meanwhile: async (world) => {
+      limitFiles(world, statSync(join(world.directory, 'log')).size);
+      await logMuch(world);
+    },
+    recover: async (world) => {
+      limitFiles(world, 'unlimited');
+      const log = () => readFileSync(join(world.directory, 'log'), 'utf8');
       await waitUntil(() => NOTICE.test(log()), { what: 'the notice' });
       return log();
     },
