@@ -123,15 +123,16 @@ export class Connection implements Applicant {
     if (this.#isOver) return;
     const { index, name } = this.#target!;
     const { counters } = this.#context;
-    counters[serverRow(index) + CONNECT_FAILURES]!++;
     const { fault, words } = meaningOfError(error);
+    const isServers = fault === 'server' || fault === 'route';
+    // What this host lacks is no error of the server's.
+    if (isServers) counters[serverRow(index) + CONNECT_FAILURES]!++;
     if (fault === 'short') {
       // Another server would fare no better.
       this.#context.warn({ server: name, error: error.message }, 'this host has no resources for a connection to a server');
       return this.abort();
     }
-    if (fault === 'server' || fault === 'route')
-      this.#context.trouble(index, fault === 'route' ? `${error.message}: ${words}` : error.message);
+    if (isServers) this.#context.trouble(index, fault === 'route' ? `${error.message}: ${words}` : error.message);
     // Not the server's fault, but another may be reached.
     else this.#context.warn({ server: name, error: error.message, reason: words }, 'this host could not connect to a server');
     this.#tried = (this.#tried ?? new Set()).add(index);
