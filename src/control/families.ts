@@ -71,6 +71,7 @@ function single(
 export const FAMILIES: readonly Family[] = [
   ...traffic(frontend),
   frontend('gauge', 'status', 'Whether it takes connections: 0 stopped or draining, 1 up.', ({ open }) => Number(open)),
+  frontend('gauge', 'silent', 'Whether its servers answer others and none of its connections.', ({ silent }) => Number(silent), PACKETS),
   frontend('counter', 'refused_total', 'Connections without a server, a place or the time.', ({ counters }) => counters.refused, PROXY),
 
   ...traffic(backend),

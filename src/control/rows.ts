@@ -21,6 +21,7 @@ interface FrontendSummary {
   readonly counters: FrontendCounters;
   /** It takes connections. */
   readonly open: boolean;
+  readonly silent: boolean;
 }
 
 interface BackendSummary {
@@ -42,9 +43,9 @@ export function labelRows(snapshot: Snapshot, version: string): LabelledRows {
     host,
     logLinesLost,
     version,
-    frontends: frontends.map(({ name, draining, counters }) => ({
+    frontends: frontends.map(({ name, draining, silent, counters }) => ({
       labels: { frontend: name },
-      row: { counters, open: !stopping && !draining },
+      row: { counters, silent, open: !stopping && !draining },
     })),
     backends: backends.map(({ name, counters, queued, servers }) => {
       const usable = servers.filter(mayBeChosen);

@@ -16,6 +16,7 @@ import {
 export interface FrontendRow {
   readonly name: string;
   readonly draining: boolean;
+  readonly silent: boolean;
   readonly counters: FrontendCounters;
 }
 
@@ -44,7 +45,9 @@ export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' 
 
 export function takeSnapshot(source: Source, view: View): Snapshot {
   const { frontends: views, backends, retired, reload, host, logLinesLost, stopping } = view;
-  const frontends = views.map(({ name, index, draining = false }) => ({ name, draining, counters: source.frontend(index) }));
+  const frontends = views.map(({ name, index, draining = false, silent = false }) => {
+    return { name, draining, silent, counters: source.frontend(index) };
+  });
   return {
     mode: source.mode,
     all: sum(retired, frontends),

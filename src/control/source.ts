@@ -76,6 +76,8 @@ export interface FrontendView {
   readonly index: number;
   /** It left the file; its last connections go on. */
   readonly draining?: boolean | undefined;
+  /** The packet modes: its servers answer others, yet none of its connections. */
+  readonly silent?: boolean | undefined;
 }
 
 export interface ServerView {

@@ -17,12 +17,14 @@ export function statsDocument(source: Source, view: View) {
   };
 }
 
-function extras({ mode, stopping, reload, host, logLinesLost, backends, packets }: Snapshot) {
+function extras({ mode, stopping, reload, host, logLinesLost, frontends, backends, packets }: Snapshot) {
+  const silent = frontends.filter((frontend) => frontend.silent).map(({ name }) => name);
   return {
     mode,
     stopping,
     reload: reloads(reload),
     ...(host.length > 0 && { host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })) }),
+    ...(silent.length > 0 && { silent_frontends: silent }),
     log: { lines_lost: logLinesLost },
     ...(packets && packetKeys(packets)),
     servers: byName(backends, ({ servers }) => Object.fromEntries(servers.map((server) => [server.view.address, details(server)]))),

@@ -1,24 +1,48 @@
 /** What a lb4 that runs has noticed itself, by its statistics port. */
-import { type Finding, fail, type Host } from './finding.ts';
+import { type Finding, fail, type Host, warn } from './finding.ts';
 
 const PATIENCE_MS = 1000;
 
 /** The part of /stats that is read here; another program, or another version of lb4, may answer anything. */
 interface Stats {
   readonly lb4?: {
-    readonly mode?: string;
+    readonly host?: readonly Missing[];
+    readonly silent_frontends?: readonly string[];
     readonly servers?: Readonly<Record<string, Readonly<Record<string, { readonly name?: string; readonly silent?: boolean }>>>>;
   };
 }
 
-/** Nothing to say where none runs, it has no statistics port, or it is well. */
+interface Missing {
+  readonly what?: string;
+  readonly missing?: readonly string[];
+  readonly reason?: string;
+}
+
+/** Nothing to say where none runs, or it is well. */
 export async function running(host: Host): Promise<Finding[]> {
-  const stats = await statsOf(host);
-  return Object.entries(stats?.lb4?.servers ?? {}).flatMap(([backend, servers]) =>
+  const { config, mode } = host;
+  if (config.stats === undefined) {
+    const needs = 'no [stats]: what a lb4 that runs has noticed itself, servers that answer nobody for one, cannot be asked';
+    return [warn('running', needs, `add to ${config.file}: [stats] address = "127.0.0.1", port = "7000"`)];
+  }
+  const stats = (await statsOf(config.stats.listen))?.lb4;
+  const silent = Object.entries(stats?.servers ?? {}).flatMap(([backend, servers]) =>
     Object.entries(servers)
-      .filter(([, { silent }]) => silent === true)
-      .map(([address, { name }]) => silence(`${backend} / ${name} (${address})`, host.mode, address)),
+      .filter(([, server]) => server.silent === true)
+      .map(([address, { name }]) => silence(`${backend} / ${name} (${address})`, mode, address)),
   );
+  return [...missing(stats?.host ?? []), ...silent, ...(stats?.silent_frontends ?? []).map((name) => silentFrontend(name, mode))];
+}
+
+/** What is missing just now of what it has put on this host, and it could not put back. */
+function missing(states: readonly Missing[]): Finding[] {
+  return states
+    .filter((state) => (state.missing?.length ?? 0) > 0)
+    .map(({ what = '', missing: pieces = [], reason }) => {
+      const [first = '', ...more] = pieces;
+      const all = more.length === 0 ? first : `${first} and ${more.length} more`;
+      return fail('running', `lb4 runs and lacks ${what}: ${all}${reason === undefined ? '' : `: ${reason}`}`);
+    });
 }
 
 function silence(server: string, mode: Host['mode'], address: string): Finding {
@@ -30,16 +54,31 @@ function silence(server: string, mode: Host['mode'], address: string): Finding {
   );
 }
 
+function silentFrontend(name: string, mode: Host['mode']): Finding {
+  return fail(
+    'silence',
+    `frontend ${name}: its servers answer others, yet none of its connections: ${causes(mode)}`,
+    mode === 'dsr'
+      ? 'lb4 rules --dsr --for SERVER (run its script there)'
+      : 'on the servers: ip route get VIP; iptables-save -c | grep DROP',
+  );
+}
+
 function causes(mode: Host['mode']): string {
   return mode === 'dsr'
     ? "the server's script is not installed, it has no route to the clients, or a firewall or strict rp_filter drops its answers"
     : 'its route to the VIP leads elsewhere, a firewall drops ports 33768-61000, br_netfilter a bridged reply, or strict rp_filter there the request';
 }
 
-async function statsOf({ config }: Host): Promise<Stats | undefined> {
-  const listen = config.stats?.listen;
-  if (listen === undefined) return undefined;
-  const { text, ip, port } = listen;
+async function statsOf({
+  text,
+  ip,
+  port,
+}: {
+  readonly text: string;
+  readonly ip: string;
+  readonly port: number;
+}): Promise<Stats | undefined> {
   try {
     const url = `http://${ip === '0.0.0.0' ? `127.0.0.1:${port}` : text}/stats`;
     const response = await fetch(url, { signal: AbortSignal.timeout(PATIENCE_MS) });

@@ -157,9 +157,12 @@ export class Engine {
 
   /** Connections of a server, by index, whose answer is due, and those that were answered (forward/statistics.ts). */
   answers(index: number): { due: number; answered: number } {
-    const { statistics } = this.regions;
-    const row = serverRow(index);
-    return { due: statistics[row + DUE]!, answered: statistics[row + ANSWERED]! };
+    return this.answersAt(serverRow(index));
+  }
+
+  /** The same of a frontend. */
+  frontendAnswers(index: number): { due: number; answered: number } {
+    return this.answersAt(frontendRow(index));
   }
 
   /** The ways from frontends to servers that lead nowhere now. */
@@ -196,6 +199,11 @@ export class Engine {
   private post(message: ToWorker): void {
     this.worker?.postMessage(message);
     if (this.wakeFd >= 0) native().wake(this.wakeFd);
+  }
+
+  private answersAt(row: number): { due: number; answered: number } {
+    const { statistics } = this.regions;
+    return { due: statistics[row + DUE]!, answered: statistics[row + ANSWERED]! };
   }
 
   private countersAt(row: number, element: number): Counters {

@@ -14,6 +14,8 @@ export interface DataPath extends Source {
   answers?(index: number): { readonly due: number; readonly answered: number };
   /** The packet modes: ways from frontends to servers that lead nowhere now, those of connections that are left included. */
   deadEnds?(): readonly DeadEnd[];
+  /** The same of a frontend. */
+  frontendAnswers?(index: number): { readonly due: number; readonly answered: number };
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */
   apply(plan: Plan): Promise<void>;
   /** Asks whether this host has changed so that what is installed on it must, too, and does that. Rejects when it cannot. */

@@ -2,9 +2,10 @@
 import type { HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath } from './data-path.ts';
+import { FrontendSilence } from './frontend-silence.ts';
 import { isOwn } from './host.ts';
 import type { ModeName, Plan, PlannedServer } from './plan.ts';
-import { CONNECTIONS, Silence } from './silence.ts';
+import { CONNECTIONS, type Observed, Silence } from './silence.ts';
 
 export interface ListeningParts {
   readonly mode: ModeName;
@@ -31,6 +32,7 @@ const LIKELY = {
 export class Listening {
   readonly #parts: ListeningParts;
   readonly #silence: Silence;
+  readonly #frontends: FrontendSilence;
   #servers: readonly PlannedServer[] = [];
   #timer: NodeJS.Timeout | undefined;
 
@@ -41,11 +43,14 @@ export class Listening {
       answers: (server) => parts.log.info({ server }, 'a silent server answers again'),
       suspect: (server) => parts.health.suspect(server, 'connections get no answer'),
     });
+    this.#frontends = new FrontendSilence(parts.log, (server) => this.#silence.isSilent(server));
   }
 
   /** From now on. Proxy mode makes its own connections, and hears itself whether one is answered. */
   start(path: DataPath, plan: () => Plan | undefined): void {
     if (path.answers === undefined) return;
+    // At once, so that the very first connections count.
+    this.#look(path, plan());
     this.#timer = setInterval(() => this.#look(path, plan()), EVERY_MS).unref();
   }
 
@@ -57,14 +62,21 @@ export class Listening {
     return this.#silence.isSilent(server);
   }
 
+  /** By its key (service/plan.ts): connections to it get no answer, though one of its servers at least answers others. */
+  isFrontendSilent(frontend: string): boolean {
+    return this.#frontends.isSilent(frontend);
+  }
+
   #look(path: DataPath, plan: Plan | undefined): void {
     this.#servers = plan?.backends.flatMap(({ servers }) => servers) ?? [];
-    const observed = this.#servers.flatMap(({ key, index, draining, state }) => {
+    const observed: Observed[] = this.#servers.flatMap(({ key, index, draining, state }) => {
       const counted = path.answers?.(index);
       const up = !draining && state !== 'down';
       return counted === undefined ? [] : [{ key, up, ...counted, passedAt: this.#parts.health.passedAt(key) }];
     });
-    this.#silence.look(observed, performance.now());
+    const now = performance.now();
+    this.#silence.look(observed, now);
+    if (plan !== undefined) this.#frontends.look(plan, observed, (index) => path.frontendAnswers?.(index), now);
   }
 
   #tell(keys: ReadonlySet<string>): void {

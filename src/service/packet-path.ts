@@ -106,6 +106,10 @@ export class PacketPath implements DataPath {
     return this.#engine.deadEnds();
   }
 
+  frontendAnswers(index: number) {
+    return this.#engine.frontendAnswers(index);
+  }
+
   packets(): PacketCounters {
     return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
   }

@@ -50,10 +50,15 @@ export function serverKey(backend: Backend, server: Server): string {
   return `${backend.name} / ${server.name} / ${server.addr.text}`;
 }
 
+/** With the address likewise. */
+export function frontendKey({ name, listen }: Frontend): string {
+  return `${name} ${listen.text}`;
+}
+
 /** The frontends of a configuration, for their roster. */
 export function frontendMembers(config: Config): Member<Frontend>[] {
   return config.frontends.map((frontend) => ({
-    key: `${frontend.name} ${frontend.listen.text}`,
+    key: frontendKey(frontend),
     group: '',
     item: frontend,
     drainMs: frontend.backend.drainTimeoutMs,

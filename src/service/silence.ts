@@ -13,6 +13,8 @@ export interface Observed {
   readonly answered: number;
   /** When the last check that passed began. */
   readonly passedAt: number | undefined;
+  /** Who may be the one that answers, where that is several: once it changes, those that wait tell nothing any more. */
+  readonly among?: string;
 }
 
 export interface SilenceReports {
@@ -35,6 +37,7 @@ interface Record {
   answered: number;
   /** When it was first seen that too many wait. */
   doubted: number | undefined;
+  among: string | undefined;
   silent: boolean;
 }
 
@@ -66,6 +69,7 @@ export class Silence {
       Object.assign(record, begin(server));
       return false;
     }
+    if (!record.silent && server.among !== record.among) Object.assign(record, begin(server));
     if (record.silent || server.due - record.from < CONNECTIONS) return false;
     if (record.doubted === undefined) {
       record.doubted = now;
@@ -78,6 +82,6 @@ export class Silence {
   }
 }
 
-function begin({ due, answered }: Observed): Record {
-  return { from: due, answered, doubted: undefined, silent: false };
+function begin({ due, answered, among }: Observed): Record {
+  return { from: due, answered, doubted: undefined, among, silent: false };
 }

@@ -5,7 +5,7 @@ import type { HostView, ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import type { DeadEnds } from './dead-ends.ts';
 import type { Listening } from './listening.ts';
-import type { Place, Plan, PlannedBackend } from './plan.ts';
+import { frontendKey, type Place, type Plan, type PlannedBackend } from './plan.ts';
 import type { Roster } from './roster.ts';
 
 /** How reloads went. */
@@ -39,7 +39,7 @@ export interface ViewParts {
   readonly servers: Roster<Place>;
   readonly reload: ReloadHistory;
   readonly host: readonly HostView[];
-  readonly listening: Pick<Listening, 'isSilent'>;
+  readonly listening: Pick<Listening, 'isSilent' | 'isFrontendSilent'>;
   readonly deadEnds: Pick<DeadEnds, 'of'>;
   readonly logLinesLost: number;
   readonly stopping: boolean;
@@ -48,7 +48,7 @@ export interface ViewParts {
 export function viewOf(parts: ViewParts): View {
   const { plan, health, frontends, servers, reload, host, listening, deadEnds, logLinesLost, stopping } = parts;
   return {
-    frontends: frontendsOf(plan),
+    frontends: frontendsOf(plan, listening),
     retired: frontends.retired('', indexesOf(plan.frontends)),
     backends: plan.backends.map((backend) => ({
       name: backend.backend.name,
@@ -66,10 +66,12 @@ function indexesOf(planned: readonly { readonly index: number }[]): ReadonlySet<
   return new Set(planned.map(({ index }) => index));
 }
 
-function frontendsOf({ frontends }: Plan): View['frontends'] {
+function frontendsOf({ frontends }: Plan, listening: ViewParts['listening']): View['frontends'] {
   const repeated = repeatedNames(frontends.map(({ frontend }) => frontend.name));
-  return frontends.map(({ index, draining, frontend: { name, listen } }) => {
-    return { name: draining && repeated.has(name) ? `${name} (${listen.text})` : name, index, draining };
+  return frontends.map(({ index, draining, frontend }) => {
+    const { name, listen } = frontend;
+    const silent = listening.isFrontendSilent(frontendKey(frontend));
+    return { name: draining && repeated.has(name) ? `${name} (${listen.text})` : name, index, draining, silent };
   });
 }
 

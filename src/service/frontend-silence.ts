@@ -1,0 +1,87 @@
+/**
+ * A server's counters tell nothing of one address among several: while it answers the connections of one frontend, nobody notices
+ * that those of another are lost (its address is not in the servers' script, a route or a firewall knows only the first). A
+ * frontend's counters do.
+ */
+import type { Logger } from '../log.ts';
+import { frontendKey, type Plan } from './plan.ts';
+import { CONNECTIONS, type Observed, Silence } from './silence.ts';
+
+/** Of a backend: who of it is up, and when the last of them had passed a check that began then. */
+interface Group {
+  readonly servers: readonly Observed[];
+  readonly among: string;
+  readonly passedAt: number | undefined;
+}
+
+type Answers = (index: number) => { due: number; answered: number } | undefined;
+
+const LIKELY =
+  "the servers' script or address for this frontend is missing, or a route, a firewall or rp_filter lets only other frontends' packets pass; see lb4 doctor";
+
+export class FrontendSilence {
+  readonly #log: Pick<Logger, 'info' | 'warn'>;
+  readonly #isServerSilent: (server: string) => boolean;
+  readonly #silence: Silence;
+  /** Told as silent. Those whose servers answer nobody else are not: that is told of the servers. */
+  readonly #told = new Set<string>();
+
+  constructor(log: Pick<Logger, 'info' | 'warn'>, isServerSilent: (server: string) => boolean) {
+    this.#log = log;
+    this.#isServerSilent = isServerSilent;
+    this.#silence = new Silence({
+      fell: () => {},
+      answers: (frontend) => this.#told.has(frontend) && log.info({ frontend }, 'a silent frontend answers again'),
+      suspect: () => {},
+    });
+  }
+
+  isSilent(key: string): boolean {
+    return this.#told.has(key);
+  }
+
+  /** @param servers all, as they were just observed */
+  look(plan: Plan, servers: readonly Observed[], answers: Answers, now: number): void {
+    const groups = groupsOf(plan, servers);
+    const frontends = plan.frontends.flatMap(({ index, frontend, draining }) => {
+      const group = groups.get(frontend.backend.name);
+      const counted = answers(index);
+      if (group === undefined || counted === undefined) return [];
+      const { among, passedAt } = group;
+      return [{ group, key: frontendKey(frontend), up: !draining && group.servers.length > 0, ...counted, among, passedAt }];
+    });
+    this.#silence.look(frontends, now);
+    for (const key of this.#told) if (!this.#silence.isSilent(key)) this.#told.delete(key);
+    for (const { key, group } of frontends)
+      if (this.#silence.isSilent(key) && group.servers.some((server) => this.#answersOthers(server))) this.#tell(key);
+  }
+
+  #answersOthers({ key, answered }: Observed): boolean {
+    return answered > 0 && !this.#isServerSilent(key);
+  }
+
+  #tell(frontend: string): void {
+    if (this.#told.has(frontend)) return;
+    this.#told.add(frontend);
+    this.#log.warn(
+      { frontend, likely: LIKELY },
+      `a frontend's servers answer others, yet none of ${CONNECTIONS} connections or more to it`,
+    );
+  }
+}
+
+function groupsOf({ backends }: Plan, observed: readonly Observed[]): ReadonlyMap<string, Group> {
+  const byKey = new Map(observed.map((server) => [server.key, server]));
+  return new Map(
+    backends.map(({ backend, servers }) => {
+      const up = servers.flatMap(({ key }) => byKey.get(key) ?? []).filter((server) => server.up);
+      const among = up.map(({ key }) => key).join('\n');
+      // The oldest: who has not passed since may be the one that does not answer, and dead.
+      const passed = up.map(({ passedAt = Number.NEGATIVE_INFINITY }) => passedAt);
+      return [
+        backend.name,
+        { servers: up, among, passedAt: passed.reduce((oldest, at) => Math.min(oldest, at), Number.POSITIVE_INFINITY) },
+      ];
+    }),
+  );
+}
