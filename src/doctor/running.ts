@@ -1,7 +1,8 @@
 /** What a lb4 that runs has noticed itself, by its statistics port. */
 import { type Finding, fail, type Host, warn } from './finding.ts';
 
-const PATIENCE_MS = 1000;
+/** A busy host takes its time, and who does not listen refuses at once. */
+const PATIENCE_MS = 5000;
 
 /** The part of /stats that is read here; another program, or another version of lb4, may answer anything. */
 interface Stats {
