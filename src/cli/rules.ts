@@ -2,6 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { ConfigError, EXIT, formatMistake, Lb4Error, UsageError } from '../errors.ts';
+import { forgetDeadHolder } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript, renderServerScript } from '../rules/render.ts';
@@ -56,6 +57,7 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
       return EXIT.ok;
     }
     const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
+    if (action === 'remove' && server === undefined && !options.dryRun) forgetDeadHolder();
     out(output);
     return complete ? EXIT.ok : MISSING_RULES;
   } catch (error) {

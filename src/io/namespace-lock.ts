@@ -108,6 +108,25 @@ function takeLock(holder: Holder): number {
 
 /** Who forwards packets in this network namespace; undefined where nobody does, or this user may not know. */
 export function lockHolder(): Partial<Holder> | undefined {
+  return readHolder(true);
+}
+
+/** Who was killed in this network namespace, and left its traces; undefined where nobody was, or this user may not know. */
+export function deadHolder(): Partial<Holder> | undefined {
+  return readHolder(false);
+}
+
+/** Takes away the file that a killed lb4 left, with its directory. Where another one runs nothing happens. */
+export function forgetDeadHolder(): void {
+  if (deadHolder() === undefined) return;
+  try {
+    lockNamespace({ mode: 'none', rules: false }).release();
+  } catch {
+    // Another one has just started: the file is its own.
+  }
+}
+
+function readHolder(alive: boolean): Partial<Holder> | undefined {
   let fd: number;
   try {
     fd = openSync(paths().file, O_RDONLY | O_NOFOLLOW);
@@ -115,7 +134,7 @@ export function lockHolder(): Partial<Holder> | undefined {
     return undefined;
   }
   try {
-    return native().isFileLocked(fd) ? holderIn(fd) : undefined;
+    return native().isFileLocked(fd) === alive ? holderIn(fd) : undefined;
   } finally {
     closeSync(fd);
   }

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import type { ProxyPlan } from '../proxy/plan.ts';
 import { Proxy } from '../proxy/proxy.ts';
 import type { DataPath, Reports } from './data-path.ts';
+import { clearLeftovers } from './leftovers.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 
 export class ProxyPath implements DataPath {
@@ -17,6 +18,7 @@ export class ProxyPath implements DataPath {
 
   /** Listens and starts to carry connections. Rejects with the system's error when an address cannot be listened on. */
   static async start(plan: Plan, { trouble, failed, log }: Reports): Promise<ProxyPath> {
+    await clearLeftovers(log);
     const workers = plan.config.proxy.workers || availableParallelism();
     return new ProxyPath(await Proxy.start({ plan: proxyPlanOf(plan), workers, trouble, failed, log }));
   }

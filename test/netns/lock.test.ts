@@ -3,7 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { configuration, LB4, launch, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import type { Namespace } from '../lab/lab.ts';
-import { Topology } from '../lab/topology.ts';
+import { HTTP, Topology, VIP } from '../lab/topology.ts';
 import { traces } from '../lab/traces.ts';
 import { within } from '../lab/wait.ts';
 
@@ -26,6 +26,27 @@ test('a second lb4 is refused, with the pid of the first; after kill -9 the next
   const third = await start();
   expect(await third.stop()).toEqual({ code: 0, signal: null });
   expect(existsSync(stateOf(namespace))).toBe(false);
+});
+
+test('after kill -9 proxy mode removes what it finds, and serves the same frontends; `lb4 rules --remove` leaves no lock file either', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const { balancer: namespace } = lab;
+  const file = writeConfiguration(namespace, configuration(lab.settings()));
+  await lab.startBackends();
+  for (const clean of ['rules', 'proxy']) {
+    const first = await startBalancer(namespace, lab.settings(), { healthy: false });
+    await first.stop('SIGKILL');
+    expect(readdirSync(stateOf(namespace))).toContain('lock');
+    if (clean === 'rules') namespace.sh(LB4, 'rules', '--remove', `--config=${file}`);
+    else {
+      const proxy = await startBalancer(namespace, lab.settings(), { args: ['proxy'] });
+      await proxy.running.line(/was killed here: the firewall rules that it left are removed/);
+      const { code } = await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}:${HTTP}/`);
+      expect(code).toBe(0);
+      await proxy.stop();
+    }
+    expect(existsSync(stateOf(namespace)), clean).toBe(false);
+  }
 });
 
 test('another user can neither take the lock before lb4 does nor reach it after', async () => {

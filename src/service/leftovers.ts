@@ -1,0 +1,21 @@
+/** What a packet mode that was killed left on this host, before proxy mode starts: the packet modes' own start looks after it. */
+import { deadHolder, forgetDeadHolder } from '../io/namespace-lock.ts';
+import type { Logger } from '../log.ts';
+import { renderBalancerScript } from '../rules/render.ts';
+import { runRules } from '../rules/run.ts';
+
+/** Its rules drop what clients send to frontends: proxy mode would be ready, its servers up, and nothing would arrive. Never rejects. */
+export async function clearLeftovers(log: Pick<Logger, 'info' | 'warn'>): Promise<void> {
+  const dead = deadHolder();
+  // With --no-rules they are the user's.
+  if (dead === undefined || dead.rules === false) return;
+  const who = `an lb4 in packet mode (pid ${dead.pid ?? 'unknown'}) was killed here`;
+  try {
+    await runRules(renderBalancerScript({ mode: 'passthrough', frontends: [], returns: [] }), 'remove');
+    forgetDeadHolder();
+    log.info(`${who}: the firewall rules that it left are removed`);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    log.warn(`${who}, and its firewall rules, which may drop what clients send, stay: ${reason}; mend: lb4 rules --remove --config=FILE`);
+  }
+}
