@@ -219,6 +219,7 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     result.Set("source", ipv4(env, route.source));
     result.Set("mtu", route.mtu);
     result.Set("local", Napi::Boolean::New(env, route.kind == RouteKind::local));
+    result.Set("encapsulated", Napi::Boolean::New(env, route.encapsulated));
     return result;
   }
 

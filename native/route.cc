@@ -126,6 +126,7 @@ Route parseRoute(const nlmsghdr* message, uint32_t destination) {
       case RTA_VIA: route.neighbour = viaOf(attribute).value_or(route.neighbour); break;
       case RTA_PREFSRC: route.source = word(attribute); break;
       case RTA_METRICS: route.mtu = metricMtu(attribute); break;
+      case RTA_ENCAP_TYPE: route.encapsulated = true; break;
     }
   });
   route.kind = kindOf(body->rtm_type);

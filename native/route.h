@@ -40,6 +40,7 @@ struct Route {
   Address neighbour = uint32_t{0};
   uint32_t source = 0;
   uint32_t mtu = 0;
+  bool encapsulated = false;  // the kernel would wrap packets (RTA_ENCAP: MPLS, SRv6, tunnels by route)
 };
 
 struct Interface {

@@ -170,8 +170,10 @@ export class ServerRoutes {
     // A source that is no address of this host (any more) has no route at all: then the answer without one must do.
     const route = asked.kind === 'source' ? this.socket.route(destination, 0) : asked;
     const link = this.interfaces.get(route.ifindex);
-    const isSent = route.kind === 'unicast' && !(onLink && route.neighbour !== destination);
-    const neighbour = isSent && link?.mac.length === 6 ? this.socket.neighbour(route.ifindex, route.neighbour) : undefined;
+    const isSent = route.kind === 'unicast' && !(onLink && (route.encapsulated || route.neighbour !== destination));
+    // What the route wraps is left to the kernel, too: a frame of ours would go out bare.
+    const neighbour =
+      isSent && !route.encapsulated && link?.mac.length === 6 ? this.socket.neighbour(route.ifindex, route.neighbour) : undefined;
     const isResolved = link !== undefined && neighbour !== undefined;
     const isDropped = !isResolved && (onLink || !(isSent || route.local));
     if (isResolved) writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);

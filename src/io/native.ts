@@ -63,6 +63,8 @@ export interface Route {
   readonly mtu: number;
   /** True where the destination is an address of this host. */
   readonly local: boolean;
+  /** The route wraps packets in something (`ip route add … encap …`: MPLS, SRv6, a tunnel): bare frames would go astray. */
+  readonly encapsulated: boolean;
 }
 
 export interface Interface {

@@ -67,6 +67,7 @@ beforeAll(() => {
     ip -n ${BALANCER} neighbour replace 10.99.0.9 lladdr 02:00:00:00:00:09 dev v1 nud permanent
     ip -n ${BALANCER} route add 10.98.0.0/16 via 10.99.0.1 mtu 1400 src 10.99.0.2
     ip -n ${BALANCER} route add unreachable 10.97.0.0/16; ip -n ${BALANCER} route add blackhole 10.96.0.0/16
+    ip -n ${BALANCER} route add 10.95.0.0/16 encap ip id 5 dst 10.99.0.9 via 10.99.0.1
     ${inside(CLIENT).join(' ')} ping -c 1 -W 2 10.99.0.2 >/dev/null
   `);
 });
@@ -378,6 +379,7 @@ describe('RouteSocket', () => {
         none: ask('192.0.2.1'),
         unreachable: ask('10.97.0.1'),
         blackhole: ask('10.96.0.1'),
+        wrapped: ask('10.95.0.1').encapsulated,
       };
     });
     expect(seen.link).toEqual({
@@ -388,6 +390,7 @@ describe('RouteSocket', () => {
       source: seen.here,
       mtu: 1500,
       local: false,
+      encapsulated: false,
     });
     expect(seen.gateway).toEqual({
       kind: 'unicast',
@@ -397,7 +400,9 @@ describe('RouteSocket', () => {
       source: seen.here,
       mtu: 1400,
       local: false,
+      encapsulated: false,
     });
+    expect(seen.wrapped).toBe(true);
     expect(seen.self).toMatchObject({ local: true, neighbour: seen.here });
     expect([seen.none, seen.unreachable, seen.blackhole].map((route) => route.ifindex)).toEqual([0, 0, 0]);
   });

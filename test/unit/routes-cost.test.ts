@@ -1,14 +1,15 @@
 /** What notices of the kernel cost: a flood of them about neighbours that are nobody's server takes a part of the thread only. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ServerRoutes } from '../../src/engine/routes.ts';
-import { HOP, HOPS, MTU } from '../../src/forward/next-hops.ts';
+import { HOP, HOPS, MTU, OUT } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/services.ts';
+import { ROUTE, SEND } from '../../src/packet/frames.ts';
 
 /** In ms, a question to the kernel. */
 const COST = 0.02;
 const SERVERS = 1000;
 
-const kernel = vi.hoisted(() => ({ now: 0, cost: 0, asked: 0, mtu: 1500, notify: () => {} }));
+const kernel = vi.hoisted(() => ({ now: 0, cost: 0, asked: 0, mtu: 1500, notify: () => {}, encapsulated: false }));
 
 vi.mock('../../src/io/native.ts', () => ({
   native: () => ({
@@ -16,7 +17,7 @@ vi.mock('../../src/io/native.ts', () => ({
       route() {
         kernel.asked++;
         kernel.now += kernel.cost;
-        return { ifindex: 1, neighbour: 9, source: 5, mtu: kernel.mtu, local: false, kind: 'unicast' };
+        return { ifindex: 1, neighbour: 9, source: 5, mtu: kernel.mtu, local: false, kind: 'unicast', encapsulated: kernel.encapsulated };
       }
       neighbour() {
         return new Uint8Array([2, 0, 0, 0, 0, 9]);
@@ -92,5 +93,19 @@ test('a single change is followed at once', () => {
   kernel.notify();
   for (let i = 0; i < 4; i++) pass(1);
   expect(hops[SERVERS * HOP + MTU]).toBe(1300);
+  routes.close();
+});
+
+test('what a route wraps (MPLS, SRv6, a tunnel) is left to the kernel, from one notice on to another', () => {
+  const hops = new Int32Array(HOPS * HOP);
+  const routes = new ServerRoutes(hops, () => {});
+  routes.apply(set);
+  const seen = [false, true, false].map((encapsulated) => {
+    kernel.encapsulated = encapsulated;
+    kernel.notify();
+    for (let i = 0; i < 200; i++) pass(10);
+    return hops[HOP + OUT];
+  });
+  expect(seen).toEqual([SEND, ROUTE, SEND]);
   routes.close();
 });
