@@ -342,19 +342,27 @@ delete table ip lb4_untracked
 table ip lb4_untracked {
   chain output {
     type filter hook output priority -300; policy accept;
-    ip saddr . tcp sport { $(members 's/:/ . /' "$FRONTENDS") } notrack comment "$mark"
+    ip saddr . tcp sport { $(members 's/:/ . /' "$FRONTENDS") } notrack comment "$mark 1/$parts"
 END
   tuples=$(members 's/\(.*\):\(.*\)>\(.*\)/\3 . \1 . \2/' "$RETURNS")
-  [ -z "$tuples" ] || printf '    ip saddr . ip daddr . tcp dport { %s } tcp sport 33768-61000 notrack\n' "$tuples"
+  [ -z "$tuples" ] || printf '    ip saddr . ip daddr . tcp dport { %s } tcp sport 33768-61000 notrack comment "%s 2/2"\n' "$tuples" "$mark"
   printf '  }\n}\n'
+}
+
+# look_untracked: sets mark and parts, the number of its rules, there (as nft lists it), and whole: yes, where every one is in it
+look_untracked() {
+  mark="lb4 $(printf '%s' "$FRONTENDS $RETURNS" | cksum | tr -dc 0-9)"
+  parts=1 whole=''
+  [ -z "$RETURNS" ] || parts=2
+  there=$(nft list table ip lb4_untracked 2>/dev/null)
+  [ "$(printf '%s\n' "$there" | grep -c "\"$mark ./$parts\"")" -ne "$parts" ] || whole=yes
 }
 
 # Without nft there is no such table: then NAT of this host may delay a connection, or break those over links without Ethernet.
 untrack() {
   command -v nft >/dev/null || return 0
-  mark="lb4 $(printf '%s' "$FRONTENDS $RETURNS" | cksum | tr -dc 0-9)"
-  there=$(nft list table ip lb4_untracked 2>/dev/null)
-  case $there in *"\"$mark\""*) return 0 ;; esac
+  look_untracked
+  [ -z "$whole" ] || return 0
   if [ -z "$FRONTENDS" ]; then wanted=${there:+delete table ip lb4_untracked}; else wanted=$(untracked_table); fi
   [ -n "$wanted" ] || return 0
   if [ -n "$dry_run" ]; then
@@ -422,6 +430,11 @@ status_all() {
     [ -z "$(unreserved)" ] || state=missing
     comparison="$comparison
 $state reserved ports $CLIENT_PORTS"
+  fi
+  if [ -n "$FRONTENDS" ] && command -v nft >/dev/null; then
+    look_untracked
+    comparison="$comparison
+$([ -n "$whole" ] && echo present || echo missing) nft table ip lb4_untracked"
   fi
   [ -z "$WHY" ] || printf 'form %s: %s\n' "$FORM" "$WHY"
   tell "$comparison"

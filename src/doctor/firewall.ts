@@ -58,10 +58,11 @@ async function ownRules({ config, form }: Host, mode: RulesMode): Promise<Findin
   return [ok('firewall', `all ${present} rules of lb4 are there`)];
 }
 
-/** @param lines "present RULE", "missing RULE", "stale RULE"; the reserved ports count as a rule */
+/** @param lines "present RULE", "missing RULE", "stale RULE"; the reserved ports and nft's table count as one each */
 function judge(lines: readonly string[], mend: string): Finding[] {
   const of = (state: string) => lines.filter((line) => line.startsWith(`${state} `)).map((line) => line.slice(state.length + 1));
-  const missing = of('missing').filter((rule) => !rule.startsWith('reserved ports'));
+  const missing = of('missing').filter((rule) => !/^(reserved ports|nft table) /.test(rule));
+  const table = of('missing').find((rule) => rule.startsWith('nft table '));
   const ports = of('missing').find((rule) => rule.startsWith('reserved ports '));
   const stale = of('stale');
   const shadowed = of('shadowed');
@@ -73,6 +74,7 @@ function judge(lines: readonly string[], mend: string): Finding[] {
   return [
     ...(missing.length > 0 ? [absent('firewall', `${missing.length} DROP rules are missing, the first ${plain(missing[0])}`)] : []),
     ...(ports === undefined ? [] : [absent('reserved ports', `net.ipv4.ip_local_reserved_ports lacks ${ports.split(' ').at(-1)}`)]),
+    ...(table === undefined ? [] : [absent('firewall', `${table} is missing: NAT of this host may change what lb4 sends`)]),
     ...(shadowed.length > 0
       ? [
           absent(

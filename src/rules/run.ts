@@ -16,6 +16,8 @@ export interface RunResult {
   output: string;
   /** False when `status` found something missing. */
   complete: boolean;
+  /** What it could not do, though all in all it succeeded. */
+  warnings: readonly string[];
 }
 
 /** The script's exit code when `status` finds a rule missing. */
@@ -29,7 +31,8 @@ const INCOMPLETE = 3;
 export async function runRules(script: string, action: RulesAction, options: RunOptions = {}): Promise<RunResult> {
   const { status, stdout, stderr } = await shell(script, action, options);
   if (status !== 0 && status !== INCOMPLETE) throw failure(status, reason(stderr, action));
-  return { output: stdout, complete: status === 0 };
+  const warnings = [...stderr.matchAll(/^lb4 rules: warning: (.*)$/gm)].map(([, text = '']) => text);
+  return { output: stdout, complete: status === 0, warnings };
 }
 
 /** A reading of the rules takes 20 ms with 1,000 of them; one that takes so long hangs. */

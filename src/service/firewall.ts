@@ -28,6 +28,8 @@ export class Firewall {
   #untaken: Form | undefined;
   /** Undefined: nothing was installed yet. */
   #installed: Places | undefined;
+  /** Of the last installation; empty: it was all done. */
+  #warning = '';
 
   /** @param askForm for tests: asks the host otherwise */
   constructor(mode: RulesMode, log: Pick<Logger, 'info' | 'warn'>, askForm = formNow) {
@@ -49,6 +51,7 @@ export class Firewall {
       mode: this.#mode,
       key: () => `${this.#form?.name}\n${this.#installed?.key}`,
       tables: () => (this.#form?.name === 'input' ? ['raw', 'mangle'] : ['raw']),
+      untracks: () => this.#warning === '' && (this.#installed?.frontends.length ?? 0) > 0,
       script: () => this.#script(),
     });
     return [...rules, form];
@@ -119,8 +122,17 @@ export class Firewall {
   }
 
   async #run(places: Places, form: Form | undefined): Promise<void> {
-    await runRules(this.#scriptOf(places, form), 'install');
+    const { warnings } = await runRules(this.#scriptOf(places, form), 'install');
     this.#installed = places;
+    this.#hear(warnings.join('; '));
+  }
+
+  /** Tells at the change what this host refuses, and lb4 can do without. */
+  #hear(warning: string): void {
+    if (warning === this.#warning) return;
+    if (warning === '') this.#log.info({}, 'firewall rules: all there, also what this host had refused');
+    else this.#log.warn({}, `firewall rules: ${warning}`);
+    this.#warning = warning;
   }
 
   #scriptOf({ frontends, returns }: Places, form: Form | undefined): string {

@@ -1,5 +1,6 @@
 /** The firewall rules and the reserved ports that lb4 installs, for the guard. One script puts both in place. */
 import { readFile } from 'node:fs/promises';
+import { FailureError } from '../errors.ts';
 import { readNftTable, readRules, runRules } from '../rules/run.ts';
 import type { RulesMode } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
@@ -15,20 +16,24 @@ export interface Installed {
   key(): string;
   /** Where they are. */
   tables(): readonly string[];
+  /** Whether the table `lb4_untracked` belongs to them: false where this host refused it. */
+  untracks(): boolean;
   /** Installs them. */
   script(): string;
 }
 
 export function hostRules(installed: Installed): HostState[] {
-  const repair = async () => void (await runRules(installed.script(), 'install'));
+  const repair = async () => {
+    const { warnings } = await runRules(installed.script(), 'install');
+    if (installed.untracks() && warnings[0] !== undefined) throw new FailureError(warnings[0]);
+  };
   const rules = new RulesReading(installed);
-  const untracked = new UntrackedTable();
   const all: HostState[] = [
     {
       what: 'rules',
       name: 'firewall rules',
       usually: 'a restart of the firewall does this',
-      verify: async () => [...(await rules.verify()), ...(await untracked.verify())],
+      verify: async () => [...(await rules.verify()), ...(await untrackedTable(installed))],
       repair,
     },
   ];
@@ -43,20 +48,14 @@ export function hostRules(installed: Installed): HostState[] {
   return [...all, ports];
 }
 
-/** What lb4 sends by the kernel's routing shall pass no NAT: the script makes a table for that where it can, which is missed once it is gone. */
-class UntrackedTable {
-  #wasThere = false;
-
-  async verify(): Promise<readonly string[]> {
-    const table = await readNftTable('lb4_untracked').catch((error: unknown) => {
-      if (this.#wasThere) throw error;
-    });
-    // Without nft (any more) nothing is known, and nothing can be put back.
-    if (table === undefined) return [];
-    const isThere = table.includes('comment "lb4 ');
-    this.#wasThere ||= isThere;
-    return this.#wasThere && !isThere ? ['nft table ip lb4_untracked'] : [];
-  }
+/** What lb4 sends by the kernel's routing shall pass no NAT: for that the script makes a table, of rules with comments "lb4 MARK 1/2". */
+async function untrackedTable(installed: Installed): Promise<readonly string[]> {
+  if (!installed.untracks()) return [];
+  const table = await readNftTable('lb4_untracked');
+  // Without nft (any more) nothing is known, and nothing can be put back.
+  if (table === undefined) return [];
+  const parts = [...table.matchAll(/comment "lb4 \d+ \d\/(\d)"/g)];
+  return parts.length > 0 && parts.length === Number(parts[0]?.[1]) ? [] : ['nft table ip lb4_untracked'];
 }
 
 /** The script's `status` says whether all is there, but compares thousands of lines in sh. So it is asked only when what the kernel has changed. */
@@ -74,7 +73,9 @@ class RulesReading {
     const reading = await readRules(this.#installed.tables());
     if (key === this.#good.key && reading === this.#good.reading) return [];
     const { output } = await runRules(this.#installed.script(), 'status');
-    const wrong = output.split('\n').filter((line) => /^(missing|stale|shadowed) /.test(line) && !/ reserved ports /.test(line));
+    const wrong = output
+      .split('\n')
+      .filter((line) => /^(missing|stale|shadowed) /.test(line) && !/ reserved ports | nft table /.test(line));
     // Read again: between the reading and `status` somebody may have changed what was read.
     if (wrong.length === 0 && reading === (await readRules(this.#installed.tables()))) this.#good = { key, reading };
     return wrong.map((line) => line.replace(/ -m comment .*/, ''));

@@ -75,6 +75,7 @@ describe('rules and reserved ports in passthrough', () => {
       () => lab.balancer.sh('iptables', '-t', 'raw', '-I', 'PREROUTING', '-p', 'tcp', '-j', 'ACCEPT'),
     ],
     ['nft flush ruleset', 'rules', () => lab.balancer.sh('nft', 'flush', 'ruleset')],
+    ['the table lb4_untracked is deleted', 'rules', () => lab.balancer.sh('nft', 'delete', 'table', 'ip', 'lb4_untracked')],
     ['the reserved ports are emptied', 'reserved_ports', () => lab.balancer.sysctl(RESERVED, '')],
     ['the reserved ports are narrowed', 'reserved_ports', () => lab.balancer.sysctl(RESERVED, '1000,33768-60000')],
   ])('SIGHUP repairs at once: %s', async (_, what, spoil) => {
@@ -85,6 +86,7 @@ describe('rules and reserved ports in passthrough', () => {
     await reloaded;
     expect(traces(lab.balancer).rules.filter((rule) => rule.endsWith('-j DROP'))).toEqual(before);
     expect(traces(lab.balancer).reserved).toMatch(/33768-61000$/);
+    expect(lab.balancer.sh('nft', 'list', 'table', 'ip', 'lb4_untracked').match(/notrack comment "lb4 /g)).toHaveLength(2);
     expect(await metricsOf(lab, what)).toEqual({ repairs: repairs + 1, missing: 0 });
   });
 

@@ -105,7 +105,7 @@ describe.each(['iptables-nft', 'iptables-legacy'])('the balancer script by %s', 
     ok(small, 'install');
     expect(snapshot()).toBe(installed);
     const shown = ok(small, 'status').trim().split('\n');
-    expect(shown).toHaveLength(5);
+    expect(shown).toHaveLength(6);
     expect(shown.every((line) => line.startsWith('present '))).toBe(true);
     ok(small, 'remove');
     expect(snapshot()).toBe(before);
@@ -159,6 +159,17 @@ describe.each(['iptables-nft', 'iptables-legacy'])('the balancer script by %s', 
     expect(ok({ ...small, mode: 'dsr' }, 'status')).not.toContain('reserved');
     ok({ ...small, frontends: [], returns: [] }, 'remove');
     expect(snapshot()).toBe(before);
+  });
+
+  test.each(['1/2', '2/2'])('mends the table lb4_untracked where its rule %s is gone', (part) => {
+    ok(small, 'install');
+    const listed = must('nft -a list table ip lb4_untracked');
+    const [, handle = ''] = new RegExp(`"lb4 \\d+ ${part}" # handle (\\d+)`).exec(listed) ?? [];
+    must(`nft delete rule ip lb4_untracked output handle ${handle}`);
+    expect(script(small, 'status')).toMatchObject({ status: 3, stdout: expect.stringMatching(/^missing nft table ip lb4_untracked$/m) });
+    ok(small, 'install');
+    expect(ok(small, 'status')).toMatch(/^present nft table ip lb4_untracked$/m);
+    ok(small, 'remove');
   });
 
   test('mends what a user took away', () => {
@@ -239,7 +250,7 @@ describe.each(['iptables-nft', 'iptables-legacy'])('the balancer script by %s', 
     expect(ok(inInput, 'install')).toBe('');
     expect(ourRules().every((rule) => rule.endsWith('-j CT --notrack'))).toBe(true);
     expect([ourRules().length, inputDrops()]).toEqual([4, 4]);
-    expect(ok(inInput, 'status')).toMatch(/^form input: frames of br0 pass iptables\n(present .*\n){9}$/);
+    expect(ok(inInput, 'status')).toMatch(/^form input: frames of br0 pass iptables\n(present .*\n){10}$/);
     const input = snapshot();
     ok(inInput, 'install');
     expect(snapshot()).toBe(input);

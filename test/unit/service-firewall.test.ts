@@ -10,7 +10,7 @@ import { Firewall } from '../../src/service/firewall.ts';
 import { frontendMembers, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
 import { Roster } from '../../src/service/roster.ts';
 
-vi.mock('../../src/rules/run.ts', () => ({ runRules: vi.fn(async () => ({ output: '', complete: true })) }));
+vi.mock('../../src/rules/run.ts', () => ({ runRules: vi.fn(async () => ({ output: '', complete: true, warnings: [] as string[] })) }));
 vi.mock('../../src/rules/render.ts', () => ({ renderBalancerScript: vi.fn((input: unknown) => JSON.stringify(input)) }));
 
 const WELL: Standing = { state: () => 'up', isSpare: () => false, share: () => 1 };
@@ -90,6 +90,20 @@ test('what is needed no more is taken away; where that fails nothing is thrown, 
   expect(firewall.lacks(plan([A]))).toBe(true);
   await firewall.states.find(({ what }) => what === 'rules')?.repair();
   expect(runs()).toEqual(['install 192.0.2.1 10.0.0.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2']);
+});
+
+test('what this host refuses is told once, and once more when it takes it', async () => {
+  const told: string[] = [];
+  const tell = (...[, text]: unknown[]) => void told.push(String(text));
+  const firewall = new Firewall('passthrough', { info: tell, warn: tell }, () => RAW);
+  const warnings = ['what lb4 sends is tracked: nft: Operation not supported'];
+  for (const next of [[A], [B]]) {
+    vi.mocked(runRules).mockResolvedValueOnce({ output: '', complete: true, warnings });
+    await firewall.install(plan(next));
+  }
+  expect(told).toEqual([`firewall rules: ${warnings[0]}`]);
+  await firewall.install(plan([A]));
+  expect(told.slice(1)).toEqual([expect.stringMatching(/all there/)]);
 });
 
 test('what could not be installed is tried again', async () => {

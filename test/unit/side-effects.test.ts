@@ -29,6 +29,11 @@ test('a firewall script that hangs is killed with all that it has started, and r
   }
 });
 
+test('what a firewall script warns of is handed on, though it succeeds', async () => {
+  const { warnings, complete } = await runRules('echo "lb4 rules: warning: nft: no" >&2', 'install');
+  expect({ warnings, complete }).toEqual({ warnings: ['nft: no'], complete: true });
+});
+
 test('one that ends while what it has left behind holds its output is killed, too', async () => {
   await expect(runRules('sleep 1000 & exit 0', 'install', { limitMs: 300 })).rejects.toThrow(/still running/);
 });
