@@ -1,10 +1,10 @@
 #!/bin/sh
-# `make demo` on a Debian 12 on which nothing is installed but make, and this host's Node.js and npm.
+# `make demo`, then `install-deps.sh test`, on a Debian 12 on which nothing is installed but make, and this host's Node.js and npm.
 #
 # bare.test.ts starts it in mount and process namespaces of its own: every mount, process and network namespace goes with those,
 # however this ends. What stays on the host is the cache, ~/.cache/lb4/bare: the root as debootstrap(8) made it, packed.
 #
-# Exit: make's own · 75 this host cannot have such a root; the last line says why
+# Exit: make's own, or that of install-deps.sh · 75 this host cannot have such a root; the last line says why
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 cd "$(dirname "$0")/../.."
@@ -95,7 +95,16 @@ kept() {
 }
 
 # The PATH of `su`, without sbin. No MAKEFLAGS, no npm_config_*: make and npx may have started this.
-# shellcheck disable=SC2046 # one word a variable
-exec env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/root TERM=dumb \
-  $(kept http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY NODE_EXTRA_CA_CERTS npm_config_registry) \
-  "$(command -v chroot)" "$root" make -C /root/lb4 --no-print-directory demo
+newcomer() {
+  # shellcheck disable=SC2046 # one word a variable
+  env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/root TERM=dumb \
+    $(kept http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY NODE_EXTRA_CA_CERTS npm_config_registry) \
+    "$(command -v chroot)" "$root" "$@"
+}
+
+newcomer make -C /root/lb4 --no-print-directory demo
+
+# What the tests need can be had, too: asked again, nothing is missing, and nothing is said.
+newcomer /root/lb4/scripts/install-deps.sh test
+echo 'asked again for what the tests need'
+newcomer /root/lb4/scripts/install-deps.sh test
