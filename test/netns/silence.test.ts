@@ -46,7 +46,7 @@ test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow
     ['no way back', 'ip route del 10.71.0.0/24', 'ip route add 10.71.0.0/24 via 10.72.0.1'],
     [
       'strict rp_filter at the server',
-      'ip link add aside type dummy && ip link set aside up && ip route replace 10.71.0.0/24 dev aside && sysctl -qw net.ipv4.conf.eth0.rp_filter=1',
+      'ip link add aside type veth peer name other && ip link set other up && ip link set aside up && ip route replace 10.71.0.0/24 dev aside && sysctl -qw net.ipv4.conf.eth0.rp_filter=1',
       'sysctl -qw net.ipv4.conf.eth0.rp_filter=0 && ip route replace 10.71.0.0/24 via 10.72.0.1 && ip link del aside',
     ],
     [
