@@ -15,6 +15,8 @@ export interface ArrivalParts {
 const PACKETS = 10;
 /** Looks in a row: what was received a moment ago may not be entered in the books yet. */
 const LOOKS = 2;
+/** Within so many looks: a stranger's odd packet now and then, a fragment whose rest never comes, must not add up over a night. */
+const WINDOW = 5;
 
 /** For the guard: nothing can be put back here, but it is told, counted, and /healthz knows. */
 export function arrival(parts: ArrivalParts): HostState {
@@ -36,7 +38,8 @@ class Arrival {
   readonly #parts: ArrivalParts;
   #received = -1;
   #looks = 0;
-  /** What the rules had counted when the silence began. */
+  #isDeaf = false;
+  /** What the rules had counted when the silence, or the last window of it, began. */
   #base: ReadonlyMap<string, number> = new Map();
 
   constructor(parts: ArrivalParts) {
@@ -49,16 +52,19 @@ class Arrival {
     if (received !== this.#received) {
       this.#received = received;
       this.#looks = 0;
+      this.#isDeaf = false;
       this.#base = new Map();
       return [];
     }
     const counted = await this.#parts.counted();
+    if (!this.#isDeaf && this.#looks === WINDOW) this.#looks = 0;
     if (this.#looks++ === 0) this.#base = counted;
     const grown = [...counted]
       .map(([rule, packets]) => [rule, packets - (this.#base.get(rule) ?? 0)] as const)
       .filter(([, more]) => more > 0);
     const packets = grown.reduce((sum, [, more]) => sum + more, 0);
-    if (this.#looks <= LOOKS || packets < PACKETS) return [];
+    this.#isDeaf ||= this.#looks > LOOKS && packets >= PACKETS;
+    if (!this.#isDeaf) return [];
     return grown.map(([rule, more]) => `${rule}: ${more} packets counted, none received`);
   }
 }

@@ -80,6 +80,11 @@ test.each<[string, Parameters<typeof missing>[0], number[]]>([
     [0, 0, 0, 0, 0],
   ],
   [
+    'odd packets of strangers never add up',
+    Array.from({ length: 12 }, (_, look) => [5, 2 * look] as const),
+    Array.from({ length: 12 }, () => 0),
+  ],
+  [
     'what was counted before the silence is not meant',
     [
       [5, 900],
