@@ -6,10 +6,11 @@ import { examine } from '../doctor/examine.ts';
 import type { DoctorMode, Finding } from '../doctor/finding.ts';
 import { onlyProxy } from '../doctor/mode.ts';
 import { EXIT, formatMistake, UsageError } from '../errors.ts';
+import { lockHolder } from '../io/namespace-lock.ts';
 import { modeOf } from './rules.ts';
 
 export interface DoctorOptions {
-  /** The mode to look for, at most one. Left out: proxy mode where no other takes the file, else passthrough. */
+  /** The mode to look for, at most one. Left out: the packet mode that runs here, proxy mode where no other takes the file, else passthrough. */
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
   readonly proxy?: boolean | undefined;
@@ -25,7 +26,7 @@ export function doctorCommand(): Command {
   return new Command('doctor')
     .description('look at this host: what is ready for lb4, what is not, and the command that mends it')
     .option('--config <file>', `the TOML file (default: ${DEFAULT_CONFIG} where there is one)`)
-    .option('-p, --passthrough', 'for passthrough (the default, where the file can be for it)')
+    .option('-p, --passthrough', 'for passthrough (the default, where no other mode runs here and the file can be for it)')
     .option('-d, --dsr', 'for direct server return')
     .option('--proxy', 'for proxy mode')
     .option('--json', 'print the findings as JSON')
@@ -37,7 +38,7 @@ export function doctorCommand(): Command {
 
 /** Prints one line a finding and returns the exit status: 0 when nothing fails, else 1. Throws UsageError and ConfigError. */
 async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number> {
-  const asked = askedMode(modes);
+  const asked = askedMode(modes) ?? runningMode();
   const file = config ?? (existsSync(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined);
   const found = file === undefined || asked !== undefined ? undefined : await onlyProxy(loadConfig(file).config);
   const mode = asked ?? (found === undefined ? 'passthrough' : 'proxy');
@@ -54,6 +55,12 @@ function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr
   if (proxy && isPacketMode) throw new UsageError('--proxy, --passthrough and --dsr exclude each other');
   if (isPacketMode) return modeOf(modes);
   return proxy ? 'proxy' : undefined;
+}
+
+/** Of the lb4 whose packet mode has this network namespace. */
+function runningMode(): DoctorMode | undefined {
+  const mode = lockHolder()?.mode;
+  return mode === 'passthrough' || mode === 'dsr' ? mode : undefined;
 }
 
 function line({ level, check, message, mend }: Finding): string {

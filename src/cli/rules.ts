@@ -1,8 +1,8 @@
 /** `lb4 rules`: the script that a configuration asks of the balancer or of a server, printed or run. */
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
-import { ConfigError, EXIT, formatMistake, Lb4Error, UsageError } from '../errors.ts';
-import { forgetDeadHolder } from '../io/namespace-lock.ts';
+import { ConfigError, EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
+import { forgetDeadHolder, lockHolder } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript, renderServerScript } from '../rules/render.ts';
@@ -56,6 +56,7 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
       hint?.(`lb4: nothing is installed yet. ${server === undefined ? 'Here' : `On ${server}`}, as root: sh FILE install\n`);
       return EXIT.ok;
     }
+    if (action === 'remove' && server === undefined && !options.dryRun) assertNobodyNeedsThem();
     const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
     if (action === 'remove' && server === undefined && !options.dryRun) forgetDeadHolder();
     out(output);
@@ -65,6 +66,13 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     err(error instanceof ConfigError ? `${error.message}\n` : `lb4: ${error.message}\n`);
     return error.exitCode;
   }
+}
+
+/** Without them the kernel resets what a running lb4 forwards, until its next look puts them back. With --no-rules they are the user's. */
+function assertNobodyNeedsThem(): void {
+  const holder = lockHolder();
+  if (holder === undefined || holder.rules === false) return;
+  throw new FailureError(`rules: an lb4 (pid ${holder.pid ?? 'unknown'}) runs here and would put them back: stop it, which removes them`);
 }
 
 /** The one that this host needs; whatever is there goes in either form. */

@@ -31,7 +31,7 @@ export function actNat(): Finding {
   return warn(
     'act_nat',
     `kernel ${release()} does not have it: servers that run this kernel take the nft dialect`,
-    'lb4 rules --dsr --for SERVER_IP --dialect nft',
+    'lb4 rules --dsr --for SERVER_IP --dialect nft --config=FILE',
   );
 }
 

@@ -51,7 +51,9 @@ function silence(server: string, mode: Host['mode'], address: string): Finding {
   return fail(
     'silence',
     `${server} passes its health checks, yet answers nothing that lb4 forwards: ${causes(mode)}`,
-    mode === 'dsr' ? `lb4 rules --dsr --for ${ip} (run its script there)` : `on ${ip}: ip route get VIP; iptables-save -c | grep DROP`,
+    mode === 'dsr'
+      ? `lb4 rules --dsr --for ${ip} --config=FILE (run its script there)`
+      : `on ${ip}: ip route get VIP; iptables-save -c | grep DROP`,
   );
 }
 
@@ -60,7 +62,7 @@ function silentFrontend(name: string, mode: Host['mode']): Finding {
     'silence',
     `frontend ${name}: its servers answer others, yet none of its connections: ${causes(mode)}`,
     mode === 'dsr'
-      ? 'lb4 rules --dsr --for SERVER (run its script there)'
+      ? 'lb4 rules --dsr --for SERVER --config=FILE (run its script there)'
       : 'on the servers: ip route get VIP; iptables-save -c | grep DROP',
   );
 }

@@ -1,11 +1,16 @@
 /** What a packet mode that was killed left on this host, before proxy mode starts: the packet modes' own start looks after it. */
-import { deadHolder, forgetDeadHolder } from '../io/namespace-lock.ts';
+import { deadHolder, forgetDeadHolder, lockHolder } from '../io/namespace-lock.ts';
 import type { Logger } from '../log.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 
 /** Its rules drop what clients send to frontends: proxy mode would be ready, its servers up, and nothing would arrive. Never rejects. */
 export async function clearLeftovers(log: Pick<Logger, 'info' | 'warn'>): Promise<void> {
+  const other = lockHolder();
+  if (other !== undefined)
+    log.warn(
+      `an lb4 in packet mode (pid ${other.pid ?? 'unknown'}) runs here: where both have a frontend, its rules drop what clients send`,
+    );
   const dead = deadHolder();
   // With --no-rules they are the user's.
   if (dead === undefined || dead.rules === false) return;

@@ -180,9 +180,10 @@ export class Service {
       log.info({ frontends: config.frontends.length, backends: config.backends.length }, 'configuration reloaded');
     } catch (error) {
       const reason = explain(error);
-      const lines = reason instanceof ConfigError ? reason.mistakes.map(formatMistake) : [String((reason as Error).message)];
-      this.#history.fail(lines[0] ?? '');
-      for (const line of lines) log.error(line);
+      const mistakes = reason instanceof ConfigError ? reason.mistakes : [];
+      const said = mistakes.length > 0 ? mistakes.map(formatMistake) : [String((reason as Error).message)];
+      this.#history.fail(said[0] ?? '');
+      said.forEach((line, i) => log[mistakes[i]?.severity === 'warning' ? 'warn' : 'error'](line));
       log.error('reload failed: the running configuration stays as it is');
     }
   }

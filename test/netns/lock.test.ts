@@ -21,6 +21,12 @@ test('a second lb4 is refused, with the pid of the first; after kill -9 the next
   const second = launch(namespace, configuration(lab.settings()));
   expect((await within(second.exited, 10_000, 'the end of the second')).code).toBe(1);
   expect(second.lines.join('\n')).toContain(`another lb4 (pid ${first.running.pid}) forwards packets in this network namespace already`);
+  const file = writeConfiguration(namespace, configuration(lab.settings()));
+  const removal = await namespace.run(LB4, 'rules', '--remove', `--config=${file}`);
+  expect(removal.stderr).toBe(
+    `lb4: rules: an lb4 (pid ${first.running.pid}) runs here and would put them back: stop it, which removes them\n`,
+  );
+  expect(removal.code).toBe(1);
   await first.stop('SIGKILL');
   expect(readdirSync(stateOf(namespace))).toContain('lock');
   const third = await start();
@@ -47,6 +53,16 @@ test('after kill -9 proxy mode removes what it finds, and serves the same fronte
     }
     expect(existsSync(stateOf(namespace)), clean).toBe(false);
   }
+});
+
+test('doctor without a mode looks at the one that runs here', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const { balancer: namespace } = lab;
+  const balancer = await startBalancer(namespace, lab.settings(), { args: ['--dsr'], healthy: false });
+  const file = writeConfiguration(namespace, configuration(lab.settings()));
+  const { stdout } = await namespace.run(LB4, 'doctor', '--json', `--config=${file}`);
+  expect(JSON.parse(stdout)).toMatchObject({ mode: 'dsr' });
+  await balancer.stop();
 });
 
 test('another user can neither take the lock before lb4 does nor reach it after', async () => {
