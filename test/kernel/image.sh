@@ -14,8 +14,8 @@ out=${1:?usage: image.sh OUT}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/lb4/kernel
 tree=$out/tree
 
-# What runs in the guest; busybox stands in for the rest. Its own shell would run its applets before these.
-tools='sh ip tc bridge nft iptables iptables-save iptables-restore kmod nsenter setpriv sysctl ethtool curl tcpdump'
+# What runs in the guest (bash: bin/lb4); busybox stands in for the rest. Its own shell would run its applets before these.
+tools='sh bash ip tc bridge nft iptables iptables-save iptables-restore kmod nsenter setpriv sysctl ethtool curl tcpdump'
 # Module directories and single modules, each taken with what it depends on.
 modules='net/sched net/netfilter net/ipv4/netfilter net/bridge net/8021q drivers/net/veth.ko drivers/net/dummy.ko drivers/net/tun.ko'
 
