@@ -23,6 +23,14 @@ export class NativeAddonError extends Lb4Error {
   override readonly code = 'LB4_NATIVE_ADDON';
 }
 
+/** What an error of loading the addon comes to; undefined for others. */
+export function addonError(error: unknown): NativeAddonError | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { code } = error as NodeJS.ErrnoException;
+  const isAddon = code === 'ERR_NATIVE_ADDON' || code === 'ERR_DLOPEN_FAILED';
+  return isAddon ? new NativeAddonError(error.message, { cause: error }) : undefined;
+}
+
 /** A wrong command line or environment variable. */
 export class UsageError extends Lb4Error {
   override readonly code = 'LB4_USAGE';
@@ -105,4 +113,9 @@ export class ConfigError extends Lb4Error {
     super(mistakes.map(formatMistake).join('\n'), options);
     this.mistakes = mistakes;
   }
+}
+
+/** An error's message; of what is thrown and no Error, its text. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

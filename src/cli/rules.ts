@@ -56,9 +56,10 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
       hint?.(`lb4: nothing is installed yet. ${server === undefined ? 'Here' : `On ${server}`}, as root: sh FILE install\n`);
       return EXIT.ok;
     }
-    if (action === 'remove' && server === undefined && !options.dryRun) assertNobodyNeedsThem();
+    const removesOwn = action === 'remove' && server === undefined && !options.dryRun;
+    if (removesOwn) assertNobodyNeedsThem();
     const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
-    if (action === 'remove' && server === undefined && !options.dryRun) forgetDeadHolder();
+    if (removesOwn) forgetDeadHolder();
     out(output);
     return complete ? EXIT.ok : MISSING_RULES;
   } catch (error) {

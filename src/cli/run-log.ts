@@ -2,7 +2,7 @@
 import { closeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { format } from 'node:util';
-import { FailureError, NativeAddonError } from '../errors.ts';
+import { addonError, FailureError, messageOf } from '../errors.ts';
 import { LogSink } from '../io/log-sink.ts';
 import { createLogger, type Logger } from '../log.ts';
 
@@ -37,9 +37,7 @@ function openSink(): LogSink {
   try {
     return new LogSink(STDERR);
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const isAddon = code === 'ERR_NATIVE_ADDON' || code === 'ERR_DLOPEN_FAILED';
-    throw isAddon ? new NativeAddonError(message, { cause: error }) : new FailureError(`log: ${message}`, { cause: error });
+    throw addonError(error) ?? new FailureError(`log: ${messageOf(error)}`, { cause: error });
   }
 }
 

@@ -1,6 +1,6 @@
 /** Which form of the balancer's rules is right on this host as it is now. */
 import { readFileSync } from 'node:fs';
-import { NativeAddonError } from '../errors.ts';
+import { addonError } from '../errors.ts';
 import { type Interface, native, type RouteSocket } from '../io/native.ts';
 import type { Form } from './types.ts';
 
@@ -70,9 +70,7 @@ function open(): RouteSocket {
   try {
     return new (native().RouteSocket)();
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'ERR_NATIVE_ADDON' || code === 'ERR_DLOPEN_FAILED') throw new NativeAddonError(message, { cause: error });
-    throw error;
+    throw addonError(error) ?? error;
   }
 }
 

@@ -5,6 +5,7 @@
  * Whatever else lb4 installs is one more {@link HostState} in its data path's `hostStates`.
  */
 import { type HostView, summarize } from '../control/source.ts';
+import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 
 /** One kind of thing that lb4 has put on this host. */
@@ -130,7 +131,7 @@ class Ward {
       if (missing.length === 0) this.#stands();
       return missing;
     } catch (error) {
-      this.#cannotLook(textOf(error));
+      this.#cannotLook(messageOf(error));
       return undefined;
     }
   }
@@ -148,7 +149,7 @@ class Ward {
       const left = await this.#state.verify();
       if (left.length > 0) throw new Error(`put back, and missing again at once: ${summarize(left)}`);
     } catch (error) {
-      this.#tell(textOf(error), `missing (${summarize(missing)}) and cannot be put back`);
+      this.#tell(messageOf(error), `missing (${summarize(missing)}) and cannot be put back`);
       return;
     }
     this.#missing = [];
@@ -174,8 +175,4 @@ class Ward {
     this.#missing = [];
     this.#reason = undefined;
   }
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

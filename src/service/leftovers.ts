@@ -1,4 +1,5 @@
 /** What a packet mode that was killed left on this host, before proxy mode starts: the packet modes' own start looks after it. */
+import { messageOf } from '../errors.ts';
 import { deadHolder, forgetDeadHolder, lockHolder } from '../io/namespace-lock.ts';
 import type { Logger } from '../log.ts';
 import { renderBalancerScript } from '../rules/render.ts';
@@ -20,7 +21,8 @@ export async function clearLeftovers(log: Pick<Logger, 'info' | 'warn'>): Promis
     forgetDeadHolder();
     log.info(`${who}: the firewall rules that it left are removed`);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    log.warn(`${who}, and its firewall rules, which may drop what clients send, stay: ${reason}; mend: lb4 rules --remove --config=FILE`);
+    log.warn(
+      `${who}, and its firewall rules, which may drop what clients send, stay: ${messageOf(error)}; mend: lb4 rules --remove --config=FILE`,
+    );
   }
 }
