@@ -178,11 +178,13 @@ interface FileState {
 function stateOf(path: string): FileState {
   try {
     const stat = statSync(path, { bigint: true });
-    const { dev, ino, size, mtimeNs, ctimeNs } = stat;
+    const { dev, ino, birthtimeNs, size, mtimeNs, ctimeNs } = stat;
     // A pipe is not even opened: its content, and its writer's wait, are for whoever reads it at the start.
     if (!stat.isFile()) return NO_FILE;
     const hash = createHash('sha256').update(readRegular(path)).digest('hex');
-    return { file: `${dev} ${ino}`, size: Number(size), hash, stamp: `${dev} ${ino} ${mtimeNs} ${ctimeNs} ${hash}` };
+    // With its birth (0 where a file system keeps none): ext4 gives the number of a file that was replaced to the next one at once.
+    const file = `${dev} ${ino} ${birthtimeNs}`;
+    return { file, size: Number(size), hash, stamp: `${file} ${mtimeNs} ${ctimeNs} ${hash}` };
   } catch {
     return NO_FILE;
   }
