@@ -1,16 +1,17 @@
 /** Reads a configuration file: TOML → schema → cross checks → model, and every mistake on the way at once. */
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, type Mistake, type Position } from '../errors.ts';
-import { crossFindings } from './cross.ts';
-import { readAny, readRegular } from './file.ts';
-import { type Finding, keyFindings, mistakeOf, schemaFindings } from './mistakes.ts';
+import { crossFindings } from './check/cross.ts';
+import { type Finding, mistakeOf } from './check/finding.ts';
+import { keyFindings, schemaFindings } from './check/keys.ts';
+import { modeFindings } from './check/modes.ts';
+import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, type SourceTowards } from './check/own.ts';
+import { programFindings } from './check/programs.ts';
 import type { Config, Mode } from './model.ts';
-import { modeFindings } from './modes.ts';
-import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, type SourceTowards } from './own.ts';
-import { programFindings } from './programs.ts';
-import { resolveConfig } from './resolve.ts';
-import { fileSchema } from './schema.ts';
-import { plainValue, readToml } from './toml.ts';
+import { readAny, readRegular } from './read/file.ts';
+import { plainValue, readToml } from './read/toml.ts';
+import { fileSchema } from './schema/file.ts';
+import { resolveConfig } from './schema/resolve.ts';
 
 export interface Loaded {
   readonly config: Config;

@@ -1,15 +1,20 @@
 /** The configuration as the rest of the program sees it: resolved, frozen, times in milliseconds. */
 import type { Address } from './address.ts';
-import type { BALANCE, DSR, SEND_PROXY } from './backend-schema.ts';
-import type { HEALTH_CHECK } from './health-schema.ts';
 
 export type { Address } from './address.ts';
 
 /** How lb4 runs: the command line's choice. One file may serve all three. */
 export type Mode = 'proxy' | 'passthrough' | 'dsr';
+/** How a server is chosen. */
+export const BALANCE = ['first', 'leastconn', 'maglev', 'random', 'roundrobin', 'source'] as const;
 export type Balance = (typeof BALANCE)[number];
+/** Who changes addresses in DSR. */
+export const DSR = ['nat', 'l2'] as const;
 export type Dsr = (typeof DSR)[number];
+/** Versions of the PROXY protocol. */
+export const SEND_PROXY = ['v1', 'v2'] as const;
 export type SendProxy = (typeof SEND_PROXY)[number];
+export const HEALTH_CHECK = ['tcp', 'http', 'exec'] as const;
 export type HealthCheckType = (typeof HEALTH_CHECK)[number];
 
 export interface Config {

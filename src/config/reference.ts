@@ -1,14 +1,14 @@
 /** docs/configuration.md, rendered from the schema (`npm run docs`; a unit test fails when the file differs). */
 import { z } from 'zod';
-import { ADDRESS, keyFacts } from './key.ts';
-import { GOOD_NAME } from './limits.ts';
 import { needsRestart } from './restart.ts';
-import { fileSchema } from './schema.ts';
-import { core } from './schema-path.ts';
+import { fileSchema } from './schema/file.ts';
+import { ADDRESS, keyFacts } from './schema/key.ts';
+import { GOOD_NAME } from './schema/limits.ts';
+import { core } from './schema/path.ts';
 
 const HEAD = `# Configuration
 
-<!-- Made from src/config/schema.ts by \`npm run docs\`. Do not edit. -->
+<!-- Made from src/config/schema/ by \`npm run docs\`. Do not edit. -->
 
 lb4 reads one TOML file: \`--config=FILE\`, or \`config.toml\` in the working directory. A file for Convey 0.3.5 works as it is;
 keys marked *Convey* come from there, those marked *lb4* are lb4's own. \`lb4 check FILE\` reports every mistake at once:
@@ -55,7 +55,7 @@ function leafTable(rows: readonly Row[], path: string): string {
   if (rows.length === 0) return '';
   const lines = rows.map(({ name, schema }) => {
     const facts = keyFacts.get(schema);
-    if (facts === undefined) throw new Error(`schema.ts says nothing about ${name}`);
+    if (facts === undefined) throw new Error(`the schema says nothing about ${name}`);
     const meaning = needsRestart(`${path}.${name}`) ? `${facts.description} A change needs a restart.` : facts.description;
     const cells = [`\`${name}\``, facts.allowed, defaultOf(schema, facts.otherwise), meaning, originName(facts.origin)];
     return `| ${cells.join(' | ')} |`;

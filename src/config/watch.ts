@@ -8,8 +8,8 @@
 import { createHash } from 'node:crypto';
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
-import { readRegular } from './file.ts';
-import { eachLookup } from './lookups.ts';
+import { readRegular } from './read/file.ts';
+import { eachLookup } from './read/lookups.ts';
 
 /** The file is looked at so long after the last notice … */
 const QUIET_MS = 100;

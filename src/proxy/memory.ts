@@ -3,7 +3,7 @@
  * Gauges: one for all, changed with Atomics only, so that limits and least connections hold over all workers exactly.
  */
 
-// Twice what a file may hold (config/limits.ts), since others come while those that left it still drain.
+// Twice what a file may hold (config/schema/limits.ts), since others come while those that left it still drain.
 export const FRONTENDS = 2048;
 export const SERVERS = 8192;
 export const BACKENDS = 8192;

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { addressOf, isAny } from '../../src/config/address.ts';
-import { clashes } from '../../src/config/clashes.ts';
-import type { Place } from '../../src/config/places.ts';
-import type { TomlNode } from '../../src/config/toml.ts';
+import { clashes } from '../../src/config/check/clashes.ts';
+import type { Place } from '../../src/config/check/places.ts';
+import type { TomlNode } from '../../src/config/read/toml.ts';
 
 /** The places of a file with one address in each line. `looked` is told each time that an address is looked at. */
 function placesOf(texts: readonly string[], looked: () => void = () => {}): Place[] {

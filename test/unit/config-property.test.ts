@@ -3,12 +3,12 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { addressOf, readAddress } from '../../src/config/address.ts';
+import { editDistance } from '../../src/config/check/suggest.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Mode } from '../../src/config/model.ts';
-import { fileSchema } from '../../src/config/schema.ts';
-import { core } from '../../src/config/schema-path.ts';
-import { editDistance } from '../../src/config/suggest.ts';
-import { plainValue, readToml, type TomlNode } from '../../src/config/toml.ts';
+import { plainValue, readToml, type TomlNode } from '../../src/config/read/toml.ts';
+import { fileSchema } from '../../src/config/schema/file.ts';
+import { core } from '../../src/config/schema/path.ts';
 import { ConfigError } from '../../src/errors.ts';
 
 const read = (name: string) => readFileSync(new URL(`../fixtures/${name}`, import.meta.url), 'utf8');

@@ -19,7 +19,7 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { eachLookup } from '../../src/config/lookups.ts';
+import { eachLookup } from '../../src/config/read/lookups.ts';
 import { type Watching, watchConfig } from '../../src/config/watch.ts';
 
 let root = '';

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
-import { readStatus } from '../../src/config/http.ts';
+import { readStatus } from '../../src/config/schema/http.ts';
 import type { HttpSettings, Target } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
 import { closedPort, closers, deafPort, handles, listen, portOf, sleep, target } from './health-lab.ts';

@@ -29,6 +29,18 @@ const ALLOWED: Record<string, readonly string[]> = {
   doctor: ['rules', 'config', 'io'],
   main: ['cli', 'config'],
 };
+/** The floors inside config, folders and the files at its top (src/config/README.md). */
+const CONFIG: Record<string, readonly string[]> = {
+  read: [],
+  address: [],
+  model: ['address'],
+  restart: ['model'],
+  schema: ['model', 'address'],
+  check: ['read', 'schema', 'model', 'address'],
+  load: ['check', 'read', 'schema', 'model'],
+  watch: ['read'],
+  reference: ['schema', 'restart'],
+};
 /** Files beside the rooms that any room outside the core may use. */
 const COMMON = ['errors', 'errno', 'log'];
 
@@ -55,6 +67,9 @@ const imports: Import[] = readdirSync(SRC, { recursive: true, encoding: 'utf8' }
       target: specifier.startsWith('.') ? roomOf(join(dirname(file), specifier)) : undefined,
     }));
   });
+
+/** The floor of config that a path is on; undefined outside config. */
+const floorOf = (path: string) => /^config\/(\w+)/.exec(relative(SRC, path))?.[1];
 
 const tell = ({ file, specifier }: Import) => `${file} imports ${specifier}`;
 
@@ -95,6 +110,25 @@ describe('the packet core', () => {
       const code = readFileSync(join(SRC, room, name), 'utf8').replaceAll(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
       expect(code, name).not.toMatch(/\b(async|await|Promise|setTimeout|setInterval|console|Buffer|process\.)\b/);
     }
+  });
+});
+
+describe('config', () => {
+  const arrows = imports.flatMap((i) => {
+    const target = i.target === 'config' ? floorOf(join(SRC, dirname(i.file), i.specifier)) : undefined;
+    return target === undefined ? [] : [{ ...i, from: floorOf(join(SRC, i.file)), to: target }];
+  });
+
+  test('every floor is in its README, and an arrow never runs up', () => {
+    const floors = readdirSync(join(SRC, 'config')).flatMap((name) => floorOf(join(SRC, 'config', name)) ?? []);
+    expect(floors.filter((floor) => floor !== 'README').toSorted()).toEqual(Object.keys(CONFIG).toSorted());
+    const wrong = arrows.filter(({ from, to }) => from !== undefined && from !== to && !CONFIG[from]?.includes(to));
+    expect(wrong.map(tell)).toEqual([]);
+  });
+
+  test('strangers see its top alone', () => {
+    const wrong = arrows.filter(({ from, to }) => from === undefined && ['read', 'schema', 'check'].includes(to));
+    expect(wrong.map(tell)).toEqual([]);
   });
 });
 

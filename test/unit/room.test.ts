@@ -1,7 +1,7 @@
 /** There is room for those that drain while as many others come. */
 import { describe, expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
-import { LIMITS } from '../../src/config/limits.ts';
+import { LIMITS } from '../../src/config/schema/limits.ts';
 import { memorySize, regionsOf } from '../../src/engine/layout.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { HOP, HOPS, SERVER_HOPS } from '../../src/forward/next-hops.ts';

@@ -1,8 +1,8 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
-import { addressOf, joinPort } from './address.ts';
+import { addressOf, joinPort } from '../address.ts';
+import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts } from '../model.ts';
+import type { FileConfig } from './file.ts';
 import { readStatus } from './http.ts';
-import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts } from './model.ts';
-import type { FileConfig } from './schema.ts';
 
 type BackendKeys = FileConfig['backends'][string];
 type PassthroughKeys = FileConfig['passthrough'];

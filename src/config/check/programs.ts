@@ -1,9 +1,9 @@
 /** Health check commands that this host cannot run. */
 import { accessSync, constants, statSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
-import { type Finding, show } from './mistakes.ts';
+import { nodeAt, type TomlNode } from '../read/toml.ts';
+import { type Finding, show } from './finding.ts';
 import { tables } from './places.ts';
-import { nodeAt, type TomlNode } from './toml.ts';
 
 /**
  * A warning for each program, given by its absolute path, that is missing here or not executable: no error, since the file may be

@@ -2,13 +2,14 @@
  * Mistakes that no single key shows: references to nothing, addresses used twice, too many of something. They are sought in
  * the tree as it was read, not in the schema's result, so that one bad value elsewhere does not hide them.
  */
+
+import { nodeAt, type TomlNode } from '../read/toml.ts';
+import { LIMITS } from '../schema/limits.ts';
 import { clashes } from './clashes.ts';
+import { error, type Finding, show } from './finding.ts';
 import { healthFindings } from './health.ts';
-import { LIMITS } from './limits.ts';
-import { type Finding, show } from './mistakes.ts';
-import { error, frontendPlaces, serverPlaces, statsPlace, type Table, tables } from './places.ts';
+import { frontendPlaces, serverPlaces, statsPlace, type Table, tables } from './places.ts';
 import { didYouMean } from './suggest.ts';
-import { nodeAt, type TomlNode } from './toml.ts';
 
 /** Everything that is wrong or doubtful between the keys of a file. */
 export function crossFindings(root: TomlNode): Finding[] {

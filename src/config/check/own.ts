@@ -1,9 +1,9 @@
 /** Servers that are the balancer itself: some loop, and no packet mode can balance to any of them. */
-import { type Address, isAny } from './address.ts';
-import { type Finding, show } from './mistakes.ts';
-import type { Mode } from './model.ts';
-import { error, frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
-import type { TomlNode } from './toml.ts';
+import { type Address, isAny } from '../address.ts';
+import type { Mode } from '../model.ts';
+import type { TomlNode } from '../read/toml.ts';
+import { error, type Finding, show } from './finding.ts';
+import { frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
 
 /** Tells whether an address is this host's. */
 export type IsOwn = (address: Address) => boolean;

@@ -1,10 +1,9 @@
 /** Health checks whose keys do not fit together. */
-import { COMMAND, HEALTH_CHECK } from './health-schema.ts';
-import { type Finding, show } from './mistakes.ts';
-import { error, type Table, tables } from './places.ts';
-import type { TomlNode } from './toml.ts';
-
-type HealthCheckType = (typeof HEALTH_CHECK)[number];
+import { HEALTH_CHECK, type HealthCheckType } from '../model.ts';
+import type { TomlNode } from '../read/toml.ts';
+import { COMMAND } from '../schema/health.ts';
+import { error, type Finding, show } from './finding.ts';
+import { type Table, tables } from './places.ts';
 
 /** The keys that one type of check reads, and no other. */
 const KEYS = {

@@ -1,13 +1,10 @@
 /** The keys of a backend and of its servers. */
 import { z } from 'zod';
-import { readAddress, serverProblem } from './address.ts';
-import { healthCheckKeys } from './health-schema.ts';
+import { readAddress, serverProblem } from '../address.ts';
+import { BALANCE, DSR, SEND_PROXY } from '../model.ts';
+import { healthCheckKeys } from './health.ts';
 import { ADDRESS, checked, convey, flag, key, lb4, oneOf, seconds, whole } from './key.ts';
 import { LIMITS } from './limits.ts';
-
-export const BALANCE = ['first', 'leastconn', 'maglev', 'random', 'roundrobin', 'source'] as const;
-export const DSR = ['nat', 'l2'] as const;
-export const SEND_PROXY = ['v1', 'v2'] as const;
 
 function addrProblem(text: string): string | undefined {
   const address = readAddress(text);

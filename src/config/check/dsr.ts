@@ -2,9 +2,10 @@
  * What direct server return demands of a file beyond the other modes. Like the other cross checks it reads the tree, not the
  * schema's result, so that its mistakes come together with all others and with their positions.
  */
-import { type Finding, show } from './mistakes.ts';
-import { error, frontendPlaces, type Place, serverPlaces } from './places.ts';
-import { nodeAt, type TomlNode } from './toml.ts';
+
+import { nodeAt, type TomlNode } from '../read/toml.ts';
+import { error, type Finding, show } from './finding.ts';
+import { frontendPlaces, type Place, serverPlaces } from './places.ts';
 
 /** A frontend and the servers behind it. */
 type Frontend = ReturnType<typeof frontendPlaces>[number] & { readonly servers: readonly Place[] };

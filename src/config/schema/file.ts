@@ -1,10 +1,10 @@
 /**
- * Every configuration key: its type, range, default and meaning, once. load.ts checks files against it, mistakes.ts takes
- * its wording from it, and reference.ts renders it as docs/configuration.md. Backends have files of their own.
+ * Every configuration key: its type, range, default and meaning, once. ../load.ts checks files against it, ../check/keys.ts
+ * takes its wording from it, and ../reference.ts renders it as docs/configuration.md. Backends have files of their own.
  */
 import { z } from 'zod';
-import { joinPort, listenProblem, readAddress, readPort } from './address.ts';
-import { backend } from './backend-schema.ts';
+import { joinPort, listenProblem, readAddress, readPort } from '../address.ts';
+import { backend } from './backend.ts';
 import { ADDRESS, checked, convey, flag, key, lb4, seconds, whole } from './key.ts';
 import { LIMITS } from './limits.ts';
 

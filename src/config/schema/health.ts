@@ -1,9 +1,8 @@
 /** The keys of a backend that say how its servers are checked. */
 import { z } from 'zod';
+import { HEALTH_CHECK } from '../model.ts';
 import { hostProblem, pathProblem, readStatus } from './http.ts';
 import { checked, convey, key, lb4, oneOf, seconds, whole } from './key.ts';
-
-export const HEALTH_CHECK = ['tcp', 'http', 'exec'] as const;
 
 /** What `exec` needs, as messages say it. */
 export const COMMAND = 'a program and its arguments, ["/usr/local/bin/check", "-q"]';

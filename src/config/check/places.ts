@@ -1,7 +1,7 @@
 /** Where a file has addresses. Read from the tree, not from the schema's result, so that one bad value does not hide the others. */
-import { type Address, joinPort, readAddress } from './address.ts';
-import { type Finding, show } from './mistakes.ts';
-import { nodeAt, type TomlNode } from './toml.ts';
+import { type Address, joinPort, readAddress } from '../address.ts';
+import { nodeAt, type TomlNode } from '../read/toml.ts';
+import { show } from './finding.ts';
 
 export type Path = readonly string[];
 
@@ -27,10 +27,6 @@ export function tables(root: TomlNode, ...path: string[]): Table[] {
   const parent = nodeAt(root, path);
   if (parent?.kind !== 'table') return [];
   return [...parent.children].map(([name, node]) => ({ name: String(name), path: [...path, String(name)], node }));
-}
-
-export function error(node: TomlNode, path: Path, message: string): Finding {
-  return { severity: 'error', path, position: node.at, message };
 }
 
 /** The good addresses among those that frontends listen on. */

@@ -1,6 +1,6 @@
 /** Ways through the schema: from a path of the file to what may stand there. */
 import { z } from 'zod';
-import { fileSchema } from './schema.ts';
+import { fileSchema } from './file.ts';
 
 /** The schema without the wrappers that say what happens when the key is absent. */
 export function core(schema: z.core.$ZodType): z.core.$ZodType {

@@ -1,25 +1,12 @@
 /** What the schema has to say about a file, in words that tell how to mend it. Never zod's own wording. */
 import { z } from 'zod';
-import type { Mistake, Position } from '../errors.ts';
-import { keyFacts } from './key.ts';
-import { GOOD_NAME, isGoodName } from './limits.ts';
-import { fileSchema } from './schema.ts';
-import { childSchema, core, schemaAt } from './schema-path.ts';
+import { formatPath, nearestNode, nodeAt, type TomlNode } from '../read/toml.ts';
+import { fileSchema } from '../schema/file.ts';
+import { keyFacts } from '../schema/key.ts';
+import { GOOD_NAME, isGoodName } from '../schema/limits.ts';
+import { childSchema, core, schemaAt } from '../schema/path.ts';
+import { type Finding, show } from './finding.ts';
 import { didYouMean } from './suggest.ts';
-import { formatPath, nearestNode, nodeAt, type TomlNode } from './toml.ts';
-
-/** A mistake before its file is known. */
-export interface Finding {
-  readonly severity: Mistake['severity'];
-  readonly path: readonly PropertyKey[];
-  readonly position: Position;
-  readonly message: string;
-}
-
-/** Makes the line of the report that a finding becomes. */
-export function mistakeOf(finding: Finding, file: string): Mistake {
-  return { ...finding, path: formatPath(finding.path), file };
-}
 
 /** Values of the wrong type or out of range, and missing keys: one finding a key, whatever zod found beside it. */
 export function schemaFindings(root: TomlNode, issues: readonly z.core.$ZodIssue[]): Finding[] {
@@ -80,12 +67,6 @@ function whatIsWrong(value: unknown, { code, message }: { code: string; message:
   if (typeof value !== 'number') return 'is a date or time';
   if (!Number.isFinite(value)) return ' is not a finite number';
   return code === 'invalid_type' && !Number.isInteger(value) ? ' is not a whole number' : ' is a number';
-}
-
-/** A value as TOML would have it, cut where it is long. */
-export function show(value: unknown): string {
-  if (typeof value !== 'string') return value instanceof Date ? '' : String(value);
-  return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
 }
 
 /** A near miss among a key's few words. */

@@ -1,11 +1,11 @@
 /** What a mode demands of a file beyond what all modes share. */
-import { isAny } from './address.ts';
+import { isAny } from '../address.ts';
+import type { Mode } from '../model.ts';
+import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { dsrFindings } from './dsr.ts';
-import { type Finding, show } from './mistakes.ts';
-import type { Mode } from './model.ts';
+import { error, type Finding, show } from './finding.ts';
 import { isLoopback } from './own.ts';
-import { error, frontendPlaces, serverPlaces, statsPlace, tables } from './places.ts';
-import { nodeAt, type TomlNode } from './toml.ts';
+import { frontendPlaces, serverPlaces, statsPlace, tables } from './places.ts';
 
 /** Proxy mode demands nothing more, and so does no mode. */
 export function modeFindings(root: TomlNode, mode: Mode | undefined): Finding[] {

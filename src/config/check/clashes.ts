@@ -1,7 +1,7 @@
 /** Addresses that two parts of a file claim. */
-import { type Address, isAny, joinPort } from './address.ts';
-import { type Finding, show } from './mistakes.ts';
-import { error, type Place } from './places.ts';
+import { type Address, isAny, joinPort } from '../address.ts';
+import { error, type Finding, show } from './finding.ts';
+import { type Place } from './places.ts';
 
 /** One finding for each address that an earlier one already covers. Takes time in proportion to the places, not to their pairs. */
 export function clashes(places: readonly Place[]): Finding[] {

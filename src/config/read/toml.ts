@@ -1,6 +1,6 @@
 /** TOML text as a tree that remembers where every key and value stood. */
 import { type AST, ParseError, parseTOML } from 'toml-eslint-parser';
-import type { Position } from '../errors.ts';
+import type { Position } from '../../errors.ts';
 
 type Key = string | number;
 
