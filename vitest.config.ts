@@ -7,8 +7,8 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
-          globalSetup: 'test/unit/proxy-setup.ts',
-          setupFiles: 'test/unit/patience.ts',
+          globalSetup: 'test/lab/proxy-setup.ts',
+          setupFiles: 'test/lab/patience.ts',
           // Without it, one file at a time on two processors.
           maxWorkers: 2,
           testTimeout: 60_000,

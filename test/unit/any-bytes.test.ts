@@ -4,8 +4,8 @@ import { expect, test } from 'vitest';
 import { HOP } from '../../src/forward/next-hops.ts';
 import { FLAG_GSO, FLAG_NO_ETHERNET, FLAG_PARTIAL } from '../../src/packet/frames.ts';
 import { rows } from '../fixtures/frames.ts';
-import { buildFrame, referenceChecksum, wrongChecksums } from './packets.ts';
-import { World, type WorldOptions } from './world.ts';
+import { buildFrame, referenceChecksum, wrongChecksums } from '../lab/packets.ts';
+import { World, type WorldOptions } from '../lab/world.ts';
 
 const valid = rows.flatMap((row) => row.steps.map((step) => buildFrame(step.in))).filter((frame) => frame.length < 2000);
 const mutation = fc.tuple(fc.oneof(fc.nat(60), fc.nat(1999)), fc.oneof(fc.constantFrom(0, 0xff, 0x45, 0x46, 0x50, 0x0f), fc.nat(255)));

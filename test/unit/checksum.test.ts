@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { delta, fold, sum, update } from '../../src/packet/checksum.ts';
-import { referenceChecksum, referenceSum } from './packets.ts';
+import { referenceChecksum, referenceSum } from '../lab/packets.ts';
 
 /** The core sums in native (little-endian) order, the reference in the network's. */
 const swap = (value: number) => ((value & 0xff) << 8) | (value >>> 8);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import { ADDRESS, BACKEND, check, FRONTEND, GOOD } from './config-lines.ts';
+import { ADDRESS, BACKEND, check, FRONTEND, GOOD } from '../lab/config-lines.ts';
 
 describe('refused', () => {
   it.each([

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadConfig, parseConfig } from '../../src/config/load.ts';
-import { GOOD, linesOf } from './config-lines.ts';
+import { GOOD, linesOf } from '../lab/config-lines.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'lb4-file-'));
 const at = (name: string) => join(directory, name);

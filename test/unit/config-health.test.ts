@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { check, FRONTEND, type Row } from './config-lines.ts';
+import { check, FRONTEND, type Row } from '../lab/config-lines.ts';
 
 const ROWS: Row[] = [
   { name: 'nothing said', toml: '', lines: [] },

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
-import { ADDRESS, BACKEND, check, FRONTEND, GOOD, linesOf, type Row, WEIGHT } from './config-lines.ts';
+import { ADDRESS, BACKEND, check, FRONTEND, GOOD, linesOf, type Row, WEIGHT } from '../lab/config-lines.ts';
 
 const COMMAND = 'a program and its arguments, ["/usr/local/bin/check", "-q"]';
 const BALANCE = '"first", "leastconn", "maglev", "random", "roundrobin" or "source"';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { BACKEND, check, FRONTEND, GOOD, type Row, WEIGHT } from './config-lines.ts';
+import { BACKEND, check, FRONTEND, GOOD, type Row, WEIGHT } from '../lab/config-lines.ts';
 
 const TWO = `${FRONTEND}\n${FRONTEND.replace('s.a', 's.c').replace('2.1', '2.3')}\n`;
 

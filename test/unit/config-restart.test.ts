@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
 import { needsRestart, restartOnly } from '../../src/config/restart.ts';
 import { schemaAt } from '../../src/config/schema/path.ts';
-import { GOOD } from './config-lines.ts';
+import { GOOD } from '../lab/config-lines.ts';
 
 const load = (toml = '') => parseConfig(`${GOOD}${toml}`, 'f').config;
 

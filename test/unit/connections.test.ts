@@ -7,8 +7,8 @@ import { CURRENT, frontendRow, LOADS_LENGTH, RX, STATISTICS_LENGTH, serverRow, T
 import { Verdict } from '../../src/forward/verdict.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
-import { pattern, type TcpPart } from './packets.ts';
-import { TIMEOUTS, World, type WorldOptions } from './world.ts';
+import { pattern, type TcpPart } from '../lab/packets.ts';
+import { TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
 
 type Tcp = Partial<TcpPart>;
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));

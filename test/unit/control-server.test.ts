@@ -6,7 +6,7 @@ import { runInNewContext } from 'node:vm';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { type StatsServer, type StatsServerOptions, startStatsServer } from '../../src/control/server.ts';
 import { conveyStats } from '../fixtures/convey-stats.schema.ts';
-import { backendOf, countersOf, frontendOf, serverOf, sourceOf, viewOf } from './control-world.ts';
+import { backendOf, countersOf, frontendOf, serverOf, sourceOf, viewOf } from '../lab/control-world.ts';
 
 setFlagsFromString('--expose-gc');
 

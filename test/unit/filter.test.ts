@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type FilterSpec, packetFilter } from '../../src/io/filter.ts';
-import { buildIp, type Packet, pattern } from './packets.ts';
+import { buildIp, type Packet, pattern } from '../lab/packets.ts';
 
 const VIP = '192.0.2.1';
 const HOST = 0;

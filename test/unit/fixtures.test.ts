@@ -2,8 +2,8 @@ import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { verdictNames } from '../../src/forward/verdict.ts';
 import { FLAG_GSO, FLAG_PARTIAL } from '../../src/packet/frames.ts';
 import { type Row, rows, type Step } from '../fixtures/frames.ts';
-import { buildFrame, wrongChecksums } from './packets.ts';
-import { BACK, FRONT, MAC, World } from './world.ts';
+import { buildFrame, wrongChecksums } from '../lab/packets.ts';
+import { BACK, FRONT, MAC, World } from '../lab/world.ts';
 
 const seen = new Set<string>();
 // The port pools begin at their first port.

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import * as E from '../../src/flow/entry.ts';
 import { FlowTable, GROUP, hashKey, hashTuple, PROBES, tableWords } from '../../src/flow/table.ts';
-import { CLIENT, VIP, World } from './world.ts';
+import { CLIENT, VIP, World } from '../lab/world.ts';
 
 const CAPACITY = 128;
 const KEY = hashKey(new Uint32Array([0x12345678, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));

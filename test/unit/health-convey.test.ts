@@ -5,7 +5,7 @@ import type { CheckSettings } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
 import { Gate } from '../../src/health/gate.ts';
 import { HEALTH_PORTS } from '../../src/health/ports.ts';
-import { checker, closedPort, deafPort, listen, portOf, sleep, target, withoutDescriptors } from './health-lab.ts';
+import { checker, closedPort, deafPort, listen, portOf, sleep, target, withoutDescriptors } from '../lab/health-lab.ts';
 
 const HTTP: CheckSettings = { type: 'http', path: '/', status: [[200, 399]], host: undefined };
 

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Target } from '../../src/health/check.ts';
 import { Damping, halfLifeOf } from '../../src/health/damping.ts';
-import { checker, target } from './health-lab.ts';
+import { checker, target } from '../lab/health-lab.ts';
 
 const HALF_LIFE = 100_000;
 

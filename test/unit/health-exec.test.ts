@@ -6,7 +6,7 @@ import { describe, expect, test, vi } from 'vitest';
 import type { Target } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
 import { LastLine } from '../../src/health/last-line.ts';
-import { checker, closers, handles, sleep, target } from './health-lab.ts';
+import { checker, closers, handles, sleep, target } from '../lab/health-lab.ts';
 
 function directory(): string {
   const path = mkdtempSync(join(tmpdir(), 'lb4-exec-'));

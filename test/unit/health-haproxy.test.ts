@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { checkFor } from '../../src/health/check-for.ts';
 import type { ProxyVersion } from '../../src/health/proxy-header.ts';
-import { closedPort, closers, target } from './health-lab.ts';
+import { closedPort, closers, target } from '../lab/health-lab.ts';
 
 const hasHaproxy = spawnSync('haproxy', ['-v']).status === 0;
 

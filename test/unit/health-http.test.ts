@@ -5,7 +5,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { readStatus } from '../../src/config/schema/http.ts';
 import type { HttpSettings, Target } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
-import { closedPort, closers, deafPort, handles, listen, portOf, sleep, target } from './health-lab.ts';
+import { closedPort, closers, deafPort, handles, listen, portOf, sleep, target } from '../lab/health-lab.ts';
 
 const OK: HttpSettings = { type: 'http', path: '/', status: [[200, 399]], host: undefined };
 

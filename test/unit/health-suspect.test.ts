@@ -1,7 +1,7 @@
 /** Passive signals bring checks forward. Time is vitest's here: nothing waits, and every moment is exact. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Check, CheckResult, Target } from '../../src/health/check.ts';
-import { checker, target } from './health-lab.ts';
+import { checker, target } from '../lab/health-lab.ts';
 
 beforeEach(() => vi.useFakeTimers({ now: 0, toFake: ['setTimeout', 'clearTimeout', 'performance', 'Date'] }));
 afterEach(() => vi.useRealTimers());

@@ -7,7 +7,7 @@ import { loadConfig, parseConfig } from '../../src/config/load.ts';
 import { endpointOf, type Target } from '../../src/health/check.ts';
 import { type Reach, targetFor } from '../../src/health/targets.ts';
 import { targetsOf } from '../../src/service/targets.ts';
-import { target } from './health-lab.ts';
+import { target } from '../lab/health-lab.ts';
 
 function firstTarget(keys: string, reach?: Reach) {
   const directory = mkdtempSync(join(tmpdir(), 'lb4-targets-'));

@@ -4,7 +4,7 @@ import type { CheckSettings, Target } from '../../src/health/check.ts';
 import { HealthChecker } from '../../src/health/checker.ts';
 import { HEALTH_PORTS, PortRotation } from '../../src/health/ports.ts';
 import { tcpCheck } from '../../src/health/tcp.ts';
-import { checker, closedPort, deafPort, handles, listen, portOf, scripted, sleep, target } from './health-lab.ts';
+import { checker, closedPort, deafPort, handles, listen, portOf, scripted, sleep, target } from '../lab/health-lab.ts';
 
 /** What `ss` says of IPv4 TCP sockets in any state that match `filter`. */
 const sockets4 = (filter: string) => execFileSync('ss', ['-4Htan', ...filter.split(' ')], { encoding: 'utf8' });

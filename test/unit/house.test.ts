@@ -149,3 +149,10 @@ test('health, proxy and control never touch frames', () => {
   );
   expect(wrong.map(tell)).toEqual([]);
 });
+
+test.each(['unit', 'netns'])('test/%s holds tests alone, which export nothing: helpers are in test/lab and test/fixtures', (suite) => {
+  const folder = join(SRC, '../test', suite);
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => /\.[cm]?[jt]s$|\.json$/.test(name));
+  const isTest = (name: string) => name.endsWith('.test.ts') && !/^export /m.test(readFileSync(join(folder, name), 'utf8'));
+  expect(files.filter((name) => !isTest(name))).toEqual([]);
+});

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { HOPS, SERVER_HOPS } from '../../src/forward/next-hops.ts';
 import { fromClient } from '../fixtures/frames.ts';
-import { MAC, TIMEOUTS, World } from './world.ts';
+import { MAC, TIMEOUTS, World } from '../lab/world.ts';
 
 const LEARNT = HOPS - SERVER_HOPS;
 const CLIENT_MACS = 20_000;

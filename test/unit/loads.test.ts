@@ -5,7 +5,7 @@ import * as E from '../../src/flow/entry.ts';
 import { REPLY, STATE_MASK, TIME_WAIT } from '../../src/flow/tcp.ts';
 import { CURRENT, frontendLoad, frontendRow, PORTS, serverRow, TOTAL } from '../../src/forward/statistics.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
-import { TIMEOUTS, World, type WorldOptions } from './world.ts';
+import { TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
 
 /** What the flow table itself says: live connections and held ports of each server, live connections of each frontend. */
 function counted(world: World) {

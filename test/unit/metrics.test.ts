@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Metrics } from '../../src/control/metrics.ts';
 import type { Mode, Source, View } from '../../src/control/source.ts';
-import { backendOf, countersOf, frontendOf, type Numbers, serverOf, sourceOf, viewOf } from './control-world.ts';
+import { backendOf, countersOf, frontendOf, type Numbers, serverOf, sourceOf, viewOf } from '../lab/control-world.ts';
 
 const MODES: readonly Mode[] = ['proxy', 'passthrough', 'dsr'];
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0;

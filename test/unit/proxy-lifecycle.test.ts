@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { ask, type Client, client, freePort, idle, named, Proxy, pause, planOf, run, serve, silent, waitUntil } from './proxy-lab.ts';
+import { ask, type Client, client, freePort, idle, named, Proxy, pause, planOf, run, serve, silent, waitUntil } from '../lab/proxy-lab.ts';
 
 const refused = (port: number, host = '127.0.0.1') =>
   client(port, host).then(
@@ -272,7 +272,7 @@ describe('out of descriptors', () => {
   test('clients wait, none is lost, and no server is blamed', { timeout: 20_000 }, async () => {
     const server = await serve();
     const port = await freePort();
-    const program = fileURLToPath(new URL('./proxy-starved.js', import.meta.url));
+    const program = fileURLToPath(new URL('../lab/proxy-starved.js', import.meta.url));
     const plan = JSON.stringify(planOf(port, { servers: [server] }));
     const child = spawn('sh', ['-c', 'ulimit -n 128; exec "$0" "$@"', process.execPath, program, plan], {
       stdio: ['ignore', 'pipe', 'inherit'],

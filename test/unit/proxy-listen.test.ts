@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { native } from '../../src/io/native.ts';
 import { Listeners } from '../../src/proxy/listeners.ts';
 import { Rows } from '../../src/proxy/rows.ts';
-import { cleanUp, freePort, planOf } from './proxy-lab.ts';
+import { cleanUp, freePort, planOf } from '../lab/proxy-lab.ts';
 
 const flagsOf = (fd: number) => Number.parseInt(/flags:\s+(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1], 8);
 const CLOEXEC = 0o2000000;

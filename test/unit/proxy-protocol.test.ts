@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { parseAddress } from '../../src/packet/address.ts';
 import { addressBytes, type Endpoints, formatBytes, hashableAddress } from '../../src/proxy/address.ts';
 import { formatHeader, parseHeader } from '../../src/proxy/proxy-protocol.ts';
-import { ask, client, idle, run, serve, waitUntil } from './proxy-lab.ts';
+import { ask, client, idle, run, serve, waitUntil } from '../lab/proxy-lab.ts';
 
 const SIGNATURE = '0d0a0d0a000d0a515549540a';
 const hex = (text: string) => Buffer.from(text.replaceAll(/\s/g, ''), 'hex');

@@ -3,8 +3,8 @@ import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { maglev, prepareMaglev } from '../../src/balance/maglev.ts';
 import { parseAddress } from '../../src/packet/address.ts';
-import { deaf } from './proxy-deaf.ts';
-import { ask, type Client, client, freePort, idle, named, pause, planOf, run, serve, silent, waitUntil } from './proxy-lab.ts';
+import { deaf } from '../lab/proxy-deaf.ts';
+import { ask, type Client, client, freePort, idle, named, pause, planOf, run, serve, silent, waitUntil } from '../lab/proxy-lab.ts';
 
 const dead = async () => ({ host: '127.0.0.1', port: await freePort(), sockets: [], close: async () => {} });
 

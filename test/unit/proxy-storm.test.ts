@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import { reset } from '../../src/proxy/reset.ts';
-import { ask, freePort, idle, pause, planOf, run, serve, waitUntil } from './proxy-lab.ts';
+import { ask, freePort, idle, pause, planOf, run, serve, waitUntil } from '../lab/proxy-lab.ts';
 
 const any = <T>(things: readonly T[]): T => things[Math.floor(Math.random() * things.length)];
 

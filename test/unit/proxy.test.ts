@@ -3,8 +3,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { reset } from '../../src/proxy/reset.ts';
-import { deaf } from './proxy-deaf.ts';
-import { ask, client, echo, idle, named, pause, planOf, run, serve, silent, waitUntil } from './proxy-lab.ts';
+import { deaf } from '../lab/proxy-deaf.ts';
+import { ask, client, echo, idle, named, pause, planOf, run, serve, silent, waitUntil } from '../lab/proxy-lab.ts';
 
 describe('bytes', () => {
   test('pass both ways, whole and in order, and are counted exactly', async () => {

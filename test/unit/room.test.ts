@@ -8,7 +8,7 @@ import { HOP, HOPS, SERVER_HOPS } from '../../src/forward/next-hops.ts';
 import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/forward/statistics.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
 import { assertWithin } from '../../src/proxy/plan.ts';
-import { planOf } from './proxy-lab.ts';
+import { planOf } from '../lab/proxy-lab.ts';
 
 const FRONTEND = 2 * LIMITS.frontends - 1;
 const SERVER = 2 * LIMITS.servers - 1;

@@ -10,7 +10,7 @@ import { type ServiceSet, Services } from '../../src/forward/services.ts';
 import { LOADS_LENGTH, PORTS, STATISTICS_LENGTH, serverRow } from '../../src/forward/statistics.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
-import { World } from './world.ts';
+import { World } from '../lab/world.ts';
 
 const create = () => new Services(new Ledger(new Float64Array(STATISTICS_LENGTH), new Int32Array(LOADS_LENGTH)));
 const VIP = parseAddress('192.0.2.1');

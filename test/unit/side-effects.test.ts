@@ -7,8 +7,8 @@ import { expect, test } from 'vitest';
 import type { CheckResult } from '../../src/health/check.ts';
 import { type Change, HealthChecker } from '../../src/health/checker.ts';
 import { runRules } from '../../src/rules/run.ts';
+import { target, withoutDescriptors } from '../lab/health-lab.ts';
 import { waitUntil } from '../lab/wait.ts';
-import { target, withoutDescriptors } from './health-lab.ts';
 
 test('a firewall script that cannot be started rejects, and does not end lb4 by an error that nobody catches', async () => {
   await expect(withoutDescriptors(() => runRules('exit 0', 'install'))).rejects.toThrow(/EMFILE/);

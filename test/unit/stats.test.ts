@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { addTotals, type Mode, NOTHING, type ServerState } from '../../src/control/source.ts';
 import { statsDocument } from '../../src/control/stats.ts';
 import { conveyStats, lb4Stats } from '../fixtures/convey-stats.schema.ts';
-import { backendOf, countersOf, frontendOf, PACKETS, serverOf, sourceOf, viewOf } from './control-world.ts';
+import { backendOf, countersOf, frontendOf, PACKETS, serverOf, sourceOf, viewOf } from '../lab/control-world.ts';
 
 /** As a client gets it. */
 const documentOf = (...[source, view]: Parameters<typeof statsDocument>) => JSON.parse(JSON.stringify(statsDocument(source, view)));

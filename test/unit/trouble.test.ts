@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Sign } from '../../src/forward/trouble.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
-import { World, type WorldOptions } from './world.ts';
+import { World, type WorldOptions } from '../lab/world.ts';
 
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
 

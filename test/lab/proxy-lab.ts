@@ -5,7 +5,7 @@ import { afterEach, expect } from 'vitest';
 import { type Candidate, prepare, type SchedulerName } from '../../src/balance/index.ts';
 import type { BackendPlan, FrontendPlan, ProxyPlan, ServerPlan } from '../../src/proxy/plan.ts';
 import type * as ProxyModule from '../../src/proxy/proxy.ts';
-import { pause, waitUntil } from '../lab/wait.ts';
+import { pause, waitUntil } from './wait.ts';
 
 /** Compiled by proxy-setup.ts. */
 const built = new URL('../../dist/src/proxy/proxy.js', import.meta.url).href;
