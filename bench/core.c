@@ -9,10 +9,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { ENTRY = 16, STATE = 0, SOURCE, DESTINATION, PORTS, NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, TWIN, CONNECTION, SEEN, POOL, BYTES };
-enum { EMPTY = 0, LIVE_TCP = 2 | 6 << 8, ESTABLISHED = 3, PROBES = 64 };
-enum { BATCH = 64, HEADER = 8, STRIDE = 8, OFFSET = 0, LENGTH, INTERFACE, FLAGS, OUT, SCRATCH };
-enum { FRAMES = 16384, SLOT = 192, IP = 96 };
+#include "../native/layout.h"
+
+#define FLOW(word) LB4_FLOW_##word
+#define FRAME(word) LB4_FRAME_##word
+enum { ESTABLISHED = 3, FRAMES = 16384, SLOT = 192, IP = 96 };
 
 static uint32_t *flow, mask, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
 static uint64_t verdicts[32];
@@ -34,10 +35,10 @@ static uint32_t delta(uint32_t a, uint32_t b) { return fold((~a & 0xffff) + (~a 
 
 static void install(uint32_t s, uint32_t d, uint32_t p, uint32_t ns, uint32_t nd, uint32_t np) {
   uint32_t at = hash(s, d, p) & mask;
-  while (flow[at * ENTRY]) at = (at + 1) & mask;
-  uint32_t *e = flow + at * ENTRY, a = fold(delta(s, ns) + delta(d, nd));
-  e[SOURCE] = s, e[DESTINATION] = d, e[PORTS] = p, e[NEW_SOURCE] = ns, e[NEW_DESTINATION] = nd, e[NEW_PORTS] = np;
-  e[DELTAS] = fold(a + delta(p, np)) | a << 16, e[NEXT_HOP] = 1, e[CONNECTION] = ESTABLISHED, e[STATE] = LIVE_TCP;
+  while (flow[at * FLOW(ENTRY)]) at = (at + 1) & mask;
+  uint32_t *e = flow + at * FLOW(ENTRY), a = fold(delta(s, ns) + delta(d, nd));
+  e[FLOW(SOURCE)] = s, e[FLOW(DESTINATION)] = d, e[FLOW(PORTS)] = p, e[FLOW(NEW_SOURCE)] = ns, e[FLOW(NEW_DESTINATION)] = nd, e[FLOW(NEW_PORTS)] = np;
+  e[FLOW(DELTAS)] = fold(a + delta(p, np)) | a << 16, e[FLOW(NEXT_HOP)] = 1, e[FLOW(CONNECTION)] = ESTABLISHED, e[FLOW(STATE)] = FLOW(LIVE_TCP);
 }
 
 /* The connection i: client 10.x.y.z:port → VIP:80, VIP:port' → one of 16 servers. */
@@ -59,52 +60,52 @@ static void fill(uint32_t connections) {
 
 static inline int plausible(int32_t *f, uint32_t *w) {
   uint32_t ihl = w[0] & 15, length = w[0] >> 24 | (w[0] >> 8 & 0xff00), headers = (ihl + (w[ihl + 3] >> 4 & 15)) * 4;
-  return !((w[0] & 0xf0) != 0x40 || ihl < 5 || length < headers || length > (uint32_t)f[LENGTH] || headers < ihl * 4 + 20 ||
-           (w[1] & 0xff3f0000) || (w[2] & 0xff00) != 6 << 8 || f[FLAGS] & 4);
+  return !((w[0] & 0xf0) != 0x40 || ihl < 5 || length < headers || length > (uint32_t)f[FRAME(LENGTH)] || headers < ihl * 4 + 20 ||
+           (w[1] & 0xff3f0000) || (w[2] & 0xff00) != 6 << 8 || f[FRAME(FLAGS)] & 4);
 }
 static inline uint32_t home(uint32_t *w) { return hash(w[3], w[4], w[w[0] & 15]) & mask; }
 
 static inline int apply(int32_t *f, uint32_t *w, uint32_t at, uint32_t now) {
   uint32_t *e = 0, *t = w + (w[0] & 15);
-  for (int probe = 0; probe < PROBES; probe++, at = (at + 1) & mask) {
-    uint32_t *x = flow + at * ENTRY;
-    if (x[STATE] == EMPTY) break;
-    if (x[STATE] == LIVE_TCP && x[SOURCE] == w[3] && x[PORTS] == t[0] && x[DESTINATION] == w[4]) { e = x; break; }
+  for (int probe = 0; probe < FLOW(PROBES); probe++, at = (at + 1) & mask) {
+    uint32_t *x = flow + at * FLOW(ENTRY);
+    if (x[FLOW(STATE)] == FLOW(EMPTY)) break;
+    if (x[FLOW(STATE)] == FLOW(LIVE_TCP) && x[FLOW(SOURCE)] == w[3] && x[FLOW(PORTS)] == t[0] && x[FLOW(DESTINATION)] == w[4]) { e = x; break; }
   }
   if (!e) return 20;
-  uint32_t length = w[0] >> 24 | (w[0] >> 8 & 0xff00), *hop = hops + e[NEXT_HOP] * 8, ttl = w[2];
-  if ((ttl & 0xff) <= 1 || length > hop[1] || (t[3] & 7 << 8) || (e[CONNECTION] & 0xff) != ESTABLISHED) return 21;
-  e[SEEN] = now, e[BYTES] += length - ((w[0] & 15) + (t[3] >> 4 & 15)) * 4;
-  uint32_t s = fold((~ttl >> 16) + (e[DELTAS] >> 16) + 0xfffe);
+  uint32_t length = w[0] >> 24 | (w[0] >> 8 & 0xff00), *hop = hops + e[FLOW(NEXT_HOP)] * 8, ttl = w[2];
+  if ((ttl & 0xff) <= 1 || length > hop[1] || (t[3] & 7 << 8) || (e[FLOW(CONNECTION)] & 0xff) != ESTABLISHED) return 21;
+  e[FLOW(SEEN)] = now, e[FLOW(BYTES)] += length - ((w[0] & 15) + (t[3] >> 4 & 15)) * 4;
+  uint32_t s = fold((~ttl >> 16) + (e[FLOW(DELTAS)] >> 16) + 0xfffe);
   w[2] = ((ttl & 0xffff) - 1) | ~s << 16;
-  w[3] = e[NEW_SOURCE], w[4] = e[NEW_DESTINATION], t[0] = e[NEW_PORTS];
-  if (f[FLAGS] & 1) s = fold((t[4] & 0xffff) + (e[DELTAS] >> 16)); else s = ~fold((~t[4] & 0xffff) + (e[DELTAS] & 0xffff));
+  w[3] = e[FLOW(NEW_SOURCE)], w[4] = e[FLOW(NEW_DESTINATION)], t[0] = e[FLOW(NEW_PORTS)];
+  if (f[FRAME(FLAGS)] & 1) s = fold((t[4] & 0xffff) + (e[FLOW(DELTAS)] >> 16)); else s = ~fold((~t[4] & 0xffff) + (e[FLOW(DELTAS)] & 0xffff));
   t[4] = (t[4] & ~0xffffu) | (s & 0xffff);
   ((uint16_t *)w)[-7] = hop[3], w[-3] = hop[4], w[-2] = hop[5], w[-1] = hop[6];
-  f[LENGTH] = length, f[INTERFACE] = hop[0], f[OUT] = hop[2];
+  f[FRAME(LENGTH)] = length, f[FRAME(INTERFACE)] = hop[0], f[FRAME(OUT)] = hop[2];
   return 0;
 }
 
 static void one_pass(int count, uint32_t now) {
   for (int i = 0; i < count; i++) {
-    int32_t *f = frames + HEADER + i * STRIDE;
-    uint32_t *w = (uint32_t *)(slab + f[OFFSET]);
+    int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
+    uint32_t *w = (uint32_t *)(slab + f[FRAME(OFFSET)]);
     verdicts[plausible(f, w) ? apply(f, w, home(w), now) : 22]++;
   }
 }
 static void three_passes(int count, uint32_t now) {
   for (int i = 0; i < count; i++) {
-    int32_t *f = frames + HEADER + i * STRIDE;
-    uint32_t *w = (uint32_t *)(slab + f[OFFSET]);
-    f[SCRATCH] = plausible(f, w) ? (int32_t)home(w) : -1;
+    int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
+    uint32_t *w = (uint32_t *)(slab + f[FRAME(OFFSET)]);
+    f[FRAME(SCRATCH)] = plausible(f, w) ? (int32_t)home(w) : -1;
   }
   uint32_t x = 0;
-  for (int i = 0; i < count; i++) x ^= flow[(frames[HEADER + i * STRIDE + SCRATCH] & mask) * ENTRY];
+  for (int i = 0; i < count; i++) x ^= flow[(frames[FRAME(HEADER) + i * FRAME(STRIDE) + FRAME(SCRATCH)] & mask) * FLOW(ENTRY)];
   sink = x;
   for (int i = 0; i < count; i++) {
-    int32_t *f = frames + HEADER + i * STRIDE;
-    uint32_t *w = (uint32_t *)(slab + f[OFFSET]);
-    verdicts[f[SCRATCH] < 0 ? 22 : apply(f, w, f[SCRATCH], now)]++;
+    int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
+    uint32_t *w = (uint32_t *)(slab + f[FRAME(OFFSET)]);
+    verdicts[f[FRAME(SCRATCH)] < 0 ? 22 : apply(f, w, f[FRAME(SCRATCH)], now)]++;
   }
 }
 
@@ -115,7 +116,7 @@ int main(int argc, char **argv) {
   uint32_t connections = atoi(argv[1]), capacity = 256;
   while (capacity < connections * 4) capacity *= 2;
   mask = capacity - 1;
-  flow = aligned_alloc(4096, (size_t)capacity * 64), slab = aligned_alloc(4096, FRAMES * SLOT), frames = calloc(HEADER + BATCH * STRIDE, 4);
+  flow = aligned_alloc(4096, (size_t)capacity * 64), slab = aligned_alloc(4096, FRAMES * SLOT), frames = calloc(FRAME(HEADER) + FRAME(BATCH) * FRAME(STRIDE), 4);
   memset(flow, 0, (size_t)capacity * 64), memset(slab, 0, FRAMES * SLOT);
   hops[8] = 2, hops[9] = 1500, hops[10] = 1;
   for (uint32_t i = 0; i < connections; i++) {
@@ -126,13 +127,13 @@ int main(int argc, char **argv) {
   for (int round = 0, rounds = atoi(argv[2]); round < rounds; round++) {
     fill(connections);
     double spent = 0;
-    for (int first = 0; first < FRAMES; first += BATCH) {
-      for (int i = 0; i < BATCH; i++) {
-        int32_t *f = frames + HEADER + i * STRIDE;
-        f[OFFSET] = (first + i) * SLOT + IP, f[LENGTH] = 46, f[FLAGS] = 0;
+    for (int first = 0; first < FRAMES; first += FRAME(BATCH)) {
+      for (int i = 0; i < FRAME(BATCH); i++) {
+        int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
+        f[FRAME(OFFSET)] = (first + i) * SLOT + IP, f[FRAME(LENGTH)] = 46, f[FRAME(FLAGS)] = 0;
       }
       double start = nanoseconds();
-      if (argv[3][0] == '1') one_pass(BATCH, round); else three_passes(BATCH, round);
+      if (argv[3][0] == '1') one_pass(FRAME(BATCH), round); else three_passes(FRAME(BATCH), round);
       spent += nanoseconds() - start;
     }
     printf("%.3f\n", spent / FRAMES);

@@ -5,18 +5,18 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { prepare } from '../src/balance/index.ts';
-import * as E from '../src/flow/entry.ts';
-import { type FlowTable, hashKey, tableWords } from '../src/flow/table.ts';
+import { type FlowTable, hashKey } from '../src/flow/table.ts';
 import { ESTABLISHED } from '../src/flow/tcp.ts';
 import { createCore } from '../src/forward/core.ts';
-import { HOP, HOPS, writeHop } from '../src/forward/next-hops.ts';
+import { writeHop } from '../src/forward/next-hops.ts';
 import type { ServiceSet } from '../src/forward/services.ts';
-import { LOADS_LENGTH, STATISTICS_LENGTH } from '../src/forward/statistics.ts';
-import { Verdict, verdictNames } from '../src/forward/verdict.ts';
+import { Verdict } from '../src/forward/verdict.ts';
 import { Ways } from '../src/forward/ways.ts';
+import * as E from '../src/layout/flow.ts';
+import * as D from '../src/layout/frames.ts';
+import { ownMemory } from '../src/layout/memory.ts';
 import { parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
 import { slabOf } from '../src/packet/fields.ts';
-import * as D from '../src/packet/frames.ts';
 import { compile, median, spread, table } from './measure.ts';
 
 const FRAMES = 16384;
@@ -51,19 +51,13 @@ function build(connections: number): Bench {
   let capacity = 256;
   while (capacity < connections * 4) capacity *= 2;
   const slab = slabOf(new ArrayBuffer(FRAMES * SLOT));
-  const hops = new Int32Array(HOPS * HOP);
   const frames = D.createFrames();
-  const memory = {
-    flows: new Int32Array(tableWords(capacity)),
-    hops,
-    statistics: new Float64Array(STATISTICS_LENGTH),
-    loads: new Int32Array(LOADS_LENGTH),
-    verdicts: new Float64Array(verdictNames.length),
-  };
+  const memory = ownMemory(capacity);
   const key = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
   const core = createCore({ memory, slab, frames, capacity, hashKey: key, maximum: capacity, answersPerSecond: 0 });
   const { table: flows, services, openings, process } = core;
-  for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++) writeHop(hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));
+  for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++)
+    writeHop(memory.hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));
   // As many server ports as it takes for one VIP's 27,233 ports a server.
   const servers = Array.from({ length: Math.ceil(connections / 20000) }, (_, i) => ({
     index: i,
@@ -83,7 +77,7 @@ function build(connections: number): Bench {
   for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
     if (flows.words[at]! > E.TOMBSTONE) flows.words[at + E.CONNECTION] = (flows.words[at + E.CONNECTION]! & ~0xff) | ESTABLISHED;
   fillers.set(process, (n) => fill(slab.words, flows, n));
-  return { words: slab.words, frames, process, verdicts: memory.verdicts };
+  return { words: slab.words, frames, process, verdicts: memory.counters.verdicts };
 }
 
 const fillers = new Map<(count: number) => void, (connections: number) => void>();

@@ -130,9 +130,10 @@ inline Frames framesArgument(const Napi::CallbackInfo& info, const Mapping& ring
       napi_get_typedarray_info(info.Env(), info[0], &type, &length, &data, nullptr, nullptr);
   const auto* const at = static_cast<uint8_t*>(data);
   const bool isRing = at >= ring.data() && at < ring.data() + ring.bytes();
-  if (status != napi_ok || type != napi_int32_array || length < HEADER + STRIDE || isRing)
+  if (status != napi_ok || type != napi_int32_array || length < LB4_FRAME_HEADER + LB4_FRAME_STRIDE || isRing)
     refuse(info.Env(), "frames must be an Int32Array for at least one frame, outside the ring");
-  return {static_cast<int32_t*>(data), static_cast<uint32_t>(std::min<size_t>(BATCH, (length - HEADER) / STRIDE))};
+  const size_t capacity = (length - LB4_FRAME_HEADER) / LB4_FRAME_STRIDE;
+  return {static_cast<int32_t*>(data), static_cast<uint32_t>(std::min<size_t>(LB4_FRAME_BATCH, capacity))};
 }
 
 // An ArrayBuffer over the mapping, which lives as long as the buffer does. Plain Node-API: where it fails Node has run the

@@ -89,16 +89,16 @@ void moveBeforeEthernet(virtio_net_hdr& vnet) {
 }
 
 uint32_t flagsOf(const virtio_net_hdr& vnet) {
-  uint32_t flags = vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM ? uint32_t{FLAG_PARTIAL} : 0;
-  if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE) flags |= FLAG_GSO | uint32_t{vnet.gso_size} << 16;
+  uint32_t flags = vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM ? uint32_t{LB4_FRAME_FLAG_PARTIAL} : 0;
+  if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE) flags |= LB4_FRAME_FLAG_GSO | uint32_t{vnet.gso_size} << 16;
   return flags;
 }
 
 // The FLAGS word rules: whoever turns a super-packet into a small answer in place clears its flags, nothing more.
 void applyFlags(uint8_t* at, uint32_t flags) {
   virtio_net_hdr vnet = loadVnet(at);
-  if (!(flags & FLAG_PARTIAL)) vnet.flags = 0;
-  if (flags & FLAG_GSO) {
+  if (!(flags & LB4_FRAME_FLAG_PARTIAL)) vnet.flags = 0;
+  if (flags & LB4_FRAME_FLAG_GSO) {
     vnet.gso_size = static_cast<uint16_t>(flags >> 16);
   } else {
     vnet.gso_type = VIRTIO_NET_HDR_GSO_NONE;
@@ -109,7 +109,7 @@ void applyFlags(uint8_t* at, uint32_t flags) {
 
 // BIG TCP (include/net/ip.h, iph_totlen()): a super-packet that no 16 bits can tell the length of says 0.
 bool isBig(const uint8_t* ip, uint32_t length, uint32_t flags) {
-  return (flags & FLAG_GSO) && length > 0xffff && ip[2] == 0 && ip[3] == 0;
+  return (flags & LB4_FRAME_FLAG_GSO) && length > 0xffff && ip[2] == 0 && ip[3] == 0;
 }
 
 // Total length 0 becomes 65535 or the other way round. To a one's complement sum both are zero: the checksum stays right.
@@ -203,12 +203,12 @@ uint32_t PacketSocket::receive(int32_t* frames, uint32_t capacity, int timeoutMs
   // round the ring: the slots of this batch still say USER.
   capacity = std::min(capacity, slots_);
   uint32_t index = first_;
-  int32_t* frame = frames + HEADER;
-  for (; batch_ < capacity && ready(slot(index)); batch_++, index = next(index), frame += STRIDE) {
+  int32_t* frame = frames + LB4_FRAME_HEADER;
+  for (; batch_ < capacity && ready(slot(index)); batch_++, index = next(index), frame += LB4_FRAME_STRIDE) {
     prefetch(slot(next(index)));
     describe(index, frame);
   }
-  frames[CLOCK] = clockMs();
+  frames[LB4_FRAME_CLOCK] = clockMs();
   return batch_;
 }
 
@@ -237,7 +237,7 @@ void PacketSocket::describe(uint32_t index, int32_t* frame) {
   vnet.flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
   uint32_t flags = flagsOf(vnet);
   if (!hasEthernet(from, head)) {
-    flags |= FLAG_NO_ETHERNET;
+    flags |= LB4_FRAME_FLAG_NO_ETHERNET;
     moveBeforeEthernet(vnet);
   }
   std::memcpy(at + head->tp_net - HEAD_BYTES, &vnet, sizeof vnet);
@@ -245,17 +245,17 @@ void PacketSocket::describe(uint32_t index, int32_t* frame) {
   uint32_t length = head->tp_snaplen - std::min(linkBytes, head->tp_snaplen);
   if (head->tp_snaplen < head->tp_len) {
     if ((head->tp_status & TP_STATUS_COPY) && fetchCopy(index, linkBytes)) length = head->tp_len - linkBytes;
-    else flags |= FLAG_TRUNCATED;
+    else flags |= LB4_FRAME_FLAG_TRUNCATED;
   }
   if (isBig(at + head->tp_net, length, flags)) {
-    flags |= FLAG_BIG;
+    flags |= LB4_FRAME_FLAG_BIG;
     setTotalLength(at + head->tp_net, 0xff);
   }
-  frame[OFFSET] = static_cast<int32_t>(index * slotBytes_ + head->tp_net);
-  frame[LENGTH] = static_cast<int32_t>(length);
-  frame[INTERFACE] = from->sll_ifindex;
-  frame[FLAGS] = static_cast<int32_t>(flags);
-  frame[OUT] = DROP;
+  frame[LB4_FRAME_OFFSET] = static_cast<int32_t>(index * slotBytes_ + head->tp_net);
+  frame[LB4_FRAME_LENGTH] = static_cast<int32_t>(length);
+  frame[LB4_FRAME_INTERFACE] = from->sll_ifindex;
+  frame[LB4_FRAME_FLAGS] = static_cast<int32_t>(flags);
+  frame[LB4_FRAME_OUT] = LB4_FRAME_DROP;
 }
 
 // packet(7), PACKET_COPY_THRESH: a frame larger than its slot stands whole in the socket's queue as well, in the order of
@@ -279,32 +279,32 @@ uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
   uint32_t attempts = 0;
   uint32_t taken = 0;
   uint32_t index = first_;
-  int32_t* frame = frames + HEADER;
-  for (uint32_t i = 0; i < count; i++, index = next(index), frame += STRIDE) {
-    if (frame[OUT] != SEND && frame[OUT] != ROUTE) continue;
+  int32_t* frame = frames + LB4_FRAME_HEADER;
+  for (uint32_t i = 0; i < count; i++, index = next(index), frame += LB4_FRAME_STRIDE) {
+    if (frame[LB4_FRAME_OUT] != LB4_FRAME_SEND && frame[LB4_FRAME_OUT] != LB4_FRAME_ROUTE) continue;
     attempts++;
     uint8_t* ip = packet(index, frame);
-    const auto flags = static_cast<uint32_t>(frame[FLAGS]);
+    const auto flags = static_cast<uint32_t>(frame[LB4_FRAME_FLAGS]);
     if (ip == nullptr) {
-      frame[OUT] = -EINVAL;
+      frame[LB4_FRAME_OUT] = -EINVAL;
       continue;
     }
-    if (flags & FLAG_BIG) ip = whole(index, ip, frame);
-    if ((flags & FLAG_CUT) || (frame[OUT] == ROUTE && (flags & FLAG_GSO))) {
+    if (flags & LB4_FRAME_FLAG_BIG) ip = whole(index, ip, frame);
+    if ((flags & LB4_FRAME_FLAG_CUT) || (frame[LB4_FRAME_OUT] == LB4_FRAME_ROUTE && (flags & LB4_FRAME_FLAG_GSO))) {
       // What was written down before leaves before.
       taken += flush(messages);
       messages = 0;
       taken += sendPieces(ip, frame);
-    } else if (frame[OUT] == SEND) {
+    } else if (frame[LB4_FRAME_OUT] == LB4_FRAME_SEND) {
       enqueue(messages++, ip, frame);
     } else {
-      const int error = raw_.send(ip, static_cast<uint32_t>(frame[LENGTH]), frame[FLAGS] & FLAG_PARTIAL);
+      const int error = raw_.send(ip, static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]), frame[LB4_FRAME_FLAGS] & LB4_FRAME_FLAG_PARTIAL);
       if (error == 0) taken++;
-      else frame[OUT] = -error;
+      else frame[LB4_FRAME_OUT] = -error;
     }
   }
   taken += flush(messages);
-  frames[REFUSED] = static_cast<int32_t>(attempts - taken);
+  frames[LB4_FRAME_REFUSED] = static_cast<int32_t>(attempts - taken);
   releaseBatch();
   return taken;
 }
@@ -312,8 +312,8 @@ uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
 // The frame's IP header, or null where the descriptor points out of the frame's own slot: a wrong word may lose its own
 // frame, never send another's bytes.
 uint8_t* PacketSocket::packet(uint32_t index, const int32_t* frame) const {
-  const uint32_t inSlot = static_cast<uint32_t>(frame[OFFSET]) - index * slotBytes_;
-  const uint32_t length = static_cast<uint32_t>(frame[LENGTH]);
+  const uint32_t inSlot = static_cast<uint32_t>(frame[LB4_FRAME_OFFSET]) - index * slotBytes_;
+  const uint32_t length = static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]);
   if (inSlot < TPACKET2_HDRLEN + HEAD_BYTES || inSlot > slotBytes_ || length > slotBytes_ - inSlot) return nullptr;
   return slot(index) + inSlot;
 }
@@ -322,7 +322,7 @@ uint8_t* PacketSocket::packet(uint32_t index, const int32_t* frame) const {
 uint8_t* PacketSocket::whole(uint32_t index, uint8_t* ip, int32_t* frame) {
   const tpacket2_hdr* const head = header(slot(index));
   setTotalLength(ip, 0);
-  frame[LENGTH] = static_cast<int32_t>(head->tp_len - (head->tp_net - head->tp_mac));
+  frame[LB4_FRAME_LENGTH] = static_cast<int32_t>(head->tp_len - (head->tp_net - head->tp_mac));
   for (uint32_t i = 0; i < copied_; i++) {
     if (copies_[i].slot != index) continue;
     uint8_t* const copy = copies_[i].frame.data();
@@ -334,15 +334,15 @@ uint8_t* PacketSocket::whole(uint32_t index, uint8_t* ip, int32_t* frame) {
 
 // Returns 1 when all pieces were taken; otherwise OUT has an error.
 uint32_t PacketSocket::sendPieces(uint8_t* ip, int32_t* frame) {
-  const auto flags = static_cast<uint32_t>(frame[FLAGS]);
-  const uint32_t mtu = flags & FLAG_CUT ? static_cast<uint32_t>(frame[LIMIT]) : 0xffff;
-  const Cuts how = {flags & FLAG_GSO ? flags >> 16 : 0, (flags & FLAG_PARTIAL) != 0, mtu};
-  const auto pieces = static_cast<uint32_t>(cutter_.cut(ip, static_cast<uint32_t>(frame[LENGTH]), how));
+  const auto flags = static_cast<uint32_t>(frame[LB4_FRAME_FLAGS]);
+  const uint32_t mtu = flags & LB4_FRAME_FLAG_CUT ? static_cast<uint32_t>(frame[LB4_FRAME_LIMIT]) : 0xffff;
+  const Cuts how = {flags & LB4_FRAME_FLAG_GSO ? flags >> 16 : 0, (flags & LB4_FRAME_FLAG_PARTIAL) != 0, mtu};
+  const auto pieces = static_cast<uint32_t>(cutter_.cut(ip, static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]), how));
   if (pieces == 0) {
-    frame[OUT] = -EMSGSIZE;
+    frame[LB4_FRAME_OUT] = -EMSGSIZE;
     return 0;
   }
-  if (frame[OUT] == ROUTE) return routePieces(pieces, frame);
+  if (frame[LB4_FRAME_OUT] == LB4_FRAME_ROUTE) return routePieces(pieces, frame);
   for (uint32_t i = 0; i < pieces; i++) {
     std::memset(cutter_.at(i), 0, VNET_BYTES);
     std::memcpy(cutter_.at(i) + VNET_BYTES, ip - ETHERNET_BYTES, ETHERNET_BYTES);
@@ -352,8 +352,8 @@ uint32_t PacketSocket::sendPieces(uint8_t* ip, int32_t* frame) {
 
 uint32_t PacketSocket::sendPiecesHere(uint32_t pieces, int32_t* frame) {
   uint32_t taken = 0;
-  for (uint32_t first = 0; first < pieces; first += BATCH) {
-    const uint32_t messages = std::min<uint32_t>(BATCH, pieces - first);
+  for (uint32_t first = 0; first < pieces; first += LB4_FRAME_BATCH) {
+    const uint32_t messages = std::min<uint32_t>(LB4_FRAME_BATCH, pieces - first);
     for (uint32_t i = 0; i < messages; i++)
       address(i, cutter_.at(first + i), HEAD_BYTES + cutter_.length(first + i), frame);
     taken += flush(messages);
@@ -365,7 +365,7 @@ uint32_t PacketSocket::routePieces(uint32_t pieces, int32_t* frame) {
   for (uint32_t i = 0; i < pieces; i++) {
     const int error = raw_.send(cutter_.at(i) + HEAD_BYTES, cutter_.length(i), false);
     if (error == 0) continue;
-    frame[OUT] = -error;
+    frame[LB4_FRAME_OUT] = -error;
     return 0;
   }
   return 1;
@@ -373,8 +373,8 @@ uint32_t PacketSocket::routePieces(uint32_t pieces, int32_t* frame) {
 
 void PacketSocket::enqueue(uint32_t message, uint8_t* ip, int32_t* frame) {
   uint8_t* const start = ip - HEAD_BYTES;
-  applyFlags(start, static_cast<uint32_t>(frame[FLAGS]));
-  address(message, start, HEAD_BYTES + static_cast<uint32_t>(frame[LENGTH]), frame);
+  applyFlags(start, static_cast<uint32_t>(frame[LB4_FRAME_FLAGS]));
+  address(message, start, HEAD_BYTES + static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]), frame);
 }
 
 // Message `message` is `bytes` from the virtio-net header at `start` on, to the interface of `frame`.
@@ -383,7 +383,7 @@ void PacketSocket::address(uint32_t message, uint8_t* start, size_t bytes, int32
   sockaddr_ll& to = addresses_[message];
   to.sll_family = AF_PACKET;
   to.sll_protocol = htons(ETH_P_IP);
-  to.sll_ifindex = frame[INTERFACE];
+  to.sll_ifindex = frame[LB4_FRAME_INTERFACE];
   msghdr& head = messages_[message].msg_hdr;
   head.msg_name = &to;
   head.msg_namelen = sizeof to;
@@ -404,7 +404,7 @@ uint32_t PacketSocket::flush(uint32_t messages) {
     } else if (errno != EINTR) {
       // One batch waits for a stuck device once, not once a frame.
       if (errno == EAGAIN) flags = MSG_DONTWAIT;
-      senders_[i++][OUT] = -errno;
+      senders_[i++][LB4_FRAME_OUT] = -errno;
     }
   }
   return taken;

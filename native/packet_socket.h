@@ -78,10 +78,10 @@ class PacketSocket {
   std::vector<Copy> copies_;
   uint32_t copied_ = 0;
 
-  mmsghdr messages_[BATCH] = {};
-  iovec vectors_[BATCH] = {};
-  sockaddr_ll addresses_[BATCH] = {};
-  int32_t* senders_[BATCH] = {};  // whose OUT word hears of a failed message
+  mmsghdr messages_[LB4_FRAME_BATCH] = {};
+  iovec vectors_[LB4_FRAME_BATCH] = {};
+  sockaddr_ll addresses_[LB4_FRAME_BATCH] = {};
+  int32_t* senders_[LB4_FRAME_BATCH] = {};  // whose OUT word hears of a failed message
 };
 
 }  // namespace lb4

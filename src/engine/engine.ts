@@ -2,15 +2,29 @@
 import { randomFillSync } from 'node:crypto';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import { hashKey } from '../flow/table.ts';
+import { hashKey, tableCapacity } from '../flow/table.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
-import { ANSWERED, CURRENT, DUE, frontendLoad, frontendRow, RX, serverRow, TOTAL, TX } from '../forward/statistics.ts';
 import type { Sign } from '../forward/trouble.ts';
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
 import { native } from '../io/native.ts';
+import {
+  ANSWERED,
+  CURRENT,
+  DROPPED,
+  DUE,
+  FLOWS,
+  frontendLoad,
+  frontendRow,
+  RECEIVED,
+  RX,
+  serverRow,
+  TOTAL,
+  TRANSMIT_FAILED,
+  TX,
+} from '../layout/counters.ts';
+import { type Memory, memoryIn, memorySize, writeHeader } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { filterFor } from './filter.ts';
-import { DROPPED, FLOWS, memorySize, RECEIVED, type Regions, regionsOf, TRANSMIT_FAILED, tableCapacity } from './layout.ts';
 import type { FromWorker, Ready, Settings, ToWorker, WorkerData } from './messages.ts';
 import { type Ports, PortUse } from './ports.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
@@ -48,7 +62,7 @@ const REASONS: Record<Sign['reason'], string> = {
 
 export class Engine {
   private readonly worker: Worker;
-  private readonly regions: Regions;
+  private readonly memory: Memory;
   private readonly memoryFd: number;
   private readonly routes: ServerRoutes;
   /** Flow entries at most. */
@@ -67,10 +81,11 @@ export class Engine {
     const capacity = tableCapacity(options.connections);
     const { fd, buffer } = native().createSharedMemory('lb4', memorySize(capacity));
     this.memoryFd = fd;
-    this.regions = regionsOf(buffer, capacity);
-    this.routes = new ServerRoutes(this.regions.hops, (mtus) => this.tell({ type: 'interfaces', mtus }));
+    this.memory = memoryIn(buffer, capacity);
+    writeHeader(this.memory, capacity);
+    this.routes = new ServerRoutes(this.memory.hops, (mtus) => this.tell({ type: 'interfaces', mtus }));
     const hops = this.routes.apply(options.settings.services);
-    this.ports = new PortUse(this.regions.statistics);
+    this.ports = new PortUse(this.memory.counters.statistics);
     this.ports.apply(options.settings.services);
     const { connections, ringSlots, answersPerSecond, settings } = options;
     const directions = settings.services.backends.some(({ mode }) => mode === 'passthrough') ? 2 : 1;
@@ -132,12 +147,12 @@ export class Engine {
 
   /** How many packets ended how. */
   verdicts(): Record<VerdictName, number> {
-    return Object.fromEntries(verdictNames.map((name, i) => [name, this.regions.verdicts[i]!])) as Record<VerdictName, number>;
+    return Object.fromEntries(verdictNames.map((name, i) => [name, this.memory.counters.verdicts[i]!])) as Record<VerdictName, number>;
   }
 
   /** Frames through the socket, and live flow entries (two a connection) of how many at most. */
   gauges(): { received: number; dropped: number; transmitFailed: number; flows: number; flowCapacity: number } {
-    const { gauges } = this.regions;
+    const { gauges } = this.memory.counters;
     return {
       received: gauges[RECEIVED]!,
       dropped: gauges[DROPPED]!,
@@ -155,7 +170,7 @@ export class Engine {
     return { ...this.countersAt(serverRow(index), index), ...this.ports.of(index) };
   }
 
-  /** Connections of a server, by index, whose answer is due, and those that were answered (forward/statistics.ts). */
+  /** Connections of a server, by index, whose answer is due, and those that were answered (layout/counters.ts). */
   answers(index: number): { due: number; answered: number } {
     return this.answersAt(serverRow(index));
   }
@@ -202,18 +217,18 @@ export class Engine {
   }
 
   private answersAt(row: number): { due: number; answered: number } {
-    const { statistics } = this.regions;
+    const { statistics } = this.memory.counters;
     return { due: statistics[row + DUE]!, answered: statistics[row + ANSWERED]! };
   }
 
   private countersAt(row: number, element: number): Counters {
-    const { statistics } = this.regions;
+    const { statistics } = this.memory.counters;
     return {
       total: statistics[row + TOTAL]!,
       current: statistics[row + CURRENT]!,
       bytesTx: statistics[row + TX]!,
       bytesRx: statistics[row + RX]!,
-      load: this.regions.loads[element]!,
+      load: this.memory.counters.loads[element]!,
     };
   }
 }

@@ -4,7 +4,7 @@
  */
 import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import type { ServiceSet } from '../forward/services.ts';
-import { PORTS, serverRow } from '../forward/statistics.ts';
+import { PORTS, serverRow } from '../layout/counters.ts';
 
 export interface Ports {
   /** In use, those in TIME_WAIT included. */

@@ -8,9 +8,10 @@ import type { Driver } from '../io/driver.ts';
 import { coarseFilter } from '../io/filter.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
+import { DROPPED, FLOWS, RECEIVED, TRANSMIT_FAILED } from '../layout/counters.ts';
+import { CLOCK, createFrames, REFUSED } from '../layout/frames.ts';
+import { memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
-import { CLOCK, createFrames, REFUSED } from '../packet/frames.ts';
-import { DROPPED, FLOWS, RECEIVED, regionsOf, TRANSMIT_FAILED } from './layout.ts';
 import type { FromWorker, Orders, ToWorker, WorkerData } from './messages.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
@@ -26,13 +27,13 @@ const SPINS = 50;
 
 const data = workerData as WorkerData;
 const port = parentPort!;
-const regions = regionsOf(native().mapSharedMemory(data.memoryFd), data.capacity);
-const { gauges } = regions;
+const memory = memoryIn(native().mapSharedMemory(data.memoryFd), data.capacity);
+const { gauges } = memory.counters;
 const frames = createFrames();
 let { filter } = data;
 const driver = open();
 const { process, table, services, connections, lastHops, trouble } = createCore({
-  memory: regions,
+  memory,
   slab: slabOf(driver.slab),
   frames,
   capacity: data.capacity,

@@ -7,18 +7,16 @@
  *      home            home+1          home+2          …  home+PROBES-1
  *      | LIVE other    | TOMBSTONE     | LIVE this one | EMPTY: stop
  */
-import * as E from './entry.ts';
-
-/** Slots looked at before giving up. At the half-full table that the engine sizes, runs of 64 do not occur in practice. */
-export const PROBES = 64;
+import * as E from '../layout/flow.ts';
+import { flowWords } from '../layout/memory.ts';
 
 /** Slots that share one count of live entries: a sweep passes over the groups without any. A power of two, at most 2 × PROBES. */
 export const GROUP = 128;
 const GROUP_SHIFT = 7;
 
-/** Words of memory for a table of `capacity` slots: its entries, then the scratch entry. */
-export function tableWords(capacity: number): number {
-  return (capacity + 1) * E.ENTRY;
+/** Slots of a table that is at most half full with both directions of that many connections: a power of two. */
+export function tableCapacity(connections: number): number {
+  return Math.max(2 * E.PROBES, 2 ** Math.ceil(Math.log2(connections * 4)));
 }
 
 /** The three multipliers and the seed of a hash: random, odd multipliers. */
@@ -57,14 +55,13 @@ export class FlowTable {
   private readonly groups: Uint8Array;
 
   /**
-   * @param memory {@link tableWords}, zeroed or left by another process (then {@link recount})
+   * @param memory {@link flowWords}, zeroed or left by another process (then {@link recount})
    * @param capacity slots, a power of two, at least 2 × PROBES
    */
   constructor(memory: Int32Array, capacity: number, key: HashKey) {
-    if ((capacity & (capacity - 1)) !== 0 || capacity < 2 * PROBES)
-      throw new RangeError(`flow table capacity ${capacity}: a power of two of at least ${2 * PROBES} is needed`);
-    if (memory.length < tableWords(capacity))
-      throw new RangeError(`flow table: ${memory.length} words are too few for ${capacity} entries`);
+    if ((capacity & (capacity - 1)) !== 0 || capacity < 2 * E.PROBES)
+      throw new RangeError(`flow table capacity ${capacity}: a power of two of at least ${2 * E.PROBES} is needed`);
+    if (memory.length < flowWords(capacity)) throw new RangeError(`flow table: ${memory.length} words are too few for ${capacity} entries`);
     this.words = memory;
     this.capacity = capacity;
     this.key = key;
@@ -98,7 +95,7 @@ export class FlowTable {
   find(source: number, destination: number, ports: number): number {
     const { words, capacity } = this;
     let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
-    for (let probe = 0; probe < PROBES; probe++) {
+    for (let probe = 0; probe < E.PROBES; probe++) {
       const at = slot << E.ENTRY_SHIFT;
       const state = words[at + E.STATE];
       if (state === E.EMPTY) return E.NONE;
@@ -122,7 +119,7 @@ export class FlowTable {
   reserve(source: number, destination: number, ports: number, except: number = E.NONE): number {
     const { words, capacity } = this;
     let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
-    for (let probe = 0; probe < PROBES; probe++) {
+    for (let probe = 0; probe < E.PROBES; probe++) {
       const at = slot << E.ENTRY_SHIFT;
       if (words[at + E.STATE]! <= E.TOMBSTONE && slot !== except) {
         this.writeKey(slot, source, destination, ports);

@@ -2,15 +2,16 @@
  * The life of connections in the flow table, once openings.ts has installed them: following, counting, expiring. Everything
  * here runs for the first and the last packets of a connection, not for those between.
  */
-import * as E from '../flow/entry.ts';
+
 import type { FlowTable } from '../flow/table.ts';
 import * as T from '../flow/tcp.ts';
+import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
+import * as E from '../layout/flow.ts';
 import { destinationPort } from '../packet/address.ts';
 import * as F from '../packet/fields.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
-import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from './statistics.ts';
 import { HANDSHAKE_RESET, SYN_AGAIN, type Trouble } from './trouble.ts';
 
 export interface ConnectionsParts {

@@ -1,5 +1,6 @@
 /** The packet core, wired once: the worker, the benchmark and the tests all drive the same. */
 import { FlowTable, type HashKey } from '../flow/table.ts';
+import type { Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
 import { Connections } from './connections.ts';
 import { Ledger } from './ledger.ts';
@@ -10,20 +11,9 @@ import { RateLimit } from './rate-limit.ts';
 import { Services } from './services.ts';
 import { Trouble } from './trouble.ts';
 
-/** What others may map and read while the core writes it. */
-export interface CoreMemory {
-  /** `tableWords(capacity)` words. */
-  readonly flows: Int32Array;
-  readonly hops: Int32Array;
-  readonly statistics: Float64Array;
-  readonly loads: Int32Array;
-  /** One counter a verdict. */
-  readonly verdicts: Float64Array;
-}
-
 export interface CoreOptions {
-  readonly memory: CoreMemory;
-  /** Where the driver receives frames, and the descriptors of a batch (packet/frames.ts). */
+  readonly memory: Memory;
+  /** Where the driver receives frames, and the descriptors of a batch (layout/frames.ts). */
   readonly slab: Slab;
   readonly frames: Int32Array;
   /** Slots of the flow table, a power of two. */
@@ -51,9 +41,10 @@ export interface Core {
  * @throws RangeError when `capacity` is no power of two, or the memory is too small for it
  */
 export function createCore({ memory, slab, frames, capacity, hashKey, maximum, answersPerSecond }: CoreOptions): Core {
-  const { hops, verdicts } = memory;
+  const { hops, counters } = memory;
+  const { verdicts } = counters;
   const table = new FlowTable(memory.flows, capacity, hashKey);
-  const ledger = new Ledger(memory.statistics, memory.loads);
+  const ledger = new Ledger(counters.statistics, counters.loads);
   const services = new Services(ledger);
   const trouble = new Trouble();
   const lastHops = new LastHops(hops);

@@ -5,8 +5,9 @@
  *
  *      router → VIP [quoted: VIP:port → server:sp]   becomes   VIP → client [quoted: client:cp → VIP:vp]
  */
-import * as E from '../flow/entry.ts';
+
 import type { FlowTable } from '../flow/table.ts';
+import * as E from '../layout/flow.ts';
 import { swap16, swapPorts } from '../packet/address.ts';
 import { finishIpHeader } from '../packet/build.ts';
 import { delta, fold, sum, update } from '../packet/checksum.ts';

@@ -4,11 +4,12 @@
  * removes within a second, are not entered any more. What an index that went has counted stays until somebody else has it:
  * totals are read from there (service/roster.ts).
  */
+
+import { CURRENT, frontendLoad, frontendRow, LOADS_LENGTH, MAX_SERVERS, PORTS, ROW, serverRow } from '../layout/counters.ts';
 import type { ServiceSet } from './services.ts';
-import { CURRENT, frontendLoad, frontendRow, LOADS_LENGTH, MAX_SERVERS, PORTS, ROW, serverRow } from './statistics.ts';
 
 export class Ledger {
-  /** Connections that each server and frontend has, from opening to their end: statistics.ts says where. */
+  /** Connections that each server and frontend has, from opening to their end: layout/counters.ts says where. */
   readonly loads: Int32Array;
   private readonly statistics: Float64Array;
   private readonly generations = new Uint16Array(LOADS_LENGTH);
@@ -38,7 +39,7 @@ export class Ledger {
     }
   }
 
-  /** The GENERATION word of a flow of `owner` (flow/entry.ts: OWNER) that is opened now. */
+  /** The GENERATION word of a flow of `owner` (layout/flow.ts: OWNER) that is opened now. */
   generation(owner: number): number {
     return (this.generations[frontendLoad(owner >>> 16)]! << 16) | this.generations[owner & 0xffff]!;
   }

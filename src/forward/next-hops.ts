@@ -1,31 +1,7 @@
-/**
- * Where frames go next: a small table in shared memory that rewrites name by index, so that a neighbour that changes
- * its address costs one store, however many flows use it.
- *
- *     0                    the kernel's own routing (IP_HDRINCL)
- *     1 … SERVER_HOPS-1    one a way to a server (ways.ts), kept by the main thread from rtnetlink
- *     SERVER_HOPS …        learnt by the worker: the last hop of clients, to whom replies go back the way they came
- *
- * An entry is eight words: interface, MTU in bytes, what to do (packet/frames.ts: SEND or ROUTE), then the Ethernet
- * header as it is stored in front of the IP header: half a word and three words.
- */
-
+/** Writing next hops, and learning those of clients: the table is laid out in layout/hops.ts. */
+import { DROP, ROUTE, SEND } from '../layout/frames.ts';
+import { ETHERNET, HOP, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT } from '../layout/hops.ts';
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
-import { DROP, ROUTE, SEND } from '../packet/frames.ts';
-
-export const HOP = 8;
-export const SHIFT = 3;
-export const INTERFACE = 0;
-export const MTU = 1;
-export const OUT = 2;
-export const ETHERNET = 3;
-
-/** Entries kept for the ways to servers, the kernel's included: eight source addresses for each of as many servers as there may be. */
-export const SERVER_HOPS = 65_536;
-/** Entries in all: 12,287 clients or routers on our own links can be told apart, further ones go by the kernel's routing. */
-export const HOPS = SERVER_HOPS + 12_287;
-/** By the kernel's routing. */
-export const KERNEL_HOP = 0;
 
 const IPV4_ETHERTYPE = 0x0008 << 16;
 const LEARN_PROBES = 16;

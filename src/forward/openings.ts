@@ -3,15 +3,15 @@
  * before either is published.
  */
 import { isFull, leastLoaded } from '../balance/index.ts';
-import * as E from '../flow/entry.ts';
 import type { FlowTable } from '../flow/table.ts';
 import * as T from '../flow/tcp.ts';
+import { DUE } from '../layout/counters.ts';
+import * as E from '../layout/flow.ts';
 import { sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
 import type { Ledger } from './ledger.ts';
 import type { Opening, Rewrite } from './mode.ts';
 import type { Frontend, Services } from './services.ts';
-import { DUE } from './statistics.ts';
 import { Verdict } from './verdict.ts';
 
 export interface OpeningsParts {

@@ -10,18 +10,20 @@
  * registers. Measured by bench/core (docs/benchmarks.md); a DataView would double the cost, methods would triple it.
  * Nothing in it allocates, throws or logs, and each frame ends in exactly one counted verdict.
  */
-import * as E from '../flow/entry.ts';
+
 import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
-import * as T from '../flow/table.ts';
+import type { FlowTable } from '../flow/table.ts';
 import * as C from '../flow/tcp.ts';
+import * as E from '../layout/flow.ts';
+import * as D from '../layout/frames.ts';
+import * as H from '../layout/hops.ts';
 import { destinationPort, sourcePort, swap16, swapPorts } from '../packet/address.ts';
 import { buildIcmpError, buildReset, isTcpIntact } from '../packet/build.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
-import * as D from '../packet/frames.ts';
 import type { Connections } from './connections.ts';
 import { quotedSegment, translateQuoted } from './icmp.ts';
-import * as H from './next-hops.ts';
+import type { LastHops } from './next-hops.ts';
 import type { Openings } from './openings.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { Frontend, Services } from './services.ts';
@@ -31,9 +33,9 @@ export interface PipelineParts {
   readonly slab: F.Slab;
   /** Descriptors of a batch: packet/frames.ts. */
   readonly frames: Int32Array;
-  readonly table: T.FlowTable;
+  readonly table: FlowTable;
   readonly hops: Int32Array;
-  readonly lastHops: H.LastHops;
+  readonly lastHops: LastHops;
   readonly services: Services;
   readonly openings: Openings;
   readonly connections: Connections;
@@ -69,9 +71,8 @@ const {
   NEW_PORTS,
 } = E;
 const { TCP_FLAGS, IP_FRAGMENT, FRAGMENT_MASK, IP_TTL, TCP, IP_SOURCE, IP_DESTINATION, SYN, FIN, RST, TCP_CHECKSUM, ETHERNET_HALF } = F;
-const { LIVE_TCP } = E;
+const { LIVE_TCP, PROBES } = E;
 const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP_OUT, SHIFT: HOP_SHIFT } = H;
-const { PROBES } = T;
 const { ESTABLISHED, STATE_MASK } = C;
 const NOT_TCP = -1;
 

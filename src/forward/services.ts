@@ -6,13 +6,13 @@
  * Applied between two batches, so it must be quick: 1,000 servers behind ten addresses take 1 to 2 ms, the message included (measured).
  */
 import { type Candidate, type Choice, consistent, createScheduler, isFull, isSameChoice, type Scheduler } from '../balance/index.ts';
+import { frontendLoad } from '../layout/counters.ts';
+import { KERNEL_HOP } from '../layout/hops.ts';
 import { EndpointMap } from './endpoints.ts';
 import type { Ledger } from './ledger.ts';
 import type { Mode } from './mode.ts';
 import { type ModeName, modes } from './modes.ts';
-import { KERNEL_HOP } from './next-hops.ts';
 import { Pools } from './pools.ts';
-import { frontendLoad } from './statistics.ts';
 import type { FrontendHops } from './ways.ts';
 
 /** Plain data: it crosses threads. Addresses in native order, ports in host order. */

@@ -2,7 +2,7 @@
  * Passive signals: what packets tell of a server's health before its next check does. A flag a server and reason, and a list
  * of the servers that have one; nothing is allocated where packets wait.
  */
-import { MAX_SERVERS } from './statistics.ts';
+import { MAX_SERVERS } from '../layout/counters.ts';
 
 /** A client had to send its SYN again. */
 export const SYN_AGAIN = 1;

@@ -4,7 +4,7 @@
  * frontends. A way has a place in the table of next hops, which flows name; the main thread gives places out and keeps them
  * true (engine/routes.ts), the worker is told which frontend reaches which server by which.
  */
-import { SERVER_HOPS } from './next-hops.ts';
+import { SERVER_HOPS } from '../layout/hops.ts';
 import type { ServiceSet } from './services.ts';
 
 /** Addresses in native order. */

@@ -1,5 +1,5 @@
 /**
- * What moves frames. A driver fills the descriptors of packet/frames.ts from its own memory, the pipeline works there
+ * What moves frames. A driver fills the descriptors of layout/frames.ts from its own memory, the pipeline works there
  * in place, and the driver sends what is left: no frame is ever copied between the two.
  */
 export interface Driver {

@@ -20,13 +20,13 @@ export interface PacketSocketOptions {
  * same ring. One batch at a time: receive, work in place, transmit.
  */
 export interface PacketSocket {
-  /** The whole ring. Frames stand in it as `src/packet/frames.ts` describes. */
+  /** The whole ring. Frames stand in it as `src/layout/frames.ts` describes. */
   readonly slab: ArrayBuffer;
   /** Byte length of one slot; every frame may grow in place to the end of its slot. */
   readonly slotBytes: number;
   /**
    * Waits up to `timeoutMs` (0: do not wait, -1: without end) for a frame or a `wake()`, then describes up to
-   * `frames`' capacity of them in `frames` (layout: src/packet/frames.ts) and returns how many. Always writes the clock word.
+   * `frames`' capacity of them in `frames` (layout: src/layout/frames.ts) and returns how many. Always writes the clock word.
    */
   receive(frames: Int32Array, timeoutMs: number): number;
   /**

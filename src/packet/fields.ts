@@ -14,7 +14,7 @@ export function slabOf(buffer: ArrayBufferLike): Slab {
   return { bytes: new Uint8Array(buffer), halves: new Uint16Array(buffer), words: new Int32Array(buffer) };
 }
 
-// Before the IP header, in words relative to it: virtio_net_hdr at -24 … -14, Ethernet at -14 … 0 (packet/frames.ts).
+// Before the IP header, in words relative to it: virtio_net_hdr at -24 … -14, Ethernet at -14 … 0 (layout/frames.ts).
 export const VNET_WORD = -6;
 export const ETHERNET_HALF = -7;
 

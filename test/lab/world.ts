@@ -1,17 +1,17 @@
 /** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
 import { eligible } from '../../src/balance/eligible.ts';
 import { type Candidate, type Choice, prepare, type SchedulerName } from '../../src/balance/index.ts';
-import { hashKey, tableWords } from '../../src/flow/table.ts';
+import { hashKey } from '../../src/flow/table.ts';
 import type { Timeouts } from '../../src/flow/tcp.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
-import { HOP, HOPS, writeHop } from '../../src/forward/next-hops.ts';
+import { writeHop } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/services.ts';
-import { LOADS_LENGTH, STATISTICS_LENGTH } from '../../src/forward/statistics.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
 import { Ways } from '../../src/forward/ways.ts';
+import * as D from '../../src/layout/frames.ts';
+import { type Memory, ownMemory } from '../../src/layout/memory.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { type Slab, slabOf } from '../../src/packet/fields.ts';
-import * as D from '../../src/packet/frames.ts';
 import { buildFrame, type Packet } from './packets.ts';
 
 export const VIP = '192.0.2.1';
@@ -43,7 +43,7 @@ export interface WorldOptions {
   readonly answers?: number;
   readonly mtu?: number;
   readonly clientMtu?: number;
-  readonly memory?: Int32Array;
+  readonly memory?: Partial<Memory>;
 }
 
 export interface Change {
@@ -83,10 +83,10 @@ const OUTS = ['drop', 'send', 'route'] as const;
 export class World {
   readonly slab: Slab = slabOf(new ArrayBuffer(SLOT * SLOTS));
   readonly frames = D.createFrames();
-  readonly hops = new Int32Array(HOPS * HOP);
-  readonly statistics = new Float64Array(STATISTICS_LENGTH);
-  readonly verdicts = new Float64Array(verdictNames.length);
-  readonly loads = new Int32Array(LOADS_LENGTH);
+  readonly hops: Int32Array;
+  readonly statistics: Float64Array;
+  readonly verdicts: Float64Array;
+  readonly loads: Int32Array;
   readonly ledger: Core['ledger'];
   readonly services: Core['services'];
   readonly trouble: Core['trouble'];
@@ -101,9 +101,14 @@ export class World {
   constructor(options: WorldOptions = {}) {
     this.options = options;
     const capacity = options.capacity ?? 256;
-    const { slab, frames, hops, statistics, loads, verdicts } = this;
+    const { slab, frames } = this;
+    const memory = { ...ownMemory(capacity), ...options.memory };
+    ({
+      hops: this.hops,
+      counters: { statistics: this.statistics, verdicts: this.verdicts, loads: this.loads },
+    } = memory);
     const core = createCore({
-      memory: { flows: options.memory ?? new Int32Array(tableWords(capacity)), hops, statistics, loads, verdicts },
+      memory,
       slab,
       frames,
       capacity,

@@ -1,6 +1,6 @@
 /** Connections whose answer is due, and those that were answered: the counters by which silence is told from idleness. */
 import { beforeEach, expect, test, vi } from 'vitest';
-import { ANSWERED, DUE, serverRow } from '../../src/forward/statistics.ts';
+import { ANSWERED, DUE, serverRow } from '../../src/layout/counters.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { World, type WorldOptions } from '../lab/world.ts';
 

@@ -1,8 +1,8 @@
 /** Whatever comes in: the pipeline does not throw, each frame has one verdict, nothing leaves broken that came whole. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { HOP } from '../../src/forward/next-hops.ts';
-import { FLAG_GSO, FLAG_NO_ETHERNET, FLAG_PARTIAL } from '../../src/packet/frames.ts';
+import { FLAG_GSO, FLAG_NO_ETHERNET, FLAG_PARTIAL } from '../../src/layout/frames.ts';
+import { HOP } from '../../src/layout/hops.ts';
 import { rows } from '../fixtures/frames.ts';
 import { buildFrame, referenceChecksum, wrongChecksums } from '../lab/packets.ts';
 import { World, type WorldOptions } from '../lab/world.ts';

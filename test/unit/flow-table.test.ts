@@ -1,14 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import * as E from '../../src/flow/entry.ts';
-import { FlowTable, GROUP, hashKey, hashTuple, PROBES, tableWords } from '../../src/flow/table.ts';
+import { FlowTable, GROUP, hashKey, hashTuple } from '../../src/flow/table.ts';
+import * as E from '../../src/layout/flow.ts';
+import { flowWords } from '../../src/layout/memory.ts';
 import { CLIENT, VIP, World } from '../lab/world.ts';
 
+const { PROBES } = E;
 const CAPACITY = 128;
 const KEY = hashKey(new Uint32Array([0x12345678, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
 type Tuple = readonly [source: number, destination: number, ports: number];
 
-const create = (capacity = CAPACITY) => new FlowTable(new Int32Array(tableWords(capacity)), capacity, KEY);
+const create = (capacity = CAPACITY) => new FlowTable(new Int32Array(flowWords(capacity)), capacity, KEY);
 
 function insert(table: FlowTable, tuple: Tuple): number {
   const slot = table.reserve(...tuple);
@@ -173,7 +175,7 @@ test.each([0, 64, 127, 129, 200])('a capacity of %i is refused', (capacity) => {
 });
 
 test('too little memory is refused', () =>
-  expect(() => new FlowTable(new Int32Array(tableWords(CAPACITY) - 1), CAPACITY, KEY)).toThrow(/too few/));
+  expect(() => new FlowTable(new Int32Array(flowWords(CAPACITY) - 1), CAPACITY, KEY)).toThrow(/too few/));
 
 describe('the hash', () => {
   // Real traffic: consecutive addresses, ports and servers. 65,536 tuples into 1,024 bins, χ² with 1,023 degrees of
@@ -201,7 +203,7 @@ describe('the hash', () => {
 
 test('a reader that sees LIVE sees the whole entry: after every single store', () => {
   const capacity = 128;
-  const memory = new Int32Array(tableWords(capacity));
+  const memory = new Int32Array(flowWords(capacity));
   let stores = 0;
   const spied = new Proxy(memory, {
     get: (target, name) => Reflect.get(target, name, target) as unknown,
@@ -213,7 +215,7 @@ test('a reader that sees LIVE sees the whole entry: after every single store', (
       return true;
     },
   });
-  const world = new World({ capacity, maximum: capacity, memory: spied });
+  const world = new World({ capacity, maximum: capacity, memory: { flows: spied } });
   // Reused entries are full of what was there before.
   for (let round = 0; round < 3; round++) {
     for (let i = 0; i < 20; i++) {

@@ -5,16 +5,18 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));
-const CORE = ['packet', 'flow', 'balance', 'forward'];
+const CORE = ['layout', 'packet', 'flow', 'balance', 'forward'];
 
 /** The rooms each room may import, directly: the drawing's arrows, and what lies below their heads. */
 const ALLOWED: Record<string, readonly string[]> = {
-  packet: [],
-  flow: ['packet'],
+  // What threads, processes, C++ and BPF share: every room may know it.
+  layout: [],
+  packet: ['layout'],
+  flow: ['layout', 'packet'],
   balance: [],
-  forward: ['flow', 'packet', 'balance'],
-  io: ['packet'],
-  engine: ['forward', 'flow', 'packet', 'io', 'balance'],
+  forward: ['layout', 'flow', 'packet', 'balance'],
+  io: ['layout', 'packet'],
+  engine: ['layout', 'forward', 'flow', 'packet', 'io', 'balance'],
   control: [],
   health: ['config'],
   // Of io only the addon's face: it listens (last test of this file).
@@ -144,7 +146,7 @@ test('health, proxy and control never touch frames', () => {
   const wrong = imports.filter(
     ({ room, specifier }) =>
       ['health', 'proxy', 'control'].includes(room) &&
-      /\/(io|packet\/frames)/.test(specifier) &&
+      /\/(io|layout\/frames)/.test(specifier) &&
       !(room === 'proxy' && specifier === '../io/native.ts'),
   );
   expect(wrong.map(tell)).toEqual([]);

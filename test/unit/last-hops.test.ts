@@ -1,6 +1,6 @@
 /** The hops back to clients: learnt from their SYN, kept while a connection names them, then given to others. */
 import { expect, test } from 'vitest';
-import { HOPS, SERVER_HOPS } from '../../src/forward/next-hops.ts';
+import { HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
 import { fromClient } from '../fixtures/frames.ts';
 import { MAC, TIMEOUTS, World } from '../lab/world.ts';
 

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import type { ServiceSet } from '../../src/forward/services.ts';
-import { CURRENT, frontendRow, LOADS_LENGTH, PORTS, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/forward/statistics.ts';
+import { CURRENT, frontendRow, LOADS_LENGTH, PORTS, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 
 /** Flow owner: frontend 0, server 0. */
 const OWNER = 0;

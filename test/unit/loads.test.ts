@@ -1,9 +1,9 @@
 /** Loads and limits: what a connection adds it takes away again, whichever way it ends. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import * as E from '../../src/flow/entry.ts';
 import { REPLY, STATE_MASK, TIME_WAIT } from '../../src/flow/tcp.ts';
-import { CURRENT, frontendLoad, frontendRow, PORTS, serverRow, TOTAL } from '../../src/forward/statistics.ts';
+import { CURRENT, frontendLoad, frontendRow, PORTS, serverRow, TOTAL } from '../../src/layout/counters.ts';
+import * as E from '../../src/layout/flow.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
 

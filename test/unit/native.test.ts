@@ -1,11 +1,9 @@
 /** The addon's functions that need no privilege, its argument checks, and that both descriptions of a frame agree. */
-import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type NativeAddon, native } from '../../src/io/native.ts';
-import * as layout from '../../src/packet/frames.ts';
 import { expectNoAbort } from '../lab/wrong-arguments.ts';
 
 const addon: NativeAddon = native();
@@ -129,11 +127,4 @@ describe('RouteSocket, unprivileged', () => {
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     expect(await worker.terminate()).toBe(1);
   });
-});
-
-it('native/frames.h and src/packet/frames.ts state the same numbers', () => {
-  const header = readFileSync(new URL('../../native/frames.h', import.meta.url), 'utf8');
-  const numbers = Object.fromEntries([...header.matchAll(/^ {2}([A-Z_]+) = (\d+),$/gm)].map(([, k, v]) => [k, Number(v)]));
-  const { createFrames: _, ...expected } = layout;
-  expect(numbers).toEqual(expected);
 });

@@ -2,10 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { LIMITS } from '../../src/config/schema/limits.ts';
-import { memorySize, regionsOf } from '../../src/engine/layout.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
-import { HOP, HOPS, SERVER_HOPS } from '../../src/forward/next-hops.ts';
-import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/forward/statistics.ts';
+import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/layout/counters.ts';
+import { HOP, HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
+import { ownMemory } from '../../src/layout/memory.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
 import { assertWithin } from '../../src/proxy/plan.ts';
 import { planOf } from '../lab/proxy-lab.ts';
@@ -24,7 +24,10 @@ describe('packets', () => {
 
   test('the last of each has its row, load and hop in the shared memory', () => {
     const capacity = 128;
-    const { statistics, loads, hops } = regionsOf(new ArrayBuffer(memorySize(capacity)), capacity);
+    const {
+      hops,
+      counters: { statistics, loads },
+    } = ownMemory(capacity);
     expect(frontendRow(FRONTEND) + ROW).toBeLessThanOrEqual(serverRow(0));
     expect(serverRow(SERVER) + ROW).toBeLessThanOrEqual(statistics.length);
     expect(SERVER).toBeLessThan(frontendLoad(0));

@@ -2,12 +2,12 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { PortUse } from '../../src/engine/ports.ts';
-import * as E from '../../src/flow/entry.ts';
 import { ESTABLISHED, STATE_MASK } from '../../src/flow/tcp.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import { type ServiceSet, Services } from '../../src/forward/services.ts';
-import { LOADS_LENGTH, PORTS, STATISTICS_LENGTH, serverRow } from '../../src/forward/statistics.ts';
+import { LOADS_LENGTH, PORTS, STATISTICS_LENGTH, serverRow } from '../../src/layout/counters.ts';
+import * as E from '../../src/layout/flow.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { World } from '../lab/world.ts';

@@ -1,10 +1,10 @@
 /** The ways to servers: one next hop for each source address and server's address. */
 import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
-import { SERVER_HOPS } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/services.ts';
-import { MAX_SERVERS } from '../../src/forward/statistics.ts';
 import { Ways } from '../../src/forward/ways.ts';
+import { MAX_SERVERS } from '../../src/layout/counters.ts';
+import { SERVER_HOPS } from '../../src/layout/hops.ts';
 
 type Mode = ServiceSet['backends'][number]['mode'];
 

@@ -10,6 +10,19 @@
 export const MAX_FRONTENDS = 2048;
 export const MAX_SERVERS = 8192;
 
+/** Counters of verdicts: room for more than there are (forward/verdict.ts). */
+export const VERDICTS = 64;
+
+// Rows of the gauges.
+export const GAUGES = 16;
+export const RECEIVED = 0;
+/** Frames lost because the receive ring was full. */
+export const DROPPED = 1;
+/** Frames the kernel refused to send. */
+export const TRANSMIT_FAILED = 2;
+/** Live entries of the flow table. */
+export const FLOWS = 3;
+
 export const ROW = 8;
 /** Connections whose handshake was completed. */
 export const TOTAL = 0;

@@ -42,4 +42,7 @@ export const TOMBSTONE = 1;
 export const LIVE = 2;
 export const LIVE_TCP = LIVE | (6 << 8);
 
+/** Slots that a lookup visits before it gives up: a BPF verifier wants to see the bound. */
+export const PROBES = 64;
+
 export const NONE = -1;

@@ -1,0 +1,26 @@
+/**
+ * Where frames go next: a small table in shared memory that rewrites name by index, so that a neighbour that changes
+ * its address costs one store, however many flows use it.
+ *
+ *     0                    the kernel's own routing (IP_HDRINCL)
+ *     1 … SERVER_HOPS-1    one a way to a server (forward/ways.ts), kept by the main thread from rtnetlink
+ *     SERVER_HOPS …        learnt by the worker: the last hop of clients, to whom replies go back the way they came
+ *
+ * An entry is eight words: interface, MTU in bytes, what to do (layout/frames.ts: SEND or ROUTE), then the Ethernet
+ * header as it is stored in front of the IP header: half a word and three words.
+ */
+
+/** Words an entry. */
+export const HOP = 8;
+export const SHIFT = 3;
+export const INTERFACE = 0;
+export const MTU = 1;
+export const OUT = 2;
+export const ETHERNET = 3;
+
+/** Entries kept for the ways to servers, the kernel's included: eight source addresses for each of as many servers as there may be. */
+export const SERVER_HOPS = 65_536;
+/** Entries in all: 12,287 clients or routers on our own links can be told apart, further ones go by the kernel's routing. */
+export const HOPS = SERVER_HOPS + 12_287;
+/** By the kernel's routing. */
+export const KERNEL_HOP = 0;
