@@ -4,7 +4,8 @@
  * frontend's counters do.
  */
 import type { Logger } from '../log.ts';
-import { frontendKey, type Plan } from './plan.ts';
+import { frontendKey } from './members.ts';
+import type { Plan } from './plan.ts';
 import { CONNECTIONS, type Observed, Silence } from './silence.ts';
 
 /** Of a backend: who of it is up, and when the last of them had passed a check that began then. */

@@ -6,8 +6,8 @@ const EVERY_MS = 1000;
 const RETRY_MS = 10_000;
 
 export interface HostChangesOptions {
-  /** Cheap where nothing has changed. Rejects when it cannot do what the host asks for; the guard tells of that. */
-  readonly follow: () => Promise<void>;
+  /** Cheap where nothing has changed. Rejects when it cannot do what the host asks for; the guard tells of that. Undefined: nothing to do. */
+  readonly follow: (() => Promise<void>) | undefined;
   /** Does work on the data path in turn: never while a plan is being installed. */
   readonly inTurn: (work: () => Promise<void>) => Promise<void>;
 }
@@ -19,7 +19,12 @@ export class HostChanges {
 
   constructor(options: HostChangesOptions) {
     this.#options = options;
-    this.#wait(EVERY_MS);
+  }
+
+  /** From now on. */
+  start(): void {
+    const { follow } = this.#options;
+    if (follow !== undefined) this.#wait(EVERY_MS, follow);
   }
 
   stop(): void {
@@ -27,17 +32,16 @@ export class HostChanges {
     clearTimeout(this.#timer);
   }
 
-  #wait(milliseconds: number): void {
+  #wait(milliseconds: number, follow: () => Promise<void>): void {
     if (this.#isStopped) return;
-    this.#timer = setTimeout(() => void this.#look(), milliseconds);
+    this.#timer = setTimeout(() => void this.#look(follow), milliseconds);
   }
 
-  async #look(): Promise<void> {
+  async #look(follow: () => Promise<void>): Promise<void> {
     let wait = EVERY_MS;
-    const { follow, inTurn } = this.#options;
-    await inTurn(async () => {
+    await this.#options.inTurn(async () => {
       if (!this.#isStopped) await follow().catch(() => (wait = RETRY_MS));
     });
-    this.#wait(wait);
+    this.#wait(wait, follow);
   }
 }

@@ -62,7 +62,7 @@ export class Listening {
     return this.#silence.isSilent(server);
   }
 
-  /** By its key (service/plan.ts): connections to it get no answer, though one of its servers at least answers others. */
+  /** By its key (members.ts): connections to it get no answer, though one of its servers at least answers others. */
   isFrontendSilent(frontend: string): boolean {
     return this.#frontends.isSilent(frontend);
   }

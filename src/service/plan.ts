@@ -4,7 +4,8 @@ import { eligible } from '../balance/eligible.ts';
 import { type Candidate, type Choice, prepare, type SchedulerName } from '../balance/index.ts';
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
 import type { Health } from '../health/checker.ts';
-import type { Entry, Member } from './roster.ts';
+import { type Members, type Place, serverKey } from './members.ts';
+import type { Entry } from './roster.ts';
 
 export type ModeName = 'proxy' | 'passthrough' | 'dsr';
 
@@ -13,6 +14,8 @@ export interface Plan {
   /** Those of the file first, then those that drain. */
   readonly frontends: readonly PlannedFrontend[];
   readonly backends: readonly PlannedBackend[];
+  /** The servers' keys by index. */
+  readonly serverKeys: ReadonlyMap<number, string>;
 }
 
 export interface PlannedFrontend {
@@ -39,44 +42,6 @@ export interface PlannedServer {
   readonly weight: number;
 }
 
-/** A server and the backend it belongs to. */
-export interface Place {
-  readonly backend: Backend;
-  readonly server: Server;
-}
-
-/** With the address: a name that moves to another one is another server. */
-export function serverKey(backend: Backend, server: Server): string {
-  return `${backend.name} / ${server.name} / ${server.addr.text}`;
-}
-
-/** With the address likewise. */
-export function frontendKey({ name, listen }: Frontend): string {
-  return `${name} ${listen.text}`;
-}
-
-/** The frontends of a configuration, for their roster. */
-export function frontendMembers(config: Config): Member<Frontend>[] {
-  return config.frontends.map((frontend) => ({
-    key: frontendKey(frontend),
-    group: '',
-    item: frontend,
-    drainMs: frontend.backend.drainTimeoutMs,
-  }));
-}
-
-/** The servers of a configuration, for their roster. */
-export function serverMembers(config: Config): Member<Place>[] {
-  return config.backends.flatMap((backend) =>
-    backend.servers.map((server) => ({
-      key: serverKey(backend, server),
-      group: backend.name,
-      item: { backend, server },
-      drainMs: backend.drainTimeoutMs,
-    })),
-  );
-}
-
 export interface Standing {
   /** A server that was not checked yet counts as up. */
   readonly state: (key: string) => Health;
@@ -86,15 +51,13 @@ export interface Standing {
   readonly share: (key: string) => number;
 }
 
+/** Before the first check: a server counts as up, since a restart must not refuse connections. */
+export const UNCHECKED: Standing = { state: () => 'unknown', isSpare: () => false, share: () => 1 };
+
 /** @param last the plan before this one, whose lookup tables are kept where nothing changed */
-export function makePlan(
-  config: Config,
-  mode: ModeName,
-  frontends: readonly Entry<Frontend>[],
-  servers: readonly Entry<Place>[],
-  standing: Standing,
-  last: Plan | undefined,
-): Plan {
+export function makePlan(config: Config, mode: ModeName, members: Members, standing: Standing, last: Plan | undefined): Plan {
+  const servers = members.servers.entries();
+  const frontends = members.frontends.entries();
   const plannedFrontends = frontends.map(({ index, item, leaving }) => ({ index, frontend: item, draining: leaving }));
   return {
     config,
@@ -104,6 +67,7 @@ export function makePlan(
       const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
       return { backend, servers: own, choice: prepare(schedulerOf(backend, mode), candidates(own, standing), lastChoice) };
     }),
+    serverKeys: new Map(servers.map(({ index, key }) => [index, key])),
   };
 }
 

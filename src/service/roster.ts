@@ -37,17 +37,14 @@ interface Seat<T> {
   gone: number | undefined;
 }
 
+/** What an index has counted by now. `load`: connections now, those still opening included. */
+export type Counters = (index: number) => Totals & { readonly load: number };
+
 export class Roster<T> {
-  readonly #counters: (index: number) => Totals;
   #seats = new Map<string, Seat<T>>();
   #free: number[] = [];
   readonly #retired = new Map<string, Totals>();
   #next = 0;
-
-  /** @param counters what an index has counted by now */
-  constructor(counters: (index: number) => Totals) {
-    this.#counters = counters;
-  }
 
   /**
    * Makes `members` those who are here. Others begin to leave, at `now` (ms, monotonic). Idempotent.
@@ -83,16 +80,16 @@ export class Roster<T> {
   }
 
   /** Lets go who has no connection left or is out of time. Returns whether the data path must be told. */
-  expire(now: number, connections: (index: number) => number): boolean {
+  expire(now: number, counters: Counters): boolean {
     let changed = false;
     for (const [key, seat] of this.#seats) {
       if (seat.left === undefined) continue;
       if (seat.gone === undefined) {
-        const isDone = now - seat.left >= LINGER_MS && connections(seat.index) === 0;
+        const isDone = now - seat.left >= LINGER_MS && counters(seat.index).load === 0;
         if (!isDone && now - seat.left < seat.member.drainMs) continue;
         seat.gone = now;
         changed = true;
-      } else if (now - seat.gone >= SETTLED_MS) this.#retire(key, seat);
+      } else if (now - seat.gone >= SETTLED_MS) this.#retire(key, seat, counters);
     }
     return changed;
   }
@@ -101,10 +98,10 @@ export class Roster<T> {
    * What those of a group counted who are gone.
    * @param listed indexes that are counted elsewhere: of who has gone so lately that the data path has not been told yet
    */
-  retired(group: string, listed: ReadonlySet<number> = new Set()): Totals {
+  retired(group: string, counters: Counters, listed: ReadonlySet<number> = new Set()): Totals {
     const gone = [...this.#seats.values()].filter((seat) => seat.gone !== undefined && seat.member.group === group);
     const unlisted = gone.filter(({ index }) => !listed.has(index));
-    return unlisted.map(({ index }) => this.#counters(index)).reduce(addTotals, this.#retired.get(group) ?? NOTHING);
+    return unlisted.map(({ index }) => counters(index)).reduce(addTotals, this.#retired.get(group) ?? NOTHING);
   }
 
   #seat(member: Member<T>): void {
@@ -124,9 +121,9 @@ export class Roster<T> {
     this.#seats.set(`${seat.member.key} (gone, ${seat.index})`, seat);
   }
 
-  #retire(key: string, { index, member }: Seat<T>): void {
+  #retire(key: string, { index, member }: Seat<T>, counters: Counters): void {
     const before = this.#retired.get(member.group) ?? NOTHING;
-    this.#retired.set(member.group, addTotals(before, this.#counters(index)));
+    this.#retired.set(member.group, addTotals(before, counters(index)));
     this.#seats.delete(key);
     this.#free.push(index);
     // Groups come and go, too. Whose last member is gone is named nowhere any more.

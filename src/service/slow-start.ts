@@ -35,3 +35,30 @@ export class SlowStart {
     return next;
   }
 }
+
+/** Tells when servers that start slowly have come to their next step. */
+export class Steps {
+  readonly #slowStart: SlowStart;
+  readonly #reached: () => void;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(slowStart: SlowStart, reached: () => void) {
+    this.#slowStart = slowStart;
+    this.#reached = reached;
+  }
+
+  /** To be called when a server has begun. */
+  follow(): void {
+    clearTimeout(this.#timer);
+    const wait = this.#slowStart.nextStep(performance.now());
+    if (wait === undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#reached();
+      this.follow();
+    }, wait + 1);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+}

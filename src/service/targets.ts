@@ -2,7 +2,8 @@
 import type { Config } from '../config/model.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
-import { type ModeName, serverKey } from './plan.ts';
+import { serverKey } from './members.ts';
+import type { ModeName } from './plan.ts';
 
 /** A health check for every server of a backend that a frontend uses. */
 export function targetsOf(config: Config, mode: ModeName): Target[] {

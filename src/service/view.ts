@@ -1,62 +1,36 @@
 /** The names and states behind a data path's numbers, for the statistics port. */
 
-import type { Frontend } from '../config/model.ts';
-import type { HostView, ServerView, View } from '../control/source.ts';
+import type { ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
-import type { DeadEnds } from './dead-ends.ts';
-import type { Listening } from './listening.ts';
-import { frontendKey, type Place, type Plan, type PlannedBackend } from './plan.ts';
-import type { Roster } from './roster.ts';
-
-/** How reloads went. */
-export class ReloadHistory {
-  #succeeded = 0;
-  #failed = 0;
-  #lastError: string | undefined;
-  #at = Date.now();
-
-  succeed(): void {
-    this.#succeeded++;
-    this.#lastError = undefined;
-    this.#at = Date.now();
-  }
-
-  fail(reason: string): void {
-    this.#failed++;
-    this.#lastError = reason;
-  }
-
-  get view(): View['reload'] {
-    const lastError = this.#lastError;
-    return { succeeded: this.#succeeded, failed: this.#failed, lastSucceeded: lastError === undefined, lastError, at: this.#at / 1000 };
-  }
-}
+import type { DataPath } from './data-path.ts';
+import { frontendKey, type Members } from './members.ts';
+import type { Monitors } from './monitors.ts';
+import type { Plan, PlannedBackend } from './plan.ts';
+import type { ReloadHistory } from './reload.ts';
 
 export interface ViewParts {
   readonly plan: Plan;
   readonly health: HealthChecker;
-  readonly frontends: Roster<Frontend>;
-  readonly servers: Roster<Place>;
+  readonly members: Members;
+  readonly path: DataPath;
   readonly reload: ReloadHistory;
-  readonly host: readonly HostView[];
-  readonly listening: Pick<Listening, 'isSilent' | 'isFrontendSilent'>;
-  readonly deadEnds: Pick<DeadEnds, 'of'>;
+  readonly monitors: Pick<Monitors, 'host' | 'listening' | 'deadEnds'>;
   readonly logLinesLost: number;
   readonly stopping: boolean;
 }
 
 export function viewOf(parts: ViewParts): View {
-  const { plan, health, frontends, servers, reload, host, listening, deadEnds, logLinesLost, stopping } = parts;
+  const { plan, health, members, path, reload, monitors, logLinesLost, stopping } = parts;
   return {
-    frontends: frontendsOf(plan, listening),
-    retired: frontends.retired('', indexesOf(plan.frontends)),
+    frontends: frontendsOf(plan, monitors),
+    retired: members.frontends.retired('', (index) => path.frontend(index), indexesOf(plan.frontends)),
     backends: plan.backends.map((backend) => ({
       name: backend.backend.name,
-      retired: servers.retired(backend.backend.name, indexesOf(backend.servers)),
-      servers: serversOf(backend, health, listening, deadEnds),
+      retired: members.servers.retired(backend.backend.name, (index) => path.server(index), indexesOf(backend.servers)),
+      servers: serversOf(backend, health, monitors),
     })),
     reload: reload.view,
-    host,
+    host: monitors.host,
     logLinesLost,
     stopping,
   };
@@ -66,7 +40,7 @@ function indexesOf(planned: readonly { readonly index: number }[]): ReadonlySet<
   return new Set(planned.map(({ index }) => index));
 }
 
-function frontendsOf({ frontends }: Plan, listening: ViewParts['listening']): View['frontends'] {
+function frontendsOf({ frontends }: Plan, { listening }: ViewParts['monitors']): View['frontends'] {
   const repeated = repeatedNames(frontends.map(({ frontend }) => frontend.name));
   return frontends.map(({ index, draining, frontend }) => {
     const { name, listen } = frontend;
@@ -78,8 +52,7 @@ function frontendsOf({ frontends }: Plan, listening: ViewParts['listening']): Vi
 function serversOf(
   { backend: { name: backend }, servers }: PlannedBackend,
   health: HealthChecker,
-  listening: ViewParts['listening'],
-  deadEnds: ViewParts['deadEnds'],
+  { listening, deadEnds }: ViewParts['monitors'],
 ): ServerView[] {
   const repeated = repeatedNames(servers.map(({ server }) => server.name));
   return servers.map(({ index, key, server: { name, addr, backup }, draining, weight, state }) => {

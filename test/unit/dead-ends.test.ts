@@ -1,14 +1,12 @@
 /** Ways that lead nowhere are told once each, when they have lasted, and once when they are over. */
 import { beforeEach, expect, test, vi } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
-import type { Frontend } from '../../src/config/model.ts';
-import { NOTHING } from '../../src/control/source.ts';
 import type { DeadEnd, Obstacle } from '../../src/engine/routes.ts';
 import type { Health } from '../../src/health/checker.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { DeadEnds } from '../../src/service/dead-ends.ts';
-import { frontendMembers, makePlan, type Place, type Plan, serverMembers } from '../../src/service/plan.ts';
-import { Roster } from '../../src/service/roster.ts';
+import { Members } from '../../src/service/members.ts';
+import { makePlan, type Plan } from '../../src/service/plan.ts';
 
 const TOML = `frontends.one = { listen_addr = "192.0.2.1:80", backend = "b" }
 frontends.two = { listen_addr = "192.0.2.2:80", backend = "b" }
@@ -18,12 +16,8 @@ t = { addr = "10.0.0.2:80" }`;
 
 function planWith(state: Health): Plan {
   const { config } = parseConfig(TOML, 'test.toml');
-  const frontends = new Roster<Frontend>(() => NOTHING);
-  const servers = new Roster<Place>(() => NOTHING);
-  frontends.set(frontendMembers(config), 0);
-  servers.set(serverMembers(config), 0);
   const standing = { state: () => state, isSpare: () => false, share: () => 1 };
-  return makePlan(config, 'passthrough', frontends.entries(), servers.entries(), standing, undefined);
+  return makePlan(config, 'passthrough', new Members(config), standing, undefined);
 }
 
 const end = (source: string, destination: string, why: Obstacle = 'blackhole'): DeadEnd => {

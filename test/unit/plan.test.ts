@@ -1,24 +1,21 @@
 /** Configuration, health, slow starts and drains in one plan. */
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
-import type { Frontend } from '../../src/config/model.ts';
-import { NOTHING } from '../../src/control/source.ts';
-import { frontendMembers, type ModeName, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
-import { Roster } from '../../src/service/roster.ts';
+import { Members } from '../../src/service/members.ts';
+import { type ModeName, makePlan, type Plan, type Standing } from '../../src/service/plan.ts';
 
 const WELL: Standing = { state: () => 'up', isSpare: () => false, share: () => 1 };
 
-/** A service's rosters, without the service. */
+/** A service's members, without the service. */
 class World {
-  readonly frontends = new Roster<Frontend>(() => NOTHING);
-  readonly servers = new Roster<Place>(() => NOTHING);
+  members: Members | undefined;
   last: Plan | undefined;
 
   plan(toml: string, standing: Standing = WELL, mode: ModeName = 'passthrough'): Plan {
     const { config } = parseConfig(toml, 'test.toml');
-    this.frontends.set(frontendMembers(config), 0);
-    this.servers.set(serverMembers(config), 0);
-    this.last = makePlan(config, mode, this.frontends.entries(), this.servers.entries(), standing, this.last);
+    if (this.members === undefined) this.members = new Members(config);
+    else this.members.enrol(config);
+    this.last = makePlan(config, mode, this.members, standing, this.last);
     return this.last;
   }
 }

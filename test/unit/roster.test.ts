@@ -6,7 +6,9 @@ import { type Member, Roster } from '../../src/service/roster.ts';
 
 const member = (key: string, drainMs = 10_000): Member<string> => ({ key, group: 'web', item: key, drainMs });
 const counters = new Map<number, number>();
-const roster = () => new Roster<string>((index) => ({ ...NOTHING, total: counters.get(index) ?? 0 }));
+const roster = () => new Roster<string>();
+/** So many connections, whatever the index. */
+const open = (load: number) => (index: number) => ({ ...NOTHING, total: counters.get(index) ?? 0, load });
 const keys = (of: Roster<string>) => of.entries().map(({ key, index, leaving }) => `${key}${index}${leaving ? ' leaving' : ''}`);
 
 test('an index stays with its key, whatever comes and goes beside it', () => {
@@ -22,8 +24,8 @@ test('who leaves stays while it has connections, and is gone when the last has e
   r.set([member('a'), member('b')], 0);
   r.set([member('b')], 100);
   expect(keys(r)).toEqual(['a0 leaving', 'b1']);
-  expect(r.expire(5_000, () => 1)).toBe(false);
-  expect(r.expire(5_001, () => 0)).toBe(true);
+  expect(r.expire(5_000, open(1))).toBe(false);
+  expect(r.expire(5_001, open(0))).toBe(true);
   expect(keys(r)).toEqual(['b1']);
 });
 
@@ -31,17 +33,17 @@ test('an idle one is waited for a moment: a connection may just be opening', () 
   const r = roster();
   r.set([member('a')], 0);
   r.set([], 0);
-  expect(r.expire(900, () => 0)).toBe(false);
-  expect(r.expire(1_000, () => 0)).toBe(true);
+  expect(r.expire(900, open(0))).toBe(false);
+  expect(r.expire(1_000, open(0))).toBe(true);
 });
 
 test('out of time it goes, connections or not', () => {
   const r = roster();
   r.set([member('a', 2_000), member('b', 0)], 0);
   r.set([], 0);
-  expect(r.expire(1, () => 9)).toBe(true);
+  expect(r.expire(1, open(9))).toBe(true);
   expect(keys(r)).toEqual(['a0 leaving']);
-  expect(r.expire(2_000, () => 9)).toBe(true);
+  expect(r.expire(2_000, open(9))).toBe(true);
   expect(keys(r)).toEqual([]);
 });
 
@@ -49,11 +51,11 @@ test('an index is not given out again before its last owner has settled', () => 
   const r = roster();
   r.set([member('a', 0)], 0);
   r.set([], 0);
-  r.expire(0, () => 0);
+  r.expire(0, open(0));
   r.set([member('b')], 1);
   expect(keys(r)).toEqual(['b1']);
   expect(r.isSettling).toBe(true);
-  r.expire(3_000, () => 0);
+  r.expire(3_000, open(0));
   expect(r.isSettling).toBe(false);
   r.set([member('b'), member('c')], 3_001);
   expect(keys(r)).toEqual(['b1', 'c0']);
@@ -66,7 +68,7 @@ test('who comes back while leaving was never away; who comes back later is new',
   r.set([member('a')], 500);
   expect(keys(r)).toEqual(['a0']);
   r.set([], 600);
-  r.expire(2_000, () => 0);
+  r.expire(2_000, open(0));
   r.set([member('a')], 2_100);
   expect(keys(r)).toEqual(['a1']);
 });
@@ -76,20 +78,20 @@ test('what the gone counted is kept for their group', () => {
   const r = roster();
   r.set([member('a', 0), member('b', 0)], 0);
   r.set([member('b', 0)], 0);
-  r.expire(0, () => 0);
-  expect(r.retired('web').total).toBe(7);
-  expect(r.retired('web', new Set([0])).total).toBe(0);
+  r.expire(0, open(0));
+  expect(r.retired('web', open(0)).total).toBe(7);
+  expect(r.retired('web', open(0), new Set([0])).total).toBe(0);
   counters.set(0, 8);
-  expect(r.retired('web').total).toBe(8);
-  r.expire(3_000, () => 0);
+  expect(r.retired('web', open(0)).total).toBe(8);
+  r.expire(3_000, open(0));
   counters.set(0, 0);
-  expect(r.retired('web').total).toBe(8);
-  expect(r.retired('other').total).toBe(0);
+  expect(r.retired('web', open(0)).total).toBe(8);
+  expect(r.retired('other', open(0)).total).toBe(0);
   // With its last member a group is forgotten.
   r.set([], 4_000);
-  r.expire(4_000, () => 0);
-  r.expire(7_000, () => 0);
-  expect(r.retired('web').total).toBe(0);
+  r.expire(4_000, open(0));
+  r.expire(7_000, open(0));
+  expect(r.retired('web', open(0)).total).toBe(0);
 });
 
 test('a change that failed is taken back whole', () => {
@@ -107,7 +109,7 @@ test('thousands of reloads with ever new names need few indexes', () => {
   const r = roster();
   for (let round = 0; round < 5_000; round++) {
     r.set([member(`a${round}`, 0), member(`b${round}`, 0)], round * 200);
-    r.expire(round * 200, () => 0);
+    r.expire(round * 200, open(0));
   }
   expect(Math.max(...r.entries().map(({ index }) => index))).toBeLessThan(64);
 });

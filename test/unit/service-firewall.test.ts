@@ -1,14 +1,12 @@
 /** The firewall rules follow the places of a plan, and nothing else of it. */
 import { beforeEach, expect, test, vi } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
-import type { Frontend } from '../../src/config/model.ts';
-import { NOTHING } from '../../src/control/source.ts';
 import { renderBalancerScript } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
 import type { Form, RulesInput } from '../../src/rules/types.ts';
 import { Firewall } from '../../src/service/firewall.ts';
-import { frontendMembers, makePlan, type Place, type Plan, type Standing, serverMembers } from '../../src/service/plan.ts';
-import { Roster } from '../../src/service/roster.ts';
+import { Members } from '../../src/service/members.ts';
+import { makePlan, type Plan, type Standing } from '../../src/service/plan.ts';
 
 vi.mock('../../src/rules/run.ts', () => ({ runRules: vi.fn(async () => ({ output: '', complete: true, warnings: [] as string[] })) }));
 vi.mock('../../src/rules/render.ts', () => ({ renderBalancerScript: vi.fn((input: unknown) => JSON.stringify(input)) }));
@@ -20,11 +18,7 @@ function plan(servers: readonly string[], standing = WELL, listen = '192.0.2.1:8
   const lines = servers.map((addr, index) => `s${index} = { addr = "${addr}" }\n`).join('');
   const toml = `[frontends.web]\nlisten_addr = "${listen}"\nbackend = "app"\n[backends.app.servers]\n${lines}`;
   const { config } = parseConfig(toml, 'test.toml');
-  const frontends = new Roster<Frontend>(() => NOTHING);
-  const members = new Roster<Place>(() => NOTHING);
-  frontends.set(frontendMembers(config), 0);
-  members.set(serverMembers(config), 0);
-  return makePlan(config, 'passthrough', frontends.entries(), members.entries(), standing, undefined);
+  return makePlan(config, 'passthrough', new Members(config), standing, undefined);
 }
 
 const RAW: Form = { name: 'raw', why: 'no bridge' };

@@ -1,0 +1,67 @@
+/** The frontends and servers of the file, and those that left it while their connections go on, each with its index. */
+import type { Backend, Config, Frontend, Server } from '../config/model.ts';
+import { type Counters, type Member, Roster } from './roster.ts';
+
+/** A server and the backend it belongs to. */
+export interface Place {
+  readonly backend: Backend;
+  readonly server: Server;
+}
+
+export class Members {
+  readonly frontends = new Roster<Frontend>();
+  readonly servers = new Roster<Place>();
+
+  constructor(config: Config) {
+    this.enrol(config);
+  }
+
+  /** Makes those of `config` the ones that are here; others begin to drain. Returns what takes it back: nobody must have been told of it. */
+  enrol(config: Config): () => void {
+    const now = performance.now();
+    const undo = [this.frontends.set(frontendMembers(config), now), this.servers.set(serverMembers(config), now)];
+    return () => undo.forEach((step) => step());
+  }
+
+  /** Whether any is on the way out. */
+  get isSettling(): boolean {
+    return this.frontends.isSettling || this.servers.isSettling;
+  }
+
+  /** Lets go who has drained or is out of time. Returns whether the data path must be told. */
+  expire(path: { readonly frontend: Counters; readonly server: Counters }): boolean {
+    const now = performance.now();
+    const left = [this.frontends.expire(now, (index) => path.frontend(index)), this.servers.expire(now, (index) => path.server(index))];
+    return left.includes(true);
+  }
+}
+
+/** With the address: a name that moves to another one is another server. */
+export function serverKey(backend: Backend, server: Server): string {
+  return `${backend.name} / ${server.name} / ${server.addr.text}`;
+}
+
+/** With the address likewise. */
+export function frontendKey({ name, listen }: Frontend): string {
+  return `${name} ${listen.text}`;
+}
+
+function frontendMembers(config: Config): Member<Frontend>[] {
+  return config.frontends.map((frontend) => ({
+    key: frontendKey(frontend),
+    group: '',
+    item: frontend,
+    drainMs: frontend.backend.drainTimeoutMs,
+  }));
+}
+
+function serverMembers(config: Config): Member<Place>[] {
+  return config.backends.flatMap((backend) =>
+    backend.servers.map((server) => ({
+      key: serverKey(backend, server),
+      group: backend.name,
+      item: { backend, server },
+      drainMs: backend.drainTimeoutMs,
+    })),
+  );
+}
