@@ -18,8 +18,8 @@
 # Why. lb4 reads frames from a packet socket, which gets a copy: the kernel still sees the original, owns no such
 # connection and would answer it with a reset. So the raw table drops it, after the copy and before conntrack:
 #   - what clients send to a frontend;
-#   - in passthrough, what servers answer to the ports that lb4 connects from (33768-61000). Health checks use
-#     32768-33767 and are ordinary sockets of this host: their replies must pass, hence the tight match.
+#   - in passthrough, what servers answer to the ports that lb4 connects from (CLIENT_PORTS). Health checks use
+#     others and are ordinary sockets of this host: their replies must pass, hence the tight match.
 # That is the form raw. Where br_netfilter shows bridged frames to iptables (net.bridge.bridge-nf-call-iptables, or the bridge's own
 # nf_call_iptables), they pass the raw table while they are still the bridge's, before there is a copy: a DROP there hides them from
 # lb4. The form input lets them through the raw table untracked (so that no NAT of this host touches them), up to the packet socket,
@@ -36,6 +36,7 @@
 MODE=''      # passthrough or dsr
 FRONTENDS='' # VIP:PORT …
 RETURNS=''   # SERVER:PORT>SOURCE …, the source address that lb4 uses towards that server; passthrough only
+CLIENT_PORTS='' # FIRST-LAST: what lb4 connects from in passthrough
 FORM=''      # raw or input; empty: raw
 WHY=''       # why that form is the right one on this host
 # <<< lb4 configuration
@@ -46,7 +47,6 @@ WHY=''       # why that form is the right one on this host
 FORM=${FORM:-raw}
 WHY=${WHY:-}
 IPTABLES=${LB4_IPTABLES:-iptables}
-CLIENT_PORTS=33768-61000
 TAG='-m comment --comment lb4'
 RESERVED=/proc/sys/net/ipv4/ip_local_reserved_ports
 action=''
@@ -62,7 +62,7 @@ wanted_matches() {
   [ "$MODE" = passthrough ] || return 0
   for tuple in $RETURNS; do
     server=${tuple%>*}
-    printf '%s\n' "-s ${server%:*}/32 -d ${tuple#*>}/32 -p tcp -m tcp --sport ${server#*:} --dport 33768:61000"
+    printf '%s\n' "-s ${server%:*}/32 -d ${tuple#*>}/32 -p tcp -m tcp --sport ${server#*:} --dport ${CLIENT_PORTS%-*}:${CLIENT_PORTS#*-}"
   done
 }
 
@@ -345,7 +345,7 @@ table ip lb4_untracked {
     ip saddr . tcp sport { $(members 's/:/ . /' "$FRONTENDS") } notrack comment "$mark 1/$parts"
 END
   tuples=$(members 's/\(.*\):\(.*\)>\(.*\)/\3 . \1 . \2/' "$RETURNS")
-  [ -z "$tuples" ] || printf '    ip saddr . ip daddr . tcp dport { %s } tcp sport 33768-61000 notrack comment "%s 2/2"\n' "$tuples" "$mark"
+  [ -z "$tuples" ] || printf '    ip saddr . ip daddr . tcp dport { %s } tcp sport %s notrack comment "%s 2/2"\n' "$tuples" "$CLIENT_PORTS" "$mark"
   printf '  }\n}\n'
 }
 

@@ -1,4 +1,5 @@
 /** Rules of the raw table, as iptables-save writes them, as far as they drop TCP. */
+import { CHECK_PORTS, CLIENT_PORTS } from '../layout/ports.ts';
 
 type Ports = readonly [first: number, last: number];
 
@@ -24,9 +25,6 @@ export interface Awaited {
 }
 
 const ANY: Ports = [0, 65535];
-const HEALTH_CHECKS: Ports = [32768, 33767];
-/** The ports that lb4 connects from in passthrough. */
-const CONNECTIONS: Ports = [33768, 61000];
 
 /** A rule with matches that are not understood here (sets, interfaces, negations) is left out: it may well be tight. */
 export function parseDropRules(saved: string): DropRule[] {
@@ -70,7 +68,10 @@ export function requestsTo(vip: string, port: number): Awaited {
 /** What a server answers to `vip`: to a health check, and to a connection that lb4 forwards. */
 export function answersOf(server: string, port: number, vip: string): { checks: Awaited; connections: Awaited } {
   const answer = { source: server, sourcePorts: [port, port], destination: vip } as const;
-  return { checks: { ...answer, destinationPorts: HEALTH_CHECKS }, connections: { ...answer, destinationPorts: CONNECTIONS } };
+  return {
+    checks: { ...answer, destinationPorts: [CHECK_PORTS.first, CHECK_PORTS.last] },
+    connections: { ...answer, destinationPorts: [CLIENT_PORTS.first, CLIENT_PORTS.last] },
+  };
 }
 
 /** Would the rule drop any of them? One that names clients is a ban of theirs, and no mistake. */

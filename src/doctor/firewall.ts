@@ -1,6 +1,7 @@
 /** The DROP rules that keep the kernel out of lb4's connections: are they there, and do they drop no more than that? */
 import { EXIT, Lb4Error } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
+import { CHECK_PORTS, rangeText } from '../layout/ports.ts';
 import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
@@ -117,7 +118,7 @@ function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Hos
     backend.servers.map(({ addr }) => answersOf(addr.ip, addr.port, listen.ip)),
   );
   if (answers.some(({ checks }) => drops(rule, checks)))
-    return [fail('firewall', `too wide: ${rule.text} drops answers to health checks (ports 32768-33767), too`, mend)];
+    return [fail('firewall', `too wide: ${rule.text} drops answers to health checks (ports ${rangeText(CHECK_PORTS)}), too`, mend)];
   // Without a bridge lb4 gets its copy before, and rules that drop what its own drop are one too many, no more.
   const requests = config.frontends.map(({ listen }) => requestsTo(listen.ip, listen.port));
   const needed = [...requests, ...(mode === 'dsr' ? [] : answers.map(({ connections }) => connections))];

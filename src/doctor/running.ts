@@ -1,4 +1,5 @@
 /** What a lb4 that runs has noticed itself, by its statistics port. */
+import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { type Finding, fail, type Host, warn } from './finding.ts';
 
 /** A busy host takes its time, and who does not listen refuses at once. */
@@ -70,7 +71,7 @@ function silentFrontend(name: string, mode: Host['mode']): Finding {
 function causes(mode: Host['mode']): string {
   return mode === 'dsr'
     ? "the server's script is not installed, it has no route to the clients, or a firewall or strict rp_filter drops its answers"
-    : 'its route to the VIP leads elsewhere, a firewall drops ports 33768-61000, br_netfilter a bridged reply, or strict rp_filter there the request';
+    : `its route to the VIP leads elsewhere, a firewall drops ports ${rangeText(CLIENT_PORTS)}, br_netfilter a bridged reply, or strict rp_filter there the request`;
 }
 
 async function statsOf({

@@ -7,10 +7,11 @@
  *
  * The queue's memory grows with use: a pool that never had more than 1,000 ports out holds 1,024 entries.
  */
+import { CLIENT_PORTS } from '../layout/ports.ts';
 
-/** Client connections use these (health checks have 32768–33767). Host order, inclusive. */
-export const FIRST_PORT = 33768;
-export const LAST_PORT = 61000;
+/** Client connections use these. Host order, inclusive. */
+export const FIRST_PORT = CLIENT_PORTS.first;
+export const LAST_PORT = CLIENT_PORTS.last;
 
 export class PortPool {
   private readonly first: number;

@@ -46,7 +46,7 @@ export interface Target {
   /** IPv4 or IPv6, without brackets. */
   address: string;
   port: number;
-  /** The frontend's listen address; connections then leave from it and a port in 32768–33767. Else the kernel picks both. */
+  /** The frontend's listen address; connections then leave from it and a port of CHECK_PORTS. Else the kernel picks both. */
   sourceAddress?: string | undefined;
   /** Listen addresses of further frontends of the server, in the order in which they are taken where the ones before have left this host. */
   otherSources?: readonly string[] | undefined;

@@ -1,5 +1,4 @@
-/** Checks bind these local ports; client connections have 33768–61000. The firewall rules drop only the latter's replies. */
-export const HEALTH_PORTS = { first: 32768, last: 33767 } as const;
+import { CHECK_PORTS } from '../layout/ports.ts';
 
 /**
  * Local ports for checks, in turn from a random start, so that a restarted lb4 does not begin where the last one did.
@@ -10,7 +9,7 @@ export class PortRotation {
   readonly #first: number;
   #offset: number;
 
-  constructor(first: number = HEALTH_PORTS.first, last: number = HEALTH_PORTS.last) {
+  constructor(first: number = CHECK_PORTS.first, last: number = CHECK_PORTS.last) {
     this.#first = first;
     this.size = last - first + 1;
     this.#offset = Math.floor(Math.random() * this.size);

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { DIALECTS, type Dialect, type Form, type RulesInput, type ServerRulesInput } from './types.ts';
 
 const BEGIN = /^# >>> lb4 configuration.*$/m;
@@ -29,7 +30,13 @@ export function renderBalancerScript(input: RulesInput): string {
   const returns = input.mode === 'dsr' ? [] : input.returns;
   const tuples = returns.map(({ server, serverPort, source }) => `${endpoint(server, serverPort)}>${ipv4(source)}`);
   const form = { FORM: formName(input.form), WHY: input.form?.why ?? '' };
-  return renderTemplate('balancer.sh', { MODE: mode(input.mode), FRONTENDS: list(frontends), RETURNS: list(tuples), ...form });
+  return renderTemplate('balancer.sh', {
+    MODE: mode(input.mode),
+    FRONTENDS: list(frontends),
+    RETURNS: list(tuples),
+    CLIENT_PORTS: rangeText(CLIENT_PORTS),
+    ...form,
+  });
 }
 
 /**

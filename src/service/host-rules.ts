@@ -1,14 +1,12 @@
 /** The firewall rules and the reserved ports that lb4 installs, for the guard. One script puts both in place. */
 import { readFile } from 'node:fs/promises';
 import { FailureError } from '../errors.ts';
+import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { readNftTable, readRules, runRules } from '../rules/run.ts';
 import type { RulesMode } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
 
 const RESERVED = '/proc/sys/net/ipv4/ip_local_reserved_ports';
-/** Those of client connections: iptables/balancer.sh reserves them. Inclusive. */
-const FIRST = 33768;
-const LAST = 61000;
 
 export interface Installed {
   readonly mode: RulesMode;
@@ -86,7 +84,7 @@ class RulesReading {
 function lacking(text: string): string[] {
   const covers = text.split(',').some((range) => {
     const [first = Number.NaN, last = first] = range.split('-').map(Number);
-    return first <= FIRST && LAST <= last;
+    return first <= CLIENT_PORTS.first && CLIENT_PORTS.last <= last;
   });
-  return covers ? [] : [`net.ipv4.ip_local_reserved_ports is "${text.trim()}", without all of ${FIRST}-${LAST}`];
+  return covers ? [] : [`net.ipv4.ip_local_reserved_ports is "${text.trim()}", without all of ${rangeText(CLIENT_PORTS)}`];
 }

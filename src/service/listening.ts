@@ -1,5 +1,6 @@
 /** Listens for the servers' answers while lb4 runs in a packet mode, and tells when there are none. */
 import type { HealthChecker } from '../health/checker.ts';
+import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath } from './data-path.ts';
 import { FrontendSilence } from './frontend-silence.ts';
@@ -21,7 +22,7 @@ const NAMED = 10;
 const LIKELY = {
   passthrough:
     'the servers send replies elsewhere than through this host (their route to the frontend), or something drops them on the way: ' +
-    'a firewall rule for ports 33768-61000, br_netfilter on a bridge, strict rp_filter on a router between; see lb4 doctor',
+    `a firewall rule for ports ${rangeText(CLIENT_PORTS)}, br_netfilter on a bridge, strict rp_filter on a router between; see lb4 doctor`,
   dsr:
     'the script of `lb4 rules --dsr --for SERVER --config=FILE` is not installed on the servers, they have no route to the clients, or a firewall or ' +
     'strict rp_filter on the way drops what they answer; see lb4 doctor',

@@ -4,7 +4,7 @@ import { describe, expect, test, vi } from 'vitest';
 import type { CheckSettings } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
 import { Gate } from '../../src/health/gate.ts';
-import { HEALTH_PORTS } from '../../src/health/ports.ts';
+import { CHECK_PORTS } from '../../src/layout/ports.ts';
 import { checker, closedPort, deafPort, listen, portOf, sleep, target, withoutDescriptors } from '../lab/health-lab.ts';
 
 const HTTP: CheckSettings = { type: 'http', path: '/', status: [[200, 399]], host: undefined };
@@ -29,7 +29,7 @@ describe("Convey's defect", () => {
   test('success is reported when no local port is free: here nothing is known, and no server changes its state', async () => {
     const [good, bad] = [portOf(await listen()), await closedPort()];
     const { health, changes, warn } = checker();
-    for (let port: number = HEALTH_PORTS.first; port <= HEALTH_PORTS.last; port++) await listen('127.0.0.11', port);
+    for (let port: number = CHECK_PORTS.first; port <= CHECK_PORTS.last; port++) await listen('127.0.0.11', port);
     const from = { sourceAddress: '127.0.0.11' };
     health.set([target(good, { id: 'tcp', ...from }), target(bad, { id: 'http', check: HTTP, ...from })]);
     await vi.waitFor(() => expect(['tcp', 'http'].map((id) => health.describe(id)?.lastReason)).not.toContain(''));

@@ -2,8 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { describe, expect, test, vi } from 'vitest';
 import type { CheckSettings, Target } from '../../src/health/check.ts';
 import { HealthChecker } from '../../src/health/checker.ts';
-import { HEALTH_PORTS, PortRotation } from '../../src/health/ports.ts';
+import { PortRotation } from '../../src/health/ports.ts';
 import { tcpCheck } from '../../src/health/tcp.ts';
+import { CHECK_PORTS } from '../../src/layout/ports.ts';
 import { checker, closedPort, deafPort, handles, listen, portOf, scripted, sleep, target } from '../lab/health-lab.ts';
 
 /** What `ss` says of IPv4 TCP sockets in any state that match `filter`. */
@@ -58,7 +59,7 @@ describe('a TCP check', () => {
   });
 
   test('without a free local port knows nothing: a thousand listeners hold them all', async () => {
-    for (let port: number = HEALTH_PORTS.first; port <= HEALTH_PORTS.last; port++) await listen('127.0.0.6', port);
+    for (let port: number = CHECK_PORTS.first; port <= CHECK_PORTS.last; port++) await listen('127.0.0.6', port);
     for (const port of [portOf(await listen()), await closedPort()]) {
       const result = await run(target(port, { sourceAddress: '127.0.0.6' }));
       expect(result).toEqual({ outcome: 'unknown', reason: 'no free local port on 127.0.0.6' });

@@ -18,17 +18,17 @@ const ALLOWED: Record<string, readonly string[]> = {
   io: ['layout', 'packet'],
   engine: ['layout', 'forward', 'flow', 'packet', 'io', 'balance'],
   control: [],
-  health: ['config'],
+  health: ['layout', 'config'],
   // Of io only the addon's face: it listens (last test of this file).
-  proxy: ['config', 'balance', 'io'],
+  proxy: ['layout', 'config', 'balance', 'io'],
   // Of io only the addon's rtnetlink: which form the rules need here.
-  rules: ['config', 'io'],
+  rules: ['layout', 'config', 'io'],
   config: [],
   // Not in the design's drawing: a running lb4, held together; cli starts it.
-  service: ['control', 'engine', 'packet', 'io', 'balance', 'health', 'proxy', 'rules', 'config'],
+  service: ['layout', 'control', 'engine', 'packet', 'io', 'balance', 'health', 'proxy', 'rules', 'config'],
   cli: ['service', 'rules', 'doctor', 'config', 'io'],
   // Not in the design's drawing: looks at the host for `lb4 doctor`, and asks the addon (io/native) what it can do.
-  doctor: ['rules', 'config', 'io'],
+  doctor: ['layout', 'rules', 'config', 'io'],
   main: ['cli', 'config'],
 };
 /** The floors inside config, folders and the files at its top (src/config/README.md). */
@@ -140,6 +140,15 @@ test('only the engine joins io and forward', () => {
     ['io', 'forward'].every((target) => imports.some((i) => i.room === room && i.target === target)),
   );
   expect(joins.filter((room) => room !== 'engine')).toEqual([]);
+});
+
+test('who handles no packets knows of layout what the host is split by, not what is in memory', () => {
+  const facts = ['layout/ports.ts'];
+  const handlers = [...CORE, 'io', 'engine', 'service'];
+  const wrong = imports.filter(
+    ({ room, target, specifier }) => target === 'layout' && !handlers.includes(room) && !facts.some((fact) => specifier.endsWith(fact)),
+  );
+  expect(wrong.map(tell)).toEqual([]);
 });
 
 test('health, proxy and control never touch frames', () => {

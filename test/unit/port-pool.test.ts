@@ -52,8 +52,6 @@ test('the whole range goes out once, and again in the order of its return', () =
   expect(Array.from({ length: pool.size }, () => pool.claim())).toEqual(ports);
 });
 
-test("never one of the health checks' ports", () => expect(FIRST_PORT).toBe(33768));
-
 test('it begins somewhere else each time', () => {
   expect(new Set(Array.from({ length: 20 }, () => new PortPool().claim())).size).toBeGreaterThan(1);
 });
