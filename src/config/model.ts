@@ -109,7 +109,7 @@ export interface Proxy {
 
 /** The packet modes, DSR too. */
 export interface Passthrough {
-  /** Connections, 1–8,388,608; the flow table rounds up as it needs. */
+  /** Connections, at least 1; the flow table rounds up as it needs. */
   readonly connectionTrackerCapacity: number;
   readonly workers: number;
   readonly statsUpdateMs: number;

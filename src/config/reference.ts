@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { needsRestart } from './restart.ts';
 import { fileSchema } from './schema/file.ts';
 import { ADDRESS, keyFacts } from './schema/key.ts';
-import { GOOD_NAME } from './schema/limits.ts';
+import { GOOD_NAME } from './schema/names.ts';
 import { core } from './schema/path.ts';
 
 const HEAD = `# Configuration

@@ -2,13 +2,11 @@
  * Counters in shared memory, written by the worker alone, read by anyone: float64, exact to 2^53. A row of eight, one cache
  * line, for each frontend, then for each server; tx is client → server, rx is server → client, in bytes of TCP payload.
  */
+import { ROOM } from './limits.ts';
 
-/**
- * Room for that many of each: twice what a file may hold (config/limits.ts), since others come while those that left it still
- * drain. Indexes are 16 bits in a flow entry, and rows here.
- */
-export const MAX_FRONTENDS = 2048;
-export const MAX_SERVERS = 8192;
+/** Room for that many of each; rows here. */
+export const MAX_FRONTENDS = ROOM.frontends;
+export const MAX_SERVERS = ROOM.servers;
 
 /** Counters of verdicts: room for more than there are (forward/verdict.ts). */
 export const VERDICTS = 64;

@@ -2,11 +2,9 @@
  * The memory that main thread and workers share. Counters: a region a worker, who alone writes it, summed by the main thread.
  * Gauges: one for all, changed with Atomics only, so that limits and least connections hold over all workers exactly.
  */
+import { ROOM } from '../layout/limits.ts';
 
-// Twice what a file may hold (config/schema/limits.ts), since others come while those that left it still drain.
-export const FRONTENDS = 2048;
-export const SERVERS = 8192;
-export const BACKENDS = 8192;
+export const { frontends: FRONTENDS, backends: BACKENDS, servers: SERVERS } = ROOM;
 /** Rows of `queued`: those of one plan and of the one before it (rows.ts). */
 const QUEUES = 2 * BACKENDS;
 

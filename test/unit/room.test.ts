@@ -1,10 +1,10 @@
 /** There is room for those that drain while as many others come. */
 import { describe, expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
-import { LIMITS } from '../../src/config/schema/limits.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/layout/counters.ts';
 import { HOP, HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
+import { LIMITS } from '../../src/layout/limits.ts';
 import { ownMemory } from '../../src/layout/memory.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
 import { assertWithin } from '../../src/proxy/plan.ts';

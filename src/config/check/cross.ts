@@ -3,8 +3,8 @@
  * the tree as it was read, not in the schema's result, so that one bad value elsewhere does not hide them.
  */
 
+import { LIMITS } from '../../layout/limits.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
-import { LIMITS } from '../schema/limits.ts';
 import { clashes } from './clashes.ts';
 import { error, type Finding, show } from './finding.ts';
 import { healthFindings } from './health.ts';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { formatPath, nearestNode, nodeAt, type TomlNode } from '../read/toml.ts';
 import { fileSchema } from '../schema/file.ts';
 import { keyFacts } from '../schema/key.ts';
-import { GOOD_NAME, isGoodName } from '../schema/limits.ts';
+import { GOOD_NAME, isGoodName } from '../schema/names.ts';
 import { childSchema, core, schemaAt } from '../schema/path.ts';
 import { type Finding, show } from './finding.ts';
 import { didYouMean } from './suggest.ts';

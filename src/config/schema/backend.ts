@@ -1,10 +1,10 @@
 /** The keys of a backend and of its servers. */
 import { z } from 'zod';
+import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { readAddress, serverProblem } from '../address.ts';
 import { BALANCE, DSR, SEND_PROXY } from '../model.ts';
 import { healthCheckKeys } from './health.ts';
 import { ADDRESS, checked, convey, flag, key, lb4, oneOf, seconds, whole } from './key.ts';
-import { LIMITS } from './limits.ts';
 
 function addrProblem(text: string): string | undefined {
   const address = readAddress(text);
@@ -21,7 +21,7 @@ const server = z.object({
     description: 'The share of new connections, relative to the other servers of the backend. 0: no new connections.',
     ...convey,
   }),
-  maxconn: whole(0, 8_388_608, 0, {
+  maxconn: whole(0, MOST_CONNECTIONS, 0, {
     description: 'Connections at a time. 0: no limit. When all servers are full, new ones wait (proxy) or are refused (passthrough, DSR).',
     ...lb4,
   }),

@@ -3,10 +3,10 @@
  * takes its wording from it, and ../reference.ts renders it as docs/configuration.md. Backends have files of their own.
  */
 import { z } from 'zod';
+import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { joinPort, listenProblem, readAddress, readPort } from '../address.ts';
 import { backend } from './backend.ts';
 import { ADDRESS, checked, convey, flag, key, lb4, seconds, whole } from './key.ts';
-import { LIMITS } from './limits.ts';
 
 const frontend = z.object({
   listen_addr: key(checked(listenAddrProblem), {
@@ -19,7 +19,7 @@ const frontend = z.object({
     description: 'The backend that takes the connections: `NAME` of a `[backends.NAME]` in the same file.',
     ...convey,
   }),
-  maxconn: whole(0, 8_388_608, 0, {
+  maxconn: whole(0, MOST_CONNECTIONS, 0, {
     description: 'Connections at a time; further ones wait in the kernel (proxy) or are refused (passthrough, DSR). 0: no limit.',
     ...lb4,
   }),
@@ -39,15 +39,18 @@ function isPowerOfTwo(number: number): boolean {
   return Number.isInteger(Math.log2(number));
 }
 
+/** Where the statistics are where the file says nothing. */
+export const STATS = { address: '0.0.0.0', port: '7000' } as const;
+
 const stats = z.object({
-  address: key(checked((text) => listenAddrProblem(joinPort(text, 1))).default('0.0.0.0'), {
+  address: key(checked((text) => listenAddrProblem(joinPort(text, 1))).default(STATS.address), {
     allowed: 'an IPv4 or IPv6 address, "127.0.0.1" or "::1"',
     description:
       'Where the statistics are served: `0.0.0.0` is every IPv4 address of this host, `127.0.0.1` only local readers. IPv6 in proxy ' +
       'mode only.',
     ...lb4,
   }),
-  port: key(z.union([z.string(), z.number()]).superRefine(checkPort).default('7000'), {
+  port: key(z.union([z.string(), z.number()]).superRefine(checkPort).default(STATS.port), {
     allowed: 'a port, 1–65535, as a string or a number',
     description: 'The port of `GET /stats`. No frontend may use it on the same address.',
     ...convey,
@@ -71,7 +74,7 @@ const timeouts = z.object({
 });
 
 const passthrough = z.object({
-  connection_tracker_capacity: whole(1, 8_388_608, 262_144, {
+  connection_tracker_capacity: whole(1, MOST_CONNECTIONS, 262_144, {
     description:
       'Connections at a time; 256 to 512 bytes of memory each, and 1 MB. A full table refuses new connections and ' +
       "never drops a live one. (Convey's default is 1000.)",

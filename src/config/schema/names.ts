@@ -1,7 +1,4 @@
-/** How much a file may hold, and what names in it may look like. */
-
-/** At most so many frontends, so many backends, and so many servers over all backends. */
-export const LIMITS = { frontends: 1024, backends: 4096, servers: 4096 } as const;
+/** What names of frontends, backends and servers look like. */
 
 /** Whether a name of a frontend, backend or server is one: it goes into statistics, logs and scripts. */
 export function isGoodName(name: string): boolean {

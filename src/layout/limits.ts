@@ -1,0 +1,10 @@
+/** How much of everything there may be at a time: what a file may hold, and how much room the data paths make for it. */
+
+/** A file's: at most so many frontends, so many backends, and so many servers over all backends. */
+export const LIMITS = { frontends: 1024, backends: 4096, servers: 4096 } as const;
+
+/** A data path's: twice a file's, since others come while those that left it still drain. Indexes are below, and 16 bits in a flow. */
+export const ROOM = { frontends: 2 * LIMITS.frontends, backends: 2 * LIMITS.backends, servers: 2 * LIMITS.servers } as const;
+
+/** Connections at a time, whatever counts or limits them. */
+export const MOST_CONNECTIONS = 8_388_608;
