@@ -79,14 +79,15 @@ async function stop(service: Service, graceMs: number, ending: Ending, log: Logg
 class Ending {
   /** Resolves with the first signal, rejects with the first error. */
   readonly asked: Promise<NodeJS.Signals>;
-  fail!: (error: Error) => void;
   /** The first error, also one that came after a signal. */
   error: Error | undefined;
+  readonly #failed = new AbortController();
+  readonly fail = (error: Error): void => this.#failed.abort((this.error ??= error));
   #again: (signal: NodeJS.Signals) => void = () => {};
 
   constructor() {
     this.asked = new Promise((resolve, reject) => {
-      this.fail = (error) => reject((this.error ??= error));
+      this.#failed.signal.addEventListener('abort', () => reject(this.#failed.signal.reason as Error), { once: true });
       let isAsked = false;
       for (const signal of ['SIGINT', 'SIGTERM'] as const)
         process.on(signal, () => {

@@ -62,13 +62,18 @@ export class ServerRoutes {
   private creditAt = performance.now();
   private timer: NodeJS.Timeout | undefined;
 
-  /** @param changed told the MTU of every interface, by index, whenever something about links or routes changed */
-  constructor(hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void) {
+  private constructor(socket: RouteSocket, hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void) {
+    this.socket = socket;
     this.hops = hops;
     this.changed = changed;
-    this.socket = new (native().RouteSocket)();
-    this.readInterfaces();
-    this.socket.watch(() => this.refresh());
+  }
+
+  /** @param changed told the MTU of every interface, by index, whenever something about links or routes changed */
+  static open(hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void): ServerRoutes {
+    const routes = new ServerRoutes(new (native().RouteSocket)(), hops, changed);
+    routes.socket.watch(() => routes.refresh());
+    routes.readInterfaces();
+    return routes;
   }
 
   /** MTU by interface index. */

@@ -2,15 +2,15 @@
 import type { NamespaceLock } from '../io/namespace-lock.ts';
 import type { HostState } from './guard.ts';
 
-export function hostLock(lock: () => Pick<NamespaceLock, 'missing' | 'putBack'>): HostState {
+export function hostLock(lock: Pick<NamespaceLock, 'missing' | 'putBack'>): HostState {
   return {
     what: 'lock',
     name: 'the lock and notes in /run/lb4',
     usually: 'whoever cleans up /run does this',
     verify: async () => {
-      const file = lock().missing();
+      const file = lock.missing();
       return file === undefined ? [] : [file];
     },
-    repair: async () => lock().putBack(),
+    repair: async () => lock.putBack(),
   };
 }

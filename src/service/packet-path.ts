@@ -2,6 +2,7 @@
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Settings } from '../engine/engine.ts';
 import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
+import type { Logger } from '../log.ts';
 import { parseAddress } from '../packet/address.ts';
 import { readCounters } from '../rules/run.ts';
 import { arrival, countedBy } from './arrival.ts';
@@ -20,54 +21,47 @@ export interface PacketPathOptions {
   readonly rules: boolean;
 }
 
+/** What a packet path is made of, each of it running. */
+interface PacketPathParts {
+  readonly mode: PacketMode;
+  readonly log: Logger;
+  readonly lock: NamespaceLock;
+  /** Undefined: the user looks after the firewall rules. */
+  readonly firewall: Firewall | undefined;
+  readonly engine: Engine;
+  /** Takes back all of it. */
+  readonly undo: Undo;
+}
+
 export class PacketPath implements DataPath {
   readonly mode: PacketMode;
   readonly hostStates: readonly HostState[];
-  readonly #reports: Reports;
-  readonly #undo = new Undo();
+  readonly #log: Logger;
   readonly #firewall: Firewall | undefined;
-  #lock!: NamespaceLock;
-  #engine!: Engine;
+  readonly #engine: Engine;
+  readonly #undo: Undo;
 
-  private constructor({ mode, rules }: PacketPathOptions, reports: Reports) {
+  private constructor({ mode, log, lock, firewall, engine, undo }: PacketPathParts) {
     this.mode = mode;
-    this.#reports = reports;
-    this.#firewall = rules ? new Firewall(mode, reports.log) : undefined;
-    const received = () => this.#engine.gauges().received;
+    this.#log = log;
+    this.#firewall = firewall;
+    this.#engine = engine;
+    this.#undo = undo;
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
-    const frames = arrival({ received, counted: async () => countedBy(await readCounters()) });
+    const frames = arrival({ received: () => engine.gauges().received, counted: async () => countedBy(await readCounters()) });
     // First: scripts that repair what comes after it keep their notes beside it.
-    this.hostStates = [hostLock(() => this.#lock), ...(this.#firewall === undefined ? [] : [...this.#firewall.states, frames])];
+    this.hostStates = [hostLock(lock), ...(firewall === undefined ? [] : [...firewall.states, frames])];
   }
 
   /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */
   static async start(plan: Plan, options: PacketPathOptions, reports: Reports): Promise<PacketPath> {
-    const path = new PacketPath(options, reports);
+    const undo = new Undo();
     try {
-      await path.#start(plan);
+      return new PacketPath(await open(plan, options, reports, undo));
     } catch (error) {
-      await path.#undo.run(reports.log);
+      await undo.run(reports.log);
       throw error;
     }
-    return path;
-  }
-
-  async #start(plan: Plan): Promise<void> {
-    this.#lock = lockNamespace({ mode: this.mode, rules: this.#firewall !== undefined });
-    this.#undo.push(() => this.#lock.release());
-    if (this.#firewall !== undefined) {
-      // All or nothing: where it fails there is nothing to take back.
-      await this.#firewall.install(plan);
-      this.#undo.push(() => this.#firewall?.remove());
-      // What is to be taken back stands in the notes. They are known from now on, and there again when they are needed.
-      this.#lock.missing();
-      this.#undo.push(() => this.#lock.putBack());
-    }
-    const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
-    const { failed, trouble } = this.#reports;
-    const settings = settingsOf(plan, this.mode);
-    this.#engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, failed, trouble });
-    this.#undo.push(() => this.#engine.stop());
   }
 
   async apply(plan: Plan): Promise<void> {
@@ -87,7 +81,7 @@ export class PacketPath implements DataPath {
   }
 
   async stop(): Promise<void> {
-    if (!(await this.#undo.run(this.#reports.log))) throw new Error('traces of lb4 are left on this host');
+    if (!(await this.#undo.run(this.#log))) throw new Error('traces of lb4 are left on this host');
   }
 
   frontend(index: number) {
@@ -113,6 +107,27 @@ export class PacketPath implements DataPath {
   packets(): PacketCounters {
     return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
   }
+}
+
+/** Whatever it begins it can take back by `undo`, also where it fails. */
+async function open(plan: Plan, { mode, rules }: PacketPathOptions, reports: Reports, undo: Undo): Promise<PacketPathParts> {
+  const { log, failed, trouble } = reports;
+  const firewall = rules ? new Firewall(mode, log) : undefined;
+  const lock = lockNamespace({ mode, rules });
+  undo.push(() => lock.release());
+  if (firewall !== undefined) {
+    // All or nothing: where it fails there is nothing to take back.
+    await firewall.install(plan);
+    undo.push(() => firewall.remove());
+    // What is to be taken back stands in the notes. They are known from now on, and there again when they are needed.
+    lock.missing();
+    undo.push(() => lock.putBack());
+  }
+  const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
+  const settings = settingsOf(plan, mode);
+  const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, failed, trouble });
+  undo.push(() => engine.stop());
+  return { mode, log, lock, firewall, engine, undo };
 }
 
 /** What the engine is told. */

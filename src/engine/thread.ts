@@ -1,0 +1,79 @@
+/** The main thread's handle on the packet worker: messages go there, each with a wake-up, and answers come back. */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import type { Sign } from '../forward/trouble.ts';
+import { native } from '../io/native.ts';
+import type { FromWorker, Orders, Ready, ToWorker, WorkerData } from './messages.ts';
+
+export interface ThreadReports {
+  /** It died of an error after it had started. */
+  readonly failed: (error: Error) => void;
+  readonly trouble: (signs: readonly Sign[]) => void;
+}
+
+export class Thread {
+  readonly #worker: Worker;
+  /** Settled when the worker is gone, however it went. */
+  readonly #exited: Promise<void>;
+  /** Who waits for settings to be applied, in the order in which they were sent. */
+  readonly #applying: (() => void)[] = [];
+  /** The worker's eventfd; -1 once it is gone. */
+  #wakeFd: number;
+
+  private constructor(worker: Worker, exited: Promise<void>, wakeFd: number, { failed, trouble }: ThreadReports) {
+    this.#worker = worker;
+    this.#exited = exited;
+    this.#wakeFd = wakeFd;
+    worker.on('error', (error: Error) => {
+      this.#lose();
+      failed(error);
+    });
+    void exited.then(() => this.#lose());
+    worker.on('message', (message: FromWorker) => {
+      if (message.type === 'applied') this.#applying.shift()?.();
+      else if (message.type === 'trouble') trouble(message.servers);
+    });
+  }
+
+  /** Starts it. Rejects with the system's error when the worker cannot start; then it is gone. */
+  static async start(data: WorkerData, reports: ThreadReports): Promise<Thread> {
+    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
+    const exited = new Promise<void>((resolve) => void worker.once('exit', () => resolve()));
+    try {
+      const died = exited.then(() => Promise.reject(new Error('the worker ended before it was ready')));
+      const [{ wakeFd }] = (await Promise.race([once(worker, 'message'), died])) as [Ready];
+      return new Thread(worker, exited, wakeFd, reports);
+    } catch (error) {
+      await worker.terminate();
+      throw error;
+    }
+  }
+
+  /** Resolves when the worker goes by them, or is gone. */
+  async apply(orders: Orders): Promise<void> {
+    if (this.#wakeFd < 0) return;
+    const applied = new Promise<void>((resolve) => this.#applying.push(resolve));
+    this.post({ type: 'settings', ...orders });
+    await applied;
+  }
+
+  /** Nothing happens when the worker is gone. */
+  post(message: ToWorker): void {
+    if (this.#wakeFd < 0) return;
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    this.#worker.postMessage(message);
+    native().wake(this.#wakeFd);
+  }
+
+  /** Resolves when the worker is gone. */
+  async stop(): Promise<void> {
+    this.post({ type: 'stop' });
+    await this.#exited;
+  }
+
+  /** With the worker goes its eventfd, whose number may soon be somebody else's, and whoever waits for an answer waits in vain. */
+  #lose(): void {
+    this.#wakeFd = -1;
+    for (const resolve of this.#applying.splice(0)) resolve();
+  }
+}
