@@ -103,50 +103,50 @@ export function watchConfig(path: string, changed: () => void, { log, stillMs = 
 
 /** Watches every directory on the way to a file, for the names looked up there, and the file. */
 class Watchers {
-  private readonly path: string;
-  private readonly touched: (event: 'change' | 'rename') => void;
-  private readonly log: WatchOptions['log'];
-  private watchers: FSWatcher[] = [];
-  private poll: NodeJS.Timeout | undefined;
+  readonly #path: string;
+  readonly #touched: (event: 'change' | 'rename') => void;
+  readonly #log: WatchOptions['log'];
+  #watchers: FSWatcher[] = [];
+  #poll: NodeJS.Timeout | undefined;
 
-  constructor(path: string, touched: Watchers['touched'], log: WatchOptions['log']) {
-    this.path = path;
-    this.touched = touched;
-    this.log = log;
+  constructor(path: string, touched: (event: 'change' | 'rename') => void, log: WatchOptions['log']) {
+    this.#path = path;
+    this.#touched = touched;
+    this.#log = log;
   }
 
   /** Watches the way as it is now: inotify watches what a path meant, not what it means after a rename. */
   renew(): void {
-    this.closeAll();
-    if (this.poll !== undefined) return;
+    this.#closeAll();
+    if (this.#poll !== undefined) return;
     try {
-      let file = this.path;
-      eachLookup(this.path, (directory, name) => {
-        this.watch(directory, name);
+      let file = this.#path;
+      eachLookup(this.#path, (directory, name) => {
+        this.#watch(directory, name);
         file = join(directory, name);
       });
       // A file that is bind mounted, or has a second name elsewhere, may be written without its directory hearing of it.
-      this.watch(file);
+      this.#watch(file);
     } catch (error) {
-      this.closeAll();
-      this.startPoll(error as NodeJS.ErrnoException);
+      this.#closeAll();
+      this.#startPoll(error as NodeJS.ErrnoException);
     }
   }
 
   close(): void {
-    this.closeAll();
-    clearInterval(this.poll);
+    this.#closeAll();
+    clearInterval(this.#poll);
   }
 
-  private watch(path: string, name?: string): void {
+  #watch(path: string, name?: string): void {
     try {
       const watcher = watch(path, (event, changedName) => {
         // A file's own watch also hears of its end, as a change of its link count. Null where the kernel does not say which.
-        if (name === undefined) this.touched('rename');
-        else if (changedName === null || changedName === name) this.touched(event);
+        if (name === undefined) this.#touched('rename');
+        else if (changedName === null || changedName === name) this.#touched(event);
       });
-      watcher.on('error', () => this.touched('change'));
-      this.watchers.push(watcher);
+      watcher.on('error', () => this.#touched('change'));
+      this.#watchers.push(watcher);
     } catch (error) {
       // What does not exist is noticed in the directory above once it does.
       const { code } = error as NodeJS.ErrnoException;
@@ -155,14 +155,14 @@ class Watchers {
   }
 
   /** Not fs.watchFile(): it compares times, and a file may be written twice within one tick of the kernel's clock. */
-  private startPoll({ code }: NodeJS.ErrnoException): void {
-    this.log?.(`${this.path} cannot be watched (${code}); it is looked at every ${POLL_MS / 1000} s instead`);
-    this.poll = setInterval(() => this.touched('rename'), POLL_MS);
+  #startPoll({ code }: NodeJS.ErrnoException): void {
+    this.#log?.(`${this.#path} cannot be watched (${code}); it is looked at every ${POLL_MS / 1000} s instead`);
+    this.#poll = setInterval(() => this.#touched('rename'), POLL_MS);
   }
 
-  private closeAll(): void {
-    for (const watcher of this.watchers) watcher.close();
-    this.watchers = [];
+  #closeAll(): void {
+    for (const watcher of this.#watchers) watcher.close();
+    this.#watchers = [];
   }
 }
 

@@ -16,39 +16,39 @@ interface SharedSample {
 const NO_LABELS: Labels = {};
 
 export class Metrics {
-  private readonly registry: Registry;
-  private readonly source: Source;
-  private readonly version: string;
-  private rows: LabelledRows | undefined;
+  readonly #registry: Registry;
+  readonly #source: Source;
+  readonly #version: string;
+  #rows: LabelledRows | undefined;
 
   constructor(source: Source, version: string) {
-    this.source = source;
-    this.version = version;
+    this.#source = source;
+    this.#version = version;
     const families = FAMILIES.filter(({ modes }) => modes === undefined || modes.includes(source.mode));
     const own = new Registry();
-    for (const family of families) this.register(family, own);
-    this.registry = Registry.merge([own, processMetrics()]);
+    for (const family of families) this.#register(family, own);
+    this.#registry = Registry.merge([own, processMetrics()]);
   }
 
   get contentType(): string {
-    return this.registry.contentType;
+    return this.#registry.contentType;
   }
 
   /** Reads every counter now, and writes them down. */
   text(view: View): Promise<string> {
-    this.rows = labelRows(takeSnapshot(this.source, view), this.version);
+    this.#rows = labelRows(takeSnapshot(this.#source, view), this.#version);
     // Calls every `get` below before it first waits: two scrapes at a time do not mix.
-    return this.registry.metrics();
+    return this.#registry.metrics();
   }
 
   /** prom-client's metrics count by themselves. Ours are counted elsewhere: only how they are read is replaced. */
-  private register({ name, type, help, labels, each }: Family, registry: Registry): void {
+  #register({ name, type, help, labels, each }: Family, registry: Registry): void {
     const configuration = { name, help, labelNames: [...labels], registers: [registry] };
     const metric = type === 'counter' ? new Counter(configuration) : new Gauge(configuration);
     const described = metric.get();
     metric.get = async () => {
       const values: SharedSample[] = [];
-      if (this.rows !== undefined) each(this.rows, (sharedLabels, value) => values.push({ labels: NO_LABELS, sharedLabels, value }));
+      if (this.#rows !== undefined) each(this.#rows, (sharedLabels, value) => values.push({ labels: NO_LABELS, sharedLabels, value }));
       return { ...(await described), values };
     };
   }

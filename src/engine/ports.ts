@@ -20,16 +20,16 @@ interface Place {
 }
 
 export class PortUse {
-  private readonly statistics: Float64Array;
-  private byServer = new Map<number, Place>();
+  readonly #statistics: Float64Array;
+  #byServer = new Map<number, Place>();
 
   constructor(statistics: Float64Array) {
-    this.statistics = statistics;
+    this.#statistics = statistics;
   }
 
   apply({ frontends, backends }: ServiceSet): void {
     const places = new Map<string, Place>();
-    this.byServer = new Map();
+    this.#byServer = new Map();
     for (const { name, servers } of backends.filter(({ mode }) => mode === 'passthrough')) {
       const sources = frontends.filter(({ backend }) => backend === name).map((frontend) => frontend.address);
       for (const { index, address, port } of servers) {
@@ -38,16 +38,16 @@ export class PortUse {
         places.set(key, place);
         place.servers.push(index);
         for (const source of sources) place.sources.add(source);
-        this.byServer.set(index, place);
+        this.#byServer.set(index, place);
       }
     }
   }
 
   /** Of a server, by index. */
   of(index: number): Ports {
-    const { servers, sources } = this.byServer.get(index) ?? { servers: [], sources: new Set() };
+    const { servers, sources } = this.#byServer.get(index) ?? { servers: [], sources: new Set() };
     return {
-      ports: servers.reduce((sum, server) => sum + this.statistics[serverRow(server) + PORTS]!, 0),
+      ports: servers.reduce((sum, server) => sum + this.#statistics[serverRow(server) + PORTS]!, 0),
       portCapacity: sources.size * (LAST_PORT - FIRST_PORT + 1),
     };
   }

@@ -93,13 +93,13 @@ export class World {
   readonly table: Core['table'];
   readonly connections: Core['connections'];
   readonly lastHops: Core['lastHops'];
-  private readonly ways = new Ways();
-  private readonly options: WorldOptions;
-  private readonly process: Core['process'];
+  readonly #ways = new Ways();
+  readonly #options: WorldOptions;
+  readonly #process: Core['process'];
   now = 0;
 
   constructor(options: WorldOptions = {}) {
-    this.options = options;
+    this.#options = options;
     const capacity = options.capacity ?? 256;
     const { slab, frames } = this;
     const memory = { ...ownMemory(capacity), ...options.memory };
@@ -123,7 +123,7 @@ export class World {
       connections: this.connections,
       lastHops: this.lastHops,
       trouble: this.trouble,
-      process: this.process,
+      process: this.#process,
     } = core);
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
     this.connections.setTimeouts(TIMEOUTS);
@@ -138,7 +138,7 @@ export class World {
 
   /** Applies the services as the options say, with changes: servers that are gone, frontends that drain or are gone. */
   apply({ up = [true, true], gone = [], draining = [], goneFrontends = [] }: Change = {}): void {
-    const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.options;
+    const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.#options;
     const all = SERVERS.map((ip, index) => ({ index, address: parseAddress(ip), port: 8080, name: `${ip}:8080`, weight: 1, maxconn }));
     const servers = all.filter(({ index }) => !gone.includes(index));
     const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index]!, backup: false })));
@@ -149,7 +149,7 @@ export class World {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
       backends: [{ name: 'b', mode, servers, choice: prepared(scheduler, candidates) }],
     };
-    this.services.apply(set, this.ways.apply(set));
+    this.services.apply(set, this.#ways.apply(set));
   }
 
   /** One packet through the pipeline. */
@@ -173,14 +173,14 @@ export class World {
       this.frames[d + D.FLAGS] = flags | (arrival.truncated ? D.FLAG_TRUNCATED : 0) | (arrival.noEthernet ? D.FLAG_NO_ETHERNET : 0);
       this.frames[d + D.OUT] = 77; // whatever an earlier batch left there
     });
-    this.process(batch.length);
+    this.#process(batch.length);
     const changed = verdictNames.flatMap((name, i) => {
       const times = this.verdicts[i]! - before[i]!;
       if (times < 0) throw new Error(`verdict ${name} counted ${times} times`);
       return Array.from({ length: times }, () => name);
     });
     if (changed.length !== batch.length) throw new Error(`${batch.length} frames, but verdicts ${changed.join(', ') || '(none)'}`);
-    return batch.map((_, i) => this.outcome(i, changed[i]!));
+    return batch.map((_, i) => this.#outcome(i, changed[i]!));
   }
 
   /** Sets the clock and sweeps the whole table once. */
@@ -189,7 +189,7 @@ export class World {
     this.connections.sweep(0, this.table.capacity, now | 0);
   }
 
-  private outcome(i: number, verdict: VerdictName): Outcome {
+  #outcome(i: number, verdict: VerdictName): Outcome {
     const d = D.HEADER + i * D.STRIDE;
     const out = OUTS[this.frames[d + D.OUT]!];
     if (out === undefined) throw new Error(`OUT is ${this.frames[d + D.OUT]} after ${verdict}`);
