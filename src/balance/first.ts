@@ -4,7 +4,7 @@ import { type Candidate, isFull, type Loads, type Scheduler } from './scheduler.
 export function first(candidates: readonly Candidate[], loads: Loads): Scheduler {
   return {
     pick() {
-      for (let i = 0; i < candidates.length; i++) if (!isFull(candidates[i]!, loads)) return i;
+      for (let i = 0; i < candidates.length; i++) if (!isFull(candidates[i], loads)) return i;
       return 0;
     },
   };

@@ -54,7 +54,7 @@ export function isSameChoice(a: Choice, b: Choice): boolean {
   return (
     a.scheduler === b.scheduler &&
     a.candidates.length === b.candidates.length &&
-    a.candidates.every((one, i) => isSame(one, b.candidates[i]!))
+    a.candidates.every((one, i) => isSame(one, b.candidates[i]))
   );
 }
 

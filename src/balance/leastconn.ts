@@ -9,12 +9,12 @@ import { Turns } from './turns.ts';
 export function leastconn(candidates: readonly Candidate[], loads: Loads, memory: SharedArrayBuffer): Scheduler {
   const turns = new Turns(candidates, memory);
   const isLeast = new Uint8Array(candidates.length);
-  const load = (i: number) => loads[candidates[i]!.index]! / candidates[i]!.weight;
+  const load = (i: number) => loads[candidates[i].index] / candidates[i].weight;
   return {
     pick() {
       let least = Number.POSITIVE_INFINITY;
-      for (let i = 0; i < candidates.length; i++) if (load(i) < least && !isFull(candidates[i]!, loads)) least = load(i);
-      for (let i = 0; i < candidates.length; i++) isLeast[i] = Number(load(i) === least && !isFull(candidates[i]!, loads));
+      for (let i = 0; i < candidates.length; i++) if (load(i) < least && !isFull(candidates[i], loads)) least = load(i);
+      for (let i = 0; i < candidates.length; i++) isLeast[i] = Number(load(i) === least && !isFull(candidates[i], loads));
       // -1: all are full, or another thread has just changed what was the least.
       return Math.max(0, turns.next(isLeast));
     },

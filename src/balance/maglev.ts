@@ -17,12 +17,12 @@ export function prepareMaglev(candidates: readonly Candidate[]): Uint16Array {
 
 /** By the client's address and port. */
 export function maglev(table: Uint16Array): Scheduler {
-  return { pick: (address, port) => table[clientHash(address, port) % table.length]! };
+  return { pick: (address, port) => table[clientHash(address, port) % table.length] };
 }
 
 /** By the client's address alone: a client stays with its server. */
 export function source(table: Uint16Array): Scheduler {
-  return { pick: (address) => table[clientHash(address, 0) % table.length]! };
+  return { pick: (address) => table[clientHash(address, 0) % table.length] };
 }
 
 /**
@@ -31,7 +31,7 @@ export function source(table: Uint16Array): Scheduler {
  */
 export function maglevTable(unordered: readonly Candidate[], size: number): Uint16Array {
   const positions = byName(unordered);
-  const candidates = positions.map((position) => unordered[position]!);
+  const candidates = positions.map((position) => unordered[position]);
   const table = new Uint16Array(new SharedArrayBuffer(size * Uint16Array.BYTES_PER_ELEMENT));
   const taken = new Uint8Array(size);
   const next = candidates.map((candidate) => nameHash(candidate.name, 0x9e3779b9) % size);
@@ -44,7 +44,7 @@ export function maglevTable(unordered: readonly Candidate[], size: number): Uint
   const calendar = new Int32Array(size + 1).fill(-1);
   const follower = new Int32Array(candidates.length);
   const schedule = (i: number): void => {
-    const round = Math.ceil((++turns[i]! * heaviest) / candidates[i]!.weight);
+    const round = Math.ceil((++turns[i] * heaviest) / candidates[i].weight);
     if (!(round <= size)) return; // not before the table is full, or never: weight 0
     follower[i] = calendar[round]!;
     calendar[round] = i;
@@ -52,13 +52,13 @@ export function maglevTable(unordered: readonly Candidate[], size: number): Uint
   for (let i = 0; i < candidates.length; i++) schedule(i);
   for (let round = 1, filled = 0; round <= size; round++) {
     const due: number[] = [];
-    for (let i = calendar[round]!; i >= 0; i = follower[i]!) due.push(i);
+    for (let i = calendar[round]; i >= 0; i = follower[i]!) due.push(i);
     for (const i of due.sort((a, b) => a - b)) {
-      let row = next[i]!;
-      while (taken[row] === 1) row = (row + skip[i]!) % size;
+      let row = next[i];
+      while (taken[row] === 1) row = (row + skip[i]) % size;
       taken[row] = 1;
       table[row] = positions[i]!;
-      next[i] = (row + skip[i]!) % size;
+      next[i] = (row + skip[i]) % size;
       if (++filled === size) return table;
       schedule(i);
     }
@@ -68,7 +68,7 @@ export function maglevTable(unordered: readonly Candidate[], size: number): Uint
 
 /** Positions in the order of the candidates' names, by code unit: the same on every host, whatever its locale. */
 function byName(candidates: readonly Candidate[]): number[] {
-  const name = (position: number) => candidates[position]!.name;
+  const name = (position: number) => candidates[position].name;
   return [...candidates.keys()].sort((a, b) => (name(a) < name(b) ? -1 : Number(name(a) > name(b))));
 }
 

@@ -8,8 +8,8 @@ import type { Candidate, Loads, Scheduler } from './scheduler.ts';
 export function random(candidates: readonly Candidate[], loads: Loads, draw: () => number = Math.random): Scheduler {
   const sums = new Float64Array(candidates.length);
   let total = 0;
-  for (let i = 0; i < candidates.length; i++) sums[i] = total += candidates[i]!.weight;
-  const load = (position: number) => loads[candidates[position]!.index]! / candidates[position]!.weight;
+  for (let i = 0; i < candidates.length; i++) sums[i] = total += candidates[i].weight;
+  const load = (position: number) => loads[candidates[position].index] / candidates[position].weight;
   return {
     pick() {
       const one = drawn(sums, draw() * total);
@@ -25,7 +25,7 @@ function drawn(sums: Float64Array, mark: number): number {
   let high = sums.length - 1;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (sums[middle]! > mark) high = middle;
+    if (sums[middle] > mark) high = middle;
     else low = middle + 1;
   }
   return low;

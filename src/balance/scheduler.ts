@@ -29,7 +29,7 @@ export interface Scheduler {
 
 /** Whether a server may not get another connection. */
 export function isFull({ index, maxconn }: Candidate, loads: Loads): boolean {
-  return maxconn !== 0 && loads[index]! >= maxconn;
+  return maxconn !== 0 && loads[index] >= maxconn;
 }
 
 /**
@@ -40,10 +40,10 @@ export function leastLoaded(candidates: readonly Candidate[], loads: Loads, exce
   let best = -1;
   let bestLoad = 0;
   for (let i = 0; i < candidates.length; i++) {
-    const candidate = candidates[i]!;
+    const candidate = candidates[i];
     if (i === except || isFull(candidate, loads)) continue;
     // As it would be with the new connection: of idle servers the heaviest is first.
-    const load = (loads[candidate.index]! + 1) / candidate.weight;
+    const load = (loads[candidate.index] + 1) / candidate.weight;
     if (best >= 0 && load >= bestLoad) continue;
     best = i;
     bestLoad = load;

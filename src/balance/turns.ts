@@ -60,11 +60,11 @@ export class Turns {
     let total = 0;
     for (let i = 0; i < scores.length; i++) {
       if (takesPart[i] === 0) continue;
-      total += weights[i]!;
-      scores[i]! += weights[i]!;
-      if (best < 0 || scores[i]! > scores[best]!) best = i;
+      total += weights[i];
+      scores[i] += weights[i];
+      if (best < 0 || scores[i] > scores[best]) best = i;
     }
-    if (best >= 0) scores[best]! -= total;
+    if (best >= 0) scores[best] -= total;
     return best;
   }
 }

@@ -39,7 +39,7 @@ function parse(text: string): DropRule | undefined {
   // A comment may hold blanks, in quotes.
   const words = (text.match(/"[^"]*"|\S+/g) ?? []).slice(1);
   const options = new Map<string, string>();
-  for (let at = 0; at < words.length; at += 2) options.set(words[at] as string, words[at + 1] ?? '');
+  for (let at = 0; at < words.length; at += 2) options.set(words[at], words[at + 1] ?? '');
   const known = ['-s', '-d', '-p', '-m', '--sport', '--dport', '--comment', '-j'];
   if ([...options.keys()].some((option) => !known.includes(option))) return undefined;
   if (options.has('-p') && options.get('-p') !== 'tcp') return undefined;

@@ -99,9 +99,7 @@ function plain(rule = ''): string {
 async function strangers(host: Host): Promise<Finding[]> {
   const tools = await iptablesWithRules();
   const found = await Promise.all(tools.map(async (tool) => parseDropRules((await ask(`${tool}-save`, '-t', 'raw')) ?? '')));
-  return found.flatMap((rules, index) =>
-    rules.filter(({ ours }) => !ours).flatMap((rule) => judgeStranger(rule, tools[index] as string, host)),
-  );
+  return found.flatMap((rules, index) => rules.filter(({ ours }) => !ours).flatMap((rule) => judgeStranger(rule, tools[index], host)));
 }
 
 /** iptables-legacy creates a table by looking at it: it is only asked about one that is there. */

@@ -139,17 +139,17 @@ export class Engine {
 
   /** How many packets ended how. */
   verdicts(): Record<VerdictName, number> {
-    return Object.fromEntries(verdictNames.map((name, i) => [name, this.#memory.counters.verdicts[i]!])) as Record<VerdictName, number>;
+    return Object.fromEntries(verdictNames.map((name, i) => [name, this.#memory.counters.verdicts[i]])) as Record<VerdictName, number>;
   }
 
   /** Frames through the socket, and live flow entries (two a connection) of how many at most. */
   gauges(): { received: number; dropped: number; transmitFailed: number; flows: number; flowCapacity: number } {
     const { gauges } = this.#memory.counters;
     return {
-      received: gauges[RECEIVED]!,
-      dropped: gauges[DROPPED]!,
-      transmitFailed: gauges[TRANSMIT_FAILED]!,
-      flows: gauges[FLOWS]!,
+      received: gauges[RECEIVED],
+      dropped: gauges[DROPPED],
+      transmitFailed: gauges[TRANSMIT_FAILED],
+      flows: gauges[FLOWS],
       flowCapacity: this.#entries,
     };
   }
@@ -188,17 +188,17 @@ export class Engine {
 
   #answersAt(row: number): { due: number; answered: number } {
     const { statistics } = this.#memory.counters;
-    return { due: statistics[row + DUE]!, answered: statistics[row + ANSWERED]! };
+    return { due: statistics[row + DUE], answered: statistics[row + ANSWERED] };
   }
 
   #countersAt(row: number, element: number): Counters {
     const { statistics } = this.#memory.counters;
     return {
-      total: statistics[row + TOTAL]!,
-      current: statistics[row + CURRENT]!,
-      bytesTx: statistics[row + TX]!,
-      bytesRx: statistics[row + RX]!,
-      load: this.#memory.counters.loads[element]!,
+      total: statistics[row + TOTAL],
+      current: statistics[row + CURRENT],
+      bytesTx: statistics[row + TX],
+      bytesRx: statistics[row + RX],
+      load: this.#memory.counters.loads[element],
     };
   }
 }

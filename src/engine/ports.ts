@@ -47,7 +47,7 @@ export class PortUse {
   of(index: number): Ports {
     const { servers, sources } = this.#byServer.get(index) ?? { servers: [], sources: new Set() };
     return {
-      ports: servers.reduce((sum, server) => sum + this.#statistics[serverRow(server) + PORTS]!, 0),
+      ports: servers.reduce((sum, server) => sum + this.#statistics[serverRow(server) + PORTS], 0),
       portCapacity: sources.size * (LAST_PORT - FIRST_PORT + 1),
     };
   }

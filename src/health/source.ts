@@ -13,14 +13,14 @@ const DISCARD = 9;
 export function isOwnAddress(address: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
-    const answer = (error?: Error) => {
+    const answer = (error?: NodeJS.ErrnoException) => {
       socket.removeAllListeners('error').on('error', () => {});
       try {
         socket.close();
       } catch {
         // It was never opened.
       }
-      resolve(!REFUSALS.has((error as NodeJS.ErrnoException | undefined)?.code ?? ''));
+      resolve(!REFUSALS.has(error?.code ?? ''));
     };
     socket.once('error', answer);
     // connect() calls back with its error as well.

@@ -35,7 +35,7 @@ function quadGroups(quad: string): number[] {
 /** The inverse of {@link addressBytes}, in the text form of RFC 5952. */
 export function formatBytes(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join('.');
-  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16));
+  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i] << 8) | bytes[2 * i + 1]).toString(16));
   return new SocketAddress({ address: groups.join(':'), family: 'ipv6' }).address;
 }
 
@@ -47,6 +47,6 @@ export function hashableAddress(address: string): number {
   const bytes = addressBytes(address);
   if (bytes.length === 4) return bytes.readInt32LE(0);
   let hash = 0x811c9dc5;
-  for (let i = 0; i < 16; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
+  for (let i = 0; i < 16; i++) hash = Math.imul(hash ^ bytes[i], 0x01000193);
   return hash;
 }

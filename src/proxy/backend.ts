@@ -119,7 +119,7 @@ export class Backend {
     const { loads } = this.#context.gauges;
     let position = applicant.tried.size === 0 ? this.#pick(applicant) : leastLoaded(candidates, loads, -1);
     while (position >= 0) {
-      const { index, maxconn } = candidates[position]!;
+      const { index, maxconn } = candidates[position];
       if (reserve(loads, index, maxconn)) return this.#servers.get(index);
       position = leastLoaded(candidates, loads, position);
     }

@@ -95,7 +95,7 @@ export class Connection implements Applicant {
   }
 
   refuse(): void {
-    this.#context.counters[frontendRow(this.frontend.plan.index) + REFUSED]!++;
+    this.#context.counters[frontendRow(this.frontend.plan.index) + REFUSED]++;
     this.abort();
   }
 
@@ -126,7 +126,7 @@ export class Connection implements Applicant {
     const { fault, words } = meaningOfError(error);
     const isServers = fault === 'server' || fault === 'route';
     // What this host lacks is no error of the server's.
-    if (isServers) counters[serverRow(index) + CONNECT_FAILURES]!++;
+    if (isServers) counters[serverRow(index) + CONNECT_FAILURES]++;
     if (fault === 'short') {
       // Another server would fare no better.
       this.#context.warn({ server: name, error: error.message }, 'this host has no resources for a connection to a server');
@@ -140,15 +140,15 @@ export class Connection implements Applicant {
     this.#server = undefined;
     this.backend.release(index);
     if (!this.backend.mayRetry(this)) return this.refuse();
-    counters[serverRow(index) + RETRIES]!++;
+    counters[serverRow(index) + RETRIES]++;
     this.backend.place(this);
   }
 
   #established(server: Socket, { index }: ServerPlan): void {
     const frontend = this.frontend.plan.index;
     const { counters, gauges } = this.#context;
-    counters[frontendRow(frontend) + TOTAL]!++;
-    counters[serverRow(index) + TOTAL]!++;
+    counters[frontendRow(frontend) + TOTAL]++;
+    counters[serverRow(index) + TOTAL]++;
     Atomics.add(gauges.frontendCurrent, frontend, 1);
     Atomics.add(gauges.serverCurrent, index, 1);
     const { sendProxy } = this.backend.plan;

@@ -71,8 +71,8 @@ function isPort(text: string): boolean {
 
 /** Section 2.2: a fixed part of 16 bytes that tells the length of the rest. */
 function parseV2(bytes: Buffer): Parsed {
-  const command = bytes[12]!;
-  const family = bytes[13]!;
+  const command = bytes[12];
+  const family = bytes[13];
   const rest = bytes.readUInt16BE(14);
   if (command !== LOCAL && command !== PROXY) return malformed('v2: unknown version or command');
   if (rest > V2_MOST) return malformed('v2: too long');

@@ -178,7 +178,7 @@ export class Proxy {
   }
 
   #sum(element: number): number {
-    return this.#counters.reduce((sum, counters) => sum + counters[element]!, 0);
+    return this.#counters.reduce((sum, counters) => sum + counters[element], 0);
   }
 }
 

@@ -70,8 +70,8 @@ export class Tunnel {
     const server = this.#serverRow + column;
     source.on('data', (chunk: Buffer) => {
       from.active = true;
-      counters[frontend]! += chunk.length;
-      counters[server]! += chunk.length;
+      counters[frontend] += chunk.length;
+      counters[server] += chunk.length;
       if (sink.write(chunk)) to.active = true;
       else source.pause();
     });

@@ -7,7 +7,7 @@ import { Traffic } from './traffic.ts';
 const { memory, worker, assignment } = workerData as WorkerData;
 const port = parentPort!;
 const tell = (message: FromWorker) => port.postMessage(message);
-const traffic = new Traffic(gaugesOf(memory.gauges), new Float64Array(memory.counters[worker]!), tell);
+const traffic = new Traffic(gaugesOf(memory.gauges), new Float64Array(memory.counters[worker]), tell);
 
 // Node would print them, and wait where nobody reads.
 process.removeAllListeners('warning');

@@ -67,12 +67,12 @@ export class DsrTopology extends Lab {
   }
 
   async startServer(index: number): Promise<void> {
-    const iperf = (this.servers[index] as Namespace).start(['iperf3', '-s', '--forceflush']);
+    const iperf = this.servers[index].start(['iperf3', '-s', '--forceflush']);
     await Promise.all([this.startBackend(index), iperf.line(/Server listening/)]);
   }
 
   async startBackend(index: number): Promise<void> {
-    const running = (this.servers[index] as Namespace).program('backend', `server${index + 1}`, 'http=80', 'echo=7');
+    const running = this.servers[index].program('backend', `server${index + 1}`, 'http=80', 'echo=7');
     this.backends[index] = running;
     await running.line(/^listening/);
   }

@@ -80,7 +80,7 @@ export function scripted(...outcomes: CheckResult['outcome'][]) {
   let runs = 0;
   const check = (): Check => ({
     run: async () => {
-      const outcome = outcomes[Math.min(runs++, outcomes.length - 1)] as CheckResult['outcome'];
+      const outcome = outcomes[Math.min(runs++, outcomes.length - 1)];
       return { outcome, reason: outcome === 'unknown' ? 'no port' : `${outcome} ${runs}` };
     },
   });

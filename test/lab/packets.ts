@@ -72,7 +72,7 @@ export function referenceChecksum(bytes: Uint8Array | readonly number[]): number
 /** The one's complement sum: 0 only for no or all zero bytes, never a second zero otherwise. */
 export function referenceSum(bytes: Uint8Array | readonly number[]): number {
   let total = 0;
-  for (let i = 0; i < bytes.length; i += 2) total += bytes[i]! * 256 + (bytes[i + 1] ?? 0);
+  for (let i = 0; i < bytes.length; i += 2) total += bytes[i] * 256 + (bytes[i + 1] ?? 0);
   return total === 0 ? 0 : ((total - 1) % 0xffff) + 1;
 }
 
@@ -115,15 +115,15 @@ export function buildIp(packet: Packet): Uint8Array {
 /** The names of all checksums of an IPv4 packet that are wrong; a quoted packet's too where it is quoted whole. */
 export function wrongChecksums(ip: Uint8Array, partial = false): string[] {
   const wrong: string[] = [];
-  const header = (ip[0]! & 0xf) * 4;
-  const total = ip[2]! * 256 + ip[3]!;
+  const header = (ip[0] & 0xf) * 4;
+  const total = ip[2] * 256 + ip[3];
   if (referenceChecksum(ip.subarray(0, header)) !== 0) wrong.push('IP');
   const payload = ip.subarray(header, total);
-  const fragment = (ip[6]! & 0x3f) !== 0 || ip[7] !== 0;
+  const fragment = (ip[6] & 0x3f) !== 0 || ip[7] !== 0;
   if (fragment || ip.length < total) return wrong;
-  const pseudo = [...ip.subarray(12, 20), 0, ip[9]!, ...be16(payload.length)];
+  const pseudo = [...ip.subarray(12, 20), 0, ip[9], ...be16(payload.length)];
   if (ip[9] === 6 && partial) {
-    if (referenceSum(pseudo) !== payload[16]! * 256 + payload[17]!) wrong.push('TCP (partial)');
+    if (referenceSum(pseudo) !== payload[16] * 256 + payload[17]) wrong.push('TCP (partial)');
   } else if (ip[9] === 6 && referenceChecksum(concatenate(Uint8Array.from(pseudo), payload)) !== 0) wrong.push('TCP');
   if (ip[9] === 1) {
     if (referenceChecksum(payload) !== 0) wrong.push('ICMP');

@@ -38,14 +38,14 @@ export class Topology extends Lab {
   }
 
   get client(): Namespace {
-    return this.clients[0] as Namespace;
+    return this.clients[0];
   }
 
   /** Every cable's offloads: with them off, each frame on each wire is an ordinary one with whole checksums. */
   setOffloads(state: 'on' | 'off'): void {
     for (const namespace of this.namespaces) {
       for (const [, device] of namespace.ip('-o', 'link', 'show', 'type', 'veth').matchAll(/^\d+: ([^@:]+)/gm)) {
-        namespace.offloads(device as string, state);
+        namespace.offloads(device, state);
       }
     }
   }
@@ -56,7 +56,7 @@ export class Topology extends Lab {
   }
 
   async startBackend(index: number): Promise<void> {
-    const running = (this.servers[index] as Namespace).program('backend', `server${index + 1}`, `http=${HTTP}`, `echo=${ECHO}`);
+    const running = this.servers[index].program('backend', `server${index + 1}`, `http=${HTTP}`, `echo=${ECHO}`);
     this.backends[index] = running;
     await running.line(/^listening/);
   }

@@ -61,7 +61,7 @@ export type Parsed = Required<Packet> & {
 /** RFC 1071, byte by byte. */
 export function checksum(data: Buffer): number {
   let sum = 0;
-  for (let i = 0; i < data.length; i++) sum += i % 2 === 0 ? (data[i] as number) << 8 : (data[i] as number);
+  for (let i = 0; i < data.length; i++) sum += i % 2 === 0 ? data[i] << 8 : data[i];
   while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 0x10000);
   return 0xffff - sum;
 }
@@ -146,13 +146,13 @@ export function ethernet(sourceMac: string, destinationMac: string, packet: Buff
 function virtio(packet: Buffer, segment: number): Buffer {
   const header = Buffer.alloc(10);
   if (segment === 0) return header;
-  const ip = ((packet[0] as number) & 15) * 4;
+  const ip = (packet[0] & 15) * 4;
   const tcp = packet.subarray(ip);
   const pseudo = pseudoHeader(packet.subarray(12, 16), packet.subarray(16, 20), TCP, tcp.length);
   tcp.writeUInt16BE(0xffff - checksum(pseudo), 16);
-  const congestion = ((tcp[13] as number) & CWR) === 0 ? 0 : 0x80; // VIRTIO_NET_HDR_GSO_ECN
+  const congestion = (tcp[13] & CWR) === 0 ? 0 : 0x80; // VIRTIO_NET_HDR_GSO_ECN
   header.set([1, 1 | congestion]); // VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4
-  header.writeUInt16LE(14 + ip + ((tcp[12] as number) >> 4) * 4, 2);
+  header.writeUInt16LE(14 + ip + (tcp[12] >> 4) * 4, 2);
   header.writeUInt16LE(segment, 4);
   header.writeUInt16LE(14 + ip, 6);
   header.writeUInt16LE(16, 8);
@@ -181,10 +181,10 @@ export function reassemble(fragments: readonly Buffer[]): Buffer | undefined {
 
 /** Reads an IPv4 packet, such as one quoted in an ICMP error (then cut short: its transport checksum is not judged). */
 export function parseIpv4(packet: Buffer): Parsed {
-  const headerLength = ((packet[0] as number) & 15) * 4;
+  const headerLength = (packet[0] & 15) * 4;
   const totalLength = packet.readUInt16BE(2);
   const fragment = packet.readUInt16BE(6);
-  const protocol = packet[9] as number;
+  const protocol = packet[9];
   const source = packet.subarray(12, 16);
   const destination = packet.subarray(16, 20);
   const body = packet.subarray(headerLength, totalLength);
@@ -192,16 +192,16 @@ export function parseIpv4(packet: Buffer): Parsed {
   const pseudo = protocol === ICMP ? Buffer.alloc(0) : pseudoHeader(source, destination, protocol, totalLength - headerLength);
   const ports = protocol !== ICMP && body.length >= 8;
   const tcp = protocol === TCP && body.length >= 20;
-  const transportLength = tcp ? ((body[12] as number) >> 4) * 4 : 8;
+  const transportLength = tcp ? (body[12] >> 4) * 4 : 8;
   return {
     sourceMac: '',
     destinationMac: '',
     source: source.join('.'),
     destination: destination.join('.'),
     protocol,
-    ttl: packet[8] as number,
+    ttl: packet[8],
     id: packet.readUInt16BE(4),
-    tos: packet[1] as number,
+    tos: packet[1],
     dontFragment: (fragment & 0x4000) !== 0,
     moreFragments: (fragment & 0x2000) !== 0,
     fragmentOffset: (fragment & 0x1fff) * 8,
@@ -212,11 +212,11 @@ export function parseIpv4(packet: Buffer): Parsed {
     destinationPort: ports ? body.readUInt16BE(2) : 0,
     sequence: protocol === TCP && body.length >= 8 ? body.readUInt32BE(4) : 0,
     acknowledgment: tcp ? body.readUInt32BE(8) : 0,
-    flags: tcp ? (body[13] as number) : 0,
+    flags: tcp ? body[13] : 0,
     window: tcp ? body.readUInt16BE(14) : 0,
     tcpOptions: tcp ? body.subarray(20, transportLength) : Buffer.alloc(0),
-    type: protocol === ICMP ? (body[0] as number) : 0,
-    code: protocol === ICMP ? (body[1] as number) : 0,
+    type: protocol === ICMP ? body[0] : 0,
+    code: protocol === ICMP ? body[1] : 0,
     rest: protocol === ICMP ? body.readUInt32BE(4) : 0,
     payload: body.subarray(transportLength),
     bytes: packet.subarray(0, totalLength),
@@ -288,7 +288,7 @@ export class RawHost {
   sendRaw(packet: Omit<Packet, 'source'>, alter: (packet: Buffer) => void): void {
     const bytes = ipv4({ source: this.address, ...packet });
     alter(bytes);
-    const headerLength = Math.min(((bytes[0] as number) & 15) * 4, bytes.length);
+    const headerLength = Math.min((bytes[0] & 15) * 4, bytes.length);
     bytes.writeUInt16BE(0, 10);
     bytes.writeUInt16BE(checksum(bytes.subarray(0, headerLength)), 10);
     this.#write(bytes, 0);

@@ -127,7 +127,7 @@ export class World {
     } = core);
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
     this.connections.setTimeouts(TIMEOUTS);
-    SERVERS.forEach((_, i) => writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i]!)));
+    SERVERS.forEach((_, i) => writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i])));
     this.setServers(options.up ?? [true, true]);
   }
 
@@ -141,7 +141,7 @@ export class World {
     const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.#options;
     const all = SERVERS.map((ip, index) => ({ index, address: parseAddress(ip), port: 8080, name: `${ip}:8080`, weight: 1, maxconn }));
     const servers = all.filter(({ index }) => !gone.includes(index));
-    const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index]!, backup: false })));
+    const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index], backup: false })));
     const frontends = ports.map((port, index) => {
       return { index, address: parseAddress(VIP), port, backend: 'b', maxconn: frontendMaxconn, draining: draining.includes(index) };
     });
@@ -155,7 +155,7 @@ export class World {
   /** One packet through the pipeline. */
   send(packet: Packet, arrival: Arrival = {}): Outcome {
     const flags = (packet.tcp?.partial ? D.FLAG_PARTIAL : 0) | (packet.gso ? D.FLAG_GSO | (packet.gso << 16) : 0);
-    return this.sendFrames([{ frame: buildFrame(packet), flags, arrival }])[0]!;
+    return this.sendFrames([{ frame: buildFrame(packet), flags, arrival }])[0];
   }
 
   /** Up to SLOTS frames in one batch. The verdict of each is known only of a batch of one. */
@@ -175,12 +175,12 @@ export class World {
     });
     this.#process(batch.length);
     const changed = verdictNames.flatMap((name, i) => {
-      const times = this.verdicts[i]! - before[i]!;
+      const times = this.verdicts[i] - before[i];
       if (times < 0) throw new Error(`verdict ${name} counted ${times} times`);
       return Array.from({ length: times }, () => name);
     });
     if (changed.length !== batch.length) throw new Error(`${batch.length} frames, but verdicts ${changed.join(', ') || '(none)'}`);
-    return batch.map((_, i) => this.#outcome(i, changed[i]!));
+    return batch.map((_, i) => this.#outcome(i, changed[i]));
   }
 
   /** Sets the clock and sweeps the whole table once. */
@@ -191,16 +191,16 @@ export class World {
 
   #outcome(i: number, verdict: VerdictName): Outcome {
     const d = D.HEADER + i * D.STRIDE;
-    const out = OUTS[this.frames[d + D.OUT]!];
+    const out = OUTS[this.frames[d + D.OUT]];
     if (out === undefined) throw new Error(`OUT is ${this.frames[d + D.OUT]} after ${verdict}`);
     const ip = i * SLOT + IP;
     return {
       verdict,
       out,
-      interface: this.frames[d + D.INTERFACE]!,
-      flags: this.frames[d + D.FLAGS]!,
-      cut: this.frames[d + D.FLAGS]! & D.FLAG_CUT ? this.frames[d + D.LIMIT]! : undefined,
-      frame: this.slab.bytes.slice(ip - 14, ip + this.frames[d + D.LENGTH]!),
+      interface: this.frames[d + D.INTERFACE],
+      flags: this.frames[d + D.FLAGS],
+      cut: this.frames[d + D.FLAGS] & D.FLAG_CUT ? this.frames[d + D.LIMIT] : undefined,
+      frame: this.slab.bytes.slice(ip - 14, ip + this.frames[d + D.LENGTH]),
       vnet: this.slab.bytes.slice(ip - 24, ip - 14),
     };
   }

@@ -1,14 +1,13 @@
 /** Networks that Convey cannot serve, and lb4 can. VLANs: test/kernel/guest/vlan.ts, with a kernel that has them. */
 import { expect, test } from 'vitest';
 import { startBalancer } from '../lab/balancer.ts';
-import type { Namespace } from '../lab/lab.ts';
 import { HTTP, Topology } from '../lab/topology.ts';
 
 const PROXY = { args: ['proxy'] };
 
 test('Convey: IPv6 unsupported', async () => {
   await using lab = new Topology({ servers: 1 });
-  const server = lab.servers[0] as Namespace;
+  const server = lab.servers[0];
   for (const [host, device, address] of [
     [lab.client, 'eth0', 'fd71::101/64'],
     [lab.balancer, 'front', 'fd71::1/64'],

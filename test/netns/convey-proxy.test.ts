@@ -50,7 +50,7 @@ test('Convey: half-close not passed on by the proxy, from client to server', asy
 
 test('Convey: half-close not passed on by the proxy, from server to client', async () => {
   await using lab = new Topology({ servers: 1 });
-  const server = (lab.servers[0] as Namespace).start([
+  const server = lab.servers[0].start([
     process.execPath,
     '-e',
     `require('net').createServer({ allowHalfOpen: true }, (socket) => {
@@ -75,7 +75,7 @@ test('Convey: half-close not passed on by the proxy, from server to client', asy
 test('Convey: no connect timeout in the proxy', async () => {
   await using lab = new Topology({ servers: 1 });
   const balancer = await serve(lab, `${ALWAYS_UP}\nconnect_timeout = 0.5`);
-  silence(lab.servers[0] as Namespace, HTTP);
+  silence(lab.servers[0], HTTP);
   // The kernel's own patience is more than two minutes.
   const { code } = await lab.client.run('curl', '-sS', '--max-time', '8', `http://${VIP}/`);
   expect(RESET).toContain(code);
@@ -88,7 +88,7 @@ test('Convey: no retry in the proxy', async () => {
   const balancer = await serve(lab, `${ALWAYS_UP}\nconnect_timeout = 0.5`);
   expect(new Set(await answers(lab.client, 10))).toEqual(new Set(['server1', 'server2']));
   // First one server is silent, then the other refuses: no client notices.
-  silence(lab.servers[0] as Namespace, HTTP);
+  silence(lab.servers[0], HTTP);
   expect(new Set(await answers(lab.client, 6))).toEqual(new Set(['server2']));
   lab.servers[0]?.sh('nft', 'delete table ip silence');
   await lab.killBackend(1);

@@ -65,10 +65,10 @@ test('hundreds of reloads do not disturb connections; ports and loads are counte
   await order(both);
   const hold = await holdConnections(lab.client, 40, `${VIP}:${ECHO}`);
   const first = await counters();
-  expect(first[0]!.load + first[1]!.load).toBe(40);
+  expect(first[0].load + first[1].load).toBe(40);
   for (const index of [0, 1]) {
-    expect(first[index]).toMatchObject({ ports: first[index]!.load, current: first[index]!.load, portCapacity: 27_233 });
-    expect(first[index]!.load).toBeGreaterThan(5);
+    expect(first[index]).toMatchObject({ ports: first[index].load, current: first[index].load, portCapacity: 27_233 });
+    expect(first[index].load).toBeGreaterThan(5);
   }
 
   for (let i = 0; i < 300; i++) {
@@ -88,7 +88,7 @@ test('hundreds of reloads do not disturb connections; ports and loads are counte
     timeout: 5_000,
     every: 50,
   });
-  expect((await counters())[0]!.load).toBe(first[0]!.load);
+  expect((await counters())[0].load).toBe(first[0].load);
 
   // Its index comes back for the same server: from 0.
   await order(both);

@@ -15,7 +15,7 @@ function sequences(lines: readonly string[]): Map<string, string[]> {
     const [, port = '', sequence = ''] = / > [\d.]+\.(\d+): .* seq (\d+:\d+),/.exec(line) ?? [];
     if (sequence !== '') byPort.set(port, [...(byPort.get(port) ?? []), sequence]);
   }
-  return new Map([...byPort.values()].map((all) => [all[0] as string, all]));
+  return new Map([...byPort.values()].map((all) => [all[0], all]));
 }
 
 /** Segments that reached this host's TCP before the ones they follow. */
@@ -30,7 +30,7 @@ test('segments of concurrent downloads leave in the order they came in, and none
     [lab.balancer, 'back'],
     [lab.balancer, 'front'],
     [lab.client, 'eth0'],
-    [lab.servers[0] as Namespace, 'eth0'],
+    [lab.servers[0], 'eth0'],
   ] as const) {
     host.keepOrder(device);
   }

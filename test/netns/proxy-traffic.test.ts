@@ -28,8 +28,8 @@ beforeAll(async () => {
     lab.balancer,
     {
       frontends: {
-        http: { ...http!, backend: CALM },
-        echo: { ...echo!, backend: CALM },
+        http: { ...http, backend: CALM },
+        echo: { ...echo, backend: CALM },
         iperf: { listen: `${VIP}:${IPERF}`, servers: [`${serverAddress(0)}:${IPERF}`], backend: 'health_check_interval = 3600' },
         six: { listen: `[fd01::1]:${HTTP}`, servers: mixed, backend: CALM },
       },

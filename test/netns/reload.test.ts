@@ -29,7 +29,7 @@ describe.each(MODES)('%s', (mode) => {
     ];
     let turn = 0;
     while (wrk.exit === undefined) {
-      live.replace(live.text(turns[turn++ % turns.length] as Wanted));
+      live.replace(live.text(turns[turn++ % turns.length]));
       await pause(200);
     }
     const said = wrk.lines.join('\n');

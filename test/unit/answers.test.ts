@@ -9,9 +9,9 @@ beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
 function after(segments: string, options: WorldOptions = {}): { due: number; answered: number } {
   const world = new World({ up: [true, false], ...options });
   for (const [side, flags] of segments.split(' ').map((segment) => segment.split(':')))
-    world.send(side === 'c' ? fromClient({ flags: flags! }) : fromServer({ flags: flags! }));
+    world.send(side === 'c' ? fromClient({ flags: flags }) : fromServer({ flags: flags }));
   const row = serverRow(0);
-  return { due: world.statistics[row + DUE]!, answered: world.statistics[row + ANSWERED]! };
+  return { due: world.statistics[row + DUE], answered: world.statistics[row + ANSWERED] };
 }
 
 test.each<[string, string, number, number]>([

@@ -23,7 +23,7 @@ const mutated = fc
     for (const [at, value] of changes) if (at + 14 < bytes.length) bytes[at + 14] = value;
     if (right && bytes.length >= 34) {
       bytes.fill(0, 24, 26);
-      const checksum = referenceChecksum(bytes.subarray(14, 14 + (bytes[14]! & 0xf) * 4));
+      const checksum = referenceChecksum(bytes.subarray(14, 14 + (bytes[14] & 0xf) * 4));
       bytes.set([checksum >> 8, checksum & 0xff], 24);
     }
     return bytes;
@@ -31,7 +31,7 @@ const mutated = fc
 const bytes = fc.oneof({ weight: 4, arbitrary: mutated }, { weight: 1, arbitrary: fc.uint8Array({ minLength: 14, maxLength: 300 }) });
 const flags = fc.constantFrom(0, 0, 0, FLAG_PARTIAL, FLAG_PARTIAL | FLAG_GSO | (1460 << 16), FLAG_NO_ETHERNET);
 
-const isWhole = (ip: Uint8Array) => ip.length >= 20 && (ip[0]! & 0xf) >= 5 && ip.length >= (ip[0]! & 0xf) * 4;
+const isWhole = (ip: Uint8Array) => ip.length >= 20 && (ip[0] & 0xf) >= 5 && ip.length >= (ip[0] & 0xf) * 4;
 
 function survives(options: WorldOptions, frames: readonly (readonly [Uint8Array, number])[]): void {
   const world = new World(options);
@@ -39,7 +39,7 @@ function survives(options: WorldOptions, frames: readonly (readonly [Uint8Array,
     const before = frame.slice();
     const was = isWhole(frame.subarray(14)) ? wrongChecksums(frame.subarray(14), (flag & FLAG_PARTIAL) !== 0) : ['IP'];
     // Throws unless exactly one verdict was counted, and OUT was set.
-    const result = world.sendFrames([{ frame, flags: flag }])[0]!;
+    const result = world.sendFrames([{ frame, flags: flag }])[0];
     expect(frame).toEqual(before);
     const forwards =
       ['forwarded', 'opened', 'adopted', 'stateless', 'icmpTranslated'].includes(result.verdict) ||
@@ -47,7 +47,7 @@ function survives(options: WorldOptions, frames: readonly (readonly [Uint8Array,
     expect(result.out !== 'drop', result.verdict).toBe(forwards);
     if (result.out === 'drop') continue;
     const ip = result.frame.subarray(14);
-    expect(ip.length).toBe(ip[2]! * 256 + ip[3]!);
+    expect(ip.length).toBe(ip[2] * 256 + ip[3]);
     const wrong = wrongChecksums(ip, (result.flags & FLAG_PARTIAL) !== 0);
     if (!was.includes('IP')) expect(wrong, result.verdict).not.toContain('IP');
     if (was.length === 0)

@@ -32,7 +32,7 @@ class Life {
   counts(): { total: number; current: number; tx: number; rx: number } {
     const row = (at: number) => {
       const { statistics } = this.world;
-      return { total: statistics[at + TOTAL]!, current: statistics[at + CURRENT]!, tx: statistics[at + TX]!, rx: statistics[at + RX]! };
+      return { total: statistics[at + TOTAL], current: statistics[at + CURRENT], tx: statistics[at + TX], rx: statistics[at + RX] };
     };
     expect(row(serverRow(0))).toEqual(row(frontendRow(0)));
     return row(frontendRow(0));
@@ -201,7 +201,7 @@ describe('ports', () => {
     expect(life.world.table.size).toBe(2);
     life.after(TIMEOUTS.syn + 1);
     const { verdict, frame } = life.world.send(fromClient({ from: 6000, flags: 'S' }));
-    expect([verdict, frame[34]! * 256 + frame[35]!]).toEqual(['opened', PORT]);
+    expect([verdict, frame[34] * 256 + frame[35]]).toEqual(['opened', PORT]);
   });
 
   test('come back when the table refuses', () => {
@@ -267,9 +267,9 @@ test('DSR, a full neighbourhood: segments go by the hash, to the server that flo
   const roomy = new Life({ mode: 'dsr', scheduler: 'maglev', up: [true, true], capacity: 1024 });
   for (const i of without) {
     const packet = fromClient({ from: i + 1, flags: 'S' });
-    expect(address(sent[i]!)).toBe(address(roomy.world.send(packet)));
+    expect(address(sent[i])).toBe(address(roomy.world.send(packet)));
   }
-  expect(life.world.loads[0]! + life.world.loads[1]!).toBe(200 - without.length);
+  expect(life.world.loads[0] + life.world.loads[1]).toBe(200 - without.length);
 });
 
 test('the table takes no more than its maximum', () => {

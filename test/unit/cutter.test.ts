@@ -89,7 +89,7 @@ test('every piece fits and is a whole packet of its own; together they are the p
         const fragments: Buffer[] = [];
         let whole: Buffer | undefined;
         while (whole === undefined && at < pieces.length) {
-          const piece = pieces[at++] as Buffer;
+          const piece = pieces[at++];
           expect(piece.length).toBeLessThanOrEqual(given.mtu);
           expect(parseIpv4(piece)).toMatchObject({ totalLength: piece.length, checksumsRight: true });
           fragments.push(piece);
@@ -100,8 +100,8 @@ test('every piece fits and is a whole packet of its own; together they are the p
           // Zero identifies nothing.
           expect(new Set(fragments.map((fragment) => parseIpv4(fragment).id)).size).toBe(1);
           if (id === 0) whole = reassemble(fragments.map((fragment) => withId(fragment, 0)));
-          else expect(parseIpv4(fragments[0] as Buffer).id).toBe(id);
-          expect(parseIpv4(fragments[0] as Buffer).id).not.toBe(0);
+          else expect(parseIpv4(fragments[0]).id).toBe(id);
+          expect(parseIpv4(fragments[0]).id).not.toBe(0);
           for (const later of fragments.slice(1)) expect(copied(parseIpv4(later).options)).toEqual(copiedOf(given.packet.options));
         }
         expect(whole?.toString('hex')).toBe(segment.toString('hex'));
@@ -121,7 +121,7 @@ function withId(packet: Buffer, id: number): Buffer {
 function copied(given: Buffer): number[][] {
   const list: number[][] = [];
   for (let at = 0; at < given.length && given[at] !== 0; ) {
-    const length = given[at] === 1 ? 1 : (given[at + 1] as number);
+    const length = given[at] === 1 ? 1 : given[at + 1];
     list.push([...given.subarray(at, at + length)]);
     at += length;
   }

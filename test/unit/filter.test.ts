@@ -27,8 +27,8 @@ function run(program: Uint32Array, packet: Uint8Array, packetType = HOST): numbe
   const memory = new Map<number, number>();
   let [a, x] = [0, 0];
   for (let pc = 0; ; pc++) {
-    const code = program[pc * 2]! & 0xffff;
-    const [jt, jf, k] = [(program[pc * 2]! >>> 16) & 0xff, program[pc * 2]! >>> 24, program[pc * 2 + 1]!];
+    const code = program[pc * 2] & 0xffff;
+    const [jt, jf, k] = [(program[pc * 2] >>> 16) & 0xff, program[pc * 2] >>> 24, program[pc * 2 + 1]];
     const jump = (taken: boolean) => (pc += taken ? jt : jf);
     const load = (offset: number, size: number) => {
       if (offset === 0xfffff004) return packetType;
@@ -45,7 +45,7 @@ function run(program: Uint32Array, packet: Uint8Array, packetType = HOST): numbe
       0x50: [k + x, 1],
     };
     if (code in loads) {
-      const value = load(...loads[code]!);
+      const value = load(...loads[code]);
       if (value === undefined) return 0; // beyond the packet: refused
       a = value;
     } else if (code === 0x60) {
@@ -72,11 +72,11 @@ function checkProgram(program: Uint32Array): void {
   expect(length).toBeGreaterThan(0);
   expect(length).toBeLessThanOrEqual(4096);
   for (let pc = 0; pc < length; pc++) {
-    const [code, jt, jf, k] = [program[pc * 2]! & 0xffff, (program[pc * 2]! >>> 16) & 0xff, program[pc * 2]! >>> 24, program[pc * 2 + 1]!];
+    const [code, jt, jf, k] = [program[pc * 2] & 0xffff, (program[pc * 2] >>> 16) & 0xff, program[pc * 2] >>> 24, program[pc * 2 + 1]];
     if (code === 0x05 && pc + k + 1 >= length) throw new Error(`jump out of the program at ${pc}`);
     if ((code & 7) === 5 && code !== 0x05 && pc + Math.max(jt, jf) + 1 >= length) throw new Error(`branch out of the program at ${pc}`);
   }
-  expect(program[program.length - 2]! & 0xffff).toBe(0x06);
+  expect(program[program.length - 2] & 0xffff).toBe(0x06);
 }
 
 const fine = packetFilter(spec);

@@ -26,7 +26,7 @@ function neighbours(home: number, count: number): Tuple[] {
   return found;
 }
 
-const states = (table: FlowTable) => Array.from({ length: table.capacity }, (_, slot) => table.words[slot * E.ENTRY + E.STATE]!);
+const states = (table: FlowTable) => Array.from({ length: table.capacity }, (_, slot) => table.words[slot * E.ENTRY + E.STATE]);
 
 describe('against a Map', () => {
   type Model = Map<string, { slot: number; tuple: Tuple }>;
@@ -67,7 +67,7 @@ describe('against a Map', () => {
       fc.property(fc.shuffledSubarray(keys, { minLength: 1 }), fc.infiniteStream(fc.nat()), (some, random) => {
         const table = create();
         const slots = some.map((key) => insert(table, key)).filter((slot) => slot !== E.NONE);
-        while (slots.length > 0) table.remove(slots.splice(random.next().value! % slots.length, 1)[0]!);
+        while (slots.length > 0) table.remove(slots.splice(random.next().value! % slots.length, 1)[0]);
         expect(states(table).every((state) => state === E.EMPTY)).toBe(true);
       }),
     );
@@ -82,7 +82,7 @@ describe('deletion', () => {
     table.remove(11);
     table.remove(10);
     expect(states(table).slice(10, 13)).toEqual([E.TOMBSTONE, E.TOMBSTONE, E.LIVE_TCP]);
-    expect(table.find(...neighbours(10, 3)[2]!)).toBe(12);
+    expect(table.find(...neighbours(10, 3)[2])).toBe(12);
     table.remove(12);
     expect(states(table).slice(10, 13)).toEqual([E.EMPTY, E.EMPTY, E.EMPTY]);
   });
@@ -92,7 +92,7 @@ describe('deletion', () => {
     const keys = neighbours(10, 4);
     for (const key of keys.slice(0, 3)) insert(table, key);
     table.remove(11);
-    expect(insert(table, keys[3]!)).toBe(11);
+    expect(insert(table, keys[3])).toBe(11);
   });
 });
 
@@ -151,8 +151,8 @@ describe('the scratch entry', () => {
 test('two may be reserved before either is published', () => {
   const table = create();
   const [a, b] = neighbours(10, 2);
-  const first = table.reserve(...a!);
-  expect([first, table.reserve(...b!, first)]).toEqual([10, 11]);
+  const first = table.reserve(...a);
+  expect([first, table.reserve(...b, first)]).toEqual([10, 11]);
 });
 
 describe('a full neighbourhood', () => {
@@ -161,12 +161,12 @@ describe('a full neighbourhood', () => {
     const keys = neighbours(100, PROBES + 1);
     const slots = keys.slice(0, PROBES).map((key) => insert(table, key));
     expect(slots).toEqual(Array.from({ length: PROBES }, (_, i) => (100 + i) % CAPACITY));
-    expect(insert(table, keys[PROBES]!)).toBe(E.NONE);
-    expect(table.find(...keys[PROBES]!)).toBe(E.NONE);
+    expect(insert(table, keys[PROBES])).toBe(E.NONE);
+    expect(table.find(...keys[PROBES])).toBe(E.NONE);
     expect(table.size).toBe(PROBES);
     expect(keys.slice(0, PROBES).map((key) => table.find(...key))).toEqual(slots);
-    table.remove(slots[5]!);
-    expect(insert(table, keys[PROBES]!)).toBe(slots[5]);
+    table.remove(slots[5]);
+    expect(insert(table, keys[PROBES])).toBe(slots[5]);
   });
 });
 
@@ -190,7 +190,7 @@ describe('the hash', () => {
     const key = hashKey(new Uint32Array([0xdeadbeef, 0x2545f491, 0x9e3779b1, 0x85ebca6b]));
     for (const shift of [0, 6]) {
       const bins = new Uint32Array(1024);
-      for (let i = 0; i < 65536; i++) bins[(hashTuple(key, ...tuple(i)) >>> shift) & 1023]!++;
+      for (let i = 0; i < 65536; i++) bins[(hashTuple(key, ...tuple(i)) >>> shift) & 1023]++;
       const chi = bins.reduce((total, n) => total + (n - 64) ** 2 / 64, 0);
       expect(chi).toBeLessThan(1023 + 10 * 45);
     }
@@ -233,12 +233,12 @@ function wholeEntry(words: Int32Array, entry: Int32Array): void {
   const [client, vip] = [0x0900000a, 0x010200c0];
   const toServer = entry[E.SOURCE] === client;
   const servers = [0x010010ac, 0x020010ac];
-  const server = servers[entry[E.OWNER]! & 0xffff]!;
+  const server = servers[entry[E.OWNER] & 0xffff];
   const ok = toServer
-    ? entry[E.DESTINATION] === vip && entry[E.NEW_SOURCE] === vip && entry[E.NEW_DESTINATION] === server && entry[E.NEXT_HOP]! < 4097
-    : entry[E.SOURCE] === server && entry[E.NEW_DESTINATION] === client && entry[E.NEW_SOURCE] === vip && entry[E.NEXT_HOP]! >= 4097;
-  const twin = words.subarray(entry[E.TWIN]! * E.ENTRY);
+    ? entry[E.DESTINATION] === vip && entry[E.NEW_SOURCE] === vip && entry[E.NEW_DESTINATION] === server && entry[E.NEXT_HOP] < 4097
+    : entry[E.SOURCE] === server && entry[E.NEW_DESTINATION] === client && entry[E.NEW_SOURCE] === vip && entry[E.NEXT_HOP] >= 4097;
+  const twin = words.subarray(entry[E.TWIN] * E.ENTRY);
   const mirrored = twin[E.NEW_DESTINATION] === entry[E.SOURCE] && twin[E.SOURCE] === entry[E.NEW_DESTINATION];
-  const pooled = toServer ? entry[E.POOL] === E.NONE : entry[E.POOL] === (entry[E.OWNER]! & 0xffff);
+  const pooled = toServer ? entry[E.POOL] === E.NONE : entry[E.POOL] === (entry[E.OWNER] & 0xffff);
   if (!ok || !mirrored || !pooled || entry[E.NEW_PORTS] === 0) throw new Error(`half-written: ${entry.join(' ')}`);
 }

@@ -46,7 +46,7 @@ describe('an HTTP check', () => {
     const { port, asked } = await website(204);
     const result = await run(port, { path: '/health?deep=1' });
     expect(result).toEqual({ outcome: 'pass', reason: expect.stringMatching(/^HTTP 204 in [\d.]+ ms$/) as string });
-    const { method, url, httpVersion, headers } = asked[0] as IncomingMessage;
+    const { method, url, httpVersion, headers } = asked[0];
     expect({ method, url, httpVersion }).toEqual({ method: 'GET', url: '/health?deep=1', httpVersion: '1.1' });
     expect(headers).toEqual({ host: `127.0.0.1:${port}`, 'user-agent': 'lb4-health', accept: '*/*', connection: 'close' });
   });
@@ -168,7 +168,7 @@ describe('an HTTP check fails within its timeout', () => {
   function trickle(text: string): (socket: Socket) => void {
     return (socket) => {
       let i = 0;
-      const timer = setInterval(() => socket.write(text[i++ % text.length] as string), 5);
+      const timer = setInterval(() => socket.write(text[i++ % text.length]), 5);
       socket.once('close', () => clearInterval(timer));
     };
   }

@@ -16,9 +16,9 @@ function firstTarget(keys: string, reach?: Reach) {
     file,
     `[frontends.www]\nlisten_addr = "127.0.0.1:8080"\nbackend = "web"\n[backends.web]\n${keys}\n[backends.web.servers.one]\naddr = "192.0.2.1:80"\n`,
   );
-  const backend = loadConfig(file).config.backends[0]!;
+  const backend = loadConfig(file).config.backends[0];
   rmSync(directory, { recursive: true });
-  return targetFor('web / one', backend, backend.servers[0]!, reach);
+  return targetFor('web / one', backend, backend.servers[0], reach);
 }
 
 test('a TCP check with its times', () => {

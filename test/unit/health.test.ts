@@ -237,7 +237,7 @@ describe('the checker', () => {
     }));
     health.set([target(1, { intervalMs: 50 })]);
     await vi.waitFor(() => expect(times.length).toBeGreaterThan(8));
-    const gaps = times.slice(1).map((time, i) => time - (times[i] as number));
+    const gaps = times.slice(1).map((time, i) => time - times[i]);
     expect(Math.min(...gaps)).toBeGreaterThanOrEqual(43);
     expect(gaps.sort((x, y) => x - y)[Math.floor(gaps.length / 2)]).toBeLessThan(65);
   });

@@ -54,14 +54,14 @@ interface Import {
   readonly target: string | undefined;
 }
 
-const roomOf = (path: string) => relative(SRC, path).split('/')[0]!.replace(/\.ts$/, '');
+const roomOf = (path: string) => relative(SRC, path).split('/')[0].replace(/\.ts$/, '');
 
 const imports: Import[] = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter((name) => name.endsWith('.ts'))
   .flatMap((name) => {
     const file = join(SRC, name);
     const text = readFileSync(file, 'utf8').replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
-    const specifiers = [...text.matchAll(/(?:\bfrom\s*|\bimport\s*\(?\s*)(['"])([^'"]+)\1/g)].map((match) => match[2]!);
+    const specifiers = [...text.matchAll(/(?:\bfrom\s*|\bimport\s*\(?\s*)(['"])([^'"]+)\1/g)].map((match) => match[2]);
     return specifiers.map((specifier) => ({
       file: name,
       room: roomOf(file),

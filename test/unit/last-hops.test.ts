@@ -11,7 +11,7 @@ const macOf = (i: number) => `06:00:00:${[i >> 16, (i >> 8) & 255, i & 255].map(
 
 const ipText = (i: number) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`;
 /** The port that lb4 connects from, in a frame to the server. */
-const portOf = (frame: Uint8Array) => (frame[34]! << 8) | frame[35]!;
+const portOf = (frame: Uint8Array) => (frame[34] << 8) | frame[35];
 
 /** A client of its own MAC address opens a connection; returns how the server's answer leaves, and to whom. */
 function connect(world: World, i: number): { out: string; to: string } {

@@ -14,11 +14,11 @@ function counted(world: World) {
   for (let slot = 0; slot < capacity; slot++) {
     const at = slot * E.ENTRY;
     if (words[at + E.STATE] !== E.LIVE_TCP) continue;
-    const owner = words[at + E.OWNER]!;
-    if (words[at + E.POOL] !== E.NONE) count.ports[owner & 0xffff]!++;
-    if (words[at + E.CONNECTION]! & REPLY || (words[at + E.CONNECTION]! & STATE_MASK) >= TIME_WAIT) continue;
-    count.servers[owner & 0xffff]!++;
-    count.frontends[owner >>> 16]!++;
+    const owner = words[at + E.OWNER];
+    if (words[at + E.POOL] !== E.NONE) count.ports[owner & 0xffff]++;
+    if (words[at + E.CONNECTION] & REPLY || (words[at + E.CONNECTION] & STATE_MASK) >= TIME_WAIT) continue;
+    count.servers[owner & 0xffff]++;
+    count.frontends[owner >>> 16]++;
   }
   return count;
 }
@@ -45,7 +45,7 @@ describe('a load goes', () => {
     const world = new World({ up: [true, false] });
     const go = (text: string) => {
       for (const [side, flags] of text.split(' ').map((part) => part.split(':')))
-        world.send(side === 'c' ? fromClient({ flags: flags! }) : fromServer({ flags: flags!, to: PORT + start(world) }));
+        world.send(side === 'c' ? fromClient({ flags: flags }) : fromServer({ flags: flags, to: PORT + start(world) }));
     };
     go('c:S');
     expect(told(world)).toEqual({ servers: [1, 0], ports: [1, 0], frontends: [1, 0] });
@@ -64,7 +64,7 @@ function start(world: World): number {
   const { words, capacity } = world.table;
   for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
     if (words[at + E.STATE] === E.LIVE_TCP && words[at + E.POOL] !== E.NONE) {
-      const port = words[at + E.PORTS]! >>> 16;
+      const port = words[at + E.PORTS] >>> 16;
       return (((port & 0xff) << 8) | (port >>> 8)) - PORT;
     }
   return 0;
@@ -127,11 +127,11 @@ function reply(world: World, n: number, flags: string): void {
   const { words, capacity } = world.table;
   const replies: number[] = [];
   for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
-    if (words[at + E.STATE] === E.LIVE_TCP && words[at + E.CONNECTION]! & REPLY) replies.push(at);
+    if (words[at + E.STATE] === E.LIVE_TCP && words[at + E.CONNECTION] & REPLY) replies.push(at);
   const at = replies[n % Math.max(1, replies.length)];
   if (at === undefined) return;
-  const port = words[at + E.PORTS]! >>> 16;
-  world.send(fromServer({ flags, to: ((port & 0xff) << 8) | (port >>> 8) }, {}, words[at + E.OWNER]! & 0xffff));
+  const port = words[at + E.PORTS] >>> 16;
+  world.send(fromServer({ flags, to: ((port & 0xff) << 8) | (port >>> 8) }, {}, words[at + E.OWNER] & 0xffff));
 }
 
 describe('limits', () => {
@@ -169,7 +169,7 @@ test('DSR with a full table: what the hash cannot have is not sent elsewhere, wh
   const world = new World({ mode: 'dsr', scheduler: 'maglev', maxconn: 1, maximum: 1 });
   const { frame, verdict } = world.send(fromClient({ flags: 'S' }));
   expect(verdict).toBe('stateless');
-  const server = frame[33]! - 1;
+  const server = frame[33] - 1;
   world.loads[server] = 1;
   expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('dropTableFull');
   expect(world.send(fromClient()).verdict).toBe('stateless');

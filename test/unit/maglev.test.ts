@@ -7,7 +7,7 @@ const equal = (count: number) => Array.from({ length: count }, (_, i) => candida
 
 function shares(table: Uint16Array, count: number): number[] {
   const rows = Array.from({ length: count }, () => 0);
-  for (const server of table) rows[server]!++;
+  for (const server of table) rows[server]++;
   return rows;
 }
 
@@ -36,7 +36,7 @@ describe('balance', () => {
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     weights.forEach((weight, i) => {
       const share = (weight / total) * SMALL_TABLE;
-      expect(Math.abs(rows[i]! - share)).toBeLessThanOrEqual(Math.max(share * 0.01, 1));
+      expect(Math.abs(rows[i] - share)).toBeLessThanOrEqual(Math.max(share * 0.01, 1));
     });
   });
 
@@ -44,8 +44,8 @@ describe('balance', () => {
     const weights = [1, 2, 1];
     const scheduler = maglev(prepareMaglev(weights.map((weight, i) => candidate(i, weight))));
     const picks = [0, 0, 0];
-    for (let host = 0; host < 200; host++) for (let port = 1024; port < 1524; port++) picks[scheduler.pick(10 | (host << 24), port)]!++;
-    weights.forEach((weight, i) => expect(Math.abs(picks[i]! / 100_000 - weight / 4)).toBeLessThan(0.01));
+    for (let host = 0; host < 200; host++) for (let port = 1024; port < 1524; port++) picks[scheduler.pick(10 | (host << 24), port)]++;
+    weights.forEach((weight, i) => expect(Math.abs(picks[i] / 100_000 - weight / 4)).toBeLessThan(0.01));
   });
 });
 
@@ -59,7 +59,7 @@ describe('disruption', () => {
       const after = maglevTable(names, SMALL_TABLE);
       let moved = 0;
       for (let row = 0; row < SMALL_TABLE; row++)
-        if (before[row] !== gone && equal(count)[before[row]!]!.name !== names[after[row]!]!.name) moved++;
+        if (before[row] !== gone && equal(count)[before[row]].name !== names[after[row]].name) moved++;
       // Figure 12 of the paper: some percent at most at this ratio of M to N. modulo hashing would move 1 - 1/N of them.
       expect(moved / SMALL_TABLE).toBeLessThan(0.06);
     },
@@ -89,7 +89,7 @@ describe('agreement', () => {
     fc.assert(
       fc.property(fc.shuffledSubarray(servers, { minLength: servers.length }), (shuffled) => {
         const table = prepareMaglev(shuffled);
-        expect(table.findIndex((position, row) => shuffled[position] !== servers[listed[row]!])).toBe(-1);
+        expect(table.findIndex((position, row) => shuffled[position] !== servers[listed[row]])).toBe(-1);
       }),
       { numRuns: 20 },
     );
@@ -115,7 +115,7 @@ test('source: by the address alone', () => {
     const address = 10 | (host << 24);
     const choices = new Set(Array.from({ length: 50 }, (_, i) => scheduler.pick(address, i * 1311)));
     expect(choices.size).toBe(1);
-    servers.add([...choices][0]!);
+    servers.add([...choices][0]);
   }
   expect(servers.size).toBe(9);
 });

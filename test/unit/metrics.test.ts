@@ -190,11 +190,11 @@ test('whatever is counted: every line can be read, no value is missing, and coun
       const [first, second] = await Promise.all(
         [before, after].map((counted) => textOf(sourceOf(mode, { frontends: counted, servers: counted }))),
       );
-      for (const line of second!.split('\n').filter((line) => line !== '' && !line.startsWith('#')))
+      for (const line of second.split('\n').filter((line) => line !== '' && !line.startsWith('#')))
         expect(line).toMatch(/^[a-z][a-z0-9_]*(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? [0-9][0-9.e+-]*$/);
-      const then = samplesOf(first!);
-      for (const [sample, value] of Object.entries(samplesOf(second!))) {
-        if (/_total\b/.test(sample)) expect(value, sample).toBeGreaterThanOrEqual(then[sample]!);
+      const then = samplesOf(first);
+      for (const [sample, value] of Object.entries(samplesOf(second))) {
+        if (/_total\b/.test(sample)) expect(value, sample).toBeGreaterThanOrEqual(then[sample]);
       }
     }),
     { numRuns: 20 },

@@ -30,7 +30,7 @@ test('claims and releases agree with a model', () => {
             out.add(port);
           }
         } else if (out.size > 0) {
-          const port = [...out][which % out.size]!;
+          const port = [...out][which % out.size];
           out.delete(port);
           rested.push(port);
           pool.release(port);

@@ -59,6 +59,6 @@ describe('proxy', () => {
     for (const array of [accepted, frontendCurrent, holding]) expect(array.length).toBeGreaterThan(FRONTEND);
     expect(queued.length).toBe(4 * LIMITS.servers);
     expect(proxyFrontendRow(FRONTEND)).toBeLessThan(proxyServerRow(0));
-    expect(proxyServerRow(SERVER + 1) * Float64Array.BYTES_PER_ELEMENT).toBeLessThanOrEqual(counters[0]!.byteLength);
+    expect(proxyServerRow(SERVER + 1) * Float64Array.BYTES_PER_ELEMENT).toBeLessThanOrEqual(counters[0].byteLength);
   });
 });

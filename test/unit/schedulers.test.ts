@@ -24,8 +24,8 @@ function shares(name: SchedulerName, weights: readonly number[], picks: number, 
   const given = weights.map(() => 0);
   for (let i = 0; i < picks; i++) {
     const position = scheduler.pick(...client(i));
-    given[position]!++;
-    if (keep) loads[some[position]!.index]!++;
+    given[position]++;
+    if (keep) loads[some[position].index]++;
   }
   return given.map((count) => count / picks);
 }
@@ -39,7 +39,7 @@ describe.each(WEIGHTED)('%s honours weights', (name) => {
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     // Of connections that end at once, and of such that stay.
     for (const keep of [false, true])
-      shares(name, weights, 20_000, keep).forEach((share, i) => expect(Math.abs(share - weights[i]! / total)).toBeLessThan(0.015));
+      shares(name, weights, 20_000, keep).forEach((share, i) => expect(Math.abs(share - weights[i] / total)).toBeLessThan(0.015));
   });
 });
 
@@ -61,7 +61,7 @@ describe('leastconn', () => {
     const some = candidates([1, 1, 2]);
     [loads[1], loads[3], loads[5]] = [50, 10, 0];
     const scheduler = cross('leastconn', some, loads);
-    for (let i = 0; i < 140; i++) loads[some[scheduler.pick(0, 0)]!.index]!++;
+    for (let i = 0; i < 140; i++) loads[some[scheduler.pick(0, 0)].index]++;
     expect([loads[1], loads[3], loads[5]]).toEqual([50, 50, 100]);
   });
 
@@ -72,12 +72,12 @@ describe('leastconn', () => {
 
   test('passes over who is full', () => {
     const loads = loadsFor(2);
-    const scheduler = cross('leastconn', [{ ...candidates([100, 1])[0]!, maxconn: 3 }, candidates([100, 1])[1]!], loads);
+    const scheduler = cross('leastconn', [{ ...candidates([100, 1])[0], maxconn: 3 }, candidates([100, 1])[1]], loads);
     loads[1] = 3;
     loads[3] = 1000;
     expect(scheduler.pick(0, 0)).toBe(1);
     // And of equals.
-    const equal = [{ ...candidates([1, 1])[0]!, maxconn: 3 }, candidates([1, 1])[1]!];
+    const equal = [{ ...candidates([1, 1])[0], maxconn: 3 }, candidates([1, 1])[1]];
     loads[3] = 3;
     expect(cross('leastconn', equal, loads).pick(0, 0)).toBe(1);
   });
@@ -90,7 +90,7 @@ describe.each(['leastconn', 'roundrobin'] as const)('%s in several threads', (na
     const choice = prepare(name, candidates(weights));
     const threads = [0, 1, 2].map(() => createScheduler(structuredClone(choice), loadsFor(3))!);
     const given = [0, 0, 0];
-    for (let i = 0; i < 40; i++) given[threads[((i * i) % 7) % 3]!.pick(0, 0)]!++;
+    for (let i = 0; i < 40; i++) given[threads[((i * i) % 7) % 3].pick(0, 0)]++;
     expect(given).toEqual([10, 20, 10]);
   });
 
@@ -121,9 +121,9 @@ describe('random', () => {
     const loads = loadsFor(10);
     const some = candidates(Array.from({ length: 10 }, () => 1));
     const scheduler = cross('random', some, loads);
-    for (let i = 0; i < 10_000; i++) loads[some[scheduler.pick(0, 0)]!.index]!++;
+    for (let i = 0; i < 10_000; i++) loads[some[scheduler.pick(0, 0)].index]++;
     // One draw's greatest excess over 1,000 is about 50; of two draws it stays at a few, whatever the number of picks.
-    for (const { index } of some) expect(Math.abs(loads[index]! - 1000)).toBeLessThan(20);
+    for (const { index } of some) expect(Math.abs(loads[index] - 1000)).toBeLessThan(20);
   });
 });
 
@@ -134,7 +134,7 @@ describe('first', () => {
     const scheduler = cross('first', some, loads);
     const picks = Array.from({ length: 6 }, () => {
       const position = scheduler.pick(0, 0);
-      loads[some[position]!.index]!++;
+      loads[some[position].index]++;
       return position;
     });
     expect(picks).toEqual([0, 0, 1, 1, 2, 2]);
@@ -195,7 +195,7 @@ describe('a choice', () => {
     expect(isSameChoice(one, structuredClone(one))).toBe(true);
     expect(isSameChoice(one, prepare('leastconn', candidates([1, 2])))).toBe(false);
     for (const change of [{ weight: 2 }, { maxconn: 1 }, { index: 9 }, { name: 'x' }])
-      expect(isSameChoice(one, prepare('roundrobin', [{ ...candidates([1])[0]!, ...change }, candidates([1, 2])[1]!]))).toBe(false);
+      expect(isSameChoice(one, prepare('roundrobin', [{ ...candidates([1])[0], ...change }, candidates([1, 2])[1]]))).toBe(false);
     expect(isSameChoice(one, prepare('roundrobin', candidates([1])))).toBe(false);
   });
 });

@@ -28,28 +28,28 @@ function set(numbers: readonly number[], frontends: readonly (readonly [port: nu
 describe('a set that cannot be applied', () => {
   const one = set([1, 2]);
   const [backend] = one.backends;
-  const [server] = backend!.servers;
+  const [server] = backend.servers;
   const [frontend] = one.frontends;
   const withServers = (...servers: ServiceSet['backends'][number]['servers'][number][]) => {
-    return { ...one, backends: [{ ...backend!, servers, choice: prepare('roundrobin', []) }] };
+    return { ...one, backends: [{ ...backend, servers, choice: prepare('roundrobin', []) }] };
   };
 
   test.each<[string, ServiceSet]>([
     [
       'server 8192: there is room for 8192 servers, those that still drain included: wait for the drain, or lower drain_timeout',
-      withServers({ ...server!, index: 8192 }),
+      withServers({ ...server, index: 8192 }),
     ],
-    ['server -1: there', withServers({ ...server!, index: -1 })],
-    ['server 0.5: there', withServers({ ...server!, index: 0.5 })],
-    ['server 0 is there twice', withServers(server!, server!)],
-    ['frontend 2048: there is room for 2048 frontends, those', { ...one, frontends: [{ ...frontend!, index: 2048 }] }],
-    ['frontend 0 is there twice', { ...one, frontends: [frontend!, frontend!] }],
-    ['backend b: candidate 2 has the index of no server, 1', { ...one, backends: [{ ...backend!, servers: [server!] }] }],
+    ['server -1: there', withServers({ ...server, index: -1 })],
+    ['server 0.5: there', withServers({ ...server, index: 0.5 })],
+    ['server 0 is there twice', withServers(server, server)],
+    ['frontend 2048: there is room for 2048 frontends, those', { ...one, frontends: [{ ...frontend, index: 2048 }] }],
+    ['frontend 0 is there twice', { ...one, frontends: [frontend, frontend] }],
+    ['backend b: candidate 2 has the index of no server, 1', { ...one, backends: [{ ...backend, servers: [server] }] }],
   ])('%s', (message, wrong) => expect(() => assertServiceSet(wrong)).toThrow(message));
 
   test('all others can', () => {
     assertServiceSet(one);
-    assertServiceSet(withServers({ ...server!, index: 8191 }));
+    assertServiceSet(withServers({ ...server, index: 8191 }));
     assertServiceSet({ frontends: [], backends: [] });
   });
 });
@@ -140,7 +140,7 @@ describe('pools', () => {
       services.apply(set([i, i + 1, i + 2]));
       // A connection that ends before the next reload but one.
       const [pool] = services.frontendAt(VIP, 80)!.pools;
-      services.pools.release(pool!, services.pools.at(pool!)!.claim());
+      services.pools.release(pool, services.pools.at(pool)!.claim());
     }
     expect(services.pools.size).toBe(3);
     expect(services.frontendAt(VIP, 80)!.pools.every((pool) => pool < 6)).toBe(true);
@@ -151,7 +151,7 @@ describe('pools', () => {
   test('of a server that is gone: kept while a port is out, then given away', () => {
     const services = create();
     services.apply(set([1]));
-    const pool = services.frontendAt(VIP, 80)!.pools[0]!;
+    const pool = services.frontendAt(VIP, 80)!.pools[0];
     const [one, two] = [services.pools.at(pool)!.claim(), services.pools.at(pool)!.claim()];
     services.apply(set([2]));
     expect(services.frontendAt(VIP, 80)!.pools).not.toContain(pool);
@@ -173,9 +173,9 @@ describe('pools', () => {
   test('of a server that is down or drains: kept, its ports rest', () => {
     const services = create();
     services.apply(set([1]));
-    const pool = services.frontendAt(VIP, 80)!.pools[0]!;
+    const pool = services.frontendAt(VIP, 80)!.pools[0];
     const { frontends, backends } = set([1]);
-    services.apply({ frontends, backends: [{ ...backends[0]!, choice: prepare('roundrobin', []) }] });
+    services.apply({ frontends, backends: [{ ...backends[0], choice: prepare('roundrobin', []) }] });
     services.apply(set([1]));
     expect(services.frontendAt(VIP, 80)!.pools).toEqual([pool]);
   });

@@ -124,7 +124,7 @@ describe('whatever is counted', () => {
         expect(document.total_bytes_tx).toBe(sum);
         for (const [name, backend] of Object.entries(document.backends)) {
           const { servers, retired } = view.backends.find((one) => one.name === name)!;
-          const parts = servers.map(({ index }) => counted[index]!.total);
+          const parts = servers.map(({ index }) => counted[index].total);
           expect(backend.total_connections).toBe(parts.reduce((a, b) => a + b, retired.total));
         }
       }),

@@ -11,7 +11,7 @@ function follow(segments: string, word: number = T.OPENING): string[] {
     const [side, letters] = segment.split(':') as [string, string];
     const flags = [...letters].reduce((bits, letter) => bits | FLAGS[letter as keyof typeof FLAGS], 0);
     word = T.nextConnection(word, flags, side === 's');
-    seen.push(names[word & T.STATE_MASK]!);
+    seen.push(names[word & T.STATE_MASK]);
   }
   return seen;
 }

@@ -9,7 +9,7 @@ beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
 function after(segments: string, options: WorldOptions = {}): readonly Sign[] {
   const world = new World({ up: [true, false], ...options });
   for (const [side, flags] of segments.split(' ').map((segment) => segment.split(':')))
-    world.send(side === 'c' ? fromClient({ flags: flags! }) : fromServer({ flags: flags! }));
+    world.send(side === 'c' ? fromClient({ flags: flags }) : fromServer({ flags: flags }));
   return world.trouble.take();
 }
 

@@ -99,7 +99,7 @@ test('a frontend that changes its backend keeps the ways of the connections it h
 test('L2 DSR and L3 DSR to one server are two ways', () => {
   const ways = new Ways();
   const [two, three] = [set([[1, 'a']], { a: [11] }, 'dsrL2'), set([[1, 'b']], { b: [11] }, 'dsr')];
-  ways.apply({ frontends: [...two.frontends, { ...three.frontends[0]!, index: 1 }], backends: [...two.backends, ...three.backends] });
+  ways.apply({ frontends: [...two.frontends, { ...three.frontends[0], index: 1 }], backends: [...two.backends, ...three.backends] });
   expect([...ways.all()].map(({ onLink }) => onLink)).toEqual([true, false]);
 });
 

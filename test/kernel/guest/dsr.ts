@@ -32,7 +32,7 @@ const scripts = SERVERS.map((address, index) => {
   writeFileSync(script, balancer.sh(LB4, 'rules', '--dsr', '--for', address, '--dialect', 'tc', `--config=${file}`));
   return script;
 });
-const rules = (index: number, action: string) => (servers[index] as Namespace).sh('sh', scripts[index] as string, action);
+const rules = (index: number, action: string) => servers[index].sh('sh', scripts[index], action);
 const everywhere = (...actions: string[]) => actions.forEach((action) => servers.forEach((_, index) => rules(index, action)));
 
 const state = (server: Namespace) =>
