@@ -12,11 +12,8 @@ import { turnsMemory } from './turns.ts';
 
 export { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 
-export type SchedulerName = 'first' | 'leastconn' | 'maglev' | 'random' | 'roundrobin' | 'source';
-
-/** A choice among servers, ready to be made. Plain data. */
-export interface Choice {
-  readonly scheduler: SchedulerName;
+/** What a scheduler is made of. */
+interface Prepared {
   /** Those that may be chosen; empty: none is left. */
   readonly candidates: readonly Candidate[];
   /** Maglev's lookup table, where there are candidates and the scheduler is one that hashes. */
@@ -25,21 +22,49 @@ export interface Choice {
   readonly turns: SharedArrayBuffer | undefined;
 }
 
-/** Those whose choice follows from client and servers alone, so that another balancer, or this one after a restart, chooses alike. */
-export const consistent: ReadonlySet<SchedulerName> = new Set<SchedulerName>(['maglev', 'source']);
+interface Kind {
+  /** `table`: the choice follows from client and servers alone. `turns`: servers take turns. */
+  readonly needs?: 'table' | 'turns';
+  make(prepared: Prepared, loads: Loads): Scheduler;
+}
 
-/** Those whose servers take turns. */
-const inTurn: ReadonlySet<SchedulerName> = new Set<SchedulerName>(['leastconn', 'roundrobin']);
+/** Every scheduler there is: a new one is a file and a line here (and its words in config/schema/backend.ts). */
+const KINDS = {
+  first: { make: ({ candidates }, loads) => first(candidates, loads) },
+  leastconn: { needs: 'turns', make: ({ candidates, turns }, loads) => leastconn(candidates, loads, turns!) },
+  maglev: { needs: 'table', make: ({ table }) => maglev(table!) },
+  random: { make: ({ candidates }, loads) => random(candidates, loads) },
+  roundrobin: { needs: 'turns', make: ({ candidates, turns }) => roundrobin(candidates, turns!) },
+  source: { needs: 'table', make: ({ table }) => source(table!) },
+} as const satisfies Record<string, Kind>;
+
+export type SchedulerName = keyof typeof KINDS;
+
+/** Their names, as a configuration file writes them. */
+export const SCHEDULERS = Object.keys(KINDS) as readonly SchedulerName[];
+
+/** A choice among servers, ready to be made. Plain data. */
+export interface Choice extends Prepared {
+  readonly scheduler: SchedulerName;
+}
+
+/** Those whose choice follows from client and servers alone, so that another balancer, or this one after a restart, chooses alike. */
+export const consistent: ReadonlySet<SchedulerName> = new Set(SCHEDULERS.filter((name) => kindOf(name).needs === 'table'));
+
+function kindOf(name: SchedulerName): Kind {
+  return KINDS[name];
+}
 
 /** Prepares a choice; `last`, the one before it, gives its table, or its turns, when the candidates are the same. */
 export function prepare(scheduler: SchedulerName, candidates: readonly Candidate[], last?: Choice): Choice {
   const choice = { scheduler, candidates, table: undefined, turns: undefined };
   if (candidates.length === 0) return choice;
-  if (inTurn.has(scheduler)) {
+  const { needs } = kindOf(scheduler);
+  if (needs === 'turns') {
     const goesOn = last !== undefined && isSameChoice(last, choice);
     return { ...choice, turns: goesOn ? last.turns : turnsMemory(candidates.length) };
   }
-  if (!consistent.has(scheduler)) return choice;
+  if (needs === undefined) return choice;
   const isSame = last?.table !== undefined && hashed(last.candidates) === hashed(candidates);
   return { ...choice, table: isSame ? last.table : prepareMaglev(candidates) };
 }
@@ -63,20 +88,6 @@ function isSame(a: Candidate, b: Candidate): boolean {
 }
 
 /** Makes the scheduler of a choice; undefined when there is nobody to choose. */
-export function createScheduler({ scheduler, candidates, table, turns }: Choice, loads: Loads): Scheduler | undefined {
-  if (candidates.length === 0) return undefined;
-  switch (scheduler) {
-    case 'first':
-      return first(candidates, loads);
-    case 'leastconn':
-      return leastconn(candidates, loads, turns!);
-    case 'maglev':
-      return maglev(table!);
-    case 'random':
-      return random(candidates, loads);
-    case 'roundrobin':
-      return roundrobin(candidates, turns!);
-    case 'source':
-      return source(table!);
-  }
+export function createScheduler({ scheduler, ...prepared }: Choice, loads: Loads): Scheduler | undefined {
+  return prepared.candidates.length === 0 ? undefined : kindOf(scheduler).make(prepared, loads);
 }

@@ -1,13 +1,11 @@
 /** The configuration as the rest of the program sees it: resolved, frozen, times in milliseconds. */
+import type { SchedulerName } from '../balance/index.ts';
 import type { Address } from './address.ts';
 
 export type { Address } from './address.ts';
 
 /** How lb4 runs: the command line's choice. One file may serve all three. */
 export type Mode = 'proxy' | 'passthrough' | 'dsr';
-/** How a server is chosen. */
-export const BALANCE = ['first', 'leastconn', 'maglev', 'random', 'roundrobin', 'source'] as const;
-export type Balance = (typeof BALANCE)[number];
 /** Who changes addresses in DSR. */
 export const DSR = ['nat', 'l2'] as const;
 export type Dsr = (typeof DSR)[number];
@@ -45,7 +43,7 @@ export interface Frontend {
 export interface Backend {
   readonly name: string;
   /** Undefined: the mode's default. */
-  readonly balance: Balance | undefined;
+  readonly balance: SchedulerName | undefined;
   /** Who changes addresses in DSR: `nat` the servers, on their way out; `l2` nobody. */
   readonly dsr: Dsr;
   readonly healthCheck: HealthCheck;

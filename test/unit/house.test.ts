@@ -23,7 +23,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   proxy: ['layout', 'config', 'balance', 'io'],
   // Of io only the addon's rtnetlink: which form the rules need here.
   rules: ['layout', 'config', 'io'],
-  config: ['layout'],
+  config: ['layout', 'balance'],
   // Not in the design's drawing: a running lb4, held together; cli starts it.
   service: ['layout', 'control', 'engine', 'packet', 'io', 'balance', 'health', 'proxy', 'rules', 'config'],
   cli: ['service', 'rules', 'doctor', 'config', 'io'],

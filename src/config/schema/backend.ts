@@ -1,10 +1,23 @@
 /** The keys of a backend and of its servers. */
 import { z } from 'zod';
+import { SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { readAddress, serverProblem } from '../address.ts';
-import { BALANCE, DSR, SEND_PROXY } from '../model.ts';
+import { DSR, SEND_PROXY } from '../model.ts';
 import { healthCheckKeys } from './health.ts';
 import { ADDRESS, checked, convey, flag, key, lb4, oneOf, seconds, whole } from './key.ts';
+
+const CHOOSES: Readonly<Record<SchedulerName, string>> = {
+  maglev: "by a hash of the client's address and port, steady when servers come and go",
+  source: 'the same by the address alone, so that a client stays with its server',
+  roundrobin: 'in turn, smoothly',
+  leastconn: 'the one with the fewest connections',
+  random: 'the less loaded of two drawn by lot',
+  first: 'the first in the file that is below its `maxconn`',
+};
+const schedulers = Object.entries(CHOOSES)
+  .map(([name, how]) => `\`${name}\`: ${how}.`)
+  .join(' ');
 
 function addrProblem(text: string): string | undefined {
   const address = readAddress(text);
@@ -29,13 +42,9 @@ const server = z.object({
 });
 
 export const backend = z.object({
-  balance: key(z.enum(BALANCE).optional(), {
-    allowed: oneOf(BALANCE),
-    description:
-      "How a server is chosen, by weight except for `first`. `maglev`: by a hash of the client's address and port, steady when " +
-      'servers come and go. `source`: the same by the address alone, so that a client stays with its server. `roundrobin`: in ' +
-      'turn, smoothly. `leastconn`: the one with the fewest connections. `random`: the less loaded of two drawn by lot. ' +
-      '`first`: the first in the file that is below its `maxconn`.',
+  balance: key(z.enum(SCHEDULERS).optional(), {
+    allowed: oneOf(SCHEDULERS),
+    description: `How a server is chosen, by weight except for \`first\`. ${schedulers}`,
     otherwise: "the mode's own: `roundrobin` in proxy mode, `maglev` in passthrough and DSR",
     ...lb4,
   }),
