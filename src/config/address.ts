@@ -1,5 +1,7 @@
 /** `IP:PORT`, as configuration files write it: `192.0.2.1:80` or `[2001:db8::1]:80`. */
+
 import { isIPv6 } from 'node:net';
+import { addressNumber, formatAddress, swap32 } from '../packet/address.ts';
 
 export interface Address {
   /** The one way to write it, whatever the file says: `192.0.2.1:80`, `[2001:db8::1]:80`. */
@@ -62,6 +64,11 @@ export function isAny({ ip }: Address): boolean {
   return ip === '0.0.0.0' || ip === '::';
 }
 
+/** Every host's own: 127.0.0.0/8 and ::1. */
+export function isLoopback({ family, ip, ipNumber }: Address): boolean {
+  return family === 4 ? ipNumber >>> 24 === 127 : ip === '::1';
+}
+
 /** What keeps an address from being one that clients connect to, or undefined. */
 export function listenProblem({ ip, family, ipNumber }: Address): string | undefined {
   const isOneHosts = family === 4 ? ipNumber < 0xe0000000 : !/^ff..:/.test(ip);
@@ -91,7 +98,7 @@ function splitPort(text: string): { host: string; port: string } | Problem {
 
 function readIpv4(ip: string): Ip | Problem {
   const problem = ipv4Problem(ip);
-  return problem === undefined ? { ip, family: 4, ipNumber: ipv4Number(ip) } : { problem };
+  return problem === undefined ? { ip, family: 4, ipNumber: addressNumber(ip) } : { problem };
 }
 
 function ipv4Problem(ip: string): string | undefined {
@@ -107,10 +114,6 @@ function ipv4Problem(ip: string): string | undefined {
   return undefined;
 }
 
-function ipv4Number(ip: string): number {
-  return ip.split('.').reduce((number, byte) => number * 256 + Number(byte), 0);
-}
-
 function readIpv6(text: string): Ip | Problem {
   if (text.includes('%')) return { problem: 'has a zone, which is not supported' };
   if (text.includes('/')) return { problem: 'has a prefix length in it' };
@@ -124,5 +127,5 @@ function readIpv6(text: string): Ip | Problem {
 }
 
 function dotted(high: number, low: number): string {
-  return [high >> 8, high & 255, low >> 8, low & 255].join('.');
+  return formatAddress(swap32((high << 16) | low));
 }

@@ -1,5 +1,7 @@
 /** Rules of the raw table, as iptables-save writes them, as far as they drop TCP. */
+
 import { CHECK_PORTS, CLIENT_PORTS } from '../layout/ports.ts';
+import { addressNumber } from '../packet/address.ts';
 
 type Ports = readonly [first: number, last: number];
 
@@ -92,10 +94,6 @@ function overlap([first, last]: Ports, [from, to]: Ports): boolean {
 function covers(network: string | undefined, address: string): boolean {
   if (network === undefined) return true;
   const [base = '', prefix = '32'] = network.split('/');
-  const shift = 32 - Number(prefix);
-  return toNumber(base) >> BigInt(shift) === toNumber(address) >> BigInt(shift);
-}
-
-function toNumber(address: string): bigint {
-  return address.split('.').reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+  const size = 2 ** (32 - Number(prefix));
+  return Math.floor(addressNumber(base) / size) === Math.floor(addressNumber(address) / size);
 }

@@ -1,5 +1,5 @@
 /** Which mode a file is for, where nobody says. */
-import { isAny } from '../config/address.ts';
+import { isAny, isLoopback } from '../config/address.ts';
 import type { Config } from '../config/model.ts';
 import { type Finding, ok, warn } from './finding.ts';
 import { ownAddresses } from './network.ts';
@@ -9,16 +9,12 @@ export async function onlyProxy({ file, frontends, backends }: Config): Promise<
   const look = (why: string) => `this is a look for proxy mode: ${why}, which packet modes do not take`;
   const listens = frontends.map(({ listen }) => listen);
   const servers = backends.flatMap((backend) => backend.servers.map(({ addr }) => addr));
-  const strange = listens.find((listen) => listen.family === 6 || isAny(listen) || isLoopback(listen.ip));
+  const strange = listens.find((listen) => listen.family === 6 || isAny(listen) || isLoopback(listen));
   if (strange !== undefined) return ok('mode', look(`the file listens on ${strange.text}`));
-  const proxied = servers.find((addr) => addr.family === 6 || isLoopback(addr.ip));
+  const proxied = servers.find((addr) => addr.family === 6 || isLoopback(addr));
   if (proxied !== undefined) return ok('mode', look(`the file has the server ${proxied.text}`));
   // On another host the same file may well be for a packet mode.
   const own = await ownAddresses();
   const here = servers.find(({ ip }) => own.has(ip));
   return here && warn('mode', look(`server ${here.text} is on this host`), `lb4 doctor --passthrough --config=${file}`);
-}
-
-function isLoopback(ip: string): boolean {
-  return ip.startsWith('127.');
 }

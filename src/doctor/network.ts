@@ -3,6 +3,8 @@ import { connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
 import { native, type Route } from '../io/native.ts';
+import { formatBytes } from '../ip.ts';
+import { formatAddress, parseAddress } from '../packet/address.ts';
 import { ask } from './read.ts';
 
 export interface Link {
@@ -67,7 +69,7 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
   try {
     const links = new Map(socket.interfaces().map((link) => [link.index, link]));
     return [...servers].map(([address, port]) => {
-      const route = socket.route(toNumber(address), 0);
+      const route = socket.route(parseAddress(address), 0);
       const link = links.get(route.ifindex);
       const asks = link !== undefined && link.mac.length === 6 && !route.local;
       return {
@@ -78,7 +80,7 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
         neighbour: toText(route.neighbour),
         resolved: asks ? socket.neighbour(route.ifindex, route.neighbour) !== undefined : undefined,
         local: route.local,
-        source: toText(route.source),
+        source: formatAddress(route.source),
       };
     });
   } finally {
@@ -116,22 +118,9 @@ export async function describeLinks(names: Iterable<string>): Promise<Link[]> {
   });
 }
 
-/** Network bytes in native order, as the addon takes addresses (little-endian machines only, as everywhere in lb4). */
-function toNumber(address: string): number {
-  return Buffer.from(address.split('.').map(Number)).readInt32LE();
-}
-
+/** As the addon gives neighbours: network bytes in native order for IPv4, 16 bytes for IPv6. */
 function toText(address: number | Uint8Array): string {
-  const bytes = typeof address === 'number' ? Buffer.alloc(4) : Buffer.from(address);
-  if (typeof address !== 'number') return toText6(bytes);
-  bytes.writeInt32LE(address);
-  return bytes.join('.');
-}
-
-/** As inet_ntop(3) does it: URL knows RFC 5952. */
-function toText6(bytes: Buffer): string {
-  const words = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(2 * i).toString(16));
-  return new URL(`http://[${words.join(':')}]`).hostname.slice(1, -1);
+  return typeof address === 'number' ? formatAddress(address) : formatBytes(address);
 }
 
 /** What the kernel does with a packet from a frontend's address to a server of its backend. */
@@ -147,7 +136,7 @@ export function waysOf({ frontends }: Config): Way[] {
   const socket = new (native().RouteSocket)();
   try {
     return [...new Map(pairs.map((pair) => [pair.join(' '), pair])).values()].map(([source, server]) => {
-      return { source, server, kind: socket.route(toNumber(server), toNumber(source)).kind };
+      return { source, server, kind: socket.route(parseAddress(server), parseAddress(source)).kind };
     });
   } finally {
     socket.close();

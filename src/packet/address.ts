@@ -14,7 +14,12 @@ export function parseAddress(text: string): number {
   return a | (b << 8) | (c << 16) | (d << 24);
 }
 
-/** The other way round. */
+/** "192.0.2.1" → 0xc0000201: unsigned, the first byte on top, so that ranges and prefixes are ranges of numbers. */
+export function addressNumber(text: string): number {
+  return swap32(parseAddress(text)) >>> 0;
+}
+
+/** The other way round of {@link parseAddress}. */
 export function formatAddress(address: number): string {
   return [0, 8, 16, 24].map((shift) => (address >>> shift) & 255).join('.');
 }

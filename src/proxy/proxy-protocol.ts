@@ -4,7 +4,8 @@
  * header ends, and refuses version 1's bare UNKNOWN.
  */
 import { isIPv4, isIPv6 } from 'node:net';
-import { addressBytes, type Endpoints, formatBytes } from './address.ts';
+import { addressBytes, formatBytes } from '../ip.ts';
+import type { Endpoints } from './address.ts';
 import type { ProxyVersion } from './plan.ts';
 
 /** Section 2.1: "107 chars" and a trailing zero hold any v1 header. */

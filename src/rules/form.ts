@@ -1,7 +1,9 @@
 /** Which form of the balancer's rules is right on this host as it is now. */
+
 import { readFileSync } from 'node:fs';
 import { addonError } from '../errors.ts';
 import { type Interface, native, type RouteSocket } from '../io/native.ts';
+import { parseAddress } from '../packet/address.ts';
 import type { Form } from './types.ts';
 
 /** Of the network namespace of whoever reads it; absent without br_netfilter (Documentation/networking/ip-sysctl.rst). */
@@ -54,7 +56,7 @@ function linksTo(servers: Iterable<string>, socket: RouteSocket): ReadonlySet<nu
 
 function linkTo(server: string, socket: RouteSocket): number {
   try {
-    return socket.route(Buffer.from(server.split('.').map(Number)).readInt32LE(), 0).ifindex;
+    return socket.route(parseAddress(server), 0).ifindex;
   } catch {
     return -1; // no way there, whatever the reason
   }

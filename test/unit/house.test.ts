@@ -20,15 +20,15 @@ const ALLOWED: Record<string, readonly string[]> = {
   control: [],
   health: ['layout', 'config'],
   // Of io only the addon's face: it listens (last test of this file).
-  proxy: ['layout', 'config', 'balance', 'io'],
+  proxy: ['layout', 'packet', 'config', 'balance', 'io'],
   // Of io only the addon's rtnetlink: which form the rules need here.
-  rules: ['layout', 'config', 'io'],
-  config: ['layout', 'balance'],
+  rules: ['layout', 'packet', 'config', 'io'],
+  config: ['layout', 'packet', 'balance'],
   // Not in the design's drawing: a running lb4, held together; cli starts it.
   service: ['layout', 'control', 'engine', 'packet', 'io', 'balance', 'health', 'proxy', 'rules', 'config'],
   cli: ['service', 'rules', 'doctor', 'config', 'io'],
   // Not in the design's drawing: looks at the host for `lb4 doctor`, and asks the addon (io/native) what it can do.
-  doctor: ['layout', 'rules', 'config', 'io'],
+  doctor: ['layout', 'packet', 'rules', 'config', 'io'],
   main: ['cli', 'config'],
 };
 /** The floors inside config, folders and the files at its top (src/config/README.md). */
@@ -44,7 +44,7 @@ const CONFIG: Record<string, readonly string[]> = {
   reference: ['schema', 'restart'],
 };
 /** Files beside the rooms that any room outside the core may use. */
-const COMMON = ['errors', 'errno', 'log'];
+const COMMON = ['errors', 'errno', 'log', 'ip'];
 
 interface Import {
   readonly file: string;
@@ -89,10 +89,9 @@ test('an arrow never runs up', () => {
   expect(wrong.map(tell)).toEqual([]);
 });
 
-test('errors, errno and log import no room', () => {
-  expect(imports.filter(({ room, target }) => COMMON.includes(room) && target !== undefined && !COMMON.includes(target)).map(tell)).toEqual(
-    [],
-  );
+test('they import no room, but ip packet/address.ts', () => {
+  const wrong = imports.filter(({ room, target }) => COMMON.includes(room) && target !== undefined && !COMMON.includes(target));
+  expect(wrong.map(tell)).toEqual(['ip.ts imports ./packet/address.ts']);
 });
 
 test('no two rooms import each other', () => {
@@ -134,6 +133,12 @@ describe('config', () => {
   });
 });
 
+test('the text of an IPv4 address is taken apart in one place, and told apart from others in one more', () => {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  const parsing = files.filter((name) => /\.split\((['"`])\.\1\)/.test(readFileSync(join(SRC, name), 'utf8')));
+  expect(parsing.toSorted()).toEqual(['config/address.ts', 'packet/address.ts']);
+});
+
 test('only the engine joins io and forward', () => {
   const rooms = new Set(imports.map(({ room }) => room));
   const joins = [...rooms].filter((room) =>
@@ -142,11 +147,12 @@ test('only the engine joins io and forward', () => {
   expect(joins.filter((room) => room !== 'engine')).toEqual([]);
 });
 
-test('who handles no packets knows of layout what the host is split by, not what is in memory', () => {
-  const facts = ['layout/ports.ts', 'layout/limits.ts'];
+test('who handles no packets has from the rooms of packets numbers and addresses alone', () => {
+  const facts = ['layout/ports.ts', 'layout/limits.ts', 'packet/address.ts'];
   const handlers = [...CORE, 'io', 'engine', 'service'];
   const wrong = imports.filter(
-    ({ room, target, specifier }) => target === 'layout' && !handlers.includes(room) && !facts.some((fact) => specifier.endsWith(fact)),
+    ({ room, target, specifier }) =>
+      ['layout', 'packet'].includes(target ?? '') && !handlers.includes(room) && !facts.some((fact) => specifier.endsWith(fact)),
   );
   expect(wrong.map(tell)).toEqual([]);
 });

@@ -1,8 +1,9 @@
 /** The PROXY protocol: the specification's own bytes, every truncation of them, random bytes, and both directions on the wire. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { addressBytes, formatBytes } from '../../src/ip.ts';
 import { parseAddress } from '../../src/packet/address.ts';
-import { addressBytes, type Endpoints, formatBytes, hashableAddress } from '../../src/proxy/address.ts';
+import { type Endpoints, hashableAddress } from '../../src/proxy/address.ts';
 import { formatHeader, parseHeader } from '../../src/proxy/proxy-protocol.ts';
 import { ask, client, idle, run, serve, waitUntil } from '../lab/proxy-lab.ts';
 

@@ -1,10 +1,9 @@
 /** What a mode demands of a file beyond what all modes share. */
-import { isAny } from '../address.ts';
+import { isAny, isLoopback } from '../address.ts';
 import type { Mode } from '../model.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { dsrFindings } from './dsr.ts';
 import { error, type Finding, show } from './finding.ts';
-import { isLoopback } from './own.ts';
 import { frontendPlaces, serverPlaces, statsPlace, tables } from './places.ts';
 
 /** Proxy mode demands nothing more, and so does no mode. */

@@ -1,5 +1,5 @@
 /** Servers that are the balancer itself: some loop, and no packet mode can balance to any of them. */
-import { type Address, isAny } from '../address.ts';
+import { type Address, isAny, isLoopback } from '../address.ts';
 import type { Mode } from '../model.ts';
 import type { TomlNode } from '../read/toml.ts';
 import { error, type Finding, show } from './finding.ts';
@@ -78,11 +78,6 @@ export function checkSourceFindings(root: TomlNode, mode: Mode | undefined, isOw
 /** A file may be checked on another host than it is for: this one is meant where it has the addresses that are listened on. */
 function isHere(frontends: readonly Frontend[], isOwn: IsOwn | undefined): boolean {
   return isOwn !== undefined && frontends.every(({ address }) => isAny(address) || isLoopback(address) || isOwn(address));
-}
-
-/** Every host's own: 127.0.0.0/8 and ::1. */
-export function isLoopback({ family, ip, ipNumber }: Address): boolean {
-  return family === 4 ? ipNumber >>> 24 === 127 : ip === '::1';
 }
 
 /** From a backend to the frontends that its servers are; asked once a backend, however many frontends share it. */
