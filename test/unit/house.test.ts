@@ -7,30 +7,18 @@ import { describe, expect, test } from 'vitest';
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));
 const CORE = ['layout', 'packet', 'flow', 'balance', 'forward'];
 
-/** The rooms each room may import, directly: the drawing's arrows, and what lies below their heads. */
-const ALLOWED: Record<string, readonly string[]> = {
-  // What threads, processes, C++ and BPF share: every room may know it.
-  layout: [],
-  packet: ['layout'],
-  flow: ['layout', 'packet'],
-  balance: [],
-  forward: ['layout', 'flow', 'packet', 'balance'],
-  io: ['layout', 'packet'],
-  engine: ['layout', 'forward', 'flow', 'packet', 'io', 'balance'],
-  control: [],
-  health: ['layout', 'config'],
-  // Of io only the addon's face: it listens (last test of this file).
-  proxy: ['layout', 'packet', 'config', 'balance', 'io'],
-  // Of io only the addon's rtnetlink: which form the rules need here.
-  rules: ['layout', 'packet', 'config', 'io'],
-  config: ['layout', 'packet', 'balance'],
-  // Not in the design's drawing: a running lb4, held together; cli starts it.
-  service: ['layout', 'control', 'engine', 'packet', 'io', 'balance', 'health', 'proxy', 'rules', 'config'],
-  cli: ['service', 'rules', 'doctor', 'config', 'io'],
-  // Not in the design's drawing: looks at the host for `lb4 doctor`, and asks the addon (io/native) what it can do.
-  doctor: ['layout', 'packet', 'rules', 'config', 'io'],
-  main: ['cli', 'config'],
-};
+/** A row of docs/architecture.md's table: rooms, what they are, and what they may import. */
+const ROW = /^\| ((?:`src\/[\w.]+`(?:, )?)+) \|.*\| ([^|]*) \|$/gm;
+/** The rooms each room may import, directly, lowest floor first: as the table has it. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = Object.fromEntries(
+  [...readFileSync(join(SRC, '../docs/architecture.md'), 'utf8').matchAll(ROW)].flatMap(([, rooms = '', cell = '']) => {
+    const words = cell.replaceAll(/\(.*?\)/g, '').split(', ');
+    const allowed = words.map((word) => word.trim()).filter((word) => word !== 'nothing');
+    return [...rooms.matchAll(/src\/(\w+)/g)].map(([, room]) => [room, allowed] as const);
+  }),
+);
+/** Circles of files that there still are, each with its files in order. Whose they are: the packet core's, which is being taken apart. */
+const CIRCLES = ['forward/ledger.ts forward/services.ts forward/ways.ts'];
 /** The floors inside config, folders and the files at its top (src/config/README.md). */
 const CONFIG: Record<string, readonly string[]> = {
   read: [],
@@ -81,6 +69,16 @@ test('every room is in the drawing', () => {
   expect(imports.length).toBeGreaterThan(100);
 });
 
+test('every room in the drawing is there, and imports those above it in the table alone', () => {
+  const floors = Object.keys(ALLOWED);
+  const rooms = new Set(imports.map(({ room }) => room));
+  expect(floors.filter((room) => !rooms.has(room))).toEqual([]);
+  for (const [at, room] of floors.entries()) {
+    const strange = ALLOWED[room]?.filter((below) => !floors.slice(0, at).includes(below));
+    expect(strange, `of ${room}`).toEqual([]);
+  }
+});
+
 test('an arrow never runs up', () => {
   const wrong = imports.filter(({ room, target }) => {
     if (target === undefined || target === room || COMMON.includes(room)) return false;
@@ -100,6 +98,40 @@ test('no two rooms import each other', () => {
   );
   expect([...arrows].filter((arrow) => arrows.has(arrow.split(' ').reverse().join(' ')))).toEqual([]);
 });
+
+test('no files import each other in a circle, types included', () => {
+  expect(circles()).toEqual(CIRCLES);
+});
+
+/** Every set of files each of which leads to each other one (Tarjan's strongly connected components), as one text. */
+function circles(): string[] {
+  const targets = new Map<string, string[]>();
+  for (const { file, specifier } of imports) {
+    const more = specifier.startsWith('.') ? [relative(SRC, join(SRC, dirname(file), specifier))] : [];
+    targets.set(file, [...(targets.get(file) ?? []), ...more]);
+  }
+  const order = new Map<string, number>();
+  const way: string[] = [];
+  const found: string[] = [];
+  /** The lowest number on the way that a file leads back to. */
+  const visit = (file: string): number => {
+    const own = order.size;
+    order.set(file, own);
+    const place = way.push(file) - 1;
+    let lowest = own;
+    for (const target of targets.get(file) ?? []) {
+      if (!order.has(target)) lowest = Math.min(lowest, visit(target));
+      else if (way.includes(target)) lowest = Math.min(lowest, order.get(target) ?? own);
+    }
+    if (lowest === own) {
+      const circle = way.splice(place);
+      if (circle.length > 1) found.push(circle.toSorted().join(' '));
+    }
+    return lowest;
+  };
+  for (const file of targets.keys()) if (!order.has(file)) visit(file);
+  return found.toSorted();
+}
 
 describe('the packet core', () => {
   test.each(CORE)('%s imports no node:* and no library', (room) => {
