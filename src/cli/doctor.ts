@@ -1,9 +1,11 @@
 /** `lb4 doctor`: what this host lacks for a mode, and the command that mends it. */
+
 import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
+import type { Mode } from '../config/model.ts';
 import { examine } from '../doctor/examine.ts';
-import type { DoctorMode, Finding } from '../doctor/finding.ts';
+import type { Finding } from '../doctor/finding.ts';
 import { onlyProxy } from '../doctor/mode.ts';
 import { EXIT, formatMistake, UsageError } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
@@ -50,7 +52,7 @@ async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number
   return ok ? EXIT.ok : EXIT.failure;
 }
 
-function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr' | 'proxy'>): DoctorMode | undefined {
+function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr' | 'proxy'>): Mode | undefined {
   const isPacketMode = modes.passthrough || modes.dsr;
   if (proxy && isPacketMode) throw new UsageError('--proxy, --passthrough and --dsr exclude each other');
   if (isPacketMode) return modeOf(modes);
@@ -58,7 +60,7 @@ function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr
 }
 
 /** Of the lb4 whose packet mode has this network namespace. */
-function runningMode(): DoctorMode | undefined {
+function runningMode(): Mode | undefined {
   const mode = lockHolder()?.mode;
   return mode === 'passthrough' || mode === 'dsr' ? mode : undefined;
 }

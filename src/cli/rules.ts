@@ -1,6 +1,6 @@
 /** `lb4 rules`: the script that a configuration asks of the balancer or of a server, printed or run. */
 import { loadConfig } from '../config/load.ts';
-import type { Config } from '../config/model.ts';
+import type { Config, PacketMode } from '../config/model.ts';
 import { ConfigError, EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
 import { forgetDeadHolder, lockHolder } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
@@ -88,7 +88,7 @@ const consoleOutput: RulesOutput = {
 };
 
 /** The packet mode of a command line; passthrough unless told. Throws UsageError for both. */
-export function modeOf({ passthrough, dsr }: Pick<RulesOptions, 'passthrough' | 'dsr'>): 'passthrough' | 'dsr' {
+export function modeOf({ passthrough, dsr }: Pick<RulesOptions, 'passthrough' | 'dsr'>): PacketMode {
   if (passthrough && dsr) throw new UsageError('--passthrough and --dsr exclude each other');
   return dsr ? 'dsr' : 'passthrough';
 }

@@ -1,15 +1,15 @@
 /** `lb4`, `lb4 --passthrough`, `lb4 --dsr`: runs until a signal, or until the data path dies, then leaves the host as it was. */
+import type { Mode } from '../config/model.ts';
 import { watchConfig } from '../config/watch.ts';
 import { EXIT, FailureError, Lb4Error } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import type { ModeName } from '../service/plan.ts';
 import { Service } from '../service/service.ts';
 import type { RunLog } from './run-log.ts';
 
 export interface RunOptions {
   /** The TOML file. */
   readonly config: string;
-  readonly mode: ModeName;
+  readonly mode: Mode;
   /** False: the user looks after the firewall rules. */
   readonly rules: boolean;
   /** lb4's own. */

@@ -1,9 +1,9 @@
 /** Asks every probe. */
-import type { Config } from '../config/model.ts';
+import type { Config, Mode } from '../config/model.ts';
 import { formNow } from '../rules/form.ts';
 import { serverAddresses } from '../rules/from-config.ts';
 import { addresses } from './addresses.ts';
-import { type DoctorMode, type Finding, type Host, warn } from './finding.ts';
+import { type Finding, type Host, warn } from './finding.ts';
 import { firewall } from './firewall.ts';
 import { interfaces } from './interfaces.ts';
 import { actNat, clockSource } from './kernel.ts';
@@ -19,7 +19,7 @@ import { ways } from './ways.ts';
  * Everything there is to say about this host, in the order in which to mend it.
  * @param config undefined: what can be said without one
  */
-export async function examine(mode: DoctorMode, config: Config | undefined): Promise<Finding[]> {
+export async function examine(mode: Mode, config: Config | undefined): Promise<Finding[]> {
   const machine = [...(mode === 'proxy' ? addon() : privileges()), clockSource(), ...(mode === 'dsr' ? [actNat()] : [])];
   if (config === undefined)
     return [...machine, warn('configuration', 'none given: no look at addresses, routes and firewall', 'lb4 doctor --config=FILE')];
@@ -32,7 +32,7 @@ export async function examine(mode: DoctorMode, config: Config | undefined): Pro
   return [...machine, ...shared, ...ways(host), ...own];
 }
 
-async function hostOf(mode: DoctorMode, config: Config): Promise<Host> {
+async function hostOf(mode: Mode, config: Config): Promise<Host> {
   const paths = await serverPaths(config);
   const own = await ownAddresses();
   const names = [

@@ -1,11 +1,9 @@
 /** What a probe has to say. */
-import type { Config } from '../config/model.ts';
-import type { Form, RulesMode } from '../rules/types.ts';
+import type { Config, Mode } from '../config/model.ts';
+import type { Form } from '../rules/types.ts';
 import type { Link, ServerPath } from './network.ts';
 
 export type Level = 'ok' | 'warn' | 'fail';
-
-export type DoctorMode = RulesMode | 'proxy';
 
 export interface Finding {
   readonly level: Level;
@@ -18,7 +16,7 @@ export interface Finding {
 
 /** What every probe looks at; read once. */
 export interface Host {
-  readonly mode: DoctorMode;
+  readonly mode: Mode;
   readonly config: Config;
   /** The interface of each address of this host. */
   readonly own: ReadonlyMap<string, string>;

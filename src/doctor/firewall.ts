@@ -1,17 +1,17 @@
 /** The DROP rules that keep the kernel out of lb4's connections: are they there, and do they drop no more than that? */
+import type { PacketMode } from '../config/model.ts';
 import { EXIT, Lb4Error } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { CHECK_PORTS, rangeText } from '../layout/ports.ts';
 import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import type { RulesMode } from '../rules/types.ts';
 import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { acceptingJumps } from './jumps.ts';
 import { ask, read, savedRules } from './read.ts';
 
-export async function firewall(host: Host, mode: RulesMode): Promise<Finding[]> {
+export async function firewall(host: Host, mode: PacketMode): Promise<Finding[]> {
   return [...(await ownRules(host, mode)), ...(await jumps(host)), ...(await strangers(host))];
 }
 
@@ -34,7 +34,7 @@ async function jumps({ form }: Host): Promise<Finding[]> {
 }
 
 /** What the rules script's `status` says. A lb4 that runs needs its rules; one that starts installs them itself. */
-async function ownRules({ config, form }: Host, mode: RulesMode): Promise<Finding[]> {
+async function ownRules({ config, form }: Host, mode: PacketMode): Promise<Finding[]> {
   const mend = `lb4 rules --apply --${mode} --config=${config.file}`;
   let lines: string[];
   try {

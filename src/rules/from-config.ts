@@ -1,8 +1,8 @@
-import type { Config } from '../config/model.ts';
-import type { RulesInput, RulesMode, ServerRulesInput } from './types.ts';
+import type { Config, PacketMode } from '../config/model.ts';
+import type { RulesInput, ServerRulesInput } from './types.ts';
 
 /** The rules of a configuration: every frontend, and every server's way back to the address that faces it. */
-export function rulesFor(config: Config, mode: RulesMode): RulesInput {
+export function rulesFor(config: Config, mode: PacketMode): RulesInput {
   const frontends = config.frontends.map(({ listen }) => ({ address: listen.ip, port: listen.port }));
   const returns = config.frontends.flatMap(({ listen, backend }) =>
     // Servers of weight 0 too: they still have connections.

@@ -1,6 +1,8 @@
+import type { PacketMode } from '../config/model.ts';
+
 /** What the firewall rules of a balancer are made of. Addresses are dotted IPv4, ports 1–65535. */
 export interface RulesInput {
-  mode: RulesMode;
+  mode: PacketMode;
   /** What clients connect to. */
   frontends: { address: string; port: number }[];
   /** Whose answers come back to which of our addresses; used in passthrough only. */
@@ -34,7 +36,5 @@ export interface ServerRulesInput {
 /** Ways to rewrite a source address. `iptables` cannot, and its script says so. */
 export const DIALECTS = ['tc', 'nft', 'iptables'] as const;
 export type Dialect = (typeof DIALECTS)[number];
-
-export type RulesMode = 'passthrough' | 'dsr';
 
 export type RulesAction = 'install' | 'remove' | 'status';

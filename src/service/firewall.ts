@@ -1,9 +1,10 @@
 /** The firewall rules of this host, kept in step with the plan. */
+import type { PacketMode } from '../config/model.ts';
 import type { Logger } from '../log.ts';
 import { formNow } from '../rules/form.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import type { Form, RulesInput, RulesMode } from '../rules/types.ts';
+import type { Form, RulesInput } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
 import { hostRules } from './host-rules.ts';
 import type { Plan } from './plan.ts';
@@ -20,7 +21,7 @@ interface Places {
 }
 
 export class Firewall {
-  readonly #mode: RulesMode;
+  readonly #mode: PacketMode;
   readonly #log: Pick<Logger, 'info' | 'warn'>;
   readonly #formNow: typeof formNow;
   #form: Form | undefined;
@@ -32,7 +33,7 @@ export class Firewall {
   #warning = '';
 
   /** @param askForm for tests: asks the host otherwise */
-  constructor(mode: RulesMode, log: Pick<Logger, 'info' | 'warn'>, askForm = formNow) {
+  constructor(mode: PacketMode, log: Pick<Logger, 'info' | 'warn'>, askForm = formNow) {
     this.#mode = mode;
     this.#log = log;
     this.#formNow = askForm;

@@ -1,15 +1,16 @@
 /** The firewall rules and the reserved ports that lb4 installs, for the guard. One script puts both in place. */
+
 import { readFile } from 'node:fs/promises';
+import type { PacketMode } from '../config/model.ts';
 import { FailureError } from '../errors.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { readNftTable, readRules, runRules } from '../rules/run.ts';
-import type { RulesMode } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
 
 const RESERVED = '/proc/sys/net/ipv4/ip_local_reserved_ports';
 
 export interface Installed {
-  readonly mode: RulesMode;
+  readonly mode: PacketMode;
   /** The same while the same rules are to stand: they may change between any two calls. */
   key(): string;
   /** Where they are. */

@@ -1,15 +1,16 @@
 /** Listens for the servers' answers while lb4 runs in a packet mode, and tells when there are none. */
+import type { Mode } from '../config/model.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath } from './data-path.ts';
 import { FrontendSilence } from './frontend-silence.ts';
 import { isOwn } from './host.ts';
-import type { ModeName, Plan, PlannedServer } from './plan.ts';
+import type { Plan, PlannedServer } from './plan.ts';
 import { CONNECTIONS, type Observed, Silence } from './silence.ts';
 
 export interface ListeningParts {
-  readonly mode: ModeName;
+  readonly mode: Mode;
   readonly health: Pick<HealthChecker, 'passedAt' | 'suspect'>;
   readonly log: Pick<Logger, 'info' | 'warn'>;
 }

@@ -1,4 +1,5 @@
 /** What looks at a running data path every few seconds: whether its host is as it left it, and whether anything gets through. */
+import type { Mode } from '../config/model.ts';
 import type { HostView } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
@@ -7,11 +8,11 @@ import { DeadEnds } from './dead-ends.ts';
 import { Guard } from './guard.ts';
 import { HostChanges } from './host-changes.ts';
 import { Listening } from './listening.ts';
-import type { ModeName, Plan } from './plan.ts';
+import type { Plan } from './plan.ts';
 import type { Replanner } from './replan.ts';
 
 export interface MonitorsParts {
-  readonly mode: ModeName;
+  readonly mode: Mode;
   readonly path: DataPath;
   readonly health: HealthChecker;
   readonly replanner: Replanner<Plan>;

@@ -1,4 +1,5 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
+import type { PacketMode } from '../config/model.ts';
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Settings } from '../engine/engine.ts';
 import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
@@ -12,8 +13,6 @@ import type { HostState } from './guard.ts';
 import { hostLock } from './host-lock.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
-
-export type PacketMode = 'passthrough' | 'dsr';
 
 export interface PacketPathOptions {
   readonly mode: PacketMode;

@@ -2,12 +2,10 @@
 
 import { eligible } from '../balance/eligible.ts';
 import { type Candidate, type Choice, prepare, type SchedulerName } from '../balance/index.ts';
-import type { Backend, Config, Frontend, Server } from '../config/model.ts';
+import type { Backend, Config, Frontend, Mode, Server } from '../config/model.ts';
 import type { Health } from '../health/checker.ts';
 import { type Members, type Place, serverKey } from './members.ts';
 import type { Entry } from './roster.ts';
-
-export type ModeName = 'proxy' | 'passthrough' | 'dsr';
 
 export interface Plan {
   readonly config: Config;
@@ -55,7 +53,7 @@ export interface Standing {
 export const UNCHECKED: Standing = { state: () => 'unknown', isSpare: () => false, share: () => 1 };
 
 /** @param last the plan before this one, whose lookup tables are kept where nothing changed */
-export function makePlan(config: Config, mode: ModeName, members: Members, standing: Standing, last: Plan | undefined): Plan {
+export function makePlan(config: Config, mode: Mode, members: Members, standing: Standing, last: Plan | undefined): Plan {
   const servers = members.servers.entries();
   const frontends = members.frontends.entries();
   const plannedFrontends = frontends.map(({ index, item, leaving }) => ({ index, frontend: item, draining: leaving }));
@@ -102,6 +100,6 @@ function candidates(servers: readonly PlannedServer[], { isSpare }: Standing): C
 }
 
 /** Packet modes hash: connections then find their server again without state. */
-function schedulerOf({ balance }: Backend, mode: ModeName): SchedulerName {
+function schedulerOf({ balance }: Backend, mode: Mode): SchedulerName {
   return balance ?? (mode === 'proxy' ? 'roundrobin' : 'maglev');
 }

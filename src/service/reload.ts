@@ -1,15 +1,14 @@
 /** Reads the configuration, at the start and again, and keeps how that went. */
 import { loadConfig } from '../config/load.ts';
-import type { Config } from '../config/model.ts';
+import type { Config, Mode } from '../config/model.ts';
 import type { View } from '../control/source.ts';
 import { ConfigError, formatMistake } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { assertHost, explain, isOwn, sourceOf } from './host.ts';
-import type { ModeName } from './plan.ts';
 
 export interface ReadOptions {
   readonly file: string;
-  readonly mode: ModeName;
+  readonly mode: Mode;
   readonly log: Pick<Logger, 'warn'>;
 }
 

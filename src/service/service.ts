@@ -7,7 +7,7 @@
  *     passing traffic ──┘  (rosters, slow starts)
  */
 
-import type { Config } from '../config/model.ts';
+import type { Config, Mode } from '../config/model.ts';
 import { restartOnly } from '../config/restart.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
@@ -17,7 +17,7 @@ import { explain } from './host.ts';
 import { Members } from './members.ts';
 import { Monitors } from './monitors.ts';
 import { PacketPath } from './packet-path.ts';
-import { type ModeName, makePlan, type Plan, UNCHECKED } from './plan.ts';
+import { makePlan, type Plan, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
 import { logFailure, ReloadHistory, readConfig } from './reload.ts';
 import { Replanner } from './replan.ts';
@@ -29,7 +29,7 @@ import { viewOf } from './view.ts';
 export interface ServiceOptions {
   /** The TOML file. */
   readonly file: string;
-  readonly mode: ModeName;
+  readonly mode: Mode;
   /** False: the user looks after the firewall rules. */
   readonly rules: boolean;
   /** lb4's own. */

@@ -1,12 +1,11 @@
 /** Which servers are checked, and from where. */
-import type { Config } from '../config/model.ts';
+import type { Config, Mode } from '../config/model.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
 import { serverKey } from './members.ts';
-import type { ModeName } from './plan.ts';
 
 /** A health check for every server of a backend that a frontend uses. */
-export function targetsOf(config: Config, mode: ModeName): Target[] {
+export function targetsOf(config: Config, mode: Mode): Target[] {
   return config.backends.flatMap((backend) => {
     const frontends = config.frontends.filter((one) => one.backend === backend);
     if (frontends.length === 0) return [];

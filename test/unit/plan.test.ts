@@ -1,8 +1,10 @@
 /** Configuration, health, slow starts and drains in one plan. */
+
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
+import type { Mode } from '../../src/config/model.ts';
 import { Members } from '../../src/service/members.ts';
-import { type ModeName, makePlan, type Plan, type Standing } from '../../src/service/plan.ts';
+import { makePlan, type Plan, type Standing } from '../../src/service/plan.ts';
 
 const WELL: Standing = { state: () => 'up', isSpare: () => false, share: () => 1 };
 
@@ -11,7 +13,7 @@ class World {
   members: Members | undefined;
   last: Plan | undefined;
 
-  plan(toml: string, standing: Standing = WELL, mode: ModeName = 'passthrough'): Plan {
+  plan(toml: string, standing: Standing = WELL, mode: Mode = 'passthrough'): Plan {
     const { config } = parseConfig(toml, 'test.toml');
     if (this.members === undefined) this.members = new Members(config);
     else this.members.enrol(config);

@@ -1,6 +1,6 @@
 /** What a mode demands of a file beyond what all modes share. */
 import { isAny, isLoopback } from '../address.ts';
-import type { Mode } from '../model.ts';
+import type { Mode, PacketMode } from '../model.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { dsrFindings } from './dsr.ts';
 import { error, type Finding, show } from './finding.ts';
@@ -14,7 +14,7 @@ export function modeFindings(root: TomlNode, mode: Mode | undefined): Finding[] 
 }
 
 /** Packets are sought by the address that they go to, and those of clients come from other hosts. */
-function listenFindings(root: TomlNode, mode: 'passthrough' | 'dsr'): Finding[] {
+function listenFindings(root: TomlNode, mode: PacketMode): Finding[] {
   return frontendPlaces(root).flatMap(({ address, node, path }) => {
     if (address.family === 6) return [];
     const problem = isAny(address) ? 'stands for every address' : isLoopback(address) ? 'is a loopback address' : undefined;
