@@ -18,7 +18,7 @@ export interface RunOptions {
 
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies: then, too, everything is undone. */
 export async function run({ config: file, mode, rules, version }: RunOptions, { log, lost }: RunLog): Promise<void> {
-  const ending = new Ending();
+  const shutdown = new Shutdown();
   // Watched before it is read: a change in between is taken over as soon as lb4 runs.
   let service: Service | undefined;
   let isDue = false;
@@ -31,38 +31,38 @@ export async function run({ config: file, mode, rules, version }: RunOptions, { 
   // A file that grows beyond `ulimit -f`: write(2) says so, too, and that does not end lb4.
   process.on('SIGXFSZ', () => {});
   try {
-    service = await Service.start({ file, mode, rules, version, log, logLinesLost: lost, failed: ending.fail });
+    service = await Service.start({ file, mode, rules, version, log, logLinesLost: lost, failed: shutdown.fail });
     log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
     if (isDue) reload();
-    await serve(service, ending, log);
+    await serve(service, shutdown, log);
   } finally {
     watching.close();
   }
 }
 
 /** Waits for the end, and leaves the host as it was. */
-async function serve(service: Service, ending: Ending, log: Logger): Promise<void> {
+async function serve(service: Service, shutdown: Shutdown, log: Logger): Promise<void> {
   let graceMs = 0;
   try {
-    const signal = await ending.asked;
+    const signal = await shutdown.asked;
     graceMs = service.config.proxy.gracePeriodMs;
     log.info({ signal }, 'stopping');
   } catch (error) {
     throw failureOf(error);
   } finally {
-    await stop(service, graceMs, ending, log);
+    await stop(service, graceMs, shutdown, log);
   }
   // What fails while lb4 stops must not look like a good end.
-  if (ending.error !== undefined) throw failureOf(ending.error);
+  if (shutdown.error !== undefined) throw failureOf(shutdown.error);
 }
 
 function failureOf(error: unknown): Lb4Error {
   return error instanceof Lb4Error ? error : new FailureError(String(error), { cause: error });
 }
 
-async function stop(service: Service, graceMs: number, ending: Ending, log: Logger): Promise<void> {
+async function stop(service: Service, graceMs: number, shutdown: Shutdown, log: Logger): Promise<void> {
   const hurry = new AbortController();
-  ending.onSecondSignal((signal) => {
+  shutdown.onSecondSignal((signal) => {
     log.info({ signal }, 'the grace period ends');
     hurry.abort();
   });
@@ -76,7 +76,7 @@ async function stop(service: Service, graceMs: number, ending: Ending, log: Logg
 }
 
 /** When to stop: a signal, or an error that nobody caught. */
-class Ending {
+class Shutdown {
   /** Resolves with the first signal, rejects with the first error. */
   readonly asked: Promise<NodeJS.Signals>;
   /** The first error, also one that came after a signal. */

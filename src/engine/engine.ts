@@ -41,7 +41,7 @@ export interface EngineOptions {
   /** The worker died of an error: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: at most ten times a second a server and reason. */
-  readonly trouble?: (server: number, reason: string) => void;
+  readonly signal?: (server: number, reason: string) => void;
 }
 
 /** Connections and payload bytes of a frontend or a server; tx is client → server. */
@@ -208,11 +208,11 @@ function directionsOf({ services }: Settings): number {
   return services.backends.some(({ mode }) => mode === 'passthrough') ? 2 : 1;
 }
 
-function reportsOf({ failed, trouble }: EngineOptions): ThreadReports {
+function reportsOf({ failed, signal }: EngineOptions): ThreadReports {
   return {
     failed,
-    trouble: (signs) => {
-      for (const { index, reason } of signs) trouble?.(index, REASONS[reason]);
+    signals: (signs) => {
+      for (const { index, reason } of signs) signal?.(index, REASONS[reason]);
     },
   };
 }

@@ -8,7 +8,7 @@ import type { FromWorker, Orders, Ready, ToWorker, WorkerData } from './messages
 export interface ThreadReports {
   /** It died of an error after it had started. */
   readonly failed: (error: Error) => void;
-  readonly trouble: (signs: readonly Sign[]) => void;
+  readonly signals: (signs: readonly Sign[]) => void;
 }
 
 export class Thread {
@@ -20,7 +20,7 @@ export class Thread {
   /** The worker's eventfd; -1 once it is gone. */
   #wakeFd: number;
 
-  private constructor(worker: Worker, exited: Promise<void>, wakeFd: number, { failed, trouble }: ThreadReports) {
+  private constructor(worker: Worker, exited: Promise<void>, wakeFd: number, { failed, signals }: ThreadReports) {
     this.#worker = worker;
     this.#exited = exited;
     this.#wakeFd = wakeFd;
@@ -31,7 +31,7 @@ export class Thread {
     void exited.then(() => this.#lose());
     worker.on('message', (message: FromWorker) => {
       if (message.type === 'applied') this.#applying.shift()?.();
-      else if (message.type === 'trouble') trouble(message.servers);
+      else if (message.type === 'trouble') signals(message.servers);
     });
   }
 

@@ -1,11 +1,11 @@
 import type { Check, Target } from './check.ts';
 import { checkFor } from './check-for.ts';
-import { Gate } from './gate.ts';
+import type { Health } from './health-state.ts';
 import { Obstacles } from './obstacles.ts';
-import type { Health } from './standing.ts';
-import { type Change, type HealthLog, type Keeper, Watch } from './watch.ts';
+import { Semaphore } from './semaphore.ts';
+import { type Change, type HealthLog, Watch, type WatchContext } from './watch.ts';
 
-export type { Health } from './standing.ts';
+export type { Health } from './health-state.ts';
 export type { Change, HealthLog } from './watch.ts';
 
 export interface HealthCheckerOptions {
@@ -44,13 +44,13 @@ const MAX_COMMANDS = 64;
 
 /** Checks servers, all at the same time, and tells when one goes up or down. */
 export class HealthChecker {
-  readonly #keeper: Keeper;
+  readonly #context: WatchContext;
   readonly #watches = new Map<string, Watch>();
 
   constructor({ onChange, log, check = checkFor }: HealthCheckerOptions) {
-    const [connections, commands] = [new Gate(MAX_CONNECTIONS), new Gate(MAX_COMMANDS)];
-    const gateFor = (target: Target) => (target.check?.type === 'exec' ? commands : connections);
-    this.#keeper = { makeCheck: check, gateFor, onChange, log, obstacles: new Obstacles() };
+    const [connections, commands] = [new Semaphore(MAX_CONNECTIONS), new Semaphore(MAX_COMMANDS)];
+    const semaphoreFor = (target: Target) => (target.check?.type === 'exec' ? commands : connections);
+    this.#context = { makeCheck: check, semaphoreFor, onChange, log, obstacles: new Obstacles() };
   }
 
   /**
@@ -66,7 +66,7 @@ export class HealthChecker {
     }
     for (const [id, target] of wanted) {
       const watch = this.#watches.get(id);
-      if (watch === undefined) this.#watches.set(id, new Watch(target, this.#keeper));
+      if (watch === undefined) this.#watches.set(id, new Watch(target, this.#context));
       else watch.update(target);
     }
   }
@@ -82,12 +82,12 @@ export class HealthChecker {
 
   /** The state of a target; `unknown` for one that is not in the set, `down` for one that is held down. */
   state(id: string): Health {
-    return this.#watches.get(id)?.standing.health ?? 'unknown';
+    return this.#watches.get(id)?.state.health ?? 'unknown';
   }
 
   /** Whether a server is held down because it flapped. */
   damped(id: string): boolean {
-    return this.#watches.get(id)?.standing.damped ?? false;
+    return this.#watches.get(id)?.state.damped ?? false;
   }
 
   /** When the last check that passed began, on the monotonic clock (performance.now); undefined: none did. */
@@ -97,9 +97,9 @@ export class HealthChecker {
 
   /** Undefined for a target that is not in the set. */
   describe(id: string): Description | undefined {
-    const standing = this.#watches.get(id)?.standing;
-    if (standing === undefined) return undefined;
-    const { health: state, damped, failures, unmade, changes, falls, lastReason, since } = standing;
+    const known = this.#watches.get(id)?.state;
+    if (known === undefined) return undefined;
+    const { health: state, damped, failures, unmade, changes, falls, lastReason, since } = known;
     return { state, damped, failures, unmade, changes, falls, lastReason, since };
   }
 

@@ -1,11 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Check, type CheckResult, DEFAULT_JITTER, endpointOf, type Target } from './check.ts';
-import type { Gate } from './gate.ts';
+import { HealthState, type Transition } from './health-state.ts';
 import type { Obstacles } from './obstacles.ts';
-import { Standing, type Turn } from './standing.ts';
+import type { Semaphore } from './semaphore.ts';
 
 /** A server went up or down. */
-export interface Change extends Turn {
+export interface Change extends Transition {
   target: Target;
   /** The passive signal that brought the deciding check forward, as `suspect` was told it. */
   suspected?: string | undefined;
@@ -18,9 +18,9 @@ export interface HealthLog {
 }
 
 /** What a watch asks of whoever keeps it. */
-export interface Keeper {
+export interface WatchContext {
   readonly makeCheck: (target: Target) => Check;
-  readonly gateFor: (target: Target) => Gate;
+  readonly semaphoreFor: (target: Target) => Semaphore;
   readonly onChange: (change: Change) => void;
   readonly log: HealthLog | undefined;
   readonly obstacles: Obstacles;
@@ -31,12 +31,12 @@ const QUICK_MS = 250;
 
 /** One target under watch: when it is checked, one check at a time, and what comes of it. */
 export class Watch {
-  readonly standing = new Standing();
+  readonly state = new HealthState();
   /** When the last check that passed began, on the monotonic clock. */
   passedAt: number | undefined;
   #target: Target;
   #check: Check;
-  readonly #keeper: Keeper;
+  readonly #context: WatchContext;
   readonly #stop = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   /** A check runs or waits at the gate; then there is no timer. */
@@ -49,10 +49,10 @@ export class Watch {
   #suspicion: string | undefined;
 
   /** The first check begins at once. */
-  constructor(target: Target, keeper: Keeper) {
+  constructor(target: Target, context: WatchContext) {
     this.#target = target;
-    this.#check = keeper.makeCheck(target);
-    this.#keeper = keeper;
+    this.#check = context.makeCheck(target);
+    this.#context = context;
     void this.#round();
   }
 
@@ -64,7 +64,7 @@ export class Watch {
   update(target: Target): void {
     if (isDeepStrictEqual(target, this.#target)) return;
     this.#target = target;
-    this.#check = this.#keeper.makeCheck(target);
+    this.#check = this.#context.makeCheck(target);
     if (this.#checking) this.#owed = true;
     else this.#appoint();
   }
@@ -74,7 +74,7 @@ export class Watch {
    * new. Cheap: it may be called for every packet.
    */
   suspect(reason: string): void {
-    if (this.standing.health === 'down') return;
+    if (this.state.health === 'down') return;
     this.#suspicion = reason;
     this.#owed = true;
     if (!this.#checking && this.#startedAt + this.#quickMs() < this.#dueAt) this.#appoint();
@@ -84,14 +84,14 @@ export class Watch {
   stop(): void {
     clearTimeout(this.#timer);
     this.#stop.abort();
-    this.#keeper.obstacles.pass(this.#target.id);
+    this.#context.obstacles.pass(this.#target.id);
   }
 
   /** One check, then the next one's appointment. */
   async #round(): Promise<void> {
     this.#checking = true;
     const check = this.#check;
-    const result = await this.#keeper.gateFor(this.#target).pass(() => this.#run(check));
+    const result = await this.#context.semaphoreFor(this.#target).pass(() => this.#run(check));
     this.#checking = false;
     if (this.#stop.signal.aborted) return;
     // What a check saw whose settings have changed meanwhile counts for nothing.
@@ -113,7 +113,7 @@ export class Watch {
 
   /** A check is owed, or failures after a suspicion wait to be confirmed. */
   #isUrgent(): boolean {
-    return this.#owed || (this.#suspicion !== undefined && this.standing.isWavering);
+    return this.#owed || (this.#suspicion !== undefined && this.state.isWavering);
   }
 
   #quickMs(): number {
@@ -143,34 +143,34 @@ export class Watch {
 
   #learn(result: CheckResult): void {
     if (result.outcome === 'pass') this.passedAt = this.#startedAt;
-    const wasDamped = this.standing.damped;
-    const turn = this.standing.learn(result, this.#target, performance.now());
+    const wasDamped = this.state.damped;
+    const transition = this.state.learn(result, this.#target, performance.now());
     const suspected = this.#suspicion;
     // A check that could not be made ends the hurry, too: what it lacks will not be there in 250 ms.
-    if (turn !== undefined || (result.outcome !== 'fail' && !this.#owed)) this.#suspicion = undefined;
+    if (transition !== undefined || (result.outcome !== 'fail' && !this.#owed)) this.#suspicion = undefined;
     if (result.outcome === 'unknown') return this.#noteUnknown(result.reason);
     this.#noteOver();
-    if (turn !== undefined) this.#keeper.onChange({ target: this.#target, ...turn, suspected });
-    if (!wasDamped && this.standing.damped) this.#noteDamping();
+    if (transition !== undefined) this.#context.onChange({ target: this.#target, ...transition, suspected });
+    if (!wasDamped && this.state.damped) this.#noteDamping();
   }
 
   #noteUnknown(reason: string): void {
     this.#noteOver(reason);
-    if (this.#keeper.obstacles.meet(this.#target.id, reason)) this.#warn('health check could not be made', { reason });
+    if (this.#context.obstacles.meet(this.#target.id, reason)) this.#warn('health check could not be made', { reason });
   }
 
   /** What was in the way is not, or is something else by now. */
   #noteOver(now?: string): void {
-    const reason = this.#keeper.obstacles.pass(this.#target.id, now);
-    if (reason !== undefined) this.#keeper.log?.info({ reason }, 'health checks can be made again');
+    const reason = this.#context.obstacles.pass(this.#target.id, now);
+    if (reason !== undefined) this.#context.log?.info({ reason }, 'health checks can be made again');
   }
 
   #noteDamping(): void {
-    const until = new Date(Date.now() + this.standing.heldForMs(this.#target)).toISOString();
-    this.#warn(`server is held down: it flapped ${this.standing.flaps} times; until about ${until}`);
+    const until = new Date(Date.now() + this.state.heldForMs(this.#target)).toISOString();
+    this.#warn(`server is held down: it flapped ${this.state.flaps} times; until about ${until}`);
   }
 
   #warn(message: string, fields: object = {}): void {
-    this.#keeper.log?.warn({ server: this.#target.id, address: endpointOf(this.#target), ...fields }, message);
+    this.#context.log?.warn({ server: this.#target.id, address: endpointOf(this.#target), ...fields }, message);
   }
 }

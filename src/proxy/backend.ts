@@ -6,7 +6,7 @@ import { reserve } from './memory.ts';
 import type { BackendPlan, ServerPlan } from './plan.ts';
 
 /** A connection that wants a server. */
-export interface Applicant {
+export interface PendingConnection {
   /** Servers, by index, that it could not reach. */
   readonly tried: ReadonlySet<number>;
   /** The client's address, for schedulers that hash it. */
@@ -25,7 +25,7 @@ export class Backend {
   /** Its place among the `queued` gauges. */
   readonly #row: number;
   /** Who waits here, first come first, and since when. Order between workers is by chance, as it is who polls first. */
-  readonly #queue = new Map<Applicant, number>();
+  readonly #queue = new Map<PendingConnection, number>();
   #servers = new Map<number, ServerPlan>();
   #scheduler: Scheduler | undefined;
 
@@ -51,27 +51,27 @@ export class Backend {
   }
 
   /** Connects, queues or refuses. A retry does not queue up behind those that came later. */
-  place(applicant: Applicant): void {
-    const isRetry = applicant.tried.size > 0;
-    const candidates = this.#candidatesFor(applicant);
-    if (candidates.length === 0) return applicant.refuse();
+  place(pending: PendingConnection): void {
+    const isRetry = pending.tried.size > 0;
+    const candidates = this.#candidatesFor(pending);
+    if (candidates.length === 0) return pending.refuse();
     if (isRetry || this.#queued() === 0) {
-      const server = this.#reserve(applicant, candidates);
-      if (server !== undefined) return applicant.connect(server);
+      const server = this.#reserve(pending, candidates);
+      if (server !== undefined) return pending.connect(server);
     }
-    if (!reserveQueue(this.#context.gauges.queued, this.#row, this.plan.maxQueue)) return applicant.refuse();
-    this.#queue.set(applicant, performance.now());
-    applicant.wait();
+    if (!reserveQueue(this.#context.gauges.queued, this.#row, this.plan.maxQueue)) return pending.refuse();
+    this.#queue.set(pending, performance.now());
+    pending.wait();
   }
 
   /** Whether one that has tried some servers may try another, and there is one. */
-  mayRetry(applicant: Applicant): boolean {
-    return applicant.tried.size <= this.plan.retries && this.#candidatesFor(applicant).length > 0;
+  mayRetry(pending: PendingConnection): boolean {
+    return pending.tried.size <= this.plan.retries && this.#candidatesFor(pending).length > 0;
   }
 
   /** One that waits has gone. */
-  withdraw(applicant: Applicant): void {
-    if (this.#queue.delete(applicant)) Atomics.sub(this.#context.gauges.queued, this.#row, 1);
+  withdraw(pending: PendingConnection): void {
+    if (this.#queue.delete(pending)) Atomics.sub(this.#context.gauges.queued, this.#row, 1);
   }
 
   /** A place at `server` is free again. Where other workers wait too, all have the same chance at their next poll. */
@@ -83,25 +83,25 @@ export class Backend {
   /** Ends the wait of those that waited too long or for whom there is a server. */
   poll(): void {
     const latest = performance.now() - this.plan.queueTimeoutMs;
-    for (const [applicant, since] of this.#queue) {
-      const candidates = this.#candidatesFor(applicant);
-      const server = since <= latest ? undefined : this.#reserve(applicant, candidates);
+    for (const [pending, since] of this.#queue) {
+      const candidates = this.#candidatesFor(pending);
+      const server = since <= latest ? undefined : this.#reserve(pending, candidates);
       if (server === undefined && since > latest && candidates.length > 0) {
         // A retry may wait for servers that are not everybody's: those behind it may have more luck.
-        if (applicant.tried.size === 0) return;
+        if (pending.tried.size === 0) return;
         continue;
       }
-      this.withdraw(applicant);
-      if (server === undefined) applicant.refuse();
-      else applicant.connect(server);
+      this.withdraw(pending);
+      if (server === undefined) pending.refuse();
+      else pending.connect(server);
     }
   }
 
   /** Refuses all who wait. */
   close(): void {
-    for (const applicant of this.#queue.keys()) {
-      this.withdraw(applicant);
-      applicant.refuse();
+    for (const pending of this.#queue.keys()) {
+      this.withdraw(pending);
+      pending.refuse();
     }
   }
 
@@ -109,15 +109,15 @@ export class Backend {
     return Atomics.load(this.#context.gauges.queued, this.#row);
   }
 
-  #candidatesFor({ tried }: Applicant): readonly Candidate[] {
+  #candidatesFor({ tried }: PendingConnection): readonly Candidate[] {
     const { candidates } = this.plan.choice;
     return tried.size === 0 ? candidates : candidates.filter(({ index }) => !tried.has(index));
   }
 
-  /** Counts the applicant to the scheduler's choice, or to the least loaded if that is full; undefined when all are. */
-  #reserve(applicant: Applicant, candidates: readonly Candidate[]): ServerPlan | undefined {
+  /** Counts the connection to the scheduler's choice, or to the least loaded if that is full; undefined when all are. */
+  #reserve(pending: PendingConnection, candidates: readonly Candidate[]): ServerPlan | undefined {
     const { loads } = this.#context.gauges;
-    let position = applicant.tried.size === 0 ? this.#pick(applicant) : leastLoaded(candidates, loads, -1);
+    let position = pending.tried.size === 0 ? this.#pick(pending) : leastLoaded(candidates, loads, -1);
     while (position >= 0) {
       const { index, maxconn } = candidates[position];
       if (reserve(loads, index, maxconn)) return this.#servers.get(index);
@@ -126,10 +126,10 @@ export class Backend {
     return undefined;
   }
 
-  #pick(applicant: Applicant): number {
+  #pick(pending: PendingConnection): number {
     if (this.#scheduler === undefined) return -1;
     // The peer's address costs a system call.
-    const endpoints = consistent.has(this.plan.choice.scheduler) ? applicant.endpoints() : undefined;
+    const endpoints = consistent.has(this.plan.choice.scheduler) ? pending.endpoints() : undefined;
     if (endpoints === undefined) return this.#scheduler.pick(0, 0);
     return this.#scheduler.pick(hashableAddress(endpoints.source), endpoints.sourcePort);
   }

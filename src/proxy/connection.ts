@@ -2,7 +2,7 @@
 import { connect, type Socket } from 'node:net';
 import { meaningOfError } from '../errno.ts';
 import type { Endpoints } from './address.ts';
-import type { Applicant, Backend } from './backend.ts';
+import type { Backend, PendingConnection } from './backend.ts';
 import type { Context } from './context.ts';
 import type { Frontend } from './frontend.ts';
 import { readHeader } from './header-reader.ts';
@@ -15,7 +15,7 @@ import { Tunnel } from './tunnel.ts';
 
 const NONE_TRIED: ReadonlySet<number> = new Set();
 
-export class Connection implements Applicant {
+export class Connection implements PendingConnection {
   readonly frontend: Frontend;
   readonly backend: Backend;
   readonly #context: Context;
@@ -74,7 +74,7 @@ export class Connection implements Applicant {
     return this.#tunnel?.isIdle(now, this.frontend.plan.clientTimeoutMs, this.backend.plan.serverTimeoutMs) ?? false;
   }
 
-  // ---- Applicant
+  // ---- PendingConnection
 
   get tried(): ReadonlySet<number> {
     return this.#tried ?? NONE_TRIED;
@@ -132,7 +132,7 @@ export class Connection implements Applicant {
       this.#context.warn({ server: name, error: error.message }, 'this host has no resources for a connection to a server');
       return this.abort();
     }
-    if (isServers) this.#context.trouble(index, fault === 'route' ? `${error.message}: ${words}` : error.message);
+    if (isServers) this.#context.signal(index, fault === 'route' ? `${error.message}: ${words}` : error.message);
     // Not the server's fault, but another may be reached.
     else this.#context.warn({ server: name, error: error.message, reason: words }, 'this host could not connect to a server');
     this.#tried = (this.#tried ?? new Set()).add(index);

@@ -27,11 +27,11 @@ export class Context {
   }
 
   /** A connect to a server failed, and it is the server's fault or the network's. */
-  trouble(server: number, reason: string): void {
+  signal(server: number, reason: string): void {
     const now = performance.now();
     if (now - (this.#lastTrouble.get(server) ?? -TROUBLE_EVERY_MS) < TROUBLE_EVERY_MS) return;
     this.#lastTrouble.set(server, now);
-    this.#tell({ type: 'trouble', server, reason });
+    this.#tell({ type: 'signal', server, reason });
   }
 
   /** Logs, each message at most once a second with the number of those left out since. */

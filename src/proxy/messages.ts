@@ -23,5 +23,5 @@ export type ToWorker = { readonly type: 'assign'; readonly assignment: Assignmen
 export type FromWorker =
   /** The last assignment is in force, what it removed is gone. */
   | { readonly type: 'applied' }
-  | { readonly type: 'trouble'; readonly server: number; readonly reason: string }
+  | { readonly type: 'signal'; readonly server: number; readonly reason: string }
   | { readonly type: 'warn'; readonly fields: object; readonly message: string };

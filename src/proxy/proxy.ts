@@ -28,7 +28,7 @@ export interface ProxyOptions {
   /** Threads, 1 or more. */
   readonly workers: number;
   /** A connect to the server of this index failed; at most once in 100 ms a server and worker. */
-  readonly trouble: (server: number, reason: string) => void;
+  readonly signal: (server: number, reason: string) => void;
   /** A worker died: its connections are gone, and what they counted in `current` and `load` stays counted. */
   readonly failed: (error: Error) => void;
   readonly log?: ProxyLog;
@@ -158,7 +158,7 @@ export class Proxy {
   }
 
   #told(message: FromWorker): void {
-    if (message.type === 'trouble') this.#options.trouble(message.server, message.reason);
+    if (message.type === 'signal') this.#options.signal(message.server, message.reason);
     else if (message.type === 'warn') this.#options.log?.warn(message.fields, message.message);
   }
 

@@ -27,7 +27,7 @@ export interface DataPath extends Source {
 /** What a data path tells of itself. */
 export interface Reports {
   /** Something that passed makes a server, by index, look ill. */
-  readonly trouble: (server: number, reason: string) => void;
+  readonly signal: (server: number, reason: string) => void;
   /** It died: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
   readonly log: Logger;

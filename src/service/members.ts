@@ -1,16 +1,16 @@
 /** The frontends and servers of the file, and those that left it while their connections go on, each with its index. */
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
-import { type Counters, type Member, Roster } from './roster.ts';
+import { type CountersOf, type Member, Roster } from './roster.ts';
 
 /** A server and the backend it belongs to. */
-export interface Place {
+export interface BackendServer {
   readonly backend: Backend;
   readonly server: Server;
 }
 
 export class Members {
   readonly frontends = new Roster<Frontend>();
-  readonly servers = new Roster<Place>();
+  readonly servers = new Roster<BackendServer>();
 
   constructor(config: Config) {
     this.enrol(config);
@@ -29,7 +29,7 @@ export class Members {
   }
 
   /** Lets go who has drained or is out of time. Returns whether the data path must be told. */
-  expire(path: { readonly frontend: Counters; readonly server: Counters }): boolean {
+  expire(path: { readonly frontend: CountersOf; readonly server: CountersOf }): boolean {
     const now = performance.now();
     const left = [this.frontends.expire(now, (index) => path.frontend(index)), this.servers.expire(now, (index) => path.server(index))];
     return left.includes(true);
@@ -55,7 +55,7 @@ function frontendMembers(config: Config): Member<Frontend>[] {
   }));
 }
 
-function serverMembers(config: Config): Member<Place>[] {
+function serverMembers(config: Config): Member<BackendServer>[] {
   return config.backends.flatMap((backend) =>
     backend.servers.map((server) => ({
       key: serverKey(backend, server),

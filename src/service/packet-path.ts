@@ -110,7 +110,7 @@ export class PacketPath implements DataPath {
 
 /** Whatever it begins it can take back by `undo`, also where it fails. */
 async function open(plan: Plan, { mode, rules }: PacketPathOptions, reports: Reports, undo: Undo): Promise<PacketPathParts> {
-  const { log, failed, trouble } = reports;
+  const { log, failed, signal } = reports;
   const firewall = rules ? new Firewall(mode, log) : undefined;
   const lock = lockNamespace({ mode, rules });
   undo.push(() => lock.release());
@@ -124,7 +124,7 @@ async function open(plan: Plan, { mode, rules }: PacketPathOptions, reports: Rep
   }
   const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
   const settings = settingsOf(plan, mode);
-  const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, failed, trouble });
+  const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, failed, signal });
   undo.push(() => engine.stop());
   return { mode, log, lock, firewall, engine, undo };
 }

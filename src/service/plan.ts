@@ -4,7 +4,7 @@ import { eligible } from '../balance/eligible.ts';
 import { type Candidate, type Choice, prepare, type SchedulerName } from '../balance/index.ts';
 import type { Backend, Config, Frontend, Mode, Server } from '../config/model.ts';
 import type { Health } from '../health/checker.ts';
-import { type Members, type Place, serverKey } from './members.ts';
+import { type BackendServer, type Members, serverKey } from './members.ts';
 import type { Entry } from './roster.ts';
 
 export interface Plan {
@@ -40,7 +40,7 @@ export interface PlannedServer {
   readonly weight: number;
 }
 
-export interface Standing {
+export interface ServerStatus {
   /** A server that was not checked yet counts as up. */
   readonly state: (key: string) => Health;
   /** Kept out for flapping: whatever its checks say just now, better than nobody. */
@@ -50,10 +50,10 @@ export interface Standing {
 }
 
 /** Before the first check: a server counts as up, since a restart must not refuse connections. */
-export const UNCHECKED: Standing = { state: () => 'unknown', isSpare: () => false, share: () => 1 };
+export const UNCHECKED: ServerStatus = { state: () => 'unknown', isSpare: () => false, share: () => 1 };
 
 /** @param last the plan before this one, whose lookup tables are kept where nothing changed */
-export function makePlan(config: Config, mode: Mode, members: Members, standing: Standing, last: Plan | undefined): Plan {
+export function makePlan(config: Config, mode: Mode, members: Members, status: ServerStatus, last: Plan | undefined): Plan {
   const servers = members.servers.entries();
   const frontends = members.frontends.entries();
   const plannedFrontends = frontends.map(({ index, item, leaving }) => ({ index, frontend: item, draining: leaving }));
@@ -61,34 +61,34 @@ export function makePlan(config: Config, mode: Mode, members: Members, standing:
     config,
     frontends: plannedFrontends.sort((a, b) => Number(a.draining) - Number(b.draining)),
     backends: backendsOf(config, frontends, servers).map((backend) => {
-      const own = inOrder(backend, servers).map((entry) => plannedServer(entry, standing));
+      const own = inOrder(backend, servers).map((entry) => plannedServer(entry, status));
       const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
-      return { backend, servers: own, choice: prepare(schedulerOf(backend, mode), candidates(own, standing), lastChoice) };
+      return { backend, servers: own, choice: prepare(schedulerOf(backend, mode), candidates(own, status), lastChoice) };
     }),
     serverKeys: new Map(servers.map(({ index, key }) => [index, key])),
   };
 }
 
 /** Those of the file, and those that left it while a frontend or server of theirs still drains. */
-function backendsOf(config: Config, frontends: readonly Entry<Frontend>[], servers: readonly Entry<Place>[]): Backend[] {
+function backendsOf(config: Config, frontends: readonly Entry<Frontend>[], servers: readonly Entry<BackendServer>[]): Backend[] {
   const byName = new Map([...frontends, ...servers].map(({ item }) => [item.backend.name, item.backend]));
   for (const backend of config.backends) byName.set(backend.name, backend);
   return [...byName.values()];
 }
 
 /** The backend's own, in the file's order, which `first` goes by; then those that left. */
-function inOrder(backend: Backend, servers: readonly Entry<Place>[]): Entry<Place>[] {
+function inOrder(backend: Backend, servers: readonly Entry<BackendServer>[]): Entry<BackendServer>[] {
   const position = new Map(backend.servers.map((server, i) => [serverKey(backend, server), i]));
   const last = backend.servers.length;
   const own = servers.filter(({ group }) => group === backend.name);
   return own.sort((a, b) => (position.get(a.key) ?? last) - (position.get(b.key) ?? last));
 }
 
-function plannedServer({ index, key, item: { server }, leaving }: Entry<Place>, { share, state }: Standing): PlannedServer {
+function plannedServer({ index, key, item: { server }, leaving }: Entry<BackendServer>, { share, state }: ServerStatus): PlannedServer {
   return { index, key, server, draining: leaving, weight: server.weight * share(key), state: state(key) };
 }
 
-function candidates(servers: readonly PlannedServer[], { isSpare }: Standing): Candidate[] {
+function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus): Candidate[] {
   const choose = (isFit: (server: PlannedServer) => boolean) => {
     const here = servers.filter(({ draining }) => !draining);
     return eligible(here.map((one) => ({ ...one, backup: one.server.backup, up: isFit(one) })));

@@ -17,10 +17,10 @@ export class ProxyPath implements DataPath {
   }
 
   /** Listens and starts to carry connections. Rejects with the system's error when an address cannot be listened on. */
-  static async start(plan: Plan, { trouble, failed, log }: Reports): Promise<ProxyPath> {
+  static async start(plan: Plan, { signal, failed, log }: Reports): Promise<ProxyPath> {
     await clearLeftovers(log);
     const workers = plan.config.proxy.workers || availableParallelism();
-    return new ProxyPath(await Proxy.start({ plan: proxyPlanOf(plan), workers, trouble, failed, log }));
+    return new ProxyPath(await Proxy.start({ plan: proxyPlanOf(plan), workers, signal, failed, log }));
   }
 
   apply(plan: Plan): Promise<void> {

@@ -28,7 +28,7 @@ const SETTLED_MS = 3000;
 /** A connection may be opened just as its server leaves: an idle one is waited for so long at least. */
 const LINGER_MS = 1000;
 
-interface Seat<T> {
+interface Allocation<T> {
   member: Member<T>;
   readonly index: number;
   /** When it left the file. */
@@ -38,10 +38,10 @@ interface Seat<T> {
 }
 
 /** What an index has counted by now. `load`: connections now, those still opening included. */
-export type Counters = (index: number) => Totals & { readonly load: number };
+export type CountersOf = (index: number) => Totals & { readonly load: number };
 
 export class Roster<T> {
-  #seats = new Map<string, Seat<T>>();
+  #allocations = new Map<string, Allocation<T>>();
   #free: number[] = [];
   readonly #retired = new Map<string, Totals>();
   #next = 0;
@@ -51,12 +51,16 @@ export class Roster<T> {
    * Returns what takes it back: nobody must have been told of it.
    */
   set(members: readonly Member<T>[], now: number): () => void {
-    const before = { seats: new Map([...this.#seats].map(([key, seat]) => [key, { ...seat }])), free: [...this.#free], next: this.#next };
+    const before = {
+      allocations: new Map([...this.#allocations].map(([key, allocation]) => [key, { ...allocation }])),
+      free: [...this.#free],
+      next: this.#next,
+    };
     const wanted = new Map(members.map((member) => [member.key, member]));
-    for (const [key, seat] of this.#seats) if (!wanted.has(key)) seat.left ??= now;
-    for (const member of members) this.#seat(member);
+    for (const [key, allocation] of this.#allocations) if (!wanted.has(key)) allocation.left ??= now;
+    for (const member of members) this.#allocate(member);
     return () => {
-      this.#seats = before.seats;
+      this.#allocations = before.allocations;
       this.#free = before.free;
       this.#next = before.next;
     };
@@ -64,32 +68,32 @@ export class Roster<T> {
 
   /** Those who are here or leaving, in the order in which they came. */
   entries(): Entry<T>[] {
-    const seats = [...this.#seats.values()].filter(({ gone }) => gone === undefined);
-    return seats.map(({ member, index, left }) => ({ ...member, index, leaving: left !== undefined }));
+    const allocations = [...this.#allocations.values()].filter(({ gone }) => gone === undefined);
+    return allocations.map(({ member, index, left }) => ({ ...member, index, leaving: left !== undefined }));
   }
 
   /** Somebody who is here or leaving. */
   get(key: string): Member<T> | undefined {
-    const seat = this.#seats.get(key);
-    return seat?.gone === undefined ? seat?.member : undefined;
+    const allocation = this.#allocations.get(key);
+    return allocation?.gone === undefined ? allocation?.member : undefined;
   }
 
   /** Whether somebody is on the way out: then {@link expire} wants to be called now and then. */
   get isSettling(): boolean {
-    return [...this.#seats.values()].some(({ left }) => left !== undefined);
+    return [...this.#allocations.values()].some(({ left }) => left !== undefined);
   }
 
   /** Lets go who has no connection left or is out of time. Returns whether the data path must be told. */
-  expire(now: number, counters: Counters): boolean {
+  expire(now: number, counters: CountersOf): boolean {
     let changed = false;
-    for (const [key, seat] of this.#seats) {
-      if (seat.left === undefined) continue;
-      if (seat.gone === undefined) {
-        const isDone = now - seat.left >= LINGER_MS && counters(seat.index).load === 0;
-        if (!isDone && now - seat.left < seat.member.drainMs) continue;
-        seat.gone = now;
+    for (const [key, allocation] of this.#allocations) {
+      if (allocation.left === undefined) continue;
+      if (allocation.gone === undefined) {
+        const isDone = now - allocation.left >= LINGER_MS && counters(allocation.index).load === 0;
+        if (!isDone && now - allocation.left < allocation.member.drainMs) continue;
+        allocation.gone = now;
         changed = true;
-      } else if (now - seat.gone >= SETTLED_MS) this.#retire(key, seat, counters);
+      } else if (now - allocation.gone >= SETTLED_MS) this.#retire(key, allocation, counters);
     }
     return changed;
   }
@@ -98,36 +102,36 @@ export class Roster<T> {
    * What those of a group counted who are gone.
    * @param listed indexes that are counted elsewhere: of who has gone so lately that the data path has not been told yet
    */
-  retired(group: string, counters: Counters, listed: ReadonlySet<number> = new Set()): Totals {
-    const gone = [...this.#seats.values()].filter((seat) => seat.gone !== undefined && seat.member.group === group);
+  retired(group: string, counters: CountersOf, listed: ReadonlySet<number> = new Set()): Totals {
+    const gone = [...this.#allocations.values()].filter((allocation) => allocation.gone !== undefined && allocation.member.group === group);
     const unlisted = gone.filter(({ index }) => !listed.has(index));
     return unlisted.map(({ index }) => counters(index)).reduce(addTotals, this.#retired.get(group) ?? NOTHING);
   }
 
-  #seat(member: Member<T>): void {
-    const seat = this.#seats.get(member.key);
-    if (seat === undefined || seat.gone !== undefined) {
+  #allocate(member: Member<T>): void {
+    const allocation = this.#allocations.get(member.key);
+    if (allocation === undefined || allocation.gone !== undefined) {
       // Whoever comes back after it was gone is new: its old index still settles.
-      if (seat !== undefined) this.#rename(seat);
-      this.#seats.set(member.key, { member, index: this.#free.shift() ?? this.#next++, left: undefined, gone: undefined });
+      if (allocation !== undefined) this.#rename(allocation);
+      this.#allocations.set(member.key, { member, index: this.#free.shift() ?? this.#next++, left: undefined, gone: undefined });
     } else {
-      seat.member = member;
-      seat.left = undefined;
+      allocation.member = member;
+      allocation.left = undefined;
     }
   }
 
-  #rename(seat: Seat<T>): void {
-    this.#seats.delete(seat.member.key);
-    this.#seats.set(`${seat.member.key} (gone, ${seat.index})`, seat);
+  #rename(allocation: Allocation<T>): void {
+    this.#allocations.delete(allocation.member.key);
+    this.#allocations.set(`${allocation.member.key} (gone, ${allocation.index})`, allocation);
   }
 
-  #retire(key: string, { index, member }: Seat<T>, counters: Counters): void {
+  #retire(key: string, { index, member }: Allocation<T>, counters: CountersOf): void {
     const before = this.#retired.get(member.group) ?? NOTHING;
     this.#retired.set(member.group, addTotals(before, counters(index)));
-    this.#seats.delete(key);
+    this.#allocations.delete(key);
     this.#free.push(index);
     // Groups come and go, too. Whose last member is gone is named nowhere any more.
-    if (member.group !== '' && ![...this.#seats.values()].some((seat) => seat.member.group === member.group))
+    if (member.group !== '' && ![...this.#allocations.values()].some((allocation) => allocation.member.group === member.group))
       this.#retired.delete(member.group);
   }
 }

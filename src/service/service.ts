@@ -21,7 +21,7 @@ import { makePlan, type Plan, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
 import { logFailure, ReloadHistory, readConfig } from './reload.ts';
 import { Replanner } from './replan.ts';
-import { SlowStart, Steps } from './slow-start.ts';
+import { RampTimer, SlowStart } from './slow-start.ts';
 import { StatsPort } from './stats-port.ts';
 import { targetsOf } from './targets.ts';
 import { viewOf } from './view.ts';
@@ -58,7 +58,7 @@ export class Service {
   readonly #health: HealthChecker;
   readonly #slowStart = new SlowStart();
   readonly #replanner: Replanner<Plan>;
-  readonly #steps: Steps;
+  readonly #rampTimer: RampTimer;
   readonly #drains: Drains;
   readonly #monitors: Monitors;
   readonly #history = new ReloadHistory();
@@ -79,7 +79,7 @@ export class Service {
       apply: (plan) => path.apply(plan),
       complain: (error) => this.#complain(error),
     });
-    this.#steps = new Steps(this.#slowStart, () => this.#replanner.request());
+    this.#rampTimer = new RampTimer(this.#slowStart, () => this.#replanner.request());
     this.#drains = new Drains({ members, path, replanner: this.#replanner });
     this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log });
     const failed = (error: unknown) => log.error({ error: String(error) }, 'statistics');
@@ -124,7 +124,7 @@ export class Service {
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
     this.#health.stop();
-    this.#steps.stop();
+    this.#rampTimer.stop();
     this.#drains.stop();
     try {
       await this.#path.stop(graceMs, hurry);
@@ -177,12 +177,12 @@ export class Service {
 
   #makePlan(config: Config): Plan {
     const now = performance.now();
-    const standing = {
+    const status = {
       state: (key: string) => this.#health.state(key),
       isSpare: (key: string) => this.#health.damped(key),
       share: (key: string) => this.#slowStart.share(key, now),
     };
-    return makePlan(config, this.#options.mode, this.#members, standing, this.#replanner.plan);
+    return makePlan(config, this.#options.mode, this.#members, status, this.#replanner.plan);
   }
 
   #complain(error: unknown): void {
@@ -202,7 +202,7 @@ export class Service {
 
   #startSlowly(key: string): void {
     this.#slowStart.begin(key, performance.now(), this.#members.servers.get(key)?.item.backend.slowStartMs ?? 0);
-    this.#steps.follow();
+    this.#rampTimer.follow();
   }
 
   /** Signs come by the thousand when many servers die at once. */
@@ -225,7 +225,7 @@ export class Service {
   }
 }
 
-function startPath(plan: Plan, { mode, rules, failed, log }: ServiceOptions, trouble: Reports['trouble']): Promise<DataPath> {
-  const reports: Reports = { trouble, failed, log };
+function startPath(plan: Plan, { mode, rules, failed, log }: ServiceOptions, signal: Reports['signal']): Promise<DataPath> {
+  const reports: Reports = { signal, failed, log };
   return mode === 'proxy' ? ProxyPath.start(plan, reports) : PacketPath.start(plan, { mode, rules }, reports);
 }

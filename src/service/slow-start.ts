@@ -37,7 +37,7 @@ export class SlowStart {
 }
 
 /** Tells when servers that start slowly have come to their next step. */
-export class Steps {
+export class RampTimer {
   readonly #slowStart: SlowStart;
   readonly #reached: () => void;
   #timer: NodeJS.Timeout | undefined;

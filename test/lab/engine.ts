@@ -1,6 +1,6 @@
 /**
  * The engine alone, without configuration or health checks: `engine.js`, in a namespace. Each line on its standard input is an
- * Order; it prints `ready`, then `configured` to each, `trouble SERVER REASON` and `failed REASON` when that comes, and to `report` the
+ * Order; it prints `ready`, then `configured` to each, `signal SERVER REASON` and `failed REASON` when that comes, and to `report` the
  * servers' counters, by index.
  */
 import { createInterface } from 'node:readline';
@@ -59,7 +59,7 @@ const engine = await Engine.start({
   answersPerSecond: 1000,
   settings: settingsOf(order),
   failed: (error) => say(`failed ${error.message}`),
-  trouble: (server, reason) => say(`trouble ${server} ${reason}`),
+  signal: (server, reason) => say(`signal ${server} ${reason}`),
 });
 say('ready');
 for (let line = await read(); !line.done; line = await read()) {

@@ -157,7 +157,7 @@ export function planOf(
 export interface Running {
   readonly proxy: Proxy;
   readonly port: number;
-  readonly troubles: { server: number; reason: string }[];
+  readonly signals: { server: number; reason: string }[];
   readonly warnings: { fields: Record<string, unknown>; message: string }[];
   readonly failures: Error[];
 }
@@ -166,13 +166,13 @@ export interface Running {
 export async function run(world: World, workers = 1): Promise<Running> {
   const host = world.frontend?.host ?? '127.0.0.1';
   const port = world.frontend?.port ?? (await freePort(host));
-  const troubles: Running['troubles'] = [];
+  const signals: Running['signals'] = [];
   const warnings: Running['warnings'] = [];
   const failures: Error[] = [];
   const proxy = await Proxy.start({
     plan: planOf(port, world),
     workers,
-    trouble: (server, reason) => troubles.push({ server, reason }),
+    signal: (server, reason) => signals.push({ server, reason }),
     failed: (error) => failures.push(error),
     log: { warn: (fields, message) => warnings.push({ fields: fields as Record<string, unknown>, message }) },
   });
@@ -181,7 +181,7 @@ export async function run(world: World, workers = 1): Promise<Running> {
     expect(failures).toEqual([]);
     expect(gauges(proxy)).toEqual({ frontend: 0, accepted: 0, loads: 0, currents: 0 });
   });
-  return { proxy, port, troubles, warnings, failures };
+  return { proxy, port, signals, warnings, failures };
 }
 
 /** What must be 0 when nothing is connected. */

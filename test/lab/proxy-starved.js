@@ -7,7 +7,7 @@ await Proxy.start({
   // Shared memory does not cross processes as JSON: choices are prepared here.
   plan: { frontends, backends: backends.map((one) => ({ ...one, choice: prepare(one.choice.scheduler, one.choice.candidates) })) },
   workers: 1,
-  trouble: (server, reason) => console.log('trouble', server, reason),
+  signal: (server, reason) => console.log('signal', server, reason),
   failed: (error) => console.log('failed', error),
   log: { warn: (fields, message) => console.log('warn', message, fields) },
 });

@@ -52,10 +52,10 @@ test('a refused handshake and a repeated SYN are told, a good connection is not'
   ]);
   const hold = await holdConnections(lab.client, 5, `${VIP}:${ECHO}`);
   expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}:${CLOSED}/`)).code).toBe(7);
-  await engine.line(/^trouble 1 the server reset a handshake$/);
+  await engine.line(/^signal 1 the server reset a handshake$/);
   expect((await lab.client.run('curl', '-sS', '--max-time', '3', `http://${VIP}:${DEAF}/`)).code).toBe(28);
-  await engine.line(/^trouble 2 a SYN was retransmitted$/);
-  expect(engine.lines.filter((line) => line.startsWith('trouble 0'))).toEqual([]);
+  await engine.line(/^signal 2 a SYN was retransmitted$/);
+  expect(engine.lines.filter((line) => line.startsWith('signal 0'))).toEqual([]);
   expect(await othersLiveOn(hold)).toEqual([]);
   await hold.stop('SIGKILL');
 });

@@ -16,8 +16,8 @@ t = { addr = "10.0.0.2:80" }`;
 
 function planWith(state: Health): Plan {
   const { config } = parseConfig(TOML, 'test.toml');
-  const standing = { state: () => state, isSpare: () => false, share: () => 1 };
-  return makePlan(config, 'passthrough', new Members(config), standing, undefined);
+  const status = { state: () => state, isSpare: () => false, share: () => 1 };
+  return makePlan(config, 'passthrough', new Members(config), status, undefined);
 }
 
 const end = (source: string, destination: string, why: Obstacle = 'blackhole'): DeadEnd => {

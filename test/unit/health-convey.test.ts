@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import type { CheckSettings } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
-import { Gate } from '../../src/health/gate.ts';
+import { Semaphore } from '../../src/health/semaphore.ts';
 import { CHECK_PORTS } from '../../src/layout/ports.ts';
 import { checker, closedPort, deafPort, listen, portOf, sleep, target, withoutDescriptors } from '../lab/health-lab.ts';
 
@@ -103,11 +103,11 @@ describe('many servers', () => {
     expect((await checkFor(end).run(new AbortController().signal)).outcome).toBe('pass');
   });
 
-  test('a place at the gate is handed on after a failure, too', async () => {
-    const gate = new Gate(1);
+  test('a place at a semaphore is handed on after a failure, too', async () => {
+    const semaphore = new Semaphore(1);
     const order: number[] = [];
     const tasks = [1, 2, 3].map((i) =>
-      gate.pass(async () => {
+      semaphore.pass(async () => {
         order.push(i);
         if (i === 1) throw new Error('no');
         return i;

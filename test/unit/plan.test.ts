@@ -4,20 +4,20 @@ import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Mode } from '../../src/config/model.ts';
 import { Members } from '../../src/service/members.ts';
-import { makePlan, type Plan, type Standing } from '../../src/service/plan.ts';
+import { makePlan, type Plan, type ServerStatus } from '../../src/service/plan.ts';
 
-const WELL: Standing = { state: () => 'up', isSpare: () => false, share: () => 1 };
+const WELL: ServerStatus = { state: () => 'up', isSpare: () => false, share: () => 1 };
 
 /** A service's members, without the service. */
 class World {
   members: Members | undefined;
   last: Plan | undefined;
 
-  plan(toml: string, standing: Standing = WELL, mode: Mode = 'passthrough'): Plan {
+  plan(toml: string, status: ServerStatus = WELL, mode: Mode = 'passthrough'): Plan {
     const { config } = parseConfig(toml, 'test.toml');
     if (this.members === undefined) this.members = new Members(config);
     else this.members.enrol(config);
-    this.last = makePlan(config, mode, this.members, standing, this.last);
+    this.last = makePlan(config, mode, this.members, status, this.last);
     return this.last;
   }
 }

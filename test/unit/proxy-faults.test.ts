@@ -17,7 +17,7 @@ test.each([
   ['EAFNOSUPPORT', 0],
 ])('%s raises the errors of a server by %i', (code, errors) => {
   const counters = new Float64Array(100_000);
-  const context = { counters, gauges: {}, warn: () => {}, trouble: () => {} };
+  const context = { counters, gauges: {}, warn: () => {}, signal: () => {} };
   const backend = { plan: { connectTimeoutMs: 1000 }, release: () => {}, withdraw: () => {}, mayRetry: () => false };
   const frontend = { plan: { index: 3 }, release: () => {} };
   const client = new Socket();

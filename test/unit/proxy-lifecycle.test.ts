@@ -168,7 +168,7 @@ describe('start and stop', () => {
   test('an address that cannot be listened on rejects, and no thread or descriptor is left', async () => {
     const { port } = await serve();
     const before = readdirSync('/proc/self/fd').length;
-    const start = Proxy.start({ plan: planOf(port, { servers: [] }), workers: 2, trouble: () => {}, failed: () => {} });
+    const start = Proxy.start({ plan: planOf(port, { servers: [] }), workers: 2, signal: () => {}, failed: () => {} });
     await expect(start).rejects.toMatchObject({ code: 'EADDRINUSE' });
     expect(readdirSync('/proc/self/fd').length).toBe(before);
   });
@@ -214,7 +214,7 @@ describe('start and stop', () => {
   test('a worker that cannot begin rejects', async () => {
     const plan = planOf(await freePort(), { servers: [], frontend: { clientTimeoutMs: 1n as never } });
     const failures: Error[] = [];
-    const start = Proxy.start({ plan, workers: 2, trouble: () => {}, failed: (error) => failures.push(error) });
+    const start = Proxy.start({ plan, workers: 2, signal: () => {}, failed: (error) => failures.push(error) });
     await expect(start).rejects.toThrow('BigInt');
     expect(failures).toEqual([]);
   });
@@ -224,7 +224,7 @@ describe('start and stop', () => {
     const port = await freePort();
     const server = await serve(silent);
     const plan = planOf(port, { servers: [server] });
-    const proxy = await Proxy.start({ plan, workers: 1, trouble: () => {}, failed: (error) => failures.push(error) });
+    const proxy = await Proxy.start({ plan, workers: 1, signal: () => {}, failed: (error) => failures.push(error) });
     // Nonsense that only a worker looks at.
     const nonsense = { ...plan, frontends: [{ ...plan.frontends[0], clientTimeoutMs: 1n }] };
     await proxy.configure(nonsense as never);
@@ -238,7 +238,7 @@ describe('start and stop', () => {
     const port = await freePort();
     // Nonsense that only a worker looks at, and only when it connects to a server.
     const plan = planOf(port, { servers: [await serve()], frontend: { acceptProxy: true }, backend: { connectTimeoutMs: 1n as never } });
-    const proxy = await Proxy.start({ plan, workers: 1, trouble: () => {}, failed: (error) => failures.push(error) });
+    const proxy = await Proxy.start({ plan, workers: 1, signal: () => {}, failed: (error) => failures.push(error) });
     const one = await client(port);
     await waitUntil(() => proxy.frontend(3).load === 1, { what: 'the connection' });
     const stopped = proxy.stop(60_000);
@@ -289,7 +289,7 @@ describe('out of descriptors', () => {
       await waitUntil(async () => (await ask(port, 'hello').catch(() => '')) === 'hello', { what: 'an echo again' });
       expect(output).toContain('warn');
       expect(output.match(/warn/g)!.length).toBeLessThan(10);
-      expect(output).not.toContain('trouble');
+      expect(output).not.toContain('signal');
     } finally {
       child.kill('SIGKILL');
       await once(child, 'close');

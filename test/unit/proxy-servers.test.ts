@@ -11,12 +11,12 @@ const dead = async () => ({ host: '127.0.0.1', port: await freePort(), sockets: 
 describe('a connect that fails', () => {
   test('is tried on another server, told and counted', async () => {
     const servers = [await dead(), await serve(named('alive'))];
-    const { proxy, port, troubles } = await run({ servers });
+    const { proxy, port, signals } = await run({ servers });
     for (let i = 0; i < 6; i++) expect(await ask(port)).toBe('alive');
     await idle(proxy);
     expect(proxy.server(10)).toMatchObject({ total: 0, load: 0, connectFailures: 3, retries: 3 });
     expect(proxy.server(11)).toMatchObject({ total: 6, connectFailures: 0, retries: 0 });
-    expect(troubles[0]).toEqual({ server: 10, reason: expect.stringContaining('ECONNREFUSED') });
+    expect(signals[0]).toEqual({ server: 10, reason: expect.stringContaining('ECONNREFUSED') });
   });
 
   test('never reaches for a server twice, and ends in a reset when none is left', async () => {
@@ -40,22 +40,22 @@ describe('a connect that fails', () => {
   });
 
   test('is told at most ten times a second', async () => {
-    const { port, troubles, proxy } = await run({ servers: [await dead()] });
+    const { port, signals, proxy } = await run({ servers: [await dead()] });
     const clients = await Promise.all(Array.from({ length: 50 }, () => client(port)));
     await Promise.all(clients.map(({ end }) => end));
     await idle(proxy);
     expect(proxy.server(10).connectFailures).toBe(50);
-    expect(troubles.length).toBeGreaterThan(0);
-    expect(troubles.length).toBeLessThan(10);
+    expect(signals.length).toBeGreaterThan(0);
+    expect(signals.length).toBeLessThan(10);
   });
 
   test('for want of an answer takes connectTimeoutMs', async () => {
     const servers = [await deaf(), await serve(named('alive'))];
-    const { proxy, port, troubles } = await run({ servers, backend: { connectTimeoutMs: 150 } });
+    const { proxy, port, signals } = await run({ servers, backend: { connectTimeoutMs: 150 } });
     expect([await ask(port), await ask(port)]).toEqual(['alive', 'alive']);
     await idle(proxy);
     expect(proxy.server(10)).toMatchObject({ connectFailures: 1, retries: 1 });
-    expect(troubles).toEqual([{ server: 10, reason: 'no answer in 150 ms' }]);
+    expect(signals).toEqual([{ server: 10, reason: 'no answer in 150 ms' }]);
   });
 
   test('a client that resets while its server is connecting leaves nothing behind', async () => {

@@ -6,19 +6,19 @@ import { runRules } from '../../src/rules/run.ts';
 import type { Form, RulesInput } from '../../src/rules/types.ts';
 import { Firewall } from '../../src/service/firewall.ts';
 import { Members } from '../../src/service/members.ts';
-import { makePlan, type Plan, type Standing } from '../../src/service/plan.ts';
+import { makePlan, type Plan, type ServerStatus } from '../../src/service/plan.ts';
 
 vi.mock('../../src/rules/run.ts', () => ({ runRules: vi.fn(async () => ({ output: '', complete: true, warnings: [] as string[] })) }));
 vi.mock('../../src/rules/render.ts', () => ({ renderBalancerScript: vi.fn((input: unknown) => JSON.stringify(input)) }));
 
-const WELL: Standing = { state: () => 'up', isSpare: () => false, share: () => 1 };
-const ILL: Standing = { ...WELL, state: () => 'down' };
+const WELL: ServerStatus = { state: () => 'up', isSpare: () => false, share: () => 1 };
+const ILL: ServerStatus = { ...WELL, state: () => 'down' };
 
-function plan(servers: readonly string[], standing = WELL, listen = '192.0.2.1:80'): Plan {
+function plan(servers: readonly string[], status = WELL, listen = '192.0.2.1:80'): Plan {
   const lines = servers.map((addr, index) => `s${index} = { addr = "${addr}" }\n`).join('');
   const toml = `[frontends.web]\nlisten_addr = "${listen}"\nbackend = "app"\n[backends.app.servers]\n${lines}`;
   const { config } = parseConfig(toml, 'test.toml');
-  return makePlan(config, 'passthrough', new Members(config), standing, undefined);
+  return makePlan(config, 'passthrough', new Members(config), status, undefined);
 }
 
 const RAW: Form = { name: 'raw', why: 'no bridge' };

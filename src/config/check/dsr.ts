@@ -8,7 +8,7 @@ import { error, type Finding, show } from './finding.ts';
 import { frontendPlaces, type Place, serverPlaces } from './places.ts';
 
 /** A frontend and the servers behind it. */
-type Frontend = ReturnType<typeof frontendPlaces>[number] & { readonly servers: readonly Place[] };
+type FrontendTable = ReturnType<typeof frontendPlaces>[number] & { readonly servers: readonly Place[] };
 
 /** Ports that differ, and servers that could not tell which address to answer from. */
 export function dsrFindings(root: TomlNode): Finding[] {
@@ -22,7 +22,7 @@ function isIpv4({ address }: Place): boolean {
 }
 
 /** The servers of a backend are read once, however many frontends share it: a thousand times four thousand would take seconds. */
-function frontendsOf(root: TomlNode): Frontend[] {
+function frontendsOf(root: TomlNode): FrontendTable[] {
   const servers = new Map<unknown, readonly Place[]>();
   return frontendPlaces(root)
     .filter(isIpv4)
@@ -34,7 +34,7 @@ function frontendsOf(root: TomlNode): Frontend[] {
     });
 }
 
-function differentPorts(frontends: readonly Frontend[]): Finding[] {
+function differentPorts(frontends: readonly FrontendTable[]): Finding[] {
   return frontends.flatMap((frontend) => {
     const differing = frontend.servers.filter(({ address }) => address.port !== frontend.address.port);
     return differing.map(({ address, node, path }) => {
@@ -45,9 +45,9 @@ function differentPorts(frontends: readonly Frontend[]): Finding[] {
 }
 
 /** With `dsr = "nat"` a server sees its own address only: one port of it can answer from one address. */
-function twoAddresses(root: TomlNode, frontends: readonly Frontend[]): Finding[] {
+function twoAddresses(root: TomlNode, frontends: readonly FrontendTable[]): Finding[] {
   const natted = frontends.filter(({ backend }) => isNat(root, backend));
-  const answersFor = new Map<string, Frontend>();
+  const answersFor = new Map<string, FrontendTable>();
   return natted.flatMap((frontend) => {
     const clash = frontend.servers.find(({ address }) => {
       const known = answersFor.get(address.text) ?? frontend;
@@ -55,7 +55,7 @@ function twoAddresses(root: TomlNode, frontends: readonly Frontend[]): Finding[]
       return known.address.ip !== frontend.address.ip;
     });
     if (clash === undefined) return [];
-    const first = answersFor.get(clash.address.text) as Frontend;
+    const first = answersFor.get(clash.address.text) as FrontendTable;
     const why = `server ${show(clash.address.text)} answers from frontend ${show(first.name)}'s address already, line ${first.node.at.line}`;
     return [error(frontend.node, frontend.path, `${why}; needed in DSR: another server address or port, or dsr = "l2"`)];
   });

@@ -8,12 +8,12 @@ import { frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
 /** Tells whether an address is this host's. */
 export type IsOwn = (address: Address) => boolean;
 
-type Frontend = ReturnType<typeof frontendPlaces>[number];
+type FrontendTable = ReturnType<typeof frontendPlaces>[number];
 
 /** A server whose address a frontend listens on. */
 interface Step {
   readonly server: Place;
-  readonly frontend: Frontend;
+  readonly frontend: FrontendTable;
   /** Only so because this very host has the server's address. */
   readonly byHost: boolean;
 }
@@ -76,19 +76,19 @@ export function checkSourceFindings(root: TomlNode, mode: Mode | undefined, isOw
 }
 
 /** A file may be checked on another host than it is for: this one is meant where it has the addresses that are listened on. */
-function isHere(frontends: readonly Frontend[], isOwn: IsOwn | undefined): boolean {
+function isHere(frontends: readonly FrontendTable[], isOwn: IsOwn | undefined): boolean {
   return isOwn !== undefined && frontends.every(({ address }) => isAny(address) || isLoopback(address) || isOwn(address));
 }
 
 /** From a backend to the frontends that its servers are; asked once a backend, however many frontends share it. */
 class Steps {
   readonly #root: TomlNode;
-  readonly #exact: ReadonlyMap<string, Frontend>;
+  readonly #exact: ReadonlyMap<string, FrontendTable>;
   /** Those that listen on every address, by family and port. */
-  readonly #any: ReadonlyMap<string, Frontend>;
+  readonly #any: ReadonlyMap<string, FrontendTable>;
   readonly #isOwn: IsOwn | undefined;
 
-  constructor(root: TomlNode, frontends: readonly Frontend[], isOwn: IsOwn | undefined) {
+  constructor(root: TomlNode, frontends: readonly FrontendTable[], isOwn: IsOwn | undefined) {
     this.#root = root;
     this.#isOwn = isOwn;
     this.#exact = new Map(frontends.map((frontend) => [frontend.address.text, frontend]));
@@ -113,7 +113,7 @@ function familyAndPort({ family, port }: Address): string {
 }
 
 /** The steps that close a circle, each once: a search in depth from every frontend's backend. */
-function backEdges(frontends: readonly Frontend[], steps: Steps): Step[] {
+function backEdges(frontends: readonly FrontendTable[], steps: Steps): Step[] {
   const state = new Map<string, 'on the way' | 'done'>();
   const found: Step[] = [];
   const visit = (backend: unknown): void => {

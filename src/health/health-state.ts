@@ -5,27 +5,27 @@ import { Damping, halfLifeOf } from './damping.ts';
 export type Health = 'unknown' | 'up' | 'down';
 
 /** A step from one state to another. */
-export interface Turn {
+export interface Transition {
   from: Health;
   to: Health;
   reason: string;
 }
 
 /** What the checks of one server add up to: rise, fall, damping and a few counts. It knows no timer and no clock. */
-export class Standing {
+export class HealthState {
   /** What the rest of the program goes by. */
   health: Health = 'unknown';
   /** Failed checks in total. */
   failures = 0;
   /** Checks that could not be made, in total. */
   unmade = 0;
-  /** Turns in total, the first included. */
+  /** Transitions in total, the first included. */
   changes = 0;
-  /** Turns from up to down. */
+  /** Transitions from up to down. */
   falls = 0;
   /** Of the last check, whatever its outcome. */
   lastReason = '';
-  /** Of the last turn, or of the beginning; epoch ms. */
+  /** Of the last transition, or of the beginning; epoch ms. */
   since = Date.now();
   /** What the checks say, by rise and fall: differs from `health` only while the server is held down. */
   #seen: Health = 'unknown';
@@ -52,8 +52,8 @@ export class Standing {
     return this.#damping.remainingMs(halfLifeOf(target));
   }
 
-  /** Takes a result in; returns the turn that it made, if any. @param now ms on a clock that never goes back */
-  learn({ outcome, reason }: CheckResult, target: Target, now: number): Turn | undefined {
+  /** Takes a result in; returns the transition that it made, if any. @param now ms on a clock that never goes back */
+  learn({ outcome, reason }: CheckResult, target: Target, now: number): Transition | undefined {
     this.lastReason = reason;
     if (outcome === 'unknown') {
       this.unmade++;
@@ -63,7 +63,7 @@ export class Standing {
     const wasDamped = this.damped;
     this.#see(outcome === 'pass' ? 'up' : 'down', target, now);
     this.#damping.ease(now, halfLifeOf(target));
-    return this.#turn(wasDamped ? `${reason}; no longer held down` : reason);
+    return this.#transition(wasDamped ? `${reason}; no longer held down` : reason);
   }
 
   /** The first result decides at once, later ones need `rise` or `fall` in a row. */
@@ -77,7 +77,7 @@ export class Standing {
     this.#against = 0;
   }
 
-  #turn(reason: string): Turn | undefined {
+  #transition(reason: string): Transition | undefined {
     const [from, to] = [this.health, this.damped ? 'down' : this.#seen];
     if (from === to) return undefined;
     this.health = to;

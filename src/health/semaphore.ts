@@ -1,5 +1,5 @@
 /** Lets a number of tasks run at the same time; the others wait in line. */
-export class Gate {
+export class Semaphore {
   #free: number;
   readonly #line: (() => void)[] = [];
 
