@@ -64,6 +64,11 @@ export function isAny({ ip }: Address): boolean {
   return ip === '0.0.0.0' || ip === '::';
 }
 
+/** A key of all addresses of a family with a port: the any-address takes them all, and those of the other family not (IPV6_V6ONLY). */
+export function familyAndPort({ family, port }: Address): string {
+  return `IPv${family} ${port}`;
+}
+
 /** Every host's own: 127.0.0.0/8 and ::1. */
 export function isLoopback({ family, ip, ipNumber }: Address): boolean {
   return family === 4 ? ipNumber >>> 24 === 127 : ip === '::1';

@@ -9,6 +9,7 @@ import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, typ
 import { programFindings } from './check/programs.ts';
 import type { Config, Mode } from './model.ts';
 import { readAny, readRegular } from './read/file.ts';
+import { isCrowded, MOST_PARTS } from './read/parts.ts';
 import { plainValue, readToml } from './read/toml.ts';
 import { fileSchema } from './schema/file.ts';
 import { resolveConfig } from './schema/resolve.ts';
@@ -65,20 +66,7 @@ export function parseConfig(text: string, file: string, { mode, programs, isOwn,
   return { config: resolveConfig(result.data, file), warnings: mistakes };
 }
 
-/** All of LIMITS with every key is 170,000 (and parsing costs a kilobyte each): what has more is no configuration. */
-const MOST_PARTS = 400_000;
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;
-
-/** Counted before it is parsed, which takes seconds and gigabytes for a few megabytes of tables. */
-function isCrowded(text: string): boolean {
-  if (text.length <= MOST_PARTS) return false;
-  let parts = 0;
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    if (code === 0x3d || code === 0x5b || code === 0x7b || code === 0x2c) parts++;
-  }
-  return parts > MOST_PARTS;
-}
 
 /** More than this nobody reads: the rest is a number. */
 const MOST_MISTAKES = 200;

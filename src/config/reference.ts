@@ -1,5 +1,7 @@
 /** docs/configuration.md, rendered from the schema (`npm run docs`; a unit test fails when the file differs). */
 import { z } from 'zod';
+import { MAX_MIB } from './read/file.ts';
+import { MOST_PARTS } from './read/parts.ts';
 import { needsRestart } from './restart.ts';
 import { fileSchema } from './schema/file.ts';
 import { ADDRESS, keyFacts } from './schema/key.ts';
@@ -15,7 +17,7 @@ keys marked *Convey* come from there, those marked *lb4* are lb4's own. \`lb4 ch
 
     lb4.toml:12:9: backends.web.servers.a.addr: "foo:80" is a hostname; allowed: ${ADDRESS}
 
-A file has at most 4 MiB, and at most 400,000 keys, tables and values. A pipe, \`--config=<(…)\`, is read once, at the start: a reload wants a regular file.
+A file has at most ${MAX_MIB} MiB, and at most ${MOST_PARTS.toLocaleString('en')} keys, tables and values. A pipe, \`--config=<(…)\`, is read once, at the start: a reload wants a regular file.
 
 Unknown keys are warnings: lb4 names them and starts all the same; \`lb4 check --strict\` refuses them. Times are in seconds,
 and decimals are welcome. \`NAME\` is yours to choose: ${GOOD_NAME}.

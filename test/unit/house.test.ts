@@ -29,7 +29,7 @@ const CONFIG: Record<string, readonly string[]> = {
   check: ['read', 'schema', 'model', 'address'],
   load: ['check', 'read', 'schema', 'model'],
   watch: ['read'],
-  reference: ['schema', 'restart'],
+  reference: ['read', 'schema', 'restart'],
 };
 /** Files beside the rooms that any room outside the core may use. */
 const COMMON = ['errors', 'errno', 'log', 'ip'];

@@ -1,5 +1,5 @@
 /** Addresses that two parts of a file claim. */
-import { type Address, isAny, joinPort } from '../address.ts';
+import { type Address, familyAndPort, isAny, joinPort } from '../address.ts';
 import { error, type Finding, show } from './finding.ts';
 import { type Place } from './places.ts';
 
@@ -9,20 +9,15 @@ export function clashes(places: readonly Place[]): Finding[] {
   const firsts = new Map<string, number>();
   return places.flatMap(({ address, node, path }, index) => {
     const taker = Math.min(...rivals(address).map((key) => firsts.get(key) ?? index));
-    for (const key of [address.text, everyOne(address)]) if (!firsts.has(key)) firsts.set(key, index);
+    for (const key of [address.text, familyAndPort(address)]) if (!firsts.has(key)) firsts.set(key, index);
     if (taker === index) return [];
     const { owner, node: its } = places[taker];
     return [error(node, path, `${show(address.text)} is taken by ${owner}, line ${its.at.line}`)];
   });
 }
 
-/** What takes an address: itself or its family's any-address; for an any-address, every one of its family. lb4 sets IPV6_V6ONLY. */
+/** What takes an address: itself or its family's any-address; for an any-address, every one of its family. */
 function rivals(address: Address): string[] {
   const { text, family, port } = address;
-  return isAny(address) ? [everyOne(address)] : [text, joinPort(family === 4 ? '0.0.0.0' : '::', port)];
-}
-
-/** A key of all addresses of a family and port. */
-function everyOne({ family, port }: Address): string {
-  return `IPv${family} ${port}`;
+  return isAny(address) ? [familyAndPort(address)] : [text, joinPort(family === 4 ? '0.0.0.0' : '::', port)];
 }

@@ -1,5 +1,5 @@
 /** Servers that are the balancer itself: some loop, and no packet mode can balance to any of them. */
-import { type Address, isAny, isLoopback } from '../address.ts';
+import { type Address, familyAndPort, isAny, isLoopback } from '../address.ts';
 import type { Mode } from '../model.ts';
 import type { TomlNode } from '../read/toml.ts';
 import { error, type Finding, show } from './finding.ts';
@@ -105,11 +105,6 @@ class Steps {
       return this.#isOwn?.(server.address) ? [{ server, frontend: any, byHost: true }] : [];
     });
   }
-}
-
-/** A key of all addresses of a family and port. lb4 sets IPV6_V6ONLY. */
-function familyAndPort({ family, port }: Address): string {
-  return `${family} ${port}`;
 }
 
 /** The steps that close a circle, each once: a search in depth from every frontend's backend. */

@@ -2,7 +2,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 
 /** All of LIMITS with every key and long names is 3 MB: what is larger is no configuration, and reading it would keep the process. */
-const MAX_MIB = 4;
+export const MAX_MIB = 4;
 const MAX_BYTES = MAX_MIB * 2 ** 20;
 const CHUNK_BYTES = 2 ** 16;
 

@@ -5,7 +5,7 @@ import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { readAddress, serverProblem } from '../address.ts';
 import { DSR, SEND_PROXY } from '../model.ts';
 import { healthCheckKeys } from './health.ts';
-import { ADDRESS, checked, convey, flag, key, lb4, oneOf, seconds, whole } from './key.ts';
+import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 
 const CHOOSES: Readonly<Record<SchedulerName, string>> = {
   maglev: "by a hash of the client's address and port, steady when servers come and go",
@@ -73,7 +73,7 @@ export const backend = z.object({
     ...lb4,
   }),
   connect_timeout: seconds(0.05, 300, 5, { description: 'Proxy mode: a server that has not accepted by then has failed.', ...lb4 }),
-  server_timeout: seconds(0.1, 604_800, 7440, { description: "Proxy mode: the server's silence that ends a connection.", ...lb4 }),
+  server_timeout: seconds(0.1, 604_800, IDLE_SECONDS, { description: "Proxy mode: the server's silence that ends a connection.", ...lb4 }),
   retries: whole(0, 100, 3, { description: 'Proxy mode: after a failed connect, this many other servers are tried.', ...lb4 }),
   max_queue: whole(0, 1_000_000, 1024, {
     description: 'Proxy mode: this many connections wait while all servers are at their `maxconn`; further ones are refused.',

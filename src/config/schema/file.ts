@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { joinPort, listenProblem, readAddress, readPort } from '../address.ts';
 import { backend } from './backend.ts';
-import { ADDRESS, checked, convey, flag, key, lb4, seconds, whole } from './key.ts';
+import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, seconds, whole } from './key.ts';
 
 const frontend = z.object({
   listen_addr: key(checked(listenAddrProblem), {
@@ -27,7 +27,7 @@ const frontend = z.object({
     description: 'Proxy mode: clients are other proxies, and begin with a PROXY protocol header, v1 or v2. Without one they are refused.',
     ...lb4,
   }),
-  client_timeout: seconds(0.1, 604_800, 7440, { description: "Proxy mode: the client's silence that ends a connection.", ...lb4 }),
+  client_timeout: seconds(0.1, 604_800, IDLE_SECONDS, { description: "Proxy mode: the client's silence that ends a connection.", ...lb4 }),
 });
 
 function listenAddrProblem(text: string): string | undefined {
@@ -64,7 +64,7 @@ function checkPort(value: string | number, context: z.RefinementCtx): void {
 
 const timeouts = z.object({
   syn: seconds(1, 3600, 30, { description: "A SYN without the handshake's end.", ...lb4 }),
-  established: seconds(1, 604_800, 7440, {
+  established: seconds(1, 604_800, IDLE_SECONDS, {
     description: 'Silence on an open connection (RFC 5382 REQ-5: at least 2 h 4 min).',
     ...lb4,
   }),

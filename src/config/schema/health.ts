@@ -4,6 +4,9 @@ import { HEALTH_CHECK } from '../model.ts';
 import { hostProblem, pathProblem, readStatus } from './http.ts';
 import { checked, convey, key, lb4, oneOf, seconds, whole } from './key.ts';
 
+/** Seconds between two checks where the file does not say. */
+export const CHECK_INTERVAL = 5;
+
 /** What `exec` needs, as messages say it. */
 export const COMMAND = 'a program and its arguments, ["/usr/local/bin/check", "-q"]';
 
@@ -36,10 +39,10 @@ export const healthCheckKeys = {
       .min(0)
       .max(86400)
       .refine((s) => s === 0 || s >= 0.1, 'is too small')
-      .default(5),
+      .default(CHECK_INTERVAL),
     {
       allowed: 'seconds, 0.1–86400, or 0',
-      description: 'Time between two checks of a server, measured from start to start. 0 means 5.',
+      description: `Time between two checks of a server, measured from start to start. 0 means ${CHECK_INTERVAL}.`,
       ...convey,
     },
   ),

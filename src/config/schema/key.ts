@@ -17,6 +17,9 @@ export const keyFacts = z.registry<KeyFacts>();
 /** How messages and the reference write an address and a port. */
 export const ADDRESS = 'an IPv4 or IPv6 address and a port, "192.0.2.1:80" or "[2001:db8::1]:80"';
 
+/** How long an open connection may be silent, where the file does not say: 2 h 4 min, RFC 5382 REQ-5. */
+export const IDLE_SECONDS = 7440;
+
 /** Where a key comes from. */
 export const convey = { origin: 'convey' } as const;
 export const lb4 = { origin: 'lb4' } as const;

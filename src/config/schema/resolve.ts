@@ -2,6 +2,7 @@
 import { addressOf, joinPort } from '../address.ts';
 import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts } from '../model.ts';
 import type { FileConfig } from './file.ts';
+import { CHECK_INTERVAL } from './health.ts';
 import { readStatus } from './http.ts';
 
 type BackendKeys = FileConfig['backends'][string];
@@ -53,7 +54,7 @@ function resolveHealthCheck(keys: BackendKeys): HealthCheck {
     http: { path: keys.health_check_path, status: readStatus(String(keys.health_check_status)) ?? [], host: keys.health_check_host },
     command: keys.health_check_command ?? [],
     jitter: keys.health_check_jitter,
-    intervalMs: milliseconds(keys.health_check_interval || 5),
+    intervalMs: milliseconds(keys.health_check_interval || CHECK_INTERVAL),
     timeoutMs: milliseconds(keys.health_check_timeout),
     rise: keys.health_check_rise,
     fall: keys.health_check_fall,
