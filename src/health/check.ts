@@ -1,3 +1,4 @@
+import { joinPort } from '../config/address.ts';
 import type { ProxyVersion } from './proxy-header.ts';
 
 /** How one check ended. `unknown` says nothing about the server: the check could not be made from here. */
@@ -54,20 +55,17 @@ export interface Target {
   check?: CheckSettings | undefined;
   /** From the start of one check to the start of the next, in ms, give or take `jitter`. Above 0. */
   intervalMs: number;
-  /** Intervals vary by this share either way, 0–0.5, lest all servers be checked at one moment for ever. Default 0.1. */
-  jitter?: number;
-  /** One check fails after this many ms. Default 3000, Convey's. */
-  timeoutMs?: number;
-  /** So many passes in a row bring a server up. Default 1. */
-  rise?: number;
-  /** So many failures in a row take it down. Default 1. */
-  fall?: number;
+  /** Intervals vary by this share either way, 0–0.5, lest all servers be checked at one moment for ever. */
+  jitter: number;
+  /** One check fails after this many ms. */
+  timeoutMs: number;
+  /** So many passes in a row bring a server up. */
+  rise: number;
+  /** So many failures in a row take it down. */
+  fall: number;
 }
-
-export const DEFAULT_TIMEOUT_MS = 3000;
-export const DEFAULT_JITTER = 0.1;
 
 /** `192.0.2.1:80`, `[2001:db8::1]:80` */
 export function endpointOf({ address, port }: Target): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+  return joinPort(address, port);
 }

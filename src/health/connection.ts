@@ -1,7 +1,7 @@
 /** What checks over a connection share: where it leaves from, when it is given up, and what its errors mean. */
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
 import { meaningOfError } from '../errno.ts';
-import { type CheckResult, DEFAULT_TIMEOUT_MS, type Target } from './check.ts';
+import { type CheckResult, type Target } from './check.ts';
 import { PortRotation } from './ports.ts';
 import { isOwnAddress } from './source.ts';
 
@@ -35,7 +35,7 @@ export async function checkOverConnection(target: Target, talk: Talk, signal: Ab
 type End = CheckResult & { readonly isSourceGone?: boolean };
 
 async function checkFrom(target: Target, talk: Talk, signal: AbortSignal, ports: PortRotation): Promise<End> {
-  const deadline = performance.now() + (target.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+  const deadline = performance.now() + target.timeoutMs;
   const tries = target.sourceAddress === undefined ? 1 : ports.size;
   for (let i = 0; i < tries && !signal.aborted; i++) {
     const end = await attempt(connectOptions(target, ports), deadline, signal, talk);
@@ -87,7 +87,7 @@ function named(code: string): NodeJS.ErrnoException {
 }
 
 async function judge(error: NodeJS.ErrnoException, { timeoutMs, sourceAddress }: Target): Promise<End> {
-  if (error.code === 'ETIMEDOUT') return { outcome: 'fail', reason: `no answer in ${timeoutMs ?? DEFAULT_TIMEOUT_MS} ms` };
+  if (error.code === 'ETIMEDOUT') return { outcome: 'fail', reason: `no answer in ${timeoutMs} ms` };
   const { fault, words } = meaningOfError(error);
   // That a route is missing may mean that its source is: no server is to blame for that, and all of them would be.
   const isSourceGone = sourceAddress !== undefined && (fault === 'route' || fault === 'host') && !(await isOwnAddress(sourceAddress));

@@ -2,6 +2,7 @@
  * Flap damping after RFC 2439: every fall of a server that was up costs a penalty of 1, which decays by half every
  * half-life. Above SUPPRESS the server is held down though its checks pass, until the penalty is below REUSE.
  */
+import type { Target } from './check.ts';
 
 /** Three falls, however fast, never exceed it; four that follow each other as fast as checks can tell do. */
 const SUPPRESS = 3;
@@ -23,7 +24,7 @@ const HALF_LIFE_CYCLES = 5;
 const MIN_HALF_LIFE_MS = 10_000;
 
 /** How fast penalties decay for a target, in ms. */
-export function halfLifeOf({ intervalMs, rise = 1, fall = 1 }: { intervalMs: number; rise?: number; fall?: number }): number {
+export function halfLifeOf({ intervalMs, rise, fall }: Pick<Target, 'intervalMs' | 'rise' | 'fall'>): number {
   return Math.max(MIN_HALF_LIFE_MS, HALF_LIFE_CYCLES * (rise + fall) * intervalMs);
 }
 

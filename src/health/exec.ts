@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { meaningOfError } from '../errno.ts';
-import { type Check, type CheckResult, DEFAULT_TIMEOUT_MS, type ExecSettings, type Target } from './check.ts';
+import { type Check, type CheckResult, type ExecSettings, type Target } from './check.ts';
 import { LastLine } from './last-line.ts';
 
 /**
@@ -14,7 +14,7 @@ export function execCheck(target: Target, settings: ExecSettings): Check {
     run: async (signal) => {
       if (signal.aborted) return STOPPED;
       try {
-        return await watch(start(target, settings), target.timeoutMs ?? DEFAULT_TIMEOUT_MS, signal);
+        return await watch(start(target, settings), target.timeoutMs, signal);
       } catch (error) {
         // It never ran: that says nothing about the server.
         return { outcome: 'unknown', reason: reasonOf(error as NodeJS.ErrnoException) };

@@ -68,7 +68,7 @@ export class HealthState {
 
   /** The first result decides at once, later ones need `rise` or `fall` in a row. */
   #see(says: Health, target: Target, now: number): void {
-    const { rise = 1, fall = 1 } = target;
+    const { rise, fall } = target;
     this.#against = says === this.#seen ? 0 : this.#against + 1;
     const needed = this.#seen === 'unknown' ? 1 : says === 'up' ? rise : fall;
     if (this.#against < needed) return;

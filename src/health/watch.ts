@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type Check, type CheckResult, DEFAULT_JITTER, endpointOf, type Target } from './check.ts';
+import { type Check, type CheckResult, endpointOf, type Target } from './check.ts';
 import { HealthState, type Transition } from './health-state.ts';
 import type { Obstacles } from './obstacles.ts';
 import type { Semaphore } from './semaphore.ts';
@@ -128,7 +128,7 @@ export class Watch {
   }
 
   #jitteredInterval(): number {
-    const { intervalMs, jitter = DEFAULT_JITTER } = this.#target;
+    const { intervalMs, jitter } = this.#target;
     return intervalMs * (1 - jitter + 2 * jitter * Math.random());
   }
 

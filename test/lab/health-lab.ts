@@ -59,7 +59,7 @@ export async function deafPort(): Promise<number> {
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export function target(port: number, more: Partial<Target> = {}): Target {
-  return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, timeoutMs: 1000, ...more };
+  return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, jitter: 0.1, timeoutMs: 1000, rise: 1, fall: 1, ...more };
 }
 
 export function checker(check?: (t: Target) => Check) {

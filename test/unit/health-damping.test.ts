@@ -50,9 +50,9 @@ describe('the penalty', () => {
   });
 
   test('decays by the pace of the checks, in seconds at least', () => {
-    expect(halfLifeOf({ intervalMs: 5000 })).toBe(50_000);
+    expect(halfLifeOf({ intervalMs: 5000, rise: 1, fall: 1 })).toBe(50_000);
     expect(halfLifeOf({ intervalMs: 5000, rise: 2, fall: 2 })).toBe(100_000);
-    expect(halfLifeOf({ intervalMs: 100 })).toBe(10_000);
+    expect(halfLifeOf({ intervalMs: 100, rise: 1, fall: 1 })).toBe(10_000);
   });
 });
 
