@@ -2,7 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import type { Config, Mode } from '../config/model.ts';
 import type { View } from '../control/source.ts';
-import { ConfigError, formatMistake } from '../errors.ts';
+import { ConfigError, formatMistake, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { assertHost, explain, isOwn, sourceOf } from './host.ts';
 
@@ -24,7 +24,7 @@ export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reloa
 export function logFailure(error: unknown, log: Pick<Logger, 'warn' | 'error'>): string {
   const reason = explain(error);
   const mistakes = reason instanceof ConfigError ? reason.mistakes : [];
-  const said = mistakes.length > 0 ? mistakes.map(formatMistake) : [String((reason as Error).message)];
+  const said = mistakes.length > 0 ? mistakes.map(formatMistake) : [messageOf(reason)];
   said.forEach((line, i) => log[mistakes[i]?.severity === 'warning' ? 'warn' : 'error'](line));
   log.error('reload failed: the running configuration stays as it is');
   return said[0] ?? '';

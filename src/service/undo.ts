@@ -2,9 +2,9 @@
 import type { Logger } from '../log.ts';
 
 export class Undo {
-  readonly #steps: (() => Promise<unknown> | unknown)[] = [];
+  readonly #steps: (() => unknown)[] = [];
 
-  push(step: () => Promise<unknown> | unknown): void {
+  push(step: () => unknown): void {
     this.#steps.push(step);
   }
 
