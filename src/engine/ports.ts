@@ -14,31 +14,31 @@ export interface Ports {
 }
 
 /** A server's address and port: who shares them, and from which addresses they are reached. */
-interface Place {
+interface Endpoint {
   readonly servers: number[];
   readonly sources: Set<number>;
 }
 
 export class PortUse {
   readonly #statistics: Float64Array;
-  #byServer = new Map<number, Place>();
+  #byServer = new Map<number, Endpoint>();
 
   constructor(statistics: Float64Array) {
     this.#statistics = statistics;
   }
 
   apply({ frontends, backends }: ServiceSet): void {
-    const places = new Map<string, Place>();
+    const endpoints = new Map<string, Endpoint>();
     this.#byServer = new Map();
     for (const { name, servers } of backends.filter(({ mode }) => mode === 'passthrough')) {
       const sources = frontends.filter(({ backend }) => backend === name).map((frontend) => frontend.address);
       for (const { index, address, port } of servers) {
         const key = `${address} ${port}`;
-        const place = places.get(key) ?? { servers: [], sources: new Set() };
-        places.set(key, place);
-        place.servers.push(index);
-        for (const source of sources) place.sources.add(source);
-        this.#byServer.set(index, place);
+        const endpoint = endpoints.get(key) ?? { servers: [], sources: new Set() };
+        endpoints.set(key, endpoint);
+        endpoint.servers.push(index);
+        for (const source of sources) endpoint.sources.add(source);
+        this.#byServer.set(index, endpoint);
       }
     }
   }

@@ -1,5 +1,5 @@
 import { joinPort } from '../config/address.ts';
-import type { ProxyVersion } from './proxy-header.ts';
+import type { SendProxy } from '../config/model.ts';
 
 /** How one check ended. `unknown` says nothing about the server: the check could not be made from here. */
 export interface CheckResult {
@@ -27,7 +27,7 @@ export interface HttpSettings {
   /** The Host header; undefined: the server's address and port. */
   readonly host: string | undefined;
   /** The server expects a PROXY protocol header of that version before the request. */
-  readonly sendProxy?: ProxyVersion | undefined;
+  readonly sendProxy?: SendProxy | undefined;
 }
 
 export interface ExecSettings {

@@ -1,7 +1,7 @@
 import type { Check, Target } from './check.ts';
 import { checkFor } from './check-for.ts';
 import type { Health } from './health-state.ts';
-import { Obstacles } from './obstacles.ts';
+import { LocalErrors } from './local-errors.ts';
 import { Semaphore } from './semaphore.ts';
 import { type Change, type HealthLog, Watch, type WatchContext } from './watch.ts';
 
@@ -50,7 +50,7 @@ export class HealthChecker {
   constructor({ onChange, log, check = checkFor }: HealthCheckerOptions) {
     const [connections, commands] = [new Semaphore(MAX_CONNECTIONS), new Semaphore(MAX_COMMANDS)];
     const semaphoreFor = (target: Target) => (target.check?.type === 'exec' ? commands : connections);
-    this.#context = { makeCheck: check, semaphoreFor, onChange, log, obstacles: new Obstacles() };
+    this.#context = { makeCheck: check, semaphoreFor, onChange, log, localErrors: new LocalErrors() };
   }
 
   /**

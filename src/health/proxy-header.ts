@@ -3,10 +3,10 @@
  * https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt
  */
 
-export type ProxyVersion = 'v1' | 'v2';
+import type { SendProxy } from '../config/model.ts';
 
 /** Both tell the server to take the connection's own addresses. */
-export const OWN_HEADER: Readonly<Record<ProxyVersion, Buffer>> = {
+export const OWN_HEADER: Readonly<Record<SendProxy, Buffer>> = {
   // Section 2.1: the family UNKNOWN, and no addresses.
   v1: Buffer.from('PROXY UNKNOWN\r\n'),
   // Section 2.2: the signature, version 2 with the command LOCAL, no family or transport, and a length of 0.

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Check, type CheckResult, endpointOf, type Target } from './check.ts';
 import { HealthState, type Transition } from './health-state.ts';
-import type { Obstacles } from './obstacles.ts';
+import type { LocalErrors } from './local-errors.ts';
 import type { Semaphore } from './semaphore.ts';
 
 /** A server went up or down. */
@@ -23,7 +23,7 @@ export interface WatchContext {
   readonly semaphoreFor: (target: Target) => Semaphore;
   readonly onChange: (change: Change) => void;
   readonly log: HealthLog | undefined;
-  readonly obstacles: Obstacles;
+  readonly localErrors: LocalErrors;
 }
 
 /** Checks that a suspicion brings forward keep this distance, start to start, or the interval where that is shorter. */
@@ -84,7 +84,7 @@ export class Watch {
   stop(): void {
     clearTimeout(this.#timer);
     this.#stop.abort();
-    this.#context.obstacles.pass(this.#target.id);
+    this.#context.localErrors.pass(this.#target.id);
   }
 
   /** One check, then the next one's appointment. */
@@ -156,12 +156,12 @@ export class Watch {
 
   #noteUnknown(reason: string): void {
     this.#noteOver(reason);
-    if (this.#context.obstacles.meet(this.#target.id, reason)) this.#warn('health check could not be made', { reason });
+    if (this.#context.localErrors.meet(this.#target.id, reason)) this.#warn('health check could not be made', { reason });
   }
 
   /** What was in the way is not, or is something else by now. */
   #noteOver(now?: string): void {
-    const reason = this.#context.obstacles.pass(this.#target.id, now);
+    const reason = this.#context.localErrors.pass(this.#target.id, now);
     if (reason !== undefined) this.#context.log?.info({ reason }, 'health checks can be made again');
   }
 

@@ -4,7 +4,7 @@ import { meaningOfError } from '../errno.ts';
 import type { Endpoints } from './address.ts';
 import type { Backend, PendingConnection } from './backend.ts';
 import type { Context } from './context.ts';
-import type { Frontend } from './frontend.ts';
+import type { FrontendListener } from './frontend-listener.ts';
 import { readHeader } from './header-reader.ts';
 import { CONNECT_FAILURES, frontendRow, REFUSED, RETRIES, serverRow, TOTAL } from './memory.ts';
 import type { ServerPlan } from './plan.ts';
@@ -16,7 +16,7 @@ import { Tunnel } from './tunnel.ts';
 const NONE_TRIED: ReadonlySet<number> = new Set();
 
 export class Connection implements PendingConnection {
-  readonly frontend: Frontend;
+  readonly frontend: FrontendListener;
   readonly backend: Backend;
   readonly #context: Context;
   readonly #client: Socket;
@@ -31,7 +31,7 @@ export class Connection implements PendingConnection {
   #isOver = false;
 
   /** The client is paused and the frontend has counted it. */
-  constructor(context: Context, frontend: Frontend, backend: Backend, client: Socket, ended: (connection: Connection) => void) {
+  constructor(context: Context, frontend: FrontendListener, backend: Backend, client: Socket, ended: (connection: Connection) => void) {
     this.#context = context;
     this.frontend = frontend;
     this.backend = backend;

@@ -1,4 +1,5 @@
 /** What the TCP proxy is to do. Plain data that crosses threads, the whole of it each time: applying it twice changes nothing. */
+
 import type { Choice } from '../balance/index.ts';
 import { BACKENDS, FRONTENDS, SERVERS } from './memory.ts';
 
@@ -26,7 +27,8 @@ export interface FrontendPlan {
   readonly draining: boolean;
 }
 
-export type ProxyVersion = 'v1' | 'v2';
+/** Versions of the PROXY protocol. */
+export type SendProxy = 'v1' | 'v2';
 
 export interface BackendPlan {
   readonly name: string;
@@ -35,7 +37,7 @@ export interface BackendPlan {
   /** All that have connections or may get some; one that is no candidate drains. */
   readonly servers: readonly ServerPlan[];
   /** The PROXY protocol version that servers are greeted with; undefined: none. */
-  readonly sendProxy: ProxyVersion | undefined;
+  readonly sendProxy: SendProxy | undefined;
   readonly connectTimeoutMs: number;
   /** The server's silence that ends a connection; 0: never. */
   readonly serverTimeoutMs: number;

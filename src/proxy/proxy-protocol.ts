@@ -3,10 +3,11 @@
  * Not proxy-protocol-js (4.0.6), npm's one library for both versions: it wants a whole header at once, does not say where the
  * header ends, and refuses version 1's bare UNKNOWN.
  */
+
 import { isIPv4, isIPv6 } from 'node:net';
 import { addressBytes, formatBytes } from '../ip.ts';
 import type { Endpoints } from './address.ts';
-import type { ProxyVersion } from './plan.ts';
+import type { SendProxy } from './plan.ts';
 
 /** Section 2.1: "107 chars" and a trailing zero hold any v1 header. */
 const V1_MOST = 107;
@@ -96,7 +97,7 @@ function v2Endpoints(bytes: Buffer, size: number): Endpoints {
 }
 
 /** The header that tells a server of a connection; UNKNOWN or UNSPEC where its endpoints are not known. */
-export function formatHeader(version: ProxyVersion, endpoints: Endpoints | undefined): Buffer {
+export function formatHeader(version: SendProxy, endpoints: Endpoints | undefined): Buffer {
   return version === 'v1' ? Buffer.from(formatV1(endpoints), 'latin1') : formatV2(endpoints);
 }
 

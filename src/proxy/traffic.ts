@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { Backend } from './backend.ts';
 import { Connection } from './connection.ts';
 import { Context } from './context.ts';
-import { Frontend } from './frontend.ts';
+import { FrontendListener } from './frontend-listener.ts';
 import { clearRow, frontendRow, type Gauges, serverRow } from './memory.ts';
 import type { Assignment, FromWorker } from './messages.ts';
 import type { BackendPlan, FrontendPlan, ProxyPlan, ServerPlan } from './plan.ts';
@@ -17,7 +17,7 @@ const SHORTEST_SWEEP_MS = 20;
 
 export class Traffic {
   readonly #context: Context;
-  readonly #frontends = new Map<number, Frontend>();
+  readonly #frontends = new Map<number, FrontendListener>();
   readonly #backends = new Map<string, Backend>();
   readonly #connections = new Set<Connection>();
   /** Whose the rows of counters are, by index. */
@@ -67,7 +67,7 @@ export class Traffic {
   #applyFrontends({ plan, listeners }: Assignment): void {
     for (const frontend of plan.frontends) {
       const known = this.#frontends.get(frontend.index);
-      const one = known ?? new Frontend(this.#context, frontend, (client, of) => this.#accepted(client, of));
+      const one = known ?? new FrontendListener(this.#context, frontend, (client, of) => this.#accepted(client, of));
       this.#frontends.set(frontend.index, one);
       one.apply(frontend, listeners.get(frontend.index));
     }
@@ -104,7 +104,7 @@ export class Traffic {
     for (const connection of this.#connections) if (isMeant(connection)) connection.abort();
   }
 
-  #accepted(client: Socket, frontend: Frontend): void {
+  #accepted(client: Socket, frontend: FrontendListener): void {
     const backend = this.#backends.get(frontend.plan.backend);
     if (backend === undefined) {
       reset(client);

@@ -2,7 +2,7 @@
 import { constants } from 'node:os';
 import { describe, expect, test } from 'vitest';
 import { type Attempt, type Fault, meaningOf, meaningOfError } from '../../src/errno.ts';
-import { Obstacles } from '../../src/health/obstacles.ts';
+import { LocalErrors } from '../../src/health/local-errors.ts';
 import { isOwnAddress } from '../../src/health/source.ts';
 
 const ATTEMPTS: readonly Attempt[] = ['connect', 'bind', 'send', 'spawn'];
@@ -104,17 +104,17 @@ test('an address is ours or not', async () => {
 
 describe('what keeps checks from being made', () => {
   test('is told once, and its end once, however many servers meet it', () => {
-    const obstacles = new Obstacles();
-    expect(['a', 'b', 'a'].map((id) => obstacles.meet(id, 'no address'))).toEqual([true, false, false]);
-    expect(['a', 'a', 'b', 'b'].map((id) => obstacles.pass(id))).toEqual([undefined, undefined, 'no address', undefined]);
-    expect(obstacles.meet('a', 'no address')).toBe(true);
+    const localErrors = new LocalErrors();
+    expect(['a', 'b', 'a'].map((id) => localErrors.meet(id, 'no address'))).toEqual([true, false, false]);
+    expect(['a', 'a', 'b', 'b'].map((id) => localErrors.pass(id))).toEqual([undefined, undefined, 'no address', undefined]);
+    expect(localErrors.meet('a', 'no address')).toBe(true);
   });
 
   test('may change', () => {
-    const obstacles = new Obstacles();
-    obstacles.meet('a', 'one');
-    expect(obstacles.pass('a', 'one')).toBeUndefined();
-    expect(obstacles.pass('a', 'other')).toBe('one');
-    expect(obstacles.meet('a', 'other')).toBe(true);
+    const localErrors = new LocalErrors();
+    localErrors.meet('a', 'one');
+    expect(localErrors.pass('a', 'one')).toBeUndefined();
+    expect(localErrors.pass('a', 'other')).toBe('one');
+    expect(localErrors.meet('a', 'other')).toBe(true);
   });
 });

@@ -1,12 +1,13 @@
 /** Checks of a real server that expects the PROXY protocol: HAProxy with accept-proxy. */
+
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
+import type { SendProxy } from '../../src/config/model.ts';
 import { checkFor } from '../../src/health/check-for.ts';
-import type { ProxyVersion } from '../../src/health/proxy-header.ts';
 import { closedPort, closers, target } from '../lab/health-lab.ts';
 
 const hasHaproxy = spawnSync('haproxy', ['-v']).status === 0;
@@ -31,7 +32,7 @@ async function haproxy(): Promise<number> {
   return port;
 }
 
-function check(port: number, sendProxy: ProxyVersion | undefined) {
+function check(port: number, sendProxy: SendProxy | undefined) {
   const settings = { type: 'http', path: '/', status: [[200, 399]], host: undefined, sendProxy } as const;
   return checkFor(target(port, { check: settings, timeoutMs: 5000 })).run(new AbortController().signal);
 }

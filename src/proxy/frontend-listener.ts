@@ -7,17 +7,17 @@ import type { FrontendPlan } from './plan.ts';
 import { reset } from './reset.ts';
 import { BACKLOG, SOCKET_OPTIONS } from './sockets.ts';
 
-export class Frontend {
+export class FrontendListener {
   plan: FrontendPlan;
   readonly #context: Context;
-  readonly #accepted: (client: Socket, frontend: Frontend) => void;
+  readonly #accepted: (client: Socket, frontend: FrontendListener) => void;
   /** The main thread's descriptor; undefined: nothing is to be listened on. */
   #listenFd: number | undefined;
   #server: Server | undefined;
   /** Accepted when there was no room: it is not reset, and nothing further is accepted before it has found its place. */
   #held: Socket | undefined;
 
-  constructor(context: Context, plan: FrontendPlan, accepted: (client: Socket, frontend: Frontend) => void) {
+  constructor(context: Context, plan: FrontendPlan, accepted: (client: Socket, frontend: FrontendListener) => void) {
     this.#context = context;
     this.plan = plan;
     this.#accepted = accepted;

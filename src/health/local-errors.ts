@@ -1,5 +1,5 @@
 /** What keeps checks from being made: told once however many servers it concerns, and once when it is over. */
-export class Obstacles {
+export class LocalErrors {
   /** Reasons, and the servers (by id) whose last check each of them kept from being made. */
   readonly #servers = new Map<string, Set<string>>();
   readonly #reasons = new Map<string, string>();
