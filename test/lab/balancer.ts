@@ -62,7 +62,10 @@ export interface Stats {
     readonly verdicts: Record<string, number>;
     readonly frames: { readonly received: number; readonly dropped: number };
     readonly flows: number;
-    readonly servers: Record<string, Record<string, { readonly current_connections: number; readonly load: number }>>;
+    readonly servers: Record<
+      string,
+      Record<string, { readonly current_connections: number; readonly load: number; readonly ports?: number }>
+    >;
   };
 }
 
@@ -115,6 +118,13 @@ export class Balancer {
   /** How often a verdict has been given. */
   async verdict(name: string): Promise<number> {
     return (await this.stats()).lb4.verdicts[name] ?? 0;
+  }
+
+  /** A counter or gauge of /metrics: the sum over all label sets that contain `labels` (`server="a"`). */
+  async metric(name: string, labels = ''): Promise<number> {
+    const { stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '5', `http://127.0.0.1:${STATS_PORT}/metrics`);
+    const lines = stdout.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+    return lines.filter((line) => line.includes(labels)).reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
   }
 
   stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Exit> {
