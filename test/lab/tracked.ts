@@ -42,7 +42,7 @@ export class Tracked {
     this.vip = dsr ? DSR_VIP : VIP;
     this.address = dsr ? DSR_SERVERS[0] : serverAddress(0);
     this.client = this.lab.client;
-    this.server = this.lab.servers[0] as Namespace;
+    this.server = this.lab.servers[0];
   }
 
   /** `server`: lines for each frontend's server. */
@@ -172,7 +172,7 @@ export class Pair {
   states(end: 'client' | 'server'): string[] {
     const filter = `${end === 'client' ? 'dport' : 'sport'} = :${this.port}`;
     const lines = this.#tracked[end].sh('ss', '-Htan', 'state', 'connected', filter).trim().split('\n');
-    return lines.filter(Boolean).map((line) => line.split(' ')[0] as string);
+    return lines.filter(Boolean).map((line) => line.split(' ')[0]);
   }
 
   /** Waits until one end has no connection any more. */
