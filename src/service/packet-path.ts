@@ -6,13 +6,14 @@ import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import type { Logger } from '../log.ts';
 import { parseAddress } from '../packet/address.ts';
 import { readCounters } from '../rules/run.ts';
-import { arrival, countedBy } from './arrival.ts';
+import { Arrival, countedBy } from './arrival.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import { hostLock } from './host-lock.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
+import { type Listened, witnessOf } from './witness.ts';
 
 export interface PacketPathOptions {
   readonly mode: PacketMode;
@@ -30,6 +31,8 @@ interface PacketPathParts {
   readonly engine: Engine;
   /** Takes back all of it. */
   readonly undo: Undo;
+  /** What the engine goes by. */
+  readonly plan: Plan;
 }
 
 export class PacketPath implements DataPath {
@@ -39,17 +42,19 @@ export class PacketPath implements DataPath {
   readonly #firewall: Firewall | undefined;
   readonly #engine: Engine;
   readonly #undo: Undo;
+  #plan: Plan;
 
-  private constructor({ mode, log, lock, firewall, engine, undo }: PacketPathParts) {
+  private constructor({ mode, log, lock, firewall, engine, undo, plan }: PacketPathParts) {
     this.mode = mode;
     this.#log = log;
     this.#firewall = firewall;
     this.#engine = engine;
     this.#undo = undo;
+    this.#plan = plan;
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
-    const frames = arrival({ received: () => engine.gauges().received, counted: async () => countedBy(await readCounters()) });
+    const watched = firewall === undefined ? [] : [...firewall.states, this.#frames()];
     // First: scripts that repair what comes after it keep their notes beside it.
-    this.hostStates = [hostLock(lock), ...(firewall === undefined ? [] : [...firewall.states, frames])];
+    this.hostStates = [hostLock(lock), ...watched];
   }
 
   /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */
@@ -72,6 +77,7 @@ export class PacketPath implements DataPath {
       await putBack?.();
       throw error;
     }
+    this.#plan = plan;
     await this.#firewall?.prune(plan);
   }
 
@@ -103,6 +109,24 @@ export class PacketPath implements DataPath {
     return this.#engine.frontendAnswers(index);
   }
 
+  /** Whether what clients send arrives. */
+  #frames(): Arrival {
+    const engine = this.#engine;
+    const received = () => engine.gauges().received;
+    const counted = async () => countedBy(await readCounters());
+    const arrival = new Arrival({ received, counted, frontends: () => this.#listened(), witnessOf });
+    this.#undo.push(() => arrival.close());
+    return arrival;
+  }
+
+  /** The frontends, each with all that is in its books. */
+  #listened(): Listened[] {
+    return this.#plan.frontends.map(({ index, frontend: { name, listen } }) => {
+      const signs = JSON.stringify([this.#engine.frontend(index), this.#engine.frontendAnswers(index)]);
+      return { name, ip: listen.ip, port: listen.port, signs };
+    });
+  }
+
   packets(): PacketCounters {
     return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
   }
@@ -126,7 +150,7 @@ async function open(plan: Plan, { mode, rules }: PacketPathOptions, reports: Rep
   const settings = settingsOf(plan, mode);
   const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, failed, signal });
   undo.push(() => engine.stop());
-  return { mode, log, lock, firewall, engine, undo };
+  return { mode, log, lock, firewall, engine, undo, plan };
 }
 
 /** What the engine is told. */

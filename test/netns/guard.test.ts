@@ -1,8 +1,8 @@
 /** What lb4 has put on the host, while others take it away: noticed, put back, told in one line, counted. */
 import { rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '../lab/balancer.ts';
+import { wrapTools } from '../lab/tools.ts';
 import { Topology, VIP } from '../lab/topology.ts';
 import { traces } from '../lab/traces.ts';
 
@@ -96,22 +96,10 @@ describe('rules and reserved ports in passthrough', () => {
   });
 });
 
-/** An iptables-legacy whose restore fails while the file `broken` is there. */
-function breakable(lab: Topology): { wrapper: string; broken: string } {
-  const broken = join(lab.directory, 'broken');
-  const wrapper = join(lab.directory, 'wrapped');
-  for (const name of ['', '-save', '-restore']) {
-    const fails =
-      name === '-restore' ? `[ ! -e ${broken} ] || { echo "Another app is currently holding the xtables lock." >&2; exit 4; }\n` : '';
-    writeFileSync(wrapper + name, `#!/bin/sh\n${fails}exec iptables-legacy${name} "$@"\n`, { mode: 0o755 });
-  }
-  return { wrapper, broken };
-}
-
 test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 and why, and all is well when it can again', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
-  const { wrapper, broken } = breakable(lab);
+  const { wrapper, broken } = wrapTools(lab);
   const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
   const running = lab.balancer.start([LB4, '--passthrough', `--config=${file}`], { env: { LB4_IPTABLES: wrapper } });
   await running.line(/"msg":"ready"/);
@@ -138,7 +126,7 @@ test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 
 test('rules of a server that is gone cannot be taken away: one that dies leaves rotation all the same, and they go later', async () => {
   await using lab = new Topology({ servers: 3 });
   await lab.startBackends();
-  const { wrapper, broken } = breakable(lab);
+  const { wrapper, broken } = wrapTools(lab);
   const { http } = lab.settings().frontends;
   const text = (servers: readonly string[]) => configuration({ frontends: { http: { listen: `${VIP}:80`, servers } } });
   const all = http?.servers ?? [];
