@@ -211,7 +211,8 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     RouteSocket& socket = open(env);
     const uint32_t destination = ipv4(info[0], "destination");
     const uint32_t source = ipv4(info[1], "source");
-    const Route route = guard(env, [&] { return socket.route(destination, source); });
+    const auto port = static_cast<uint16_t>(integer(info[2], "port", 0, 65535));
+    const Route route = guard(env, [&] { return socket.route(destination, source, port); });
     Napi::Object result = Napi::Object::New(env);
     result.Set("ifindex", route.ifindex);
     result.Set("kind", kindName(route.kind));

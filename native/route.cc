@@ -1,5 +1,6 @@
 #include "route.h"
 
+#include <arpa/inet.h>
 #include <linux/if.h>
 #include <linux/if_arp.h>
 #include <linux/neighbour.h>
@@ -22,7 +23,7 @@ template <class Body>
 struct Request {
   nlmsghdr header{};
   Body body{};
-  alignas(4) char attributes[32] = {};
+  alignas(4) char attributes[64] = {};
 
   Request(uint16_t type, uint16_t flags) {
     header.nlmsg_len = NLMSG_LENGTH(sizeof(Body));
@@ -211,7 +212,8 @@ bool RouteSocket::take(size_t bytes, const Handler& each, int& error) {
   return false;
 }
 
-int RouteSocket::askRoute(uint32_t destination, uint32_t source, Route& route) {
+// Protocol and ports serve rules (ip-rule(8): ipproto, dport) and hashes over ports; a kernel before 4.18 passes over them.
+int RouteSocket::askRoute(uint32_t destination, uint32_t source, uint16_t port, Route& route) {
   Request<rtmsg> request(RTM_GETROUTE, 0);
   request.body.rtm_family = AF_INET;
   request.body.rtm_dst_len = 32;
@@ -220,12 +222,16 @@ int RouteSocket::askRoute(uint32_t destination, uint32_t source, Route& route) {
     request.body.rtm_src_len = 32;
     request.add(RTA_SRC, source);
   }
+  if (port != 0) {
+    request.add(RTA_IP_PROTO, uint8_t{IPPROTO_TCP});
+    request.add(RTA_DPORT, htons(port));
+  }
   return ask(&request.header, [&](const nlmsghdr* message) { route = parseRoute(message, destination); });
 }
 
-Route RouteSocket::route(uint32_t destination, uint32_t source) {
+Route RouteSocket::route(uint32_t destination, uint32_t source, uint16_t port) {
   Route route;
-  const int error = askRoute(destination, source, route);
+  const int error = askRoute(destination, source, port, route);
   if (error != 0) {
     const std::optional<RouteKind> kind = kindOfError(error);
     if (!kind) throw SystemError(error, "RTM_GETROUTE");
@@ -233,7 +239,7 @@ Route RouteSocket::route(uint32_t destination, uint32_t source) {
     route.kind = *kind;
     // A source that is not ours is refused by the same errnos.
     Route own;
-    if (source != 0 && (askRoute(source, 0, own) != 0 || own.kind != RouteKind::local)) route.kind = RouteKind::source;
+    if (source != 0 && (askRoute(source, 0, 0, own) != 0 || own.kind != RouteKind::local)) route.kind = RouteKind::source;
     return route;
   }
   // Asked with a source, the kernel answers with that one alone (RTA_SRC, no RTA_PREFSRC).

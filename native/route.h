@@ -58,7 +58,8 @@ class RouteSocket {
  public:
   RouteSocket();
 
-  Route route(uint32_t destination, uint32_t source);
+  // `port`: the destination's TCP port in host order; 0: a packet of no protocol in particular.
+  Route route(uint32_t destination, uint32_t source, uint16_t port);
   std::optional<Mac> neighbour(int32_t ifindex, const Address& address);
   std::vector<Interface> interfaces();
 
@@ -69,7 +70,7 @@ class RouteSocket {
   // Takes one datagram's answers; true once the exchange is over.
   bool take(size_t bytes, const Handler& each, int& error);
   // Asks RTM_GETROUTE; the answer's type, or the errno that stands for one.
-  int askRoute(uint32_t destination, uint32_t source, Route& route);
+  int askRoute(uint32_t destination, uint32_t source, uint16_t port, Route& route);
   uint32_t linkMtu(int32_t ifindex);
 
   Fd fd_;

@@ -9,6 +9,7 @@ import { interfaces } from './interfaces.ts';
 import { actNat, clockSource } from './kernel.ts';
 import { limits } from './limits.ts';
 import { describeLinks, ownAddresses, serverPaths } from './network.ts';
+import { policy } from './policy.ts';
 import { addon, privileges } from './privileges.ts';
 import { proxyHost } from './proxy.ts';
 import { routes } from './routes.ts';
@@ -29,7 +30,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
   const shared = [...addresses(host), ...routes(host)];
   if (mode === 'proxy') return [...machine, ...(await proxyHost(config)), ...shared];
   const own = [...(await interfaces(host)), ...(await firewall(host, mode)), ...(await limits(host)), ...(await running(host))];
-  return [...machine, ...shared, ...ways(host), ...own];
+  return [...machine, ...shared, ...ways(host), ...(await policy(host)), ...own];
 }
 
 async function hostOf(mode: Mode, config: Config): Promise<Host> {

@@ -6,10 +6,11 @@ import { CHECK_PORTS, rangeText } from '../layout/ports.ts';
 import { rulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
+import { ask, savedRules } from '../rules/saved.ts';
 import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { acceptingJumps } from './jumps.ts';
-import { ask, read, savedRules } from './read.ts';
+import { read } from './read.ts';
 
 export async function firewall(host: Host, mode: PacketMode): Promise<Finding[]> {
   return [...(await ownRules(host, mode)), ...(await jumps(host)), ...(await strangers(host))];

@@ -1,6 +1,7 @@
 /** What a packet mode does not do where the kernel's own NAT would: README's limits, as far as they concern this host. */
+
+import { ask, savedRules } from '../rules/saved.ts';
 import { type Finding, type Host, ok, warn } from './finding.ts';
-import { ask, savedRules } from './read.ts';
 
 export async function limits(host: Host): Promise<Finding[]> {
   return [...localClients(host), ...callers(host), ...(await sourceNat(host)), ...(await filters()), ...(await ipsec())];

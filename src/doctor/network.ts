@@ -5,7 +5,7 @@ import type { Config } from '../config/model.ts';
 import { native, type Route } from '../io/native.ts';
 import { formatBytes } from '../ip.ts';
 import { formatAddress, parseAddress } from '../packet/address.ts';
-import { ask } from './read.ts';
+import { ask } from '../rules/saved.ts';
 
 export interface Link {
   readonly name: string;
@@ -69,7 +69,7 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
   try {
     const links = new Map(socket.interfaces().map((link) => [link.index, link]));
     return [...servers].map(([address, port]) => {
-      const route = socket.route(parseAddress(address), 0);
+      const route = socket.route(parseAddress(address), 0, port);
       const link = links.get(route.ifindex);
       const asks = link !== undefined && link.mac.length === 6 && !route.local;
       return {
@@ -130,14 +130,15 @@ export interface Way {
   readonly kind: Route['kind'];
 }
 
-/** The ways from each frontend's address to its servers, each once: rules by source address may lead elsewhere, or nowhere. */
+/** The ways from each frontend's address to its servers, each once: rules by source address, or port, may lead elsewhere, or nowhere. */
 export function waysOf({ frontends }: Config): Way[] {
-  const pairs = frontends.flatMap(({ listen, backend }) => backend.servers.map(({ addr }) => [listen.ip, addr.ip] as const));
+  const pairs = frontends.flatMap(({ listen, backend }) => backend.servers.map(({ addr }) => [listen.ip, addr.ip, addr.port] as const));
   const socket = new (native().RouteSocket)();
   try {
-    return [...new Map(pairs.map((pair) => [pair.join(' '), pair])).values()].map(([source, server]) => {
-      return { source, server, kind: socket.route(parseAddress(server), parseAddress(source)).kind };
+    const asked = [...new Map(pairs.map((pair) => [pair.join(' '), pair])).values()].map(([source, server, port]) => {
+      return { source, server, kind: socket.route(parseAddress(server), parseAddress(source), port).kind };
     });
+    return [...new Map(asked.map((way) => [Object.values(way).join(' '), way])).values()];
   } finally {
     socket.close();
   }

@@ -28,7 +28,7 @@ export function isOurs(address: number): boolean {
 function askOnce(destination: number): Route {
   const socket = new (native().RouteSocket)();
   try {
-    return socket.route(destination, 0);
+    return socket.route(destination, 0, 0);
   } finally {
     socket.close();
   }
@@ -170,10 +170,10 @@ export class ServerRoutes {
    * not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here.
    * Returns what is in the way.
    */
-  private resolveWay({ hop, source, destination, onLink }: Way): Obstacle | undefined {
-    const asked = this.socket.route(destination, source);
+  private resolveWay({ hop, source, destination, port, onLink }: Way): Obstacle | undefined {
+    const asked = this.socket.route(destination, source, port);
     // A source that is no address of this host (any more) has no route at all: then the answer without one must do.
-    const route = asked.kind === 'source' ? this.socket.route(destination, 0) : asked;
+    const route = asked.kind === 'source' ? this.socket.route(destination, 0, port) : asked;
     const link = this.interfaces.get(route.ifindex);
     const isSent = route.kind === 'unicast' && !(onLink && (route.encapsulated || route.neighbour !== destination));
     // What the route wraps is left to the kernel, too: a frame of ours would go out bare.

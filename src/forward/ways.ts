@@ -1,7 +1,7 @@
 /**
- * The ways to the servers: one for each (source address, server's address), as routes may differ by the source, too (two
- * VIPs, each with a link and a table of its own: ip-rule(8)). Servers that differ only in their port share one, and so do
- * frontends. A way has a place in the table of next hops, which flows name; the main thread gives places out and keeps them
+ * The ways to the servers: one for each (source address, server's address and port), as routes may differ by the source (two
+ * VIPs, each with a link and a table of its own) and by the port, too (ip-rule(8)). Frontends that share an address share them.
+ * Where there is no room for so many, servers that differ only in their port share one, and no rule by port is followed. A way has a place in the table of next hops, which flows name; the main thread gives places out and keeps them
  * true (engine/routes.ts), the worker is told which frontend reaches which server by which.
  */
 import { SERVER_HOPS } from '../layout/hops.ts';
@@ -14,6 +14,8 @@ export interface Way {
   /** The frontend's address: what checks and, with full NAT, packets leave from. */
   readonly source: number;
   readonly destination: number;
+  /** The server's; 0: whichever. */
+  readonly port: number;
   /** L2 DSR: the server must be on the link itself, and the kernel cannot help (the VIP is local to it). */
   readonly onLink: boolean;
 }
@@ -44,12 +46,14 @@ export class Ways {
    * Throws a RangeError, and changes nothing, when there is no room for all of them.
    */
   apply(set: ServiceSet): FrontendHops {
-    const wanted = wantedBy(set);
+    const all = wantedBy(set, true);
+    const isSplit = all.size < this.#places;
+    const wanted = isSplit ? all : wantedBy(set, false);
     if (wanted.size >= this.#places)
       throw new RangeError(`${wanted.size} pairs of a frontend's and a server's address: there is room for ${this.#places - 1}`);
     this.#drop(set, wanted);
     for (const [key, way] of wanted) if (!this.#byKey.has(key)) this.#byKey.set(key, { ...way, hop: this.#place(wanted) });
-    return this.#hopsOf(set);
+    return this.#hopsOf(set, isSplit);
   }
 
   #drop({ frontends, backends }: ServiceSet, wanted: ReadonlyMap<string, unknown>): void {
@@ -75,7 +79,7 @@ export class Ways {
     throw new RangeError('no next hop is free'); // never: fewer are wanted than there are
   }
 
-  #hopsOf({ frontends, backends }: ServiceSet): FrontendHops {
+  #hopsOf({ frontends, backends }: ServiceSet, isSplit: boolean): FrontendHops {
     const byName = new Map(backends.map((backend) => [backend.name, backend]));
     // Frontends that share an address and a backend share one list: it crosses to the worker once.
     const lists = new Map<string, readonly number[]>();
@@ -84,8 +88,7 @@ export class Ways {
         const backend = byName.get(name);
         const key = `${address} ${name}`;
         const list =
-          lists.get(key) ??
-          (backend?.servers ?? []).map((server) => this.#byKey.get(keyOf(address, server.address, isOnLink(backend)))!.hop);
+          lists.get(key) ?? (backend?.servers ?? []).map((server) => this.#byKey.get(keyOf(wayOf(address, server, backend, isSplit)))!.hop);
         lists.set(key, list);
         return [index, list];
       }),
@@ -93,22 +96,31 @@ export class Ways {
   }
 }
 
-function wantedBy({ frontends, backends }: ServiceSet): Map<string, Omit<Way, 'hop'>> {
-  const wanted = new Map<string, Omit<Way, 'hop'>>();
+/** @param isSplit by the servers' ports */
+function wantedBy({ frontends, backends }: ServiceSet, isSplit: boolean): Map<string, Place> {
+  const wanted = new Map<string, Place>();
   for (const backend of backends) {
-    const onLink = isOnLink(backend);
     const sources = new Set(frontends.filter((frontend) => frontend.backend === backend.name).map(({ address }) => address));
     for (const source of sources)
-      for (const { address: destination } of backend.servers)
-        wanted.set(keyOf(source, destination, onLink), { source, destination, onLink });
+      for (const server of backend.servers) {
+        const way = wayOf(source, server, backend, isSplit);
+        wanted.set(keyOf(way), way);
+      }
   }
   return wanted;
 }
 
-function isOnLink(backend: ServiceSet['backends'][number] | undefined): boolean {
-  return backend?.mode === 'dsrL2';
+type Place = Omit<Way, 'hop'>;
+
+function wayOf(
+  source: number,
+  { address, port }: { readonly address: number; readonly port: number },
+  backend: ServiceSet['backends'][number] | undefined,
+  isSplit: boolean,
+): Place {
+  return { source, destination: address, port: isSplit ? port : 0, onLink: backend?.mode === 'dsrL2' };
 }
 
-function keyOf(source: number, destination: number, onLink: boolean): string {
-  return `${source} ${destination} ${onLink}`;
+function keyOf({ source, destination, port, onLink }: Place): string {
+  return `${source} ${destination} ${port} ${onLink}`;
 }

@@ -220,6 +220,14 @@ const rows: Row[] = [
     mends: false,
   },
   {
+    name: 'a rule by source port, which nobody can be asked about beforehand',
+    spoil: 'ip rule add ipproto tcp sport 33768-61000 lookup 101',
+    level: 'warn',
+    says: /^route: rule \d+ \(sport 33768-61000\) is not followed by what lb4 sends/,
+    mend: 'ip rule show',
+    mends: false,
+  },
+  {
     name: 'a server that does not answer ARP',
     settings: web(undefined, ['10.72.0.99:80']),
     says: /^route: server 10\.72\.0\.99 is reached on back, but nobody/,

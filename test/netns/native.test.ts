@@ -366,7 +366,7 @@ describe('RouteSocket', () => {
       const socket = new addon.RouteSocket();
       const index = socket.interfaces().find((each) => each.name === 'v1')?.index;
       const ask = (text: string, source = 0) => {
-        const { ifindex, ...rest } = socket.route(ip(text), source);
+        const { ifindex, ...rest } = socket.route(ip(text), source, 0);
         return { ...rest, onVeth: ifindex === index, ifindex: ifindex === 0 ? 0 : 1 };
       };
       return {
@@ -407,7 +407,7 @@ describe('RouteSocket', () => {
     expect([seen.none, seen.unreachable, seen.blackhole].map((route) => route.ifindex)).toEqual([0, 0, 0]);
   });
 
-  it('understands every answer: kinds of routes, gateways of both families, rules by source, several next hops, nexthop objects', async () => {
+  it('understands every answer: kinds of routes, gateways of both families, rules by source, protocol and port, several next hops, nexthop objects', async () => {
     const seen = await balancer(({ addon, ip, sh }) => {
       sh(`ip address add 10.99.0.3/32 dev v1
         ip -6 address add fd00::2/64 dev v1 nodad; ip -6 neighbour replace fd00::9 lladdr 02:00:00:00:00:06 dev v1 nud permanent
@@ -419,7 +419,8 @@ describe('RouteSocket', () => {
         ip route add 10.95.0.5 nexthop via 10.94.0.1 dev v2 nexthop via 10.99.0.1 dev v1
         ip nexthop add id 7 via 10.99.0.1 dev v1; ip route add 10.95.0.6 nhid 7
         ip nexthop add id 8 blackhole; ip route add 10.95.0.7 nhid 8
-        ip route add 10.95.0.8 via 10.99.0.1; ip route add 10.95.0.8 via 10.94.0.1 table 101; ip rule add from 10.99.0.3 lookup 101`);
+        ip route add 10.95.0.8 via 10.99.0.1; ip route add 10.95.0.8 via 10.94.0.1 table 101; ip rule add from 10.99.0.3 lookup 101
+        ip rule add ipproto tcp dport 80 lookup 101`);
       const socket = new addon.RouteSocket();
       const names = new Map(socket.interfaces().map(({ index, name }) => [index, name]));
       const index = [...names].find(([, name]) => name === 'v1')?.[0] ?? 0;
@@ -427,8 +428,8 @@ describe('RouteSocket', () => {
         typeof address === 'number'
           ? [address & 255, (address >> 8) & 255, (address >> 16) & 255, address >>> 24].join('.')
           : Buffer.from(address).toString('hex');
-      const ask = (destination: string, source = '10.99.0.2') => {
-        const { kind, ifindex, neighbour, mtu } = socket.route(ip(destination), ip(source));
+      const ask = (destination: string, source = '10.99.0.2', port = 0) => {
+        const { kind, ifindex, neighbour, mtu } = socket.route(ip(destination), ip(source), port);
         return [kind, ...(ifindex === 0 ? [] : [names.get(ifindex), text(neighbour), mtu])].join(' ');
       };
       sh('ip link set v2 down');
@@ -445,6 +446,8 @@ describe('RouteSocket', () => {
         blackholeObject: ask('10.95.0.7'),
         one: ask('10.95.0.8'),
         two: ask('10.95.0.8', '10.99.0.3'),
+        port: ask('10.95.0.8', '10.99.0.2', 80),
+        otherPort: ask('10.95.0.8', '10.99.0.2', 81),
         blackhole: ask('10.96.0.1'),
         unreachable: ask('10.97.0.1'),
         none: ask('192.0.2.1'),
@@ -456,7 +459,9 @@ describe('RouteSocket', () => {
         neighbour6: [...(socket.neighbour(index, six) ?? [])].at(-1),
         noarp: [...(socket.neighbour(index, ip('10.99.0.8')) ?? [])].at(-1),
       };
-      sh('ip rule del from 10.99.0.3 lookup 101; ip link del v2; ip address del 10.99.0.3/32 dev v1');
+      sh(
+        'ip rule del from 10.99.0.3 lookup 101; ip rule del ipproto tcp dport 80 lookup 101; ip link del v2; ip address del 10.99.0.3/32 dev v1',
+      );
       return answers;
     });
     expect(seen).toEqual({
@@ -469,6 +474,8 @@ describe('RouteSocket', () => {
       blackholeObject: 'blackhole',
       one: 'unicast v1 10.99.0.1 1500',
       two: 'unicast v2 10.94.0.1 1500',
+      port: 'unicast v2 10.94.0.1 1500',
+      otherPort: 'unicast v1 10.99.0.1 1500',
       blackhole: 'blackhole',
       unreachable: 'unreachable',
       none: 'none',

@@ -149,6 +149,12 @@ const situations: readonly Situation[] = [
   },
   { what: 'that rule gone', link: 'left', change: () => ip(`rule del from ${VIP} lookup 101`) },
   {
+    what: 'a rule by protocol',
+    link: 'right',
+    change: () => ip('rule add ipproto tcp lookup 101'),
+    after: () => ip('rule del ipproto tcp lookup 101'),
+  },
+  {
     what: 'a gateway whose MAC address changes',
     link: 'left',
     // The server tells of it (arp_notify).
@@ -185,6 +191,20 @@ describe('connections go on, and new ones are made, by what the kernel says now'
       await passes(link);
       after?.();
     });
+
+  test("a rule by the server's port: http goes by right, while the echo of the same server goes on by left", async () => {
+    ip('rule add ipproto tcp dport 80 lookup 101');
+    // What went by left is lost: nobody but the rule's own traffic may come there.
+    server.sh('iptables', '-t', 'raw', '-I', 'PREROUTING', '-i', 'left', '-p', 'tcp', '--dport', '80', '-j', 'DROP');
+    await waitUntil(async () => (await client.run('curl', '-sS', '--max-time', '1', `http://${VIP}/`)).code === 0, {
+      what: 'http to go by right',
+    });
+    await waitUntil(() => arrived().left > 3, { what: 'the echo to come by left', every: 100 });
+    expect(await othersLiveOn(hold)).toEqual([]);
+    server.sh('iptables', '-t', 'raw', '-D', 'PREROUTING', '-i', 'left', '-p', 'tcp', '--dport', '80', '-j', 'DROP');
+    ip('rule del ipproto tcp dport 80 lookup 101');
+    await passes('left');
+  });
 
   test('two VIPs over the same servers, each with a link of its own by a rule', async () => {
     ip(`rule add from ${TWO} lookup 101`);

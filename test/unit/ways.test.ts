@@ -1,4 +1,4 @@
-/** The ways to servers: one next hop for each source address and server's address. */
+/** The ways to servers: one next hop for each source address and server's address and port. */
 import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import type { ServiceSet } from '../../src/forward/services.ts';
@@ -26,7 +26,7 @@ function set(
 
 const places = (ways: Ways) => [...ways.all()].map(({ hop, source, destination }) => [hop, source, destination]);
 
-test('each source has a way of its own to each server; ports and frontends share it', () => {
+test('each source has a way of its own to each server; frontends share it', () => {
   const ways = new Ways();
   const hops = ways.apply(
     set(
@@ -50,6 +50,26 @@ test('each source has a way of its own to each server; ports and frontends share
     [3, 2, 11],
     [4, 2, 12],
   ]);
+});
+
+test('servers that differ only in their port have ways of their own, as rules may tell them apart, and share them where there is no room', () => {
+  const apply = (ways: Ways) => {
+    const one = set([[1, 'a']], { a: [11, 11, 12] });
+    const [backend] = one.backends as [ServiceSet['backends'][number]];
+    return ways
+      .apply({ ...one, backends: [{ ...backend, servers: backend.servers.map((server, i) => ({ ...server, port: 80 + i })) }] })
+      .get(0);
+  };
+  const ways = new Ways();
+  expect(apply(ways)).toEqual([1, 2, 3]);
+  expect([...ways.all()].map(({ destination, port }) => [destination, port])).toEqual([
+    [11, 80],
+    [11, 81],
+    [12, 82],
+  ]);
+  const few = new Ways(3);
+  expect(apply(few)).toEqual([1, 1, 2]);
+  expect([...few.all()].map(({ port }) => port)).toEqual([0, 0]);
 });
 
 test('a frontend whose backend is not in the set has none', () => {
