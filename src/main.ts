@@ -16,6 +16,20 @@ interface Options {
   readonly rules: boolean;
 }
 
+/** Where and how commander says what is wrong with a command line: one line, in lb4's own form. */
+function strict(command: Command): Command {
+  const say = (text: string, write: (text: string) => void) => {
+    const name = command === program ? 'lb4' : `lb4 ${command.name()}`;
+    write(
+      `lb4: ${text
+        .replace(/^error: /, '')
+        .trim()
+        .replaceAll('\n', ' ')}; see ${name} --help\n`,
+    );
+  };
+  return command.exitOverride().configureOutput({ outputError: say });
+}
+
 const program = new Command('lb4')
   .description('A layer-4 load balancer: a TCP proxy, or at packet level with --passthrough and --dsr.')
   .version(version(), '-v, --version')
@@ -24,12 +38,12 @@ const program = new Command('lb4')
   .option('--config <file>', 'the TOML file', 'config.toml')
   .option('--no-rules', 'leave the firewall rules and the reserved ports to the user')
   .enablePositionalOptions()
-  .exitOverride()
   .hook('preAction', (_, command) => {
     if (command !== program) guardOutputs();
   })
   .action((options: Options) => start(options));
 
+strict(program);
 program.addCommand(checkCommand());
 program.addCommand(doctorCommand());
 program
@@ -44,10 +58,10 @@ program
   .option('--remove', 'remove them, also after a crash')
   .option('--status', 'tell which rules are there')
   .option('--dry-run', 'with --apply or --remove: say what would be done')
-  .exitOverride()
   .action(async (options: RulesOptions) => {
     process.exitCode = await rules(options);
   });
+for (const command of program.commands) strict(command);
 
 /** How to say why lb4 ends. */
 let say = (line: string): void => void process.stderr.write(line);

@@ -40,7 +40,6 @@ export function check(file: string, options: CheckOptions, { out, err }: CheckOu
 /** The command, for the program to add. */
 export function checkCommand(): Command {
   return new Command('check')
-    .exitOverride()
     .description('check a configuration file and report every mistake')
     .argument('<file>', 'the TOML file')
     .option('--strict', 'let warnings fail, too')

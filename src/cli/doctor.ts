@@ -32,7 +32,6 @@ export function doctorCommand(): Command {
     .option('-d, --dsr', 'for direct server return')
     .option('--proxy', 'for proxy mode')
     .option('--json', 'print the findings as JSON')
-    .exitOverride()
     .action(async (options: DoctorOptions) => {
       process.exitCode = await doctor(options);
     });

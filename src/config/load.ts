@@ -1,6 +1,6 @@
 /** Reads a configuration file: TOML → schema → cross checks → model, and every mistake on the way at once. */
 import { getSystemErrorMap, TextDecoder } from 'node:util';
-import { ConfigError, type Mistake, type Position } from '../errors.ts';
+import { ConfigError, formatMistake, type Mistake, type Position } from '../errors.ts';
 import { crossFindings } from './check/cross.ts';
 import { type Finding, mistakeOf } from './check/finding.ts';
 import { keyFindings, schemaFindings } from './check/keys.ts';
@@ -10,7 +10,7 @@ import { programFindings } from './check/programs.ts';
 import type { Config, Mode } from './model.ts';
 import { readAny, readRegular } from './read/file.ts';
 import { isCrowded, MOST_PARTS } from './read/parts.ts';
-import { plainValue, readToml } from './read/toml.ts';
+import { formatPath, nodeAt, plainValue, readToml } from './read/toml.ts';
 import { fileSchema } from './schema/file.ts';
 import { resolveConfig } from './schema/resolve.ts';
 
@@ -39,6 +39,22 @@ export interface FileOptions extends LoadOptions {
 /** Reads and checks the file at `path`, of at most 4 MiB. Throws ConfigError, also where the file cannot be read. */
 export function loadConfig(path: string, options: FileOptions = {}): Loaded {
   return parseConfig(readText(path, options.reload ? readRegular : readAny), path, options);
+}
+
+/** `FILE:LINE:COLUMN: KEY: MESSAGE`, of a key in a file that was good when it was read; without a place where the key is not there any more. */
+export function sayOf(file: string, path: readonly string[], message: string): string {
+  const key = formatPath(path);
+  return formatMistake({ ...fileMistake(file, message, positionIn(file, path)), path: key });
+}
+
+function positionIn(file: string, path: readonly string[]): Position | undefined {
+  try {
+    const root = readToml(readText(file, readRegular));
+    return 'message' in root ? undefined : nodeAt(root, path)?.at;
+  } catch {
+    // A pipe, say, which cannot be read again.
+    return undefined;
+  }
 }
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */

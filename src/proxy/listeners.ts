@@ -11,7 +11,8 @@ export class Listeners {
   #open = new Map<string, number>();
 
   /**
-   * Opens what `frontends` need and is not open yet; throws the system's error, and then nothing has changed. What they do not
+   * Opens what `frontends` need and is not open yet; throws the system's error with the key of its address as `key`, and then
+   * nothing has changed. What they do not
    * need stays open until `close`, which is to be called when no worker uses it any more.
    */
   open(frontends: readonly FrontendPlan[]): { listeners: Map<number, number>; close: () => void } {
@@ -21,7 +22,7 @@ export class Listeners {
       for (const frontend of frontends) {
         if (frontend.draining) continue;
         const key = keyOf(frontend);
-        const fd = this.#open.get(key) ?? native().listenTcp(frontend.host, frontend.port, BACKLOG);
+        const fd = this.#open.get(key) ?? listenFor(frontend);
         wanted.set(key, fd);
         listeners.set(frontend.index, fd);
       }
@@ -32,6 +33,14 @@ export class Listeners {
     const old = this.#open;
     this.#open = wanted;
     return { listeners, close: () => closeAll(without(old, wanted)) };
+  }
+}
+
+function listenFor({ name, host, port }: FrontendPlan): number {
+  try {
+    return native().listenTcp(host, port, BACKLOG);
+  } catch (error) {
+    throw Object.assign(error as Error, { key: ['frontends', name, 'listen_addr'] });
   }
 }
 

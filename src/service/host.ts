@@ -1,5 +1,6 @@
 /** What a mode asks of this host, and what the host's refusals mean. */
 import { networkInterfaces } from 'node:os';
+import { sayOf } from '../config/load.ts';
 import type { Address, Config } from '../config/model.ts';
 import { isOurs, sourceTowards } from '../engine/routes.ts';
 import { addonError, FailureError, KernelFeatureError, Lb4Error, ListenAddressError, PrivilegeError, resourceError } from '../errors.ts';
@@ -11,9 +12,8 @@ export function assertHost(config: Config): void {
   const stranger = config.frontends.find(({ listen }) => !isOurs(parseAddress(listen.ip)));
   if (stranger === undefined) return;
   const { name, listen } = stranger;
-  throw new ListenAddressError(
-    `${config.file}: frontends.${name}.listen_addr: ${listen.ip} is not an address of this host; interfaces and addresses: ${addresses(['IPv4'])}`,
-  );
+  const message = `${listen.ip} is not an address of this host; interfaces and addresses: ${addresses(['IPv4'])}`;
+  throw new ListenAddressError(sayOf(config.file, ['frontends', name, 'listen_addr'], message));
 }
 
 /** Whether an address is this host's. Where the addon is not built, of interfaces that are up. */
@@ -41,14 +41,17 @@ export function sourceOf({ ip, family }: Address): string | undefined {
   }
 }
 
-/** Turns a system error met while starting into one with lb4's exit code and what to do about it. */
-export function explain(error: unknown): unknown {
+/**
+ * Turns a system error met while starting into one with lb4's exit code and what to do about it.
+ * @param file the configuration; where the error knows the `key` that it comes from, its place there is named
+ */
+export function explain(error: unknown, file: string): unknown {
   if (error instanceof Lb4Error || !(error instanceof Error)) return error;
   const starved = resourceError(error);
   if (starved !== undefined) return starved;
   const { code, syscall } = error as NodeJS.ErrnoException;
   // bind: lb4's own sockets; listen: Node's, which binds as well.
-  if (syscall === 'bind' || syscall === 'listen') return explainBind(error, code);
+  if (syscall === 'bind' || syscall === 'listen') return explainBind(error, code, (message) => placed(error, file, message));
   if (code === 'EPERM' || code === 'EACCES')
     return new PrivilegeError(`${error.message}: lb4 needs CAP_NET_RAW and CAP_NET_ADMIN; run it as root`, { cause: error });
   if (code === 'EAFNOSUPPORT' || code === 'ENOPROTOOPT')
@@ -56,14 +59,20 @@ export function explain(error: unknown): unknown {
   return addonError(error) ?? (code === undefined ? error : new FailureError(error.message, { cause: error }));
 }
 
-function explainBind(cause: Error, code: string | undefined): Error {
+function placed(error: Error, file: string, message: string): string {
+  const { key } = error as { readonly key?: readonly string[] };
+  return key === undefined ? message : sayOf(file, key, message);
+}
+
+function explainBind(cause: Error, code: string | undefined, say: (message: string) => string): Error {
   if (code === 'EACCES') {
     const means = 'run it as root, or choose a port from net.ipv4.ip_unprivileged_port_start on';
-    return new PrivilegeError(`${cause.message}: lb4 needs CAP_NET_BIND_SERVICE; ${means}`, { cause });
+    return new PrivilegeError(say(`${cause.message}: lb4 needs CAP_NET_BIND_SERVICE; ${means}`), { cause });
   }
   if (code === 'EADDRNOTAVAIL') {
     const ours = addresses(['IPv4', 'IPv6']);
-    return new ListenAddressError(`${cause.message}: not an address of this host; interfaces and addresses: ${ours}`, { cause });
+    return new ListenAddressError(say(`${cause.message}: not an address of this host; interfaces and addresses: ${ours}`), { cause });
   }
-  return new FailureError(cause.message, { cause });
+  const who = code === 'EADDRINUSE' ? '; ss -ltnp tells who has it' : '';
+  return new FailureError(say(cause.message + who), { cause });
 }

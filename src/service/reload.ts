@@ -20,9 +20,9 @@ export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reloa
   return config;
 }
 
-/** Says why a reload failed, a line a mistake. Returns the first. */
-export function logFailure(error: unknown, log: Pick<Logger, 'warn' | 'error'>): string {
-  const reason = explain(error);
+/** Says why a reload of `file` failed, a line a mistake. Returns the first. */
+export function logFailure(error: unknown, file: string, log: Pick<Logger, 'warn' | 'error'>): string {
+  const reason = explain(error, file);
   const mistakes = reason instanceof ConfigError ? reason.mistakes : [];
   const said = mistakes.length > 0 ? mistakes.map(formatMistake) : [messageOf(reason)];
   said.forEach((line, i) => log[mistakes[i]?.severity === 'warning' ? 'warn' : 'error'](line));

@@ -101,7 +101,7 @@ export class Service {
       await service.#begin();
       return service;
     } catch (error) {
-      throw explain(error);
+      throw explain(error, options.file);
     }
   }
 
@@ -154,7 +154,7 @@ export class Service {
       this.#history.succeed();
       log.info({ frontends: config.frontends.length, backends: config.backends.length }, 'configuration reloaded');
     } catch (error) {
-      this.#history.fail(logFailure(error, log));
+      this.#history.fail(logFailure(error, this.#options.file, log));
     }
   }
 

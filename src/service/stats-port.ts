@@ -34,7 +34,11 @@ export class StatsPort {
 
   async #open(listen: Address | undefined): Promise<void> {
     if (listen === undefined) return;
-    this.#server = await startStatsServer(listen.ip, listen.port, this.#options());
+    try {
+      this.#server = await startStatsServer(listen.ip, listen.port, this.#options());
+    } catch (error) {
+      throw Object.assign(error as Error, { key: ['stats', 'port'] });
+    }
     this.#listen = listen;
   }
 }

@@ -2,7 +2,17 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { expect, test } from 'vitest';
-import { Balancer, configuration, LB4, launch, type Settings, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import {
+  Balancer,
+  configuration,
+  type Frontend,
+  LB4,
+  launch,
+  type Settings,
+  STATS_PORT,
+  startBalancer,
+  writeConfiguration,
+} from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { type Namespace, ROOT } from '../lab/lab.ts';
 import type { Running } from '../lab/processes.ts';
@@ -153,15 +163,20 @@ test('port 80 without CAP_NET_BIND_SERVICE: exit 77 and the capability’s name'
   await expectRefusal(running, 77, /^lb4: .*10\.71\.0\.1 port 80.*CAP_NET_BIND_SERVICE/);
 });
 
-test('a port that is in use: exit 1 with the address and the port', async () => {
+test('a port that is in use: exit 1 with the place in the file, the address and the port; the statistics port likewise', async () => {
   await using lab = new Topology({ servers: 1 });
   const squatter = lab.balancer.program('backend', 'squatter', `http=${HTTP}`);
   await squatter.line(/^listening/);
   await expectRefusal(
     launch(lab.balancer, configuration(lab.settings()), 'proxy'),
     1,
-    /^lb4: .*10\.71\.0\.1 port 80\): Address already in use$/,
+    /^lb4: .*\.toml:2:15: frontends\.http\.listen_addr: .*10\.71\.0\.1 port 80\): Address already in use; ss -ltnp/,
   );
+  const other = lab.balancer.program('backend', 'other', `http=${STATS_PORT}`);
+  await other.line(/^listening/);
+  const { echo } = lab.settings().frontends as { echo: Frontend };
+  const taken = launch(lab.balancer, configuration({ frontends: { echo } }), 'proxy');
+  await expectRefusal(taken, 1, /^lb4: .*\.toml:\d+:8: stats\.port: .*address already in use .*:7000; ss -ltnp/);
 });
 
 test('an address that is not this host’s: exit 78 with the interfaces and addresses there are', async () => {
