@@ -8,7 +8,7 @@ export interface Tools {
   readonly wrapper: string;
   /** While this file is there, nothing can be changed: somebody holds the lock. */
   readonly broken: string;
-  /** While this file is there, every one of them hangs. */
+  /** While this file is there, every one of them hangs, and writes its pid there. */
   readonly hanging: string;
 }
 
@@ -19,7 +19,7 @@ export function wrapTools(lab: Lab): Tools {
   for (const name of ['', '-save', '-restore']) {
     const fails =
       name === '-restore' ? `[ ! -e ${broken} ] || { echo "Another app is currently holding the xtables lock." >&2; exit 4; }\n` : '';
-    const hangs = `[ ! -e ${hanging} ] || exec sleep 600\n`;
+    const hangs = `[ ! -e ${hanging} ] || { echo $$ >${hanging}; exec sleep 600; }\n`;
     writeFileSync(wrapper + name, `#!/bin/sh\n${hangs}${fails}exec iptables-legacy${name} "$@"\n`, { mode: 0o755 });
   }
   return { wrapper, broken, hanging };

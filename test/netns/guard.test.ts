@@ -1,10 +1,12 @@
 /** What lb4 has put on the host, while others take it away: noticed, put back, told in one line, counted. */
-import { rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '../lab/balancer.ts';
+import { VIP as DSR_VIP, DsrTopology } from '../lab/dsr-topology.ts';
 import { wrapTools } from '../lab/tools.ts';
-import { Topology, VIP } from '../lab/topology.ts';
+import { serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { traces } from '../lab/traces.ts';
+import { waitUntil } from '../lab/wait.ts';
 
 const RESERVED = 'net.ipv4.ip_local_reserved_ports';
 const STATS = `http://127.0.0.1:${STATS_PORT}`;
@@ -147,5 +149,61 @@ test('rules of a server that is gone cannot be taken away: one that dies leaves 
   await running.line(/firewall rules were missing and are put back \(stale /);
   expect(lab.balancer.sh('iptables-legacy-save', '-t', 'raw')).not.toContain('10.72.0.11/');
   expect(running.lines.filter((line) => /could not apply|xtables lock/.test(line))).toHaveLength(1);
+  expect(await running.stop()).toEqual({ code: 0, signal: null });
+});
+
+test.each([
+  { what: 'the form input, its rules in raw', flush: ['raw'], bridged: true },
+  { what: 'the form input, its rules in mangle', flush: ['mangle'], bridged: true },
+  { what: 'the form input, both', flush: ['raw', 'mangle'], bridged: true },
+  { what: 'DSR', flush: ['raw'], bridged: false },
+])('$what: flushed, put back by itself, and traffic passes again', async ({ flush, bridged }) => {
+  await using lab = bridged ? new Topology({ servers: 2, bridged }) : new DsrTopology();
+  const { balancer } = lab;
+  if (bridged) balancer.sysctl('net.bridge.bridge-nf-call-iptables', '1');
+  let vip = VIP;
+  let running: Balancer;
+  if (lab instanceof DsrTopology) {
+    vip = DSR_VIP;
+    await lab.startServers();
+    lab.rules(lab.settings('nat'), 'install');
+    running = await lab.serve(lab.settings('nat'));
+  } else running = await lab.serve();
+  const before = traces(balancer).rules;
+  expect(before.some((rule) => rule.includes('-j CT --notrack'))).toBe(bridged);
+  const told = running.running.nextLine(/firewall rules were missing and are put back/);
+  for (const table of flush) balancer.sh('iptables', '-t', table, '-F');
+  await told;
+  expect(traces(balancer).rules).toEqual(before);
+  expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${vip}/`)).stdout).toMatch(/^server/);
+  expect(await running.stop()).toEqual({ code: 0, signal: null });
+});
+
+test('while a tool of the firewall hangs, a server that dies leaves rotation, and comes back', async () => {
+  await using lab = new Topology({ servers: 2 });
+  await lab.startBackends();
+  const { wrapper, hanging } = wrapTools(lab);
+  const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
+  const running = lab.balancer.start([LB4, '--passthrough', `--config=${file}`], { env: { LB4_IPTABLES: wrapper } });
+  await running.line(/"msg":"ready"/);
+  const balancer = new Balancer(lab.balancer, running, `${STATS}/stats`);
+  const servers = [0, 1].map((index) => `${serverAddress(index)}:80`) as [string, string];
+  await balancer.health({ [servers[0]]: true, [servers[1]]: true });
+  // A look may hang for ten seconds: both changes are to come within one.
+  const isAlive = (pid: number) => existsSync(`/proc/${pid}`);
+  const withinOne = async () => {
+    writeFileSync(hanging, '');
+    const pid = await waitUntil(() => Number(readFileSync(hanging, 'utf8')) || undefined, { what: 'a tool to hang' });
+    await lab.killBackend(0);
+    await balancer.health({ [servers[0]]: false });
+    expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`)).stdout).toMatch(/^server2/);
+    await lab.startBackend(0);
+    await balancer.health({ [servers[0]]: true });
+    return isAlive(pid);
+  };
+  let isWithin = false;
+  for (let tries = 0; tries < 5 && !isWithin; tries++) isWithin = await withinOne();
+  expect(isWithin).toBe(true);
+  rmSync(hanging);
   expect(await running.stop()).toEqual({ code: 0, signal: null });
 });
