@@ -124,9 +124,8 @@ export const FAMILIES: readonly Family[] = [
   {
     name: 'lb4_host_missing',
     type: 'gauge',
-    help: 'Pieces of that which are missing now, or cannot be verified.',
+    help: 'Pieces of that which are missing now, or cannot be verified; of what="packet_rules", frontends that rules keep from the proxy.',
     labels: ['what'],
-    modes: PACKETS,
     each({ host }, take) {
       for (const { what, missing } of host) take({ what }, missing.length);
     },

@@ -123,7 +123,7 @@ export interface ReloadView {
   readonly at: number;
 }
 
-/** What lb4 has put on this host and others can take away, one kind of thing. */
+/** What lb4 has put on this host and others can take away, or what others put in its way: one kind of thing. */
 export interface HostView {
   /** For metrics: "rules". */
   readonly what: string;
@@ -149,7 +149,6 @@ export interface View {
   /** What frontends that are gone had counted. */
   readonly retired: Totals;
   readonly reload: ReloadView;
-  /** Empty where lb4 changes nothing on the host: in proxy mode, with --no-rules. */
   readonly host: readonly HostView[];
   /** Lines of the log that could not be written, or found nobody who read. */
   readonly logLinesLost: number;

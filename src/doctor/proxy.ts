@@ -1,5 +1,6 @@
 /** What proxy mode asks of a host: it needs no packet socket, no firewall rule and no neighbour, but ports and descriptors. */
 import type { Config } from '../config/model.ts';
+import { savedRules, takenBy } from '../rules/saved.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 import { connectError } from './network.ts';
 import { capable } from './privileges.ts';
@@ -10,7 +11,7 @@ const CAP_NET_BIND_SERVICE = 10n;
 const FEW_FILES = 4096;
 
 export async function proxyHost(config: Config): Promise<Finding[]> {
-  return [lowPorts(config), openFiles(), ...(await ipv6Servers(config))];
+  return [lowPorts(config), openFiles(), ...(await packetRules(config)), ...(await ipv6Servers(config))];
 }
 
 function lowPorts({ frontends, stats }: Config): Finding {
@@ -23,6 +24,18 @@ function lowPorts({ frontends, stats }: Config): Finding {
     `this process lacks CAP_NET_BIND_SERVICE, which ports below ${first} need: ${low}`,
     `run it as root: sudo lb4 …; or sysctl -w net.ipv4.ip_unprivileged_port_start=${low}`,
   );
+}
+
+/** Those of a packet mode take clients' packets from the kernel. */
+async function packetRules({ file, frontends }: Config): Promise<Finding[]> {
+  const taken = takenBy(await savedRules('raw'));
+  const deaf = frontends.filter(({ listen: { text, ip, port } }) =>
+    taken.some((place) => place === text || (ip === '0.0.0.0' && place.endsWith(`:${port}`))),
+  );
+  return deaf.map(({ name, listen }) => {
+    const mend = `stop the lb4 in packet mode that runs here, or: lb4 rules --remove --config=${file}`;
+    return fail('firewall', `rules of a packet mode drop what clients send to frontend ${name} (${listen.text})`, mend);
+  });
 }
 
 function openFiles(): Finding {

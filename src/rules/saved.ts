@@ -44,22 +44,37 @@ export function takenBy(saved: string): string[] {
 
 /**
  * Whether something in `rules` (iptables-save's or nft's) may drop the packets of `wanted`, a rule as iptables/balancer.sh writes it: any
- * rule or policy that drops, unless it is for another protocol, address or port, or for what conntrack takes for invalid.
+ * rule or policy that drops, unless it is for another protocol, address or port, for one client, or for what conntrack takes for invalid.
  */
 export function mayDrop(rules: string, wanted: string): boolean {
-  const values = { source: /-s (\S+)\/32/, destination: /-d (\S+)\/32/, sourcePort: /--sport (\d+)/, destinationPort: /--dport (\d+)/ };
-  const of = (text: string, pattern: RegExp) => pattern.exec(text)?.[1];
+  const what = matchOf(wanted);
   return rules.split('\n').some((line) => {
-    if (!/\bdrop\b/i.test(line) || /\b(udp|icmp|icmpv6|ipv6|invalid)\b/i.test(line)) return false;
-    return !(
-      differ(of(line, /(?:-s |\bsaddr )(\d+\.\d+\.\d+\.\d+)(?:\/32)?(?: |$)/), of(wanted, values.source)) ||
-      differ(of(line, /(?:-d |\bdaddr )(\d+\.\d+\.\d+\.\d+)(?:\/32)?(?: |$)/), of(wanted, values.destination)) ||
-      differ(of(line, /\bsport (\d+)(?: |$)/), of(wanted, values.sourcePort)) ||
-      differ(of(line, /\bdport (\d+)(?: |$)/), of(wanted, values.destinationPort))
-    );
+    // Of what iptables-nft made, nft tells only a part (`xt match "tcp"`): iptables-save tells the whole.
+    if (!/\bdrop\b/i.test(line) || /\b(udp|icmp|icmpv6|ipv6|invalid|xt match)\b/i.test(line)) return false;
+    const rule = matchOf(line);
+    if (rule.source !== undefined && rule.source !== what.source) return false;
+    if (rule.destination !== undefined && rule.destination !== what.destination) return false;
+    return overlap(rule.sourcePorts, what.sourcePorts) && overlap(rule.destinationPorts, what.destinationPorts);
   });
 }
 
-function differ(there: string | undefined, wanted: string | undefined): boolean {
-  return there !== undefined && wanted !== undefined && there !== wanted;
+type Ports = readonly [first: number, last: number];
+
+/** What a rule says of one address, and of ports; undefined, or all, where it says nothing, or more than is understood here. */
+function matchOf(rule: string) {
+  const address = (names: string) => new RegExp(`(?:${names}) (\\d+\\.\\d+\\.\\d+\\.\\d+)(?:/32)?(?: |$)`).exec(rule)?.[1];
+  const ports = (name: string): Ports => {
+    const [, first = '0', last] = new RegExp(`\\b${name} (\\d+)(?:[:-](\\d+))?(?: |$)`).exec(rule) ?? [undefined, '0', '65535'];
+    return [Number(first), Number(last ?? first)];
+  };
+  return {
+    source: address('-s|\\bsaddr'),
+    destination: address('-d|\\bdaddr'),
+    sourcePorts: ports('sport'),
+    destinationPorts: ports('dport'),
+  };
+}
+
+function overlap([first, last]: Ports, [from, to]: Ports): boolean {
+  return first <= to && from <= last;
 }

@@ -143,11 +143,12 @@ export class Firewall {
 
 const NOWHERE: Places = { frontends: [], returns: new Map(), key: '' };
 
-function serversOf({ returns }: Places): Set<string> {
+export function serversOf({ returns }: Places): Set<string> {
   return new Set([...returns.values()].map(({ server }) => server));
 }
 
-function placesOf(plan: Plan, last: Returns): Places {
+/** @param last ways back that stay while both ends are balanced */
+export function placesOf(plan: Plan, last: Returns): Places {
   const frontends = plan.frontends.map(({ frontend: { listen } }) => ({ address: listen.ip, port: listen.port }));
   const returns = returnsOf(plan, last);
   const listens = new Set(plan.frontends.map(({ frontend: { listen } }) => listen.text));

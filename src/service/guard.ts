@@ -16,6 +16,8 @@ export interface HostState {
   readonly name: string;
   /** Who usually takes it away: "a firewall restart does this". */
   readonly usually: string;
+  /** Where it is not that something is missing: what goes wrong, and how it is when it no longer does. */
+  readonly words?: { readonly wrong: string; readonly well: string };
   /** What is not as lb4 left it, each in a few words; nothing when all is. Cheap where all is. Rejects when it cannot be found out. */
   verify(): Promise<readonly string[]>;
   /** Puts it back. Rejects with the reason when it cannot. */
@@ -50,14 +52,17 @@ export class Guard {
     this.#inTurn = inTurn;
   }
 
-  /** Looks every few seconds from now on. */
+  /** Looks now, and every few seconds from now on. */
   start(): void {
+    this.#lookAfter(0);
+  }
+
+  #lookAfter(wait: number): void {
     if (this.#stopped || this.#wards.length === 0) return;
-    // A tool that hangs must leave most of the time to plans.
-    const wait = this.#lastTurn < HANGING_MS ? EVERY_MS : 3 * this.#lastTurn;
     this.#timer = setTimeout(() => {
       this.#looking = this.#look();
-      void this.#looking.then(() => this.start());
+      // A tool that hangs must leave most of the time to plans.
+      void this.#looking.then(() => this.#lookAfter(this.#lastTurn < HANGING_MS ? EVERY_MS : 3 * this.#lastTurn));
     }, wait);
   }
 
@@ -149,7 +154,9 @@ class Ward {
       const left = await this.#state.verify();
       if (left.length > 0) throw new Error(`put back, and missing again at once: ${summarize(left)}`);
     } catch (error) {
-      this.#tell(messageOf(error), `missing (${summarize(missing)}) and cannot be put back`);
+      const wrong = this.#state.words?.wrong;
+      const all = summarize(missing);
+      this.#tell(messageOf(error), wrong === undefined ? `missing (${all}) and cannot be put back` : `${wrong} (${all})`);
       return;
     }
     this.#missing = [];
@@ -171,7 +178,8 @@ class Ward {
   }
 
   #stands(): void {
-    if (this.#reason !== undefined) this.#log.info({ what: this.#state.what }, `${this.#state.name}: all there again`);
+    if (this.#reason !== undefined)
+      this.#log.info({ what: this.#state.what }, `${this.#state.name}: ${this.#state.words?.well ?? 'all there again'}`);
     this.#missing = [];
     this.#reason = undefined;
   }

@@ -10,6 +10,7 @@ import { Arrival, countedBy } from './arrival.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
+import { rulesLeftToUser } from './hand-rules.ts';
 import { hostLock } from './host-lock.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
@@ -51,8 +52,9 @@ export class PacketPath implements DataPath {
     this.#engine = engine;
     this.#undo = undo;
     this.#plan = plan;
+    const byHand = rulesLeftToUser(mode, () => this.#plan);
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
-    const watched = firewall === undefined ? [] : [...firewall.states, this.#frames()];
+    const watched = firewall === undefined ? [byHand] : [...firewall.states, this.#frames()];
     // First: scripts that repair what comes after it keep their notes beside it.
     this.hostStates = [hostLock(lock), ...watched];
   }

@@ -3,28 +3,32 @@ import { availableParallelism } from 'node:os';
 import type { ProxyPlan } from '../proxy/plan.ts';
 import { Proxy } from '../proxy/proxy.ts';
 import type { DataPath, Reports } from './data-path.ts';
+import { rulesInTheWay } from './hand-rules.ts';
 import { clearLeftovers } from './leftovers.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 
 export class ProxyPath implements DataPath {
   readonly mode = 'proxy';
-  /** It changes nothing on the host. */
-  readonly hostStates = [];
+  /** It changes nothing on the host, but others may. */
+  readonly hostStates = [rulesInTheWay(() => this.#plan)];
   readonly #proxy: Proxy;
+  #plan: Plan;
 
-  private constructor(proxy: Proxy) {
+  private constructor(proxy: Proxy, plan: Plan) {
     this.#proxy = proxy;
+    this.#plan = plan;
   }
 
   /** Listens and starts to carry connections. Rejects with the system's error when an address cannot be listened on. */
   static async start(plan: Plan, { signal, failed, log }: Reports): Promise<ProxyPath> {
     await clearLeftovers(log);
     const workers = plan.config.proxy.workers || availableParallelism();
-    return new ProxyPath(await Proxy.start({ plan: proxyPlanOf(plan), workers, signal, failed, log }));
+    return new ProxyPath(await Proxy.start({ plan: proxyPlanOf(plan), workers, signal, failed, log }), plan);
   }
 
-  apply(plan: Plan): Promise<void> {
-    return this.#proxy.configure(proxyPlanOf(plan));
+  async apply(plan: Plan): Promise<void> {
+    await this.#proxy.configure(proxyPlanOf(plan));
+    this.#plan = plan;
   }
 
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../../src/rules/from-config.ts';
 import { renderBalancerScript, renderServerScript, renderTemplate } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
+import { mayDrop } from '../../src/rules/saved.ts';
 import type { Dialect, RulesInput, ServerRulesInput } from '../../src/rules/types.ts';
 
 const input: RulesInput = {
@@ -301,5 +302,36 @@ describe('lb4 rules', () => {
     expect((await said({ dsr: true, passthrough: true })).status).toBe(2);
     expect((await said({ apply: true, status: true })).status).toBe(2);
     expect((await said({ config: join(directory, 'none.toml') })).status).toBe(78);
+  });
+});
+
+describe('what may drop in place of a rule that is missing', () => {
+  const WANTED = '-d 192.0.2.1/32 -p tcp -m tcp --dport 80';
+  const REPLIES = '-s 10.0.0.1/32 -d 192.0.2.1/32 -p tcp -m tcp --sport 80 --dport 33768:61000';
+  test.each([
+    ['-A PREROUTING -d 192.0.2.1/32 -p tcp -m tcp --dport 80 -j DROP', true],
+    ['-A INPUT -p tcp -m multiport --dports 80,443 -j DROP', true],
+    ['-A INPUT -i eth0 -j DROP', true],
+    [':INPUT DROP [0:0]', true],
+    ['\t\ttype filter hook input priority filter; policy drop;', true],
+    ['\t\tip daddr 192.0.2.1 tcp dport 80 counter packets 1 bytes 40 drop', true],
+    ['\t\tip daddr @vips tcp dport { 80, 443 } drop', true],
+    ['-A PREROUTING -d 192.0.2.1/32 -p tcp -m tcp --dport 81 -j DROP', false],
+    ['-A PREROUTING -d 192.0.2.2/32 -p tcp -m tcp --dport 80 -j DROP', false],
+    ['-A PREROUTING -s 10.0.0.1/32 -d 192.0.2.1/32 -p tcp -m tcp --sport 81 --dport 33768:61000 -j DROP', false],
+    ['-A INPUT -s 203.0.113.9/32 -j DROP', false],
+    ['\t\tip daddr 192.0.2.2 tcp dport 80 drop', false],
+    ['-A INPUT -m conntrack --ctstate INVALID -j DROP', false],
+    ['\t\tct state invalid drop', false],
+    ['\t\tip daddr 192.0.2.1 xt match "tcp" xt match "comment" counter packets 0 bytes 0 drop', false],
+    ['-A INPUT -p udp -m udp --dport 53 -j DROP', false],
+    ['-A INPUT -p tcp -m tcp --dport 80 -j ACCEPT', false],
+    ['', false],
+  ])('%s: %s', (rules, may) => expect(mayDrop(rules, WANTED)).toBe(may));
+
+  test('of replies, source and ports count as well', () => {
+    expect(mayDrop(`-A PREROUTING ${REPLIES} -j DROP`, REPLIES)).toBe(true);
+    expect(mayDrop(`-A PREROUTING ${REPLIES.replace('10.0.0.1', '10.0.0.2')} -j DROP`, REPLIES)).toBe(false);
+    expect(mayDrop(`-A PREROUTING ${REPLIES.replace('--sport 80', '--sport 81')} -j DROP`, REPLIES)).toBe(false);
   });
 });
