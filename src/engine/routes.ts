@@ -48,37 +48,37 @@ export interface DeadEnd extends Pick<Way, 'source' | 'destination' | 'onLink'> 
 }
 
 export class ServerRoutes {
-  private readonly socket: RouteSocket;
-  private readonly hops: Int32Array;
-  private readonly changed: (mtus: ReadonlyMap<number, number>) => void;
-  private readonly ways = new Ways();
-  private readonly obstacles = new Map<Way, Obstacle>();
-  private interfaces = new Map<number, Interface>();
+  readonly #socket: RouteSocket;
+  readonly #hops: Int32Array;
+  readonly #changed: (mtus: ReadonlyMap<number, number>) => void;
+  readonly #ways = new Ways();
+  readonly #obstacles = new Map<Way, Obstacle>();
+  #interfaces = new Map<number, Interface>();
   /** Something changed since the walk over all ways began. */
-  private isDirty = false;
+  #isDirty = false;
   /** Over the ways as they are: it passes over those that are dropped meanwhile. */
-  private walk: Iterator<Way> | undefined;
-  private credit = BURST_MS;
-  private creditAt = performance.now();
-  private timer: NodeJS.Timeout | undefined;
+  #walk: Iterator<Way> | undefined;
+  #credit = BURST_MS;
+  #creditAt = performance.now();
+  #timer: NodeJS.Timeout | undefined;
 
   private constructor(socket: RouteSocket, hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void) {
-    this.socket = socket;
-    this.hops = hops;
-    this.changed = changed;
+    this.#socket = socket;
+    this.#hops = hops;
+    this.#changed = changed;
   }
 
   /** @param changed told the MTU of every interface, by index, whenever something about links or routes changed */
   static open(hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void): ServerRoutes {
     const routes = new ServerRoutes(new (native().RouteSocket)(), hops, changed);
-    routes.socket.watch(() => routes.refresh());
-    routes.readInterfaces();
+    routes.#socket.watch(() => routes.#refresh());
+    routes.#readInterfaces();
     return routes;
   }
 
   /** MTU by interface index. */
   mtus(): ReadonlyMap<number, number> {
-    return new Map([...this.interfaces].map(([index, { mtu }]) => [index, mtu]));
+    return new Map([...this.#interfaces].map(([index, { mtu }]) => [index, mtu]));
   }
 
   /**
@@ -86,83 +86,83 @@ export class ServerRoutes {
    * changes nothing, when there is no room for all of them.
    */
   apply(set: ServiceSet): FrontendHops {
-    const known = new Set(this.ways.all());
-    const hops = this.ways.apply(set);
-    const now = new Set(this.ways.all());
-    for (const way of this.obstacles.keys()) if (!now.has(way)) this.obstacles.delete(way);
-    for (const way of now) if (!known.has(way)) this.tryWay(way);
+    const known = new Set(this.#ways.all());
+    const hops = this.#ways.apply(set);
+    const now = new Set(this.#ways.all());
+    for (const way of this.#obstacles.keys()) if (!now.has(way)) this.#obstacles.delete(way);
+    for (const way of now) if (!known.has(way)) this.#tryWay(way);
     return hops;
   }
 
   /** The ways that lead nowhere as the kernel last said; those that only old connections have, too. */
   deadEnds(): DeadEnd[] {
-    return [...this.obstacles].map(([{ source, destination, onLink }, why]) => ({ source, destination, onLink, why }));
+    return [...this.#obstacles].map(([{ source, destination, onLink }, why]) => ({ source, destination, onLink, why }));
   }
 
   close(): void {
-    clearTimeout(this.timer);
-    this.socket.close();
+    clearTimeout(this.#timer);
+    this.#socket.close();
   }
 
-  private refresh(): void {
-    this.isDirty = true;
+  #refresh(): void {
+    this.#isDirty = true;
     // A timer that runs already looks at it.
-    if (this.timer === undefined) this.work();
+    if (this.#timer === undefined) this.#work();
   }
 
   /** Walks on for a slice, as far as there is credit, and comes back for the rest. */
-  private work(): void {
+  #work(): void {
     const began = performance.now();
-    this.credit = Math.min(BURST_MS, this.credit + (began - this.creditAt) * SHARE);
-    this.creditAt = began;
-    if (this.credit > 0) {
-      while (this.step() && performance.now() - began < SLICE_MS);
-      this.credit -= performance.now() - began;
+    this.#credit = Math.min(BURST_MS, this.#credit + (began - this.#creditAt) * SHARE);
+    this.#creditAt = began;
+    if (this.#credit > 0) {
+      while (this.#step() && performance.now() - began < SLICE_MS);
+      this.#credit -= performance.now() - began;
     }
-    if (this.walk === undefined && !this.isDirty) return;
-    const wait = this.credit > 0 ? 0 : (SLICE_MS - this.credit) / SHARE;
-    this.timer = setTimeout(() => {
-      this.timer = undefined;
-      this.work();
+    if (this.#walk === undefined && !this.#isDirty) return;
+    const wait = this.#credit > 0 ? 0 : (SLICE_MS - this.#credit) / SHARE;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#work();
     }, wait);
   }
 
   /** One way, or the beginning of a walk; false when there is nothing left to do. */
-  private step(): boolean {
-    if (this.walk === undefined) {
-      if (!this.isDirty) return false;
-      this.isDirty = false;
+  #step(): boolean {
+    if (this.#walk === undefined) {
+      if (!this.#isDirty) return false;
+      this.#isDirty = false;
       try {
-        this.readInterfaces();
+        this.#readInterfaces();
       } catch {
         // The kernel had no memory for the answer: what is known goes on until the next notice.
       }
-      this.changed(this.mtus());
-      this.walk = this.ways.all();
+      this.#changed(this.mtus());
+      this.#walk = this.#ways.all();
     }
-    const { value, done } = this.walk.next();
-    if (done) this.walk = undefined;
-    else this.tryWay(value);
+    const { value, done } = this.#walk.next();
+    if (done) this.#walk = undefined;
+    else this.#tryWay(value);
     return true;
   }
 
-  private readInterfaces(): void {
-    this.interfaces = new Map(this.socket.interfaces().map((link) => [link.index, link]));
+  #readInterfaces(): void {
+    this.#interfaces = new Map(this.#socket.interfaces().map((link) => [link.index, link]));
   }
 
   /** An interface may vanish between two questions: then this way waits for the next notice, the others do not. */
-  private tryWay(way: Way): void {
+  #tryWay(way: Way): void {
     const { hop, onLink } = way;
     let why: Obstacle | undefined;
     try {
-      why = this.resolveWay(way);
+      why = this.#resolveWay(way);
     } catch {
-      if (onLink) writeNoHop(this.hops, hop);
-      else writeKernelHop(this.hops, hop, UNKNOWN_MTU);
+      if (onLink) writeNoHop(this.#hops, hop);
+      else writeKernelHop(this.#hops, hop, UNKNOWN_MTU);
       why = onLink ? 'none' : undefined;
     }
-    if (why === undefined) this.obstacles.delete(way);
-    else this.obstacles.set(way, why);
+    if (why === undefined) this.#obstacles.delete(way);
+    else this.#obstacles.set(way, why);
   }
 
   /**
@@ -170,20 +170,20 @@ export class ServerRoutes {
    * not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here.
    * Returns what is in the way.
    */
-  private resolveWay({ hop, source, destination, port, onLink }: Way): Obstacle | undefined {
-    const asked = this.socket.route(destination, source, port);
+  #resolveWay({ hop, source, destination, port, onLink }: Way): Obstacle | undefined {
+    const asked = this.#socket.route(destination, source, port);
     // A source that is no address of this host (any more) has no route at all: then the answer without one must do.
-    const route = asked.kind === 'source' ? this.socket.route(destination, 0, port) : asked;
-    const link = this.interfaces.get(route.ifindex);
+    const route = asked.kind === 'source' ? this.#socket.route(destination, 0, port) : asked;
+    const link = this.#interfaces.get(route.ifindex);
     const isSent = route.kind === 'unicast' && !(onLink && (route.encapsulated || route.neighbour !== destination));
     // What the route wraps is left to the kernel, too: a frame of ours would go out bare.
     const neighbour =
-      isSent && !route.encapsulated && link?.mac.length === 6 ? this.socket.neighbour(route.ifindex, route.neighbour) : undefined;
+      isSent && !route.encapsulated && link?.mac.length === 6 ? this.#socket.neighbour(route.ifindex, route.neighbour) : undefined;
     const isResolved = link !== undefined && neighbour !== undefined;
     const isDropped = !isResolved && (onLink || !(isSent || route.local));
-    if (isResolved) writeHop(this.hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
-    else if (isDropped) writeNoHop(this.hops, hop);
-    else writeKernelHop(this.hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU));
+    if (isResolved) writeHop(this.#hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
+    else if (isDropped) writeNoHop(this.#hops, hop);
+    else writeKernelHop(this.#hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU));
     if (asked.kind === 'source') return 'source';
     return isDropped ? obstacleOf(route, isSent) : undefined;
   }

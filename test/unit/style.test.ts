@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 /** Still with TypeScript's `private`: to be rewritten first. */
-const PRIVATE = ['src/flow/', 'src/forward/', 'src/engine/routes.ts'];
+const PRIVATE = ['src/flow/', 'src/forward/'];
 
 /** Lines of the code below these directories that match, as "file:line: text". */
 function find(pattern: RegExp, directories: readonly string[]): string[] {
