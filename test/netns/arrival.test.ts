@@ -11,7 +11,7 @@ const CALL = 'net.bridge.bridge-nf-call-iptables';
 const INNER = '10.73.0.1';
 
 test('a frontend whose clients come by a bridge that br_netfilter shows to rules which cannot be changed: named, while others are served', {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
@@ -31,7 +31,7 @@ test('a frontend whose clients come by a bridge that br_netfilter shows to rules
 
   writeFileSync(broken, '');
   lab.balancer.sysctl(CALL, '1');
-  const told = running.nextLine(/frames of frontends: missing/, 90_000);
+  const told = running.nextLine(/frames of frontends: missing/, 180_000);
   let isTold = false;
   const calls = async () => {
     while (!isTold) {
@@ -49,9 +49,9 @@ test('a frontend whose clients come by a bridge that br_netfilter shows to rules
   const doctor = await lab.balancer.run(LB4, 'doctor', '--passthrough', `--config=${file}`);
   expect(doctor.stdout).toMatch(/^fail +running: lb4 runs and lacks frames: frontend inner/m);
 
-  const over = running.nextLine(/frames of frontends: all there again/, 30_000);
+  const over = running.nextLine(/frames of frontends: all there again/, 60_000);
   rmSync(broken);
-  await running.line(/have taken another form/, 30_000);
+  await running.line(/have taken another form/, 60_000);
   expect(await fetch(container, INNER, 5)).toMatch(/^server1/);
   await over;
   expect(await running.stop()).toEqual({ code: 0, signal: null });
