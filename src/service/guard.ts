@@ -39,7 +39,7 @@ const HANGING_MS = 15_000;
 const BLIND = 2;
 
 export class Guard {
-  readonly #wards: readonly Ward[];
+  readonly #states: readonly GuardedState[];
   readonly #inTurn: GuardOptions['inTurn'];
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
@@ -48,7 +48,7 @@ export class Guard {
   #lastTurn = 0;
 
   constructor({ states, log, inTurn }: GuardOptions) {
-    this.#wards = states.map((state) => new Ward(state, log));
+    this.#states = states.map((state) => new GuardedState(state, log));
     this.#inTurn = inTurn;
   }
 
@@ -58,7 +58,7 @@ export class Guard {
   }
 
   #lookAfter(wait: number): void {
-    if (this.#stopped || this.#wards.length === 0) return;
+    if (this.#stopped || this.#states.length === 0) return;
     this.#timer = setTimeout(() => {
       this.#looking = this.#look();
       // A tool that hangs must leave most of the time to plans.
@@ -75,32 +75,32 @@ export class Guard {
 
   /** Looks now, and puts back what is missing. To be called in turn. Never rejects. */
   async check(): Promise<void> {
-    for (const ward of this.#wards) if (!this.#stopped) await ward.check();
+    for (const state of this.#states) if (!this.#stopped) await state.check();
   }
 
   /** Out of turn: a tool that hangs must not keep plans waiting. What seems to be missing, or a plan is just changing, is looked at in turn. */
   async #look(): Promise<void> {
     this.#lastTurn = 0;
-    for (const ward of this.#wards) {
-      const stands = await ward.stands();
+    for (const state of this.#states) {
+      const stands = await state.stands();
       if (this.#stopped) return;
-      if (!stands) await this.#inTurn(() => this.#timed(ward));
+      if (!stands) await this.#inTurn(() => this.#timed(state));
     }
   }
 
-  async #timed(ward: Ward): Promise<void> {
+  async #timed(state: GuardedState): Promise<void> {
     const began = performance.now();
-    if (!this.#stopped) await ward.check();
+    if (!this.#stopped) await state.check();
     this.#lastTurn = Math.max(this.#lastTurn, performance.now() - began);
   }
 
   get view(): readonly HostView[] {
-    return this.#wards.map((ward) => ward.view);
+    return this.#states.map((state) => state.view);
   }
 }
 
 /** One state, and how it fares. */
-class Ward {
+class GuardedState {
   readonly #state: HostState;
   readonly #log: Logger;
   #missing: readonly string[] = [];

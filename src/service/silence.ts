@@ -31,7 +31,7 @@ export const CONNECTIONS = 3;
 /** An answer may be on its way for so long: longer than a handshake around the world, and than the first repetition of a SYN. */
 export const PATIENCE_MS = 2000;
 
-interface Record {
+interface SilenceRecord {
   /** `due` when it last answered, or when this was begun. */
   from: number;
   answered: number;
@@ -43,7 +43,7 @@ interface Record {
 
 export class Silence {
   readonly #reports: SilenceReports;
-  #records = new Map<string, Record>();
+  #records = new Map<string, SilenceRecord>();
 
   constructor(reports: SilenceReports) {
     this.#reports = reports;
@@ -57,12 +57,12 @@ export class Silence {
   look(servers: readonly Observed[], now: number): void {
     const last = this.#records;
     this.#records = new Map(servers.map((server) => [server.key, last.get(server.key) ?? begin(server)]));
-    const fallen = servers.filter((server) => this.#falls(server, this.#records.get(server.key) as Record, now));
+    const fallen = servers.filter((server) => this.#falls(server, this.#records.get(server.key) as SilenceRecord, now));
     if (fallen.length > 0) this.#reports.fell(fallen.map(({ key }) => key));
   }
 
   /** Whether it has fallen silent just now. */
-  #falls(server: Observed, record: Record, now: number): boolean {
+  #falls(server: Observed, record: SilenceRecord, now: number): boolean {
     if (!server.up || server.answered !== record.answered || server.due < record.from) {
       // Of a server that is down its checks have told.
       if (record.silent && server.up) this.#reports.answers(server.key);
@@ -82,6 +82,6 @@ export class Silence {
   }
 }
 
-function begin({ due, answered, among }: Observed): Record {
+function begin({ due, answered, among }: Observed): SilenceRecord {
   return { from: due, answered, doubted: undefined, among, silent: false };
 }
