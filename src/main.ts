@@ -24,6 +24,7 @@ function strict(command: Command): Command {
       `lb4: ${text
         .replace(/^error: /, '')
         .trim()
+        .replace(/\.$/, '')
         .replaceAll('\n', ' ')}; see ${name} --help\n`,
     );
   };
