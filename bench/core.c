@@ -13,7 +13,7 @@
 
 #define FLOW(word) LB4_FLOW_##word
 #define FRAME(word) LB4_FRAME_##word
-enum { ESTABLISHED = 3, FRAMES = 16384, SLOT = 192, IP = 96 };
+enum { FRAMES = 16384, SLOT = 192, IP = 96 };
 
 static uint32_t *flow, mask, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
 static uint64_t verdicts[32];
@@ -38,7 +38,7 @@ static void install(uint32_t s, uint32_t d, uint32_t p, uint32_t ns, uint32_t nd
   while (flow[at * FLOW(ENTRY)]) at = (at + 1) & mask;
   uint32_t *e = flow + at * FLOW(ENTRY), a = fold(delta(s, ns) + delta(d, nd));
   e[FLOW(SOURCE)] = s, e[FLOW(DESTINATION)] = d, e[FLOW(PORTS)] = p, e[FLOW(NEW_SOURCE)] = ns, e[FLOW(NEW_DESTINATION)] = nd, e[FLOW(NEW_PORTS)] = np;
-  e[FLOW(DELTAS)] = fold(a + delta(p, np)) | a << 16, e[FLOW(NEXT_HOP)] = 1, e[FLOW(CONNECTION)] = ESTABLISHED, e[FLOW(STATE)] = FLOW(LIVE_TCP);
+  e[FLOW(DELTAS)] = fold(a + delta(p, np)) | a << 16, e[FLOW(NEXT_HOP)] = 1, e[FLOW(STATE)] = FLOW(LIVE_TCP) | FLOW(FAST);
 }
 
 /* The connection i: client 10.x.y.z:port → VIP:80, VIP:port' → one of 16 servers. */
@@ -69,13 +69,13 @@ static inline int apply(int32_t *f, uint32_t *w, uint32_t at, uint32_t now) {
   uint32_t *e = 0, *t = w + (w[0] & 15);
   for (int probe = 0; probe < FLOW(PROBES); probe++, at = (at + 1) & mask) {
     uint32_t *x = flow + at * FLOW(ENTRY);
-    if (x[FLOW(STATE)] == FLOW(EMPTY)) break;
-    if (x[FLOW(STATE)] == FLOW(LIVE_TCP) && x[FLOW(SOURCE)] == w[3] && x[FLOW(PORTS)] == t[0] && x[FLOW(DESTINATION)] == w[4]) { e = x; break; }
+    if ((x[FLOW(STATE)] & FLOW(PRESENCE)) == FLOW(EMPTY)) break;
+    if ((x[FLOW(STATE)] & FLOW(KEYED)) == FLOW(LIVE_TCP) && x[FLOW(SOURCE)] == w[3] && x[FLOW(PORTS)] == t[0] && x[FLOW(DESTINATION)] == w[4]) { e = x; break; }
   }
   if (!e) return 20;
   uint32_t length = w[0] >> 24 | (w[0] >> 8 & 0xff00), *hop = hops + e[FLOW(NEXT_HOP)] * 8, ttl = w[2];
-  if ((ttl & 0xff) <= 1 || length > hop[1] || (t[3] & 7 << 8) || (e[FLOW(CONNECTION)] & 0xff) != ESTABLISHED) return 21;
-  e[FLOW(SEEN)] = now, e[FLOW(BYTES)] += length - ((w[0] & 15) + (t[3] >> 4 & 15)) * 4;
+  if ((ttl & 0xff) <= 1 || length > hop[1] || (t[3] & 0x17 << 8) != 0x10 << 8 || !(e[FLOW(STATE)] & FLOW(FAST))) return 21;
+  e[FLOW(SEEN)] = now, e[FLOW(ACKNOWLEDGED)] = t[2], e[FLOW(BYTES)] += length - ((w[0] & 15) + (t[3] >> 4 & 15)) * 4;
   uint32_t s = fold((~ttl >> 16) + (e[FLOW(DELTAS)] >> 16) + 0xfffe);
   w[2] = ((ttl & 0xffff) - 1) | ~s << 16;
   w[3] = e[FLOW(NEW_SOURCE)], w[4] = e[FLOW(NEW_DESTINATION)], t[0] = e[FLOW(NEW_PORTS)];
@@ -97,15 +97,15 @@ static void three_passes(int count, uint32_t now) {
   for (int i = 0; i < count; i++) {
     int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
     uint32_t *w = (uint32_t *)(slab + f[FRAME(OFFSET)]);
-    f[FRAME(SCRATCH)] = plausible(f, w) ? (int32_t)home(w) : -1;
+    f[FRAME(HOME)] = plausible(f, w) ? (int32_t)home(w) : -1;
   }
   uint32_t x = 0;
-  for (int i = 0; i < count; i++) x ^= flow[(frames[FRAME(HEADER) + i * FRAME(STRIDE) + FRAME(SCRATCH)] & mask) * FLOW(ENTRY)];
+  for (int i = 0; i < count; i++) x ^= flow[(frames[FRAME(HEADER) + i * FRAME(STRIDE) + FRAME(HOME)] & mask) * FLOW(ENTRY)];
   sink = x;
   for (int i = 0; i < count; i++) {
     int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
     uint32_t *w = (uint32_t *)(slab + f[FRAME(OFFSET)]);
-    verdicts[f[FRAME(SCRATCH)] < 0 ? 22 : apply(f, w, f[FRAME(SCRATCH)], now)]++;
+    verdicts[f[FRAME(HOME)] < 0 ? 22 : apply(f, w, f[FRAME(HOME)], now)]++;
   }
 }
 
@@ -114,7 +114,7 @@ static double nanoseconds(void) { struct timespec t; clock_gettime(CLOCK_MONOTON
 int main(int argc, char **argv) {
   if (argc != 4) return 2;
   uint32_t connections = atoi(argv[1]), capacity = 256;
-  while (capacity < connections * 4) capacity *= 2;
+  while (capacity * 3 < connections * 10) capacity *= 2;
   mask = capacity - 1;
   flow = aligned_alloc(4096, (size_t)capacity * 64), slab = aligned_alloc(4096, FRAMES * SLOT), frames = calloc(FRAME(HEADER) + FRAME(BATCH) * FRAME(STRIDE), 4);
   memset(flow, 0, (size_t)capacity * 64), memset(slab, 0, FRAMES * SLOT);

@@ -5,11 +5,10 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { prepare } from '../src/balance/index.ts';
-import { type FlowTable, hashKey } from '../src/flow/table.ts';
-import { ESTABLISHED } from '../src/flow/tcp.ts';
+import { type FlowTable, hashKey, tableCapacity } from '../src/flow/table.ts';
 import { createCore } from '../src/forward/core.ts';
 import { writeHop } from '../src/forward/next-hops.ts';
-import type { ServiceSet } from '../src/forward/services.ts';
+import type { ServiceSet } from '../src/forward/service-set.ts';
 import { Verdict } from '../src/forward/verdict.ts';
 import { Ways } from '../src/forward/ways.ts';
 import * as E from '../src/layout/flow.ts';
@@ -48,13 +47,12 @@ function client(i: number): [address: number, ports: number] {
 }
 
 function build(connections: number): Bench {
-  let capacity = 256;
-  while (capacity < connections * 4) capacity *= 2;
+  const capacity = tableCapacity(connections);
   const slab = slabOf(new ArrayBuffer(FRAMES * SLOT));
   const frames = D.createFrames();
-  const memory = ownMemory(capacity);
+  const memory = ownMemory({ capacity, connections });
   const key = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
-  const core = createCore({ memory, slab, frames, capacity, hashKey: key, maximum: capacity, answersPerSecond: 0 });
+  const core = createCore({ memory, slab, frames, capacity, hashKey: key, answersPerSecond: 0 });
   const { table: flows, services, openings, process } = core;
   for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++)
     writeHop(memory.hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));
@@ -72,10 +70,10 @@ function build(connections: number): Bench {
   services.apply(set, new Ways().apply(set));
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
-    if (openings.open(services.frontendAt(VIP, 80)!, address, VIP, ports, 1, 0) < 0) throw new Error('no room');
+    if (openings.open(services.frontendAt(VIP, 80)!, address, VIP, ports, 1, 1, 0) < 0) throw new Error('no room');
   }
-  for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
-    if (flows.words[at]! > E.TOMBSTONE) flows.words[at + E.CONNECTION] = (flows.words[at + E.CONNECTION]! & ~0xff) | ESTABLISHED;
+  // As their handshakes would have left them.
+  for (let slot = 0; slot < capacity; slot++) if (flows.isLive(slot)) flows.words[slot * E.ENTRY + E.STATE] |= E.FAST;
   fillers.set(process, (n) => fill(slab.words, flows, n));
   return { words: slab.words, frames, process, verdicts: memory.counters.verdicts };
 }
@@ -87,14 +85,14 @@ function fill(words: Int32Array, flows: FlowTable, connections: number): void {
   for (let i = 0; i < FRAMES; i++) {
     const w = (i * SLOT + IP) >> 2;
     const [address, ports] = client(random() % connections);
-    const at = flows.find(address, VIP, ports) << E.ENTRY_SHIFT;
+    const at = flows.find(address, VIP, ports, E.LIVE_TCP) << E.ENTRY_SHIFT;
     const reply = random() & 1;
     words[w] = 0x45 | (swap16(40) << 16);
     words[w + 1] = 0x40;
     words[w + 2] = 64 | (6 << 8);
-    words[w + 3] = reply ? flows.words[at + E.NEW_DESTINATION]! : address;
+    words[w + 3] = reply ? flows.words[at + E.NEW_DESTINATION] : address;
     words[w + 4] = VIP;
-    words[w + 5] = reply ? swapPorts(flows.words[at + E.NEW_PORTS]!) : ports;
+    words[w + 5] = reply ? swapPorts(flows.words[at + E.NEW_PORTS]) : ports;
     words[w + 8] = (5 << 4) | (0x10 << 8);
     words[w + 9] = 0;
   }
@@ -124,7 +122,7 @@ function run(core: Bench, connections: number, rounds: number): number[] {
 function child(connections: number): number[] {
   const core = build(connections);
   const results = run(core, connections, ROUNDS * 2).slice(ROUNDS);
-  const forwarded = core.verdicts[Verdict.forwarded]!;
+  const forwarded = core.verdicts[Verdict.forwarded];
   if (forwarded !== FRAMES * ROUNDS * 2) throw new Error(`only ${forwarded} packets were forwarded`);
   return results;
 }

@@ -82,10 +82,10 @@ async function packetRate(lab: Topology, traffic: string): Promise<number> {
   const mac = lab.balancer.mac('front');
   const sender = lab.client.start([traffic, 'send', 'eth0', mac, clientAddress(0), VIP, `${PACKETS}`, `${FLOWS}`, `${SECONDS}`]);
   await sender.line(/^open/);
-  const before = received(server!);
+  const before = received(server);
   await sender.line(/^sent/, 30_000);
   await new Promise((resolve) => setTimeout(resolve, 100));
-  return (received(server!) - before) / SECONDS / 1000;
+  return (received(server) - before) / SECONDS / 1000;
 }
 
 function received(namespace: Topology['balancer']): number {
@@ -105,7 +105,7 @@ async function gigabits(lab: Topology): Promise<number> {
 
 /** The kernel's own TCP must not answer the generator's segments. */
 function silence(lab: Topology): void {
-  for (const namespace of [lab.client, lab.servers[0]!]) {
+  for (const namespace of [lab.client, lab.servers[0]]) {
     namespace.sh(
       'nft',
       `table ip bench { chain in { type filter hook prerouting priority raw; tcp dport ${PACKETS} drop; tcp sport ${PACKETS} drop; }; }`,
@@ -117,7 +117,7 @@ async function main(): Promise<void> {
   const traffic = compile('traffic');
   await using lab = new Topology({ servers: 1 });
   silence(lab);
-  const server = lab.servers[0]!;
+  const server = lab.servers[0];
   server.start(['iperf3', '-s', '-p', `${IPERF}`]);
   server.start([traffic, 'answer', 'eth0', `${PACKETS}`]);
   const results = Object.fromEntries(Object.keys(subjects).map((name) => [name, { rate: [] as number[], gbit: [] as number[] }]));
@@ -125,12 +125,12 @@ async function main(): Promise<void> {
     for (const [name, { start, packets, stream }] of Object.entries(subjects)) {
       const stop = await start(lab);
       await new Promise((resolve) => setTimeout(resolve, 300));
-      if (stream) results[name]!.gbit.push(await gigabits(lab));
-      if (packets) results[name]!.rate.push(await packetRate(lab, traffic));
+      if (stream) results[name].gbit.push(await gigabits(lab));
+      if (packets) results[name].rate.push(await packetRate(lab, traffic));
       await stop();
     }
   }
-  const own = results['lb4 --passthrough']!;
+  const own = results['lb4 --passthrough'];
   console.log(`medians of ${ROUNDS} interleaved rounds of ${SECONDS} s (least–most); ratios are lb4's to the row's`);
   table([
     ['', 'thousand packets/s', 'lb4 / it', 'Gbit/s', 'lb4 / it'],

@@ -63,7 +63,7 @@ function write(lab: Topology, name: string, text: string): string {
 }
 
 function startServers(lab: Topology): void {
-  const server = lab.servers[0]!;
+  const server = lab.servers[0];
   server.start(['iperf3', '-s', '-p', `${IPERF}`]);
   const text = `daemon off; master_process off; error_log stderr crit; pid ${join(lab.directory, 'server.pid')};
 events { worker_connections 4000; }
@@ -133,7 +133,7 @@ async function main(): Promise<void> {
     for (const [name, start] of Object.entries(subjects)) {
       const balancer = await start(lab);
       await new Promise((resolve) => setTimeout(resolve, 500));
-      const { kept, fresh, gbit } = results[name]!;
+      const { kept, fresh, gbit } = results[name];
       kept.push(await requests(lab, balancer));
       fresh.push(await requests(lab, balancer, 'Connection: close'));
       gbit.push(await gigabits(lab));
@@ -144,7 +144,7 @@ async function main(): Promise<void> {
 }
 
 function print(results: Record<string, Result>): void {
-  const own = results['lb4']!;
+  const own = results['lb4'];
   const ratio = (mine: number[], its: number[]) => (median(mine) / median(its)).toFixed(2);
   const rows = (title: string, loads: (result: Result) => Load[]) => [
     [title, 'thousand/s', 'lb4 / it', 'p99 ms', 'its CPU, µs each', 'lb4 / it'],

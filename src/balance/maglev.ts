@@ -46,18 +46,18 @@ export function maglevTable(unordered: readonly Candidate[], size: number): Uint
   const schedule = (i: number): void => {
     const round = Math.ceil((++turns[i] * heaviest) / candidates[i].weight);
     if (!(round <= size)) return; // not before the table is full, or never: weight 0
-    follower[i] = calendar[round]!;
+    follower[i] = calendar[round];
     calendar[round] = i;
   };
   for (let i = 0; i < candidates.length; i++) schedule(i);
   for (let round = 1, filled = 0; round <= size; round++) {
     const due: number[] = [];
-    for (let i = calendar[round]; i >= 0; i = follower[i]!) due.push(i);
+    for (let i = calendar[round]; i >= 0; i = follower[i]) due.push(i);
     for (const i of due.sort((a, b) => a - b)) {
       let row = next[i];
       while (taken[row] === 1) row = (row + skip[i]) % size;
       taken[row] = 1;
-      table[row] = positions[i]!;
+      table[row] = positions[i];
       next[i] = (row + skip[i]) % size;
       if (++filled === size) return table;
       schedule(i);

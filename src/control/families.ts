@@ -110,6 +110,14 @@ export const FAMILIES: readonly Family[] = [
   single('counter', 'transmit_failures_total', 'Frames that the kernel refused.', ({ packets }) => packets?.transmitFailed, PACKETS),
   single('gauge', 'flow_table_entries', 'Entries in use.', ({ packets }) => packets?.flows, PACKETS),
   single('gauge', 'flow_table_capacity', 'Entries at most.', ({ packets }) => packets?.flowCapacity, PACKETS),
+  single('gauge', 'half_open_connections', 'Connections whose handshake is not complete.', ({ packets }) => packets?.halfOpen, PACKETS),
+  single(
+    'counter',
+    'half_open_evicted_total',
+    'Of these, those that made way for others.',
+    ({ packets }) => packets?.halfOpenEvicted,
+    PACKETS,
+  ),
 
   {
     name: 'lb4_host_repairs_total',

@@ -55,6 +55,10 @@ export interface PacketCounters {
   /** Entries of the flow table, two a connection in passthrough; rises and falls. */
   readonly flows: number;
   readonly flowCapacity: number;
+  /** Connections of which no side has shown yet that it hears the other; rises and falls. */
+  readonly halfOpen: number;
+  /** Those that had to make way for others. */
+  readonly halfOpenEvicted: number;
 }
 
 export interface Source {

@@ -65,8 +65,15 @@ function details({ view, counters }: ServerRow) {
   };
 }
 
-function packetKeys({ verdicts, received, dropped, transmitFailed, flows, flowCapacity }: PacketCounters) {
-  return { verdicts, frames: { received, dropped, transmit_failed: transmitFailed }, flows, flow_capacity: flowCapacity };
+function packetKeys({ verdicts, received, dropped, transmitFailed, flows, flowCapacity, halfOpen, halfOpenEvicted }: PacketCounters) {
+  return {
+    verdicts,
+    frames: { received, dropped, transmit_failed: transmitFailed },
+    flows,
+    flow_capacity: flowCapacity,
+    half_open: halfOpen,
+    half_open_evicted: halfOpenEvicted,
+  };
 }
 
 function reloads({ succeeded, failed, lastSucceeded, lastError, at }: ReloadView) {

@@ -2,6 +2,7 @@
 import { randomFillSync } from 'node:crypto';
 import { hashKey, tableCapacity } from '../flow/table.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
+import { modes } from '../forward/modes.ts';
 import type { Sign } from '../forward/trouble.ts';
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
 import { native } from '../io/native.ts';
@@ -13,6 +14,8 @@ import {
   FLOWS,
   frontendLoad,
   frontendRow,
+  HALF_OPEN,
+  HALF_OPEN_EVICTED,
   RECEIVED,
   RX,
   serverRow,
@@ -20,7 +23,7 @@ import {
   TRANSMIT_FAILED,
   TX,
 } from '../layout/counters.ts';
-import { type Memory, memoryIn, memorySize, writeHeader } from '../layout/memory.ts';
+import { type Memory, memoryIn, memorySize, type Room, writeHeader } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { filterFor } from './filter.ts';
 import type { Settings } from './messages.ts';
@@ -92,19 +95,19 @@ export class Engine {
   static async start(options: EngineOptions): Promise<Engine> {
     assertLittleEndian();
     assertServiceSet(options.settings.services);
-    const capacity = tableCapacity(options.connections);
-    const { fd, buffer } = native().createSharedMemory('lb4', memorySize(capacity));
+    const room = { capacity: tableCapacity(options.connections), connections: options.connections };
+    const { fd, buffer } = native().createSharedMemory('lb4', memorySize(room));
     try {
-      const memory = memoryIn(buffer, capacity);
-      writeHeader(memory, capacity);
-      return await Engine.#startIn(memory, fd, capacity, options);
+      const memory = memoryIn(buffer, room);
+      writeHeader(memory, room);
+      return await Engine.#startIn(memory, fd, room, options);
     } catch (error) {
       native().closeFd(fd);
       throw error;
     }
   }
 
-  static async #startIn(memory: Memory, memoryFd: number, capacity: number, options: EngineOptions): Promise<Engine> {
+  static async #startIn(memory: Memory, memoryFd: number, room: Room, options: EngineOptions): Promise<Engine> {
     const { connections, ringSlots, answersPerSecond, settings } = options;
     let thread: Thread | undefined;
     const routes = ServerRoutes.open(memory.hops, (mtus) => thread?.post({ type: 'interfaces', mtus }));
@@ -114,7 +117,7 @@ export class Engine {
       ports.apply(settings.services);
       const entries = connections * directionsOf(settings);
       const key = hashKey(randomFillSync(new Uint32Array(4)));
-      const data = { memoryFd, capacity, entries, hashKey: key, ringSlots, answersPerSecond, mtus: routes.mtus(), ...orders };
+      const data = { memoryFd, room, hashKey: key, ringSlots, answersPerSecond, mtus: routes.mtus(), ...orders };
       thread = await Thread.start(data, reportsOf(options));
       // They may have changed meanwhile.
       thread.post({ type: 'interfaces', mtus: routes.mtus() });
@@ -142,8 +145,8 @@ export class Engine {
     return Object.fromEntries(verdictNames.map((name, i) => [name, this.#memory.counters.verdicts[i]])) as Record<VerdictName, number>;
   }
 
-  /** Frames through the socket, and live flow entries (two a connection) of how many at most. */
-  gauges(): { received: number; dropped: number; transmitFailed: number; flows: number; flowCapacity: number } {
+  /** Frames through the socket, live flow entries (two a connection) of how many at most, half-open connections. */
+  gauges() {
     const { gauges } = this.#memory.counters;
     return {
       received: gauges[RECEIVED],
@@ -151,6 +154,8 @@ export class Engine {
       transmitFailed: gauges[TRANSMIT_FAILED],
       flows: gauges[FLOWS],
       flowCapacity: this.#entries,
+      halfOpen: gauges[HALF_OPEN],
+      halfOpenEvicted: gauges[HALF_OPEN_EVICTED],
     };
   }
 
@@ -205,7 +210,7 @@ export class Engine {
 
 /** Flow entries a connection. */
 function directionsOf({ services }: Settings): number {
-  return services.backends.some(({ mode }) => mode === 'passthrough') ? 2 : 1;
+  return Math.max(1, ...services.backends.map(({ mode }) => modes[mode].directions));
 }
 
 function reportsOf({ failed, signal }: EngineOptions): ThreadReports {

@@ -1,6 +1,7 @@
 /** From services to the in-kernel filter; made on the main thread, where 1,000 servers hold up no packet. */
 import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
-import type { ServiceSet } from '../forward/services.ts';
+import { modes } from '../forward/modes.ts';
+import type { ServiceSet } from '../forward/service-set.ts';
 import { packetFilter } from '../io/filter.ts';
 import { swap32 } from '../packet/address.ts';
 
@@ -10,7 +11,7 @@ export function filterFor({ frontends, backends }: ServiceSet): Uint32Array {
   return packetFilter({
     frontends: frontends.map(hostOrder),
     // Only with full NAT do replies come back here.
-    servers: backends.filter(({ mode }) => mode === 'passthrough').flatMap((backend) => backend.servers.map(hostOrder)),
+    servers: backends.filter(({ mode }) => modes[mode].directions === 2).flatMap((backend) => backend.servers.map(hostOrder)),
     firstPort: FIRST_PORT,
     lastPort: LAST_PORT,
   });

@@ -1,9 +1,10 @@
 /** What crosses between the main thread and its worker. */
 import type { HashKey } from '../flow/table.ts';
 import type { Timeouts } from '../flow/tcp.ts';
-import type { ServiceSet } from '../forward/services.ts';
+import type { ServiceSet } from '../forward/service-set.ts';
 import type { Sign } from '../forward/trouble.ts';
 import type { FrontendHops } from '../forward/ways.ts';
+import type { Room } from '../layout/memory.ts';
 
 /** What the packet core is told, all of it each time: applying it twice changes nothing. */
 export interface Settings {
@@ -22,9 +23,7 @@ export interface Orders {
 export interface WorkerData extends Orders {
   /** The shared memory's descriptor; descriptors belong to the process, so the worker maps it by number. */
   readonly memoryFd: number;
-  readonly capacity: number;
-  /** Live flow entries at most: two a connection in passthrough, one in DSR. */
-  readonly entries: number;
+  readonly room: Room;
   readonly hashKey: HashKey;
   readonly ringSlots: number;
   readonly answersPerSecond: number;

@@ -2,8 +2,9 @@
  * How far a server's source ports are used up. Servers on one address and port (in several backends) share their pools, so
  * what each of them holds is added up.
  */
-import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
-import type { ServiceSet } from '../forward/services.ts';
+import { PORTS as PORTS_EACH } from '../flow/port-pool.ts';
+import { modes } from '../forward/modes.ts';
+import type { ServiceSet } from '../forward/service-set.ts';
 import { PORTS, serverRow } from '../layout/counters.ts';
 
 export interface Ports {
@@ -30,7 +31,7 @@ export class PortUse {
   apply({ frontends, backends }: ServiceSet): void {
     const endpoints = new Map<string, Endpoint>();
     this.#byServer = new Map();
-    for (const { name, servers } of backends.filter(({ mode }) => mode === 'passthrough')) {
+    for (const { name, servers } of backends.filter(({ mode }) => modes[mode].source === 'pool')) {
       const sources = frontends.filter(({ backend }) => backend === name).map((frontend) => frontend.address);
       for (const { index, address, port } of servers) {
         const key = `${address} ${port}`;
@@ -48,7 +49,7 @@ export class PortUse {
     const { servers, sources } = this.#byServer.get(index) ?? { servers: [], sources: new Set() };
     return {
       ports: servers.reduce((sum, server) => sum + this.#statistics[serverRow(server) + PORTS], 0),
-      portCapacity: sources.size * (LAST_PORT - FIRST_PORT + 1),
+      portCapacity: sources.size * PORTS_EACH,
     };
   }
 }

@@ -1,6 +1,6 @@
 /** Keeps the servers' next hops true: asks rtnetlink for each server, and again whenever the kernel says it changed. */
 import { writeHop, writeKernelHop, writeNoHop } from '../forward/next-hops.ts';
-import type { ServiceSet } from '../forward/services.ts';
+import type { ServiceSet } from '../forward/service-set.ts';
 import { type FrontendHops, type Way, Ways } from '../forward/ways.ts';
 import { type Interface, native, type Route, type RouteSocket } from '../io/native.ts';
 

@@ -8,7 +8,7 @@ import type { Driver } from '../io/driver.ts';
 import { coarseFilter } from '../io/filter.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
-import { DROPPED, FLOWS, RECEIVED, TRANSMIT_FAILED } from '../layout/counters.ts';
+import { DROPPED, FLOWS, HALF_OPEN, HALF_OPEN_EVICTED, RECEIVED, TRANSMIT_FAILED } from '../layout/counters.ts';
 import { CLOCK, createFrames, REFUSED } from '../layout/frames.ts';
 import { memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
@@ -27,18 +27,17 @@ const SPINS = 50;
 
 const data = workerData as WorkerData;
 const port = parentPort!;
-const memory = memoryIn(native().mapSharedMemory(data.memoryFd), data.capacity);
+const memory = memoryIn(native().mapSharedMemory(data.memoryFd), data.room);
 const { gauges } = memory.counters;
 const frames = createFrames();
 let { filter } = data;
 const driver = open();
-const { process, table, services, connections, lastHops, trouble } = createCore({
+const { process, table, halfOpen, services, connections, lastHops, trouble } = createCore({
   memory,
   slab: slabOf(driver.slab),
   frames,
-  capacity: data.capacity,
+  capacity: data.room.capacity,
   hashKey: data.hashKey,
-  maximum: data.entries,
   answersPerSecond: data.answersPerSecond,
 });
 
@@ -62,10 +61,10 @@ function breathe(): void {
     if (count > 0) {
       process(count);
       driver.transmit(frames, count);
-      if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED]! += frames[REFUSED]!;
+      if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED] += frames[REFUSED];
       idle = 0;
     } else idle++;
-    const now = frames[CLOCK]!;
+    const now = frames[CLOCK];
     if (timeout !== 0 || (now - lastTick) >>> 0 >= BUSY_TICK) tick(now);
   }
 }
@@ -81,16 +80,18 @@ function tick(now: number): void {
   lastTick = now;
   for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port))
     handle(message.message as ToWorker);
-  if (table.size > 0) sweptTo = connections.sweep(sweptTo, Math.ceil((data.capacity * elapsed) / SWEEP_MS), now);
+  if (table.size > 0) sweptTo = connections.sweep(sweptTo, Math.ceil((data.room.capacity * elapsed) / SWEEP_MS), now);
   else lastHops.swept();
   if (trouble.isNoted && (now - lastTold) >>> 0 >= TROUBLE_TICK) {
     lastTold = now;
     tell({ type: 'trouble', servers: trouble.take() });
   }
   const { received, dropped } = driver.statistics();
-  gauges[RECEIVED]! += received;
-  gauges[DROPPED]! += dropped;
+  gauges[RECEIVED] += received;
+  gauges[DROPPED] += dropped;
   gauges[FLOWS] = table.size;
+  gauges[HALF_OPEN] = halfOpen.size;
+  gauges[HALF_OPEN_EVICTED] = connections.evicted;
 }
 
 function handle(message: ToWorker): void {

@@ -13,59 +13,62 @@ import { CLIENT_PORTS } from '../layout/ports.ts';
 export const FIRST_PORT = CLIENT_PORTS.first;
 export const LAST_PORT = CLIENT_PORTS.last;
 
+/** Ports of a pool. */
+export const PORTS = LAST_PORT - FIRST_PORT + 1;
+
 export class PortPool {
-  private readonly first: number;
-  private readonly count: number;
-  private readonly start: number;
+  readonly #first: number;
+  readonly #count: number;
+  readonly #start: number;
   /** Ports never handed out yet. */
-  private fresh: number;
-  private queue = new Uint16Array(64);
-  private head = 0;
-  private queued = 0;
+  #fresh: number;
+  #queue = new Uint16Array(64);
+  #head = 0;
+  #queued = 0;
 
   /** @param start where in the range to begin, 0 … 1 (RFC 6056: not to be guessed from outside) */
   constructor(first: number = FIRST_PORT, last: number = LAST_PORT, start: number = Math.random()) {
-    this.first = first;
-    this.count = last - first + 1;
-    this.start = Math.floor(start * this.count) % this.count;
-    this.fresh = this.count;
+    this.#first = first;
+    this.#count = last - first + 1;
+    this.#start = Math.floor(start * this.#count) % this.#count;
+    this.#fresh = this.#count;
   }
 
   /** Ports that could be claimed now. */
   get available(): number {
-    return this.fresh + this.queued;
+    return this.#fresh + this.#queued;
   }
 
   /** Ports in the range. */
   get size(): number {
-    return this.count;
+    return this.#count;
   }
 
   /** A port in host order, or 0 when all are in use. */
   claim(): number {
-    if (this.fresh > 0) {
-      const port = this.first + ((this.start + this.count - this.fresh) % this.count);
-      this.fresh--;
+    if (this.#fresh > 0) {
+      const port = this.#first + ((this.#start + this.#count - this.#fresh) % this.#count);
+      this.#fresh--;
       return port;
     }
-    if (this.queued === 0) return 0;
-    const port = this.queue[this.head]!;
-    this.head = (this.head + 1) & (this.queue.length - 1);
-    this.queued--;
+    if (this.#queued === 0) return 0;
+    const port = this.#queue[this.#head];
+    this.#head = (this.#head + 1) & (this.#queue.length - 1);
+    this.#queued--;
     return port;
   }
 
   /** Gives a claimed port back. */
   release(port: number): void {
-    if (this.queued === this.queue.length) this.grow();
-    this.queue[(this.head + this.queued) & (this.queue.length - 1)] = port;
-    this.queued++;
+    if (this.#queued === this.#queue.length) this.#grow();
+    this.#queue[(this.#head + this.#queued) & (this.#queue.length - 1)] = port;
+    this.#queued++;
   }
 
-  private grow(): void {
-    const queue = new Uint16Array(this.queue.length * 2);
-    for (let i = 0; i < this.queued; i++) queue[i] = this.queue[(this.head + i) & (this.queue.length - 1)]!;
-    this.queue = queue;
-    this.head = 0;
+  #grow(): void {
+    const queue = new Uint16Array(this.#queue.length * 2);
+    for (let i = 0; i < this.#queued; i++) queue[i] = this.#queue[(this.#head + i) & (this.#queue.length - 1)];
+    this.#queue = queue;
+    this.#head = 0;
   }
 }

@@ -10,21 +10,25 @@
 import * as E from '../layout/flow.ts';
 import { flowWords } from '../layout/memory.ts';
 
-/** Slots that share one count of live entries: a sweep passes over the groups without any. A power of two, at most 2 × PROBES. */
+/** Slots that share one count of live entries: a sweep passes over the groups without any. A power of two, at most PROBES. */
 export const GROUP = 128;
 const GROUP_SHIFT = 7;
 
-/** Slots of a table that is at most half full with both directions of that many connections: a power of two. */
+/**
+ * Slots of a table for both directions of that many connections: the power of two that is at most LOAD full with them. At three
+ * fifths, runs as long as PROBES do not occur in practice.
+ */
 export function tableCapacity(connections: number): number {
-  return Math.max(2 * E.PROBES, 2 ** Math.ceil(Math.log2(connections * 4)));
+  return Math.max(2 * E.PROBES, 2 ** Math.ceil(Math.log2((connections * 2) / LOAD)));
 }
+const LOAD = 0.6;
 
 /** The three multipliers and the seed of a hash: random, odd multipliers. */
 export type HashKey = readonly [seed: number, first: number, second: number, third: number];
 
 /** Makes a key from 16 random bytes. */
 export function hashKey(random: Uint32Array): HashKey {
-  return [random[0]! | 0, random[1]! | 1, random[2]! | 1, random[3]! | 1];
+  return [random[0] | 0, random[1] | 1, random[2] | 1, random[3] | 1];
 }
 
 /**
@@ -50,9 +54,9 @@ export class FlowTable {
    * published, and holds until the next packet.
    */
   readonly scratch: number;
-  private live = 0;
+  #live = 0;
   /** Live entries of each group: memory of this writer's own. */
-  private readonly groups: Uint8Array;
+  readonly #groups: Uint8Array;
 
   /**
    * @param memory {@link flowWords}, zeroed or left by another process (then {@link recount})
@@ -66,41 +70,41 @@ export class FlowTable {
     this.capacity = capacity;
     this.key = key;
     this.scratch = capacity;
-    this.groups = new Uint8Array(capacity / GROUP);
+    this.#groups = new Uint8Array(capacity / GROUP);
   }
 
   /** Live entries: two a connection with full NAT. */
   get size(): number {
-    return this.live;
+    return this.#live;
   }
 
   /** Counts the live entries of a table that another process left. */
   recount(): void {
-    this.live = 0;
-    this.groups.fill(0);
-    for (let slot = 0; slot < this.capacity; slot++) if (this.isLive(slot)) this.add(slot, 1);
+    this.#live = 0;
+    this.#groups.fill(0);
+    for (let slot = 0; slot < this.capacity; slot++) if (this.isLive(slot)) this.#add(slot, 1);
   }
 
   isLive(slot: number): boolean {
-    return this.words[(slot << E.ENTRY_SHIFT) + E.STATE] === E.LIVE_TCP;
+    return (this.words[(slot << E.ENTRY_SHIFT) + E.STATE] & E.PRESENCE) === E.LIVE;
   }
 
   /** The first slot from `slot` on that may be live, or `capacity`: empty groups are passed over. */
   skipEmpty(slot: number): number {
-    while (slot < this.capacity && this.groups[slot >>> GROUP_SHIFT] === 0) slot = (slot | (GROUP - 1)) + 1;
+    while (slot < this.capacity && this.#groups[slot >>> GROUP_SHIFT] === 0) slot = (slot | (GROUP - 1)) + 1;
     return slot;
   }
 
-  /** The slot of a live TCP flow, or NONE. */
-  find(source: number, destination: number, ports: number): number {
+  /** The slot of a live flow, or NONE. `kind` is what its STATE & KEYED must be. */
+  find(source: number, destination: number, ports: number, kind: number): number {
     const { words, capacity } = this;
     let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
     for (let probe = 0; probe < E.PROBES; probe++) {
       const at = slot << E.ENTRY_SHIFT;
       const state = words[at + E.STATE];
-      if (state === E.EMPTY) return E.NONE;
+      if ((state & E.PRESENCE) === E.EMPTY) return E.NONE;
       if (
-        state === E.LIVE_TCP &&
+        (state & E.KEYED) === kind &&
         words[at + E.SOURCE] === source &&
         words[at + E.PORTS] === ports &&
         words[at + E.DESTINATION] === destination
@@ -121,8 +125,8 @@ export class FlowTable {
     let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
     for (let probe = 0; probe < E.PROBES; probe++) {
       const at = slot << E.ENTRY_SHIFT;
-      if (words[at + E.STATE]! <= E.TOMBSTONE && slot !== except) {
-        this.writeKey(slot, source, destination, ports);
+      if ((words[at + E.STATE] & E.PRESENCE) !== E.LIVE && slot !== except) {
+        this.#writeKey(slot, source, destination, ports);
         return slot;
       }
       slot = (slot + 1) & (capacity - 1);
@@ -132,37 +136,58 @@ export class FlowTable {
 
   /** The scratch slot, with a key written. */
   borrow(source: number, destination: number, ports: number): number {
-    this.writeKey(this.scratch, source, destination, ports);
+    this.#writeKey(this.scratch, source, destination, ports);
     return this.scratch;
   }
 
-  /** Makes a reserved entry visible: its state word is stored last. */
-  publish(slot: number): void {
-    this.words[(slot << E.ENTRY_SHIFT) + E.STATE] = E.LIVE_TCP;
-    this.add(slot, 1);
+  /** Makes a reserved entry visible, in its next version: its state word is stored last. */
+  publish(slot: number, kind: number): void {
+    this.renew(slot, kind);
+    this.#add(slot, 1);
   }
 
-  /** Removes a live entry. Tombstones that no probe needs any more become empty again. */
+  /** The flow in a slot is another one from now on, though of the same key. */
+  renew(slot: number, kind: number): void {
+    const at = (slot << E.ENTRY_SHIFT) + E.STATE;
+    this.words[at] = (((this.words[at] >>> E.VERSION_SHIFT) + 1) << E.VERSION_SHIFT) | kind;
+  }
+
+  /** A copy of an entry in the scratch slot, for a packet that must leave no trace in it. */
+  copy(slot: number): number {
+    const from = slot << E.ENTRY_SHIFT;
+    const to = this.scratch << E.ENTRY_SHIFT;
+    for (let word = E.STATE + 1; word < E.ENTRY; word++) this.words[to + word] = this.words[from + word];
+    return this.scratch;
+  }
+
+  /** Removes a live entry. Tombstones that no probe needs any more become empty again. Versions stay. */
   remove(slot: number): void {
-    const { words, capacity } = this;
-    this.add(slot, -1);
-    words[(slot << E.ENTRY_SHIFT) + E.STATE] = E.TOMBSTONE;
-    if (words[(((slot + 1) & (capacity - 1)) << E.ENTRY_SHIFT) + E.STATE] !== E.EMPTY) return;
+    const { capacity } = this;
+    this.#add(slot, -1);
+    this.#mark(slot, E.TOMBSTONE);
+    if (this.#presence((slot + 1) & (capacity - 1)) !== E.EMPTY) return;
     // Nothing stands behind this slot, so no probe passes it: empty it, and the tombstones in front of it with it.
-    for (let at = slot; words[(at << E.ENTRY_SHIFT) + E.STATE] === E.TOMBSTONE; at = (at - 1) & (capacity - 1)) {
-      words[(at << E.ENTRY_SHIFT) + E.STATE] = E.EMPTY;
-    }
+    for (let at = slot; this.#presence(at) === E.TOMBSTONE; at = (at - 1) & (capacity - 1)) this.#mark(at, E.EMPTY);
   }
 
-  private writeKey(slot: number, source: number, destination: number, ports: number): void {
+  #presence(slot: number): number {
+    return this.words[(slot << E.ENTRY_SHIFT) + E.STATE] & E.PRESENCE;
+  }
+
+  #mark(slot: number, presence: number): void {
+    const at = (slot << E.ENTRY_SHIFT) + E.STATE;
+    this.words[at] = (this.words[at] & (-1 << E.VERSION_SHIFT)) | presence;
+  }
+
+  #writeKey(slot: number, source: number, destination: number, ports: number): void {
     const at = slot << E.ENTRY_SHIFT;
     this.words[at + E.SOURCE] = source;
     this.words[at + E.DESTINATION] = destination;
     this.words[at + E.PORTS] = ports;
   }
 
-  private add(slot: number, change: number): void {
-    this.live += change;
-    this.groups[slot >>> GROUP_SHIFT]! += change;
+  #add(slot: number, change: number): void {
+    this.#live += change;
+    this.#groups[slot >>> GROUP_SHIFT] += change;
   }
 }

@@ -1,45 +1,35 @@
 /**
- * What lb4 follows of a TCP connection (RFC 9293 section 3.3.2 seen from between the ends), in the CONNECTION word of
- * both its entries:
+ * What lb4 follows of a TCP connection (RFC 9293 section 3.3.2 seen from between the ends), in the LIFE word of its record:
  *
- *     SYN ─► OPENING ─SYN+ACK─► ANSWERED ─ACK─► ESTABLISHED ─FIN─► CLOSING ─FIN of the other side─► TIME_WAIT
- *     an RST from anywhere ─► CLOSED
+ *     SYN ─► OPENING ─SYN+ACK─► ANSWERED ─its ACK─► ESTABLISHED ─FIN─► CLOSING ─FIN of the other side─► TIME_WAIT
+ *     an RST from either side ─► CLOSED
  *
- * With direct server return the server's half is not seen (ONE_WAY): the client's first segment after its SYN makes the
- * connection ESTABLISHED, its FIN leads to TIME_WAIT at once.
+ * With direct server return the server's half is not seen (ONE_WAY): the client's first segment after its SYN makes the connection
+ * ESTABLISHED, its FIN leads to TIME_WAIT at once.
  *
- * Sequence numbers are not followed: a forged RST shortens a connection's idle timeout to that of CLOSED, no more,
- * since every packet that still passes renews it.
+ * A state changes by what a segment has shown (tcp-evidence.ts), never by its flags alone.
  */
+import type { Protocol } from './protocol.ts';
+import { ANSWERS, ESTABLISHES, FINISHES, HEARD, OPENS, RESETS, REVIVES_CLIENT, REVIVES_SERVER } from './tcp-evidence.ts';
+import {
+  ADOPTED,
+  ANSWERED,
+  CLOSED,
+  CLOSING,
+  ESTABLISHED,
+  FIN_CLIENT,
+  FIN_SERVER,
+  HEARD_CLIENT,
+  HEARD_SERVER,
+  LASTING,
+  ONE_WAY,
+  OPENING,
+  STATE_MASK,
+  STATES,
+  TIME_WAIT,
+} from './tcp-states.ts';
 
-import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
-
-export const OPENING = 1;
-export const ANSWERED = 2;
-export const ESTABLISHED = 3;
-export const CLOSING = 4;
-export const TIME_WAIT = 5;
-export const CLOSED = 6;
-export const STATES = 7;
-
-/** The low byte of a CONNECTION word. */
-export const STATE_MASK = 0xff;
-/** This entry is for server → client. */
-export const REPLY = 0x100;
-/** FINs seen, by the side that sent them. */
-export const FIN_CLIENT = 0x200;
-export const FIN_SERVER = 0x400;
-/** Only the client's packets pass here (direct server return). */
-export const ONE_WAY = 0x1000;
-/** The connection was counted as established. */
-export const COUNTED = 0x800;
-/**
- * Taken up in mid-stream (direct server return): nobody has seen its handshake, and a forged segment looks just like it.
- * So it never gets more than the timeout of CLOSING; after a longer silence its next segment is taken up again.
- */
-export const ADOPTED = 0x2000;
-/** Direct server return: the client has sent its SYN again, and that was counted. */
-export const REPEATED = 0x4000;
+export const tcp: Protocol = { number: 6, checksum: 16, next, timeoutOf };
 
 /** Idle timeouts in milliseconds. */
 export interface Timeouts {
@@ -63,34 +53,42 @@ export function timeoutTable(timeouts: Timeouts): Int32Array {
   return table;
 }
 
-/** The idle timeout of a connection, by its CONNECTION word. */
-export function timeoutOf(table: Int32Array, word: number): number {
-  const state = word & STATE_MASK;
-  return table[state === ESTABLISHED && (word & ADOPTED) !== 0 ? CLOSING : state]!;
+/** The idle timeout of a connection. */
+function timeoutOf(table: Int32Array, life: number): number {
+  const state = life & STATE_MASK;
+  if (state === ESTABLISHED && (life & ADOPTED) !== 0) return table[CLOSING];
+  // Only the client's FIN was seen: the server may go on sending (RFC 9293 section 3.6), and its client is not heard meanwhile.
+  if (state === TIME_WAIT && (life & ONE_WAY) !== 0) return Math.max(table[CLOSING], table[TIME_WAIT]);
+  return table[state];
 }
 
-/**
- * The CONNECTION word after a segment with `flags` from the client, or from the server (`reply`). `word` without its
- * REPLY bit.
- */
-export function nextConnection(word: number, flags: number, reply: boolean): number {
-  const state = word & STATE_MASK;
-  const marks = word & ~STATE_MASK;
-  if (flags & RST) return marks | CLOSED;
-  if (flags & SYN) return synchronized(word, flags, reply);
-  if (flags & FIN) {
-    const fins = marks | (reply ? FIN_SERVER : FIN_CLIENT);
-    if (state >= TIME_WAIT) return fins | state;
-    const both = (fins & FIN_CLIENT) !== 0 && (fins & (FIN_SERVER | ONE_WAY)) !== 0;
-    return fins | (both ? TIME_WAIT : CLOSING);
-  }
-  if (!reply && (state === ANSWERED || (state === OPENING && (marks & ONE_WAY) !== 0))) return marks | ESTABLISHED;
-  return word;
-}
-
-function synchronized(word: number, flags: number, reply: boolean): number {
-  const state = word & STATE_MASK;
-  if (reply) return flags & ACK && state === OPENING ? (word & ~STATE_MASK) | ANSWERED : word;
+/** The LIFE word after a segment from the client, or from the server (`reply`), that has shown `shown`. */
+function next(life: number, shown: number, reply: boolean): number {
+  const state = life & STATE_MASK;
+  if (shown & RESETS) return (life & ~(STATE_MASK | HEARD_CLIENT | HEARD_SERVER)) | CLOSED;
   // The client opens again from TIME_WAIT or after a reset (RFC 9293 section 3.6.1): a new connection on the old path.
-  return state >= TIME_WAIT ? OPENING | (word & ONE_WAY) : word;
+  if (shown & OPENS) return state >= TIME_WAIT ? OPENING | (life & LASTING) : life;
+  if (shown & HEARD) return heard(life, reply);
+  let after = life;
+  if (shown & REVIVES_CLIENT) after &= ~FIN_CLIENT;
+  if (shown & REVIVES_SERVER) after &= ~FIN_SERVER;
+  if (shown & FINISHES) after |= reply ? FIN_SERVER : FIN_CLIENT;
+  if (state === OPENING && shown & ANSWERS) return (after & ~STATE_MASK) | ANSWERED;
+  if (state === CLOSED || (state <= ANSWERED && (shown & ESTABLISHES) === 0)) return after;
+  return (after & ~STATE_MASK) | openState(after);
+}
+
+/** The state of a connection that both sides hear, by who of them has finished. */
+function openState(life: number): number {
+  const client = (life & FIN_CLIENT) !== 0;
+  const server = (life & FIN_SERVER) !== 0;
+  if (client && (server || (life & ONE_WAY) !== 0)) return TIME_WAIT;
+  return client || server ? CLOSING : ESTABLISHED;
+}
+
+/** A reset that both sides go on after was none of theirs. */
+function heard(life: number, reply: boolean): number {
+  const after = life | (reply ? HEARD_SERVER : HEARD_CLIENT);
+  const isAlive = (after & HEARD_CLIENT) !== 0 && (after & (HEARD_SERVER | ONE_WAY)) !== 0;
+  return isAlive ? (after & ~(STATE_MASK | HEARD_CLIENT | HEARD_SERVER | FIN_CLIENT | FIN_SERVER)) | ESTABLISHED : after;
 }

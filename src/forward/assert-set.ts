@@ -1,5 +1,5 @@
 import { MAX_FRONTENDS, MAX_SERVERS } from '../layout/counters.ts';
-import type { ServiceSet } from './services.ts';
+import type { ServiceSet } from './service-set.ts';
 
 /**
  * Throws a RangeError where an index has no room (typed arrays would ignore it without a word), is given twice, or is chosen

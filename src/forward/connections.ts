@@ -1,12 +1,29 @@
 /**
- * The life of connections in the flow table, once openings.ts has installed them: following, counting, expiring. Everything
- * here runs for the first and the last packets of a connection, not for those between.
+ * The life of connections, once openings.ts has installed them: following, counting, making way, expiring. Everything here runs for
+ * the first and the last packets of a connection, not for those between.
  */
-
+import { type HalfOpen, listOf, poolOf } from '../flow/half-open.ts';
+import { PORTS } from '../flow/port-pool.ts';
+import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
-import * as T from '../flow/tcp.ts';
+import { type Timeouts, tcp, timeoutTable } from '../flow/tcp.ts';
+import {
+  BELONGS,
+  ESTABLISHES,
+  HEARD,
+  OPENS,
+  RESETS,
+  REVIVES_CLIENT,
+  REVIVES_SERVER,
+  remember,
+  type Segment,
+  settle,
+  weigh,
+} from '../flow/tcp-evidence.ts';
+import * as T from '../flow/tcp-states.ts';
+import * as C from '../layout/connection.ts';
 import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
-import * as E from '../layout/flow.ts';
+import * as Flow from '../layout/flow.ts';
 import { destinationPort } from '../packet/address.ts';
 import * as F from '../packet/fields.ts';
 import type { Ledger } from './ledger.ts';
@@ -16,47 +33,82 @@ import { HANDSHAKE_RESET, SYN_AGAIN, type Trouble } from './trouble.ts';
 
 export interface ConnectionsParts {
   readonly table: FlowTable;
+  readonly records: Records;
+  readonly halfOpen: HalfOpen;
   readonly services: Services;
   readonly ledger: Ledger;
   readonly trouble: Trouble;
   readonly lastHops: LastHops;
 }
 
+/** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time … */
+const SHARE = 1 / 4;
+/** … but so many may be in any case. */
+const LEAST = 1024;
+/** Under pressure a SYN waits for its answer so much shorter. */
+const HASTE = 8;
+/** What share of the records must be in use before connections that the hash finds again get less time. */
+const CROWDED = 3 / 4;
+/** Nothing is in flight on a connection that has been silent for so many milliseconds. */
+const QUIET_MS = 2000;
+/** What goes by the entry itself, and renews it. */
+const RENEWS = BELONGS | ESTABLISHES | RESETS | REVIVES_CLIENT | REVIVES_SERVER;
+
 export class Connections {
-  private readonly table: FlowTable;
-  private readonly services: Services;
-  private readonly ledger: Ledger;
-  private readonly trouble: Trouble;
-  private readonly lastHops: LastHops;
-  private timeouts: Int32Array = new Int32Array(T.STATES);
+  readonly #table: FlowTable;
+  readonly #records: Records;
+  readonly #halfOpen: HalfOpen;
+  readonly #services: Services;
+  readonly #ledger: Ledger;
+  readonly #trouble: Trouble;
+  readonly #lastHops: LastHops;
+  readonly #share: number;
+  #timeouts: Int32Array = new Int32Array(T.STATES);
+  #evicted = 0;
 
-  constructor({ table, services, ledger, trouble, lastHops }: ConnectionsParts) {
-    this.table = table;
-    this.services = services;
-    this.ledger = ledger;
-    this.trouble = trouble;
-    this.lastHops = lastHops;
+  constructor({ table, records, halfOpen, services, ledger, trouble, lastHops }: ConnectionsParts) {
+    this.#table = table;
+    this.#records = records;
+    this.#halfOpen = halfOpen;
+    this.#services = services;
+    this.#ledger = ledger;
+    this.#trouble = trouble;
+    this.#lastHops = lastHops;
+    this.#share = Math.max(LEAST, records.capacity * SHARE);
   }
 
-  setTimeouts(timeouts: T.Timeouts): void {
-    this.timeouts = T.timeoutTable(timeouts);
+  /** Half-open connections that had to make way, since the start. */
+  get evicted(): number {
+    return this.#evicted;
   }
 
-  /** Follows a segment with SYN, FIN or RST, or one that arrives before the connection is established. */
-  track(slot: number, flags: number): void {
-    const { words } = this.table;
-    const at = slot << E.ENTRY_SHIFT;
-    const word = words[at + E.CONNECTION]!;
-    const reply = word & T.REPLY;
-    let before = word & ~T.REPLY;
-    if ((before & T.STATE_MASK) === T.OPENING && (before & T.ADOPTED) === 0) before = this.awaitAnswer(at, before, flags, reply !== 0);
-    if ((flags & (F.SYN | F.RST)) !== 0 && (before & T.STATE_MASK) <= T.ANSWERED)
-      this.notice(at, before & T.STATE_MASK, flags, reply !== 0);
-    const after = this.count(at, before, T.nextConnection(before, flags, reply !== 0));
-    if (after === (word & ~T.REPLY)) return;
-    words[at + E.CONNECTION] = after | reply;
-    const twin = words[at + E.TWIN]!;
-    if (twin !== E.NONE) words[(twin << E.ENTRY_SHIFT) + E.CONNECTION] = after | (reply ^ T.REPLY);
+  setTimeouts(timeouts: Timeouts): void {
+    this.#timeouts = timeoutTable(timeouts);
+  }
+
+  /**
+   * Has the connection of a flow learn from a segment: one with SYN, FIN or RST, or one that arrives while it is not established. Returns
+   * the slot by which the segment goes: the flow's own, or a copy where it has shown nothing.
+   */
+  follow(slot: number, segment: Segment): number {
+    const flows = this.#table.words;
+    const at = slot << Flow.ENTRY_SHIFT;
+    const record = flows[at + Flow.CONNECTION];
+    const r = record << C.RECORD_SHIFT;
+    const connections = this.#records.words;
+    segment.isReply = connections[r + C.FIRST] !== slot;
+    const opposite = segment.isReply ? connections[r + C.FIRST] : connections[r + C.SECOND];
+    const other = opposite === Flow.NONE ? -1 : opposite << Flow.ENTRY_SHIFT;
+    const before = connections[r + C.LIFE];
+    const shown = weigh(flows, at, other, before, segment);
+    const marked = this.#tell(r, before, shown, segment);
+    if (shown === 0) return this.#table.copy(slot);
+    if (shown & OPENS) this.#ask(record, before);
+    remember(flows, at, other, shown, segment);
+    const after = this.#count(record, before, tcp.next(marked, shown, segment.isReply));
+    connections[r + C.LIFE] = after;
+    if (isFast(before) !== isFast(after)) this.#setFast(r, isFast(after));
+    return this.#goesBy(slot, shown, after, segment);
   }
 
   /**
@@ -64,23 +116,53 @@ export class Connections {
    * server would not get this one.
    */
   isStale(slot: number): boolean {
-    const { words } = this.table;
-    const at = slot << E.ENTRY_SHIFT;
-    const owner = words[at + E.OWNER]!;
-    const state = words[at + E.CONNECTION]! & T.STATE_MASK;
-    if (state === T.OPENING) return this.isOrphan(at) || !this.services.isEligible(owner & 0xffff);
-    return state >= T.TIME_WAIT && (this.isOrphan(at) || !this.services.takes(owner >>> 16, owner & 0xffff));
+    const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
+    const words = this.#records.words;
+    const owner = words[r + C.OWNER];
+    const state = words[r + C.LIFE] & T.STATE_MASK;
+    if (state === T.OPENING) return this.#isOrphan(r) || !this.#services.isEligible(owner & 0xffff);
+    return state >= T.TIME_WAIT && (this.#isOrphan(r) || !this.#services.takes(owner >>> 16, owner & 0xffff));
   }
 
-  /** Takes both directions out of the table and gives the port back. */
+  /** Enters a connection that was just installed in the books, and in the list of those half-open. */
+  begin(record: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    this.#halfOpen.add(record, this.#listOf(r));
+    this.#ledger.addLoad(words[r + C.OWNER], words[r + C.GENERATION], 1);
+    if (words[r + C.SECOND] === Flow.NONE) return;
+    this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], 1);
+    this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], DUE, 1);
+  }
+
+  /**
+   * Has the oldest make way where half-open connections have used up their share: of the list that a new one will be in, or of all. So a
+   * flood costs those who flood.
+   */
+  makeRoom(list: number): void {
+    const { size, longest } = this.#halfOpen;
+    if (this.#halfOpen.length(list) >= this.#shareOf(list)) this.evict(list);
+    else if (size >= this.#share) this.evict(longest);
+  }
+
+  /** Removes the oldest half-open connection of a list. False where there is none. */
+  evict(list: number): boolean {
+    const record = this.#halfOpen.oldest(list);
+    if (record === Flow.NONE) return false;
+    this.#removeRecord(record);
+    this.#evicted++;
+    return true;
+  }
+
+  /** The same of the longest list. */
+  evictLongest(): boolean {
+    this.#halfOpen.measure();
+    return this.evict(this.#halfOpen.longest);
+  }
+
+  /** Takes the connection of a flow out of the table, both directions, and gives the port back. */
   remove(slot: number): void {
-    const { words } = this.table;
-    const at = slot << E.ENTRY_SHIFT;
-    const twin = words[at + E.TWIN]!;
-    const connection = words[at + E.CONNECTION]! & ~T.REPLY;
-    this.count(at, connection, (connection & ~T.STATE_MASK) | T.CLOSED);
-    this.removeEntry(slot);
-    if (twin !== E.NONE) this.removeEntry(twin);
+    this.#removeRecord(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION]);
   }
 
   /**
@@ -89,105 +171,223 @@ export class Connections {
    * a second; what is empty of it costs next to nothing.
    */
   sweep(from: number, count: number, now: number): number {
-    const { table } = this;
+    const table = this.#table;
     const end = Math.min(from + count, table.capacity);
     let slot = table.skipEmpty(from);
     while (slot < end) {
-      if (table.isLive(slot)) this.visit(slot, now);
+      if (table.isLive(slot)) this.#visit(slot, now);
       slot = table.skipEmpty(slot + 1);
     }
     if (end < table.capacity) return end;
-    this.lastHops.swept();
+    this.#lastHops.swept();
+    this.#halfOpen.measure();
     return 0;
   }
 
-  private visit(slot: number, now: number): void {
-    const at = slot << E.ENTRY_SHIFT;
-    this.collect(at);
-    if (this.isExpired(at, now) || this.isOrphan(at)) this.remove(slot);
-    else this.lastHops.keep(this.table.words[at + E.NEXT_HOP]!);
+  #visit(slot: number, now: number): void {
+    const flows = this.#table.words;
+    const at = slot << Flow.ENTRY_SHIFT;
+    const r = flows[at + Flow.CONNECTION] << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    const isReply = words[r + C.FIRST] !== slot;
+    this.#collect(r, isReply);
+    if (this.#isExpired(r, now) || this.#isOrphan(r)) {
+      this.#removeRecord(r >>> C.RECORD_SHIFT);
+      return;
+    }
+    this.#lastHops.keep(flows[at + Flow.NEXT_HOP]);
+    const opposite = isReply ? words[r + C.FIRST] : words[r + C.SECOND];
+    if (isFast(words[r + C.LIFE]) && opposite !== Flow.NONE) settle(flows, at, opposite << Flow.ENTRY_SHIFT, now, QUIET_MS);
   }
 
-  private isExpired(at: number, now: number): boolean {
-    const { words } = this.table;
-    const timeout = T.timeoutOf(this.timeouts, words[at + E.CONNECTION]!);
-    if ((now - words[at + E.SEEN]!) >>> 0 <= timeout) return false;
-    const twin = words[at + E.TWIN]!;
-    return twin === E.NONE || (now - words[(twin << E.ENTRY_SHIFT) + E.SEEN]!) >>> 0 > timeout;
+  #isExpired(r: number, now: number): boolean {
+    const { words } = this.#records;
+    const timeout = this.#timeoutOf(r);
+    if (this.#idle(words[r + C.FIRST], now) <= timeout) return false;
+    return words[r + C.SECOND] === Flow.NONE || this.#idle(words[r + C.SECOND], now) > timeout;
+  }
+
+  /** Milliseconds since a packet of a flow was last seen, here or by the kernel. */
+  #idle(slot: number, now: number): number {
+    const at = slot << Flow.ENTRY_SHIFT;
+    const flows = this.#table.words;
+    return Math.min((now - flows[at + Flow.SEEN]) >>> 0, (now - flows[at + Flow.KERNEL_SEEN]) >>> 0);
+  }
+
+  #timeoutOf(r: number): number {
+    const life = this.#records.words[r + C.LIFE];
+    const timeout = tcp.timeoutOf(this.#timeouts, life);
+    if ((life & T.STATE_MASK) <= T.ANSWERED) return this.#isPressed(this.#listOf(r)) ? timeout / HASTE : timeout;
+    const isSpare = (life & T.HASHED) !== 0 && this.#records.size > this.#records.capacity * CROWDED;
+    return isSpare ? Math.min(timeout, this.#timeouts[T.CLOSING]) : timeout;
+  }
+
+  #isPressed(list: number): boolean {
+    return this.#halfOpen.size > this.#share / 2 || this.#halfOpen.length(list) > this.#shareOf(list) / 2;
+  }
+
+  /** How many half-open connections a list may hold: a share of the ports, where it is that of a pool. */
+  #shareOf(list: number): number {
+    return poolOf(list) === Flow.NONE ? this.#share : PORTS * SHARE;
+  }
+
+  #listOf(r: number): number {
+    const { words } = this.#records;
+    return listOf(words[r + C.POOL], words[r + C.OWNER] >>> 16);
   }
 
   /** Whether the frontend or the server it was opened for has left the set. */
-  private isOrphan(at: number): boolean {
-    const { words } = this.table;
-    return words[at + E.GENERATION] !== this.ledger.generation(words[at + E.OWNER]!);
+  #isOrphan(r: number): boolean {
+    const { words } = this.#records;
+    return words[r + C.GENERATION] !== this.#ledger.generation(words[r + C.OWNER]);
   }
 
-  private removeEntry(slot: number): void {
-    const { words } = this.table;
-    const at = slot << E.ENTRY_SHIFT;
-    this.collect(at);
-    const pool = words[at + E.POOL]!;
-    if (pool !== E.NONE) {
-      this.services.pools.release(pool, destinationPort(words[at + E.PORTS]!));
-      this.ledger.addPorts(words[at + E.OWNER]!, words[at + E.GENERATION]!, -1);
+  /** A client's SYN, by which it waits anew: in turn behind all others. */
+  #ask(record: number, life: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const list = this.#listOf(r);
+    if ((life & T.COUNTED) === 0) this.#halfOpen.renew(record, list);
+    if ((life & T.STATE_MASK) < T.TIME_WAIT) return;
+    // A new connection in an old one's place.
+    if ((life & T.COUNTED) !== 0) {
+      this.makeRoom(list);
+      this.#halfOpen.add(record, list);
     }
-    this.table.remove(slot);
+    this.#beginAnew(r, C.FIRST, C.COLLECTED_FIRST);
+    this.#beginAnew(r, C.SECOND, C.COLLECTED_SECOND);
   }
 
-  /** Moves a flow's byte count to its frontend's and its server's. */
-  private collect(at: number): void {
-    const { words } = this.table;
-    const bytes = words[at + E.BYTES]! >>> 0;
-    if (bytes === 0) return;
-    words[at + E.BYTES] = 0;
-    this.ledger.addBytes(words[at + E.OWNER]!, words[at + E.GENERATION]!, words[at + E.CONNECTION]! & T.REPLY ? RX : TX, bytes);
+  #beginAnew(r: number, direction: number, cursor: number): void {
+    const { words } = this.#records;
+    const slot = words[r + direction];
+    if (slot === Flow.NONE) return;
+    this.#collect(r, direction === C.SECOND);
+    const at = slot << Flow.ENTRY_SHIFT;
+    this.#table.words[at + Flow.BYTES] = 0;
+    words[r + cursor] = this.#table.words[at + Flow.KERNEL_BYTES];
+    this.#table.renew(slot, Flow.LIVE_TCP);
+  }
+
+  #goesBy(slot: number, shown: number, after: number, { flags, payload, now }: Segment): number {
+    const flows = this.#table.words;
+    const at = slot << Flow.ENTRY_SHIFT;
+    const isBack = (shown & HEARD) !== 0 && isFast(after);
+    const renews = (shown & RENEWS) !== 0 || isBack;
+    if (renews && (flags & F.ACK) !== 0) return slot;
+    // Without ACK there is no acknowledgement in it that the entry could keep.
+    if (renews || (shown & OPENS) !== 0) {
+      flows[at + Flow.SEEN] = now;
+      flows[at + Flow.BYTES] += payload;
+    }
+    return this.#table.copy(slot);
+  }
+
+  #setFast(r: number, fast: boolean): void {
+    const { words } = this.#records;
+    this.#setFastFlow(words[r + C.FIRST], fast);
+    if (words[r + C.SECOND] !== Flow.NONE) this.#setFastFlow(words[r + C.SECOND], fast);
+  }
+
+  #setFastFlow(slot: number, fast: boolean): void {
+    const flows = this.#table.words;
+    const at = (slot << Flow.ENTRY_SHIFT) + Flow.STATE;
+    flows[at] = fast ? flows[at] | Flow.FAST : flows[at] & ~Flow.FAST;
+  }
+
+  #removeRecord(record: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    const life = words[r + C.LIFE];
+    this.#collect(r, false);
+    this.#table.remove(words[r + C.FIRST]);
+    if (words[r + C.SECOND] !== Flow.NONE) {
+      this.#collect(r, true);
+      this.#releasePort(r);
+      this.#table.remove(words[r + C.SECOND]);
+    }
+    this.#leave(r, life, (life & ~T.STATE_MASK) | T.CLOSED);
+    if ((life & T.COUNTED) === 0) this.#halfOpen.remove(record, this.#listOf(r));
+    this.#records.release(record);
+  }
+
+  #releasePort(r: number): void {
+    const { words } = this.#records;
+    const at = words[r + C.SECOND] << Flow.ENTRY_SHIFT;
+    this.#services.pools.release(words[r + C.POOL], destinationPort(this.#table.words[at + Flow.PORTS]));
+    this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], -1);
+  }
+
+  /** Moves a direction's bytes since the last time to its frontend's and its server's. */
+  #collect(r: number, isReply: boolean): void {
+    const { words } = this.#records;
+    const flows = this.#table.words;
+    const at = words[r + (isReply ? C.SECOND : C.FIRST)] << Flow.ENTRY_SHIFT;
+    const cursor = r + (isReply ? C.COLLECTED_SECOND : C.COLLECTED_FIRST);
+    const bytes = flows[at + Flow.BYTES] + flows[at + Flow.KERNEL_BYTES];
+    const fresh = (bytes - words[cursor]) >>> 0;
+    if (fresh === 0) return;
+    words[cursor] = bytes;
+    this.#ledger.addBytes(words[r + C.OWNER], words[r + C.GENERATION], isReply ? RX : TX, fresh);
   }
 
   /**
-   * Enters a change of state in the books: a connection counts when it leaves the handshake, and again when it has ended;
-   * it is a load from its opening on. Returns `after`, marked.
+   * Enters a change of state in the books: a connection counts when both sides have heard each other, and again when it has
+   * ended; it is a load from its opening on. Returns `after`, marked.
    */
-  private count(at: number, before: number, after: number): number {
-    const owner = this.table.words[at + E.OWNER]!;
-    const generation = this.table.words[at + E.GENERATION]!;
+  #count(record: number, before: number, after: number): number {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    const owner = words[r + C.OWNER];
+    const generation = words[r + C.GENERATION];
     const state = after & T.STATE_MASK;
+    let marked = after;
     if (state >= T.ESTABLISHED && state <= T.TIME_WAIT && (after & T.COUNTED) === 0) {
-      after |= T.COUNTED;
-      this.ledger.add(owner, generation, TOTAL, 1);
-      this.ledger.add(owner, generation, CURRENT, 1);
+      marked |= T.COUNTED;
+      this.#halfOpen.remove(record, this.#listOf(r));
+      this.#ledger.add(owner, generation, TOTAL, 1);
+      this.#ledger.add(owner, generation, CURRENT, 1);
     }
+    this.#leave(r, before, marked);
+    return marked;
+  }
+
+  /** Enters in the books that a connection has ended, or goes on after its end. */
+  #leave(r: number, before: number, after: number): void {
+    const { words } = this.#records;
+    const owner = words[r + C.OWNER];
+    const generation = words[r + C.GENERATION];
     const wasLive = (before & T.STATE_MASK) < T.TIME_WAIT;
-    const isLive = state < T.TIME_WAIT;
-    if (wasLive && !isLive) {
-      if (after & T.COUNTED) this.ledger.add(owner, generation, CURRENT, -1);
-      this.ledger.addLoad(owner, generation, -1);
-    } else if (isLive && !wasLive) {
-      this.ledger.addLoad(owner, generation, 1);
-      if ((after & T.ONE_WAY) === 0) this.ledger.add(owner, generation, DUE, 1);
-    }
-    return after;
+    const isLive = (after & T.STATE_MASK) < T.TIME_WAIT;
+    if (wasLive === isLive) return;
+    this.#ledger.addLoad(owner, generation, isLive ? 1 : -1);
+    if (after & T.COUNTED) this.#ledger.add(owner, generation, CURRENT, isLive ? 1 : -1);
+    else if (isLive && (after & T.ONE_WAY) === 0) this.#ledger.add(owner, generation, DUE, 1);
   }
 
-  /** Enters in the books whether an opening connection's server answers. Returns the CONNECTION word, marked. */
-  private awaitAnswer(at: number, word: number, flags: number, reply: boolean): number {
-    const owner = this.table.words[at + E.OWNER]!;
-    const generation = this.table.words[at + E.GENERATION]!;
-    if (reply) this.ledger.add(owner, generation, ANSWERED, 1);
-    if ((word & T.ONE_WAY) === 0) return word;
-    // Only the client's half passes: whatever it says after its SYN, it has heard from the server.
-    if ((flags & F.SYN) === 0) {
-      this.ledger.add(owner, generation, ANSWERED, 1);
-      return word;
+  /** Tells of how a handshake goes: whether the server answers, and what does not go well. Returns the LIFE word, marked. */
+  #tell(r: number, life: number, shown: number, segment: Segment): number {
+    const state = life & T.STATE_MASK;
+    if (state > T.ANSWERED) return life;
+    const { words } = this.#records;
+    const owner = words[r + C.OWNER];
+    const generation = words[r + C.GENERATION];
+    const { isReply } = segment;
+    if (!this.#isOrphan(r)) {
+      if (isReply && (shown & RESETS) !== 0) this.#trouble.note(owner & 0xffff, HANDSHAKE_RESET);
+      else if (!isReply && state === T.OPENING && (shown & OPENS) !== 0) this.#trouble.note(owner & 0xffff, SYN_AGAIN);
     }
-    if ((word & T.REPEATED) === 0) this.ledger.add(owner, generation, DUE, 1);
-    return word | T.REPEATED;
+    if (state !== T.OPENING || (life & T.ADOPTED) !== 0) return life;
+    // Only the client's half passes with direct server return: whatever it says after its SYN, it has heard from the server.
+    const isAnswered = isReply || ((life & T.ONE_WAY) !== 0 && (shown & ~OPENS) !== 0);
+    if (isAnswered) this.#ledger.add(owner, generation, ANSWERED, 1);
+    // There a SYN that comes again is the first sign that an answer is due.
+    const isDue = (life & (T.ONE_WAY | T.REPEATED)) === T.ONE_WAY && (shown & OPENS) !== 0;
+    if (!isDue) return life;
+    this.#ledger.add(owner, generation, DUE, 1);
+    return life | T.REPEATED;
   }
+}
 
-  /** Tells of a handshake that does not go well. */
-  private notice(at: number, state: number, flags: number, reply: boolean): void {
-    const server = this.table.words[at + E.OWNER]! & 0xffff;
-    if (this.isOrphan(at)) return;
-    if (reply && (flags & F.RST) !== 0) this.trouble.note(server, HANDSHAKE_RESET);
-    else if (!reply && state === T.OPENING && (flags & (F.SYN | F.ACK | F.RST)) === F.SYN) this.trouble.note(server, SYN_AGAIN);
-  }
+function isFast(life: number): boolean {
+  return (life & T.STATE_MASK) === T.ESTABLISHED;
 }

@@ -1,4 +1,6 @@
 /** The packet core, wired once: the worker, the benchmark and the tests all drive the same. */
+import { HalfOpen } from '../flow/half-open.ts';
+import { Records } from '../flow/records.ts';
 import { FlowTable, type HashKey } from '../flow/table.ts';
 import type { Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
@@ -9,6 +11,7 @@ import { Openings } from './openings.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { RateLimit } from './rate-limit.ts';
 import { Services } from './services.ts';
+import { createSlowPath } from './slow-path.ts';
 import { Trouble } from './trouble.ts';
 
 export interface CoreOptions {
@@ -19,8 +22,6 @@ export interface CoreOptions {
   /** Slots of the flow table, a power of two. */
   readonly capacity: number;
   readonly hashKey: HashKey;
-  /** Live entries beyond which new connections are refused. */
-  readonly maximum: number;
   /** Resets and ICMP errors that lb4 sends itself. */
   readonly answersPerSecond: number;
 }
@@ -28,6 +29,8 @@ export interface CoreOptions {
 export interface Core {
   readonly process: Pipeline;
   readonly table: FlowTable;
+  readonly records: Records;
+  readonly halfOpen: HalfOpen;
   readonly ledger: Ledger;
   readonly services: Services;
   readonly openings: Openings;
@@ -40,17 +43,20 @@ export interface Core {
  * A core over `memory`, without services or timeouts yet.
  * @throws RangeError when `capacity` is no power of two, or the memory is too small for it
  */
-export function createCore({ memory, slab, frames, capacity, hashKey, maximum, answersPerSecond }: CoreOptions): Core {
+export function createCore({ memory, slab, frames, capacity, hashKey, answersPerSecond }: CoreOptions): Core {
   const { hops, counters } = memory;
   const { verdicts } = counters;
   const table = new FlowTable(memory.flows, capacity, hashKey);
+  const records = new Records(memory.connections);
+  const halfOpen = new HalfOpen(records.capacity);
   const ledger = new Ledger(counters.statistics, counters.loads);
   const services = new Services(ledger);
   const trouble = new Trouble();
   const lastHops = new LastHops(hops);
-  const openings = new Openings({ table, services, ledger, maximum });
-  const connections = new Connections({ table, services, ledger, trouble, lastHops });
+  const connections = new Connections({ table, records, halfOpen, services, ledger, trouble, lastHops });
+  const openings = new Openings({ table, records, services, ledger, connections });
   const answers = new RateLimit(answersPerSecond);
-  const process = createPipeline({ slab, frames, table, hops, lastHops, services, openings, connections, verdicts, answers });
-  return { process, table, ledger, services, openings, connections, lastHops, trouble };
+  const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, openings, connections, verdicts, answers });
+  const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath });
+  return { process, table, records, halfOpen, ledger, services, openings, connections, lastHops, trouble };
 }

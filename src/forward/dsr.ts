@@ -1,5 +1,5 @@
 import { portsWord, sourcePort } from '../packet/address.ts';
-import type { Directions, Opening, Rewrite } from './mode.ts';
+import type { Mode } from './mode.ts';
 
 /**
  * Direct server return: only the destination changes, the server answers the client itself and puts the VIP back as
@@ -7,20 +7,28 @@ import type { Directions, Opening, Rewrite } from './mode.ts';
  *
  *     client:cp → VIP:p   becomes   client:cp → server:p
  */
-export function dsr(opening: Opening, rewrite: Rewrite): Directions {
-  rewrite.source = opening.source;
-  rewrite.destination = opening.serverAddress;
-  rewrite.ports = portsWord(sourcePort(opening.ports), opening.serverPort);
-  return 1;
-}
+export const dsr: Mode = {
+  directions: 1,
+  source: 'client',
+  onLink: false,
+  rewrite(opening, rewrite) {
+    rewrite.source = opening.source;
+    rewrite.destination = opening.serverAddress;
+    rewrite.ports = portsWord(sourcePort(opening.ports), opening.serverPort);
+  },
+};
 
 /**
  * The same on one link, as LVS-DR does it: nothing in the packet changes but the MAC address it goes to; the server
  * has the VIP on its loopback.
  */
-export function dsrL2(opening: Opening, rewrite: Rewrite): Directions {
-  rewrite.source = opening.source;
-  rewrite.destination = opening.destination;
-  rewrite.ports = opening.ports;
-  return 1;
-}
+export const dsrL2: Mode = {
+  directions: 1,
+  source: 'client',
+  onLink: true,
+  rewrite(opening, rewrite) {
+    rewrite.source = opening.source;
+    rewrite.destination = opening.destination;
+    rewrite.ports = opening.ports;
+  },
+};

@@ -7,7 +7,7 @@
  */
 
 import type { FlowTable } from '../flow/table.ts';
-import * as E from '../layout/flow.ts';
+import * as Flow from '../layout/flow.ts';
 import { swap16, swapPorts } from '../packet/address.ts';
 import { finishIpHeader } from '../packet/build.ts';
 import { delta, fold, sum, update } from '../packet/checksum.ts';
@@ -25,14 +25,14 @@ const QUOTED_TCP_CHECKSUM_END = 18;
  */
 export function quotedSegment(slab: F.Slab, ip: number): number {
   const { words, bytes } = slab;
-  const header = words[ip]! & 0xf;
-  const length = swap16(words[ip]! >>> 16) - header * 4;
+  const header = words[ip] & 0xf;
+  const length = swap16(words[ip] >>> 16) - header * 4;
   const quoted = ip + header + 2;
-  const quotedHeader = words[quoted]! & 0xf;
-  if (length < ICMP_HEADER + 20 || quotedHeader < 5 || length < ICMP_HEADER + quotedHeader * 4 + QUOTED_TCP_MIN) return E.NONE;
-  if (!isError(words[ip + header]! & 0xff) || ((words[quoted + F.IP_TTL]! >>> 8) & 0xff) !== F.TCP) return E.NONE;
-  if (words[quoted + F.IP_FRAGMENT]! & 0xff1f0000) return E.NONE;
-  if (sum(bytes, (ip + header) * 4, length) !== 0xffff) return E.NONE;
+  const quotedHeader = words[quoted] & 0xf;
+  if (length < ICMP_HEADER + 20 || quotedHeader < 5 || length < ICMP_HEADER + quotedHeader * 4 + QUOTED_TCP_MIN) return Flow.NONE;
+  if (!isError(words[ip + header] & 0xff) || ((words[quoted + F.IP_TTL] >>> 8) & 0xff) !== F.TCP) return Flow.NONE;
+  if (words[quoted + F.IP_FRAGMENT] & 0xff1f0000) return Flow.NONE;
+  if (sum(bytes, (ip + header) * 4, length) !== 0xffff) return Flow.NONE;
   return quoted;
 }
 
@@ -40,43 +40,43 @@ export function quotedSegment(slab: F.Slab, ip: number): number {
 export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot: number): void {
   const { words } = slab;
   const flow = table.words;
-  const at = slot << E.ENTRY_SHIFT;
-  const header = words[ip]! & 0xf;
-  const length = swap16(words[ip]! >>> 16) - header * 4;
+  const at = slot << Flow.ENTRY_SHIFT;
+  const header = words[ip] & 0xf;
+  const length = swap16(words[ip] >>> 16) - header * 4;
   const quoted = ip + header + 2;
 
   // Full NAT hides the router behind our address; DSR leaves sources alone, here too.
-  if (flow[at + E.NEW_SOURCE] !== flow[at + E.SOURCE]) words[ip + F.IP_SOURCE] = flow[at + E.NEW_SOURCE]!;
-  words[ip + F.IP_DESTINATION] = flow[at + E.NEW_DESTINATION]!;
-  words[ip + F.IP_TTL] = words[ip + F.IP_TTL]! - 1;
+  if (flow[at + Flow.NEW_SOURCE] !== flow[at + Flow.SOURCE]) words[ip + F.IP_SOURCE] = flow[at + Flow.NEW_SOURCE];
+  words[ip + F.IP_DESTINATION] = flow[at + Flow.NEW_DESTINATION];
+  words[ip + F.IP_TTL] = words[ip + F.IP_TTL] - 1;
   finishIpHeader(slab, ip);
 
   restoreQuoted(
     slab,
     quoted,
     length - ICMP_HEADER,
-    flow[at + E.NEW_DESTINATION]!,
-    flow[at + E.NEW_SOURCE]!,
-    swapPorts(flow[at + E.NEW_PORTS]!),
+    flow[at + Flow.NEW_DESTINATION],
+    flow[at + Flow.NEW_SOURCE],
+    swapPorts(flow[at + Flow.NEW_PORTS]),
   );
-  words[ip + header] = words[ip + header]! & 0xffff;
-  words[ip + header] = words[ip + header]! | (~sum(slab.bytes, (ip + header) * 4, length) << 16);
+  words[ip + header] = words[ip + header] & 0xffff;
+  words[ip + header] = words[ip + header] | (~sum(slab.bytes, (ip + header) * 4, length) << 16);
 }
 
 /** Puts addresses and ports back in a quoted packet of `length` bytes, and its checksums as far as they are quoted. */
 function restoreQuoted(slab: F.Slab, quoted: number, length: number, source: number, destination: number, ports: number): void {
   const { words } = slab;
-  const header = words[quoted]! & 0xf;
+  const header = words[quoted] & 0xf;
   const tcp = quoted + header;
-  const addresses = fold(delta(words[quoted + F.IP_SOURCE]!, source) + delta(words[quoted + F.IP_DESTINATION]!, destination));
-  const all = fold(addresses + delta(words[tcp]!, ports));
-  const ttl = words[quoted + F.IP_TTL]!;
+  const addresses = fold(delta(words[quoted + F.IP_SOURCE], source) + delta(words[quoted + F.IP_DESTINATION], destination));
+  const all = fold(addresses + delta(words[tcp], ports));
+  const ttl = words[quoted + F.IP_TTL];
   words[quoted + F.IP_TTL] = (ttl & 0xffff) | (update(ttl >>> 16, addresses) << 16);
   words[quoted + F.IP_SOURCE] = source;
   words[quoted + F.IP_DESTINATION] = destination;
   words[tcp] = ports;
   if (length < header * 4 + QUOTED_TCP_CHECKSUM_END) return;
-  const check = words[tcp + F.TCP_CHECKSUM]!;
+  const check = words[tcp + F.TCP_CHECKSUM];
   words[tcp + F.TCP_CHECKSUM] = (check & ~0xffff) | update(check & 0xffff, all);
 }
 

@@ -1,5 +1,4 @@
-/** A mode turns a new connection into one or two rewrites, and is no more than that. */
-import type { PortPool } from '../flow/port-pool.ts';
+/** A mode is a few facts and a pure function from a new connection to its rewrite; nobody asks for its name. */
 
 /** A connection that is about to be opened: its 5-tuple as the client sent it, and where it shall go. */
 export interface Opening {
@@ -9,8 +8,8 @@ export interface Opening {
   /** The chosen server: address in native order, port in host order. */
   serverAddress: number;
   serverPort: number;
-  /** The ports from `destination` (our source address) to this server; undefined where the mode needs none. */
-  pool: PortPool | undefined;
+  /** Where `source` is `pool`: the port that the server sees, in host order. */
+  port: number;
 }
 
 /** The 5-tuple of the client's packets as they leave. The replies' rewrite is its mirror image. */
@@ -20,8 +19,13 @@ export interface Rewrite {
   ports: number;
 }
 
-/** How many directions pass lb4, or that there was no port for the connection. */
-export type Directions = 0 | 1 | 2;
-
-/** Fills `rewrite` and returns the number of directions that lb4 carries; 0 when no port was free. Allocates nothing. */
-export type Mode = (opening: Opening, rewrite: Rewrite) => Directions;
+export interface Mode {
+  /** How many directions pass lb4: with 1, the server answers the client itself. */
+  readonly directions: 1 | 2;
+  /** Whom the server sees: our address with a port of a pool, or the client. */
+  readonly source: 'pool' | 'client';
+  /** The server must be on the link itself, and the kernel cannot help: the VIP is local to it. */
+  readonly onLink: boolean;
+  /** Fills `rewrite`. Allocates nothing. */
+  readonly rewrite: (opening: Opening, rewrite: Rewrite) => void;
+}

@@ -11,10 +11,10 @@ export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: nu
   const at = hop << SHIFT;
   const [d, s] = [destination, source];
   hops[at + MTU] = mtu;
-  hops[at + ETHERNET] = d[0]! | (d[1]! << 8);
-  hops[at + ETHERNET + 1] = d[2]! | (d[3]! << 8) | (d[4]! << 16) | (d[5]! << 24);
-  hops[at + ETHERNET + 2] = s[0]! | (s[1]! << 8) | (s[2]! << 16) | (s[3]! << 24);
-  hops[at + ETHERNET + 3] = s[4]! | (s[5]! << 8) | IPV4_ETHERTYPE;
+  hops[at + ETHERNET] = d[0] | (d[1] << 8);
+  hops[at + ETHERNET + 1] = d[2] | (d[3] << 8) | (d[4] << 16) | (d[5] << 24);
+  hops[at + ETHERNET + 2] = s[0] | (s[1] << 8) | (s[2] << 16) | (s[3] << 24);
+  hops[at + ETHERNET + 3] = s[4] | (s[5] << 8) | IPV4_ETHERTYPE;
   hops[at + INTERFACE] = ifindex;
   hops[at + OUT] = SEND;
 }
@@ -41,23 +41,23 @@ export function writeNoHop(hops: Int32Array, hop: number): void {
  * flow says so as the sweep comes by (connections.ts), so a hop that was in no round of it since the one before the last has none.
  */
 export class LastHops {
-  private readonly hops: Int32Array;
-  private mtus: ReadonlyMap<number, number> = new Map();
+  readonly #hops: Int32Array;
+  #mtus: ReadonlyMap<number, number> = new Map();
   /** The round of the sweep in which each was last learnt or named by a flow. */
-  private readonly used = new Uint32Array(HOPS);
-  private round = 2;
+  readonly #used = new Uint32Array(HOPS);
+  #round = 2;
 
   constructor(hops: Int32Array) {
-    this.hops = hops;
+    this.#hops = hops;
     writeKernelHop(hops, KERNEL_HOP, 65535);
   }
 
   /** Tells the MTU of each interface, by index; hops already learnt follow. */
   setInterfaces(mtus: ReadonlyMap<number, number>): void {
-    this.mtus = mtus;
+    this.#mtus = mtus;
     for (let at = SERVER_HOPS << SHIFT; at < HOPS << SHIFT; at += HOP) {
-      const mtu = mtus.get(this.hops[at + INTERFACE]!);
-      if (mtu !== undefined) this.hops[at + MTU] = mtu;
+      const mtu = mtus.get(this.#hops[at + INTERFACE]);
+      if (mtu !== undefined) this.#hops[at + MTU] = mtu;
     }
   }
 
@@ -65,38 +65,38 @@ export class LastHops {
   learn(slab: Slab, ip: number, ifindex: number): number {
     const half = ip * 2 + ETHERNET_HALF;
     const { halves } = slab;
-    const e0 = halves[half + 3]!;
-    const e1 = halves[half + 4]! | (halves[half + 5]! << 16);
-    const e2 = halves[half]! | (halves[half + 1]! << 16);
-    const e3 = halves[half + 2]! | IPV4_ETHERTYPE;
+    const e0 = halves[half + 3];
+    const e1 = halves[half + 4] | (halves[half + 5] << 16);
+    const e2 = halves[half] | (halves[half + 1] << 16);
+    const e3 = halves[half + 2] | IPV4_ETHERTYPE;
     let slot = (Math.imul(e1 ^ Math.imul(e0 + ifindex, 0x9e3779b1), 0x85ebca6b) >>> 8) % (HOPS - SERVER_HOPS);
     let free = KERNEL_HOP;
     for (let probe = 0; probe < LEARN_PROBES; probe++) {
       const hop = SERVER_HOPS + slot;
-      if (this.is(hop, ifindex, e0, e1, e2, e3)) return this.keep(hop);
-      if (free === KERNEL_HOP && this.used[hop]! + 2 <= this.round) free = hop;
+      if (this.#is(hop, ifindex, e0, e1, e2, e3)) return this.keep(hop);
+      if (free === KERNEL_HOP && this.#used[hop] + 2 <= this.#round) free = hop;
       slot = (slot + 1) % (HOPS - SERVER_HOPS);
     }
     // Full for the moment: this client's replies go by the kernel's routing.
     if (free === KERNEL_HOP) return KERNEL_HOP;
-    this.write(free, ifindex, e0, e1, e2, e3);
+    this.#write(free, ifindex, e0, e1, e2, e3);
     return this.keep(free);
   }
 
   /** A live flow goes by this hop. Returns it. */
   keep(hop: number): number {
-    this.used[hop] = this.round;
+    this.#used[hop] = this.#round;
     return hop;
   }
 
   /** Every live flow has been seen since this was last called; or there is none. */
   swept(): void {
-    this.round++;
+    this.#round++;
   }
 
-  private is(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): boolean {
+  #is(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): boolean {
     const at = hop << SHIFT;
-    const { hops } = this;
+    const hops = this.#hops;
     return (
       hops[at + INTERFACE] === ifindex &&
       hops[at + ETHERNET + 1] === e1 &&
@@ -106,10 +106,10 @@ export class LastHops {
     );
   }
 
-  private write(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): void {
+  #write(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): void {
     const at = hop << SHIFT;
-    const { hops } = this;
-    hops[at + MTU] = this.mtus.get(ifindex) ?? 65535;
+    const hops = this.#hops;
+    hops[at + MTU] = this.#mtus.get(ifindex) ?? 65535;
     // Without Ethernet, or on the loopback, all addresses are zero: the kernel finds the way, only the MTU is the interface's.
     hops[at + OUT] = (e0 | e1 | e2) === 0 ? ROUTE : SEND;
     hops[at + ETHERNET] = e0;

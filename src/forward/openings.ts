@@ -3,12 +3,17 @@
  * before either is published.
  */
 import { isFull, leastLoaded } from '../balance/index.ts';
+import { listOf } from '../flow/half-open.ts';
+import type { PortPool } from '../flow/port-pool.ts';
+import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
-import * as T from '../flow/tcp.ts';
-import { DUE } from '../layout/counters.ts';
-import * as E from '../layout/flow.ts';
+import { begin } from '../flow/tcp-evidence.ts';
+import * as T from '../flow/tcp-states.ts';
+import * as C from '../layout/connection.ts';
+import * as Flow from '../layout/flow.ts';
 import { sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
+import type { Connections } from './connections.ts';
 import type { Ledger } from './ledger.ts';
 import type { Opening, Rewrite } from './mode.ts';
 import type { Frontend, Services } from './services.ts';
@@ -16,57 +21,67 @@ import { Verdict } from './verdict.ts';
 
 export interface OpeningsParts {
   readonly table: FlowTable;
+  readonly records: Records;
   readonly services: Services;
   readonly ledger: Ledger;
-  /** Live entries beyond which new connections are refused: the table stays at most half full. */
-  readonly maximum: number;
+  readonly connections: Connections;
 }
 
-export class Openings {
-  private readonly table: FlowTable;
-  private readonly services: Services;
-  private readonly ledger: Ledger;
-  private readonly maximum: number;
-  private readonly rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
-  private readonly opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, pool: undefined };
+/** Servers tried in all, where the ports of the one chosen are out: a SYN is to cost no more than that. */
+const TRIES = 16;
 
-  constructor({ table, services, ledger, maximum }: OpeningsParts) {
-    this.table = table;
-    this.services = services;
-    this.ledger = ledger;
-    this.maximum = maximum;
+export class Openings {
+  readonly #table: FlowTable;
+  readonly #records: Records;
+  readonly #services: Services;
+  readonly #ledger: Ledger;
+  readonly #connections: Connections;
+  readonly #rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
+  readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, port: 0 };
+  /** Sequence number of the client's first byte, host order. */
+  #first = 0;
+
+  constructor({ table, records, services, ledger, connections }: OpeningsParts) {
+    this.#table = table;
+    this.#records = records;
+    this.#services = services;
+    this.#ledger = ledger;
+    this.#connections = connections;
   }
 
   /**
    * Chooses a server for a SYN and installs both directions. Returns the slot of the client's, or the table's scratch slot
    * where the packet goes without a flow, or the complement (~) of the verdict that says why not.
+   * @param first sequence number of the client's first byte, host order
    * @param clientHop next hop back to the client
    */
-  open(frontend: Frontend, source: number, destination: number, ports: number, clientHop: number, now: number): number {
+  open(frontend: Frontend, source: number, destination: number, ports: number, first: number, clientHop: number, now: number): number {
     const { scheduler, candidates } = frontend;
     if (scheduler === undefined) return ~Verdict.resetNoServer;
-    if (this.services.isFrontendFull(frontend)) return ~Verdict.resetFull;
-    const { loads } = this.ledger;
+    if (this.#services.isFrontendFull(frontend)) return ~Verdict.resetFull;
+    const { loads } = this.#ledger;
     const picked = scheduler.pick(source, sourcePort(ports));
-    const position = isFull(candidates[picked]!, loads) ? leastLoaded(candidates, loads, picked) : picked;
+    const position = isFull(candidates[picked], loads) ? leastLoaded(candidates, loads, picked) : picked;
     if (position < 0) return ~Verdict.resetFull;
-    this.describe(source, destination, ports);
-    const slot = this.install(frontend, position, clientHop, T.OPENING, now);
+    this.#describe(source, destination, ports, first);
+    const life = frontend.adopts ? T.OPENING | T.HASHED : T.OPENING;
+    const slot = this.#installAnywhere(frontend, position, clientHop, life, now);
     // The next segment will go where the hash says: so may this one, if that is the same place.
     const isHashed = frontend.adopts && position === picked;
-    return slot === ~Verdict.dropTableFull && isHashed ? this.withoutFlow(frontend, position) : slot;
+    return slot === ~Verdict.dropTableFull && isHashed ? this.#withoutFlow(frontend, position) : slot;
   }
 
   /**
    * The same for a segment in mid-stream, where `frontend.adopts`: opened by another balancer, or by this one in an earlier
    * life. The hash alone knows where it belongs, whatever limits say.
+   * @param first sequence number of the segment, host order
    */
-  adopt(frontend: Frontend, source: number, destination: number, ports: number, now: number): number {
+  adopt(frontend: Frontend, source: number, destination: number, ports: number, first: number, now: number): number {
     if (frontend.scheduler === undefined) return ~Verdict.resetNoServer;
     const position = frontend.scheduler.pick(source, sourcePort(ports));
-    this.describe(source, destination, ports);
-    const slot = this.install(frontend, position, E.NONE, T.OPENING | T.ADOPTED, now);
-    return slot === ~Verdict.dropTableFull ? this.withoutFlow(frontend, position) : slot;
+    this.#describe(source, destination, ports, first);
+    const slot = this.#install(frontend, position, Flow.NONE, T.OPENING | T.ADOPTED | T.HASHED, now);
+    return slot === ~Verdict.dropTableFull ? this.#withoutFlow(frontend, position) : slot;
   }
 
   /**
@@ -74,92 +89,125 @@ export class Openings {
    * server is up.
    */
   pass(frontend: Frontend, source: number, destination: number, ports: number): number {
-    if (frontend.scheduler === undefined) return E.NONE;
-    this.describe(source, destination, ports);
-    return this.withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports)));
+    if (frontend.scheduler === undefined) return Flow.NONE;
+    this.#describe(source, destination, ports, 0);
+    return this.#withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports)));
+  }
+
+  /** With the server at `position`, or the next one that takes it where that has no port left. */
+  #installAnywhere(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
+    const { candidates } = frontend;
+    const { loads } = this.#ledger;
+    const slot = this.#install(frontend, position, clientHop, life, now);
+    if (slot !== ~Verdict.resetNoPort) return slot;
+    const tries = Math.min(TRIES, candidates.length);
+    for (let i = 1; i < tries; i++) {
+      const next = (position + i) % candidates.length;
+      if (isFull(candidates[next], loads)) continue;
+      const other = this.#install(frontend, next, clientHop, life, now);
+      if (other !== ~Verdict.resetNoPort) return other;
+    }
+    return slot;
   }
 
   /** Decides the rewrite towards the server at `position` and installs it. Returns as {@link open} does. */
-  private install(frontend: Frontend, position: number, clientHop: number, state: number, now: number): number {
-    const { opening, rewrite, table, services } = this;
-    if (table.size + 2 > this.maximum) return ~Verdict.dropTableFull;
-    const pool = frontend.pools[position] ?? E.NONE;
-    opening.pool = services.pools.at(pool);
-    const directions = this.decide(frontend, position);
-    if (directions === 0) return ~Verdict.resetNoPort;
+  #install(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
+    const { directions } = frontend.mode;
+    const pool = frontend.pools[position] ?? Flow.NONE;
+    const list = listOf(pool, frontend.index);
+    this.#connections.makeRoom(list);
+    if (this.#records.isFull && !this.#connections.evictLongest()) return ~Verdict.dropTableFull;
+    const ports = this.#services.pools.at(pool);
+    if (ports !== undefined && !this.#claimPort(ports, list)) return ~Verdict.resetNoPort;
+    this.#decide(frontend, position);
 
-    const { source, destination, ports } = opening;
-    const { source: s, destination: d, ports: p } = rewrite;
-    const slot = table.reserve(source, destination, ports);
-    const twin = directions === 2 ? table.reserve(d, s, swapPorts(p), slot) : E.NONE;
-    if (slot === E.NONE || (directions === 2 && twin === E.NONE)) {
-      if (pool !== E.NONE) services.pools.release(pool, sourcePort(p));
+    const { source, destination, ports: clientPorts } = this.#opening;
+    const { source: s, destination: d, ports: p } = this.#rewrite;
+    const slot = this.#table.reserve(source, destination, clientPorts);
+    const twin = directions === 2 ? this.#table.reserve(d, s, swapPorts(p), slot) : Flow.NONE;
+    if (slot === Flow.NONE || (directions === 2 && twin === Flow.NONE)) {
+      if (pool !== Flow.NONE) this.#services.pools.release(pool, sourcePort(p));
       return ~Verdict.dropTableFull;
     }
-    const server = frontend.servers[position]!.index;
-    const owner = (frontend.index << 16) | server;
-    const generation = this.ledger.generation(owner);
-    if (directions === 2) {
-      this.writeRewrite(twin, destination, source, swapPorts(ports), clientHop);
-      this.writeLife(twin, slot, state | T.REPLY, pool, owner, generation, now);
-      this.ledger.addPorts(owner, generation, 1);
-    }
-    this.writeRewrite(slot, s, d, p, frontend.hops[position]!);
-    this.writeLife(slot, twin, directions === 1 ? state | T.ONE_WAY : state, E.NONE, owner, generation, now);
-    if (directions === 2) table.publish(twin);
-    table.publish(slot);
-    this.ledger.addLoad(owner, generation, 1);
-    if (directions === 2) this.ledger.add(owner, generation, DUE, 1);
+    const record = this.#records.claim();
+    const owner = (frontend.index << 16) | frontend.servers[position].index;
+    this.#writeRecord(record, slot, twin, directions === 1 ? life | T.ONE_WAY : life, pool, owner);
+    this.#writeFlow(slot, s, d, p, frontend.hops[position], record, now);
+    if (directions === 2) this.#writeFlow(twin, destination, source, swapPorts(clientPorts), clientHop, record, now);
+    begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
+    if (directions === 2) this.#table.publish(twin, Flow.LIVE_TCP);
+    this.#table.publish(slot, Flow.LIVE_TCP);
+    this.#connections.begin(record);
     return slot;
+  }
+
+  /** Takes a port; if none is left, that of the oldest half-open connection that has one of them. */
+  #claimPort(ports: PortPool, list: number): boolean {
+    let port = ports.claim();
+    if (port === 0 && this.#connections.evict(list)) port = ports.claim();
+    this.#opening.port = port;
+    return port !== 0;
   }
 
   /** No room for a flow: one packet goes by the scratch entry. */
-  private withoutFlow(frontend: Frontend, position: number): number {
-    const { opening, rewrite, table } = this;
-    this.decide(frontend, position);
-    const slot = table.borrow(opening.source, opening.destination, opening.ports);
-    this.writeRewrite(slot, rewrite.source, rewrite.destination, rewrite.ports, frontend.hops[position]!);
-    // No state at all: the pipeline examines the packet before it goes.
-    table.words[(slot << E.ENTRY_SHIFT) + E.CONNECTION] = 0;
+  #withoutFlow(frontend: Frontend, position: number): number {
+    const { source, destination, ports } = this.#opening;
+    this.#decide(frontend, position);
+    const slot = this.#table.borrow(source, destination, ports);
+    this.#writeRewrite(slot, this.#rewrite.source, this.#rewrite.destination, this.#rewrite.ports, frontend.hops[position]);
     return slot;
   }
 
-  private describe(source: number, destination: number, ports: number): void {
-    this.opening.source = source;
-    this.opening.destination = destination;
-    this.opening.ports = ports;
+  #describe(source: number, destination: number, ports: number, first: number): void {
+    this.#opening.source = source;
+    this.#opening.destination = destination;
+    this.#opening.ports = ports;
+    this.#first = first;
   }
 
   /** Has the mode fill in the rewrite of what was described, towards the server at `position`. */
-  private decide(frontend: Frontend, position: number): number {
-    const { address, port } = frontend.servers[position]!;
-    this.opening.serverAddress = address;
-    this.opening.serverPort = port;
-    return frontend.mode(this.opening, this.rewrite);
+  #decide(frontend: Frontend, position: number): void {
+    const { address, port } = frontend.servers[position];
+    this.#opening.serverAddress = address;
+    this.#opening.serverPort = port;
+    frontend.mode.rewrite(this.#opening, this.#rewrite);
   }
 
-  /** Writes what becomes of the packets of a reserved entry: they leave as (`s`, `d`, `p`) by `hop`. */
-  private writeRewrite(slot: number, s: number, d: number, p: number, hop: number): void {
-    const { words } = this.table;
-    const at = slot << E.ENTRY_SHIFT;
-    const addresses = fold(delta(words[at + E.SOURCE]!, s) + delta(words[at + E.DESTINATION]!, d));
-    words[at + E.NEW_SOURCE] = s;
-    words[at + E.NEW_DESTINATION] = d;
-    words[at + E.NEW_PORTS] = p;
-    words[at + E.DELTAS] = fold(addresses + delta(words[at + E.PORTS]!, p)) | (addresses << 16);
-    words[at + E.NEXT_HOP] = hop;
+  #writeRecord(record: number, first: number, second: number, life: number, pool: number, owner: number): void {
+    const { words } = this.#records;
+    const r = record << C.RECORD_SHIFT;
+    words[r + C.FIRST] = first;
+    words[r + C.SECOND] = second;
+    words[r + C.OWNER] = owner;
+    words[r + C.GENERATION] = this.#ledger.generation(owner);
+    words[r + C.POOL] = pool;
+    words[r + C.COLLECTED_FIRST] = 0;
+    words[r + C.COLLECTED_SECOND] = 0;
+    words[r + C.LIFE] = life;
   }
 
-  /** Writes the rest of a reserved entry. */
-  private writeLife(slot: number, twin: number, connection: number, pool: number, owner: number, generation: number, now: number): void {
-    const { words } = this.table;
-    const at = slot << E.ENTRY_SHIFT;
-    words[at + E.TWIN] = twin;
-    words[at + E.CONNECTION] = connection;
-    words[at + E.SEEN] = now;
-    words[at + E.POOL] = pool;
-    words[at + E.BYTES] = 0;
-    words[at + E.OWNER] = owner;
-    words[at + E.GENERATION] = generation;
+  /** Writes a reserved entry: its packets leave as (`s`, `d`, `p`) by `hop`. */
+  #writeFlow(slot: number, s: number, d: number, p: number, hop: number, record: number, now: number): void {
+    const { words } = this.#table;
+    const at = slot << Flow.ENTRY_SHIFT;
+    this.#writeRewrite(slot, s, d, p, hop);
+    words[at + Flow.CONNECTION] = record;
+    words[at + Flow.SEEN] = now;
+    words[at + Flow.BYTES] = 0;
+    words[at + Flow.KERNEL_SEEN] = now;
+    words[at + Flow.KERNEL_BYTES] = 0;
+    words[at + Flow.ACKNOWLEDGED] = 0;
+    words[at + Flow.ORIGIN] = 0;
+  }
+
+  #writeRewrite(slot: number, s: number, d: number, p: number, hop: number): void {
+    const { words } = this.#table;
+    const at = slot << Flow.ENTRY_SHIFT;
+    const addresses = fold(delta(words[at + Flow.SOURCE], s) + delta(words[at + Flow.DESTINATION], d));
+    words[at + Flow.NEW_SOURCE] = s;
+    words[at + Flow.NEW_DESTINATION] = d;
+    words[at + Flow.NEW_PORTS] = p;
+    words[at + Flow.DELTAS] = fold(addresses + delta(words[at + Flow.PORTS], p)) | (addresses << 16);
+    words[at + Flow.NEXT_HOP] = hop;
   }
 }

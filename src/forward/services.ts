@@ -11,40 +11,10 @@ import { KERNEL_HOP } from '../layout/hops.ts';
 import { EndpointMap } from './endpoints.ts';
 import type { Ledger } from './ledger.ts';
 import type { Mode } from './mode.ts';
-import { type ModeName, modes } from './modes.ts';
+import { modes } from './modes.ts';
 import { Pools } from './pools.ts';
+import type { ServerEntry, ServiceSet } from './service-set.ts';
 import type { FrontendHops } from './ways.ts';
-
-/** Plain data: it crosses threads. Addresses in native order, ports in host order. */
-export interface ServiceSet {
-  /** Of two on one address and port, the one that does not drain gets the new connections. */
-  readonly frontends: readonly {
-    /** Below MAX_FRONTENDS; another address or port under the same index counts as another frontend. */
-    readonly index: number;
-    readonly address: number;
-    readonly port: number;
-    readonly backend: string;
-    /** Connections at a time; 0: no limit. */
-    readonly maxconn: number;
-    /** Live connections go on, no new ones are taken. */
-    readonly draining: boolean;
-  }[];
-  readonly backends: readonly {
-    readonly name: string;
-    readonly mode: ModeName;
-    /** Among some of `servers`, named by their indexes. */
-    readonly choice: Choice;
-    /** Those that drain or are down, too: the flows of a server that is not here are removed. */
-    readonly servers: readonly ServerEntry[];
-  }[];
-}
-
-export interface ServerEntry {
-  /** Below MAX_SERVERS; another address or port under the same index counts as another server. */
-  readonly index: number;
-  readonly address: number;
-  readonly port: number;
-}
 
 /** A frontend with everything that a new connection asks of it. */
 export interface Frontend {
@@ -67,7 +37,7 @@ type BackendEntry = ServiceSet['backends'][number];
 
 /** What a backend's frontends have in common. */
 interface Backend {
-  readonly mode: ModeName;
+  readonly mode: Mode;
   readonly choice: Choice;
   readonly scheduler: Scheduler | undefined;
   /** By position among the candidates. */
@@ -78,7 +48,7 @@ interface Backend {
 
 /** The backend of a frontend whose own is not in the set: nobody to choose. */
 const NOBODY: Backend = {
-  mode: 'passthrough',
+  mode: modes.passthrough,
   choice: { scheduler: 'roundrobin', candidates: [], table: undefined, turns: undefined },
   scheduler: undefined,
   servers: [],
@@ -87,82 +57,83 @@ const NOBODY: Backend = {
 
 export class Services {
   readonly pools = new Pools();
-  private readonly ledger: Ledger;
+  readonly #ledger: Ledger;
   /** By server index: who may be chosen, and as what. */
-  private candidates: ReadonlyMap<number, Candidate> = new Map();
-  private frontends: Frontend[] = [];
-  private byEndpoint = new EndpointMap([]);
-  private servers = new EndpointMap([]);
-  private addresses = new EndpointMap([]);
-  private backends: ReadonlyMap<string, Backend> = new Map();
+  #candidates: ReadonlyMap<number, Candidate> = new Map();
+  #frontends: Frontend[] = [];
+  #byEndpoint = new EndpointMap([]);
+  #servers = new EndpointMap([]);
+  #addresses = new EndpointMap([]);
+  #backends: ReadonlyMap<string, Backend> = new Map();
 
   constructor(ledger: Ledger) {
-    this.ledger = ledger;
+    this.#ledger = ledger;
   }
 
   /** Replaces the whole set. A frontend of which `hops` knows nothing leaves the way to the kernel. */
   apply(set: ServiceSet, hops: FrontendHops = new Map()): void {
-    this.ledger.apply(set);
-    this.candidates = new Map(set.backends.flatMap(({ choice }) => choice.candidates.map((candidate) => [candidate.index, candidate])));
-    this.backends = new Map(set.backends.map((backend) => [backend.name, this.backend(backend)]));
-    this.frontends = [];
+    this.#ledger.apply(set);
+    this.#candidates = new Map(set.backends.flatMap(({ choice }) => choice.candidates.map((candidate) => [candidate.index, candidate])));
+    this.#backends = new Map(set.backends.map((backend) => [backend.name, this.#backend(backend)]));
+    this.#frontends = [];
     for (const entry of set.frontends) {
-      const backend = this.backends.get(entry.backend) ?? NOBODY;
-      this.frontends[entry.index] = this.frontend(entry, backend, hops.get(entry.index) ?? []);
+      const backend = this.#backends.get(entry.backend) ?? NOBODY;
+      this.#frontends[entry.index] = this.#frontend(entry, backend, hops.get(entry.index) ?? []);
     }
     // The first of two on one endpoint is found.
-    this.byEndpoint = new EndpointMap([...set.frontends].sort((a, b) => Number(a.draining) - Number(b.draining)));
+    this.#byEndpoint = new EndpointMap([...set.frontends].sort((a, b) => Number(a.draining) - Number(b.draining)));
     // Only with full NAT do replies come back here, and then to a frontend's address.
-    this.servers = new EndpointMap(set.backends.filter(({ mode }) => mode === 'passthrough').flatMap((backend) => backend.servers));
-    this.addresses = new EndpointMap(set.frontends.map(({ address, index }) => ({ address, port: 0, index })));
+    this.#servers = new EndpointMap(set.backends.filter(({ mode }) => modes[mode].directions === 2).flatMap((backend) => backend.servers));
+    this.#addresses = new EndpointMap(set.frontends.map(({ address, index }) => ({ address, port: 0, index })));
     this.pools.retain((address, port, source) => this.isReply(address, port, source));
   }
 
   /** The frontend that listens there, or undefined. */
   frontendAt(address: number, port: number): Frontend | undefined {
-    const index = this.byEndpoint.find(address, port);
-    return index < 0 ? undefined : this.frontends[index];
+    const index = this.#byEndpoint.find(address, port);
+    return index < 0 ? undefined : this.#frontends[index];
   }
 
   /** Whether a packet from (`source`, `port`) to `destination` can be a reply of one of our servers. */
   isReply(source: number, port: number, destination: number): boolean {
-    return this.servers.find(source, port) >= 0 && this.addresses.find(destination, 0) >= 0;
+    return this.#servers.find(source, port) >= 0 && this.#addresses.find(destination, 0) >= 0;
   }
 
   /** Whether a server may be chosen, by index. */
   isEligible(server: number): boolean {
-    return this.candidates.has(server);
+    return this.#candidates.has(server);
   }
 
   /** Whether a frontend has as many connections as it may have. */
   isFrontendFull({ index, maxconn }: Frontend): boolean {
-    return maxconn !== 0 && this.ledger.loads[frontendLoad(index)]! >= maxconn;
+    return maxconn !== 0 && this.#ledger.loads[frontendLoad(index)] >= maxconn;
   }
 
   /** Whether one more connection may go from a frontend to a server, both by index: from an address it came from before. */
   takes(frontend: number, server: number): boolean {
-    const [from, to] = [this.frontends[frontend], this.candidates.get(server)];
+    const from = this.#frontends[frontend];
+    const to = this.#candidates.get(server);
     if (from === undefined || to === undefined) return false;
-    return !from.draining && !this.isFrontendFull(from) && !isFull(to, this.ledger.loads);
+    return !from.draining && !this.isFrontendFull(from) && !isFull(to, this.#ledger.loads);
   }
 
   /** A scheduler keeps its state (whose turn it is) while its candidates stay the same. */
-  private backend({ name, mode, choice, servers: all }: BackendEntry): Backend {
-    const last = this.backends.get(name);
-    const scheduler = last && isSameChoice(last.choice, choice) ? last.scheduler : createScheduler(choice, this.ledger.loads);
+  #backend({ name, mode, choice, servers: all }: BackendEntry): Backend {
+    const last = this.#backends.get(name);
+    const scheduler = last && isSameChoice(last.choice, choice) ? last.scheduler : createScheduler(choice, this.#ledger.loads);
     const byIndex = new Map(all.map(({ index }, place) => [index, place]));
     const places = choice.candidates.map(({ index }) => byIndex.get(index)!);
-    return { mode, choice, scheduler, places, servers: places.map((place) => all[place]!) };
+    return { mode: modes[mode], choice, scheduler, places, servers: places.map((place) => all[place]) };
   }
 
-  private frontend(
+  #frontend(
     { index, address, maxconn, draining }: ServiceSet['frontends'][number],
     { mode, choice, scheduler, servers, places }: Backend,
     ways: readonly number[],
   ): Frontend {
-    const pools = mode === 'passthrough' ? servers.map((server) => this.pools.indexOf(address, server.address, server.port)) : [];
+    const pools = mode.source === 'pool' ? servers.map((server) => this.pools.indexOf(address, server.address, server.port)) : [];
     const hops = places.map((place) => ways[place] ?? KERNEL_HOP);
-    const adopts = mode !== 'passthrough' && consistent.has(choice.scheduler);
-    return { index, maxconn, draining, scheduler, candidates: choice.candidates, servers, hops, pools, mode: modes[mode], adopts };
+    const adopts = mode.directions === 1 && consistent.has(choice.scheduler);
+    return { index, maxconn, draining, scheduler, candidates: choice.candidates, servers, hops, pools, mode, adopts };
   }
 }

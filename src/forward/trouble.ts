@@ -16,29 +16,29 @@ export interface Sign {
 }
 
 export class Trouble {
-  private readonly flags = new Uint8Array(MAX_SERVERS);
-  private readonly servers = new Uint16Array(MAX_SERVERS);
-  private count = 0;
+  readonly #flags = new Uint8Array(MAX_SERVERS);
+  readonly #servers = new Uint16Array(MAX_SERVERS);
+  #count = 0;
 
   /** Whether there is anything to tell. */
   get isNoted(): boolean {
-    return this.count > 0;
+    return this.#count > 0;
   }
 
   note(server: number, flag: number): void {
-    if (this.flags[server] === 0) this.servers[this.count++] = server;
-    this.flags[server]! |= flag;
+    if (this.#flags[server] === 0) this.#servers[this.#count++] = server;
+    this.#flags[server] |= flag;
   }
 
   /** What was noted since the last call. */
   take(): Sign[] {
     const signs: Sign[] = [];
-    for (const index of this.servers.subarray(0, this.count)) {
-      if (this.flags[index]! & SYN_AGAIN) signs.push({ index, reason: 'syn' });
-      if (this.flags[index]! & HANDSHAKE_RESET) signs.push({ index, reason: 'rst' });
-      this.flags[index] = 0;
+    for (const index of this.#servers.subarray(0, this.#count)) {
+      if (this.#flags[index] & SYN_AGAIN) signs.push({ index, reason: 'syn' });
+      if (this.#flags[index] & HANDSHAKE_RESET) signs.push({ index, reason: 'rst' });
+      this.#flags[index] = 0;
     }
-    this.count = 0;
+    this.#count = 0;
     return signs;
   }
 }

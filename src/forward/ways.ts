@@ -5,7 +5,8 @@
  * true (engine/routes.ts), the worker is told which frontend reaches which server by which.
  */
 import { SERVER_HOPS } from '../layout/hops.ts';
-import type { ServiceSet } from './services.ts';
+import { modes } from './modes.ts';
+import type { ServiceSet } from './service-set.ts';
 
 /** Addresses in native order. */
 export interface Way {
@@ -118,7 +119,7 @@ function wayOf(
   backend: ServiceSet['backends'][number] | undefined,
   isSplit: boolean,
 ): Place {
-  return { source, destination: address, port: isSplit ? port : 0, onLink: backend?.mode === 'dsrL2' };
+  return { source, destination: address, port: isSplit ? port : 0, onLink: backend !== undefined && modes[backend.mode].onLink };
 }
 
 function keyOf({ source, destination, port, onLink }: Place): string {

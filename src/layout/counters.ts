@@ -20,6 +20,10 @@ export const DROPPED = 1;
 export const TRANSMIT_FAILED = 2;
 /** Live entries of the flow table. */
 export const FLOWS = 3;
+/** Connections of which no side has shown yet that it hears the other. */
+export const HALF_OPEN = 4;
+/** Those that had to make way for others. */
+export const HALF_OPEN_EVICTED = 5;
 
 export const ROW = 8;
 /** Connections whose handshake was completed. */

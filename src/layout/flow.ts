@@ -1,14 +1,22 @@
 /**
- * One direction of a connection: 64 bytes, one cache line, written by TypeScript and read by anyone who maps the table
- * (a BPF program, another thread, the next process). All words are little-endian int32; addresses and ports are as in
- * a packet. STATE is stored last when an entry appears, first when it goes: who reads LIVE reads a whole entry.
+ * One direction of a connection: 64 bytes, one cache line, all that each of its packets needs. Written by TypeScript and, two words
+ * of it, by the kernel's fast path; read by anyone who maps the table (BPF, another thread, the next process). All words are int32 in
+ * native order; addresses and ports are as in a packet, sequence numbers as each word says. STATE is stored last when an entry
+ * appears, first when it goes: who reads LIVE reads a whole entry.
  */
 
 /** Words an entry. */
 export const ENTRY = 16;
 export const ENTRY_SHIFT = 4;
 
-/** EMPTY, TOMBSTONE, or LIVE with the protocol in bits 8–15. */
+/**
+ * What the entry is, of which the loop tests all at once:
+ *
+ *     31 … 16    15 … 8     7      1 0
+ *     version    protocol   FAST   EMPTY, TOMBSTONE or LIVE
+ *
+ * The version goes up whenever the slot is taken: who looks twice sees that it is another flow.
+ */
 export const STATE = 0;
 /** The key: source, destination, ports word, as the packet arrives. */
 export const SOURCE = 1;
@@ -22,27 +30,38 @@ export const NEW_PORTS = 6;
 export const DELTAS = 7;
 /** Index into the next-hop table. */
 export const NEXT_HOP = 8;
-/** Index of the entry of the other direction, or NONE. */
-export const TWIN = 9;
-/** Connection state in the low byte (flow/tcp.ts), direction and FINs seen above it. */
-export const CONNECTION = 10;
+/** Index of the record of its connection (layout/connection.ts). */
+export const CONNECTION = 9;
 /** When the last packet passed: CLOCK_MONOTONIC in milliseconds modulo 2^32. */
-export const SEEN = 11;
-/** Index of the port pool that its source port goes back to, or NONE. */
-export const POOL = 12;
-/** Payload bytes since the sweep last collected them, modulo 2^32: 34 Gbit/s a flow at one sweep a second. */
-export const BYTES = 13;
-/** Frontend index in the upper half, server index in the lower. */
-export const OWNER = 14;
-/** Generations of the two in OWNER, likewise: an index that stands for something else by now has another one. */
-export const GENERATION = 15;
+export const SEEN = 10;
+/** Payload bytes, modulo 2^32; only grows. */
+export const BYTES = 11;
+/** The same two of the packets that the kernel's fast path took: its own words. */
+export const KERNEL_SEEN = 12;
+export const KERNEL_BYTES = 13;
+/** TCP: the last acknowledgement number that this side sent, as in a packet: what it has of the other side's bytes. */
+export const ACKNOWLEDGED = 14;
+/**
+ * TCP: the sequence number (host order) of this side's first byte, less what BYTES was then. So ORIGIN + BYTES is the number that it sends
+ * next, or a higher one where something was sent twice. Once its FIN has counted: the number of the FIN itself.
+ */
+export const ORIGIN = 15;
 
 export const EMPTY = 0;
 export const TOMBSTONE = 1;
 export const LIVE = 2;
-export const LIVE_TCP = LIVE | (6 << 8);
+/** The bits of STATE that hold one of these three. */
+export const PRESENCE = 3;
+/** Established, nothing but the rewrite needed: set and taken back by one store. */
+export const FAST = 0x80;
+export const PROTOCOL_SHIFT = 8;
+export const VERSION_SHIFT = 16;
+/** The bits of STATE that belong to the key: presence and protocol. */
+export const KEYED = 0xff03;
+/** STATE & KEYED of a live TCP flow. */
+export const LIVE_TCP = LIVE | (6 << PROTOCOL_SHIFT);
 
 /** Slots that a lookup visits before it gives up: a BPF verifier wants to see the bound. */
-export const PROBES = 64;
+export const PROBES = 128;
 
 export const NONE = -1;

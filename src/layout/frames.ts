@@ -10,14 +10,14 @@
  */
 
 /** Words before the first frame. */
-export const HEADER = 8;
+export const HEADER = 16;
 /** Word 0 of the header: CLOCK_MONOTONIC in milliseconds modulo 2^32, read at each `receive`. */
 export const CLOCK = 0;
 /** Word 1: how many frames of the last batch the kernel refused, written by `transmit`. */
 export const REFUSED = 1;
 
-/** Words a frame. */
-export const STRIDE = 8;
+/** Words a frame: one cache line. */
+export const STRIDE = 16;
 /** Byte offset of the IP header in the slab. */
 export const OFFSET = 0;
 /** Bytes captured from the IP header on (Ethernet padding included). Transmit: bytes to send from the IP header on. */
@@ -28,10 +28,22 @@ export const INTERFACE = 2;
 export const FLAGS = 3;
 /** What to do with it: DROP, SEND (as an Ethernet frame), ROUTE (IP_HDRINCL: the kernel finds the way). */
 export const OUT = 4;
-/** Belongs to the pipeline. */
-export const SCRATCH = 5;
 /** Transmit, with FLAG_CUT: bytes that an IP packet may have at most. */
-export const LIMIT = 6;
+export const LIMIT = 5;
+
+// The rest is the pipeline's own. What the frame is, found once, so that nothing after that asks for the protocol (forward/parse.ts):
+/** Word index of its home in the flow table; negative for what can have no flow. */
+export const HOME = 6;
+/**
+ * In one word, since each costs a store and a load a packet: bytes of payload in the lower half; above them what asks for more than a
+ * rewrite (CONTROL), and where the transport checksum stands, in half-words from the transport header on.
+ */
+export const DETAIL = 7;
+export const CONTROL = 0xff0000;
+export const CONTROL_SHIFT = 16;
+export const CHECKSUM_SHIFT = 24;
+/** What it counts as (forward/verdict.ts), once the slow path has seen it. */
+export const VERDICT = 8;
 
 /** The transport checksum holds only the pseudo-header's sum (VIRTIO_NET_HDR_F_NEEDS_CSUM). */
 export const FLAG_PARTIAL = 1;

@@ -5,6 +5,8 @@ export const MAGIC_WORD = 0;
 export const LAYOUT = 1;
 /** Slots of the flow table. */
 export const CAPACITY = 2;
+/** Records of connections. */
+export const CONNECTIONS = 3;
 
 /** "lb4\0" as bytes. */
 export const MAGIC = 0x0034626c;

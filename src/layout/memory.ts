@@ -2,14 +2,16 @@
  * The memory that main thread and worker share, in parts: each may be a piece of one mapping, as here, or a memfd, a named
  * memory or a mapped BPF map of its own. Whoever uses a part does not know which.
  *
- *     | header | counters: verdicts, gauges, statistics, loads | next hops | flows … |
+ *     | header | counters: verdicts, gauges, statistics, loads | next hops | flows | connections |
  *
  * Every part has one writer. The worker writes all of them except the header and the servers' next hops, which are the main
  * thread's. Readers need no lock: words are read whole, and counters only grow.
  */
+
+import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
 import { ENTRY } from './flow.ts';
-import { CAPACITY, HEADER_WORDS, LAYOUT, LAYOUT_VERSION, MAGIC, MAGIC_WORD } from './header.ts';
+import { CAPACITY, CONNECTIONS, HEADER_WORDS, LAYOUT, LAYOUT_VERSION, MAGIC, MAGIC_WORD } from './header.ts';
 import { HOP, HOPS } from './hops.ts';
 
 const LINE = 64;
@@ -26,6 +28,7 @@ export interface Counters {
 export interface Memory {
   readonly header: Int32Array;
   readonly flows: Int32Array;
+  readonly connections: Int32Array;
   readonly hops: Int32Array;
   readonly counters: Counters;
 }
@@ -35,14 +38,23 @@ export function flowWords(capacity: number): number {
   return (capacity + 1) * ENTRY;
 }
 
-/** Bytes of one mapping with all parts, for a flow table of `capacity` slots. */
-export function memorySize(capacity: number): number {
-  return offsets(capacity).end;
+/** How large the parts are. */
+export interface Room {
+  /** Slots of the flow table, a power of two. */
+  readonly capacity: number;
+  /** Connections at most. */
+  readonly connections: number;
+}
+
+/** Bytes of one mapping with all parts. */
+export function memorySize(room: Room): number {
+  return offsets(room).end;
 }
 
 /** The parts of a mapping of {@link memorySize} bytes. */
-export function memoryIn(mapping: ArrayBuffer, capacity: number): Memory {
-  const at = offsets(capacity);
+export function memoryIn(mapping: ArrayBuffer, room: Room): Memory {
+  const { capacity, connections } = room;
+  const at = offsets(room);
   return {
     header: new Int32Array(mapping, at.header, HEADER_WORDS),
     counters: {
@@ -53,22 +65,24 @@ export function memoryIn(mapping: ArrayBuffer, capacity: number): Memory {
     },
     hops: new Int32Array(mapping, at.hops, HOPS * HOP),
     flows: new Int32Array(mapping, at.flows, flowWords(capacity)),
+    connections: new Int32Array(mapping, at.connections, connections * RECORD),
   };
 }
 
 /** Memory of one's own, zeroed: for the benchmark and for tests. */
-export function ownMemory(capacity: number): Memory {
-  return memoryIn(new ArrayBuffer(memorySize(capacity)), capacity);
+export function ownMemory(room: Room): Memory {
+  return memoryIn(new ArrayBuffer(memorySize(room)), room);
 }
 
 /** Says in the header what the memory holds, so that another process can tell. The magic is written last. */
-export function writeHeader({ header }: Memory, capacity: number): void {
+export function writeHeader({ header }: Memory, { capacity, connections }: Room): void {
   header[LAYOUT] = LAYOUT_VERSION;
   header[CAPACITY] = capacity;
+  header[CONNECTIONS] = connections;
   header[MAGIC_WORD] = MAGIC;
 }
 
-function offsets(capacity: number) {
+function offsets({ capacity, connections: records }: Room) {
   const header = 0;
   const verdicts = align(header + HEADER_WORDS * 4);
   const gauges = align(verdicts + VERDICTS * 8);
@@ -76,7 +90,9 @@ function offsets(capacity: number) {
   const loads = align(statistics + STATISTICS_LENGTH * 8);
   const hops = align(loads + LOADS_LENGTH * 4);
   const flows = align(hops + HOPS * HOP * 4);
-  return { header, verdicts, gauges, statistics, loads, hops, flows, end: flows + flowWords(capacity) * 4 };
+  const connections = flows + flowWords(capacity) * 4;
+  const end = connections + records * RECORD * 4;
+  return { header, verdicts, gauges, statistics, loads, hops, flows, connections, end };
 }
 
 function align(offset: number): number {

@@ -1,4 +1,6 @@
 /** Renders native/layout.h: what C, C++ and BPF know of the memory they share with TypeScript. */
+
+import * as connection from './connection.ts';
 import * as counters from './counters.ts';
 import * as flow from './flow.ts';
 import * as frames from './frames.ts';
@@ -8,6 +10,7 @@ import * as hops from './hops.ts';
 const PARTS: readonly [prefix: string, file: string, names: Readonly<Record<string, unknown>>][] = [
   ['FRAME', 'frames.ts', frames],
   ['FLOW', 'flow.ts', flow],
+  ['CONNECTION', 'connection.ts', connection],
   ['HOP', 'hops.ts', hops],
   ['COUNTER', 'counters.ts', counters],
   ['HEADER', 'header.ts', header],

@@ -15,18 +15,18 @@ const ICMP_ERROR_MAX = 576;
 /** Turns a TCP segment into the reset that answers it (RFC 9293 section 3.5.2). The segment must not be a reset. */
 export function buildReset(slab: F.Slab, ip: number): number {
   const { words } = slab;
-  const header = words[ip]! & 0xf;
+  const header = words[ip] & 0xf;
   const tcp = ip + header;
-  const flags = words[tcp + F.TCP_FLAGS]! >>> 8;
-  const length = swap16(words[ip]! >>> 16) - header * 4 - ((words[tcp + F.TCP_FLAGS]! >>> 4) & 0xf) * 4;
-  const ports = words[tcp]!;
+  const flags = words[tcp + F.TCP_FLAGS] >>> 8;
+  const length = swap16(words[ip] >>> 16) - header * 4 - ((words[tcp + F.TCP_FLAGS] >>> 4) & 0xf) * 4;
+  const ports = words[tcp];
   const acknowledged = (flags & F.ACK) !== 0;
-  const sequence = acknowledged ? words[tcp + F.TCP_ACKNOWLEDGMENT]! : 0;
+  const sequence = acknowledged ? words[tcp + F.TCP_ACKNOWLEDGMENT] : 0;
   const consumed = length + (flags & F.SYN ? 1 : 0) + (flags & F.FIN ? 1 : 0);
-  const acknowledgment = acknowledged ? 0 : swap32(swap32(words[tcp + F.TCP_SEQUENCE]!) + consumed);
+  const acknowledgment = acknowledged ? 0 : swap32(swap32(words[tcp + F.TCP_SEQUENCE]) + consumed);
 
   reverseEthernet(slab, ip);
-  writeHeader(slab, ip, RESET_LENGTH, F.TCP, words[ip + F.IP_DESTINATION]!, words[ip + F.IP_SOURCE]!);
+  writeHeader(slab, ip, RESET_LENGTH, F.TCP, words[ip + F.IP_DESTINATION], words[ip + F.IP_SOURCE]);
   const out = ip + 5;
   words[out + F.TCP_PORTS] = swapPorts(ports);
   words[out + F.TCP_SEQUENCE] = sequence;
@@ -43,14 +43,14 @@ export function buildReset(slab: F.Slab, ip: number): number {
  */
 export function buildIcmpError(slab: F.Slab, ip: number, type: number, code: number, mtu: number, source: number): number {
   const { words, bytes } = slab;
-  const quoted = Math.min(swap16(words[ip]! >>> 16), ICMP_ERROR_MAX - 28);
-  const destination = words[ip + F.IP_SOURCE]!;
+  const quoted = Math.min(swap16(words[ip] >>> 16), ICMP_ERROR_MAX - 28);
+  const destination = words[ip + F.IP_SOURCE];
   bytes.copyWithin(ip * 4 + 28, ip * 4, ip * 4 + quoted);
   reverseEthernet(slab, ip);
   writeHeader(slab, ip, 28 + quoted, F.ICMP, source, destination);
   words[ip + 5] = type | (code << 8);
   words[ip + 6] = swap16(mtu) << 16;
-  words[ip + 5] = words[ip + 5]! | (~sum(bytes, (ip + 5) * 4, 8 + quoted) << 16);
+  words[ip + 5] = words[ip + 5] | (~sum(bytes, (ip + 5) * 4, 8 + quoted) << 16);
   return 28 + quoted;
 }
 
@@ -62,7 +62,7 @@ export function transportChecksum(slab: F.Slab, ip: number, length: number): num
 
 /** Whether the checksum of the TCP segment of an IPv4 packet of `length` bytes at word `ip` is right (RFC 9293 section 3.1). */
 export function isTcpIntact({ bytes, words }: F.Slab, ip: number, length: number): boolean {
-  const header = (words[ip]! & 0xf) * 4;
+  const header = (words[ip] & 0xf) * 4;
   const segment = length - header;
   const pseudo = sum(bytes, (ip + F.IP_SOURCE) * 4, 8) + (F.TCP << 8) + swap16(segment);
   return fold(pseudo + sum(bytes, ip * 4 + header, segment)) === 0xffff;
@@ -71,8 +71,8 @@ export function isTcpIntact({ bytes, words }: F.Slab, ip: number, length: number
 /** Recomputes the IPv4 header checksum from the whole header. */
 export function finishIpHeader(slab: F.Slab, ip: number): void {
   const { words, bytes } = slab;
-  words[ip + F.IP_TTL] = words[ip + F.IP_TTL]! & 0xffff;
-  words[ip + F.IP_TTL] = words[ip + F.IP_TTL]! | (~sum(bytes, ip * 4, (words[ip]! & 0xf) * 4) << 16);
+  words[ip + F.IP_TTL] = words[ip + F.IP_TTL] & 0xffff;
+  words[ip + F.IP_TTL] = words[ip + F.IP_TTL] | (~sum(bytes, ip * 4, (words[ip] & 0xf) * 4) << 16);
 }
 
 /** Clears the virtio_net_hdr: the frame is whole, its checksums are final. */
@@ -97,8 +97,8 @@ function reverseEthernet(slab: F.Slab, ip: number): void {
   const { halves } = slab;
   const to = ip * 2 + F.ETHERNET_HALF;
   for (let i = to; i < to + 3; i++) {
-    const half = halves[i]!;
-    halves[i] = halves[i + 3]!;
+    const half = halves[i];
+    halves[i] = halves[i + 3];
     halves[i + 3] = half;
   }
 }

@@ -30,8 +30,8 @@ export function update(checksum: number, change: number): number {
 export function sum(bytes: Uint8Array, offset: number, length: number): number {
   let total = 0;
   const end = offset + (length & ~1);
-  for (let i = offset; i < end; i += 2) total += bytes[i]! | (bytes[i + 1]! << 8);
-  if (length & 1) total += bytes[end]!;
+  for (let i = offset; i < end; i += 2) total += bytes[i] | (bytes[i + 1] << 8);
+  if (length & 1) total += bytes[end];
   while (total > 0xffff) total = (total & 0xffff) + Math.floor(total / 0x10000);
   return total;
 }

@@ -62,6 +62,7 @@ export interface Stats {
     readonly verdicts: Record<string, number>;
     readonly frames: { readonly received: number; readonly dropped: number };
     readonly flows: number;
+    readonly half_open: number;
     readonly servers: Record<
       string,
       Record<string, { readonly current_connections: number; readonly load: number; readonly ports?: number }>

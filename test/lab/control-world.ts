@@ -21,6 +21,8 @@ export const PACKETS: PacketCounters = {
   transmitFailed: 1,
   flows: 4,
   flowCapacity: 1000,
+  halfOpen: 3,
+  halfOpenEvicted: 2,
 };
 
 export interface Numbers {

@@ -144,14 +144,15 @@ function transport(packet: Packet): [protocol: number, payload: Uint8Array] {
 }
 
 function buildTcp(packet: Packet, tcp: TcpPart): Uint8Array {
-  const { options = [], payload = new Uint8Array() } = tcp;
+  const { options = [], payload = new Uint8Array(), flags = 'A' } = tcp;
   const header = [
     ...be16(tcp.from),
     ...be16(tcp.to),
-    ...be32(tcp.sequence ?? 1000),
-    ...be32(tcp.acknowledgment ?? 0),
+    // Both sides begin at 1000, and have sent nothing since that was not acknowledged.
+    ...be32(tcp.sequence ?? (flags.includes('S') && !flags.includes('R') ? 1000 : 1001)),
+    ...be32(tcp.acknowledgment ?? (flags.includes('A') ? 1001 : 0)),
     (tcp.dataOffset ?? 5 + options.length / 4) << 4,
-    [...(tcp.flags ?? 'A')].reduce((bits, letter) => bits | (1 << FLAG_LETTERS.indexOf(letter)), 0),
+    [...flags].reduce((bits, letter) => bits | (1 << FLAG_LETTERS.indexOf(letter)), 0),
     ...be16(tcp.window ?? 512),
     0,
     0,

@@ -5,9 +5,11 @@ import { hashKey } from '../../src/flow/table.ts';
 import type { Timeouts } from '../../src/flow/tcp.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
 import { writeHop } from '../../src/forward/next-hops.ts';
-import type { ServiceSet } from '../../src/forward/services.ts';
+import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
 import { Ways } from '../../src/forward/ways.ts';
+import * as C from '../../src/layout/connection.ts';
+import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
 import { type Memory, ownMemory } from '../../src/layout/memory.ts';
 import { parseAddress } from '../../src/packet/address.ts';
@@ -39,7 +41,8 @@ export interface WorldOptions {
   readonly maxconn?: number;
   readonly frontendMaxconn?: number;
   readonly capacity?: number;
-  readonly maximum?: number;
+  /** Connections at most. */
+  readonly connections?: number;
   readonly answers?: number;
   readonly mtu?: number;
   readonly clientMtu?: number;
@@ -92,6 +95,8 @@ export class World {
   readonly trouble: Core['trouble'];
   readonly table: Core['table'];
   readonly connections: Core['connections'];
+  readonly records: Core['records'];
+  readonly halfOpen: Core['halfOpen'];
   readonly lastHops: Core['lastHops'];
   readonly #ways = new Ways();
   readonly #options: WorldOptions;
@@ -102,7 +107,7 @@ export class World {
     this.#options = options;
     const capacity = options.capacity ?? 256;
     const { slab, frames } = this;
-    const memory = { ...ownMemory(capacity), ...options.memory };
+    const memory = { ...ownMemory({ capacity, connections: options.connections ?? capacity / 4 }), ...options.memory };
     ({
       hops: this.hops,
       counters: { statistics: this.statistics, verdicts: this.verdicts, loads: this.loads },
@@ -113,7 +118,6 @@ export class World {
       frames,
       capacity,
       hashKey: hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
-      maximum: options.maximum ?? capacity / 2,
       answersPerSecond: options.answers ?? 100,
     });
     ({
@@ -121,6 +125,8 @@ export class World {
       ledger: this.ledger,
       services: this.services,
       connections: this.connections,
+      records: this.records,
+      halfOpen: this.halfOpen,
       lastHops: this.lastHops,
       trouble: this.trouble,
       process: this.#process,
@@ -220,4 +226,36 @@ function prepared(scheduler: SchedulerName, candidates: readonly Candidate[]): C
 
 function mac(text: string): Uint8Array {
   return Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
+}
+
+/** A connection as its record and its flows tell of it. Word indexes. */
+export interface Seen {
+  readonly record: number;
+  readonly first: number;
+  /** Undefined where lb4 does not carry the replies. */
+  readonly second: number | undefined;
+  readonly life: number;
+  readonly frontend: number;
+  readonly server: number;
+  readonly pool: number;
+}
+
+/** All connections in a world's memory. */
+export function connectionsIn({ records: { words } }: World): Seen[] {
+  const seen: Seen[] = [];
+  for (let r = 0; r < words.length; r += C.RECORD) {
+    const life = words[r + C.LIFE];
+    if (life === 0) continue;
+    const [second, owner] = [words[r + C.SECOND], words[r + C.OWNER]];
+    seen.push({
+      record: r / C.RECORD,
+      first: words[r + C.FIRST] * Flow.ENTRY,
+      second: second === Flow.NONE ? undefined : second * Flow.ENTRY,
+      life,
+      frontend: owner >>> 16,
+      server: owner & 0xffff,
+      pool: words[r + C.POOL],
+    });
+  }
+  return seen;
 }

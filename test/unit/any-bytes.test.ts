@@ -71,9 +71,9 @@ test.each<[string, WorldOptions]>([
   ['full NAT, no server up', { up: [false, false] }],
   ['a small MTU', { mtu: 100, clientMtu: 100 }],
   ['few answers', { answers: 2 }],
-  ['a small table', { maximum: 8 }],
+  ['a small table', { connections: 4 }],
   ['DSR, adopting', { mode: 'dsr', scheduler: 'maglev' }],
-  ['DSR, a small table', { mode: 'dsr', scheduler: 'source', maximum: 8 }],
+  ['DSR, a small table', { mode: 'dsr', scheduler: 'source', connections: 8 }],
   ['limits', { maxconn: 2, frontendMaxconn: 3 }],
   ['L2 DSR', { mode: 'dsrL2' }],
 ])(

@@ -195,24 +195,24 @@ describe('ports', () => {
   test('with all in use a SYN is refused, and taken again when one has come back', () => {
     const life = new Life();
     const pool = life.world.services.pools.at(0);
-    life.go('c:S');
+    life.go('c:S s:SA c:A');
     while (pool!.claim() !== 0);
     expect(life.world.send(fromClient({ from: 6000, flags: 'S' })).verdict).toBe('resetNoPort');
     expect(life.world.table.size).toBe(2);
-    life.after(TIMEOUTS.syn + 1);
+    life.after(TIMEOUTS.established + 1);
     const { verdict, frame } = life.world.send(fromClient({ from: 6000, flags: 'S' }));
     expect([verdict, frame[34] * 256 + frame[35]]).toEqual(['opened', PORT]);
   });
 
   test('come back when the table refuses', () => {
-    // A neighbourhood of 64 in a table of 128: some SYN finds no room for one of its two directions.
-    const life = new Life({ capacity: 128, maximum: 1000 });
+    // A neighbourhood of 128 in a table of 256: some SYN finds no room for one of its two directions.
+    const life = new Life({ capacity: 256, connections: 1000 });
     const all = available(life);
     let refused = 0;
-    for (let from = 1; from <= 200; from++) if (life.world.send(fromClient({ from, flags: 'S' })).verdict === 'dropTableFull') refused++;
+    for (let from = 1; from <= 400; from++) if (life.world.send(fromClient({ from, flags: 'S' })).verdict === 'dropTableFull') refused++;
     expect(refused).toBeGreaterThan(0);
-    expect(life.world.table.size).toBe((200 - refused) * 2);
-    expect(available(life)).toBe(all - (200 - refused));
+    expect(life.world.table.size).toBe((400 - refused) * 2);
+    expect(available(life)).toBe(all - (400 - refused));
     life.after(TIMEOUTS.syn + 1);
     expect([available(life), life.world.table.size]).toEqual([all, 0]);
   });
@@ -257,24 +257,30 @@ test('each (source address, server) pair has its own ports', () => {
 });
 
 test('DSR, a full neighbourhood: segments go by the hash, to the server that flows go to', () => {
-  const life = new Life({ mode: 'dsr', scheduler: 'maglev', up: [true, true], capacity: 128, maximum: 1000 });
-  const sent = Array.from({ length: 200 }, (_, i) => life.world.send(fromClient({ from: i + 1, flags: 'S' })));
+  const life = new Life({ mode: 'dsr', scheduler: 'maglev', up: [true, true], capacity: 256, connections: 1000 });
+  const sent = Array.from({ length: 400 }, (_, i) => life.world.send(fromClient({ from: i + 1, flags: 'S' })));
   const without = sent.flatMap(({ verdict }, i) => (verdict === 'stateless' ? [i] : []));
   expect(without.length).toBeGreaterThan(0);
   expect(new Set(sent.map(({ verdict }) => verdict))).toEqual(new Set(['opened', 'stateless']));
-  expect(life.world.table.size).toBe(200 - without.length);
+  expect(life.world.table.size).toBe(400 - without.length);
   const address = ({ frame }: { frame: Uint8Array }) => frame.slice(30, 34).join('.');
   const roomy = new Life({ mode: 'dsr', scheduler: 'maglev', up: [true, true], capacity: 1024 });
   for (const i of without) {
     const packet = fromClient({ from: i + 1, flags: 'S' });
     expect(address(sent[i])).toBe(address(roomy.world.send(packet)));
   }
-  expect(life.world.loads[0] + life.world.loads[1]).toBe(200 - without.length);
+  expect(life.world.loads[0] + life.world.loads[1]).toBe(400 - without.length);
 });
 
-test('the table takes no more than its maximum', () => {
-  const life = new Life({ maximum: 20 });
-  const verdicts = Array.from({ length: 12 }, (_, i) => life.world.send(fromClient({ from: 1000 + i, flags: 'S' })).verdict);
+test('the table takes no more connections than there is room for', () => {
+  const { world } = new Life({ connections: 10 });
+  const open = (i: number) => {
+    const { verdict } = world.send(fromClient({ from: 1000 + i, flags: 'S' }));
+    world.send(fromServer({ to: PORT + i, flags: 'SA' }));
+    world.send(fromClient({ from: 1000 + i }));
+    return verdict;
+  };
+  const verdicts = Array.from({ length: 12 }, (_, i) => open(i));
   expect(verdicts).toEqual([...Array.from({ length: 10 }, () => 'opened'), 'dropTableFull', 'dropTableFull']);
 });
 

@@ -117,7 +117,8 @@ describe('the checker', () => {
     await listen('127.0.0.1', port);
     await vi.waitFor(() => expect(health.state('a')).toBe('up'));
     expect(told()).toEqual(['a unknown>up', 'a up>down', 'a down>up']);
-    expect(changes[1]?.reason).toBe('connection refused');
+    // Reset, where a check was under way when the listener closed.
+    expect(changes[1]?.reason).toMatch(/^connection (refused|reset)$/);
   });
 
   test('needs rise and fall in a row', async () => {

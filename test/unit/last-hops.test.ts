@@ -13,11 +13,13 @@ const ipText = (i: number) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`;
 /** The port that lb4 connects from, in a frame to the server. */
 const portOf = (frame: Uint8Array) => (frame[34] << 8) | frame[35];
 
-/** A client of its own MAC address opens a connection; returns how the server's answer leaves, and to whom. */
+/** A client of its own MAC address connects; returns how the server's answer leaves, and to whom. */
 function connect(world: World, i: number): { out: string; to: string } {
   const client = { ethernet: [MAC.front, macOf(i)] as const, source: ipText(i) };
   const { frame } = world.send(fromClient({ flags: 'S' }, client));
-  return answer(world, portOf(frame));
+  const answered = answer(world, portOf(frame));
+  world.send(fromClient({}, client));
+  return answered;
 }
 
 /** The server answers on that port of lb4. */
@@ -40,8 +42,10 @@ test('20,000 MAC addresses on the link: a full table degrades for the moment, an
   // All but the first go, and the sweep comes by twice more.
   const port = portOf(first.frame);
   expect(answer(world, port)).toEqual({ out: 'send', to: macOf(0) });
-  world.send(fromClient({ flags: 'A' }, { ethernet: [MAC.front, macOf(0)], source: ipText(0) }));
-  for (let round = 1; round <= 3; round++) world.sweepAll(TIMEOUTS.syn + round);
+  world.send(fromClient({}, { ethernet: [MAC.front, macOf(0)], source: ipText(0) }));
+  world.now = TIMEOUTS.established;
+  world.send(fromClient({}, { ethernet: [MAC.front, macOf(0)], source: ipText(0) }));
+  for (let round = 1; round <= 3; round++) world.sweepAll(TIMEOUTS.established + round);
   for (let i = CLIENT_MACS + 1; i <= CLIENT_MACS + 1000; i++) expect(connect(world, i)).toEqual({ out: 'send', to: macOf(i) });
   // Whoever stayed kept its own.
   expect(answer(world, port)).toEqual({ out: 'send', to: macOf(0) });

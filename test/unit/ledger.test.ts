@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
-import type { ServiceSet } from '../../src/forward/services.ts';
+import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { CURRENT, frontendRow, LOADS_LENGTH, PORTS, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 
 /** Flow owner: frontend 0, server 0. */

@@ -1,24 +1,20 @@
 /** Loads and limits: what a connection adds it takes away again, whichever way it ends. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { REPLY, STATE_MASK, TIME_WAIT } from '../../src/flow/tcp.ts';
+import { STATE_MASK, TIME_WAIT } from '../../src/flow/tcp-states.ts';
 import { CURRENT, frontendLoad, frontendRow, PORTS, serverRow, TOTAL } from '../../src/layout/counters.ts';
-import * as E from '../../src/layout/flow.ts';
+import { NONE, PORTS as PORTS_WORD } from '../../src/layout/flow.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
-import { TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
+import { connectionsIn, type Seen, TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
 
 /** What the flow table itself says: live connections and held ports of each server, live connections of each frontend. */
 function counted(world: World) {
   const count = { servers: [0, 0], ports: [0, 0], frontends: [0, 0] };
-  const { words, capacity } = world.table;
-  for (let slot = 0; slot < capacity; slot++) {
-    const at = slot * E.ENTRY;
-    if (words[at + E.STATE] !== E.LIVE_TCP) continue;
-    const owner = words[at + E.OWNER];
-    if (words[at + E.POOL] !== E.NONE) count.ports[owner & 0xffff]++;
-    if (words[at + E.CONNECTION] & REPLY || (words[at + E.CONNECTION] & STATE_MASK) >= TIME_WAIT) continue;
-    count.servers[owner & 0xffff]++;
-    count.frontends[owner >>> 16]++;
+  for (const { server, frontend, pool, life } of connectionsIn(world)) {
+    if (pool !== NONE) count.ports[server]++;
+    if ((life & STATE_MASK) >= TIME_WAIT) continue;
+    count.servers[server]++;
+    count.frontends[frontend]++;
   }
   return count;
 }
@@ -61,13 +57,14 @@ describe('a load goes', () => {
 
 /** Pools begin anywhere: where this one did. */
 function start(world: World): number {
-  const { words, capacity } = world.table;
-  for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
-    if (words[at + E.STATE] === E.LIVE_TCP && words[at + E.POOL] !== E.NONE) {
-      const port = words[at + E.PORTS] >>> 16;
-      return (((port & 0xff) << 8) | (port >>> 8)) - PORT;
-    }
-  return 0;
+  const [connection] = connectionsIn(world);
+  return connection ? portOf(world, connection) - PORT : 0;
+}
+
+/** The port that a server sees. */
+function portOf({ table: { words } }: World, { second }: Seen): number {
+  const port = words[second! + PORTS_WORD] >>> 16;
+  return ((port & 0xff) << 8) | (port >>> 8);
 }
 
 const step = fc.oneof(
@@ -90,9 +87,9 @@ const CHANGES = [
 test.each<[string, WorldOptions]>([
   ['full NAT', {}],
   ['limits', { maxconn: 3, frontendMaxconn: 4 }],
-  ['a small table', { maximum: 8 }],
+  ['a small table', { connections: 4 }],
   ['DSR', { mode: 'dsr', scheduler: 'maglev' }],
-  ['DSR, a small table', { mode: 'dsr', scheduler: 'maglev', maximum: 4 }],
+  ['DSR, a small table', { mode: 'dsr', scheduler: 'maglev', connections: 4 }],
 ])(
   '%s: after any history the books say what the flow table says, and 0 when it is empty',
   (_, options) => {
@@ -122,16 +119,12 @@ test.each<[string, WorldOptions]>([
   60_000,
 );
 
-/** A segment of the server of the n-th flow that there is. */
+/** A segment of the server of the n-th connection that there is. */
 function reply(world: World, n: number, flags: string): void {
-  const { words, capacity } = world.table;
-  const replies: number[] = [];
-  for (let at = 0; at < capacity * E.ENTRY; at += E.ENTRY)
-    if (words[at + E.STATE] === E.LIVE_TCP && words[at + E.CONNECTION] & REPLY) replies.push(at);
-  const at = replies[n % Math.max(1, replies.length)];
-  if (at === undefined) return;
-  const port = words[at + E.PORTS] >>> 16;
-  world.send(fromServer({ flags, to: ((port & 0xff) << 8) | (port >>> 8) }, {}, words[at + E.OWNER] & 0xffff));
+  const replies = connectionsIn(world).filter(({ second }) => second !== undefined);
+  const connection = replies[n % Math.max(1, replies.length)];
+  if (connection === undefined) return;
+  world.send(fromServer({ flags, to: portOf(world, connection) }, {}, connection.server));
 }
 
 describe('limits', () => {
@@ -166,7 +159,7 @@ describe('limits', () => {
 });
 
 test('DSR with a full table: what the hash cannot have is not sent elsewhere, where its next segment would not go', () => {
-  const world = new World({ mode: 'dsr', scheduler: 'maglev', maxconn: 1, maximum: 1 });
+  const world = new World({ mode: 'dsr', scheduler: 'maglev', maxconn: 1, connections: 0 });
   const { frame, verdict } = world.send(fromClient({ flags: 'S' }));
   expect(verdict).toBe('stateless');
   const server = frame[33] - 1;

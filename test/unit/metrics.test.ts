@@ -91,6 +91,8 @@ test('packets, the ring, the flow table and the port pools of passthrough', asyn
     lb4_transmit_failures_total: 1,
     lb4_flow_table_entries: 4,
     lb4_flow_table_capacity: 1000,
+    lb4_half_open_connections: 3,
+    lb4_half_open_evicted_total: 2,
     'lb4_port_pool_ports_in_use{backend="app",server="one"}': 9,
     'lb4_port_pool_ports{backend="app",server="one"}': 27_233,
   });

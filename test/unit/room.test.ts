@@ -23,11 +23,11 @@ describe('packets', () => {
   });
 
   test('the last of each has its row, load and hop in the shared memory', () => {
-    const capacity = 128;
+    const room = { capacity: 256, connections: 64 };
     const {
       hops,
       counters: { statistics, loads },
-    } = ownMemory(capacity);
+    } = ownMemory(room);
     expect(frontendRow(FRONTEND) + ROW).toBeLessThanOrEqual(serverRow(0));
     expect(serverRow(SERVER) + ROW).toBeLessThanOrEqual(statistics.length);
     expect(SERVER).toBeLessThan(frontendLoad(0));

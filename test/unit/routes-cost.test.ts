@@ -1,7 +1,7 @@
 /** What notices of the kernel cost: a flood of them about neighbours that are nobody's server takes a part of the thread only. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ServerRoutes } from '../../src/engine/routes.ts';
-import type { ServiceSet } from '../../src/forward/services.ts';
+import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { ROUTE, SEND } from '../../src/layout/frames.ts';
 import { HOP, HOPS, MTU, OUT } from '../../src/layout/hops.ts';
 

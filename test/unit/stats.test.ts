@@ -46,6 +46,8 @@ test("is Convey's document, with lb4 beside it", () => {
     frames: { received: 20, dropped: 3, transmit_failed: 1 },
     flows: 4,
     flow_capacity: 1000,
+    half_open: 3,
+    half_open_evicted: 2,
     servers: { app: { '10.0.0.1:80': { total_connections: 2, bytes_rx: 400, name: 'two', state: 'down', weight: 1, load: 1 } } },
   });
 });

@@ -1,7 +1,7 @@
 /** The ways to servers: one next hop for each source address and server's address and port. */
 import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
-import type { ServiceSet } from '../../src/forward/services.ts';
+import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Ways } from '../../src/forward/ways.ts';
 import { MAX_SERVERS } from '../../src/layout/counters.ts';
 import { SERVER_HOPS } from '../../src/layout/hops.ts';

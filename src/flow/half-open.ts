@@ -1,0 +1,100 @@
+/**
+ * The connections of which nobody has shown yet that both sides hear each other, in the order in which their clients last asked
+ * (RFC 4987 section 3.3: the oldest makes way). One list for each pool of ports, and one for each frontend without; what a flood fills
+ * is told by the lists' lengths. Links are memory of the worker's own, eight bytes a connection.
+ *
+ *     list    oldest ◄──► … ◄──► newest       add and renew at the end, evict at the head, remove anywhere
+ */
+import { NONE } from '../layout/flow.ts';
+
+export class HalfOpen {
+  readonly #next: Int32Array;
+  readonly #previous: Int32Array;
+  #oldest = new Int32Array(64).fill(NONE);
+  #newest = new Int32Array(64).fill(NONE);
+  #lengths = new Int32Array(64);
+  #size = 0;
+  /** The longest list, or one that was not long ago: the sweep looks again (see {@link measure}). */
+  #longest = 0;
+
+  /** @param records how many connections there may be */
+  constructor(records: number) {
+    this.#next = new Int32Array(records);
+    this.#previous = new Int32Array(records);
+  }
+
+  /** In all lists. */
+  get size(): number {
+    return this.#size;
+  }
+
+  get longest(): number {
+    return this.#longest;
+  }
+
+  length(list: number): number {
+    return list < this.#lengths.length ? this.#lengths[list] : 0;
+  }
+
+  /** The record that has waited longest in a list, or NONE. */
+  oldest(list: number): number {
+    return list < this.#oldest.length ? this.#oldest[list] : NONE;
+  }
+
+  add(record: number, list: number): void {
+    if (list >= this.#lengths.length) this.#grow(list);
+    const last = this.#newest[list];
+    this.#previous[record] = last;
+    this.#next[record] = NONE;
+    if (last === NONE) this.#oldest[list] = record;
+    else this.#next[last] = record;
+    this.#newest[list] = record;
+    this.#size++;
+    if (++this.#lengths[list] > this.#lengths[this.#longest]) this.#longest = list;
+  }
+
+  remove(record: number, list: number): void {
+    const previous = this.#previous[record];
+    const next = this.#next[record];
+    if (previous === NONE) this.#oldest[list] = next;
+    else this.#next[previous] = next;
+    if (next === NONE) this.#newest[list] = previous;
+    else this.#previous[next] = previous;
+    this.#size--;
+    this.#lengths[list]--;
+  }
+
+  /** Its client has asked again. */
+  renew(record: number, list: number): void {
+    this.remove(record, list);
+    this.add(record, list);
+  }
+
+  /** Finds the longest list: while a flood goes on, what is added keeps it true; what expires does not. */
+  measure(): void {
+    for (let list = 0; list < this.#lengths.length; list++) if (this.#lengths[list] > this.#lengths[this.#longest]) this.#longest = list;
+  }
+
+  #grow(list: number): void {
+    const size = 2 ** Math.ceil(Math.log2(list + 1));
+    this.#oldest = grown(this.#oldest, size, NONE);
+    this.#newest = grown(this.#newest, size, NONE);
+    this.#lengths = grown(this.#lengths, size, 0);
+  }
+}
+
+function grown(old: Int32Array, size: number, filling: number): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(size).fill(filling);
+  larger.set(old);
+  return larger;
+}
+
+/** The list of a connection: its pool's, or its frontend's where it has none. */
+export function listOf(pool: number, frontend: number): number {
+  return pool === NONE ? frontend * 2 + 1 : pool * 2;
+}
+
+/** The pool whose list that is, or NONE. */
+export function poolOf(list: number): number {
+  return list & 1 ? NONE : list >>> 1;
+}

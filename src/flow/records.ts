@@ -1,0 +1,49 @@
+/** The records of connections (layout/connection.ts): given out and taken back; the free ones are a list through the memory itself. */
+import { FIRST, LIFE, RECORD, RECORD_SHIFT } from '../layout/connection.ts';
+import { NONE } from '../layout/flow.ts';
+
+export class Records {
+  readonly words: Int32Array;
+  /** How many there are. */
+  readonly capacity: number;
+  #live = 0;
+  /** The first of those given back, and the first that was never given out. */
+  #free = NONE;
+  #fresh = 0;
+
+  /** @param memory zeroed, RECORD words each */
+  constructor(memory: Int32Array) {
+    this.words = memory;
+    this.capacity = memory.length / RECORD;
+  }
+
+  /** Connections there are. */
+  get size(): number {
+    return this.#live;
+  }
+
+  get isFull(): boolean {
+    return this.#live === this.capacity;
+  }
+
+  /** The index of a free record, which is taken once its LIFE is written; NONE when all are. */
+  claim(): number {
+    const record = this.#free;
+    if (record === NONE) {
+      if (this.#fresh === this.capacity) return NONE;
+      this.#live++;
+      return this.#fresh++;
+    }
+    this.#free = this.words[(record << RECORD_SHIFT) + FIRST];
+    this.#live++;
+    return record;
+  }
+
+  release(record: number): void {
+    const at = record << RECORD_SHIFT;
+    this.words[at + LIFE] = 0;
+    this.words[at + FIRST] = this.#free;
+    this.#free = record;
+    this.#live--;
+  }
+}

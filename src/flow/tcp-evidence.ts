@@ -1,0 +1,188 @@
+/**
+ * What a TCP segment shows, by its numbers: whoever cannot see a connection's packets should not be able to end one, or to hold one
+ * open that no server has (RFC 5961 says the same of the ends). lb4 is to be no easier to fool than they are.
+ *
+ *     ORIGIN ──── acknowledged by the other side ──── ORIGIN + BYTES
+ *                 └──── what its FIN or RST may say ────┘
+ *
+ * On an idle connection all is acknowledged, and one number is left; while packets pass, some more may have been lost before lb4 saw
+ * them. What is believed all the same, though it was forged, is
+ * undone by what the ends show later.
+ */
+import * as Flow from '../layout/flow.ts';
+import { swap32 } from '../packet/address.ts';
+import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
+import { ANSWERED, CLOSED, CLOSING, COUNTED, FIN_CLIENT, FIN_SERVER, ONE_WAY, OPENING, STATE_MASK, TIME_WAIT } from './tcp-states.ts';
+
+/** The client asks, for the first time or again. */
+export const OPENS = 0x01;
+/** The server has heard the client. */
+export const ANSWERS = 0x02;
+/** The client has heard the server. */
+export const ESTABLISHES = 0x04;
+export const FINISHES = 0x08;
+export const RESETS = 0x10;
+/** A side goes on after a reset. */
+export const HEARD = 0x20;
+/** A FIN that had counted was not that side's: it has gone on. */
+export const REVIVES_CLIENT = 0x40;
+export const REVIVES_SERVER = 0x80;
+/** Nothing new, but it belongs to the connection: its packets keep that alive. */
+export const BELONGS = 0x100;
+
+/** More than that is not in flight: a window (RFC 7323 allows 1 GB, Linux 6 MB and seldom more). */
+const IN_FLIGHT = 16 << 20;
+/** Direct server return, where no acknowledgement is seen: so many bytes of the last ones may have been sent twice. */
+const SENT_TWICE = 1 << 20;
+/** While packets pass, so many bytes may have been lost before lb4 could see them … */
+const LOST = 1 << 20;
+/** … and they pass while the last one is not so many milliseconds ago. */
+const ACTIVE_MS = 500;
+/** What was under way when a reset passed has arrived after so many milliseconds. */
+const UNDER_WAY_MS = 1000;
+
+/** A segment, numbers in host order. One object, written anew for each. */
+export interface Segment {
+  flags: number;
+  sequence: number;
+  acknowledgment: number;
+  payload: number;
+  isReply: boolean;
+  /** Milliseconds modulo 2^32. */
+  now: number;
+}
+
+/**
+ * What `segment` shows of the connection with the LIFE word `life`; 0: nothing. `at` and `other` are the word indexes of the flow it
+ * goes by and of the opposite one (negative where there is none).
+ */
+export function weigh(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
+  const { flags, isReply } = segment;
+  const state = life & STATE_MASK;
+  if (flags & RST) return isReset(flows, at, other, life, segment) ? RESETS : 0;
+  if (flags & SYN) return weighSyn(flows, at, other, life, segment);
+  if ((flags & ACK) === 0) return 0;
+  if (state === OPENING) {
+    const isFirst = (life & ONE_WAY) !== 0 && isSent(flows, at, segment.sequence);
+    return isFirst ? ESTABLISHES | BELONGS | finishes(flows, at, other, life, segment) : 0;
+  }
+  if (state === ANSWERED) {
+    if (isReply) return finishes(flows, at, other, life, segment) | (segment.payload > 0 ? BELONGS : 0);
+    if (!acknowledges(flows, at, other, life, segment)) return 0;
+    return ESTABLISHES | BELONGS | finishes(flows, at, other, life, segment);
+  }
+  if (state === CLOSED) return weighAfterReset(flows, at, other, life, segment);
+  if (flags & FIN) return finishes(flows, at, other, life, segment);
+  return BELONGS | (state === CLOSING || state === TIME_WAIT ? weighAfterFin(flows, at, other, life, segment) : 0);
+}
+
+/** Writes down what a segment has shown that later ones are judged by. Before BYTES counts its payload. */
+export function remember(flows: Int32Array, at: number, other: number, shown: number, segment: Segment): void {
+  const { sequence, payload } = segment;
+  if (shown & (OPENS | ANSWERS)) begin(flows, at, other, sequence + 1);
+  // Exact from now on: the number of the FIN.
+  if (shown & FINISHES) flows[at + Flow.ORIGIN] = sequence + payload;
+  if (shown & (segment.isReply ? REVIVES_SERVER : REVIVES_CLIENT)) flows[at + Flow.ORIGIN] = sequence - flows[at + Flow.BYTES];
+  if (shown & (segment.isReply ? REVIVES_CLIENT : REVIVES_SERVER))
+    flows[other + Flow.ORIGIN] = segment.acknowledgment - flows[other + Flow.BYTES];
+}
+
+/** A flow's numbers from its first segment on. `first` is the number of its first byte. */
+export function begin(flows: Int32Array, at: number, other: number, first: number): void {
+  flows[at + Flow.ORIGIN] = first;
+  // What the other side has until it says more.
+  if (other >= 0) flows[other + Flow.ACKNOWLEDGED] = swap32(first);
+}
+
+/**
+ * Forgets what was sent twice, or lost on its way here, once nothing is in flight: the other side was heard last, and both have been silent for `quiet` ms.
+ */
+export function settle(flows: Int32Array, at: number, other: number, now: number, quiet: number): void {
+  const seen = flows[at + Flow.SEEN];
+  const otherSeen = flows[other + Flow.SEEN];
+  if ((now - seen) >>> 0 < quiet || (now - otherSeen) >>> 0 < quiet || seen - otherSeen > quiet / 4) return;
+  const origin = (swap32(flows[other + Flow.ACKNOWLEDGED]) - flows[at + Flow.BYTES]) | 0;
+  const excess = (flows[at + Flow.ORIGIN] - origin) | 0;
+  if (excess !== 0 && Math.abs(excess) <= IN_FLIGHT) flows[at + Flow.ORIGIN] = origin;
+}
+
+function weighSyn(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
+  const { flags, isReply, sequence } = segment;
+  const state = life & STATE_MASK;
+  const belongs = segment.payload > 0 ? BELONGS : 0;
+  if (isReply) {
+    // Without ACK: both have opened at once (RFC 9293 section 3.5).
+    if (flags & ACK) return state <= ANSWERED && acknowledges(flows, at, other, life, segment) ? ANSWERS | belongs : 0;
+    return state === OPENING ? ANSWERS : 0;
+  }
+  if (flags & ACK) return state === ANSWERED && acknowledges(flows, at, other, life, segment) ? ESTABLISHES | BELONGS : 0;
+  if (state === ANSWERED) return sequence + 1 - flows[at + Flow.ORIGIN] === 0 ? OPENS : 0;
+  return state === OPENING || state >= TIME_WAIT ? OPENS : 0;
+}
+
+function isReset(flows: Int32Array, at: number, other: number, life: number, segment: Segment): boolean {
+  const { flags, isReply, sequence } = segment;
+  // RFC 9293 section 3.10.7.3: a refusal has no number of its own yet, but that of the SYN.
+  if (isReply && (life & STATE_MASK) === OPENING) return (flags & ACK) !== 0 && acknowledges(flows, at, other, life, segment);
+  return isPlausible(flows, at, other, life, segment, sequence, sequence);
+}
+
+function finishes(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
+  const { flags, sequence, payload } = segment;
+  if ((flags & FIN) === 0) return 0;
+  return isPlausible(flows, at, other, life, segment, sequence, sequence + payload) ? FINISHES | BELONGS : 0;
+}
+
+/** Of a connection that was reset: nobody sends on it any more but whoever never sent that reset. */
+function weighAfterReset(flows: Int32Array, at: number, other: number, life: number, { flags, now }: Segment): number {
+  if ((life & COUNTED) === 0 || flags & FIN) return 0;
+  const isUnderWay =
+    (now - flows[at + Flow.SEEN]) >>> 0 < UNDER_WAY_MS || (other >= 0 && (now - flows[other + Flow.SEEN]) >>> 0 < UNDER_WAY_MS);
+  return isUnderWay ? 0 : HEARD;
+}
+
+/** A FIN was none of its side's if the other one acknowledges more than that. */
+function weighAfterFin(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
+  const { isReply, sequence, acknowledgment, payload } = segment;
+  if (other < 0) {
+    const isBeyond = payload > 0 && (life & FIN_CLIENT) !== 0 && isWithin(sequence + payload - flows[at + Flow.ORIGIN] - 1);
+    return isBeyond ? REVIVES_CLIENT : 0;
+  }
+  if ((life & (isReply ? FIN_CLIENT : FIN_SERVER)) === 0 || !isWithin(acknowledgment - flows[other + Flow.ORIGIN] - 2)) return 0;
+  return isReply ? REVIVES_CLIENT : REVIVES_SERVER;
+}
+
+/** Whether a FIN or RST may come from the side whose flow is at `at`: its payload, if any, begins at `start`, it itself has the number `end`. */
+function isPlausible(flows: Int32Array, at: number, other: number, life: number, segment: Segment, start: number, end: number): boolean {
+  const { isReply, now } = segment;
+  const next = endOf(flows, at, life, isReply);
+  const last = isActive(flows, at, other, now) ? next + LOST : next;
+  const sent = flows[at + Flow.BYTES] >>> 0;
+  const unacknowledged = other < 0 ? next - Math.min(sent, SENT_TWICE) : swap32(flows[other + Flow.ACKNOWLEDGED]);
+  return isWithin(end - unacknowledged) && isWithin(last - start);
+}
+
+function isActive(flows: Int32Array, at: number, other: number, now: number): boolean {
+  return (now - flows[at + Flow.SEEN]) >>> 0 < ACTIVE_MS || (other >= 0 && (now - flows[other + Flow.SEEN]) >>> 0 < ACTIVE_MS);
+}
+
+/** Whether the side whose flow is at `at` may have heard as much of the other side as it says. */
+function acknowledges(flows: Int32Array, at: number, other: number, life: number, { isReply, acknowledgment }: Segment): boolean {
+  const heard = swap32(flows[at + Flow.ACKNOWLEDGED]);
+  return isWithin(acknowledgment - heard) && isWithin(endOf(flows, other, life, !isReply) - acknowledgment);
+}
+
+/** The number that a side sends next, at most. */
+function endOf(flows: Int32Array, at: number, life: number, isServer: boolean): number {
+  const hasFinished = (life & (isServer ? FIN_SERVER : FIN_CLIENT)) !== 0;
+  return flows[at + Flow.ORIGIN] + (hasFinished ? 1 : flows[at + Flow.BYTES]);
+}
+
+/** Whether the side whose flow is at `at` may have sent that number already. */
+function isSent(flows: Int32Array, at: number, sequence: number): boolean {
+  return isWithin(sequence - flows[at + Flow.ORIGIN]) && isWithin(flows[at + Flow.ORIGIN] + flows[at + Flow.BYTES] - sequence);
+}
+
+function isWithin(distance: number): boolean {
+  return (distance | 0) >= 0 && (distance | 0) <= IN_FLIGHT;
+}

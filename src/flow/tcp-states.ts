@@ -1,0 +1,32 @@
+/** The LIFE word of a TCP connection's record (layout/connection.ts): a state in its low byte, marks above it. */
+
+export const OPENING = 1;
+export const ANSWERED = 2;
+export const ESTABLISHED = 3;
+export const CLOSING = 4;
+export const TIME_WAIT = 5;
+export const CLOSED = 6;
+export const STATES = 7;
+export const STATE_MASK = 0xff;
+
+/** FINs that count, by the side that sent them. */
+export const FIN_CLIENT = 0x100;
+export const FIN_SERVER = 0x200;
+/** The connection was counted as established: both sides have shown that they hear each other. */
+export const COUNTED = 0x400;
+/** Only the client's packets pass here (direct server return). */
+export const ONE_WAY = 0x800;
+/**
+ * Taken up in mid-stream (direct server return): nobody has seen its handshake, and a forged segment looks just like it.
+ * So it never gets more than the timeout of CLOSING; after a longer silence its next segment is taken up again.
+ */
+export const ADOPTED = 0x1000;
+/** Direct server return: the client has sent its SYN again, and that was counted. */
+export const REPEATED = 0x2000;
+/** Sides that went on after a reset. */
+export const HEARD_CLIENT = 0x4000;
+export const HEARD_SERVER = 0x8000;
+/** Direct server return: the hash finds its server without a flow, too. */
+export const HASHED = 0x10000;
+/** What a connection keeps when it is opened again. */
+export const LASTING = ONE_WAY | HASHED;

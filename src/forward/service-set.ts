@@ -1,0 +1,34 @@
+/** What is balanced over what, as the main thread tells it. */
+import type { Choice } from '../balance/index.ts';
+import type { ModeName } from './modes.ts';
+
+/** Plain data: it crosses threads. Addresses in native order, ports in host order. */
+export interface ServiceSet {
+  /** Of two on one address and port, the one that does not drain gets the new connections. */
+  readonly frontends: readonly {
+    /** Below MAX_FRONTENDS; another address or port under the same index counts as another frontend. */
+    readonly index: number;
+    readonly address: number;
+    readonly port: number;
+    readonly backend: string;
+    /** Connections at a time; 0: no limit. */
+    readonly maxconn: number;
+    /** Live connections go on, no new ones are taken. */
+    readonly draining: boolean;
+  }[];
+  readonly backends: readonly {
+    readonly name: string;
+    readonly mode: ModeName;
+    /** Among some of `servers`, named by their indexes. */
+    readonly choice: Choice;
+    /** Those that drain or are down, too: the flows of a server that is not here are removed. */
+    readonly servers: readonly ServerEntry[];
+  }[];
+}
+
+export interface ServerEntry {
+  /** Below MAX_SERVERS; another address or port under the same index counts as another server. */
+  readonly index: number;
+  readonly address: number;
+  readonly port: number;
+}

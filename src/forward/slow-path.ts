@@ -1,0 +1,242 @@
+/**
+ * What the three passes do not decide themselves: frames without a flow (frontends, answers, ICMP, drops), and segments of a known
+ * connection that ask for more than a rewrite.
+ *
+ *     no flow ──► miss: opened, adopted, or ended here ─┐
+ *     a flow ───────────────────────────────────────────┴─► examine: TTL, route, MTU; then what it shows is followed ─► its rewrite
+ */
+import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
+import type { FlowTable } from '../flow/table.ts';
+import type { Segment } from '../flow/tcp-evidence.ts';
+import * as Flow from '../layout/flow.ts';
+import * as D from '../layout/frames.ts';
+import * as Hop from '../layout/hops.ts';
+import { destinationPort, sourcePort, swap16, swap32, swapPorts } from '../packet/address.ts';
+import { buildIcmpError, buildReset, isTcpIntact } from '../packet/build.ts';
+import { sum } from '../packet/checksum.ts';
+import * as F from '../packet/fields.ts';
+import type { Connections } from './connections.ts';
+import { quotedSegment, translateQuoted } from './icmp.ts';
+import type { LastHops } from './next-hops.ts';
+import type { Openings } from './openings.ts';
+import type { RateLimit } from './rate-limit.ts';
+import type { Frontend, Services } from './services.ts';
+import { Verdict } from './verdict.ts';
+
+export interface SlowPathParts {
+  readonly slab: F.Slab;
+  readonly frames: Int32Array;
+  readonly table: FlowTable;
+  readonly hops: Int32Array;
+  readonly lastHops: LastHops;
+  readonly services: Services;
+  readonly openings: Openings;
+  readonly connections: Connections;
+  readonly verdicts: Float64Array;
+  readonly answers: RateLimit;
+}
+
+/**
+ * Takes the frame at word `f` of the descriptors and the word index of its flow, negative for none. Returns the word index of the entry
+ * to rewrite it by, its VERDICT written (and counted unless `forwarded`), or NONE when it has ended here, counted.
+ */
+export type SlowPath = (f: number, at: number, now: number) => number;
+
+const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, resetNoServer, resetNoPort, resetFull, timeExceeded, tooBig } =
+  Verdict;
+
+export function createSlowPath(parts: SlowPathParts): SlowPath {
+  const { slab, frames, table, hops, lastHops, services, openings, connections, verdicts, answers } = parts;
+  const { words, halves } = slab;
+  const flow = table.words;
+  const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0 };
+
+  return function slowPath(f: number, at: number, now: number): number {
+    frames[f + D.OUT] = D.DROP;
+    frames[f + D.VERDICT] = forwarded;
+    const ip = frames[f + D.OFFSET] >>> 2;
+    let slot = at < 0 ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
+    if (slot >= 0 && isOpening(f) && connections.isStale(slot)) {
+      connections.remove(slot);
+      slot = Flow.NONE;
+    }
+    if (slot < 0) slot = miss(f, ip, now);
+    return slot < 0 ? Flow.NONE : examine(f, ip, slot, now);
+  };
+
+  /** Counts a frame that ends here. */
+  function end(verdict: number): number {
+    verdicts[verdict]++;
+    return Flow.NONE;
+  }
+
+  /** Word index of the transport header, which begins with the ports. */
+  function transportOf(f: number): number {
+    const ip = frames[f + D.OFFSET] >>> 2;
+    return ip + (words[ip] & 0xf);
+  }
+
+  function flagsOf(f: number): number {
+    return (words[transportOf(f) + F.TCP_FLAGS] >>> 8) & 0xff;
+  }
+
+  function payloadOf(f: number): number {
+    return frames[f + D.DETAIL] & 0xffff;
+  }
+
+  function isOpening(f: number): boolean {
+    return (flagsOf(f) & (F.SYN | F.ACK | F.FIN | F.RST)) === F.SYN;
+  }
+
+  /** Whether the frame can go by the entry in `slot`, and what it shows. A frame that was just admitted comes here, too, and counts only now. */
+  function examine(f: number, ip: number, slot: number, now: number): number {
+    const at = slot << Flow.ENTRY_SHIFT;
+    if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
+    const mtu = hops[(flow[at + Flow.NEXT_HOP] << Hop.SHIFT) + Hop.MTU];
+    if (mtu === 0) return end(Verdict.dropNoRoute);
+    if (wireLength(f, ip) > mtu) {
+      if ((words[ip + F.IP_FRAGMENT] & F.DONT_FRAGMENT) !== 0)
+        return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now);
+      frames[f + D.FLAGS] |= D.FLAG_CUT;
+      frames[f + D.LIMIT] = mtu;
+    }
+    // Pass 3 counts as many bytes as the IP header tells.
+    if (frames[f + D.FLAGS] & D.FLAG_BIG) flow[at + Flow.BYTES] += frames[f + D.LENGTH] - 0xffff;
+    const verdict = frames[f + D.VERDICT];
+    if (verdict !== forwarded) verdicts[verdict]++;
+    // The SYN of a new connection has said all it says already; without a flow nobody listens.
+    const isFollowed = verdict === forwarded || verdict === adopted;
+    return (isFollowed ? follow(f, slot, now) : slot) << Flow.ENTRY_SHIFT;
+  }
+
+  /** Has the connection learn from a segment, and returns the slot to go by. */
+  function follow(f: number, slot: number, now: number): number {
+    if ((flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.FAST) !== 0 && (frames[f + D.DETAIL] & D.CONTROL) === 0) return slot;
+    const tcp = transportOf(f);
+    segment.flags = flagsOf(f);
+    segment.sequence = swap32(words[tcp + F.TCP_SEQUENCE]);
+    segment.acknowledgment = swap32(words[tcp + F.TCP_ACKNOWLEDGMENT]);
+    segment.payload = payloadOf(f);
+    segment.now = now;
+    return connections.follow(slot, segment);
+  }
+
+  /** Everything that no live entry matches. Returns the slot of an entry made for it, or NONE when it has ended. */
+  function miss(f: number, ip: number, now: number): number {
+    if (frames[f + D.FLAGS] & D.FLAG_TRUNCATED) return end(Verdict.dropTruncated);
+    const first = words[ip];
+    const length = swap16(first >>> 16);
+    if ((first & 0xf0) !== 0x40 || (first & 0xf) < 5 || length < (first & 0xf) * 4 || length > frames[f + D.LENGTH])
+      return end(Verdict.dropMalformed);
+    // RFC 1812 section 5.2.2: a broken header is dropped. On the fast path its checksum stays as wrong as it came instead.
+    if (sum(slab.bytes, ip * 4, (first & 0xf) * 4) !== 0xffff) return end(Verdict.dropMalformed);
+    if (words[ip + F.IP_FRAGMENT] & F.FRAGMENT_MASK) return end(Verdict.dropFragment);
+    const protocol = (words[ip + F.IP_TTL] >>> 8) & 0xff;
+    if (protocol === F.ICMP) return icmp(f, ip, length);
+    if (protocol !== F.TCP) return end(Verdict.dropNotOurs);
+    return frames[f + D.HOME] < 0 ? end(Verdict.dropMalformed) : unknownSegment(f, ip, now);
+  }
+
+  function icmp(f: number, ip: number, length: number): number {
+    const quoted = quotedSegment(slab, ip);
+    const slot = quoted === Flow.NONE ? Flow.NONE : quotedOwner(quoted);
+    if (slot === Flow.NONE || (words[ip + F.IP_TTL] & 0xff) <= 1) return end(Verdict.dropIcmp);
+    const hop = flow[(slot << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT;
+    if (hops[hop + Hop.MTU] === 0) return end(Verdict.dropNoRoute);
+    translateQuoted(slab, ip, table, slot);
+    halves[ip * 2 + F.ETHERNET_HALF] = hops[hop + Hop.ETHERNET];
+    for (let i = 1; i < 4; i++) words[ip - 4 + i] = hops[hop + Hop.ETHERNET + i];
+    frames[f + D.LENGTH] = length;
+    frames[f + D.INTERFACE] = hops[hop + Hop.INTERFACE];
+    frames[f + D.OUT] = hops[hop + Hop.OUT];
+    return end(icmpTranslated);
+  }
+
+  /**
+   * The slot of the flow whose rewrite points at the sender of a quoted segment, the flow of the opposite direction. Where only the
+   * hash knows a connection (DSR: opened by another balancer, or in an earlier life), the scratch slot, written for it.
+   */
+  function quotedOwner(quoted: number): number {
+    const source = words[quoted + F.IP_DESTINATION];
+    const destination = words[quoted + F.IP_SOURCE];
+    const ports = swapPorts(words[quoted + (words[quoted] & 0xf)]);
+    const slot = table.find(source, destination, ports, Flow.LIVE_TCP);
+    if (slot !== Flow.NONE) return slot;
+    const frontend = services.frontendAt(destination, destinationPort(ports));
+    return frontend?.adopts ? openings.pass(frontend, source, destination, ports) : Flow.NONE;
+  }
+
+  /** A TCP segment that no entry matches: it opens a connection, or is answered with a reset. */
+  function unknownSegment(f: number, ip: number, now: number): number {
+    const ports = words[transportOf(f)];
+    const source = words[ip + F.IP_SOURCE];
+    const destination = words[ip + F.IP_DESTINATION];
+    const frontend = services.frontendAt(destination, destinationPort(ports));
+    if (frontend === undefined && !isReply(source, destination, ports)) return end(Verdict.dropNotOurs);
+    const opens = isOpening(f);
+    // Nothing is remembered of a packet that no server would take: verified where a flow would begin, and only there.
+    if ((opens || frontend?.adopts) && !isIntact(f, ip)) return end(Verdict.dropMalformed);
+    if (frontend?.adopts && !opens) return adopt(f, ip, frontend, now);
+    if (flagsOf(f) & F.RST) return end(Verdict.dropStray);
+    if (frontend === undefined || frontend.draining || !opens) return answerReset(f, ip, resetUnknown, now);
+    if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
+    if (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) halves.fill(0, ip * 2 + F.ETHERNET_HALF, ip * 2);
+    const hop = lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
+    const first = swap32(words[transportOf(f) + F.TCP_SEQUENCE]) + 1;
+    const slot = openings.open(frontend, source, destination, ports, first, hop, now);
+    if (slot >= 0) return admit(f, slot, opened);
+    const verdict = ~slot;
+    if (verdict === resetNoServer || verdict === resetNoPort || verdict === resetFull) return answerReset(f, ip, verdict, now);
+    return end(verdict);
+  }
+
+  /** On a partial checksum there is nothing to verify yet: the packet has seen no wire. */
+  function isIntact(f: number, ip: number): boolean {
+    return (frames[f + D.FLAGS] & D.FLAG_PARTIAL) !== 0 || isTcpIntact(slab, ip, swap16(words[ip] >>> 16));
+  }
+
+  /** The entry in `slot`, just made for the frame, which counts as `verdict` when it has been examined. */
+  function admit(f: number, slot: number, verdict: number): number {
+    frames[f + D.VERDICT] = slot === table.scratch ? stateless : verdict;
+    return slot;
+  }
+
+  /** DSR, a segment in mid-stream: opened by another balancer, or by this one in an earlier life. The hash knows where. */
+  function adopt(f: number, ip: number, frontend: Frontend, now: number): number {
+    const tcp = transportOf(f);
+    const first = swap32(words[tcp + F.TCP_SEQUENCE]);
+    const slot = openings.adopt(frontend, words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], words[tcp], first, now);
+    if (slot >= 0) return admit(f, slot, adopted);
+    // With no server up it is dropped without a word: another balancer may still know where it belongs.
+    return end(~slot === resetNoServer ? Verdict.dropStray : ~slot);
+  }
+
+  function isReply(source: number, destination: number, ports: number): boolean {
+    const port = destinationPort(ports);
+    return port >= FIRST_PORT && port <= LAST_PORT && services.isReply(source, sourcePort(ports), destination);
+  }
+
+  function answerReset(f: number, ip: number, verdict: number, now: number): number {
+    return answers.take(now) ? answer(f, buildReset(slab, ip), verdict) : end(Verdict.dropRateLimited);
+  }
+
+  function answerError(f: number, ip: number, type: number, code: number, mtu: number, verdict: number, now: number): number {
+    if (!answers.take(now)) return end(Verdict.dropRateLimited);
+    return answer(f, buildIcmpError(slab, ip, type, code, mtu, words[ip + F.IP_DESTINATION]), verdict);
+  }
+
+  /** Sends what was built over the frame back the way it came. */
+  function answer(f: number, length: number, verdict: number): number {
+    frames[f + D.LENGTH] = length;
+    frames[f + D.OUT] = frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET ? D.ROUTE : D.SEND;
+    frames[f + D.FLAGS] = 0;
+    return end(verdict);
+  }
+
+  /** IP length of what the frame will be on the wire: of a super-packet, that of one segment. */
+  function wireLength(f: number, ip: number): number {
+    const length = swap16(words[ip] >>> 16);
+    const flags = frames[f + D.FLAGS];
+    return (flags & D.FLAG_GSO) === 0 ? length : length - payloadOf(f) + (flags >>> 16);
+  }
+}
