@@ -9,9 +9,8 @@ import { type Peer, Peers } from './peer.ts';
 import { serverAddress, Topology, VIP } from './topology.ts';
 import { waitUntil } from './wait.ts';
 
+/** Of the frontends, as many as pairs. */
 const FIRST = 9_001;
-/** Frontends, of the ports from {@link FIRST} on. */
-const MOST = 40;
 
 /** Seconds, by the names of `[passthrough.timeouts]`. */
 export type Timeouts = Readonly<Record<'syn' | 'established' | 'fin' | 'time_wait' | 'closed', number>>;
@@ -29,14 +28,16 @@ export class Tracked {
   readonly client: Namespace;
   readonly server: Namespace;
   readonly address: string;
+  readonly #pairs: number;
   balancer!: Balancer;
   #clients!: Peers;
   #servers!: Peers;
   #next = FIRST;
 
-  private constructor(mode: 'passthrough' | 'dsr') {
+  private constructor(mode: 'passthrough' | 'dsr', pairs: number) {
     const dsr = mode === 'dsr';
     this.mode = mode;
+    this.#pairs = pairs;
     // Two on a side, so that there is a switch.
     this.lab = dsr ? new DsrTopology() : new Topology({ clients: 2, servers: 2 });
     this.vip = dsr ? DSR_VIP : VIP;
@@ -45,14 +46,14 @@ export class Tracked {
     this.server = this.lab.servers[0];
   }
 
-  /** `server`: lines for each frontend's server. */
-  static async start(mode: 'passthrough' | 'dsr', timeouts: Timeouts, { server = '' } = {}): Promise<Tracked> {
-    const tracked = new Tracked(mode);
+  /** `pairs`: how many there may be; each has a frontend. `server`: lines for each frontend's server. */
+  static async start(mode: 'passthrough' | 'dsr', timeouts: Timeouts, { pairs = 40, server = '' } = {}): Promise<Tracked> {
+    const tracked = new Tracked(mode, pairs);
     const { lab, vip, address } = tracked;
     // No check comes near the ports.
     const checks = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_timeout = 60\nhealth_check_interval = 3600';
     const backend = `${checks}\ndsr = "nat"`;
-    const ports = Array.from({ length: MOST }, (_, i) => FIRST + i);
+    const ports = Array.from({ length: pairs }, (_, i) => FIRST + i);
     const frontends = ports.map((port) => {
       return [`f${port}`, { listen: `${vip}:${port}`, servers: [`${address}:${port}`], backend, server }] as const;
     });
@@ -75,7 +76,7 @@ export class Tracked {
   /** A client and a server, listening unless told otherwise, with a frontend that nobody else has. */
   async pair({ listening = true } = {}): Promise<Pair> {
     const port = this.#next++;
-    if (port >= FIRST + MOST) throw new RangeError(`more than ${MOST} pairs`);
+    if (port >= FIRST + this.#pairs) throw new RangeError(`more than ${this.#pairs} pairs`);
     const [client, server] = [this.#clients.add(), this.#servers.add()];
     if (listening) await server.listen(port);
     return new Pair(this, client, server, port, this.client.ports(1));

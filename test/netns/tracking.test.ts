@@ -376,7 +376,7 @@ describe.each(['passthrough', 'dsr'] as const)('%s', (mode) => {
 test.each(['passthrough', 'dsr'] as const)(
   '%s: probes keep a connection alive that says nothing for longer than `established`',
   async (mode) => {
-    await using tracked = await Tracked.start(mode, { ...TIMEOUTS, established: 2 });
+    await using tracked = await Tracked.start(mode, { ...TIMEOUTS, established: 3 }, { pairs: 3 });
     const [byClient, byServer, silent] = await Promise.all([tracked.connected(), tracked.connected(), tracked.connected()]);
     await byClient.client.keepAlive(1);
     await byServer.server.keepAlive(1);
