@@ -1,6 +1,6 @@
 /** What every benchmark shares: medians with their spread, tables, C programs compiled on the spot. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -34,6 +34,9 @@ export function compile(name: string): string {
   const directory = join(root, 'build/bench');
   mkdirSync(directory, { recursive: true });
   const program = join(directory, name.replaceAll('/', '-'));
-  execFileSync('cc', ['-O3', '-o', program, join(root, 'bench', `${name}.c`)], { stdio: 'inherit' });
+  // Two test files may do so at once, while a third runs it.
+  const made = `${program}.${process.pid}`;
+  execFileSync('cc', ['-O3', '-o', made, join(root, 'bench', `${name}.c`)], { stdio: 'inherit' });
+  renameSync(made, program);
   return program;
 }

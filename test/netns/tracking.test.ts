@@ -283,6 +283,26 @@ describe.each(['passthrough', 'dsr'] as const)('%s', (mode) => {
         await pair.forgotten();
       }
     });
+
+    // Nobody can send to a port that lb4 has not chosen yet: the server learns it from the SYN that its kernel does not get.
+    const both = mode === 'dsr' ? test.skip : test.concurrent;
+    both('from both sides (RFC 9293 section 3.5, figure 7)', async () => {
+      const pair = await tracked.pair({ listening: false });
+      const { client, server, port, local } = pair;
+      const loss = pair.lose('atServer', 'tcp flags & (syn | ack) == syn');
+      const wire = tracked.server.start(['tcpdump', '-l', '-n', '-i', 'eth0', `dst port ${port} and tcp[tcpflags] == tcp-syn`]);
+      await wire.line(/listening on/);
+      const connected = client.connect(tracked.vip, port, local);
+      const [, chosen] = / (?:\d+\.){4}(\d+) > /.exec(await wire.line(/ > /)) ?? [];
+      await server.connect(tracked.vip, Number(chosen), port);
+      await connected;
+      loss.end();
+      await wire.stop('SIGINT');
+      await pair.talk();
+      await livesOn(pair);
+      await bothClose(pair);
+      await pair.forgotten();
+    });
   });
 
   describe('opens again from the same port', () => {

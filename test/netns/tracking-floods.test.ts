@@ -1,0 +1,104 @@
+/** Floods of SYNs, slow ones and as fast as the machine can, with ordinary clients beside them: everybody gets through, and stays. */
+import { describe, expect, test } from 'vitest';
+import { type Balancer, type Settings, startBalancer } from '../lab/balancer.ts';
+import type { EchoReport } from '../lab/client.ts';
+import { type Flood, floodEnd, startFlood } from '../lab/flood.ts';
+import { holdConnections, othersLiveOn } from '../lab/hold.ts';
+import type { Running } from '../lab/processes.ts';
+import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { waitUntil } from '../lab/wait.ts';
+
+/** Source ports that a server has. */
+const PORTS = 27_233;
+const IPERF = 5201;
+/** Checks that a machine may be late for that is busy with a flood. */
+const PATIENT = 'health_check_interval = 40\nhealth_check_timeout = 30';
+
+/** Requests by connections of their own, one after the other until the flood ends, one at least. Returns how many. */
+async function requestsBeside(flood: Running, lab: Topology): Promise<number> {
+  let requests = 0;
+  do {
+    requests++;
+    const { code, stderr } = await lab.client.run('curl', '-sS', '--max-time', '40', '-o', '/dev/null', `http://${VIP}/`);
+    expect([code, stderr]).toEqual([0, '']);
+  } while (flood.exit === undefined);
+  await floodEnd(flood);
+  return requests;
+}
+
+async function echoes(lab: Topology): Promise<void> {
+  const running = lab.client.program('client', 'echo', '20', '1000', `${VIP}:${ECHO}`, `${lab.client.ports(20)}`);
+  const { ok, errors } = JSON.parse(await running.line(/^\{/)) as EchoReport;
+  expect([ok, errors]).toEqual([20, []]);
+}
+
+async function serve(lab: Topology, more: Partial<Settings> = {}): Promise<Balancer> {
+  const listening = lab.servers[0].start(['iperf3', '-s', '--forceflush', '-p', `${IPERF}`]);
+  await Promise.all([lab.startBackends(), listening.line(/Server listening/)]);
+  const { http, echo } = lab.settings().frontends;
+  const iperf = { listen: `${VIP}:${IPERF}`, servers: [`${serverAddress(0)}:${IPERF}`] };
+  const frontends = Object.entries({ http, echo, iperf }).map(([name, frontend]) => [name, { ...frontend, backend: PATIENT }]);
+  return startBalancer(lab.balancer, { frontends: Object.fromEntries(frontends), ...more });
+}
+
+/** iperf3 is deaf for a moment when somebody, a health check say, has connected and said nothing. */
+async function startTransfer(lab: Topology): Promise<Running> {
+  const start = () => lab.client.start(['iperf3', '-c', VIP, '-p', `${IPERF}`, '-b', '20M', '-t', '60', '--forceflush']);
+  let running = start();
+  const carries = async () => {
+    if (running.exit !== undefined) running = start();
+    return running.lines.some((line) => line.includes('bits/sec'));
+  };
+  await waitUntil(carries, { what: 'a transfer', every: 100 });
+  return running;
+}
+
+/**
+ * Floods until lb4 has let `count` connections begin, with requests beside it: of what a busy machine is sent, its ring loses most.
+ * Returns how many requests.
+ */
+async function floodUntil(lab: Topology, balancer: Balancer, count: number, flood: Omit<Flood, 'port'>): Promise<number> {
+  let requests = 0;
+  do requests += await requestsBeside(await startFlood(lab, { port: HTTP, ...flood }), lab);
+  while ((await balancer.verdict('opened')) < count);
+  return requests;
+}
+
+describe.each([1, 3])('%i servers', (servers) => {
+  test('as fast as it goes, then 1,000 a second; a transfer and another frontend beside it', async () => {
+    await using lab = new Topology({ servers });
+    const balancer = await serve(lab);
+    const transfer = await startTransfer(lab);
+    const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
+    await floodUntil(lab, balancer, servers * PORTS, { seconds: 3 });
+    const slow = await startFlood(lab, { port: HTTP, rate: 1_000, seconds: 3 });
+    await Promise.all([requestsBeside(slow, lab), echoes(lab)]);
+    expect(await othersLiveOn(held)).toEqual([]);
+    // One report of iperf3's that is all of the time behind the floods.
+    await transfer.nextLine(/bits\/sec/);
+    expect(await transfer.nextLine(/bits\/sec/)).not.toMatch(/ 0\.00 Bytes/);
+    await transfer.stop('SIGINT');
+    expect(await balancer.metric('lb4_half_open_evicted_total')).toBeGreaterThan(0);
+  });
+});
+
+test('a reset behind each SYN, 3,000 a second for longer than there are ports', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const balancer = await serve(lab);
+  const steps = ['syn', 'rst'] as const;
+  // What 3,000 a second come to in the timeout `closed`.
+  const before = await floodUntil(lab, balancer, PORTS, { rate: 20_000, seconds: 3, steps });
+  const requests = before + (await requestsBeside(await startFlood(lab, { port: HTTP, rate: 3_000, seconds: 3, steps }), lab));
+  expect((await balancer.stats()).frontends['http']?.total_connections).toBe(requests);
+});
+
+test('a small table that is full of half-open connections takes new ones, and leaves the established alone', async () => {
+  await using lab = new Topology({ servers: 2 });
+  const balancer = await serve(lab, { more: '[passthrough]\nconnection_tracker_capacity = 500' });
+  const held = await holdConnections(lab.client, 100, `${VIP}:${ECHO}`);
+  const flood = await startFlood(lab, { port: HTTP, rate: 1_000, seconds: 6 });
+  await balancer.settled('many half-open connections', ({ lb4 }) => lb4.flows > 220);
+  await Promise.all([requestsBeside(flood, lab), echoes(lab)]);
+  expect(await othersLiveOn(held)).toEqual([]);
+  expect(await balancer.metric('lb4_half_open_evicted_total')).toBeGreaterThan(0);
+});
