@@ -52,7 +52,8 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
   test.each([['upload'], ['download', '-R']])('iperf3 %s', async (_, ...options) => {
     const { code, stdout } = await lab.client.run('iperf3', '-J', '-c', VIP, '-t', '2', ...options);
     expect(code, stdout).toBe(0);
-    const { end } = JSON.parse(stdout) as { end: { sum_received: { bytes: number } } };
+    const { end, error } = JSON.parse(stdout) as { end: { sum_received: { bytes: number } }; error?: string };
+    expect(error).toBeUndefined();
     expect(end.sum_received.bytes).toBeGreaterThan(10 * MEGABYTE);
   });
 
