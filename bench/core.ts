@@ -53,7 +53,7 @@ function build(connections: number): Bench {
   const memory = ownMemory({ capacity, connections });
   const key = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
   const core = createCore({ memory, slab, frames, capacity, hashKey: key, answersPerSecond: 0 });
-  const { table: flows, services, openings, process } = core;
+  const { table: flows, services, opener, process } = core;
   for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++)
     writeHop(memory.hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));
   // As many server ports as it takes for one VIP's 27,233 ports a server.
@@ -70,7 +70,7 @@ function build(connections: number): Bench {
   services.apply(set, new Ways().apply(set));
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
-    if (openings.open(services.frontendAt(VIP, 80)!, address, VIP, ports, 1, 1, 0) < 0) throw new Error('no room');
+    if (opener.open(services.frontendAt(VIP, 80)!, address, VIP, ports, 1, 1, 0) < 0) throw new Error('no room');
   }
   // As their handshakes would have left them.
   for (let slot = 0; slot < capacity; slot++) if (flows.isLive(slot)) flows.words[slot * E.ENTRY + E.STATE] |= E.FAST;

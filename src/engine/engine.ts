@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { hashKey, tableCapacity } from '../flow/table.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
 import { modes } from '../forward/modes.ts';
-import type { Sign } from '../forward/trouble.ts';
+import type { Signal } from '../forward/signals.ts';
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
 import { native } from '../io/native.ts';
 import {
@@ -57,7 +57,7 @@ export interface Counters {
   readonly load: number;
 }
 
-const REASONS: Record<Sign['reason'], string> = {
+const REASONS: Record<Signal['reason'], string> = {
   syn: 'a SYN was retransmitted',
   rst: 'the server reset a handshake',
 };

@@ -2,7 +2,7 @@
 import type { HashKey } from '../flow/table.ts';
 import type { Timeouts } from '../flow/tcp.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
-import type { Sign } from '../forward/trouble.ts';
+import type { Signal } from '../forward/signals.ts';
 import type { FrontendHops } from '../forward/ways.ts';
 import type { Room } from '../layout/memory.ts';
 
@@ -37,7 +37,7 @@ export type ToWorker =
   | { readonly type: 'stop' };
 
 /** Settings are applied in the order in which they were sent, and each is answered. */
-export type FromWorker = Ready | { readonly type: 'applied' } | { readonly type: 'trouble'; readonly servers: readonly Sign[] };
+export type FromWorker = Ready | { readonly type: 'applied' } | { readonly type: 'signals'; readonly servers: readonly Signal[] };
 
 export interface Ready {
   readonly type: 'ready';

@@ -1,14 +1,14 @@
 /** The main thread's handle on the packet worker: messages go there, each with a wake-up, and answers come back. */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import type { Sign } from '../forward/trouble.ts';
+import type { Signal } from '../forward/signals.ts';
 import { native } from '../io/native.ts';
 import type { FromWorker, Orders, Ready, ToWorker, WorkerData } from './messages.ts';
 
 export interface ThreadReports {
   /** It died of an error after it had started. */
   readonly failed: (error: Error) => void;
-  readonly signals: (signs: readonly Sign[]) => void;
+  readonly signals: (signals: readonly Signal[]) => void;
 }
 
 export class Thread {
@@ -31,7 +31,7 @@ export class Thread {
     void exited.then(() => this.#lose());
     worker.on('message', (message: FromWorker) => {
       if (message.type === 'applied') this.#applying.shift()?.();
-      else if (message.type === 'trouble') signals(message.servers);
+      else if (message.type === 'signals') signals(message.servers);
     });
   }
 

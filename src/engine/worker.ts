@@ -18,8 +18,8 @@ import type { FromWorker, Orders, ToWorker, WorkerData } from './messages.ts';
 const BUSY_TICK = 10;
 const IDLE_TICK = 100;
 const EMPTY_TICK = 1000;
-/** Milliseconds between two messages about trouble. */
-const TROUBLE_TICK = 100;
+/** Milliseconds between two messages about signals. */
+const SIGNALS_TICK = 100;
 /** Every entry of the flow table is visited once in this time. */
 const SWEEP_MS = 1000;
 /** Empty looks at the ring before the thread sleeps, some 10 µs: a wake-up by the kernel costs about as much. */
@@ -32,7 +32,7 @@ const { gauges } = memory.counters;
 const frames = createFrames();
 let { filter } = data;
 const driver = open();
-const { process, table, halfOpen, services, connections, lastHops, trouble } = createCore({
+const { process, table, halfOpen, services, connections, lastHops, signals } = createCore({
   memory,
   slab: slabOf(driver.slab),
   frames,
@@ -82,9 +82,9 @@ function tick(now: number): void {
     handle(message.message as ToWorker);
   if (table.size > 0) sweptTo = connections.sweep(sweptTo, Math.ceil((data.room.capacity * elapsed) / SWEEP_MS), now);
   else lastHops.swept();
-  if (trouble.isNoted && (now - lastTold) >>> 0 >= TROUBLE_TICK) {
+  if (signals.isNoted && (now - lastTold) >>> 0 >= SIGNALS_TICK) {
     lastTold = now;
-    tell({ type: 'trouble', servers: trouble.take() });
+    tell({ type: 'signals', servers: signals.take() });
   }
   const { received, dropped } = driver.statistics();
   gauges[RECEIVED] += received;

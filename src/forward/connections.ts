@@ -1,5 +1,5 @@
 /**
- * The life of connections, once openings.ts has installed them: following, counting, making way, expiring. Everything here runs for
+ * The life of connections, once opener.ts has installed them: following, counting, making way, expiring. Everything here runs for
  * the first and the last packets of a connection, not for those between.
  */
 import { type HalfOpen, listOf, poolOf } from '../flow/half-open.ts';
@@ -29,7 +29,7 @@ import * as F from '../packet/fields.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
-import { HANDSHAKE_RESET, SYN_AGAIN, type Trouble } from './trouble.ts';
+import { HANDSHAKE_RESET, type Signals, SYN_AGAIN } from './signals.ts';
 
 export interface ConnectionsParts {
   readonly table: FlowTable;
@@ -37,7 +37,7 @@ export interface ConnectionsParts {
   readonly halfOpen: HalfOpen;
   readonly services: Services;
   readonly ledger: Ledger;
-  readonly trouble: Trouble;
+  readonly signals: Signals;
   readonly lastHops: LastHops;
 }
 
@@ -60,19 +60,19 @@ export class Connections {
   readonly #halfOpen: HalfOpen;
   readonly #services: Services;
   readonly #ledger: Ledger;
-  readonly #trouble: Trouble;
+  readonly #signals: Signals;
   readonly #lastHops: LastHops;
   readonly #share: number;
   #timeouts: Int32Array = new Int32Array(T.STATES);
   #evicted = 0;
 
-  constructor({ table, records, halfOpen, services, ledger, trouble, lastHops }: ConnectionsParts) {
+  constructor({ table, records, halfOpen, services, ledger, signals, lastHops }: ConnectionsParts) {
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
     this.#services = services;
     this.#ledger = ledger;
-    this.#trouble = trouble;
+    this.#signals = signals;
     this.#lastHops = lastHops;
     this.#share = Math.max(LEAST, records.capacity * SHARE);
   }
@@ -373,8 +373,8 @@ export class Connections {
     const generation = words[r + C.GENERATION];
     const { isReply } = segment;
     if (!this.#isOrphan(r)) {
-      if (isReply && (shown & RESETS) !== 0) this.#trouble.note(owner & 0xffff, HANDSHAKE_RESET);
-      else if (!isReply && state === T.OPENING && (shown & OPENS) !== 0) this.#trouble.note(owner & 0xffff, SYN_AGAIN);
+      if (isReply && (shown & RESETS) !== 0) this.#signals.note(owner & 0xffff, HANDSHAKE_RESET);
+      else if (!isReply && state === T.OPENING && (shown & OPENS) !== 0) this.#signals.note(owner & 0xffff, SYN_AGAIN);
     }
     if (state !== T.OPENING || (life & T.ADOPTED) !== 0) return life;
     // Only the client's half passes with direct server return: whatever it says after its SYN, it has heard from the server.

@@ -7,12 +7,12 @@ import type { Slab } from '../packet/fields.ts';
 import { Connections } from './connections.ts';
 import { Ledger } from './ledger.ts';
 import { LastHops } from './next-hops.ts';
-import { Openings } from './openings.ts';
+import { Opener } from './opener.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { RateLimit } from './rate-limit.ts';
 import { Services } from './services.ts';
+import { Signals } from './signals.ts';
 import { createSlowPath } from './slow-path.ts';
-import { Trouble } from './trouble.ts';
 
 export interface CoreOptions {
   readonly memory: Memory;
@@ -33,10 +33,10 @@ export interface Core {
   readonly halfOpen: HalfOpen;
   readonly ledger: Ledger;
   readonly services: Services;
-  readonly openings: Openings;
+  readonly opener: Opener;
   readonly connections: Connections;
   readonly lastHops: LastHops;
-  readonly trouble: Trouble;
+  readonly signals: Signals;
 }
 
 /**
@@ -51,12 +51,12 @@ export function createCore({ memory, slab, frames, capacity, hashKey, answersPer
   const halfOpen = new HalfOpen(records.capacity);
   const ledger = new Ledger(counters.statistics, counters.loads);
   const services = new Services(ledger);
-  const trouble = new Trouble();
+  const signals = new Signals();
   const lastHops = new LastHops(hops);
-  const connections = new Connections({ table, records, halfOpen, services, ledger, trouble, lastHops });
-  const openings = new Openings({ table, records, services, ledger, connections });
+  const connections = new Connections({ table, records, halfOpen, services, ledger, signals, lastHops });
+  const opener = new Opener({ table, records, services, ledger, connections });
   const answers = new RateLimit(answersPerSecond);
-  const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, openings, connections, verdicts, answers });
+  const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers });
   const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath });
-  return { process, table, records, halfOpen, ledger, services, openings, connections, lastHops, trouble };
+  return { process, table, records, halfOpen, ledger, services, opener, connections, lastHops, signals };
 }

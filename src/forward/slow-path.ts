@@ -18,7 +18,7 @@ import * as F from '../packet/fields.ts';
 import type { Connections } from './connections.ts';
 import { quotedSegment, translateQuoted } from './icmp.ts';
 import type { LastHops } from './next-hops.ts';
-import type { Openings } from './openings.ts';
+import type { Opener } from './opener.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
@@ -30,7 +30,7 @@ export interface SlowPathParts {
   readonly hops: Int32Array;
   readonly lastHops: LastHops;
   readonly services: Services;
-  readonly openings: Openings;
+  readonly opener: Opener;
   readonly connections: Connections;
   readonly verdicts: Float64Array;
   readonly answers: RateLimit;
@@ -46,7 +46,7 @@ const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, res
   Verdict;
 
 export function createSlowPath(parts: SlowPathParts): SlowPath {
-  const { slab, frames, table, hops, lastHops, services, openings, connections, verdicts, answers } = parts;
+  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0 };
@@ -163,7 +163,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const slot = table.find(source, destination, ports, Flow.LIVE_TCP);
     if (slot !== Flow.NONE) return slot;
     const frontend = services.frontendAt(destination, destinationPort(ports));
-    return frontend?.adopts ? openings.pass(frontend, source, destination, ports) : Flow.NONE;
+    return frontend?.adopts ? opener.pass(frontend, source, destination, ports) : Flow.NONE;
   }
 
   /** A TCP segment that no entry matches: it opens a connection, or is answered with a reset. */
@@ -183,7 +183,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) halves.fill(0, ip * 2 + F.ETHERNET_HALF, ip * 2);
     const hop = lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
     const first = swap32(words[transportOf(f) + F.TCP_SEQUENCE]) + 1;
-    const slot = openings.open(frontend, source, destination, ports, first, hop, now);
+    const slot = opener.open(frontend, source, destination, ports, first, hop, now);
     if (slot >= 0) return admit(f, slot, opened);
     const verdict = ~slot;
     if (verdict === resetNoServer || verdict === resetNoPort || verdict === resetFull) return answerReset(f, ip, verdict, now);
@@ -205,7 +205,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   function adopt(f: number, ip: number, frontend: Frontend, now: number): number {
     const tcp = transportOf(f);
     const first = swap32(words[tcp + F.TCP_SEQUENCE]);
-    const slot = openings.adopt(frontend, words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], words[tcp], first, now);
+    const slot = opener.adopt(frontend, words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], words[tcp], first, now);
     if (slot >= 0) return admit(f, slot, adopted);
     // With no server up it is dropped without a word: another balancer may still know where it belongs.
     return end(~slot === resetNoServer ? Verdict.dropStray : ~slot);

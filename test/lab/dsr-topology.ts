@@ -53,12 +53,14 @@ export class DsrTopology extends Lab {
 
   /** Frontends `http` (80) and `echo` (7) of the VIP over both servers, `iperf` (5201), whose connections belong together, over one. */
   settings(dsr: 'nat' | 'l2'): Settings {
-    const frontend = (port: number, servers: readonly string[]) => ({
+    const frontend = (port: number, servers: readonly string[], checks: string = QUICK) => ({
       listen: `${VIP}:${port}`,
       servers: servers.map((address) => `${address}:${port}`),
-      backend: `${QUICK}\ndsr = "${dsr}"`,
+      backend: `${checks}\ndsr = "${dsr}"`,
     });
-    return { frontends: { http: frontend(80, SERVERS), echo: frontend(7, SERVERS), iperf: frontend(5201, SERVERS.slice(0, 1)) } };
+    // A check is a client to iperf3, which closes its listener after each: whoever waits there meanwhile is reset.
+    const iperf = frontend(5201, SERVERS.slice(0, 1), 'health_check_interval = 3600');
+    return { frontends: { http: frontend(80, SERVERS), echo: frontend(7, SERVERS), iperf } };
   }
 
   /** HTTP, echo and iperf3 on every server. */

@@ -92,7 +92,7 @@ export class World {
   readonly loads: Int32Array;
   readonly ledger: Core['ledger'];
   readonly services: Core['services'];
-  readonly trouble: Core['trouble'];
+  readonly signals: Core['signals'];
   readonly table: Core['table'];
   readonly connections: Core['connections'];
   readonly records: Core['records'];
@@ -128,7 +128,7 @@ export class World {
       records: this.records,
       halfOpen: this.halfOpen,
       lastHops: this.lastHops,
-      trouble: this.trouble,
+      signals: this.signals,
       process: this.#process,
     } = core);
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));

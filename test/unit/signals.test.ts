@@ -1,23 +1,23 @@
 /** Passive signals: what the packets of a handshake tell of a server. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Sign } from '../../src/forward/trouble.ts';
+import type { Signal } from '../../src/forward/signals.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { World, type WorldOptions } from '../lab/world.ts';
 
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
 
-function after(segments: string, options: WorldOptions = {}): readonly Sign[] {
+function after(segments: string, options: WorldOptions = {}): readonly Signal[] {
   const world = new World({ up: [true, false], ...options });
   for (const [side, flags] of segments.split(' ').map((segment) => segment.split(':')))
     world.send(side === 'c' ? fromClient({ flags: flags }) : fromServer({ flags: flags }));
-  return world.trouble.take();
+  return world.signals.take();
 }
 
-const SYN: Sign = { index: 0, reason: 'syn' };
-const RST: Sign = { index: 0, reason: 'rst' };
+const SYN: Signal = { index: 0, reason: 'syn' };
+const RST: Signal = { index: 0, reason: 'rst' };
 
 describe('of a connection', () => {
-  test.each<[string, string, readonly Sign[]]>([
+  test.each<[string, string, readonly Signal[]]>([
     ['its SYN tells nothing', 'c:S', []],
     ['a SYN sent again does', 'c:S c:S', [SYN]],
     ['once, however often', 'c:S c:S c:S c:S', [SYN]],
@@ -30,7 +30,7 @@ describe('of a connection', () => {
     ['a reset later is a matter of the application', 'c:S s:SA c:A s:R', []],
     ['the SYN of a new connection on an old path', 'c:S s:SA c:A s:R c:S', []],
     ['and that one sent again', 'c:S s:SA c:A s:R c:S c:S', [SYN]],
-  ])('%s', (_, segments, signs) => expect(after(segments)).toEqual(signs));
+  ])('%s', (_, segments, signals) => expect(after(segments)).toEqual(signals));
 
   test('DSR: the client’s half', () => {
     expect(after('c:S c:S', { mode: 'dsr' })).toEqual([SYN]);
@@ -42,15 +42,15 @@ describe('of a connection', () => {
 test('each server for itself, and nothing twice', () => {
   const world = new World();
   for (const from of [1, 2, 2, 1, 3]) world.send(fromClient({ from, flags: 'S' }));
-  expect(world.trouble.isNoted).toBe(true);
-  expect(world.trouble.take()).toEqual([
+  expect(world.signals.isNoted).toBe(true);
+  expect(world.signals.take()).toEqual([
     { index: 1, reason: 'syn' },
     { index: 0, reason: 'syn' },
   ]);
-  expect(world.trouble.isNoted).toBe(false);
-  expect(world.trouble.take()).toEqual([]);
+  expect(world.signals.isNoted).toBe(false);
+  expect(world.signals.take()).toEqual([]);
   world.send(fromClient({ from: 2, flags: 'S' }));
-  expect(world.trouble.take()).toEqual([{ index: 1, reason: 'syn' }]);
+  expect(world.signals.take()).toEqual([{ index: 1, reason: 'syn' }]);
 });
 
 test('a server that left the set is blamed for nothing, nor is its successor', () => {
@@ -59,5 +59,5 @@ test('a server that left the set is blamed for nothing, nor is its successor', (
   world.apply({ gone: [0] });
   world.apply({ up: [true, false] });
   world.send(fromServer({ flags: 'RA' }));
-  expect(world.trouble.take()).toEqual([]);
+  expect(world.signals.take()).toEqual([]);
 });

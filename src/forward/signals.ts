@@ -9,13 +9,13 @@ export const SYN_AGAIN = 1;
 /** The server reset a handshake. */
 export const HANDSHAKE_RESET = 2;
 
-export interface Sign {
+export interface Signal {
   /** The server's index. */
   readonly index: number;
   readonly reason: 'syn' | 'rst';
 }
 
-export class Trouble {
+export class Signals {
   readonly #flags = new Uint8Array(MAX_SERVERS);
   readonly #servers = new Uint16Array(MAX_SERVERS);
   #count = 0;
@@ -31,14 +31,14 @@ export class Trouble {
   }
 
   /** What was noted since the last call. */
-  take(): Sign[] {
-    const signs: Sign[] = [];
+  take(): Signal[] {
+    const signals: Signal[] = [];
     for (const index of this.#servers.subarray(0, this.#count)) {
-      if (this.#flags[index] & SYN_AGAIN) signs.push({ index, reason: 'syn' });
-      if (this.#flags[index] & HANDSHAKE_RESET) signs.push({ index, reason: 'rst' });
+      if (this.#flags[index] & SYN_AGAIN) signals.push({ index, reason: 'syn' });
+      if (this.#flags[index] & HANDSHAKE_RESET) signals.push({ index, reason: 'rst' });
       this.#flags[index] = 0;
     }
     this.#count = 0;
-    return signs;
+    return signals;
   }
 }

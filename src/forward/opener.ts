@@ -19,7 +19,7 @@ import type { Opening, Rewrite } from './mode.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
 
-export interface OpeningsParts {
+export interface OpenerParts {
   readonly table: FlowTable;
   readonly records: Records;
   readonly services: Services;
@@ -30,7 +30,7 @@ export interface OpeningsParts {
 /** Servers tried in all, where the ports of the one chosen are out: a SYN is to cost no more than that. */
 const TRIES = 16;
 
-export class Openings {
+export class Opener {
   readonly #table: FlowTable;
   readonly #records: Records;
   readonly #services: Services;
@@ -41,7 +41,7 @@ export class Openings {
   /** Sequence number of the client's first byte, host order. */
   #first = 0;
 
-  constructor({ table, records, services, ledger, connections }: OpeningsParts) {
+  constructor({ table, records, services, ledger, connections }: OpenerParts) {
     this.#table = table;
     this.#records = records;
     this.#services = services;
