@@ -12,7 +12,19 @@
 import * as Flow from '../layout/flow.ts';
 import { swap32 } from '../packet/address.ts';
 import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
-import { ANSWERED, CLOSED, CLOSING, COUNTED, FIN_CLIENT, FIN_SERVER, ONE_WAY, OPENING, STATE_MASK, TIME_WAIT } from './tcp-states.ts';
+import {
+  ANSWERED,
+  CLOSED,
+  CLOSING,
+  COUNTED,
+  FIN_CLIENT,
+  FIN_SERVER,
+  ONE_WAY,
+  OPENING,
+  RESET_BY_SERVER,
+  STATE_MASK,
+  TIME_WAIT,
+} from './tcp-states.ts';
 
 /** The client asks, for the first time or again. */
 export const OPENS = 0x01;
@@ -29,6 +41,9 @@ export const REVIVES_CLIENT = 0x40;
 export const REVIVES_SERVER = 0x80;
 /** Nothing new, but it belongs to the connection: its packets keep that alive. */
 export const BELONGS = 0x100;
+
+/** The side that a reset was sent to answers it: RFC 5961 section 3.2, a reset that it did not believe. */
+export const CHALLENGES = 0x200;
 
 /** More than that is not in flight: a window (RFC 7323 allows 1 GB, Linux 6 MB and seldom more). */
 const IN_FLIGHT = 16 << 20;
@@ -134,8 +149,12 @@ function finishes(flows: Int32Array, at: number, other: number, life: number, se
 }
 
 /** Of a connection that was reset: nobody sends on it any more but whoever never sent that reset. */
-function weighAfterReset(flows: Int32Array, at: number, other: number, life: number, { flags, now }: Segment): number {
+function weighAfterReset(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
+  const { flags, now, isReply, payload, acknowledgment } = segment;
   if ((life & COUNTED) === 0 || flags & FIN) return 0;
+  // What was on its way meanwhile says something new, or is answered by a reset: whoever has none to send would have none to receive.
+  const isAnswer = other >= 0 && isReply !== ((life & RESET_BY_SERVER) !== 0) && payload === 0;
+  if (isAnswer && acknowledgment === swap32(flows[at + Flow.ACKNOWLEDGED])) return CHALLENGES;
   const isUnderWay =
     (now - flows[at + Flow.SEEN]) >>> 0 < UNDER_WAY_MS || (other >= 0 && (now - flows[other + Flow.SEEN]) >>> 0 < UNDER_WAY_MS);
   return isUnderWay ? 0 : HEARD;

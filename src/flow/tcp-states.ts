@@ -28,5 +28,7 @@ export const HEARD_CLIENT = 0x4000;
 export const HEARD_SERVER = 0x8000;
 /** Direct server return: the hash finds its server without a flow, too. */
 export const HASHED = 0x10000;
+/** Its last reset was the server's. */
+export const RESET_BY_SERVER = 0x20000;
 /** What a connection keeps when it is opened again. */
 export const LASTING = ONE_WAY | HASHED;

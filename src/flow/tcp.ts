@@ -10,7 +10,7 @@
  * A state changes by what a segment has shown (tcp-evidence.ts), never by its flags alone.
  */
 import type { Protocol } from './protocol.ts';
-import { ANSWERS, ESTABLISHES, FINISHES, HEARD, OPENS, RESETS, REVIVES_CLIENT, REVIVES_SERVER } from './tcp-evidence.ts';
+import { ANSWERS, CHALLENGES, ESTABLISHES, FINISHES, HEARD, OPENS, RESETS, REVIVES_CLIENT, REVIVES_SERVER } from './tcp-evidence.ts';
 import {
   ADOPTED,
   ANSWERED,
@@ -24,12 +24,16 @@ import {
   LASTING,
   ONE_WAY,
   OPENING,
+  RESET_BY_SERVER,
   STATE_MASK,
   STATES,
   TIME_WAIT,
 } from './tcp-states.ts';
 
 export const tcp: Protocol = { number: 6, checksum: 16, next, timeoutOf };
+
+/** Marks of what came after a reset. */
+const AFTER_RESET = HEARD_CLIENT | HEARD_SERVER | RESET_BY_SERVER;
 
 /** Idle timeouts in milliseconds. */
 export interface Timeouts {
@@ -65,7 +69,8 @@ function timeoutOf(table: Int32Array, life: number): number {
 /** The LIFE word after a segment from the client, or from the server (`reply`), that has shown `shown`. */
 function next(life: number, shown: number, reply: boolean): number {
   const state = life & STATE_MASK;
-  if (shown & RESETS) return (life & ~(STATE_MASK | HEARD_CLIENT | HEARD_SERVER)) | CLOSED;
+  if (shown & RESETS) return (life & ~(STATE_MASK | AFTER_RESET)) | CLOSED | (reply ? RESET_BY_SERVER : 0);
+  if (shown & CHALLENGES) return (life & ~(STATE_MASK | AFTER_RESET)) | openState(life);
   // The client opens again from TIME_WAIT or after a reset (RFC 9293 section 3.6.1): a new connection on the old path.
   if (shown & OPENS) return state >= TIME_WAIT ? OPENING | (life & LASTING) : life;
   if (shown & HEARD) return heard(life, reply);
@@ -90,5 +95,5 @@ function openState(life: number): number {
 function heard(life: number, reply: boolean): number {
   const after = life | (reply ? HEARD_SERVER : HEARD_CLIENT);
   const isAlive = (after & HEARD_CLIENT) !== 0 && (after & (HEARD_SERVER | ONE_WAY)) !== 0;
-  return isAlive ? (after & ~(STATE_MASK | HEARD_CLIENT | HEARD_SERVER | FIN_CLIENT | FIN_SERVER)) | ESTABLISHED : after;
+  return isAlive ? (after & ~(STATE_MASK | AFTER_RESET | FIN_CLIENT | FIN_SERVER)) | ESTABLISHED : after;
 }

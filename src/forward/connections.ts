@@ -9,6 +9,7 @@ import type { FlowTable } from '../flow/table.ts';
 import { type Timeouts, tcp, timeoutTable } from '../flow/tcp.ts';
 import {
   BELONGS,
+  CHALLENGES,
   ESTABLISHES,
   HEARD,
   OPENS,
@@ -52,7 +53,7 @@ const CROWDED = 3 / 4;
 /** Nothing is in flight on a connection that has been silent for so many milliseconds. */
 const QUIET_MS = 2000;
 /** What goes by the entry itself, and renews it. */
-const RENEWS = BELONGS | ESTABLISHES | RESETS | REVIVES_CLIENT | REVIVES_SERVER;
+const RENEWS = BELONGS | ESTABLISHES | RESETS | CHALLENGES | REVIVES_CLIENT | REVIVES_SERVER;
 
 export class Connections {
   readonly #table: FlowTable;

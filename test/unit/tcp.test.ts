@@ -37,7 +37,7 @@ const rows: [description: string, segments: string, states: string, options?: Wo
   ['reset by the client', 's:SA c:A c:R', 'ANSWERED ESTABLISHED CLOSED'],
   ['reset by the server, refused', 's:RA', 'CLOSED'],
   ['reset beats every other flag', 's:SA c:A c:SFRA', 'ANSWERED ESTABLISHED CLOSED'],
-  ['what follows a reset changes nothing', 's:SA c:A s:R c:PA c:FA s:FA', 'ANSWERED ESTABLISHED CLOSED CLOSED CLOSED CLOSED'],
+  ['what follows a reset changes nothing', 's:SA c:A s:R s:PA c:FA s:FA', 'ANSWERED ESTABLISHED CLOSED CLOSED CLOSED CLOSED'],
   ['reset in TIME_WAIT', 's:SA c:A c:FA s:FA c:R', 'ANSWERED ESTABLISHED CLOSING TIME_WAIT CLOSED'],
   [
     'opened again from TIME_WAIT, closed again by both',

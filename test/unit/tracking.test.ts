@@ -244,6 +244,23 @@ describe('what was believed and is not true is undone', () => {
     expect([stateOf(world), ...load(world)]).toEqual(['ESTABLISHED', 1, 1]);
   });
 
+  test('a reset that the other side answers with what it said last (RFC 5961): at once', () => {
+    const world = established();
+    server(world, { payload: pattern(100) });
+    client(world, { acknowledgment: 1101 });
+    server(world, { flags: 'R', sequence: 1101 + 1000 });
+    expect([stateOf(world), ...load(world)]).toEqual(['CLOSED', 0, 0]);
+    // What it sent before it heard of it is no answer.
+    client(world, { flags: 'PA', acknowledgment: 1101, payload: pattern(5) });
+    expect(stateOf(world)).toBe('CLOSED');
+    client(world, { acknowledgment: 1101 });
+    expect([stateOf(world), ...load(world)]).toEqual(['ESTABLISHED', 1, 1]);
+    server(world, { flags: 'R', sequence: 1101 });
+    expect(stateOf(world)).toBe('CLOSED');
+    server(world, { sequence: 1101 });
+    expect(stateOf(world)).toBe('CLOSED');
+  });
+
   test('a stranger’s ACKs keep no connection that was reset', () => {
     const world = established();
     client(world, { flags: 'R' });
