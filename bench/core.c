@@ -13,6 +13,7 @@
 
 #define FLOW(word) LB4_FLOW_##word
 #define FRAME(word) LB4_FRAME_##word
+#define HOP(word) LB4_HOP_##word
 enum { FRAMES = 16384, SLOT = 192, IP = 96 };
 
 static uint32_t *flow, mask, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
@@ -61,7 +62,7 @@ static void fill(uint32_t connections) {
 static inline int plausible(int32_t *f, uint32_t *w) {
   uint32_t ihl = w[0] & 15, length = w[0] >> 24 | (w[0] >> 8 & 0xff00), headers = (ihl + (w[ihl + 3] >> 4 & 15)) * 4;
   return !((w[0] & 0xf0) != 0x40 || ihl < 5 || length < headers || length > (uint32_t)f[FRAME(LENGTH)] || headers < ihl * 4 + 20 ||
-           (w[1] & 0xff3f0000) || (w[2] & 0xff00) != 6 << 8 || f[FRAME(FLAGS)] & 4);
+           (w[1] & 0xff3f0000) || (w[2] & 0xff00) != 6 << 8 || f[FRAME(FLAGS)] & FRAME(FLAG_TRUNCATED));
 }
 static inline uint32_t home(uint32_t *w) { return hash(w[3], w[4], w[w[0] & 15]) & mask; }
 
@@ -73,16 +74,16 @@ static inline int apply(int32_t *f, uint32_t *w, uint32_t at, uint32_t now) {
     if ((x[FLOW(STATE)] & FLOW(KEYED)) == FLOW(LIVE_TCP) && x[FLOW(SOURCE)] == w[3] && x[FLOW(PORTS)] == t[0] && x[FLOW(DESTINATION)] == w[4]) { e = x; break; }
   }
   if (!e) return 20;
-  uint32_t length = w[0] >> 24 | (w[0] >> 8 & 0xff00), *hop = hops + e[FLOW(NEXT_HOP)] * 8, ttl = w[2];
-  if ((ttl & 0xff) <= 1 || length > hop[1] || (t[3] & 0x17 << 8) != 0x10 << 8 || !(e[FLOW(STATE)] & FLOW(FAST))) return 21;
+  uint32_t length = w[0] >> 24 | (w[0] >> 8 & 0xff00), *hop = hops + e[FLOW(NEXT_HOP)] * HOP(HOP), ttl = w[2];
+  if ((ttl & 0xff) <= 1 || length > hop[HOP(MTU)] || (t[3] & 0x17 << 8) != 0x10 << 8 || !(e[FLOW(STATE)] & FLOW(FAST))) return 21;
   e[FLOW(SEEN)] = now, e[FLOW(ACKNOWLEDGED)] = t[2], e[FLOW(BYTES)] += length - ((w[0] & 15) + (t[3] >> 4 & 15)) * 4;
   uint32_t s = fold((~ttl >> 16) + (e[FLOW(DELTAS)] >> 16) + 0xfffe);
   w[2] = ((ttl & 0xffff) - 1) | ~s << 16;
   w[3] = e[FLOW(NEW_SOURCE)], w[4] = e[FLOW(NEW_DESTINATION)], t[0] = e[FLOW(NEW_PORTS)];
   if (f[FRAME(FLAGS)] & 1) s = fold((t[4] & 0xffff) + (e[FLOW(DELTAS)] >> 16)); else s = ~fold((~t[4] & 0xffff) + (e[FLOW(DELTAS)] & 0xffff));
   t[4] = (t[4] & ~0xffffu) | (s & 0xffff);
-  ((uint16_t *)w)[-7] = hop[3], w[-3] = hop[4], w[-2] = hop[5], w[-1] = hop[6];
-  f[FRAME(LENGTH)] = length, f[FRAME(INTERFACE)] = hop[0], f[FRAME(OUT)] = hop[2];
+  ((uint16_t *)w)[-7] = hop[HOP(ETHERNET)], w[-3] = hop[HOP(ETHERNET) + 1], w[-2] = hop[HOP(ETHERNET) + 2], w[-1] = hop[HOP(ETHERNET) + 3];
+  f[FRAME(LENGTH)] = length, f[FRAME(INTERFACE)] = hop[HOP(INTERFACE)], f[FRAME(OUT)] = hop[HOP(OUT)];
   return 0;
 }
 
@@ -118,7 +119,7 @@ int main(int argc, char **argv) {
   mask = capacity - 1;
   flow = aligned_alloc(4096, (size_t)capacity * 64), slab = aligned_alloc(4096, FRAMES * SLOT), frames = calloc(FRAME(HEADER) + FRAME(BATCH) * FRAME(STRIDE), 4);
   memset(flow, 0, (size_t)capacity * 64), memset(slab, 0, FRAMES * SLOT);
-  hops[8] = 2, hops[9] = 1500, hops[10] = 1;
+  hops[HOP(HOP) + HOP(INTERFACE)] = 2, hops[HOP(HOP) + HOP(MTU)] = 1500, hops[HOP(HOP) + HOP(OUT)] = FRAME(SEND);
   for (uint32_t i = 0; i < connections; i++) {
     uint32_t c, cp, s, sp;
     tuple(i, &c, &cp, &s, &sp);

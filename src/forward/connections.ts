@@ -264,9 +264,9 @@ export class Connections {
     if (slot === Flow.NONE) return;
     this.#collect(r, direction === C.SECOND);
     const at = slot << Flow.ENTRY_SHIFT;
+    this.#table.renew(slot, Flow.LIVE_TCP);
     this.#table.words[at + Flow.BYTES] = 0;
     words[r + cursor] = this.#table.words[at + Flow.KERNEL_BYTES];
-    this.#table.renew(slot, Flow.LIVE_TCP);
   }
 
   #goesBy(slot: number, shown: number, after: number, { flags, payload, now }: Segment): number {

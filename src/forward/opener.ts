@@ -115,10 +115,14 @@ export class Opener {
     const { directions } = frontend.mode;
     const pool = frontend.pools[position] ?? Flow.NONE;
     const list = listOf(pool, frontend.index);
-    this.#connections.makeRoom(list);
-    if (this.#records.isFull && !this.#connections.evictLongest()) return ~Verdict.dropTableFull;
     const ports = this.#services.pools.at(pool);
     if (ports !== undefined && !this.#claimPort(ports, list)) return ~Verdict.resetNoPort;
+    // Only for a connection that has its port: a SYN costs one handshake for that and one for the room, no more.
+    this.#connections.makeRoom(list);
+    if (this.#records.isFull && !this.#connections.evictLongest()) {
+      if (pool !== Flow.NONE) this.#services.pools.release(pool, this.#opening.port);
+      return ~Verdict.dropTableFull;
+    }
     this.#decide(frontend, position);
 
     const { source, destination, ports: clientPorts } = this.#opening;

@@ -15,8 +15,11 @@ const CHECKSUM = (TCP.checksum >> 1) << CHECKSUM_SHIFT;
 const CONTROLS = (FIN | SYN | RST | ACK) << 8;
 const PLAIN = ACK << 8;
 
-/** Describes the frame at word `f` of the descriptors. False, and nothing written, where it can have no flow. */
-export function parse(words: Int32Array, frames: Int32Array, f: number): boolean {
+/**
+ * Describes the frame at word `f` of the descriptors. Returns the word index of its transport header, which begins with the ports; 0, and
+ * nothing written, where it can have no flow.
+ */
+export function parse(words: Int32Array, frames: Int32Array, f: number): number {
   const ip = frames[f + OFFSET] >>> 2;
   const first = words[ip];
   const header = first & 0xf;
@@ -34,7 +37,7 @@ export function parse(words: Int32Array, frames: Int32Array, f: number): boolean
     (words[ip + IP_TTL] & 0xff00) !== PROTOCOL ||
     (frames[f + FLAGS] & FLAG_TRUNCATED) !== 0
   )
-    return false;
+    return 0;
   frames[f + DETAIL] = CHECKSUM | (((control & CONTROLS) ^ PLAIN) << 8) | (length - headers);
-  return true;
+  return transport;
 }

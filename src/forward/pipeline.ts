@@ -62,14 +62,15 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
 
     // 1 parse. The word index of the home entry, or NONE for all that is no whole, plausible segment.
     for (let f = HEADER; f < last; f += STRIDE) {
-      if (!parse(w, d, f)) {
+      const transport = parse(w, d, f);
+      if (transport === 0) {
         d[f + HOME] = NONE;
         continue;
       }
       const ip = d[f + OFFSET] >>> 2;
       // hashTuple() of flow/table.ts, written out: a call here costs as much as the hash.
       let h = Math.imul(w[ip + IP_SOURCE] ^ seed, k1);
-      h = Math.imul((h ^ (h >>> 15)) + w[ip + (w[ip] & 0xf)], k2);
+      h = Math.imul((h ^ (h >>> 15)) + w[transport], k2);
       h = Math.imul((h ^ (h >>> 13)) + w[ip + IP_DESTINATION], k3);
       d[f + HOME] = ((h ^ (h >>> 16)) & mask) << ENTRY_SHIFT;
     }
@@ -109,13 +110,13 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
         }
         if (at >= 0) hop = t[at + NEXT_HOP] << HOP_SHIFT;
       }
-      if ((state & FAST) === 0 || (d[f + DETAIL] & CONTROL) !== 0 || (ttl & 0xff) <= 1 || length > n[hop + HOP_MTU]) {
+      const detail = d[f + DETAIL];
+      if ((state & FAST) === 0 || (detail & CONTROL) !== 0 || (ttl & 0xff) <= 1 || length > n[hop + HOP_MTU]) {
         at = slowPath(f, at, now);
         if (at < 0) continue;
         hop = t[at + NEXT_HOP] << HOP_SHIFT;
         if (d[f + VERDICT] !== forwarded) hits--;
       }
-      const detail = d[f + DETAIL];
       t[at + SEEN] = now;
       t[at + BYTES] = t[at + BYTES] + (detail & 0xffff);
       // In TCP the acknowledgement, by which the other side's FIN or RST is judged (flow/tcp-evidence.ts).

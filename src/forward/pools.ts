@@ -1,7 +1,7 @@
 /** The port pools: one for each (source address, server address and port), whichever frontends and backends share them. */
 import { PortPool } from '../flow/port-pool.ts';
 
-interface Place {
+interface PoolEntry {
   readonly pool: PortPool;
   readonly source: number;
   readonly address: number;
@@ -15,7 +15,7 @@ export type IsWanted = (address: number, port: number, source: number) => boolea
 
 export class Pools {
   /** Flows name their pool by its place here, which is not given away while one of its ports is out. */
-  readonly #places: (Place | undefined)[] = [];
+  readonly #places: (PoolEntry | undefined)[] = [];
   readonly #free: number[] = [];
   /** By source address, then by {@link keyOf} the server: numbers, of which a reload asks thousands. */
   readonly #bySource = new Map<number, Map<number, number>>();
@@ -62,7 +62,7 @@ export class Pools {
     });
   }
 
-  #discard(index: number, { pool, source, address, port }: Place): void {
+  #discard(index: number, { pool, source, address, port }: PoolEntry): void {
     if (pool.available < pool.size) return;
     const servers = this.#bySource.get(source)!;
     servers.delete(keyOf(address, port));

@@ -84,6 +84,11 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     return frames[f + D.DETAIL] & 0xffff;
   }
 
+  /** Bytes of a BIG TCP packet that its IP header cannot tell. */
+  function excessOf(f: number): number {
+    return frames[f + D.FLAGS] & D.FLAG_BIG ? frames[f + D.LENGTH] - 0xffff : 0;
+  }
+
   function isOpening(f: number): boolean {
     return (flagsOf(f) & (F.SYN | F.ACK | F.FIN | F.RST)) === F.SYN;
   }
@@ -100,13 +105,14 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
       frames[f + D.FLAGS] |= D.FLAG_CUT;
       frames[f + D.LIMIT] = mtu;
     }
-    // Pass 3 counts as many bytes as the IP header tells.
-    if (frames[f + D.FLAGS] & D.FLAG_BIG) flow[at + Flow.BYTES] += frames[f + D.LENGTH] - 0xffff;
     const verdict = frames[f + D.VERDICT];
     if (verdict !== forwarded) verdicts[verdict]++;
     // The SYN of a new connection has said all it says already; without a flow nobody listens.
     const isFollowed = verdict === forwarded || verdict === adopted;
-    return (isFollowed ? follow(f, slot, now) : slot) << Flow.ENTRY_SHIFT;
+    const by = (isFollowed ? follow(f, slot, now) : slot) << Flow.ENTRY_SHIFT;
+    // Pass 3 counts as many bytes as the IP header tells.
+    flow[by + Flow.BYTES] += excessOf(f);
+    return by;
   }
 
   /** Has the connection learn from a segment, and returns the slot to go by. */
@@ -116,7 +122,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     segment.flags = flagsOf(f);
     segment.sequence = swap32(words[tcp + F.TCP_SEQUENCE]);
     segment.acknowledgment = swap32(words[tcp + F.TCP_ACKNOWLEDGMENT]);
-    segment.payload = payloadOf(f);
+    segment.payload = payloadOf(f) + excessOf(f);
     segment.now = now;
     return connections.follow(slot, segment);
   }

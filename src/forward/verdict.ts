@@ -11,7 +11,7 @@ const names = [
   // Answered.
   'resetUnknown', // a segment of no known connection: RST
   'resetNoServer', // a SYN while no server is up: RST
-  'resetNoPort', // a SYN while every port to the chosen server is in use: RST
+  'resetNoPort', // a SYN while the server chosen, and up to 15 others, have no port left: RST
   'timeExceeded', // TTL ended here: ICMP type 11
   'tooBig', // larger than the next hop's MTU: ICMP type 3 code 4
   // Dropped.

@@ -98,8 +98,8 @@ export class Ways {
 }
 
 /** @param isSplit by the servers' ports */
-function wantedBy({ frontends, backends }: ServiceSet, isSplit: boolean): Map<string, Place> {
-  const wanted = new Map<string, Place>();
+function wantedBy({ frontends, backends }: ServiceSet, isSplit: boolean): Map<string, WantedWay> {
+  const wanted = new Map<string, WantedWay>();
   for (const backend of backends) {
     const sources = new Set(frontends.filter((frontend) => frontend.backend === backend.name).map(({ address }) => address));
     for (const source of sources)
@@ -111,17 +111,17 @@ function wantedBy({ frontends, backends }: ServiceSet, isSplit: boolean): Map<st
   return wanted;
 }
 
-type Place = Omit<Way, 'hop'>;
+type WantedWay = Omit<Way, 'hop'>;
 
 function wayOf(
   source: number,
   { address, port }: { readonly address: number; readonly port: number },
   backend: ServiceSet['backends'][number] | undefined,
   isSplit: boolean,
-): Place {
+): WantedWay {
   return { source, destination: address, port: isSplit ? port : 0, onLink: backend !== undefined && modes[backend.mode].onLink };
 }
 
-function keyOf({ source, destination, port, onLink }: Place): string {
+function keyOf({ source, destination, port, onLink }: WantedWay): string {
   return `${source} ${destination} ${port} ${onLink}`;
 }

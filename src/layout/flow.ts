@@ -34,7 +34,7 @@ export const NEXT_HOP = 8;
 export const CONNECTION = 9;
 /** When the last packet passed: CLOCK_MONOTONIC in milliseconds modulo 2^32. */
 export const SEEN = 10;
-/** Payload bytes, modulo 2^32; only grows. */
+/** Payload bytes, modulo 2^32; only grows, for as long as the version stays. */
 export const BYTES = 11;
 /** The same two of the packets that the kernel's fast path took: its own words. */
 export const KERNEL_SEEN = 12;

@@ -1,6 +1,6 @@
 /**
  * How a batch of frames is described. Written by the driver's `receive`, read and answered by the pipeline, obeyed by
- * `transmit`. native/frames.h states the same numbers.
+ * `transmit`. native/layout.h is rendered from it.
  *
  * One Int32Array: HEADER words, then STRIDE words a frame. In the slab, around each frame's IP header at OFFSET
  * (4-byte aligned, so that an Int32Array reads it):

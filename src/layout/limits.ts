@@ -3,7 +3,7 @@
 /** A file's: at most so many frontends, so many backends, and so many servers over all backends. */
 export const LIMITS = { frontends: 1024, backends: 4096, servers: 4096 } as const;
 
-/** A data path's: twice a file's, since others come while those that left it still drain. Indexes are below, and 16 bits in a flow. */
+/** A data path's: twice a file's, since others come while those that left it still drain. Indexes are below, and 16 bits in a connection's record. */
 export const ROOM = { frontends: 2 * LIMITS.frontends, backends: 2 * LIMITS.backends, servers: 2 * LIMITS.servers } as const;
 
 /** Connections at a time, whatever counts or limits them. */

@@ -1,11 +1,13 @@
 /** There is room for those that drain while as many others come. */
 import { describe, expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
+import { PORTS } from '../../src/flow/port-pool.ts';
+import { GROUP, tableCapacity } from '../../src/flow/table.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/layout/counters.ts';
 import { HOP, HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
 import { LIMITS } from '../../src/layout/limits.ts';
-import { ownMemory } from '../../src/layout/memory.ts';
+import { memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
 import { assertWithin } from '../../src/proxy/plan.ts';
 import { planOf } from '../lab/proxy-lab.ts';
@@ -20,6 +22,19 @@ describe('packets', () => {
       backends: [{ name: 'b', mode: 'dsr', servers: [{ index: SERVER, address: 2, port: 80 }], choice: prepare('maglev', []) }],
     });
     expect(Math.max(MAX_FRONTENDS, MAX_SERVERS)).toBeLessThanOrEqual(65536);
+  });
+
+  test('a connection takes at most 256 bytes at a full table, everything included', () => {
+    const capacity = 2 ** 20;
+    // The most that a table of so many slots is made for.
+    const connections = 314_572;
+    expect([tableCapacity(connections), tableCapacity(connections + 1)]).toEqual([capacity, 2 * capacity]);
+    const shared = memorySize({ capacity, connections }) - memorySize({ capacity: 0, connections: 0 });
+    // The worker's own: links of half-open ones, live entries of each group, the queue of each port that came back.
+    const links = 2 * Int32Array.BYTES_PER_ELEMENT;
+    const groups = capacity / GROUP / connections;
+    const port = (Uint16Array.BYTES_PER_ELEMENT * 2 ** Math.ceil(Math.log2(PORTS))) / PORTS;
+    expect(shared / connections + links + groups + port).toBeLessThanOrEqual(256);
   });
 
   test('the last of each has its row, load and hop in the shared memory', () => {

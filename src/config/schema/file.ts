@@ -76,8 +76,8 @@ const timeouts = z.object({
 const passthrough = z.object({
   connection_tracker_capacity: whole(1, MOST_CONNECTIONS, 262_144, {
     description:
-      'Connections at a time; 256 to 512 bytes of memory each, and 1 MB. A full table refuses new connections and ' +
-      "never drops a live one. (Convey's default is 1000.)",
+      'Connections at a time; 250 to 470 bytes of memory each, and 3 MB. In a full table the oldest unfinished handshake makes way, ' +
+      "where there is none new connections are refused; an established one is never dropped. (Convey's default is 1000.)",
     ...convey,
   }),
   workers: whole(1, 64, 1, {
