@@ -110,7 +110,8 @@ export function begin(flows: Int32Array, at: number, other: number, first: numbe
 }
 
 /**
- * Forgets what was sent twice, or lost on its way here, once nothing is in flight: the other side was heard last, and both have been silent for `quiet` ms.
+ * Forgets what was sent twice, or lost on its way here, once nothing is in flight: the other side was heard last, and both have been
+ * silent for `quiet` ms.
  */
 export function settle(flows: Int32Array, at: number, other: number, now: number, quiet: number): void {
   const seen = flows[at + Flow.SEEN];
@@ -131,7 +132,7 @@ function weighSyn(flows: Int32Array, at: number, other: number, life: number, se
     return state === OPENING ? ANSWERS : 0;
   }
   if (flags & ACK) return state === ANSWERED && acknowledges(flows, at, other, life, segment) ? ESTABLISHES | BELONGS : 0;
-  if (state === ANSWERED) return sequence + 1 - flows[at + Flow.ORIGIN] === 0 ? OPENS : 0;
+  if (state === ANSWERED) return ((sequence + 1 - flows[at + Flow.ORIGIN]) | 0) === 0 ? OPENS : 0;
   return state === OPENING || state >= TIME_WAIT ? OPENS : 0;
 }
 

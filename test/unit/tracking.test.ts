@@ -55,6 +55,16 @@ describe('only an ACK of what the server has sent establishes', () => {
     expect([stateOf(world), ...load(world)]).toEqual(['OPENING', 1, 0]);
   });
 
+  test('a SYN sent again renews its turn, also where its number is the last before the sign changes', () => {
+    const world = new World(ALONE);
+    client(world, { flags: 'S', sequence: 0x7fffffff });
+    server(world, { flags: 'SA', acknowledgment: 0x80000000 });
+    world.now = TIMEOUTS.syn - 1;
+    client(world, { flags: 'S', sequence: 0x7fffffff });
+    world.sweepAll(TIMEOUTS.syn + 1);
+    expect(stateOf(world)).toBe('ANSWERED');
+  });
+
   test('an answer to another SYN is none', () => {
     const world = new World(ALONE);
     client(world, { flags: 'S' });
