@@ -21,6 +21,7 @@ import {
   FIN_SERVER,
   ONE_WAY,
   OPENING,
+  RESET_BEYOND,
   RESET_BY_SERVER,
   STATE_MASK,
   TIME_WAIT,
@@ -36,9 +37,10 @@ export const FINISHES = 0x08;
 export const RESETS = 0x10;
 /** A side goes on after a reset. */
 export const HEARD = 0x20;
-/** A FIN that had counted was not that side's: it has gone on. */
-export const REVIVES_CLIENT = 0x40;
-export const REVIVES_SERVER = 0x80;
+/** A FIN of the client that had counted was not its own: it has gone on. */
+export const REVIVES = 0x40;
+/** A reset by a number that its side has not come to as far as lb4 has seen. */
+export const BEYOND = 0x80;
 /** Nothing new, but it belongs to the connection: its packets keep that alive. */
 export const BELONGS = 0x100;
 
@@ -49,8 +51,13 @@ export const CHALLENGES = 0x200;
 const IN_FLIGHT = 16 << 20;
 /** Direct server return, where no acknowledgement is seen: so many bytes of the last ones may have been sent twice. */
 const SENT_TWICE = 1 << 20;
-/** While packets pass, so many bytes may have been lost before lb4 could see them … */
-const LOST = 1 << 20;
+/** Where a client may have come to before its first acknowledgement is seen: the window that a server offers at first. */
+const FIRST_WINDOW = 64 << 10;
+/**
+ * While packets pass, so many bytes may have been lost before lb4 could see them. Fewer than a window, so that a reset which its
+ * receiver does not believe is answered (RFC 5961), and undone …
+ */
+const LOST = 32 << 10;
 /** … and they pass while the last one is not so many milliseconds ago. */
 const ACTIVE_MS = 500;
 /** What was under way when a reset passed has arrived after so many milliseconds. */
@@ -74,7 +81,7 @@ export interface Segment {
 export function weigh(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
   const { flags, isReply } = segment;
   const state = life & STATE_MASK;
-  if (flags & RST) return isReset(flows, at, other, life, segment) ? RESETS : 0;
+  if (flags & RST) return state === CLOSED ? 0 : resets(flows, at, other, life, segment);
   if (flags & SYN) return weighSyn(flows, at, other, life, segment);
   if ((flags & ACK) === 0) return 0;
   if (state === OPENING) {
@@ -83,12 +90,17 @@ export function weigh(flows: Int32Array, at: number, other: number, life: number
   }
   if (state === ANSWERED) {
     if (isReply) return finishes(flows, at, other, life, segment) | (segment.payload > 0 ? BELONGS : 0);
-    if (!acknowledges(flows, at, other, life, segment)) return 0;
+    // What lies beyond its window the server never hears.
+    const isHeard = isNear(segment.sequence - flows[at + Flow.ORIGIN], FIRST_WINDOW);
+    if (!isHeard || !acknowledges(flows, at, other, life, segment)) return 0;
     return ESTABLISHES | BELONGS | finishes(flows, at, other, life, segment);
   }
   if (state === CLOSED) return weighAfterReset(flows, at, other, life, segment);
   if (flags & FIN) return finishes(flows, at, other, life, segment);
-  return BELONGS | (state === CLOSING || state === TIME_WAIT ? weighAfterFin(flows, at, other, life, segment) : 0);
+  if (state !== CLOSING && state !== TIME_WAIT) return BELONGS;
+  const revived = weighAfterFin(flows, at, other, life, segment);
+  // Whoever only acknowledges keeps nothing that both have finished.
+  return revived !== 0 || state === CLOSING || other < 0 ? revived | BELONGS : 0;
 }
 
 /** Writes down what a segment has shown that later ones are judged by. Before BYTES counts its payload. */
@@ -97,9 +109,11 @@ export function remember(flows: Int32Array, at: number, other: number, shown: nu
   if (shown & (OPENS | ANSWERS)) begin(flows, at, other, sequence + 1);
   // Exact from now on: the number of the FIN.
   if (shown & FINISHES) flows[at + Flow.ORIGIN] = sequence + payload;
-  if (shown & (segment.isReply ? REVIVES_SERVER : REVIVES_CLIENT)) flows[at + Flow.ORIGIN] = sequence - flows[at + Flow.BYTES];
-  if (shown & (segment.isReply ? REVIVES_CLIENT : REVIVES_SERVER))
-    flows[other + Flow.ORIGIN] = segment.acknowledgment - flows[other + Flow.BYTES];
+  if ((shown & REVIVES) === 0 && (shown & HEARD) === 0) return;
+  // What passed meanwhile was not counted: both numbers anew, by the server's word.
+  if (other >= 0 && !segment.isReply) return;
+  flows[at + Flow.ORIGIN] = sequence - flows[at + Flow.BYTES];
+  if (other >= 0) flows[other + Flow.ORIGIN] = segment.acknowledgment - flows[other + Flow.BYTES];
 }
 
 /** A flow's numbers from its first segment on. `first` is the number of its first byte. */
@@ -110,16 +124,14 @@ export function begin(flows: Int32Array, at: number, other: number, first: numbe
 }
 
 /**
- * Forgets what was sent twice, or lost on its way here, once nothing is in flight: the other side was heard last, and both have been
- * silent for `quiet` ms.
+ * Forgets what a client has sent twice, once nothing is in flight: the server was heard last, and both have been silent for `quiet` ms.
+ * The server's own numbers are not to be moved by what a client says.
  */
 export function settle(flows: Int32Array, at: number, other: number, now: number, quiet: number): void {
   const seen = flows[at + Flow.SEEN];
   const otherSeen = flows[other + Flow.SEEN];
-  if ((now - seen) >>> 0 < quiet || (now - otherSeen) >>> 0 < quiet || seen - otherSeen > quiet / 4) return;
-  const origin = (swap32(flows[other + Flow.ACKNOWLEDGED]) - flows[at + Flow.BYTES]) | 0;
-  const excess = (flows[at + Flow.ORIGIN] - origin) | 0;
-  if (excess !== 0 && Math.abs(excess) <= IN_FLIGHT) flows[at + Flow.ORIGIN] = origin;
+  if ((now - seen) >>> 0 < quiet || (now - otherSeen) >>> 0 < quiet || ((seen - otherSeen) | 0) > quiet / 4) return;
+  flows[at + Flow.ORIGIN] = swap32(flows[other + Flow.ACKNOWLEDGED]) - flows[at + Flow.BYTES];
 }
 
 function weighSyn(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
@@ -136,11 +148,12 @@ function weighSyn(flows: Int32Array, at: number, other: number, life: number, se
   return state === OPENING || state >= TIME_WAIT ? OPENS : 0;
 }
 
-function isReset(flows: Int32Array, at: number, other: number, life: number, segment: Segment): boolean {
+function resets(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
   const { flags, isReply, sequence } = segment;
   // RFC 9293 section 3.10.7.3: a refusal has no number of its own yet, but that of the SYN.
-  if (isReply && (life & STATE_MASK) === OPENING) return (flags & ACK) !== 0 && acknowledges(flows, at, other, life, segment);
-  return isPlausible(flows, at, other, life, segment, sequence, sequence);
+  if (isReply && (life & STATE_MASK) === OPENING) return (flags & ACK) !== 0 && acknowledges(flows, at, other, life, segment) ? RESETS : 0;
+  if (!isPlausible(flows, at, other, life, segment, sequence, sequence)) return 0;
+  return ((sequence - endOf(flows, at, life, isReply)) | 0) > 0 ? RESETS | BEYOND : RESETS;
 }
 
 function finishes(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
@@ -153,23 +166,24 @@ function finishes(flows: Int32Array, at: number, other: number, life: number, se
 function weighAfterReset(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
   const { flags, now, isReply, payload, acknowledgment } = segment;
   if ((life & COUNTED) === 0 || flags & FIN) return 0;
-  // What was on its way meanwhile says something new, or is answered by a reset: whoever has none to send would have none to receive.
-  const isAnswer = other >= 0 && isReply !== ((life & RESET_BY_SERVER) !== 0) && payload === 0;
+  // The server testifies against any reset of its client's, the client against one of the server's that was odd. What was merely on its
+  // way says something new, or is answered by a reset.
+  const isAnswer = other >= 0 && payload === 0 && (isReply ? (life & RESET_BY_SERVER) === 0 : (life & RESET_BEYOND) !== 0);
   if (isAnswer && acknowledgment === swap32(flows[at + Flow.ACKNOWLEDGED])) return CHALLENGES;
   const isUnderWay =
     (now - flows[at + Flow.SEEN]) >>> 0 < UNDER_WAY_MS || (other >= 0 && (now - flows[other + Flow.SEEN]) >>> 0 < UNDER_WAY_MS);
   return isUnderWay ? 0 : HEARD;
 }
 
-/** A FIN was none of its side's if the other one acknowledges more than that. */
+/** A FIN was none of the client's if the server acknowledges more than that. A server's FIN is not to be undone by what its client says. */
 function weighAfterFin(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
   const { isReply, sequence, acknowledgment, payload } = segment;
   if (other < 0) {
     const isBeyond = payload > 0 && (life & FIN_CLIENT) !== 0 && isWithin(sequence + payload - flows[at + Flow.ORIGIN] - 1);
-    return isBeyond ? REVIVES_CLIENT : 0;
+    return isBeyond ? REVIVES : 0;
   }
-  if ((life & (isReply ? FIN_CLIENT : FIN_SERVER)) === 0 || !isWithin(acknowledgment - flows[other + Flow.ORIGIN] - 2)) return 0;
-  return isReply ? REVIVES_CLIENT : REVIVES_SERVER;
+  if (!isReply || (life & FIN_CLIENT) === 0) return 0;
+  return isWithin(acknowledgment - flows[other + Flow.ORIGIN] - 2) ? REVIVES : 0;
 }
 
 /** Whether a FIN or RST may come from the side whose flow is at `at`: its payload, if any, begins at `start`, it itself has the number `end`. */
@@ -177,9 +191,16 @@ function isPlausible(flows: Int32Array, at: number, other: number, life: number,
   const { isReply, now } = segment;
   const next = endOf(flows, at, life, isReply);
   const last = isActive(flows, at, other, now) ? next + LOST : next;
+  return isWithin(end - unacknowledged(flows, at, other, next, isReply)) && ((last - start) | 0) >= 0;
+}
+
+/** The first number of a side that the other one may not have acknowledged. */
+function unacknowledged(flows: Int32Array, at: number, other: number, next: number, isReply: boolean): number {
   const sent = flows[at + Flow.BYTES] >>> 0;
-  const unacknowledged = other < 0 ? next - Math.min(sent, SENT_TWICE) : swap32(flows[other + Flow.ACKNOWLEDGED]);
-  return isWithin(end - unacknowledged) && isWithin(last - start);
+  if (other < 0) return next - Math.min(sent, Math.max(SENT_TWICE, sent >>> 3));
+  const acknowledged = swap32(flows[other + Flow.ACKNOWLEDGED]);
+  // A client that acknowledges what was never sent does not keep its server from ending the connection.
+  return isReply && !isWithin(next - acknowledged) ? next - Math.min(sent, IN_FLIGHT) : acknowledged;
 }
 
 function isActive(flows: Int32Array, at: number, other: number, now: number): boolean {
@@ -204,5 +225,9 @@ function isSent(flows: Int32Array, at: number, sequence: number): boolean {
 }
 
 function isWithin(distance: number): boolean {
-  return (distance | 0) >= 0 && (distance | 0) <= IN_FLIGHT;
+  return isNear(distance, IN_FLIGHT);
+}
+
+function isNear(distance: number, most: number): boolean {
+  return (distance | 0) >= 0 && (distance | 0) <= most;
 }

@@ -10,7 +10,7 @@
  * A state changes by what a segment has shown (tcp-evidence.ts), never by its flags alone.
  */
 import type { Protocol } from './protocol.ts';
-import { ANSWERS, CHALLENGES, ESTABLISHES, FINISHES, HEARD, OPENS, RESETS, REVIVES_CLIENT, REVIVES_SERVER } from './tcp-evidence.ts';
+import { ANSWERS, BEYOND, CHALLENGES, ESTABLISHES, FINISHES, HEARD, OPENS, RESETS, REVIVES } from './tcp-evidence.ts';
 import {
   ADOPTED,
   ANSWERED,
@@ -24,6 +24,7 @@ import {
   LASTING,
   ONE_WAY,
   OPENING,
+  RESET_BEYOND,
   RESET_BY_SERVER,
   STATE_MASK,
   STATES,
@@ -33,7 +34,7 @@ import {
 export const tcp: Protocol = { number: 6, checksum: 16, next, timeoutOf };
 
 /** Marks of what came after a reset. */
-const AFTER_RESET = HEARD_CLIENT | HEARD_SERVER | RESET_BY_SERVER;
+const AFTER_RESET = HEARD_CLIENT | HEARD_SERVER | RESET_BY_SERVER | RESET_BEYOND;
 
 /** Idle timeouts in milliseconds. */
 export interface Timeouts {
@@ -69,14 +70,16 @@ function timeoutOf(table: Int32Array, life: number): number {
 /** The LIFE word after a segment from the client, or from the server (`reply`), that has shown `shown`. */
 function next(life: number, shown: number, reply: boolean): number {
   const state = life & STATE_MASK;
-  if (shown & RESETS) return (life & ~(STATE_MASK | AFTER_RESET)) | CLOSED | (reply ? RESET_BY_SERVER : 0);
+  if (shown & RESETS) {
+    const how = (reply ? RESET_BY_SERVER : 0) | (reply && shown & BEYOND ? RESET_BEYOND : 0);
+    return (life & ~(STATE_MASK | AFTER_RESET)) | CLOSED | how;
+  }
   if (shown & CHALLENGES) return (life & ~(STATE_MASK | AFTER_RESET)) | openState(life);
   // The client opens again from TIME_WAIT or after a reset (RFC 9293 section 3.6.1): a new connection on the old path.
   if (shown & OPENS) return state >= TIME_WAIT ? OPENING | (life & LASTING) : life;
   if (shown & HEARD) return heard(life, reply);
   let after = life;
-  if (shown & REVIVES_CLIENT) after &= ~FIN_CLIENT;
-  if (shown & REVIVES_SERVER) after &= ~FIN_SERVER;
+  if (shown & REVIVES) after &= ~FIN_CLIENT;
   if (shown & FINISHES) after |= reply ? FIN_SERVER : FIN_CLIENT;
   if (state === OPENING && shown & ANSWERS) return (after & ~STATE_MASK) | ANSWERED;
   if (state === CLOSED || (state <= ANSWERED && (shown & ESTABLISHES) === 0)) return after;

@@ -14,8 +14,7 @@ import {
   HEARD,
   OPENS,
   RESETS,
-  REVIVES_CLIENT,
-  REVIVES_SERVER,
+  REVIVES,
   remember,
   type Segment,
   settle,
@@ -50,10 +49,12 @@ const LEAST = 1024;
 const HASTE = 8;
 /** What share of the records must be in use before connections that the hash finds again get less time. */
 const CROWDED = 3 / 4;
+/** A handshake that is not complete after so many milliseconds makes way for others under their limits. */
+const STALE_MS = 1000;
 /** Nothing is in flight on a connection that has been silent for so many milliseconds. */
 const QUIET_MS = 2000;
 /** What goes by the entry itself, and renews it. */
-const RENEWS = BELONGS | ESTABLISHES | RESETS | CHALLENGES | REVIVES_CLIENT | REVIVES_SERVER;
+const RENEWS = BELONGS | ESTABLISHES | RESETS | CHALLENGES | REVIVES;
 
 export class Connections {
   readonly #table: FlowTable;
@@ -130,7 +131,8 @@ export class Connections {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     this.#halfOpen.add(record, this.#listOf(r));
-    this.#ledger.addLoad(words[r + C.OWNER], words[r + C.GENERATION], 1);
+    // Nobody has seen an adopted one opened: what may be forged uses up no limit.
+    if ((words[r + C.LIFE] & T.ADOPTED) === 0) this.#ledger.addLoad(words[r + C.OWNER], words[r + C.GENERATION], 1);
     if (words[r + C.SECOND] === Flow.NONE) return;
     this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], 1);
     this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], DUE, 1);
@@ -157,8 +159,32 @@ export class Connections {
 
   /** The same of the longest list. */
   evictLongest(): boolean {
-    this.#halfOpen.measure();
+    if (this.#halfOpen.size === 0) return false;
+    // A flood keeps it true as it goes; to look at all lists at each SYN would be a cost out of proportion.
+    if (this.#halfOpen.length(this.#halfOpen.longest) === 0) this.#halfOpen.measure();
     return this.evict(this.#halfOpen.longest);
+  }
+
+  /** Removes the oldest half-open connection of a list if it is that frontend's and has waited for a second: a handshake takes less. */
+  evictStale(list: number, frontend: number, now: number): boolean {
+    const record = this.#halfOpen.oldest(list);
+    if (record === Flow.NONE) return false;
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    if (words[r + C.OWNER] >>> 16 !== frontend || this.#idle(words[r + C.FIRST], now) < STALE_MS) return false;
+    return this.evict(list);
+  }
+
+  /** Whether the connection of a flow could be moved by a segment without SYN, FIN and RST: then that must be intact. */
+  isMovable(slot: number): boolean {
+    const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
+    const state = this.#records.words[r + C.LIFE] & T.STATE_MASK;
+    return state <= T.ANSWERED || state === T.CLOSED;
+  }
+
+  /** Whether half of the records are in use: what the hash finds again needs none. */
+  get isCrowded(): boolean {
+    return this.#records.size > this.#records.capacity / 2;
   }
 
   /** Takes the connection of a flow out of the table, both directions, and gives the port back. */
@@ -197,8 +223,8 @@ export class Connections {
       return;
     }
     this.#lastHops.keep(flows[at + Flow.NEXT_HOP]);
-    const opposite = isReply ? words[r + C.FIRST] : words[r + C.SECOND];
-    if (isFast(words[r + C.LIFE]) && opposite !== Flow.NONE) settle(flows, at, opposite << Flow.ENTRY_SHIFT, now, QUIET_MS);
+    const opposite = words[r + C.SECOND];
+    if (!isReply && isFast(words[r + C.LIFE]) && opposite !== Flow.NONE) settle(flows, at, opposite << Flow.ENTRY_SHIFT, now, QUIET_MS);
   }
 
   #isExpired(r: number, now: number): boolean {
@@ -360,7 +386,7 @@ export class Connections {
     const wasLive = (before & T.STATE_MASK) < T.TIME_WAIT;
     const isLive = (after & T.STATE_MASK) < T.TIME_WAIT;
     if (wasLive === isLive) return;
-    this.#ledger.addLoad(owner, generation, isLive ? 1 : -1);
+    if ((after & T.ADOPTED) === 0) this.#ledger.addLoad(owner, generation, isLive ? 1 : -1);
     if (after & T.COUNTED) this.#ledger.add(owner, generation, CURRENT, isLive ? 1 : -1);
     else if (isLive && (after & T.ONE_WAY) === 0) this.#ledger.add(owner, generation, DUE, 1);
   }

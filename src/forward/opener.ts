@@ -58,10 +58,11 @@ export class Opener {
   open(frontend: Frontend, source: number, destination: number, ports: number, first: number, clientHop: number, now: number): number {
     const { scheduler, candidates } = frontend;
     if (scheduler === undefined) return ~Verdict.resetNoServer;
-    if (this.#services.isFrontendFull(frontend)) return ~Verdict.resetFull;
+    if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return ~Verdict.resetFull;
     const { loads } = this.#ledger;
     const picked = scheduler.pick(source, sourcePort(ports));
-    const position = isFull(candidates[picked], loads) ? leastLoaded(candidates, loads, picked) : picked;
+    let position = isFull(candidates[picked], loads) ? leastLoaded(candidates, loads, picked) : picked;
+    if (position < 0 && this.#evictStale(frontend, now)) position = leastLoaded(candidates, loads, picked);
     if (position < 0) return ~Verdict.resetFull;
     this.#describe(source, destination, ports, first);
     const life = frontend.adopts ? T.OPENING | T.HASHED : T.OPENING;
@@ -80,6 +81,7 @@ export class Opener {
     if (frontend.scheduler === undefined) return ~Verdict.resetNoServer;
     const position = frontend.scheduler.pick(source, sourcePort(ports));
     this.#describe(source, destination, ports, first);
+    if (this.#connections.isCrowded) return this.#withoutFlow(frontend, position);
     const slot = this.#install(frontend, position, Flow.NONE, T.OPENING | T.ADOPTED | T.HASHED, now);
     return slot === ~Verdict.dropTableFull ? this.#withoutFlow(frontend, position) : slot;
   }
@@ -92,6 +94,13 @@ export class Opener {
     if (frontend.scheduler === undefined) return Flow.NONE;
     this.#describe(source, destination, ports, 0);
     return this.#withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports)));
+  }
+
+  /** Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others. */
+  #evictStale({ index, pools, candidates }: Frontend, now: number): boolean {
+    for (let i = 0; i < Math.min(TRIES, candidates.length); i++)
+      if (this.#connections.evictStale(listOf(pools[i] ?? Flow.NONE, index), index, now)) return true;
+    return false;
   }
 
   /** With the server at `position`, or the next one that takes it where that has no port left. */

@@ -7,13 +7,15 @@ import * as Frame from '../layout/frames.ts';
 import * as Field from '../packet/fields.ts';
 
 // Copied into this module: an imported binding is a load at each use (pipeline.ts).
-const { OFFSET, LENGTH, FLAGS, FLAG_TRUNCATED, DETAIL, CHECKSUM_SHIFT } = Frame;
+const { OFFSET, LENGTH, FLAGS, FLAG_TRUNCATED, FLAG_BIG, DETAIL, CHECKSUM_SHIFT } = Frame;
 const { IP_FRAGMENT, FRAGMENT_MASK, IP_TTL, TCP_FLAGS, FIN, SYN, RST, ACK } = Field;
 const PROTOCOL = TCP.number << 8;
 const CHECKSUM = (TCP.checksum >> 1) << CHECKSUM_SHIFT;
 /** With only the last of these a segment asks for nothing but its rewrite. */
 const CONTROLS = (FIN | SYN | RST | ACK) << 8;
 const PLAIN = ACK << 8;
+/** To a bit of CONTROL that no TCP flag of these has. */
+const BIG_SHIFT = 17;
 
 /**
  * Describes the frame at word `f` of the descriptors. Returns the word index of its transport header, which begins with the ports; 0, and
@@ -38,6 +40,7 @@ export function parse(words: Int32Array, frames: Int32Array, f: number): number 
     (frames[f + FLAGS] & FLAG_TRUNCATED) !== 0
   )
     return 0;
-  frames[f + DETAIL] = CHECKSUM | (((control & CONTROLS) ^ PLAIN) << 8) | (length - headers);
+  frames[f + DETAIL] =
+    CHECKSUM | (((control & CONTROLS) ^ PLAIN) << 8) | ((frames[f + FLAGS] & FLAG_BIG) << BIG_SHIFT) | (length - headers);
   return transport;
 }

@@ -117,7 +117,11 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   /** Has the connection learn from a segment, and returns the slot to go by. */
   function follow(f: number, slot: number, now: number): number {
-    if ((flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.FAST) !== 0 && (frames[f + D.DETAIL] & D.CONTROL) === 0) return slot;
+    const isPlain = (frames[f + D.DETAIL] & D.CONTROL) === 0;
+    if (isPlain && (flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.FAST) !== 0) return slot;
+    // What its receiver drops moves nothing.
+    const ip = frames[f + D.OFFSET] >>> 2;
+    if ((!isPlain || connections.isMovable(slot)) && !isIntact(f, ip)) return table.copy(slot);
     const tcp = transportOf(f);
     segment.flags = flagsOf(f);
     segment.sequence = swap32(words[tcp + F.TCP_SEQUENCE]);

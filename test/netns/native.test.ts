@@ -6,6 +6,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { NativeAddon } from '../../src/io/native.ts';
+import * as layout from '../../src/layout/frames.ts';
 import { expectNoAbort } from '../lab/wrong-arguments.ts';
 
 const path = createRequire(import.meta.url).resolve('../../build/Release/lb4.node');
@@ -37,9 +38,14 @@ interface Kit {
   client(command: string): string;
 }
 
+/** Of the descriptors, in the program that a body is part of. */
+declare const HEADER: number;
+declare const STRIDE: number;
+
 /** Runs `body` in the balancer's namespace; its text is all that crosses, so it may only use `kit`, node and `require`. */
 async function balancer<T>(body: (kit: Kit) => Promise<T> | T): Promise<T> {
   const program = `
+    const HEADER = ${layout.HEADER}, STRIDE = ${layout.STRIDE};
     const { execFileSync } = require('node:child_process');
     const sh = (command) => execFileSync('sh', ['-ec', command], { encoding: 'utf8' });
     const kit = { addon: require(${JSON.stringify(path)}), path: ${JSON.stringify(path)}, all: Uint32Array.of(6, 0x40000),
@@ -87,10 +93,10 @@ describe('PacketSocket', () => {
   it('receives a ping described as frames.ts says', async () => {
     const seen = await balancer(({ addon, all, client }) => {
       const socket = new addon.PacketSocket({ slots: 40, filter: all });
-      const frames = new Int32Array(8 + 64 * 8);
+      const frames = new Int32Array(HEADER + 64 * STRIDE);
       client('ping -c 1 -W 2 -s 56 10.99.0.2');
       const count = socket.receive(frames, 1000);
-      const [offset, length, , flags, out] = frames.subarray(8);
+      const [offset, length, , flags, out] = frames.subarray(HEADER);
       const link = addon.RouteSocket && new addon.RouteSocket().interfaces().find((each) => each.name === 'v1');
       const clock = Number(process.hrtime.bigint() / 1000000n) | 0;
       const result = {
@@ -101,7 +107,7 @@ describe('PacketSocket', () => {
         aligned: offset % 4,
         slots: socket.slab.byteLength / socket.slotBytes,
         lag: clock - frames[0],
-        ours: frames[10] === link?.index,
+        ours: frames[HEADER + 2] === link?.index,
         mac: [...new Uint8Array(socket.slab, offset - 14, 14)],
         ip: [...new Uint8Array(socket.slab, offset + 12, 8)],
       };
@@ -128,7 +134,7 @@ describe('PacketSocket', () => {
     await new Promise((resolve) => setTimeout(resolve, 300));
     const seen = await balancer(async ({ addon, all }) => {
       const socket = new addon.PacketSocket({ slots: 256, filter: all });
-      const frames = new Int32Array(8 + 64 * 8);
+      const frames = new Int32Array(HEADER + 64 * STRIDE);
       const { spawn } = require('node:child_process') as typeof import('node:child_process');
       const namespace = process.env.LB4_CLIENT as string;
       const run = spawn('nsenter', [`--net=/run/netns/${namespace}`, 'iperf3', '-c', '10.99.0.2', '-p', '5301', '-t', '1'], {
@@ -139,7 +145,7 @@ describe('PacketSocket', () => {
       const result = { largest: 0, flags: 0, gso: 0, cut: 0, wrongTotal: 0, frames: 0 };
       while (!done) {
         const count = socket.receive(frames, 50);
-        for (let i = 0, at = 8; i < count; i++, at += 8) {
+        for (let i = 0, at = HEADER; i < count; i++, at += STRIDE) {
           const ip = new Uint8Array(socket.slab, frames[at], 20);
           if (((ip[2] << 8) | ip[3]) !== frames[at + 1]) result.wrongTotal++;
           if (frames[at + 3] & 4) result.cut++;
@@ -205,10 +211,10 @@ describe('PacketSocket', () => {
       const socket = new addon.PacketSocket({ slots: 64, filter });
       client(`${process.execPath} -e "const s = require('node:dgram').createSocket('udp4'); (async () => {
         for (let i = 0; i < 8; i++) await new Promise((done) => s.send('m' + i, 7001, '10.99.0.2', done)); s.close(); })()"`);
-      const frames = new Int32Array(8 + 64 * 8);
+      const frames = new Int32Array(HEADER + 64 * STRIDE);
       const count = socket.receive(frames, 1000);
-      const flags = frames[8 + 3];
-      for (let i = 0, at = 8; i < count; i++, at += 8) {
+      const flags = frames[HEADER + 3];
+      for (let i = 0, at = HEADER; i < count; i++, at += STRIDE) {
         const frame = new Uint8Array(socket.slab, frames[at] - 14, frames[at + 1] + 14);
         const view = new DataView(socket.slab, frames[at], frames[at + 1]);
         frame.copyWithin(0, 6, 12);
@@ -221,13 +227,13 @@ describe('PacketSocket', () => {
         if (!(frames[at + 3] & 1)) view.setUint16(26, 0);
         frames[at + 4] = 1;
       }
-      frames[8 + 2 * 8 + 2] = 12345; // no such interface
-      frames[8 + 3 * 8] += 1 << 20; // another frame's slot
-      frames[8 + 4 * 8 + 4] = 0;
-      frames[8 + 5 * 8 + 4] = 2;
-      frames[8 + 6 * 8 + 1] = -1;
+      frames[HEADER + 2 * STRIDE + 2] = 12345; // no such interface
+      frames[HEADER + 3 * STRIDE] += 1 << 20; // another frame's slot
+      frames[HEADER + 4 * STRIDE + 4] = 0;
+      frames[HEADER + 5 * STRIDE + 4] = 2;
+      frames[HEADER + 6 * STRIDE + 1] = -1;
       const taken = socket.transmit(frames, count);
-      const out = Array.from({ length: count }, (_, i) => frames[8 + i * 8 + 4]);
+      const out = Array.from({ length: count }, (_, i) => frames[HEADER + i * STRIDE + 4]);
       await until(() => heard.split(' ').length > 5);
       listener.kill();
       const idle = socket.receive(frames, 0);
@@ -251,11 +257,12 @@ describe('PacketSocket', () => {
     const seen = await balancer(async ({ addon, path }) => {
       const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
       const worker = new Worker(
-        `const { parentPort, workerData } = require('node:worker_threads');
+        `const HEADER = ${HEADER}, STRIDE = ${STRIDE};
+         const { parentPort, workerData } = require('node:worker_threads');
          const addon = require(workerData);
          const socket = new addon.PacketSocket({ slots: 32, filter: Uint32Array.of(6, 0) });
          parentPort.postMessage(socket.wakeFd);
-         const frames = new Int32Array(8 + 8);
+         const frames = new Int32Array(HEADER + STRIDE);
          const counts = [socket.receive(frames, -1), socket.receive(frames, -1)];
          socket.close();
          parentPort.postMessage(counts);`,
@@ -275,7 +282,7 @@ describe('PacketSocket', () => {
   it('filters, counts what it took and what it lost, and keeps to its timeout', async () => {
     const seen = await balancer(({ addon, all, client }) => {
       const socket = new addon.PacketSocket({ slots: 32, filter: Uint32Array.of(6, 0) });
-      const frames = new Int32Array(8 + 64 * 8);
+      const frames = new Int32Array(HEADER + 64 * STRIDE);
       client('ping -c 2 -i 0.01 10.99.0.2');
       const filtered = { count: socket.receive(frames, 20), ...socket.statistics() };
       socket.setFilter(all);

@@ -1,7 +1,7 @@
 /** Loads and limits: what a connection adds it takes away again, whichever way it ends. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { STATE_MASK, TIME_WAIT } from '../../src/flow/tcp-states.ts';
+import { ADOPTED, STATE_MASK, TIME_WAIT } from '../../src/flow/tcp-states.ts';
 import { CURRENT, frontendLoad, frontendRow, PORTS, serverRow, TOTAL } from '../../src/layout/counters.ts';
 import { NONE, PORTS as PORTS_WORD } from '../../src/layout/flow.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
@@ -12,7 +12,7 @@ function counted(world: World) {
   const count = { servers: [0, 0], ports: [0, 0], frontends: [0, 0] };
   for (const { server, frontend, pool, life } of connectionsIn(world)) {
     if (pool !== NONE) count.ports[server]++;
-    if ((life & STATE_MASK) >= TIME_WAIT) continue;
+    if ((life & STATE_MASK) >= TIME_WAIT || (life & ADOPTED) !== 0) continue;
     count.servers[server]++;
     count.frontends[frontend]++;
   }

@@ -48,6 +48,17 @@ describe('only an ACK of what the server has sent establishes', () => {
     expect(world.table.size).toBe(0);
   });
 
+  test.each<[string, Tcp]>([
+    ['that is beyond the server’s window', { sequence: 1001 + 70_000 }],
+    ['whose checksum is wrong', { checksum: 0x1234 }],
+  ])('nor does an ACK %s: the server never hears it', (_, tcp) => {
+    const world = new World(ALONE);
+    client(world, { flags: 'S' });
+    server(world, { flags: 'SA' });
+    expect(client(world, tcp).verdict).toBe('forwarded');
+    expect(stateOf(world)).toBe('ANSWERED');
+  });
+
   test('nor a segment that comes before the answer', () => {
     const world = new World(ALONE);
     client(world, { flags: 'S' });
@@ -127,14 +138,14 @@ describe('an idle connection is ended by no number but one', () => {
 
   test('also after it has carried much, some of it twice', () => {
     const world = established();
-    for (let i = 0; i < 10; i++) server(world, { sequence: 1001 + i * 1000, payload: pattern(1000) });
-    server(world, { sequence: 1001, payload: pattern(1000) });
-    client(world, { acknowledgment: 11_001 });
+    for (let i = 0; i < 10; i++) client(world, { sequence: 1001 + i * 1000, payload: pattern(1000) });
+    client(world, { sequence: 1001, payload: pattern(1000) });
+    server(world, { acknowledgment: 11_001 });
     // For two seconds as much may be in flight as was sent twice.
     world.sweepAll(3000);
-    for (const sequence of [11_000, 11_002, 12_001]) server(world, { flags: 'R', sequence });
+    for (const sequence of [11_000, 11_002, 12_001]) client(world, { flags: 'R', sequence });
     expect(stateOf(world)).toBe('ESTABLISHED');
-    server(world, { flags: 'R', sequence: 11_001 });
+    client(world, { flags: 'R', sequence: 11_001 });
     expect(stateOf(world)).toBe('CLOSED');
   });
 
@@ -211,8 +222,60 @@ test('while packets pass, a reset may follow what was lost before lb4 saw it', (
   server(world, { payload: pattern(100) });
   for (const sequence of [1000, 1101 + 2 ** 21]) server(world, { flags: 'R', sequence });
   expect(stateOf(world)).toBe('ESTABLISHED');
-  server(world, { flags: 'R', sequence: 1101 + 70_000 });
+  server(world, { flags: 'R', sequence: 1101 + 30_000 });
   expect(stateOf(world)).toBe('CLOSED');
+});
+
+describe('what a client says does not keep what its server has ended', () => {
+  test.each<[string, Tcp[], Tcp]>([
+    ['a FIN, after an acknowledgement of what was never sent', [{ acknowledgment: 0x40000000 }], { flags: 'FA' }],
+    ['a reset, after the same', [{ acknowledgment: 0x40000000 }], { flags: 'R' }],
+    ['a FIN, after an old acknowledgement', [{ acknowledgment: 900 }], { flags: 'FA' }],
+  ])('%s', (_, forged, end) => {
+    const world = established();
+    for (const tcp of forged) client(world, tcp);
+    world.sweepAll(world.now + 5000);
+    server(world, end);
+    expect(stateOf(world)).not.toBe('ESTABLISHED');
+  });
+
+  test('nor bring it back', () => {
+    const world = established();
+    server(world, { flags: 'FA' });
+    client(world, { acknowledgment: 1003 });
+    expect(stateOf(world)).toBe('CLOSING');
+    server(world, { flags: 'R', sequence: 1002 });
+    for (let i = 0; i < 3; i++) client(world, { acknowledgment: 1003 });
+    expect(stateOf(world)).toBe('CLOSED');
+  });
+
+  test('nor keep its port, after both have finished', () => {
+    const world = established();
+    client(world, { flags: 'FA' });
+    server(world, { flags: 'FA', acknowledgment: 1002 });
+    world.now += TIMEOUTS.timeWait - 1;
+    client(world, { sequence: 1002, acknowledgment: 7 });
+    world.sweepAll(world.now + 2);
+    expect(world.table.size).toBe(0);
+  });
+});
+
+describe('limits', () => {
+  test('are not used up by SYNs alone: what has waited for a second makes way', () => {
+    const world = new World({ ...ALONE, frontendMaxconn: 3 });
+    for (let from = 1; from <= 3; from++) client(world, { from, flags: 'S' });
+    expect(client(world, { from: 9, flags: 'S' }).verdict).toBe('resetFull');
+    world.now += 1000;
+    expect(client(world, { from: 9, flags: 'S' }).verdict).toBe('opened');
+    expect(load(world)[0]).toBe(3);
+  });
+
+  test('nor by segments in mid-stream, of which nobody has seen a handshake', () => {
+    const world = new World({ ...ALONE, mode: 'dsr', scheduler: 'maglev', frontendMaxconn: 3, connections: 64 });
+    for (let from = 1; from <= 100; from++) client(world, { from });
+    expect([world.records.size, load(world)[0]]).toEqual([33, 0]);
+    expect(client(world, { from: 200, flags: 'S' }).verdict).toBe('opened');
+  });
 });
 
 describe('what was believed and is not true is undone', () => {
