@@ -6,7 +6,7 @@ import type { RunResult } from './processes.ts';
 import { waitUntil } from './wait.ts';
 
 /** What curl makes of a reset: during the handshake (as it looks: one that comes at once may be there by then), before an answer, in mid-answer. 28 would be its own patience. */
-export const RESET = [7, 52, 56];
+export const RESET = [7, 52, 55, 56];
 
 export type Counts = Record<string, number>;
 

@@ -118,10 +118,11 @@ test('at rest, with one flow left, it burns no CPU', async () => {
   const balancer = await startBalancer(lab.balancer, { frontends: quiet });
   await lab.client.run('curl', '-sS', `http://${VIP}/`);
   expect((await balancer.stats()).lb4.flows).toBeGreaterThan(0);
-  // A hundred ticks a second: 2 % of twelve seconds are 24. So long that the guard's looks, of which each starts programs, weigh as they do.
+  // A hundred ticks a second. The guard's looks, of which each starts programs, take 12 to 30 of these twelve seconds' 1,200, by how busy
+  // the machine is; a loop that never sleeps takes all of them, a timer that goes off too often a good part.
   const before = cpuTicks(balancer.running.pid);
   await pause(12_000);
-  expect(cpuTicks(balancer.running.pid) - before).toBeLessThanOrEqual(24);
+  expect(cpuTicks(balancer.running.pid) - before).toBeLessThanOrEqual(100);
   expect((await balancer.stats()).lb4.flows).toBeGreaterThan(0);
   expect((await balancer.stop()).code).toBe(0);
 });
