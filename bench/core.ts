@@ -6,16 +6,17 @@ import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { prepare } from '../src/balance/index.ts';
 import { type FlowTable, hashKey, tableCapacity } from '../src/flow/table.ts';
-import { createCore } from '../src/forward/core.ts';
+import { type Core, createCore } from '../src/forward/core.ts';
 import { writeHop } from '../src/forward/next-hops.ts';
 import type { ServiceSet } from '../src/forward/service-set.ts';
 import { Verdict } from '../src/forward/verdict.ts';
 import { Ways } from '../src/forward/ways.ts';
+import * as C from '../src/layout/connection.ts';
 import * as E from '../src/layout/flow.ts';
 import * as D from '../src/layout/frames.ts';
 import { ownMemory } from '../src/layout/memory.ts';
 import { parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
-import { slabOf } from '../src/packet/fields.ts';
+import { ACK, SYN, slabOf } from '../src/packet/fields.ts';
 import { compile, median, spread, table } from './measure.ts';
 
 const FRAMES = 16384;
@@ -70,12 +71,20 @@ function build(connections: number): Bench {
   services.apply(set, new Ways().apply(set));
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
-    if (opener.open(services.frontendAt(VIP, 80)!, address, VIP, ports, 1, 1, 0) < 0) throw new Error('no room');
+    const slot = opener.open(services.frontendAt(VIP, 80)!, address, VIP, ports, 1, 1, 0);
+    if (slot < 0) throw new Error('no room');
+    establish(core, slot);
   }
-  // As their handshakes would have left them.
-  for (let slot = 0; slot < capacity; slot++) if (flows.isLive(slot)) flows.words[slot * E.ENTRY + E.STATE] |= E.FAST;
   fillers.set(process, (n) => fill(slab.words, flows, n));
   return { words: slab.words, frames, process, verdicts: memory.counters.verdicts };
+}
+
+/** The rest of a handshake: SYN+ACK and ACK. */
+function establish({ table: { words }, records, connections }: Core, slot: number): void {
+  const second = records.words[words[slot * E.ENTRY + E.CONNECTION] * C.RECORD + C.SECOND];
+  const segment = { payload: 0, isReply: false, now: 0 };
+  connections.follow(second, { ...segment, flags: SYN | ACK, sequence: 0, acknowledgment: 1 });
+  connections.follow(slot, { ...segment, flags: ACK, sequence: 1, acknowledgment: 1 });
 }
 
 const fillers = new Map<(count: number) => void, (connections: number) => void>();
