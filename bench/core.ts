@@ -53,7 +53,7 @@ function build(connections: number): Bench {
   const frames = D.createFrames();
   const memory = ownMemory({ capacity, connections });
   const key = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
-  const core = createCore({ memory, slab, frames, capacity, hashKey: key, answersPerSecond: 0 });
+  const core = createCore({ memory, slab, frames, hashKey: key, answersPerSecond: 0 });
   const { table: flows, services, opener, process } = core;
   for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++)
     writeHop(memory.hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));

@@ -216,8 +216,8 @@ function directionsOf({ services }: Settings): number {
 function reportsOf({ failed, signal }: EngineOptions): ThreadReports {
   return {
     failed,
-    signals: (signs) => {
-      for (const { index, reason } of signs) signal?.(index, REASONS[reason]);
+    signals: (servers) => {
+      for (const { index, reason } of servers) signal?.(index, REASONS[reason]);
     },
   };
 }

@@ -36,7 +36,6 @@ const { process, table, halfOpen, services, connections, lastHops, signals } = c
   memory,
   slab: slabOf(driver.slab),
   frames,
-  capacity: data.room.capacity,
   hashKey: data.hashKey,
   answersPerSecond: data.answersPerSecond,
 });

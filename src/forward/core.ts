@@ -2,7 +2,7 @@
 import { HalfOpen } from '../flow/half-open.ts';
 import { Records } from '../flow/records.ts';
 import { FlowTable, type HashKey } from '../flow/table.ts';
-import type { Memory } from '../layout/memory.ts';
+import { type Memory, slotsIn } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
 import { Connections } from './connections.ts';
 import { Ledger } from './ledger.ts';
@@ -19,8 +19,6 @@ export interface CoreOptions {
   /** Where the driver receives frames, and the descriptors of a batch (layout/frames.ts). */
   readonly slab: Slab;
   readonly frames: Int32Array;
-  /** Slots of the flow table, a power of two. */
-  readonly capacity: number;
   readonly hashKey: HashKey;
   /** Resets and ICMP errors that lb4 sends itself. */
   readonly answersPerSecond: number;
@@ -41,12 +39,12 @@ export interface Core {
 
 /**
  * A core over `memory`, without services or timeouts yet.
- * @throws RangeError when `capacity` is no power of two, or the memory is too small for it
+ * @throws RangeError when the slots of its flow table are no power of two, or too few
  */
-export function createCore({ memory, slab, frames, capacity, hashKey, answersPerSecond }: CoreOptions): Core {
+export function createCore({ memory, slab, frames, hashKey, answersPerSecond }: CoreOptions): Core {
   const { hops, counters } = memory;
   const { verdicts } = counters;
-  const table = new FlowTable(memory.flows, capacity, hashKey);
+  const table = new FlowTable(memory.flows, slotsIn(memory.flows), hashKey);
   const records = new Records(memory.connections);
   const halfOpen = new HalfOpen(records.capacity);
   const ledger = new Ledger(counters.statistics, counters.loads);

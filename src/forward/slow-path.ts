@@ -109,19 +109,19 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (verdict !== forwarded) verdicts[verdict]++;
     // The SYN of a new connection has said all it says already; without a flow nobody listens.
     const isFollowed = verdict === forwarded || verdict === adopted;
-    const by = (isFollowed ? follow(f, slot, now) : slot) << Flow.ENTRY_SHIFT;
+    const by = (isFollowed ? follow(f, ip, slot, now) : slot) << Flow.ENTRY_SHIFT;
     // Pass 3 counts as many bytes as the IP header tells.
     flow[by + Flow.BYTES] += excessOf(f);
     return by;
   }
 
   /** Has the connection learn from a segment, and returns the slot to go by. */
-  function follow(f: number, slot: number, now: number): number {
+  function follow(f: number, ip: number, slot: number, now: number): number {
     const isPlain = (frames[f + D.DETAIL] & D.CONTROL) === 0;
     if (isPlain && (flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.FAST) !== 0) return slot;
-    // What its receiver drops moves nothing.
-    const ip = frames[f + D.OFFSET] >>> 2;
-    if ((!isPlain || connections.isMovable(slot)) && !isIntact(f, ip)) return table.copy(slot);
+    // What its receiver drops moves nothing. What was adopted a moment ago was verified for that.
+    const isVerified = frames[f + D.VERDICT] === adopted;
+    if (!isVerified && (!isPlain || connections.isMovable(slot)) && !isIntact(f, ip)) return table.copy(slot);
     const tcp = transportOf(f);
     segment.flags = flagsOf(f);
     segment.sequence = swap32(words[tcp + F.TCP_SEQUENCE]);

@@ -38,6 +38,11 @@ export function flowWords(capacity: number): number {
   return (capacity + 1) * ENTRY;
 }
 
+/** Slots of the flow table in memory of {@link flowWords}. */
+export function slotsIn(flows: Int32Array): number {
+  return flows.length / ENTRY - 1;
+}
+
 /** How large the parts are. */
 export interface Room {
   /** Slots of the flow table, a power of two. */

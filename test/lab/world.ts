@@ -116,7 +116,6 @@ export class World {
       memory,
       slab,
       frames,
-      capacity,
       hashKey: hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
       answersPerSecond: options.answers ?? 100,
     });
