@@ -16,7 +16,7 @@
 #define HOP(word) LB4_HOP_##word
 enum { FRAMES = 16384, SLOT = 192, IP = 96 };
 
-static uint32_t *flow, mask, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
+static uint32_t *flow, parts, shift, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
 static uint64_t verdicts[32];
 static uint8_t *slab;
 static int32_t *frames;
@@ -31,12 +31,13 @@ static uint32_t hash(uint32_t s, uint32_t d, uint32_t p) {
   h ^= h >> 13; h = (h + d) * key[3];
   return h ^ h >> 16;
 }
+static uint32_t home(uint32_t h) { return ((h >> 16) * parts >> 16) << shift | (h & ((1u << shift) - 1)); }
 static uint32_t fold(uint32_t s) { s = (s & 0xffff) + (s >> 16); return (s & 0xffff) + (s >> 16); }
 static uint32_t delta(uint32_t a, uint32_t b) { return fold((~a & 0xffff) + (~a >> 16) + (b & 0xffff) + (b >> 16)); }
 
 static void install(uint32_t s, uint32_t d, uint32_t p, uint32_t ns, uint32_t nd, uint32_t np) {
-  uint32_t at = hash(s, d, p) & mask;
-  while (flow[at * FLOW(ENTRY)]) at = (at + 1) & mask;
+  uint32_t at = home(hash(s, d, p));
+  while (flow[at * FLOW(ENTRY)]) at++;
   uint32_t *e = flow + at * FLOW(ENTRY), a = fold(delta(s, ns) + delta(d, nd));
   e[FLOW(SOURCE)] = s, e[FLOW(DESTINATION)] = d, e[FLOW(PORTS)] = p, e[FLOW(NEW_SOURCE)] = ns, e[FLOW(NEW_DESTINATION)] = nd, e[FLOW(NEW_PORTS)] = np;
   e[FLOW(DELTAS)] = fold(a + delta(p, np)) | a << 16, e[FLOW(NEXT_HOP)] = 1, e[FLOW(STATE)] = FLOW(LIVE_TCP) | FLOW(FAST);
@@ -64,11 +65,11 @@ static inline int plausible(int32_t *f, uint32_t *w) {
   return !((w[0] & 0xf0) != 0x40 || ihl < 5 || length < headers || length > (uint32_t)f[FRAME(LENGTH)] || headers < ihl * 4 + 20 ||
            (w[1] & 0xff3f0000) || (w[2] & 0xff00) != 6 << 8 || f[FRAME(FLAGS)] & FRAME(FLAG_TRUNCATED));
 }
-static inline uint32_t home(uint32_t *w) { return hash(w[3], w[4], w[w[0] & 15]) & mask; }
+static inline uint32_t home_of(uint32_t *w) { return home(hash(w[3], w[4], w[w[0] & 15])); }
 
 static inline int apply(int32_t *f, uint32_t *w, uint32_t at, uint32_t now) {
   uint32_t *e = 0, *t = w + (w[0] & 15);
-  for (int probe = 0; probe < FLOW(PROBES); probe++, at = (at + 1) & mask) {
+  for (int probe = 0; probe < FLOW(PROBES); probe++, at++) {
     uint32_t *x = flow + at * FLOW(ENTRY);
     if ((x[FLOW(STATE)] & FLOW(PRESENCE)) == FLOW(EMPTY)) break;
     if ((x[FLOW(STATE)] & FLOW(KEYED)) == FLOW(LIVE_TCP) && x[FLOW(SOURCE)] == w[3] && x[FLOW(PORTS)] == t[0] && x[FLOW(DESTINATION)] == w[4]) { e = x; break; }
@@ -91,17 +92,17 @@ static void one_pass(int count, uint32_t now) {
   for (int i = 0; i < count; i++) {
     int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
     uint32_t *w = (uint32_t *)(slab + f[FRAME(OFFSET)]);
-    verdicts[plausible(f, w) ? apply(f, w, home(w), now) : 22]++;
+    verdicts[plausible(f, w) ? apply(f, w, home_of(w), now) : 22]++;
   }
 }
 static void three_passes(int count, uint32_t now) {
   for (int i = 0; i < count; i++) {
     int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
     uint32_t *w = (uint32_t *)(slab + f[FRAME(OFFSET)]);
-    f[FRAME(HOME)] = plausible(f, w) ? (int32_t)home(w) : -1;
+    f[FRAME(HOME)] = plausible(f, w) ? (int32_t)home_of(w) : -1;
   }
   uint32_t x = 0;
-  for (int i = 0; i < count; i++) x ^= flow[(frames[FRAME(HEADER) + i * FRAME(STRIDE) + FRAME(HOME)] & mask) * FLOW(ENTRY)];
+  for (int i = 0; i < count; i++) x ^= flow[(uint32_t)(frames[FRAME(HEADER) + i * FRAME(STRIDE) + FRAME(HOME)] & ~(frames[FRAME(HEADER) + i * FRAME(STRIDE) + FRAME(HOME)] >> 31)) * FLOW(ENTRY)];
   sink = x;
   for (int i = 0; i < count; i++) {
     int32_t *f = frames + FRAME(HEADER) + i * FRAME(STRIDE);
@@ -114,9 +115,9 @@ static double nanoseconds(void) { struct timespec t; clock_gettime(CLOCK_MONOTON
 
 int main(int argc, char **argv) {
   if (argc != 4) return 2;
-  uint32_t connections = atoi(argv[1]), capacity = 256;
-  while (capacity * 3 < connections * 10) capacity *= 2;
-  mask = capacity - 1;
+  uint32_t connections = atoi(argv[1]), capacity;
+  for (parts = 256; (parts << shift) * 3ull < connections * 10ull; shift++);
+  capacity = (parts << shift) + FLOW(PROBES);
   flow = aligned_alloc(4096, (size_t)capacity * 64), slab = aligned_alloc(4096, FRAMES * SLOT), frames = calloc(FRAME(HEADER) + FRAME(BATCH) * FRAME(STRIDE), 4);
   memset(flow, 0, (size_t)capacity * 64), memset(slab, 0, FRAMES * SLOT);
   hops[HOP(HOP) + HOP(INTERFACE)] = 2, hops[HOP(HOP) + HOP(MTU)] = 1500, hops[HOP(HOP) + HOP(OUT)] = FRAME(SEND);

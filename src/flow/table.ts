@@ -3,9 +3,11 @@
  * a deletion never moves an entry, a probe is bounded (a BPF verifier wants to see the bound), and a full
  * neighbourhood refuses the newcomer instead of evicting a live flow.
  *
- *      home = hash(5-tuple) & (capacity - 1)
+ *      home = one of `capacity` slots, by hash(5-tuple)
  *      home            home+1          home+2          …  home+PROBES-1
  *      | LIVE other    | TOMBSTONE     | LIVE this one | EMPTY: stop
+ *
+ * Behind the last home there is room for its probes, so that none wraps.
  */
 import * as E from '../layout/flow.ts';
 import { flowWords } from '../layout/memory.ts';
@@ -15,13 +17,27 @@ export const GROUP = 128;
 const GROUP_SHIFT = 7;
 
 /**
- * Slots of a table for both directions of that many connections: the power of two that is at most LOAD full with them. At three
- * fifths, runs as long as PROBES do not occur in practice.
+ * Homes of a table for both directions of that many connections, which make it LOAD full or a little less. So full, a run as long as
+ * PROBES hardly occurs, and a connection takes 256 bytes with everything that belongs to it.
  */
 export function tableCapacity(connections: number): number {
-  return Math.max(2 * E.PROBES, 2 ** Math.ceil(Math.log2((connections * 2) / LOAD)));
+  const homes = Math.max(LEAST, (connections * 2) / LOAD);
+  const { shift } = split(homes);
+  return Math.ceil(homes / 2 ** shift) * 2 ** shift;
 }
-const LOAD = 0.6;
+const LOAD = 0.61;
+
+/** Homes at least, and the least number of parts. */
+const LEAST = 256;
+
+/**
+ * How a hash finds its home: its upper half names one of 256 … 512 parts, its low bits one of 2^shift slots in it. So a table need not be
+ * a power of two, which is up to twice as large as what it must hold, and the way there stays free of divisions.
+ */
+function split(homes: number): { readonly parts: number; readonly shift: number } {
+  const shift = Math.floor(Math.log2(homes / LEAST));
+  return { parts: homes / 2 ** shift, shift };
+}
 
 /** The three multipliers and the seed of a hash: random, odd multipliers. */
 export type HashKey = readonly [seed: number, first: number, second: number, third: number];
@@ -46,31 +62,38 @@ export function hashTuple(key: HashKey, source: number, destination: number, por
 
 export class FlowTable {
   readonly words: Int32Array;
-  /** Slots; a power of two. */
+  /** Homes, in parts of 2^shift: {@link homeOf}. */
   readonly capacity: number;
+  readonly parts: number;
+  readonly shift: number;
   readonly key: HashKey;
   /**
    * The slot of one more entry behind the table: for a packet that must go without a flow. No lookup finds it, it is never
    * published, and holds until the next packet.
    */
   readonly scratch: number;
+  /** Slots: the homes, and those behind the last of them. */
+  readonly end: number;
   #live = 0;
   /** Live entries of each group: memory of this writer's own. */
   readonly #groups: Uint8Array;
 
   /**
    * @param memory {@link flowWords}, zeroed or left by another process (then {@link recount})
-   * @param capacity slots, a power of two, at least 2 × PROBES
+   * @param capacity homes, as {@link tableCapacity} gives them
    */
   constructor(memory: Int32Array, capacity: number, key: HashKey) {
-    if ((capacity & (capacity - 1)) !== 0 || capacity < 2 * E.PROBES)
-      throw new RangeError(`flow table capacity ${capacity}: a power of two of at least ${2 * E.PROBES} is needed`);
+    const { parts, shift } = split(capacity);
+    if (capacity < LEAST || !Number.isInteger(parts)) throw new RangeError(`flow table capacity ${capacity}: not one of tableCapacity()`);
     if (memory.length < flowWords(capacity)) throw new RangeError(`flow table: ${memory.length} words are too few for ${capacity} entries`);
     this.words = memory;
     this.capacity = capacity;
+    this.parts = parts;
+    this.shift = shift;
     this.key = key;
-    this.scratch = capacity;
-    this.#groups = new Uint8Array(capacity / GROUP);
+    this.end = capacity + E.PROBES - 1;
+    this.scratch = this.end;
+    this.#groups = new Uint8Array(Math.ceil(this.end / GROUP));
   }
 
   /** Live entries: two a connection with full NAT. */
@@ -82,24 +105,30 @@ export class FlowTable {
   recount(): void {
     this.#live = 0;
     this.#groups.fill(0);
-    for (let slot = 0; slot < this.capacity; slot++) if (this.isLive(slot)) this.#add(slot, 1);
+    for (let slot = 0; slot < this.end; slot++) if (this.isLive(slot)) this.#add(slot, 1);
+  }
+
+  /** The slot where a lookup begins. */
+  homeOf(hash: number): number {
+    return ((Math.imul(hash >>> 16, this.parts) >>> 16) << this.shift) | (hash & ((1 << this.shift) - 1));
   }
 
   isLive(slot: number): boolean {
     return (this.words[(slot << E.ENTRY_SHIFT) + E.STATE] & E.PRESENCE) === E.LIVE;
   }
 
-  /** The first slot from `slot` on that may be live, or `capacity`: empty groups are passed over. */
+  /** The first slot from `slot` on that may be live, or `end`: empty groups are passed over. */
   skipEmpty(slot: number): number {
-    while (slot < this.capacity && this.#groups[slot >>> GROUP_SHIFT] === 0) slot = (slot | (GROUP - 1)) + 1;
-    return slot;
+    let at = slot;
+    while (at < this.end && this.#groups[at >>> GROUP_SHIFT] === 0) at = (at | (GROUP - 1)) + 1;
+    return Math.min(at, this.end);
   }
 
   /** The slot of a live flow, or NONE. `kind` is what its STATE & KEYED must be. */
   find(source: number, destination: number, ports: number, kind: number): number {
-    const { words, capacity } = this;
-    let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
-    for (let probe = 0; probe < E.PROBES; probe++) {
+    const { words } = this;
+    const home = this.homeOf(hashTuple(this.key, source, destination, ports));
+    for (let slot = home; slot < home + E.PROBES; slot++) {
       const at = slot << E.ENTRY_SHIFT;
       const state = words[at + E.STATE];
       if ((state & E.PRESENCE) === E.EMPTY) return E.NONE;
@@ -110,7 +139,6 @@ export class FlowTable {
         words[at + E.DESTINATION] === destination
       )
         return slot;
-      slot = (slot + 1) & (capacity - 1);
     }
     return E.NONE;
   }
@@ -121,15 +149,14 @@ export class FlowTable {
    * NONE where the neighbourhood is full.
    */
   reserve(source: number, destination: number, ports: number, except: number = E.NONE): number {
-    const { words, capacity } = this;
-    let slot = hashTuple(this.key, source, destination, ports) & (capacity - 1);
-    for (let probe = 0; probe < E.PROBES; probe++) {
+    const { words } = this;
+    const home = this.homeOf(hashTuple(this.key, source, destination, ports));
+    for (let slot = home; slot < home + E.PROBES; slot++) {
       const at = slot << E.ENTRY_SHIFT;
       if ((words[at + E.STATE] & E.PRESENCE) !== E.LIVE && slot !== except) {
         this.#writeKey(slot, source, destination, ports);
         return slot;
       }
-      slot = (slot + 1) & (capacity - 1);
     }
     return E.NONE;
   }
@@ -162,12 +189,11 @@ export class FlowTable {
 
   /** Removes a live entry. Tombstones that no probe needs any more become empty again. Versions stay. */
   remove(slot: number): void {
-    const { capacity } = this;
     this.#add(slot, -1);
     this.#mark(slot, E.TOMBSTONE);
-    if (this.#presence((slot + 1) & (capacity - 1)) !== E.EMPTY) return;
+    if (this.#presence(slot + 1) !== E.EMPTY) return;
     // Nothing stands behind this slot, so no probe passes it: empty it, and the tombstones in front of it with it.
-    for (let at = slot; this.#presence(at) === E.TOMBSTONE; at = (at - 1) & (capacity - 1)) this.#mark(at, E.EMPTY);
+    for (let at = slot; at >= 0 && this.#presence(at) === E.TOMBSTONE; at--) this.#mark(at, E.EMPTY);
   }
 
   #presence(slot: number): number {

@@ -199,13 +199,13 @@ export class Connections {
    */
   sweep(from: number, count: number, now: number): number {
     const table = this.#table;
-    const end = Math.min(from + count, table.capacity);
+    const end = Math.min(from + count, table.end);
     let slot = table.skipEmpty(from);
     while (slot < end) {
       if (table.isLive(slot)) this.#visit(slot, now);
       slot = table.skipEmpty(slot + 1);
     }
-    if (end < table.capacity) return end;
+    if (end < table.end) return end;
     this.#lastHops.swept();
     this.#halfOpen.measure();
     return 0;

@@ -2,7 +2,7 @@
 import { HalfOpen } from '../flow/half-open.ts';
 import { Records } from '../flow/records.ts';
 import { FlowTable, type HashKey } from '../flow/table.ts';
-import { type Memory, slotsIn } from '../layout/memory.ts';
+import { homesIn, type Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
 import { Connections } from './connections.ts';
 import { Ledger } from './ledger.ts';
@@ -39,12 +39,12 @@ export interface Core {
 
 /**
  * A core over `memory`, without services or timeouts yet.
- * @throws RangeError when the slots of its flow table are no power of two, or too few
+ * @throws RangeError when its flow table has another size than tableCapacity() gives
  */
 export function createCore({ memory, slab, frames, hashKey, answersPerSecond }: CoreOptions): Core {
   const { hops, counters } = memory;
   const { verdicts } = counters;
-  const table = new FlowTable(memory.flows, slotsIn(memory.flows), hashKey);
+  const table = new FlowTable(memory.flows, homesIn(memory.flows), hashKey);
   const records = new Records(memory.connections);
   const halfOpen = new HalfOpen(records.capacity);
   const ledger = new Ledger(counters.statistics, counters.loads);

@@ -46,9 +46,10 @@ const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP
 export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }: PipelineParts): Pipeline {
   const { words, halves } = slab;
   const flow = table.words;
-  const mask = table.capacity - 1;
   const [seed, k1, k2, k3] = table.key;
-  const wrap = mask << ENTRY_SHIFT;
+  const { parts } = table;
+  const partShift = table.shift + ENTRY_SHIFT;
+  const inPart = (1 << partShift) - ENTRY;
 
   return function process(batch: number): void {
     // Bound to locals: a context slot read in the loop is a load and a type check a time (bench/core: 43 → 20 ns).
@@ -68,16 +69,17 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
         continue;
       }
       const ip = d[f + OFFSET] >>> 2;
-      // hashTuple() of flow/table.ts, written out: a call here costs as much as the hash.
+      // hashTuple() and homeOf() of flow/table.ts, written out: a call here costs as much as the hash.
       let h = Math.imul(w[ip + IP_SOURCE] ^ seed, k1);
       h = Math.imul((h ^ (h >>> 15)) + w[transport], k2);
       h = Math.imul((h ^ (h >>> 13)) + w[ip + IP_DESTINATION], k3);
-      d[f + HOME] = ((h ^ (h >>> 16)) & mask) << ENTRY_SHIFT;
+      h ^= h >>> 16;
+      d[f + HOME] = ((Math.imul(h >>> 16, parts) >>> 16) << partShift) | ((h << ENTRY_SHIFT) & inPart);
     }
 
-    // 2 touch. NONE wraps to the last entry: harmless, and cheaper than a branch.
+    // 2 touch. NONE touches the first entry: harmless, and cheaper than a branch.
     let touched = 0;
-    for (let f = HEADER; f < last; f += STRIDE) touched ^= t[d[f + HOME] & wrap];
+    for (let f = HEADER; f < last; f += STRIDE) touched ^= t[d[f + HOME] & ~(d[f + HOME] >> 31)];
     frames[HEADER - 1] = touched; // so that the reads are not optimised away
 
     // 3 apply.
@@ -105,7 +107,7 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
             state = 0;
             break;
           }
-          at = (at + ENTRY) & wrap;
+          at += ENTRY;
           state = t[at + STATE];
         }
         if (at >= 0) hop = t[at + NEXT_HOP] << HOP_SHIFT;

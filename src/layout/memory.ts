@@ -10,7 +10,7 @@
 
 import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
-import { ENTRY } from './flow.ts';
+import { ENTRY, PROBES } from './flow.ts';
 import { CAPACITY, CONNECTIONS, HEADER_WORDS, LAYOUT, LAYOUT_VERSION, MAGIC, MAGIC_WORD } from './header.ts';
 import { HOP, HOPS } from './hops.ts';
 
@@ -33,19 +33,19 @@ export interface Memory {
   readonly counters: Counters;
 }
 
-/** Words of the flow table: `capacity` slots, then the scratch entry. */
+/** Words of the flow table: `capacity` homes, where the probes of the last one end, then the scratch entry. */
 export function flowWords(capacity: number): number {
-  return (capacity + 1) * ENTRY;
+  return (capacity + PROBES) * ENTRY;
 }
 
-/** Slots of the flow table in memory of {@link flowWords}. */
-export function slotsIn(flows: Int32Array): number {
-  return flows.length / ENTRY - 1;
+/** Homes of the flow table in memory of {@link flowWords}. */
+export function homesIn(flows: Int32Array): number {
+  return flows.length / ENTRY - PROBES;
 }
 
 /** How large the parts are. */
 export interface Room {
-  /** Slots of the flow table, a power of two. */
+  /** Homes of the flow table (flow/table.ts: tableCapacity). */
   readonly capacity: number;
   /** Connections at most. */
   readonly connections: number;

@@ -191,7 +191,7 @@ export class World {
   /** Sets the clock and sweeps the whole table once. */
   sweepAll(now: number): void {
     this.now = now;
-    this.connections.sweep(0, this.table.capacity, now | 0);
+    this.connections.sweep(0, this.table.end, now | 0);
   }
 
   #outcome(i: number, verdict: VerdictName): Outcome {

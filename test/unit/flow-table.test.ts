@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { FlowTable, GROUP, hashKey, hashTuple } from '../../src/flow/table.ts';
+import { FlowTable, GROUP, hashKey, hashTuple, tableCapacity } from '../../src/flow/table.ts';
 import * as E from '../../src/layout/flow.ts';
 import { SERVER_HOPS } from '../../src/layout/hops.ts';
 import { flowWords } from '../../src/layout/memory.ts';
@@ -23,12 +23,12 @@ function insert(table: FlowTable, tuple: Tuple): number {
 /** Tuples whose home is `home`. */
 function neighbours(home: number, count: number): Tuple[] {
   const found: Tuple[] = [];
-  for (let source = 1; found.length < count; source++)
-    if ((hashTuple(KEY, source, 2, 3) & (CAPACITY - 1)) === home) found.push([source, 2, 3]);
+  const table = create();
+  for (let source = 1; found.length < count; source++) if (table.homeOf(hashTuple(KEY, source, 2, 3)) === home) found.push([source, 2, 3]);
   return found;
 }
 
-const states = (table: FlowTable) => Array.from({ length: table.capacity }, (_, slot) => table.words[slot * E.ENTRY + E.STATE] & E.KEYED);
+const states = (table: FlowTable) => Array.from({ length: table.end }, (_, slot) => table.words[slot * E.ENTRY + E.STATE] & E.KEYED);
 
 describe('against a Map', () => {
   type Model = Map<string, { slot: number; tuple: Tuple }>;
@@ -36,7 +36,7 @@ describe('against a Map', () => {
     expect(table.size).toBe(model.size);
     for (const { slot, tuple } of model.values()) expect(table.find(...tuple, KIND)).toBe(slot);
   };
-  // Few homes, so that runs are long and meet each other, round the end of the table too.
+  // Few homes, so that runs are long and meet each other, at either end of the table too.
   const keys = [...neighbours(254, 30), ...neighbours(255, 30), ...neighbours(0, 30), ...neighbours(40, 5)];
   const tuple = fc.constantFrom(...keys);
 
@@ -102,12 +102,12 @@ describe('groups', () => {
   const large = 1024;
   const at = (table: FlowTable) => {
     const seen: number[] = [];
-    for (let slot = table.skipEmpty(0); slot < large; slot = table.skipEmpty(slot + 1)) seen.push(slot);
+    for (let slot = table.skipEmpty(0); slot < table.end; slot = table.skipEmpty(slot + 1)) seen.push(slot);
     return seen;
   };
   const fill = (table: FlowTable) => {
     for (let i = 0; i < 5; i++) insert(table, [i, 7, 9]);
-    return Array.from({ length: large }, (_, slot) => slot).filter((slot) => table.isLive(slot));
+    return Array.from({ length: table.end }, (_, slot) => slot).filter((slot) => table.isLive(slot));
   };
 
   test('those without a live entry are passed over, no live entry is', () => {
@@ -124,8 +124,8 @@ describe('groups', () => {
     const table = create();
     for (let i = 0; table.size < CAPACITY; i++) insert(table, [i, 7, 9]);
     expect(table.skipEmpty(0)).toBe(0);
-    for (let slot = 0; slot < CAPACITY; slot++) table.remove(slot);
-    expect(table.skipEmpty(0)).toBe(CAPACITY);
+    for (let slot = 0; slot < table.end; slot++) if (table.isLive(slot)) table.remove(slot);
+    expect(table.skipEmpty(0)).toBe(table.end);
   });
 
   test('recount: a table that another left', () => {
@@ -143,8 +143,8 @@ describe('the scratch entry', () => {
   test('is nobody else’s, and is not found', () => {
     const table = create();
     const tuple: Tuple = [4, 5, 6];
-    expect(table.borrow(...tuple)).toBe(CAPACITY);
-    expect(table.words.slice(CAPACITY * E.ENTRY).subarray(0, 4)).toEqual(new Int32Array([E.EMPTY, ...tuple]));
+    expect(table.borrow(...tuple)).toBe(table.end);
+    expect(table.words.slice(table.end * E.ENTRY).subarray(0, 4)).toEqual(new Int32Array([E.EMPTY, ...tuple]));
     expect(table.find(...tuple, KIND)).toBe(E.NONE);
     expect(states(table).every((state) => state === E.EMPTY)).toBe(true);
   });
@@ -162,7 +162,7 @@ describe('a full neighbourhood', () => {
     const table = create();
     const keys = neighbours(100, PROBES + 1);
     const slots = keys.slice(0, PROBES).map((key) => insert(table, key));
-    expect(slots).toEqual(Array.from({ length: PROBES }, (_, i) => (100 + i) % CAPACITY));
+    expect(slots).toEqual(Array.from({ length: PROBES }, (_, i) => 100 + i));
     expect(insert(table, keys[PROBES])).toBe(E.NONE);
     expect(table.find(...keys[PROBES], KIND)).toBe(E.NONE);
     expect(table.size).toBe(PROBES);
@@ -172,8 +172,39 @@ describe('a full neighbourhood', () => {
   });
 });
 
-test.each([0, 64, 128, 255, 257, 300])('a capacity of %i is refused', (capacity) => {
-  expect(() => new FlowTable(new Int32Array(8192), capacity, KEY)).toThrow(RangeError);
+test.each([0, 64, 128, 255, 513, 1025, 1026])('a capacity of %i is refused', (capacity) => {
+  expect(() => new FlowTable(new Int32Array(flowWords(2048)), capacity, KEY)).toThrow(RangeError);
+});
+
+describe('a table of any size', () => {
+  const BINS = 32;
+  const capacities = [1, 77, 1000, 10_000, 123_456].map(tableCapacity);
+
+  test.each(capacities)('of %i homes: each is as likely as another, and none lies outside', (capacity) => {
+    const table = create(capacity);
+    const counts = new Uint32Array(BINS);
+    const draws = 1 << 18;
+    for (let i = 0; i < draws; i++) {
+      const home = table.homeOf(hashTuple(KEY, i, 2, 3));
+      counts[Math.floor((home * BINS) / capacity)]++;
+    }
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(draws);
+    // Six standard deviations, and that one bin may hold a home more than another.
+    const mean = draws / BINS;
+    for (const count of counts) expect(Math.abs(count - mean)).toBeLessThan(mean * (BINS / capacity + 0.005) + 6 * Math.sqrt(mean));
+  });
+
+  test('the first and the last hash have the first and the last home', () => {
+    for (const capacity of capacities) expect([0, -1].map((hash) => create(capacity).homeOf(hash))).toEqual([0, capacity - 1]);
+  });
+
+  test('holds what it is made for, both directions of each connection', () => {
+    const connections = 100_000;
+    const table = create(tableCapacity(connections));
+    for (let i = 0; i < 2 * connections; i++) insert(table, [i, 2, 3]);
+    expect(table.size).toBe(2 * connections);
+    expect(table.size / table.capacity).toBeGreaterThan(0.6);
+  });
 });
 
 test('too little memory is refused', () =>
