@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
-import type { Mode } from '../config/model.ts';
+import { isPacketMode, type Mode } from '../config/modes.ts';
 import { examine } from '../doctor/examine.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { onlyProxy } from '../doctor/mode.ts';
@@ -52,16 +52,16 @@ async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number
 }
 
 function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr' | 'proxy'>): Mode | undefined {
-  const isPacketMode = modes.passthrough || modes.dsr;
-  if (proxy && isPacketMode) throw new UsageError('--proxy, --passthrough and --dsr exclude each other');
-  if (isPacketMode) return modeOf(modes);
+  const isForPackets = modes.passthrough || modes.dsr;
+  if (proxy && isForPackets) throw new UsageError('--proxy, --passthrough and --dsr exclude each other');
+  if (isForPackets) return modeOf(modes);
   return proxy ? 'proxy' : undefined;
 }
 
 /** Of the lb4 whose packet mode has this network namespace. */
 function runningMode(): Mode | undefined {
   const mode = lockHolder()?.mode;
-  return mode === 'passthrough' || mode === 'dsr' ? mode : undefined;
+  return mode !== undefined && isPacketMode(mode) ? mode : undefined;
 }
 
 function line({ level, check, message, mend }: Finding): string {

@@ -1,6 +1,7 @@
 /** `lb4 rules`: the script that a configuration asks of the balancer or of a server, printed or run. */
 import { loadConfig } from '../config/load.ts';
-import type { Config, PacketMode } from '../config/model.ts';
+import type { Config } from '../config/model.ts';
+import type { PacketMode } from '../config/modes.ts';
 import { ConfigError, EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
 import { forgetDeadHolder, lockHolder } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
@@ -50,7 +51,7 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     const script =
       server === undefined
         ? renderBalancerScript({ ...rulesFor(config, mode), form: formFor(action, config) })
-        : renderServerScript({ ...serverRulesFor(config, server), dialect });
+        : renderServerScript({ ...serverRulesFor(config, mode, server), dialect });
     if (action === undefined) {
       out(script);
       hint?.(`lb4: nothing is installed yet. ${server === undefined ? 'Here' : `On ${server}`}, as root: sh FILE install\n`);

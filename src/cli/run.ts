@@ -1,5 +1,5 @@
 /** `lb4`, `lb4 --passthrough`, `lb4 --dsr`: runs until a signal, or until the data path dies, then leaves the host as it was. */
-import type { Mode } from '../config/model.ts';
+import type { Mode } from '../config/modes.ts';
 import { watchConfig } from '../config/watch.ts';
 import { EXIT, FailureError, Lb4Error } from '../errors.ts';
 import type { Logger } from '../log.ts';

@@ -4,10 +4,6 @@ import type { Address } from './address.ts';
 
 export type { Address } from './address.ts';
 
-/** How lb4 runs: the command line's choice. One file may serve all three. */
-export type Mode = 'proxy' | 'passthrough' | 'dsr';
-/** Those in which frames pass through lb4, not connections. */
-export type PacketMode = Exclude<Mode, 'proxy'>;
 /** Who changes addresses in DSR. */
 export const DSR = ['nat', 'l2'] as const;
 export type Dsr = (typeof DSR)[number];

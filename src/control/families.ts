@@ -3,15 +3,18 @@
  * alerts carry over: `in` comes from clients, `out` goes to them. docs/operations.md explains each.
  */
 import type { Labelled, LabelledRows, Labels } from './rows.ts';
-import type { Counters, Mode, ServerState } from './source.ts';
+import type { Counters, ServerState, Source } from './source.ts';
+
+/** What a source can tell. */
+type Has = (source: Source) => boolean;
 
 export interface Family {
   readonly name: string;
   readonly type: 'counter' | 'gauge';
   readonly help: string;
   readonly labels: readonly string[];
-  /** The modes that have it; all of them unless told. */
-  readonly modes?: readonly Mode[];
+  /** Which sources have it; all of them unless told. */
+  readonly isOf?: Has;
   /** Hands over every sample. A callback, and no array of theirs: with thousands of servers there are many. */
   each(from: LabelledRows, take: (labels: Labels, value: number) => void): void;
 }
@@ -21,12 +24,12 @@ const SERVER_STATUS: Record<ServerState, number> = { down: 0, up: 1, unknown: 1,
 
 /** Makes families that have one sample a row. */
 function perRow<Row>(prefix: string, labels: readonly string[], rows: (from: LabelledRows) => readonly Labelled<Row>[]) {
-  return (type: Family['type'], name: string, help: string, value: (row: Row) => number | undefined, modes?: readonly Mode[]): Family => ({
+  return (type: Family['type'], name: string, help: string, value: (row: Row) => number | undefined, isOf?: Has): Family => ({
     name: `${prefix}_${name}`,
     type,
     help,
     labels,
-    ...(modes && { modes }),
+    ...(isOf && { isOf }),
     each(from, take) {
       for (const { labels, row } of rows(from)) {
         const known = value(row);
@@ -53,32 +56,27 @@ const backend = perRow('lb4_backend', ['backend'], ({ backends }) => backends);
 const server = perRow('lb4_server', ['backend', 'server'], ({ servers }) => servers);
 const portPool = perRow('lb4_port_pool', ['backend', 'server'], ({ servers }) => servers);
 
-const PACKETS: readonly Mode[] = ['passthrough', 'dsr'];
-const NAT: readonly Mode[] = ['passthrough'];
-const PROXY: readonly Mode[] = ['proxy'];
+const PACKETS: Has = ({ packets }) => packets !== undefined;
+const PORTS: Has = ({ hasPorts }) => hasPorts === true;
+/** Who makes the connections to servers itself, and so lets clients wait for one. */
+const QUEUE: Has = ({ queued }) => queued !== undefined;
 
 /** A family without labels: one sample, or none where the mode has no such thing. */
-function single(
-  type: Family['type'],
-  name: string,
-  help: string,
-  value: (from: LabelledRows) => number | undefined,
-  modes?: readonly Mode[],
-): Family {
-  return perRow('lb4', [], (from) => [{ labels: {}, row: from }])(type, name, help, value, modes);
+function single(type: Family['type'], name: string, help: string, value: (from: LabelledRows) => number | undefined, isOf?: Has): Family {
+  return perRow('lb4', [], (from) => [{ labels: {}, row: from }])(type, name, help, value, isOf);
 }
 
 export const FAMILIES: readonly Family[] = [
   ...traffic(frontend),
   frontend('gauge', 'status', 'Whether it takes connections: 0 stopped or draining, 1 up.', ({ open }) => Number(open)),
   frontend('gauge', 'silent', 'Whether its servers answer others and none of its connections.', ({ silent }) => Number(silent), PACKETS),
-  frontend('counter', 'refused_total', 'Connections without a server, a place or the time.', ({ counters }) => counters.refused, PROXY),
+  frontend('counter', 'refused_total', 'Connections without a server, a place or the time.', ({ counters }) => counters.refused, QUEUE),
 
   ...traffic(backend),
   backend('gauge', 'status', 'Whether a server may be chosen: 0 down, 1 up.', ({ active, backups }) => Number(active + backups > 0)),
   backend('gauge', 'active_servers', 'Servers that may be chosen, without backups.', ({ active }) => active),
   backend('gauge', 'backup_servers', 'Backup servers that may be chosen.', ({ backups }) => backups),
-  backend('gauge', 'current_queue', 'Connections that wait for a server.', ({ queued }) => queued, PROXY),
+  backend('gauge', 'current_queue', 'Connections that wait for a server.', ({ queued }) => queued, QUEUE),
 
   ...traffic(server),
   server('gauge', 'load', 'Connections now, those still opening included.', ({ counters }) => counters.load),
@@ -90,17 +88,17 @@ export const FAMILIES: readonly Family[] = [
   server('counter', 'check_failures_total', 'Health checks that failed.', ({ view }) => view.checkFailures),
   server('counter', 'checks_unmade_total', 'Health checks that could not be made from this host.', ({ view }) => view.checksUnmade),
   server('counter', 'check_up_down_total', 'Times that it went down after it had been up.', ({ view }) => view.checkChanges),
-  server('counter', 'connection_errors_total', 'Connects that failed.', ({ counters }) => counters.connectFailures, PROXY),
-  server('counter', 'retry_warnings_total', 'Connections that went on to another server.', ({ counters }) => counters.retries, PROXY),
-  portPool('gauge', 'ports_in_use', 'Source ports in use, TIME_WAIT included.', ({ counters }) => counters.ports, NAT),
-  portPool('gauge', 'ports', 'Source ports that there are.', ({ counters }) => counters.portCapacity, NAT),
+  server('counter', 'connection_errors_total', 'Connects that failed.', ({ counters }) => counters.connectFailures, QUEUE),
+  server('counter', 'retry_warnings_total', 'Connections that went on to another server.', ({ counters }) => counters.retries, QUEUE),
+  portPool('gauge', 'ports_in_use', 'Source ports in use, TIME_WAIT included.', ({ counters }) => counters.ports, PORTS),
+  portPool('gauge', 'ports', 'Source ports that there are.', ({ counters }) => counters.portCapacity, PORTS),
 
   {
     name: 'lb4_packets_total',
     type: 'counter',
     help: 'Packets by how they ended.',
     labels: ['verdict'],
-    modes: PACKETS,
+    isOf: PACKETS,
     each({ packets }, take) {
       for (const [verdict, value] of Object.entries(packets?.verdicts ?? {})) take({ verdict }, value);
     },
@@ -124,7 +122,7 @@ export const FAMILIES: readonly Family[] = [
     type: 'counter',
     help: 'Times that what lb4 had put on this host was missing and was put back.',
     labels: ['what'],
-    modes: PACKETS,
+    isOf: PACKETS,
     each({ host }, take) {
       for (const { what, repairs } of host) take({ what }, repairs);
     },

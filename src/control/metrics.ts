@@ -24,7 +24,7 @@ export class Metrics {
   constructor(source: Source, version: string) {
     this.#source = source;
     this.#version = version;
-    const families = FAMILIES.filter(({ modes }) => modes === undefined || modes.includes(source.mode));
+    const families = FAMILIES.filter(({ isOf }) => isOf === undefined || isOf(source));
     const own = new Registry();
     for (const family of families) this.#register(family, own);
     this.#registry = Registry.merge([own, processMetrics()]);

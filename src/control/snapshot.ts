@@ -4,7 +4,6 @@ import {
   type BackendView,
   type Counters,
   type FrontendCounters,
-  type Mode,
   type PacketCounters,
   type ServerCounters,
   type ServerView,
@@ -35,7 +34,7 @@ export interface BackendRow {
 }
 
 export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' | 'stopping'> {
-  readonly mode: Mode;
+  readonly mode: string;
   /** The frontends' sum, with those that are gone. */
   readonly all: Counters;
   readonly frontends: readonly FrontendRow[];

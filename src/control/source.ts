@@ -3,8 +3,6 @@
  * for the names behind them. Numbers are whole, never negative and, unless said otherwise, only ever grow.
  */
 
-export type Mode = 'proxy' | 'passthrough' | 'dsr';
-
 /** What has been counted; tx is client → server, rx server → client, in bytes of payload. */
 export interface Totals {
   /** Connections whose handshake was completed. */
@@ -62,7 +60,10 @@ export interface PacketCounters {
 }
 
 export interface Source {
-  readonly mode: Mode;
+  /** Its name, for people and labels: what it can tell says the rest. */
+  readonly mode: string;
+  /** Connections to servers leave from ports of lb4's own. */
+  readonly hasPorts?: boolean;
   frontend(index: number): FrontendCounters;
   server(index: number): ServerCounters;
   /** Proxy mode: connections of a backend that wait for a server; rises and falls. */

@@ -1,4 +1,5 @@
 import { isAny } from '../config/address.ts';
+import { isPacketMode } from '../config/modes.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 
 /** Every address that is listened on stands on an interface that is up; what servers on this host mean for the mode. */
@@ -32,12 +33,12 @@ function servers({ mode, config, paths }: Host): Finding[] {
   return paths
     .filter(({ local }) => local)
     .map(({ address, port }) =>
-      mode === 'proxy'
-        ? ok('server', `${address}:${port} is on this host`)
-        : fail(
+      isPacketMode(mode)
+        ? fail(
             'server',
             `${address}:${port} is an address of this host, whose packets no packet mode can balance`,
             `move that server to another host, then change its addr in ${config.file}`,
-          ),
+          )
+        : ok('server', `${address}:${port} is on this host`),
     );
 }

@@ -1,5 +1,6 @@
 /** Asks every probe. */
-import type { Config, Mode } from '../config/model.ts';
+import type { Config } from '../config/model.ts';
+import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { formNow } from '../rules/form.ts';
 import { serverAddresses } from '../rules/from-config.ts';
 import { addresses } from './addresses.ts';
@@ -21,14 +22,14 @@ import { ways } from './ways.ts';
  * @param config undefined: what can be said without one
  */
 export async function examine(mode: Mode, config: Config | undefined): Promise<Finding[]> {
-  const machine = [...(mode === 'proxy' ? addon() : privileges()), clockSource(), ...(mode === 'dsr' ? [actNat()] : [])];
+  const machine = [...(isPacketMode(mode) ? privileges() : addon()), clockSource(), ...(MODES[mode].directions === 1 ? [actNat()] : [])];
   if (config === undefined)
     return [...machine, warn('configuration', 'none given: no look at addresses, routes and firewall', 'lb4 doctor --config=FILE')];
   // Without the addon nothing more can be read; privileges() has said so.
   if (machine.some(({ mend }) => mend === 'make build')) return machine;
   const host = await hostOf(mode, config);
   const shared = [...addresses(host), ...routes(host)];
-  if (mode === 'proxy') return [...machine, ...(await proxyHost(config)), ...shared];
+  if (!isPacketMode(mode)) return [...machine, ...(await proxyHost(config)), ...shared];
   const own = [...(await interfaces(host)), ...(await firewall(host, mode)), ...(await limits(host)), ...(await running(host))];
   return [...machine, ...shared, ...ways(host), ...(await policy(host)), ...own];
 }
@@ -41,6 +42,6 @@ async function hostOf(mode: Mode, config: Config): Promise<Host> {
     ...paths.filter(({ local }) => !local).map(({ link }) => link),
   ];
   // IPv6 is for proxy mode only, which has no rules.
-  const form = formNow(mode === 'proxy' ? [] : serverAddresses(config));
+  const form = formNow(isPacketMode(mode) ? serverAddresses(config) : []);
   return { mode, config, own, form, paths, links: await describeLinks(names.filter((name) => name !== undefined)) };
 }

@@ -1,5 +1,6 @@
 /** What a probe has to say. */
-import type { Config, Mode } from '../config/model.ts';
+import type { Config } from '../config/model.ts';
+import type { Mode } from '../config/modes.ts';
 import type { Form } from '../rules/types.ts';
 import type { Link, ServerPath } from './network.ts';
 

@@ -1,5 +1,5 @@
 /** The DROP rules that keep the kernel out of lb4's connections: are they there, and do they drop no more than that? */
-import type { PacketMode } from '../config/model.ts';
+import { MODES, type PacketMode } from '../config/modes.ts';
 import { EXIT, Lb4Error } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { CHECK_PORTS, rangeText } from '../layout/ports.ts';
@@ -120,7 +120,7 @@ function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Hos
     return [fail('firewall', `too wide: ${rule.text} drops answers to health checks (ports ${rangeText(CHECK_PORTS)}), too`, mend)];
   // Without a bridge lb4 gets its copy before, and rules that drop what its own drop are one too many, no more.
   const requests = config.frontends.map(({ listen }) => requestsTo(listen.ip, listen.port));
-  const needed = [...requests, ...(mode === 'dsr' ? [] : answers.map(({ connections }) => connections))];
+  const needed = [...requests, ...(MODES[mode].directions === 2 ? answers.map(({ connections }) => connections) : [])];
   if (form.name === 'input' && needed.some((packets) => drops(rule, packets)))
     return [fail('firewall', `in the way: ${rule.text} drops frames that lb4 needs: ${form.why}`, mend)];
   const ports = config.frontends.map(({ listen }) => listen.port);

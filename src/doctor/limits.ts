@@ -1,5 +1,6 @@
 /** What a packet mode does not do where the kernel's own NAT would: README's limits, as far as they concern this host. */
 
+import { MODES, rewritesAnswers } from '../config/modes.ts';
 import { ask, savedRules } from '../rules/saved.ts';
 import { type Finding, type Host, ok, warn } from './finding.ts';
 
@@ -14,16 +15,16 @@ function localClients({ config }: Host): Finding[] {
 
 /** What comes back to its sender has the sender's own address as its source: a martian (RFC 1812 section 5.3.7). */
 function callers({ mode, config }: Host): Finding[] {
-  if (mode !== 'dsr' || !config.backends.some(({ dsr }) => dsr === 'nat')) return [];
+  if (!config.backends.some((backend) => rewritesAnswers(mode, backend))) return [];
   return [ok('limits', 'with dsr = "nat" a server that calls a frontend gets no answer where it is balanced to itself')];
 }
 
 /** Packets whose next hop is not resolved yet, or has no Ethernet, go by the kernel's routing, and so through its NAT. */
 async function sourceNat({ mode, config, paths }: Host): Promise<Finding[]> {
   const hasNft = (await ask('nft', '--version')) !== undefined;
-  const routed = mode === 'dsr' ? config.backends.filter(({ dsr }) => dsr === 'nat').flatMap(({ servers }) => servers) : [];
-  // What passthrough sends has a table that keeps it untracked.
-  if (mode === 'dsr' ? routed.length === 0 : hasNft) return [];
+  const routed = config.backends.filter((backend) => rewritesAnswers(mode, backend)).flatMap(({ servers }) => servers);
+  // What is sent from ports of lb4's own has a table that keeps it untracked.
+  if (MODES[mode].source === 'pool' ? hasNft : routed.length === 0) return [];
   const links = new Set(paths.map(({ link }) => link));
   const rules = await rulesOf('nat');
   if (!rules.some((rule) => /-j (MASQUERADE|SNAT)\b|\bmasquerade\b|\bsnat (ip )?to\b/.test(rule) && isFor(rule, links))) return [];

@@ -1,5 +1,6 @@
 /** Rules of routing (ip-rule(8)) by what lb4 cannot ask the kernel for: what it sends goes by the others. */
 
+import { MODES } from '../config/modes.ts';
 import { ask } from '../rules/saved.ts';
 import { type Finding, type Host, warn } from './finding.ts';
 
@@ -28,7 +29,10 @@ function obstacle({ ipproto = 'tcp', sport, sport_start: first = sport, sport_en
   if (ipproto !== 'tcp') return undefined;
   if (first !== undefined) {
     const ports = first === last ? `${first}` : `${first}-${last}`;
-    return [`sport ${ports}`, `it asks for a way once, whatever ${mode === 'dsr' ? "the client's" : 'source'} port a connection gets`];
+    return [
+      `sport ${ports}`,
+      `it asks for a way once, whatever ${MODES[mode].source === 'client' ? "the client's" : 'source'} port a connection gets`,
+    ];
   }
   if (iif === undefined || iif === 'lo') return undefined;
   return [`iif ${iif}`, 'to the kernel it is sent by this host, not forwarded'];

@@ -1,3 +1,4 @@
+import { holdsVip } from '../config/modes.ts';
 import { type Finding, fail, type Host, ok } from './finding.ts';
 import type { ServerPath } from './network.ts';
 import { NOWHERE } from './ways.ts';
@@ -10,7 +11,7 @@ export function routes(host: Host): Finding[] {
 }
 
 function layerTwoBackends({ config, mode }: Host) {
-  return mode === 'dsr' ? config.backends.filter(({ dsr }) => dsr === 'l2') : [];
+  return config.backends.filter((backend) => holdsVip(mode, backend));
 }
 
 function layerTwoServers(host: Host): Set<string> {

@@ -1,4 +1,5 @@
 /** What a lb4 that runs has noticed itself, by its statistics port. */
+import { MODES } from '../config/modes.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { type Finding, fail, type Host, warn } from './finding.ts';
 
@@ -52,7 +53,7 @@ function silence(server: string, mode: Host['mode'], address: string): Finding {
   return fail(
     'silence',
     `${server} passes its health checks, yet answers nothing that lb4 forwards: ${causes(mode)}`,
-    mode === 'dsr'
+    MODES[mode].directions === 1
       ? `lb4 rules --dsr --for ${ip} --config=FILE (run its script there)`
       : `on ${ip}: ip route get VIP; iptables-save -c | grep DROP`,
   );
@@ -62,14 +63,14 @@ function silentFrontend(name: string, mode: Host['mode']): Finding {
   return fail(
     'silence',
     `frontend ${name}: its servers answer others, yet none of its connections: ${causes(mode)}`,
-    mode === 'dsr'
+    MODES[mode].directions === 1
       ? 'lb4 rules --dsr --for SERVER --config=FILE (run its script there)'
       : 'on the servers: ip route get VIP; iptables-save -c | grep DROP',
   );
 }
 
 function causes(mode: Host['mode']): string {
-  return mode === 'dsr'
+  return MODES[mode].directions === 1
     ? "the server's script is not installed, it has no route to the clients, or a firewall or strict rp_filter drops its answers"
     : `its route to the VIP leads elsewhere, a firewall drops ports ${rangeText(CLIENT_PORTS)}, br_netfilter a bridged reply, or strict rp_filter there the request`;
 }

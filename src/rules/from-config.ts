@@ -1,4 +1,5 @@
-import type { Config, PacketMode } from '../config/model.ts';
+import type { Config } from '../config/model.ts';
+import { holdsVip, type PacketMode } from '../config/modes.ts';
 import type { RulesInput, ServerRulesInput } from './types.ts';
 
 /** The rules of a configuration: every frontend, and every server's way back to the address that faces it. */
@@ -8,15 +9,15 @@ export function rulesFor(config: Config, mode: PacketMode): RulesInput {
     // Servers of weight 0 too: they still have connections.
     backend.servers.map(({ addr }) => ({ server: addr.ip, serverPort: addr.port, source: listen.ip })),
   );
-  return { mode, frontends, returns: mode === 'dsr' ? [] : returns };
+  return { mode, frontends, returns };
 }
 
 /** The rules of a server: it answers for every frontend whose backend has its address. The file must suit DSR (`loadConfig`). */
-export function serverRulesFor(config: Config, server: string): ServerRulesInput {
+export function serverRulesFor(config: Config, mode: PacketMode, server: string): ServerRulesInput {
   const rules: ServerRulesInput = { server, rewrites: [], loopback: [] };
   for (const { listen, backend } of config.frontends) {
     for (const { addr } of backend.servers.filter(({ addr }) => addr.ip === server)) {
-      if (backend.dsr === 'l2') rules.loopback.push(listen.ip);
+      if (holdsVip(mode, backend)) rules.loopback.push(listen.ip);
       else rules.rewrites.push({ port: addr.port, vip: listen.ip });
     }
   }

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isPacketMode, MODES, type PacketMode } from '../config/modes.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { DIALECTS, type Dialect, type Form, type RulesInput, type ServerRulesInput } from './types.ts';
 
@@ -26,12 +27,13 @@ const templates = new Map<string, string>();
  * @throws RangeError when an address is not dotted IPv4 or a port is not in 1–65535: only such reach the shell.
  */
 export function renderBalancerScript(input: RulesInput): string {
+  const mode = modeWithRules(input.mode);
   const frontends = input.frontends.map(({ address, port }) => endpoint(address, port));
-  const returns = input.mode === 'dsr' ? [] : input.returns;
+  const returns = MODES[mode].directions === 2 ? input.returns : [];
   const tuples = returns.map(({ server, serverPort, source }) => `${endpoint(server, serverPort)}>${ipv4(source)}`);
   const form = { FORM: formName(input.form), WHY: input.form?.why ?? '' };
   return renderTemplate('balancer.sh', {
-    MODE: mode(input.mode),
+    MODE: mode,
     FRONTENDS: list(frontends),
     RETURNS: list(tuples),
     CLIENT_PORTS: rangeText(CLIENT_PORTS),
@@ -104,8 +106,8 @@ function ipv4(address: string): string {
   return address;
 }
 
-function mode(value: string): string {
-  if (value !== 'passthrough' && value !== 'dsr') throw new RangeError(`not a mode with rules: ${JSON.stringify(value)}`);
+function modeWithRules(value: string): PacketMode {
+  if (!isPacketMode(value)) throw new RangeError(`not a mode with rules: ${JSON.stringify(value)}`);
   return value;
 }
 

@@ -1,11 +1,11 @@
-import type { PacketMode } from '../config/model.ts';
+import type { PacketMode } from '../config/modes.ts';
 
 /** What the firewall rules of a balancer are made of. Addresses are dotted IPv4, ports 1–65535. */
 export interface RulesInput {
   mode: PacketMode;
   /** What clients connect to. */
   frontends: { address: string; port: number }[];
-  /** Whose answers come back to which of our addresses; used in passthrough only. */
+  /** Whose answers come back to which of our addresses; used only where answers come back to us. */
   returns: { server: string; serverPort: number; source: string }[];
   /** Left out: raw. */
   form?: Form | undefined;

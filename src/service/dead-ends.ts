@@ -3,6 +3,7 @@
  * nothing in any more. Checks take one of several ways, and in L2 DSR another than clients' packets: they need not notice. Each is told
  * once when it has lasted, and once when it is over.
  */
+import { holdsVip, type Mode } from '../config/modes.ts';
 import type { DeadEnd, Obstacle } from '../engine/routes.ts';
 import type { Logger } from '../log.ts';
 import { formatAddress } from '../packet/address.ts';
@@ -35,20 +36,22 @@ interface Sighting {
 }
 
 export class DeadEnds {
+  readonly #mode: Mode;
   readonly #log: Pick<Logger, 'info' | 'warn'>;
   #records: ReadonlyMap<string, Sighting> = new Map();
   /** Of servers, by backend and address, those that were told. */
   #counts: ReadonlyMap<string, number> = new Map();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(log: Pick<Logger, 'info' | 'warn'>) {
+  constructor(mode: Mode, log: Pick<Logger, 'info' | 'warn'>) {
+    this.#mode = mode;
     this.#log = log;
   }
 
   /** From now on. In proxy mode the kernel finds the ways. */
-  start(path: Pick<DataPath, 'mode' | 'deadEnds'>, plan: () => Plan | undefined): void {
+  start(path: Pick<DataPath, 'deadEnds'>, plan: () => Plan | undefined): void {
     if (path.deadEnds === undefined) return;
-    this.#timer = setInterval(() => this.look(path.deadEnds?.() ?? [], plan(), path.mode === 'dsr'), EVERY_MS).unref();
+    this.#timer = setInterval(() => this.look(path.deadEnds?.() ?? [], plan()), EVERY_MS).unref();
   }
 
   stop(): void {
@@ -61,10 +64,10 @@ export class DeadEnds {
   }
 
   /** A second or so after the last time. */
-  look(found: readonly DeadEnd[], plan: Plan | undefined, isDsr: boolean): void {
+  look(found: readonly DeadEnd[], plan: Plan | undefined): void {
     if (plan === undefined || (found.length === 0 && this.#records.size === 0)) return;
     const last = this.#records;
-    const users = usersOf(plan, isDsr);
+    const users = usersOf(plan, this.#mode);
     const now = new Map(
       found.flatMap((end) => {
         const key = keyOf(formatAddress(end.source), formatAddress(end.destination), end.onLink);
@@ -112,7 +115,7 @@ function keyOf(source: string, destination: string, onLink: boolean): string {
 }
 
 /** The ways that new connections may take, each with its backends and the server's address; without servers that are down. */
-function usersOf({ frontends, backends }: Plan, isDsr: boolean): ReadonlyMap<string, readonly string[]> {
+function usersOf({ frontends, backends }: Plan, mode: Mode): ReadonlyMap<string, readonly string[]> {
   const users = new Map<string, string[]>();
   for (const { backend, servers } of backends) {
     const sources = new Set(
@@ -121,7 +124,7 @@ function usersOf({ frontends, backends }: Plan, isDsr: boolean): ReadonlyMap<str
     const alive = new Set(servers.filter(({ draining, state }) => !draining && state !== 'down').map(({ server }) => server.addr.ip));
     for (const source of sources)
       for (const address of alive) {
-        const key = keyOf(source, address, isDsr && backend.dsr === 'l2');
+        const key = keyOf(source, address, holdsVip(mode, backend));
         users.set(key, [...(users.get(key) ?? []), `${backend.name} ${address}`]);
       }
   }

@@ -1,5 +1,5 @@
 /** The firewall rules of this host, kept in step with the plan. */
-import type { PacketMode } from '../config/model.ts';
+import type { PacketMode } from '../config/modes.ts';
 import type { Logger } from '../log.ts';
 import { formNow } from '../rules/form.ts';
 import { renderBalancerScript } from '../rules/render.ts';

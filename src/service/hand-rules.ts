@@ -1,6 +1,6 @@
 /** Firewall rules that somebody installed by hand, and that the mode which runs now cannot do with, or cannot do without. */
 
-import type { PacketMode } from '../config/model.ts';
+import type { PacketMode } from '../config/modes.ts';
 import { FailureError } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';

@@ -1,7 +1,7 @@
 /** The firewall rules and the reserved ports that lb4 installs, for the guard. One script puts both in place. */
 
 import { readFile } from 'node:fs/promises';
-import type { PacketMode } from '../config/model.ts';
+import { MODES, type PacketMode } from '../config/modes.ts';
 import { FailureError } from '../errors.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { readNftTable, readRules, runRules } from '../rules/run.ts';
@@ -36,7 +36,7 @@ export function hostRules(installed: Installed): HostState[] {
       repair,
     },
   ];
-  if (installed.mode === 'dsr') return all;
+  if (MODES[installed.mode].source !== 'pool') return all;
   const ports: HostState = {
     what: 'reserved_ports',
     name: 'reserved ports',

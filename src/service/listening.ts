@@ -1,5 +1,5 @@
 /** Listens for the servers' answers while lb4 runs in a packet mode, and tells when there are none. */
-import type { Mode } from '../config/model.ts';
+import { MODES, type Mode } from '../config/modes.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import type { Logger } from '../log.ts';
@@ -21,10 +21,10 @@ const NAMED = 10;
 
 /** What it usually is, and how to mend it. */
 const LIKELY = {
-  passthrough:
+  byUs:
     'the servers send replies elsewhere than through this host (their route to the frontend), or something drops them on the way: ' +
     `a firewall rule for ports ${rangeText(CLIENT_PORTS)}, br_netfilter on a bridge, strict rp_filter on a router between; see lb4 doctor`,
-  dsr:
+  pastUs:
     'the script of `lb4 rules --dsr --for SERVER --config=FILE` is not installed on the servers, they have no route to the clients, or a firewall or ' +
     'strict rp_filter on the way drops what they answer; see lb4 doctor',
   // Refused at the start, but an address may come later: a VIP that fails over, say.
@@ -87,7 +87,7 @@ export class Listening {
     const local = fallen.filter(({ server }) => isOwn(server.addr));
     const groups = [
       [local, LIKELY.local],
-      [fallen.filter((server) => !local.includes(server)), mode === 'dsr' ? LIKELY.dsr : LIKELY.passthrough],
+      [fallen.filter((server) => !local.includes(server)), MODES[mode].directions === 2 ? LIKELY.byUs : LIKELY.pastUs],
     ] as const;
     for (const [group, likely] of groups) {
       const servers = group.slice(0, NAMED).map(({ key }) => key);

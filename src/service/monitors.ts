@@ -1,5 +1,5 @@
 /** What looks at a running data path every few seconds: whether its host is as it left it, and whether anything gets through. */
-import type { Mode } from '../config/model.ts';
+import type { Mode } from '../config/modes.ts';
 import type { HostView } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
@@ -33,7 +33,7 @@ export class Monitors {
     this.#guard = new Guard({ states: path.hostStates, log, inTurn });
     this.#hostChanges = new HostChanges({ follow: path.follow?.bind(path), inTurn });
     this.listening = new Listening({ mode, health, log });
-    this.deadEnds = new DeadEnds(log);
+    this.deadEnds = new DeadEnds(mode, log);
   }
 
   /** From now on they look. */

@@ -1,5 +1,5 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
-import type { PacketMode } from '../config/model.ts';
+import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Settings } from '../engine/engine.ts';
 import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
@@ -38,6 +38,7 @@ interface PacketPathParts {
 
 export class PacketPath implements DataPath {
   readonly mode: PacketMode;
+  readonly hasPorts: boolean;
   readonly hostStates: readonly HostState[];
   readonly #log: Logger;
   readonly #firewall: Firewall | undefined;
@@ -47,6 +48,7 @@ export class PacketPath implements DataPath {
 
   private constructor({ mode, log, lock, firewall, engine, undo, plan }: PacketPathParts) {
     this.mode = mode;
+    this.hasPorts = MODES[mode].source === 'pool';
     this.#log = log;
     this.#firewall = firewall;
     this.#engine = engine;
@@ -178,7 +180,7 @@ export function settingsOf({ config, frontends, backends }: Plan, mode: PacketMo
 function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMode): Settings['services']['backends'][number] {
   return {
     name: backend.name,
-    mode: mode === 'dsr' && backend.dsr === 'l2' ? 'dsrL2' : mode,
+    mode: MODES[mode].forwards[backend.dsr],
     choice,
     servers: servers.map(({ index, server: { addr } }) => ({ index, address: parseAddress(addr.ip), port: addr.port })),
   };

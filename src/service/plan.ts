@@ -1,8 +1,9 @@
 /** What is balanced over what at this moment, for any mode: configuration, health, slow starts and drains in one. */
 
 import { eligible } from '../balance/eligible.ts';
-import { type Candidate, type Choice, prepare, type SchedulerName } from '../balance/index.ts';
-import type { Backend, Config, Frontend, Mode, Server } from '../config/model.ts';
+import { type Candidate, type Choice, prepare } from '../balance/index.ts';
+import type { Backend, Config, Frontend, Server } from '../config/model.ts';
+import { MODES, type Mode } from '../config/modes.ts';
 import type { Health } from '../health/checker.ts';
 import { type BackendServer, type Members, serverKey } from './members.ts';
 import type { Entry } from './roster.ts';
@@ -63,7 +64,7 @@ export function makePlan(config: Config, mode: Mode, members: Members, status: S
     backends: backendsOf(config, frontends, servers).map((backend) => {
       const own = inOrder(backend, servers).map((entry) => plannedServer(entry, status));
       const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
-      return { backend, servers: own, choice: prepare(schedulerOf(backend, mode), candidates(own, status), lastChoice) };
+      return { backend, servers: own, choice: prepare(backend.balance ?? MODES[mode].balance, candidates(own, status), lastChoice) };
     }),
     serverKeys: new Map(servers.map(({ index, key }) => [index, key])),
   };
@@ -97,9 +98,4 @@ function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus
   return (up.length > 0 ? up : choose(({ key }) => isSpare(key))).map(({ index, weight, server }) => {
     return { name: server.addr.text, index, weight, maxconn: server.maxconn };
   });
-}
-
-/** Packet modes hash: connections then find their server again without state. */
-function schedulerOf({ balance }: Backend, mode: Mode): SchedulerName {
-  return balance ?? (mode === 'proxy' ? 'roundrobin' : 'maglev');
 }

@@ -1,6 +1,7 @@
 /** Reads the configuration, at the start and again, and keeps how that went. */
 import { loadConfig } from '../config/load.ts';
-import type { Config, Mode } from '../config/model.ts';
+import type { Config } from '../config/model.ts';
+import { isPacketMode, type Mode } from '../config/modes.ts';
 import type { View } from '../control/source.ts';
 import { ConfigError, formatMistake, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
@@ -15,7 +16,7 @@ export interface ReadOptions {
 /** Throws an Lb4Error when the file is wrong, or this host cannot serve it; what is only doubtful the log says. */
 export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reload: boolean }): Config {
   const { config, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf });
-  if (mode !== 'proxy') assertHost(config);
+  if (isPacketMode(mode)) assertHost(config);
   for (const warning of warnings) log.warn(formatMistake(warning));
   return config;
 }

@@ -7,7 +7,8 @@
  *     passing traffic ──┘  (rosters, slow starts)
  */
 
-import type { Config, Mode } from '../config/model.ts';
+import type { Config } from '../config/model.ts';
+import { isPacketMode, type Mode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
@@ -227,5 +228,5 @@ export class Service {
 
 function startPath(plan: Plan, { mode, rules, failed, log }: ServiceOptions, signal: Reports['signal']): Promise<DataPath> {
   const reports: Reports = { signal, failed, log };
-  return mode === 'proxy' ? ProxyPath.start(plan, reports) : PacketPath.start(plan, { mode, rules }, reports);
+  return isPacketMode(mode) ? PacketPath.start(plan, { mode, rules }, reports) : ProxyPath.start(plan, reports);
 }

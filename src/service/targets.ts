@@ -1,5 +1,6 @@
 /** Which servers are checked, and from where. */
-import type { Config, Mode } from '../config/model.ts';
+import type { Config } from '../config/model.ts';
+import { holdsVip, isPacketMode, type Mode } from '../config/modes.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
 import { serverKey } from './members.ts';
@@ -11,10 +12,10 @@ export function targetsOf(config: Config, mode: Mode): Target[] {
     if (frontends.length === 0) return [];
     // Packet modes check from the frontend's address, as clients' connections come. But where servers hold it themselves (L2
     // DSR) they would answer to themselves.
-    const isPlain = mode === 'proxy' || (mode === 'dsr' && backend.dsr === 'l2');
-    const sources = isPlain ? [] : new Set(frontends.map(({ listen }) => listen.ip));
+    const isFromVip = isPacketMode(mode) && !holdsVip(mode, backend);
+    const sources = isFromVip ? new Set(frontends.map(({ listen }) => listen.ip)) : [];
     const [sourceAddress, ...otherSources] = sources;
-    const sendProxy = mode === 'proxy' ? backend.sendProxy : undefined;
+    const sendProxy = isPacketMode(mode) ? undefined : backend.sendProxy;
     const reach = { sourceAddress, otherSources, sendProxy };
     return backend.servers.map((server) => targetFor(serverKey(backend, server), backend, server, reach));
   });

@@ -1,7 +1,7 @@
 /** What lb4 has to say about a configuration, as lines. */
 import { expect } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
-import type { Mode } from '../../src/config/model.ts';
+import type { Mode } from '../../src/config/modes.ts';
 import { ConfigError, formatMistake } from '../../src/errors.ts';
 
 /** A configuration and every line about it. */

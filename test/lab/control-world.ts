@@ -1,10 +1,10 @@
 /** Someone who forwards, for the statistics port to ask: every number is what the test says. */
+import { MODES, type Mode } from '../../src/config/modes.ts';
 import {
   type BackendView,
   type Counters,
   type FrontendCounters,
   type FrontendView,
-  type Mode,
   NOTHING,
   type PacketCounters,
   type ServerCounters,
@@ -35,6 +35,7 @@ export interface Numbers {
 export function sourceOf(mode: Mode, { frontends, servers, packets = PACKETS }: Numbers): Source {
   return {
     mode,
+    hasPorts: MODES[mode].source === 'pool',
     frontend: (index) => frontends[index] ?? NONE,
     server: (index) => servers[index] ?? { ...NONE, load: 0 },
     ...(mode === 'proxy' ? { queued: (backend) => backend.length } : { packets: () => packets }),

@@ -2,7 +2,8 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
-import type { Config, Mode } from '../../src/config/model.ts';
+import type { Config } from '../../src/config/model.ts';
+import type { Mode } from '../../src/config/modes.ts';
 
 function load(mode: Mode): Config {
   const path = fileURLToPath(new URL(`../fixtures/convey/${mode}.toml`, import.meta.url));

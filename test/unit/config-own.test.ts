@@ -2,7 +2,7 @@
 import { describe, expect, it, test } from 'vitest';
 import type { Address } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import type { Mode } from '../../src/config/model.ts';
+import type { Mode } from '../../src/config/modes.ts';
 import { linesOf } from '../lab/config-lines.ts';
 
 const OWN = new Set(['192.0.2.1', '192.0.2.10', '2001:db8::1', '127.0.0.1', '127.9.9.9', '::1']);

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { addressOf, readAddress } from '../../src/config/address.ts';
 import { editDistance } from '../../src/config/check/suggest.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import type { Mode } from '../../src/config/model.ts';
+import type { Mode } from '../../src/config/modes.ts';
 import { plainValue, readToml, type TomlNode } from '../../src/config/read/toml.ts';
 import { fileSchema } from '../../src/config/schema/file.ts';
 import { core } from '../../src/config/schema/path.ts';

@@ -31,12 +31,12 @@ let deadEnds: DeadEnds;
 /** Looks as often at the same, and returns what was said. */
 function look(times: number, found: DeadEnd[], state: Health = 'up'): [string, object][] {
   lines.length = 0;
-  for (let i = 0; i < times; i++) deadEnds.look(found, planWith(state), false);
+  for (let i = 0; i < times; i++) deadEnds.look(found, planWith(state));
   return [...lines];
 }
 
 beforeEach(() => {
-  deadEnds = new DeadEnds({ warn: vi.fn(note), info: vi.fn(note) } as never);
+  deadEnds = new DeadEnds('passthrough', { warn: vi.fn(note), info: vi.fn(note) } as never);
 });
 
 const NO_WAY = 'no way from a frontend to a server: its packets are dropped';

@@ -22,10 +22,11 @@ const CONFIG: Record<string, readonly string[]> = {
   read: [],
   address: [],
   model: ['address'],
+  modes: ['model'],
   restart: ['model'],
   schema: ['model', 'address'],
-  check: ['read', 'schema', 'model', 'address'],
-  load: ['check', 'read', 'schema', 'model'],
+  check: ['read', 'schema', 'model', 'modes', 'address'],
+  load: ['check', 'read', 'schema', 'model', 'modes'],
   watch: ['read'],
   reference: ['read', 'schema', 'restart'],
 };
@@ -169,6 +170,27 @@ test('the text of an IPv4 address is taken apart in one place, and told apart fr
   expect(parsing.toSorted()).toEqual(['config/address.ts', 'packet/address.ts']);
 });
 
+/** Where modes have names: the command line, which users give them to, their table, and who runs one mode alone. */
+const NAMING = ['cli/doctor.ts', 'cli/rules.ts', 'config/modes.ts', 'main.ts', 'service/leftovers.ts', 'service/proxy-path.ts'];
+
+describe("a mode's name", () => {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  const find = (pattern: RegExp, isLeftOut = (_name: string) => false) =>
+    files.filter((name) => !isLeftOut(name)).filter((name) => pattern.test(readFileSync(join(SRC, name), 'utf8')));
+
+  test('is asked by nobody: config/modes.ts has the facts, and forward/modes.ts those of packets', () => {
+    expect(find(/(?:[!=]==?|\bcase) '(?:proxy|passthrough|dsr|dsrL2)'|'(?:proxy|passthrough|dsr|dsrL2)' [!=]==?/)).toEqual([]);
+    // A backend's key `dsr` means something together with the mode alone.
+    expect(find(/[!=]== '(?:l2|nat)'/, (name) => name.startsWith('config/check/'))).toEqual([]);
+  });
+
+  test('stands in few files', () => {
+    // Keys of the configuration file are called like modes.
+    const isKeys = (name: string) => /^config\/(schema|check)\//.test(name);
+    expect(find(/'(?:proxy|passthrough|dsr|dsrL2)'/, isKeys).toSorted()).toEqual(NAMING);
+  });
+});
+
 test('only the engine joins io and forward', () => {
   const rooms = new Set(imports.map(({ room }) => room));
   const joins = [...rooms].filter((room) =>
@@ -177,12 +199,12 @@ test('only the engine joins io and forward', () => {
   expect(joins.filter((room) => room !== 'engine')).toEqual([]);
 });
 
-test('who handles no packets has from the rooms of packets numbers and addresses alone', () => {
-  const facts = ['layout/ports.ts', 'layout/limits.ts', 'packet/address.ts'];
+test('who handles no packets has from the rooms of packets numbers, addresses and facts of modes alone', () => {
+  const facts = ['layout/ports.ts', 'layout/limits.ts', 'packet/address.ts', 'forward/modes.ts'];
   const handlers = [...CORE, 'io', 'engine', 'service'];
   const wrong = imports.filter(
     ({ room, target, specifier }) =>
-      ['layout', 'packet'].includes(target ?? '') && !handlers.includes(room) && !facts.some((fact) => specifier.endsWith(fact)),
+      ['layout', 'packet', 'forward'].includes(target ?? '') && !handlers.includes(room) && !facts.some((fact) => specifier.endsWith(fact)),
   );
   expect(wrong.map(tell)).toEqual([]);
 });

@@ -2,11 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { MODES as FACTS, type Mode } from '../../src/config/modes.ts';
 import { Metrics } from '../../src/control/metrics.ts';
-import type { Mode, Source, View } from '../../src/control/source.ts';
+import type { Source, View } from '../../src/control/source.ts';
 import { backendOf, countersOf, frontendOf, type Numbers, serverOf, sourceOf, viewOf } from '../lab/control-world.ts';
 
-const MODES: readonly Mode[] = ['proxy', 'passthrough', 'dsr'];
+const MODES = Object.keys(FACTS) as Mode[];
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
 
 const numbers: Numbers = {

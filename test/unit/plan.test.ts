@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
-import type { Mode } from '../../src/config/model.ts';
+import type { Mode } from '../../src/config/modes.ts';
 import { Members } from '../../src/service/members.ts';
 import { makePlan, type Plan, type ServerStatus } from '../../src/service/plan.ts';
 

@@ -220,10 +220,6 @@ describe('the rules of a configuration', () => {
     ]);
   });
 
-  test('dsr: the frontends alone', () => {
-    expect(rulesFor(config, 'dsr').returns).toEqual([]);
-  });
-
   test('dsr: each server answers for the frontends that send it packets', () => {
     const { config } = parseConfig(dsrToml, 'lb4.toml', { mode: 'dsr' });
     expect(serverAddresses(config)).toEqual(['198.51.100.1', '198.51.100.2']);
@@ -231,8 +227,8 @@ describe('the rules of a configuration', () => {
       { port: 80, vip: '192.0.2.1' },
       { port: 443, vip: '192.0.2.2' },
     ];
-    expect(serverRulesFor(config, '198.51.100.1')).toEqual({ server: '198.51.100.1', rewrites: [first, second], loopback: [] });
-    expect(serverRulesFor(config, '198.51.100.2')).toEqual({ server: '198.51.100.2', rewrites: [first], loopback: ['192.0.2.3'] });
+    expect(serverRulesFor(config, 'dsr', '198.51.100.1')).toEqual({ server: '198.51.100.1', rewrites: [first, second], loopback: [] });
+    expect(serverRulesFor(config, 'dsr', '198.51.100.2')).toEqual({ server: '198.51.100.2', rewrites: [first], loopback: ['192.0.2.3'] });
   });
 });
 

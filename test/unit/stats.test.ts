@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { z } from 'zod';
-import { addTotals, type Mode, NOTHING, type ServerState } from '../../src/control/source.ts';
+import type { Mode } from '../../src/config/modes.ts';
+import { addTotals, NOTHING, type ServerState } from '../../src/control/source.ts';
 import { statsDocument } from '../../src/control/stats.ts';
 import { conveyStats, lb4Stats } from '../fixtures/convey-stats.schema.ts';
 import { backendOf, countersOf, frontendOf, PACKETS, serverOf, sourceOf, viewOf } from '../lab/control-world.ts';

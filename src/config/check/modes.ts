@@ -1,6 +1,6 @@
 /** What a mode demands of a file beyond what all modes share. */
 import { isAny, isLoopback } from '../address.ts';
-import type { Mode, PacketMode } from '../model.ts';
+import { isPacketMode, MODES, type Mode, type PacketMode } from '../modes.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { dsrFindings } from './dsr.ts';
 import { error, type Finding, show } from './finding.ts';
@@ -8,9 +8,9 @@ import { frontendPlaces, serverPlaces, statsPlace, tables } from './places.ts';
 
 /** Proxy mode demands nothing more, and so does no mode. */
 export function modeFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
-  if (mode === undefined || mode === 'proxy') return [];
+  if (mode === undefined || !isPacketMode(mode)) return [];
   const findings = [...ipv6Findings(root), ...listenFindings(root, mode)];
-  return mode === 'dsr' ? [...findings, ...dsrFindings(root)] : findings;
+  return MODES[mode].directions === 1 ? [...findings, ...dsrFindings(root)] : findings;
 }
 
 /** Packets are sought by the address that they go to, and those of clients come from other hosts. */

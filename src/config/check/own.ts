@@ -1,6 +1,6 @@
 /** Servers that are the balancer itself: some loop, and no packet mode can balance to any of them. */
 import { type Address, familyAndPort, isAny, isLoopback } from '../address.ts';
-import type { Mode } from '../model.ts';
+import { holdsVip, isPacketMode, type Mode } from '../modes.ts';
 import type { TomlNode } from '../read/toml.ts';
 import { error, type Finding, show } from './finding.ts';
 import { frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
@@ -41,7 +41,7 @@ export function loopFindings(root: TomlNode, isOwn: IsOwn | undefined): Finding[
  * a file that is meant for another host, perhaps checked on one of its servers.
  */
 export function localServerFindings(root: TomlNode, mode: Mode | undefined, isOwn: IsOwn | undefined): Finding[] {
-  if (mode === undefined || mode === 'proxy' || isOwn === undefined) return [];
+  if (mode === undefined || !isPacketMode(mode) || isOwn === undefined) return [];
   const isLocal = isHere(frontendPlaces(root), isOwn) ? (address: Address) => isLoopback(address) || isOwn(address) : isLoopback;
   const servers = tables(root, 'backends').flatMap(({ name }) => serverPlaces(root, name));
   return servers
@@ -55,17 +55,19 @@ export function localServerFindings(root: TomlNode, mode: Mode | undefined, isOw
 /** The address that this host would send from, `192.0.2.1`; undefined where that cannot be told. */
 export type SourceTowards = (address: Address) => string | undefined;
 
+const L2 = { dsr: 'l2' } as const;
+
 /**
  * L2 DSR: health checks cannot come from the VIP, which the servers hold as well, so this host needs another address towards them.
  * Nothing is said of a file that is meant for another host.
  */
 export function checkSourceFindings(root: TomlNode, mode: Mode | undefined, isOwn?: IsOwn, sourceTowards?: SourceTowards): Finding[] {
   const frontends = frontendPlaces(root);
-  if (mode !== 'dsr' || sourceTowards === undefined || !isHere(frontends, isOwn)) return [];
+  if (mode === undefined || !holdsVip(mode, L2) || sourceTowards === undefined || !isHere(frontends, isOwn)) return [];
   const vips = new Set(frontends.map(({ address }) => address.ip));
   return tables(root, 'backends').flatMap(({ name, path, node }) => {
     const dsr = node.children.get('dsr');
-    if (dsr?.value !== 'l2') return [];
+    if (dsr?.value !== L2.dsr) return [];
     const server = serverPlaces(root, name).find(({ address }) => address.family === 4 && vips.has(sourceTowards(address) ?? ''));
     if (server === undefined) return [];
     const needed = `needed: an address of this host that is no frontend's towards ${server.address.ip}, to check from`;
