@@ -54,28 +54,28 @@ variant='' # of iptables: nft or legacy
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
-# What is to be dropped, one match a line.
-wanted_matches() {
-  for frontend in $FRONTENDS; do
-    printf '%s\n' "-d ${frontend%:*}/32 -p tcp -m tcp --dport ${frontend#*:}"
-  done
-  [ "$MODE" = passthrough ] || return 0
-  for tuple in $RETURNS; do
-    server=${tuple%>*}
-    printf '%s\n' "-s ${server%:*}/32 -d ${tuple#*>}/32 -p tcp -m tcp --sport ${server#*:} --dport ${CLIENT_PORTS%-*}:${CLIENT_PORTS#*-}"
-  done
+# drop MATCH: the rules that drop it, one a line
+drop() {
+  case $FORM in
+    input) printf '%s\n' "mangle INPUT $1 $TAG -j DROP" "$1 $TAG -j CT --notrack" ;;
+    *) printf '%s\n' "$1 $TAG -j DROP" ;;
+  esac
 }
 
 # Every rule of this configuration, one a line, spelled as iptables-save spells it, so that text compares. Those of raw PREROUTING
 # stand as they are, those of mangle INPUT after these two words.
 wanted_rules() {
-  case $FORM in
-    input) wanted_matches | sed -n "h; s|.*|mangle INPUT & $TAG -j DROP|p; g; s|.*|& $TAG -j CT --notrack|p" ;;
-    *) wanted_matches | sed "s|.*|& $TAG -j DROP|" ;;
-  esac
+  for frontend in $FRONTENDS; do
+    drop "-d ${frontend%:*}/32 -p tcp -m tcp --dport ${frontend#*:}"
+  done
+  [ "$MODE" = passthrough ] || return 0
+  for tuple in $RETURNS; do
+    server=${tuple%>*}
+    drop "-s ${server%:*}/32 -d ${tuple#*>}/32 -p tcp -m tcp --sport ${server#*:} --dport ${CLIENT_PORTS%-*}:${CLIENT_PORTS#*-}"
+  done
 }
 
-# is_nft: asked once
+# is_nft: asked once, by read_tables
 is_nft() {
   [ -n "$variant" ] || case $("$IPTABLES" --version 2>&1) in *nf_tables*) variant=nft ;; *) variant=legacy ;; esac
   [ "$variant" = nft ]
@@ -89,8 +89,9 @@ in_table() {
   esac
 }
 
-# saved TABLE: as iptables-save spells it
-saved() {
+# save TABLE: sets saved to it, as iptables-save spells it
+save() {
+  saved=''
   # iptables-legacy creates the table by looking at it, and a table that is not there has no rules.
   is_nft || grep -qsx "$1" /proc/net/ip_tables_names || return 0
   saved=$("$IPTABLES-save" -t "$1" 2>&1) || fail "$IPTABLES-save" "$saved"
@@ -99,11 +100,11 @@ saved() {
     raw:*' is incompatible, use '* | mangle:input:*' is incompatible, use '*)
       stop 1 "the $1 table has rules that nft added and iptables cannot read: move them to a table of their own" ;;
   esac
-  printf '%s\n' "$saved"
 }
 
 # ours TABLE SAVED: every rule of lb4 in it, of either form
 ours() {
+  case $2 in *"$TAG"*) ;; *) return 0 ;; esac
   in_table "$1"
   start="-A $chain \\(.* $TAG -j"
   printf '%s\n' "$2" | sed -n -e "s/^$start DROP\\)\$/$prefix\\1/p" -e "s/^$start CT --notrack\\)\$/$prefix\\1/p"
@@ -113,6 +114,7 @@ ours() {
 # A match that is not understood here (a set, an interface, a negation) counts as one that may be true. Chains of others that are
 # jumped to are left alone: whoever keeps them (Calico) puts their jump back on top.
 shadows() {
+  case $2 in *' -j ACCEPT'* | *' -j RETURN'*) ;; *) return 0 ;; esac
   in_table "$1"
   printf '%s\n' "$2" | awk -v ours=" $TAG -j (DROP|CT --notrack)\$" -v chain="$chain" -v prefix="$prefix" '
     function number(address,   p) { split(address, p, "."); return ((p[1] * 256 + p[2]) * 256 + p[3]) * 256 + p[4] }
@@ -152,9 +154,10 @@ shadows() {
 
 # read_tables: sets raw and mangle to what is in the kernel, and have to our rules there
 read_tables() {
-  is_nft || : # asked here, for the subshells below
-  raw=$(saved raw) || exit $?
-  mangle=$(saved mangle) || exit $?
+  save raw
+  raw=$saved
+  save mangle
+  mangle=$saved
   have="$(ours raw "$raw")
 $(ours mangle "$mangle")"
 }
@@ -170,6 +173,7 @@ compare() {
 # New rules of mangle come first and old ones go last, so that at every moment one form holds.
 # Rules go to the top of the chain: below a general ACCEPT they would never match. Where one came above them, all move up.
 transaction() {
+  case $1 in *missing* | *stale* | *shadowed*) ;; *) return 0 ;; esac
   printf '%s\n' "$1" | awk '
     function block(table, lines) { if (lines != "") printf "*%s\n%sCOMMIT\n", table, lines }
     {
@@ -275,6 +279,8 @@ tidy_tables() {
 
 # ports_minus A B: the ports of list A that are not in list B; lists as the kernel writes them, "80,33768-61000".
 ports_minus() {
+  [ "$1" != "$2" ] || return 0
+  [ -n "$2" ] || { printf '%s' "$1"; return 0; }
   printf '%s\n%s\n' "$1" "$2" | awk '
     function mark(list, value,   i, n, p, part, ends) {
       n = split(list, part, ",")
@@ -309,13 +315,12 @@ unreserved() {
   ports_minus "$CLIENT_PORTS" "$(cat "$RESERVED")"
 }
 
-# Add our range, and note which ports of it are new. What the user had reserved is never ours to take away.
+# reserve_ports LIST: what our range lacks is noted and added. What the user had reserved is never ours to take away.
 reserve_ports() {
-  added=$(unreserved)
-  [ -n "$added" ] || return 0
-  note reserved-ports "$added"
+  [ -n "$1" ] || return 0
+  note reserved-ports "$1"
   now=$(cat "$RESERVED")
-  write_reserved "${now:+$now,}$added"
+  write_reserved "${now:+$now,}$1"
 }
 
 # Take away just what was added: the rest may have been changed meanwhile.
@@ -329,9 +334,22 @@ release_ports() {
 
 # ---- what lb4 sends by the kernel's routing ------------------------------------------------------------------------
 
-# members SED WORDS: the words as elements of a set
-members() {
-  printf '%s\n' "$2" | tr ' ' '\n' | sed "/^\$/d; $1" | awk '{ printf "%s%s", comma, $0; comma = ", " }'
+# what_leaves, what_goes_to_servers: elements of a set
+what_leaves() {
+  comma=''
+  for frontend in $FRONTENDS; do
+    printf '%s' "$comma${frontend%:*} . ${frontend#*:}"
+    comma=', '
+  done
+}
+
+what_goes_to_servers() {
+  comma=''
+  for tuple in $RETURNS; do
+    server=${tuple%>*}
+    printf '%s' "$comma${tuple#*>} . ${server%:*} . ${server#*:}"
+    comma=', '
+  done
 }
 
 # The whole table anew, in one transaction; of passthrough also what goes to the servers. A comment tells what it was made from.
@@ -342,20 +360,22 @@ delete table ip lb4_untracked
 table ip lb4_untracked {
   chain output {
     type filter hook output priority -300; policy accept;
-    ip saddr . tcp sport { $(members 's/:/ . /' "$FRONTENDS") } notrack comment "$mark 1/$parts"
+    ip saddr . tcp sport { $(what_leaves) } notrack comment "$mark 1/$parts"
 END
-  tuples=$(members 's/\(.*\):\(.*\)>\(.*\)/\3 . \1 . \2/' "$RETURNS")
-  [ -z "$tuples" ] || printf '    ip saddr . ip daddr . tcp dport { %s } tcp sport %s notrack comment "%s 2/2"\n' "$tuples" "$CLIENT_PORTS" "$mark"
+  [ -z "$RETURNS" ] || printf '    ip saddr . ip daddr . tcp dport { %s } tcp sport %s notrack comment "%s 2/2"\n' "$(what_goes_to_servers)" "$CLIENT_PORTS" "$mark"
   printf '  }\n}\n'
 }
 
 # look_untracked: sets mark and parts, the number of its rules, there (as nft lists it), and whole: yes, where every one is in it
 look_untracked() {
-  mark="lb4 $(printf '%s' "$FRONTENDS $RETURNS" | cksum | tr -dc 0-9)"
-  parts=1 whole=''
+  sum=$(printf '%s' "$FRONTENDS $RETURNS" | cksum)
+  mark="lb4 ${sum%% *}${sum##* }"
+  parts=1 whole=yes
   [ -z "$RETURNS" ] || parts=2
   there=$(nft list table ip lb4_untracked 2>/dev/null)
-  [ "$(printf '%s\n' "$there" | grep -c "\"$mark ./$parts\"")" -ne "$parts" ] || whole=yes
+  for part in "1/$parts" "$parts/$parts"; do
+    case $there in *"\"$mark $part\""*) ;; *) whole='' ;; esac
+  done
 }
 
 # Without nft there is no such table: then NAT of this host may delay a connection, or break those over links without Ethernet.
@@ -382,8 +402,13 @@ install_all() {
   fresh=$(fresh_tables "$comparison")
   # shellcheck disable=SC2086 # words on purpose, here and below
   [ -n "$dry_run" ] || remember_tables $fresh
-  lacking=$(unreserved)
-  if [ "$MODE" = passthrough ]; then reserve_ports; else release_ports; fi
+  lacking=''
+  if [ "$MODE" = passthrough ]; then
+    lacking=$(unreserved)
+    reserve_ports "$lacking"
+  else
+    release_ports
+  fi
   if commit "$(transaction "$comparison")"; then
     # What the other form has left empty.
     [ -n "$dry_run" ] || [ "$FORM" = input ] || tidy_tables mangle
@@ -392,7 +417,7 @@ install_all() {
   fi
   reason=$errors
   put_back "$before"
-  [ "$MODE" = passthrough ] && [ -n "$lacking" ] && release_ports
+  [ -z "$lacking" ] || release_ports
   cannot=''
   lacks_notrack && cannot=yes
   # shellcheck disable=SC2086

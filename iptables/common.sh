@@ -6,7 +6,10 @@ LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL PATH
 
-STATE=/run/lb4/netns-$(readlink /proc/self/ns/net | tr -dc 0-9)
+# Starting a program is what costs time here, so the shell does by itself what it can.
+namespace=$(readlink /proc/self/ns/net) # net:[4026531840]
+namespace=${namespace#*\[}
+STATE=/run/lb4/netns-${namespace%]}
 dry_run=''
 
 # ---- telling -------------------------------------------------------------------------------------------------------
@@ -38,10 +41,10 @@ fail() {
 # differences WANTED HAVE: one line a rule, "present RULE", "missing RULE", or "stale RULE" for what is ours but not
 # wanted, or there twice. The lists have one rule a line.
 differences() {
-  { printf '%s\n' "$1" | sed 's/^/want /'; printf '%s\n' "$2" | sed 's/^/have /'; } | awk '
-    { kind = $1; sub(/^[a-z]+ /, "") }
+  printf '%s\n' "$1" = "$2" | awk '
+    $0 == "=" { kind = "have"; next }
     $0 == "" { next }
-    kind == "want" { if (!($0 in wanted)) order[count++] = $0; wanted[$0] = 1; next }
+    kind == "" { if (!($0 in wanted)) order[count++] = $0; wanted[$0] = 1; next }
     ($0 in wanted) && !($0 in seen) { seen[$0] = 1; print "present " $0; next }
     { print "stale " $0 }
     END { for (i = 0; i < count; i++) if (!(order[i] in seen)) print "missing " order[i] }'
@@ -63,16 +66,16 @@ note() {
 
 # noted NAME: what was written down; fails when nothing was
 noted() {
-  cat "$STATE/$1" 2>/dev/null
+  [ -e "$STATE/$1" ] && cat "$STATE/$1"
 }
 
 # forget NAME
 forget() {
-  [ -n "$dry_run" ] || rm -f "$STATE/$1"
+  [ -n "$dry_run" ] || [ ! -e "$STATE/$1" ] || rm -f "$STATE/$1"
 }
 
 forget_state() {
-  rmdir "$STATE" 2>/dev/null && rmdir /run/lb4 2>/dev/null
+  [ -d "$STATE" ] && rmdir "$STATE" 2>/dev/null && rmdir /run/lb4 2>/dev/null
   return 0
 }
 
