@@ -75,8 +75,8 @@ async function start(options: Options): Promise<void> {
 }
 
 function version(): string {
-  // src/main.ts and dist/src/main.js stand at different depths.
-  for (const path of ['../package.json', '../../package.json']) {
+  // src/main.ts, dist/src/main.js and dist/src/bundle/main.js stand at different depths.
+  for (const path of ['../package.json', '../../package.json', '../../../package.json']) {
     try {
       return (JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as { version: string }).version;
     } catch {}

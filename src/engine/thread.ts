@@ -37,7 +37,7 @@ export class Thread {
 
   /** Starts it. Rejects with the system's error when the worker cannot start; then it is gone. */
   static async start(data: WorkerData, reports: ThreadReports): Promise<Thread> {
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
+    const worker = new Worker(new URL('../engine/worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
     const exited = new Promise<void>((resolve) => void worker.once('exit', () => resolve()));
     try {
       const died = exited.then(() => Promise.reject(new Error('the worker ended before it was ready')));

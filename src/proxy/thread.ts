@@ -18,7 +18,7 @@ export class Thread {
   /** `died` is called at most once, also during the grace of `stop`: an end that was asked for, or forced, is no death. */
   constructor(data: WorkerData, told: (message: FromWorker) => void, died: (error: Error) => void) {
     let cause: Error | undefined;
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data, name: `lb4-proxy-${data.worker}` });
+    this.#worker = new Worker(new URL('../proxy/worker.js', import.meta.url), { workerData: data, name: `lb4-proxy-${data.worker}` });
     this.#worker.on('error', (error: Error) => (cause = error));
     this.#worker.on('message', (message: FromWorker) => {
       if (message.type === 'applied') this.#waiting.shift()?.();
