@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { checkCommand } from './cli/check.ts';
 import { doctorCommand } from './cli/doctor.ts';
+import { DEFAULT_CONFIG, modeOf } from './cli/options.ts';
 import { guardOutputs } from './cli/outputs.ts';
-import { modeOf, type RulesOptions, rules } from './cli/rules.ts';
+import { rulesCommand } from './cli/rules.ts';
 import { run } from './cli/run.ts';
 import { openRunLog } from './cli/run-log.ts';
 import { ConfigError, EXIT, Lb4Error, resourceError } from './errors.ts';
@@ -36,7 +37,7 @@ const program = new Command('lb4')
   .version(version(), '-v, --version')
   .option('-p, --passthrough', 'forward packets with full NAT, without terminating TCP')
   .option('-d, --dsr', 'direct server return: servers answer clients themselves')
-  .option('--config <file>', 'the TOML file', 'config.toml')
+  .option('--config <file>', 'the TOML file', DEFAULT_CONFIG)
   .option('--no-rules', 'leave the firewall rules and the reserved ports to the user')
   .enablePositionalOptions()
   .hook('preAction', (_, command) => {
@@ -47,21 +48,7 @@ const program = new Command('lb4')
 strict(program);
 program.addCommand(checkCommand());
 program.addCommand(doctorCommand());
-program
-  .command('rules')
-  .description('print the script that a configuration asks of the balancer or of a server, or run it here')
-  .option('--config <file>', 'the TOML file', 'config.toml')
-  .option('-p, --passthrough', 'for passthrough (the default)')
-  .option('-d, --dsr', 'for direct server return')
-  .option('--for <host>', 'balancer, or the address of a server (with --dsr)', 'balancer')
-  .option('--dialect <name>', 'how that server rewrites addresses: nft or tc (iptables cannot); else what works there')
-  .option('--apply', 'install the rules on this host')
-  .option('--remove', 'remove them, also after a crash')
-  .option('--status', 'tell which rules are there')
-  .option('--dry-run', 'with --apply or --remove: say what would be done')
-  .action(async (options: RulesOptions) => {
-    process.exitCode = await rules(options);
-  });
+program.addCommand(rulesCommand());
 for (const command of program.commands) strict(command);
 
 /** How to say why lb4 ends. */

@@ -4,7 +4,7 @@ import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { ConfigError, EXIT, formatMistake, type Mistake } from '../errors.ts';
 import { isOwn, sourceOf } from '../service/host.ts';
-import { modeOf } from './rules.ts';
+import { modeOf } from './options.ts';
 
 export interface CheckOptions {
   /** Warnings fail, too. */

@@ -9,7 +9,7 @@ import type { Finding } from '../doctor/finding.ts';
 import { onlyProxy } from '../doctor/mode.ts';
 import { EXIT, formatMistake, UsageError } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
-import { modeOf } from './rules.ts';
+import { DEFAULT_CONFIG, modeOf } from './options.ts';
 
 export interface DoctorOptions {
   /** The mode to look for, at most one. Left out: the packet mode that runs here, proxy mode where no other takes the file, else passthrough. */
@@ -20,8 +20,6 @@ export interface DoctorOptions {
   readonly config?: string | undefined;
   readonly json?: boolean | undefined;
 }
-
-const DEFAULT_CONFIG = 'config.toml';
 
 /** The command, for the program to add. */
 export function doctorCommand(): Command {

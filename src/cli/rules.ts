@@ -1,7 +1,7 @@
 /** `lb4 rules`: the script that a configuration asks of the balancer or of a server, printed or run. */
+import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
-import type { PacketMode } from '../config/modes.ts';
 import { ConfigError, EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
 import { forgetDeadHolder, lockHolder } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
@@ -9,6 +9,7 @@ import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.
 import { renderBalancerScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { DIALECTS, type Dialect, type Form, type RulesAction } from '../rules/types.ts';
+import { DEFAULT_CONFIG, modeOf } from './options.ts';
 
 export interface RulesOptions {
   /** The TOML file. */
@@ -38,6 +39,24 @@ export interface RulesOutput {
 
 /** Exit status of `--status` when a rule is missing; the script's own. */
 const MISSING_RULES = 3;
+
+/** The command, for the program to add. */
+export function rulesCommand(): Command {
+  return new Command('rules')
+    .description('print the script that a configuration asks of the balancer or of a server, or run it here')
+    .option('--config <file>', 'the TOML file', DEFAULT_CONFIG)
+    .option('-p, --passthrough', 'for passthrough (the default)')
+    .option('-d, --dsr', 'for direct server return')
+    .option('--for <host>', 'balancer, or the address of a server (with --dsr)', 'balancer')
+    .option('--dialect <name>', 'how that server rewrites addresses: nft or tc (iptables cannot); else what works there')
+    .option('--apply', 'install the rules on this host')
+    .option('--remove', 'remove them, also after a crash')
+    .option('--status', 'tell which rules are there')
+    .option('--dry-run', 'with --apply or --remove: say what would be done')
+    .action(async (options: RulesOptions) => {
+      process.exitCode = await rules(options);
+    });
+}
 
 /** Returns the exit status: 0, 1, 2, 3 (`--status`: something is missing), 77 or 78. */
 export async function rules(options: RulesOptions, { out, err, hint }: RulesOutput = consoleOutput): Promise<number> {
@@ -87,12 +106,6 @@ const consoleOutput: RulesOutput = {
   err: (text) => void process.stderr.write(text),
   hint: process.stderr.isTTY ? (text) => void process.stderr.write(text) : undefined,
 };
-
-/** The packet mode of a command line; passthrough unless told. Throws UsageError for both. */
-export function modeOf({ passthrough, dsr }: Pick<RulesOptions, 'passthrough' | 'dsr'>): PacketMode {
-  if (passthrough && dsr) throw new UsageError('--passthrough and --dsr exclude each other');
-  return dsr ? 'dsr' : 'passthrough';
-}
 
 /** The server that the script is for; undefined: the balancer. */
 function serverOf(options: RulesOptions, config: Config): string | undefined {

@@ -1,9 +1,7 @@
 /** Rules of the raw table, as iptables-save writes them, as far as they drop TCP. */
 
-import { CHECK_PORTS, CLIENT_PORTS } from '../layout/ports.ts';
+import { CHECK_PORTS, CLIENT_PORTS, overlap, type PortRange } from '../layout/ports.ts';
 import { addressNumber } from '../packet/address.ts';
-
-type Ports = readonly [first: number, last: number];
 
 export interface DropRule {
   /** `PREROUTING -p tcp …`, to be given to `iptables -t raw -D`. */
@@ -13,20 +11,20 @@ export interface DropRule {
   /** ADDRESS/PREFIX; undefined: any. */
   readonly source: string | undefined;
   readonly destination: string | undefined;
-  readonly sourcePorts: Ports;
-  readonly destinationPorts: Ports;
+  readonly sourcePorts: PortRange;
+  readonly destinationPorts: PortRange;
 }
 
 /** Packets that somebody waits for. */
 export interface Awaited {
   /** Undefined: of any client. */
   readonly source: string | undefined;
-  readonly sourcePorts: Ports;
+  readonly sourcePorts: PortRange;
   readonly destination: string;
-  readonly destinationPorts: Ports;
+  readonly destinationPorts: PortRange;
 }
 
-const ANY: Ports = [0, 65535];
+const ANY: PortRange = { first: 0, last: 65535 };
 
 /** A rule with matches that are not understood here (sets, interfaces, negations) is left out: it may well be tight. */
 export function parseDropRules(saved: string): DropRule[] {
@@ -56,23 +54,23 @@ function parse(text: string): DropRule | undefined {
 }
 
 /** `80`, `32768:61000`. */
-function ports(text: string | undefined): Ports {
+function ports(text: string | undefined): PortRange {
   if (text === undefined) return ANY;
   const [first = 0, last = first] = text.split(':').map(Number);
-  return [first, last];
+  return { first, last };
 }
 
 /** What clients send to a frontend. */
 export function requestsTo(vip: string, port: number): Awaited {
-  return { source: undefined, sourcePorts: ANY, destination: vip, destinationPorts: [port, port] };
+  return { source: undefined, sourcePorts: ANY, destination: vip, destinationPorts: only(port) };
 }
 
 /** What a server answers to `vip`: to a health check, and to a connection that lb4 forwards. */
 export function answersOf(server: string, port: number, vip: string): { checks: Awaited; connections: Awaited } {
-  const answer = { source: server, sourcePorts: [port, port], destination: vip } as const;
+  const answer = { source: server, sourcePorts: only(port), destination: vip } as const;
   return {
-    checks: { ...answer, destinationPorts: [CHECK_PORTS.first, CHECK_PORTS.last] },
-    connections: { ...answer, destinationPorts: [CLIENT_PORTS.first, CLIENT_PORTS.last] },
+    checks: { ...answer, destinationPorts: CHECK_PORTS },
+    connections: { ...answer, destinationPorts: CLIENT_PORTS },
   };
 }
 
@@ -86,8 +84,8 @@ export function drops(rule: DropRule, { source, sourcePorts, destination, destin
   );
 }
 
-function overlap([first, last]: Ports, [from, to]: Ports): boolean {
-  return first <= to && from <= last;
+function only(port: number): PortRange {
+  return { first: port, last: port };
 }
 
 /** Is the address within ADDRESS/PREFIX? */

@@ -4,13 +4,14 @@ import { EXIT, Lb4Error } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { CHECK_PORTS, rangeText } from '../layout/ports.ts';
 import { rulesFor } from '../rules/from-config.ts';
+import { iptablesCommand } from '../rules/program.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { ask, savedRules } from '../rules/saved.ts';
+import { ask, isNft, legacyTables, savedRules } from '../rules/saved.ts';
+import { type Piece, piecesOf, plain } from '../rules/status.ts';
 import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { acceptingJumps } from './jumps.ts';
-import { read } from './read.ts';
 
 export async function firewall(host: Host, mode: PacketMode): Promise<Finding[]> {
   return [...(await ownRules(host, mode)), ...(await jumps(host)), ...(await strangers(host))];
@@ -37,10 +38,10 @@ async function jumps({ form }: Host): Promise<Finding[]> {
 /** What the rules script's `status` says. A lb4 that runs needs its rules; one that starts installs them itself. */
 async function ownRules({ config, form }: Host, mode: PacketMode): Promise<Finding[]> {
   const mend = `lb4 rules --apply --${mode} --config=${config.file}`;
-  let lines: string[];
+  let pieces: Piece[];
   try {
     const { output } = await runRules(renderBalancerScript({ ...rulesFor(config, mode), form }), 'status');
-    lines = output.split('\n').filter((line) => line !== '');
+    pieces = piecesOf(output);
   } catch (error) {
     if (!(error instanceof Lb4Error)) throw error;
     const noTool = error.message.includes('not found');
@@ -52,20 +53,20 @@ async function ownRules({ config, form }: Host, mode: PacketMode): Promise<Findi
       ),
     ];
   }
-  const findings = judge(lines, mend);
-  const present = lines.filter((line) => line.startsWith('present ')).length;
+  const findings = judge(pieces, mend);
+  const present = pieces.filter(({ state }) => state === 'present').length;
   if (findings.length > 0) return findings;
   if (lockHolder()?.rules === false)
     return [warn('firewall', `all ${present} rules of lb4 are there, but lb4 runs with --no-rules: it puts none back that is taken away`)];
   return [ok('firewall', `all ${present} rules of lb4 are there`)];
 }
 
-/** @param lines "present RULE", "missing RULE", "stale RULE"; the reserved ports and nft's table count as one each */
-function judge(lines: readonly string[], mend: string): Finding[] {
-  const of = (state: string) => lines.filter((line) => line.startsWith(`${state} `)).map((line) => line.slice(state.length + 1));
-  const missing = of('missing').filter((rule) => !/^(reserved ports|nft table) /.test(rule));
-  const table = of('missing').find((rule) => rule.startsWith('nft table '));
-  const ports = of('missing').find((rule) => rule.startsWith('reserved ports '));
+function judge(pieces: readonly Piece[], mend: string): Finding[] {
+  const of = (wanted: Piece['state'], what?: Piece['kind']) =>
+    pieces.filter(({ state, kind }) => state === wanted && (what === undefined || kind === what)).map(({ text }) => text);
+  const missing = of('missing', 'rule');
+  const [table] = of('missing', 'table');
+  const [ports] = of('missing', 'ports');
   const stale = of('stale');
   const shadowed = of('shadowed');
   const holder = lockHolder();
@@ -91,11 +92,6 @@ function judge(lines: readonly string[], mend: string): Finding[] {
   ];
 }
 
-/** A rule without its comment and target, which all have. */
-function plain(rule = ''): string {
-  return rule.replace(/ -m comment .*/, '');
-}
-
 /** DROP rules that others wrote, from a README perhaps. */
 async function strangers(host: Host): Promise<Finding[]> {
   const tools = await iptablesWithRules();
@@ -105,10 +101,9 @@ async function strangers(host: Host): Promise<Finding[]> {
 
 /** iptables-legacy creates a table by looking at it: it is only asked about one that is there. */
 async function iptablesWithRules(): Promise<string[]> {
-  const usual = process.env['LB4_IPTABLES'] ?? 'iptables';
-  const isNft = (await ask(usual, '--version'))?.includes('nf_tables') ?? false;
-  const legacyTable = /^raw$/m.test(read('/proc/net/ip_tables_names') ?? '');
-  return [...(isNft ? [usual] : []), ...(legacyTable ? [isNft ? 'iptables-legacy' : usual] : [])];
+  const usual = iptablesCommand();
+  const isFace = (await isNft(usual)) ?? false;
+  return [...(isFace ? [usual] : []), ...(legacyTables().includes('raw') ? [isFace ? 'iptables-legacy' : usual] : [])];
 }
 
 function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Host): Finding[] {
@@ -129,5 +124,5 @@ function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Hos
 }
 
 function isWide({ destination, destinationPorts }: DropRule, ports: readonly number[]): boolean {
-  return destination === undefined && ports.some((port) => destinationPorts[0] <= port && port <= destinationPorts[1]);
+  return destination === undefined && ports.some((port) => destinationPorts.first <= port && port <= destinationPorts.last);
 }

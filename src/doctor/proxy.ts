@@ -1,6 +1,6 @@
 /** What proxy mode asks of a host: it needs no packet socket, no firewall rule and no neighbour, but ports and descriptors. */
 import type { Config } from '../config/model.ts';
-import { savedRules, takenBy } from '../rules/saved.ts';
+import { countedBy, isTaken, savedRules } from '../rules/saved.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 import { connectError } from './network.ts';
 import { capable } from './privileges.ts';
@@ -28,10 +28,8 @@ function lowPorts({ frontends, stats }: Config): Finding {
 
 /** Those of a packet mode take clients' packets from the kernel. */
 async function packetRules({ file, frontends }: Config): Promise<Finding[]> {
-  const taken = takenBy(await savedRules('raw'));
-  const deaf = frontends.filter(({ listen: { text, ip, port } }) =>
-    taken.some((place) => place === text || (ip === '0.0.0.0' && place.endsWith(`:${port}`))),
-  );
+  const ours = countedBy(await savedRules('raw'));
+  const deaf = frontends.filter(({ listen }) => isTaken(ours, listen));
   return deaf.map(({ name, listen }) => {
     const mend = `stop the lb4 in packet mode that runs here, or: lb4 rules --remove --config=${file}`;
     return fail('firewall', `rules of a packet mode drop what clients send to frontend ${name} (${listen.text})`, mend);

@@ -1,8 +1,8 @@
 /** From services to the in-kernel filter; made on the main thread, where 1,000 servers hold up no packet. */
-import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import { packetFilter } from '../io/filter.ts';
+import { CLIENT_PORTS } from '../layout/ports.ts';
 import { swap32 } from '../packet/address.ts';
 
 /** The classic BPF program that hands up what `set` balances. */
@@ -12,7 +12,7 @@ export function filterFor({ frontends, backends }: ServiceSet): Uint32Array {
     frontends: frontends.map(hostOrder),
     // Only with full NAT do replies come back here.
     servers: backends.filter(({ mode }) => modes[mode].directions === 2).flatMap((backend) => backend.servers.map(hostOrder)),
-    firstPort: FIRST_PORT,
-    lastPort: LAST_PORT,
+    firstPort: CLIENT_PORTS.first,
+    lastPort: CLIENT_PORTS.last,
   });
 }

@@ -9,12 +9,8 @@
  */
 import { CLIENT_PORTS } from '../layout/ports.ts';
 
-/** Client connections use these. Host order, inclusive. */
-export const FIRST_PORT = CLIENT_PORTS.first;
-export const LAST_PORT = CLIENT_PORTS.last;
-
 /** Ports of a pool. */
-export const PORTS = LAST_PORT - FIRST_PORT + 1;
+export const PORTS = CLIENT_PORTS.last - CLIENT_PORTS.first + 1;
 
 export class PortPool {
   readonly #first: number;
@@ -27,7 +23,7 @@ export class PortPool {
   #queued = 0;
 
   /** @param start where in the range to begin, 0 … 1 (RFC 6056: not to be guessed from outside) */
-  constructor(first: number = FIRST_PORT, last: number = LAST_PORT, start: number = Math.random()) {
+  constructor(first: number = CLIENT_PORTS.first, last: number = CLIENT_PORTS.last, start: number = Math.random()) {
     this.#first = first;
     this.#count = last - first + 1;
     this.#start = Math.floor(start * this.#count) % this.#count;

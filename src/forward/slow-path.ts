@@ -5,12 +5,12 @@
  *     no flow ──► miss: opened, adopted, or ended here ─┐
  *     a flow ───────────────────────────────────────────┴─► examine: TTL, route, MTU; then what it shows is followed ─► its rewrite
  */
-import { FIRST_PORT, LAST_PORT } from '../flow/port-pool.ts';
 import type { FlowTable } from '../flow/table.ts';
 import type { Segment } from '../flow/tcp-evidence.ts';
 import * as Flow from '../layout/flow.ts';
 import * as D from '../layout/frames.ts';
 import * as Hop from '../layout/hops.ts';
+import { CLIENT_PORTS } from '../layout/ports.ts';
 import { destinationPort, sourcePort, swap16, swap32, swapPorts } from '../packet/address.ts';
 import { buildIcmpError, buildReset, isTcpIntact } from '../packet/build.ts';
 import { sum } from '../packet/checksum.ts';
@@ -223,7 +223,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   function isReply(source: number, destination: number, ports: number): boolean {
     const port = destinationPort(ports);
-    return port >= FIRST_PORT && port <= LAST_PORT && services.isReply(source, sourcePort(ports), destination);
+    return port >= CLIENT_PORTS.first && port <= CLIENT_PORTS.last && services.isReply(source, sourcePort(ports), destination);
   }
 
   function answerReset(f: number, ip: number, verdict: number, now: number): number {

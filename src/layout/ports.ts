@@ -18,6 +18,11 @@ export const CLIENT_PORTS = { first: 33768, last: 61000 } as const satisfies Por
 /** Health checks leave from these. */
 export const CHECK_PORTS = { first: 32768, last: 33767 } as const satisfies PortRange;
 
+/** Whether some port is in both. */
+export function overlap(a: PortRange, b: PortRange): boolean {
+  return a.first <= b.last && b.first <= a.last;
+}
+
 /** `33768-61000`, as the kernel and people write it. */
 export function rangeText({ first, last }: PortRange): string {
   return `${first}-${last}`;

@@ -20,6 +20,20 @@ export interface Ended {
   readonly stderr: string;
 }
 
+/** One that only reads takes some tens of milliseconds; after so long it hangs. */
+const READING_MS = 10_000;
+
+/** Runs a tool that reads, with the system's own directories on its path and messages in English. */
+export function runReader(command: string, args: readonly string[]): Promise<Ended> {
+  const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
+  return runProgram(command, args, { what: command, limitMs: READING_MS, env });
+}
+
+/** The iptables of this host: what the environment says, as the scripts do. */
+export function iptablesCommand(): string {
+  return process.env['LB4_IPTABLES'] ?? 'iptables';
+}
+
 /** More than that, in characters, no tool of the firewall has to say. */
 const MOST = 64 << 20;
 

@@ -1,5 +1,5 @@
 import { EXIT, FailureError, KernelFeatureError, type Lb4Error, PrivilegeError } from '../errors.ts';
-import { type Ended, runProgram } from './program.ts';
+import { type Ended, iptablesCommand, runProgram, runReader } from './program.ts';
 import type { RulesAction } from './types.ts';
 
 export interface RunOptions {
@@ -35,9 +35,6 @@ export async function runRules(script: string, action: RulesAction, options: Run
   return { output: stdout, complete: status === 0, warnings };
 }
 
-/** A reading of the rules takes 20 ms with 1,000 of them; one that takes so long hangs. */
-const READING_MS = 10_000;
-
 /**
  * Every rule of these tables, as iptables-save spells it, without counters: what tells whether anything has changed, at a tenth of
  * the cost of `status`. By iptables-legacy, the tables must be there: looking makes them.
@@ -71,14 +68,13 @@ export function readNftTable(name: string): Promise<string | undefined> {
 }
 
 function saveCommand(): string {
-  return `${process.env['LB4_IPTABLES'] ?? 'iptables'}-save`;
+  return `${iptablesCommand()}-save`;
 }
 
 /** What a tool prints; undefined where it is not installed. Throws a FailureError where it fails. */
 async function read(command: string, ...args: string[]): Promise<string | undefined> {
-  const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
   try {
-    const { status, stdout, stderr } = await runProgram(command, args, { what: command, limitMs: READING_MS, env });
+    const { status, stdout, stderr } = await runReader(command, args);
     if (status === 0) return stdout;
     throw new FailureError(`${command}: ${stderr.trim().split('\n')[0] || `exit ${status}`}`);
   } catch (cause) {

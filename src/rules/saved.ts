@@ -1,15 +1,13 @@
 /** What stands in the host's tables, whoever put it there. */
 import { readFileSync } from 'node:fs';
-import { runProgram } from './program.ts';
-
-/** One that takes so long hangs. */
-const LIMIT_MS = 10_000;
+import { type Address, isAny } from '../config/address.ts';
+import { overlap, type PortRange } from '../layout/ports.ts';
+import { iptablesCommand, runReader } from './program.ts';
 
 /** A program's standard output; undefined where it is not installed, fails or hangs. */
 export async function ask(program: string, ...args: string[]): Promise<string | undefined> {
-  const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
   try {
-    const { status, stdout } = await runProgram(program, args, { what: program, limitMs: LIMIT_MS, env });
+    const { status, stdout } = await runReader(program, args);
     return status === 0 ? stdout : undefined;
   } catch {
     return undefined;
@@ -17,17 +15,23 @@ export async function ask(program: string, ...args: string[]): Promise<string | 
 }
 
 /** Of each command, once: it does not change. */
-const isNft = new Map<string, boolean>();
+const nft = new Map<string, boolean>();
+
+/** Whether this iptables is a face of nft's; undefined where it does not say. */
+export async function isNft(iptables: string): Promise<boolean | undefined> {
+  const known = nft.get(iptables) ?? (await ask(iptables, '--version'))?.includes('nf_tables');
+  if (known !== undefined) nft.set(iptables, known);
+  return known;
+}
 
 /** What iptables-save says of a table; nothing where it is not there. iptables-legacy makes one by looking at it, so it is not asked then. */
 export async function savedRules(table: 'raw' | 'mangle' | 'nat' | 'filter'): Promise<string> {
-  const iptables = process.env['LB4_IPTABLES'] ?? 'iptables';
-  const known = isNft.get(iptables) ?? (await ask(iptables, '--version'))?.includes('nf_tables');
-  if (known !== undefined) isNft.set(iptables, known);
-  return known || legacyTables().includes(table) ? ((await ask(`${iptables}-save`, '-t', table)) ?? '') : '';
+  const iptables = iptablesCommand();
+  return (await isNft(iptables)) || legacyTables().includes(table) ? ((await ask(`${iptables}-save`, '-t', table)) ?? '') : '';
 }
 
-function legacyTables(): string[] {
+/** Those that iptables-legacy has. */
+export function legacyTables(): string[] {
   try {
     return readFileSync('/proc/net/ip_tables_names', 'utf8').split('\n');
   } catch {
@@ -35,11 +39,29 @@ function legacyTables(): string[] {
   }
 }
 
-const OURS = /^-A PREROUTING -d (\S+)\/32 -p tcp -m tcp --dport (\d+) -m comment --comment lb4 -j (?:DROP|CT --notrack)$/gm;
+const OURS = /^(?:\[(\d+):\d+\] )?-A PREROUTING (.*) -m comment --comment lb4 -j (?:DROP|CT --notrack)$/gm;
 
-/** Frontends, "ADDRESS:PORT", whose packets rules of lb4's take from the kernel, in either form. */
-export function takenBy(saved: string): string[] {
-  return [...saved.matchAll(OURS)].map(([, address, port]) => `${address}:${port}`);
+/**
+ * lb4's rules in the raw table, of either form: what each matches, and how many packets it has counted.
+ * @param saved what iptables-save says; without -c the counts are 0
+ */
+export function countedBy(saved: string): ReadonlyMap<string, number> {
+  return new Map([...saved.matchAll(OURS)].map(([, packets = '0', match = '']) => [match, Number(packets)]));
+}
+
+/** What a frontend's rule matches, as iptables-save spells it (iptables/balancer.sh). */
+export function matchFor({ ip, port }: Pick<Address, 'ip' | 'port'>): string {
+  return `-d ${ip}/32 -p tcp -m tcp --dport ${port}`;
+}
+
+/**
+ * Whether rules of lb4's take packets for `listen` from the kernel.
+ * @param ours by what they match, as {@link countedBy} has them
+ */
+export function isTaken(ours: ReadonlyMap<string, unknown>, listen: Address): boolean {
+  const end = matchFor({ ip: '', port: listen.port }).slice('-d '.length);
+  const takesSome = (match: string) => match.startsWith('-d ') && match.endsWith(end);
+  return ours.has(matchFor(listen)) || (listen.family === 4 && isAny(listen) && [...ours.keys()].some(takesSome));
 }
 
 /**
@@ -58,14 +80,12 @@ export function mayDrop(rules: string, wanted: string): boolean {
   });
 }
 
-type Ports = readonly [first: number, last: number];
-
 /** What a rule says of one address, and of ports; undefined, or all, where it says nothing, or more than is understood here. */
 function matchOf(rule: string) {
   const address = (names: string) => new RegExp(`(?:${names}) (\\d+\\.\\d+\\.\\d+\\.\\d+)(?:/32)?(?: |$)`).exec(rule)?.[1];
-  const ports = (name: string): Ports => {
+  const ports = (name: string): PortRange => {
     const [, first = '0', last] = new RegExp(`\\b${name} (\\d+)(?:[:-](\\d+))?(?: |$)`).exec(rule) ?? [undefined, '0', '65535'];
-    return [Number(first), Number(last ?? first)];
+    return { first: Number(first), last: Number(last ?? first) };
   };
   return {
     source: address('-s|\\bsaddr'),
@@ -73,8 +93,4 @@ function matchOf(rule: string) {
     sourcePorts: ports('sport'),
     destinationPorts: ports('dport'),
   };
-}
-
-function overlap([first, last]: Ports, [from, to]: Ports): boolean {
-  return first <= to && from <= last;
 }

@@ -3,6 +3,7 @@
  * receive ring, unless the rule came first (a bridge with br_netfilter) or the socket is deaf. Asked in two ways: of all together, while
  * nothing at all is received; and of each frontend, since one that is deaf hides behind the traffic of others.
  */
+import { matchFor } from '../rules/saved.ts';
 import type { HostState } from './guard.ts';
 import { type Listened, PACKETS, WINDOW, Witnessed, type WitnessOf } from './witness.ts';
 
@@ -35,7 +36,7 @@ export class Arrival implements HostState {
   }
 
   async verify(): Promise<string[]> {
-    const listened = new Map(this.#parts.frontends().map((frontend) => [ruleOf(frontend), frontend]));
+    const listened = new Map(this.#parts.frontends().map((frontend) => [matchFor(frontend), frontend]));
     const received = this.#parts.received();
     // Reading the rules costs as much as the guard's whole look: not where there is nothing to suspect.
     const isSuspect = !this.#all.isHeard(received) || [...listened].some(([rule, { signs }]) => !this.#each.get(rule)?.isHeard(signs));
@@ -104,15 +105,4 @@ class AllTogether {
 
 function describe(frontend: Listened | undefined): string | undefined {
   return frontend && `frontend ${frontend.name} (${frontend.ip}:${frontend.port})`;
-}
-
-/** As iptables-save spells it: iptables/balancer.sh. */
-function ruleOf({ ip, port }: Listened): string {
-  return `-d ${ip}/32 -p tcp -m tcp --dport ${port}`;
-}
-
-/** @param saved iptables-save -c of the raw table: `[12:720] -A PREROUTING -d … --comment lb4 -j DROP` */
-export function countedBy(saved: string): ReadonlyMap<string, number> {
-  const lines = saved.matchAll(/^\[(\d+):\d+\] -A PREROUTING (.*) -m comment --comment lb4 -j (?:DROP|CT --notrack)$/gm);
-  return new Map([...lines].map(([, packets, rule = '']) => [rule, Number(packets)]));
 }

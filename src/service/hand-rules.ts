@@ -6,12 +6,12 @@ import { lockHolder } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { ask, mayDrop, savedRules, takenBy } from '../rules/saved.ts';
+import { ask, countedBy, isTaken, mayDrop, savedRules } from '../rules/saved.ts';
+import { piecesOf, plain } from '../rules/status.ts';
 import { placesOf, serversOf } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import type { Plan } from './plan.ts';
 
-const ANY = '0.0.0.0';
 /** What is missing may be made good by other tools: the whole of their rules is read again so often, in ms. */
 const AGAIN_MS = 30_000;
 
@@ -23,11 +23,9 @@ export function rulesInTheWay(plan: () => Plan): HostState {
     usually: '',
     words: { wrong: 'drop what clients send', well: 'none is in the way any more' },
     verify: async () => {
-      const taken = takenBy(await savedRules('raw'));
-      return plan().frontends.flatMap(({ frontend: { name, listen } }) => {
-        const isTaken = taken.some((place) => place === listen.text || (listen.ip === ANY && place.endsWith(`:${listen.port}`)));
-        return isTaken ? [`frontend ${name} (${listen.text})`] : [];
-      });
+      const ours = countedBy(await savedRules('raw'));
+      const taken = plan().frontends.filter(({ frontend }) => isTaken(ours, frontend.listen));
+      return taken.map(({ frontend: { name, listen } }) => `frontend ${name} (${listen.text})`);
     },
     repair: async () => {
       const other = lockHolder();
@@ -78,9 +76,8 @@ class HandRules {
     const { frontends, returns } = places;
     const form = formNow(serversOf(places));
     const script = renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()], form });
-    const wanted = [...(await runRules(script, 'status')).output.matchAll(/^missing (?:mangle INPUT )?(-.*) -m comment /gm)].map(
-      ([, rule = '']) => rule,
-    );
+    const pieces = piecesOf((await runRules(script, 'status')).output).filter(({ kind, state }) => kind === 'rule' && state === 'missing');
+    const wanted = pieces.map(({ text }) => plain(text).replace(/^mangle INPUT /, ''));
     const missing = wanted.length === 0 ? [] : await this.#unanswered([...new Set(wanted)], tables);
     this.#last = { key, until: now + AGAIN_MS, missing };
     return missing;

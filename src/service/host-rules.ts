@@ -5,6 +5,7 @@ import { MODES, type PacketMode } from '../config/modes.ts';
 import { FailureError } from '../errors.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { readNftTable, readRules, runRules } from '../rules/run.ts';
+import { piecesOf, plain } from '../rules/status.ts';
 import type { HostState } from './guard.ts';
 
 const RESERVED = '/proc/sys/net/ipv4/ip_local_reserved_ports';
@@ -72,12 +73,10 @@ class RulesReading {
     const reading = await readRules(this.#installed.tables());
     if (key === this.#good.key && reading === this.#good.reading) return [];
     const { output } = await runRules(this.#installed.script(), 'status');
-    const wrong = output
-      .split('\n')
-      .filter((line) => /^(missing|stale|shadowed) /.test(line) && !/ reserved ports | nft table /.test(line));
+    const wrong = piecesOf(output).filter(({ kind, state }) => kind === 'rule' && state !== 'present');
     // Read again: between the reading and `status` somebody may have changed what was read.
     if (wrong.length === 0 && reading === (await readRules(this.#installed.tables()))) this.#good = { key, reading };
-    return wrong.map((line) => line.replace(/ -m comment .*/, ''));
+    return wrong.map(({ state, text }) => `${state} ${plain(text)}`);
   }
 }
 

@@ -1,6 +1,7 @@
 /** Frames that the kernel counts and lb4 never receives. */
 import { expect, test } from 'vitest';
-import { Arrival, countedBy } from '../../src/service/arrival.ts';
+import { countedBy } from '../../src/rules/saved.ts';
+import { Arrival } from '../../src/service/arrival.ts';
 
 /** Looks one after the other, each at [frames received, packets counted]. Returns how many rules are missing their frames each time. */
 async function missing(looks: readonly (readonly [received: number, counted: number])[]): Promise<number[]> {

@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
-import { FIRST_PORT } from '../../src/flow/port-pool.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import { Services } from '../../src/forward/services.ts';
 import { Verdict } from '../../src/forward/verdict.ts';
 import { CURRENT, frontendRow, LOADS_LENGTH, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from '../lab/packets.ts';
@@ -223,7 +223,7 @@ describe('ports', () => {
     world.setServers([false, true]);
     world.setServers([true, true]);
     expect(world.services.pools.size).toBe(2);
-    expect(world.services.pools.at(0)!.claim()).toBe(FIRST_PORT);
+    expect(world.services.pools.at(0)!.claim()).toBe(CLIENT_PORTS.first);
   });
 });
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { FIRST_PORT, LAST_PORT, PortPool } from '../../src/flow/port-pool.ts';
+import { PortPool } from '../../src/flow/port-pool.ts';
+import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 
 test('claims and releases agree with a model', () => {
   const parts = fc.record({
@@ -45,8 +46,8 @@ test('claims and releases agree with a model', () => {
 test('the whole range goes out once, and again in the order of its return', () => {
   const pool = new PortPool();
   const ports = Array.from({ length: pool.size }, () => pool.claim());
-  expect(new Set(ports).size).toBe(LAST_PORT - FIRST_PORT + 1);
-  expect([Math.min(...ports), Math.max(...ports)]).toEqual([FIRST_PORT, LAST_PORT]);
+  expect(new Set(ports).size).toBe(CLIENT_PORTS.last - CLIENT_PORTS.first + 1);
+  expect([Math.min(...ports), Math.max(...ports)]).toEqual([CLIENT_PORTS.first, CLIENT_PORTS.last]);
   expect(pool.claim()).toBe(0);
   for (const port of ports) pool.release(port);
   expect(Array.from({ length: pool.size }, () => pool.claim())).toEqual(ports);

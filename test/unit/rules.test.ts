@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { rules } from '../../src/cli/rules.ts';
+import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../../src/rules/from-config.ts';
 import { renderBalancerScript, renderServerScript, renderTemplate } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
-import { mayDrop } from '../../src/rules/saved.ts';
+import { countedBy, isTaken, mayDrop } from '../../src/rules/saved.ts';
+import { piecesOf, plain } from '../../src/rules/status.ts';
 import type { Dialect, RulesInput, ServerRulesInput } from '../../src/rules/types.ts';
 
 const input: RulesInput = {
@@ -205,6 +207,44 @@ dsr = "l2"
 [backends.near.servers]
 b.addr = "198.51.100.2:80"
 `;
+
+test("lb4's rules in the raw table take frontends' packets, in either form; 0.0.0.0 is taken where its port is, and :: is not", () => {
+  const ours = countedBy(
+    [
+      `-A PREROUTING -d 192.0.2.1/32 -p tcp -m tcp --dport 80 ${tag}`,
+      '[7:420] -A PREROUTING -d 192.0.2.2/32 -p tcp -m tcp --dport 443 -m comment --comment lb4 -j CT --notrack',
+      `-A PREROUTING -s 10.0.0.1/32 -d 192.0.2.1/32 -p tcp -m tcp --sport 8080 --dport 33768:61000 ${tag}`,
+      '-A PREROUTING -d 192.0.2.3/32 -p tcp -m tcp --dport 22 -j DROP',
+    ].join('\n'),
+  );
+  expect([...ours.values()]).toEqual([0, 7, 0]);
+  const listens = [
+    '192.0.2.1:80',
+    '192.0.2.2:443',
+    '192.0.2.1:443',
+    '192.0.2.3:22',
+    '0.0.0.0:443',
+    '0.0.0.0:44',
+    '0.0.0.0:61000',
+    '[::]:80',
+  ];
+  expect(listens.filter((listen) => isTaken(ours, addressOf(listen)))).toEqual(['192.0.2.1:80', '192.0.2.2:443', '0.0.0.0:443']);
+});
+
+test('what a script says of its rules, piece by piece', () => {
+  const output = `form input: because
+present reserved ports 33768-61000
+missing mangle INPUT -d 192.0.2.1/32 ${tag}
+stale -d 192.0.2.9/32 ${tag}
+missing nft table ip lb4_untracked
+`;
+  expect(piecesOf(output).map(({ state, kind, text }) => [state, kind, plain(text)])).toEqual([
+    ['present', 'ports', 'reserved ports 33768-61000'],
+    ['missing', 'rule', 'mangle INPUT -d 192.0.2.1/32'],
+    ['stale', 'rule', '-d 192.0.2.9/32'],
+    ['missing', 'table', 'nft table ip lb4_untracked'],
+  ]);
+});
 
 describe('the rules of a configuration', () => {
   const { config } = parseConfig(toml, 'lb4.toml');
