@@ -226,6 +226,28 @@ test.each(['unit', 'netns'])('test/%s holds tests alone, which export nothing: h
   expect(files.filter((name) => !isTest(name))).toEqual([]);
 });
 
+describe('READMEs', () => {
+  const rooms = Object.keys(ALLOWED).filter((room) => existsSync(join(SRC, room)));
+  const root = join(SRC, '..');
+  const names = ['src', 'native', 'iptables'].flatMap((folder) => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }));
+  const known = new Set(names.map((name) => name.split('/').at(-1)));
+  /** Files that a text names and that are not there: paths from its own folder, from src or from the top; bare names anywhere. */
+  const lost = (text: string, folder: string) =>
+    [...text.matchAll(/[\w.-]+(?:\/[\w.-]+)*\.(?:ts|cc|h|sh|md)\b/g)]
+      .map(([name]) => name)
+      .filter((name) => !known.has(name) && ![folder, SRC, root].some((start) => existsSync(join(start, name))));
+
+  test.each(rooms)('src/%s has one of at most 60 lines, and the files that it names are there', (room) => {
+    const text = readFileSync(join(SRC, room, 'README.md'), 'utf8');
+    expect(text.split('\n').length).toBeLessThanOrEqual(60);
+    expect(lost(text, join(SRC, room))).toEqual([]);
+  });
+
+  test('the files that docs/architecture.md names are there', () => {
+    expect(lost(readFileSync(join(root, 'docs/architecture.md'), 'utf8'), root)).toEqual([]);
+  });
+});
+
 test('a SYN crosses at most eight files, as src/forward/README.md tells', () => {
   const way = readFileSync(join(SRC, 'forward/README.md'), 'utf8').split("## A SYN's way")[1].split('\n## ')[0];
   const files = [...way.matchAll(/^\| `([\w-]+\.ts)`/gm)].map(([, name]) => name);
