@@ -34,8 +34,8 @@
 
 # >>> lb4 configuration: `lb4 rules` writes what stands between these two lines
 MODE=''      # passthrough or dsr
-FRONTENDS='' # VIP:PORT …
-RETURNS=''   # SERVER:PORT>SOURCE …, the source address that lb4 uses towards that server; passthrough only
+FRONTENDS='' # VIP:PORT[/PROTOCOL] …; a port alone is TCP's
+RETURNS=''   # SERVER:PORT[/PROTOCOL]>SOURCE …, the source address that lb4 uses towards that server; passthrough only
 CLIENT_PORTS='' # FIRST-LAST: what lb4 connects from in passthrough
 FORM=''      # raw or input; empty: raw
 WHY=''       # why that form is the right one on this host
@@ -66,12 +66,14 @@ drop() {
 # stand as they are, those of mangle INPUT after these two words.
 wanted_rules() {
   for frontend in $FRONTENDS; do
-    drop "-d ${frontend%:*}/32 -p tcp -m tcp --dport ${frontend#*:}"
+    split_port "${frontend#*:}"
+    drop "-d ${frontend%:*}/32 -p $protocol -m $protocol --dport $port"
   done
   [ "$MODE" = passthrough ] || return 0
   for tuple in $RETURNS; do
     server=${tuple%>*}
-    drop "-s ${server%:*}/32 -d ${tuple#*>}/32 -p tcp -m tcp --sport ${server#*:} --dport ${CLIENT_PORTS%-*}:${CLIENT_PORTS#*-}"
+    split_port "${server#*:}"
+    drop "-s ${server%:*}/32 -d ${tuple#*>}/32 -p $protocol -m $protocol --sport $port --dport ${CLIENT_PORTS%-*}:${CLIENT_PORTS#*-}"
   done
 }
 
@@ -138,15 +140,16 @@ shadows() {
     $1 != "-A" || $2 != chain { next }
     $0 ~ ours {
       for (i = 1; i <= count; i++) {
-        if (told[i] || !meet(source[i], option("-s")) || !meet(destination[i], option("-d"))) continue
+        if (told[i] || (protocol[i] != "" && protocol[i] != option("-p")) || !meet(source[i], option("-s")) || !meet(destination[i], option("-d"))) continue
         if (!overlap(from[i], option("--sport")) || !overlap(to[i], option("--dport"))) continue
         told[i] = 1
         print "shadowed by " prefix rule[i]
       }
       next
     }
-    option("-j") ~ /^(ACCEPT|RETURN)$/ && option("-p") ~ /^(|all|tcp)$/ {
+    option("-j") ~ /^(ACCEPT|RETURN)$/ {
       rule[++count] = substr($0, length("-A " chain " ") + 1)
+      protocol[count] = option("-p") == "all" ? "" : option("-p")
       source[count] = option("-s"); destination[count] = option("-d")
       from[count] = option("--sport"); to[count] = option("--dport")
     }'
@@ -334,11 +337,22 @@ release_ports() {
 
 # ---- what lb4 sends by the kernel's routing ------------------------------------------------------------------------
 
-# what_leaves, what_goes_to_servers: elements of a set
+# protocols_of WORDS: sets protocols to those of their ports, each once
+protocols_of() {
+  protocols=''
+  for word in $1; do
+    split_port "${word%>*}"
+    case " $protocols " in *" $protocol "*) ;; *) protocols="$protocols $protocol" ;; esac
+  done
+}
+
+# what_leaves PROTOCOL, what_goes_to_servers PROTOCOL: elements of a set
 what_leaves() {
   comma=''
   for frontend in $FRONTENDS; do
-    printf '%s' "$comma${frontend%:*} . ${frontend#*:}"
+    split_port "${frontend#*:}"
+    [ "$protocol" = "$1" ] || continue
+    printf '%s' "$comma${frontend%:*} . $port"
     comma=', '
   done
 }
@@ -347,7 +361,9 @@ what_goes_to_servers() {
   comma=''
   for tuple in $RETURNS; do
     server=${tuple%>*}
-    printf '%s' "$comma${tuple#*>} . ${server%:*} . ${server#*:}"
+    split_port "${server#*:}"
+    [ "$protocol" = "$1" ] || continue
+    printf '%s' "$comma${tuple#*>} . ${server%:*} . $port"
     comma=', '
   done
 }
@@ -360,21 +376,37 @@ delete table ip lb4_untracked
 table ip lb4_untracked {
   chain output {
     type filter hook output priority -300; policy accept;
-    ip saddr . tcp sport { $(what_leaves) } notrack comment "$mark 1/$parts"
 END
-  [ -z "$RETURNS" ] || printf '    ip saddr . ip daddr . tcp dport { %s } tcp sport %s notrack comment "%s 2/2"\n' "$(what_goes_to_servers)" "$CLIENT_PORTS" "$mark"
+  part=0
+  for of in $leaving; do
+    part=$((part + 1))
+    printf '    ip saddr . %s sport { %s } notrack comment "%s %s/%s"\n' "$of" "$(what_leaves "$of")" "$mark" "$part" "$parts"
+  done
+  for of in $going; do
+    part=$((part + 1))
+    printf '    ip saddr . ip daddr . %s dport { %s } %s sport %s notrack comment "%s %s/%s"\n' \
+      "$of" "$(what_goes_to_servers "$of")" "$of" "$CLIENT_PORTS" "$mark" "$part" "$parts"
+  done
   printf '  }\n}\n'
 }
 
-# look_untracked: sets mark and parts, the number of its rules, there (as nft lists it), and whole: yes, where every one is in it
+# look_untracked: sets leaving and going (their protocols), mark and parts, the number of its rules, there (as nft lists it), and whole:
+# yes, where every one is in it
 look_untracked() {
   sum=$(printf '%s' "$FRONTENDS $RETURNS" | cksum)
   mark="lb4 ${sum%% *}${sum##* }"
-  parts=1 whole=yes
-  [ -z "$RETURNS" ] || parts=2
+  protocols_of "$FRONTENDS"
+  leaving=$protocols
+  protocols_of "$RETURNS"
+  going=$protocols
+  # shellcheck disable=SC2086 # words on purpose
+  set -- $leaving $going
+  parts=$# whole=yes part=0
+  [ "$parts" -gt 0 ] || parts=1
   there=$(nft list table ip lb4_untracked 2>/dev/null)
-  for part in "1/$parts" "$parts/$parts"; do
-    case $there in *"\"$mark $part\""*) ;; *) whole='' ;; esac
+  while [ "$part" -lt "$parts" ]; do
+    part=$((part + 1))
+    case $there in *"\"$mark $part/$parts\""*) ;; *) whole='' ;; esac
   done
 }
 

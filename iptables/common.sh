@@ -79,6 +79,16 @@ forget_state() {
   return 0
 }
 
+# ---- ports ---------------------------------------------------------------------------------------------------------
+
+# split_port PORT[/PROTOCOL]: sets port and protocol. A port alone is TCP's.
+split_port() {
+  case $1 in
+    */*) port=${1%/*} protocol=${1#*/} ;;
+    *) port=$1 protocol=tcp ;;
+  esac
+}
+
 # ---- the command line ----------------------------------------------------------------------------------------------
 
 usage() {

@@ -37,9 +37,10 @@
 
 # >>> lb4 configuration: `lb4 rules` writes what stands between these two lines
 SERVER=''   # this server's address
-REWRITES='' # PORT>VIP …, for dsr = "nat"
+REWRITES='' # PORT[/PROTOCOL]>VIP …, for dsr = "nat"; a port alone is TCP's
 LOOPBACK='' # VIP …, for dsr = "l2"
 DIALECT=''  # nft or tc; empty: what works here, nft first
+PROTOCOLS='' # NAME:NUMBER …, of the rewrites' protocols: tc knows no names
 # <<< lb4 configuration
 
 # shellcheck source=/dev/null
@@ -91,8 +92,9 @@ END
     case $rule in
       keep*) printf '    ip daddr %s accept comment "lb4 %s"\n' "${rule#keep }" "$rule" ;;
       *)
-        port=${rule#*:}
-        printf '    ip saddr %s tcp sport %s ip saddr set %s comment "lb4 %s"\n' "$SERVER" "${port%>*}" "${rule#*>}" "$rule"
+        rewrite=${rule#*:}
+        split_port "${rewrite%>*}"
+        printf '    ip saddr %s %s sport %s ip saddr set %s comment "lb4 %s"\n' "$SERVER" "$protocol" "$port" "${rule#*>}" "$rule"
         ;;
     esac
   done
@@ -187,6 +189,11 @@ parent_for() {
   printf '%s\n' "$handle"
 }
 
+# number_of PROTOCOL
+number_of() {
+  for pair in $PROTOCOLS; do [ "${pair%:*}" != "$1" ] || printf '%s\n' "${pair#*:}"; done
+}
+
 # One line a rule, for tc -batch. `continue` lets somebody else's classes still be chosen by their own filters.
 # tc_filters DEVICE HANDLE
 tc_filters() {
@@ -196,7 +203,8 @@ tc_filters() {
     printf '%s\n' "$filter prio 1 u32 match ip src $SERVER/32 match ip dst $vip/32 action ok"
   done
   for rewrite in $REWRITES; do
-    from="match ip src $SERVER/32 match ip protocol 6 0xff match ip sport ${rewrite%>*} 0xffff"
+    split_port "${rewrite%>*}"
+    from="match ip src $SERVER/32 match ip protocol $(number_of "$protocol") 0xff match ip sport $port 0xffff"
     printf '%s\n' "$filter prio 10 u32 $from action nat egress $SERVER/32 ${rewrite#*>} continue"
   done
 }
@@ -206,17 +214,22 @@ tc_filters() {
 tc_rewrites() {
   root=$(root_of "$1")
   [ "${root#* }" != 0: ] && [ -n "$(noted "tc-$1")" ] || return 0
-  tc filter show dev "$1" parent "${root#* }" | awk '
+  # shellcheck disable=SC2086 # words on purpose
+  tc filter show dev "$1" parent "${root#* }" | awk -v protocols="$(printf '%s ' $PROTOCOLS)" '
     function byte(hex, at) { return (index(D, substr(hex, at, 1)) - 1) * 16 + index(D, substr(hex, at + 1, 1)) - 1 }
     function dotted(hex) { return byte(hex, 1) "." byte(hex, 3) "." byte(hex, 5) "." byte(hex, 7) }
     function finish() {
-      if (nat != "") print from ":" port ">" nat
+      if (nat != "") print from ":" port (protocol == "tcp" ? "" : "/" protocol) ">" nat
       else if (pass && to != "") print "keep " to
-      from = to = port = nat = pass = ""
+      from = to = port = protocol = nat = pass = ""
     }
-    BEGIN { D = "0123456789abcdef" }
+    BEGIN {
+      D = "0123456789abcdef"
+      for (count = split(protocols, pair, " "); count > 0; count--) { split(pair[count], part, ":"); name[part[2]] = part[1] }
+    }
     $1 == "filter" { finish(); ours = / pref (1|10) / }
     !ours { next }
+    $1 == "match" && $4 == 8 { protocol = byte($2, 3); if (protocol in name) protocol = name[protocol] }
     $1 == "match" && $4 == 12 { from = dotted($2) }
     $1 == "match" && $4 == 16 { to = dotted($2) }
     $1 == "match" && $4 == 20 { port = byte($2, 1) * 256 + byte($2, 3) }

@@ -38,8 +38,16 @@ export interface Frontend {
   readonly clientTimeoutMs: number;
 }
 
+/** A protocol above IP, as firewall tools spell it, and its number in the IP header. */
+export interface TransportProtocol {
+  readonly name: string;
+  readonly number: number;
+}
+
 export interface Backend {
   readonly name: string;
+  /** Of the frontends and of the servers. */
+  readonly protocol: TransportProtocol;
   /** Undefined: the mode's default. */
   readonly balance: SchedulerName | undefined;
   /** Who changes addresses in DSR: `nat` the servers, on their way out; `l2` nobody. */

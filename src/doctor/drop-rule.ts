@@ -1,5 +1,6 @@
-/** Rules of the raw table, as iptables-save writes them, as far as they drop TCP. */
+/** Rules of the raw table, as iptables-save writes them, as far as they drop what lb4 carries. */
 
+import type { TransportProtocol } from '../config/model.ts';
 import { CHECK_PORTS, CLIENT_PORTS, overlap, type PortRange } from '../layout/ports.ts';
 import { addressNumber } from '../packet/address.ts';
 
@@ -8,6 +9,8 @@ export interface DropRule {
   readonly text: string;
   /** lb4's own comment is on it. */
   readonly ours: boolean;
+  /** Its name; undefined: any. */
+  readonly protocol: string | undefined;
   /** ADDRESS/PREFIX; undefined: any. */
   readonly source: string | undefined;
   readonly destination: string | undefined;
@@ -17,6 +20,7 @@ export interface DropRule {
 
 /** Packets that somebody waits for. */
 export interface Awaited {
+  readonly protocol: TransportProtocol;
   /** Undefined: of any client. */
   readonly source: string | undefined;
   readonly sourcePorts: PortRange;
@@ -42,10 +46,10 @@ function parse(text: string): DropRule | undefined {
   for (let at = 0; at < words.length; at += 2) options.set(words[at], words[at + 1] ?? '');
   const known = ['-s', '-d', '-p', '-m', '--sport', '--dport', '--comment', '-j'];
   if ([...options.keys()].some((option) => !known.includes(option))) return undefined;
-  if (options.has('-p') && options.get('-p') !== 'tcp') return undefined;
   return {
     text,
     ours: options.get('--comment') === 'lb4',
+    protocol: options.get('-p'),
     source: options.get('-s'),
     destination: options.get('-d'),
     sourcePorts: ports(options.get('--sport')),
@@ -61,13 +65,18 @@ function ports(text: string | undefined): PortRange {
 }
 
 /** What clients send to a frontend. */
-export function requestsTo(vip: string, port: number): Awaited {
-  return { source: undefined, sourcePorts: ANY, destination: vip, destinationPorts: only(port) };
+export function requestsTo(vip: string, port: number, protocol: TransportProtocol): Awaited {
+  return { protocol, source: undefined, sourcePorts: ANY, destination: vip, destinationPorts: only(port) };
 }
 
 /** What a server answers to `vip`: to a health check, and to a connection that lb4 forwards. */
-export function answersOf(server: string, port: number, vip: string): { checks: Awaited; connections: Awaited } {
-  const answer = { source: server, sourcePorts: only(port), destination: vip } as const;
+export function answersOf(
+  server: string,
+  port: number,
+  vip: string,
+  protocol: TransportProtocol,
+): { checks: Awaited; connections: Awaited } {
+  const answer = { protocol, source: server, sourcePorts: only(port), destination: vip } as const;
   return {
     checks: { ...answer, destinationPorts: CHECK_PORTS },
     connections: { ...answer, destinationPorts: CLIENT_PORTS },
@@ -75,13 +84,19 @@ export function answersOf(server: string, port: number, vip: string): { checks: 
 }
 
 /** Would the rule drop any of them? One that names clients is a ban of theirs, and no mistake. */
-export function drops(rule: DropRule, { source, sourcePorts, destination, destinationPorts }: Awaited): boolean {
+export function drops(rule: DropRule, { protocol, source, sourcePorts, destination, destinationPorts }: Awaited): boolean {
   return (
+    concerns(rule, protocol) &&
     (source === undefined ? rule.source === undefined : covers(rule.source, source)) &&
     covers(rule.destination, destination) &&
     overlap(rule.sourcePorts, sourcePorts) &&
     overlap(rule.destinationPorts, destinationPorts)
   );
+}
+
+/** Is the rule about packets of that protocol, or of any? */
+export function concerns(rule: DropRule, { name }: TransportProtocol): boolean {
+  return rule.protocol === undefined || rule.protocol === name;
 }
 
 function only(port: number): PortRange {

@@ -9,7 +9,7 @@ import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { ask, isNft, legacyTables, savedRules } from '../rules/saved.ts';
 import { type Piece, piecesOf, plain } from '../rules/status.ts';
-import { answersOf, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
+import { answersOf, concerns, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { acceptingJumps } from './jumps.ts';
 
@@ -109,16 +109,16 @@ async function iptablesWithRules(): Promise<string[]> {
 function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Host): Finding[] {
   const mend = `${tool} -t raw -D ${rule.text}`;
   const answers = config.frontends.flatMap(({ listen, backend }) =>
-    backend.servers.map(({ addr }) => answersOf(addr.ip, addr.port, listen.ip)),
+    backend.servers.map(({ addr }) => answersOf(addr.ip, addr.port, listen.ip, backend.protocol)),
   );
   if (answers.some(({ checks }) => drops(rule, checks)))
     return [fail('firewall', `too wide: ${rule.text} drops answers to health checks (ports ${rangeText(CHECK_PORTS)}), too`, mend)];
   // Without a bridge lb4 gets its copy before, and rules that drop what its own drop are one too many, no more.
-  const requests = config.frontends.map(({ listen }) => requestsTo(listen.ip, listen.port));
+  const requests = config.frontends.map(({ listen, backend }) => requestsTo(listen.ip, listen.port, backend.protocol));
   const needed = [...requests, ...(MODES[mode].directions === 2 ? answers.map(({ connections }) => connections) : [])];
   if (form.name === 'input' && needed.some((packets) => drops(rule, packets)))
     return [fail('firewall', `in the way: ${rule.text} drops frames that lb4 needs: ${form.why}`, mend)];
-  const ports = config.frontends.map(({ listen }) => listen.port);
+  const ports = config.frontends.filter(({ backend }) => concerns(rule, backend.protocol)).map(({ listen }) => listen.port);
   if (!isWide(rule, ports)) return [];
   return [warn('firewall', `too wide: ${rule.text} drops that port for every address of this host, and for those behind it`, mend)];
 }

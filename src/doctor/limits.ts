@@ -1,5 +1,6 @@
 /** What a packet mode does not do where the kernel's own NAT would: README's limits, as far as they concern this host. */
 
+import type { Address, Backend, TransportProtocol } from '../config/model.ts';
 import { MODES, rewritesAnswers } from '../config/modes.ts';
 import { ask, savedRules } from '../rules/saved.ts';
 import { type Finding, type Host, ok, warn } from './finding.ts';
@@ -22,7 +23,7 @@ function callers({ mode, config }: Host): Finding[] {
 /** Packets whose next hop is not resolved yet, or has no Ethernet, go by the kernel's routing, and so through its NAT. */
 async function sourceNat({ mode, config, paths }: Host): Promise<Finding[]> {
   const hasNft = (await ask('nft', '--version')) !== undefined;
-  const routed = config.backends.filter((backend) => rewritesAnswers(mode, backend)).flatMap(({ servers }) => servers);
+  const routed = config.backends.filter((backend) => rewritesAnswers(mode, backend)).flatMap(addressed);
   // What is sent from ports of lb4's own has a table that keeps it untracked.
   if (MODES[mode].source === 'pool' ? hasNft : routed.length === 0) return [];
   const links = new Set(paths.map(({ link }) => link));
@@ -34,8 +35,12 @@ async function sourceNat({ mode, config, paths }: Host): Promise<Finding[]> {
     const why = `this host has source NAT; without nft lb4 cannot keep its own packets from it: ${what}`;
     return [warn('NAT', why, 'apt-get install nftables')];
   }
-  const mend = `iptables -t nat -I POSTROUTING -p tcp -d ${first.addr.ip} --dport ${first.addr.port} -j ACCEPT (and so for each server)`;
+  const mend = `iptables -t nat -I POSTROUTING -p ${first.protocol.name} -d ${first.addr.ip} --dport ${first.addr.port} -j ACCEPT (and so for each server)`;
   return [warn('NAT', `this host has source NAT; in DSR mode it changes what lb4 sends to servers, too: ${what}`, mend)];
+}
+
+function addressed({ servers, protocol }: Backend): { addr: Address; protocol: TransportProtocol }[] {
+  return servers.map(({ addr }) => ({ addr, protocol }));
 }
 
 /** False: it names an interface, and none that leads to a server. */

@@ -15,18 +15,19 @@ interface Rule {
 }
 
 /** Nothing to say where there are none, or no iproute2. */
-export async function policy({ mode }: Host): Promise<Finding[]> {
+export async function policy({ mode, config }: Host): Promise<Finding[]> {
   const rules = JSON.parse((await ask('ip', '-j', '-4', 'rule', 'show')) || '[]') as Rule[];
+  const protocols = [...new Set(config.backends.map(({ protocol }) => protocol.name))];
   return rules.flatMap((rule) => {
+    if (rule.ipproto !== undefined && !protocols.includes(rule.ipproto)) return [];
     const [selector, why] = obstacle(rule, mode) ?? [];
     if (selector === undefined) return [];
-    const message = `rule ${rule.priority} (${selector}) is not followed by what lb4 sends: ${why}; rules by address, ipproto tcp and the server's dport are`;
+    const message = `rule ${rule.priority} (${selector}) is not followed by what lb4 sends: ${why}; rules by address, ipproto ${protocols.join(', ')} and the server's dport are`;
     return [warn('route', message, 'ip rule show')];
   });
 }
 
-function obstacle({ ipproto = 'tcp', sport, sport_start: first = sport, sport_end: last = first, iif }: Rule, mode: Host['mode']) {
-  if (ipproto !== 'tcp') return undefined;
+function obstacle({ sport, sport_start: first = sport, sport_end: last = first, iif }: Rule, mode: Host['mode']) {
   if (first !== undefined) {
     const ports = first === last ? `${first}` : `${first}-${last}`;
     return [

@@ -29,7 +29,7 @@ function lowPorts({ frontends, stats }: Config): Finding {
 /** Those of a packet mode take clients' packets from the kernel. */
 async function packetRules({ file, frontends }: Config): Promise<Finding[]> {
   const ours = countedBy(await savedRules('raw'));
-  const deaf = frontends.filter(({ listen }) => isTaken(ours, listen));
+  const deaf = frontends.filter(({ listen, backend }) => isTaken(ours, listen, backend.protocol));
   return deaf.map(({ name, listen }) => {
     const mend = `stop the lb4 in packet mode that runs here, or: lb4 rules --remove --config=${file}`;
     return fail('firewall', `rules of a packet mode drop what clients send to frontend ${name} (${listen.text})`, mend);

@@ -1,6 +1,8 @@
 /** What a protocol tells the core of itself: one file each. */
 
 export interface Protocol {
+  /** As iptables(8), nft(8) and /etc/protocols have it. */
+  readonly name: string;
   /** In the IP header. */
   readonly number: number;
   /** Where its checksum stands: bytes behind the beginning of its header. */

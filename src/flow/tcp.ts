@@ -31,7 +31,7 @@ import {
   TIME_WAIT,
 } from './tcp-states.ts';
 
-export const tcp: Protocol = { number: 6, checksum: 16, next, timeoutOf };
+export const tcp: Protocol = { name: 'tcp', number: 6, checksum: 16, next, timeoutOf };
 
 /** Marks of what came after a reset. */
 const AFTER_RESET = HEARD_CLIENT | HEARD_SERVER | RESET_BY_SERVER | RESET_BEYOND;

@@ -4,10 +4,10 @@ import type { RulesInput, ServerRulesInput } from './types.ts';
 
 /** The rules of a configuration: every frontend, and every server's way back to the address that faces it. */
 export function rulesFor(config: Config, mode: PacketMode): RulesInput {
-  const frontends = config.frontends.map(({ listen }) => ({ address: listen.ip, port: listen.port }));
+  const frontends = config.frontends.map(({ listen, backend: { protocol } }) => ({ address: listen.ip, port: listen.port, protocol }));
   const returns = config.frontends.flatMap(({ listen, backend }) =>
     // Servers of weight 0 too: they still have connections.
-    backend.servers.map(({ addr }) => ({ server: addr.ip, serverPort: addr.port, source: listen.ip })),
+    backend.servers.map(({ addr }) => ({ server: addr.ip, serverPort: addr.port, source: listen.ip, protocol: backend.protocol })),
   );
   return { mode, frontends, returns };
 }
@@ -18,7 +18,7 @@ export function serverRulesFor(config: Config, mode: PacketMode, server: string)
   for (const { listen, backend } of config.frontends) {
     for (const { addr } of backend.servers.filter(({ addr }) => addr.ip === server)) {
       if (holdsVip(mode, backend)) rules.loopback.push(listen.ip);
-      else rules.rewrites.push({ port: addr.port, vip: listen.ip });
+      else rules.rewrites.push({ port: addr.port, vip: listen.ip, protocol: backend.protocol });
     }
   }
   return rules;

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { TransportProtocol } from '../config/model.ts';
 import { isPacketMode, MODES, type PacketMode } from '../config/modes.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { DIALECTS, type Dialect, type Form, type RulesInput, type ServerRulesInput } from './types.ts';
@@ -12,7 +13,9 @@ const END = /^# <<< lb4 configuration$/m;
 const INCLUDE = /^# shellcheck source=.*\n\. "\$\{0%\/\*\}\/common\.sh".*\n/m;
 
 /** The characters that a setting may have: nothing that means anything to sh inside single quotes, or to printf. */
-const SAFE = /^[A-Za-z0-9.:>\n-]*$/;
+const SAFE = /^[A-Za-z0-9.:/>\n-]*$/;
+/** The one that scripts leave unsaid: rules that stand on hosts, and their comments, are spelled so. */
+const UNSAID = 'tcp';
 /** And those of WHY, a text for people: blanks as well. */
 const TEXT = /^[A-Za-z0-9.:=_,; -]*$/;
 
@@ -24,13 +27,13 @@ const templates = new Map<string, string>();
 
 /**
  * The balancer's firewall script for `input`: POSIX sh, run as `sh FILE install|remove|status [--dry-run]`.
- * @throws RangeError when an address is not dotted IPv4 or a port is not in 1–65535: only such reach the shell.
+ * @throws RangeError when an address is not dotted IPv4, a port not in 1–65535, or a protocol no word: only such reach the shell.
  */
 export function renderBalancerScript(input: RulesInput): string {
   const mode = modeWithRules(input.mode);
-  const frontends = input.frontends.map(({ address, port }) => endpoint(address, port));
+  const frontends = input.frontends.map(({ address, port, protocol }) => endpoint(address, port, protocol));
   const returns = MODES[mode].directions === 2 ? input.returns : [];
-  const tuples = returns.map(({ server, serverPort, source }) => `${endpoint(server, serverPort)}>${ipv4(source)}`);
+  const tuples = returns.map(({ server, serverPort, source, protocol }) => `${endpoint(server, serverPort, protocol)}>${ipv4(source)}`);
   const form = { FORM: formName(input.form), WHY: input.form?.why ?? '' };
   return renderTemplate('balancer.sh', {
     MODE: mode,
@@ -46,19 +49,20 @@ export function renderBalancerScript(input: RulesInput): string {
  * @throws RangeError as above, and for an unknown dialect.
  */
 export function renderServerScript(input: ServerRulesInput): string {
-  const rewrites = input.rewrites.map(({ port, vip }) => `${portOf(port)}>${ipv4(vip)}`);
+  const rewrites = input.rewrites.map(({ port, vip, protocol }) => `${portWord(port, protocol)}>${ipv4(vip)}`);
   return renderTemplate('dsr-server.sh', {
     SERVER: ipv4(input.server),
     REWRITES: list(rewrites),
     LOOPBACK: list(input.loopback.map(ipv4)),
     DIALECT: dialect(input.dialect),
+    PROTOCOLS: list(input.rewrites.map(({ protocol }) => numbered(protocol))),
   });
 }
 
 /**
  * A template of iptables/ with `settings` as shell assignments between its two configuration marks, and the text of common.sh
  * in place of the line that reads it: the script stands for itself.
- * @throws RangeError when a value has a character outside letters, digits and `.:>-`, in WHY outside those and `_=,; `.
+ * @throws RangeError when a value has a character outside letters, digits and `.:/>-`, in WHY outside those and `_=,; `.
  */
 export function renderTemplate(name: string, settings: Record<string, string>): string {
   const template = templates.get(name) ?? readTemplate(name);
@@ -92,8 +96,24 @@ function list(words: string[]): string {
   return words.length === 0 ? '' : `\n${[...new Set(words)].join('\n')}\n`;
 }
 
-function endpoint(address: string, port: number): string {
-  return `${ipv4(address)}:${portOf(port)}`;
+function endpoint(address: string, port: number, protocol: TransportProtocol): string {
+  return `${ipv4(address)}:${portWord(port, protocol)}`;
+}
+
+/** `80`, `53/udp`. */
+function portWord(port: number, { name }: TransportProtocol): string {
+  return name === UNSAID ? `${portOf(port)}` : `${portOf(port)}/${protocolName(name)}`;
+}
+
+/** `udp:17` */
+function numbered({ name, number }: TransportProtocol): string {
+  if (!Number.isInteger(number) || number < 1 || number > 255) throw new RangeError(`not a protocol's number: ${number}`);
+  return `${protocolName(name)}:${number}`;
+}
+
+function protocolName(name: string): string {
+  if (!/^[a-z]+$/.test(name)) throw new RangeError(`not a protocol's name: ${JSON.stringify(name)}`);
+  return name;
 }
 
 function portOf(port: number): number {

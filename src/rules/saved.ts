@@ -1,6 +1,7 @@
 /** What stands in the host's tables, whoever put it there. */
 import { readFileSync } from 'node:fs';
 import { type Address, isAny } from '../config/address.ts';
+import type { TransportProtocol } from '../config/model.ts';
 import { overlap, type PortRange } from '../layout/ports.ts';
 import { iptablesCommand, runReader } from './program.ts';
 
@@ -50,18 +51,18 @@ export function countedBy(saved: string): ReadonlyMap<string, number> {
 }
 
 /** What a frontend's rule matches, as iptables-save spells it (iptables/balancer.sh). */
-export function matchFor({ ip, port }: Pick<Address, 'ip' | 'port'>): string {
-  return `-d ${ip}/32 -p tcp -m tcp --dport ${port}`;
+export function matchFor({ ip, port }: Pick<Address, 'ip' | 'port'>, { name }: TransportProtocol): string {
+  return `-d ${ip}/32 -p ${name} -m ${name} --dport ${port}`;
 }
 
 /**
  * Whether rules of lb4's take packets for `listen` from the kernel.
  * @param ours by what they match, as {@link countedBy} has them
  */
-export function isTaken(ours: ReadonlyMap<string, unknown>, listen: Address): boolean {
-  const end = matchFor({ ip: '', port: listen.port }).slice('-d '.length);
+export function isTaken(ours: ReadonlyMap<string, unknown>, listen: Address, protocol: TransportProtocol): boolean {
+  const end = matchFor({ ip: '', port: listen.port }, protocol).slice('-d '.length);
   const takesSome = (match: string) => match.startsWith('-d ') && match.endsWith(end);
-  return ours.has(matchFor(listen)) || (listen.family === 4 && isAny(listen) && [...ours.keys()].some(takesSome));
+  return ours.has(matchFor(listen, protocol)) || (listen.family === 4 && isAny(listen) && [...ours.keys()].some(takesSome));
 }
 
 /**
@@ -70,15 +71,20 @@ export function isTaken(ours: ReadonlyMap<string, unknown>, listen: Address): bo
  */
 export function mayDrop(rules: string, wanted: string): boolean {
   const what = matchOf(wanted);
+  const others = PROTOCOLS.filter((name) => name !== / -p (\S+)/.exec(wanted)?.[1]);
+  // Of what iptables-nft made, nft tells only a part (`xt match "tcp"`): iptables-save tells the whole.
+  const elsewhere = new RegExp(`\\b(${others.join('|')}|ipv6|invalid|xt match)\\b`, 'i');
   return rules.split('\n').some((line) => {
-    // Of what iptables-nft made, nft tells only a part (`xt match "tcp"`): iptables-save tells the whole.
-    if (!/\bdrop\b/i.test(line) || /\b(udp|icmp|icmpv6|ipv6|invalid|xt match)\b/i.test(line)) return false;
+    if (!/\bdrop\b/i.test(line) || elsewhere.test(line)) return false;
     const rule = matchOf(line);
     if (rule.source !== undefined && rule.source !== what.source) return false;
     if (rule.destination !== undefined && rule.destination !== what.destination) return false;
     return overlap(rule.sourcePorts, what.sourcePorts) && overlap(rule.destinationPorts, what.destinationPorts);
   });
 }
+
+/** What rules name in place of one of them. */
+const PROTOCOLS = ['tcp', 'udp', 'udplite', 'sctp', 'dccp', 'icmp', 'icmpv6'];
 
 /** What a rule says of one address, and of ports; undefined, or all, where it says nothing, or more than is understood here. */
 function matchOf(rule: string) {

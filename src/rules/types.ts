@@ -1,12 +1,13 @@
+import type { TransportProtocol } from '../config/model.ts';
 import type { PacketMode } from '../config/modes.ts';
 
 /** What the firewall rules of a balancer are made of. Addresses are dotted IPv4, ports 1–65535. */
 export interface RulesInput {
   mode: PacketMode;
   /** What clients connect to. */
-  frontends: { address: string; port: number }[];
+  frontends: { address: string; port: number; protocol: TransportProtocol }[];
   /** Whose answers come back to which of our addresses; used only where answers come back to us. */
-  returns: { server: string; serverPort: number; source: string }[];
+  returns: { server: string; serverPort: number; source: string; protocol: TransportProtocol }[];
   /** Left out: raw. */
   form?: Form | undefined;
 }
@@ -26,7 +27,7 @@ export interface ServerRulesInput {
   /** The server's own address. */
   server: string;
   /** `dsr = "nat"`: what leaves `server`:`port` gets the address `vip` as its source. */
-  rewrites: { port: number; vip: string }[];
+  rewrites: { port: number; vip: string; protocol: TransportProtocol }[];
   /** `dsr = "l2"`: addresses that stand on the server's loopback. */
   loopback: string[];
   /** Undefined: the script finds out what works on the server. */

@@ -36,7 +36,7 @@ export class Arrival implements HostState {
   }
 
   async verify(): Promise<string[]> {
-    const listened = new Map(this.#parts.frontends().map((frontend) => [matchFor(frontend), frontend]));
+    const listened = new Map(this.#parts.frontends().map((frontend) => [matchFor(frontend, frontend.protocol), frontend]));
     const received = this.#parts.received();
     // Reading the rules costs as much as the guard's whole look: not where there is nothing to suspect.
     const isSuspect = !this.#all.isHeard(received) || [...listened].some(([rule, { signs }]) => !this.#each.get(rule)?.isHeard(signs));

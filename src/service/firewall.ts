@@ -149,24 +149,28 @@ export function serversOf({ returns }: Places): Set<string> {
 
 /** @param last ways back that stay while both ends are balanced */
 export function placesOf(plan: Plan, last: Returns): Places {
-  const frontends = plan.frontends.map(({ frontend: { listen } }) => ({ address: listen.ip, port: listen.port }));
+  const frontends = plan.frontends.map(({ frontend: { listen, backend } }) => {
+    return { address: listen.ip, port: listen.port, protocol: backend.protocol };
+  });
   const returns = returnsOf(plan, last);
-  const listens = new Set(plan.frontends.map(({ frontend: { listen } }) => listen.text));
+  const listens = new Set(plan.frontends.map(({ frontend: { listen, backend } }) => `${backend.protocol.name} ${listen.text}`));
   return { frontends, returns, key: [...[...listens].sort(), '', ...[...returns.keys()].sort()].join('\n') };
 }
 
 /** One stays while both its ends are balanced, since a frontend may have changed its backend. */
 function returnsOf({ frontends, backends }: Plan, last: Returns): Returns {
   const sources = new Set(frontends.map(({ frontend }) => frontend.listen.ip));
-  const servers = new Set(backends.flatMap((backend) => backend.servers.map(({ server }) => server.addr.text)));
-  const kept = [...last].filter(([, { server, serverPort, source }]) => {
-    return sources.has(source) && servers.has(`${server}:${serverPort}`);
+  const servers = new Set(
+    backends.flatMap(({ backend: { protocol }, servers: own }) => own.map(({ server }) => `${protocol.name} ${server.addr.text}`)),
+  );
+  const kept = [...last].filter(([, { server, serverPort, source, protocol }]) => {
+    return sources.has(source) && servers.has(`${protocol.name} ${server}:${serverPort}`);
   });
   const fresh = frontends.flatMap(({ frontend: { listen, backend } }) => {
     const own = backends.find((one) => one.backend.name === backend.name)?.servers ?? [];
     return own.map(({ server: { addr } }) => {
-      const way = { server: addr.ip, serverPort: addr.port, source: listen.ip };
-      return [`${addr.text} ${listen.ip}`, way] as const;
+      const way = { server: addr.ip, serverPort: addr.port, source: listen.ip, protocol: backend.protocol };
+      return [`${backend.protocol.name} ${addr.text} ${listen.ip}`, way] as const;
     });
   });
   return new Map([...kept, ...fresh]);

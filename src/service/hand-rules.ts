@@ -24,7 +24,7 @@ export function rulesInTheWay(plan: () => Plan): HostState {
     words: { wrong: 'drop what clients send', well: 'none is in the way any more' },
     verify: async () => {
       const ours = countedBy(await savedRules('raw'));
-      const taken = plan().frontends.filter(({ frontend }) => isTaken(ours, frontend.listen));
+      const taken = plan().frontends.filter(({ frontend }) => isTaken(ours, frontend.listen, frontend.backend.protocol));
       return taken.map(({ frontend: { name, listen } }) => `frontend ${name} (${listen.text})`);
     },
     repair: async () => {

@@ -126,9 +126,9 @@ export class PacketPath implements DataPath {
 
   /** The frontends, each with all that is in its books. */
   #listened(): Listened[] {
-    return this.#plan.frontends.map(({ index, frontend: { name, listen } }) => {
+    return this.#plan.frontends.map(({ index, frontend: { name, listen, backend } }) => {
       const signs = JSON.stringify([this.#engine.frontend(index), this.#engine.frontendAnswers(index)]);
-      return { name, ip: listen.ip, port: listen.port, signs };
+      return { name, ip: listen.ip, port: listen.port, protocol: backend.protocol, signs };
     });
   }
 

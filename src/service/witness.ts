@@ -3,6 +3,7 @@
  * what is answered with a reset enter no frontend's books either. So a witness is asked: a second packet socket that lets up this
  * frontend's frames alone. What the rule counts while it stands, it has heard before, or lb4 does not hear it either.
  */
+import type { TransportProtocol } from '../config/model.ts';
 import { packetFilter } from '../io/filter.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
 import { parseAddress, swap32 } from '../packet/address.ts';
@@ -12,6 +13,7 @@ export interface Listened {
   readonly name: string;
   readonly ip: string;
   readonly port: number;
+  readonly protocol: TransportProtocol;
   /** Another one whenever lb4 has entered something in this frontend's books: then its frames arrive. */
   readonly signs: string;
 }

@@ -9,6 +9,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { tcp } from '../../src/flow/tcp.ts';
 import { renderServerScript } from '../../src/rules/render.ts';
 import type { Dialect, ServerRulesInput } from '../../src/rules/types.ts';
 import { Capture } from '../lab/capture.ts';
@@ -22,9 +23,9 @@ const CLIENT = '10.81.0.2';
 const nat: ServerRulesInput = {
   server: SERVER,
   rewrites: [
-    { port: 80, vip: VIP },
-    { port: 7, vip: VIP },
-    { port: 443, vip: '10.83.0.99' },
+    { port: 80, vip: VIP, protocol: tcp },
+    { port: 7, vip: VIP, protocol: tcp },
+    { port: 443, vip: '10.83.0.99', protocol: tcp },
   ],
   loopback: [],
 };

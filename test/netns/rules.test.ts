@@ -3,26 +3,27 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { tcp } from '../../src/flow/tcp.ts';
 import { renderBalancerScript } from '../../src/rules/render.ts';
 import type { RulesInput } from '../../src/rules/types.ts';
 
 const small: RulesInput = {
   mode: 'passthrough',
   frontends: [
-    { address: '192.0.2.1', port: 80 },
-    { address: '192.0.2.2', port: 443 },
+    { address: '192.0.2.1', port: 80, protocol: tcp },
+    { address: '192.0.2.2', port: 443, protocol: tcp },
   ],
   returns: [
-    { server: '198.51.100.1', serverPort: 8080, source: '192.0.2.1' },
-    { server: '198.51.100.2', serverPort: 8080, source: '192.0.2.2' },
+    { server: '198.51.100.1', serverPort: 8080, source: '192.0.2.1', protocol: tcp },
+    { server: '198.51.100.2', serverPort: 8080, source: '192.0.2.2', protocol: tcp },
   ],
 };
 
 const large: RulesInput = {
   mode: 'passthrough',
-  frontends: Array.from({ length: 50 }, (_, i) => ({ address: '192.0.2.1', port: 1000 + i })),
+  frontends: Array.from({ length: 50 }, (_, i) => ({ address: '192.0.2.1', port: 1000 + i, protocol: tcp })),
   returns: Array.from({ length: 450 }, (_, i) => {
-    return { server: `198.51.${i >> 8}.${i & 255}`, serverPort: 80, source: '192.0.2.1' };
+    return { server: `198.51.${i >> 8}.${i & 255}`, serverPort: 80, source: '192.0.2.1', protocol: tcp };
   }),
 };
 

@@ -1,5 +1,6 @@
 /** Frames that the kernel counts and lb4 never receives. */
 import { expect, test } from 'vitest';
+import { tcp } from '../../src/flow/tcp.ts';
 import { countedBy } from '../../src/rules/saved.ts';
 import { Arrival } from '../../src/service/arrival.ts';
 
@@ -145,7 +146,7 @@ async function told(looks: readonly (readonly Look[])[]): Promise<{ said: string
   const state = new Arrival({
     received: () => received,
     counted: async () => new Map([...now].map(([port, { packets }]) => [`-d 192.0.2.1/32 -p tcp -m tcp --dport ${port}`, packets])),
-    frontends: () => [...now].map(([port, { signs }]) => ({ name: `f${port}`, ip: '192.0.2.1', port, signs: `${signs}` })),
+    frontends: () => [...now].map(([port, { signs }]) => ({ name: `f${port}`, ip: '192.0.2.1', port, protocol: tcp, signs: `${signs}` })),
     witnessOf: ({ port }) => {
       most = Math.max(most, ++open);
       const from = now.get(port)?.heard ?? 0;
@@ -226,7 +227,7 @@ test('without room for a witness nothing is claimed', async () => {
       let packets = 0;
       return async () => new Map([['-d 192.0.2.1/32 -p tcp -m tcp --dport 81', (packets += 99)]]);
     })(),
-    frontends: () => [{ name: 'f', ip: '192.0.2.1', port: 81, signs: '' }],
+    frontends: () => [{ name: 'f', ip: '192.0.2.1', port: 81, protocol: tcp, signs: '' }],
     witnessOf: () => {
       throw Object.assign(new Error('socket(AF_PACKET): Cannot allocate memory'), { code: 'ENOMEM' });
     },

@@ -30,6 +30,7 @@ describe('a small configuration', () => {
       backends: [
         {
           name: 'web',
+          protocol: { name: 'tcp', number: 6 },
           balance: undefined,
           dsr: 'nat',
           healthCheck: {

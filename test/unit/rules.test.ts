@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { rules } from '../../src/cli/rules.ts';
 import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import { tcp } from '../../src/flow/tcp.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../../src/rules/from-config.ts';
 import { renderBalancerScript, renderServerScript, renderTemplate } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
@@ -16,12 +17,12 @@ import type { Dialect, RulesInput, ServerRulesInput } from '../../src/rules/type
 const input: RulesInput = {
   mode: 'passthrough',
   frontends: [
-    { address: '192.0.2.1', port: 80 },
-    { address: '192.0.2.1', port: 443 },
+    { address: '192.0.2.1', port: 80, protocol: tcp },
+    { address: '192.0.2.1', port: 443, protocol: tcp },
   ],
   returns: [
-    { server: '198.51.100.7', serverPort: 8080, source: '192.0.2.1' },
-    { server: '198.51.100.7', serverPort: 8080, source: '192.0.2.1' },
+    { server: '198.51.100.7', serverPort: 8080, source: '192.0.2.1', protocol: tcp },
+    { server: '198.51.100.7', serverPort: 8080, source: '192.0.2.1', protocol: tcp },
   ],
 };
 
@@ -31,6 +32,7 @@ function rulesOf(script: string, what = 'wanted_rules'): string[] {
   return execFileSync('sh', ['-s'], { input: functions, encoding: 'utf8' }).trim().split('\n');
 }
 
+const udp = { name: 'udp', number: 17 };
 const tag = '-m comment --comment lb4 -j DROP';
 
 describe('the balancer script', () => {
@@ -55,6 +57,46 @@ describe('the balancer script', () => {
     expect(() => renderBalancerScript({ ...input, form: { ...form, why: "'; reboot" } })).toThrow(RangeError);
   });
 
+  test('says the protocol of each rule', () => {
+    const both: RulesInput = {
+      mode: 'passthrough',
+      frontends: [
+        { address: '192.0.2.1', port: 53, protocol: tcp },
+        { address: '192.0.2.1', port: 53, protocol: udp },
+      ],
+      returns: [
+        { server: '198.51.100.7', serverPort: 53, source: '192.0.2.1', protocol: udp },
+        { server: '198.51.100.7', serverPort: 53, source: '192.0.2.1', protocol: tcp },
+      ],
+    };
+    const script = renderBalancerScript(both);
+    expect(rulesOf(script)).toEqual([
+      `-d 192.0.2.1/32 -p tcp -m tcp --dport 53 ${tag}`,
+      `-d 192.0.2.1/32 -p udp -m udp --dport 53 ${tag}`,
+      `-s 198.51.100.7/32 -d 192.0.2.1/32 -p udp -m udp --sport 53 --dport 33768:61000 ${tag}`,
+      `-s 198.51.100.7/32 -d 192.0.2.1/32 -p tcp -m tcp --sport 53 --dport 33768:61000 ${tag}`,
+    ]);
+    const table = rulesOf(script, 'look_untracked; untracked_table').filter((line) => line.includes('notrack'));
+    expect(table.map((line) => line.trim().replace(/lb4 \d+/, 'lb4 MARK'))).toEqual([
+      'ip saddr . tcp sport { 192.0.2.1 . 53 } notrack comment "lb4 MARK 1/4"',
+      'ip saddr . udp sport { 192.0.2.1 . 53 } notrack comment "lb4 MARK 2/4"',
+      'ip saddr . ip daddr . udp dport { 192.0.2.1 . 198.51.100.7 . 53 } udp sport 33768-61000 notrack comment "lb4 MARK 3/4"',
+      'ip saddr . ip daddr . tcp dport { 192.0.2.1 . 198.51.100.7 . 53 } tcp sport 33768-61000 notrack comment "lb4 MARK 4/4"',
+    ]);
+    expect(() =>
+      renderBalancerScript({ ...both, frontends: [{ address: '192.0.2.1', port: 53, protocol: { name: "x'", number: 17 } }] }),
+    ).toThrow(RangeError);
+  });
+
+  test('is shadowed by what lets pass its own protocol, or any', () => {
+    const accepts = ['-p tcp -m tcp --dport 53', '-p udp -m udp --dport 53', '-d 192.0.2.1/32'].map(
+      (match) => `-A PREROUTING ${match} -j ACCEPT`,
+    );
+    const rule = `-A PREROUTING -d 192.0.2.1/32 -p udp -m udp --dport 53 ${tag}`;
+    const told = rulesOf(renderBalancerScript(input), `shadows raw '${[...accepts, rule].join('\n')}'`);
+    expect(told).toEqual(['shadowed by -p udp -m udp --dport 53 -j ACCEPT', 'shadowed by -d 192.0.2.1/32 -j ACCEPT']);
+  });
+
   test('in dsr drops nothing that servers send', () => {
     expect(rulesOf(renderBalancerScript({ ...input, mode: 'dsr' }))).toHaveLength(2);
   });
@@ -73,9 +115,9 @@ describe('the balancer script', () => {
 const server: ServerRulesInput = {
   server: '198.51.100.7',
   rewrites: [
-    { port: 80, vip: '192.0.2.1' },
-    { port: 443, vip: '192.0.2.2' },
-    { port: 80, vip: '192.0.2.1' },
+    { port: 80, vip: '192.0.2.1', protocol: tcp },
+    { port: 443, vip: '192.0.2.2', protocol: tcp },
+    { port: 80, vip: '192.0.2.1', protocol: tcp },
   ],
   loopback: ['192.0.2.3'],
 };
@@ -118,6 +160,18 @@ describe("a DSR server's script", () => {
     ]);
   });
 
+  test('says the protocol of each rewrite', () => {
+    const script = renderServerScript({
+      ...server,
+      rewrites: [...server.rewrites.slice(0, 1), { port: 53, vip: '192.0.2.1', protocol: udp }],
+    });
+    expect(rulesOf(script, 'wanted_rewrites')).toEqual(['keep 192.0.2.1', '198.51.100.7:80>192.0.2.1', '198.51.100.7:53/udp>192.0.2.1']);
+    expect(rulesOf(script, 'nft_table')).toContain(
+      '    ip saddr 198.51.100.7 udp sport 53 ip saddr set 192.0.2.1 comment "lb4 198.51.100.7:53/udp>192.0.2.1"',
+    );
+    expect(rulesOf(script, 'tc_filters eth0 10:').at(-1)).toContain('match ip protocol 17 0xff match ip sport 53 0xffff action nat egress');
+  });
+
   test('stands for itself: the shared functions are in it', () => {
     for (const script of [renderServerScript(server), renderBalancerScript(input)]) {
       expect(script).not.toContain('common.sh');
@@ -129,8 +183,8 @@ describe("a DSR server's script", () => {
     const bad = [
       { server: '$(id)' },
       { loopback: ["1.2.3.4'"] },
-      { rewrites: [{ port: 0, vip: '192.0.2.1' }] },
-      { rewrites: [{ port: 80, vip: '::1' }] },
+      { rewrites: [{ port: 0, vip: '192.0.2.1', protocol: tcp }] },
+      { rewrites: [{ port: 80, vip: '::1', protocol: tcp }] },
       { dialect: 'ebtables' as Dialect },
     ];
     for (const one of bad) expect(() => renderServerScript({ ...server, ...one })).toThrow(RangeError);
@@ -140,15 +194,15 @@ describe("a DSR server's script", () => {
 describe('only addresses and ports reach the shell', () => {
   const hostile = ["1.2.3.4'; touch /tmp/owned; '", '1.2.3.4\n', '$(id)', '::1', 'example.org', '1.2.3', '', '1.2.3.4/0'];
   test.each(hostile)('address %j', (address) => {
-    expect(() => renderBalancerScript({ ...input, frontends: [{ address, port: 80 }] })).toThrow(RangeError);
-    const server = { server: address, serverPort: 80, source: '192.0.2.1' };
+    expect(() => renderBalancerScript({ ...input, frontends: [{ address, port: 80, protocol: tcp }] })).toThrow(RangeError);
+    const server = { server: address, serverPort: 80, source: '192.0.2.1', protocol: tcp };
     expect(() => renderBalancerScript({ ...input, returns: [server] })).toThrow(RangeError);
-    const source = { server: '192.0.2.9', serverPort: 80, source: address };
+    const source = { server: '192.0.2.9', serverPort: 80, source: address, protocol: tcp };
     expect(() => renderBalancerScript({ ...input, returns: [source] })).toThrow(RangeError);
   });
 
   test.each([0, -1, 65536, 1.5, Number.NaN, '80;id' as unknown as number])('port %s', (port) => {
-    expect(() => renderBalancerScript({ ...input, frontends: [{ address: '192.0.2.1', port }] })).toThrow(RangeError);
+    expect(() => renderBalancerScript({ ...input, frontends: [{ address: '192.0.2.1', port, protocol: tcp }] })).toThrow(RangeError);
   });
 
   test('mode', () => {
@@ -228,7 +282,7 @@ test("lb4's rules in the raw table take frontends' packets, in either form; 0.0.
     '0.0.0.0:61000',
     '[::]:80',
   ];
-  expect(listens.filter((listen) => isTaken(ours, addressOf(listen)))).toEqual(['192.0.2.1:80', '192.0.2.2:443', '0.0.0.0:443']);
+  expect(listens.filter((listen) => isTaken(ours, addressOf(listen), tcp))).toEqual(['192.0.2.1:80', '192.0.2.2:443', '0.0.0.0:443']);
 });
 
 test('what a script says of its rules, piece by piece', () => {
@@ -263,9 +317,10 @@ describe('the rules of a configuration', () => {
   test('dsr: each server answers for the frontends that send it packets', () => {
     const { config } = parseConfig(dsrToml, 'lb4.toml', { mode: 'dsr' });
     expect(serverAddresses(config)).toEqual(['198.51.100.1', '198.51.100.2']);
+    const protocol = { name: 'tcp', number: 6 };
     const [first, second] = [
-      { port: 80, vip: '192.0.2.1' },
-      { port: 443, vip: '192.0.2.2' },
+      { port: 80, vip: '192.0.2.1', protocol },
+      { port: 443, vip: '192.0.2.2', protocol },
     ];
     expect(serverRulesFor(config, 'dsr', '198.51.100.1')).toEqual({ server: '198.51.100.1', rewrites: [first, second], loopback: [] });
     expect(serverRulesFor(config, 'dsr', '198.51.100.2')).toEqual({ server: '198.51.100.2', rewrites: [first], loopback: ['192.0.2.3'] });
@@ -369,5 +424,21 @@ describe('what may drop in place of a rule that is missing', () => {
     expect(mayDrop(`-A PREROUTING ${REPLIES} -j DROP`, REPLIES)).toBe(true);
     expect(mayDrop(`-A PREROUTING ${REPLIES.replace('10.0.0.1', '10.0.0.2')} -j DROP`, REPLIES)).toBe(false);
     expect(mayDrop(`-A PREROUTING ${REPLIES.replace('--sport 80', '--sport 81')} -j DROP`, REPLIES)).toBe(false);
+  });
+});
+
+describe('of several protocols', () => {
+  const [TCP, UDP] = ['tcp', 'udp'].map((name) => `-d 192.0.2.1/32 -p ${name} -m ${name} --dport 53`);
+  test('a rule of one stands for none of another', () => {
+    expect([TCP, UDP].map((wanted) => mayDrop(`-A PREROUTING ${UDP} -j DROP`, wanted))).toEqual([false, true]);
+    expect([TCP, UDP].map((wanted) => mayDrop('\t\tip daddr 192.0.2.1 tcp dport 53 drop', wanted))).toEqual([true, false]);
+    expect([TCP, UDP].map((wanted) => mayDrop('-A INPUT -i eth0 -j DROP', wanted))).toEqual([true, true]);
+  });
+
+  test('a frontend is taken by rules of its own', () => {
+    const ours = countedBy(`-A PREROUTING ${UDP} -m comment --comment lb4 -j DROP\n`);
+    expect([tcp, udp].map((protocol) => isTaken(ours, addressOf('192.0.2.1:53'), protocol))).toEqual([false, true]);
+    expect(isTaken(ours, addressOf('0.0.0.0:53'), udp)).toBe(true);
+    expect(isTaken(ours, addressOf('192.0.2.2:53'), udp)).toBe(false);
   });
 });

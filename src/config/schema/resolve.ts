@@ -1,4 +1,5 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
+import { tcp } from '../../flow/tcp.ts';
 import { addressOf, joinPort } from '../address.ts';
 import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts } from '../model.ts';
 import type { FileConfig } from './file.ts';
@@ -33,6 +34,8 @@ function resolveBackend(name: string, keys: BackendKeys): Backend {
   });
   return {
     name,
+    // A file has no key for another one.
+    protocol: { name: tcp.name, number: tcp.number },
     balance: keys.balance,
     dsr: keys.dsr,
     healthCheck: resolveHealthCheck(keys),
