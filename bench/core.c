@@ -14,7 +14,7 @@
 #define FLOW(word) LB4_FLOW_##word
 #define FRAME(word) LB4_FRAME_##word
 #define HOP(word) LB4_HOP_##word
-enum { FRAMES = 16384, SLOT = 192, IP = 96 };
+enum { FRAMES = 16384, SLOT = 192, IP = 96, TCP = FLOW(LIVE) | 6 << FLOW(PROTOCOL_SHIFT) };
 
 static uint32_t *flow, parts, shift, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
 static uint64_t verdicts[32];
@@ -40,7 +40,7 @@ static void install(uint32_t s, uint32_t d, uint32_t p, uint32_t ns, uint32_t nd
   while (flow[at * FLOW(ENTRY)]) at++;
   uint32_t *e = flow + at * FLOW(ENTRY), a = fold(delta(s, ns) + delta(d, nd));
   e[FLOW(SOURCE)] = s, e[FLOW(DESTINATION)] = d, e[FLOW(PORTS)] = p, e[FLOW(NEW_SOURCE)] = ns, e[FLOW(NEW_DESTINATION)] = nd, e[FLOW(NEW_PORTS)] = np;
-  e[FLOW(DELTAS)] = fold(a + delta(p, np)) | a << 16, e[FLOW(NEXT_HOP)] = 1, e[FLOW(STATE)] = FLOW(LIVE_TCP) | FLOW(FAST);
+  e[FLOW(DELTAS)] = fold(a + delta(p, np)) | a << 16, e[FLOW(NEXT_HOP)] = 1, e[FLOW(STATE)] = TCP | FLOW(FAST);
 }
 
 /* The connection i: client 10.x.y.z:port → VIP:80, VIP:port' → one of 16 servers. */
@@ -72,7 +72,7 @@ static inline int apply(int32_t *f, uint32_t *w, uint32_t at, uint32_t now) {
   for (int probe = 0; probe < FLOW(PROBES); probe++, at++) {
     uint32_t *x = flow + at * FLOW(ENTRY);
     if ((x[FLOW(STATE)] & FLOW(PRESENCE)) == FLOW(EMPTY)) break;
-    if ((x[FLOW(STATE)] & FLOW(KEYED)) == FLOW(LIVE_TCP) && x[FLOW(SOURCE)] == w[3] && x[FLOW(PORTS)] == t[0] && x[FLOW(DESTINATION)] == w[4]) { e = x; break; }
+    if ((x[FLOW(STATE)] & FLOW(KEYED)) == TCP && x[FLOW(SOURCE)] == w[3] && x[FLOW(PORTS)] == t[0] && x[FLOW(DESTINATION)] == w[4]) { e = x; break; }
   }
   if (!e) return 20;
   uint32_t length = w[0] >> 24 | (w[0] >> 8 & 0xff00), *hop = hops + e[FLOW(NEXT_HOP)] * HOP(HOP), ttl = w[2];

@@ -16,7 +16,7 @@ import * as E from '../src/layout/flow.ts';
 import * as D from '../src/layout/frames.ts';
 import { ownMemory } from '../src/layout/memory.ts';
 import { parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
-import { ACK, SYN, slabOf } from '../src/packet/fields.ts';
+import { ACK, SYN, slabOf, TCP } from '../src/packet/fields.ts';
 import { compile, median, spread, table } from './measure.ts';
 
 const FRAMES = 16384;
@@ -63,16 +63,17 @@ function build(connections: number): Bench {
     index: i,
     address: parseAddress(`172.16.0.${i % SERVERS}`),
     port: 8000 + i,
+    protocol: TCP,
   }));
   const candidates = servers.map(({ index, port }) => ({ name: String(port), weight: 1, index, maxconn: 0 }));
   const set: ServiceSet = {
-    frontends: [{ index: 0, address: VIP, port: 80, backend: 'b', maxconn: 0, draining: false }],
+    frontends: [{ index: 0, address: VIP, port: 80, protocol: TCP, backend: 'b', maxconn: 0, draining: false }],
     backends: [{ name: 'b', mode: 'passthrough', choice: prepare('roundrobin', candidates), servers }],
   };
   services.apply(set, new Ways().apply(set));
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
-    const slot = opener.open(services.frontendAt(VIP, 80)!, address, VIP, ports, 1, 1, 0);
+    const slot = opener.open(services.frontendAt(VIP, 80, TCP)!, address, VIP, ports, 1, 1, 0);
     if (slot < 0) throw new Error('no room');
     establish(core, slot);
   }
@@ -95,11 +96,11 @@ function fill(words: Int32Array, flows: FlowTable, connections: number): void {
   for (let i = 0; i < FRAMES; i++) {
     const w = (i * SLOT + IP) >> 2;
     const [address, ports] = client(random() % connections);
-    const at = flows.find(address, VIP, ports, E.LIVE_TCP) << E.ENTRY_SHIFT;
+    const at = flows.find(address, VIP, ports, E.live(TCP)) << E.ENTRY_SHIFT;
     const reply = random() & 1;
     words[w] = 0x45 | (swap16(40) << 16);
     words[w + 1] = 0x40;
-    words[w + 2] = 64 | (6 << 8);
+    words[w + 2] = 64 | (TCP << 8);
     words[w + 3] = reply ? flows.words[at + E.NEW_DESTINATION] : address;
     words[w + 4] = VIP;
     words[w + 5] = reply ? swapPorts(flows.words[at + E.NEW_PORTS]) : ports;

@@ -1,13 +1,15 @@
 /** From services to the in-kernel filter; made on the main thread, where 1,000 servers hold up no packet. */
+import { protocols } from '../flow/protocols.ts';
+import type { Endpoint } from '../forward/endpoints.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
-import { packetFilter } from '../io/filter.ts';
+import { coarseFilter, packetFilter } from '../io/filter.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { swap32 } from '../packet/address.ts';
 
 /** The classic BPF program that hands up what `set` balances. */
 export function filterFor({ frontends, backends }: ServiceSet): Uint32Array {
-  const hostOrder = ({ address, port }: { address: number; port: number }) => ({ address: swap32(address) >>> 0, port });
+  const hostOrder = ({ address, port, protocol }: Endpoint) => ({ address: swap32(address) >>> 0, port, protocol });
   return packetFilter({
     frontends: frontends.map(hostOrder),
     // Only with full NAT do replies come back here.
@@ -15,4 +17,9 @@ export function filterFor({ frontends, backends }: ServiceSet): Uint32Array {
     firstPort: CLIENT_PORTS.first,
     lastPort: CLIENT_PORTS.last,
   });
+}
+
+/** One that hands up whatever is of a protocol that lb4 carries. */
+export function coarseFilterForAll(): Uint32Array {
+  return coarseFilter(protocols.map(({ number }) => number));
 }

@@ -1,6 +1,7 @@
 /** What crosses between the main thread and its worker. */
+
+import type { Timeouts } from '../flow/protocol.ts';
 import type { HashKey } from '../flow/table.ts';
-import type { Timeouts } from '../flow/tcp.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { FrontendHops } from '../forward/ways.ts';

@@ -1,5 +1,5 @@
 /**
- * How far a server's source ports are used up. Servers on one address and port (in several backends) share their pools, so
+ * How far a server's source ports are used up. Servers on one address, port and protocol (in several backends) share their pools, so
  * what each of them holds is added up.
  */
 import { PORTS as PORTS_EACH } from '../flow/port-pool.ts';
@@ -14,7 +14,7 @@ export interface Ports {
   readonly portCapacity: number;
 }
 
-/** A server's address and port: who shares them, and from which addresses they are reached. */
+/** A server's address, port and protocol: who shares them, and from which addresses they are reached. */
 interface Endpoint {
   readonly servers: number[];
   readonly sources: Set<number>;
@@ -33,8 +33,8 @@ export class PortUse {
     this.#byServer = new Map();
     for (const { name, servers } of backends.filter(({ mode }) => modes[mode].source === 'pool')) {
       const sources = frontends.filter(({ backend }) => backend === name).map((frontend) => frontend.address);
-      for (const { index, address, port } of servers) {
-        const key = `${address} ${port}`;
+      for (const { index, address, port, protocol } of servers) {
+        const key = `${address} ${port} ${protocol}`;
         const endpoint = endpoints.get(key) ?? { servers: [], sources: new Set() };
         endpoints.set(key, endpoint);
         endpoint.servers.push(index);

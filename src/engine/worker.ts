@@ -5,13 +5,13 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { createCore } from '../forward/core.ts';
 import type { Driver } from '../io/driver.ts';
-import { coarseFilter } from '../io/filter.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
 import { DROPPED, FLOWS, HALF_OPEN, HALF_OPEN_EVICTED, RECEIVED, TRANSMIT_FAILED } from '../layout/counters.ts';
 import { CLOCK, createFrames, REFUSED } from '../layout/frames.ts';
 import { memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
+import { coarseFilterForAll } from './filter.ts';
 import type { FromWorker, Orders, ToWorker, WorkerData } from './messages.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
@@ -118,7 +118,7 @@ function open(): Driver {
     return openPacketSocket(data.ringSlots, filter);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOMEM') throw error;
-    return openPacketSocket(data.ringSlots, coarseFilter());
+    return openPacketSocket(data.ringSlots, coarseFilterForAll());
   }
 }
 
@@ -129,6 +129,6 @@ function useFilter(wanted: Uint32Array): void {
   try {
     driver.setFilter(wanted);
   } catch {
-    driver.setFilter(coarseFilter());
+    driver.setFilter(coarseFilterForAll());
   }
 }

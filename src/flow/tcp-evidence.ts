@@ -13,6 +13,20 @@ import * as Flow from '../layout/flow.ts';
 import { swap32 } from '../packet/address.ts';
 import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
 import {
+  ACKNOWLEDGES,
+  ANSWERS,
+  BELONGS,
+  BEYOND,
+  CHALLENGES,
+  ESTABLISHES,
+  FINISHES,
+  HEARD,
+  OPENS,
+  RESETS,
+  REVIVES,
+  type Segment,
+} from './evidence.ts';
+import {
   ANSWERED,
   CLOSED,
   CLOSING,
@@ -25,27 +39,7 @@ import {
   RESET_BY_SERVER,
   STATE_MASK,
   TIME_WAIT,
-} from './tcp-states.ts';
-
-/** The client asks, for the first time or again. */
-export const OPENS = 0x01;
-/** The server has heard the client. */
-export const ANSWERS = 0x02;
-/** The client has heard the server. */
-export const ESTABLISHES = 0x04;
-export const FINISHES = 0x08;
-export const RESETS = 0x10;
-/** A side goes on after a reset. */
-export const HEARD = 0x20;
-/** A FIN of the client that had counted was not its own: it has gone on. */
-export const REVIVES = 0x40;
-/** A reset by a number that its side has not come to as far as lb4 has seen. */
-export const BEYOND = 0x80;
-/** Nothing new, but it belongs to the connection: its packets keep that alive. */
-export const BELONGS = 0x100;
-
-/** The side that a reset was sent to answers it: RFC 5961 section 3.2, a reset that it did not believe. */
-export const CHALLENGES = 0x200;
+} from './life.ts';
 
 /** More than that is not in flight: a window (RFC 7323 allows 1 GB, Linux 6 MB and seldom more). */
 const IN_FLIGHT = 16 << 20;
@@ -63,22 +57,16 @@ const ACTIVE_MS = 500;
 /** What was under way when a reset passed has arrived after so many milliseconds. */
 const UNDER_WAY_MS = 1000;
 
-/** A segment, numbers in host order. One object, written anew for each. */
-export interface Segment {
-  flags: number;
-  sequence: number;
-  acknowledgment: number;
-  payload: number;
-  isReply: boolean;
-  /** Milliseconds modulo 2^32. */
-  now: number;
-}
-
 /**
  * What `segment` shows of the connection with the LIFE word `life`; 0: nothing. `at` and `other` are the word indexes of the flow it
  * goes by and of the opposite one (negative where there is none).
  */
 export function weigh(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
+  const shown = judge(flows, at, other, life, segment);
+  return shown !== 0 && (segment.flags & ACK) !== 0 ? shown | ACKNOWLEDGES : shown;
+}
+
+function judge(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
   const { flags, isReply } = segment;
   const state = life & STATE_MASK;
   if (flags & RST) return state === CLOSED ? 0 : resets(flows, at, other, life, segment);

@@ -9,8 +9,11 @@
  *
  * A state changes by what a segment has shown (tcp-evidence.ts), never by its flags alone.
  */
-import type { Protocol } from './protocol.ts';
-import { ANSWERS, BEYOND, CHALLENGES, ESTABLISHES, FINISHES, HEARD, OPENS, RESETS, REVIVES } from './tcp-evidence.ts';
+import { CHECKSUM_SHIFT } from '../layout/frames.ts';
+import { swap32 } from '../packet/address.ts';
+import { buildReset, isTransportIntact } from '../packet/build.ts';
+import * as F from '../packet/fields.ts';
+import { ANSWERS, BEYOND, CHALLENGES, ESTABLISHES, FINISHES, HEARD, OPENS, RESETS, REVIVES, type Segment } from './evidence.ts';
 import {
   ADOPTED,
   ANSWERED,
@@ -29,25 +32,76 @@ import {
   STATE_MASK,
   STATES,
   TIME_WAIT,
-} from './tcp-states.ts';
+} from './life.ts';
+import type { Protocol, Timeouts } from './protocol.ts';
+import { begin, remember, settle, weigh } from './tcp-evidence.ts';
 
-export const tcp: Protocol = { name: 'tcp', number: 6, checksum: 16, next, timeoutOf };
+export const tcp: Protocol = {
+  name: 'tcp',
+  number: F.TCP,
+  checksum: 16,
+  describe,
+  opens,
+  refuses,
+  refuse: buildReset,
+  isIntact: isTransportIntact,
+  firstOf,
+  read,
+  begin,
+  weigh,
+  remember,
+  settle,
+  next,
+  timeoutTable,
+  timeoutOf,
+};
+
+// Copied into this module: an imported binding is a load at each use (forward/pipeline.ts).
+const { TCP_FLAGS, FIN, SYN, RST, ACK } = F;
+const CHECKSUM = (16 >> 1) << CHECKSUM_SHIFT;
+/** With only the last of these a segment asks for nothing but its rewrite. */
+const CONTROLS = (FIN | SYN | RST | ACK) << 8;
+const PLAIN = ACK << 8;
+/** RFC 9293 section 3.1: the header without options. */
+const HEADER_MIN = 20;
 
 /** Marks of what came after a reset. */
 const AFTER_RESET = HEARD_CLIENT | HEARD_SERVER | RESET_BY_SERVER | RESET_BEYOND;
 
-/** Idle timeouts in milliseconds. */
-export interface Timeouts {
-  readonly syn: number;
-  /** RFC 5382 REQ-5: at least 2 hours 4 minutes. */
-  readonly established: number;
-  readonly fin: number;
-  readonly timeWait: number;
-  readonly closed: number;
+/** The data offset in bytes (bits 4–7 of the word with the flags) bounds the payload. */
+function describe(words: Int32Array, transport: number, length: number): number {
+  const control = words[transport + TCP_FLAGS];
+  const header = (control >>> 2) & 0x3c;
+  if (header < HEADER_MIN || length < header) return 0;
+  return CHECKSUM | (((control & CONTROLS) ^ PLAIN) << 8) | (length - header);
+}
+
+function flagsOf(words: Int32Array, transport: number): number {
+  return (words[transport + TCP_FLAGS] >>> 8) & 0xff;
+}
+
+function opens(words: Int32Array, transport: number): boolean {
+  return (flagsOf(words, transport) & (SYN | ACK | FIN | RST)) === SYN;
+}
+
+/** RFC 9293 section 3.5.2: a reset is never answered by one. */
+function refuses(words: Int32Array, transport: number): boolean {
+  return (flagsOf(words, transport) & RST) !== 0;
+}
+
+/** The sequence number of the client's first byte, host order: a SYN takes one of its own. */
+function firstOf(words: Int32Array, transport: number): number {
+  return swap32(words[transport + F.TCP_SEQUENCE]) + (opens(words, transport) ? 1 : 0);
+}
+
+function read(words: Int32Array, transport: number, segment: Segment): void {
+  segment.flags = flagsOf(words, transport);
+  segment.sequence = swap32(words[transport + F.TCP_SEQUENCE]);
+  segment.acknowledgment = swap32(words[transport + F.TCP_ACKNOWLEDGMENT]);
 }
 
 /** Idle timeout by state. */
-export function timeoutTable(timeouts: Timeouts): Int32Array {
+function timeoutTable(timeouts: Timeouts): Int32Array {
   const table = new Int32Array(STATES);
   table[OPENING] = timeouts.syn;
   table[ANSWERED] = timeouts.syn;

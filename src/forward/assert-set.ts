@@ -1,9 +1,10 @@
+import { byNumber } from '../flow/protocols.ts';
 import { MAX_FRONTENDS, MAX_SERVERS } from '../layout/counters.ts';
 import type { ServiceSet } from './service-set.ts';
 
 /**
  * Throws a RangeError where an index has no room (typed arrays would ignore it without a word), is given twice, or is chosen
- * though no server has it. For whoever makes a set: where packets wait it is too late.
+ * though no server has it, and where a frontend and its servers are not of one protocol that lb4 carries. For whoever makes a set: where packets wait it is too late.
  */
 export function assertServiceSet({ frontends, backends }: ServiceSet): void {
   const servers = backends.flatMap((backend) => backend.servers);
@@ -13,6 +14,10 @@ export function assertServiceSet({ frontends, backends }: ServiceSet): void {
     const known = new Set(own.map(({ index }) => index));
     const stranger = choice.candidates.find(({ index }) => !known.has(index));
     if (stranger) throw new RangeError(`backend ${name}: candidate ${stranger.name} has the index of no server, ${stranger.index}`);
+    const protocols = new Set([...own, ...frontends.filter(({ backend }) => backend === name)].map(({ protocol }) => protocol));
+    const strange = [...protocols].find((protocol) => protocols.size > 1 || byNumber[protocol] === undefined);
+    if (strange !== undefined)
+      throw new RangeError(`backend ${name}: protocol ${strange} is not that of all its servers and frontends, or unknown`);
   }
 }
 

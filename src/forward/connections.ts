@@ -2,30 +2,18 @@
  * The life of connections, once opener.ts has installed them: following, counting, making way, expiring. Everything here runs for
  * the first and the last packets of a connection, not for those between.
  */
+import { ACKNOWLEDGES, BELONGS, CHALLENGES, ESTABLISHES, HEARD, OPENS, RESETS, REVIVES, type Segment } from '../flow/evidence.ts';
 import { type HalfOpen, listOf, poolOf } from '../flow/half-open.ts';
+import * as T from '../flow/life.ts';
 import { PORTS } from '../flow/port-pool.ts';
+import type { Protocol, Timeouts } from '../flow/protocol.ts';
+import { byNumber, protocols } from '../flow/protocols.ts';
 import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
-import { type Timeouts, tcp, timeoutTable } from '../flow/tcp.ts';
-import {
-  BELONGS,
-  CHALLENGES,
-  ESTABLISHES,
-  HEARD,
-  OPENS,
-  RESETS,
-  REVIVES,
-  remember,
-  type Segment,
-  settle,
-  weigh,
-} from '../flow/tcp-evidence.ts';
-import * as T from '../flow/tcp-states.ts';
 import * as C from '../layout/connection.ts';
 import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
 import { destinationPort } from '../packet/address.ts';
-import * as F from '../packet/fields.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
@@ -65,7 +53,8 @@ export class Connections {
   readonly #signals: Signals;
   readonly #lastHops: LastHops;
   readonly #share: number;
-  #timeouts: Int32Array = new Int32Array(T.STATES);
+  /** By protocol, as it has them. */
+  readonly #timeouts: Int32Array[] = byNumber.map(() => new Int32Array(T.STATES));
   #evicted = 0;
 
   constructor({ table, records, halfOpen, services, ledger, signals, lastHops }: ConnectionsParts) {
@@ -85,7 +74,7 @@ export class Connections {
   }
 
   setTimeouts(timeouts: Timeouts): void {
-    this.#timeouts = timeoutTable(timeouts);
+    for (const protocol of protocols) this.#timeouts[protocol.number] = protocol.timeoutTable(timeouts);
   }
 
   /**
@@ -102,12 +91,13 @@ export class Connections {
     const opposite = segment.isReply ? connections[r + C.FIRST] : connections[r + C.SECOND];
     const other = opposite === Flow.NONE ? -1 : opposite << Flow.ENTRY_SHIFT;
     const before = connections[r + C.LIFE];
-    const shown = weigh(flows, at, other, before, segment);
+    const protocol = protocolOf(flows, at);
+    const shown = protocol.weigh(flows, at, other, before, segment);
     const marked = this.#tell(r, before, shown, segment);
     if (shown === 0) return this.#table.copy(slot);
     if (shown & OPENS) this.#ask(record, before);
-    remember(flows, at, other, shown, segment);
-    const after = this.#count(record, before, tcp.next(marked, shown, segment.isReply));
+    protocol.remember(flows, at, other, shown, segment);
+    const after = this.#count(record, before, protocol.next(marked, shown, segment.isReply));
     connections[r + C.LIFE] = after;
     if (isFast(before) !== isFast(after)) this.#setFast(r, isFast(after));
     return this.#goesBy(slot, shown, after, segment);
@@ -224,7 +214,8 @@ export class Connections {
     }
     this.#lastHops.keep(flows[at + Flow.NEXT_HOP]);
     const opposite = words[r + C.SECOND];
-    if (!isReply && isFast(words[r + C.LIFE]) && opposite !== Flow.NONE) settle(flows, at, opposite << Flow.ENTRY_SHIFT, now, QUIET_MS);
+    if (!isReply && isFast(words[r + C.LIFE]) && opposite !== Flow.NONE)
+      protocolOf(flows, at).settle(flows, at, opposite << Flow.ENTRY_SHIFT, now, QUIET_MS);
   }
 
   #isExpired(r: number, now: number): boolean {
@@ -242,11 +233,14 @@ export class Connections {
   }
 
   #timeoutOf(r: number): number {
-    const life = this.#records.words[r + C.LIFE];
-    const timeout = tcp.timeoutOf(this.#timeouts, life);
+    const { words } = this.#records;
+    const life = words[r + C.LIFE];
+    const protocol = protocolOf(this.#table.words, words[r + C.FIRST] << Flow.ENTRY_SHIFT);
+    const table = this.#timeouts[protocol.number];
+    const timeout = protocol.timeoutOf(table, life);
     if ((life & T.STATE_MASK) <= T.ANSWERED) return this.#isPressed(this.#listOf(r)) ? timeout / HASTE : timeout;
     const isSpare = (life & T.HASHED) !== 0 && this.#records.size > this.#records.capacity * CROWDED;
-    return isSpare ? Math.min(timeout, this.#timeouts[T.CLOSING]) : timeout;
+    return isSpare ? Math.min(timeout, table[T.CLOSING]) : timeout;
   }
 
   #isPressed(list: number): boolean {
@@ -290,18 +284,18 @@ export class Connections {
     if (slot === Flow.NONE) return;
     this.#collect(r, direction === C.SECOND);
     const at = slot << Flow.ENTRY_SHIFT;
-    this.#table.renew(slot, Flow.LIVE_TCP);
+    this.#table.renew(slot, this.#table.words[at + Flow.STATE] & Flow.KEYED);
     this.#table.words[at + Flow.BYTES] = 0;
     words[r + cursor] = this.#table.words[at + Flow.KERNEL_BYTES];
   }
 
-  #goesBy(slot: number, shown: number, after: number, { flags, payload, now }: Segment): number {
+  #goesBy(slot: number, shown: number, after: number, { payload, now }: Segment): number {
     const flows = this.#table.words;
     const at = slot << Flow.ENTRY_SHIFT;
     const isBack = (shown & HEARD) !== 0 && isFast(after);
     const renews = (shown & RENEWS) !== 0 || isBack;
-    if (renews && (flags & F.ACK) !== 0) return slot;
-    // Without ACK there is no acknowledgement in it that the entry could keep.
+    if (renews && (shown & ACKNOWLEDGES) !== 0) return slot;
+    // There is no acknowledgement in it that the entry could keep.
     if (renews || (shown & OPENS) !== 0) {
       flows[at + Flow.SEEN] = now;
       flows[at + Flow.BYTES] += payload;
@@ -417,4 +411,9 @@ export class Connections {
 
 function isFast(life: number): boolean {
   return (life & T.STATE_MASK) === T.ESTABLISHED;
+}
+
+/** Of the flow at word `at`. One so far, so that its calls are inlined; a second one costs each of them a look at which it is. */
+function protocolOf(flows: Int32Array, at: number): Protocol {
+  return byNumber[(flows[at + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff]!;
 }

@@ -1,34 +1,50 @@
-/** A map from (address, port) to an index that allocates nothing when asked: open addressing, at most half full. */
+/** Where somebody listens. */
+export interface Endpoint {
+  /** Native order. */
+  readonly address: number;
+  /** Host order. */
+  readonly port: number;
+  /** Its number in the IP header: what listens for another protocol is another endpoint. */
+  readonly protocol: number;
+}
+
+/** Port and protocol in one number of 24 bits. */
+export function portKey(port: number, protocol: number): number {
+  return (protocol << 16) | port;
+}
+
+/** A map from endpoints to indexes that allocates nothing when asked: open addressing, at most half full. */
 export class EndpointMap {
   readonly #words: Int32Array;
   readonly #mask: number;
 
-  constructor(entries: readonly { readonly address: number; readonly port: number; readonly index: number }[]) {
+  constructor(entries: readonly (Endpoint & { readonly index: number })[]) {
     const capacity = 2 ** Math.ceil(Math.log2(Math.max(4, entries.length * 2)));
     this.#words = new Int32Array(capacity * 4);
     this.#mask = capacity - 1;
-    for (const entry of entries) this.#add(entry.address, entry.port, entry.index);
+    for (const { address, port, protocol, index } of entries) this.#add(address, portKey(port, protocol), index);
   }
 
-  /** The index, or -1. `address` native order, `port` host order. */
-  find(address: number, port: number): number {
-    for (let slot = this.#home(address, port); ; slot = (slot + 1) & this.#mask) {
+  /** The index, or -1. As in {@link Endpoint}. */
+  find(address: number, port: number, protocol: number): number {
+    const key = portKey(port, protocol);
+    for (let slot = this.#home(address, key); ; slot = (slot + 1) & this.#mask) {
       const at = slot * 4;
       if (this.#words[at + 2] === 0) return -1;
-      if (this.#words[at] === address && this.#words[at + 1] === port) return this.#words[at + 2] - 1;
+      if (this.#words[at] === address && this.#words[at + 1] === key) return this.#words[at + 2] - 1;
     }
   }
 
-  #add(address: number, port: number, index: number): void {
-    let slot = this.#home(address, port);
+  #add(address: number, key: number, index: number): void {
+    let slot = this.#home(address, key);
     while (this.#words[slot * 4 + 2] !== 0) {
-      if (this.#words[slot * 4] === address && this.#words[slot * 4 + 1] === port) return;
+      if (this.#words[slot * 4] === address && this.#words[slot * 4 + 1] === key) return;
       slot = (slot + 1) & this.#mask;
     }
-    this.#words.set([address, port, index + 1], slot * 4);
+    this.#words.set([address, key, index + 1], slot * 4);
   }
 
-  #home(address: number, port: number): number {
-    return (Math.imul(address ^ Math.imul(port, 0x9e3779b1), 0x85ebca6b) >>> 12) & this.#mask;
+  #home(address: number, key: number): number {
+    return (Math.imul(address ^ Math.imul(key, 0x9e3779b1), 0x85ebca6b) >>> 12) & this.#mask;
   }
 }

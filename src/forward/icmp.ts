@@ -6,6 +6,8 @@
  *      router → VIP [quoted: VIP:port → server:sp]   becomes   VIP → client [quoted: client:cp → VIP:vp]
  */
 
+import type { Protocol } from '../flow/protocol.ts';
+import { byNumber } from '../flow/protocols.ts';
 import type { FlowTable } from '../flow/table.ts';
 import * as Flow from '../layout/flow.ts';
 import { swap16, swapPorts } from '../packet/address.ts';
@@ -13,24 +15,27 @@ import { finishIpHeader } from '../packet/build.ts';
 import { delta, fold, sum, update } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 
-/** The quoted IP header and eight bytes of what follows it (RFC 792): the ports and the sequence number. */
-const QUOTED_TCP_MIN = 8;
+/** The quoted IP header and eight bytes of what follows it (RFC 792), which begin with the ports. */
+const QUOTED_MIN = 8;
 const ICMP_HEADER = 8;
-/** Where the TCP checksum ends. */
-const QUOTED_TCP_CHECKSUM_END = 18;
+
+/** What lb4 carries of the protocol that the IP header at word `ip` names. */
+export function protocolAt(words: Int32Array, ip: number): Protocol | undefined {
+  return byNumber[(words[ip + F.IP_TTL] >>> 8) & 0xff];
+}
 
 /**
- * The word index of the TCP segment's IP header that the error at word `ip` quotes; NONE if the message is broken, no error, or
- * quotes no ports.
+ * The word index of the IP header that the error at word `ip` quotes; NONE if the message is broken, no error, or quotes no ports of a
+ * protocol that lb4 carries.
  */
-export function quotedSegment(slab: F.Slab, ip: number): number {
+export function quotedPacket(slab: F.Slab, ip: number): number {
   const { words, bytes } = slab;
   const header = words[ip] & 0xf;
   const length = swap16(words[ip] >>> 16) - header * 4;
   const quoted = ip + header + 2;
   const quotedHeader = words[quoted] & 0xf;
-  if (length < ICMP_HEADER + 20 || quotedHeader < 5 || length < ICMP_HEADER + quotedHeader * 4 + QUOTED_TCP_MIN) return Flow.NONE;
-  if (!isError(words[ip + header] & 0xff) || ((words[quoted + F.IP_TTL] >>> 8) & 0xff) !== F.TCP) return Flow.NONE;
+  if (length < ICMP_HEADER + 20 || quotedHeader < 5 || length < ICMP_HEADER + quotedHeader * 4 + QUOTED_MIN) return Flow.NONE;
+  if (!isError(words[ip + header] & 0xff) || protocolAt(words, quoted) === undefined) return Flow.NONE;
   if (words[quoted + F.IP_FRAGMENT] & 0xff1f0000) return Flow.NONE;
   if (sum(bytes, (ip + header) * 4, length) !== 0xffff) return Flow.NONE;
   return quoted;
@@ -65,19 +70,20 @@ export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot
 
 /** Puts addresses and ports back in a quoted packet of `length` bytes, and its checksums as far as they are quoted. */
 function restoreQuoted(slab: F.Slab, quoted: number, length: number, source: number, destination: number, ports: number): void {
-  const { words } = slab;
+  const { words, halves } = slab;
   const header = words[quoted] & 0xf;
-  const tcp = quoted + header;
+  const transport = quoted + header;
   const addresses = fold(delta(words[quoted + F.IP_SOURCE], source) + delta(words[quoted + F.IP_DESTINATION], destination));
-  const all = fold(addresses + delta(words[tcp], ports));
+  const all = fold(addresses + delta(words[transport], ports));
   const ttl = words[quoted + F.IP_TTL];
   words[quoted + F.IP_TTL] = (ttl & 0xffff) | (update(ttl >>> 16, addresses) << 16);
   words[quoted + F.IP_SOURCE] = source;
   words[quoted + F.IP_DESTINATION] = destination;
-  words[tcp] = ports;
-  if (length < header * 4 + QUOTED_TCP_CHECKSUM_END) return;
-  const check = words[tcp + F.TCP_CHECKSUM];
-  words[tcp + F.TCP_CHECKSUM] = (check & ~0xffff) | update(check & 0xffff, all);
+  words[transport] = ports;
+  const checksum = protocolAt(words, quoted)?.checksum ?? 0;
+  if (length < header * 4 + checksum + 2) return;
+  const at = transport * 2 + (checksum >>> 1);
+  halves[at] = update(halves[at], all);
 }
 
 function isError(type: number): boolean {

@@ -1,11 +1,12 @@
 /**
- * The books in shared memory, by the index of frontend and server. An index whose address or port changes, or that goes and
+ * The books in shared memory, by the index of frontend and server. An index whose address, port or protocol changes, or that goes and
  * comes back, stands for something else: it begins at 0 in a new generation, and flows of an earlier one, which the sweep
  * removes within a second, are not entered any more. What an index that went has counted stays until somebody else has it:
  * totals are read from there (service/roster.ts).
  */
 
 import { CURRENT, frontendLoad, frontendRow, LOADS_LENGTH, MAX_SERVERS, PORTS, ROW, serverRow } from '../layout/counters.ts';
+import { type Endpoint, portKey } from './endpoints.ts';
 import type { ServiceSet } from './service-set.ts';
 
 export class Ledger {
@@ -13,7 +14,7 @@ export class Ledger {
   readonly loads: Int32Array;
   readonly #statistics: Float64Array;
   readonly #generations = new Uint16Array(LOADS_LENGTH);
-  /** What each index stands for: address and port; port 0 for nothing. */
+  /** What each index stands for: address, and port and protocol in one; 0 for nothing. */
   #places = new Int32Array(LOADS_LENGTH * 2);
 
   constructor(statistics: Float64Array, loads: Int32Array) {
@@ -24,12 +25,12 @@ export class Ledger {
   /** Closes the books of what is not in `set` any more, and begins anew whatever stands for something else in it. */
   apply({ frontends, backends }: ServiceSet): void {
     const places = new Int32Array(LOADS_LENGTH * 2);
-    const note = (element: number, address: number, port: number): void => {
+    const note = (element: number, { address, port, protocol }: Endpoint): void => {
       places[element * 2] = address;
-      places[element * 2 + 1] = port;
+      places[element * 2 + 1] = portKey(port, protocol);
     };
-    for (const { index, address, port } of frontends) note(frontendLoad(index), address, port);
-    for (const { servers } of backends) for (const { index, address, port } of servers) note(index, address, port);
+    for (const frontend of frontends) note(frontendLoad(frontend.index), frontend);
+    for (const { servers } of backends) for (const server of servers) note(server.index, server);
     const last = this.#places;
     this.#places = places;
     for (let element = 0, at = 0; element < LOADS_LENGTH; element++, at += 2) {

@@ -4,11 +4,10 @@
  */
 import { isFull, leastLoaded } from '../balance/index.ts';
 import { listOf } from '../flow/half-open.ts';
+import * as T from '../flow/life.ts';
 import type { PortPool } from '../flow/port-pool.ts';
 import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
-import { begin } from '../flow/tcp-evidence.ts';
-import * as T from '../flow/tcp-states.ts';
 import * as C from '../layout/connection.ts';
 import * as Flow from '../layout/flow.ts';
 import { sourcePort, swapPorts } from '../packet/address.ts';
@@ -38,7 +37,7 @@ export class Opener {
   readonly #connections: Connections;
   readonly #rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
   readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, port: 0 };
-  /** Sequence number of the client's first byte, host order. */
+  /** What the protocol is told of the client's first packet (flow/protocol.ts: firstOf). */
   #first = 0;
 
   constructor({ table, records, services, ledger, connections }: OpenerParts) {
@@ -52,7 +51,7 @@ export class Opener {
   /**
    * Chooses a server for a SYN and installs both directions. Returns the slot of the client's, or the table's scratch slot
    * where the packet goes without a flow, or the complement (~) of the verdict that says why not.
-   * @param first sequence number of the client's first byte, host order
+   * @param first what the frontend's protocol says of it (firstOf)
    * @param clientHop next hop back to the client
    */
   open(frontend: Frontend, source: number, destination: number, ports: number, first: number, clientHop: number, now: number): number {
@@ -75,7 +74,7 @@ export class Opener {
   /**
    * The same for a segment in mid-stream, where `frontend.adopts`: opened by another balancer, or by this one in an earlier
    * life. The hash alone knows where it belongs, whatever limits say.
-   * @param first sequence number of the segment, host order
+   * @param first what the frontend's protocol says of it (firstOf)
    */
   adopt(frontend: Frontend, source: number, destination: number, ports: number, first: number, now: number): number {
     if (frontend.scheduler === undefined) return ~Verdict.resetNoServer;
@@ -121,7 +120,8 @@ export class Opener {
 
   /** Decides the rewrite towards the server at `position` and installs it. Returns as {@link open} does. */
   #install(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
-    const { directions } = frontend.mode;
+    const { mode, protocol } = frontend;
+    const { directions } = mode;
     const pool = frontend.pools[position] ?? Flow.NONE;
     const list = listOf(pool, frontend.index);
     const ports = this.#services.pools.at(pool);
@@ -147,9 +147,10 @@ export class Opener {
     this.#writeRecord(record, slot, twin, directions === 1 ? life | T.ONE_WAY : life, pool, owner);
     this.#writeFlow(slot, s, d, p, frontend.hops[position], record, now);
     if (directions === 2) this.#writeFlow(twin, destination, source, swapPorts(clientPorts), clientHop, record, now);
-    begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
-    if (directions === 2) this.#table.publish(twin, Flow.LIVE_TCP);
-    this.#table.publish(slot, Flow.LIVE_TCP);
+    protocol.begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
+    const kind = Flow.live(protocol.number);
+    if (directions === 2) this.#table.publish(twin, kind);
+    this.#table.publish(slot, kind);
     this.#connections.begin(record);
     return slot;
   }

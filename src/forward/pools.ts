@@ -1,23 +1,23 @@
-/** The port pools: one for each (source address, server address and port), whichever frontends and backends share them. */
+/** The port pools: one for each (source address, server address, port and protocol), whichever frontends and backends share them. */
 import { PortPool } from '../flow/port-pool.ts';
+import type { Endpoint } from './endpoints.ts';
 
 interface PoolEntry {
   readonly pool: PortPool;
   readonly source: number;
-  readonly address: number;
-  readonly port: number;
+  readonly server: Endpoint;
   /** Nobody claims from it any more: it goes when its last port has come back. */
   retired: boolean;
 }
 
-/** Whether connections from `source` to the server at (`address`, `port`) may still be opened. */
-export type IsWanted = (address: number, port: number, source: number) => boolean;
+/** Whether connections from `source` to `server` may still be opened. */
+export type IsWanted = (server: Endpoint, source: number) => boolean;
 
 export class Pools {
   /** Flows name their pool by its place here, which is not given away while one of its ports is out. */
   readonly #places: (PoolEntry | undefined)[] = [];
   readonly #free: number[] = [];
-  /** By source address, then by {@link keyOf} the server: numbers, of which a reload asks thousands. */
+  /** By source address and protocol, then by the server's address and port: numbers, of which a reload asks thousands. */
   readonly #bySource = new Map<number, Map<number, number>>();
   #count = 0;
 
@@ -26,15 +26,16 @@ export class Pools {
     return this.#count;
   }
 
-  /** The index of a pool, made when it is asked for first. Addresses in native order, the port in host order. */
-  indexOf(source: number, address: number, port: number): number {
-    let servers = this.#bySource.get(source);
-    if (servers === undefined) this.#bySource.set(source, (servers = new Map()));
-    const key = keyOf(address, port);
+  /** The index of a pool, made when it is asked for first. `source` in native order. */
+  indexOf(source: number, server: Endpoint): number {
+    const sourceKey = sourceKeyOf(source, server);
+    let servers = this.#bySource.get(sourceKey);
+    if (servers === undefined) this.#bySource.set(sourceKey, (servers = new Map()));
+    const key = keyOf(server);
     let index = servers.get(key);
     if (index === undefined) {
       index = this.#free.pop() ?? this.#places.length;
-      this.#places[index] = { pool: new PortPool(), source, address, port, retired: false };
+      this.#places[index] = { pool: new PortPool(), source, server, retired: false };
       servers.set(key, index);
       this.#count++;
     }
@@ -57,23 +58,29 @@ export class Pools {
   retain(isWanted: IsWanted): void {
     this.#places.forEach((place, index) => {
       if (place === undefined) return;
-      place.retired = !isWanted(place.address, place.port, place.source);
+      place.retired = !isWanted(place.server, place.source);
       if (place.retired) this.#discard(index, place);
     });
   }
 
-  #discard(index: number, { pool, source, address, port }: PoolEntry): void {
+  #discard(index: number, { pool, source, server }: PoolEntry): void {
     if (pool.available < pool.size) return;
-    const servers = this.#bySource.get(source)!;
-    servers.delete(keyOf(address, port));
-    if (servers.size === 0) this.#bySource.delete(source);
+    const sourceKey = sourceKeyOf(source, server);
+    const servers = this.#bySource.get(sourceKey)!;
+    servers.delete(keyOf(server));
+    if (servers.size === 0) this.#bySource.delete(sourceKey);
     this.#places[index] = undefined;
     this.#free.push(index);
     this.#count--;
   }
 }
 
-/** 48 bits, exact in a number. */
-function keyOf(address: number, port: number): number {
+/** 40 bits, exact in a number. */
+function sourceKeyOf(source: number, { protocol }: Endpoint): number {
+  return (source >>> 0) * 256 + protocol;
+}
+
+/** 48 bits. */
+function keyOf({ address, port }: Endpoint): number {
   return (address >>> 0) * 65536 + port;
 }

@@ -2,14 +2,16 @@
 import type { Choice } from '../balance/index.ts';
 import type { ModeName } from './modes.ts';
 
-/** Plain data: it crosses threads. Addresses in native order, ports in host order. */
+/** Plain data: it crosses threads. Addresses in native order, ports in host order, protocols by their number in the IP header. */
 export interface ServiceSet {
-  /** Of two on one address and port, the one that does not drain gets the new connections. */
+  /** Of two on one address, port and protocol, the one that does not drain gets the new connections. */
   readonly frontends: readonly {
-    /** Below MAX_FRONTENDS; another address or port under the same index counts as another frontend. */
+    /** Below MAX_FRONTENDS; another address, port or protocol under the same index counts as another frontend. */
     readonly index: number;
     readonly address: number;
     readonly port: number;
+    /** That of its backend's servers. */
+    readonly protocol: number;
     readonly backend: string;
     /** Connections at a time; 0: no limit. */
     readonly maxconn: number;
@@ -27,8 +29,9 @@ export interface ServiceSet {
 }
 
 export interface ServerEntry {
-  /** Below MAX_SERVERS; another address or port under the same index counts as another server. */
+  /** Below MAX_SERVERS; another address, port or protocol under the same index counts as another server. */
   readonly index: number;
   readonly address: number;
   readonly port: number;
+  readonly protocol: number;
 }

@@ -5,18 +5,19 @@
  *     no flow ──► miss: opened, adopted, or ended here ─┐
  *     a flow ───────────────────────────────────────────┴─► examine: TTL, route, MTU; then what it shows is followed ─► its rewrite
  */
+import type { Segment } from '../flow/evidence.ts';
+import type { Protocol } from '../flow/protocol.ts';
 import type { FlowTable } from '../flow/table.ts';
-import type { Segment } from '../flow/tcp-evidence.ts';
 import * as Flow from '../layout/flow.ts';
 import * as D from '../layout/frames.ts';
 import * as Hop from '../layout/hops.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
-import { destinationPort, sourcePort, swap16, swap32, swapPorts } from '../packet/address.ts';
-import { buildIcmpError, buildReset, isTcpIntact } from '../packet/build.ts';
+import { destinationPort, sourcePort, swap16, swapPorts } from '../packet/address.ts';
+import { buildIcmpError } from '../packet/build.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import type { Connections } from './connections.ts';
-import { quotedSegment, translateQuoted } from './icmp.ts';
+import { protocolAt, quotedPacket, translateQuoted } from './icmp.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -55,13 +56,14 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     frames[f + D.OUT] = D.DROP;
     frames[f + D.VERDICT] = forwarded;
     const ip = frames[f + D.OFFSET] >>> 2;
-    let slot = at < 0 ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
-    if (slot >= 0 && isOpening(f) && connections.isStale(slot)) {
+    const protocol = protocolAt(words, ip);
+    let slot = at < 0 || protocol === undefined ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
+    if (slot >= 0 && protocol?.opens(words, transportOf(f)) && connections.isStale(slot)) {
       connections.remove(slot);
       slot = Flow.NONE;
     }
-    if (slot < 0) slot = miss(f, ip, now);
-    return slot < 0 ? Flow.NONE : examine(f, ip, slot, now);
+    if (slot < 0) slot = miss(f, ip, protocol, now);
+    return slot < 0 || protocol === undefined ? Flow.NONE : examine(f, ip, protocol, slot, now);
   };
 
   /** Counts a frame that ends here. */
@@ -76,10 +78,6 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     return ip + (words[ip] & 0xf);
   }
 
-  function flagsOf(f: number): number {
-    return (words[transportOf(f) + F.TCP_FLAGS] >>> 8) & 0xff;
-  }
-
   function payloadOf(f: number): number {
     return frames[f + D.DETAIL] & 0xffff;
   }
@@ -89,12 +87,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     return frames[f + D.FLAGS] & D.FLAG_BIG ? frames[f + D.LENGTH] - 0xffff : 0;
   }
 
-  function isOpening(f: number): boolean {
-    return (flagsOf(f) & (F.SYN | F.ACK | F.FIN | F.RST)) === F.SYN;
-  }
-
   /** Whether the frame can go by the entry in `slot`, and what it shows. A frame that was just admitted comes here, too, and counts only now. */
-  function examine(f: number, ip: number, slot: number, now: number): number {
+  function examine(f: number, ip: number, protocol: Protocol, slot: number, now: number): number {
     const at = slot << Flow.ENTRY_SHIFT;
     if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const mtu = hops[(flow[at + Flow.NEXT_HOP] << Hop.SHIFT) + Hop.MTU];
@@ -109,30 +103,27 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (verdict !== forwarded) verdicts[verdict]++;
     // The SYN of a new connection has said all it says already; without a flow nobody listens.
     const isFollowed = verdict === forwarded || verdict === adopted;
-    const by = (isFollowed ? follow(f, ip, slot, now) : slot) << Flow.ENTRY_SHIFT;
+    const by = (isFollowed ? follow(f, ip, protocol, slot, now) : slot) << Flow.ENTRY_SHIFT;
     // Pass 3 counts as many bytes as the IP header tells.
     flow[by + Flow.BYTES] += excessOf(f);
     return by;
   }
 
   /** Has the connection learn from a segment, and returns the slot to go by. */
-  function follow(f: number, ip: number, slot: number, now: number): number {
+  function follow(f: number, ip: number, protocol: Protocol, slot: number, now: number): number {
     const isPlain = (frames[f + D.DETAIL] & D.CONTROL) === 0;
     if (isPlain && (flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.FAST) !== 0) return slot;
     // What its receiver drops moves nothing. What was adopted a moment ago was verified for that.
     const isVerified = frames[f + D.VERDICT] === adopted;
-    if (!isVerified && (!isPlain || connections.isMovable(slot)) && !isIntact(f, ip)) return table.copy(slot);
-    const tcp = transportOf(f);
-    segment.flags = flagsOf(f);
-    segment.sequence = swap32(words[tcp + F.TCP_SEQUENCE]);
-    segment.acknowledgment = swap32(words[tcp + F.TCP_ACKNOWLEDGMENT]);
+    if (!isVerified && (!isPlain || connections.isMovable(slot)) && !isIntact(f, ip, protocol)) return table.copy(slot);
+    protocol.read(words, transportOf(f), segment);
     segment.payload = payloadOf(f) + excessOf(f);
     segment.now = now;
     return connections.follow(slot, segment);
   }
 
   /** Everything that no live entry matches. Returns the slot of an entry made for it, or NONE when it has ended. */
-  function miss(f: number, ip: number, now: number): number {
+  function miss(f: number, ip: number, protocol: Protocol | undefined, now: number): number {
     if (frames[f + D.FLAGS] & D.FLAG_TRUNCATED) return end(Verdict.dropTruncated);
     const first = words[ip];
     const length = swap16(first >>> 16);
@@ -141,14 +132,13 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     // RFC 1812 section 5.2.2: a broken header is dropped. On the fast path its checksum stays as wrong as it came instead.
     if (sum(slab.bytes, ip * 4, (first & 0xf) * 4) !== 0xffff) return end(Verdict.dropMalformed);
     if (words[ip + F.IP_FRAGMENT] & F.FRAGMENT_MASK) return end(Verdict.dropFragment);
-    const protocol = (words[ip + F.IP_TTL] >>> 8) & 0xff;
-    if (protocol === F.ICMP) return icmp(f, ip, length);
-    if (protocol !== F.TCP) return end(Verdict.dropNotOurs);
-    return frames[f + D.HOME] < 0 ? end(Verdict.dropMalformed) : unknownSegment(f, ip, now);
+    if (((words[ip + F.IP_TTL] >>> 8) & 0xff) === F.ICMP) return icmp(f, ip, length);
+    if (protocol === undefined) return end(Verdict.dropNotOurs);
+    return frames[f + D.HOME] < 0 ? end(Verdict.dropMalformed) : unknownPacket(f, ip, protocol, now);
   }
 
   function icmp(f: number, ip: number, length: number): number {
-    const quoted = quotedSegment(slab, ip);
+    const quoted = quotedPacket(slab, ip);
     const slot = quoted === Flow.NONE ? Flow.NONE : quotedOwner(quoted);
     if (slot === Flow.NONE || (words[ip + F.IP_TTL] & 0xff) <= 1) return end(Verdict.dropIcmp);
     const hop = flow[(slot << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT;
@@ -170,39 +160,40 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const source = words[quoted + F.IP_DESTINATION];
     const destination = words[quoted + F.IP_SOURCE];
     const ports = swapPorts(words[quoted + (words[quoted] & 0xf)]);
-    const slot = table.find(source, destination, ports, Flow.LIVE_TCP);
+    const protocol = (words[quoted + F.IP_TTL] >>> 8) & 0xff;
+    const slot = table.find(source, destination, ports, Flow.live(protocol));
     if (slot !== Flow.NONE) return slot;
-    const frontend = services.frontendAt(destination, destinationPort(ports));
+    const frontend = services.frontendAt(destination, destinationPort(ports), protocol);
     return frontend?.adopts ? opener.pass(frontend, source, destination, ports) : Flow.NONE;
   }
 
-  /** A TCP segment that no entry matches: it opens a connection, or is answered with a reset. */
-  function unknownSegment(f: number, ip: number, now: number): number {
-    const ports = words[transportOf(f)];
+  /** One that no entry matches: it opens a connection, or is refused. */
+  function unknownPacket(f: number, ip: number, protocol: Protocol, now: number): number {
+    const transport = transportOf(f);
+    const ports = words[transport];
     const source = words[ip + F.IP_SOURCE];
     const destination = words[ip + F.IP_DESTINATION];
-    const frontend = services.frontendAt(destination, destinationPort(ports));
-    if (frontend === undefined && !isReply(source, destination, ports)) return end(Verdict.dropNotOurs);
-    const opens = isOpening(f);
+    const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
+    if (frontend === undefined && !isReply(source, destination, ports, protocol)) return end(Verdict.dropNotOurs);
+    const opens = protocol.opens(words, transport);
     // Nothing is remembered of a packet that no server would take: verified where a flow would begin, and only there.
-    if ((opens || frontend?.adopts) && !isIntact(f, ip)) return end(Verdict.dropMalformed);
+    if ((opens || frontend?.adopts) && !isIntact(f, ip, protocol)) return end(Verdict.dropMalformed);
     if (frontend?.adopts && !opens) return adopt(f, ip, frontend, now);
-    if (flagsOf(f) & F.RST) return end(Verdict.dropStray);
-    if (frontend === undefined || frontend.draining || !opens) return answerReset(f, ip, resetUnknown, now);
+    if (protocol.refuses(words, transport)) return end(Verdict.dropStray);
+    if (frontend === undefined || frontend.draining || !opens) return refuse(f, ip, protocol, resetUnknown, now);
     if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     if (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) halves.fill(0, ip * 2 + F.ETHERNET_HALF, ip * 2);
     const hop = lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
-    const first = swap32(words[transportOf(f) + F.TCP_SEQUENCE]) + 1;
-    const slot = opener.open(frontend, source, destination, ports, first, hop, now);
+    const slot = opener.open(frontend, source, destination, ports, protocol.firstOf(words, transport), hop, now);
     if (slot >= 0) return admit(f, slot, opened);
     const verdict = ~slot;
-    if (verdict === resetNoServer || verdict === resetNoPort || verdict === resetFull) return answerReset(f, ip, verdict, now);
+    if (verdict === resetNoServer || verdict === resetNoPort || verdict === resetFull) return refuse(f, ip, protocol, verdict, now);
     return end(verdict);
   }
 
   /** On a partial checksum there is nothing to verify yet: the packet has seen no wire. */
-  function isIntact(f: number, ip: number): boolean {
-    return (frames[f + D.FLAGS] & D.FLAG_PARTIAL) !== 0 || isTcpIntact(slab, ip, swap16(words[ip] >>> 16));
+  function isIntact(f: number, ip: number, protocol: Protocol): boolean {
+    return (frames[f + D.FLAGS] & D.FLAG_PARTIAL) !== 0 || protocol.isIntact(slab, ip);
   }
 
   /** The entry in `slot`, just made for the frame, which counts as `verdict` when it has been examined. */
@@ -213,21 +204,21 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   /** DSR, a segment in mid-stream: opened by another balancer, or by this one in an earlier life. The hash knows where. */
   function adopt(f: number, ip: number, frontend: Frontend, now: number): number {
-    const tcp = transportOf(f);
-    const first = swap32(words[tcp + F.TCP_SEQUENCE]);
-    const slot = opener.adopt(frontend, words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], words[tcp], first, now);
+    const transport = transportOf(f);
+    const first = frontend.protocol.firstOf(words, transport);
+    const slot = opener.adopt(frontend, words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], words[transport], first, now);
     if (slot >= 0) return admit(f, slot, adopted);
     // With no server up it is dropped without a word: another balancer may still know where it belongs.
     return end(~slot === resetNoServer ? Verdict.dropStray : ~slot);
   }
 
-  function isReply(source: number, destination: number, ports: number): boolean {
+  function isReply(source: number, destination: number, ports: number, protocol: Protocol): boolean {
     const port = destinationPort(ports);
-    return port >= CLIENT_PORTS.first && port <= CLIENT_PORTS.last && services.isReply(source, sourcePort(ports), destination);
+    return port >= CLIENT_PORTS.first && port <= CLIENT_PORTS.last && services.isReply(source, sourcePort(ports), destination, protocol.number);
   }
 
-  function answerReset(f: number, ip: number, verdict: number, now: number): number {
-    return answers.take(now) ? answer(f, buildReset(slab, ip), verdict) : end(Verdict.dropRateLimited);
+  function refuse(f: number, ip: number, protocol: Protocol, verdict: number, now: number): number {
+    return answers.take(now) ? answer(f, protocol.refuse(slab, ip), verdict) : end(Verdict.dropRateLimited);
   }
 
   function answerError(f: number, ip: number, type: number, code: number, mtu: number, verdict: number, now: number): number {

@@ -1,10 +1,11 @@
 /**
- * The ways to the servers: one for each (source address, server's address and port), as routes may differ by the source (two
- * VIPs, each with a link and a table of its own) and by the port, too (ip-rule(8)). Frontends that share an address share them.
+ * The ways to the servers: one for each (source address, server's address, port and protocol), as routes may differ by the
+ * source (two VIPs, each with a link and a table of its own) and by port and protocol, too (ip-rule(8)). Frontends that share an address share them.
  * Where there is no room for so many, servers that differ only in their port share one, and no rule by port is followed. A way has a place in the table of next hops, which flows name; the main thread gives places out and keeps them
  * true (engine/routes.ts), the worker is told which frontend reaches which server by which.
  */
 import { SERVER_HOPS } from '../layout/hops.ts';
+import type { Endpoint } from './endpoints.ts';
 import { modes } from './modes.ts';
 import type { ServiceSet } from './service-set.ts';
 
@@ -17,6 +18,8 @@ export interface Way {
   readonly destination: number;
   /** The server's; 0: whichever. */
   readonly port: number;
+  /** By its number; 0 where the port is. */
+  readonly protocol: number;
   /** L2 DSR: the server must be on the link itself, and the kernel cannot help (the VIP is local to it). */
   readonly onLink: boolean;
 }
@@ -115,13 +118,14 @@ type WantedWay = Omit<Way, 'hop'>;
 
 function wayOf(
   source: number,
-  { address, port }: { readonly address: number; readonly port: number },
+  { address, port, protocol }: Endpoint,
   backend: ServiceSet['backends'][number] | undefined,
   isSplit: boolean,
 ): WantedWay {
-  return { source, destination: address, port: isSplit ? port : 0, onLink: backend !== undefined && modes[backend.mode].onLink };
+  const ports = isSplit ? { port, protocol } : { port: 0, protocol: 0 };
+  return { source, destination: address, ...ports, onLink: backend !== undefined && modes[backend.mode].onLink };
 }
 
-function keyOf({ source, destination, port, onLink }: WantedWay): string {
-  return `${source} ${destination} ${port} ${onLink}`;
+function keyOf({ source, destination, port, protocol, onLink }: WantedWay): string {
+  return `${source} ${destination} ${port} ${protocol} ${onLink}`;
 }

@@ -6,10 +6,17 @@
  * Loads are relative to the network header (SKF_NET_OFF), so that interfaces without Ethernet work alike.
  */
 
-/** Addresses as unsigned host-order numbers (192.0.2.1 is 0xc0000201), ports in host order: the kernel compares them so. */
+/** Address as an unsigned host-order number (192.0.2.1 is 0xc0000201), port in host order: the kernel compares them so. */
+interface Listener {
+  readonly address: number;
+  readonly port: number;
+  /** Its number in the IP header. */
+  readonly protocol: number;
+}
+
 export interface FilterSpec {
-  readonly frontends: readonly { readonly address: number; readonly port: number }[];
-  readonly servers: readonly { readonly address: number; readonly port: number }[];
+  readonly frontends: readonly Listener[];
+  readonly servers: readonly Listener[];
   /** Destination ports of replies, inclusive. */
   readonly firstPort: number;
   readonly lastPort: number;
@@ -35,6 +42,7 @@ const IF_BITS = 0x45;
 const RETURN = 0x06;
 
 const NETWORK = 0xfff00000; // SKF_NET_OFF
+const PROTOCOL = 9; // in the IP header
 const PACKET_TYPE = 0xfffff004; // SKF_AD_OFF + SKF_AD_PKTTYPE
 const ACCEPT = 0xffffffff;
 
@@ -45,35 +53,42 @@ const [M_SOURCE, M_DESTINATION, M_PORTS] = [0, 1, 2];
 
 /** The program, two words an instruction (io/native.ts). One too long for the kernel is replaced by a coarser one. */
 export function packetFilter(spec: FilterSpec): Uint32Array {
-  const fine = program(spec, true);
-  return fine.length <= MAX_INSTRUCTIONS ? assemble(fine) : coarseFilter();
+  const fine = program(spec);
+  return fine.length <= MAX_INSTRUCTIONS ? assemble(fine) : coarseFilter(protocolsIn(spec));
 }
 
-/** Lets up all TCP to this host and ICMP errors: short enough for any kernel, and the pipeline drops what is not ours. */
-export function coarseFilter(): Uint32Array {
-  return assemble(program({ frontends: [], servers: [], firstPort: 0, lastPort: 0 }, false));
+/**
+ * Lets up all packets of these protocols to this host and ICMP errors: short enough for any kernel, and the pipeline drops what is not
+ * ours.
+ */
+export function coarseFilter(protocols: readonly number[]): Uint32Array {
+  return assemble([...toThisHost(), ...icmpOr(protocols), ...fragments(), accept()]);
 }
 
 type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];
 
-function program(spec: FilterSpec, exact: boolean): Instruction[] {
+function program(spec: FilterSpec): Instruction[] {
   const ours = [...new Set(spec.frontends.map(({ address }) => address))];
+  const protocols = protocolsIn(spec);
   return [
-    // Only what is addressed to this host: PACKET_HOST is 0.
-    op(LOAD_WORD, PACKET_TYPE),
-    [IF_EQUAL, 1, 0, 0],
-    drop(),
-    ...(exact ? addressedTo(ours) : []),
-    ...icmpOrTcp(),
-    op(LOAD_HALF, NETWORK + 6),
-    // A fragment that the kernel did not put together: the pipeline counts and drops it. The first has ports, and shall not pass for whole.
-    [IF_BITS, 0, 1, 0x3fff],
-    accept(),
+    ...toThisHost(),
+    ...addressedTo(ours),
+    ...icmpOr(protocols),
+    ...fragments(),
     ...loadPorts(),
-    ...(exact ? frontendPorts(spec) : [accept()]),
-    ...(exact ? replies(spec) : []),
+    // Of a single one nothing is to be asked any more.
+    ...(protocols.length === 1 ? endpoints(spec) : protocols.flatMap((protocol) => endpointsOf(protocol, spec))),
     drop(),
   ];
+}
+
+function protocolsIn({ frontends, servers }: FilterSpec): number[] {
+  return [...new Set([...frontends, ...servers].map(({ protocol }) => protocol))];
+}
+
+/** Drops what is not addressed to this host: PACKET_HOST is 0. */
+function toThisHost(): Instruction[] {
+  return [op(LOAD_WORD, PACKET_TYPE), [IF_EQUAL, 1, 0, 0], drop()];
 }
 
 /** Drops what is not for one of `addresses`. */
@@ -82,11 +97,9 @@ function addressedTo(addresses: readonly number[]): Instruction[] {
   return [op(LOAD_WORD, NETWORK + 16), ...tests, drop()];
 }
 
-/** Accepts ICMP errors, drops everything else that is not TCP. */
-function icmpOrTcp(): Instruction[] {
-  return [
-    op(LOAD_BYTE, NETWORK + 9),
-    [IF_EQUAL, 12, 0, 6], // TCP: on, past this list
+/** Accepts ICMP errors, drops everything else that is of none of `protocols`. */
+function icmpOr(protocols: readonly number[]): Instruction[] {
+  const errors: Instruction[] = [
     [IF_EQUAL, 1, 0, 1],
     drop(),
     ...loadHeaderLength(),
@@ -97,6 +110,28 @@ function icmpOrTcp(): Instruction[] {
     accept(),
     drop(),
   ];
+  // On, past this list.
+  const ours = protocols.map((protocol, i): Instruction => [IF_EQUAL, protocols.length - 1 - i + errors.length, 0, protocol]);
+  return [op(LOAD_BYTE, NETWORK + PROTOCOL), ...ours, ...errors];
+}
+
+/**
+ * Accepts a fragment that the kernel did not put together: the pipeline counts and drops it. The first has ports, and shall not pass for
+ * whole.
+ */
+function fragments(): Instruction[] {
+  return [op(LOAD_HALF, NETWORK + 6), [IF_BITS, 0, 1, 0x3fff], accept()];
+}
+
+/** What is of `protocol` is judged here; all else goes on behind it. */
+function endpointsOf(protocol: number, { frontends, servers, ...ports }: FilterSpec): Instruction[] {
+  const isOf = (one: Listener) => one.protocol === protocol;
+  const body = [...endpoints({ ...ports, frontends: frontends.filter(isOf), servers: servers.filter(isOf) }), drop()];
+  return [op(LOAD_BYTE, NETWORK + PROTOCOL), [IF_EQUAL, 1, 0, protocol], op(JUMP, body.length), ...body];
+}
+
+function endpoints(spec: FilterSpec): Instruction[] {
+  return [...frontendPorts(spec), ...replies(spec)];
 }
 
 /** X = the IP header's length. */
@@ -135,7 +170,7 @@ function replies({ servers, firstPort, lastPort }: FilterSpec): Instruction[] {
 }
 
 /** For each address: if it stands in `memory`, accept when the port that `loadPort` loads is one of its own. */
-function byAddress(pairs: readonly { address: number; port: number }[], memory: number, loadPort: readonly Instruction[]): Instruction[] {
+function byAddress(pairs: readonly Listener[], memory: number, loadPort: readonly Instruction[]): Instruction[] {
   const groups = new Map<number, Set<number>>();
   for (const { address, port } of pairs) groups.set(address, (groups.get(address) ?? new Set()).add(port));
   return [...groups].flatMap(([address, ports]) => {

@@ -11,7 +11,7 @@ export const RECORD_SHIFT = 3;
 export const FIRST = 0;
 /** Slot of the flow server → client; NONE where lb4 does not carry it (direct server return). */
 export const SECOND = 1;
-/** State in the low byte, marks above it (flow/tcp-states.ts). */
+/** State in the low byte, marks above it (flow/life.ts). */
 export const LIFE = 2;
 /** Frontend index in the upper half, server index in the lower. */
 export const OWNER = 3;

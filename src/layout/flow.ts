@@ -58,8 +58,11 @@ export const PROTOCOL_SHIFT = 8;
 export const VERSION_SHIFT = 16;
 /** The bits of STATE that belong to the key: presence and protocol. */
 export const KEYED = 0xff03;
-/** STATE & KEYED of a live TCP flow. */
-export const LIVE_TCP = LIVE | (6 << PROTOCOL_SHIFT);
+
+/** STATE & KEYED of a live flow of a protocol, by its number in the IP header. */
+export function live(protocol: number): number {
+  return LIVE | (protocol << PROTOCOL_SHIFT);
+}
 
 /** Slots that a lookup visits before it gives up: a BPF verifier wants to see the bound. */
 export const PROBES = 128;

@@ -54,17 +54,17 @@ export function buildIcmpError(slab: F.Slab, ip: number, type: number, code: num
   return 28 + quoted;
 }
 
-/** The checksum of the TCP segment of `length` bytes behind an option-less IP header, its own field being zero. */
+/** The checksum of the TCP segment, or UDP datagram, of `length` bytes behind an option-less IP header, its own field being zero. */
 export function transportChecksum(slab: F.Slab, ip: number, length: number): number {
-  const pseudo = sum(slab.bytes, (ip + F.IP_SOURCE) * 4, 8) + (F.TCP << 8) + swap16(length);
+  const pseudo = sum(slab.bytes, (ip + F.IP_SOURCE) * 4, 8) + (slab.words[ip + F.IP_TTL] & 0xff00) + swap16(length);
   return ~fold(pseudo + sum(slab.bytes, (ip + 5) * 4, length)) & 0xffff;
 }
 
-/** Whether the checksum of the TCP segment of an IPv4 packet of `length` bytes at word `ip` is right (RFC 9293 section 3.1). */
-export function isTcpIntact({ bytes, words }: F.Slab, ip: number, length: number): boolean {
+/** Whether the checksum of the TCP segment, or UDP datagram, in the IPv4 packet at word `ip` is right (RFC 9293 section 3.1). */
+export function isTransportIntact({ bytes, words }: F.Slab, ip: number): boolean {
   const header = (words[ip] & 0xf) * 4;
-  const segment = length - header;
-  const pseudo = sum(bytes, (ip + F.IP_SOURCE) * 4, 8) + (F.TCP << 8) + swap16(segment);
+  const segment = swap16(words[ip] >>> 16) - header;
+  const pseudo = sum(bytes, (ip + F.IP_SOURCE) * 4, 8) + (words[ip + F.IP_TTL] & 0xff00) + swap16(segment);
   return fold(pseudo + sum(bytes, ip * 4 + header, segment)) === 0xffff;
 }
 

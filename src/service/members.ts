@@ -36,14 +36,14 @@ export class Members {
   }
 }
 
-/** With the address: a name that moves to another one is another server. */
+/** With address and protocol: a name that moves to others is another server. */
 export function serverKey(backend: Backend, server: Server): string {
-  return `${backend.name} / ${server.name} / ${server.addr.text}`;
+  return `${backend.name} / ${server.name} / ${server.addr.text} ${backend.protocol.name}`;
 }
 
-/** With the address likewise. */
-export function frontendKey({ name, listen }: Frontend): string {
-  return `${name} ${listen.text}`;
+/** With both likewise. */
+export function frontendKey({ name, listen, backend }: Frontend): string {
+  return `${name} ${listen.text} ${backend.protocol.name}`;
 }
 
 function frontendMembers(config: Config): Member<Frontend>[] {

@@ -164,7 +164,15 @@ export function settingsOf({ config, frontends, backends }: Plan, mode: PacketMo
   return {
     services: {
       frontends: frontends.map(({ index, draining, frontend: { listen, backend, maxconn } }) => {
-        return { index, address: parseAddress(listen.ip), port: listen.port, backend: backend.name, maxconn, draining };
+        return {
+          index,
+          address: parseAddress(listen.ip),
+          port: listen.port,
+          protocol: backend.protocol.number,
+          backend: backend.name,
+          maxconn,
+          draining,
+        };
       }),
       backends: backends.map((backend) => backendOf(backend, mode)),
     },
@@ -183,6 +191,8 @@ function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMod
     name: backend.name,
     mode: MODES[mode].forwards[backend.dsr],
     choice,
-    servers: servers.map(({ index, server: { addr } }) => ({ index, address: parseAddress(addr.ip), port: addr.port })),
+    servers: servers.map(({ index, server: { addr } }) => {
+      return { index, address: parseAddress(addr.ip), port: addr.port, protocol: backend.protocol.number };
+    }),
   };
 }

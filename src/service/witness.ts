@@ -29,14 +29,14 @@ export interface Witness {
   close(): void;
 }
 
-export type WitnessOf = (frontend: Pick<Listened, 'ip' | 'port'>) => Witness;
+export type WitnessOf = (frontend: Pick<Listened, 'ip' | 'port' | 'protocol'>) => Witness;
 
 /** Looks without a suspicion after a witness has heard what the rule counted: idle connections that are kept alive, say. */
 const REST = 12;
 
 /** @throws the system's error (ENOMEM …) where this host has no room for one */
-export function witnessOf({ ip, port }: Pick<Listened, 'ip' | 'port'>): Witness {
-  const frontends = [{ address: swap32(parseAddress(ip)) >>> 0, port }];
+export function witnessOf({ ip, port, protocol }: Pick<Listened, 'ip' | 'port' | 'protocol'>): Witness {
+  const frontends = [{ address: swap32(parseAddress(ip)) >>> 0, port, protocol: protocol.number }];
   const socket = openPacketSocket(1, packetFilter({ frontends, servers: [], firstPort: 0, lastPort: 0 }));
   let heard = 0;
   return {

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { prepare } from '../../src/balance/index.ts';
 import { Engine, type Settings } from '../../src/engine/engine.ts';
 import { parseAddress } from '../../src/packet/address.ts';
+import { TCP } from '../../src/packet/fields.ts';
 
 export interface Order {
   /** What to balance from now on: each frontend is a port of `vip`, each backend is named by its frontend's port. */
@@ -31,11 +32,19 @@ function settingsOf({ vip, frontends }: Order): Settings {
   return {
     timeouts: TIMEOUTS,
     services: {
-      frontends: frontends.map(({ port, draining = false }, index) => ({ index, address, port, backend: `${port}`, maxconn: 0, draining })),
+      frontends: frontends.map(({ port, draining = false }, index) => ({
+        index,
+        address,
+        port,
+        protocol: TCP,
+        backend: `${port}`,
+        maxconn: 0,
+        draining,
+      })),
       backends: frontends.map(({ port, servers }) => ({
         name: `${port}`,
         mode: 'passthrough',
-        servers: servers.map((server) => ({ index: server.index, address: parseAddress(server.ip), port: server.port })),
+        servers: servers.map((server) => ({ index: server.index, address: parseAddress(server.ip), port: server.port, protocol: TCP })),
         choice: prepare(
           'maglev',
           servers

@@ -1,8 +1,8 @@
 /** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
 import { eligible } from '../../src/balance/eligible.ts';
 import { type Candidate, type Choice, prepare, type SchedulerName } from '../../src/balance/index.ts';
+import type { Timeouts } from '../../src/flow/protocol.ts';
 import { hashKey } from '../../src/flow/table.ts';
-import type { Timeouts } from '../../src/flow/tcp.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
 import { writeHop } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
@@ -13,7 +13,7 @@ import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
 import { type Memory, ownMemory } from '../../src/layout/memory.ts';
 import { parseAddress } from '../../src/packet/address.ts';
-import { type Slab, slabOf } from '../../src/packet/fields.ts';
+import { type Slab, slabOf, TCP } from '../../src/packet/fields.ts';
 import { buildFrame, type Packet } from './packets.ts';
 
 export const VIP = '192.0.2.1';
@@ -144,11 +144,27 @@ export class World {
   /** Applies the services as the options say, with changes: servers that are gone, frontends that drain or are gone. */
   apply({ up = [true, true], gone = [], draining = [], goneFrontends = [] }: Change = {}): void {
     const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.#options;
-    const all = SERVERS.map((ip, index) => ({ index, address: parseAddress(ip), port: 8080, name: `${ip}:8080`, weight: 1, maxconn }));
+    const all = SERVERS.map((ip, index) => ({
+      index,
+      address: parseAddress(ip),
+      port: 8080,
+      protocol: TCP,
+      name: `${ip}:8080`,
+      weight: 1,
+      maxconn,
+    }));
     const servers = all.filter(({ index }) => !gone.includes(index));
     const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index], backup: false })));
     const frontends = ports.map((port, index) => {
-      return { index, address: parseAddress(VIP), port, backend: 'b', maxconn: frontendMaxconn, draining: draining.includes(index) };
+      return {
+        index,
+        address: parseAddress(VIP),
+        port,
+        protocol: TCP,
+        backend: 'b',
+        maxconn: frontendMaxconn,
+        draining: draining.includes(index),
+      };
     });
     const set: ServiceSet = {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),

@@ -6,6 +6,7 @@ import { Verdict } from '../../src/forward/verdict.ts';
 import { CURRENT, frontendRow, LOADS_LENGTH, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { parseAddress } from '../../src/packet/address.ts';
+import { TCP } from '../../src/packet/fields.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from '../lab/packets.ts';
 import { TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
@@ -229,11 +230,12 @@ describe('ports', () => {
 
 test('each (source address, server) pair has its own ports', () => {
   const services = new Services(new Ledger(new Float64Array(STATISTICS_LENGTH), new Int32Array(LOADS_LENGTH)));
-  const server = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port });
+  const server = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port, protocol: TCP });
   const frontend = (index: number, address: string, port: number) => ({
     index,
     address: parseAddress(address),
     port,
+    protocol: TCP,
     backend: 'b',
     maxconn: 0,
     draining: false,
@@ -250,7 +252,7 @@ test('each (source address, server) pair has its own ports', () => {
       },
     ],
   });
-  const pools = (address: string, port: number) => services.frontendAt(parseAddress(address), port)!.pools;
+  const pools = (address: string, port: number) => services.frontendAt(parseAddress(address), port, TCP)!.pools;
   expect(new Set(pools('192.0.2.1', 80)).size).toBe(3);
   expect(pools('192.0.2.1', 81)).toEqual(pools('192.0.2.1', 80));
   expect(new Set([...pools('192.0.2.1', 80), ...pools('192.0.2.2', 80)]).size).toBe(6);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type FilterSpec, packetFilter } from '../../src/io/filter.ts';
+import { coarseFilter, type FilterSpec, packetFilter } from '../../src/io/filter.ts';
+import { TCP } from '../../src/packet/fields.ts';
 import { buildIp, type Packet, pattern } from '../lab/packets.ts';
 
 const VIP = '192.0.2.1';
@@ -9,14 +10,14 @@ const OTHERHOST = 3;
 const address = (text: string) => text.split('.').reduce((value, byte) => value * 256 + Number(byte), 0);
 const spec: FilterSpec = {
   frontends: [
-    { address: address(VIP), port: 80 },
-    { address: address(VIP), port: 443 },
-    { address: address('192.0.2.2'), port: 8443 },
+    { address: address(VIP), port: 80, protocol: TCP },
+    { address: address(VIP), port: 443, protocol: TCP },
+    { address: address('192.0.2.2'), port: 8443, protocol: TCP },
   ],
   servers: [
-    { address: address('172.16.0.1'), port: 8080 },
-    { address: address('172.16.0.1'), port: 8081 },
-    { address: address('200.16.0.2'), port: 8080 },
+    { address: address('172.16.0.1'), port: 8080, protocol: TCP },
+    { address: address('172.16.0.1'), port: 8081, protocol: TCP },
+    { address: address('200.16.0.2'), port: 8080, protocol: TCP },
   ],
   firstPort: 33768,
   lastPort: 61000,
@@ -166,10 +167,11 @@ test("any tuple: accepted exactly if it is a frontend's or a reply's", () => {
 });
 
 describe('large configurations', () => {
-  const servers = (count: number) => Array.from({ length: count }, (_, i) => ({ address: address('172.16.0.0') + i, port: 8080 }));
+  const servers = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({ address: address('172.16.0.0') + i, port: 8080, protocol: TCP }));
 
   test('300 ports of one address: no jump is too far', () => {
-    const frontends = Array.from({ length: 300 }, (_, i) => ({ address: address(VIP), port: 1000 + i }));
+    const frontends = Array.from({ length: 300 }, (_, i) => ({ address: address(VIP), port: 1000 + i, protocol: TCP }));
     const program = packetFilter({ ...spec, frontends });
     checkProgram(program);
     for (const port of [1000, 1255, 1256, 1299]) expect(run(program, buildIp(tcp(client, 5000, VIP, port)))).not.toBe(0);
@@ -178,7 +180,7 @@ describe('large configurations', () => {
   });
 
   test('300 addresses: none is out of reach', () => {
-    const frontends = Array.from({ length: 300 }, (_, i) => ({ address: address('192.0.2.0') + i, port: 80 }));
+    const frontends = Array.from({ length: 300 }, (_, i) => ({ address: address('192.0.2.0') + i, port: 80, protocol: TCP }));
     const program = packetFilter({ ...spec, frontends });
     checkProgram(program);
     for (const host of ['192.0.2.0', '192.0.2.255', '192.0.3.43']) expect(run(program, buildIp(tcp(client, 5000, host, 80)))).not.toBe(0);
@@ -197,5 +199,55 @@ describe('large configurations', () => {
     for (const packet of ours) expect(run(program, buildIp(packet))).not.toBe(0);
     expect(run(program, buildIp({ source: client, destination: VIP, other: { protocol: 17, payload: pattern(20) } }))).toBe(0);
     expect(run(program, buildIp(tcp(client, 5000, VIP, 80)), OTHERHOST)).toBe(0);
+  });
+});
+
+describe('two protocols', () => {
+  const UDP = 17;
+  const both: FilterSpec = {
+    ...spec,
+    frontends: [
+      ...spec.frontends,
+      { address: address(VIP), port: 53, protocol: UDP },
+      { address: address('192.0.2.2'), port: 80, protocol: UDP },
+    ],
+    servers: [...spec.servers, { address: address('172.16.0.1'), port: 53, protocol: UDP }],
+  };
+  const program = packetFilter(both);
+  const packet = (protocol: number, source: string, from: number, destination: string, to: number, more: Partial<Packet> = {}) => {
+    const bytes = buildIp(tcp(source, from, destination, to, more));
+    bytes[9] = protocol;
+    return bytes;
+  };
+  const verdicts = (source: string, from: number, destination: string, to: number, more?: Partial<Packet>) =>
+    [TCP, UDP, 132].map((protocol) => run(program, packet(protocol, source, from, destination, to, more)) !== 0);
+
+  test('the program is one the kernel takes', () => checkProgram(program));
+
+  test.each<[string, Parameters<typeof verdicts>, boolean[]]>([
+    ['a frontend of TCP', [client, 5000, VIP, 80], [true, false, false]],
+    ['one of UDP', [client, 5000, VIP, 53], [false, true, false]],
+    ['another address of UDP', [client, 5000, '192.0.2.2', 80], [false, true, false]],
+    ['one of neither', [client, 5000, VIP, 81], [false, false, false]],
+    ['a reply by TCP', ['172.16.0.1', 8080, VIP, 40000], [true, false, false]],
+    ['a reply by UDP', ['172.16.0.1', 53, VIP, 40000], [false, true, false]],
+    ['a reply to a port that is not of the pools', ['172.16.0.1', 53, VIP, 33767], [false, false, false]],
+    ['a fragment', [client, 5000, VIP, 1, { moreFragments: true }], [true, true, false]],
+    ['with IP options', [client, 5000, VIP, 53, { options: NOPS }], [false, true, false]],
+  ])('%s, by TCP, UDP and SCTP', (_, tuple, expected) => expect(verdicts(...tuple)).toEqual(expected));
+
+  test('ICMP errors are let up, echo requests not', () => {
+    const icmp = (type: number) => buildIp({ source: '1.2.3.4', destination: VIP, icmp: { type, quote: tcp(VIP, 1, client, 2) } });
+    expect([3, 11, 12, 8].map((type) => run(program, icmp(type)) !== 0)).toEqual([true, true, true, false]);
+  });
+
+  test('one alone costs no instruction more than it did before there were two', () => {
+    expect(fine.length / 2).toBe(75);
+  });
+
+  test('a coarse program lets up both', () => {
+    const coarse = coarseFilter([TCP, UDP]);
+    checkProgram(coarse);
+    expect([TCP, UDP, 132].map((protocol) => run(coarse, packet(protocol, client, 1, VIP, 2)) !== 0)).toEqual([true, true, false]);
   });
 });

@@ -4,11 +4,12 @@ import { FlowTable, GROUP, hashKey, hashTuple, tableCapacity } from '../../src/f
 import * as E from '../../src/layout/flow.ts';
 import { SERVER_HOPS } from '../../src/layout/hops.ts';
 import { flowWords } from '../../src/layout/memory.ts';
+import { TCP } from '../../src/packet/fields.ts';
 import { CLIENT, VIP, World } from '../lab/world.ts';
 
 const { PROBES } = E;
 const CAPACITY = 256;
-const KIND = E.LIVE_TCP;
+const KIND = E.live(TCP);
 const KEY = hashKey(new Uint32Array([0x12345678, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
 type Tuple = readonly [source: number, destination: number, ports: number];
 
@@ -83,7 +84,7 @@ describe('deletion', () => {
     expect([a, b, c]).toEqual([10, 11, 12]);
     table.remove(11);
     table.remove(10);
-    expect(states(table).slice(10, 13)).toEqual([E.TOMBSTONE, E.TOMBSTONE, E.LIVE_TCP]);
+    expect(states(table).slice(10, 13)).toEqual([E.TOMBSTONE, E.TOMBSTONE, KIND]);
     expect(table.find(...neighbours(10, 3)[2], KIND)).toBe(12);
     table.remove(12);
     expect(states(table).slice(10, 13)).toEqual([E.EMPTY, E.EMPTY, E.EMPTY]);

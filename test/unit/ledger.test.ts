@@ -4,15 +4,21 @@ import { prepare } from '../../src/balance/index.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { CURRENT, frontendRow, LOADS_LENGTH, PORTS, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import { TCP } from '../../src/packet/fields.ts';
 
 /** Flow owner: frontend 0, server 0. */
 const OWNER = 0;
 
 function set(servers: readonly { index: number; address: number }[]): ServiceSet {
   return {
-    frontends: [{ index: 0, address: 1, port: 80, backend: 'b', maxconn: 0, draining: false }],
+    frontends: [{ index: 0, address: 1, port: 80, protocol: TCP, backend: 'b', maxconn: 0, draining: false }],
     backends: [
-      { name: 'b', mode: 'passthrough', servers: servers.map((one) => ({ ...one, port: 80 })), choice: prepare('roundrobin', []) },
+      {
+        name: 'b',
+        mode: 'passthrough',
+        servers: servers.map((one) => ({ ...one, port: 80, protocol: TCP })),
+        choice: prepare('roundrobin', []),
+      },
     ],
   };
 }

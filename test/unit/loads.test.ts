@@ -1,7 +1,7 @@
 /** Loads and limits: what a connection adds it takes away again, whichever way it ends. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ADOPTED, STATE_MASK, TIME_WAIT } from '../../src/flow/tcp-states.ts';
+import { ADOPTED, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
 import { CURRENT, frontendLoad, frontendRow, PORTS, serverRow, TOTAL } from '../../src/layout/counters.ts';
 import { NONE, PORTS as PORTS_WORD } from '../../src/layout/flow.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';

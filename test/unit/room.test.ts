@@ -8,6 +8,7 @@ import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow }
 import { HOP, HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
 import { LIMITS } from '../../src/layout/limits.ts';
 import { memorySize, ownMemory } from '../../src/layout/memory.ts';
+import { TCP } from '../../src/packet/fields.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
 import { assertWithin } from '../../src/proxy/plan.ts';
 import { planOf } from '../lab/proxy-lab.ts';
@@ -18,10 +19,25 @@ const SERVER = 2 * LIMITS.servers - 1;
 describe('packets', () => {
   test('twice the limits of a file are taken, and a flow names them in 16 bits each', () => {
     assertServiceSet({
-      frontends: [{ index: FRONTEND, address: 1, port: 80, backend: 'b', maxconn: 0, draining: true }],
-      backends: [{ name: 'b', mode: 'dsr', servers: [{ index: SERVER, address: 2, port: 80 }], choice: prepare('maglev', []) }],
+      frontends: [{ index: FRONTEND, address: 1, port: 80, protocol: TCP, backend: 'b', maxconn: 0, draining: true }],
+      backends: [
+        { name: 'b', mode: 'dsr', servers: [{ index: SERVER, address: 2, port: 80, protocol: TCP }], choice: prepare('maglev', []) },
+      ],
     });
     expect(Math.max(MAX_FRONTENDS, MAX_SERVERS)).toBeLessThanOrEqual(65536);
+  });
+
+  test('a frontend is of the protocol of its servers, and of one that lb4 carries', () => {
+    const set = (ofFrontend: number, ofServer: number) => () =>
+      assertServiceSet({
+        frontends: [{ index: 0, address: 1, port: 80, protocol: ofFrontend, backend: 'b', maxconn: 0, draining: false }],
+        backends: [
+          { name: 'b', mode: 'dsr', servers: [{ index: 0, address: 2, port: 80, protocol: ofServer }], choice: prepare('maglev', []) },
+        ],
+      });
+    expect(set(TCP, TCP)).not.toThrow();
+    expect(set(TCP, 17)).toThrow(RangeError);
+    expect(set(132, 132)).toThrow('backend b: protocol 132 is not that of all its servers and frontends, or unknown');
   });
 
   test.each([1000, 12_345, 100_000, 262_144, 1_000_000, 10_000_000])(

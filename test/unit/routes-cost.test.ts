@@ -4,6 +4,7 @@ import { ServerRoutes } from '../../src/engine/routes.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { ROUTE, SEND } from '../../src/layout/frames.ts';
 import { HOP, HOPS, MTU, OUT } from '../../src/layout/hops.ts';
+import { TCP } from '../../src/packet/fields.ts';
 
 /** In ms, a question to the kernel. */
 const COST = 0.02;
@@ -34,12 +35,12 @@ vi.mock('../../src/io/native.ts', () => ({
 }));
 
 const set: ServiceSet = {
-  frontends: [{ index: 0, address: 5, port: 80, backend: 'b', maxconn: 0, draining: false }],
+  frontends: [{ index: 0, address: 5, port: 80, protocol: TCP, backend: 'b', maxconn: 0, draining: false }],
   backends: [
     {
       name: 'b',
       mode: 'passthrough',
-      servers: Array.from({ length: SERVERS }, (_, index) => ({ index, address: 1000 + index, port: 80 })),
+      servers: Array.from({ length: SERVERS }, (_, index) => ({ index, address: 1000 + index, port: 80, protocol: TCP })),
       choice: { scheduler: 'first', candidates: [], table: undefined, turns: undefined },
     },
   ],

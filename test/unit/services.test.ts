@@ -2,13 +2,14 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { PortUse } from '../../src/engine/ports.ts';
-import { ESTABLISHED, STATE_MASK } from '../../src/flow/tcp-states.ts';
+import { ESTABLISHED, STATE_MASK } from '../../src/flow/life.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Services } from '../../src/forward/services.ts';
 import { LOADS_LENGTH, PORTS, STATISTICS_LENGTH, serverRow } from '../../src/layout/counters.ts';
 import { parseAddress } from '../../src/packet/address.ts';
+import { TCP } from '../../src/packet/fields.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { connectionsIn, World } from '../lab/world.ts';
 
@@ -17,10 +18,18 @@ const VIP = parseAddress('192.0.2.1');
 
 /** One backend with these servers (10.0.0.N:80), behind frontends on these ports. */
 function set(numbers: readonly number[], frontends: readonly (readonly [port: number, draining: boolean])[] = [[80, false]]): ServiceSet {
-  const servers = numbers.map((n, index) => ({ index, address: parseAddress(`10.0.${n >> 8}.${n & 255}`), port: 80 }));
+  const servers = numbers.map((n, index) => ({ index, address: parseAddress(`10.0.${n >> 8}.${n & 255}`), port: 80, protocol: TCP }));
   const candidates = servers.map(({ index }) => ({ name: `${numbers[index]}`, weight: 1, index, maxconn: 0 }));
   return {
-    frontends: frontends.map(([port, draining], index) => ({ index, address: VIP, port, backend: 'b', maxconn: 0, draining })),
+    frontends: frontends.map(([port, draining], index) => ({
+      index,
+      address: VIP,
+      port,
+      protocol: TCP,
+      backend: 'b',
+      maxconn: 0,
+      draining,
+    })),
     backends: [{ name: 'b', mode: 'passthrough', servers, choice: prepare('roundrobin', candidates) }],
   };
 }
@@ -62,6 +71,7 @@ describe('ports in use', () => {
       index,
       address,
       port: 80 + index,
+      protocol: TCP,
       backend,
       maxconn: 0,
       draining: false,
@@ -77,12 +87,12 @@ describe('ports in use', () => {
           mode: 'passthrough',
           choice,
           servers: [
-            { index: 0, address: a, port: 80 },
-            { index: 1, address: b, port: 80 },
+            { index: 0, address: a, port: 80, protocol: TCP },
+            { index: 1, address: b, port: 80, protocol: TCP },
           ],
         },
-        { name: 'y', mode: 'passthrough', choice, servers: [{ index: 2, address: a, port: 80 }] },
-        { name: 'direct', mode: 'dsr', choice, servers: [{ index: 3, address: a, port: 80 }] },
+        { name: 'y', mode: 'passthrough', choice, servers: [{ index: 2, address: a, port: 80, protocol: TCP }] },
+        { name: 'direct', mode: 'dsr', choice, servers: [{ index: 3, address: a, port: 80, protocol: TCP }] },
       ],
     });
     expect([0, 1, 2].map((server) => use.of(server))).toEqual([
@@ -95,7 +105,7 @@ describe('ports in use', () => {
 });
 
 describe('schedulers', () => {
-  const pick = (services: Services) => services.frontendAt(VIP, 80)!.scheduler!.pick(0, 0);
+  const pick = (services: Services) => services.frontendAt(VIP, 80, TCP)!.scheduler!.pick(0, 0);
 
   test('go on where they were while their candidates stay', () => {
     const services = create();
@@ -121,15 +131,15 @@ describe('frontends', () => {
         ],
       ),
     );
-    expect(services.frontendAt(VIP, 80)).toMatchObject({ index: 1, draining: false });
-    expect(services.frontendAt(VIP, 81)).toMatchObject({ index: 2, draining: true });
-    expect(services.frontendAt(VIP, 82)).toBeUndefined();
+    expect(services.frontendAt(VIP, 80, TCP)).toMatchObject({ index: 1, draining: false });
+    expect(services.frontendAt(VIP, 81, TCP)).toMatchObject({ index: 2, draining: true });
+    expect(services.frontendAt(VIP, 82, TCP)).toBeUndefined();
   });
 
   test('without a backend refuse', () => {
     const services = create();
     services.apply({ ...set([1]), backends: [] });
-    expect(services.frontendAt(VIP, 80)!.scheduler).toBeUndefined();
+    expect(services.frontendAt(VIP, 80, TCP)!.scheduler).toBeUndefined();
   });
 });
 
@@ -139,11 +149,11 @@ describe('pools', () => {
     for (let i = 0; i < 5000; i++) {
       services.apply(set([i, i + 1, i + 2]));
       // A connection that ends before the next reload but one.
-      const [pool] = services.frontendAt(VIP, 80)!.pools;
+      const [pool] = services.frontendAt(VIP, 80, TCP)!.pools;
       services.pools.release(pool, services.pools.at(pool)!.claim());
     }
     expect(services.pools.size).toBe(3);
-    expect(services.frontendAt(VIP, 80)!.pools.every((pool) => pool < 6)).toBe(true);
+    expect(services.frontendAt(VIP, 80, TCP)!.pools.every((pool) => pool < 6)).toBe(true);
     services.apply({ frontends: [], backends: [] });
     expect(services.pools.size).toBe(0);
   });
@@ -151,15 +161,15 @@ describe('pools', () => {
   test('of a server that is gone: kept while a port is out, then given away', () => {
     const services = create();
     services.apply(set([1]));
-    const pool = services.frontendAt(VIP, 80)!.pools[0];
+    const pool = services.frontendAt(VIP, 80, TCP)!.pools[0];
     const [one, two] = [services.pools.at(pool)!.claim(), services.pools.at(pool)!.claim()];
     services.apply(set([2]));
-    expect(services.frontendAt(VIP, 80)!.pools).not.toContain(pool);
+    expect(services.frontendAt(VIP, 80, TCP)!.pools).not.toContain(pool);
     services.pools.release(pool, one);
     expect(services.pools.size).toBe(2);
     // It comes back in between: the same pool, with what is still out.
     services.apply(set([1]));
-    expect(services.frontendAt(VIP, 80)!.pools).toEqual([pool]);
+    expect(services.frontendAt(VIP, 80, TCP)!.pools).toEqual([pool]);
     services.pools.release(pool, two);
     expect(services.pools.at(pool)!.available).toBe(27_233);
     // The last port comes back after the reload: no further one is needed.
@@ -173,11 +183,11 @@ describe('pools', () => {
   test('of a server that is down or drains: kept, its ports rest', () => {
     const services = create();
     services.apply(set([1]));
-    const pool = services.frontendAt(VIP, 80)!.pools[0];
+    const pool = services.frontendAt(VIP, 80, TCP)!.pools[0];
     const { frontends, backends } = set([1]);
     services.apply({ frontends, backends: [{ ...backends[0], choice: prepare('roundrobin', []) }] });
     services.apply(set([1]));
-    expect(services.frontendAt(VIP, 80)!.pools).toEqual([pool]);
+    expect(services.frontendAt(VIP, 80, TCP)!.pools).toEqual([pool]);
   });
 });
 

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { timeoutTable } from '../../src/flow/tcp.ts';
-import * as T from '../../src/flow/tcp-states.ts';
+import * as T from '../../src/flow/life.ts';
+import { tcp } from '../../src/flow/tcp.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { connectionsIn, World, type WorldOptions } from '../lab/world.ts';
 
@@ -65,7 +65,7 @@ test('opening again forgets the FINs and the count, but not that it is one way',
 });
 
 test('every state has its timeout', () => {
-  const table = timeoutTable({ syn: 1, established: 2, fin: 3, timeWait: 4, closed: 5 });
+  const table = tcp.timeoutTable({ syn: 1, established: 2, fin: 3, timeWait: 4, closed: 5 });
   expect([...table]).toEqual([0, 1, 1, 2, 3, 4, 5]);
   expect(table.length).toBe(T.STATES);
 });

@@ -1,7 +1,7 @@
 /** Tracking that cannot be fooled: a connection is moved by what a segment shows by its numbers, not by its flags. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
+import * as T from '../../src/flow/life.ts';
 import { PORTS } from '../../src/flow/port-pool.ts';
-import * as T from '../../src/flow/tcp-states.ts';
 import { CURRENT, frontendLoad, frontendRow, TOTAL } from '../../src/layout/counters.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from '../lab/packets.ts';

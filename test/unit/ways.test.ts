@@ -5,6 +5,7 @@ import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Ways } from '../../src/forward/ways.ts';
 import { MAX_SERVERS } from '../../src/layout/counters.ts';
 import { SERVER_HOPS } from '../../src/layout/hops.ts';
+import { TCP } from '../../src/packet/fields.ts';
 
 type Mode = ServiceSet['backends'][number]['mode'];
 
@@ -16,9 +17,17 @@ function set(
 ): ServiceSet {
   let index = 0;
   return {
-    frontends: frontends.map(([address, backend], i) => ({ index: i, address, port: 80 + i, backend, maxconn: 0, draining: false })),
+    frontends: frontends.map(([address, backend], i) => ({
+      index: i,
+      address,
+      port: 80 + i,
+      protocol: TCP,
+      backend,
+      maxconn: 0,
+      draining: false,
+    })),
     backends: Object.entries(backends).map(([name, addresses]) => {
-      const servers = addresses.map((address) => ({ index: index++, address, port: 80 }));
+      const servers = addresses.map((address) => ({ index: index++, address, port: 80, protocol: TCP }));
       return { name, mode, servers, choice: prepare('roundrobin', []) };
     }),
   };

@@ -1,4 +1,7 @@
-/** The LIFE word of a TCP connection's record (layout/connection.ts): a state in its low byte, marks above it. */
+/**
+ * The LIFE word of a connection's record (layout/connection.ts): a state in its low byte, marks above it. The states are TCP's; another
+ * protocol goes through those of them that it has, in this order.
+ */
 
 export const OPENING = 1;
 export const ANSWERED = 2;
