@@ -50,6 +50,7 @@ IPTABLES=${LB4_IPTABLES:-iptables}
 TAG='-m comment --comment lb4'
 RESERVED=/proc/sys/net/ipv4/ip_local_reserved_ports
 action=''
+port='' protocol='' # split_port sets them
 variant='' # of iptables: nft or legacy
 
 # ---- rules ---------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ LABEL=lo:lb4
 CONF=/proc/sys/net/ipv4/conf/all
 TAKES_FILTERS=' htb hfsc prio drr ets qfq multiq cbq '
 action=''
+port='' protocol='' # split_port sets them
 
 # do_it COMMAND…: or say so
 do_it() {
