@@ -214,7 +214,9 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   function isReply(source: number, destination: number, ports: number, protocol: Protocol): boolean {
     const port = destinationPort(ports);
-    return port >= CLIENT_PORTS.first && port <= CLIENT_PORTS.last && services.isReply(source, sourcePort(ports), destination, protocol.number);
+    return (
+      port >= CLIENT_PORTS.first && port <= CLIENT_PORTS.last && services.isReply(source, sourcePort(ports), destination, protocol.number)
+    );
   }
 
   function refuse(f: number, ip: number, protocol: Protocol, verdict: number, now: number): number {
