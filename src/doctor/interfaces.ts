@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os';
+import { read } from '../rules/read.ts';
 import { ask } from '../rules/saved.ts';
 import { type Finding, type Host, ok, warn } from './finding.ts';
 import type { Link } from './network.ts';
-import { read } from './read.ts';
 
 /** What the interfaces that lb4 uses do to its packets. */
 export async function interfaces(host: Host): Promise<Finding[]> {

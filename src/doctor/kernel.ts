@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
+import { read } from '../rules/read.ts';
 import { type Finding, ok, warn } from './finding.ts';
-import { read } from './read.ts';
 
 /** Those that cost a trap or a port access for every look at the clock. */
 const SLOW = new Set(['hpet', 'acpi_pm', 'pit', 'jiffies', 'refined-jiffies', 'xen']);

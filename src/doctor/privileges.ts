@@ -1,6 +1,6 @@
+import { read } from '../rules/read.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 import { loadAddon, tryPacketSocket } from './network.ts';
-import { read } from './read.ts';
 
 /** Bits of CapEff (capabilities(7)). */
 const NEEDED = { CAP_NET_ADMIN: 12n, CAP_NET_RAW: 13n } as const;

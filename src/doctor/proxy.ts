@@ -1,10 +1,10 @@
 /** What proxy mode asks of a host: it needs no packet socket, no firewall rule and no neighbour, but ports and descriptors. */
 import type { Config } from '../config/model.ts';
+import { read } from '../rules/read.ts';
 import { countedBy, isTaken, savedRules } from '../rules/saved.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 import { connectError } from './network.ts';
 import { capable } from './privileges.ts';
-import { read } from './read.ts';
 
 const CAP_NET_BIND_SERVICE = 10n;
 /** Fewer allow no more than a few hundred connections. */

@@ -1,9 +1,8 @@
 /** Which form of the balancer's rules is right on this host as it is now. */
-
-import { readFileSync } from 'node:fs';
 import { addonError } from '../errors.ts';
 import { type Interface, native, type RouteSocket } from '../io/native.ts';
 import { parseAddress } from '../packet/address.ts';
+import { read } from './read.ts';
 import type { Form } from './types.ts';
 
 /** Of the network namespace of whoever reads it; absent without br_netfilter (Documentation/networking/ip-sysctl.rst). */
@@ -73,13 +72,5 @@ function open(): RouteSocket {
     return new (native().RouteSocket)();
   } catch (error) {
     throw addonError(error) ?? error;
-  }
-}
-
-function read(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch {
-    return undefined;
   }
 }

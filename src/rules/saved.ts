@@ -1,9 +1,9 @@
 /** What stands in the host's tables, whoever put it there. */
-import { readFileSync } from 'node:fs';
 import { type Address, isAny } from '../config/address.ts';
 import type { TransportProtocol } from '../config/model.ts';
 import { overlap, type PortRange } from '../layout/ports.ts';
 import { iptablesCommand, runReader } from './program.ts';
+import { read } from './read.ts';
 
 /** A program's standard output; undefined where it is not installed, fails or hangs. */
 export async function ask(program: string, ...args: string[]): Promise<string | undefined> {
@@ -33,11 +33,7 @@ export async function savedRules(table: 'raw' | 'mangle' | 'nat' | 'filter'): Pr
 
 /** Those that iptables-legacy has. */
 export function legacyTables(): string[] {
-  try {
-    return readFileSync('/proc/net/ip_tables_names', 'utf8').split('\n');
-  } catch {
-    return [];
-  }
+  return (read('/proc/net/ip_tables_names') ?? '').split('\n');
 }
 
 const OURS = /^(?:\[(\d+):\d+\] )?-A PREROUTING (.*) -m comment --comment lb4 -j (?:DROP|CT --notrack)$/gm;
