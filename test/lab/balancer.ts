@@ -27,20 +27,34 @@ export interface Settings {
   readonly frontends: Record<string, Frontend>;
   /** Whole sections, appended. */
   readonly more?: string;
+  /** Frames in the receive ring of a worker ({@link RING} without it); lb4's own default is 1024. */
+  readonly ring?: number;
+}
+
+/** Enough for what waits for an answer. The kernel clears the ring at every start: at 1024 that is 128 MB, and a tenth of the tests' time. */
+const RING = 256;
+/** lb4's default, for tests that send as much as they can. */
+export const LARGE_RING = 1024;
+
+/** Sections with the size of the ring in them. */
+export function withRing(more: string, ring = RING): string {
+  const section = '[passthrough]\n';
+  const rest = more.includes(section) ? more : `${more}\n${section}`;
+  return rest.replace(section, `${section}ring_slots = ${ring}\n`);
 }
 
 /** Quick checks, so that tests are quick. */
 export const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_check_rise = 1\nhealth_check_fall = 1';
 
 /** A configuration file's text: frontend NAME goes to backend NAME-out with servers s1, s2 …. */
-export function configuration({ frontends, more = '' }: Settings): string {
+export function configuration({ frontends, more = '', ring = RING }: Settings): string {
   const sections = Object.entries(frontends).map(
     ([name, { listen, servers, backend = QUICK, frontend = '', server = '' }]) =>
       `[frontends.${name}]\nlisten_addr = "${listen}"\nbackend = "${name}-out"\n${frontend}\n` +
       `[backends.${name}-out]\n${backend}\n` +
       servers.map((addr, index) => `[backends.${name}-out.servers.s${index + 1}]\naddr = "${addr}"\n${server}\n`).join(''),
   );
-  return `${sections.join('')}[stats]\nport = "${STATS_PORT}"\n${more}\n`;
+  return `${sections.join('')}[stats]\nport = "${STATS_PORT}"\n${withRing(more, ring)}\n`;
 }
 
 interface Totals {

@@ -33,22 +33,22 @@ export class DsrTopology extends Lab {
     this.balancer = this.namespace('balancer');
     const port = bridged ? bridgeIn(this.balancer, 'eth0', BALANCER) : this.bridge('switch');
     cable(this.client, 'eth0', `${CLIENT}/24`, this.router, 'out', '10.81.0.1/24');
-    this.client.ip('route', 'add', 'default', 'via', '10.81.0.1');
+    this.client.later('route add default via 10.81.0.1');
     port(this.router, 'in', '10.82.0.1/24');
-    this.router.sysctl('net.ipv4.ip_forward', '1');
     if (!bridged) port(this.balancer, 'eth0', BALANCER);
-    this.balancer.ip('addr', 'add', `${VIP}/24`, 'dev', 'eth0');
-    this.balancer.ip('route', 'add', 'default', 'via', '10.82.0.1');
+    this.balancer.later(`addr add ${VIP}/24 dev eth0`);
+    this.balancer.later('route add default via 10.82.0.1');
     this.servers = SERVERS.map((address, index) => {
       const server = this.namespace(`server${index + 1}`);
       if (bridged) {
         bridgeIn(server, 'eth0', `${address}/24`);
         port(server, 'nic');
-        server.ip('link', 'set', 'nic', 'master', 'eth0');
+        server.later('link set nic master eth0');
       } else port(server, 'eth0', `${address}/24`);
-      server.ip('route', 'add', 'default', 'via', '10.82.0.1');
+      server.later('route add default via 10.82.0.1');
       return server;
     });
+    this.router.sysctl('net.ipv4.ip_forward', '1');
   }
 
   /** Frontends `http` (80) and `echo` (7) of the VIP over both servers, `iperf` (5201), whose connections belong together, over one. */

@@ -10,7 +10,7 @@
  * Only the balancer's own ends are narrow; what is sent to it may be larger. A raw host is the test's own hand (wire.ts).
  */
 import { join } from 'node:path';
-import { type Balancer, startBalancer } from './balancer.ts';
+import { type Balancer, LARGE_RING, startBalancer } from './balancer.ts';
 import { cable, Lab, type Namespace, ROOT } from './lab.ts';
 import { ACK, type Packet, RawHost, SYN } from './wire.ts';
 
@@ -136,7 +136,7 @@ export class Duties extends Lab {
       // Seldom: on a loaded machine a raw host is too slow for quick checks, and would be down.
       { listen: `${VIP}:${port}`, servers: [`${address}:${to}`], backend: 'health_check_interval = 60' },
     ]);
-    this.lb4 = await startBalancer(this.balancer, { frontends: Object.fromEntries(frontends) });
+    this.lb4 = await startBalancer(this.balancer, { frontends: Object.fromEntries(frontends), ring: LARGE_RING });
   }
 
   /** Ends lb4, if there is one, and says how it went. */

@@ -10,6 +10,7 @@
  * Namespaces are named lb4-RUN-N-NAME, RUN being the pid of the program (of vitest: of its main process) that owns them, so
  * that `sweep` can tell what a killed run left.
  */
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -35,17 +36,30 @@ export class Namespace {
   readonly lab: Lab;
   /** Its name in the drawing ("client"). */
   readonly label: string;
-  /** Its name in /run/netns. */
-  readonly name: string;
+  readonly #name: string;
   #nextPort = PORTS.first;
 
   constructor(lab: Lab, label: string, name: string) {
     this.lab = lab;
     this.label = label;
-    this.name = name;
-    host('ip', 'netns', 'add', name);
-    forgetState(name);
-    this.ip('link', 'set', 'lo', 'up');
+    this.#name = name;
+    this.later('link set lo up');
+  }
+
+  /** Its name in /run/netns, where it is by now, with all that was to be done in the lab. */
+  get name(): string {
+    this.lab.settle();
+    return this.#name;
+  }
+
+  /** A line for `ip` in this namespace, to be run with others before anything else happens in the lab; `ip` makes links first. */
+  later(line: string): void {
+    this.lab.later(this.#name, line);
+  }
+
+  /** The same for a veth pair: one end here, one in `other`. */
+  pair(device: string, other: Namespace, otherDevice: string, mtu: number): void {
+    this.later(`link add ${device} mtu ${mtu} type veth peer name ${otherDevice} mtu ${mtu} netns ${other.#name}`);
   }
 
   /** `ip` in this namespace, at once. Throws when it fails. */
@@ -96,7 +110,7 @@ export class Namespace {
 
   /** The processes in it. */
   pids(): number[] {
-    return pidsIn(this.name);
+    return pidsIn([this.name]);
   }
 
   /** The MAC address of one of its interfaces. */
@@ -127,6 +141,13 @@ export class Lab {
   readonly namespaces: Namespace[] = [];
   readonly #prefix: string;
   readonly #running = new Set<Running>();
+  /** Names of all its namespaces. */
+  readonly #names: string[] = [];
+  /** How many of them have been made. */
+  #made = 0;
+  /** What is still to be done: links to make, and the rest, by the name of the namespace. */
+  readonly #links = new Map<string, string[]>();
+  readonly #lines = new Map<string, string[]>();
 
   constructor() {
     this.#prefix = `lb4-${RUN}-${process.pid === Number(RUN) ? '' : `${process.pid}.`}${++labs}`;
@@ -136,9 +157,37 @@ export class Lab {
   }
 
   namespace(label: string): Namespace {
-    const namespace = new Namespace(this, label, `${this.#prefix}-${label}`);
+    const name = `${this.#prefix}-${label}`;
+    this.#names.push(name);
+    const namespace = new Namespace(this, label, name);
     this.namespaces.push(namespace);
     return namespace;
+  }
+
+  /** For {@link Namespace.later}. */
+  later(name: string, line: string): void {
+    const queue = line.startsWith('link add ') ? this.#links : this.#lines;
+    queue.set(name, [...(queue.get(name) ?? []), line]);
+  }
+
+  /**
+   * Makes the namespaces and does what is still to be done in them. Throws where `ip` fails. All together and not one by one, since
+   * starting a program is what takes time: a laboratory of six namespaces would start fifty.
+   */
+  settle(): void {
+    const fresh = this.#names.slice(this.#made);
+    if (fresh.length === 0 && this.#links.size === 0 && this.#lines.size === 0) return;
+    this.#made = this.#names.length;
+    batch(
+      [],
+      fresh.map((name) => `netns add ${name}`),
+    );
+    for (const name of fresh) forgetState(name);
+    for (const queue of [this.#links, this.#lines]) {
+      const all = [...queue];
+      queue.clear();
+      for (const [name, lines] of all) batch(['-n', name], lines);
+    }
   }
 
   /** A layer-2 switch: returns a function that makes a port, a cable from it to an interface elsewhere. */
@@ -164,7 +213,7 @@ export class Lab {
   }
 
   #remove(): void {
-    for (const namespace of this.namespaces) removeNamespace(namespace.name);
+    removeNamespaces(this.#names);
     this.namespaces.length = 0;
     rmSync(this.directory, { recursive: true, force: true });
     open.delete(this);
@@ -182,14 +231,14 @@ export function bridgeIn(
   name: string,
   address?: string,
 ): (namespace: Namespace, device: string, address?: string) => void {
-  self.ip('link', 'add', name, 'type', 'bridge', 'mcast_snooping', '0');
-  if (address !== undefined) self.ip('addr', 'add', address, 'dev', name);
-  self.ip('link', 'set', name, 'up');
+  self.later(`link add ${name} type bridge mcast_snooping 0`);
+  if (address !== undefined) self.later(`addr add ${address} dev ${name}`);
+  self.later(`link set ${name} up`);
   let ports = 0;
   return (namespace, device, portAddress) => {
     const port = `${name === 'bridge' ? 'port' : name}${++ports}`;
     cable(self, port, undefined, namespace, device, portAddress);
-    self.ip('link', 'set', port, 'master', name);
+    self.later(`link set ${port} master ${name}`);
   };
 }
 
@@ -203,25 +252,48 @@ export function cable(
   bAddress: string | undefined,
   mtu = 1500,
 ): void {
-  a.ip('link', 'add', aDevice, 'mtu', `${mtu}`, 'type', 'veth', 'peer', 'name', bDevice, 'mtu', `${mtu}`, 'netns', b.name);
+  a.pair(aDevice, b, bDevice, mtu);
   for (const [namespace, device, address] of [
     [a, aDevice, aAddress],
     [b, bDevice, bAddress],
   ] as const) {
-    if (address !== undefined) namespace.ip('addr', 'add', address, 'dev', device);
-    namespace.ip('link', 'set', device, 'up');
+    if (address !== undefined) namespace.later(`addr add ${address} dev ${device}`);
+    namespace.later(`link set ${device} up`);
   }
 }
 
-function pidsIn(name: string): number[] {
-  return host('ip', 'netns', 'pids', name).split('\n').filter(Boolean).map(Number);
+/** Many lines for one `ip` (ip(8), -batch). Throws where one fails. */
+function batch(options: readonly string[], lines: readonly string[]): void {
+  if (lines.length === 0) return;
+  try {
+    execFileSync('ip', [...options, '-batch', '-'], { input: lines.join('\n'), encoding: 'utf8', stdio: ['pipe', 'pipe', 'pipe'] });
+  } catch (error) {
+    const { stderr } = error as { stderr?: string };
+    throw new Error(`ip ${options.join(' ')}: ${stderr?.trim() ?? String(error)}\n${lines.join('\n')}`, { cause: error });
+  }
 }
 
-/** Ends whatever still runs in a namespace, by pid, and deletes it. */
-function removeNamespace(name: string): void {
-  if (!existsSync(`/run/netns/${name}`)) return;
-  forgetState(name);
-  for (const pid of pidsIn(name)) {
+/** The processes in these namespaces. */
+function pidsIn(names: readonly string[]): number[] {
+  const inodes = new Set(names.map((name) => statSync(`/run/netns/${name}`).ino));
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return inodes.has(statSync(`/proc/${pid}/ns/net`).ino);
+      } catch {
+        return false; // It ended in between.
+      }
+    });
+}
+
+/** Ends whatever still runs in these namespaces, by pid, and deletes those that are there. */
+function removeNamespaces(all: readonly string[]): void {
+  const isThere = (name: string) => existsSync(`/run/netns/${name}`);
+  const names = all.filter(isThere);
+  for (const name of names) forgetState(name);
+  for (const pid of pidsIn(names)) {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
@@ -229,10 +301,13 @@ function removeNamespace(name: string): void {
     }
   }
   try {
-    host('ip', 'netns', 'del', name);
+    batch(
+      ['-force'],
+      names.map((name) => `netns del ${name}`),
+    );
   } catch (error) {
     // Two may tidy up at once: the program itself, and vitest's teardown after a test that ran out of time.
-    if (existsSync(`/run/netns/${name}`)) throw error;
+    if (names.some(isThere)) throw error;
   }
 }
 
@@ -242,10 +317,8 @@ export function sweep(run?: string): string[] {
     const owner = /^lb4-(\d+)-/.exec(name)?.[1];
     return owner !== undefined && (owner === run || !existsSync(`/proc/${owner}`));
   });
-  for (const name of names) {
-    removeNamespace(name);
-    rmSync(join(tmpdir(), name), { recursive: true, force: true });
-  }
+  removeNamespaces(names);
+  for (const name of names) rmSync(join(tmpdir(), name), { recursive: true, force: true });
   return names;
 }
 

@@ -28,13 +28,13 @@ export class Topology extends Lab {
   constructor({ clients = 1, servers = 3, bridged = false }: { clients?: number; servers?: number; bridged?: boolean } = {}) {
     super();
     this.balancer = this.namespace('balancer');
-    this.balancer.sysctl('net.ipv4.ip_forward', '0');
     this.clients = hosts(this, 'client', clients);
     this.servers = hosts(this, 'server', servers);
     const join = bridged ? enslave : attach;
     join(this, this.clients, this.balancer, 'front', `${VIP}/24`, (index) => `${clientAddress(index)}/24`);
     join(this, this.servers, this.balancer, 'back', '10.72.0.1/24', (index) => `${serverAddress(index)}/24`);
-    for (const server of this.servers) server.ip('route', 'add', '10.71.0.0/24', 'via', '10.72.0.1');
+    for (const server of this.servers) server.later('route add 10.71.0.0/24 via 10.72.0.1');
+    this.balancer.sysctl('net.ipv4.ip_forward', '0');
   }
 
   get client(): Namespace {

@@ -1,6 +1,6 @@
 /** Frames as they come: super-packets with offloads on, ordinary ones with offloads off; tcpdump is the witness of both. */
 import { expect, test } from 'vitest';
-import { startBalancer } from '../lab/balancer.ts';
+import { LARGE_RING, startBalancer } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
@@ -27,6 +27,7 @@ async function iperfBehind(lab: Topology) {
   await running?.line(/Server listening/);
   return startBalancer(lab.balancer, {
     frontends: { iperf: { listen: `${VIP}:${IPERF}`, servers: [`${serverAddress(0)}:${IPERF}`], backend: 'health_check_interval = 60' } },
+    ring: LARGE_RING,
   });
 }
 
@@ -88,7 +89,7 @@ test('iperf3 with all offloads off: every frame fits the MTU, every checksum on 
 test('odd lengths, small answers, resets and health checks: every checksum on both wires is right', async () => {
   await using lab = new Topology({ servers: 2 });
   lab.setOffloads('off');
-  const balancer = await lab.serve();
+  const balancer = await lab.serve({ ring: LARGE_RING });
   const captures = [
     await Capture.start(lab.client, 'eth0', 'ip or icmp'),
     await Capture.start(lab.servers[0] ?? lab.client, 'eth0', 'ip or icmp'),

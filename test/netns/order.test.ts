@@ -1,5 +1,6 @@
 /** The order of a connection's segments: nothing that passes lb4 overtakes anything. */
 import { expect, test } from 'vitest';
+import { LARGE_RING } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { HTTP, Topology, VIP } from '../lab/topology.ts';
@@ -34,7 +35,7 @@ test('segments of concurrent downloads leave in the order they came in, and none
   ] as const) {
     host.keepOrder(device);
   }
-  const balancer = await lab.serve();
+  const balancer = await lab.serve({ ring: LARGE_RING });
   const entering = await Capture.start(lab.balancer, 'back', `tcp src port ${HTTP}`, 96);
   const leaving = await Capture.start(lab.balancer, 'front', `tcp src port ${HTTP}`, 96);
   for (let round = 0; round < ROUNDS; round++) {

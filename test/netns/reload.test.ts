@@ -219,7 +219,7 @@ describe('how a file changes', () => {
   test('keys that need a restart are named', async () => {
     await using live = await Live.start('passthrough');
     const named = live.balancer.running.nextLine(/passthrough\.ring_slots/);
-    live.replace(`${live.text({})}[passthrough]\nring_slots = 128\n`);
+    live.replace(live.text({}).replace(/ring_slots = \d+/, 'ring_slots = 128'));
     expect(await named).toContain('restart');
   });
 });

@@ -1,6 +1,6 @@
 /** What strangers may try against lb4's tracking, who see no answers: nothing counts as a connection, and no connection ends by it. */
 import { describe, expect, test } from 'vitest';
-import { startBalancer } from '../lab/balancer.ts';
+import { LARGE_RING, startBalancer } from '../lab/balancer.ts';
 import { CLIENT as DSR_CLIENT } from '../lab/dsr-topology.ts';
 import { floodEnd, startAnswers, startFlood } from '../lab/flood.ts';
 import { RawPair } from '../lab/raw-pair.ts';
@@ -25,7 +25,7 @@ describe('a handshake ends with the acknowledgement of the server’s sequence n
       servers: [`${serverAddress(0)}:${HTTP}`],
       backend: 'health_check_interval = 40\nhealth_check_timeout = 30',
     };
-    const balancer = await startBalancer(lab.balancer, { frontends: { http }, more: SHORT });
+    const balancer = await startBalancer(lab.balancer, { frontends: { http }, more: SHORT, ring: LARGE_RING });
     // More than a server has ports.
     const flood = await startFlood(lab, {
       port: HTTP,

@@ -1,6 +1,6 @@
 /** Floods of SYNs, slow ones and as fast as the machine can, with ordinary clients beside them: everybody gets through, and stays. */
 import { describe, expect, test } from 'vitest';
-import { type Balancer, type Settings, startBalancer } from '../lab/balancer.ts';
+import { type Balancer, LARGE_RING, type Settings, startBalancer } from '../lab/balancer.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { type Flood, floodEnd, startFlood } from '../lab/flood.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
@@ -44,7 +44,7 @@ async function serve(lab: Topology, more: Partial<Settings> = {}): Promise<Balan
   const { http, echo } = lab.settings().frontends;
   const iperf = { listen: `${VIP}:${IPERF}`, servers: [`${serverAddress(0)}:${IPERF}`] };
   const frontends = Object.entries({ http, echo, iperf }).map(([name, frontend]) => [name, { ...frontend, backend: PATIENT }]);
-  return startBalancer(lab.balancer, { frontends: Object.fromEntries(frontends), ...more });
+  return startBalancer(lab.balancer, { frontends: Object.fromEntries(frontends), ring: LARGE_RING, ...more });
 }
 
 /** iperf3 is deaf for a moment when somebody, a health check say, has connected and said nothing. */

@@ -1,7 +1,7 @@
 /** Ordinary traffic of ordinary clients, and whose answers reach whom. */
 import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Balancer, type Stats, startBalancer } from '../lab/balancer.ts';
+import { type Balancer, LARGE_RING, type Stats, startBalancer } from '../lab/balancer.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { content, contentHash } from '../lab/content.ts';
 import type { Namespace } from '../lab/lab.ts';
@@ -25,6 +25,7 @@ beforeAll(async () => {
       left: { listen: `${VIP}:9001`, servers: [first] },
       right: { listen: `${VIP}:9002`, servers: [first] },
     },
+    ring: LARGE_RING,
   });
 });
 
