@@ -9,6 +9,7 @@
 #include "file_lock.h"
 #include "listen_socket.h"
 #include "log_writer.h"
+#include "network_namespace.h"
 #include "packet_socket.h"
 #include "route.h"
 #include "shared_memory.h"
@@ -340,6 +341,12 @@ Napi::Value mapSharedMemory(const Napi::CallbackInfo& info) {
   return toBuffer(info.Env(), guard(info.Env(), [&] { return lb4::mapSharedMemory(fd); }));
 }
 
+void allocateFile(const Napi::CallbackInfo& info) {
+  const int fd = descriptor(info[0], "fd");
+  const auto bytes = static_cast<size_t>(integer(info[1], "bytes", 1, MAX_MEMORY));
+  guard(info.Env(), [&] { lb4::allocateFile(fd, bytes); });
+}
+
 void closeFd(const Napi::CallbackInfo& info) {
   const int fd = descriptor(info[0], "fd");
   guard(info.Env(), [&] { closeOurs(fd); });
@@ -367,6 +374,10 @@ Napi::Value tryLockFile(const Napi::CallbackInfo& info) {
 Napi::Value isFileLocked(const Napi::CallbackInfo& info) {
   const int fd = descriptor(info[0], "fd");
   return Napi::Boolean::New(info.Env(), guard(info.Env(), [&] { return lb4::isFileLocked(fd); }));
+}
+
+Napi::Value networkCookie(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), guard(info.Env(), [&] { return lb4::networkCookie(); }));
 }
 
 Napi::Value sum(const Napi::CallbackInfo& info) {
@@ -411,12 +422,14 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("wake", Napi::Function::New<wake>(env, "wake"));
   exports.Set("createSharedMemory", Napi::Function::New<createSharedMemory>(env, "createSharedMemory"));
   exports.Set("mapSharedMemory", Napi::Function::New<mapSharedMemory>(env, "mapSharedMemory"));
+  exports.Set("allocateFile", Napi::Function::New<allocateFile>(env, "allocateFile"));
   exports.Set("closeFd", Napi::Function::New<closeFd>(env, "closeFd"));
   exports.Set("listenTcp", Napi::Function::New<listenTcp>(env, "listenTcp"));
   exports.Set("duplicateFd", Napi::Function::New<duplicateFd>(env, "duplicateFd"));
   exports.Set("cut", Napi::Function::New<cut>(env, "cut"));
   exports.Set("tryLockFile", Napi::Function::New<tryLockFile>(env, "tryLockFile"));
   exports.Set("isFileLocked", Napi::Function::New<isFileLocked>(env, "isFileLocked"));
+  exports.Set("networkCookie", Napi::Function::New<networkCookie>(env, "networkCookie"));
   exports.Set("sum", Napi::Function::New<sum>(env, "sum"));
   return exports;
 }

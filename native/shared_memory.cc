@@ -1,9 +1,12 @@
 #include "shared_memory.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 namespace lb4 {
 namespace {
@@ -28,6 +31,14 @@ void assertRoom(size_t bytes) {
   if (bytes > limit.rlim_cur) throw SystemError(EFBIG, "ftruncate(shared memory beyond ulimit -f)");
 }
 
+// A file of the process's own user alone, all of it there: nobody else can take pages away, and none is still to be had.
+bool isKeptFile(int fd, const struct stat& status) {
+  struct statfs system;
+  check(::fstatfs(fd, &system), "fstatfs(shared memory)");
+  return system.f_type == TMPFS_MAGIC && S_ISREG(status.st_mode) && status.st_uid == ::geteuid() && (status.st_mode & 077) == 0 &&
+         status.st_blocks * 512 >= status.st_size;
+}
+
 }  // namespace
 
 SharedMemory createSharedMemory(const std::string& name, size_t bytes) {
@@ -39,11 +50,17 @@ SharedMemory createSharedMemory(const std::string& name, size_t bytes) {
   return {std::move(fd), std::move(mapping)};
 }
 
+void allocateFile(int fd, size_t bytes) {
+  assertRoom(bytes);
+  check(::fallocate(fd, 0, 0, static_cast<off_t>(bytes)), "fallocate(shared memory)");
+}
+
 std::shared_ptr<Mapping> mapSharedMemory(int fd) {
   const int seals = check(::fcntl(fd, F_GET_SEALS), "fcntl(F_GET_SEALS)");
-  if ((seals & F_SEAL_SHRINK) == 0) throw SystemError(EINVAL, "mmap(memory not sealed against shrinking)");
   struct stat status;
   check(::fstat(fd, &status), "fstat(shared memory)");
+  if ((seals & F_SEAL_SHRINK) == 0 && !isKeptFile(fd, status))
+    throw SystemError(EINVAL, "mmap(memory neither sealed against shrinking nor a whole file of our own)");
   if (static_cast<double>(status.st_size) > MAX_MEMORY) throw SystemError(EFBIG, "mmap(shared memory)");
   return map(fd, static_cast<size_t>(status.st_size));
 }

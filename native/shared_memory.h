@@ -21,7 +21,11 @@ constexpr size_t MAX_MEMORY_NAME = 249;
 // memfd_create(2): zeroed, sealed against resizing, so that no one who holds the descriptor can make our loads SIGBUS.
 SharedMemory createSharedMemory(const std::string& name, size_t bytes);
 
-// Maps it again. Refuses (EINVAL) what is not sealed like the above, or larger than MAX_MEMORY (EFBIG).
+// Makes an empty file `bytes` long, zeroed and all of it there, so that no later store finds the file system full (SIGBUS). ENOSPC where
+// it is. A file on a tmpfs, of this user's alone, outlives the process.
+void allocateFile(int fd, size_t bytes);
+
+// Maps either again. Refuses (EINVAL) what is neither sealed nor allocated like the above, and what is larger than MAX_MEMORY (EFBIG).
 std::shared_ptr<Mapping> mapSharedMemory(int fd);
 
 }  // namespace lb4

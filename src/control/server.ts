@@ -88,7 +88,7 @@ function routes({ source, view, version }: StatsServerOptions, failed: (error: E
 /** `broken`: something that lb4 has put on this host is missing, so that traffic may not pass; `reasons` says what. */
 function healthOf({ stopping, reload, host }: View) {
   const reasons = host
-    .filter(({ missing }) => missing.length > 0)
+    .filter(({ missing, serves }) => missing.length > 0 && !serves)
     .map(({ name, missing, reason }) => `${name}: ${summarize(missing)}${reason === undefined ? '' : `: ${reason}`}`);
   const status = stopping ? 'stopping' : reasons.length > 0 ? 'broken' : 'ok';
   return { status, last_reload_succeeded: reload.lastSucceeded, ...(reasons.length > 0 && { reasons }) };

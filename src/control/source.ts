@@ -134,6 +134,8 @@ export interface HostView {
   readonly what: string;
   /** For people: "firewall rules". */
   readonly name: string;
+  /** lb4 serves all the same while it is missing. */
+  readonly serves: boolean;
   /** What is missing now; empty while all stands. */
   readonly missing: readonly string[];
   /** Why it could not be verified or put back, where so. */

@@ -1,11 +1,9 @@
 /** The main thread's handle on the data path: starts its worker, tells it what to balance, reads its counters. */
-import { randomFillSync } from 'node:crypto';
-import { hashKey, tableCapacity } from '../flow/table.ts';
+import { tableCapacity } from '../flow/table.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
 import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
-import { native } from '../io/native.ts';
 import {
   ANSWERED,
   CURRENT,
@@ -23,8 +21,9 @@ import {
   TRANSMIT_FAILED,
   TX,
 } from '../layout/counters.ts';
-import { type Memory, memoryIn, memorySize, type Room, writeHeader } from '../layout/memory.ts';
+import type { Memory, Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
+import { type Acquired, acquireMemory, isFollowable } from './acquire.ts';
 import { filterFor } from './filter.ts';
 import type { Settings } from './messages.ts';
 import { type Ports, PortUse } from './ports.ts';
@@ -41,6 +40,8 @@ export interface EngineOptions {
   /** Resets and ICMP errors a second. */
   readonly answersPerSecond: number;
   readonly settings: Settings;
+  /** Connections are to survive the process, and those of one that died to go on. */
+  readonly keep: boolean;
   /** The worker died of an error: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: at most ten times a second a server and reason. */
@@ -62,10 +63,24 @@ const REASONS: Record<Signal['reason'], string> = {
   rst: 'the server reset a handshake',
 };
 
+export interface Inheritance {
+  readonly isFound: boolean;
+  /** Those that go on. */
+  readonly connections: number;
+  /** Why those that were found may not. */
+  readonly refused: string | undefined;
+  /** Why those of this process end with it. */
+  readonly mortal: string | undefined;
+}
+
+/** Whether an engine for so many connections, of 1 or 2 flows each, would go on with those of an lb4 that died. */
+export function wouldInherit(connections: number, directions: number): boolean {
+  return isFollowable({ capacity: tableCapacity(connections), connections }, directions);
+}
+
 /** What an engine is made of, each of it running. */
 interface EngineParts {
-  readonly memoryFd: number;
-  readonly memory: Memory;
+  readonly acquired: Acquired;
   readonly routes: ServerRoutes;
   readonly ports: PortUse;
   readonly thread: Thread;
@@ -74,7 +89,9 @@ interface EngineParts {
 }
 
 export class Engine {
-  readonly #memoryFd: number;
+  /** What came of the connections of an lb4 that died, and what will come of this one's. */
+  readonly inheritance: Inheritance;
+  readonly #acquired: Acquired;
   readonly #memory: Memory;
   readonly #routes: ServerRoutes;
   readonly #ports: PortUse;
@@ -82,9 +99,11 @@ export class Engine {
   readonly #entries: number;
   #isStopped = false;
 
-  private constructor({ memoryFd, memory, routes, ports, thread, entries }: EngineParts) {
-    this.#memoryFd = memoryFd;
-    this.#memory = memory;
+  private constructor({ acquired, routes, ports, thread, entries }: EngineParts) {
+    const { isFound, refused, mortal } = acquired;
+    this.inheritance = { isFound, connections: thread.recovered, refused, mortal };
+    this.#acquired = acquired;
+    this.#memory = acquired.memory;
     this.#routes = routes;
     this.#ports = ports;
     this.#thread = thread;
@@ -96,18 +115,18 @@ export class Engine {
     assertLittleEndian();
     assertServiceSet(options.settings.services);
     const room = { capacity: tableCapacity(options.connections), connections: options.connections };
-    const { fd, buffer } = native().createSharedMemory('lb4', memorySize(room));
+    const acquired = acquireMemory(room, directionsOf(options.settings), options.keep);
     try {
-      const memory = memoryIn(buffer, room);
-      writeHeader(memory, room);
-      return await Engine.#startIn(memory, fd, room, options);
+      return await Engine.#startIn(acquired, room, options);
     } catch (error) {
-      native().closeFd(fd);
+      // What was found is kept: whatever was in the way may be mended.
+      acquired.close(acquired.isFound);
       throw error;
     }
   }
 
-  static async #startIn(memory: Memory, memoryFd: number, room: Room, options: EngineOptions): Promise<Engine> {
+  static async #startIn(acquired: Acquired, room: Room, options: EngineOptions): Promise<Engine> {
+    const { fd: memoryFd, memory, key: hashKey, isFound } = acquired;
     const { connections, ringSlots, answersPerSecond, settings } = options;
     let thread: Thread | undefined;
     const routes = ServerRoutes.open(memory.hops, (mtus) => thread?.post({ type: 'interfaces', mtus }));
@@ -116,12 +135,11 @@ export class Engine {
       const ports = new PortUse(memory.counters.statistics);
       ports.apply(settings.services);
       const entries = connections * directionsOf(settings);
-      const key = hashKey(randomFillSync(new Uint32Array(4)));
-      const data = { memoryFd, room, hashKey: key, ringSlots, answersPerSecond, mtus: routes.mtus(), ...orders };
+      const data = { memoryFd, room, hashKey, isFound, ringSlots, answersPerSecond, mtus: routes.mtus(), ...orders };
       thread = await Thread.start(data, reportsOf(options));
       // They may have changed meanwhile.
       thread.post({ type: 'interfaces', mtus: routes.mtus() });
-      return new Engine({ memoryFd, memory, routes, ports, thread, entries });
+      return new Engine({ acquired, routes, ports, thread, entries });
     } catch (error) {
       routes.close();
       throw error;
@@ -138,6 +156,11 @@ export class Engine {
     const hops = this.#routes.apply(settings.services);
     this.#ports.apply(settings.services);
     await this.#thread.apply({ settings, hops, filter: filterFor(settings.services) });
+  }
+
+  /** The path of the table that was to outlive this process, where somebody has taken it away. */
+  lostTable(): string | undefined {
+    return this.#acquired.lost();
   }
 
   /** How many packets ended how. */
@@ -182,13 +205,16 @@ export class Engine {
     return this.#routes.deadEnds();
   }
 
-  /** Stops forwarding and waits until the worker is gone. */
-  async stop(): Promise<void> {
+  /**
+   * Stops forwarding and waits until the worker is gone.
+   * @param keep leaves the connections to the next lb4
+   */
+  async stop(keep = false): Promise<void> {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#routes.close();
     await this.#thread.stop();
-    native().closeFd(this.#memoryFd);
+    this.#acquired.close(keep);
   }
 
   #answersAt(row: number): { due: number; answered: number } {

@@ -1,11 +1,10 @@
 /** What crosses between the main thread and its worker. */
 
 import type { Timeouts } from '../flow/protocol.ts';
-import type { HashKey } from '../flow/table.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { FrontendHops } from '../forward/ways.ts';
-import type { Room } from '../layout/memory.ts';
+import type { HashKey, Room } from '../layout/memory.ts';
 
 /** What the packet core is told, all of it each time: applying it twice changes nothing. */
 export interface Settings {
@@ -26,6 +25,8 @@ export interface WorkerData extends Orders {
   readonly memoryFd: number;
   readonly room: Room;
   readonly hashKey: HashKey;
+  /** The memory is that of an lb4 that died: its connections go on (recovery.ts). */
+  readonly isFound: boolean;
   readonly ringSlots: number;
   readonly answersPerSecond: number;
   /** MTU by interface index. */
@@ -42,5 +43,7 @@ export type FromWorker = Ready | { readonly type: 'applied' } | { readonly type:
 
 export interface Ready {
   readonly type: 'ready';
+  /** Connections that go on. */
+  readonly recovered: number;
   readonly wakeFd: number;
 }

@@ -19,11 +19,14 @@ export class Thread {
   readonly #applying: (() => void)[] = [];
   /** The worker's eventfd; -1 once it is gone. */
   #wakeFd: number;
+  /** Connections of an lb4 that died that go on. */
+  readonly recovered: number;
 
-  private constructor(worker: Worker, exited: Promise<void>, wakeFd: number, { failed, signals }: ThreadReports) {
+  private constructor(worker: Worker, exited: Promise<void>, { wakeFd, recovered }: Ready, { failed, signals }: ThreadReports) {
     this.#worker = worker;
     this.#exited = exited;
     this.#wakeFd = wakeFd;
+    this.recovered = recovered;
     worker.on('error', (error: Error) => {
       this.#lose();
       failed(error);
@@ -41,8 +44,8 @@ export class Thread {
     const exited = new Promise<void>((resolve) => void worker.once('exit', () => resolve()));
     try {
       const died = exited.then(() => Promise.reject(new Error('the worker ended before it was ready')));
-      const [{ wakeFd }] = (await Promise.race([once(worker, 'message'), died])) as [Ready];
-      return new Thread(worker, exited, wakeFd, reports);
+      const [ready] = (await Promise.race([once(worker, 'message'), died])) as [Ready];
+      return new Thread(worker, exited, ready, reports);
     } catch (error) {
       await worker.terminate();
       throw error;

@@ -3,7 +3,7 @@
  * allocates, awaits or logs; the event loop of this thread never runs.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { createCore } from '../forward/core.ts';
+import { type Core, createCore } from '../forward/core.ts';
 import type { Driver } from '../io/driver.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
@@ -13,6 +13,7 @@ import { memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
 import { coarseFilterForAll } from './filter.ts';
 import type { FromWorker, Orders, ToWorker, WorkerData } from './messages.ts';
+import { recover } from './recovery.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
 const BUSY_TICK = 10;
@@ -32,13 +33,15 @@ const { gauges } = memory.counters;
 const frames = createFrames();
 let { filter } = data;
 const driver = open();
-const { process, table, halfOpen, services, connections, lastHops, signals } = createCore({
+const core: Core = createCore({
   memory,
   slab: slabOf(driver.slab),
   frames,
   hashKey: data.hashKey,
   answersPerSecond: data.answersPerSecond,
 });
+const { process, table, halfOpen, services, connections, lastHops, signals } = core;
+const evictedBefore = gauges[HALF_OPEN_EVICTED];
 
 let stopping = false;
 let lastTick = 0;
@@ -47,7 +50,8 @@ let lastTold = 0;
 
 apply(data);
 lastHops.setInterfaces(data.mtus);
-tell({ type: 'ready', wakeFd: driver.wakeFd });
+const recovered = data.isFound ? recover(core, data.settings.services, data.hops) : 0;
+tell({ type: 'ready', wakeFd: driver.wakeFd, recovered });
 breathe();
 driver.close();
 port.close();
@@ -90,7 +94,7 @@ function tick(now: number): void {
   gauges[DROPPED] += dropped;
   gauges[FLOWS] = table.size;
   gauges[HALF_OPEN] = halfOpen.size;
-  gauges[HALF_OPEN_EVICTED] = connections.evicted;
+  gauges[HALF_OPEN_EVICTED] = evictedBefore + connections.evicted;
 }
 
 function handle(message: ToWorker): void {

@@ -54,6 +54,15 @@ export class PortPool {
     return port;
   }
 
+  /** Takes ports out that are in use already, as another process left them: before any is claimed. */
+  take(ports: Iterable<number>): void {
+    const used = new Set(ports);
+    for (let i = 0; i < this.#count; i++) {
+      const port = this.claim();
+      if (!used.has(port)) this.release(port);
+    }
+  }
+
   /** Gives a claimed port back. */
   release(port: number): void {
     if (this.#queued === this.#queue.length) this.#grow();

@@ -11,10 +11,28 @@ export class Records {
   #free = NONE;
   #fresh = 0;
 
-  /** @param memory zeroed, RECORD words each */
+  /** @param memory RECORD words each, zeroed or left by another process (then {@link recount}) */
   constructor(memory: Int32Array) {
     this.words = memory;
     this.capacity = memory.length / RECORD;
+  }
+
+  /** Finds out which records are taken: those with a LIFE. */
+  recount(): void {
+    this.#live = 0;
+    this.#free = NONE;
+    this.#fresh = 0;
+    const { words } = this;
+    for (let record = this.capacity - 1; record >= 0; record--) {
+      const at = record << RECORD_SHIFT;
+      if (words[at + LIFE] !== 0) {
+        this.#live++;
+        this.#fresh ||= record + 1;
+      } else if (this.#fresh !== 0) {
+        words[at + FIRST] = this.#free;
+        this.#free = record;
+      }
+    }
   }
 
   /** Connections there are. */

@@ -10,7 +10,7 @@
  * Behind the last home there is room for its probes, so that none wraps.
  */
 import * as E from '../layout/flow.ts';
-import { flowWords } from '../layout/memory.ts';
+import { flowWords, type HashKey } from '../layout/memory.ts';
 
 /** Slots that share one count of live entries: a sweep passes over the groups without any. A power of two, at most PROBES. */
 export const GROUP = 128;
@@ -38,9 +38,6 @@ function split(homes: number): { readonly parts: number; readonly shift: number 
   const shift = Math.floor(Math.log2(homes / LEAST));
   return { parts: homes / 2 ** shift, shift };
 }
-
-/** The three multipliers and the seed of a hash: random, odd multipliers. */
-export type HashKey = readonly [seed: number, first: number, second: number, third: number];
 
 /** Makes a key from 16 random bytes. */
 export function hashKey(random: Uint32Array): HashKey {
@@ -101,11 +98,16 @@ export class FlowTable {
     return this.#live;
   }
 
-  /** Counts the live entries of a table that another process left. */
+  /** Counts the live entries of a table that another process left, and empties the tombstones that no probe needs. */
   recount(): void {
     this.#live = 0;
     this.#groups.fill(0);
-    for (let slot = 0; slot < this.end; slot++) if (this.isLive(slot)) this.#add(slot, 1);
+    let isBehindEmpty = true;
+    for (let slot = this.end - 1; slot >= 0; slot--) {
+      if (this.isLive(slot)) this.#add(slot, 1);
+      else if (isBehindEmpty) this.#mark(slot, E.EMPTY);
+      isBehindEmpty = this.#presence(slot) === E.EMPTY;
+    }
   }
 
   /** The slot where a lookup begins. */
@@ -194,6 +196,11 @@ export class FlowTable {
     if (this.#presence(slot + 1) !== E.EMPTY) return;
     // Nothing stands behind this slot, so no probe passes it: empty it, and the tombstones in front of it with it.
     for (let at = slot; at >= 0 && this.#presence(at) === E.TOMBSTONE; at--) this.#mark(at, E.EMPTY);
+  }
+
+  /** Takes an entry out of a table that another process left, before {@link recount}. */
+  bury(slot: number): void {
+    this.#mark(slot, E.TOMBSTONE);
   }
 
   #presence(slot: number): number {

@@ -129,6 +129,30 @@ export class Connections {
   }
 
   /**
+   * Enters a connection of an lb4 that died in the books, as it stood in its own. Half-open ones oldest first.
+   * @param pool of its source port, or NONE
+   * @param hop the next hop towards its server
+   */
+  resume(record: number, pool: number, hop: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    const flows = this.#table.words;
+    const owner = words[r + C.OWNER];
+    const generation = words[r + C.GENERATION];
+    const life = words[r + C.LIFE];
+    words[r + C.POOL] = pool;
+    flows[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] = hop;
+    if ((life & T.COUNTED) === 0) this.#halfOpen.add(record, this.#listOf(r));
+    if ((life & T.STATE_MASK) < T.TIME_WAIT) {
+      if ((life & T.ADOPTED) === 0) this.#ledger.addLoad(owner, generation, 1);
+      if (life & T.COUNTED) this.#ledger.add(owner, generation, CURRENT, 1);
+    }
+    if (words[r + C.SECOND] === Flow.NONE) return;
+    this.#ledger.addPorts(owner, generation, 1);
+    this.#lastHops.keep(flows[(words[r + C.SECOND] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP]);
+  }
+
+  /**
    * Has the oldest make way where half-open connections have used up their share: of the list that a new one will be in, or of all. So a
    * flood costs those who flood.
    */
@@ -257,7 +281,16 @@ export class Connections {
     return listOf(words[r + C.POOL], words[r + C.OWNER] >>> 16);
   }
 
-  /** Whether the frontend or the server it was opened for has left the set. */
+  /** Whether a connection waits in the list of those half-open. */
+  isHalfOpen(record: number): boolean {
+    return (this.#records.words[(record << C.RECORD_SHIFT) + C.LIFE] & T.COUNTED) === 0;
+  }
+
+  /** Whether the frontend or the server that a connection was opened for has left the set. */
+  isOrphan(record: number): boolean {
+    return this.#isOrphan(record << C.RECORD_SHIFT);
+  }
+
   #isOrphan(r: number): boolean {
     const { words } = this.#records;
     return words[r + C.GENERATION] !== this.#ledger.generation(words[r + C.OWNER]);

@@ -1,8 +1,8 @@
 /** The packet core, wired once: the worker, the benchmark and the tests all drive the same. */
 import { HalfOpen } from '../flow/half-open.ts';
 import { Records } from '../flow/records.ts';
-import { FlowTable, type HashKey } from '../flow/table.ts';
-import { homesIn, type Memory } from '../layout/memory.ts';
+import { FlowTable } from '../flow/table.ts';
+import { type HashKey, homesIn, type Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
 import { Connections } from './connections.ts';
 import { Ledger } from './ledger.ts';
@@ -47,7 +47,7 @@ export function createCore({ memory, slab, frames, hashKey, answersPerSecond }: 
   const table = new FlowTable(memory.flows, homesIn(memory.flows), hashKey);
   const records = new Records(memory.connections);
   const halfOpen = new HalfOpen(records.capacity);
-  const ledger = new Ledger(counters.statistics, counters.loads);
+  const ledger = new Ledger(counters);
   const services = new Services(ledger);
   const signals = new Signals();
   const lastHops = new LastHops(hops);

@@ -5,7 +5,21 @@
  * totals are read from there (service/roster.ts).
  */
 
-import { CURRENT, frontendLoad, frontendRow, LOADS_LENGTH, MAX_SERVERS, PORTS, ROW, serverRow } from '../layout/counters.ts';
+import {
+  CURRENT,
+  frontendLoad,
+  frontendRow,
+  LOADS_LENGTH,
+  MAX_SERVERS,
+  PLACE,
+  PLACE_ADDRESS,
+  PLACE_GENERATION,
+  PLACE_PORT,
+  PORTS,
+  ROW,
+  serverRow,
+} from '../layout/counters.ts';
+import type { Counters } from '../layout/memory.ts';
 import { type Endpoint, portKey } from './endpoints.ts';
 import type { ServiceSet } from './service-set.ts';
 
@@ -13,36 +27,39 @@ export class Ledger {
   /** Connections that each server and frontend has, from opening to their end: layout/counters.ts says where. */
   readonly loads: Int32Array;
   readonly #statistics: Float64Array;
-  readonly #generations = new Uint16Array(LOADS_LENGTH);
-  /** What each index stands for: address, and port and protocol in one; 0 for nothing. */
-  #places = new Int32Array(LOADS_LENGTH * 2);
+  /** What each index stands for, for who comes after this process, too. */
+  readonly #places: Int32Array;
 
-  constructor(statistics: Float64Array, loads: Int32Array) {
+  constructor({ statistics, loads, places }: Pick<Counters, 'statistics' | 'loads' | 'places'>) {
     this.#statistics = statistics;
     this.loads = loads;
+    this.#places = places;
   }
 
   /** Closes the books of what is not in `set` any more, and begins anew whatever stands for something else in it. */
   apply({ frontends, backends }: ServiceSet): void {
-    const places = new Int32Array(LOADS_LENGTH * 2);
+    const wanted = new Int32Array(LOADS_LENGTH * 2);
     const note = (element: number, { address, port, protocol }: Endpoint): void => {
-      places[element * 2] = address;
-      places[element * 2 + 1] = portKey(port, protocol);
+      wanted[element * 2] = address;
+      wanted[element * 2 + 1] = portKey(port, protocol);
     };
     for (const frontend of frontends) note(frontendLoad(frontend.index), frontend);
     for (const { servers } of backends) for (const server of servers) note(server.index, server);
-    const last = this.#places;
-    this.#places = places;
-    for (let element = 0, at = 0; element < LOADS_LENGTH; element++, at += 2) {
-      if (places[at] === last[at] && places[at + 1] === last[at + 1]) continue;
+    const places = this.#places;
+    for (let element = 0, at = 0; element < LOADS_LENGTH; element++, at += PLACE) {
+      const [address, port] = [wanted[element * 2], wanted[element * 2 + 1]];
+      if (places[at + PLACE_ADDRESS] === address && places[at + PLACE_PORT] === port) continue;
+      // The generation first: a process that dies in between has given up connections too many, never one to somebody else.
       this.#close(element);
-      if (!this.#isVacant(element)) this.#statistics.fill(0, rowOf(element), rowOf(element) + ROW);
+      places[at + PLACE_ADDRESS] = address;
+      places[at + PLACE_PORT] = port;
+      if (port !== 0) this.#statistics.fill(0, rowOf(element), rowOf(element) + ROW);
     }
   }
 
   /** The GENERATION word of a flow of `owner` (layout/flow.ts: OWNER) that is opened now. */
   generation(owner: number): number {
-    return (this.#generations[frontendLoad(owner >>> 16)] << 16) | this.#generations[owner & 0xffff];
+    return (this.#generation(frontendLoad(owner >>> 16)) << 16) | this.#generation(owner & 0xffff);
   }
 
   /** Adds to a column of the frontend's row and of the server's. */
@@ -69,27 +86,40 @@ export class Ledger {
     if (this.#isServer(owner, generation)) this.#statistics[serverRow(owner & 0xffff) + PORTS] += change;
   }
 
+  /** Nothing is open: before the connections of who died are entered anew. What was carried stays written. */
+  reopen(): void {
+    for (let element = 0; element < LOADS_LENGTH; element++) this.#empty(element);
+  }
+
+  #generation(element: number): number {
+    return this.#places[element * PLACE + PLACE_GENERATION];
+  }
+
   #isFrontend(owner: number, generation: number): boolean {
-    return this.#generations[frontendLoad(owner >>> 16)] === generation >>> 16;
+    return this.#generation(frontendLoad(owner >>> 16)) === generation >>> 16;
   }
 
   #isServer(owner: number, generation: number): boolean {
-    return this.#generations[owner & 0xffff] === (generation & 0xffff);
+    return this.#generation(owner & 0xffff) === (generation & 0xffff);
   }
 
   #takesBytes(element: number, generation: number): boolean {
-    const now = this.#generations[element];
+    const now = this.#generation(element);
     return now === generation || (this.#isVacant(element) && now === ((generation + 1) & 0xffff));
   }
 
   /** Whether an index stands for nothing. */
   #isVacant(element: number): boolean {
-    return this.#places[element * 2 + 1] === 0;
+    return this.#places[element * PLACE + PLACE_PORT] === 0;
   }
 
   /** Nothing is open any more under this index, and what was carried stays written. */
   #close(element: number): void {
-    this.#generations[element]++;
+    this.#places[element * PLACE + PLACE_GENERATION] = (this.#generation(element) + 1) & 0xffff;
+    this.#empty(element);
+  }
+
+  #empty(element: number): void {
     this.loads[element] = 0;
     this.#statistics[rowOf(element) + CURRENT] = 0;
     this.#statistics[rowOf(element) + PORTS] = 0;

@@ -6,10 +6,8 @@
 import {
   closeSync,
   constants,
-  fchmodSync,
   fstatSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -20,11 +18,13 @@ import {
   writeSync,
 } from 'node:fs';
 import { FailureError, PrivilegeError } from '../errors.ts';
+import { hasKept, removeKept } from './kept-files.ts';
 import { native } from './native.ts';
+import { makePrivate } from './private-directory.ts';
 
 /** The scripts of iptables/ keep their notes there, too. */
 const DIRECTORY = '/run/lb4';
-const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
+const { O_CREAT, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 /** The file or its directory went while it was being opened: whoever had it ended just then. */
 const ATTEMPTS = 20;
 
@@ -116,11 +116,13 @@ export function deadHolder(): Partial<Holder> | undefined {
   return readHolder(false);
 }
 
-/** Takes away the file that a killed lb4 left, with its directory. Where another one runs nothing happens. */
+/** Takes away what a killed lb4 left: its lock with its directory, and its connections. Where another one runs nothing happens. */
 export function forgetDeadHolder(): void {
-  if (deadHolder() === undefined) return;
+  if (deadHolder() === undefined && !hasKept()) return;
   try {
-    lockNamespace({ mode: 'none', rules: false }).release();
+    const lock = lockNamespace({ mode: 'none', rules: false });
+    removeKept();
+    lock.release();
   } catch {
     // Another one has just started: the file is its own.
   }
@@ -163,23 +165,6 @@ function attemptLock(): number | undefined {
   }
   closeSync(fd);
   return undefined;
-}
-
-/** Makes the directory, and sees to it that nobody but its owner can do anything there. */
-function makePrivate(path: string): void {
-  try {
-    mkdirSync(path, 0o700);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  }
-  const fd = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  try {
-    const { uid } = fstatSync(fd);
-    if (uid !== 0 && uid !== process.geteuid?.()) throw new FailureError(`${path} belongs to user ${uid}, not to root: remove it`);
-    fchmodSync(fd, 0o700);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 function taken({ pid }: Partial<Holder>): FailureError {

@@ -137,7 +137,15 @@ export interface NativeAddon {
    * mapped or exceeds the memory and swap there are, EFBIG where it exceeds `ulimit -f`.
    */
   createSharedMemory(name: string, bytes: number): { fd: number; buffer: ArrayBuffer };
-  /** Maps the memory behind a descriptor of this process again (a worker maps what the main thread created). */
+  /**
+   * Makes an empty file `bytes` long (1 to 2^32), zeroed and all of it there: no later store finds its file system full, which would end
+   * the process. Throws ENOSPC where that is full now, ENOMEM and EFBIG as above.
+   */
+  allocateFile(fd: number, bytes: number): void;
+  /**
+   * Maps the memory behind a descriptor of this process (a worker maps what the main thread created): such memory, or a file on a tmpfs,
+   * of this user's alone, made by {@link allocateFile}, which outlives the process. EINVAL: it is neither.
+   */
   mapSharedMemory(fd: number): ArrayBuffer;
   /** Closes shared memory or a listening socket. EINVAL: the descriptor is neither, and stays open. */
   closeFd(fd: number): void;
@@ -155,6 +163,11 @@ export interface NativeAddon {
   tryLockFile(fd: number): boolean;
   /** Whether somebody other than this open file holds such a lock. Takes none. */
   isFileLocked(fd: number): boolean;
+  /**
+   * What tells this network namespace from every other since the host has started, also from one that was removed, whose inode
+   * number the next one gets (SO_NETNS_COOKIE). 0 where the kernel does not know, before Linux 5.14.
+   */
+  networkCookie(): bigint;
   /** Full one's complement sum (RFC 1071) of `length` bytes at `offset`, folded to 16 bits, not complemented, native order. */
   sum(buffer: ArrayBuffer, offset: number, length: number): number;
   /**

@@ -63,3 +63,12 @@ export const LOADS_LENGTH = MAX_SERVERS + MAX_FRONTENDS;
 export function frontendLoad(frontend: number): number {
   return MAX_SERVERS + frontend;
 }
+
+/**
+ * What each element of the loads stands for, int32, three words: address (native order), port (host order) and protocol in one (forward/endpoints.ts; 0: nothing), and a
+ * generation that goes up whenever it stands for something else. By this, not by its number, a connection is known again.
+ */
+export const PLACE = 3;
+export const PLACE_ADDRESS = 0;
+export const PLACE_PORT = 1;
+export const PLACE_GENERATION = 2;

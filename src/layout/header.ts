@@ -1,14 +1,22 @@
 /** The first words of shared memory: what it is, for a process that finds it. int32. */
 
-export const HEADER_WORDS = 16;
+export const HEADER_WORDS = 32;
 export const MAGIC_WORD = 0;
 export const LAYOUT = 1;
-/** Slots of the flow table. */
+/** Homes of the flow table. */
 export const CAPACITY = 2;
 /** Records of connections. */
 export const CONNECTIONS = 3;
+/** Flows a connection: 2 with full NAT, 1 with direct server return. */
+export const DIRECTIONS = 4;
+/** Four words: the seed and the multipliers of the flow table's hash. */
+export const KEY = 8;
+/** Four words: since when the clock of SEEN has been running (/proc/sys/kernel/random/boot_id). */
+export const BOOT = 12;
+/** Two words: which network namespace (SO_NETNS_COOKIE), the lower half first. */
+export const NETWORK = 16;
 
 /** "lb4\0" as bytes. */
 export const MAGIC = 0x0034626c;
 /** Goes up whenever a word of src/layout gets another meaning. */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;

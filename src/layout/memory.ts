@@ -2,16 +2,28 @@
  * The memory that main thread and worker share, in parts: each may be a piece of one mapping, as here, or a memfd, a named
  * memory or a mapped BPF map of its own. Whoever uses a part does not know which.
  *
- *     | header | counters: verdicts, gauges, statistics, loads | next hops | flows | connections |
+ *     | header | counters: verdicts, gauges, statistics, loads, places | next hops | flows | connections |
  *
  * Every part has one writer. The worker writes all of them except the header and the servers' next hops, which are the main
  * thread's. Readers need no lock: words are read whole, and counters only grow.
  */
 
 import { RECORD } from './connection.ts';
-import { GAUGES, LOADS_LENGTH, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
+import { GAUGES, LOADS_LENGTH, PLACE, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
 import { ENTRY, PROBES } from './flow.ts';
-import { CAPACITY, CONNECTIONS, HEADER_WORDS, LAYOUT, LAYOUT_VERSION, MAGIC, MAGIC_WORD } from './header.ts';
+import {
+  BOOT,
+  CAPACITY,
+  CONNECTIONS,
+  DIRECTIONS,
+  HEADER_WORDS,
+  KEY,
+  LAYOUT,
+  LAYOUT_VERSION,
+  MAGIC,
+  MAGIC_WORD,
+  NETWORK,
+} from './header.ts';
 import { HOP, HOPS } from './hops.ts';
 
 const LINE = 64;
@@ -23,6 +35,7 @@ export interface Counters {
   readonly gauges: Float64Array;
   readonly statistics: Float64Array;
   readonly loads: Int32Array;
+  readonly places: Int32Array;
 }
 
 export interface Memory {
@@ -42,6 +55,9 @@ export function flowWords(capacity: number): number {
 export function homesIn(flows: Int32Array): number {
   return flows.length / ENTRY - PROBES;
 }
+
+/** The three multipliers and the seed of the flow table's hash: random, odd multipliers. */
+export type HashKey = readonly [seed: number, first: number, second: number, third: number];
 
 /** How large the parts are. */
 export interface Room {
@@ -67,6 +83,7 @@ export function memoryIn(mapping: ArrayBuffer, room: Room): Memory {
       gauges: new Float64Array(mapping, at.gauges, GAUGES),
       statistics: new Float64Array(mapping, at.statistics, STATISTICS_LENGTH),
       loads: new Int32Array(mapping, at.loads, LOADS_LENGTH),
+      places: new Int32Array(mapping, at.places, LOADS_LENGTH * PLACE),
     },
     hops: new Int32Array(mapping, at.hops, HOPS * HOP),
     flows: new Int32Array(mapping, at.flows, flowWords(capacity)),
@@ -79,12 +96,44 @@ export function ownMemory(room: Room): Memory {
   return memoryIn(new ArrayBuffer(memorySize(room)), room);
 }
 
+/** What tells whether memory can be gone on with. */
+export interface Origin {
+  readonly room: Room;
+  readonly directions: number;
+  /** Four words: the host's boot id. */
+  readonly boot: Int32Array;
+  /** Two words: the network namespace's cookie. */
+  readonly network: Int32Array;
+}
+
 /** Says in the header what the memory holds, so that another process can tell. The magic is written last. */
-export function writeHeader({ header }: Memory, { capacity, connections }: Room): void {
+export function writeHeader({ header }: Memory, { room, directions, boot, network }: Origin, key: HashKey): void {
   header[LAYOUT] = LAYOUT_VERSION;
-  header[CAPACITY] = capacity;
-  header[CONNECTIONS] = connections;
+  header[CAPACITY] = room.capacity;
+  header[CONNECTIONS] = room.connections;
+  header[DIRECTIONS] = directions;
+  header.set(key, KEY);
+  header.set(boot, BOOT);
+  header.set(network, NETWORK);
   header[MAGIC_WORD] = MAGIC;
+}
+
+/** Why who was here before, by its header, cannot be followed; undefined: it can. */
+export function obstacleIn(header: Int32Array, { room, directions, boot, network }: Origin): string | undefined {
+  const is = (words: Int32Array, at: number) => words.every((word, i) => header[at + i] === word);
+  if (header.length < HEADER_WORDS || header[MAGIC_WORD] !== MAGIC) return 'it is not complete';
+  if (header[LAYOUT] !== LAYOUT_VERSION) return `its layout is version ${header[LAYOUT]}, this lb4 has version ${LAYOUT_VERSION}`;
+  if (!is(boot, BOOT)) return 'it is from before this host was started';
+  if (!is(network, NETWORK)) return 'it is of a network namespace that is gone';
+  if (header[DIRECTIONS] !== directions) return 'it is of the other packet mode';
+  if (header[CONNECTIONS] !== room.connections || header[CAPACITY] !== room.capacity)
+    return `it has room for ${header[CONNECTIONS]} connections, connection_tracker_capacity is ${room.connections} now`;
+  return undefined;
+}
+
+/** The hash key of a header. */
+export function keyIn(header: Int32Array): HashKey {
+  return [header[KEY], header[KEY + 1], header[KEY + 2], header[KEY + 3]];
 }
 
 function offsets({ capacity, connections: records }: Room) {
@@ -93,11 +142,12 @@ function offsets({ capacity, connections: records }: Room) {
   const gauges = align(verdicts + VERDICTS * 8);
   const statistics = align(gauges + GAUGES * 8);
   const loads = align(statistics + STATISTICS_LENGTH * 8);
-  const hops = align(loads + LOADS_LENGTH * 4);
+  const places = align(loads + LOADS_LENGTH * 4);
+  const hops = align(places + LOADS_LENGTH * PLACE * 4);
   const flows = align(hops + HOPS * HOP * 4);
   const connections = flows + flowWords(capacity) * 4;
   const end = connections + records * RECORD * 4;
-  return { header, verdicts, gauges, statistics, loads, hops, flows, connections, end };
+  return { header, verdicts, gauges, statistics, loads, places, hops, flows, connections, end };
 }
 
 function align(offset: number): number {

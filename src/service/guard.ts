@@ -18,6 +18,8 @@ export interface HostState {
   readonly usually: string;
   /** Where it is not that something is missing: what goes wrong, and how it is when it no longer does. */
   readonly words?: { readonly wrong: string; readonly well: string };
+  /** lb4 serves all the same while it is missing. */
+  readonly serves?: true;
   /** What is not as lb4 left it, each in a few words; nothing when all is. Cheap where all is. Rejects when it cannot be found out. */
   verify(): Promise<readonly string[]>;
   /** Puts it back. Rejects with the reason when it cannot. */
@@ -115,7 +117,8 @@ class GuardedState {
   }
 
   get view(): HostView {
-    return { what: this.#state.what, name: this.#state.name, missing: this.#missing, reason: this.#reason, repairs: this.#repairs };
+    const { what, name, serves = false } = this.#state;
+    return { what, name, serves, missing: this.#missing, reason: this.#reason, repairs: this.#repairs };
   }
 
   /** Whether there is nothing to repair, as far as can be known. */
@@ -171,7 +174,7 @@ class GuardedState {
   /** Once, until all is well again. */
   #tell(reason: string, what: string): void {
     if (this.#reason === undefined) {
-      const means = 'lb4 goes on trying, and /healthz says 503 meanwhile';
+      const means = this.#state.serves ? 'lb4 forwards all the same' : 'lb4 goes on trying, and /healthz says 503 meanwhile';
       this.#log.error({ what: this.#state.what, reason }, `${this.#state.name}: ${what}: ${reason}; ${means}`);
     }
     this.#reason = reason;

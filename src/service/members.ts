@@ -1,6 +1,6 @@
 /** The frontends and servers of the file, and those that left it while their connections go on, each with its index. */
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
-import { type CountersOf, type Member, Roster } from './roster.ts';
+import { type CountersOf, type Member, Roster, type RosterState } from './roster.ts';
 
 /** A server and the backend it belongs to. */
 export interface BackendServer {
@@ -8,12 +8,49 @@ export interface BackendServer {
   readonly server: Server;
 }
 
+/** {@link Members} as plain data. */
+export interface MembersState {
+  readonly frontends: RosterState<Omit<Frontend, 'backend'> & { readonly backend: string }>;
+  readonly servers: RosterState<{ readonly backend: string; readonly server: Server }>;
+  /** Those of the above. */
+  readonly backends: readonly Backend[];
+}
+
 export class Members {
   readonly frontends = new Roster<Frontend>();
   readonly servers = new Roster<BackendServer>();
 
-  constructor(config: Config) {
+  /** @param last what an lb4 that died knew: whoever is still here keeps its index, the others drain */
+  constructor(config: Config, last?: MembersState) {
+    if (last !== undefined) this.#restore(last, config);
     this.enrol(config);
+  }
+
+  /** Another one whenever the state is. */
+  get version(): number {
+    return this.frontends.version + this.servers.version;
+  }
+
+  /** All that the next lb4 must know to go on, as plain data. */
+  state(): MembersState {
+    const backends = new Map<string, Backend>();
+    const name = (backend: Backend): string => {
+      // Its servers are members of their own.
+      backends.set(backend.name, { ...backend, servers: [] });
+      return backend.name;
+    };
+    return {
+      frontends: this.frontends.state((frontend) => ({ ...frontend, backend: name(frontend.backend) })),
+      servers: this.servers.state(({ backend, server }) => ({ backend: name(backend), server })),
+      backends: [...backends.values()],
+    };
+  }
+
+  #restore({ frontends, servers, backends }: MembersState, config: Config): void {
+    const byName = new Map([...backends, ...config.backends].map((backend) => [backend.name, backend]));
+    const now = performance.now();
+    this.frontends.restore(frontends, (item) => ({ ...item, backend: byName.get(item.backend)! }), now);
+    this.servers.restore(servers, ({ backend, server }) => ({ backend: byName.get(backend)!, server }), now);
   }
 
   /** Makes those of `config` the ones that are here; others begin to drain. Returns what takes it back: nobody must have been told of it. */

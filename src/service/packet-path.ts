@@ -1,7 +1,7 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
 import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
-import { Engine, type Settings } from '../engine/engine.ts';
+import { Engine, type Inheritance, type Settings } from '../engine/engine.ts';
 import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import type { Logger } from '../log.ts';
 import { parseAddress } from '../packet/address.ts';
@@ -13,6 +13,7 @@ import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import { rulesLeftToUser } from './hand-rules.ts';
 import { hostLock } from './host-lock.ts';
+import { keptTable } from './kept-table.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
 import { type Listened, witnessOf } from './witness.ts';
@@ -21,12 +22,15 @@ export interface PacketPathOptions {
   readonly mode: PacketMode;
   /** False: the user looks after the firewall rules. */
   readonly rules: boolean;
+  /** Writes down who has which index, before the engine goes by it. */
+  readonly remember: () => void;
 }
 
 /** What a packet path is made of, each of it running. */
 interface PacketPathParts {
   readonly mode: PacketMode;
   readonly log: Logger;
+  readonly remember: () => void;
   readonly lock: NamespaceLock;
   /** Undefined: the user looks after the firewall rules. */
   readonly firewall: Firewall | undefined;
@@ -42,15 +46,17 @@ export class PacketPath implements DataPath {
   readonly hasPorts: boolean;
   readonly hostStates: readonly HostState[];
   readonly #log: Logger;
+  readonly #remember: () => void;
   readonly #firewall: Firewall | undefined;
   readonly #engine: Engine;
   readonly #undo: Undo;
   #plan: Plan;
 
-  private constructor({ mode, log, lock, firewall, engine, undo, plan }: PacketPathParts) {
+  private constructor({ mode, log, remember, lock, firewall, engine, undo, plan }: PacketPathParts) {
     this.mode = mode;
     this.hasPorts = MODES[mode].source === 'pool';
     this.#log = log;
+    this.#remember = remember;
     this.#firewall = firewall;
     this.#engine = engine;
     this.#undo = undo;
@@ -59,7 +65,7 @@ export class PacketPath implements DataPath {
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
     const watched = firewall === undefined ? [byHand] : [...firewall.states, this.#frames()];
     // First: scripts that repair what comes after it keep their notes beside it.
-    this.hostStates = [hostLock(lock), ...watched];
+    this.hostStates = [hostLock(lock), keptTable(() => engine.lostTable()), ...watched];
   }
 
   /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */
@@ -77,6 +83,7 @@ export class PacketPath implements DataPath {
     // First, where it needs more: without its rule the kernel would answer for a new frontend.
     const putBack = this.#firewall?.lacks(plan) ? await this.#firewall.install(plan) : undefined;
     try {
+      this.#remember();
       await this.#engine.configure(settingsOf(plan, this.mode));
     } catch (error) {
       await putBack?.();
@@ -138,7 +145,7 @@ export class PacketPath implements DataPath {
 }
 
 /** Whatever it begins it can take back by `undo`, also where it fails. */
-async function open(plan: Plan, { mode, rules }: PacketPathOptions, reports: Reports, undo: Undo): Promise<PacketPathParts> {
+async function open(plan: Plan, { mode, rules, remember }: PacketPathOptions, reports: Reports, undo: Undo): Promise<PacketPathParts> {
   const { log, failed, signal } = reports;
   const firewall = rules ? new Firewall(mode, log) : undefined;
   const lock = lockNamespace({ mode, rules });
@@ -153,9 +160,18 @@ async function open(plan: Plan, { mode, rules }: PacketPathOptions, reports: Rep
   }
   const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
   const settings = settingsOf(plan, mode);
-  const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, failed, signal });
+  remember();
+  const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, keep: true, failed, signal });
   undo.push(() => engine.stop());
-  return { mode, log, lock, firewall, engine, undo, plan };
+  tellInheritance(engine.inheritance, log);
+  return { mode, log, remember, lock, firewall, engine, undo, plan };
+}
+
+function tellInheritance({ isFound, connections, refused, mortal }: Inheritance, log: Logger): void {
+  if (isFound) log.info({ connections }, 'the connections of an lb4 that died go on');
+  if (refused !== undefined)
+    log.warn({ reason: refused }, 'an lb4 that died has left a table that cannot be followed: its connections are lost');
+  if (mortal !== undefined) log.info({ reason: mortal }, 'connections will not survive the death of this process');
 }
 
 /** What the engine is told. */

@@ -23,6 +23,19 @@ export interface Entry<T> extends Member<T> {
   readonly leaving: boolean;
 }
 
+/** What a roster knows, as plain data, with each item as whoever keeps it writes it. */
+export interface RosterState<S> {
+  readonly next: number;
+  readonly free: readonly number[];
+  readonly retired: readonly (readonly [group: string, totals: Totals])[];
+  readonly allocations: readonly {
+    readonly key: string;
+    readonly index: number;
+    readonly phase: 'here' | 'leaving' | 'gone';
+    readonly member: Omit<Member<unknown>, 'item'> & { readonly item: S };
+  }[];
+}
+
 /** After so many ms a data path has removed the connections of who is gone, and has collected their bytes. */
 const SETTLED_MS = 3000;
 /** A connection may be opened just as its server leaves: an idle one is waited for so long at least. */
@@ -45,6 +58,32 @@ export class Roster<T> {
   #free: number[] = [];
   readonly #retired = new Map<string, Totals>();
   #next = 0;
+  #version = 0;
+
+  /** Another number whenever an index was given or taken back, or somebody began to leave. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** All that {@link restore} needs. */
+  state<S>(write: (item: T) => S): RosterState<S> {
+    const allocations = [...this.#allocations].map(([key, { member, index, left, gone }]) => {
+      const phase = gone !== undefined ? ('gone' as const) : left !== undefined ? ('leaving' as const) : ('here' as const);
+      return { key, index, phase, member: { ...member, item: write(member.item) } };
+    });
+    return { next: this.#next, free: this.#free, retired: [...this.#retired], allocations };
+  }
+
+  /** Goes on as an lb4 that died was, at `now` (ms, monotonic): whoever was leaving has all its time again. To be called first. */
+  restore<S>({ next, free, retired, allocations }: RosterState<S>, read: (item: S) => T, now: number): void {
+    this.#next = next;
+    this.#free = [...free];
+    for (const [group, totals] of retired) this.#retired.set(group, totals);
+    for (const { key, index, phase, member } of allocations) {
+      const left = phase === 'here' ? undefined : now;
+      this.#allocations.set(key, { member: { ...member, item: read(member.item) }, index, left, gone: phase === 'gone' ? now : undefined });
+    }
+  }
 
   /**
    * Makes `members` those who are here. Others begin to leave, at `now` (ms, monotonic). Idempotent.
@@ -56,6 +95,7 @@ export class Roster<T> {
       free: [...this.#free],
       next: this.#next,
     };
+    this.#version++;
     const wanted = new Map(members.map((member) => [member.key, member]));
     for (const [key, allocation] of this.#allocations) if (!wanted.has(key)) allocation.left ??= now;
     for (const member of members) this.#allocate(member);
@@ -63,6 +103,7 @@ export class Roster<T> {
       this.#allocations = before.allocations;
       this.#free = before.free;
       this.#next = before.next;
+      this.#version++;
     };
   }
 
@@ -93,6 +134,7 @@ export class Roster<T> {
         if (!isDone && now - allocation.left < allocation.member.drainMs) continue;
         allocation.gone = now;
         changed = true;
+        this.#version++;
       } else if (now - allocation.gone >= SETTLED_MS) this.#retire(key, allocation, counters);
     }
     return changed;

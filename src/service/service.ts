@@ -8,16 +8,18 @@
  */
 
 import type { Config } from '../config/model.ts';
-import { isPacketMode, type Mode } from '../config/modes.ts';
+import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
+import { wouldInherit } from '../engine/engine.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
 import { explain } from './host.ts';
 import { Members } from './members.ts';
+import { MembersFile, readMembers } from './members-file.ts';
 import { Monitors } from './monitors.ts';
-import { PacketPath } from './packet-path.ts';
+import { PacketPath, type PacketPathOptions } from './packet-path.ts';
 import { makePlan, type Plan, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
 import { logFailure, ReloadHistory, readConfig } from './reload.ts';
@@ -41,6 +43,8 @@ export interface ServiceOptions {
   /** The data path died: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
 }
+
+type PathOptions = ServiceOptions & Pick<PacketPathOptions, 'remember'>;
 
 /** What a service is made of: the configuration's members, and a data path that goes by their first plan. */
 interface ServiceParts {
@@ -91,11 +95,13 @@ export class Service {
   static async start(options: ServiceOptions): Promise<Service> {
     try {
       const config = readConfig(options, { reload: false });
-      const members = new Members(config);
+      const members = membersOf(config, options.mode);
+      const file = new MembersFile(members);
+      const remember = () => file.save();
       const plan = makePlan(config, options.mode, members, UNCHECKED, undefined);
       // Each needs the other. What the data path hears before the service is there speaks against nobody: no check has begun.
       let service: Service | undefined;
-      const path = await startPath(plan, options, (server, reason) => {
+      const path = await startPath(plan, { ...options, remember }, (server, reason) => {
         if (service !== undefined) service.#suspect(server, reason);
       });
       service = new Service(options, { config, members, plan, path });
@@ -144,6 +150,8 @@ export class Service {
     }
     this.#health.set(targetsOf(this.#config, this.#options.mode));
     this.#monitors.start();
+    // Who was leaving when the last one died.
+    this.#drains.follow();
   }
 
   async #reload(): Promise<void> {
@@ -226,7 +234,13 @@ export class Service {
   }
 }
 
-function startPath(plan: Plan, { mode, rules, failed, log }: ServiceOptions, signal: Reports['signal']): Promise<DataPath> {
+/** As they were when an lb4 died here whose connections can go on. */
+function membersOf(config: Config, mode: Mode): Members {
+  const isNext = isPacketMode(mode) && wouldInherit(config.passthrough.connectionTrackerCapacity, MODES[mode].directions);
+  return new Members(config, isNext ? readMembers() : undefined);
+}
+
+function startPath(plan: Plan, { mode, rules, failed, log, remember }: PathOptions, signal: Reports['signal']): Promise<DataPath> {
   const reports: Reports = { signal, failed, log };
-  return isPacketMode(mode) ? PacketPath.start(plan, { mode, rules }, reports) : ProxyPath.start(plan, reports);
+  return isPacketMode(mode) ? PacketPath.start(plan, { mode, rules, remember }, reports) : ProxyPath.start(plan, reports);
 }

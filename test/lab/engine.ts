@@ -67,6 +67,7 @@ const engine = await Engine.start({
   ringSlots: 64,
   answersPerSecond: 1000,
   settings: settingsOf(order),
+  keep: false,
   failed: (error) => say(`failed ${error.message}`),
   signal: (server, reason) => say(`signal ${server} ${reason}`),
 });

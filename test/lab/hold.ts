@@ -2,7 +2,7 @@
 import type { HoldReport } from './client.ts';
 import type { Namespace } from './lab.ts';
 import type { Running } from './processes.ts';
-import { waitUntil } from './wait.ts';
+import { PATIENCE, waitUntil } from './wait.ts';
 
 /** Opens `count` connections to the echo port at `to` (ADDRESS:PORT) and keeps them busy. */
 export async function holdConnections(client: Namespace, count: number, to: string): Promise<Running> {
@@ -18,15 +18,17 @@ export async function report(running: Running): Promise<HoldReport> {
   return JSON.parse(await answer) as HoldReport;
 }
 
-/** Waits until every connection that is not at the server `lost` has been answered three more times; returns the dead among them. */
-export async function othersLiveOn(running: Running, lost = ''): Promise<HoldReport> {
+/** Waits until every connection that is not at the server `lost` and alive has been answered three more times; returns the dead among them. */
+export async function othersLiveOn(running: Running, lost = '', timeout = PATIENCE): Promise<HoldReport> {
   const before = await report(running);
   await waitUntil(
     async () => {
       const now = await report(running);
-      return now.every(({ server, echoed }, index) => server === lost || echoed >= (before[index]?.echoed ?? 0) + 3);
+      return now.every(
+        ({ server, echoed, ended }, index) => server === lost || ended !== undefined || echoed >= (before[index]?.echoed ?? 0) + 3,
+      );
     },
-    { what: `the connections that are not at ${lost} to go on`, every: 50 },
+    { what: `the connections that are not at ${lost} to go on`, every: 50, timeout },
   );
   return (await report(running)).filter(({ server, ended }) => server !== lost && ended !== undefined);
 }

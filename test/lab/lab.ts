@@ -222,7 +222,9 @@ export class Lab {
 
 /** The kernel gives a deleted namespace's inode number to the next one at once, and with it what lb4's scripts noted under it. */
 function forgetState(name: string): void {
-  rmSync(`/run/lb4/netns-${statSync(`/run/netns/${name}`).ino}`, { recursive: true, force: true });
+  const { ino } = statSync(`/run/netns/${name}`);
+  for (const directory of [`/run/lb4/netns-${ino}`, `/run/lb4/kept-${ino}`, `/dev/shm/lb4/kept-${ino}`])
+    rmSync(directory, { recursive: true, force: true });
 }
 
 /** A bridge in a namespace, up: returns a function that makes a port of it, a cable to an interface elsewhere. */

@@ -1,13 +1,16 @@
-/** What lb4 leaves in a namespace: firewall rules, the reserved ports, processes. */
+/** What lb4 leaves in a namespace: firewall rules, the reserved ports, its connections, processes. */
+import { existsSync, statSync } from 'node:fs';
 import type { Namespace } from './lab.ts';
 
 export interface Traces {
   readonly rules: string[];
   readonly reserved: string;
+  /** Directories of what outlives the process. */
+  readonly kept: string[];
   readonly processes: number[];
 }
 
-export const NOTHING: Traces = { rules: [], reserved: '', processes: [] };
+export const NOTHING: Traces = { rules: [], reserved: '', kept: [], processes: [] };
 
 /** The firewall rules and the sysctl that lb4 touches, as they stand, and all processes. */
 export function traces(namespace: Namespace): Traces {
@@ -18,6 +21,13 @@ export function traces(namespace: Namespace): Traces {
       .filter((line) => line.startsWith('-A'))
       .sort(),
     reserved: namespace.sh('sysctl', '-n', 'net.ipv4.ip_local_reserved_ports').trim(),
+    kept: keptIn(namespace.name).filter((directory) => existsSync(directory)),
     processes: namespace.pids(),
   };
+}
+
+/** Where lb4 in a namespace may keep what outlives it. */
+export function keptIn(namespace: string): string[] {
+  const { ino } = statSync(`/run/netns/${namespace}`);
+  return ['/run', '/dev/shm'].map((root) => `${root}/lb4/kept-${ino}`);
 }

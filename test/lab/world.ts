@@ -1,6 +1,7 @@
 /** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
 import { eligible } from '../../src/balance/eligible.ts';
 import { type Candidate, type Choice, prepare, type SchedulerName } from '../../src/balance/index.ts';
+import { recover } from '../../src/engine/recovery.ts';
 import type { Timeouts } from '../../src/flow/protocol.ts';
 import { hashKey } from '../../src/flow/table.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
@@ -37,6 +38,8 @@ export interface WorldOptions {
   readonly ports?: readonly number[];
   /** Whether each server is up. */
   readonly up?: readonly boolean[];
+  /** Their addresses. */
+  readonly servers?: readonly string[];
   /** Connections at a time, of each server and of each frontend. */
   readonly maxconn?: number;
   readonly frontendMaxconn?: number;
@@ -47,6 +50,8 @@ export interface WorldOptions {
   readonly mtu?: number;
   readonly clientMtu?: number;
   readonly memory?: Partial<Memory>;
+  /** All of it, of a world that died: this one goes on with its connections. */
+  readonly found?: Memory;
 }
 
 export interface Change {
@@ -98,6 +103,9 @@ export class World {
   readonly records: Core['records'];
   readonly halfOpen: Core['halfOpen'];
   readonly lastHops: Core['lastHops'];
+  readonly memory: Memory;
+  /** Connections that it found. */
+  readonly recovered: number;
   readonly #ways = new Ways();
   readonly #options: WorldOptions;
   readonly #process: Core['process'];
@@ -107,7 +115,8 @@ export class World {
     this.#options = options;
     const capacity = options.capacity ?? 256;
     const { slab, frames } = this;
-    const memory = { ...ownMemory({ capacity, connections: options.connections ?? capacity / 4 }), ...options.memory };
+    const memory = options.found ?? { ...ownMemory({ capacity, connections: options.connections ?? capacity / 4 }), ...options.memory };
+    this.memory = memory;
     ({
       hops: this.hops,
       counters: { statistics: this.statistics, verdicts: this.verdicts, loads: this.loads },
@@ -133,7 +142,13 @@ export class World {
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
     this.connections.setTimeouts(TIMEOUTS);
     SERVERS.forEach((_, i) => writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i])));
-    this.setServers(options.up ?? [true, true]);
+    const { set, hops } = this.apply({ up: options.up ?? [true, true] });
+    this.recovered = options.found === undefined ? 0 : recover(core, set, hops);
+  }
+
+  /** The next process, after this one was killed just now. */
+  next(more: WorldOptions = {}): World {
+    return worldAfter(this.memory, { ...this.#options, ...more }, this.now);
   }
 
   /** Applies the services with these servers up. */
@@ -142,9 +157,10 @@ export class World {
   }
 
   /** Applies the services as the options say, with changes: servers that are gone, frontends that drain or are gone. */
-  apply({ up = [true, true], gone = [], draining = [], goneFrontends = [] }: Change = {}): void {
+  apply({ up = [true, true], gone = [], draining = [], goneFrontends = [] }: Change = {}) {
     const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.#options;
-    const all = SERVERS.map((ip, index) => ({
+    const { servers: addresses = SERVERS } = this.#options;
+    const all = addresses.map((ip, index) => ({
       index,
       address: parseAddress(ip),
       port: 8080,
@@ -170,7 +186,9 @@ export class World {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
       backends: [{ name: 'b', mode, servers, choice: prepared(scheduler, candidates) }],
     };
-    this.services.apply(set, this.#ways.apply(set));
+    const hops = this.#ways.apply(set);
+    this.services.apply(set, hops);
+    return { set, hops };
   }
 
   /** One packet through the pipeline. */
@@ -225,6 +243,21 @@ export class World {
       vnet: this.slab.bytes.slice(ip - 24, ip - 14),
     };
   }
+}
+
+/** A process that has a copy of `memory`, and nothing else of who wrote it. */
+export function worldAfter(memory: Memory, options: WorldOptions, now: number): World {
+  const { capacity = 256, connections = capacity / 4 } = options;
+  const found = ownMemory({ capacity, connections });
+  const { header, flows, connections: records, hops, counters } = memory;
+  found.header.set(header);
+  found.flows.set(flows);
+  found.connections.set(records);
+  found.hops.set(hops);
+  for (const part of ['verdicts', 'gauges', 'statistics', 'loads', 'places'] as const) found.counters[part].set(counters[part]);
+  const world = new World({ ...options, found });
+  world.now = now;
+  return world;
 }
 
 const choices = new Map<string, Choice>();

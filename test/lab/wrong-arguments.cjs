@@ -171,6 +171,7 @@ function functions() {
       undo: ({ fd }) => addon.closeFd(fd),
     },
     mapSharedMemory: { good: () => [memory.fd], parameters: [descriptor('fd', {})] },
+    allocateFile: { good: () => [file, 4096], parameters: [fileDescriptor(), integer('bytes', 1, 2 ** 32)] },
     closeFd: { good: () => [listening()], parameters: [descriptor('fd', {})] },
     listenTcp: {
       good: () => ['127.0.0.1', 0, 16],
@@ -200,6 +201,7 @@ function functions() {
         integer('mtu', 1, 65535),
       ],
     },
+    networkCookie: { good: () => [], parameters: [] },
     sum: {
       good: () => [new ArrayBuffer(8), 0, 8],
       parameters: [
@@ -380,6 +382,7 @@ function limit(name, value) {
 function tryScarceMemory() {
   limit('fsize', 4096);
   attempt('createSharedMemory beyond ulimit -f', () => addon.createSharedMemory('lb4-x', 2 ** 20), hasCode('EFBIG'));
+  attempt('allocateFile beyond ulimit -f', () => addon.allocateFile(file, 2 ** 20), hasCode('EFBIG'));
   limit('fsize', 'unlimited');
   const total = Number(/MemTotal: +(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))[1]) * 1024;
   if (total < 2 ** 32) attempt('createSharedMemory beyond memory', () => addon.createSharedMemory('lb4-x', 2 ** 32), hasCode('ENOMEM'));

@@ -3,7 +3,8 @@ import { prepare } from '../../src/balance/index.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import { Services } from '../../src/forward/services.ts';
 import { Verdict } from '../../src/forward/verdict.ts';
-import { CURRENT, frontendRow, LOADS_LENGTH, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import { CURRENT, frontendRow, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import { ownMemory } from '../../src/layout/memory.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { TCP } from '../../src/packet/fields.ts';
@@ -229,7 +230,7 @@ describe('ports', () => {
 });
 
 test('each (source address, server) pair has its own ports', () => {
-  const services = new Services(new Ledger(new Float64Array(STATISTICS_LENGTH), new Int32Array(LOADS_LENGTH)));
+  const services = new Services(new Ledger(ownMemory({ capacity: 256, connections: 1 }).counters));
   const server = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port, protocol: TCP });
   const frontend = (index: number, address: string, port: number) => ({
     index,

@@ -80,12 +80,22 @@ describe('the three pages', () => {
     expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: true }]);
     now = { ...view, reload: { ...view.reload, lastSucceeded: false, lastError: 'secret' } };
     expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: false }]);
-    const rules = { what: 'rules', name: 'firewall rules', missing: ['missing a', 'missing b'], reason: 'locked', repairs: 0 };
+    const rules = {
+      what: 'rules',
+      name: 'firewall rules',
+      serves: false,
+      missing: ['missing a', 'missing b'],
+      reason: 'locked',
+      repairs: 0,
+    };
     now = { ...view, host: [{ ...rules, missing: [], reason: undefined }] };
     expect(await ask()).toEqual([200, { status: 'ok', mode: 'proxy', last_reload_succeeded: true }]);
     now = { ...view, host: [rules] };
     const reasons = ['firewall rules: missing a, and 1 more: locked'];
     expect(await ask()).toEqual([503, { status: 'broken', mode: 'proxy', last_reload_succeeded: true, reasons }]);
+    // What is only missed later is told elsewhere.
+    now = { ...view, host: [{ ...rules, serves: true }] };
+    expect((await ask())[0]).toBe(200);
     now = { ...view, stopping: true };
     expect(await ask()).toEqual([503, { status: 'stopping', mode: 'proxy', last_reload_succeeded: true }]);
   });

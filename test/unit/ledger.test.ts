@@ -3,7 +3,8 @@ import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
-import { CURRENT, frontendRow, LOADS_LENGTH, PORTS, RX, STATISTICS_LENGTH, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import { CURRENT, frontendRow, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import { ownMemory } from '../../src/layout/memory.ts';
 import { TCP } from '../../src/packet/fields.ts';
 
 /** Flow owner: frontend 0, server 0. */
@@ -25,9 +26,9 @@ function set(servers: readonly { index: number; address: number }[]): ServiceSet
 
 /** A connection to server 0, which then leaves the set. */
 function world() {
-  const statistics = new Float64Array(STATISTICS_LENGTH);
-  const loads = new Int32Array(LOADS_LENGTH);
-  const ledger = new Ledger(statistics, loads);
+  const { counters } = ownMemory({ capacity: 256, connections: 1 });
+  const { statistics, loads } = counters;
+  const ledger = new Ledger(counters);
   ledger.apply(set([{ index: 0, address: 2 }]));
   const generation = ledger.generation(OWNER);
   for (const column of [TOTAL, CURRENT]) ledger.add(OWNER, generation, column, 1);

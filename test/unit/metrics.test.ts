@@ -29,7 +29,7 @@ const view = viewOf({
     backendOf('dead', [serverOf('x', 4, { state: 'down' })], { retired: { total: 8, bytesTx: 80, bytesRx: 800 } }),
   ],
   reload: { succeeded: 3, failed: 1, lastSucceeded: false, lastError: 'no', at: 1_700_000_000.25 },
-  host: [{ what: 'rules', name: 'firewall rules', missing: ['a', 'b'], reason: 'locked', repairs: 7 }],
+  host: [{ what: 'rules', name: 'firewall rules', serves: false, missing: ['a', 'b'], reason: 'locked', repairs: 7 }],
 });
 
 const textOf = (source: Source, of: View = view) => new Metrics(source, '1.2.3').text(of);

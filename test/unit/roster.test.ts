@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { NOTHING } from '../../src/control/source.ts';
-import { type Member, Roster } from '../../src/service/roster.ts';
+import { type Member, Roster, type RosterState } from '../../src/service/roster.ts';
 
 const member = (key: string, drainMs = 10_000): Member<string> => ({ key, group: 'web', item: key, drainMs });
 const counters = new Map<number, number>();
@@ -112,4 +112,47 @@ test('thousands of reloads with ever new names need few indexes', () => {
     r.expire(round * 200, open(0));
   }
   expect(Math.max(...r.entries().map(({ index }) => index))).toBeLessThan(64);
+});
+
+test('who comes next has the same indexes, those who were leaving their whole time again, and the totals of who is gone', () => {
+  const counters = () => ({ ...NOTHING, total: 7, load: 1 });
+  const first = roster();
+  const member = (key: string, group = 'g'): Member<string> => ({ key, group, item: key.toUpperCase(), drainMs: 1000 });
+  first.set(
+    ['a', 'b', 'c', 'd'].map((key) => member(key)),
+    0,
+  );
+  first.set([member('a'), member('d')], 0);
+  first.expire(1000, counters);
+  first.expire(4000, counters);
+  first.set([member('d'), member('e')], 5000);
+  const state = JSON.parse(JSON.stringify(first.state((item) => item.toLowerCase()))) as RosterState<string>;
+  const next = roster();
+  next.restore(state, (item) => item.toUpperCase(), 100_000);
+  const now = (one: Roster<string>) => one.entries().map(({ key, index, item, leaving }) => ({ key, index, item, leaving }));
+  expect(now(next)).toEqual(now(first));
+  expect(next.retired('g', counters)).toEqual(first.retired('g', counters));
+  // Nobody gets an index that somebody has.
+  next.set(
+    ['d', 'e', 'f', 'g', 'h'].map((key) => member(key)),
+    100_000,
+  );
+  const indexes = next.entries().map(({ index }) => index);
+  expect(new Set(indexes).size).toBe(indexes.length);
+  expect(next.expire(100_999, counters)).toBe(false);
+  expect(next.expire(101_000, counters)).toBe(true);
+});
+
+test('the version tells that there is something to write down', () => {
+  const one = roster();
+  const versions = [one.version];
+  one.set([{ key: 'a', group: '', item: 'a', drainMs: 10 }], 0);
+  versions.push(one.version);
+  one.set([], 0);
+  versions.push(one.version);
+  one.expire(5000, () => ({ ...NOTHING, load: 0 }));
+  versions.push(one.version);
+  expect(new Set(versions).size).toBe(4);
+  one.expire(5001, () => ({ ...NOTHING, load: 0 }));
+  expect(one.version).toBe(versions[3]);
 });

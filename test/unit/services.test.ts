@@ -7,13 +7,14 @@ import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Services } from '../../src/forward/services.ts';
-import { LOADS_LENGTH, PORTS, STATISTICS_LENGTH, serverRow } from '../../src/layout/counters.ts';
+import { PORTS, serverRow } from '../../src/layout/counters.ts';
+import { ownMemory } from '../../src/layout/memory.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { TCP } from '../../src/packet/fields.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { connectionsIn, World } from '../lab/world.ts';
 
-const create = () => new Services(new Ledger(new Float64Array(STATISTICS_LENGTH), new Int32Array(LOADS_LENGTH)));
+const create = () => new Services(new Ledger(ownMemory({ capacity: 256, connections: 1 }).counters));
 const VIP = parseAddress('192.0.2.1');
 
 /** One backend with these servers (10.0.0.N:80), behind frontends on these ports. */
@@ -76,7 +77,7 @@ describe('ports in use', () => {
       maxconn: 0,
       draining: false,
     });
-    const statistics = new Float64Array(STATISTICS_LENGTH);
+    const { statistics } = ownMemory({ capacity: 256, connections: 1 }).counters;
     [0, 1, 2, 3].forEach((server) => (statistics[serverRow(server) + PORTS] = 10 ** server));
     const use = new PortUse(statistics);
     use.apply({

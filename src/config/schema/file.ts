@@ -76,7 +76,7 @@ const timeouts = z.object({
 const passthrough = z.object({
   connection_tracker_capacity: whole(1, MOST_CONNECTIONS, 262_144, {
     description:
-      'Connections at a time; 250 to 470 bytes of memory each, and 3 MB. In a full table the oldest unfinished handshake makes way, ' +
+      'Connections at a time; 256 bytes of memory each, and 3 MB. In a full table the oldest unfinished handshake makes way, ' +
       "where there is none new connections are refused; an established one is never dropped. (Convey's default is 1000.)",
     ...convey,
   }),

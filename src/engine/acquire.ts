@@ -1,0 +1,129 @@
+/** Where an engine's memory comes from: an lb4 that died in this network namespace, or nowhere. */
+import { randomFillSync } from 'node:crypto';
+import { closeSync, readFileSync } from 'node:fs';
+import { messageOf } from '../errors.ts';
+import { hashKey } from '../flow/table.ts';
+import { createKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
+import { native } from '../io/native.ts';
+import { HEADER_WORDS } from '../layout/header.ts';
+import {
+  type HashKey,
+  keyIn,
+  type Memory,
+  memoryIn,
+  memorySize,
+  type Origin,
+  obstacleIn,
+  type Room,
+  writeHeader,
+} from '../layout/memory.ts';
+
+const FILE = 'table';
+
+export interface Acquired {
+  /** Whoever has it may map the memory; to be closed by `close`. */
+  readonly fd: number;
+  readonly memory: Memory;
+  readonly key: HashKey;
+  /** It is that of an lb4 that died: its connections may go on. */
+  readonly isFound: boolean;
+  /** Why those of one that died may not. */
+  readonly refused: string | undefined;
+  /** Why this one's connections will not survive it. */
+  readonly mortal: string | undefined;
+  /** The path that it had, where it is there no more: it will not survive this process. */
+  readonly lost: () => string | undefined;
+  /** @param keep what is in it, for who comes next */
+  readonly close: (keep: boolean) => void;
+}
+
+/**
+ * Memory of `room`: what a dead lb4 left where that can be followed, else new; a file that outlives the process where there can be one.
+ * @param directions flows a connection
+ * @param isKept false: whatever happens, it ends with the process
+ * @throws the system's error where there is no memory
+ */
+export function acquireMemory(room: Room, directions: number, isKept: boolean): Acquired {
+  if (!isKept) return mortalMemory(originOf(room, directions), undefined, 'not asked for');
+  const origin = originOf(room, directions);
+  let refused: string | undefined;
+  try {
+    const found = followed(origin);
+    if (typeof found !== 'string') return found;
+    refused = found === '' ? undefined : found;
+    return keptMemory(origin, refused);
+  } catch (error) {
+    return mortalMemory(origin, refused, messageOf(error));
+  }
+}
+
+/** Whether there is what a dead lb4 left, and it can be followed: to be asked before {@link acquireMemory} is. */
+export function isFollowable(room: Room, directions: number): boolean {
+  try {
+    const fd = openKept(FILE);
+    if (fd === undefined) return false;
+    try {
+      return obstacleIn(new Int32Array(native().mapSharedMemory(fd), 0, HEADER_WORDS), originOf(room, directions)) === undefined;
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return false;
+  }
+}
+
+/** What a dead lb4 left; or why it cannot be followed, '' where there is nothing. */
+function followed(origin: Origin): Acquired | string {
+  const fd = openKept(FILE);
+  if (fd === undefined) return '';
+  try {
+    const mapping = native().mapSharedMemory(fd);
+    const obstacle =
+      mapping.byteLength < HEADER_WORDS * 4 ? 'it is not complete' : obstacleIn(new Int32Array(mapping, 0, HEADER_WORDS), origin);
+    if (obstacle === undefined && mapping.byteLength === memorySize(origin.room)) {
+      const memory = memoryIn(mapping, origin.room);
+      return { fd, memory, key: keyIn(memory.header), isFound: true, refused: undefined, mortal: undefined, ...handle(fd) };
+    }
+    closeSync(fd);
+    return obstacle ?? 'it is not complete';
+  } catch (error) {
+    closeSync(fd);
+    return messageOf(error);
+  }
+}
+
+function keptMemory(origin: Origin, refused: string | undefined): Acquired {
+  const fd = createKept(FILE, memorySize(origin.room));
+  const fresh = freshIn(native().mapSharedMemory(fd), origin);
+  return { fd, ...fresh, isFound: false, refused, mortal: undefined, ...handle(fd) };
+}
+
+function mortalMemory(origin: Origin, refused: string | undefined, mortal: string): Acquired {
+  const { fd, buffer } = native().createSharedMemory('lb4', memorySize(origin.room));
+  return { fd, ...freshIn(buffer, origin), isFound: false, refused, mortal, lost: () => undefined, close: () => native().closeFd(fd) };
+}
+
+function freshIn(mapping: ArrayBuffer, origin: Origin): { memory: Memory; key: HashKey } {
+  const memory = memoryIn(mapping, origin.room);
+  const key = hashKey(randomFillSync(new Uint32Array(4)));
+  writeHeader(memory, origin, key);
+  return { memory, key };
+}
+
+function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {
+  return {
+    lost: () => lostKept(FILE, fd),
+    close: (keep) => {
+      closeSync(fd);
+      if (!keep) removeKept();
+    },
+  };
+}
+
+/** What this process would write. */
+function originOf(room: Room, directions: number): Origin {
+  const hex = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').replaceAll('-', '');
+  const boot = Int32Array.from({ length: 4 }, (_, i) => Number.parseInt(hex.slice(i * 8, i * 8 + 8), 16) | 0);
+  const network = new Int32Array(BigUint64Array.of(native().networkCookie()).buffer);
+  return { room, directions, boot, network };
+}

@@ -1,0 +1,125 @@
+/**
+ * Goes on with the flow table of an lb4 that died (kill -9, out of memory, an upgrade): flows, records, counters and the hash key are
+ * in shared memory; port pools, loads, lists and free records were in the process, and are rebuilt from those by one walk.
+ *
+ *     flow ──names──► record ──names──► both its flows       a pair that does not name each other was torn: it goes
+ *     owner, generation ──► still what they were?            else its frontend or server is somebody else by now: it goes
+ *
+ * What frontends and servers were is in shared memory, too (layout/counters.ts: PLACE), so that none is taken for another.
+ */
+import type { Core } from '../forward/core.ts';
+import type { ServiceSet } from '../forward/service-set.ts';
+import type { FrontendHops } from '../forward/ways.ts';
+import * as C from '../layout/connection.ts';
+import * as Flow from '../layout/flow.ts';
+import { KERNEL_HOP } from '../layout/hops.ts';
+import { destinationPort, sourcePort } from '../packet/address.ts';
+
+/** By the index of frontend and server: the next hop that leads there. */
+type HopOf = (frontend: number, server: number) => number;
+
+/**
+ * Takes up the connections in the memory of `core`, to which `set` was applied already. Returns how many go on. Takes about a second for
+ * five million connections.
+ * @param hops the ways of `set`
+ */
+export function recover(core: Core, set: ServiceSet, hops: FrontendHops): number {
+  dropTorn(core);
+  dropOrphans(core);
+  core.records.recount();
+  core.table.recount();
+  core.ledger.reopen();
+  resumeAll(core, hopsOf(set, hops));
+  return core.records.size;
+}
+
+/** Removes flows that no record names, and records that do not name two whole flows (or one, with direct server return). */
+function dropTorn({ table, records }: Core): void {
+  const { words } = records;
+  for (let record = 0; record < records.capacity; record++) {
+    const r = record << C.RECORD_SHIFT;
+    if (words[r + C.LIFE] === 0) continue;
+    const isWhole =
+      names(table.words, words[r + C.FIRST], record, table.end) && isTwin(table.words, words[r + C.SECOND], record, table.end);
+    if (!isWhole) words[r + C.LIFE] = 0;
+  }
+  for (let slot = 0; slot < table.end; slot++) {
+    if (!table.isLive(slot)) continue;
+    const record = table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION];
+    const r = record << C.RECORD_SHIFT;
+    const isNamed = record >= 0 && record < records.capacity && words[r + C.LIFE] !== 0;
+    if (!isNamed || (words[r + C.FIRST] !== slot && words[r + C.SECOND] !== slot)) table.bury(slot);
+  }
+}
+
+/** Whether the flow in a slot is alive and names the record. */
+function names(flows: Int32Array, slot: number, record: number, end: number): boolean {
+  if (slot < 0 || slot >= end) return false;
+  const at = slot << Flow.ENTRY_SHIFT;
+  return (flows[at + Flow.STATE] & Flow.PRESENCE) === Flow.LIVE && flows[at + Flow.CONNECTION] === record;
+}
+
+function isTwin(flows: Int32Array, slot: number, record: number, end: number): boolean {
+  return slot === Flow.NONE || names(flows, slot, record, end);
+}
+
+/** Removes the connections of frontends and servers that are not in the set any more, or are others. */
+function dropOrphans({ table, records, connections }: Core): void {
+  const { words } = records;
+  for (let record = 0; record < records.capacity; record++) {
+    const r = record << C.RECORD_SHIFT;
+    if (words[r + C.LIFE] === 0 || !connections.isOrphan(record)) continue;
+    table.bury(words[r + C.FIRST]);
+    if (words[r + C.SECOND] !== Flow.NONE) table.bury(words[r + C.SECOND]);
+    words[r + C.LIFE] = 0;
+  }
+}
+
+function resumeAll(core: Core, hopOf: HopOf): void {
+  const { records, table, connections, services } = core;
+  const { words } = records;
+  const ports = new Map<number, number[]>();
+  const halfOpen: { record: number; pool: number }[] = [];
+  const resume = (record: number, pool: number): void => {
+    const owner = words[(record << C.RECORD_SHIFT) + C.OWNER];
+    connections.resume(record, pool, hopOf(owner >>> 16, owner & 0xffff));
+  };
+  for (let record = 0; record < records.capacity; record++) {
+    const r = record << C.RECORD_SHIFT;
+    if (words[r + C.LIFE] === 0) continue;
+    const pool = poolOf(core, r, ports);
+    if (connections.isHalfOpen(record)) halfOpen.push({ record, pool });
+    else resume(record, pool);
+  }
+  for (const [pool, used] of ports) services.pools.at(pool)?.take(used);
+  const seen = ({ record }: { record: number }) =>
+    table.words[(words[(record << C.RECORD_SHIFT) + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.SEEN];
+  halfOpen.sort((a, b) => (seen(a) - seen(b)) | 0);
+  for (const { record, pool } of halfOpen) resume(record, pool);
+}
+
+/** The pool that a connection's source port is of, by what its packets leave as, and notes the port; NONE where it has none. */
+function poolOf({ table, records, services }: Core, r: number, ports: Map<number, number[]>): number {
+  const { words } = records;
+  if (words[r + C.POOL] === Flow.NONE) return Flow.NONE;
+  const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
+  const leaving = table.words[first + Flow.NEW_PORTS];
+  const address = table.words[first + Flow.NEW_DESTINATION];
+  const protocol = (table.words[first + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff;
+  const pool = services.pools.indexOf(table.words[first + Flow.NEW_SOURCE], { address, port: destinationPort(leaving), protocol });
+  const used = ports.get(pool);
+  if (used === undefined) ports.set(pool, [sourcePort(leaving)]);
+  else used.push(sourcePort(leaving));
+  return pool;
+}
+
+/** A server that has left its frontend's backend for another one is reached by the kernel's routing. */
+function hopsOf({ frontends, backends }: ServiceSet, hops: FrontendHops): HopOf {
+  const places = new Map(backends.map(({ name, servers }) => [name, new Map(servers.map(({ index }, place) => [index, place]))]));
+  const byFrontend = new Map(frontends.map(({ index, backend }) => [index, { places: places.get(backend), ways: hops.get(index) }]));
+  return (frontend, server) => {
+    const { places: own, ways } = byFrontend.get(frontend) ?? {};
+    const place = own?.get(server);
+    return (place === undefined ? undefined : ways?.[place]) ?? KERNEL_HOP;
+  };
+}

@@ -1,0 +1,165 @@
+/**
+ * Files that outlive the process, of which a directory a network namespace: /run/lb4/kept-INODE, or in /dev/shm where /run is on a disk.
+ * A tmpfs it must be, since memory mapped from a disk is written there all the time, and root's alone.
+ */
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  type Stats,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { native } from './native.ts';
+import { makePrivate } from './private-directory.ts';
+
+const ROOTS = ['/run', '/dev/shm'] as const;
+/** statfs(2). */
+const TMPFS_MAGIC = 0x01021994;
+const PREFIX = 'kept-';
+/** PROC_PID_INIT_INO of linux/proc_ns.h. */
+const INITIAL_PIDS = 'pid:[4026531836]';
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+
+/** The descriptor of a file that is there, to be read and written; undefined where there is none. */
+export function openKept(name: string): number | undefined {
+  const root = tmpfs();
+  if (root === undefined) return undefined;
+  try {
+    // What others can write is nothing to go by.
+    if (!isPrivate(statSync(`${root}/lb4`)) || !isPrivate(statSync(directoryIn(root)))) return undefined;
+    const fd = openSync(`${directoryIn(root)}/${name}`, O_RDWR | O_NOFOLLOW);
+    if (isPrivate(fstatSync(fd))) return fd;
+    closeSync(fd);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  return undefined;
+}
+
+/**
+ * A new file of so many bytes, zeroed, in place of the one that was there. Returns its descriptor.
+ * @throws the system's error; ENODEV where there is no tmpfs to put it in, ENOSPC where that has no room
+ */
+export function createKept(name: string, bytes: number): number {
+  const root = tmpfs();
+  if (root === undefined) throw Object.assign(new Error(`there is no tmpfs at ${ROOTS.join(' or ')}`), { code: 'ENODEV' });
+  const path = `${makeDirectory(root)}/${name}`;
+  removeAbandoned(root);
+  rmSync(path, { force: true });
+  const fd = openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  try {
+    native().allocateFile(fd, bytes);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    rmSync(path, { force: true });
+    throw error;
+  }
+}
+
+/** The path of a file where the open one is not there any more; undefined: it is. */
+export function lostKept(name: string, fd: number): string | undefined {
+  const { dev, ino } = fstatSync(fd);
+  const paths = ROOTS.map((root) => `${directoryIn(root)}/${name}`);
+  const isThere = paths.some((path) => {
+    const there = statSync(path, { throwIfNoEntry: false });
+    return there?.ino === ino && there.dev === dev;
+  });
+  return isThere ? undefined : `${directoryIn(tmpfs() ?? ROOTS[0])}/${name}`;
+}
+
+/** What stands in a small file; undefined where there is none. */
+export function readKept(name: string): string | undefined {
+  const fd = openKept(name);
+  if (fd === undefined) return undefined;
+  try {
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Replaces a small file, in one step. Does nothing where there is no tmpfs. Throws the system's error. */
+export function writeKept(name: string, text: string): void {
+  const root = tmpfs();
+  if (root === undefined) return;
+  const path = `${makeDirectory(root)}/${name}`;
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** Leaves nothing of this network namespace's. */
+export function removeKept(): void {
+  for (const root of ROOTS) {
+    if (!existsSync(directoryIn(root))) continue;
+    rmSync(directoryIn(root), { recursive: true, force: true });
+    removeIfEmpty(`${root}/lb4`);
+  }
+}
+
+/** Whether anything is kept for this network namespace. */
+export function hasKept(): boolean {
+  return ROOTS.some((root) => existsSync(directoryIn(root)));
+}
+
+/** What network namespaces left that are gone: nobody else will ever ask for it. */
+function removeAbandoned(root: string): void {
+  // Elsewhere not every process that may have a namespace can be seen.
+  if (readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS) return;
+  const names = readdirSync(`${root}/lb4`, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
+  if (names.length === 0) return;
+  const here = namespaces();
+  for (const { name } of names) if (!here.has(name.slice(PREFIX.length))) rmSync(`${root}/lb4/${name}`, { recursive: true, force: true });
+}
+
+/** The inode numbers of network namespaces that some process is in, or that have a name. */
+function namespaces(): ReadonlySet<string> {
+  const links = readdirSync('/proc')
+    .filter((name) => /^[0-9]+$/.test(name))
+    .map((pid) => {
+      try {
+        return readlinkSync(`/proc/${pid}/ns/net`);
+      } catch {
+        return ''; // it has just ended
+      }
+    });
+  const found = `${links.join('\n')}\n${readFileSync('/proc/self/mountinfo', 'utf8')}`.matchAll(/net:\[([0-9]+)\]/g);
+  return new Set([...found].map(([, number]) => number));
+}
+
+function tmpfs(): string | undefined {
+  return ROOTS.find((root) => existsSync(root) && statfsSync(root).type === TMPFS_MAGIC);
+}
+
+function isPrivate({ uid, mode }: Stats): boolean {
+  return uid === process.geteuid?.() && (mode & 0o77) === 0;
+}
+
+function directoryIn(root: string): string {
+  return `${root}/lb4/${PREFIX}${statSync('/proc/self/ns/net').ino}`;
+}
+
+/** Returns its path. */
+function makeDirectory(root: string): string {
+  makePrivate(`${root}/lb4`);
+  makePrivate(directoryIn(root));
+  return directoryIn(root);
+}
+
+function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Something else is in it.
+  }
+}

@@ -1,0 +1,114 @@
+/** kill -9: the connections do not notice. */
+import { rmSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { LB4, STATS_PORT } from '../lab/balancer.ts';
+import { contentHash } from '../lab/content.ts';
+import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+import { Live } from '../lab/live.ts';
+import { NOTHING, traces } from '../lab/traces.ts';
+
+const KILLS = 10;
+const HELD = 1000;
+const TRANSFERS = 20;
+const SIZE = 20_000_000;
+/** So long they take, whatever the machine can. */
+const SECONDS = 40;
+
+test.each(['passthrough', 'dsr'] as const)(
+  '%s: killed ten times during hashed transfers and a thousand connections',
+  async (mode) => {
+    await using live = await Live.start(mode, { more: '[passthrough.timeouts]\ntime_wait = 1\nfin = 5' });
+    const { client, balancer: host } = live.lab;
+    const hold = await holdConnections(client, HELD, `${live.vip}:7`);
+    const curl = `curl -sS --limit-rate ${SIZE / SECONDS} http://${live.vip}/content/${SIZE}`;
+    const transfers = Array.from({ length: TRANSFERS }, () => client.run('sh', '-c', `${curl} | sha256sum`));
+    await live.balancer.settled('everything to be under way', (stats) => stats.current_connections === HELD + TRANSFERS);
+    for (let kill = 0; kill < KILLS; kill++) {
+      const rules = traces(host).rules;
+      await live.balancer.stop('SIGKILL');
+      // While nobody forwards, the kernel must not answer for anybody.
+      expect(traces(host).rules).toEqual(rules);
+      await live.launch();
+      const said = await live.balancer.running.line(/go on/);
+      expect(JSON.parse(said)).toMatchObject({ level: 'info', connections: expect.any(Number) as number });
+      // A connection may be silent for a minute on a busy machine: TCP doubles its patience each time that nobody forwards.
+      expect([kill, await othersLiveOn(hold, '', 120_000)]).toEqual([kill, []]);
+    }
+    for (const { stdout, stderr } of await Promise.all(transfers)) expect([stdout.split(' ')[0], stderr]).toEqual([contentHash(SIZE), '']);
+    expect((await report(hold)).filter(({ ended }) => ended !== undefined)).toEqual([]);
+    // What the books say is what there is, as if it had been one process.
+    const { total_connections: total } = await live.balancer.settled('the held ones alone', (stats) => stats.current_connections === HELD);
+    expect(total).toBe(HELD + TRANSFERS);
+    hold.end();
+    await hold.exited;
+    await live.balancer.settled('every port to come back', ({ lb4 }) => lb4.flows === 0);
+    if (mode === 'passthrough') expect(await live.metric('lb4_port_pool_ports_in_use')).toBe(0);
+    expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+    expect(traces(host)).toEqual(NOTHING);
+  },
+  300_000,
+);
+
+test('a server that left the file while nobody ran: its connections go on, as after a reload', async () => {
+  await using live = await Live.start('passthrough');
+  const hold = await holdConnections(live.lab.client, 10, `${live.vip}:7`);
+  await live.balancer.stop('SIGKILL');
+  live.replace(live.text({ servers: [1], backend: 'drain_timeout = 600' }));
+  await live.launch();
+  expect(await othersLiveOn(hold)).toEqual([]);
+  const servers = new Set((await report(hold)).map(({ server }) => server));
+  expect(servers).toEqual(new Set(['server1', 'server2']));
+  hold.end();
+  await hold.exited;
+  // The last one gone, so is the server.
+  await live.balancer.settled('server1 to be gone', ({ backends }) => Object.keys(backends['echo-out'].servers).length === 1);
+});
+
+test('a table that cannot be followed is told in one line, and another one begins', async () => {
+  await using live = await Live.start('passthrough');
+  await live.balancer.stop('SIGKILL');
+  live.replace(live.text({ more: '[passthrough]\nconnection_tracker_capacity = 1000' }));
+  await live.launch();
+  const lines = live.balancer.running.lines.filter((line) => line.includes('cannot be followed'));
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+    { level: 'warn', reason: 'it has room for 262144 connections, connection_tracker_capacity is 1000 now' },
+  ]);
+  expect((await live.lab.client.run('curl', '-sS', '--max-time', '5', `http://${live.vip}/`)).stdout).toMatch(/^server/);
+});
+
+test.each([
+  ['lb4 rules --remove', (file: string) => [LB4, 'rules', '--remove', `--config=${file}`]],
+  ['proxy mode', (file: string) => [LB4, `--config=${file}`]],
+])('killed, and never to come back: %s leaves no connections behind', async (_, command) => {
+  await using live = await Live.start('passthrough');
+  const { balancer: host } = live.lab;
+  await live.balancer.stop('SIGKILL');
+  expect(traces(host).kept).not.toEqual([]);
+  const running = host.start(command(live.file));
+  await Promise.race([running.exited, running.line(/"msg":"ready"/)]);
+  await running.stop('SIGTERM');
+  expect(traces(host)).toEqual(NOTHING);
+});
+
+test('a table that somebody takes away is told, and packets pass', async () => {
+  await using live = await Live.start('passthrough');
+  const { balancer: host, client } = live.lab;
+  for (const directory of traces(host).kept) rmSync(directory, { recursive: true });
+  const said = await live.balancer.running.line(/the table that outlives lb4: it is gone/);
+  expect(said).toMatch(/"level":"error".*connections end if lb4 is killed.*lb4 forwards all the same/);
+  expect(await live.metric('lb4_host_missing', 'what="kept_table"')).toBe(1);
+  expect((await host.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/healthz`)).stdout).toContain('"ok"');
+  expect((await client.run('curl', '-sS', '--max-time', '5', `http://${live.vip}/`)).stdout).toMatch(/^server/);
+});
+
+test('without a tmpfs it forwards all the same, and says what that costs', async () => {
+  await using live = await Live.start('passthrough');
+  await live.balancer.stop();
+  const hidden = `mount -t ramfs none /dev/shm && mount --bind ${live.lab.directory} /run && exec ${LB4} --passthrough --config=${live.file}`;
+  const running = live.lab.balancer.start(['unshare', '--mount', 'sh', '-c', hidden]);
+  const said = await running.line(/will not survive/);
+  expect(JSON.parse(said)).toMatchObject({ level: 'info', reason: 'there is no tmpfs at /run or /dev/shm' });
+  await running.line(/"msg":"ready"/);
+  expect((await live.lab.client.run('curl', '-sS', '--max-time', '5', `http://${live.vip}/`)).stdout).toMatch(/^server/);
+  await running.stop('SIGTERM');
+});

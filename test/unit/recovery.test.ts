@@ -1,0 +1,232 @@
+/** The next process goes on with the memory of one that was killed. */
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { COUNTED, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
+import { PORTS as PORTS_EACH } from '../../src/flow/port-pool.ts';
+import * as C from '../../src/layout/connection.ts';
+import { CURRENT, frontendLoad, PORTS, serverRow, TOTAL } from '../../src/layout/counters.ts';
+import * as Flow from '../../src/layout/flow.ts';
+import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, MAGIC_WORD, NETWORK } from '../../src/layout/header.ts';
+import { keyIn, type Origin, obstacleIn, ownMemory, writeHeader } from '../../src/layout/memory.ts';
+import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
+import { buildFrame } from '../lab/packets.ts';
+import { SERVERS, TIMEOUTS, World, type WorldOptions, worldAfter } from '../lab/world.ts';
+
+beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
+
+/** One server, whose connections get the ports from PORT on, one after the other. */
+const ALONE: WorldOptions = { up: [true, false] };
+
+/** The first packets of connection `i`, which comes from the client's port 5000 + i. */
+function packets(i: number) {
+  const [from, to] = [5000 + i, PORT + i];
+  return [
+    fromClient({ from, flags: 'S', sequence: 1000 }),
+    fromServer({ to, flags: 'SA', sequence: 5000, acknowledgment: 1001 }),
+    fromClient({ from, flags: 'A', sequence: 1001, acknowledgment: 5001 }),
+    fromServer({ to, flags: 'PA', sequence: 5001, acknowledgment: 1001 }),
+    fromClient({ from, flags: 'FA', sequence: 1001, acknowledgment: 5002 }),
+    fromServer({ to, flags: 'FA', sequence: 5002, acknowledgment: 1002 }),
+  ];
+}
+
+const SYN = 1;
+const ESTABLISHED = 4;
+const CLOSED = 6;
+
+function open(world: World, i: number, upTo: number): void {
+  for (const packet of packets(i).slice(0, upTo)) world.send(packet);
+}
+
+/** The books of a world as its records say. */
+function expectTrueBooks({ records, table, loads, statistics, halfOpen, services }: World): void {
+  const { words } = records;
+  let [live, current, open, slots] = [0, 0, 0, 0];
+  for (let record = 0; record < records.capacity; record++) {
+    const r = record * C.RECORD;
+    const life = words[r + C.LIFE];
+    if (life === 0) continue;
+    const state = life & STATE_MASK;
+    open++;
+    if (state < TIME_WAIT) live++;
+    if (state < TIME_WAIT && life & COUNTED) current++;
+    for (const slot of [words[r + C.FIRST], words[r + C.SECOND]].filter((one) => one !== Flow.NONE)) {
+      slots++;
+      expect([table.isLive(slot), table.words[slot * Flow.ENTRY + Flow.CONNECTION]]).toEqual([true, record]);
+    }
+  }
+  expect([records.size, table.size]).toEqual([open, slots]);
+  expect([loads[0], loads[frontendLoad(0)]]).toEqual([live, live]);
+  expect(statistics[serverRow(0) + CURRENT]).toBe(current);
+  expect(halfOpen.size).toBe(
+    [...Array(records.capacity).keys()].filter(
+      (one) => words[one * C.RECORD + C.LIFE] !== 0 && (words[one * C.RECORD + C.LIFE] & COUNTED) === 0,
+    ).length,
+  );
+  const isFull = table.words.length > 0 && slots > open;
+  if (isFull || open === 0) {
+    expect(statistics[serverRow(0) + PORTS]).toBe(open);
+    expect(services.pools.at(0)?.available).toBe(PORTS_EACH - open);
+  }
+}
+
+const payload = (world: World, i: number) => world.send(fromClient({ from: 5000 + i, flags: 'A', sequence: 1001, acknowledgment: 5002 }));
+
+describe('after a kill', () => {
+  test('every connection goes on by the server and port it had, and the books are as before', () => {
+    const world = new World(ALONE);
+    [SYN, 2, 3, ESTABLISHED, 5, CLOSED, ESTABLISHED].forEach((upTo, i) => open(world, i, upTo));
+    const before = { loads: [...world.loads], statistics: [...world.statistics], size: world.table.size, half: world.halfOpen.size };
+    const next = world.next();
+    expect(next.recovered).toBe(7);
+    expectTrueBooks(next);
+    expect({ loads: [...next.loads], statistics: [...next.statistics], size: next.table.size, half: next.halfOpen.size }).toEqual(before);
+    expect(payload(next, 3).verdict).toBe('forwarded');
+    expect(payload(next, 3).frame).toEqual(buildFrame(toServer({ from: PORT + 3, flags: 'A', sequence: 1001, acknowledgment: 5002 })));
+    const reply = next.send(fromServer({ to: PORT + 3, flags: 'PA', sequence: 5002, acknowledgment: 1001 }));
+    expect([reply.verdict, reply.frame]).toEqual([
+      'forwarded',
+      buildFrame(toClient({ to: 5003, flags: 'PA', sequence: 5002, acknowledgment: 1001 })),
+    ]);
+    // A handshake under way is completed.
+    for (const packet of packets(0).slice(1, ESTABLISHED)) expect(next.send(packet).verdict).toBe('forwarded');
+    expect(next.statistics[serverRow(0) + TOTAL]).toBe(before.statistics[serverRow(0) + TOTAL] + 1);
+  });
+
+  test('a port that is in use is not given out again; all others are', () => {
+    const world = new World({ ...ALONE, capacity: 131_072, connections: 32_768 });
+    for (let i = 0; i < 10; i++) open(world, i, ESTABLISHED);
+    const next = world.next();
+    const ports = new Set<number>();
+    for (let i = 0; i < PORTS_EACH - 10; i++) {
+      const { verdict, frame } = next.send(fromClient({ from: 1024 + i, flags: 'S', sequence: 1 }, { source: '10.0.0.77' }));
+      if (verdict !== 'opened') throw new Error(`${i}: ${verdict}`);
+      ports.add((frame[34] << 8) | frame[35]);
+    }
+    expect(ports.size).toBe(PORTS_EACH - 10);
+    for (let i = 0; i < 10; i++) expect(ports.has(PORT + i)).toBe(false);
+  });
+
+  test('the oldest half-open connection is the first to make way, as before', () => {
+    const world = new World(ALONE);
+    for (let i = 0; i < 5; i++) {
+      world.now += 100;
+      open(world, 4 - i, SYN);
+    }
+    const next = world.next();
+    const list = next.halfOpen.longest;
+    const order = Array.from({ length: 5 }, () => {
+      const record = next.halfOpen.oldest(list);
+      const client = next.table.words[next.records.words[record * C.RECORD + C.FIRST] * Flow.ENTRY + Flow.SEEN];
+      next.connections.evict(list);
+      return client;
+    });
+    expect(order).toEqual([100, 200, 300, 400, 500]);
+  });
+
+  test('they end as they would have: idle ones, and closed ones, whose ports come back', () => {
+    const world = new World(ALONE);
+    for (let i = 0; i < 5; i++) open(world, i, i < 3 ? ESTABLISHED : CLOSED);
+    const next = world.next();
+    next.sweepAll(next.now + TIMEOUTS.timeWait + 1);
+    expect(next.records.size).toBe(3);
+    next.sweepAll(next.now + TIMEOUTS.established + 1);
+    expect([next.records.size, next.table.size, next.services.pools.at(0)?.available]).toEqual([0, 0, PORTS_EACH]);
+    expectTrueBooks(next);
+  });
+
+  test('direct server return: one flow a connection, taken up likewise', () => {
+    const world = new World({ mode: 'dsr', scheduler: 'maglev', up: [true, false] });
+    for (let i = 0; i < 5; i++) {
+      world.send(fromClient({ from: 5000 + i, flags: 'S', sequence: 1000 }));
+      world.send(fromClient({ from: 5000 + i, flags: 'A', sequence: 1001, acknowledgment: 5001 }));
+    }
+    const next = world.next();
+    expect([next.recovered, next.table.size, next.statistics[serverRow(0) + CURRENT], next.loads[0]]).toEqual([5, 5, 5, 5]);
+    expect(payload(next, 2).verdict).toBe('forwarded');
+  });
+
+  test('and once more: what was found is found again', () => {
+    let world = new World(ALONE);
+    for (let life = 0; life < 5; life++) {
+      open(world, life, ESTABLISHED);
+      world = world.next();
+      expect(world.recovered).toBe(life + 1);
+      expectTrueBooks(world);
+    }
+  });
+});
+
+describe('who is somebody else by now loses its connections, and nobody gets another’s', () => {
+  const used = (): World => {
+    const world = new World(ALONE);
+    for (let i = 0; i < 3; i++) open(world, i, ESTABLISHED);
+    return world;
+  };
+
+  test('another server under the same index', () => {
+    const next = used().next({ servers: [...SERVERS].reverse() });
+    expect([next.recovered, next.table.size]).toEqual([0, 0]);
+    expectTrueBooks(next);
+  });
+
+  test('another frontend under the same index', () => {
+    const next = used().next({ ports: [81] });
+    expect([next.recovered, next.table.size]).toEqual([0, 0]);
+    // Nothing is known of them: whoever sends on is told so.
+    expect(payload(next, 0).verdict).not.toBe('forwarded');
+  });
+});
+
+test('killed at any store: the next process has whole connections, true books, and no port twice', () => {
+  const memory = ownMemory({ capacity: 256, connections: 64 });
+  let world: World | undefined;
+  let stores = 0;
+  let checked = 0;
+  const spied = (words: Int32Array): Int32Array =>
+    new Proxy(words, {
+      get: (target, name) => Reflect.get(target, name, target) as unknown,
+      set(target, name, value) {
+        Reflect.set(target, name, value, target);
+        // Not at each, of which there are thousands, but at another one each time.
+        if (world !== undefined && stores++ % 7 === 0) {
+          expectTrueBooks(worldAfter(memory, ALONE, world.now));
+          checked++;
+        }
+        return true;
+      },
+    });
+  world = new World({ ...ALONE, memory: { ...memory, flows: spied(memory.flows), connections: spied(memory.connections) } });
+  for (let i = 0; i < 8; i++) open(world, i, 1 + (i % CLOSED));
+  for (let i = 0; i < 8; i++) open(world, i, SYN);
+  world.sweepAll(TIMEOUTS.timeWait + 1);
+  world.sweepAll(TIMEOUTS.established * 2);
+  expect([world.table.size, checked > 100]).toEqual([0, true]);
+});
+
+describe('what cannot be followed', () => {
+  const room = { capacity: 256, connections: 64 };
+  const origin: Origin = { room, directions: 2, boot: Int32Array.of(1, 2, 3, 4), network: Int32Array.of(5, 6) };
+  const written = () => {
+    const memory = ownMemory(room);
+    writeHeader(memory, origin, [7, 9, 11, 13]);
+    return memory.header;
+  };
+
+  test('what this lb4 has written can be', () => {
+    expect([obstacleIn(written(), origin), keyIn(written())]).toEqual([undefined, [7, 9, 11, 13]]);
+  });
+
+  test.each([
+    ['half-written', MAGIC_WORD, 'it is not complete'],
+    ['another version', LAYOUT, 'its layout is version -1, this lb4 has version 2'],
+    ['another boot', BOOT + 3, 'it is from before this host was started'],
+    ['another network namespace', NETWORK + 1, 'it is of a network namespace that is gone'],
+    ['another mode', DIRECTIONS, 'it is of the other packet mode'],
+    ['another size', CONNECTIONS, 'it has room for -1 connections, connection_tracker_capacity is 64 now'],
+    ['another table', CAPACITY, 'it has room for 64 connections, connection_tracker_capacity is 64 now'],
+  ])('%s', (_, word, reason) => {
+    const header = written();
+    header[word] = -1;
+    expect(obstacleIn(header, origin)).toBe(reason);
+  });
+});
