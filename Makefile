@@ -2,12 +2,12 @@
 SHELL := /bin/sh
 # One target at a time: they share build/, dist/ and the machine's network.
 .NOTPARALLEL:
-.PHONY: help demo build test test-unit test-netns test-bare test-kernel tests bench doctor lint clean deps deps-test deps-demo deps-bench
+.PHONY: help demo build test test-unit test-netns test-bare test-kernel test-machines tests bench doctor lint clean deps deps-test deps-demo deps-bench
 # Debian's `su` leaves them out, and ip, sysctl and iptables are there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 VITEST = npx --no-install vitest run --reporter=default --reporter=json
-REPORTS = build/test/unit.json build/test/netns.json build/test/bare.json build/test/kernel.json
+REPORTS = build/test/unit.json build/test/netns.json build/test/machines.json
 
 help:
 	@echo 'make demo         watch lb4 balance real requests in network namespaces (root)'
@@ -47,7 +47,7 @@ test: deps-test build lint
 	@$(MAKE) --no-print-directory -k tests || true
 	@node scripts/tally.js $(REPORTS)
 
-tests: test-unit test-netns test-bare test-kernel
+tests: test-unit test-netns test-machines
 
 test-unit: deps-test build
 	@$(VITEST) --project unit --outputFile.json=build/test/unit.json
@@ -64,6 +64,12 @@ test-bare: deps-test build
 test-kernel: deps-test build
 	@scripts/install-deps.sh kernel || true
 	@$(VITEST) --project kernel --outputFile.json=build/test/kernel.json
+
+# Both at the same time: one mostly loads and unpacks, the other emulates.
+test-machines: deps-test build
+	@scripts/install-deps.sh bare || true
+	@scripts/install-deps.sh kernel || true
+	@$(VITEST) --project bare --project kernel --outputFile.json=build/test/machines.json
 
 bench: deps-bench build
 	@for file in dist/bench/*.js; do node "$$file" || exit 1; done

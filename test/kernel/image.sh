@@ -118,6 +118,7 @@ depmod -b "$tree" "$version"
 
 # ---- the project ---------------------------------------------------------------------------------------------------
 
+# No node_modules: dist/src/bundle has the libraries in it, and four thousand files take an emulated kernel seconds.
 cp -r bin dist iptables package.json package-lock.json "$tree/lb4/"
 mkdir -p "$tree/lb4/build/Release" "$tree/lb4/test/kernel"
 cp -r test/kernel/guest "$tree/lb4/test/kernel/"
@@ -125,12 +126,6 @@ copy_addon=build/Release/lb4.node
 cp "$copy_addon" "$tree/lb4/$copy_addon"
 # shellcheck disable=SC2046 # one word a library
 copy $(ldd "$copy_addon" | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p')
-# What lb4 needs to run; cmake-js and node-addon-api only build the addon.
-npm ls --omit=dev --all --parseable 2>/dev/null | sed -n "s|^$PWD/||p" | while read -r directory; do
-  mkdir -p "$tree/lb4/$(dirname "$directory")"
-  [ -e "$tree/lb4/$directory" ] || cp -r "$directory" "$tree/lb4/$directory"
-done
-
 cp "$kernel/boot/vmlinuz-$version" "$out/vmlinuz"
 (cd "$tree" && find . -print0 | cpio --null --quiet --create --format=newc --owner=0:0) >"$out/initramfs"
 rm -rf "$tree"
