@@ -22,7 +22,7 @@ const file = writeConfiguration(
   balancer,
   configuration({
     frontends: { http: { listen: `${VIP}:80`, servers: over(80) }, echo: { listen: `${VIP}:7`, servers: over(7) } },
-    more: '[passthrough]\nconnection_tracker_capacity = 10000\nring_slots = 256',
+    more: '[passthrough]\nconnection_tracker_capacity = 10000',
   }),
 );
 

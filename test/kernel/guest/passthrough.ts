@@ -7,7 +7,7 @@ import { ECHO, Topology, VIP } from '../../lab/topology.ts';
 const SIZE = 3_000_000;
 
 await using lab = new Topology({ servers: 2 });
-const balancer = await lab.serve({ more: '[passthrough]\nconnection_tracker_capacity = 10000\nring_slots = 256' });
+const balancer = await lab.serve({ more: '[passthrough]\nconnection_tracker_capacity = 10000' });
 
 const { stdout } = await lab.client.run('sh', '-c', `curl -sS --max-time 30 http://${VIP}/content/${SIZE} | sha256sum`);
 strictEqual(stdout.split(' ')[0], contentHash(SIZE));

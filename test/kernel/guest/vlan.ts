@@ -30,7 +30,7 @@ server.ip('route', 'add', '10.71.0.0/24', 'via', '10.72.0.1');
 await server.program('backend', 'server1', `http=${HTTP}`).line(/^listening/);
 const lb4 = await startBalancer(balancer, {
   frontends: { http: { listen: `${VIP}:${HTTP}`, servers: [`${serverAddress(0)}:${HTTP}`] } },
-  more: '[passthrough]\nconnection_tracker_capacity = 10000\nring_slots = 256',
+  more: '[passthrough]\nconnection_tracker_capacity = 10000',
 });
 const wires = [
   { id: 10, all: await Capture.start(client, 'eth0', 'tcp or vlan', 96) },
