@@ -94,8 +94,13 @@ export function writeKept(name: string, text: string): void {
   const root = tmpfs();
   if (root === undefined) return;
   const path = `${makeDirectory(root)}/${name}`;
-  writeFileSync(`${path}.new`, text, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  try {
+    writeFileSync(`${path}.new`, text, { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    rmSync(`${path}.new`, { force: true });
+    throw error;
+  }
 }
 
 /** Leaves nothing of this network namespace's. */

@@ -96,7 +96,7 @@ export class Service {
     try {
       const config = readConfig(options, { reload: false });
       const members = membersOf(config, options.mode);
-      const file = new MembersFile(members);
+      const file = new MembersFile(members, options.log);
       const remember = () => file.save();
       const plan = makePlan(config, options.mode, members, UNCHECKED, undefined);
       // Each needs the other. What the data path hears before the service is there speaks against nobody: no check has begun.
