@@ -30,6 +30,7 @@ import { type Ports, PortUse } from './ports.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
 import { Thread, type ThreadReports } from './thread.ts';
 
+export { assertServiceSet } from '../forward/assert-set.ts';
 export type { Settings } from './messages.ts';
 
 export interface EngineOptions {

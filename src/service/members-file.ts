@@ -2,14 +2,19 @@
  * The indexes of frontends and servers, written down before a data path goes by them: a flow names its owners by them, and whoever comes
  * after this process must give everybody the same.
  */
+import type { Config } from '../config/model.ts';
+import type { PacketMode } from '../config/modes.ts';
+import { assertServiceSet } from '../engine/engine.ts';
 import { messageOf } from '../errors.ts';
 import { readKept, writeKept } from '../io/kept-files.ts';
 import type { Logger } from '../log.ts';
-import type { Members, MembersState } from './members.ts';
+import { Members, type MembersState } from './members.ts';
+import { settingsOf } from './packet-path.ts';
+import { makePlan, UNCHECKED } from './plan.ts';
 
 const FILE = 'members.json';
-/** Goes up with every change of {@link MembersState}. */
-const VERSION = 1;
+/** Goes up with every change of {@link MembersState}, that is also of the frontends, backends and servers of config/model.ts. */
+export const VERSION = 1;
 
 /**
  * Without it the next lb4 gives out indexes anew, and connections whose owner got another one end: each element of the shared memory
@@ -34,7 +39,7 @@ export class MembersFile {
     const { version } = this.#members;
     if (version === this.#written) return;
     try {
-      this.#write(FILE, JSON.stringify({ version: VERSION, state: this.#members.state() }));
+      this.#write(FILE, textOf(this.#members.state()));
     } catch (error) {
       if (!this.#isFailing)
         this.#log.warn(
@@ -50,12 +55,39 @@ export class MembersFile {
   }
 }
 
-/** What the last one has written; undefined where that is nothing, or of another version. */
-export function readMembers(): MembersState | undefined {
+/** What stands in the file. */
+export function textOf(state: MembersState): string {
+  return JSON.stringify({ version: VERSION, state });
+}
+
+/**
+ * Those of `config`, with the indexes that they had when an lb4 died; where that cannot be known, with new ones, and the log says why:
+ * whoever gets an index that was another's begins anew (forward/ledger.ts).
+ * @param read what the last one has written; undefined where that is nothing
+ */
+export function membersAfter(
+  config: Config,
+  mode: PacketMode,
+  log: Logger,
+  read: () => string | undefined = () => readKept(FILE),
+): Members {
   try {
-    const { version, state } = JSON.parse(readKept(FILE) ?? '{}') as { version?: number; state?: MembersState };
-    return version === VERSION ? state : undefined;
-  } catch {
-    return undefined;
+    const members = new Members(config, stateIn(read()));
+    // Nobody vouches for what stands there: it must do for all that is made of it.
+    assertServiceSet(settingsOf(makePlan(config, mode, members, UNCHECKED, undefined), mode).services);
+    return members;
+  } catch (error) {
+    log.warn(
+      { reason: messageOf(error) },
+      'which frontends and servers an lb4 that died had cannot be told: their connections may be lost',
+    );
+    return new Members(config);
   }
+}
+
+function stateIn(text: string | undefined): MembersState {
+  if (text === undefined) throw new Error(`${FILE} is not there`);
+  const { version, state } = JSON.parse(text) as { version?: number; state?: MembersState };
+  if (version !== VERSION || state === undefined) throw new Error(`${FILE} is version ${version}, this lb4 writes version ${VERSION}`);
+  return state;
 }

@@ -17,7 +17,7 @@ import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
 import { explain } from './host.ts';
 import { Members } from './members.ts';
-import { MembersFile, readMembers } from './members-file.ts';
+import { MembersFile, membersAfter } from './members-file.ts';
 import { Monitors } from './monitors.ts';
 import { PacketPath, type PacketPathOptions } from './packet-path.ts';
 import { makePlan, type Plan, UNCHECKED } from './plan.ts';
@@ -95,7 +95,7 @@ export class Service {
   static async start(options: ServiceOptions): Promise<Service> {
     try {
       const config = readConfig(options, { reload: false });
-      const members = membersOf(config, options.mode);
+      const members = membersOf(config, options);
       const file = new MembersFile(members, options.log);
       const remember = () => file.save();
       const plan = makePlan(config, options.mode, members, UNCHECKED, undefined);
@@ -235,9 +235,9 @@ export class Service {
 }
 
 /** As they were when an lb4 died here whose connections can go on. */
-function membersOf(config: Config, mode: Mode): Members {
+function membersOf(config: Config, { mode, log }: ServiceOptions): Members {
   const isNext = isPacketMode(mode) && wouldInherit(config.passthrough.connectionTrackerCapacity, MODES[mode].directions);
-  return new Members(config, isNext ? readMembers() : undefined);
+  return isNext ? membersAfter(config, mode, log) : new Members(config);
 }
 
 function startPath(plan: Plan, { mode, rules, failed, log, remember }: PathOptions, signal: Reports['signal']): Promise<DataPath> {
