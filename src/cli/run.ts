@@ -1,4 +1,4 @@
-/** `lb4`, `lb4 --passthrough`, `lb4 --dsr`: runs until a signal, or until the data path dies, then leaves the host as it was. */
+/** `lb4`, `lb4 --passthrough`, `lb4 --dsr`: runs until a signal, or until the data path dies, then leaves the host as it was, or as the next lb4 needs it. */
 import type { Mode } from '../config/modes.ts';
 import { watchConfig } from '../config/watch.ts';
 import { EXIT, FailureError, Lb4Error } from '../errors.ts';
@@ -16,7 +16,7 @@ export interface RunOptions {
   readonly version: string;
 }
 
-/** Rejects with an Lb4Error when it cannot start, or when the data path dies: then, too, everything is undone. */
+/** Rejects with an Lb4Error when it cannot start, or when the data path dies. */
 export async function run({ config: file, mode, rules, version }: RunOptions, { log, lost }: RunLog): Promise<void> {
   const shutdown = new Shutdown();
   // Watched before it is read: a change in between is taken over as soon as lb4 runs.
@@ -40,7 +40,7 @@ export async function run({ config: file, mode, rules, version }: RunOptions, { 
   }
 }
 
-/** Waits for the end, and leaves the host as it was. */
+/** Waits for the end, and stops. */
 async function serve(service: Service, shutdown: Shutdown, log: Logger): Promise<void> {
   let graceMs = 0;
   try {
@@ -67,7 +67,7 @@ async function stop(service: Service, graceMs: number, shutdown: Shutdown, log: 
     hurry.abort();
   });
   try {
-    await service.stop(graceMs, hurry.signal);
+    await (shutdown.error === undefined ? service.stop(graceMs, hurry.signal) : service.abandon());
     log.info('stopped');
   } catch (error) {
     log.error({ error: String(error) }, 'could not stop cleanly');

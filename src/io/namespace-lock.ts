@@ -78,6 +78,11 @@ export class NamespaceLock {
     for (const [name, text] of this.#notes) writeNote(`${directory}/${name}`, text);
   }
 
+  /** As a kill does: the file stays, and says who was here. */
+  abandon(): void {
+    closeSync(this.#fd);
+  }
+
   /** Leaves no file behind. */
   release(): void {
     const { directory, file } = paths();

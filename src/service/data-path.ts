@@ -22,6 +22,11 @@ export interface DataPath extends Source {
   follow?(): Promise<void>;
   /** Takes no new connection, lets running ones go on for `graceMs` or until `hurry` where it can, and leaves nothing behind. */
   stop(graceMs: number, hurry: AbortSignal): Promise<void>;
+  /**
+   * The packet modes: stops because lb4 itself has failed, and leaves what the next lb4 can go on with, as a kill does.
+   * @param hasServed false: the start failed after the data path was there
+   */
+  abandon?(hasServed: boolean): Promise<void>;
 }
 
 /** What a data path tells of itself. */

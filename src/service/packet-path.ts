@@ -1,7 +1,7 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
 import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
-import { Engine, type Inheritance, type Settings } from '../engine/engine.ts';
+import { Engine, type Inheritance, type Settings, wouldInherit } from '../engine/engine.ts';
 import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import type { Logger } from '../log.ts';
 import { parseAddress } from '../packet/address.ts';
@@ -17,6 +17,9 @@ import { keptTable } from './kept-table.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { Undo } from './undo.ts';
 import { type Listened, witnessOf } from './witness.ts';
+
+/** An lb4 that fails so soon after it has found its table may have failed by it. */
+const SUSPECT_MS = 60_000;
 
 export interface PacketPathOptions {
   readonly mode: PacketMode;
@@ -50,6 +53,7 @@ export class PacketPath implements DataPath {
   readonly #firewall: Firewall | undefined;
   readonly #engine: Engine;
   readonly #undo: Undo;
+  readonly #since = performance.now();
   #plan: Plan;
 
   private constructor({ mode, log, remember, lock, firewall, engine, undo, plan }: PacketPathParts) {
@@ -68,13 +72,20 @@ export class PacketPath implements DataPath {
     this.hostStates = [hostLock(lock), keptTable(() => engine.lostTable()), ...watched];
   }
 
-  /** Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone. */
+  /**
+   * Starts forwarding. Rejects with an Lb4Error or the system's error; then everything that was begun is undone, but for what an lb4
+   * that died has left, where the next start can go on with it.
+   */
   static async start(plan: Plan, options: PacketPathOptions, reports: Reports): Promise<PacketPath> {
     const undo = new Undo();
+    const lock = lockNamespace({ mode: options.mode, rules: options.rules });
+    undo.push((isKept) => (isKept ? lock.abandon() : lock.release()));
+    const isLeft = canGoOn(plan, options.mode);
     try {
-      return new PacketPath(await open(plan, options, reports, undo));
+      return new PacketPath(await open(plan, options, reports, lock, undo));
     } catch (error) {
-      await undo.run(reports.log);
+      // Asked once more: the start may have got so far as to lose it.
+      await leave(undo, isLeft && canGoOn(plan, options.mode), reports.log);
       throw error;
     }
   }
@@ -98,7 +109,20 @@ export class PacketPath implements DataPath {
   }
 
   async stop(): Promise<void> {
-    if (!(await this.#undo.run(this.#log))) throw new Error('traces of lb4 are left on this host');
+    if (!(await this.#undo.run(this.#log))) throw tracesLeft();
+  }
+
+  async abandon(hasServed: boolean): Promise<void> {
+    if (!(await leave(this.#undo, this.#isWorthKeeping(hasServed), this.#log))) throw tracesLeft();
+  }
+
+  #isWorthKeeping(hasServed: boolean): boolean {
+    const { isFound, mortal } = this.#engine.inheritance;
+    if (mortal !== undefined || this.#engine.lostTable() !== undefined) return false;
+    if (!hasServed) return isFound;
+    if (!isFound || performance.now() - this.#since >= SUSPECT_MS) return true;
+    this.#log.warn('what an lb4 that died had left may be what ended this one so soon: its connections end');
+    return false;
   }
 
   frontend(index: number) {
@@ -144,16 +168,35 @@ export class PacketPath implements DataPath {
   }
 }
 
+/** Whether an lb4 that died has left connections that one with this plan goes on with. */
+function canGoOn({ config }: Plan, mode: PacketMode): boolean {
+  return wouldInherit(config.passthrough.connectionTrackerCapacity, MODES[mode].directions);
+}
+
+/** Takes back everything; with `isKept` all but what connections need to go on by the next lb4, and says so. Returns whether all was. */
+async function leave(undo: Undo, isKept: boolean, log: Logger): Promise<boolean> {
+  if (isKept) log.warn('connections wait for the next start: their table and the firewall rules stay, as after a kill');
+  return undo.run(log, isKept);
+}
+
+function tracesLeft(): Error {
+  return new Error('traces of lb4 are left on this host');
+}
+
 /** Whatever it begins it can take back by `undo`, also where it fails. */
-async function open(plan: Plan, { mode, rules, remember }: PacketPathOptions, reports: Reports, undo: Undo): Promise<PacketPathParts> {
+async function open(
+  plan: Plan,
+  { mode, rules, remember }: PacketPathOptions,
+  reports: Reports,
+  lock: NamespaceLock,
+  undo: Undo,
+): Promise<PacketPathParts> {
   const { log, failed, signal } = reports;
   const firewall = rules ? new Firewall(mode, log) : undefined;
-  const lock = lockNamespace({ mode, rules });
-  undo.push(() => lock.release());
   if (firewall !== undefined) {
     // All or nothing: where it fails there is nothing to take back.
     await firewall.install(plan);
-    undo.push(() => firewall.remove());
+    undo.push((isKept) => (isKept ? undefined : firewall.remove()));
     // What is to be taken back stands in the notes. They are known from now on, and there again when they are needed.
     lock.missing();
     undo.push(() => lock.putBack());
@@ -162,7 +205,7 @@ async function open(plan: Plan, { mode, rules, remember }: PacketPathOptions, re
   const settings = settingsOf(plan, mode);
   remember();
   const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, keep: true, failed, signal });
-  undo.push(() => engine.stop());
+  undo.push((isKept) => engine.stop(isKept));
   tellInheritance(engine.inheritance, log);
   return { mode, log, remember, lock, firewall, engine, undo, plan };
 }

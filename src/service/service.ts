@@ -127,14 +127,27 @@ export class Service {
   }
 
   /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
-  async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
+  stop(graceMs: number, hurry: AbortSignal): Promise<void> {
+    return this.#end(() => this.#path.stop(graceMs, hurry));
+  }
+
+  /** Stops at once, since lb4 itself has failed: connections wait for the next lb4 where the mode can let them. */
+  abandon(): Promise<void> {
+    return this.#end(() => this.#abandonPath(true));
+  }
+
+  #abandonPath(hasServed: boolean): Promise<void> {
+    return this.#path.abandon?.(hasServed) ?? this.#path.stop(0, AbortSignal.abort());
+  }
+
+  async #end(endPath: () => Promise<void>): Promise<void> {
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
     this.#health.stop();
     this.#rampTimer.stop();
     this.#drains.stop();
     try {
-      await this.#path.stop(graceMs, hurry);
+      await endPath();
     } finally {
       await this.#stats.close();
     }
@@ -145,7 +158,7 @@ export class Service {
     try {
       await this.#stats.move(this.#config.stats?.listen);
     } catch (error) {
-      await this.stop(0, AbortSignal.abort()).catch(() => {});
+      await this.#end(() => this.#abandonPath(false)).catch(() => {});
       throw error;
     }
     this.#health.set(targetsOf(this.#config, this.#options.mode));

@@ -90,6 +90,26 @@ test.each([
   expect(traces(host)).toEqual(NOTHING);
 });
 
+test('killed, and the next start fails: the one after it goes on', async () => {
+  await using live = await Live.start('passthrough');
+  const { client, balancer: host } = live.lab;
+  const hold = await holdConnections(client, 10, `${live.vip}:7`);
+  await live.balancer.stop('SIGKILL');
+  const { rules, kept, reserved } = traces(host);
+  const listen = `require('node:net').createServer().listen(${STATS_PORT}, '127.0.0.1', () => console.log('listening'))`;
+  const other = host.start([process.execPath, '-e', listen]);
+  await other.line(/listening/);
+  const failing = host.start([LB4, '--passthrough', `--config=${live.file}`]);
+  expect((await failing.exited).code).toBe(1);
+  expect(failing.lines.join('\n')).toMatch(/connections wait for the next start.*\n.*EADDRINUSE/s);
+  await other.stop('SIGTERM');
+  expect(traces(host)).toMatchObject({ rules, kept, reserved });
+  await live.launch();
+  expect(await othersLiveOn(hold)).toEqual([]);
+  expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+  expect(traces(host)).toEqual(NOTHING);
+});
+
 test('a table that somebody takes away is told, and packets pass', async () => {
   await using live = await Live.start('passthrough');
   const { balancer: host, client } = live.lab;

@@ -1,0 +1,98 @@
+/** lb4 fails: what the next one can go on with stays, as after a kill; else nothing does. */
+import { beforeEach, expect, test, vi } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+import { createLogger } from '../../src/log.ts';
+import { Members } from '../../src/service/members.ts';
+import { PacketPath } from '../../src/service/packet-path.ts';
+import { makePlan, UNCHECKED } from '../../src/service/plan.ts';
+
+/** What was done to host and table. */
+const done: string[] = [];
+/** What an lb4 that died has left, and what becomes of this one. */
+const host = {
+  isLeft: false,
+  starts: true,
+  isFound: false,
+  mortal: undefined as string | undefined,
+  lost: undefined as string | undefined,
+};
+
+vi.mock('../../src/io/namespace-lock.ts', () => ({
+  lockNamespace: () => ({
+    missing: () => undefined,
+    putBack: () => {},
+    abandon: () => done.push('lock left'),
+    release: () => done.push('lock gone'),
+  }),
+}));
+vi.mock('../../src/service/firewall.ts', () => ({
+  Firewall: class {
+    states = [];
+    install = async () => {};
+    remove = async () => void done.push('rules gone');
+  },
+}));
+vi.mock('../../src/engine/engine.ts', () => ({
+  wouldInherit: () => host.isLeft,
+  Engine: {
+    start: async () => {
+      if (!host.starts) throw Object.assign(new Error('setsockopt(PACKET_RX_RING): Cannot allocate memory'), { code: 'ENOMEM' });
+      return {
+        inheritance: { isFound: host.isFound, connections: 0, refused: undefined, mortal: host.mortal },
+        lostTable: () => host.lost,
+        stop: async (keep: boolean) => void done.push(keep ? 'table left' : 'table gone'),
+      };
+    },
+  },
+}));
+
+const LEFT = ['table left', 'lock left'];
+const GONE = ['table gone', 'rules gone', 'lock gone'];
+
+let lines = '';
+beforeEach(() => {
+  done.length = 0;
+  lines = '';
+  Object.assign(host, { isLeft: false, starts: true, isFound: false, mortal: undefined, lost: undefined });
+});
+
+function start(): Promise<PacketPath> {
+  const toml = '[frontends.web]\nlisten_addr = "192.0.2.1:80"\nbackend = "app"\n[backends.app.servers]\na = { addr = "10.0.0.1:80" }\n';
+  const { config } = parseConfig(toml, 'test.toml');
+  const plan = makePlan(config, 'passthrough', new Members(config), UNCHECKED, undefined);
+  const log = createLogger({ stream: { write: (line: string) => (lines += line) } });
+  return PacketPath.start(plan, { mode: 'passthrough', rules: true, remember: () => {} }, { log, failed: () => {}, signal: () => {} });
+}
+
+test.each([
+  ['nothing was left', false, ['rules gone', 'lock gone'], false],
+  ['an lb4 died here', true, ['lock left'], true],
+])('no memory for the ring, and %s', async (_, isLeft, expected, isTold) => {
+  Object.assign(host, { isLeft, starts: false });
+  await expect(start()).rejects.toThrow('PACKET_RX_RING');
+  expect([done, lines.includes('wait for the next start')]).toEqual([expected, isTold]);
+});
+
+test.each([
+  ['a start that found nothing fails later', { isFound: false }, { hasServed: false }, GONE],
+  ['one that found a table', { isFound: true }, { hasServed: false }, LEFT],
+  ['after it has served', { isFound: false }, { hasServed: true }, LEFT],
+  ['soon after it found a table, which may be the cause', { isFound: true }, { hasServed: true }, GONE],
+  ['long after that', { isFound: true }, { hasServed: true, after: 60_000 }, LEFT],
+  ['where the table is no file', { mortal: 'no tmpfs' }, { hasServed: true }, GONE],
+  ['where its file was taken away', { lost: '/run/lb4/kept-1/table' }, { hasServed: true }, GONE],
+] as const)('%s', async (_, found, { hasServed, ...more }, expected) => {
+  Object.assign(host, found);
+  const now = vi.spyOn(performance, 'now').mockReturnValue(1000);
+  const path = await start();
+  now.mockReturnValue(1000 + ('after' in more ? more.after : 0));
+  await path.abandon(hasServed);
+  now.mockRestore();
+  expect([done, lines.includes('wait for the next start')]).toEqual([expected, expected === LEFT]);
+});
+
+test('a stop that was asked for leaves nothing', async () => {
+  host.isFound = true;
+  await (await start()).stop();
+  expect(done).toEqual(GONE);
+});
