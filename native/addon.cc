@@ -213,7 +213,8 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     const uint32_t destination = ipv4(info[0], "destination");
     const uint32_t source = ipv4(info[1], "source");
     const auto port = static_cast<uint16_t>(integer(info[2], "port", 0, 65535));
-    const Route route = guard(env, [&] { return socket.route(destination, source, port); });
+    const auto protocol = static_cast<uint8_t>(integer(info[3], "protocol", 0, 255));
+    const Route route = guard(env, [&] { return socket.route(destination, source, port, protocol); });
     Napi::Object result = Napi::Object::New(env);
     result.Set("ifindex", route.ifindex);
     result.Set("kind", kindName(route.kind));

@@ -213,7 +213,7 @@ bool RouteSocket::take(size_t bytes, const Handler& each, int& error) {
 }
 
 // Protocol and ports serve rules (ip-rule(8): ipproto, dport) and hashes over ports; a kernel before 4.18 passes over them.
-int RouteSocket::askRoute(uint32_t destination, uint32_t source, uint16_t port, Route& route) {
+int RouteSocket::askRoute(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol, Route& route) {
   Request<rtmsg> request(RTM_GETROUTE, 0);
   request.body.rtm_family = AF_INET;
   request.body.rtm_dst_len = 32;
@@ -222,16 +222,14 @@ int RouteSocket::askRoute(uint32_t destination, uint32_t source, uint16_t port, 
     request.body.rtm_src_len = 32;
     request.add(RTA_SRC, source);
   }
-  if (port != 0) {
-    request.add(RTA_IP_PROTO, uint8_t{IPPROTO_TCP});
-    request.add(RTA_DPORT, htons(port));
-  }
+  if (protocol != 0) request.add(RTA_IP_PROTO, protocol);
+  if (port != 0) request.add(RTA_DPORT, htons(port));
   return ask(&request.header, [&](const nlmsghdr* message) { route = parseRoute(message, destination); });
 }
 
-Route RouteSocket::route(uint32_t destination, uint32_t source, uint16_t port) {
+Route RouteSocket::route(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol) {
   Route route;
-  const int error = askRoute(destination, source, port, route);
+  const int error = askRoute(destination, source, port, protocol, route);
   if (error != 0) {
     const std::optional<RouteKind> kind = kindOfError(error);
     if (!kind) throw SystemError(error, "RTM_GETROUTE");
@@ -239,7 +237,7 @@ Route RouteSocket::route(uint32_t destination, uint32_t source, uint16_t port) {
     route.kind = *kind;
     // A source that is not ours is refused by the same errnos.
     Route own;
-    if (source != 0 && (askRoute(source, 0, 0, own) != 0 || own.kind != RouteKind::local)) route.kind = RouteKind::source;
+    if (source != 0 && (askRoute(source, 0, 0, 0, own) != 0 || own.kind != RouteKind::local)) route.kind = RouteKind::source;
     return route;
   }
   // Asked with a source, the kernel answers with that one alone (RTA_SRC, no RTA_PREFSRC).

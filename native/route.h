@@ -58,8 +58,8 @@ class RouteSocket {
  public:
   RouteSocket();
 
-  // `port`: the destination's TCP port in host order; 0: a packet of no protocol in particular.
-  Route route(uint32_t destination, uint32_t source, uint16_t port);
+  // `port`: the destination's in host order, `protocol`: its number; 0: a packet of none in particular.
+  Route route(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol);
   std::optional<Mac> neighbour(int32_t ifindex, const Address& address);
   std::vector<Interface> interfaces();
 
@@ -70,7 +70,7 @@ class RouteSocket {
   // Takes one datagram's answers; true once the exchange is over.
   bool take(size_t bytes, const Handler& each, int& error);
   // Asks RTM_GETROUTE; the answer's type, or the errno that stands for one.
-  int askRoute(uint32_t destination, uint32_t source, uint16_t port, Route& route);
+  int askRoute(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol, Route& route);
   uint32_t linkMtu(int32_t ifindex);
 
   Fd fd_;

@@ -62,14 +62,15 @@ export async function ownAddresses(): Promise<Map<string, string>> {
 
 /** IPv4 servers, those of several backends once each; a server that does not answer costs a second, all of them at once. */
 export async function serverPaths(config: Config): Promise<ServerPath[]> {
-  const all = config.backends.flatMap(({ servers }) => servers.map(({ addr }) => addr));
-  const servers = new Map(all.filter(({ family }) => family === 4).map(({ ip, port }) => [ip, port] as const));
-  await Promise.all([...servers].map(([address, port]) => connectError(address, port)));
+  const all = config.backends.flatMap(({ servers, protocol }) => servers.map(({ addr }) => ({ ...addr, protocol: protocol.number })));
+  const ours = all.filter(({ family }) => family === 4).map((server) => [server.ip, server] as const);
+  const servers = [...new Map(ours).values()];
+  await Promise.all(servers.map(({ ip, port }) => connectError(ip, port)));
   const socket = new (native().RouteSocket)();
   try {
     const links = new Map(socket.interfaces().map((link) => [link.index, link]));
-    return [...servers].map(([address, port]) => {
-      const route = socket.route(parseAddress(address), 0, port);
+    return servers.map(({ ip: address, port, protocol }) => {
+      const route = socket.route(parseAddress(address), 0, port, protocol);
       const link = links.get(route.ifindex);
       const asks = link !== undefined && link.mac.length === 6 && !route.local;
       return {
@@ -132,11 +133,13 @@ export interface Way {
 
 /** The ways from each frontend's address to its servers, each once: rules by source address, or port, may lead elsewhere, or nowhere. */
 export function waysOf({ frontends }: Config): Way[] {
-  const pairs = frontends.flatMap(({ listen, backend }) => backend.servers.map(({ addr }) => [listen.ip, addr.ip, addr.port] as const));
+  const pairs = frontends.flatMap(({ listen, backend: { servers, protocol } }) =>
+    servers.map(({ addr }) => [listen.ip, addr.ip, addr.port, protocol.number] as const),
+  );
   const socket = new (native().RouteSocket)();
   try {
-    const asked = [...new Map(pairs.map((pair) => [pair.join(' '), pair])).values()].map(([source, server, port]) => {
-      return { source, server, kind: socket.route(parseAddress(server), parseAddress(source), port).kind };
+    const asked = [...new Map(pairs.map((pair) => [pair.join(' '), pair])).values()].map(([source, server, port, protocol]) => {
+      return { source, server, kind: socket.route(parseAddress(server), parseAddress(source), port, protocol).kind };
     });
     return [...new Map(asked.map((way) => [Object.values(way).join(' '), way])).values()];
   } finally {

@@ -89,6 +89,7 @@ interface EngineParts {
   readonly entries: number;
 }
 
+/** A running data path: one worker, its memory, and what the main thread keeps true for it. */
 export class Engine {
   /** What came of the connections of an lb4 that died, and what will come of this one's. */
   readonly inheritance: Inheritance;

@@ -20,6 +20,7 @@ interface Endpoint {
   readonly sources: Set<number>;
 }
 
+/** Which servers share their ports with which. */
 export class PortUse {
   readonly #statistics: Float64Array;
   #byServer = new Map<number, Endpoint>();

@@ -28,7 +28,7 @@ export function isOurs(address: number): boolean {
 function askOnce(destination: number): Route {
   const socket = new (native().RouteSocket)();
   try {
-    return socket.route(destination, 0, 0);
+    return socket.route(destination, 0, 0, 0);
   } finally {
     socket.close();
   }
@@ -47,6 +47,7 @@ export interface DeadEnd extends Pick<Way, 'source' | 'destination' | 'onLink'> 
   readonly why: Obstacle;
 }
 
+/** The ways to all servers, each with the next hop that the kernel would take. */
 export class ServerRoutes {
   readonly #socket: RouteSocket;
   readonly #hops: Int32Array;
@@ -170,10 +171,10 @@ export class ServerRoutes {
    * not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here.
    * Returns what is in the way.
    */
-  #resolveWay({ hop, source, destination, port, onLink }: Way): Obstacle | undefined {
-    const asked = this.#socket.route(destination, source, port);
+  #resolveWay({ hop, source, destination, port, protocol, onLink }: Way): Obstacle | undefined {
+    const asked = this.#socket.route(destination, source, port, protocol);
     // A source that is no address of this host (any more) has no route at all: then the answer without one must do.
-    const route = asked.kind === 'source' ? this.#socket.route(destination, 0, port) : asked;
+    const route = asked.kind === 'source' ? this.#socket.route(destination, 0, port, protocol) : asked;
     const link = this.#interfaces.get(route.ifindex);
     const isSent = route.kind === 'unicast' && !(onLink && (route.encapsulated || route.neighbour !== destination));
     // What the route wraps is left to the kernel, too: a frame of ours would go out bare.

@@ -11,6 +11,7 @@ export interface ThreadReports {
   readonly signals: (signals: readonly Signal[]) => void;
 }
 
+/** The packet worker, from its start to its end. */
 export class Thread {
   readonly #worker: Worker;
   /** Settled when the worker is gone, however it went. */

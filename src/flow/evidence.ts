@@ -12,7 +12,7 @@ export const RESETS = 0x10;
 export const HEARD = 0x20;
 /** A FIN of the client that had counted was not its own: it has gone on. */
 export const REVIVES = 0x40;
-/** A reset by a number that its side has not come to as far as lb4 has seen. */
+/** A reset by a number that is not sure to be right: a server's beyond what it has sent, a client's beyond what its server has acknowledged. */
 export const BEYOND = 0x80;
 /** Nothing new, but it belongs to the connection: its packets keep that alive. */
 export const BELONGS = 0x100;

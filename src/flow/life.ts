@@ -33,7 +33,7 @@ export const HEARD_SERVER = 0x8000;
 export const HASHED = 0x10000;
 /** Its last reset was the server's. */
 export const RESET_BY_SERVER = 0x20000;
-/** It had a number that its side has not come to as far as lb4 has seen. */
+/** It had a number that is not sure to be right (BEYOND of evidence.ts). */
 export const RESET_BEYOND = 0x40000;
 /** What a connection keeps when it is opened again. */
 export const LASTING = ONE_WAY | HASHED;

@@ -2,6 +2,7 @@
 import { FIRST, LIFE, RECORD, RECORD_SHIFT } from '../layout/connection.ts';
 import { NONE } from '../layout/flow.ts';
 
+/** All records of one core. */
 export class Records {
   readonly words: Int32Array;
   /** How many there are. */

@@ -54,6 +54,8 @@ const FIRST_WINDOW = 64 << 10;
 const LOST = 32 << 10;
 /** … and they pass while the last one is not so many milliseconds ago. */
 const ACTIVE_MS = 500;
+/** A reset of the server's that was odd. */
+const ODD = RESET_BY_SERVER | RESET_BEYOND;
 /** What was under way when a reset passed has arrived after so many milliseconds. */
 const UNDER_WAY_MS = 1000;
 
@@ -141,7 +143,9 @@ function resets(flows: Int32Array, at: number, other: number, life: number, segm
   // RFC 9293 section 3.10.7.3: a refusal has no number of its own yet, but that of the SYN.
   if (isReply && (life & STATE_MASK) === OPENING) return (flags & ACK) !== 0 && acknowledges(flows, at, other, life, segment) ? RESETS : 0;
   if (!isPlausible(flows, at, other, life, segment, sequence, sequence)) return 0;
-  return ((sequence - endOf(flows, at, life, isReply)) | 0) > 0 ? RESETS | BEYOND : RESETS;
+  // A client's is exact where its server has acknowledged to; a server's as far as it has sent.
+  const exact = isReply || other < 0 ? endOf(flows, at, life, isReply) : swap32(flows[other + Flow.ACKNOWLEDGED]);
+  return ((sequence - exact) | 0) > 0 ? RESETS | BEYOND : RESETS;
 }
 
 function finishes(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
@@ -156,7 +160,7 @@ function weighAfterReset(flows: Int32Array, at: number, other: number, life: num
   if ((life & COUNTED) === 0 || flags & FIN) return 0;
   // The server testifies against any reset of its client's, the client against one of the server's that was odd. What was merely on its
   // way says something new, or is answered by a reset.
-  const isAnswer = other >= 0 && payload === 0 && (isReply ? (life & RESET_BY_SERVER) === 0 : (life & RESET_BEYOND) !== 0);
+  const isAnswer = other >= 0 && payload === 0 && (isReply ? (life & RESET_BY_SERVER) === 0 : (life & ODD) === ODD);
   if (isAnswer && acknowledgment === swap32(flows[at + Flow.ACKNOWLEDGED])) return CHALLENGES;
   const isUnderWay =
     (now - flows[at + Flow.SEEN]) >>> 0 < UNDER_WAY_MS || (other >= 0 && (now - flows[other + Flow.SEEN]) >>> 0 < UNDER_WAY_MS);
@@ -179,7 +183,14 @@ function isPlausible(flows: Int32Array, at: number, other: number, life: number,
   const { isReply, now } = segment;
   const next = endOf(flows, at, life, isReply);
   const last = isActive(flows, at, other, now) ? next + LOST : next;
-  return isWithin(end - unacknowledged(flows, at, other, next, isReply)) && ((last - start) | 0) >= 0;
+  if (isWithin(end - unacknowledged(flows, at, other, next, isReply)) && ((last - start) | 0) >= 0) return true;
+  // What a server has sent twice is counted for good: where that is more than a window, what its client has tells where it is.
+  return isReply && other >= 0 && isDrifted(flows, other, next) && isWithin(end - swap32(flows[other + Flow.ACKNOWLEDGED]));
+}
+
+/** Whether a server, by what it has sent, is nowhere near what its client acknowledges: one of the two is not to be believed. */
+function isDrifted(flows: Int32Array, other: number, next: number): boolean {
+  return !isWithin(next - swap32(flows[other + Flow.ACKNOWLEDGED]));
 }
 
 /** The first number of a side that the other one may not have acknowledged. */
@@ -188,7 +199,7 @@ function unacknowledged(flows: Int32Array, at: number, other: number, next: numb
   if (other < 0) return next - Math.min(sent, Math.max(SENT_TWICE, sent >>> 3));
   const acknowledged = swap32(flows[other + Flow.ACKNOWLEDGED]);
   // A client that acknowledges what was never sent does not keep its server from ending the connection.
-  return isReply && !isWithin(next - acknowledged) ? next - Math.min(sent, IN_FLIGHT) : acknowledged;
+  return isReply && isDrifted(flows, other, next) ? next - Math.min(sent, IN_FLIGHT) : acknowledged;
 }
 
 function isActive(flows: Int32Array, at: number, other: number, now: number): boolean {

@@ -36,10 +36,13 @@ import {
 import type { Protocol, Timeouts } from './protocol.ts';
 import { begin, remember, settle, weigh } from './tcp-evidence.ts';
 
+/** RFC 9293 section 3.1: bytes behind the beginning of the header. */
+const CHECKSUM_PLACE = 16;
+
 export const tcp: Protocol = {
   name: 'tcp',
   number: F.TCP,
-  checksum: 16,
+  checksum: CHECKSUM_PLACE,
   describe,
   opens,
   refuses,
@@ -58,7 +61,7 @@ export const tcp: Protocol = {
 
 // Copied into this module: an imported binding is a load at each use (forward/pipeline.ts).
 const { TCP_FLAGS, FIN, SYN, RST, ACK } = F;
-const CHECKSUM = (16 >> 1) << CHECKSUM_SHIFT;
+const CHECKSUM = (CHECKSUM_PLACE >> 1) << CHECKSUM_SHIFT;
 /** With only the last of these a segment asks for nothing but its rewrite. */
 const CONTROLS = (FIN | SYN | RST | ACK) << 8;
 const PLAIN = ACK << 8;
@@ -118,6 +121,9 @@ function timeoutOf(table: Int32Array, life: number): number {
   if (state === ESTABLISHED && (life & ADOPTED) !== 0) return table[CLOSING];
   // Only the client's FIN was seen: the server may go on sending (RFC 9293 section 3.6), and its client is not heard meanwhile.
   if (state === TIME_WAIT && (life & ONE_WAY) !== 0) return Math.max(table[CLOSING], table[TIME_WAIT]);
+  // A client's reset behind what it has in flight may be forged, behind forged payload: the ends have time to show that they live.
+  const isDoubtful = (life & (RESET_BEYOND | RESET_BY_SERVER | ONE_WAY)) === RESET_BEYOND;
+  if (state === CLOSED && isDoubtful) return Math.max(table[CLOSING], table[CLOSED]);
   return table[state];
 }
 
@@ -125,7 +131,7 @@ function timeoutOf(table: Int32Array, life: number): number {
 function next(life: number, shown: number, reply: boolean): number {
   const state = life & STATE_MASK;
   if (shown & RESETS) {
-    const how = (reply ? RESET_BY_SERVER : 0) | (reply && shown & BEYOND ? RESET_BEYOND : 0);
+    const how = (reply ? RESET_BY_SERVER : 0) | (shown & BEYOND ? RESET_BEYOND : 0);
     return (life & ~(STATE_MASK | AFTER_RESET)) | CLOSED | how;
   }
   if (shown & CHALLENGES) return (life & ~(STATE_MASK | AFTER_RESET)) | openState(life);

@@ -44,6 +44,7 @@ const QUIET_MS = 2000;
 /** What goes by the entry itself, and renews it. */
 const RENEWS = BELONGS | ESTABLISHES | RESETS | CHALLENGES | REVIVES;
 
+/** The connections of one core, from their first packet's flow to their last port. */
 export class Connections {
   readonly #table: FlowTable;
   readonly #records: Records;

@@ -23,6 +23,7 @@ import type { Counters } from '../layout/memory.ts';
 import { type Endpoint, portKey } from './endpoints.ts';
 import type { ServiceSet } from './service-set.ts';
 
+/** The books of one core. */
 export class Ledger {
   /** Connections that each server and frontend has, from opening to their end: layout/counters.ts says where. */
   readonly loads: Int32Array;

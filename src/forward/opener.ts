@@ -29,6 +29,7 @@ export interface OpenerParts {
 /** Servers tried in all, where the ports of the one chosen are out: a SYN is to cost no more than that. */
 const TRIES = 16;
 
+/** Opens the connections of one core; where there is no room it has others make it ({@link Connections}). */
 export class Opener {
   readonly #table: FlowTable;
   readonly #records: Records;

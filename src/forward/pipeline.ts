@@ -43,6 +43,7 @@ const { NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, SEEN, BYTES, A
 const { IP_TTL, IP_SOURCE, IP_DESTINATION, TCP_ACKNOWLEDGMENT: THIRD_WORD, ETHERNET_HALF } = Field;
 const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP_OUT, SHIFT: HOP_SHIFT } = Hop;
 
+/** The three passes over `table`, with what else they need; one a thread, so that its one instance is compiled for its own memory. */
 export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }: PipelineParts): Pipeline {
   const { words, halves } = slab;
   const flow = table.words;

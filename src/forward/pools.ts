@@ -13,6 +13,7 @@ interface PoolEntry {
 /** Whether connections from `source` to `server` may still be opened. */
 export type IsWanted = (server: Endpoint, source: number) => boolean;
 
+/** All pools of one core, by index. */
 export class Pools {
   /** Flows name their pool by its place here, which is not given away while one of its ports is out. */
   readonly #places: (PoolEntry | undefined)[] = [];

@@ -58,6 +58,7 @@ const NOBODY: Backend = {
   places: [],
 };
 
+/** The services of one core, as last applied. */
 export class Services {
   readonly pools = new Pools();
   readonly #ledger: Ledger;

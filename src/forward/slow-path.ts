@@ -46,6 +46,7 @@ export type SlowPath = (f: number, at: number, now: number) => number;
 const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, resetNoServer, resetNoPort, resetFull, timeExceeded, tooBig } =
   Verdict;
 
+/** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
   const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers } = parts;
   const { words, halves } = slab;

@@ -85,11 +85,12 @@ export interface Interface {
 /** rtnetlink(7) questions, asked synchronously, and one thread that tells when an answer may have changed. */
 export interface RouteSocket {
   /**
-   * RTM_GETROUTE for `destination` from `source` (or 0: whichever the kernel takes), rules by source included; with a TCP `port` of the
-   * destination (0: of no protocol) rules by that and by protocol, too. Where there are several next hops, the one that flows between
+   * RTM_GETROUTE for `destination` from `source` (or 0: whichever the kernel takes), rules by source included; with a
+   * `port` of the destination and the number of its `protocol` (0: of none) rules by these, too; EOPNOTSUPP for one that the kernel has no
+   * routes by (other than TCP, UDP, ICMP). Where there are several next hops, the one that flows between
    * the two addresses take. Throws only what says nothing of a route (ENOBUFS …).
    */
-  route(destination: number, source: number, port: number): Route;
+  route(destination: number, source: number, port: number, protocol: number): Route;
   /** RTM_GETNEIGH for an IPv4 address, or the 16 bytes of an IPv6 one: six bytes, or undefined while it is unresolved or failed. */
   neighbour(ifindex: number, address: number | Uint8Array): Uint8Array | undefined;
   /** RTM_GETLINK dump. */

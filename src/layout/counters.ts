@@ -1,6 +1,6 @@
 /**
  * Counters in shared memory, written by the worker alone, read by anyone: float64, exact to 2^53. A row of eight, one cache
- * line, for each frontend, then for each server; tx is client → server, rx is server → client, in bytes of TCP payload.
+ * line, for each frontend, then for each server; tx is client → server, rx is server → client, in bytes of payload.
  */
 import { ROOM } from './limits.ts';
 
@@ -45,10 +45,12 @@ export const ANSWERED = 6;
 /** Length in float64. */
 export const STATISTICS_LENGTH = (MAX_FRONTENDS + MAX_SERVERS) * ROW;
 
+/** Where a frontend's row begins in the statistics, by its index. */
 export function frontendRow(frontend: number): number {
   return frontend * ROW;
 }
 
+/** The same of a server's. */
 export function serverRow(server: number): number {
   return (MAX_FRONTENDS + server) * ROW;
 }

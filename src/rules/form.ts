@@ -55,7 +55,7 @@ function linksTo(servers: Iterable<string>, socket: RouteSocket): ReadonlySet<nu
 
 function linkTo(server: string, socket: RouteSocket): number {
   try {
-    return socket.route(parseAddress(server), 0, 0).ifindex;
+    return socket.route(parseAddress(server), 0, 0, 0).ifindex;
   } catch {
     return -1; // no way there, whatever the reason
   }

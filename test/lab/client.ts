@@ -2,8 +2,8 @@
  * A client of the lab, against backend.ts:
  *
  *     client.js echo COUNT BYTES HOST:PORT [FIRST_LOCAL_PORT]   COUNT connections at once, each its own data; prints EchoReport
- *     client.js hold COUNT HOST:PORT [FIRST_LOCAL_PORT]         keeps COUNT connections busy; a line on standard input asks
- *                                                               for a HoldReport, its end closes them
+ *     client.js hold COUNT HOST:PORT [FIRST_LOCAL_PORT [MS]]    keeps COUNT connections busy, a ping each so many ms (20); a line
+ *                                                               on standard input asks for a HoldReport, its end closes them
  *     client.js load RATE http://HOST:PORT/PATH                 RATE new connections a second; a LoadReport every 200 ms
  */
 import { randomBytes } from 'node:crypto';
@@ -103,7 +103,7 @@ async function echoAll(count: number, bytes: number, to: string, firstPort: numb
   say(report);
 }
 
-function hold(count: number, to: string, firstPort: number | undefined): void {
+function hold(count: number, to: string, firstPort: number | undefined, every = 20): void {
   const held: Held[] = [];
   const sockets: Socket[] = [];
   let greeted = 0;
@@ -128,7 +128,7 @@ function hold(count: number, to: string, firstPort: number | undefined): void {
       if (waiting === expected) {
         waiting = '';
         state.echoed++;
-        setTimeout(() => socket.writable && socket.write(`${index}:${state.echoed};`), 20);
+        setTimeout(() => socket.writable && socket.write(`${index}:${state.echoed};`), every);
       } else if (!expected.startsWith(waiting)) {
         state.ended ??= `got ${waiting} for ${expected}`;
       }
@@ -199,5 +199,5 @@ function load(rate: number, url: string): void {
 const [mode, ...args] = process.argv.slice(2);
 const number = (text: string | undefined) => (text === undefined ? undefined : Number(text));
 if (mode === 'echo') await echoAll(Number(args[0]), Number(args[1]), args[2] ?? '', number(args[3]));
-else if (mode === 'hold') hold(Number(args[0]), args[1] ?? '', number(args[2]));
+else if (mode === 'hold') hold(Number(args[0]), args[1] ?? '', number(args[2]), number(args[3]));
 else if (mode === 'load') load(Number(args[0]), args[1] ?? '');

@@ -4,9 +4,9 @@ import type { Namespace } from './lab.ts';
 import type { Running } from './processes.ts';
 import { PATIENCE, waitUntil } from './wait.ts';
 
-/** Opens `count` connections to the echo port at `to` (ADDRESS:PORT) and keeps them busy. */
-export async function holdConnections(client: Namespace, count: number, to: string): Promise<Running> {
-  const running = client.program('client', 'hold', `${count}`, to, `${client.ports(count)}`);
+/** Opens `count` connections to the echo port at `to` (ADDRESS:PORT) and keeps them busy, each by a ping every so many ms. */
+export async function holdConnections(client: Namespace, count: number, to: string, every = 20): Promise<Running> {
+  const running = client.program('client', 'hold', `${count}`, to, `${client.ports(count)}`, `${every}`);
   await running.line(/^holding/);
   return running;
 }

@@ -373,7 +373,7 @@ describe('RouteSocket', () => {
       const socket = new addon.RouteSocket();
       const index = socket.interfaces().find((each) => each.name === 'v1')?.index;
       const ask = (text: string, source = 0) => {
-        const { ifindex, ...rest } = socket.route(ip(text), source, 0);
+        const { ifindex, ...rest } = socket.route(ip(text), source, 0, 0);
         return { ...rest, onVeth: ifindex === index, ifindex: ifindex === 0 ? 0 : 1 };
       };
       return {
@@ -435,8 +435,8 @@ describe('RouteSocket', () => {
         typeof address === 'number'
           ? [address & 255, (address >> 8) & 255, (address >> 16) & 255, address >>> 24].join('.')
           : Buffer.from(address).toString('hex');
-      const ask = (destination: string, source = '10.99.0.2', port = 0) => {
-        const { kind, ifindex, neighbour, mtu } = socket.route(ip(destination), ip(source), port);
+      const ask = (destination: string, source = '10.99.0.2', port = 0, protocol = port === 0 ? 0 : 6) => {
+        const { kind, ifindex, neighbour, mtu } = socket.route(ip(destination), ip(source), port, protocol);
         return [kind, ...(ifindex === 0 ? [] : [names.get(ifindex), text(neighbour), mtu])].join(' ');
       };
       sh('ip link set v2 down');
@@ -455,6 +455,7 @@ describe('RouteSocket', () => {
         two: ask('10.95.0.8', '10.99.0.3'),
         port: ask('10.95.0.8', '10.99.0.2', 80),
         otherPort: ask('10.95.0.8', '10.99.0.2', 81),
+        otherProtocol: ask('10.95.0.8', '10.99.0.2', 80, 17),
         blackhole: ask('10.96.0.1'),
         unreachable: ask('10.97.0.1'),
         none: ask('192.0.2.1'),
@@ -483,6 +484,7 @@ describe('RouteSocket', () => {
       two: 'unicast v2 10.94.0.1 1500',
       port: 'unicast v2 10.94.0.1 1500',
       otherPort: 'unicast v1 10.99.0.1 1500',
+      otherProtocol: 'unicast v1 10.99.0.1 1500',
       blackhole: 'blackhole',
       unreachable: 'unreachable',
       none: 'none',

@@ -26,12 +26,12 @@ describe('a handshake ends with the acknowledgement of the server’s sequence n
       backend: 'health_check_interval = 40\nhealth_check_timeout = 30',
     };
     const balancer = await startBalancer(lab.balancer, { frontends: { http }, more: SHORT, ring: LARGE_RING });
-    // More than a server has ports.
+    // Three times as many as a server has ports.
     const flood = await startFlood(lab, {
       port: HTTP,
       rate: 10_000,
-      seconds: 10,
-      count: 30_000,
+      seconds: 20,
+      count: 84_000,
       addresses: 2,
       steps: ['syn', 'none', 'ack'],
     });
@@ -40,7 +40,7 @@ describe('a handshake ends with the acknowledgement of the server’s sequence n
       const { code, stderr } = await lab.client.run('curl', '-sS', '--max-time', '30', '-o', '/dev/null', `http://${VIP}/`);
       expect([code, stderr], `request ${++requests}`).toEqual([0, '']);
     }
-    expect(await floodEnd(flood)).toBeGreaterThan(45_000);
+    expect(await floodEnd(flood)).toBeGreaterThan(126_000);
     const { frontends } = await balancer.settled('every connection to end', (stats) => stats.current_connections === 0);
     expect(frontends['http']?.total_connections).toBe(requests);
     await balancer.settled('every half-open connection to be forgotten', ({ lb4 }) => lb4.flows === 0);

@@ -76,9 +76,13 @@ describe.each([1, 3])('%i servers', (servers) => {
     const balancer = await serve(lab);
     const transfer = await startTransfer(lab);
     const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
+    const carried = () => transfer.lines.filter((line) => line.includes('bits/sec') && !/ 0\.00 Bytes/.test(line)).length;
+    const before = carried();
     await floodUntil(lab, balancer, servers * PORTS, { seconds: 3 });
     const slow = await startFlood(lab, { port: HTTP, rate: 1_000, seconds: 3 });
     await Promise.all([requestsBeside(slow, lab), echoes(lab)]);
+    // The transfer has not waited for their end.
+    expect(carried()).toBeGreaterThan(before);
     expect(await othersLiveOn(held)).toEqual([]);
     // One report of iperf3's that is all of the time behind the floods.
     await transfer.nextLine(/bits\/sec/);

@@ -97,9 +97,9 @@ describe('RouteSocket, unprivileged', () => {
   it('finds the loopback route and interface, whether addresses are signed or not', () => {
     const socket = new addon.RouteSocket();
     const address = new Int32Array(Uint8Array.of(127, 0, 0, 200).buffer)[0];
-    const route = socket.route(address, 0, 0);
+    const route = socket.route(address, 0, 0, 0);
     expect(route).toMatchObject({ local: true, neighbour: address });
-    expect(socket.route(address >>> 0, 0, 0)).toEqual(route);
+    expect(socket.route(address >>> 0, 0, 0, 0)).toEqual(route);
     expect(socket.interfaces().find((link) => link.index === route.ifindex)).toMatchObject({ name: 'lo' });
     socket.close();
     socket.close();

@@ -149,6 +149,22 @@ describe('an idle connection is ended by no number but one', () => {
     expect(stateOf(world)).toBe('CLOSED');
   });
 
+  test('behind payload that is forged, too, a reset takes the connection from nobody: its ends go on', () => {
+    const world = established();
+    for (let i = 0; i < 3000; i++) client(world, { sequence: 0x70000000, payload: pattern(1400) });
+    client(world, { flags: 'R', sequence: 1001 + 4_000_000 });
+    expect([stateOf(world), ...load(world)]).toEqual(['CLOSED', 0, 0]);
+    world.sweepAll(world.now + TIMEOUTS.closed + 1000);
+    client(world, { flags: 'PA', payload: pattern(3) });
+    server(world, { acknowledgment: 1004 });
+    expect([stateOf(world), ...load(world)]).toEqual(['ESTABLISHED', 1, 1]);
+    // A real one, behind what was in flight, needs its port no longer than a FIN would.
+    client(world, { sequence: 1004, payload: pattern(500) });
+    client(world, { flags: 'R', sequence: 1504 });
+    world.sweepAll(world.now + TIMEOUTS.fin + 1);
+    expect(world.table.size).toBe(0);
+  });
+
   test('a SYN in the middle shows nothing: its ends answer it (RFC 5961 section 4)', () => {
     const world = established();
     expect(client(world, { flags: 'S', sequence: 77 }).verdict).toBe('forwarded');
@@ -158,6 +174,23 @@ describe('an idle connection is ended by no number but one', () => {
 });
 
 describe('what ends a connection does so', () => {
+  // A server at the end of a bad line: what it sends twice is counted for good (flow/tcp-evidence.ts).
+  test.each(['R', 'RA', 'FA'])('%s of a server that has sent 19 MB of 20 twice', (flags) => {
+    const world = established();
+    const [bytes, twice, piece] = [20_000_000, 19_000_000, 50_000];
+    const payload = pattern(piece);
+    for (let sent = 0; sent < bytes; sent += piece) {
+      server(world, { sequence: 1001 + sent, payload });
+      if (sent < twice) server(world, { sequence: 1001 + sent, payload });
+      client(world, { acknowledgment: 1001 + sent + piece });
+    }
+    world.sweepAll(5000);
+    for (const wrong of [900, 200_000_000, 0x80000000]) server(world, { flags, sequence: wrong });
+    expect(stateOf(world)).toBe('ESTABLISHED');
+    server(world, { flags, sequence: 1001 + bytes });
+    expect(stateOf(world)).toBe(flags === 'FA' ? 'CLOSING' : 'CLOSED');
+  });
+
   test('a reset behind data in flight', () => {
     const world = established();
     for (let i = 0; i < 3; i++) client(world, { flags: 'PA', sequence: 1001 + i * 500, payload: pattern(500) });
