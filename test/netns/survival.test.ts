@@ -20,7 +20,7 @@ test.each(['passthrough', 'dsr'] as const)(
     await using live = await Live.start(mode, { more: '[passthrough.timeouts]\ntime_wait = 1\nfin = 5' });
     const { client, balancer: host } = live.lab;
     const hold = await holdConnections(client, HELD, `${live.vip}:7`, 1000);
-    const curl = `curl -sS --limit-rate ${SIZE / SECONDS} http://${live.vip}/content/${SIZE}`;
+    const curl = `curl -sS --limit-rate ${Math.round(SIZE / SECONDS)} http://${live.vip}/content/${SIZE}`;
     const transfers = Array.from({ length: TRANSFERS }, () => client.run('sh', '-c', `${curl} | sha256sum`));
     await live.balancer.settled('everything to be under way', (stats) => stats.total_connections === HELD + TRANSFERS);
     for (let kill = 0; kill < KILLS; kill++) {
