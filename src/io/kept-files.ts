@@ -1,10 +1,11 @@
 /**
- * Files that outlive the process, of which a directory a network namespace: /run/lb4/kept-INODE, or in /dev/shm where /run is on a disk.
- * A tmpfs it must be, since memory mapped from a disk is written there all the time, and root's alone.
+ * Files that outlive the process, of which a directory a network namespace: /run/lb4/kept-INODE, or in /dev/shm where /run is on a disk
+ * or has no room. A tmpfs it must be, since memory mapped from a disk is written there all the time, and root's alone.
  */
 import {
   closeSync,
   constants,
+  copyFileSync,
   existsSync,
   fstatSync,
   openSync,
@@ -19,6 +20,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { totalmem } from 'node:os';
 import { native } from './native.ts';
 import { makePrivate } from './private-directory.ts';
 
@@ -32,8 +34,14 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 
 /** The descriptor of a file that is there, to be read and written; undefined where there is none. */
 export function openKept(name: string): number | undefined {
-  const root = tmpfs();
-  if (root === undefined) return undefined;
+  for (const root of tmpfs()) {
+    const fd = openIn(root, name);
+    if (fd !== undefined) return fd;
+  }
+  return undefined;
+}
+
+function openIn(root: string, name: string): number | undefined {
   try {
     // What others can write is nothing to go by.
     if (!isPrivate(statSync(`${root}/lb4`)) || !isPrivate(statSync(directoryIn(root)))) return undefined;
@@ -47,15 +55,20 @@ export function openKept(name: string): number | undefined {
 }
 
 /**
- * A new file of so many bytes, zeroed, in place of the one that was there. Returns its descriptor.
- * @throws the system's error; ENODEV where there is no tmpfs to put it in, ENOSPC where that has no room
+ * A new file of so many bytes, zeroed, in place of the one that was there; whatever else is kept goes where it is. Returns its descriptor.
+ * @throws the system's error; one that gives the numbers where no tmpfs has room enough
  */
 export function createKept(name: string, bytes: number): number {
-  const root = tmpfs();
-  if (root === undefined) throw Object.assign(new Error(`there is no tmpfs at ${ROOTS.join(' or ')}`), { code: 'ENODEV' });
+  // Room for the new one, too.
+  for (const root of tmpfs()) rmSync(`${directoryIn(root)}/${name}`, { force: true });
+  const places = tmpfs().map((root) => {
+    const { bavail, bsize } = statfsSync(root);
+    return { root, free: bavail * bsize };
+  });
+  const root = rootFor(bytes, places, memoryLimit());
   const path = `${makeDirectory(root)}/${name}`;
+  gather(root);
   removeAbandoned(root);
-  rmSync(path, { force: true });
   const fd = openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   try {
     native().allocateFile(fd, bytes);
@@ -67,6 +80,41 @@ export function createKept(name: string, bytes: number): number {
   }
 }
 
+/**
+ * The first place of which so many bytes take less than half: whoever fills /run stops every other service of the host.
+ * @param limit bytes that this process and all that it leaves may have
+ * @throws an error that gives the numbers where there is none
+ */
+export function rootFor(bytes: number, places: readonly { readonly root: string; readonly free: number }[], limit: number): string {
+  const needs = `the table takes ${megabytes(bytes)}`;
+  if (places.length === 0) throw new Error(`there is no tmpfs at ${ROOTS.join(' or ')}`);
+  if (bytes * 2 >= limit) throw new Error(`${needs}, half or more of the ${megabytes(limit)} that this control group may have`);
+  const place = places.find(({ free }) => bytes * 2 < free);
+  if (place !== undefined) return place.root;
+  const free = places.map(({ root, free: left }) => `${root} ${megabytes(left)}`).join(', ');
+  throw new Error(`${needs}, half or more of what is free (${free})`);
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 1e6)} MB`;
+}
+
+/** Of this process's control group, whichever version; no more than there is. */
+function memoryLimit(): number {
+  return Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem());
+}
+
+/** Has one place keep all that there is for this network namespace. */
+function gather(root: string): void {
+  for (const other of tmpfs()) {
+    if (other === root || !existsSync(directoryIn(other))) continue;
+    // What others can write is nothing to go by.
+    if (!isPrivate(statSync(`${other}/lb4`)) || !isPrivate(statSync(directoryIn(other)))) continue;
+    for (const name of readdirSync(directoryIn(other))) copyFileSync(`${directoryIn(other)}/${name}`, `${directoryIn(root)}/${name}`);
+    removeIn(other);
+  }
+}
+
 /** The path of a file where the open one is not there any more; undefined: it is. */
 export function lostKept(name: string, fd: number): string | undefined {
   const { dev, ino } = fstatSync(fd);
@@ -75,7 +123,7 @@ export function lostKept(name: string, fd: number): string | undefined {
     const there = statSync(path, { throwIfNoEntry: false });
     return there?.ino === ino && there.dev === dev;
   });
-  return isThere ? undefined : `${directoryIn(tmpfs() ?? ROOTS[0])}/${name}`;
+  return isThere ? undefined : readlinkSync(`/proc/self/fd/${fd}`).replace(/ \(deleted\)$/, '');
 }
 
 /** What stands in a small file; undefined where there is none. */
@@ -91,7 +139,7 @@ export function readKept(name: string): string | undefined {
 
 /** Replaces a small file, in one step. Does nothing where there is no tmpfs. Throws the system's error. */
 export function writeKept(name: string, text: string): void {
-  const root = tmpfs();
+  const root = tmpfs().find((one) => existsSync(directoryIn(one))) ?? tmpfs()[0];
   if (root === undefined) return;
   const path = `${makeDirectory(root)}/${name}`;
   try {
@@ -105,11 +153,12 @@ export function writeKept(name: string, text: string): void {
 
 /** Leaves nothing of this network namespace's. */
 export function removeKept(): void {
-  for (const root of ROOTS) {
-    if (!existsSync(directoryIn(root))) continue;
-    rmSync(directoryIn(root), { recursive: true, force: true });
-    removeIfEmpty(`${root}/lb4`);
-  }
+  for (const root of ROOTS) if (existsSync(directoryIn(root))) removeIn(root);
+}
+
+function removeIn(root: string): void {
+  rmSync(directoryIn(root), { recursive: true, force: true });
+  removeIfEmpty(`${root}/lb4`);
 }
 
 /** Whether anything is kept for this network namespace. */
@@ -142,8 +191,8 @@ function namespaces(): ReadonlySet<string> {
   return new Set([...found].map(([, number]) => number));
 }
 
-function tmpfs(): string | undefined {
-  return ROOTS.find((root) => existsSync(root) && statfsSync(root).type === TMPFS_MAGIC);
+function tmpfs(): readonly string[] {
+  return ROOTS.filter((root) => existsSync(root) && statfsSync(root).type === TMPFS_MAGIC);
 }
 
 function isPrivate({ uid, mode }: Stats): boolean {

@@ -1,5 +1,5 @@
 /** kill -9: the connections do not notice. */
-import { rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { LB4, STATS_PORT } from '../lab/balancer.ts';
 import { contentHash } from '../lab/content.ts';
@@ -131,4 +131,26 @@ test('without a tmpfs it forwards all the same, and says what that costs', async
   await running.line(/"msg":"ready"/);
   expect((await live.lab.client.run('curl', '-sS', '--max-time', '5', `http://${live.vip}/`)).stdout).toMatch(/^server/);
   await running.stop('SIGTERM');
+});
+
+/** Has lb4 run with file systems of its own. */
+const within = (live: Live, mounts: string) =>
+  live.lab.balancer.start(['unshare', '--mount', 'sh', '-c', `${mounts} && exec ${LB4} --passthrough --config=${live.file}`]);
+
+test('a small /run is left alone: the table goes to /dev/shm with all the rest, or dies with the process where that is small, too', async () => {
+  await using live = await Live.start('passthrough');
+  await live.balancer.stop();
+  const small = (root: string) => `mount -t tmpfs -o size=100m none ${root}`;
+  const first = within(live, `${small('/run')} && ${small('/dev/shm')}`);
+  const { reason } = JSON.parse(await first.line(/will not survive/)) as { reason: string };
+  expect(reason).toMatch(/^the table takes \d+ MB, half or more of what is free \(\/run 105 MB, \/dev\/shm 105 MB\)$/);
+  await first.line(/"msg":"ready"/);
+  await first.stop('SIGTERM');
+  const second = within(live, `${small('/run')} && mount -t tmpfs -o size=1g none /dev/shm`);
+  await second.line(/"msg":"ready"/);
+  const seen = (path: string) => readdirSync(`/proc/${second.pid}/root${path}`);
+  const [directory = ''] = seen('/dev/shm/lb4');
+  expect(seen(`/dev/shm/lb4/${directory}`).sort()).toEqual(['members.json', 'table']);
+  expect(seen('/run/lb4').filter((name) => name.startsWith('kept-'))).toEqual([]);
+  await second.stop('SIGTERM');
 });
