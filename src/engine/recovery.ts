@@ -8,6 +8,8 @@
  * What frontends and servers were is in shared memory, too (layout/counters.ts: PLACE), so that none is taken for another.
  */
 import type { Core } from '../forward/core.ts';
+import type { Endpoint } from '../forward/endpoints.ts';
+import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { FrontendHops } from '../forward/ways.ts';
 import * as C from '../layout/connection.ts';
@@ -15,8 +17,8 @@ import * as Flow from '../layout/flow.ts';
 import { KERNEL_HOP } from '../layout/hops.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
 
-/** By the index of frontend and server: the next hop that leads there. */
-type HopOf = (frontend: number, server: number) => number;
+/** By the index of frontend and server: the next hop that leads there; undefined where nothing does. */
+type HopOf = (frontend: number, server: number) => number | undefined;
 
 /**
  * Takes up the connections in the memory of `core`, to which `set` was applied already. Returns how many go on. Takes about a second for
@@ -25,11 +27,12 @@ type HopOf = (frontend: number, server: number) => number;
  */
 export function recover(core: Core, set: ServiceSet, hops: FrontendHops): number {
   dropTorn(core);
-  dropOrphans(core);
+  const hopOf = hopsOf(set, hops);
+  dropOrphans(core, hopOf);
   core.records.recount();
   core.table.recount();
   core.ledger.reopen();
-  resumeAll(core, hopsOf(set, hops));
+  resumeAll(core, hopOf);
   return core.records.size;
 }
 
@@ -63,12 +66,16 @@ function isTwin(flows: Int32Array, slot: number, record: number, end: number): b
   return slot === Flow.NONE || names(flows, slot, record, end);
 }
 
-/** Removes the connections of frontends and servers that are not in the set any more, or are others. */
-function dropOrphans({ table, records, connections }: Core): void {
+/** Removes the connections of frontends and servers that are not in the set any more, or are others, and those that nothing leads on. */
+function dropOrphans({ table, records, connections }: Core, hopOf: HopOf): void {
   const { words } = records;
+  const isLost = (record: number): boolean => {
+    const owner = words[(record << C.RECORD_SHIFT) + C.OWNER];
+    return connections.isOrphan(record) || hopOf(owner >>> 16, owner & 0xffff) === undefined;
+  };
   for (let record = 0; record < records.capacity; record++) {
     const r = record << C.RECORD_SHIFT;
-    if (words[r + C.LIFE] === 0 || !connections.isOrphan(record)) continue;
+    if (words[r + C.LIFE] === 0 || !isLost(record)) continue;
     table.bury(words[r + C.FIRST]);
     if (words[r + C.SECOND] !== Flow.NONE) table.bury(words[r + C.SECOND]);
     words[r + C.LIFE] = 0;
@@ -82,7 +89,7 @@ function resumeAll(core: Core, hopOf: HopOf): void {
   const halfOpen: { record: number; pool: number }[] = [];
   const resume = (record: number, pool: number): void => {
     const owner = words[(record << C.RECORD_SHIFT) + C.OWNER];
-    connections.resume(record, pool, hopOf(owner >>> 16, owner & 0xffff));
+    connections.resume(record, pool, hopOf(owner >>> 16, owner & 0xffff) ?? KERNEL_HOP);
   };
   for (let record = 0; record < records.capacity; record++) {
     const r = record << C.RECORD_SHIFT;
@@ -113,13 +120,40 @@ function poolOf({ table, records, services }: Core, r: number, ports: Map<number
   return pool;
 }
 
-/** A server that has left its frontend's backend for another one is reached by the kernel's routing. */
-function hopsOf({ frontends, backends }: ServiceSet, hops: FrontendHops): HopOf {
-  const places = new Map(backends.map(({ name, servers }) => [name, new Map(servers.map(({ index }, place) => [index, place]))]));
-  const byFrontend = new Map(frontends.map(({ index, backend }) => [index, { places: places.get(backend), ways: hops.get(index) }]));
+/**
+ * By what leads there now, of whichever frontend at this address: a frontend may have changed its backend, or that its name. Where
+ * nothing does, by the kernel's routing; with L2 DSR, whose address is the kernel's own, not at all.
+ */
+function hopsOf(set: ServiceSet, hops: FrontendHops): HopOf {
+  const places = new Map(set.backends.map(({ name, servers }) => [name, new Map(servers.map(({ index }, place) => [index, place]))]));
+  const byFrontend = new Map(set.frontends.map(({ index, backend }) => [index, { places: places.get(backend), ways: hops.get(index) }]));
+  const others = new Map<number, number | undefined>();
   return (frontend, server) => {
     const { places: own, ways } = byFrontend.get(frontend) ?? {};
     const place = own?.get(server);
-    return (place === undefined ? undefined : ways?.[place]) ?? KERNEL_HOP;
+    if (place !== undefined) return ways?.[place] ?? KERNEL_HOP;
+    const pair = (frontend << 16) | server;
+    if (!others.has(pair)) others.set(pair, otherHop(set, hops, frontend, server));
+    return others.get(pair);
   };
+}
+
+/** The hop from a frontend to a server that is not of its backend. */
+function otherHop({ frontends, backends }: ServiceSet, hops: FrontendHops, frontend: number, server: number): number | undefined {
+  const from = frontends.find(({ index }) => index === frontend);
+  const last = backends.find(({ servers }) => servers.some(({ index }) => index === server));
+  const to = last?.servers.find(({ index }) => index === server);
+  if (from === undefined || last === undefined || to === undefined) return KERNEL_HOP; // an orphan
+  const { onLink } = modes[last.mode];
+  for (const { index, backend: name } of frontends.filter(({ address }) => address === from.address)) {
+    const backend = backends.find((one) => one.name === name);
+    if (backend === undefined || modes[backend.mode].onLink !== onLink) continue;
+    const place = backend.servers.findIndex((one) => isSame(one, to));
+    if (place >= 0) return hops.get(index)?.[place] ?? KERNEL_HOP;
+  }
+  return onLink ? undefined : KERNEL_HOP;
+}
+
+function isSame(a: Endpoint, b: Endpoint): boolean {
+  return a.address === b.address && a.port === b.port && a.protocol === b.protocol;
 }

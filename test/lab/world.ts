@@ -40,6 +40,8 @@ export interface WorldOptions {
   readonly up?: readonly boolean[];
   /** Their addresses. */
   readonly servers?: readonly string[];
+  /** The frontends have another backend by now, of servers at these addresses; the first one drains. */
+  readonly successor?: readonly string[];
   /** Connections at a time, of each server and of each frontend. */
   readonly maxconn?: number;
   readonly frontendMaxconn?: number;
@@ -159,16 +161,12 @@ export class World {
   /** Applies the services as the options say, with changes: servers that are gone, frontends that drain or are gone. */
   apply({ up = [true, true], gone = [], draining = [], goneFrontends = [] }: Change = {}) {
     const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.#options;
-    const { servers: addresses = SERVERS } = this.#options;
-    const all = addresses.map((ip, index) => ({
-      index,
-      address: parseAddress(ip),
-      port: 8080,
-      protocol: TCP,
-      name: `${ip}:8080`,
-      weight: 1,
-      maxconn,
-    }));
+    const { servers: addresses = SERVERS, successor } = this.#options;
+    const serverAt = (ip: string, index: number) => {
+      return { index, address: parseAddress(ip), port: 8080, protocol: TCP, name: `${ip}:8080`, weight: 1, maxconn };
+    };
+    const all = addresses.map(serverAt);
+    const others = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
     const servers = all.filter(({ index }) => !gone.includes(index));
     const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index], backup: false })));
     const frontends = ports.map((port, index) => {
@@ -177,14 +175,17 @@ export class World {
         address: parseAddress(VIP),
         port,
         protocol: TCP,
-        backend: 'b',
+        backend: successor === undefined ? 'b' : 'c',
         maxconn: frontendMaxconn,
         draining: draining.includes(index),
       };
     });
     const set: ServiceSet = {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
-      backends: [{ name: 'b', mode, servers, choice: prepared(scheduler, candidates) }],
+      backends: [
+        { name: 'b', mode, servers, choice: prepared(scheduler, candidates) },
+        ...(successor === undefined ? [] : [{ name: 'c', mode, servers: others, choice: prepared(scheduler, []) }]),
+      ],
     };
     const hops = this.#ways.apply(set);
     this.services.apply(set, hops);

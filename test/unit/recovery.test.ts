@@ -177,6 +177,32 @@ describe('who is somebody else by now loses its connections, and nobody gets ano
   });
 });
 
+describe('a frontend that has changed its backend while nobody ran', () => {
+  const opened = (mode: 'passthrough' | 'dsrL2'): World => {
+    const world = new World({ mode, up: [true, false] });
+    open(world, 0, mode === 'passthrough' ? ESTABLISHED : SYN);
+    return world;
+  };
+  const ack = (world: World) => world.send(fromClient({ from: 5000, flags: 'A', sequence: 1001, acknowledgment: 5002 }));
+
+  test.each(['passthrough', 'dsrL2'] as const)('%s: the same servers under another name are reached as before', (mode) => {
+    const next = opened(mode).next({ successor: SERVERS });
+    const { verdict, out, frame } = ack(next);
+    expect([next.recovered, verdict, out, Array.from(frame.subarray(0, 6))]).toEqual([1, 'forwarded', 'send', [2, 0, 0, 0, 5, 1]]);
+  });
+
+  test('passthrough: where no way is known any more the kernel routes', () => {
+    const next = opened('passthrough').next({ successor: ['172.16.0.9'] });
+    expect([next.recovered, ack(next).out]).toEqual([1, 'route']);
+  });
+
+  test('L2 DSR: the kernel would take what is for its own address, so the connection ends', () => {
+    const next = opened('dsrL2').next({ successor: ['172.16.0.9'] });
+    expect([next.recovered, next.table.size, next.loads[0]]).toEqual([0, 0, 0]);
+    expect(ack(next).out).not.toBe('route');
+  });
+});
+
 test('killed at any store: the next process has whole connections, true books, and no port twice', () => {
   const memory = ownMemory({ capacity: 256, connections: 64 });
   let world: World | undefined;
