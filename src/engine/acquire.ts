@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, readFileSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import { hashKey } from '../flow/table.ts';
-import { createKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
+import { createKept, KeptElsewhereError, lockKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
 import { native } from '../io/native.ts';
 import { HEADER_WORDS } from '../layout/header.ts';
 import {
@@ -41,7 +41,7 @@ export interface Acquired {
  * Memory of `room`: what a dead lb4 left where that can be followed, else new; a file that outlives the process where there can be one.
  * @param directions flows a connection
  * @param isKept false: whatever happens, it ends with the process
- * @throws the system's error where there is no memory
+ * @throws the system's error where there is no memory; KeptElsewhereError where another process has the file: it stays as it is
  */
 export function acquireMemory(room: Room, directions: number, isKept: boolean): Acquired {
   if (!isKept) return mortalMemory(originOf(room, directions), undefined, 'not asked for');
@@ -53,6 +53,7 @@ export function acquireMemory(room: Room, directions: number, isKept: boolean): 
     refused = found === '' ? undefined : found;
     return keptMemory(origin, refused);
   } catch (error) {
+    if (error instanceof KeptElsewhereError) throw error;
     return mortalMemory(origin, refused, messageOf(error));
   }
 }
@@ -63,6 +64,7 @@ export function isFollowable(room: Room, directions: number): boolean {
     const fd = openKept(FILE);
     if (fd === undefined) return false;
     try {
+      if (native().isFileLocked(fd)) return false;
       return obstacleIn(new Int32Array(native().mapSharedMemory(fd), 0, HEADER_WORDS), originOf(room, directions)) === undefined;
     } finally {
       closeSync(fd);
@@ -77,6 +79,7 @@ function followed(origin: Origin): Acquired | string {
   const fd = openKept(FILE);
   if (fd === undefined) return '';
   try {
+    lockKept(fd);
     const mapping = native().mapSharedMemory(fd);
     const obstacle =
       mapping.byteLength < HEADER_WORDS * 4 ? 'it is not complete' : obstacleIn(new Int32Array(mapping, 0, HEADER_WORDS), origin);
@@ -88,12 +91,14 @@ function followed(origin: Origin): Acquired | string {
     return obstacle ?? 'it is not complete';
   } catch (error) {
     closeSync(fd);
+    if (error instanceof KeptElsewhereError) throw error;
     return messageOf(error);
   }
 }
 
 function keptMemory(origin: Origin, refused: string | undefined): Acquired {
   const fd = createKept(FILE, memorySize(origin.room));
+  lockKept(fd);
   const fresh = freshIn(native().mapSharedMemory(fd), origin);
   return { fd, ...fresh, isFound: false, refused, mortal: undefined, ...handle(fd) };
 }

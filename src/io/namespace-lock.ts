@@ -1,7 +1,8 @@
 /**
  * One lb4 in packet mode a network namespace: two would hand out the same ports. The lock is a file in a directory that only root may
  * enter (an abstract socket could be taken by any user), named for the namespace's inode. It dies with the process, however that
- * ends, so a file that was left behind, or an inode that the kernel gives to another namespace, does no harm.
+ * ends, so a file that was left behind, or an inode that the kernel gives to another namespace, does no harm. Containers that share a
+ * network namespace need not share /run: the table that outlives the process is locked likewise, where they share /dev/shm.
  */
 import {
   closeSync,
@@ -18,7 +19,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { FailureError, PrivilegeError } from '../errors.ts';
-import { hasKept, removeKept } from './kept-files.ts';
+import { assertKeptFree, hasKept, removeKept } from './kept-files.ts';
 import { native } from './native.ts';
 import { makePrivate } from './private-directory.ts';
 
@@ -40,7 +41,14 @@ export interface Holder {
 /** Throws FailureError, naming the pid, where another lb4 has the lock; PrivilegeError where this process may not lock at all. */
 export function lockNamespace(about: Omit<Holder, 'pid'>): NamespaceLock {
   const holder = { pid: process.pid, ...about };
-  return new NamespaceLock(holder, takeLock(holder));
+  const lock = new NamespaceLock(holder, takeLock(holder));
+  try {
+    assertKeptFree();
+    return lock;
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
 }
 
 /** Held. Its file can be taken away all the same, and the scripts' notes beside it: then another lb4 would start. */

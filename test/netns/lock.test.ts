@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { configuration, LB4, launch, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { HTTP, Topology, VIP } from '../lab/topology.ts';
-import { traces } from '../lab/traces.ts';
+import { NOTHING, traces } from '../lab/traces.ts';
 import { within } from '../lab/wait.ts';
 
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
@@ -32,6 +32,35 @@ test('a second lb4 is refused, with the pid of the first; after kill -9 the next
   const third = await start();
   expect(await third.stop()).toEqual({ code: 0, signal: null });
   expect(existsSync(stateOf(namespace))).toBe(false);
+});
+
+test('a second container with a /run of its own: the table in /dev/shm is locked, too, and nothing of the first one’s is touched', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const { balancer: namespace } = lab;
+  const settings = { ...lab.settings(), more: '[passthrough]\nconnection_tracker_capacity = 1000' };
+  const file = writeConfiguration(namespace, configuration(settings));
+  // The table has no room there.
+  const start = () => {
+    const command = `mount -t tmpfs -o size=4m none /run && exec ${LB4} --passthrough --config=${file}`;
+    return namespace.start(['unshare', '--mount', 'sh', '-c', command]);
+  };
+  const first = start();
+  await first.line(/"msg":"ready"/);
+  const before = traces(namespace);
+  expect(before.kept).toEqual([expect.stringMatching(/^\/dev\/shm\/lb4\/kept-/)]);
+  const second = start();
+  expect((await within(second.exited, 10_000, 'the end of the second')).code).toBe(1);
+  expect(second.lines.filter((line) => /^lb4: |"level":"error"/.test(line))).toEqual([
+    expect.stringMatching(
+      /another lb4, whose lock is not to be seen here, forwards packets .* by \/dev\/shm\/lb4\/kept-[0-9]+\/table: containers/,
+    ),
+  ]);
+  expect({ ...traces(namespace), processes: [] }).toEqual({ ...before, processes: [] });
+  await first.stop('SIGKILL');
+  const third = start();
+  await third.line(/go on/);
+  await third.stop('SIGTERM');
+  expect(traces(namespace).kept).toEqual([]);
 });
 
 test('after kill -9 proxy mode removes what it finds, and serves the same frontends; `lb4 rules --remove` leaves no lock file either', async () => {
@@ -136,5 +165,5 @@ test('rm -rf /run/lb4 under a running lb4: locked again with its notes, told onc
   // Too late for the guard to look: what is to be undone is known all the same.
   await inside('rm', '-rf', '/run/lb4');
   expect(await running.stop()).toEqual({ code: 0, signal: null });
-  expect(traces(lab.balancer)).toEqual({ rules: [], reserved: '', processes: [] });
+  expect(traces(lab.balancer)).toEqual(NOTHING);
 });
