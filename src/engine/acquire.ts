@@ -119,8 +119,10 @@ function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {
   return {
     lost: () => lostKept(FILE, fd),
     close: (keep) => {
+      // Never what another lb4 has made there meanwhile.
+      const isOurs = lostKept(FILE, fd) === undefined;
       closeSync(fd);
-      if (!keep) removeKept();
+      if (!keep && isOurs) removeKept();
     },
   };
 }

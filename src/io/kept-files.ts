@@ -13,7 +13,6 @@ import {
   readFileSync,
   readlinkSync,
   renameSync,
-  rmdirSync,
   rmSync,
   type Stats,
   statfsSync,
@@ -23,7 +22,7 @@ import {
 import { totalmem } from 'node:os';
 import { FailureError } from '../errors.ts';
 import { native } from './native.ts';
-import { makePrivate } from './private-directory.ts';
+import { makePrivate, removeIfEmpty } from './private-directory.ts';
 
 const ROOTS = ['/run', '/dev/shm'] as const;
 /** statfs(2). */
@@ -154,7 +153,16 @@ export function writeKept(name: string, text: string): void {
 
 /** Leaves nothing of this network namespace's. */
 export function removeKept(): void {
-  for (const root of ROOTS) if (existsSync(directoryIn(root))) removeIn(root);
+  for (const root of ROOTS) removeIn(root);
+}
+
+/** Takes some files away, and their directory where nothing else is in it. */
+export function removeNotes(names: readonly string[]): void {
+  for (const root of ROOTS) {
+    for (const name of names) rmSync(`${directoryIn(root)}/${name}`, { force: true });
+    removeIfEmpty(directoryIn(root));
+    removeIfEmpty(`${root}/lb4`);
+  }
 }
 
 function removeIn(root: string): void {
@@ -209,8 +217,16 @@ export function hasKept(): boolean {
   return ROOTS.some((root) => existsSync(directoryIn(root)));
 }
 
-/** What network namespaces left that are gone: nobody else will ever ask for it. */
+/** What network namespaces left that are gone: nobody else will ever ask for it. Never throws: it is in nobody's way. */
 function removeAbandoned(root: string): void {
+  try {
+    removeIfAbandoned(root);
+  } catch {
+    // The next lb4 tries again.
+  }
+}
+
+function removeIfAbandoned(root: string): void {
   // Elsewhere not every process that may have a namespace can be seen.
   if (readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS) return;
   const names = readdirSync(`${root}/lb4`, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
@@ -251,12 +267,4 @@ function makeDirectory(root: string): string {
   makePrivate(`${root}/lb4`);
   makePrivate(directoryIn(root));
   return directoryIn(root);
-}
-
-function removeIfEmpty(directory: string): void {
-  try {
-    rmdirSync(directory);
-  } catch {
-    // Something else is in it.
-  }
 }

@@ -12,7 +12,6 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  rmdirSync,
   statSync,
   unlinkSync,
   writeFileSync,
@@ -21,7 +20,7 @@ import {
 import { FailureError, PrivilegeError } from '../errors.ts';
 import { assertKeptFree, hasKept, removeKept } from './kept-files.ts';
 import { native } from './native.ts';
-import { makePrivate } from './private-directory.ts';
+import { makePrivate, removeIfEmpty } from './private-directory.ts';
 
 /** The scripts of iptables/ keep their notes there, too. */
 const DIRECTORY = '/run/lb4';
@@ -97,14 +96,12 @@ export class NamespaceLock {
     try {
       // While it is still locked: whoever opened it meanwhile finds that it is gone. Never the file of another lb4.
       if (isAt(this.#fd, file)) unlinkSync(file);
-      // They stay where something else is in them.
-      rmdirSync(directory);
-      rmdirSync(DIRECTORY);
     } catch {
       // What is left does no harm.
-    } finally {
-      closeSync(this.#fd);
     }
+    removeIfEmpty(directory);
+    removeIfEmpty(DIRECTORY);
+    closeSync(this.#fd);
   }
 }
 

@@ -1,5 +1,5 @@
 /** Directories in places that others may write to. */
-import { closeSync, constants, fchmodSync, fstatSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fstatSync, mkdirSync, openSync, rmdirSync } from 'node:fs';
 import { FailureError } from '../errors.ts';
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants;
@@ -18,5 +18,14 @@ export function makePrivate(path: string): void {
     fchmodSync(fd, 0o700);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Never throws: where something else is in it, it stays. */
+export function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // So it does, and harms nobody.
   }
 }

@@ -1,4 +1,5 @@
 /** The firewall rules of this host, kept in step with the plan. */
+import type { Address, TransportProtocol } from '../config/model.ts';
 import type { PacketMode } from '../config/modes.ts';
 import type { Logger } from '../log.ts';
 import { formNow } from '../rules/form.ts';
@@ -11,6 +12,13 @@ import type { Plan } from './plan.ts';
 
 /** Servers' ways back, by server and source. */
 type Returns = ReadonlyMap<string, RulesInput['returns'][number]>;
+
+/** Their keys, for who comes after this process. */
+export interface KeptReturns {
+  /** Those of an lb4 that died whose connections go on. */
+  readonly last: readonly string[];
+  readonly write: (keys: readonly string[]) => void;
+}
 
 /** What is to stand, or stands. */
 interface Places {
@@ -27,16 +35,21 @@ export class Firewall {
   #form: Form | undefined;
   /** The one that this host needs by now, where it could not be installed: traffic is lost meanwhile. */
   #untaken: Form | undefined;
+  readonly #kept: KeptReturns | undefined;
   /** Undefined: nothing was installed yet. */
   #installed: Places | undefined;
   /** Of the last installation; empty: it was all done. */
   #warning = '';
 
-  /** @param askForm for tests: asks the host otherwise */
-  constructor(mode: PacketMode, log: Pick<Logger, 'info' | 'warn'>, askForm = formNow) {
+  /**
+   * @param kept where the ways back are written down, for connections that outlive this process
+   * @param askForm for tests: asks the host otherwise
+   */
+  constructor(mode: PacketMode, log: Pick<Logger, 'info' | 'warn'>, kept?: KeptReturns, askForm = formNow) {
     this.#mode = mode;
     this.#log = log;
     this.#formNow = askForm;
+    this.#kept = kept;
   }
 
   /** What stands on this host when it is installed, for the guard. */
@@ -65,7 +78,7 @@ export class Firewall {
    */
   async install(plan: Plan): Promise<() => Promise<void>> {
     const last = this.#installed;
-    const wanted = placesOf(plan, last?.returns ?? new Map());
+    const wanted = placesOf(plan, last?.returns ?? returnsIn(plan, this.#kept?.last ?? []));
     if (wanted.key === last?.key) return async () => {};
     const form = this.#form ?? this.#formNow(serversOf(wanted));
     await this.#run(wanted, form);
@@ -123,6 +136,8 @@ export class Firewall {
   }
 
   async #run(places: Places, form: Form | undefined): Promise<void> {
+    // First: who is killed between the two leaves no way back unnamed.
+    this.#kept?.write([...places.returns.keys()]);
     const { warnings } = await runRules(this.#scriptOf(places, form), 'install');
     this.#installed = places;
     this.#hear(warnings.join('; '));
@@ -169,9 +184,24 @@ function returnsOf({ frontends, backends }: Plan, last: Returns): Returns {
   const fresh = frontends.flatMap(({ frontend: { listen, backend } }) => {
     const own = backends.find((one) => one.backend.name === backend.name)?.servers ?? [];
     return own.map(({ server: { addr } }) => {
-      const way = { server: addr.ip, serverPort: addr.port, source: listen.ip, protocol: backend.protocol };
-      return [`${backend.protocol.name} ${addr.text} ${listen.ip}`, way] as const;
+      return wayBack(backend.protocol, addr, listen.ip);
     });
   });
   return new Map([...kept, ...fresh]);
+}
+
+/** By key and as a rule needs it. */
+function wayBack(protocol: TransportProtocol, { ip, port, text }: Address, source: string) {
+  return [`${protocol.name} ${text} ${source}`, { server: ip, serverPort: port, source, protocol }] as const;
+}
+
+/** Those of `keys` of which both ends are balanced. Nobody vouches for the keys: all that a rule is made of comes from the plan. */
+function returnsIn({ frontends, backends }: Plan, keys: readonly string[]): Returns {
+  const wanted = new Set(keys);
+  if (wanted.size === 0) return new Map();
+  const sources = new Set(frontends.map(({ frontend }) => frontend.listen.ip));
+  const ways = backends.flatMap(({ backend: { protocol }, servers }) => {
+    return servers.flatMap(({ server: { addr } }) => [...sources].map((source) => wayBack(protocol, addr, source)));
+  });
+  return new Map(ways.filter(([key]) => wanted.has(key)));
 }

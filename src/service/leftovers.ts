@@ -13,8 +13,8 @@ export async function clearLeftovers(log: Pick<Logger, 'info' | 'warn'>): Promis
       `an lb4 in packet mode (pid ${other.pid ?? 'unknown'}) runs here: where both have a frontend, its rules drop what clients send`,
     );
   const dead = deadHolder();
-  // With --no-rules they are the user's.
-  if (dead === undefined || dead.rules === false) return;
+  // With --no-rules they are the user's. Its connections end in any case, also where somebody has taken its lock away.
+  if (dead === undefined || dead.rules === false) return forgetDeadHolder();
   const who = `an lb4 in packet mode (pid ${dead.pid ?? 'unknown'}) was killed here`;
   try {
     await runRules(renderBalancerScript({ mode: 'passthrough', frontends: [], returns: [] }), 'remove');

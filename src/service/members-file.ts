@@ -6,52 +6,34 @@ import type { Config } from '../config/model.ts';
 import type { PacketMode } from '../config/modes.ts';
 import { assertServiceSet } from '../engine/engine.ts';
 import { messageOf } from '../errors.ts';
-import { readKept, writeKept } from '../io/kept-files.ts';
 import type { Logger } from '../log.ts';
+import { KeptNote, readNote } from './kept-note.ts';
 import { Members, type MembersState } from './members.ts';
 import { settingsOf } from './packet-path.ts';
 import { makePlan, UNCHECKED } from './plan.ts';
 
-const FILE = 'members.json';
 /** Goes up with every change of {@link MembersState}, that is also of the frontends, backends and servers of config/model.ts. */
 export const VERSION = 1;
 
 /**
  * Without it the next lb4 gives out indexes anew, and connections whose owner got another one end: each element of the shared memory
- * says by address and port who it is (layout/counters.ts: PLACE). So nothing waits for a disk that is full.
+ * says by address and port who it is (layout/counters.ts: PLACE).
  */
 export class MembersFile {
   readonly #members: Members;
-  readonly #log: Pick<Logger, 'info' | 'warn'>;
-  readonly #write: typeof writeKept;
+  readonly #note: KeptNote;
   #written = -1;
-  #isFailing = false;
 
   /** @param write for tests: another place */
-  constructor(members: Members, log: Pick<Logger, 'info' | 'warn'>, write = writeKept) {
+  constructor(members: Members, log: Pick<Logger, 'info' | 'warn'>, write?: ConstructorParameters<typeof KeptNote>[3]) {
     this.#members = members;
-    this.#log = log;
-    this.#write = write;
+    this.#note = new KeptNote('members', 'who has which index', log, write);
   }
 
-  /** Writes what has changed. Never throws: what cannot be written is told once, and tried again with the next plan. */
+  /** Writes what has changed. Never throws. */
   save(): void {
     const { version } = this.#members;
-    if (version === this.#written) return;
-    try {
-      this.#write(FILE, textOf(this.#members.state()));
-    } catch (error) {
-      if (!this.#isFailing)
-        this.#log.warn(
-          { reason: messageOf(error) },
-          'who has which index could not be written down: if lb4 is killed, connections may end',
-        );
-      this.#isFailing = true;
-      return;
-    }
-    this.#written = version;
-    if (this.#isFailing) this.#log.info({}, 'who has which index is written down again');
-    this.#isFailing = false;
+    if (version !== this.#written && this.#note.write(textOf(this.#members.state()))) this.#written = version;
   }
 }
 
@@ -69,7 +51,7 @@ export function membersAfter(
   config: Config,
   mode: PacketMode,
   log: Logger,
-  read: () => string | undefined = () => readKept(FILE),
+  read: () => string | undefined = () => readNote('members'),
 ): Members {
   try {
     const members = new Members(config, stateIn(read()));
@@ -86,8 +68,8 @@ export function membersAfter(
 }
 
 function stateIn(text: string | undefined): MembersState {
-  if (text === undefined) throw new Error(`${FILE} is not there`);
+  if (text === undefined) throw new Error('what it has written is not there');
   const { version, state } = JSON.parse(text) as { version?: number; state?: MembersState };
-  if (version !== VERSION || state === undefined) throw new Error(`${FILE} is version ${version}, this lb4 writes version ${VERSION}`);
+  if (version !== VERSION || state === undefined) throw new Error(`it has written version ${version}, this lb4 writes version ${VERSION}`);
   return state;
 }

@@ -13,8 +13,10 @@ import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import { rulesLeftToUser } from './hand-rules.ts';
 import { hostLock } from './host-lock.ts';
+import { forgetNotes } from './kept-note.ts';
 import { keptTable } from './kept-table.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
+import { keptReturns } from './returns-file.ts';
 import { Undo } from './undo.ts';
 import { type Listened, witnessOf } from './witness.ts';
 
@@ -27,6 +29,13 @@ export interface PacketPathOptions {
   readonly rules: boolean;
   /** Writes down who has which index, before the engine goes by it. */
   readonly remember: () => void;
+}
+
+interface Begun {
+  readonly lock: NamespaceLock;
+  /** An lb4 that died has left connections that go on. */
+  readonly isLeft: boolean;
+  readonly undo: Undo;
 }
 
 /** What a packet path is made of, each of it running. */
@@ -80,9 +89,13 @@ export class PacketPath implements DataPath {
     const undo = new Undo();
     const lock = lockNamespace({ mode: options.mode, rules: options.rules });
     undo.push((isKept) => (isKept ? lock.abandon() : lock.release()));
+    undo.push((isKept) => {
+      // Another lb4's lock, another lb4's notes.
+      if (!isKept && lock.missing() === undefined) forgetNotes();
+    });
     const isLeft = canGoOn(plan, options.mode);
     try {
-      return new PacketPath(await open(plan, options, reports, lock, undo));
+      return new PacketPath(await open(plan, options, reports, { lock, isLeft, undo }));
     } catch (error) {
       // Asked once more: the start may have got so far as to lose it.
       await leave(undo, isLeft && canGoOn(plan, options.mode), reports.log);
@@ -188,11 +201,10 @@ async function open(
   plan: Plan,
   { mode, rules, remember }: PacketPathOptions,
   reports: Reports,
-  lock: NamespaceLock,
-  undo: Undo,
+  { lock, isLeft, undo }: Begun,
 ): Promise<PacketPathParts> {
   const { log, failed, signal } = reports;
-  const firewall = rules ? new Firewall(mode, log) : undefined;
+  const firewall = rules ? new Firewall(mode, log, keptReturns(isLeft, log)) : undefined;
   if (firewall !== undefined) {
     // All or nothing: where it fails there is nothing to take back.
     await firewall.install(plan);

@@ -110,6 +110,17 @@ test('killed, and the next start fails: the one after it goes on', async () => {
   expect(traces(host)).toEqual(NOTHING);
 });
 
+test('killed, its lock taken away, and proxy mode starts: no connections are left behind', async () => {
+  await using live = await Live.start('passthrough');
+  const { balancer: host } = live.lab;
+  await live.balancer.stop('SIGKILL');
+  for (const directory of traces(host).kept) rmSync(`${directory.replace('kept-', 'netns-')}/lock`, { force: true });
+  const running = host.start([LB4, `--config=${live.file}`]);
+  await running.line(/"msg":"ready"/);
+  expect(traces(host).kept).toEqual([]);
+  await running.stop('SIGTERM');
+});
+
 test('a table that somebody takes away is told, and packets pass', async () => {
   await using live = await Live.start('passthrough');
   const { balancer: host, client } = live.lab;
@@ -119,6 +130,31 @@ test('a table that somebody takes away is told, and packets pass', async () => {
   expect(await live.metric('lb4_host_missing', 'what="kept_table"')).toBe(1);
   expect((await host.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/healthz`)).stdout).toContain('"ok"');
   expect((await client.run('curl', '-sS', '--max-time', '5', `http://${live.vip}/`)).stdout).toMatch(/^server/);
+  // What is written after that goes, too.
+  await live.reload({ servers: [1] });
+  expect(traces(host).kept).not.toEqual([]);
+  expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+  expect(traces(host)).toEqual(NOTHING);
+});
+
+test('a frontend that changed its backend before the kill: its old connections still come back', async () => {
+  await using live = await Live.start('passthrough');
+  const { client, balancer: host } = live.lab;
+  const hold = await holdConnections(client, 10, `${live.vip}:7`);
+  const other = live
+    .text({})
+    .replaceAll('echo-out', 'echo-other')
+    .replace(/(echo-other.servers\]\n)server1.*\n/, '$1');
+  const done = live.balancer.running.nextLine(/"msg":"configuration reloaded"/);
+  live.replace(other);
+  await done;
+  const { rules } = traces(host);
+  for (let kill = 0; kill < 2; kill++) {
+    await live.balancer.stop('SIGKILL');
+    await live.launch();
+    expect(traces(host).rules).toEqual(rules);
+    expect(await othersLiveOn(hold, `${kill}`)).toEqual([]);
+  }
 });
 
 test('without a tmpfs it forwards all the same, and says what that costs', async () => {
@@ -150,7 +186,7 @@ test('a small /run is left alone: the table goes to /dev/shm with all the rest, 
   await second.line(/"msg":"ready"/);
   const seen = (path: string) => readdirSync(`/proc/${second.pid}/root${path}`);
   const [directory = ''] = seen('/dev/shm/lb4');
-  expect(seen(`/dev/shm/lb4/${directory}`).sort()).toEqual(['members.json', 'table']);
+  expect(seen(`/dev/shm/lb4/${directory}`).sort()).toEqual(['members.json', 'returns.json', 'table']);
   expect(seen('/run/lb4').filter((name) => name.startsWith('kept-'))).toEqual([]);
   await second.stop('SIGTERM');
 });

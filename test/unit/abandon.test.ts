@@ -32,6 +32,11 @@ vi.mock('../../src/service/firewall.ts', () => ({
     remove = async () => void done.push('rules gone');
   },
 }));
+vi.mock('../../src/service/kept-note.ts', async (original) => ({
+  ...(await original<typeof import('../../src/service/kept-note.ts')>()),
+  forgetNotes: () => done.push('notes gone'),
+  readNote: () => undefined,
+}));
 vi.mock('../../src/engine/engine.ts', () => ({
   wouldInherit: () => host.isLeft,
   Engine: {
@@ -47,7 +52,7 @@ vi.mock('../../src/engine/engine.ts', () => ({
 }));
 
 const LEFT = ['table left', 'lock left'];
-const GONE = ['table gone', 'rules gone', 'lock gone'];
+const GONE = ['table gone', 'rules gone', 'notes gone', 'lock gone'];
 
 let lines = '';
 beforeEach(() => {
@@ -65,7 +70,7 @@ function start(): Promise<PacketPath> {
 }
 
 test.each([
-  ['nothing was left', false, ['rules gone', 'lock gone'], false],
+  ['nothing was left', false, ['rules gone', 'notes gone', 'lock gone'], false],
   ['an lb4 died here', true, ['lock left'], true],
 ])('no memory for the ring, and %s', async (_, isLeft, expected, isTold) => {
   Object.assign(host, { isLeft, starts: false });

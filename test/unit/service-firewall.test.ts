@@ -4,7 +4,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { renderBalancerScript } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
 import type { Form, RulesInput } from '../../src/rules/types.ts';
-import { Firewall } from '../../src/service/firewall.ts';
+import { Firewall, type KeptReturns } from '../../src/service/firewall.ts';
 import { Members } from '../../src/service/members.ts';
 import { makePlan, type Plan, type ServerStatus } from '../../src/service/plan.ts';
 
@@ -25,8 +25,8 @@ const RAW: Form = { name: 'raw', why: 'no bridge' };
 const INPUT: Form = { name: 'input', why: 'a bridge' };
 
 /** On a host that needs the form `now.form`. */
-function firewallOn(now: { form: Form } = { form: RAW }): Firewall {
-  return new Firewall('passthrough', { info: () => {}, warn: () => {} }, () => now.form);
+function firewallOn(now: { form: Form } = { form: RAW }, kept?: KeptReturns): Firewall {
+  return new Firewall('passthrough', { info: () => {}, warn: () => {} }, kept, () => now.form);
 }
 
 const A = '10.0.0.1:80';
@@ -86,10 +86,34 @@ test('what is needed no more is taken away; where that fails nothing is thrown, 
   expect(runs()).toEqual(['install 192.0.2.1 10.0.0.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2', 'install 192.0.2.1 10.0.0.2']);
 });
 
+test('the ways back are written down before they are installed, and those of an lb4 that died stay while both ends are balanced', async () => {
+  const written: string[] = [];
+  const write = (keys: readonly string[]) => void written.push(`${keys.join(', ')} before ${runs().length + 1}`);
+  const two =
+    '[frontends.web]\nlisten_addr = "192.0.2.1:80"\nbackend = "app"\n[backends.app.servers]\na = { addr = "10.0.0.1:80" }\n' +
+    '[frontends.old]\nlisten_addr = "192.0.2.2:80"\nbackend = "old"\n[backends.old.servers]\nb = { addr = "10.0.0.2:80" }\n';
+  const { config } = parseConfig(two, 'test.toml');
+  const moved = makePlan(config, 'passthrough', new Members(config), WELL, undefined);
+  const last = ['tcp 10.0.0.2:80 192.0.2.1', 'tcp 10.0.0.9:80 192.0.2.1', 'tcp 10.0.0.2:80 192.0.2.9', '; rm -rf /'];
+  const firewall = firewallOn(undefined, { last, write });
+  await firewall.install(moved);
+  const { returns } = JSON.parse(vi.mocked(runRules).mock.calls[0][0]) as RulesInput;
+  expect(returns.map(({ server, serverPort, source }) => `${server}:${serverPort} ${source}`)).toEqual([
+    '10.0.0.2:80 192.0.2.1',
+    '10.0.0.1:80 192.0.2.1',
+    '10.0.0.2:80 192.0.2.2',
+  ]);
+  await firewall.prune(plan([A]));
+  expect(written).toEqual([
+    'tcp 10.0.0.2:80 192.0.2.1, tcp 10.0.0.1:80 192.0.2.1, tcp 10.0.0.2:80 192.0.2.2 before 1',
+    'tcp 10.0.0.1:80 192.0.2.1 before 2',
+  ]);
+});
+
 test('what this host refuses is told once, and once more when it takes it', async () => {
   const told: string[] = [];
   const tell = (...[, text]: unknown[]) => void told.push(String(text));
-  const firewall = new Firewall('passthrough', { info: tell, warn: tell }, () => RAW);
+  const firewall = new Firewall('passthrough', { info: tell, warn: tell }, undefined, () => RAW);
   const warnings = ['what lb4 sends is tracked: nft: Operation not supported'];
   for (const next of [[A], [B]]) {
     vi.mocked(runRules).mockResolvedValueOnce({ output: '', complete: true, warnings });
