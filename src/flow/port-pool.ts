@@ -16,8 +16,9 @@ export class PortPool {
   readonly #first: number;
   readonly #count: number;
   readonly #start: number;
-  /** Ports never handed out yet. */
+  /** Ports never handed out yet, and of those, the ones that another process did. */
   #fresh: number;
+  #taken: Set<number> | undefined;
   #queue = new Uint16Array(64);
   #head = 0;
   #queued = 0;
@@ -32,7 +33,7 @@ export class PortPool {
 
   /** Ports that could be claimed now. */
   get available(): number {
-    return this.#fresh + this.#queued;
+    return this.#fresh + this.#queued - (this.#taken?.size ?? 0);
   }
 
   /** Ports in the range. */
@@ -42,10 +43,10 @@ export class PortPool {
 
   /** A port in host order, or 0 when all are in use. */
   claim(): number {
-    if (this.#fresh > 0) {
+    while (this.#fresh > 0) {
       const port = this.#first + ((this.#start + this.#count - this.#fresh) % this.#count);
       this.#fresh--;
-      return port;
+      if (this.#taken === undefined || !this.#taken.delete(port)) return port;
     }
     if (this.#queued === 0) return 0;
     const port = this.#queue[this.#head];
@@ -54,16 +55,12 @@ export class PortPool {
     return port;
   }
 
-  /** Takes ports out that are in use already, as another process left them: before any is claimed. */
+  /** Takes ports of the range out that are in use already, as another process left them: before any is claimed. */
   take(ports: Iterable<number>): void {
-    const used = new Set(ports);
-    for (let i = 0; i < this.#count; i++) {
-      const port = this.claim();
-      if (!used.has(port)) this.release(port);
-    }
+    this.#taken = new Set(ports);
   }
 
-  /** Gives a claimed port back. */
+  /** Gives a port back that was claimed, or taken. */
   release(port: number): void {
     if (this.#queued === this.#queue.length) this.#grow();
     this.#queue[(this.#head + this.#queued) & (this.#queue.length - 1)] = port;

@@ -8,15 +8,19 @@ test('claims and releases agree with a model', () => {
     first: fc.integer({ min: 1, max: 60000 }),
     count: fc.integer({ min: 1, max: 300 }),
     start: fc.double({ min: 0, max: 1, noNaN: true }),
+    /** By the place in the range. */
+    taken: fc.uniqueArray(fc.nat(), { maxLength: 50 }),
   });
   // Mostly claims, then mostly releases, then mixed.
   const steps = fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 1000, size: 'max' });
   fc.assert(
-    fc.property(parts, steps, ({ first, count, start }, steps) => {
+    fc.property(parts, steps, ({ first, count, start, taken }, steps) => {
       const pool = new PortPool(first, first + count - 1, start);
-      const out = new Set<number>();
+      const out = new Set<number>(taken.map((place) => first + (place % count)));
+      if (out.size > 0) pool.take(out);
+      expect(pool.available).toBe(count - out.size);
       const rested: number[] = [];
-      let fresh = count;
+      let fresh = count - out.size;
       for (const [claim, which] of steps) {
         if (claim) {
           const port = pool.claim();
