@@ -52,9 +52,10 @@ export class Ledger {
       if (places[at + PLACE_ADDRESS] === address && places[at + PLACE_PORT] === port) continue;
       // The generation first: a process that dies in between has given up connections too many, never one to somebody else.
       this.#close(element);
+      // Before the place is stored: nobody looks at the row again that stands for who it should.
+      if (port !== 0) this.#statistics.fill(0, rowOf(element), rowOf(element) + ROW);
       places[at + PLACE_ADDRESS] = address;
       places[at + PLACE_PORT] = port;
-      if (port !== 0) this.#statistics.fill(0, rowOf(element), rowOf(element) + ROW);
     }
   }
 

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
-import { CURRENT, frontendRow, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import { CURRENT, frontendRow, PLACE_ADDRESS, PLACE_PORT, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import { ownMemory } from '../../src/layout/memory.ts';
 import { TCP } from '../../src/packet/fields.ts';
 
@@ -77,4 +77,26 @@ test('the same at once, without a time in which nobody had it', () => {
   ledger.apply(set([{ index: 0, address: 4 }]));
   ledger.addBytes(OWNER, generation, TX, 7);
   expect(server()).toEqual([0, 0, 0, 0, 0]);
+});
+
+test('killed at any store of the places: who stands there begins at 0', () => {
+  const { counters } = ownMemory({ capacity: 256, connections: 1 });
+  let isUsed = false;
+  const at = serverRow(0) + TOTAL;
+  const places = new Proxy(counters.places, {
+    get: (target, name) => Reflect.get(target, name, target) as unknown,
+    set(target, name, value) {
+      Reflect.set(target, name, value, target);
+      const [address, port] = [target[PLACE_ADDRESS], target[PLACE_PORT]];
+      if (isUsed && address === 3 && port !== 0) expect(counters.statistics[at]).toBe(0);
+      return true;
+    },
+  });
+  const ledger = new Ledger({ ...counters, places });
+  ledger.apply(set([{ index: 0, address: 2 }]));
+  ledger.add(OWNER, ledger.generation(OWNER), TOTAL, 1);
+  isUsed = true;
+  expect(counters.statistics[at]).toBe(1);
+  ledger.apply(set([{ index: 0, address: 3 }]));
+  expect.assertions(3);
 });
