@@ -130,19 +130,18 @@ export class Connections {
   }
 
   /**
-   * Enters a connection of an lb4 that died in the books, as it stood in its own. Half-open ones oldest first.
-   * @param pool of its source port, or NONE
+   * Enters a connection of an lb4 that died in the books, as it stood in its own; POOL names its source port's. Half-open ones oldest first.
    * @param hop the next hop towards its server
    */
-  resume(record: number, pool: number, hop: number): void {
+  resume(record: number, hop: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     const flows = this.#table.words;
     const owner = words[r + C.OWNER];
     const generation = words[r + C.GENERATION];
     const life = words[r + C.LIFE];
-    words[r + C.POOL] = pool;
     flows[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] = hop;
+    this.#mend(r, life);
     if ((life & T.COUNTED) === 0) this.#halfOpen.add(record, this.#listOf(r));
     if ((life & T.STATE_MASK) < T.TIME_WAIT) {
       if ((life & T.ADOPTED) === 0) this.#ledger.addLoad(owner, generation, 1);
@@ -151,6 +150,21 @@ export class Connections {
     if (words[r + C.SECOND] === Flow.NONE) return;
     this.#ledger.addPorts(owner, generation, 1);
     this.#lastHops.keep(flows[(words[r + C.SECOND] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP]);
+  }
+
+  /** What takes two stores, of which whoever was killed may have made one. */
+  #mend(r: number, life: number): void {
+    this.#setFast(r, isFast(life));
+    this.#mendCursor(r, C.FIRST, C.COLLECTED_FIRST);
+    if (this.#records.words[r + C.SECOND] !== Flow.NONE) this.#mendCursor(r, C.SECOND, C.COLLECTED_SECOND);
+  }
+
+  /** Half of what the words can tell apart is not collected at once: the flow began anew, and its cursor has not. */
+  #mendCursor(r: number, direction: number, cursor: number): void {
+    const { words } = this.#records;
+    const at = words[r + direction] << Flow.ENTRY_SHIFT;
+    const bytes = this.#table.words[at + Flow.BYTES] + this.#table.words[at + Flow.KERNEL_BYTES];
+    if (((bytes - words[r + cursor]) | 0) < 0) words[r + cursor] = bytes;
   }
 
   /**

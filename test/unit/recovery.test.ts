@@ -1,9 +1,9 @@
 /** The next process goes on with the memory of one that was killed. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { COUNTED, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
+import { COUNTED, ESTABLISHED as ESTABLISHED_STATE, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
 import { PORTS as PORTS_EACH } from '../../src/flow/port-pool.ts';
 import * as C from '../../src/layout/connection.ts';
-import { CURRENT, frontendLoad, PORTS, serverRow, TOTAL } from '../../src/layout/counters.ts';
+import { CURRENT, frontendLoad, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, MAGIC_WORD, NETWORK } from '../../src/layout/header.ts';
 import { keyIn, type Origin, obstacleIn, ownMemory, writeHeader } from '../../src/layout/memory.ts';
@@ -23,7 +23,7 @@ function packets(i: number) {
     fromClient({ from, flags: 'S', sequence: 1000 }),
     fromServer({ to, flags: 'SA', sequence: 5000, acknowledgment: 1001 }),
     fromClient({ from, flags: 'A', sequence: 1001, acknowledgment: 5001 }),
-    fromServer({ to, flags: 'PA', sequence: 5001, acknowledgment: 1001 }),
+    fromServer({ to, flags: 'PA', sequence: 5001, acknowledgment: 1001, payload: Uint8Array.of(7) }),
     fromClient({ from, flags: 'FA', sequence: 1001, acknowledgment: 5002 }),
     fromServer({ to, flags: 'FA', sequence: 5002, acknowledgment: 1002 }),
   ];
@@ -51,7 +51,9 @@ function expectTrueBooks({ records, table, loads, statistics, halfOpen, services
     if (state < TIME_WAIT && life & COUNTED) current++;
     for (const slot of [words[r + C.FIRST], words[r + C.SECOND]].filter((one) => one !== Flow.NONE)) {
       slots++;
+      const isFast = (table.words[slot * Flow.ENTRY + Flow.STATE] & Flow.FAST) !== 0;
       expect([table.isLive(slot), table.words[slot * Flow.ENTRY + Flow.CONNECTION]]).toEqual([true, record]);
+      expect(isFast).toBe(state === ESTABLISHED_STATE);
     }
   }
   expect([records.size, table.size]).toEqual([open, slots]);
@@ -203,19 +205,26 @@ describe('a frontend that has changed its backend while nobody ran', () => {
   });
 });
 
+/** More bytes than are sent there. */
+const SENT = 10_000;
+
 test('killed at any store: the next process has whole connections, true books, and no port twice', () => {
   const memory = ownMemory({ capacity: 256, connections: 64 });
   let world: World | undefined;
   let stores = 0;
   let checked = 0;
+  // Not at each, of which there are thousands, but at another one each time.
+  let every = 7;
   const spied = (words: Int32Array): Int32Array =>
     new Proxy(words, {
       get: (target, name) => Reflect.get(target, name, target) as unknown,
       set(target, name, value) {
         Reflect.set(target, name, value, target);
-        // Not at each, of which there are thousands, but at another one each time.
-        if (world !== undefined && stores++ % 7 === 0) {
-          expectTrueBooks(worldAfter(memory, ALONE, world.now));
+        if (world !== undefined && stores++ % every === 0) {
+          const next = worldAfter(memory, ALONE, world.now);
+          expectTrueBooks(next);
+          next.sweepAll(world.now);
+          for (const column of [TX, RX]) expect(next.statistics[serverRow(0) + column]).toBeLessThanOrEqual(SENT);
           checked++;
         }
         return true;
@@ -223,6 +232,13 @@ test('killed at any store: the next process has whole connections, true books, a
     });
   world = new World({ ...ALONE, memory: { ...memory, flows: spied(memory.flows), connections: spied(memory.connections) } });
   for (let i = 0; i < 8; i++) open(world, i, 1 + (i % CLOSED));
+  // What has ended begins anew.
+  every = 1;
+  const [from, to] = [4999 + CLOSED, PORT - 1 + CLOSED];
+  world.send(fromClient({ from, flags: 'A', sequence: 1002, acknowledgment: 5003 }));
+  expect(world.send(fromClient({ from, flags: 'S', sequence: 100_000 })).verdict).toBe('forwarded');
+  world.send(fromServer({ to, flags: 'SA', sequence: 100_000, acknowledgment: 100_001 }));
+  every = 7;
   for (let i = 0; i < 8; i++) open(world, i, SYN);
   world.sweepAll(TIMEOUTS.timeWait + 1);
   world.sweepAll(TIMEOUTS.established * 2);
