@@ -78,9 +78,12 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
       d[f + HOME] = ((Math.imul(h >>> 16, parts) >>> 16) << partShift) | ((h << ENTRY_SHIFT) & inPart);
     }
 
-    // 2 touch. NONE touches the first entry: harmless, and cheaper than a branch.
+    // 2 touch.
     let touched = 0;
-    for (let f = HEADER; f < last; f += STRIDE) touched ^= t[d[f + HOME] & ~(d[f + HOME] >> 31)];
+    for (let f = HEADER; f < last; f += STRIDE) {
+      const home = d[f + HOME];
+      if (home >= 0) touched ^= t[home];
+    }
     frames[HEADER - 1] = touched; // so that the reads are not optimised away
 
     // 3 apply.
