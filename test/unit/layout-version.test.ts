@@ -1,0 +1,35 @@
+/** What the next lb4 takes for granted of a table that it finds, though no word of it says so. */
+import { createHash } from 'node:crypto';
+import { expect, test } from 'vitest';
+import * as life from '../../src/flow/life.ts';
+import { FlowTable, hashKey, hashTuple, tableCapacity } from '../../src/flow/table.ts';
+import { verdictNames } from '../../src/forward/verdict.ts';
+import * as connection from '../../src/layout/connection.ts';
+import * as counters from '../../src/layout/counters.ts';
+import * as flow from '../../src/layout/flow.ts';
+import * as header from '../../src/layout/header.ts';
+import * as hops from '../../src/layout/hops.ts';
+import { flowWords } from '../../src/layout/memory.ts';
+
+/** Of each version. Whoever changes what is below raises LAYOUT_VERSION, and adds a line: a table of another version is refused. */
+const DIGESTS: Readonly<Record<number, string>> = {
+  2: '0a09db0e84d4163d',
+};
+
+/** Where flows are looked for, in tables of some sizes. */
+function homes(): number[] {
+  const key = hashKey(new Uint32Array([0x01234567, 0x89abcdef, 0x02468ace, 0x13579bdf]));
+  return [1, 1000, 100_000].flatMap((connections) => {
+    const capacity = tableCapacity(connections);
+    const table = new FlowTable(new Int32Array(flowWords(capacity)), capacity, key);
+    const hashes = Array.from({ length: 20 }, (_, i) => hashTuple(key, 0x0100000a + i, 0x010200c0, 0x5000_0400 + i * 7));
+    return [capacity, ...hashes.map((hash) => table.homeOf(hash))];
+  });
+}
+
+test('a table of this version means what its version stands for', () => {
+  const { LAYOUT_VERSION, ...rest } = header;
+  const meaning = JSON.stringify([life, connection, counters, flow, rest, hops, verdictNames, homes()]);
+  expect(meaning).toContain('"CONNECTION":');
+  expect(createHash('sha256').update(meaning).digest('hex').slice(0, 16)).toBe(DIGESTS[LAYOUT_VERSION]);
+});
