@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, readFileSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import { hashKey } from '../flow/table.ts';
-import { createKept, KeptElsewhereError, lockKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
+import { createKept, isHostNetwork, KeptElsewhereError, lockKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
 import { native } from '../io/native.ts';
 import { HEADER_WORDS } from '../layout/header.ts';
 import {
@@ -15,6 +15,7 @@ import {
   type Origin,
   obstacleIn,
   type Room,
+  UNTOLD,
   writeHeader,
 } from '../layout/memory.ts';
 
@@ -100,7 +101,7 @@ function keptMemory(origin: Origin, refused: string | undefined): Acquired {
   const fd = createKept(FILE, memorySize(origin.room));
   lockKept(fd);
   const fresh = freshIn(native().mapSharedMemory(fd), origin);
-  return { fd, ...fresh, isFound: false, refused, mortal: undefined, ...handle(fd) };
+  return { fd, ...fresh, isFound: false, refused, mortal: origin.isUnmistakable ? undefined : UNTOLD, ...handle(fd) };
 }
 
 function mortalMemory(origin: Origin, refused: string | undefined, mortal: string): Acquired {
@@ -131,6 +132,7 @@ function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {
 function originOf(room: Room, directions: number): Origin {
   const hex = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').replaceAll('-', '');
   const boot = Int32Array.from({ length: 4 }, (_, i) => Number.parseInt(hex.slice(i * 8, i * 8 + 8), 16) | 0);
-  const network = new Int32Array(BigUint64Array.of(native().networkCookie()).buffer);
-  return { room, directions, boot, network };
+  const cookie = native().networkCookie();
+  const network = new Int32Array(BigUint64Array.of(cookie).buffer);
+  return { room, directions, boot, network, isUnmistakable: cookie !== 0n || isHostNetwork() };
 }

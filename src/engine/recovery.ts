@@ -14,6 +14,7 @@ import type { ServiceSet } from '../forward/service-set.ts';
 import type { FrontendHops } from '../forward/ways.ts';
 import * as C from '../layout/connection.ts';
 import * as Flow from '../layout/flow.ts';
+import { ATTEMPTS } from '../layout/header.ts';
 import { KERNEL_HOP } from '../layout/hops.ts';
 import { MOST_CONNECTIONS } from '../layout/limits.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
@@ -34,6 +35,14 @@ export function recover(core: Core, set: ServiceSet, hops: FrontendHops): number
   core.ledger.reopen();
   resumeAll(core, hopOf);
   return core.records.size;
+}
+
+/** Takes up what is in memory by `take`, and has its header know when that does not come to an end. Returns what `take` does. */
+export function attempt(header: Int32Array, take: () => number): number {
+  header[ATTEMPTS]++;
+  const taken = take();
+  header[ATTEMPTS] = 0;
+  return taken;
 }
 
 /** Removes flows that no record names, and records that do not name two whole flows (or one, with direct server return). */

@@ -13,7 +13,7 @@ import { memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
 import { coarseFilterForAll } from './filter.ts';
 import type { FromWorker, Orders, ToWorker, WorkerData } from './messages.ts';
-import { recover } from './recovery.ts';
+import { attempt, recover } from './recovery.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
 const BUSY_TICK = 10;
@@ -50,7 +50,7 @@ let lastTold = 0;
 
 apply(data);
 lastHops.setInterfaces(data.mtus);
-const recovered = data.isFound ? recover(core, data.settings.services, data.hops) : 0;
+const recovered = data.isFound ? attempt(memory.header, () => recover(core, data.settings.services, data.hops)) : 0;
 tell({ type: 'ready', wakeFd: driver.wakeFd, recovered });
 breathe();
 driver.close();

@@ -235,6 +235,16 @@ function removeIfAbandoned(root: string): void {
   for (const { name } of names) if (!here.has(name.slice(PREFIX.length))) rmSync(`${root}/lb4/${name}`, { recursive: true, force: true });
 }
 
+/** Whether this is the host's own network namespace, which is never gone: that of the process from which all others come. */
+export function isHostNetwork(): boolean {
+  if (readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS) return false;
+  try {
+    return readlinkSync('/proc/self/ns/net') === readlinkSync('/proc/1/ns/net');
+  } catch {
+    return false; // it may not be looked at
+  }
+}
+
 /** The inode numbers of network namespaces that some process is in, or that have a name. */
 function namespaces(): ReadonlySet<string> {
   const links = readdirSync('/proc')

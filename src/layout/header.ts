@@ -15,8 +15,10 @@ export const KEY = 8;
 export const BOOT = 12;
 /** Two words: which network namespace (SO_NETNS_COOKIE), the lower half first. */
 export const NETWORK = 16;
+/** How many processes have begun to take it up since one last did so: who dies of what is in it leaves it as it was, for the next one to die of. */
+export const ATTEMPTS = 18;
 
 /** "lb4\0" as bytes. */
 export const MAGIC = 0x0034626c;
-/** Goes up whenever a word of src/layout gets another meaning. */
+/** Goes up whenever a word of src/layout gets another meaning: also LIFE, the order of verdicts, and which home a flow has. */
 export const LAYOUT_VERSION = 2;

@@ -4,14 +4,15 @@
  *
  *     | header | counters: verdicts, gauges, statistics, loads, places | next hops | flows | connections |
  *
- * Every part has one writer. The worker writes all of them except the header and the servers' next hops, which are the main
- * thread's. Readers need no lock: words are read whole, and counters only grow.
+ * Every part has one writer. The worker writes all of them except the header, but for its ATTEMPTS, and the servers' next hops, which are
+ * the main thread's. Readers need no lock: words are read whole, and counters only grow.
  */
 
 import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, PLACE, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
 import { ENTRY, PROBES } from './flow.ts';
 import {
+  ATTEMPTS,
   BOOT,
   CAPACITY,
   CONNECTIONS,
@@ -104,7 +105,12 @@ export interface Origin {
   readonly boot: Int32Array;
   /** Two words: the network namespace's cookie. */
   readonly network: Int32Array;
+  /** That cookie, or its being the host's own, tells it from one that is gone and had the same inode number. */
+  readonly isUnmistakable: boolean;
 }
+
+/** So many processes may have begun to take it up, and died of that. */
+const MOST_ATTEMPTS = 3;
 
 /** Says in the header what the memory holds, so that another process can tell. The magic is written last. */
 export function writeHeader({ header }: Memory, { room, directions, boot, network }: Origin, key: HashKey): void {
@@ -118,16 +124,21 @@ export function writeHeader({ header }: Memory, { room, directions, boot, networ
   header[MAGIC_WORD] = MAGIC;
 }
 
+/** Why nobody can follow where {@link Origin.isUnmistakable} is false. */
+export const UNTOLD = 'this kernel does not tell a network namespace from one that is gone (Linux 5.14 does)';
+
 /** Why who was here before, by its header, cannot be followed; undefined: it can. */
-export function obstacleIn(header: Int32Array, { room, directions, boot, network }: Origin): string | undefined {
+export function obstacleIn(header: Int32Array, { room, directions, boot, network, isUnmistakable }: Origin): string | undefined {
   const is = (words: Int32Array, at: number) => words.every((word, i) => header[at + i] === word);
   if (header.length < HEADER_WORDS || header[MAGIC_WORD] !== MAGIC) return 'it is not complete';
   if (header[LAYOUT] !== LAYOUT_VERSION) return `its layout is version ${header[LAYOUT]}, this lb4 has version ${LAYOUT_VERSION}`;
   if (!is(boot, BOOT)) return 'it is from before this host was started';
   if (!is(network, NETWORK)) return 'it is of a network namespace that is gone';
+  if (!isUnmistakable) return UNTOLD;
   if (header[DIRECTIONS] !== directions) return 'it is of the other packet mode';
   if (header[CONNECTIONS] !== room.connections || header[CAPACITY] !== room.capacity)
     return `it has room for ${header[CONNECTIONS]} connections, connection_tracker_capacity is ${room.connections} now`;
+  if (header[ATTEMPTS] >= MOST_ATTEMPTS) return `${header[ATTEMPTS]} starts failed with it`;
   return undefined;
 }
 

@@ -1,5 +1,6 @@
 /** The next process goes on with the memory of one that was killed. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { attempt } from '../../src/engine/recovery.ts';
 import { COUNTED, ESTABLISHED as ESTABLISHED_STATE, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
 import { PORTS as PORTS_EACH } from '../../src/flow/port-pool.ts';
 import * as C from '../../src/layout/connection.ts';
@@ -247,7 +248,7 @@ test('killed at any store: the next process has whole connections, true books, a
 
 describe('what cannot be followed', () => {
   const room = { capacity: 256, connections: 64 };
-  const origin: Origin = { room, directions: 2, boot: Int32Array.of(1, 2, 3, 4), network: Int32Array.of(5, 6) };
+  const origin: Origin = { room, directions: 2, boot: Int32Array.of(1, 2, 3, 4), network: Int32Array.of(5, 6), isUnmistakable: true };
   const written = () => {
     const memory = ownMemory(room);
     writeHeader(memory, origin, [7, 9, 11, 13]);
@@ -270,5 +271,24 @@ describe('what cannot be followed', () => {
     const header = written();
     header[word] = -1;
     expect(obstacleIn(header, origin)).toBe(reason);
+  });
+
+  test('a kernel that may take one network namespace for another', () => {
+    expect(obstacleIn(written(), { ...origin, isUnmistakable: false })).toMatch(/does not tell a network namespace from one that is gone/);
+  });
+
+  test('what three processes in a row have died of', () => {
+    const header = written();
+    const die = () => {
+      throw new Error('of what is in it');
+    };
+    for (let i = 0; i < 2; i++) expect(() => attempt(header, die)).toThrow();
+    expect(obstacleIn(header, origin)).toBe(undefined);
+    expect(attempt(header, () => 7)).toBe(7);
+    for (let i = 0; i < 3; i++) {
+      expect(obstacleIn(header, origin)).toBe(undefined);
+      expect(() => attempt(header, die)).toThrow();
+    }
+    expect(obstacleIn(header, origin)).toBe('3 starts failed with it');
   });
 });
