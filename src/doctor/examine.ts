@@ -8,6 +8,7 @@ import { type Finding, type Host, warn } from './finding.ts';
 import { firewall } from './firewall.ts';
 import { interfaces } from './interfaces.ts';
 import { actNat, clockSource } from './kernel.ts';
+import { killed } from './killed.ts';
 import { limits } from './limits.ts';
 import { describeLinks, ownAddresses, serverPaths } from './network.ts';
 import { policy } from './policy.ts';
@@ -28,7 +29,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
   // Without the addon nothing more can be read; privileges() has said so.
   if (machine.some(({ mend }) => mend === 'make build')) return machine;
   const host = await hostOf(mode, config);
-  const shared = [...addresses(host), ...routes(host)];
+  const shared = [...killed(config.file), ...addresses(host), ...routes(host)];
   if (!isPacketMode(mode)) return [...machine, ...(await proxyHost(config)), ...shared];
   const own = [...(await interfaces(host)), ...(await firewall(host, mode)), ...(await limits(host)), ...(await running(host))];
   return [...machine, ...shared, ...ways(host), ...(await policy(host)), ...own];

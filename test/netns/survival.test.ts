@@ -84,6 +84,11 @@ test.each([
   const { balancer: host } = live.lab;
   await live.balancer.stop('SIGKILL');
   expect(traces(host).kept).not.toEqual([]);
+  const doctor = await host.run(LB4, 'doctor', '--passthrough', `--config=${live.file}`);
+  expect([doctor.code === 0, doctor.stdout]).toEqual([
+    false,
+    expect.stringMatching(/killed.*was killed here and nobody has taken its place/),
+  ]);
   const running = host.start(command(live.file));
   await Promise.race([running.exited, running.line(/"msg":"ready"/)]);
   await running.stop('SIGTERM');
