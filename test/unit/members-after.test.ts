@@ -86,9 +86,9 @@ const spoilt = (change: (state: ReturnType<Members['state']>) => object) =>
   JSON.stringify({ version: VERSION, state: change(used().state()) });
 
 test.each([
-  ['nothing', () => undefined, 'members.json is not there'],
+  ['nothing', () => undefined, 'what it has written is not there'],
   ['no JSON', () => '{', /JSON/],
-  ['another version', () => '{"version":99,"state":{}}', `members.json is version 99, this lb4 writes version ${VERSION}`],
+  ['another version', () => '{"version":99,"state":{}}', `it has written version 99, this lb4 writes version ${VERSION}`],
   ['a state of nothing', () => `{"version":${VERSION},"state":{}}`, /./],
   ['no backends', () => spoilt((state) => ({ ...state, backends: [] })), /./],
   ['backends with a name alone', () => spoilt((state) => ({ ...state, backends: state.backends.map(({ name }) => ({ name })) })), /./],
