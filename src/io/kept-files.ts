@@ -8,6 +8,7 @@ import {
   copyFileSync,
   existsSync,
   fstatSync,
+  lstatSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -159,14 +160,14 @@ export function removeKept(): void {
 /** Takes some files away, and their directory where nothing else is in it. */
 export function removeNotes(names: readonly string[]): void {
   for (const root of ROOTS) {
-    for (const name of names) rmSync(`${directoryIn(root)}/${name}`, { force: true });
+    if (isOurs(root)) for (const name of names) rmSync(`${directoryIn(root)}/${name}`, { force: true });
     removeIfEmpty(directoryIn(root));
     removeIfEmpty(`${root}/lb4`);
   }
 }
 
 function removeIn(root: string): void {
-  rmSync(directoryIn(root), { recursive: true, force: true });
+  if (isOurs(root)) rmSync(directoryIn(root), { recursive: true, force: true });
   removeIfEmpty(`${root}/lb4`);
 }
 
@@ -262,6 +263,14 @@ function namespaces(): ReadonlySet<string> {
 
 function tmpfs(): readonly string[] {
   return ROOTS.filter((root) => existsSync(root) && statfsSync(root).type === TMPFS_MAGIC);
+}
+
+/** In /dev/shm anybody may have made a link to what is none of ours. */
+function isOurs(root: string): boolean {
+  return [`${root}/lb4`, directoryIn(root)].every((path) => {
+    const there = lstatSync(path, { throwIfNoEntry: false });
+    return there?.isDirectory() === true && isPrivate(there);
+  });
 }
 
 function isPrivate({ uid, mode }: Stats): boolean {
