@@ -68,8 +68,8 @@ export function membersAfter(
 }
 
 function stateIn(text: string | undefined): MembersState {
-  if (text === undefined) throw new Error('members.json is not there');
+  if (text === undefined) throw new Error('what it has written is not there');
   const { version, state } = JSON.parse(text) as { version?: number; state?: MembersState };
-  if (version !== VERSION || state === undefined) throw new Error(`members.json is version ${version}, this lb4 writes version ${VERSION}`);
+  if (version !== VERSION || state === undefined) throw new Error(`it has written version ${version}, this lb4 writes version ${VERSION}`);
   return state;
 }

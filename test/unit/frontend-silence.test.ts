@@ -5,7 +5,7 @@ import { FrontendSilence } from '../../src/service/frontend-silence.ts';
 import type { Plan } from '../../src/service/plan.ts';
 import { type Observed, PATIENCE_MS } from '../../src/service/silence.ts';
 
-const backend = { name: 'app' };
+const backend = { name: 'app', protocol: { name: 'tcp' } };
 const frontend = (index: number, name: string) => ({
   index,
   frontend: { name, listen: { text: `192.0.2.${index + 1}:80` }, backend } as Frontend,
@@ -40,7 +40,7 @@ function told(looks: readonly Look[], silent: readonly string[] = []): string[] 
     ];
     silence.look(plan, servers, (which) => counted[which], (index + 1) * 1000);
   });
-  return [...said, ...(silence.isSilent('second 192.0.2.2:80') ? ['silent'] : [])];
+  return [...said, ...(silence.isSilent('second 192.0.2.2:80 tcp') ? ['silent'] : [])];
 }
 
 const passed = (at: number): Look[] => Array.from({ length: PATIENCE_MS / 1000 }, () => ({ a: { passedAt: at }, b: { passedAt: at } }));
