@@ -125,6 +125,10 @@ class Peer(threading.Thread):
     def close(self):
         self.connection.close()
 
+    def finish(self, text):
+        self.connection.sendall(text.encode())
+        self.connection.close()
+
     def reset(self):
         self.option(socket.SO_LINGER, struct.pack("ii", 1, 0), socket.SOL_SOCKET)
         self.connection.close()
