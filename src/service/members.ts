@@ -1,5 +1,5 @@
 /** The frontends and servers of the file, and those that left it while their connections go on, each with its index. */
-import type { Backend, Config, Frontend, Server } from '../config/model.ts';
+import type { Address, Backend, Config, Frontend, Server } from '../config/model.ts';
 import { type CountersOf, type Member, Roster, type RosterState } from './roster.ts';
 
 /** A server and the backend it belongs to. */
@@ -75,12 +75,17 @@ export class Members {
 
 /** With address and protocol: a name that moves to others is another server. */
 export function serverKey(backend: Backend, server: Server): string {
-  return `${backend.name} / ${server.name} / ${server.addr.text} ${backend.protocol.name}`;
+  return `${backend.name} / ${server.name} / ${spelled(server.addr, backend)}`;
 }
 
 /** With both likewise. */
 export function frontendKey({ name, listen, backend }: Frontend): string {
-  return `${name} ${listen.text} ${backend.protocol.name}`;
+  return `${name} ${spelled(listen, backend)}`;
+}
+
+/** As the log has it: a port alone is TCP's, else its protocol follows (`192.0.2.1:53/udp`). */
+function spelled({ text }: Address, { protocol }: Pick<Backend, 'protocol'>): string {
+  return protocol.name === 'tcp' ? text : `${text}/${protocol.name}`;
 }
 
 function frontendMembers(config: Config): Member<Frontend>[] {

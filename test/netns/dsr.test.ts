@@ -1,4 +1,5 @@
 /** `lb4 --dsr` end to end, both ways of it: clients, servers, and a balancer that never sees an answer. */
+import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Balancer, Stats } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
@@ -6,6 +7,7 @@ import type { EchoReport } from '../lab/client.ts';
 import { contentHash } from '../lab/content.ts';
 import { CLIENT, DsrTopology, SERVERS, VIP } from '../lab/dsr-topology.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+import { traces } from '../lab/traces.ts';
 import { ACK, ICMP, ipv4, RawHost } from '../lab/wire.ts';
 
 const MEGABYTE = 1_000_000;
@@ -93,9 +95,10 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
     await hold.stop('SIGKILL');
   });
 
-  test('connections survive a restart of lb4: the hash finds their server again', async () => {
+  test('connections survive a restart of lb4, and the loss of what it has kept: the hash finds their server again', async () => {
     const hold = await holdConnections(lab.client, 20, `${VIP}:7`);
     await balancer.stop('SIGKILL');
+    for (const directory of traces(lab.balancer).kept) rmSync(directory, { recursive: true });
     balancer = await lab.serve(lab.settings(dsr));
     expect(await othersLiveOn(hold)).toEqual([]);
     expect(await balancer.verdict('adopted')).toBeGreaterThanOrEqual(20);

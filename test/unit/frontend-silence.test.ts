@@ -40,12 +40,12 @@ function told(looks: readonly Look[], silent: readonly string[] = []): string[] 
     ];
     silence.look(plan, servers, (which) => counted[which], (index + 1) * 1000);
   });
-  return [...said, ...(silence.isSilent('second 192.0.2.2:80 tcp') ? ['silent'] : [])];
+  return [...said, ...(silence.isSilent('second 192.0.2.2:80') ? ['silent'] : [])];
 }
 
 const passed = (at: number): Look[] => Array.from({ length: PATIENCE_MS / 1000 }, () => ({ a: { passedAt: at }, b: { passedAt: at } }));
-const FELL = "second 192.0.2.2:80 tcp: a frontend's servers answer others, yet none of 3 connections or more to it";
-const ANSWERS = 'second 192.0.2.2:80 tcp: a silent frontend answers again';
+const FELL = "second 192.0.2.2:80: a frontend's servers answer others, yet none of 3 connections or more to it";
+const ANSWERS = 'second 192.0.2.2:80: a silent frontend answers again';
 
 test.each<[string, Look[], string[]]>([
   ['none of its connections is answered, and all servers pass', [{}, { due: 3 }, ...passed(2500)], [FELL, 'silent']],
