@@ -143,7 +143,8 @@ function hold(count: number, to: string, firstPort: number | undefined, every = 
   const input = createInterface({ input: process.stdin });
   input.on('line', () => say(held));
   input.on('close', () => {
-    for (const socket of sockets) socket.destroy();
+    // Not a thousand at once: a reset that a full ring loses nobody sends again.
+    for (const [index, socket] of sockets.entries()) setTimeout(() => socket.destroy(), Math.floor(index / 50) * 10);
   });
 }
 

@@ -14,7 +14,8 @@ const SIZE = 20 * MEGABYTE;
  * What the buffers of a connection may cost: twice the high-water mark of 128 KB and a read of 64 KB, with room for the collector.
  * Without back-pressure it would be 20 MB.
  */
-const ALLOWED = CONNECTIONS * MEGABYTE;
+/** Of each connection, and what V8 has not collected yet. */
+const ALLOWED = CONNECTIONS * MEGABYTE + 32 * MEGABYTE;
 
 async function start(lab: Topology): Promise<Balancer> {
   await lab.startBackends();
