@@ -12,9 +12,8 @@ const CONNECTIONS = 50;
 const SIZE = 20 * MEGABYTE;
 /**
  * What the buffers of a connection may cost: twice the high-water mark of 128 KB and a read of 64 KB, with room for the collector.
- * Without back-pressure it would be 20 MB.
+ * Without back-pressure it would be 20 MB. Beside them, what V8 has not collected yet.
  */
-/** Of each connection, and what V8 has not collected yet. */
 const ALLOWED = CONNECTIONS * MEGABYTE + 32 * MEGABYTE;
 
 async function start(lab: Topology): Promise<Balancer> {
