@@ -65,11 +65,11 @@ test-kernel: deps-test build
 	@scripts/install-deps.sh kernel || true
 	@$(VITEST) --project kernel --outputFile.json=build/test/kernel.json
 
-# Both at the same time: one mostly loads and unpacks, the other emulates.
+# One after the other: an emulated machine beside another test is too slow for its own clients.
 test-machines: deps-test build
 	@scripts/install-deps.sh bare || true
 	@scripts/install-deps.sh kernel || true
-	@$(VITEST) --project bare --project kernel --outputFile.json=build/test/machines.json
+	@$(VITEST) --project bare --project kernel --no-file-parallelism --outputFile.json=build/test/machines.json
 
 bench: deps-bench build
 	@for file in dist/bench/*.js; do node "$$file" || exit 1; done

@@ -96,7 +96,7 @@ export class Balancer {
   }
 
   async stats(): Promise<Stats> {
-    const { code, stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '5', this.#stats);
+    const { code, stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '20', this.#stats);
     if (code !== 0) throw new Error(`no stats (curl says ${code}); lb4 said\n${this.running.lines.slice(-20).join('\n')}`);
     return JSON.parse(stdout) as Stats;
   }
