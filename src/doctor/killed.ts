@@ -1,5 +1,5 @@
 /** An lb4 that was killed: whatever else is well on this host, nobody forwards. */
-import { deadHolder } from '../io/namespace-lock.ts';
+import { deadHolder, nameOf } from '../io/namespace-lock.ts';
 import { type Finding, fail } from './finding.ts';
 
 /** Its rules are there, as they should be, and drop what clients send. @param file the configuration's */
@@ -10,7 +10,7 @@ export function killed(file: string): Finding[] {
   return [
     fail(
       'killed',
-      `an lb4 in packet mode (pid ${dead.pid ?? 'unknown'}) was killed here and nobody has taken its place: ${waits}`,
+      `${nameOf(dead)} was killed here and nobody has taken its place: ${waits}`,
       `start it again; or, never to: lb4 rules --remove --config=${file}`,
     ),
   ];

@@ -45,7 +45,7 @@ export function openKept(name: string): number | undefined {
 function openIn(root: string, name: string): number | undefined {
   try {
     // What others can write is nothing to go by.
-    if (!isPrivate(statSync(`${root}/lb4`)) || !isPrivate(statSync(directoryIn(root)))) return undefined;
+    if (!isOurs(root)) return undefined;
     const fd = openSync(`${directoryIn(root)}/${name}`, O_RDWR | O_NOFOLLOW);
     if (isPrivate(fstatSync(fd))) return fd;
     closeSync(fd);
@@ -108,9 +108,8 @@ function memoryLimit(): number {
 /** Has one place keep all that there is for this network namespace. */
 function gather(root: string): void {
   for (const other of tmpfs()) {
-    if (other === root || !existsSync(directoryIn(other))) continue;
     // What others can write is nothing to go by.
-    if (!isPrivate(statSync(`${other}/lb4`)) || !isPrivate(statSync(directoryIn(other)))) continue;
+    if (other === root || !isOurs(other)) continue;
     for (const name of readdirSync(directoryIn(other))) copyFileSync(`${directoryIn(other)}/${name}`, `${directoryIn(root)}/${name}`);
     removeIn(other);
   }

@@ -37,6 +37,11 @@ export interface Holder {
   readonly rules: boolean;
 }
 
+/** For people: who that is. */
+export function nameOf({ pid }: Partial<Holder>): string {
+  return `an lb4 in packet mode (pid ${pid ?? 'unknown'})`;
+}
+
 /** Throws FailureError, naming the pid, where another lb4 has the lock; PrivilegeError where this process may not lock at all. */
 export function lockNamespace(about: Omit<Holder, 'pid'>): NamespaceLock {
   const holder = { pid: process.pid, ...about };

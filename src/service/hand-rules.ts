@@ -2,7 +2,7 @@
 
 import type { PacketMode } from '../config/modes.ts';
 import { FailureError } from '../errors.ts';
-import { lockHolder } from '../io/namespace-lock.ts';
+import { lockHolder, nameOf } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
@@ -32,7 +32,7 @@ export function rulesInTheWay(plan: () => Plan): HostState {
       throw new FailureError(
         other === undefined
           ? `somebody installed them by hand (lb4 rules --apply); mend: lb4 rules --remove --config=${plan().config.file}`
-          : `an lb4 in packet mode (pid ${other.pid ?? 'unknown'}) serves it, too: stop one of the two, or give them other frontends`,
+          : `${nameOf(other)} serves it, too: stop one of the two, or give them other frontends`,
       );
     },
   };

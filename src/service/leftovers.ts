@@ -1,6 +1,6 @@
 /** What a packet mode that was killed left on this host, before proxy mode starts: the packet modes' own start looks after it. */
 import { messageOf } from '../errors.ts';
-import { deadHolder, forgetDeadHolder, lockHolder } from '../io/namespace-lock.ts';
+import { deadHolder, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
 import type { Logger } from '../log.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
@@ -8,14 +8,11 @@ import { runRules } from '../rules/run.ts';
 /** Its rules drop what clients send to frontends: proxy mode would be ready, its servers up, and nothing would arrive. Never rejects. */
 export async function clearLeftovers(log: Pick<Logger, 'info' | 'warn'>): Promise<void> {
   const other = lockHolder();
-  if (other !== undefined)
-    log.warn(
-      `an lb4 in packet mode (pid ${other.pid ?? 'unknown'}) runs here: where both have a frontend, its rules drop what clients send`,
-    );
+  if (other !== undefined) log.warn(`${nameOf(other)} runs here: where both have a frontend, its rules drop what clients send`);
   const dead = deadHolder();
   // With --no-rules they are the user's. Its connections end in any case, also where somebody has taken its lock away.
   if (dead === undefined || dead.rules === false) return forgetDeadHolder();
-  const who = `an lb4 in packet mode (pid ${dead.pid ?? 'unknown'}) was killed here`;
+  const who = `${nameOf(dead)} was killed here`;
   try {
     await runRules(renderBalancerScript({ mode: 'passthrough', frontends: [], returns: [] }), 'remove');
     forgetDeadHolder();

@@ -1,4 +1,5 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
+import type { Config } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Inheritance, type Settings, wouldInherit } from '../engine/engine.ts';
@@ -93,12 +94,12 @@ export class PacketPath implements DataPath {
       // Another lb4's lock, another lb4's notes.
       if (!isKept && lock.missing() === undefined) forgetNotes();
     });
-    const isLeft = canGoOn(plan, options.mode);
+    const isLeft = canGoOn(plan.config, options.mode);
     try {
       return new PacketPath(await open(plan, options, reports, { lock, isLeft, undo }));
     } catch (error) {
       // Asked once more: the start may have got so far as to lose it.
-      await leave(undo, isLeft && canGoOn(plan, options.mode), reports.log);
+      await leave(undo, isLeft && canGoOn(plan.config, options.mode), reports.log);
       throw error;
     }
   }
@@ -181,9 +182,9 @@ export class PacketPath implements DataPath {
   }
 }
 
-/** Whether an lb4 that died has left connections that one with this plan goes on with. */
-function canGoOn({ config }: Plan, mode: PacketMode): boolean {
-  return wouldInherit(config.passthrough.connectionTrackerCapacity, MODES[mode].directions);
+/** Whether an lb4 that died has left connections that one with this configuration goes on with. */
+export function canGoOn({ passthrough }: Config, mode: PacketMode): boolean {
+  return wouldInherit(passthrough.connectionTrackerCapacity, MODES[mode].directions);
 }
 
 /** Takes back everything; with `isKept` all but what connections need to go on by the next lb4, and says so. Returns whether all was. */

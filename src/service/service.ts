@@ -8,9 +8,8 @@
  */
 
 import type { Config } from '../config/model.ts';
-import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
+import { isPacketMode, type Mode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
-import { wouldInherit } from '../engine/engine.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
@@ -19,7 +18,7 @@ import { explain } from './host.ts';
 import { Members } from './members.ts';
 import { MembersFile, membersAfter } from './members-file.ts';
 import { Monitors } from './monitors.ts';
-import { PacketPath, type PacketPathOptions } from './packet-path.ts';
+import { canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
 import { makePlan, type Plan, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
 import { logFailure, ReloadHistory, readConfig } from './reload.ts';
@@ -249,8 +248,7 @@ export class Service {
 
 /** As they were when an lb4 died here whose connections can go on. */
 function membersOf(config: Config, { mode, log }: ServiceOptions): Members {
-  const isNext = isPacketMode(mode) && wouldInherit(config.passthrough.connectionTrackerCapacity, MODES[mode].directions);
-  return isNext ? membersAfter(config, mode, log) : new Members(config);
+  return isPacketMode(mode) && canGoOn(config, mode) ? membersAfter(config, mode, log) : new Members(config);
 }
 
 function startPath(plan: Plan, { mode, rules, failed, log, remember }: PathOptions, signal: Reports['signal']): Promise<DataPath> {
