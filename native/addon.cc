@@ -252,6 +252,7 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     object.Set("mac", macBytes(env, link.mac));
     object.Set("up", Napi::Boolean::New(env, link.up));
     object.Set("kind", link.kind);
+    object.Set("master", link.master);
     object.Set("callsIptables", Napi::Boolean::New(env, link.calls_iptables));
     object.Set("carrier", Napi::Boolean::New(env, link.carrier));
     return object;

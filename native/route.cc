@@ -157,6 +157,7 @@ Interface parseLink(const nlmsghdr* message) {
     switch (attribute->rta_type) {
       case IFLA_IFNAME: link.name = static_cast<const char*>(RTA_DATA(attribute)); break;
       case IFLA_MTU: link.mtu = word(attribute); break;
+      case IFLA_MASTER: link.master = static_cast<int32_t>(word(attribute)); break;
       case IFLA_ADDRESS: mac = macOf(attribute); break;
       case IFLA_LINKINFO: parseLinkInfo(attribute, link); break;
     }

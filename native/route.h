@@ -49,6 +49,7 @@ struct Interface {
   uint32_t mtu = 0;
   std::optional<Mac> mac;
   std::string kind;  // "bridge", "veth" …; empty for plain hardware
+  int32_t master = 0;  // the interface that takes its frames (bridge, bond, VRF); 0: none
   bool calls_iptables = false;
   bool up = false;       // administratively (IFF_UP)
   bool carrier = false;  // and frames leave: operationally up (IFF_RUNNING)

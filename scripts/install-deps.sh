@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 build='g++:g++ make:make cmake:cmake'
 lab='ip:iproute2 nsenter:util-linux mount:mount iptables:iptables sysctl:procps ethtool:ethtool curl:curl'
 test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables
-  wrk:wrk promtool:prometheus strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc'
+  wrk:wrk promtool:prometheus /usr/include/pcap/pcap.h:libpcap-dev strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream'
 # `make test-bare`: what makes a Debian on which nothing is installed
 bare='debootstrap:debootstrap'
@@ -93,3 +93,11 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   scripts/quietly.sh 'installing npm packages' npm install --no-save --no-audit --no-fund --ignore-scripts
   touch node_modules/.package-lock.json
 fi
+
+# Those of `io = "pcap"` are optional, and built only where they are tested. Without them that test is skipped, and says so.
+case "$wanted" in
+  *libpcap-dev*)
+    node -e "require('cap'), require('raw-socket')" >/dev/null 2>&1 ||
+      scripts/quietly.sh 'building the packages for libpcap' npm rebuild --ignore-scripts=false cap raw-socket || true
+    ;;
+esac

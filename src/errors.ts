@@ -3,8 +3,8 @@
  * docs/errors.md explains each code to the person who meets it; a unit test holds the two lists together.
  */
 
-/** Exit statuses. 71, 77 and 78 are EX_OSERR, EX_NOPERM and EX_CONFIG of sysexits(3). bin/lb4 ends with 71, too. */
-export const EXIT = { ok: 0, failure: 1, usage: 2, resources: 71, missing: 77, config: 78 } as const;
+/** Exit statuses. 69, 71, 77 and 78 are EX_UNAVAILABLE, EX_OSERR, EX_NOPERM and EX_CONFIG of sysexits(3). bin/lb4 ends with 71, too. */
+export const EXIT = { ok: 0, failure: 1, usage: 2, unavailable: 69, resources: 71, missing: 77, config: 78 } as const;
 
 /** The common parent: `message` is written for a terminal, without a stack trace. */
 export class Lb4Error extends Error {
@@ -63,6 +63,12 @@ export function resourceError(error: unknown): ResourceError | undefined {
   // Node's own: a worker thread that cannot be started, or has no memory.
   const means = code === 'ERR_WORKER_INIT_FAILED' ? 'EAGAIN' : code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'ENOMEM' : code;
   return means in MORE ? new ResourceError(`${error.message}: ${MORE[means as keyof typeof MORE]}`, { cause: error }) : undefined;
+}
+
+/** `io = "pcap"`, and one of the npm packages for it is not installed or does not load; the message says what to install. */
+export class PcapPackagesError extends Lb4Error {
+  override readonly code = 'LB4_PCAP_PACKAGES';
+  override readonly exitCode = EXIT.unavailable;
 }
 
 /** The running kernel lacks something; the message names it (act_nat, CONFIG_PACKET …). */

@@ -19,7 +19,7 @@ interface Prepared {
   /** Maglev's lookup table, where there are candidates and the scheduler is one that hashes. */
   readonly table: Uint16Array | undefined;
   /** Whose turn it is (turns.ts), where there are candidates and they take turns; all threads that have the choice share it. */
-  readonly turns: SharedArrayBuffer | undefined;
+  readonly turns: ArrayBufferLike | undefined;
 }
 
 interface Kind {

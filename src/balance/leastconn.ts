@@ -6,7 +6,7 @@ import { Turns } from './turns.ts';
  * them, as nginx does it, over all threads that share `memory`): otherwise short connections would all go to one. A full server is passed
  * over while another has room. O(servers) a pick.
  */
-export function leastconn(candidates: readonly Candidate[], loads: Loads, memory: SharedArrayBuffer): Scheduler {
+export function leastconn(candidates: readonly Candidate[], loads: Loads, memory: ArrayBufferLike): Scheduler {
   const turns = new Turns(candidates, memory);
   const isLeast = new Uint8Array(candidates.length);
   const load = (i: number) => loads[candidates[i].index] / candidates[i].weight;

@@ -26,7 +26,7 @@ export class Turns {
   readonly #weights: Float64Array;
 
   /** `memory` is that of {@link turnsMemory} for as many candidates. */
-  constructor(candidates: readonly Candidate[], memory: SharedArrayBuffer) {
+  constructor(candidates: readonly Candidate[], memory: ArrayBufferLike) {
     this.#lock = new Int32Array(memory, 0, 1);
     this.#scores = new Float64Array(memory, LOCK_BYTES, candidates.length);
     this.#weights = Float64Array.from(candidates, ({ weight }) => weight);

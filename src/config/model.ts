@@ -10,6 +10,9 @@ export type Dsr = (typeof DSR)[number];
 /** Versions of the PROXY protocol. */
 export const SEND_PROXY = ['v1', 'v2'] as const;
 export type SendProxy = (typeof SEND_PROXY)[number];
+/** What moves packets. */
+export const IO = ['ring', 'pcap'] as const;
+export type Io = (typeof IO)[number];
 export const HEALTH_CHECK = ['tcp', 'http', 'exec'] as const;
 export type HealthCheckType = (typeof HEALTH_CHECK)[number];
 
@@ -119,6 +122,7 @@ export interface Passthrough {
   readonly statsUpdateMs: number;
   /** A power of two. */
   readonly ringSlots: number;
+  readonly io: Io;
   /** RST and ICMP errors that lb4 makes itself; 0: none. */
   readonly resetsPerSecond: number;
   readonly timeouts: Timeouts;

@@ -6,6 +6,7 @@ const RESTART_ONLY: Readonly<Record<string, (config: Config) => unknown>> = {
   'passthrough.connection_tracker_capacity': ({ passthrough }) => passthrough.connectionTrackerCapacity,
   'passthrough.workers': ({ passthrough }) => passthrough.workers,
   'passthrough.ring_slots': ({ passthrough }) => passthrough.ringSlots,
+  'passthrough.io': ({ passthrough }) => passthrough.io,
   'passthrough.resets_per_second': ({ passthrough }) => passthrough.resetsPerSecond,
   'proxy.workers': ({ proxy }) => proxy.workers,
 };

@@ -23,7 +23,11 @@ import { ways } from './ways.ts';
  * @param config undefined: what can be said without one
  */
 export async function examine(mode: Mode, config: Config | undefined): Promise<Finding[]> {
-  const machine = [...(isPacketMode(mode) ? privileges() : addon()), clockSource(), ...(MODES[mode].directions === 1 ? [actNat()] : [])];
+  const machine = [
+    ...(isPacketMode(mode) ? privileges(config?.passthrough.io) : addon()),
+    clockSource(),
+    ...(MODES[mode].directions === 1 ? [actNat()] : []),
+  ];
   if (config === undefined)
     return [...machine, warn('configuration', 'none given: no look at addresses, routes and firewall', 'lb4 doctor --config=FILE')];
   // Without the addon nothing more can be read; privileges() has said so.

@@ -1,3 +1,5 @@
+import type { Io } from '../config/model.ts';
+import { loadPackages } from '../io/pcap-packages.ts';
 import { read } from '../rules/read.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 import { loadAddon, tryPacketSocket } from './network.ts';
@@ -8,12 +10,12 @@ const BPF_CAPABILITIES = [39n, 21n] as const; // CAP_BPF, or CAP_SYS_ADMIN on ke
 
 const AS_ROOT = 'run it as root: sudo lb4 …';
 
-export function privileges(): Finding[] {
+export function privileges(io: Io = 'ring'): Finding[] {
   const missing = Object.entries(NEEDED).filter(([, bit]) => !capable(bit));
   const names = missing.map(([name]) => name).join(' and ');
   return [
     missing.length === 0 ? ok('privileges', Object.keys(NEEDED).join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT),
-    packetSocket(),
+    io === 'pcap' ? pcapPackages() : packetSocket(),
     bpf(),
   ];
 }
@@ -25,6 +27,15 @@ export function addon(): Finding[] {
     return [];
   } catch (error) {
     return [fail('addon', (error as Error).message, 'make build')];
+  }
+}
+
+function pcapPackages(): Finding {
+  try {
+    loadPackages();
+    return ok('pcap', 'cap and raw-socket load');
+  } catch (error) {
+    return fail('pcap', (error as Error).message);
   }
 }
 

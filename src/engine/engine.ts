@@ -26,14 +26,19 @@ import { assertLittleEndian } from '../packet/address.ts';
 import { type Acquired, acquireMemory, isFollowable } from './acquire.ts';
 import { filterFor } from './filter.ts';
 import type { Settings } from './messages.ts';
+import { PcapThread } from './pcap-thread.ts';
 import { type Ports, PortUse } from './ports.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
-import { Thread, type ThreadReports } from './thread.ts';
+import { type Forwarder, Thread, type ThreadReports } from './thread.ts';
 
 export { assertServiceSet } from '../forward/assert-set.ts';
 export type { Settings } from './messages.ts';
 
+/** What moves frames: the kernel's ring (io/packet-socket.ts), or libpcap (io/pcap.ts). */
+export type DriverName = 'ring' | 'pcap';
+
 export interface EngineOptions {
+  readonly io: DriverName;
   /** Connections at most. */
   readonly connections: number;
   /** Receive slots of 128 KB, a power of two. */
@@ -47,6 +52,8 @@ export interface EngineOptions {
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: at most ten times a second a server and reason. */
   readonly signal?: (server: number, reason: string) => void;
+  /** Something people should know. */
+  readonly told?: (message: string) => void;
 }
 
 /** Connections and payload bytes of a frontend or a server; tx is client → server. */
@@ -84,7 +91,7 @@ interface EngineParts {
   readonly acquired: Acquired;
   readonly routes: ServerRoutes;
   readonly ports: PortUse;
-  readonly thread: Thread;
+  readonly thread: Forwarder;
   /** Flow entries at most. */
   readonly entries: number;
 }
@@ -97,7 +104,7 @@ export class Engine {
   readonly #memory: Memory;
   readonly #routes: ServerRoutes;
   readonly #ports: PortUse;
-  readonly #thread: Thread;
+  readonly #thread: Forwarder;
   readonly #entries: number;
   #isStopped = false;
 
@@ -129,8 +136,8 @@ export class Engine {
 
   static async #startIn(acquired: Acquired, room: Room, options: EngineOptions): Promise<Engine> {
     const { fd: memoryFd, memory, key: hashKey, isFound } = acquired;
-    const { connections, ringSlots, answersPerSecond, settings } = options;
-    let thread: Thread | undefined;
+    const { io, connections, ringSlots, answersPerSecond, settings } = options;
+    let thread: Forwarder | undefined;
     const routes = ServerRoutes.open(memory.hops, (mtus) => thread?.post({ type: 'interfaces', mtus }));
     try {
       const orders = { settings, hops: routes.apply(settings.services), filter: filterFor(settings.services) };
@@ -138,7 +145,7 @@ export class Engine {
       ports.apply(settings.services);
       const entries = connections * directionsOf(settings);
       const data = { memoryFd, room, hashKey, isFound, ringSlots, answersPerSecond, mtus: routes.mtus(), ...orders };
-      thread = await Thread.start(data, reportsOf(options));
+      thread = await (io === 'pcap' ? PcapThread : Thread).start(data, reportsOf(options));
       // They may have changed meanwhile.
       thread.post({ type: 'interfaces', mtus: routes.mtus() });
       return new Engine({ acquired, routes, ports, thread, entries });
@@ -241,9 +248,10 @@ function directionsOf({ services }: Settings): number {
   return Math.max(1, ...services.backends.map(({ mode }) => modes[mode].directions));
 }
 
-function reportsOf({ failed, signal }: EngineOptions): ThreadReports {
+function reportsOf({ failed, signal, told }: EngineOptions): ThreadReports {
   return {
     failed,
+    told: (message) => told?.(message),
     signals: (servers) => {
       for (const { index, reason } of servers) signal?.(index, REASONS[reason]);
     },

@@ -3,20 +3,25 @@ import { protocols } from '../flow/protocols.ts';
 import type { Endpoint } from '../forward/endpoints.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
-import { coarseFilter, packetFilter } from '../io/filter.ts';
+import { coarseFilter, type FilterSpec, packetFilter } from '../io/filter.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { swap32 } from '../packet/address.ts';
 
 /** The classic BPF program that hands up what `set` balances. */
-export function filterFor({ frontends, backends }: ServiceSet): Uint32Array {
+export function filterFor(set: ServiceSet): Uint32Array {
+  return packetFilter(filterSpec(set));
+}
+
+/** Which packets are needed to balance `set`. */
+export function filterSpec({ frontends, backends }: ServiceSet): FilterSpec {
   const hostOrder = ({ address, port, protocol }: Endpoint) => ({ address: swap32(address) >>> 0, port, protocol });
-  return packetFilter({
+  return {
     frontends: frontends.map(hostOrder),
     // Only with full NAT do replies come back here.
     servers: backends.filter(({ mode }) => modes[mode].directions === 2).flatMap((backend) => backend.servers.map(hostOrder)),
     firstPort: CLIENT_PORTS.first,
     lastPort: CLIENT_PORTS.last,
-  });
+  };
 }
 
 /** One that hands up whatever is of a protocol that lb4 carries. */

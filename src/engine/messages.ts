@@ -41,9 +41,16 @@ export type ToWorker =
 /** Settings are applied in the order in which they were sent, and each is answered. */
 export type FromWorker = Ready | { readonly type: 'applied' } | { readonly type: 'signals'; readonly servers: readonly Signal[] };
 
+/** What the process of the pcap driver tells beside that. */
+export type FromProcess =
+  | FromWorker
+  | { readonly type: 'told'; readonly message: string }
+  | { readonly type: 'failed'; readonly message: string; readonly code: string | undefined };
+
 export interface Ready {
   readonly type: 'ready';
   /** Connections that go on. */
   readonly recovered: number;
+  /** -1: messages wake it by themselves. */
   readonly wakeFd: number;
 }

@@ -9,10 +9,24 @@ export interface ThreadReports {
   /** It died of an error after it had started. */
   readonly failed: (error: Error) => void;
   readonly signals: (signals: readonly Signal[]) => void;
+  /** Something people should know. */
+  readonly told: (message: string) => void;
+}
+
+/** Whoever forwards packets, as its main thread sees it. */
+export interface Forwarder {
+  /** Connections of an lb4 that died that go on. */
+  readonly recovered: number;
+  /** Resolves when it goes by them, or is gone. */
+  apply(orders: Orders): Promise<void>;
+  /** Nothing happens when it is gone. */
+  post(message: ToWorker): void;
+  /** Resolves when it is gone. */
+  stop(): Promise<void>;
 }
 
 /** The packet worker, from its start to its end. */
-export class Thread {
+export class Thread implements Forwarder {
   readonly #worker: Worker;
   /** Settled when the worker is gone, however it went. */
   readonly #exited: Promise<void>;
@@ -20,7 +34,6 @@ export class Thread {
   readonly #applying: (() => void)[] = [];
   /** The worker's eventfd; -1 once it is gone. */
   #wakeFd: number;
-  /** Connections of an lb4 that died that go on. */
   readonly recovered: number;
 
   private constructor(worker: Worker, exited: Promise<void>, { wakeFd, recovered }: Ready, { failed, signals }: ThreadReports) {
@@ -53,7 +66,6 @@ export class Thread {
     }
   }
 
-  /** Resolves when the worker goes by them, or is gone. */
   async apply(orders: Orders): Promise<void> {
     if (this.#wakeFd < 0) return;
     const applied = new Promise<void>((resolve) => this.#applying.push(resolve));
@@ -61,7 +73,6 @@ export class Thread {
     await applied;
   }
 
-  /** Nothing happens when the worker is gone. */
   post(message: ToWorker): void {
     if (this.#wakeFd < 0) return;
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
@@ -69,7 +80,6 @@ export class Thread {
     native().wake(this.#wakeFd);
   }
 
-  /** Resolves when the worker is gone. */
   async stop(): Promise<void> {
     this.post({ type: 'stop' });
     await this.#exited;

@@ -9,11 +9,15 @@ export interface Driver {
   receive(frames: Int32Array, timeoutMs: number): number;
   /** Sends what the last batch's OUT words say and frees its memory. Returns how many frames were taken. */
   transmit(frames: Int32Array, count: number): number;
-  /** Which frames the kernel hands up: classic BPF (io/filter.ts). */
-  setFilter(filter: Uint32Array): void;
   /** Frames received and frames lost for want of room, since the last call. */
   statistics(): { received: number; dropped: number };
+  close(): void;
+}
+
+/** The one over a ring that the kernel fills: it waits in the kernel, and another thread can wake it. */
+export interface RingDriver extends Driver {
+  /** Which frames the kernel hands up: classic BPF (io/filter.ts). */
+  setFilter(filter: Uint32Array): void;
   /** Another thread writes here (see `wake`) to end a waiting `receive`. */
   readonly wakeFd: number;
-  close(): void;
 }

@@ -77,6 +77,8 @@ export interface Interface {
   readonly up: boolean;
   /** "bridge", "veth", "bond" …; empty for plain hardware. */
   readonly kind: string;
+  /** The index of the interface that takes its frames: a bridge, a bond, a VRF. 0: none. */
+  readonly master: number;
   /** A bridge's own nf_call_iptables: with br_netfilter its frames pass iptables, whatever the sysctl of the network namespace says. */
   readonly callsIptables: boolean;
   readonly carrier: boolean;

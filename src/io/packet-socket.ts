@@ -1,4 +1,4 @@
-import type { Driver } from './driver.ts';
+import type { RingDriver } from './driver.ts';
 import { native } from './native.ts';
 
 /**
@@ -6,6 +6,6 @@ import { native } from './native.ts';
  * @param slots receive slots of 128 KB, a power of two
  * Throws the system's error: EPERM without CAP_NET_RAW, ENOMEM where the ring finds no memory.
  */
-export function openPacketSocket(slots: number, filter: Uint32Array): Driver {
+export function openPacketSocket(slots: number, filter: Uint32Array): RingDriver {
   return new (native().PacketSocket)({ slots, filter });
 }

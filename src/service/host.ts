@@ -3,7 +3,16 @@ import { networkInterfaces } from 'node:os';
 import { sayOf } from '../config/load.ts';
 import type { Address, Config } from '../config/model.ts';
 import { isOurs, sourceTowards } from '../engine/routes.ts';
-import { addonError, FailureError, KernelFeatureError, Lb4Error, ListenAddressError, PrivilegeError, resourceError } from '../errors.ts';
+import {
+  addonError,
+  FailureError,
+  KernelFeatureError,
+  Lb4Error,
+  ListenAddressError,
+  PcapPackagesError,
+  PrivilegeError,
+  resourceError,
+} from '../errors.ts';
 import { formatAddress, parseAddress } from '../packet/address.ts';
 
 /** Throws ListenAddressError when this host, as it is now, cannot serve `config` in a packet mode. */
@@ -56,6 +65,7 @@ export function explain(error: unknown, file: string): unknown {
     return new PrivilegeError(`${error.message}: lb4 needs CAP_NET_RAW and CAP_NET_ADMIN; run it as root`, { cause: error });
   if (code === 'EAFNOSUPPORT' || code === 'ENOPROTOOPT')
     return new KernelFeatureError(`${error.message}: this kernel lacks AF_PACKET (CONFIG_PACKET)`, { cause: error });
+  if (code === 'ERR_PCAP_PACKAGES') return new PcapPackagesError(error.message, { cause: error });
   return addonError(error) ?? (code === undefined ? error : new FailureError(error.message, { cause: error }));
 }
 

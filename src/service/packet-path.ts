@@ -4,6 +4,7 @@ import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Inheritance, type Settings, wouldInherit } from '../engine/engine.ts';
 import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
+import { assertPackages } from '../io/pcap-packages.ts';
 import type { Logger } from '../log.ts';
 import { parseAddress } from '../packet/address.ts';
 import { readCounters } from '../rules/run.ts';
@@ -87,6 +88,7 @@ export class PacketPath implements DataPath {
    * that died has left, where the next start can go on with it.
    */
   static async start(plan: Plan, options: PacketPathOptions, reports: Reports): Promise<PacketPath> {
+    if (plan.config.passthrough.io === 'pcap') assertPackages();
     const undo = new Undo();
     const lock = lockNamespace({ mode: options.mode, rules: options.rules });
     undo.push((isKept) => (isKept ? lock.abandon() : lock.release()));
@@ -214,11 +216,13 @@ async function open(
     lock.missing();
     undo.push(() => lock.putBack());
   }
-  const { connectionTrackerCapacity: connections, ringSlots, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
+  const { connectionTrackerCapacity: connections, ringSlots, io, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
   const settings = settingsOf(plan, mode);
   remember();
-  const engine = await Engine.start({ connections, ringSlots, answersPerSecond, settings, keep: true, failed, signal });
+  const told = (message: string) => log.warn(message);
+  const engine = await Engine.start({ io, connections, ringSlots, answersPerSecond, settings, keep: true, failed, signal, told });
   undo.push((isKept) => engine.stop(isKept));
+  if (io === 'pcap') log.warn('packets go through libpcap (io = "pcap"): several times slower than the ring');
   tellInheritance(engine.inheritance, log);
   return { mode, log, remember, lock, firewall, engine, undo, plan };
 }

@@ -63,6 +63,7 @@ const read = async () => (await lines.next()) as IteratorResult<string, undefine
 const first = await read();
 let order = JSON.parse(first.value ?? '{}') as Order;
 const engine = await Engine.start({
+  io: 'ring',
   connections: 10_000,
   ringSlots: 64,
   answersPerSecond: 1000,

@@ -10,6 +10,7 @@ const KEYS = [
   { path: 'passthrough.connection_tracker_capacity', value: 1000 },
   { path: 'passthrough.workers', value: 2 },
   { path: 'passthrough.ring_slots', value: 64 },
+  { path: 'passthrough.io', value: '"pcap"' },
   { path: 'passthrough.resets_per_second', value: 1 },
   { path: 'proxy.workers', value: 1 },
 ];

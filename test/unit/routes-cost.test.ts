@@ -24,7 +24,9 @@ vi.mock('../../src/io/native.ts', () => ({
         return new Uint8Array([2, 0, 0, 0, 0, 9]);
       }
       interfaces() {
-        return [{ index: 1, name: 'e', mtu: 1500, mac: new Uint8Array(6), up: true, carrier: true, kind: '', callsIptables: false }];
+        return [
+          { index: 1, name: 'e', mtu: 1500, mac: new Uint8Array(6), up: true, carrier: true, kind: '', master: 0, callsIptables: false },
+        ];
       }
       watch(changed: () => void) {
         kernel.notify = changed;

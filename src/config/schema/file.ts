@@ -5,8 +5,9 @@
 import { z } from 'zod';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { joinPort, listenProblem, readAddress, readPort } from '../address.ts';
+import { IO } from '../model.ts';
 import { backend } from './backend.ts';
-import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, seconds, whole } from './key.ts';
+import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 
 const frontend = z.object({
   listen_addr: key(checked(listenAddrProblem), {
@@ -91,6 +92,13 @@ const passthrough = z.object({
   ring_slots: key(z.int().min(64).max(8192).refine(isPowerOfTwo, { message: 'is not a power of two', abort: true }).default(1024), {
     allowed: 'a power of two, 64–8192',
     description: 'Frames in the receive ring of a worker; 128 KB of memory each.',
+    ...lb4,
+  }),
+  io: key(z.enum(IO).default('ring'), {
+    allowed: oneOf(IO),
+    description:
+      'What moves packets. `ring`: a ring shared with the kernel (AF_PACKET). `pcap`: libpcap, for hosts where the ring cannot be had; several ' +
+      'times slower, and it needs two npm packages ([operations](operations.md#without-the-ring)).',
     ...lb4,
   }),
   resets_per_second: whole(0, 1_000_000, 1000, {

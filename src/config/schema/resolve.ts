@@ -70,6 +70,7 @@ function resolvePassthrough(keys: PassthroughKeys): Passthrough {
     workers: keys.workers,
     statsUpdateMs: milliseconds(keys.stats_update_frequency),
     ringSlots: keys.ring_slots,
+    io: keys.io,
     resetsPerSecond: keys.resets_per_second,
     timeouts: resolveTimeouts(keys.timeouts),
   };

@@ -1,0 +1,94 @@
+/** What whoever forwards packets does now and then beside it: takes over settings, sweeps a slice of the flow table, tells counters. */
+import type { Core } from '../forward/core.ts';
+import type { Signal } from '../forward/signals.ts';
+import type { Driver } from '../io/driver.ts';
+import { DROPPED, FLOWS, HALF_OPEN, HALF_OPEN_EVICTED, RECEIVED } from '../layout/counters.ts';
+import type { Memory } from '../layout/memory.ts';
+import type { Orders, WorkerData } from './messages.ts';
+import { attempt, recover } from './recovery.ts';
+
+/** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
+const BUSY_TICK = 10;
+const IDLE_TICK = 100;
+const EMPTY_TICK = 1000;
+/** Milliseconds between two messages about signals. */
+const SIGNALS_TICK = 100;
+/** Every entry of the flow table is visited once in this time. */
+const SWEEP_MS = 1000;
+
+interface DutiesParts {
+  readonly core: Core;
+  readonly memory: Memory;
+  readonly driver: Driver;
+  readonly signals: (signals: readonly Signal[]) => void;
+}
+
+export class Duties {
+  readonly #core: Core;
+  readonly #memory: Memory;
+  readonly #driver: Driver;
+  readonly #signals: (signals: readonly Signal[]) => void;
+  readonly #evictedBefore: number;
+  #lastTick = 0;
+  #sweptTo = 0;
+  #lastTold = 0;
+
+  constructor({ core, memory, driver, signals }: DutiesParts) {
+    this.#core = core;
+    this.#memory = memory;
+    this.#driver = driver;
+    this.#signals = signals;
+    this.#evictedBefore = memory.counters.gauges[HALF_OPEN_EVICTED];
+  }
+
+  /** Applies the first orders, and takes up what an lb4 that died has left. Returns how many connections go on. */
+  begin({ mtus, isFound, ...orders }: WorkerData): number {
+    this.apply(orders);
+    this.setInterfaces(mtus);
+    return isFound ? attempt(this.#memory.header, () => recover(this.#core, orders.settings.services, orders.hops)) : 0;
+  }
+
+  apply({ settings: { services: set, timeouts }, hops }: Orders): void {
+    this.#core.services.apply(set, hops);
+    this.#core.connections.setTimeouts(timeouts);
+  }
+
+  setInterfaces(mtus: ReadonlyMap<number, number>): void {
+    this.#core.lastHops.setInterfaces(mtus);
+  }
+
+  /** Whether a tick is due under load; `now` as everywhere in milliseconds of CLOCK_MONOTONIC, modulo 2^32. */
+  isDue(now: number): boolean {
+    return (now - this.#lastTick) >>> 0 >= BUSY_TICK;
+  }
+
+  /** Milliseconds that may pass without a tick while nothing arrives. */
+  idleTime(): number {
+    return this.#core.table.size > 0 ? IDLE_TICK : EMPTY_TICK;
+  }
+
+  tick(now: number): void {
+    const { table, connections, lastHops, signals } = this.#core;
+    // After a long sleep the sweep falls behind rather than hold up the packet that woke us.
+    const elapsed = Math.min((now - this.#lastTick) >>> 0, 2 * IDLE_TICK);
+    this.#lastTick = now;
+    if (table.size > 0) this.#sweptTo = connections.sweep(this.#sweptTo, Math.ceil((table.capacity * elapsed) / SWEEP_MS), now);
+    else lastHops.swept();
+    if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
+      this.#lastTold = now;
+      this.#signals(signals.take());
+    }
+    this.#count();
+  }
+
+  #count(): void {
+    const { table, halfOpen, connections } = this.#core;
+    const { gauges } = this.#memory.counters;
+    const { received, dropped } = this.#driver.statistics();
+    gauges[RECEIVED] += received;
+    gauges[DROPPED] += dropped;
+    gauges[FLOWS] = table.size;
+    gauges[HALF_OPEN] = halfOpen.size;
+    gauges[HALF_OPEN_EVICTED] = this.#evictedBefore + connections.evicted;
+  }
+}

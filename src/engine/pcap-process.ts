@@ -1,0 +1,88 @@
+/**
+ * The packet worker of the pcap driver: a process of its own, since `cap` and `raw-socket` work on a main thread's event loop alone, and
+ * `cap` ends its process when an interface goes down. What the other worker does in a loop is here done at events: a frame, a message,
+ * a timer. pcap-thread.ts starts it, with the shared memory as descriptor {@link MEMORY_FD}.
+ */
+import { type Core, createCore } from '../forward/core.ts';
+import { native } from '../io/native.ts';
+import { PcapDriver } from '../io/pcap.ts';
+import { TRANSMIT_FAILED } from '../layout/counters.ts';
+import { CLOCK, createFrames, REFUSED } from '../layout/frames.ts';
+import { memoryIn } from '../layout/memory.ts';
+import { slabOf } from '../packet/fields.ts';
+import { Duties } from './duties.ts';
+import { filterSpec } from './filter.ts';
+import type { FromProcess, Settings, ToWorker, WorkerData } from './messages.ts';
+
+/** Whoever stops lb4 tells its main process; this one goes by that. */
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
+process.on('disconnect', () => process.exit());
+process.once('message', (data: WorkerData) => {
+  try {
+    begin(data);
+  } catch (error) {
+    const { message, code } = error as NodeJS.ErrnoException;
+    tell({ type: 'failed', message, code });
+    process.disconnect();
+  }
+});
+
+function begin(data: WorkerData): void {
+  const memory = memoryIn(native().mapSharedMemory(data.memoryFd), data.room);
+  const frames = createFrames();
+  const driver = new PcapDriver({ arrived, tell: (message) => tell({ type: 'told', message }) });
+  const { hashKey, answersPerSecond } = data;
+  const core: Core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey, answersPerSecond });
+  const duties = new Duties({ core, memory, driver, signals: (servers) => tell({ type: 'signals', servers }) });
+  const routes = new (native().RouteSocket)();
+  let { settings } = data;
+
+  const recovered = duties.begin(data);
+  driver.capture(filterSpec(settings.services), routes.interfaces());
+  tick();
+  process.on('message', (message: ToWorker) => {
+    handle(message);
+  });
+  tell({ type: 'ready', recovered, wakeFd: -1 });
+
+  function arrived(): void {
+    core.process(driver.receive(frames, 0));
+    driver.transmit(frames, 1);
+    if (frames[REFUSED] !== 0) memory.counters.gauges[TRANSMIT_FAILED] += frames[REFUSED];
+    // Where frames follow each other without end no timer is heard.
+    if (duties.isDue(frames[CLOCK])) duties.tick(frames[CLOCK]);
+  }
+
+  function tick(): void {
+    driver.receive(frames, 0);
+    duties.tick(frames[CLOCK]);
+    setTimeout(tick, duties.idleTime());
+  }
+
+  function handle(message: ToWorker): void {
+    if (message.type === 'stop') {
+      driver.close();
+      process.exit();
+    }
+    if (message.type === 'interfaces') duties.setInterfaces(message.mtus);
+    else {
+      settings = message.settings satisfies Settings;
+      duties.apply(message);
+    }
+    follow();
+    if (message.type === 'settings') tell({ type: 'applied' });
+  }
+
+  /** What is up, and what is to be captured, may have changed. */
+  function follow(): void {
+    try {
+      driver.capture(filterSpec(settings.services), routes.interfaces());
+    } catch {
+      // The driver has told of each interface.
+    }
+  }
+}
+
+function tell(message: FromProcess): void {
+  process.send?.(message);
+}
