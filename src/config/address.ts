@@ -88,6 +88,15 @@ export function serverProblem(address: Address): string | undefined {
   return isNobodys ? 'is not the address of one host' : listenProblem(address);
 }
 
+/** What keeps a text from being an IPv4 address, without a port, that connections to servers may leave from, or undefined. */
+export function sourceProblem(text: string): string | undefined {
+  if (text.includes(':')) return 'has a colon in it: an IPv4 address stands alone, without a port';
+  const address = readAddress(joinPort(text, 1));
+  if ('problem' in address) return address.problem;
+  if (isAny(address)) return 'stands for every address';
+  return isLoopback(address) ? 'is a loopback address' : serverProblem(address);
+}
+
 function splitPort(text: string): { host: string; port: string } | Problem {
   if (!text.startsWith('[')) {
     const [host = '', port, ...more] = text.split(':');

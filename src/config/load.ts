@@ -7,6 +7,7 @@ import { keyFindings, schemaFindings } from './check/keys.ts';
 import { modeFindings } from './check/modes.ts';
 import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, type SourceTowards } from './check/own.ts';
 import { programFindings } from './check/programs.ts';
+import { sourceFindings } from './check/sources.ts';
 import type { Config } from './model.ts';
 import type { Mode } from './modes.ts';
 import { readAny, readRegular } from './read/file.ts';
@@ -43,12 +44,12 @@ export function loadConfig(path: string, options: FileOptions = {}): Loaded {
 }
 
 /** `FILE:LINE:COLUMN: KEY: MESSAGE`, of a key in a file that was good when it was read; without a place where the key is not there any more. */
-export function sayOf(file: string, path: readonly string[], message: string): string {
+export function sayOf(file: string, path: readonly PropertyKey[], message: string): string {
   const key = formatPath(path);
   return formatMistake({ ...fileMistake(file, message, positionIn(file, path)), path: key });
 }
 
-function positionIn(file: string, path: readonly string[]): Position | undefined {
+function positionIn(file: string, path: readonly PropertyKey[]): Position | undefined {
   try {
     const root = readToml(readText(file, readRegular));
     return 'message' in root ? undefined : nodeAt(root, path)?.at;
@@ -70,6 +71,7 @@ export function parseConfig(text: string, file: string, { mode, programs, isOwn,
     ...keyFindings(root),
     ...crossFindings(root),
     ...modeFindings(root, mode),
+    ...sourceFindings(root, mode),
     ...loopFindings(root, isOwn),
     ...localServerFindings(root, mode, isOwn),
     ...checkSourceFindings(root, mode, isOwn, sourceTowards),

@@ -57,6 +57,8 @@ export interface Backend {
   readonly dsr: Dsr;
   readonly healthCheck: HealthCheck;
   readonly servers: readonly Server[];
+  /** Passthrough: IPv4 addresses of this host that servers see in place of the frontends'; may be empty (sources.ts). */
+  readonly sourceAddrs: readonly string[];
   /** Proxy mode: the PROXY protocol version that servers are greeted with; undefined: none. */
   readonly sendProxy: SendProxy | undefined;
   readonly connectTimeoutMs: number;

@@ -2,30 +2,39 @@ import { isAny } from '../config/address.ts';
 import { isPacketMode } from '../config/modes.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 
-/** Every address that is listened on stands on an interface that is up; what servers on this host mean for the mode. */
+/** Every address that is listened on, or that servers see, stands on an interface that is up; what servers on this host mean for the mode. */
 export function addresses(host: Host): Finding[] {
-  return [...vips(host), ...servers(host)];
+  return [...vips(host), ...sources(host), ...servers(host)];
 }
 
-function vips({ config, links, own }: Host): Finding[] {
-  const listened = config.frontends.map(({ listen }) => listen).filter((listen) => !isAny(listen));
-  return [...new Set(listened.map(({ ip }) => ip))].map((vip) => {
-    const name = own.get(vip);
-    if (name === undefined)
-      return vip.startsWith('127.')
-        ? ok('VIP', `${vip} is on lo`)
-        : fail('VIP', `${vip} is not an address of this host`, `ip address add ${vip}/PREFIX dev DEVICE`);
-    const link = links.find((link) => link.name === name);
-    if (link?.up === false) return fail('VIP', `${vip} is on ${name}, which is down`, `ip link set ${name} up`);
-    if (link?.carrier === false)
-      return warn(
-        'VIP',
-        `${vip} is on ${name}, which is up but has no carrier: its cable, its other end or its ports are missing or down, ` +
-          'and clients reach it by another interface only',
-        `ip -d link show ${name}`,
-      );
-    return ok('VIP', `${vip} is on ${name}`);
-  });
+function vips(host: Host): Finding[] {
+  const listened = host.config.frontends.map(({ listen }) => listen).filter((listen) => !isAny(listen));
+  return [...new Set(listened.map(({ ip }) => ip))].map((vip) => address('VIP', vip, 'clients', host));
+}
+
+/** What connections to servers leave from in place of the VIP. */
+function sources(host: Host): Finding[] {
+  const named = host.config.backends.flatMap(({ sourceAddrs }) => sourceAddrs);
+  return [...new Set(named)].map((source) => address('source address', source, 'servers', host));
+}
+
+/** @param peers who reach it */
+function address(check: string, ip: string, peers: string, { links, own }: Host): Finding {
+  const name = own.get(ip);
+  if (name === undefined)
+    return ip.startsWith('127.')
+      ? ok(check, `${ip} is on lo`)
+      : fail(check, `${ip} is not an address of this host`, `ip address add ${ip}/PREFIX dev DEVICE`);
+  const link = links.find((link) => link.name === name);
+  if (link?.up === false) return fail(check, `${ip} is on ${name}, which is down`, `ip link set ${name} up`);
+  if (link?.carrier === false)
+    return warn(
+      check,
+      `${ip} is on ${name}, which is up but has no carrier: its cable, its other end or its ports are missing or down, ` +
+        `and ${peers} reach it by another interface only`,
+      `ip -d link show ${name}`,
+    );
+  return ok(check, `${ip} is on ${name}`);
 }
 
 /** The kernel delivers what is sent to an own address by itself: lb4 never sees the answers, unless it ends the connections. */

@@ -69,14 +69,14 @@ export function requestsTo(vip: string, port: number, protocol: TransportProtoco
   return { protocol, source: undefined, sourcePorts: ANY, destination: vip, destinationPorts: only(port) };
 }
 
-/** What a server answers to `vip`: to a health check, and to a connection that lb4 forwards. */
+/** What a server answers to an address of ours: to a health check, and to a connection that lb4 forwards. */
 export function answersOf(
   server: string,
   port: number,
-  vip: string,
+  ours: string,
   protocol: TransportProtocol,
 ): { checks: Awaited; connections: Awaited } {
-  const answer = { protocol, source: server, sourcePorts: only(port), destination: vip } as const;
+  const answer = { protocol, source: server, sourcePorts: only(port), destination: ours } as const;
   return {
     checks: { ...answer, destinationPorts: CHECK_PORTS },
     connections: { ...answer, destinationPorts: CLIENT_PORTS },

@@ -44,6 +44,7 @@ async function hostOf(mode: Mode, config: Config): Promise<Host> {
   const own = await ownAddresses();
   const names = [
     ...config.frontends.map(({ listen }) => own.get(listen.ip)),
+    ...config.backends.flatMap(({ sourceAddrs }) => sourceAddrs.map((ip) => own.get(ip))),
     ...paths.filter(({ local }) => !local).map(({ link }) => link),
   ];
   // IPv6 is for proxy mode only, which has no rules.

@@ -21,7 +21,7 @@ export interface Host {
   readonly config: Config;
   /** The interface of each address of this host. */
   readonly own: ReadonlyMap<string, string>;
-  /** Every interface that carries a VIP or leads to a server. */
+  /** Every interface that carries a VIP or a source address, or leads to a server. */
   readonly links: readonly Link[];
   /** Of lb4's firewall rules: the one that this host needs. */
   readonly form: Form;

@@ -1,5 +1,6 @@
 /** The DROP rules that keep the kernel out of lb4's connections: are they there, and do they drop no more than that? */
 import { MODES, type PacketMode } from '../config/modes.ts';
+import { sourcesOf } from '../config/sources.ts';
 import { EXIT, Lb4Error } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { CHECK_PORTS, rangeText } from '../layout/ports.ts';
@@ -108,9 +109,10 @@ async function iptablesWithRules(): Promise<string[]> {
 
 function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Host): Finding[] {
   const mend = `${tool} -t raw -D ${rule.text}`;
-  const answers = config.frontends.flatMap(({ listen, backend }) =>
-    backend.servers.map(({ addr }) => answersOf(addr.ip, addr.port, listen.ip, backend.protocol)),
-  );
+  const answers = config.frontends.flatMap((frontend) => {
+    const { servers, protocol } = frontend.backend;
+    return servers.flatMap(({ addr }) => sourcesOf(frontend).map((source) => answersOf(addr.ip, addr.port, source, protocol)));
+  });
   if (answers.some(({ checks }) => drops(rule, checks)))
     return [fail('firewall', `too wide: ${rule.text} drops answers to health checks (ports ${rangeText(CHECK_PORTS)}), too`, mend)];
   // Without a bridge lb4 gets its copy before, and rules that drop what its own drop are one too many, no more.

@@ -2,6 +2,7 @@
 import { connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
+import { sourcesOf } from '../config/sources.ts';
 import { native, type Route } from '../io/native.ts';
 import { formatBytes } from '../ip.ts';
 import { formatAddress, parseAddress } from '../packet/address.ts';
@@ -124,18 +125,19 @@ function toText(address: number | Uint8Array): string {
   return typeof address === 'number' ? formatAddress(address) : formatBytes(address);
 }
 
-/** What the kernel does with a packet from a frontend's address to a server of its backend. */
+/** What the kernel does with a packet to a server, from an address that servers see. */
 export interface Way {
   readonly source: string;
   readonly server: string;
   readonly kind: Route['kind'];
 }
 
-/** The ways from each frontend's address to its servers, each once: rules by source address, or port, may lead elsewhere, or nowhere. */
+/** The ways from each frontend's address, or its backend's source addresses, to its servers, each once: rules by source address, or port, may lead elsewhere, or nowhere. */
 export function waysOf({ frontends }: Config): Way[] {
-  const pairs = frontends.flatMap(({ listen, backend: { servers, protocol } }) =>
-    servers.map(({ addr }) => [listen.ip, addr.ip, addr.port, protocol.number] as const),
-  );
+  const pairs = frontends.flatMap((frontend) => {
+    const { servers, protocol } = frontend.backend;
+    return servers.flatMap(({ addr }) => sourcesOf(frontend).map((source) => [source, addr.ip, addr.port, protocol.number] as const));
+  });
   const socket = new (native().RouteSocket)();
   try {
     const asked = [...new Map(pairs.map((pair) => [pair.join(' '), pair])).values()].map(([source, server, port, protocol]) => {

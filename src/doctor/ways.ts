@@ -12,7 +12,7 @@ export const NOWHERE: Partial<Record<Way['kind'], string>> = {
 };
 
 /**
- * The packet modes send to a server as the kernel would from the frontend's address. Told where a rule by source leads nowhere; that
+ * The packet modes send to a server as the kernel would from the frontend's address, or the backend's source addresses. Told where a rule by source leads nowhere; that
  * no route leads there at all is told by routes.ts.
  */
 export function ways({ config, paths }: Host): Finding[] {

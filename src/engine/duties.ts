@@ -21,6 +21,8 @@ interface DutiesParts {
   readonly memory: Memory;
   readonly driver: Driver;
   readonly signals: (signals: readonly Signal[]) => void;
+  /** Told all addresses of ours that connections leave from, or may, whenever others do. */
+  readonly sources: (addresses: readonly number[]) => void;
 }
 
 export class Duties {
@@ -28,29 +30,33 @@ export class Duties {
   readonly #memory: Memory;
   readonly #driver: Driver;
   readonly #signals: (signals: readonly Signal[]) => void;
+  readonly #sources: (addresses: readonly number[]) => void;
   readonly #evictedBefore: number;
   #lastTick = 0;
   #sweptTo = 0;
   #lastTold = 0;
+  #sourcesTold = -1;
 
-  constructor({ core, memory, driver, signals }: DutiesParts) {
+  constructor({ core, memory, driver, signals, sources }: DutiesParts) {
     this.#core = core;
     this.#memory = memory;
     this.#driver = driver;
     this.#signals = signals;
+    this.#sources = sources;
     this.#evictedBefore = memory.counters.gauges[HALF_OPEN_EVICTED];
   }
 
   /** Applies the first orders, and takes up what an lb4 that died has left. Returns how many connections go on. */
   begin({ mtus, isFound, ...orders }: WorkerData): number {
-    this.apply(orders);
+    this.#apply(orders);
     this.setInterfaces(mtus);
     return isFound ? attempt(this.#memory.header, () => recover(this.#core, orders.settings.services, orders.hops)) : 0;
   }
 
-  apply({ settings: { services: set, timeouts }, hops }: Orders): void {
-    this.#core.services.apply(set, hops);
-    this.#core.connections.setTimeouts(timeouts);
+  apply(orders: Orders): void {
+    this.#apply(orders);
+    // Before the orders are answered: whoever waits for that knows what they have changed.
+    this.#tellSources();
   }
 
   setInterfaces(mtus: ReadonlyMap<number, number>): void {
@@ -74,11 +80,25 @@ export class Duties {
     this.#lastTick = now;
     if (table.size > 0) this.#sweptTo = connections.sweep(this.#sweptTo, Math.ceil((table.capacity * elapsed) / SWEEP_MS), now);
     else lastHops.swept();
+    this.#tellSources();
     if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
       this.#lastTold = now;
       this.#signals(signals.take());
     }
     this.#count();
+  }
+
+  #apply({ settings: { services: set, timeouts }, hops }: Orders): void {
+    this.#core.services.apply(set, hops);
+    this.#core.connections.setTimeouts(timeouts);
+  }
+
+  /** One that a reload has taken out of the file goes when its last connection has. */
+  #tellSources(): void {
+    const { pools } = this.#core.services;
+    if (pools.version === this.#sourcesTold) return;
+    this.#sourcesTold = pools.version;
+    this.#sources(pools.sources());
   }
 
   #count(): void {

@@ -167,6 +167,11 @@ export class Engine {
     await this.#thread.apply({ settings, hops, filter: filterFor(settings.services) });
   }
 
+  /** Whether connections to servers leave, or may leave, from that address of ours (native order). */
+  usesSource(address: number): boolean {
+    return this.#thread.usesSource(address);
+  }
+
   /** The path of the table that was to outlive this process, where somebody has taken it away. */
   lostTable(): string | undefined {
     return this.#acquired.lost();

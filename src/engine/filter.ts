@@ -3,6 +3,7 @@ import { protocols } from '../flow/protocols.ts';
 import type { Endpoint } from '../forward/endpoints.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
+import { allSources } from '../forward/sources.ts';
 import { coarseFilter, type FilterSpec, packetFilter } from '../io/filter.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { swap32 } from '../packet/address.ts';
@@ -13,12 +14,14 @@ export function filterFor(set: ServiceSet): Uint32Array {
 }
 
 /** Which packets are needed to balance `set`. */
-export function filterSpec({ frontends, backends }: ServiceSet): FilterSpec {
+export function filterSpec(set: ServiceSet): FilterSpec {
+  const { frontends, backends } = set;
   const hostOrder = ({ address, port, protocol }: Endpoint) => ({ address: swap32(address) >>> 0, port, protocol });
   return {
     frontends: frontends.map(hostOrder),
     // Only with full NAT do replies come back here.
     servers: backends.filter(({ mode }) => modes[mode].directions === 2).flatMap((backend) => backend.servers.map(hostOrder)),
+    sources: [...allSources(set)].map((address) => swap32(address) >>> 0),
     firstPort: CLIENT_PORTS.first,
     lastPort: CLIENT_PORTS.last,
   };

@@ -39,7 +39,12 @@ export type ToWorker =
   | { readonly type: 'stop' };
 
 /** Settings are applied in the order in which they were sent, and each is answered. */
-export type FromWorker = Ready | { readonly type: 'applied' } | { readonly type: 'signals'; readonly servers: readonly Signal[] };
+export type FromWorker =
+  | Ready
+  | { readonly type: 'applied' }
+  /** Told whenever they change, and before what changed them is applied: what some connection leaves from, or may. Native order. */
+  | { readonly type: 'sources'; readonly addresses: readonly number[] }
+  | { readonly type: 'signals'; readonly servers: readonly Signal[] };
 
 /** What the process of the pcap driver tells beside that. */
 export type FromProcess =

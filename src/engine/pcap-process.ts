@@ -33,7 +33,13 @@ function begin(data: WorkerData): void {
   const driver = new PcapDriver({ arrived, tell: (message) => tell({ type: 'told', message }) });
   const { hashKey, answersPerSecond } = data;
   const core: Core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey, answersPerSecond });
-  const duties = new Duties({ core, memory, driver, signals: (servers) => tell({ type: 'signals', servers }) });
+  const duties = new Duties({
+    core,
+    memory,
+    driver,
+    signals: (servers) => tell({ type: 'signals', servers }),
+    sources: (addresses) => tell({ type: 'sources', addresses }),
+  });
   const routes = new (native().RouteSocket)();
   let { settings } = data;
 

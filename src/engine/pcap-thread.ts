@@ -34,6 +34,8 @@ export class PcapThread implements Forwarder {
   /** What goes by them. */
   #orders: Orders;
   #child: ChildProcess | undefined;
+  /** Undefined: not told yet. */
+  #sources: ReadonlySet<number> | undefined;
   #isStopping = false;
 
   private constructor(data: WorkerData, reports: ThreadReports, started: Started) {
@@ -47,6 +49,10 @@ export class PcapThread implements Forwarder {
   /** Starts it. Rejects with an Error with a `code` (ERR_PCAP_PACKAGES, EPERM …) when it cannot start; then it is gone. */
   static async start(data: WorkerData, reports: ThreadReports): Promise<PcapThread> {
     return new PcapThread(data, reports, await startProcess(data, reports));
+  }
+
+  usesSource(address: number): boolean {
+    return this.#sources?.has(address) ?? true;
   }
 
   async apply(orders: Orders): Promise<void> {
@@ -92,8 +98,10 @@ export class PcapThread implements Forwarder {
 
   #listen(child: ChildProcess): void {
     this.#child = child;
+    this.#sources = undefined;
     child.on('message', (message: FromProcess) => {
       if (message.type === 'applied') this.#applying.shift()?.();
+      else if (message.type === 'sources') this.#sources = new Set(message.addresses);
       else if (message.type === 'signals') this.#reports.signals(message.servers);
     });
   }

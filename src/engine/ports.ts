@@ -5,6 +5,7 @@
 import { PORTS as PORTS_EACH } from '../flow/port-pool.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
+import { sourcesOf } from '../forward/sources.ts';
 import { PORTS, serverRow } from '../layout/counters.ts';
 
 export interface Ports {
@@ -32,14 +33,15 @@ export class PortUse {
   apply({ frontends, backends }: ServiceSet): void {
     const endpoints = new Map<string, Endpoint>();
     this.#byServer = new Map();
-    for (const { name, servers } of backends.filter(({ mode }) => modes[mode].source === 'pool')) {
-      const sources = frontends.filter(({ backend }) => backend === name).map((frontend) => frontend.address);
+    for (const { name, servers, sources = [] } of backends.filter(({ mode }) => modes[mode].source === 'pool')) {
+      const own = frontends.filter(({ backend }) => backend === name);
+      const from = new Set(own.flatMap(({ address }) => sourcesOf(address, { sources })));
       for (const { index, address, port, protocol } of servers) {
         const key = `${address} ${port} ${protocol}`;
         const endpoint = endpoints.get(key) ?? { servers: [], sources: new Set() };
         endpoints.set(key, endpoint);
         endpoint.servers.push(index);
-        for (const source of sources) endpoint.sources.add(source);
+        for (const source of from) endpoint.sources.add(source);
         this.#byServer.set(index, endpoint);
       }
     }

@@ -11,6 +11,7 @@ import type { Core } from '../forward/core.ts';
 import type { Endpoint } from '../forward/endpoints.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
+import { sourcesOf } from '../forward/sources.ts';
 import type { FrontendHops } from '../forward/ways.ts';
 import * as C from '../layout/connection.ts';
 import * as Flow from '../layout/flow.ts';
@@ -19,8 +20,8 @@ import { KERNEL_HOP } from '../layout/hops.ts';
 import { MOST_CONNECTIONS } from '../layout/limits.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
 
-/** By the index of frontend and server: the next hop that leads there; undefined where nothing does. */
-type HopOf = (frontend: number, server: number) => number | undefined;
+/** By the index of frontend and server, and what packets leave from: the next hop that leads there; undefined where nothing does. */
+type HopOf = (frontend: number, server: number, source: number) => number | undefined;
 
 /**
  * Takes up the connections in the memory of `core`, to which `set` was applied already. Returns how many go on.
@@ -75,12 +76,21 @@ function isTwin(flows: Int32Array, slot: number, record: number, end: number): b
   return slot === Flow.NONE || names(flows, slot, record, end);
 }
 
+/** What the packets of a client leave from: its own address with direct server return. */
+function leavesFrom(flows: Int32Array, words: Int32Array, r: number): number {
+  return flows[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEW_SOURCE];
+}
+
 /** Removes the connections of frontends and servers that are not in the set any more, or are others, and those that nothing leads on. */
-function dropOrphans({ table, records, connections }: Core, hopOf: HopOf): void {
+function dropOrphans({ table, records, connections, services }: Core, hopOf: HopOf): void {
   const { words } = records;
   const isLost = (record: number): boolean => {
-    const owner = words[(record << C.RECORD_SHIFT) + C.OWNER];
-    return connections.isOrphan(record) || hopOf(owner >>> 16, owner & 0xffff) === undefined;
+    const r = record << C.RECORD_SHIFT;
+    if (connections.isOrphan(record)) return true;
+    const source = leavesFrom(table.words, words, r);
+    // Its answers would not be taken.
+    if (words[r + C.POOL] !== Flow.NONE && !services.isSource(source)) return true;
+    return hopOf(words[r + C.OWNER] >>> 16, words[r + C.OWNER] & 0xffff, source) === undefined;
   };
   for (let record = 0; record < records.capacity; record++) {
     const r = record << C.RECORD_SHIFT;
@@ -92,13 +102,14 @@ function dropOrphans({ table, records, connections }: Core, hopOf: HopOf): void 
 }
 
 function resumeAll(core: Core, hopOf: HopOf): void {
-  const { records, connections, services } = core;
+  const { table, records, connections, services } = core;
   const { words } = records;
   const ports = new Map<number, number[]>();
   const halfOpen: number[] = [];
   const resume = (record: number): void => {
-    const owner = words[(record << C.RECORD_SHIFT) + C.OWNER];
-    connections.resume(record, hopOf(owner >>> 16, owner & 0xffff) ?? KERNEL_HOP);
+    const r = record << C.RECORD_SHIFT;
+    const hop = hopOf(words[r + C.OWNER] >>> 16, words[r + C.OWNER] & 0xffff, leavesFrom(table.words, words, r));
+    connections.resume(record, hop ?? KERNEL_HOP);
   };
   for (let record = 0; record < records.capacity; record++) {
     const r = record << C.RECORD_SHIFT;
@@ -108,6 +119,8 @@ function resumeAll(core: Core, hopOf: HopOf): void {
     else resume(record);
   }
   for (const [pool, used] of ports) services.pools.at(pool)?.take(used);
+  // Those of addresses that only old connections leave from.
+  services.retirePools();
   for (const record of oldestFirst(core, halfOpen)) resume(record);
 }
 
@@ -132,7 +145,7 @@ function poolOf({ table, records, services }: Core, r: number, ports: Map<number
   const leaving = table.words[first + Flow.NEW_PORTS];
   const address = table.words[first + Flow.NEW_DESTINATION];
   const protocol = (table.words[first + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff;
-  const pool = services.pools.indexOf(table.words[first + Flow.NEW_SOURCE], { address, port: destinationPort(leaving), protocol });
+  const pool = services.pools.indexOf(leavesFrom(table.words, words, r), { address, port: destinationPort(leaving), protocol });
   const used = ports.get(pool);
   if (used === undefined) ports.set(pool, [sourcePort(leaving)]);
   else used.push(sourcePort(leaving));
@@ -145,30 +158,50 @@ function poolOf({ table, records, services }: Core, r: number, ports: Map<number
  */
 function hopsOf(set: ServiceSet, hops: FrontendHops): HopOf {
   const places = new Map(set.backends.map(({ name, servers }) => [name, new Map(servers.map(({ index }, place) => [index, place]))]));
-  const byFrontend = new Map(set.frontends.map(({ index, backend }) => [index, { places: places.get(backend), ways: hops.get(index) }]));
-  const others = new Map<number, number | undefined>();
-  return (frontend, server) => {
-    const { places: own, ways } = byFrontend.get(frontend) ?? {};
+  const backends = new Map(set.backends.map((backend) => [backend.name, backend]));
+  const byFrontend = new Map(
+    set.frontends.map(({ index, address, backend: name }) => {
+      const backend = backends.get(name);
+      return [index, { backend, sources: sourcesOf(address, backend), places: places.get(name), ways: hops.get(index) }];
+    }),
+  );
+  const others = new Map<string, number | undefined>();
+  return (frontend, server, source) => {
+    const { backend, sources = [], places: own, ways } = byFrontend.get(frontend) ?? {};
     const place = own?.get(server);
-    if (place !== undefined) return ways?.[place] ?? KERNEL_HOP;
-    const pair = (frontend << 16) | server;
-    if (!others.has(pair)) others.set(pair, otherHop(set, hops, frontend, server));
-    return others.get(pair);
+    const turn = backend === undefined ? -1 : turnOf(source, sources, backend);
+    if (place !== undefined && turn >= 0) return ways?.[place * sources.length + turn] ?? KERNEL_HOP;
+    const key = `${frontend} ${server} ${source}`;
+    if (!others.has(key)) others.set(key, otherHop(set, hops, frontend, server, source));
+    return others.get(key);
   };
 }
 
-/** The hop from a frontend to a server that is not of its backend. */
-function otherHop({ frontends, backends }: ServiceSet, hops: FrontendHops, frontend: number, server: number): number | undefined {
+/** Which of `sources` packets leave from, -1: none. Where they keep their clients' addresses there is one way to a server. */
+function turnOf(source: number, sources: readonly number[], { mode }: ServiceSet['backends'][number]): number {
+  return modes[mode].source === 'pool' ? sources.indexOf(source) : 0;
+}
+
+/** The hop from a frontend to a server that is not of its backend, or from a source that is not, any more. */
+function otherHop(
+  { frontends, backends }: ServiceSet,
+  hops: FrontendHops,
+  frontend: number,
+  server: number,
+  source: number,
+): number | undefined {
   const from = frontends.find(({ index }) => index === frontend);
   const last = backends.find(({ servers }) => servers.some(({ index }) => index === server));
   const to = last?.servers.find(({ index }) => index === server);
   if (from === undefined || last === undefined || to === undefined) return KERNEL_HOP; // an orphan
-  const { onLink } = modes[last.mode];
-  for (const { index, backend: name } of frontends.filter(({ address }) => address === from.address)) {
+  const { onLink, source: kind } = modes[last.mode];
+  for (const { index, address, backend: name } of frontends.filter((one) => kind === 'pool' || one.address === from.address)) {
     const backend = backends.find((one) => one.name === name);
     if (backend === undefined || modes[backend.mode].onLink !== onLink) continue;
+    const sources = sourcesOf(address, backend);
     const place = backend.servers.findIndex((one) => isSame(one, to));
-    if (place >= 0) return hops.get(index)?.[place] ?? KERNEL_HOP;
+    const turn = turnOf(source, sources, backend);
+    if (place >= 0 && turn >= 0) return hops.get(index)?.[place * sources.length + turn] ?? KERNEL_HOP;
   }
   return onLink ? undefined : KERNEL_HOP;
 }

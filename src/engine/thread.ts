@@ -17,6 +17,8 @@ export interface ThreadReports {
 export interface Forwarder {
   /** Connections of an lb4 that died that go on. */
   readonly recovered: number;
+  /** Whether connections to servers leave, or may leave, from that address of ours (native order), by all that has been applied. */
+  usesSource(address: number): boolean;
   /** Resolves when it goes by them, or is gone. */
   apply(orders: Orders): Promise<void>;
   /** Nothing happens when it is gone. */
@@ -35,6 +37,7 @@ export class Thread implements Forwarder {
   /** The worker's eventfd; -1 once it is gone. */
   #wakeFd: number;
   readonly recovered: number;
+  #sources: ReadonlySet<number> | undefined;
 
   private constructor(worker: Worker, exited: Promise<void>, { wakeFd, recovered }: Ready, { failed, signals }: ThreadReports) {
     this.#worker = worker;
@@ -48,6 +51,7 @@ export class Thread implements Forwarder {
     void exited.then(() => this.#lose());
     worker.on('message', (message: FromWorker) => {
       if (message.type === 'applied') this.#applying.shift()?.();
+      else if (message.type === 'sources') this.#sources = new Set(message.addresses);
       else if (message.type === 'signals') signals(message.servers);
     });
   }
@@ -64,6 +68,10 @@ export class Thread implements Forwarder {
       await worker.terminate();
       throw error;
     }
+  }
+
+  usesSource(address: number): boolean {
+    return this.#sources?.has(address) ?? true;
   }
 
   async apply(orders: Orders): Promise<void> {

@@ -33,7 +33,13 @@ const core: Core = createCore({
   answersPerSecond: data.answersPerSecond,
 });
 const { process } = core;
-const duties = new Duties({ core, memory, driver, signals: (servers) => tell({ type: 'signals', servers }) });
+const duties = new Duties({
+  core,
+  memory,
+  driver,
+  signals: (servers) => tell({ type: 'signals', servers }),
+  sources: (addresses) => tell({ type: 'sources', addresses }),
+});
 
 let stopping = false;
 

@@ -16,9 +16,10 @@ export class PortPool {
   readonly #first: number;
   readonly #count: number;
   readonly #start: number;
-  /** Ports never handed out yet, and of those, the ones that another process did. */
+  /** Ports never handed out yet, and of those, the ones that another process did: how many, and which, a bit each. */
   #fresh: number;
-  #taken: Set<number> | undefined;
+  #taken = 0;
+  #isTaken: Uint8Array | undefined;
   #queue = new Uint16Array(64);
   #head = 0;
   #queued = 0;
@@ -33,7 +34,7 @@ export class PortPool {
 
   /** Ports that could be claimed now. */
   get available(): number {
-    return this.#fresh + this.#queued - (this.#taken?.size ?? 0);
+    return this.#fresh + this.#queued - this.#taken;
   }
 
   /** Ports in the range. */
@@ -46,7 +47,7 @@ export class PortPool {
     while (this.#fresh > 0) {
       const port = this.#first + ((this.#start + this.#count - this.#fresh) % this.#count);
       this.#fresh--;
-      if (this.#taken === undefined || !this.#taken.delete(port)) return port;
+      if (this.#taken === 0 || !this.#skips(port - this.#first)) return port;
     }
     if (this.#queued === 0) return 0;
     const port = this.#queue[this.#head];
@@ -57,7 +58,14 @@ export class PortPool {
 
   /** Takes ports of the range out that are in use already, as another process left them: before any is claimed. */
   take(ports: Iterable<number>): void {
-    this.#taken = new Set(ports);
+    this.#isTaken = new Uint8Array(Math.ceil(this.#count / 8));
+    this.#taken = 0;
+    for (const port of ports) {
+      const place = port - this.#first;
+      if ((this.#isTaken[place >>> 3] & (1 << (place & 7))) !== 0) continue;
+      this.#isTaken[place >>> 3] |= 1 << (place & 7);
+      this.#taken++;
+    }
   }
 
   /** Gives a port back that was claimed, or taken. */
@@ -65,6 +73,14 @@ export class PortPool {
     if (this.#queued === this.#queue.length) this.#grow();
     this.#queue[(this.#head + this.#queued) & (this.#queue.length - 1)] = port;
     this.#queued++;
+  }
+
+  /** Passes a port by that is taken: once, since there it ends to be fresh. */
+  #skips(place: number): boolean {
+    const taken = this.#isTaken;
+    if (taken === undefined || (taken[place >>> 3] & (1 << (place & 7))) === 0) return false;
+    if (--this.#taken === 0) this.#isTaken = undefined;
+    return true;
   }
 
   #grow(): void {

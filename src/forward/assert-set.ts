@@ -1,16 +1,20 @@
 import { byNumber } from '../flow/protocols.ts';
 import { MAX_FRONTENDS, MAX_SERVERS } from '../layout/counters.ts';
+import { modes } from './modes.ts';
 import type { ServiceSet } from './service-set.ts';
 
 /**
  * Throws a RangeError where an index has no room (typed arrays would ignore it without a word), is given twice, or is chosen
- * though no server has it, and where a frontend and its servers are not of one protocol that lb4 carries. For whoever makes a set: where packets wait it is too late.
+ * though no server has it, where a frontend and its servers are not of one protocol that lb4 carries, and where a mode that keeps clients'
+ * addresses is given others. For whoever makes a set: where packets wait it is too late.
  */
 export function assertServiceSet({ frontends, backends }: ServiceSet): void {
   const servers = backends.flatMap((backend) => backend.servers);
   assertIndexes('frontend', frontends, MAX_FRONTENDS);
   assertIndexes('server', servers, MAX_SERVERS);
-  for (const { name, choice, servers: own } of backends) {
+  for (const { name, mode, choice, servers: own, sources = [] } of backends) {
+    if (sources.length > 0 && modes[mode].source !== 'pool')
+      throw new RangeError(`backend ${name}: mode ${mode} takes no source addresses`);
     const known = new Set(own.map(({ index }) => index));
     const stranger = choice.candidates.find(({ index }) => !known.has(index));
     if (stranger) throw new RangeError(`backend ${name}: candidate ${stranger.name} has the index of no server, ${stranger.index}`);

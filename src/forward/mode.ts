@@ -8,7 +8,8 @@ export interface Opening {
   /** The chosen server: address in native order, port in host order. */
   serverAddress: number;
   serverPort: number;
-  /** Where `source` is `pool`: the port that the server sees, in host order. */
+  /** Where the mode's `source` is `pool`: what the server sees, an address of ours (native order) and a port (host order). */
+  address: number;
   port: number;
 }
 

@@ -15,7 +15,7 @@ import { delta, fold } from '../packet/checksum.ts';
 import type { Connections } from './connections.ts';
 import type { Ledger } from './ledger.ts';
 import type { Opening, Rewrite } from './mode.ts';
-import type { Frontend, Services } from './services.ts';
+import { type Frontend, type Services, wayOf } from './services.ts';
 import { Verdict } from './verdict.ts';
 
 export interface OpenerParts {
@@ -37,7 +37,7 @@ export class Opener {
   readonly #ledger: Ledger;
   readonly #connections: Connections;
   readonly #rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
-  readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, port: 0 };
+  readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, address: 0, port: 0 };
   /** What the protocol is told of the client's first packet (flow/protocol.ts: firstOf). */
   #first = 0;
 
@@ -97,8 +97,8 @@ export class Opener {
   }
 
   /** Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others. */
-  #evictStale({ index, pools, candidates }: Frontend, now: number): boolean {
-    for (let i = 0; i < Math.min(TRIES, candidates.length); i++)
+  #evictStale({ index, pools, candidates, sources }: Frontend, now: number): boolean {
+    for (let i = 0; i < Math.min(TRIES, candidates.length) * sources.length; i++)
       if (this.#connections.evictStale(listOf(pools[i] ?? Flow.NONE, index), index, now)) return true;
     return false;
   }
@@ -123,10 +123,10 @@ export class Opener {
   #install(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
     const { mode, protocol } = frontend;
     const { directions } = mode;
-    const pool = frontend.pools[position] ?? Flow.NONE;
+    const way = this.#claimPort(frontend, position);
+    if (way === Flow.NONE) return ~Verdict.resetNoPort;
+    const pool = frontend.pools[way] ?? Flow.NONE;
     const list = listOf(pool, frontend.index);
-    const ports = this.#services.pools.at(pool);
-    if (ports !== undefined && !this.#claimPort(ports, list)) return ~Verdict.resetNoPort;
     // Only for a connection that has its port: a SYN costs one handshake for that and one for the room, no more.
     this.#connections.makeRoom(list);
     if (this.#records.isFull && !this.#connections.evictLongest()) {
@@ -146,7 +146,7 @@ export class Opener {
     const record = this.#records.claim();
     const owner = (frontend.index << 16) | frontend.servers[position].index;
     this.#writeRecord(record, slot, twin, directions === 1 ? life | T.ONE_WAY : life, pool, owner);
-    this.#writeFlow(slot, s, d, p, frontend.hops[position], record, now);
+    this.#writeFlow(slot, s, d, p, frontend.hops[way], record, now);
     if (directions === 2) this.#writeFlow(twin, destination, source, swapPorts(clientPorts), clientHop, record, now);
     protocol.begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
     const kind = Flow.live(protocol.number);
@@ -156,12 +156,33 @@ export class Opener {
     return slot;
   }
 
-  /** Takes a port; if none is left, that of the oldest half-open connection that has one of them. */
-  #claimPort(ports: PortPool, list: number): boolean {
-    let port = ports.claim();
-    if (port === 0 && this.#connections.evict(list)) port = ports.claim();
+  /**
+   * Takes a port towards the server at `position`, where the mode asks for one: at the source that has most of them left, or if none is
+   * left that of the oldest half-open connection of a source. Returns the way (services.ts: wayOf), NONE where there is no port.
+   */
+  #claimPort({ index, sources, pools }: Frontend, position: number): number {
+    const first = wayOf({ sources }, position);
+    if (pools.length === 0) return first;
+    let way = this.#roomiest(pools, first, sources.length);
+    let port = this.#poolAt(pools[way]).claim();
+    for (let i = 0; port === 0 && i < sources.length; i++) {
+      way = first + i;
+      if (this.#connections.evict(listOf(pools[way], index))) port = this.#poolAt(pools[way]).claim();
+    }
+    this.#opening.address = sources[way - first];
     this.#opening.port = port;
-    return port !== 0;
+    return port === 0 ? Flow.NONE : way;
+  }
+
+  #roomiest(pools: readonly number[], first: number, count: number): number {
+    let best = first;
+    for (let way = first + 1; way < first + count; way++)
+      if (this.#poolAt(pools[way]).available > this.#poolAt(pools[best]).available) best = way;
+    return best;
+  }
+
+  #poolAt(index: number): PortPool {
+    return this.#services.pools.at(index)!; // a frontend's pools are there while it is
   }
 
   /** No room for a flow: one packet goes by the scratch entry. */
@@ -169,7 +190,13 @@ export class Opener {
     const { source, destination, ports } = this.#opening;
     this.#decide(frontend, position);
     const slot = this.#table.borrow(source, destination, ports);
-    this.#writeRewrite(slot, this.#rewrite.source, this.#rewrite.destination, this.#rewrite.ports, frontend.hops[position]);
+    this.#writeRewrite(
+      slot,
+      this.#rewrite.source,
+      this.#rewrite.destination,
+      this.#rewrite.ports,
+      frontend.hops[wayOf(frontend, position)],
+    );
     return slot;
   }
 

@@ -21,6 +21,17 @@ export class Pools {
   /** By source address and protocol, then by the server's address and port: numbers, of which a reload asks thousands. */
   readonly #bySource = new Map<number, Map<number, number>>();
   #count = 0;
+  #version = 0;
+
+  /** Goes up whenever {@link sources} may have changed. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** The source addresses that have a pool: ports of those that nobody claims from any more are still out. Native order. */
+  sources(): number[] {
+    return [...new Set([...this.#bySource.keys()].map((key) => Math.floor(key / SOURCE_KEY) | 0))];
+  }
 
   /** How many there are. */
   get size(): number {
@@ -31,7 +42,10 @@ export class Pools {
   indexOf(source: number, server: Endpoint): number {
     const sourceKey = sourceKeyOf(source, server);
     let servers = this.#bySource.get(sourceKey);
-    if (servers === undefined) this.#bySource.set(sourceKey, (servers = new Map()));
+    if (servers === undefined) {
+      this.#bySource.set(sourceKey, (servers = new Map()));
+      this.#version++;
+    }
     const key = keyOf(server);
     let index = servers.get(key);
     if (index === undefined) {
@@ -69,16 +83,22 @@ export class Pools {
     const sourceKey = sourceKeyOf(source, server);
     const servers = this.#bySource.get(sourceKey)!;
     servers.delete(keyOf(server));
-    if (servers.size === 0) this.#bySource.delete(sourceKey);
+    if (servers.size === 0) {
+      this.#bySource.delete(sourceKey);
+      this.#version++;
+    }
     this.#places[index] = undefined;
     this.#free.push(index);
     this.#count--;
   }
 }
 
+/** What a source's address is multiplied by in its key: beside it there is room for a protocol's number. */
+const SOURCE_KEY = 256;
+
 /** 40 bits, exact in a number. */
 function sourceKeyOf(source: number, { protocol }: Endpoint): number {
-  return (source >>> 0) * 256 + protocol;
+  return (source >>> 0) * SOURCE_KEY + protocol;
 }
 
 /** 48 bits. */

@@ -25,7 +25,11 @@ export interface ServiceSet {
     readonly choice: Choice;
     /** Those that drain or are down, too: the flows of a server that is not here are removed. */
     readonly servers: readonly ServerEntry[];
+    /** Full NAT: this host's addresses that new connections leave from; empty or left out: from the one that its client called. */
+    readonly sources?: readonly number[];
   }[];
+  /** Addresses that were among a backend's `sources`: connections that left from them go on. */
+  readonly formerSources?: readonly number[];
 }
 
 export interface ServerEntry {

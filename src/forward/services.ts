@@ -16,6 +16,7 @@ import type { Mode } from './mode.ts';
 import { modes } from './modes.ts';
 import { Pools } from './pools.ts';
 import type { ServerEntry, ServiceSet } from './service-set.ts';
+import { allSources, presentSources, sourcesOf } from './sources.ts';
 import type { FrontendHops } from './ways.ts';
 
 /** A frontend with everything that a new connection asks of it. */
@@ -25,15 +26,23 @@ export interface Frontend {
   readonly draining: boolean;
   /** Undefined while no server may be chosen. */
   readonly scheduler: Scheduler | undefined;
-  /** The scheduler's candidates, in its order, where each is, its next hop, and the index of its port pool. */
+  /** The scheduler's candidates, in its order, and where each is. */
   readonly candidates: readonly Candidate[];
   readonly servers: readonly ServerEntry[];
+  /** Our addresses that connections may leave from; one where the server sees the client. */
+  readonly sources: readonly number[];
+  /** Of each candidate, from each source, as {@link wayOf} says: the next hop, and the index of the port pool (none where the server sees the client). */
   readonly hops: readonly number[];
   readonly pools: readonly number[];
   readonly mode: Mode;
   readonly protocol: Protocol;
   /** One direction passes lb4, and any balancer with these servers would choose alike: unknown segments may go by the hash. */
   readonly adopts: boolean;
+}
+
+/** The place, in a frontend's `hops` and `pools`, of the first source's way to the candidate at `position`: those of the others follow. */
+export function wayOf({ sources }: Pick<Frontend, 'sources'>, position: number): number {
+  return position * sources.length;
 }
 
 type BackendEntry = ServiceSet['backends'][number];
@@ -45,6 +54,7 @@ interface Backend {
   readonly scheduler: Scheduler | undefined;
   /** By position among the candidates. */
   readonly servers: readonly ServerEntry[];
+  readonly sources: readonly number[];
   /** By position among the candidates: the server's position in the backend. */
   readonly places: readonly number[];
 }
@@ -55,6 +65,7 @@ const NOBODY: Backend = {
   choice: { scheduler: 'roundrobin', candidates: [], table: undefined, turns: undefined },
   scheduler: undefined,
   servers: [],
+  sources: [],
   places: [],
 };
 
@@ -68,6 +79,8 @@ export class Services {
   #byEndpoint = new EndpointMap([]);
   #servers = new EndpointMap([]);
   #addresses = new EndpointMap([]);
+  /** Of those, what new connections leave from. */
+  #present: ReadonlySet<number> = new Set();
   #backends: ReadonlyMap<string, Backend> = new Map();
 
   constructor(ledger: Ledger) {
@@ -86,10 +99,23 @@ export class Services {
     }
     // The first of two on one endpoint is found.
     this.#byEndpoint = new EndpointMap([...set.frontends].sort((a, b) => Number(a.draining) - Number(b.draining)));
-    // Only with full NAT do replies come back here, and then to a frontend's address.
+    // Only with full NAT do replies come back here.
     this.#servers = new EndpointMap(set.backends.filter(({ mode }) => modes[mode].directions === 2).flatMap((backend) => backend.servers));
-    this.#addresses = new EndpointMap(set.frontends.map(({ address, index }) => ({ address, port: 0, protocol: 0, index })));
-    this.pools.retain(({ address, port, protocol }, source) => this.isReply(address, port, source, protocol));
+    this.#addresses = new EndpointMap([...allSources(set)].map((address, index) => ({ address, port: 0, protocol: 0, index })));
+    this.#present = presentSources(set);
+    this.retirePools();
+  }
+
+  /** Has the pools that no new connection can have go when their last port has come back. */
+  retirePools(): void {
+    this.pools.retain(
+      ({ address, port, protocol }, source) => this.#present.has(source) && this.#servers.find(address, port, protocol) >= 0,
+    );
+  }
+
+  /** Whether servers' replies to that address of ours are taken. */
+  isSource(address: number): boolean {
+    return this.#addresses.find(address, 0, 0) >= 0;
   }
 
   /** The frontend that listens there, or undefined. */
@@ -100,7 +126,7 @@ export class Services {
 
   /** Whether a packet from (`source`, `port`) to `destination` can be a reply of one of our servers. */
   isReply(source: number, port: number, destination: number, protocol: number): boolean {
-    return this.#servers.find(source, port, protocol) >= 0 && this.#addresses.find(destination, 0, 0) >= 0;
+    return this.#servers.find(source, port, protocol) >= 0 && this.isSource(destination);
   }
 
   /** Whether a server may be chosen, by index. */
@@ -122,23 +148,25 @@ export class Services {
   }
 
   /** A scheduler keeps its state (whose turn it is) while its candidates stay the same. */
-  #backend({ name, mode, choice, servers: all }: BackendEntry): Backend {
+  #backend({ name, mode, choice, servers: all, sources = [] }: BackendEntry): Backend {
     const last = this.#backends.get(name);
     const scheduler = last && isSameChoice(last.choice, choice) ? last.scheduler : createScheduler(choice, this.#ledger.loads);
     const byIndex = new Map(all.map(({ index }, place) => [index, place]));
     const places = choice.candidates.map(({ index }) => byIndex.get(index)!);
-    return { mode: modes[mode], choice, scheduler, places, servers: places.map((place) => all[place]) };
+    return { mode: modes[mode], choice, scheduler, places, servers: places.map((place) => all[place]), sources };
   }
 
   #frontend(
     { index, address, protocol: number, maxconn, draining }: ServiceSet['frontends'][number],
-    { mode, choice, scheduler, servers, places }: Backend,
+    { mode, choice, scheduler, servers, sources: named, places }: Backend,
     ways: readonly number[],
   ): Frontend {
-    const pools = mode.source === 'pool' ? servers.map((server) => this.pools.indexOf(address, server)) : [];
-    const hops = places.map((place) => ways[place] ?? KERNEL_HOP);
+    const sources = sourcesOf(address, { sources: named });
+    const pools = mode.source === 'pool' ? servers.flatMap((server) => sources.map((source) => this.pools.indexOf(source, server))) : [];
+    const hops = places.flatMap((place) => sources.map((_, i) => ways[wayOf({ sources }, place) + i] ?? KERNEL_HOP));
     const adopts = mode.directions === 1 && consistent.has(choice.scheduler);
     const protocol = byNumber[number]!; // assertServiceSet: it is one
-    return { index, maxconn, draining, scheduler, candidates: choice.candidates, servers, hops, pools, mode, protocol, adopts };
+    const { candidates } = choice;
+    return { index, maxconn, draining, scheduler, candidates, servers, sources, hops, pools, mode, protocol, adopts };
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The ways to the servers: one for each (source address, server's address, port and protocol), as routes may differ by the
- * source (two VIPs, each with a link and a table of its own) and by port and protocol, too (ip-rule(8)). Frontends that share an address share them.
+ * source (two VIPs, each with a link and a table of its own) and by port and protocol, too (ip-rule(8)). Frontends that share a source share them.
  * Where there is no room for so many, servers that differ only in their port share one, and no rule by port is followed. A way has a place in the table of next hops, which flows name; the main thread gives places out and keeps them
  * true (engine/routes.ts), the worker is told which frontend reaches which server by which.
  */
@@ -8,12 +8,13 @@ import { SERVER_HOPS } from '../layout/hops.ts';
 import type { Endpoint } from './endpoints.ts';
 import { modes } from './modes.ts';
 import type { ServiceSet } from './service-set.ts';
+import { allSources, sourcesOf } from './sources.ts';
 
 /** Addresses in native order. */
 export interface Way {
   /** Its place in the table of next hops, 1 to SERVER_HOPS - 1. */
   readonly hop: number;
-  /** The frontend's address: what checks and, with full NAT, packets leave from. */
+  /** With full NAT what packets leave from (sources.ts); else the frontend's address. */
   readonly source: number;
   readonly destination: number;
   /** The server's; 0: whichever. */
@@ -24,7 +25,7 @@ export interface Way {
   readonly onLink: boolean;
 }
 
-/** By a frontend's index: the next hop of each server of its backend, in the backend's order. */
+/** By a frontend's index: the next hops of each server of its backend, in the backend's order, and of each of them one a source (sources.ts). */
 export type FrontendHops = ReadonlyMap<number, readonly number[]>;
 
 export class Ways {
@@ -45,8 +46,8 @@ export class Ways {
   }
 
   /**
-   * Makes the ways that `set` asks for, and drops those that no live flow can have any more: a way stays while its source is a
-   * frontend's and its destination a server's, since a frontend may have changed its backend.
+   * Makes the ways that `set` asks for, and drops those that no live flow can have any more: a way stays while its source is one of
+   * ours and its destination a server's, since a frontend may have changed its backend.
    * Throws a RangeError, and changes nothing, when there is no room for all of them.
    */
   apply(set: ServiceSet): FrontendHops {
@@ -54,15 +55,17 @@ export class Ways {
     const isSplit = all.size < this.#places;
     const wanted = isSplit ? all : wantedBy(set, false);
     if (wanted.size >= this.#places)
-      throw new RangeError(`${wanted.size} pairs of a frontend's and a server's address: there is room for ${this.#places - 1}`);
+      throw new RangeError(
+        `${wanted.size} pairs of an address of ours (a frontend's, or of source_addrs) and a server's: there is room for ${this.#places - 1}`,
+      );
     this.#drop(set, wanted);
     for (const [key, way] of wanted) if (!this.#byKey.has(key)) this.#byKey.set(key, { ...way, hop: this.#place(wanted) });
     return this.#hopsOf(set, isSplit);
   }
 
-  #drop({ frontends, backends }: ServiceSet, wanted: ReadonlyMap<string, unknown>): void {
-    const sources = new Set(frontends.map(({ address }) => address));
-    const servers = new Set(backends.flatMap((backend) => backend.servers.map(({ address }) => address)));
+  #drop(set: ServiceSet, wanted: ReadonlyMap<string, unknown>): void {
+    const sources = allSources(set);
+    const servers = new Set(set.backends.flatMap((backend) => backend.servers.map(({ address }) => address)));
     for (const [key, { hop, source, destination }] of this.#byKey) {
       if (wanted.has(key) || (sources.has(source) && servers.has(destination))) continue;
       this.#byKey.delete(key);
@@ -85,14 +88,15 @@ export class Ways {
 
   #hopsOf({ frontends, backends }: ServiceSet, isSplit: boolean): FrontendHops {
     const byName = new Map(backends.map((backend) => [backend.name, backend]));
-    // Frontends that share an address and a backend share one list: it crosses to the worker once.
+    // Frontends that share their sources and a backend share one list: it crosses to the worker once.
     const lists = new Map<string, readonly number[]>();
     return new Map(
       frontends.map(({ index, address, backend: name }) => {
         const backend = byName.get(name);
-        const key = `${address} ${name}`;
-        const list =
-          lists.get(key) ?? (backend?.servers ?? []).map((server) => this.#byKey.get(keyOf(wayOf(address, server, backend, isSplit)))!.hop);
+        const sources = sourcesOf(address, backend);
+        const key = `${sources.join()} ${name}`;
+        const hopOf = (source: number, server: Endpoint) => this.#byKey.get(keyOf(wayOf(source, server, backend, isSplit)))!.hop;
+        const list = lists.get(key) ?? (backend?.servers ?? []).flatMap((server) => sources.map((source) => hopOf(source, server)));
         lists.set(key, list);
         return [index, list];
       }),
@@ -104,7 +108,8 @@ export class Ways {
 function wantedBy({ frontends, backends }: ServiceSet, isSplit: boolean): Map<string, WantedWay> {
   const wanted = new Map<string, WantedWay>();
   for (const backend of backends) {
-    const sources = new Set(frontends.filter((frontend) => frontend.backend === backend.name).map(({ address }) => address));
+    const own = frontends.filter((frontend) => frontend.backend === backend.name);
+    const sources = new Set(own.flatMap(({ address }) => sourcesOf(address, backend)));
     for (const source of sources)
       for (const server of backend.servers) {
         const way = wayOf(source, server, backend, isSplit);

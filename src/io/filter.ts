@@ -17,6 +17,8 @@ interface Listener {
 export interface FilterSpec {
   readonly frontends: readonly Listener[];
   readonly servers: readonly Listener[];
+  /** What replies come to beside the frontends' addresses, as a Listener's. */
+  readonly sources?: readonly number[];
   /** Destination ports of replies, inclusive. */
   readonly firstPort: number;
   readonly lastPort: number;
@@ -68,7 +70,7 @@ export function coarseFilter(protocols: readonly number[]): Uint32Array {
 type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];
 
 function program(spec: FilterSpec): Instruction[] {
-  const ours = [...new Set(spec.frontends.map(({ address }) => address))];
+  const ours = [...new Set([...spec.frontends.map(({ address }) => address), ...(spec.sources ?? [])])];
   const protocols = protocolsIn(spec);
   return [
     ...toThisHost(),

@@ -1,6 +1,6 @@
 /**
  * What libpcap shall hand up, as an expression of pcap-filter(7): coarser than filter.ts, since a capture has to be opened anew to change
- * it. It names no server, so that it changes with the frontends alone.
+ * it. It names no server, so that it changes with the frontends and source addresses alone.
  */
 import { formatAddress, swap32 } from '../packet/address.ts';
 import type { FilterSpec } from './filter.ts';
@@ -11,14 +11,15 @@ const MOST_NAMED = 128;
 /** @param mac of the interface, which is made promiscuous: frames for others are left out; empty where it has no Ethernet */
 export function captureFilter(spec: FilterSpec, mac: Uint8Array): string {
   const toUs = mac.length === 0 ? [] : [`ether dst ${[...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`];
-  return ['inbound', 'ip', ...toUs, ...toFrontends(spec), `(${[...segments(spec), ...OTHERS].join(' or ')})`].join(' and ');
+  return ['inbound', 'ip', ...toUs, ...toAddresses(spec), `(${[...segments(spec), ...OTHERS].join(' or ')})`].join(' and ');
 }
 
 /** ICMP errors, and fragments, which the pipeline counts. */
 const OTHERS = ['(icmp and (icmp[0] = 3 or icmp[0] = 11 or icmp[0] = 12))', '(ip[6:2] & 0x3fff != 0)'];
 
-function toFrontends({ frontends }: FilterSpec): string[] {
-  const addresses = [...new Set(frontends.map(({ address }) => formatAddress(swap32(address))))];
+function toAddresses({ frontends, sources = [] }: FilterSpec): string[] {
+  const ours = new Set([...frontends.map(({ address }) => address), ...sources]);
+  const addresses = [...ours].map((address) => formatAddress(swap32(address)));
   if (addresses.length > MOST_NAMED) return [];
   return [`(${addresses.map((address) => `dst host ${address}`).join(' or ')})`];
 }

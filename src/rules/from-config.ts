@@ -1,14 +1,18 @@
 import type { Config } from '../config/model.ts';
 import { holdsVip, type PacketMode } from '../config/modes.ts';
+import { sourcesOf } from '../config/sources.ts';
 import type { RulesInput, ServerRulesInput } from './types.ts';
 
-/** The rules of a configuration: every frontend, and every server's way back to the address that faces it. */
+/** The rules of a configuration: every frontend, and every server's way back to the addresses that face it. */
 export function rulesFor(config: Config, mode: PacketMode): RulesInput {
   const frontends = config.frontends.map(({ listen, backend: { protocol } }) => ({ address: listen.ip, port: listen.port, protocol }));
-  const returns = config.frontends.flatMap(({ listen, backend }) =>
+  const returns = config.frontends.flatMap((frontend) => {
+    const { servers, protocol } = frontend.backend;
     // Servers of weight 0 too: they still have connections.
-    backend.servers.map(({ addr }) => ({ server: addr.ip, serverPort: addr.port, source: listen.ip, protocol: backend.protocol })),
-  );
+    return servers.flatMap(({ addr }) =>
+      sourcesOf(frontend).map((source) => ({ server: addr.ip, serverPort: addr.port, source, protocol })),
+    );
+  });
   return { mode, frontends, returns };
 }
 

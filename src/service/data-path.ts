@@ -16,6 +16,8 @@ export interface DataPath extends Source {
   deadEnds?(): readonly DeadEnd[];
   /** The same of a frontend. */
   frontendAnswers?(index: number): { readonly due: number; readonly answered: number };
+  /** Passthrough: whether connections to servers leave, or may leave, from that address of this host. */
+  usesSource?(ip: string): boolean;
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */
   apply(plan: Plan): Promise<void>;
   /** Asks whether this host has changed so that what is installed on it must, too, and does that. Rejects when it cannot. */

@@ -1,9 +1,10 @@
 /**
- * The packet modes: ways from a frontend's address to a server that lead nowhere, so that lb4 drops what is for the server, or takes
+ * The packet modes: ways from an address of this host to a server that lead nowhere, so that lb4 drops what is for the server, or takes
  * nothing in any more. Checks take one of several ways, and in L2 DSR another than clients' packets: they need not notice. Each is told
  * once when it has lasted, and once when it is over.
  */
 import { holdsVip, type Mode } from '../config/modes.ts';
+import { sourcesOf } from '../config/sources.ts';
 import type { DeadEnd, Obstacle } from '../engine/routes.ts';
 import type { Logger } from '../log.ts';
 import { formatAddress } from '../packet/address.ts';
@@ -16,10 +17,11 @@ const LOOKS = 3;
 /** A line names so many ways. */
 const NAMED = 10;
 
-const ASK = 'ip route get SERVER from FRONTEND';
+const ASK = 'ip route get SERVER from ADDRESS';
 const MEANING: { readonly [why in Obstacle]?: string } = {
   source:
-    'the frontend is no address of this host (any more), so no client reaches it: ip address add, or take the frontend out of the file',
+    'a frontend that is no address of this host (any more) no client reaches, and to such a source address no server answers: ip address ' +
+    'add, or take it out of the file',
   blackhole: `a route or rule of this host throws the packets away (blackhole): ${ASK}, ip rule`,
   prohibit: `a route or rule of this host forbids them (prohibit): ${ASK}, ip rule`,
   unreachable: `a route or rule of this host says unreachable: ${ASK}, ip rule`,
@@ -58,7 +60,7 @@ export class DeadEnds {
     clearInterval(this.#timer);
   }
 
-  /** How many frontends' addresses have no way to a server of this backend and address. */
+  /** How many addresses of this host have no way to a server of this backend and address. */
   of(backend: string, address: string): number {
     return this.#counts.get(`${backend} ${address}`) ?? 0;
   }
@@ -81,12 +83,12 @@ export class DeadEnds {
       const fields = { ...fieldsOf(ways), reason: MEANING[why] ?? `${why}: ${ASK}` };
       this.#log.warn(
         fields,
-        why === 'source' ? 'a frontend has left this host' : 'no way from a frontend to a server: its packets are dropped',
+        why === 'source' ? 'an address has left this host' : 'no way from this host to a server: its packets are dropped',
       );
     }
     // Of a server that went down its checks have told.
     const over = [...last].filter(([key, { told }]) => told && !now.has(key) && users.has(key)).map(([key]) => key);
-    if (over.length > 0) this.#log.info(fieldsOf(over), 'the way from a frontend to a server is there again');
+    if (over.length > 0) this.#log.info(fieldsOf(over), 'the way from this host to a server is there again');
   }
 }
 
@@ -119,7 +121,9 @@ function usersOf({ frontends, backends }: Plan, mode: Mode): ReadonlyMap<string,
   const users = new Map<string, string[]>();
   for (const { backend, servers } of backends) {
     const sources = new Set(
-      frontends.filter(({ draining, frontend }) => !draining && frontend.backend === backend).map(({ frontend }) => frontend.listen.ip),
+      frontends
+        .filter(({ draining, frontend }) => !draining && frontend.backend === backend)
+        .flatMap(({ frontend }) => sourcesOf(frontend)),
     );
     const alive = new Set(servers.filter(({ draining, state }) => !draining && state !== 'down').map(({ server }) => server.addr.ip));
     for (const source of sources)

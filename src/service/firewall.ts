@@ -1,6 +1,7 @@
 /** The firewall rules of this host, kept in step with the plan. */
 import type { Address, TransportProtocol } from '../config/model.ts';
 import type { PacketMode } from '../config/modes.ts';
+import { sourcesOf } from '../config/sources.ts';
 import type { Logger } from '../log.ts';
 import { formNow } from '../rules/form.ts';
 import { renderBalancerScript } from '../rules/render.ts';
@@ -173,8 +174,9 @@ export function placesOf(plan: Plan, last: Returns): Places {
 }
 
 /** One stays while both its ends are balanced, since a frontend may have changed its backend. */
-function returnsOf({ frontends, backends }: Plan, last: Returns): Returns {
-  const sources = new Set(frontends.map(({ frontend }) => frontend.listen.ip));
+function returnsOf(plan: Plan, last: Returns): Returns {
+  const { frontends, backends } = plan;
+  const sources = allSources(plan);
   const servers = new Set(
     backends.flatMap(({ backend: { protocol }, servers: own }) => own.map(({ server }) => `${protocol.name} ${server.addr.text}`)),
   );
@@ -182,12 +184,17 @@ function returnsOf({ frontends, backends }: Plan, last: Returns): Returns {
     return sources.has(source) && servers.has(`${protocol.name} ${server}:${serverPort}`);
   });
   const fresh = frontends.flatMap(({ frontend: { listen, backend } }) => {
-    const own = backends.find((one) => one.backend.name === backend.name)?.servers ?? [];
-    return own.map(({ server: { addr } }) => {
-      return wayBack(backend.protocol, addr, listen.ip);
-    });
+    const own = backends.find((one) => one.backend.name === backend.name);
+    const from = own === undefined ? [] : sourcesOf({ listen, backend: own.backend });
+    return (own?.servers ?? []).flatMap(({ server: { addr } }) => from.map((source) => wayBack(backend.protocol, addr, source)));
   });
   return new Map([...kept, ...fresh]);
+}
+
+/** All addresses that servers may answer to: those of old connections, too. */
+function allSources({ frontends, backends, formerSources }: Plan): Set<string> {
+  const listened = frontends.map(({ frontend }) => frontend.listen.ip);
+  return new Set([...listened, ...backends.flatMap(({ backend }) => backend.sourceAddrs), ...formerSources]);
 }
 
 /** By key and as a rule needs it. */
@@ -196,11 +203,11 @@ function wayBack(protocol: TransportProtocol, { ip, port, text }: Address, sourc
 }
 
 /** Those of `keys` of which both ends are balanced. Nobody vouches for the keys: all that a rule is made of comes from the plan. */
-function returnsIn({ frontends, backends }: Plan, keys: readonly string[]): Returns {
+function returnsIn(plan: Plan, keys: readonly string[]): Returns {
   const wanted = new Set(keys);
   if (wanted.size === 0) return new Map();
-  const sources = new Set(frontends.map(({ frontend }) => frontend.listen.ip));
-  const ways = backends.flatMap(({ backend: { protocol }, servers }) => {
+  const sources = allSources(plan);
+  const ways = plan.backends.flatMap(({ backend: { protocol }, servers }) => {
     return servers.flatMap(({ server: { addr } }) => [...sources].map((source) => wayBack(protocol, addr, source)));
   });
   return new Map(ways.filter(([key]) => wanted.has(key)));

@@ -18,11 +18,15 @@ import { formatAddress, parseAddress } from '../packet/address.ts';
 /** Throws ListenAddressError when this host, as it is now, cannot serve `config` in a packet mode. */
 export function assertHost(config: Config): void {
   // The kernel is asked, not os.networkInterfaces(): that leaves out interfaces whose link is not up (yet).
-  const stranger = config.frontends.find(({ listen }) => !isOurs(parseAddress(listen.ip)));
+  const frontends = config.frontends.map(({ name, listen }) => [listen.ip, ['frontends', name, 'listen_addr']] as const);
+  const sources = config.backends.flatMap(({ name, sourceAddrs }) =>
+    sourceAddrs.map((ip, place) => [ip, ['backends', name, 'source_addrs', place]] as const),
+  );
+  const stranger = [...frontends, ...sources].find(([ip]) => !isOurs(parseAddress(ip)));
   if (stranger === undefined) return;
-  const { name, listen } = stranger;
-  const message = `${listen.ip} is not an address of this host; interfaces and addresses: ${addresses(['IPv4'])}`;
-  throw new ListenAddressError(sayOf(config.file, ['frontends', name, 'listen_addr'], message));
+  const [ip, path] = stranger;
+  const message = `${ip} is not an address of this host; interfaces and addresses: ${addresses(['IPv4'])}`;
+  throw new ListenAddressError(sayOf(config.file, path, message));
 }
 
 /** Whether an address is this host's. Where the addon is not built, of interfaces that are up. */

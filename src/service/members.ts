@@ -1,6 +1,7 @@
-/** The frontends and servers of the file, and those that left it while their connections go on, each with its index. */
+/** The frontends and servers of the file, and those that left it while their connections go on, each with its index; source addresses likewise, without. */
 import type { Address, Backend, Config, Frontend, Server } from '../config/model.ts';
 import { type CountersOf, type Member, Roster, type RosterState } from './roster.ts';
+import { Sources } from './sources.ts';
 
 /** A server and the backend it belongs to. */
 export interface BackendServer {
@@ -8,10 +9,19 @@ export interface BackendServer {
   readonly server: Server;
 }
 
+/** What a data path knows of those that leave. */
+interface Expiring {
+  readonly frontend: CountersOf;
+  readonly server: CountersOf;
+  usesSource?(ip: string): boolean;
+}
+
 /** {@link Members} as plain data. */
 export interface MembersState {
   readonly frontends: RosterState<Omit<Frontend, 'backend'> & { readonly backend: string }>;
   readonly servers: RosterState<{ readonly backend: string; readonly server: Server }>;
+  /** Addresses of this host that connections leave from: {@link Sources}. */
+  readonly sources: readonly string[];
   /** Those of the above. */
   readonly backends: readonly Backend[];
 }
@@ -19,6 +29,7 @@ export interface MembersState {
 export class Members {
   readonly frontends = new Roster<Frontend>();
   readonly servers = new Roster<BackendServer>();
+  readonly sources = new Sources();
 
   /** @param last what an lb4 that died knew: whoever is still here keeps its index, the others drain */
   constructor(config: Config, last?: MembersState) {
@@ -28,7 +39,7 @@ export class Members {
 
   /** Another one whenever the state is. */
   get version(): number {
-    return this.frontends.version + this.servers.version;
+    return this.frontends.version + this.servers.version + this.sources.version;
   }
 
   /** All that the next lb4 must know to go on, as plain data. */
@@ -42,33 +53,43 @@ export class Members {
     return {
       frontends: this.frontends.state((frontend) => ({ ...frontend, backend: name(frontend.backend) })),
       servers: this.servers.state(({ backend, server }) => ({ backend: name(backend), server })),
+      sources: this.sources.all,
       backends: [...backends.values()],
     };
   }
 
-  #restore({ frontends, servers, backends }: MembersState, config: Config): void {
+  #restore({ frontends, servers, sources, backends }: MembersState, config: Config): void {
     const byName = new Map([...backends, ...config.backends].map((backend) => [backend.name, backend]));
     const now = performance.now();
     this.frontends.restore(frontends, (item) => ({ ...item, backend: byName.get(item.backend)! }), now);
+    this.sources.set(sources);
     this.servers.restore(servers, ({ backend, server }) => ({ backend: byName.get(backend)!, server }), now);
   }
 
   /** Makes those of `config` the ones that are here; others begin to drain. Returns what takes it back: nobody must have been told of it. */
   enrol(config: Config): () => void {
     const now = performance.now();
-    const undo = [this.frontends.set(frontendMembers(config), now), this.servers.set(serverMembers(config), now)];
+    const undo = [
+      this.frontends.set(frontendMembers(config), now),
+      this.servers.set(serverMembers(config), now),
+      this.sources.set(config.backends.flatMap(({ sourceAddrs }) => sourceAddrs)),
+    ];
     return () => undo.forEach((step) => step());
   }
 
   /** Whether any is on the way out. */
   get isSettling(): boolean {
-    return this.frontends.isSettling || this.servers.isSettling;
+    return this.frontends.isSettling || this.servers.isSettling || this.sources.former.length > 0;
   }
 
   /** Lets go who has drained or is out of time. Returns whether the data path must be told. */
-  expire(path: { readonly frontend: CountersOf; readonly server: CountersOf }): boolean {
+  expire(path: Expiring): boolean {
     const now = performance.now();
-    const left = [this.frontends.expire(now, (index) => path.frontend(index)), this.servers.expire(now, (index) => path.server(index))];
+    const left = [
+      this.frontends.expire(now, (index) => path.frontend(index)),
+      this.servers.expire(now, (index) => path.server(index)),
+      this.sources.expire((ip) => path.usesSource?.(ip) ?? false),
+    ];
     return left.includes(true);
   }
 }

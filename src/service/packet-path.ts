@@ -141,6 +141,10 @@ export class PacketPath implements DataPath {
     return false;
   }
 
+  usesSource(ip: string) {
+    return this.#engine.usesSource(parseAddress(ip));
+  }
+
   frontend(index: number) {
     return this.#engine.frontend(index);
   }
@@ -235,7 +239,7 @@ function tellInheritance({ isFound, connections, refused, mortal }: Inheritance,
 }
 
 /** What the engine is told. */
-export function settingsOf({ config, frontends, backends }: Plan, mode: PacketMode): Settings {
+export function settingsOf({ config, frontends, backends, formerSources }: Plan, mode: PacketMode): Settings {
   const { timeouts } = config.passthrough;
   return {
     services: {
@@ -251,6 +255,7 @@ export function settingsOf({ config, frontends, backends }: Plan, mode: PacketMo
         };
       }),
       backends: backends.map((backend) => backendOf(backend, mode)),
+      formerSources: formerSources.map(parseAddress),
     },
     timeouts: {
       syn: timeouts.synMs,
@@ -270,5 +275,6 @@ function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMod
     servers: servers.map(({ index, server: { addr } }) => {
       return { index, address: parseAddress(addr.ip), port: addr.port, protocol: backend.protocol.number };
     }),
+    sources: MODES[mode].source === 'pool' ? backend.sourceAddrs.map(parseAddress) : [],
   };
 }

@@ -13,6 +13,8 @@ export interface Plan {
   /** Those of the file first, then those that drain. */
   readonly frontends: readonly PlannedFrontend[];
   readonly backends: readonly PlannedBackend[];
+  /** Addresses that were among a backend's source addresses: connections that left from them go on. */
+  readonly formerSources: readonly string[];
   /** The servers' keys by index. */
   readonly serverKeys: ReadonlyMap<number, string>;
 }
@@ -66,6 +68,7 @@ export function makePlan(config: Config, mode: Mode, members: Members, status: S
       const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
       return { backend, servers: own, choice: prepare(backend.balance ?? MODES[mode].balance, candidates(own, status), lastChoice) };
     }),
+    formerSources: members.sources.former,
     serverKeys: new Map(servers.map(({ index, key }) => [index, key])),
   };
 }

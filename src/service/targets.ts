@@ -1,6 +1,7 @@
 /** Which servers are checked, and from where. */
 import type { Config } from '../config/model.ts';
 import { holdsVip, isPacketMode, type Mode } from '../config/modes.ts';
+import { sourcesOf } from '../config/sources.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
 import { serverKey } from './members.ts';
@@ -10,10 +11,10 @@ export function targetsOf(config: Config, mode: Mode): Target[] {
   return config.backends.flatMap((backend) => {
     const frontends = config.frontends.filter((one) => one.backend === backend);
     if (frontends.length === 0) return [];
-    // Packet modes check from the frontend's address, as clients' connections come. But where servers hold it themselves (L2
+    // Packet modes check from where clients' connections come. But where servers hold it themselves (L2
     // DSR) they would answer to themselves.
     const isFromVip = isPacketMode(mode) && !holdsVip(mode, backend);
-    const sources = isFromVip ? new Set(frontends.map(({ listen }) => listen.ip)) : [];
+    const sources = isFromVip ? new Set(frontends.flatMap(sourcesOf)) : [];
     const [sourceAddress, ...otherSources] = sources;
     const sendProxy = isPacketMode(mode) ? undefined : backend.sendProxy;
     const reach = { sourceAddress, otherSources, sendProxy };

@@ -42,6 +42,9 @@ export interface WorldOptions {
   readonly servers?: readonly string[];
   /** The frontends have another backend by now, of servers at these addresses; the first one drains. */
   readonly successor?: readonly string[];
+  /** The backends' source addresses, and those of before. */
+  readonly sources?: readonly string[];
+  readonly formerSources?: readonly string[];
   /** Connections at a time, of each server and of each frontend. */
   readonly maxconn?: number;
   readonly frontendMaxconn?: number;
@@ -62,6 +65,8 @@ export interface Change {
   readonly gone?: readonly number[];
   readonly draining?: readonly number[];
   readonly goneFrontends?: readonly number[];
+  readonly sources?: readonly string[];
+  readonly formerSources?: readonly string[];
 }
 
 /** How a frame comes in, beside what is in it. */
@@ -87,6 +92,8 @@ export interface Outcome {
 
 const SLOT = 1 << 17;
 const SLOTS = 4;
+/** Next hops that there are; without source addresses a server's is at its own place. */
+const WAYS = 16;
 const IP = 96;
 const OUTS = ['drop', 'send', 'route'] as const;
 
@@ -143,7 +150,8 @@ export class World {
     } = core);
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
     this.connections.setTimeouts(TIMEOUTS);
-    SERVERS.forEach((_, i) => writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i])));
+    for (let i = 0; i < WAYS; i++)
+      writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i % SERVERS.length]));
     const { set, hops } = this.apply({ up: options.up ?? [true, true] });
     this.recovered = options.found === undefined ? 0 : recover(core, set, hops);
   }
@@ -159,14 +167,16 @@ export class World {
   }
 
   /** Applies the services as the options say, with changes: servers that are gone, frontends that drain or are gone. */
-  apply({ up = [true, true], gone = [], draining = [], goneFrontends = [] }: Change = {}) {
+  apply({ up = [true, true], gone = [], draining = [], goneFrontends = [], ...others }: Change = {}) {
     const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.#options;
     const { servers: addresses = SERVERS, successor } = this.#options;
+    const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
+    const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
       return { index, address: parseAddress(ip), port: 8080, protocol: TCP, name: `${ip}:8080`, weight: 1, maxconn };
     };
     const all = addresses.map(serverAt);
-    const others = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
+    const more = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
     const servers = all.filter(({ index }) => !gone.includes(index));
     const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index], backup: false })));
     const frontends = ports.map((port, index) => {
@@ -183,9 +193,10 @@ export class World {
     const set: ServiceSet = {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
       backends: [
-        { name: 'b', mode, servers, choice: prepared(scheduler, candidates) },
-        ...(successor === undefined ? [] : [{ name: 'c', mode, servers: others, choice: prepared(scheduler, []) }]),
+        { name: 'b', mode, servers, choice: prepared(scheduler, candidates), sources },
+        ...(successor === undefined ? [] : [{ name: 'c', mode, servers: more, choice: prepared(scheduler, []), sources }]),
       ],
+      formerSources: formerSources.map(parseAddress),
     };
     const hops = this.#ways.apply(set);
     this.services.apply(set, hops);

@@ -225,7 +225,7 @@ test('a rule that throws away what one VIP sends, while checks take the way of a
     const { stdout } = await balancer.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/metrics`);
     return /^lb4_server_dead_ends\{backend="http",server="s"\} (\d)$/m.exec(stdout)?.[1];
   };
-  const told = lb4.running.nextLine(/no way from a frontend to a server/);
+  const told = lb4.running.nextLine(/no way from this host to a server/);
   ip(`route replace blackhole ${SERVER} table 101`);
   expect(await told).toMatch(new RegExp(`"ways":\\["${TWO} -> ${SERVER}"\\].*\\(blackhole\\): ip route get`));
   expect(await deadEnds()).toBe('1');
@@ -263,7 +263,7 @@ test('a VIP that is gone takes no server down, nor hides that one dies: it is to
   const before = lb4.running.lines.length;
   const said = (message: string) => lb4.running.lines.slice(before).filter((line) => line.includes(`"msg":"${message}"`));
   const told = lb4.running.nextLine(/could not be made/);
-  const left = lb4.running.nextLine(/"msg":"a frontend has left this host"/);
+  const left = lb4.running.nextLine(/"msg":"an address has left this host"/);
   ip('addr add 10.71.0.9/24 dev front');
   balancer.sysctl('net.ipv4.conf.front.promote_secondaries', '1');
   ip(`addr del ${VIP}/24 dev front`);

@@ -51,6 +51,43 @@ describe('for --dsr', () => {
   });
 });
 
+describe('source_addrs', () => {
+  const toml = (list: string) => `${GOOD}backends.b.source_addrs=${list}`;
+  const ALLOWED = 'allowed: IPv4 addresses of this host without a port, 1–64 of them, ["192.0.2.1", "192.0.2.2"]';
+  const NEEDED = 'needed: passthrough, or a file without this key';
+
+  it('is for passthrough alone: the other modes say why in one line', () => {
+    const good = toml('["192.0.2.8","192.0.2.1"]');
+    expect([check(good), check(good, 'passthrough')]).toEqual([[], []]);
+    expect(check(good, 'dsr')).toEqual([
+      `f:3:25: backends.b.source_addrs: with direct server return servers see the addresses of clients; ${NEEDED}`,
+    ]);
+    expect(check(good, 'proxy')).toEqual([`f:3:25: backends.b.source_addrs: the kernel chooses what proxy mode connects from; ${NEEDED}`]);
+  });
+
+  it.each([
+    ['"192.0.2.8:80"', '.0', '"192.0.2.8:80" has a colon in it: an IPv4 address stands alone, without a port'],
+    ['"2001:db8::1"', '.0', '"2001:db8::1" has a colon in it: an IPv4 address stands alone, without a port'],
+    ['"0.0.0.0"', '.0', '"0.0.0.0" stands for every address'],
+    ['"127.0.0.1"', '.0', '"127.0.0.1" is a loopback address'],
+    ['"here"', '.0', '"here" is a hostname'],
+    ['"224.0.0.1"', '.0', '"224.0.0.1" is a multicast, broadcast or reserved address'],
+    ['', '', 'is an empty array'],
+    [Array.from({ length: 65 }, (_, i) => `"192.0.2.${i + 1}"`).join(), '', 'is an array'],
+    ['7', '.0', '7 is a number'],
+  ])('%s is refused', (list, place, problem) => {
+    expect(check(toml(`[${list}]`), 'passthrough')).toEqual([
+      `f:3:${place === '' ? 25 : 26}: backends.b.source_addrs${place}: ${problem}; ${ALLOWED}`,
+    ]);
+  });
+
+  it('an address twice is refused', () => {
+    expect(check(toml('["192.0.2.8","192.0.2.8"]'), 'passthrough')).toEqual([
+      'f:3:38: backends.b.source_addrs.1: "192.0.2.8" stands here already, line 3',
+    ]);
+  });
+});
+
 it.each([
   ['0.0.0.0:80', 'stands for every address'],
   ['127.0.0.1:80', 'is a loopback address'],

@@ -52,6 +52,7 @@ describe('a small configuration', () => {
               backup: false,
             },
           ],
+          sourceAddrs: [],
           sendProxy: undefined,
           connectTimeoutMs: 5000,
           serverTimeoutMs: 7_440_000,

@@ -39,13 +39,13 @@ beforeEach(() => {
   deadEnds = new DeadEnds('passthrough', { warn: vi.fn(note), info: vi.fn(note) } as never);
 });
 
-const NO_WAY = 'no way from a frontend to a server: its packets are dropped';
-const BACK = 'the way from a frontend to a server is there again';
+const NO_WAY = 'no way from this host to a server: its packets are dropped';
+const BACK = 'the way from this host to a server is there again';
 
 test('a way that lasts is told once, counted, and told once when it is over', () => {
   const found = [end('192.0.2.2', '10.0.0.1')];
   expect(look(2, found)).toEqual([]);
-  const reason = expect.stringContaining('ip route get SERVER from FRONTEND');
+  const reason = expect.stringContaining('ip route get SERVER from ADDRESS');
   expect(look(5, found)).toEqual([[NO_WAY, { count: 1, ways: ['192.0.2.2 -> 10.0.0.1'], reason }]]);
   expect([deadEnds.of('b', '10.0.0.1'), deadEnds.of('b', '10.0.0.2')]).toEqual([1, 0]);
   expect(look(3, [])).toEqual([[BACK, { count: 1, ways: ['192.0.2.2 -> 10.0.0.1'] }]]);
@@ -70,7 +70,7 @@ test('one line for each reason, however many ways', () => {
   const ways = ['10.0.0.1', '10.0.0.2'].map((server) => end('192.0.2.1', server, 'source'));
   const said = look(3, [...ways, end('192.0.2.2', '10.0.0.1', 'neighbour')]);
   expect(said.map(([message, fields]) => [message, (fields as { count: number }).count])).toEqual([
-    ['a frontend has left this host', 2],
+    ['an address has left this host', 2],
     [NO_WAY, 1],
   ]);
   expect(deadEnds.of('b', '10.0.0.1')).toBe(2);

@@ -24,6 +24,7 @@ const CONFIG: Record<string, readonly string[]> = {
   model: ['address'],
   modes: ['model'],
   restart: ['model'],
+  sources: ['model'],
   schema: ['model', 'address'],
   check: ['read', 'schema', 'model', 'modes', 'address'],
   load: ['check', 'read', 'schema', 'model', 'modes'],

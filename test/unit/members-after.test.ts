@@ -16,6 +16,7 @@ backend = "app"
 [backends.app]
 balance = "maglev"
 send_proxy = "v2"
+source_addrs = ["192.0.2.1"]
 health_check = "http"
 health_check_host = "example.org"
 [backends.app.servers]
@@ -65,6 +66,7 @@ function shape(value: unknown, path = ''): string[] {
 /** Of each version. Whoever changes what is written raises VERSION, and adds a line. */
 const SHAPES: Readonly<Record<number, string>> = {
   1: 'b6d8bd92d11bf50b',
+  2: '4b318c0b19cf4717',
 };
 
 test('what is written has the shape that its version stands for', () => {

@@ -314,6 +314,17 @@ describe('the rules of a configuration', () => {
     ]);
   });
 
+  test('passthrough: towards the source addresses of its backend, where it has some', () => {
+    const named = toml.replace('[backends.web_out]', '$&\nsource_addrs = ["192.0.2.8", "192.0.2.9"]');
+    const { returns } = rulesFor(parseConfig(named, 'lb4.toml').config, 'passthrough');
+    expect([...new Set(returns.map(({ server, source }) => `${server}>${source}`))]).toEqual([
+      '198.51.100.1>192.0.2.8',
+      '198.51.100.1>192.0.2.9',
+      '198.51.100.2>192.0.2.8',
+      '198.51.100.2>192.0.2.9',
+    ]);
+  });
+
   test('dsr: each server answers for the frontends that send it packets', () => {
     const { config } = parseConfig(dsrToml, 'lb4.toml', { mode: 'dsr' });
     expect(serverAddresses(config)).toEqual(['198.51.100.1', '198.51.100.2']);

@@ -110,6 +110,27 @@ test('the ways back are written down before they are installed, and those of an 
   ]);
 });
 
+test('answers to source addresses have their ways back, also to one of before while connections leave from it', async () => {
+  const configOf = (addresses: string) => {
+    const backend = `backends.app = { source_addrs = [${addresses}], servers.a = { addr = "${A}" } }`;
+    return parseConfig(`frontends.web = { listen_addr = "192.0.2.1:80", backend = "app" }\n${backend}`, 'test.toml').config;
+  };
+  const [both, one] = ['"192.0.2.8", "192.0.2.9"', '"192.0.2.9"'].map(configOf);
+  const members = new Members(both);
+  const planOf = (config = one) => makePlan(config, 'passthrough', members, WELL, undefined);
+  const firewall = firewallOn();
+  await firewall.install(planOf(both));
+  const stands = () => (JSON.parse(vi.mocked(runRules).mock.calls.at(-1)?.[0] ?? '') as RulesInput).returns.map(({ source }) => source);
+  expect(stands()).toEqual(['192.0.2.8', '192.0.2.9']);
+  members.enrol(one);
+  expect(firewall.lacks(planOf())).toBe(false);
+  await firewall.prune(planOf());
+  expect(stands()).toEqual(['192.0.2.8', '192.0.2.9']);
+  members.sources.expire(() => false);
+  await firewall.prune(planOf());
+  expect(stands()).toEqual(['192.0.2.9']);
+});
+
 test('what this host refuses is told once, and once more when it takes it', async () => {
   const told: string[] = [];
   const tell = (...[, text]: unknown[]) => void told.push(String(text));

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
-import { readAddress, serverProblem } from '../address.ts';
+import { readAddress, serverProblem, sourceProblem } from '../address.ts';
 import { DSR, SEND_PROXY } from '../model.ts';
 import { healthCheckKeys } from './health.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
@@ -23,6 +23,9 @@ function addrProblem(text: string): string | undefined {
   const address = readAddress(text);
   return 'problem' in address ? address.problem : serverProblem(address);
 }
+
+const SOURCES = `IPv4 addresses of this host without a port, 1–${LIMITS.sources} of them, ["192.0.2.1", "192.0.2.2"]`;
+const sourceAddr = key(checked(sourceProblem), { allowed: SOURCES, description: 'One of them.', ...lb4 });
 
 const server = z.object({
   addr: key(checked(addrProblem), {
@@ -62,6 +65,14 @@ export const backend = z.object({
       "How direct server return reaches the servers; other modes do not read it. `nat`: the server's address as destination, " +
       "and the server rewrites its answers' source. `l2`: only the MAC address changes, and the server has the frontend's " +
       'address on its loopback; both share a link. `lb4 rules --dsr --for SERVER_IP` prints what the server needs.',
+    ...lb4,
+  }),
+  source_addrs: key(z.array(sourceAddr).min(1).max(LIMITS.sources).optional(), {
+    allowed: SOURCES,
+    description:
+      'Passthrough: addresses of this host that connections to the servers leave from, each with 27,233 ports a server. One of them is ' +
+      'taken that has most ports left. The servers must answer to them by this host. Other modes refuse the key.',
+    otherwise: 'the address that the client connected to',
     ...lb4,
   }),
   send_proxy: key(z.enum(SEND_PROXY).optional(), {

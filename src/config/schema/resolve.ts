@@ -40,6 +40,7 @@ function resolveBackend(name: string, keys: BackendKeys): Backend {
     dsr: keys.dsr,
     healthCheck: resolveHealthCheck(keys),
     servers,
+    sourceAddrs: keys.source_addrs ?? [],
     sendProxy: keys.send_proxy,
     connectTimeoutMs: milliseconds(keys.connect_timeout),
     serverTimeoutMs: milliseconds(keys.server_timeout),
