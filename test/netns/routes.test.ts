@@ -230,7 +230,7 @@ test('a rule that throws away what one VIP sends, while checks take the way of a
   expect(await told).toMatch(new RegExp(`"ways":\\["${TWO} -> ${SERVER}"\\].*\\(blackhole\\): ip route get`));
   expect(await deadEnds()).toBe('1');
   await lb4.health({ [`${SERVER}:80`]: true });
-  const back = lb4.running.nextLine(/the way from a frontend to a server is there again/);
+  const back = lb4.running.nextLine(/the way from this host to a server is there again/);
   ip(`route replace ${SERVER} via 10.72.2.2 table 101`);
   await back;
   expect(await deadEnds()).toBe('0');
