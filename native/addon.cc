@@ -5,6 +5,7 @@
 #include "arguments.h"
 #include "checksum.h"
 #include "cutter.h"
+#include "datagram.h"
 #include "descriptor.h"
 #include "file_lock.h"
 #include "listen_socket.h"
@@ -368,9 +369,45 @@ Napi::Value duplicateFd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return lb4::duplicateFd(fd); }).release());
 }
 
+Napi::Value openDatagram(const Napi::CallbackInfo& info) {
+  const std::string path = text(info[0], "path", MAX_SOCKET_PATH);
+  Fd fd = guard(info.Env(), [&] { return lb4::openDatagram(path); });
+  return Napi::Number::New(info.Env(), fd.release());
+}
+
+void sendDatagram(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string path = text(info[0], "path", MAX_SOCKET_PATH);
+  const std::string message = text(info[1], "text", MAX_DATAGRAM);
+  if (!info[2].IsArray() || info[2].As<Napi::Array>().Length() > MAX_DESCRIPTORS)
+    refuse(env, "descriptors must be an array of at most " + std::to_string(MAX_DESCRIPTORS));
+  const auto given = info[2].As<Napi::Array>();
+  std::vector<int> descriptors;
+  for (uint32_t i = 0; i < given.Length(); i++) descriptors.push_back(descriptor(given.Get(i), "descriptors"));
+  guard(env, [&] { lb4::sendDatagram(path, message, descriptors); });
+}
+
+Napi::Value receiveDatagram(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = descriptor(info[0], "fd");
+  Datagram datagram = guard(env, [&] { return lb4::receiveDatagram(fd); });
+  Napi::Array descriptors = Napi::Array::New(env, datagram.descriptors.size());
+  for (uint32_t i = 0; i < datagram.descriptors.size(); i++) descriptors.Set(i, datagram.descriptors[i].get());
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("text", datagram.text);
+  result.Set("descriptors", descriptors);
+  for (Fd& one : datagram.descriptors) one.release();
+  return result;
+}
+
 Napi::Value tryLockFile(const Napi::CallbackInfo& info) {
   const int fd = descriptor(info[0], "fd");
   return Napi::Boolean::New(info.Env(), guard(info.Env(), [&] { return lb4::tryLockFile(fd); }));
+}
+
+void unlockFile(const Napi::CallbackInfo& info) {
+  const int fd = descriptor(info[0], "fd");
+  guard(info.Env(), [&] { lb4::unlockFile(fd); });
 }
 
 Napi::Value isFileLocked(const Napi::CallbackInfo& info) {
@@ -428,8 +465,12 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("closeFd", Napi::Function::New<closeFd>(env, "closeFd"));
   exports.Set("listenTcp", Napi::Function::New<listenTcp>(env, "listenTcp"));
   exports.Set("duplicateFd", Napi::Function::New<duplicateFd>(env, "duplicateFd"));
+  exports.Set("openDatagram", Napi::Function::New<openDatagram>(env, "openDatagram"));
+  exports.Set("sendDatagram", Napi::Function::New<sendDatagram>(env, "sendDatagram"));
+  exports.Set("receiveDatagram", Napi::Function::New<receiveDatagram>(env, "receiveDatagram"));
   exports.Set("cut", Napi::Function::New<cut>(env, "cut"));
   exports.Set("tryLockFile", Napi::Function::New<tryLockFile>(env, "tryLockFile"));
+  exports.Set("unlockFile", Napi::Function::New<unlockFile>(env, "unlockFile"));
   exports.Set("isFileLocked", Napi::Function::New<isFileLocked>(env, "isFileLocked"));
   exports.Set("networkCookie", Napi::Function::New<networkCookie>(env, "networkCookie"));
   exports.Set("sum", Napi::Function::New<sum>(env, "sum"));

@@ -24,6 +24,12 @@ bool tryLockFile(int fd) {
   throw SystemError(errno, "fcntl(F_OFD_SETLK)");
 }
 
+void unlockFile(int fd) {
+  flock lock = wholeFile();
+  lock.l_type = F_UNLCK;
+  check(::fcntl(fd, F_OFD_SETLK, &lock), "fcntl(F_OFD_SETLK)");
+}
+
 bool isFileLocked(int fd) {
   flock lock = wholeFile();
   check(::fcntl(fd, F_OFD_GETLK, &lock), "fcntl(F_OFD_GETLK)");

@@ -3,8 +3,11 @@
  * docs/errors.md explains each code to the person who meets it; a unit test holds the two lists together.
  */
 
-/** Exit statuses. 69, 71, 77 and 78 are EX_UNAVAILABLE, EX_OSERR, EX_NOPERM and EX_CONFIG of sysexits(3). bin/lb4 ends with 71, too. */
-export const EXIT = { ok: 0, failure: 1, usage: 2, unavailable: 69, resources: 71, missing: 77, config: 78 } as const;
+/**
+ * Exit statuses. 69, 71, 75, 77 and 78 are EX_UNAVAILABLE, EX_OSERR, EX_TEMPFAIL, EX_NOPERM and EX_CONFIG of sysexits(3). bin/lb4 ends
+ * with 71, too.
+ */
+export const EXIT = { ok: 0, failure: 1, usage: 2, unavailable: 69, resources: 71, takeover: 75, missing: 77, config: 78 } as const;
 
 /** The common parent: `message` is written for a terminal, without a stack trace. */
 export class Lb4Error extends Error {
@@ -35,6 +38,12 @@ export function addonError(error: unknown): NativeAddonError | undefined {
 export class UsageError extends Lb4Error {
   override readonly code = 'LB4_USAGE';
   override readonly exitCode = EXIT.usage;
+}
+
+/** Nothing can be taken over; whoever runs goes on. */
+export class TakeoverError extends Lb4Error {
+  override readonly code = 'LB4_TAKEOVER';
+  override readonly exitCode = EXIT.takeover;
 }
 
 /** The process may not do what the mode needs; the message names the privilege (CAP_NET_RAW …). */

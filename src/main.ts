@@ -15,6 +15,7 @@ interface Options {
   readonly dsr?: boolean;
   readonly config: string;
   readonly rules: boolean;
+  readonly takeover: boolean;
 }
 
 /** Where and how commander says what is wrong with a command line: one line, in lb4's own form. */
@@ -39,6 +40,7 @@ const program = new Command('lb4')
   .option('-d, --dsr', 'direct server return: servers answer clients themselves')
   .option('--config <file>', 'the TOML file', DEFAULT_CONFIG)
   .option('--no-rules', 'leave the firewall rules and the reserved ports to the user')
+  .option('--takeover', 'take over from the lb4 that runs, which then ends; it goes on where that cannot be', false)
   .enablePositionalOptions()
   .hook('preAction', (_, command) => {
     if (command !== program) guardOutputs();

@@ -12,12 +12,14 @@ export interface RunOptions {
   readonly mode: Mode;
   /** False: the user looks after the firewall rules. */
   readonly rules: boolean;
+  /** From the lb4 that runs. */
+  readonly takeover: boolean;
   /** lb4's own. */
   readonly version: string;
 }
 
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies. */
-export async function run({ config: file, mode, rules, version }: RunOptions, { log, lost }: RunLog): Promise<void> {
+export async function run({ config: file, mode, rules, takeover, version }: RunOptions, { log, lost }: RunLog): Promise<void> {
   const shutdown = new Shutdown();
   // Watched before it is read: a change in between is taken over as soon as lb4 runs.
   let service: Service | undefined;
@@ -31,8 +33,10 @@ export async function run({ config: file, mode, rules, version }: RunOptions, { 
   // A file that grows beyond `ulimit -f`: write(2) says so, too, and that does not end lb4.
   process.on('SIGXFSZ', () => {});
   try {
-    service = await Service.start({ file, mode, rules, version, log, logLinesLost: lost, failed: shutdown.fail });
+    const { fail: failed, handedOver } = shutdown;
+    service = await Service.start({ file, mode, rules, takeover, version, log, logLinesLost: lost, failed, handedOver });
     log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
+    await service.settle();
     if (isDue) reload();
     await serve(service, shutdown, log);
   } finally {
@@ -44,9 +48,9 @@ export async function run({ config: file, mode, rules, version }: RunOptions, { 
 async function serve(service: Service, shutdown: Shutdown, log: Logger): Promise<void> {
   let graceMs = 0;
   try {
-    const signal = await shutdown.asked;
+    const reason = await shutdown.asked;
     graceMs = service.config.proxy.gracePeriodMs;
-    log.info({ signal }, 'stopping');
+    log.info({ reason }, 'stopping');
   } catch (error) {
     throw failureOf(error);
   } finally {
@@ -77,18 +81,24 @@ async function stop(service: Service, graceMs: number, shutdown: Shutdown, log: 
 
 /** When to stop: a signal, or an error that nobody caught. */
 class Shutdown {
-  /** Resolves with the first signal, rejects with the first error. */
-  readonly asked: Promise<NodeJS.Signals>;
+  /** Resolves with the first signal, or when another lb4 has taken over; rejects with the first error. */
+  readonly asked: Promise<NodeJS.Signals | 'handed over'>;
   /** The first error, also one that came after a signal. */
   error: Error | undefined;
   readonly #failed = new AbortController();
   readonly fail = (error: Error): void => this.#failed.abort((this.error ??= error));
+  /** Another lb4 has taken over. */
+  handedOver: () => void = () => {};
   #again: (signal: NodeJS.Signals) => void = () => {};
 
   constructor() {
     this.asked = new Promise((resolve, reject) => {
       this.#failed.signal.addEventListener('abort', () => reject(this.#failed.signal.reason as Error), { once: true });
       let isAsked = false;
+      this.handedOver = () => {
+        isAsked = true;
+        resolve('handed over');
+      };
       for (const signal of ['SIGINT', 'SIGTERM'] as const)
         process.on(signal, () => {
           if (isAsked) this.#again(signal);

@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, readFileSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import { hashKey } from '../flow/table.ts';
-import { createKept, isHostNetwork, KeptElsewhereError, lockKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
+import { createKept, isHostNetwork, KeptElsewhereError, lockKept, lostKept, openKept, removeKept, unlockKept } from '../io/kept-files.ts';
 import { native } from '../io/native.ts';
 import { HEADER_WORDS } from '../layout/header.ts';
 import {
@@ -20,6 +20,7 @@ import {
 } from '../layout/memory.ts';
 
 const FILE = 'table';
+const INCOMPLETE = 'it is not complete';
 
 export interface Acquired {
   /** Whoever has it may map the memory; to be closed by `close`. */
@@ -61,18 +62,33 @@ export function acquireMemory(room: Room, directions: number, isKept: boolean): 
 
 /** Whether there is what a dead lb4 left, and it can be followed: to be asked before {@link acquireMemory} is. */
 export function isFollowable(room: Room, directions: number): boolean {
+  return obstacleTo(room, directions, (fd) => !native().isFileLocked(fd)) === undefined;
+}
+
+/**
+ * Why what is kept cannot be followed, by a running lb4 or one that died; undefined: it can.
+ * @param isFree whether the file is nobody's
+ */
+export function obstacleTo(room: Room, directions: number, isFree: (fd: number) => boolean = () => true): string | undefined {
   try {
     const fd = openKept(FILE);
-    if (fd === undefined) return false;
+    if (fd === undefined) return 'there is none';
     try {
-      if (native().isFileLocked(fd)) return false;
-      return obstacleIn(new Int32Array(native().mapSharedMemory(fd), 0, HEADER_WORDS), originOf(room, directions)) === undefined;
+      if (!isFree(fd)) return 'another lb4 has it';
+      const mapping = native().mapSharedMemory(fd);
+      return obstacleAt(mapping, originOf(room, directions));
     } finally {
       closeSync(fd);
     }
-  } catch {
-    return false;
+  } catch (error) {
+    return messageOf(error);
   }
+}
+
+function obstacleAt(mapping: ArrayBuffer, origin: Origin): string | undefined {
+  if (mapping.byteLength < HEADER_WORDS * 4) return INCOMPLETE;
+  const obstacle = obstacleIn(new Int32Array(mapping, 0, HEADER_WORDS), origin);
+  return obstacle ?? (mapping.byteLength === memorySize(origin.room) ? undefined : INCOMPLETE);
 }
 
 /** What a dead lb4 left; or why it cannot be followed, '' where there is nothing. */
@@ -82,14 +98,13 @@ function followed(origin: Origin): Acquired | string {
   try {
     lockKept(fd);
     const mapping = native().mapSharedMemory(fd);
-    const obstacle =
-      mapping.byteLength < HEADER_WORDS * 4 ? 'it is not complete' : obstacleIn(new Int32Array(mapping, 0, HEADER_WORDS), origin);
-    if (obstacle === undefined && mapping.byteLength === memorySize(origin.room)) {
+    const obstacle = obstacleAt(mapping, origin);
+    if (obstacle === undefined) {
       const memory = memoryIn(mapping, origin.room);
       return { fd, memory, key: keyIn(memory.header), isFound: true, refused: undefined, mortal: undefined, ...handle(fd) };
     }
     closeSync(fd);
-    return obstacle ?? 'it is not complete';
+    return obstacle;
   } catch (error) {
     closeSync(fd);
     if (error instanceof KeptElsewhereError) throw error;
@@ -122,6 +137,7 @@ function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {
     close: (keep) => {
       // Never what another lb4 has made there meanwhile.
       const isOurs = lostKept(FILE, fd) === undefined;
+      unlockKept(fd);
       closeSync(fd);
       if (!keep && isOurs) removeKept();
     },

@@ -23,7 +23,7 @@ import {
 } from '../layout/counters.ts';
 import type { Memory, Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
-import { type Acquired, acquireMemory, isFollowable } from './acquire.ts';
+import { type Acquired, acquireMemory, isFollowable, obstacleTo } from './acquire.ts';
 import { filterFor } from './filter.ts';
 import type { Settings } from './messages.ts';
 import { PcapThread } from './pcap-thread.ts';
@@ -48,6 +48,8 @@ export interface EngineOptions {
   readonly settings: Settings;
   /** Connections are to survive the process, and those of one that died to go on. */
   readonly keep: boolean;
+  /** Another lb4 has the table: resolves when it has let go of it. Called when all else that can fail is done. */
+  readonly turn?: (() => Promise<void>) | undefined;
   /** The worker died of an error: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: at most ten times a second a server and reason. */
@@ -84,6 +86,11 @@ export interface Inheritance {
 /** Whether an engine for so many connections, of 1 or 2 flows each, would go on with those of an lb4 that died. */
 export function wouldInherit(connections: number, directions: number): boolean {
   return isFollowable({ capacity: tableCapacity(connections), connections }, directions);
+}
+
+/** Why it could not take over those of an lb4 that runs, by the same; undefined: it could. */
+export function takeoverObstacle(connections: number, directions: number): string | undefined {
+  return obstacleTo({ capacity: tableCapacity(connections), connections }, directions);
 }
 
 /** What an engine is made of, each of it running. */
@@ -124,6 +131,7 @@ export class Engine {
     assertLittleEndian();
     assertServiceSet(options.settings.services);
     const room = { capacity: tableCapacity(options.connections), connections: options.connections };
+    await options.turn?.();
     const acquired = acquireMemory(room, directionsOf(options.settings), options.keep);
     try {
       return await Engine.#startIn(acquired, room, options);

@@ -1,11 +1,11 @@
 import type { Check, Target } from './check.ts';
 import { checkFor } from './check-for.ts';
-import type { Health } from './health-state.ts';
+import type { Description, Health } from './health-state.ts';
 import { LocalErrors } from './local-errors.ts';
 import { Semaphore } from './semaphore.ts';
 import { type Change, type HealthLog, Watch, type WatchContext } from './watch.ts';
 
-export type { Health } from './health-state.ts';
+export type { Description, Health } from './health-state.ts';
 export type { Change, HealthLog } from './watch.ts';
 
 export interface HealthCheckerOptions {
@@ -13,25 +13,6 @@ export interface HealthCheckerOptions {
   log?: HealthLog;
   /** How to look at a target; what the target asks for unless told. */
   check?: (target: Target) => Check;
-}
-
-/** A server's health for statistics. */
-export interface Description {
-  readonly state: Health;
-  /** Held down because it flapped, whatever its checks say. */
-  readonly damped: boolean;
-  /** Failed checks in total. */
-  readonly failures: number;
-  /** Checks that could not be made from this host, in total. */
-  readonly unmade: number;
-  /** Changes told in total, the first included. */
-  readonly changes: number;
-  /** Those from up to down. */
-  readonly falls: number;
-  /** Of the last check; empty before it. */
-  readonly lastReason: string;
-  /** When the state began, epoch ms. */
-  readonly since: number;
 }
 
 /**
@@ -57,8 +38,9 @@ export class HealthChecker {
    * Makes `targets` the whole set: new ones are checked at once, missing ones forgotten without a change being told.
    * One that stays at its address keeps its state and gets its new settings, its kind of check too; one that moves is
    * new. Idempotent.
+   * @param known what another process knew of a new one
    */
-  set(targets: Target[]): void {
+  set(targets: Target[], known?: (id: string) => Description | undefined): void {
     const wanted = new Map(targets.map((target) => [target.id, target]));
     for (const [id, watch] of this.#watches) {
       const target = wanted.get(id);
@@ -66,7 +48,7 @@ export class HealthChecker {
     }
     for (const [id, target] of wanted) {
       const watch = this.#watches.get(id);
-      if (watch === undefined) this.#watches.set(id, new Watch(target, this.#context));
+      if (watch === undefined) this.#watches.set(id, new Watch(target, this.#context, known?.(id)));
       else watch.update(target);
     }
   }
@@ -95,12 +77,14 @@ export class HealthChecker {
     return this.#watches.get(id)?.passedAt;
   }
 
+  /** Of all targets, by their names. */
+  all(): (readonly [id: string, Description])[] {
+    return [...this.#watches.values()].map(({ id, state }) => [id, state.description()] as const);
+  }
+
   /** Undefined for a target that is not in the set. */
   describe(id: string): Description | undefined {
-    const known = this.#watches.get(id)?.state;
-    if (known === undefined) return undefined;
-    const { health: state, damped, failures, unmade, changes, falls, lastReason, since } = known;
-    return { state, damped, failures, unmade, changes, falls, lastReason, since };
+    return this.#watches.get(id)?.state.description();
   }
 
   /** Ends all checks; no change is told any more. `set` would start afresh. */

@@ -11,6 +11,25 @@ export interface Transition {
   reason: string;
 }
 
+/** A server's health for statistics, and for who comes after this process. */
+export interface Description {
+  readonly state: Health;
+  /** Held down because it flapped, whatever its checks say. */
+  readonly damped: boolean;
+  /** Failed checks in total. */
+  readonly failures: number;
+  /** Checks that could not be made from this host, in total. */
+  readonly unmade: number;
+  /** Changes told in total, the first included. */
+  readonly changes: number;
+  /** Those from up to down. */
+  readonly falls: number;
+  /** Of the last check; empty before it. */
+  readonly lastReason: string;
+  /** When the state began, epoch ms. */
+  readonly since: number;
+}
+
 /** What the checks of one server add up to: rise, fall, damping and a few counts. It knows no timer and no clock. */
 export class HealthState {
   /** What the rest of the program goes by. */
@@ -32,6 +51,19 @@ export class HealthState {
   /** Results in a row that speak against `seen`. */
   #against = 0;
   readonly #damping = new Damping();
+
+  /** @param known goes on from there; that the server was held down, and why, is forgotten: it is down until checks pass again */
+  constructor(known?: Description) {
+    if (known === undefined) return;
+    const { state, failures, unmade, changes, falls, lastReason, since } = known;
+    Object.assign(this, { health: state, failures, unmade, changes, falls, lastReason, since });
+    this.#seen = state;
+  }
+
+  description(): Description {
+    const { health: state, damped, failures, unmade, changes, falls, lastReason, since } = this;
+    return { state, damped, failures, unmade, changes, falls, lastReason, since };
+  }
 
   /** Whether the server is held down because it flapped. */
   get damped(): boolean {

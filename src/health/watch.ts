@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Check, type CheckResult, endpointOf, type Target } from './check.ts';
-import { HealthState, type Transition } from './health-state.ts';
+import { type Description, HealthState, type Transition } from './health-state.ts';
 import type { LocalErrors } from './local-errors.ts';
 import type { Semaphore } from './semaphore.ts';
 
@@ -31,7 +31,7 @@ const QUICK_MS = 250;
 
 /** One target under watch: when it is checked, one check at a time, and what comes of it. */
 export class Watch {
-  readonly state = new HealthState();
+  readonly state: HealthState;
   /** When the last check that passed began, on the monotonic clock. */
   passedAt: number | undefined;
   #target: Target;
@@ -48,12 +48,17 @@ export class Watch {
   /** The last passive signal, until a check allays it or the server is down. */
   #suspicion: string | undefined;
 
-  /** The first check begins at once. */
-  constructor(target: Target, context: WatchContext) {
+  /** The first check begins at once. @param known what another process knew */
+  constructor(target: Target, context: WatchContext, known?: Description) {
+    this.state = new HealthState(known);
     this.#target = target;
     this.#check = context.makeCheck(target);
     this.#context = context;
     void this.#round();
+  }
+
+  get id(): string {
+    return this.#target.id;
   }
 
   isAt({ address, port }: Target): boolean {

@@ -192,6 +192,11 @@ export function lockKept(fd: number): void {
   if (!native().tryLockFile(fd)) throw new KeptElsewhereError(readlinkSync(`/proc/self/fd/${fd}`));
 }
 
+/** Gives it back to whoever goes on with the file: it is still mapped here. */
+export function unlockKept(fd: number): void {
+  native().unlockFile(fd);
+}
+
 function namesIn(root: string): string[] {
   try {
     return readdirSync(directoryIn(root));

@@ -19,6 +19,7 @@ import {
 } from 'node:fs';
 import { FailureError, PrivilegeError } from '../errors.ts';
 import { assertKeptFree, hasKept, removeKept } from './kept-files.ts';
+import { forgetPoint, packetPoint } from './meeting-point.ts';
 import { native } from './native.ts';
 import { makePrivate, removeIfEmpty } from './private-directory.ts';
 
@@ -137,6 +138,8 @@ export function forgetDeadHolder(): void {
   try {
     const lock = lockNamespace({ mode: 'none', rules: false });
     removeKept();
+    const point = packetPoint();
+    if (point !== undefined) forgetPoint(point);
     lock.release();
   } catch {
     // Another one has just started: the file is its own.

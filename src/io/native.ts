@@ -159,11 +159,22 @@ export interface NativeAddon {
   listenTcp(host: string, port: number, backlog: number): number;
   /** Another descriptor of a listening socket: several threads then accept from one queue, and each closes its own. */
   duplicateFd(fd: number): number;
+  /** A unix socket that receives datagrams at `path` (1 to 107 bytes), where nothing may be yet (EADDRINUSE). Returns its descriptor. */
+  openDatagram(path: string): number;
+  /**
+   * Sends a datagram (1 to 65536 bytes) with copies of at most 253 listening sockets to whoever has opened `path`, an abstract name where
+   * that begins with "@" (unix(7)). Never waits: EAGAIN where too many are unread, ECONNREFUSED or ENOENT where nobody is there.
+   */
+  sendDatagram(path: string, text: string, descriptors: readonly number[]): void;
+  /** The next datagram of such a socket; whoever takes the descriptors closes them. EAGAIN: there is none. EINVAL: with other than listening sockets. */
+  receiveDatagram(fd: number): { text: string; descriptors: number[] };
   /**
    * Takes the lock on the whole file behind a descriptor open for writing: an open file description lock (fcntl(2)), which the kernel
-   * frees when the last copy of the descriptor is closed, however its process ends. False where somebody else has it.
+   * frees when the last copy of the descriptor and the last mapping of the file are gone, however its process ends. False where somebody else has it.
    */
   tryLockFile(fd: number): boolean;
+  /** Gives such a lock back before the file is closed: what is mapped of it keeps it open. */
+  unlockFile(fd: number): void;
   /** Whether somebody other than this open file holds such a lock. Takes none. */
   isFileLocked(fd: number): boolean;
   /**

@@ -64,6 +64,20 @@ export class FrontendListener {
     else this.poll();
   }
 
+  /** Accepts nothing any more. The one that waits is let in, over the limit: whoever accepts after this one can no longer have it. */
+  retire(): void {
+    this.#listenFd = undefined;
+    this.#stopAccepting();
+    const client = this.#held;
+    if (client === undefined) return;
+    this.#letGo();
+    if (client.destroyed) return;
+    const { accepted, all } = this.#context.gauges;
+    Atomics.add(accepted, this.plan.index, 1);
+    Atomics.add(all, 0, 1);
+    this.#accepted(client, this);
+  }
+
   /** Accepts nothing any more and resets the one that waits. */
   close(): void {
     this.#listenFd = undefined;

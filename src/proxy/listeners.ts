@@ -8,7 +8,16 @@ const keyOf = ({ host, port }: FrontendPlan) => `${host} ${port}`;
 
 export class Listeners {
   /** Descriptors by address. */
-  #open = new Map<string, number>();
+  #open: ReadonlyMap<string, number>;
+
+  /** @param found those of another process; what no plan wants is closed by the first `close` */
+  constructor(found: ReadonlyMap<string, number> = new Map()) {
+    this.#open = found;
+  }
+
+  get all(): ReadonlyMap<string, number> {
+    return this.#open;
+  }
 
   /**
    * Opens what `frontends` need and is not open yet; throws the system's error with the key of its address as `key`, and then

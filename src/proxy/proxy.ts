@@ -32,6 +32,8 @@ export interface ProxyOptions {
   /** A worker died: its connections are gone, and what they counted in `current` and `load` stays counted. */
   readonly failed: (error: Error) => void;
   readonly log?: ProxyLog;
+  /** Listening sockets by address ({@link Proxy.listeners}) of another process, which accepts from them, too, for a while. */
+  readonly listeners?: ReadonlyMap<string, number> | undefined;
 }
 
 /** Connections that have reached a server, and payload bytes; tx is client → server. */
@@ -59,7 +61,7 @@ export interface ServerCounters extends Counters {
 
 export class Proxy {
   readonly #options: ProxyOptions;
-  readonly #listeners = new Listeners();
+  readonly #listeners: Listeners;
   readonly #queueRows = new Rows();
   readonly #gauges: Gauges;
   readonly #counters: readonly Float64Array[];
@@ -79,7 +81,9 @@ export class Proxy {
     const memory = createMemory(options.workers);
     this.#gauges = gaugesOf(memory.gauges);
     this.#counters = memory.counters.map((region) => new Float64Array(region));
-    const { assignment } = this.#prepare(options.plan);
+    this.#listeners = new Listeners(options.listeners);
+    const { assignment, close } = this.#prepare(options.plan);
+    close();
     const told = (message: FromWorker) => this.#told(message);
     const died = (error: Error) => this.#died(error);
     this.#threads = memory.counters.map((_, worker) => new Thread({ memory, worker, assignment }, told, died));
@@ -104,6 +108,11 @@ export class Proxy {
    */
   async configure(plan: ProxyPlan): Promise<void> {
     if (!this.#isStopped) await this.#inTurn(() => this.#configure(plan));
+  }
+
+  /** Descriptors of its listening sockets, by address. */
+  get listeners(): ReadonlyMap<string, number> {
+    return this.#listeners.all;
   }
 
   /** Counters of the frontend that has this index now. */

@@ -45,7 +45,10 @@ export class Traffic {
 
   /** Accepts nothing any more; calls back when the last connection has ended, at the latest after `graceMs`. */
   stop(graceMs: number, stopped: () => void): void {
-    for (const frontend of this.#frontends.values()) frontend.close();
+    for (const frontend of this.#frontends.values()) {
+      if (graceMs > 0) frontend.retire();
+      else frontend.close();
+    }
     this.#emptied = () => {
       this.#emptied = undefined;
       for (const timer of [this.#grace, this.#sweep, this.#poll]) clearTimeout(timer);

@@ -24,6 +24,12 @@ export interface DataPath extends Source {
   follow?(): Promise<void>;
   /** Takes no new connection, lets running ones go on for `graceMs` or until `hurry` where it can, and leaves nothing behind. */
   stop(graceMs: number, hurry: AbortSignal): Promise<void>;
+  /** The packet modes: why no other lb4 can take over from this one; undefined: one can. */
+  obstacle?(): string | undefined;
+  /** The packet modes: stops, and leaves everything as it is to the lb4 that takes over. Never rejects. */
+  letGo?(): Promise<void>;
+  /** Proxy mode: its listening sockets by address, for an lb4 that takes over and accepts beside this one. They stay this one's. */
+  listeners?(): ReadonlyMap<string, number>;
   /**
    * The packet modes: stops because lb4 itself has failed, and leaves what the next lb4 can go on with, as a kill does.
    * @param hasServed false: the start failed after the data path was there

@@ -2,7 +2,8 @@
 import type { Config } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
-import { Engine, type Inheritance, type Settings, wouldInherit } from '../engine/engine.ts';
+import { Engine, type Inheritance, type Settings, takeoverObstacle, wouldInherit } from '../engine/engine.ts';
+import { TakeoverError } from '../errors.ts';
 import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { assertPackages } from '../io/pcap-packages.ts';
 import type { Logger } from '../log.ts';
@@ -19,6 +20,7 @@ import { forgetNotes } from './kept-note.ts';
 import { keptTable } from './kept-table.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
 import { keptReturns } from './returns-file.ts';
+import type { Takeover } from './takeover.ts';
 import { Undo } from './undo.ts';
 import { type Listened, witnessOf } from './witness.ts';
 
@@ -31,13 +33,39 @@ export interface PacketPathOptions {
   readonly rules: boolean;
   /** Writes down who has which index, before the engine goes by it. */
   readonly remember: () => void;
+  /** From which it takes over, if any. */
+  readonly takeover?: Pick<Takeover, 'take' | 'isTaken'> | undefined;
 }
 
 interface Begun {
-  readonly lock: NamespaceLock;
-  /** An lb4 that died has left connections that go on. */
+  readonly claim: Claim;
+  /** An lb4 that died, or hands over, has left connections that go on. */
   readonly isLeft: boolean;
   readonly undo: Undo;
+}
+
+/** The lock of this network namespace, once it is this process's. */
+class Claim {
+  #lock: NamespaceLock | undefined;
+  readonly #about: Parameters<typeof lockNamespace>[0];
+
+  constructor({ mode, rules }: PacketPathOptions) {
+    this.#about = { mode, rules };
+  }
+
+  get lock(): NamespaceLock | undefined {
+    return this.#lock;
+  }
+
+  take(): NamespaceLock {
+    return (this.#lock ??= lockNamespace(this.#about));
+  }
+
+  /** @param isKept as a kill does */
+  end(isKept: boolean): void {
+    if (isKept) this.#lock?.abandon();
+    else this.#lock?.release();
+  }
 }
 
 /** What a packet path is made of, each of it running. */
@@ -90,18 +118,22 @@ export class PacketPath implements DataPath {
   static async start(plan: Plan, options: PacketPathOptions, reports: Reports): Promise<PacketPath> {
     if (plan.config.passthrough.io === 'pcap') assertPackages();
     const undo = new Undo();
-    const lock = lockNamespace({ mode: options.mode, rules: options.rules });
-    undo.push((isKept) => (isKept ? lock.abandon() : lock.release()));
+    const claim = new Claim(options);
+    const { mode, takeover } = options;
+    if (takeover === undefined) claim.take();
+    undo.push((isKept) => claim.end(isKept));
     undo.push((isKept) => {
       // Another lb4's lock, another lb4's notes.
-      if (!isKept && lock.missing() === undefined) forgetNotes();
+      if (!isKept && claim.lock?.missing() === undefined) forgetNotes();
     });
-    const isLeft = canGoOn(plan.config, options.mode);
+    const isLeft = takeover !== undefined || canGoOn(plan.config, mode);
     try {
-      return new PacketPath(await open(plan, options, reports, { lock, isLeft, undo }));
+      return new PacketPath(await open(plan, options, reports, { claim, isLeft, undo }));
     } catch (error) {
+      // Rules and all else are still those of the one that runs.
+      if (takeover?.isTaken === false) await undo.run(reports.log, true);
       // Asked once more: the start may have got so far as to lose it.
-      await leave(undo, isLeft && canGoOn(plan.config, options.mode), reports.log);
+      else await leave(undo, isLeft && canGoOn(plan.config, mode), reports.log);
       throw error;
     }
   }
@@ -126,6 +158,16 @@ export class PacketPath implements DataPath {
 
   async stop(): Promise<void> {
     if (!(await this.#undo.run(this.#log))) throw tracesLeft();
+  }
+
+  obstacle(): string | undefined {
+    const { mortal } = this.#engine.inheritance;
+    const reason = mortal ?? this.#engine.lostTable();
+    return reason === undefined ? undefined : `its table cannot outlive it: ${reason}`;
+  }
+
+  async letGo(): Promise<void> {
+    await this.#undo.run(this.#log, true);
   }
 
   async abandon(hasServed: boolean): Promise<void> {
@@ -193,6 +235,12 @@ export function canGoOn({ passthrough }: Config, mode: PacketMode): boolean {
   return wouldInherit(passthrough.connectionTrackerCapacity, MODES[mode].directions);
 }
 
+/** Throws TakeoverError where the table of the lb4 that runs is none that one with this configuration could go on with. */
+export function assertTakable({ passthrough }: Config, mode: PacketMode): void {
+  const obstacle = takeoverObstacle(passthrough.connectionTrackerCapacity, MODES[mode].directions);
+  if (obstacle !== undefined) throw new TakeoverError(`the table of the lb4 that runs cannot be taken over, and it goes on: ${obstacle}`);
+}
+
 /** Takes back everything; with `isKept` all but what connections need to go on by the next lb4, and says so. Returns whether all was. */
 async function leave(undo: Undo, isKept: boolean, log: Logger): Promise<boolean> {
   if (isKept) log.warn('connections wait for the next start: their table and the firewall rules stay, as after a kill');
@@ -206,9 +254,9 @@ function tracesLeft(): Error {
 /** Whatever it begins it can take back by `undo`, also where it fails. */
 async function open(
   plan: Plan,
-  { mode, rules, remember }: PacketPathOptions,
+  { mode, rules, remember, takeover }: PacketPathOptions,
   reports: Reports,
-  { lock, isLeft, undo }: Begun,
+  { claim, isLeft, undo }: Begun,
 ): Promise<PacketPathParts> {
   const { log, failed, signal } = reports;
   const firewall = rules ? new Firewall(mode, log, keptReturns(isLeft, log)) : undefined;
@@ -216,25 +264,28 @@ async function open(
     // All or nothing: where it fails there is nothing to take back.
     await firewall.install(plan);
     undo.push((isKept) => (isKept ? undefined : firewall.remove()));
-    // What is to be taken back stands in the notes. They are known from now on, and there again when they are needed.
-    lock.missing();
-    undo.push(() => lock.putBack());
+    // What is to be taken back stands in the notes, which are there again when they are needed.
+    undo.push(() => claim.lock?.putBack());
   }
   const { connectionTrackerCapacity: connections, ringSlots, io, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
   const settings = settingsOf(plan, mode);
-  remember();
+  const turn = async () => {
+    await takeover?.take();
+    // Whoever removes them later finds them known.
+    claim.take().missing();
+    remember();
+  };
   const told = (message: string) => log.warn(message);
-  const engine = await Engine.start({ io, connections, ringSlots, answersPerSecond, settings, keep: true, failed, signal, told });
+  const engine = await Engine.start({ io, connections, ringSlots, answersPerSecond, settings, keep: true, turn, failed, signal, told });
   undo.push((isKept) => engine.stop(isKept));
   if (io === 'pcap') log.warn('packets go through libpcap (io = "pcap"): several times slower than the ring');
-  tellInheritance(engine.inheritance, log);
-  return { mode, log, remember, lock, firewall, engine, undo, plan };
+  tellInheritance(engine.inheritance, takeover === undefined ? 'an lb4 that died' : 'the lb4 that handed over', log);
+  return { mode, log, remember, lock: claim.take(), firewall, engine, undo, plan };
 }
 
-function tellInheritance({ isFound, connections, refused, mortal }: Inheritance, log: Logger): void {
-  if (isFound) log.info({ connections }, 'the connections of an lb4 that died go on');
-  if (refused !== undefined)
-    log.warn({ reason: refused }, 'an lb4 that died has left a table that cannot be followed: its connections are lost');
+function tellInheritance({ isFound, connections, refused, mortal }: Inheritance, whose: string, log: Logger): void {
+  if (isFound) log.info({ connections }, `the connections of ${whose} go on`);
+  if (refused !== undefined) log.warn({ reason: refused }, `${whose} has left a table that cannot be followed: its connections are lost`);
   if (mortal !== undefined) log.info({ reason: mortal }, 'connections will not survive the death of this process');
 }
 

@@ -6,6 +6,7 @@ import type { DataPath, Reports } from './data-path.ts';
 import { rulesInTheWay } from './hand-rules.ts';
 import { clearLeftovers } from './leftovers.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
+import type { Takeover } from './takeover.ts';
 
 export class ProxyPath implements DataPath {
   readonly mode = 'proxy';
@@ -20,10 +21,12 @@ export class ProxyPath implements DataPath {
   }
 
   /** Listens and starts to carry connections. Rejects with the system's error when an address cannot be listened on. */
-  static async start(plan: Plan, { signal, failed, log }: Reports): Promise<ProxyPath> {
+  static async start(plan: Plan, { signal, failed, log }: Reports, takeover?: Pick<Takeover, 'listeners' | 'take'>): Promise<ProxyPath> {
     await clearLeftovers(log);
     const workers = plan.config.proxy.workers || availableParallelism();
-    return new ProxyPath(await Proxy.start({ plan: proxyPlanOf(plan), workers, signal, failed, log }), plan);
+    const proxy = await Proxy.start({ plan: proxyPlanOf(plan), workers, signal, failed, log, listeners: takeover?.listeners });
+    await takeover?.take();
+    return new ProxyPath(proxy, plan);
   }
 
   async apply(plan: Plan): Promise<void> {
@@ -34,6 +37,10 @@ export class ProxyPath implements DataPath {
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
     hurry.addEventListener('abort', () => void this.#proxy.stop(0), { once: true });
     await this.#proxy.stop(hurry.aborted ? 0 : graceMs);
+  }
+
+  listeners(): ReadonlyMap<string, number> {
+    return this.#proxy.listeners;
   }
 
   frontend(index: number) {

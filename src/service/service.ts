@@ -10,21 +10,24 @@
 import type { Config } from '../config/model.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
+import { FailureError } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
+import { type Asker, Door } from './door.ts';
 import { Drains } from './drains.ts';
 import { explain } from './host.ts';
 import { Members } from './members.ts';
 import { MembersFile, membersAfter } from './members-file.ts';
 import { Monitors } from './monitors.ts';
-import { canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
-import { makePlan, type Plan, UNCHECKED } from './plan.ts';
+import { assertTakable, canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
+import { makePlan, type Plan, type ServerStatus, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
 import { logFailure, ReloadHistory, readConfig } from './reload.ts';
 import { Replanner } from './replan.ts';
 import { RampTimer, SlowStart } from './slow-start.ts';
-import { StatsPort } from './stats-port.ts';
+import { assertFree, StatsPort } from './stats-port.ts';
+import { pointFor, Takeover } from './takeover.ts';
 import { targetsOf } from './targets.ts';
 import { viewOf } from './view.ts';
 
@@ -41,9 +44,13 @@ export interface ServiceOptions {
   readonly logLinesLost: () => number;
   /** The data path died: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
+  /** Takes over from the lb4 that runs. */
+  readonly takeover: boolean;
+  /** Another lb4 has taken over: this one has connections to drain, if anything. */
+  readonly handedOver: () => void;
 }
 
-type PathOptions = ServiceOptions & Pick<PacketPathOptions, 'remember'>;
+type PathOptions = Omit<ServiceOptions, 'takeover'> & Pick<PacketPathOptions, 'remember'> & Pick<ServiceParts, 'takeover'>;
 
 /** What a service is made of: the configuration's members, and a data path that goes by their first plan. */
 interface ServiceParts {
@@ -51,6 +58,7 @@ interface ServiceParts {
   readonly members: Members;
   readonly plan: Plan;
   readonly path: DataPath;
+  readonly takeover: Takeover | undefined;
 }
 
 export class Service {
@@ -67,15 +75,19 @@ export class Service {
   readonly #monitors: Monitors;
   readonly #history = new ReloadHistory();
   readonly #stats: StatsPort;
+  /** From which it takes over, until it is told to end. */
+  #takeover: Takeover | undefined;
+  #door: Door | undefined;
   #config: Config;
 
-  private constructor(options: ServiceOptions, { config, members, plan: first, path }: ServiceParts) {
+  private constructor(options: ServiceOptions, { config, members, plan: first, path, takeover }: ServiceParts) {
     const { mode, log, version } = options;
     this.#options = options;
     this.#startConfig = config;
     this.#config = config;
     this.#members = members;
     this.#path = path;
+    this.#takeover = takeover;
     this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change) });
     this.#replanner = new Replanner({
       first,
@@ -92,21 +104,27 @@ export class Service {
 
   /** Starts everything. Rejects with an Lb4Error when it cannot; then everything that was begun is undone. */
   static async start(options: ServiceOptions): Promise<Service> {
+    let takeover: Takeover | undefined;
     try {
       const config = readConfig(options, { reload: false });
-      const members = membersOf(config, options);
+      takeover = options.takeover ? await takeoverFor(config, options) : undefined;
+      const members = membersOf(config, options, takeover);
       const file = new MembersFile(members, options.log);
       const remember = () => file.save();
-      const plan = makePlan(config, options.mode, members, UNCHECKED, undefined);
+      const plan = makePlan(config, options.mode, members, statusAfter(takeover), undefined);
       // Each needs the other. What the data path hears before the service is there speaks against nobody: no check has begun.
       let service: Service | undefined;
-      const path = await startPath(plan, { ...options, remember }, (server, reason) => {
+      const path = await startPath(plan, { ...options, remember, takeover }, (server, reason) => {
         if (service !== undefined) service.#suspect(server, reason);
       });
-      service = new Service(options, { config, members, plan, path });
+      service = new Service(options, { config, members, plan, path, takeover });
       await service.#begin();
       return service;
     } catch (error) {
+      takeover?.abandon();
+      // Else the data path has said what becomes of the connections.
+      if (takeover !== undefined && !(takeover.isTaken && isPacketMode(options.mode)))
+        options.log.warn({ pid: takeover.pid }, 'the lb4 that runs goes on as before');
       throw explain(error, options.file);
     }
   }
@@ -114,6 +132,15 @@ export class Service {
   /** What the file asks for, as it was last taken over. */
   get config(): Config {
     return this.#config;
+  }
+
+  /** From now on this one is in charge: the lb4 from which it takes over, if any, ends, and another may take over from this one. */
+  async settle(): Promise<void> {
+    const { mode, rules, log } = this.#options;
+    this.#takeover?.done();
+    this.#takeover = undefined;
+    const handOver = (asker: Asker) => this.#replanner.inTurn(() => this.#handOver(asker));
+    this.#door = await Door.open(pointFor(mode, this.#config), { mode, rules, log, handOver });
   }
 
   /** Reads the file again and takes it over. Never rejects: a bad file keeps everything as it is, and the log says why. */
@@ -139,7 +166,39 @@ export class Service {
     return this.#path.abandon?.(hasServed) ?? this.#path.stop(0, AbortSignal.abort());
   }
 
+  /** In turn: meanwhile no plan is made, and nothing repaired. */
+  async #handOver(asker: Asker): Promise<void> {
+    const obstacle = this.#path.obstacle?.();
+    if (obstacle !== undefined) return asker.refuse(obstacle);
+    const stats = this.#config.stats?.listen.text;
+    if (!(await asker.takes({ health: this.#health.all(), stats }, this.#path.listeners?.() ?? new Map<string, number>()))) {
+      this.#options.log.warn({ pid: asker.pid }, 'it does not take over: this one goes on');
+      // It may have put rules of its own in the place of this one's.
+      return this.#monitors.checkHost();
+    }
+    const isOver = this.#path.letGo !== undefined;
+    if (isOver) await this.#letGo();
+    await this.#stats.close();
+    if (await asker.begins()) {
+      this.#options.log.info({ pid: asker.pid }, 'handed over');
+      void this.#replanner.stop();
+      this.#options.handedOver();
+    } else if (isOver) this.#options.failed(new FailureError(`${LOST} (pid ${asker.pid})`));
+    else {
+      this.#options.log.warn({ pid: asker.pid }, 'it does not take over: this one goes on');
+      await this.#stats.move(this.#config.stats?.listen);
+    }
+  }
+
+  async #letGo(): Promise<void> {
+    // Not awaited: they wait for what is in turn now.
+    void this.#replanner.stop();
+    void this.#monitors.stop();
+    await this.#path.letGo?.();
+  }
+
   async #end(endPath: () => Promise<void>): Promise<void> {
+    this.#door?.close();
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
     this.#health.stop();
@@ -160,7 +219,7 @@ export class Service {
       await this.#end(() => this.#abandonPath(false)).catch(() => {});
       throw error;
     }
-    this.#health.set(targetsOf(this.#config, this.#options.mode));
+    this.#health.set(targetsOf(this.#config, this.#options.mode), (key) => this.#takeover?.health(key));
     this.#monitors.start();
     // Who was leaving when the last one died.
     this.#drains.follow();
@@ -246,12 +305,38 @@ export class Service {
   }
 }
 
-/** As they were when an lb4 died here whose connections can go on. */
-function membersOf(config: Config, { mode, log }: ServiceOptions): Members {
-  return isPacketMode(mode) && canGoOn(config, mode) ? membersAfter(config, mode, log) : new Members(config);
+const LOST = 'the lb4 that took over has ended, or hangs: connections wait for the next start, their table and the firewall rules stay';
+
+/** Throws TakeoverError where there is nobody to take over from, or its connections could not go on. */
+async function takeoverFor(config: Config, options: ServiceOptions): Promise<Takeover> {
+  const takeover = await Takeover.begin(config, options);
+  try {
+    if (isPacketMode(options.mode)) assertTakable(config, options.mode);
+    // Where it is, it stays; elsewhere somebody else may be.
+    if (config.stats?.listen.text !== takeover.stats) await assertFree(config.stats?.listen);
+    return takeover;
+  } catch (error) {
+    takeover.abandon();
+    throw error;
+  }
 }
 
-function startPath(plan: Plan, { mode, rules, failed, log, remember }: PathOptions, signal: Reports['signal']): Promise<DataPath> {
+/** As they are where an lb4 hands over, or were when one died here whose connections can go on. */
+function membersOf(config: Config, { mode, log }: ServiceOptions, takeover: Takeover | undefined): Members {
+  const isKept = isPacketMode(mode) && (takeover !== undefined || canGoOn(config, mode));
+  return isKept ? membersAfter(config, mode, log) : new Members(config);
+}
+
+/** A server that was down for the last one is down at first. */
+function statusAfter(takeover: Takeover | undefined): ServerStatus {
+  const known = (key: string) => takeover?.health(key);
+  return { ...UNCHECKED, state: (key) => known(key)?.state ?? 'unknown', isSpare: (key) => known(key)?.damped ?? false };
+}
+
+function startPath(plan: Plan, options: PathOptions, signal: Reports['signal']): Promise<DataPath> {
+  const { mode, rules, failed, log, remember, takeover } = options;
   const reports: Reports = { signal, failed, log };
-  return isPacketMode(mode) ? PacketPath.start(plan, { mode, rules, remember }, reports) : ProxyPath.start(plan, reports);
+  return isPacketMode(mode)
+    ? PacketPath.start(plan, { mode, rules, remember, takeover }, reports)
+    : ProxyPath.start(plan, reports, takeover);
 }

@@ -1,6 +1,27 @@
 /** The statistics port: where the configuration wants it, and nowhere without one. */
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import type { Address } from '../config/model.ts';
 import { type StatsServer, type StatsServerOptions, startStatsServer } from '../control/server.ts';
+
+/** Rejects with the system's error where nothing can be served at `listen`. */
+export async function assertFree(listen: Address | undefined): Promise<void> {
+  if (listen === undefined) return;
+  const server = createServer();
+  server.listen(listen.port, listen.ip);
+  try {
+    await once(server, 'listening');
+    server.close();
+    await once(server, 'close');
+  } catch (error) {
+    throw named(error);
+  }
+}
+
+/** With the key that it comes from. */
+function named(error: unknown): Error {
+  return Object.assign(error as Error, { key: ['stats', 'port'] });
+}
 
 export class StatsPort {
   readonly #options: () => StatsServerOptions;
@@ -37,7 +58,7 @@ export class StatsPort {
     try {
       this.#server = await startStatsServer(listen.ip, listen.port, this.#options());
     } catch (error) {
-      throw Object.assign(error as Error, { key: ['stats', 'port'] });
+      throw named(error);
     }
     this.#listen = listen;
   }

@@ -3,6 +3,7 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Balancer, LB4, type Mode, QUICK, STATS_PORT, withRing } from './balancer.ts';
 import { SERVERS as DSR_SERVERS, VIP as DSR_VIP, DsrTopology } from './dsr-topology.ts';
+import type { Running } from './processes.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from './topology.ts';
 
 export const MODES: readonly Mode[] = ['proxy', 'passthrough', 'dsr'];
@@ -60,10 +61,15 @@ export class Live {
     return live;
   }
 
-  /** Starts lb4 on the file as it stands. */
-  async launch(): Promise<void> {
+  /** Starts lb4 on the file as it stands, without waiting for anything. */
+  start(...more: readonly string[]): Running {
     const flags = this.mode === 'proxy' ? [] : [`--${this.mode}`];
-    const running = this.lab.balancer.start([LB4, ...flags, `--config=${this.file}`]);
+    return this.lab.balancer.start([LB4, ...flags, `--config=${this.file}`, ...more]);
+  }
+
+  /** Starts lb4 on the file as it stands. */
+  async launch(...more: readonly string[]): Promise<void> {
+    const running = this.start(...more);
     await running.line(/"msg":"ready"/);
     this.balancer = new Balancer(this.lab.balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
   }

@@ -91,7 +91,7 @@ function strangers() {
   for (const fd of readdirSync('/proc/self/fd')) {
     try {
       const target = readlinkSync(`/proc/self/fd/${fd}`);
-      if (!/lb4|eventfd/.test(target) && Number(fd) !== shared.listening) found[target] ??= [Number(fd), 'EINVAL'];
+      if (!/lb4|eventfd/.test(target) && ![shared.listening, inbox].includes(Number(fd))) found[target] ??= [Number(fd), 'EINVAL'];
     } catch {} // the directory itself
   }
   return found;
@@ -159,6 +159,15 @@ const file = openSync(join(scratch, 'file'), 'w+');
 process.on('exit', () => rmSync(scratch, { recursive: true }));
 
 const memory = addon.createSharedMemory('lb4-arguments', 4096);
+let sockets = 0;
+const inbox = addon.openDatagram(join(scratch, 'inbox'));
+/** The inbox's path, with nothing unread in it. */
+function emptied() {
+  try {
+    for (;;) addon.receiveDatagram(inbox).descriptors.forEach(addon.closeFd);
+  } catch {}
+  return join(scratch, 'inbox');
+}
 const listening = () => addon.listenTcp('127.0.0.1', 0, 1);
 
 /** {name: {good, parameters, undo?}}: `undo` takes what a good call returned. */
@@ -190,7 +199,47 @@ function functions() {
       parameters: [descriptor('fd', { 'shared memory': [memory.fd, 'EINVAL'] })],
       undo: addon.closeFd,
     },
+    openDatagram: {
+      good: () => [join(scratch, `socket-${sockets++}`)],
+      parameters: [
+        {
+          ...text('path', 107),
+          refused: { 'no directory': ['/dev/null/socket', 'ENOTDIR'], taken: [join(scratch, 'file'), 'EADDRINUSE'] },
+        },
+      ],
+      undo: closeSync,
+    },
+    sendDatagram: {
+      good: () => [emptied(), 'x', [shared.listening]],
+      parameters: [
+        {
+          ...text('path', 107),
+          refused: { nobody: [join(scratch, 'nobody'), 'ENOENT'], 'nobody, abstract': ['@lb4-nobody', 'ECONNREFUSED'] },
+        },
+        text('text', 65536),
+        {
+          name: 'descriptors',
+          wrong: {
+            ...without(ODD, 'an array'),
+            7: 7,
+            'too many': Array.from({ length: 254 }, () => shared.listening),
+            'of texts': ['1'],
+            'of nothing': [undefined],
+          },
+          refused: { 'shared memory': [[memory.fd], 'EINVAL'], 'one that is not open': [[99999], 'EINVAL'] },
+        },
+      ],
+    },
+    receiveDatagram: {
+      good: () => {
+        addon.sendDatagram(emptied(), 'x', [shared.listening]);
+        return [inbox];
+      },
+      parameters: [descriptor('fd', { 'shared memory': [memory.fd, 'EINVAL'], 'a listening socket': [shared.listening, 'EINVAL'] })],
+      undo: ({ descriptors }) => descriptors.forEach(addon.closeFd),
+    },
     tryLockFile: { good: () => [file], parameters: [fileDescriptor()] },
+    unlockFile: { good: () => [file], parameters: [fileDescriptor()] },
     isFileLocked: { good: () => [file], parameters: [fileDescriptor()] },
     cut: {
       good: () => [new ArrayBuffer(64), 0, false, 1500],

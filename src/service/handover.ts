@@ -1,0 +1,137 @@
+/**
+ * How one lb4 takes over from another, in lines of JSON over a unix socket of its user's alone (io/meeting-point.ts):
+ *
+ *     the one that runs (door.ts)                       the one that takes over (takeover.ts)
+ *     hello: mode, pid                             ──►
+ *                                                  ◄──  ask: mode, where to send listening sockets
+ *     offer: health of the servers                 ──►  starts as far as it can: whatever fails until here changes nothing
+ *                                                  ◄──  take
+ *     packets: stops, keeps table and rules;
+ *     connections: goes on accepting               ──►  forwards, or accepts beside it
+ *     gone                                         ◄──  runs
+ *     ends; drains its connections first
+ *
+ * From the offer on the one that runs changes nothing by itself: it all happens in turn (replan.ts).
+ */
+import type { Socket } from 'node:net';
+import { createInterface, type Interface } from 'node:readline';
+import type { Mode } from '../config/modes.ts';
+import type { Description } from '../health/checker.ts';
+
+/** Goes up with every change of the messages. */
+export const PROTOCOL = 1;
+
+/** Whoever says no more for so long has hung. */
+export const PATIENCE = {
+  /** A greeting, and the answer to it: nothing has to be done for them. */
+  greeting: 5000,
+  /** The offer, which waits for its turn: a tool of the firewall may take 20 s. */
+  turn: 30_000,
+  /** Until it says that it takes: so long nothing changes here. */
+  start: 30_000,
+  /** Until it has let go, or runs. */
+  step: 30_000,
+} as const;
+
+export interface Hello {
+  readonly say: 'hello';
+  readonly protocol: number;
+  readonly pid: number;
+  readonly mode: Mode;
+}
+
+export interface Ask {
+  readonly say: 'ask';
+  readonly pid: number;
+  readonly mode: Mode;
+  /** False: nobody looks after the firewall rules from then on. */
+  readonly rules: boolean;
+  /** Where listening sockets are to be sent. */
+  readonly inbox: string;
+}
+
+export interface Offer {
+  readonly say: 'offer';
+  /** By the server's key. */
+  readonly health: readonly (readonly [key: string, Description])[];
+  /** Where its statistics are; undefined: nowhere. */
+  readonly stats?: string | undefined;
+  /** So many listening sockets were sent. */
+  readonly listeners: number;
+}
+
+export type Message =
+  | Hello
+  | Ask
+  | Offer
+  | { readonly say: 'refused'; readonly reason: string }
+  | { readonly say: 'take' }
+  | { readonly say: 'gone' }
+  | { readonly say: 'runs' };
+
+type Named<Say extends Message['say']> = Extract<Message, { readonly say: Say }>;
+
+/** One end of such a conversation. */
+export class Channel {
+  readonly #socket: Socket;
+  readonly #lines: Interface;
+  readonly #heard: Message[] = [];
+  #isOver = false;
+  #wake: () => void = () => {};
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('error', () => {}); // `close` follows
+    this.#lines = createInterface({ input: socket });
+    this.#lines.on('error', () => {});
+    this.#lines.on('line', (line) => {
+      this.#heard.push(messageIn(line));
+      this.#wake();
+    });
+    socket.on('close', () => {
+      this.#isOver = true;
+      this.#wake();
+    });
+  }
+
+  tell(message: Message): void {
+    this.#socket.write(`${JSON.stringify(message)}\n`);
+  }
+
+  /** The next message, where it is one of `says`; else, or where none comes for `ms`, undefined, and nothing more is expected. */
+  async next<Say extends Message['say']>(ms: number, ...says: readonly Say[]): Promise<Named<Say> | undefined> {
+    const message = await this.#next(ms);
+    if (message !== undefined && (says as readonly string[]).includes(message.say)) return message as Named<Say>;
+    this.end();
+    return undefined;
+  }
+
+  /** What was told is still sent. */
+  end(): void {
+    this.#isOver = true;
+    this.#wake();
+    // Not `end`: one that hangs would never close its half.
+    this.#socket.destroySoon();
+  }
+
+  async #next(ms: number): Promise<Message | undefined> {
+    if (this.#heard.length === 0 && !this.#isOver) {
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        timer = setTimeout(resolve, ms);
+      });
+      clearTimeout(timer);
+    }
+    return this.#heard.shift();
+  }
+}
+
+/** What no version of lb4 says is `refused`: whoever hears it goes no further. */
+function messageIn(line: string): Message {
+  try {
+    return JSON.parse(line) as Message;
+  } catch {
+    return { say: 'refused', reason: 'it speaks another language' };
+  }
+}

@@ -1,0 +1,136 @@
+/** An lb4 that takes over from the one that runs (handover.ts). */
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { Config } from '../config/model.ts';
+import { isPacketMode, type Mode } from '../config/modes.ts';
+import { messageOf, TakeoverError } from '../errors.ts';
+import type { Description } from '../health/checker.ts';
+import { besidePoint, Inbox, isPoint, packetPoint, proxyPoint } from '../io/meeting-point.ts';
+import type { Logger } from '../log.ts';
+import { Channel, type Hello, type Offer, PATIENCE, PROTOCOL } from './handover.ts';
+
+export interface TakeoverOptions {
+  readonly mode: Mode;
+  readonly rules: boolean;
+  readonly log: Logger;
+}
+
+/** Where an lb4 of this mode and file is met. */
+export function pointFor(mode: Mode, { file }: Pick<Config, 'file'>): string | undefined {
+  return isPacketMode(mode) ? packetPoint() : proxyPoint(file);
+}
+
+export class Takeover {
+  /** Of the one that runs. */
+  readonly pid: number;
+  /** Its listening sockets, by address. Whoever takes them closes them. */
+  readonly listeners: ReadonlyMap<string, number>;
+  readonly #channel: Channel;
+  readonly #offer: Offer;
+  readonly #health: ReadonlyMap<string, Description>;
+  #isTaken = false;
+
+  private constructor(channel: Channel, { pid }: Hello, offer: Offer, listeners: ReadonlyMap<string, number>) {
+    this.#channel = channel;
+    this.pid = pid;
+    this.#offer = offer;
+    this.#health = new Map(offer.health);
+    this.listeners = listeners;
+  }
+
+  /** Asks the one that runs. From now on it changes nothing, until this one takes, or ends. Throws TakeoverError where there can be none. */
+  static async begin(config: Config, { mode, rules, log }: TakeoverOptions): Promise<Takeover> {
+    const point = pointFor(mode, config);
+    const found = await meet(point);
+    if (found === undefined) throw await nobody(mode, config);
+    const { channel, hello } = found;
+    if (hello.mode !== mode) throw otherMode(hello, mode, channel);
+    log.info({ pid: hello.pid }, 'taking over');
+    const inbox = new Inbox(besidePoint(`${point}-inbox`));
+    try {
+      channel.tell({ say: 'ask', pid: process.pid, mode, rules, inbox: inbox.path });
+      const answer = await channel.next(PATIENCE.turn, 'offer', 'refused');
+      if (answer === undefined) throw new TakeoverError(`${nameOf(hello)} says no more: it goes on, or has just ended`);
+      if (answer.say === 'refused') throw new TakeoverError(`${nameOf(hello)} goes on: ${answer.reason}`);
+      const listeners = inbox.take();
+      if (listeners.size !== answer.listeners) throw new TakeoverError(`${nameOf(hello)} goes on: its listening sockets did not arrive`);
+      return new Takeover(channel, hello, answer, listeners);
+    } catch (error) {
+      channel.end();
+      throw error;
+    } finally {
+      inbox.close();
+    }
+  }
+
+  /** The one that ran has let go: nobody forwards packets any more. */
+  get isTaken(): boolean {
+    return this.#isTaken;
+  }
+
+  /** Where the one that runs has its statistics; it gives that up when this one takes. */
+  get stats(): string | undefined {
+    return this.#offer.stats;
+  }
+
+  /** What is known of a server; undefined: nothing. */
+  health(key: string): Description | undefined {
+    return this.#health.get(key);
+  }
+
+  /** Has it let go: from now on it is this one's part. Throws TakeoverError where it does not. */
+  async take(): Promise<void> {
+    this.#channel.tell({ say: 'take' });
+    const gone = await this.#channel.next(PATIENCE.step, 'gone');
+    if (gone === undefined) throw new TakeoverError(`${nameOf(this)} does not let go: see its log`);
+    this.#isTaken = true;
+  }
+
+  /** This one runs: the other one ends. */
+  done(): void {
+    this.#channel.tell({ say: 'runs' });
+    this.#channel.end();
+  }
+
+  /** Nothing comes of it. */
+  abandon(): void {
+    this.#channel.end();
+  }
+}
+
+/** Undefined where nobody listens. Throws TakeoverError for one that does not answer, or speaks otherwise. */
+async function meet(point: string | undefined): Promise<{ channel: Channel; hello: Hello } | undefined> {
+  if (!isPoint(point)) return undefined;
+  const socket = connect(point);
+  try {
+    await once(socket, 'connect');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ECONNREFUSED' || code === 'ENOENT') return undefined; // it was killed, or has just ended
+    throw new TakeoverError(`the lb4 that runs cannot be asked: ${messageOf(error)}`);
+  }
+  const channel = new Channel(socket);
+  const hello = await channel.next(PATIENCE.greeting, 'hello');
+  if (hello === undefined)
+    throw new TakeoverError(`the lb4 that runs has not answered for ${PATIENCE.greeting / 1000} s: it stays as it is`);
+  if (hello.protocol === PROTOCOL) return { channel, hello };
+  channel.end();
+  throw new TakeoverError(`${nameOf(hello)} hands over by version ${hello.protocol}, this one takes by version ${PROTOCOL}`);
+}
+
+/** Nobody of this kind; one of the other kind is named. */
+async function nobody(mode: Mode, config: Config): Promise<TakeoverError> {
+  const other = await meet(isPacketMode(mode) ? proxyPoint(config.file) : packetPoint()).catch(() => undefined);
+  if (other !== undefined) return otherMode(other.hello, mode, other.channel);
+  const whose = isPacketMode(mode) ? 'in this network namespace' : `with ${config.file}`;
+  return new TakeoverError(`no lb4 runs ${whose} that could be taken over from: start without --takeover`);
+}
+
+function otherMode(hello: Hello, mode: Mode, channel: Channel): TakeoverError {
+  channel.end();
+  return new TakeoverError(`${nameOf(hello)} runs in mode ${hello.mode} and goes on: one in mode ${mode} cannot take over from it`);
+}
+
+function nameOf({ pid }: Pick<Hello, 'pid'>): string {
+  return `the lb4 that runs (pid ${pid})`;
+}

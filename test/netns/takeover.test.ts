@@ -1,0 +1,101 @@
+/** One lb4 takes over from another: nobody who is served notices. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { LB4 } from '../lab/balancer.ts';
+import type { LoadReport } from '../lab/client.ts';
+import { contentHash } from '../lab/content.ts';
+import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+import { Live, MODES } from '../lab/live.ts';
+import { NOTHING, traces } from '../lab/traces.ts';
+import { PATIENCE } from '../lab/wait.ts';
+
+const TAKEOVERS = 2;
+const HELD = 50;
+const TRANSFERS = 4;
+const SIZE = 4_000_000;
+/** So long they take, whatever the machine can. */
+const SECONDS = 12;
+/** What is drained may last as long as the test. */
+const GRACE = '[proxy]\ngrace_period = 600';
+
+/** Where others may ask it. */
+const points = ({ lab }: Live) =>
+  (existsSync('/run/lb4') ? readdirSync('/run/lb4') : []).filter((name) =>
+    name.startsWith(`takeover-${statSync(`/run/netns/${lab.balancer.name}`).ino}-`),
+  );
+
+test.each(MODES)('%s: twice during requests, hashed transfers and connections that stay', async (mode) => {
+  await using live = await Live.start(mode, { more: GRACE });
+  const { client, balancer: host } = live.lab;
+  const hold = await holdConnections(client, HELD, `${live.vip}:7`);
+  const curl = `curl -sS --limit-rate ${Math.round(SIZE / SECONDS)} http://${live.vip}/content/${SIZE}`;
+  const transfers = Array.from({ length: TRANSFERS }, () => client.run('sh', '-c', `${curl} | sha256sum`));
+  const load = client.program('client', 'load', '100', `http://${live.vip}/`, `${PATIENCE}`);
+  await load.line(/"answers":[1-9]/);
+  await live.balancer.settled('everything to be under way', (stats) => stats.total_connections > HELD + TRANSFERS);
+  const { rules, reserved, kept } = traces(host);
+  const old = [];
+  for (let takeover = 0; takeover < TAKEOVERS; takeover++) {
+    const last = live.balancer;
+    const { total_connections: before } = await last.stats();
+    await live.launch('--takeover');
+    old.push(last.running);
+    if (mode !== 'proxy') {
+      expect(await last.running.exited).toEqual({ code: 0, signal: null });
+      expect((await live.balancer.stats()).total_connections).toBeGreaterThanOrEqual(before);
+    } else await last.running.line(/"handed over"/);
+    expect(traces(host)).toMatchObject({ rules, reserved, kept });
+    expect([takeover, await othersLiveOn(hold)]).toEqual([takeover, []]);
+    await load.nextLine(/"answers"/);
+  }
+  for (const { stdout, stderr } of await Promise.all(transfers)) expect([stdout.split(' ')[0], stderr]).toEqual([contentHash(SIZE), '']);
+  const said = load.nextLine(/"answers"/);
+  load.end();
+  await load.exited;
+  await said;
+  const { failed, sent, servers } = JSON.parse(load.lines.at(-1) ?? '') as LoadReport;
+  expect(failed).toBe(0);
+  const answers = Object.values(servers).reduce((sum, one) => sum + one.answers, 0);
+  expect(answers).toBe(sent);
+  expect((await report(hold)).filter(({ ended }) => ended !== undefined)).toEqual([]);
+  // What the books say is what there was, as if it had been one process.
+  if (mode !== 'proxy') await live.balancer.settled('all of it', ({ total_connections }) => total_connections === HELD + TRANSFERS + sent);
+  hold.end();
+  await hold.exited;
+  // Nothing is left for them to drain.
+  for (const running of old) expect(await running.exited).toEqual({ code: 0, signal: null });
+  expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+  expect(traces(host)).toEqual(NOTHING);
+});
+
+test('nobody runs, another mode, another table, one that hangs: it says so, and the one that runs goes on', async () => {
+  await using live = await Live.start('passthrough');
+  const { client, balancer: host } = live.lab;
+  const hold = await holdConnections(client, 10, `${live.vip}:7`);
+  const before = traces(host);
+  const refused = async (says: RegExp, ...flags: string[]) => {
+    const running = host.start([LB4, `--config=${live.file}`, '--takeover', ...flags]);
+    expect(await running.exited).toEqual({ code: 75, signal: null });
+    expect(running.lines.filter((line) => line.startsWith('lb4: '))).toEqual([expect.stringMatching(says)]);
+  };
+  await Promise.all([
+    refused(/\(pid \d+\) runs in mode passthrough and goes on: one in mode proxy cannot take over/),
+    refused(/\(pid \d+\) runs in mode passthrough and goes on: one in mode dsr cannot take over/, '--dsr'),
+    refused(/goes on: it looks after the firewall rules, and --no-rules/, '--passthrough', '--no-rules'),
+  ]);
+  live.replace(live.text({ more: '[passthrough]\nconnection_tracker_capacity = 1000' }));
+  await refused(/goes on: it has room for 262144 connections, connection_tracker_capacity is 1000 now/, '--passthrough');
+  expect(traces(host)).toEqual(before);
+  expect(await othersLiveOn(hold)).toEqual([]);
+  live.balancer.running.signal('SIGSTOP');
+  await refused(/has not answered for 5 s: it stays as it is/, '--passthrough');
+  live.balancer.running.signal('SIGCONT');
+  expect(await othersLiveOn(hold)).toEqual([]);
+  expect(traces(host)).toEqual(before);
+  expect(points(live)).toHaveLength(1);
+  expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+  expect(traces(host)).toEqual(NOTHING);
+  expect(points(live)).toEqual([]);
+  await refused(/no lb4 runs in this network namespace that could be taken over from: start without --takeover/, '--passthrough');
+  await refused(/no lb4 runs with .*live.toml that could be taken over from/);
+});
