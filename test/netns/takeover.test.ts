@@ -14,7 +14,7 @@ const HELD = 50;
 const TRANSFERS = 4;
 const SIZE = 4_000_000;
 /** So long they take, whatever the machine can. */
-const SECONDS = 12;
+const SECONDS = 8;
 /** What is drained may last as long as the test. */
 const GRACE = '[proxy]\ngrace_period = 600';
 
