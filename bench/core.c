@@ -16,7 +16,7 @@
 #define HOP(word) LB4_HOP_##word
 enum { FRAMES = 16384, SLOT = 192, IP = 96, TCP = FLOW(LIVE) | 6 << FLOW(PROTOCOL_SHIFT) };
 
-static uint32_t *flow, parts, shift, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
+static uint32_t *flow, homes, hops[16 * 8], key[4] = {0x1234567, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35};
 static uint64_t verdicts[32];
 static uint8_t *slab;
 static int32_t *frames;
@@ -29,9 +29,9 @@ static uint32_t hash(uint32_t s, uint32_t d, uint32_t p) {
   uint32_t h = (s ^ key[0]) * key[1];
   h ^= h >> 15; h = (h + p) * key[2];
   h ^= h >> 13; h = (h + d) * key[3];
-  return h ^ h >> 16;
+  return h;
 }
-static uint32_t home(uint32_t h) { return ((h >> 16) * parts >> 16) << shift | (h & ((1u << shift) - 1)); }
+static uint32_t home(uint32_t h) { return (uint64_t)h * homes >> 32; }
 static uint32_t fold(uint32_t s) { s = (s & 0xffff) + (s >> 16); return (s & 0xffff) + (s >> 16); }
 static uint32_t delta(uint32_t a, uint32_t b) { return fold((~a & 0xffff) + (~a >> 16) + (b & 0xffff) + (b >> 16)); }
 
@@ -116,8 +116,8 @@ static double nanoseconds(void) { struct timespec t; clock_gettime(CLOCK_MONOTON
 int main(int argc, char **argv) {
   if (argc != 4) return 2;
   uint32_t connections = atoi(argv[1]), capacity;
-  for (parts = 256; (parts << shift) * 3ull < connections * 10ull; shift++);
-  capacity = (parts << shift) + FLOW(PROBES);
+  for (homes = 256; homes * 3ull < connections * 10ull; homes *= 2);
+  capacity = homes + FLOW(PROBES);
   flow = aligned_alloc(4096, (size_t)capacity * 64), slab = aligned_alloc(4096, FRAMES * SLOT), frames = calloc(FRAME(HEADER) + FRAME(BATCH) * FRAME(STRIDE), 4);
   memset(flow, 0, (size_t)capacity * 64), memset(slab, 0, FRAMES * SLOT);
   hops[HOP(HOP) + HOP(INTERFACE)] = 2, hops[HOP(HOP) + HOP(MTU)] = 1500, hops[HOP(HOP) + HOP(OUT)] = FRAME(SEND);

@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { prepare } from '../src/balance/index.ts';
+import { Claims } from '../src/flow/claims.ts';
 import { type FlowTable, hashKey } from '../src/flow/table.ts';
 import { type Core, createCore } from '../src/forward/core.ts';
 import { writeHop } from '../src/forward/next-hops.ts';
@@ -84,7 +85,7 @@ function build(connections: number): Bench {
 /** The rest of a handshake: SYN+ACK and ACK. */
 function establish({ table: { words }, records, connections }: Core, slot: number): void {
   const second = records.words[words[slot * E.ENTRY + E.CONNECTION] * C.RECORD + C.SECOND];
-  const segment = { payload: 0, isReply: false, now: 0 };
+  const segment = { payload: 0, isReply: false, now: 0, claims: new Claims() };
   connections.follow(second, { ...segment, flags: SYN | ACK, sequence: 0, acknowledgment: 1 });
   connections.follow(slot, { ...segment, flags: ACK, sequence: 1, acknowledgment: 1 });
 }

@@ -1,3 +1,5 @@
+import type { Claims } from './claims.ts';
+
 /** What a packet can show of its connection, in any protocol: bits, more than one at a time. */
 
 /** The client asks, for the first time or again. */
@@ -21,6 +23,13 @@ export const CHALLENGES = 0x200;
 /** Pass 3 may keep its third word (ACKNOWLEDGED in layout/flow.ts). */
 export const ACKNOWLEDGES = 0x400;
 
+/** A FIN behind what has not passed here yet: it waits (claims.ts) … */
+export const WAITS = 0x800;
+/** … until the opposite side shows that it has it (direct server return: until what was missing has passed), as this packet does … */
+export const BEARS_OUT = 0x1000;
+/** … or it waits no longer. */
+export const GIVES_UP = 0x2000;
+
 /** A packet as its protocol reads it, numbers in host order; 0 what it does not have. One object, written anew for each. */
 export interface Segment {
   flags: number;
@@ -30,4 +39,6 @@ export interface Segment {
   isReply: boolean;
   /** Milliseconds modulo 2^32. */
   now: number;
+  /** FINs that wait, of all connections. */
+  readonly claims: Claims;
 }

@@ -22,21 +22,19 @@ const GROUP_SHIFT = 7;
  */
 export function tableCapacity(connections: number): number {
   const homes = Math.max(LEAST, (connections * 2) / LOAD);
-  const { shift } = split(homes);
-  return Math.ceil(homes / 2 ** shift) * 2 ** shift;
+  const step = stepOf(homes);
+  return Math.ceil(homes / step) * step;
 }
 const LOAD = 0.61;
-
-/** Homes at least, and the least number of parts. */
+/** Homes at least. */
 const LEAST = 256;
 
 /**
- * How a hash finds its home: its upper half names one of 256 … 512 parts, its low bits one of 2^shift slots in it. So a table need not be
- * a power of two, which is up to twice as large as what it must hold, and the way there stays free of divisions.
+ * What a number of homes is a multiple of: 32 bits of hash times 20 bits of homes fit a double's 53, so that {@link homeOf} is exact, and the
+ * same in 64-bit integers.
  */
-function split(homes: number): { readonly parts: number; readonly shift: number } {
-  const shift = Math.floor(Math.log2(homes / LEAST));
-  return { parts: homes / 2 ** shift, shift };
+function stepOf(homes: number): number {
+  return 2 ** Math.max(0, Math.floor(Math.log2(homes)) - 19);
 }
 
 /** Makes a key from 16 random bytes. */
@@ -53,16 +51,15 @@ export function hashTuple(key: HashKey, source: number, destination: number, por
   h ^= h >>> 15;
   h = Math.imul(h + ports, key[2]);
   h ^= h >>> 13;
-  h = Math.imul(h + destination, key[3]);
-  return h ^ (h >>> 16);
+  return Math.imul(h + destination, key[3]);
 }
 
 export class FlowTable {
   readonly words: Int32Array;
-  /** Homes, in parts of 2^shift: {@link homeOf}. */
+  /** Homes. */
   readonly capacity: number;
-  readonly parts: number;
-  readonly shift: number;
+  /** Homes a hash: {@link homeOf}. */
+  readonly scale: number;
   readonly key: HashKey;
   /**
    * The slot of one more entry behind the table: for a packet that must go without a flow. No lookup finds it, it is never
@@ -80,13 +77,12 @@ export class FlowTable {
    * @param capacity homes, as {@link tableCapacity} gives them
    */
   constructor(memory: Int32Array, capacity: number, key: HashKey) {
-    const { parts, shift } = split(capacity);
-    if (capacity < LEAST || !Number.isInteger(parts)) throw new RangeError(`flow table capacity ${capacity}: not one of tableCapacity()`);
+    if (capacity < LEAST || !Number.isInteger(capacity / stepOf(capacity)))
+      throw new RangeError(`flow table capacity ${capacity}: not one of tableCapacity()`);
     if (memory.length < flowWords(capacity)) throw new RangeError(`flow table: ${memory.length} words are too few for ${capacity} entries`);
     this.words = memory;
     this.capacity = capacity;
-    this.parts = parts;
-    this.shift = shift;
+    this.scale = capacity / 2 ** 32;
     this.key = key;
     this.end = capacity + E.PROBES - 1;
     this.scratch = this.end;
@@ -112,7 +108,7 @@ export class FlowTable {
 
   /** The slot where a lookup begins. */
   homeOf(hash: number): number {
-    return ((Math.imul(hash >>> 16, this.parts) >>> 16) << this.shift) | (hash & ((1 << this.shift) - 1));
+    return ((hash >>> 0) * this.scale) | 0;
   }
 
   isLive(slot: number): boolean {

@@ -15,22 +15,26 @@ import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
 import {
   ACKNOWLEDGES,
   ANSWERS,
+  BEARS_OUT,
   BELONGS,
   BEYOND,
   CHALLENGES,
   ESTABLISHES,
   FINISHES,
+  GIVES_UP,
   HEARD,
   OPENS,
   RESETS,
   REVIVES,
   type Segment,
+  WAITS,
 } from './evidence.ts';
 import {
   ANSWERED,
   CLOSED,
   CLOSING,
   COUNTED,
+  ESTABLISHED,
   FIN_CLIENT,
   FIN_SERVER,
   ONE_WAY,
@@ -39,6 +43,8 @@ import {
   RESET_BY_SERVER,
   STATE_MASK,
   TIME_WAIT,
+  WAITS_CLIENT,
+  WAITS_SERVER,
 } from './life.ts';
 
 /** More than that is not in flight: a window (RFC 7323 allows 1 GB, Linux 6 MB and seldom more). */
@@ -54,6 +60,8 @@ const FIRST_WINDOW = 64 << 10;
 const LOST = 32 << 10;
 /** … and they pass while the last one is not so many milliseconds ago. */
 const ACTIVE_MS = 500;
+/** A FIN that is further beyond what has passed than this does not even wait. */
+const WAITS_WITHIN = 1 << 20;
 /** A reset of the server's that was odd. */
 const ODD = RESET_BY_SERVER | RESET_BEYOND;
 /** What was under way when a reset passed has arrived after so many milliseconds. */
@@ -64,7 +72,7 @@ const UNDER_WAY_MS = 1000;
  * goes by and of the opposite one (negative where there is none).
  */
 export function weigh(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
-  const shown = judge(flows, at, other, life, segment);
+  const shown = judge(flows, at, other, life, segment) | weighWaiting(at, other, life, segment);
   return shown !== 0 && (segment.flags & ACK) !== 0 ? shown | ACKNOWLEDGES : shown;
 }
 
@@ -96,6 +104,7 @@ function judge(flows: Int32Array, at: number, other: number, life: number, segme
 /** Writes down what a segment has shown that later ones are judged by. Before BYTES counts its payload. */
 export function remember(flows: Int32Array, at: number, other: number, shown: number, segment: Segment): void {
   const { sequence, payload } = segment;
+  rememberWaiting(flows, at, other, shown, segment);
   if (shown & (OPENS | ANSWERS)) begin(flows, at, other, sequence + 1);
   // Exact from now on: the number of the FIN.
   if (shown & FINISHES) flows[at + Flow.ORIGIN] = sequence + payload;
@@ -104,6 +113,21 @@ export function remember(flows: Int32Array, at: number, other: number, shown: nu
   if (other >= 0 && !segment.isReply) return;
   flows[at + Flow.ORIGIN] = sequence - flows[at + Flow.BYTES];
   if (other >= 0) flows[other + Flow.ORIGIN] = segment.acknowledgment - flows[other + Flow.BYTES];
+}
+
+function rememberWaiting(flows: Int32Array, at: number, other: number, shown: number, { claims, sequence, payload, now }: Segment): void {
+  if (shown & BEARS_OUT) {
+    const from = other < 0 ? at : other;
+    const claim = claims.find(from, now);
+    flows[from + Flow.ORIGIN] = claims.number(claim);
+    flows[from + Flow.BYTES] += claims.payload(claim);
+    claims.drop(claim);
+  } else if (shown & WAITS) claims.put(at, sequence + payload, payload, now);
+  else if (payload > 0) {
+    // Whoever goes on has not finished there.
+    const claim = claims.find(at, now);
+    if (claim >= 0 && ((sequence + payload - claims.number(claim)) | 0) > 0) claims.drop(claim);
+  }
 }
 
 /** A flow's numbers from its first segment on. `first` is the number of its first byte. */
@@ -149,9 +173,27 @@ function resets(flows: Int32Array, at: number, other: number, life: number, segm
 }
 
 function finishes(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
-  const { flags, sequence, payload } = segment;
+  const { flags, sequence, payload, isReply } = segment;
   if ((flags & FIN) === 0) return 0;
-  return isPlausible(flows, at, other, life, segment, sequence, sequence + payload) ? FINISHES | BELONGS : 0;
+  if (isPlausible(flows, at, other, life, segment, sequence, sequence + payload)) return FINISHES | BELONGS;
+  if ((life & STATE_MASK) < ESTABLISHED || (life & (isReply ? FIN_SERVER : FIN_CLIENT)) !== 0) return 0;
+  return isNear(sequence - endOf(flows, at, life, isReply), WAITS_WITHIN) ? WAITS : 0;
+}
+
+/** Of the FIN that waits for this segment: its number is acknowledged, or (direct server return) all before it has passed. */
+function weighWaiting(
+  at: number,
+  other: number,
+  life: number,
+  { claims, isReply, flags, sequence, payload, acknowledgment, now }: Segment,
+): number {
+  const waiting = life & (isReply || other < 0 ? WAITS_CLIENT : WAITS_SERVER);
+  if (waiting === 0 || (flags & (ACK | SYN | RST)) !== ACK) return 0;
+  const claim = claims.find(other < 0 ? at : other, now);
+  if (claim < 0) return GIVES_UP;
+  const number = claims.number(claim);
+  const missing = other < 0 ? number - claims.payload(claim) - sequence - payload : number + 1 - acknowledgment;
+  return (missing | 0) === 0 ? BEARS_OUT | BELONGS : 0;
 }
 
 /** Of a connection that was reset: nobody sends on it any more but whoever never sent that reset. */

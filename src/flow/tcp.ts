@@ -13,7 +13,21 @@ import { CHECKSUM_SHIFT } from '../layout/frames.ts';
 import { swap32 } from '../packet/address.ts';
 import { buildReset, isTransportIntact } from '../packet/build.ts';
 import * as F from '../packet/fields.ts';
-import { ANSWERS, BEYOND, CHALLENGES, ESTABLISHES, FINISHES, HEARD, OPENS, RESETS, REVIVES, type Segment } from './evidence.ts';
+import {
+  ANSWERS,
+  BEARS_OUT,
+  BEYOND,
+  CHALLENGES,
+  ESTABLISHES,
+  FINISHES,
+  GIVES_UP,
+  HEARD,
+  OPENS,
+  RESETS,
+  REVIVES,
+  type Segment,
+  WAITS,
+} from './evidence.ts';
 import {
   ADOPTED,
   ANSWERED,
@@ -32,6 +46,9 @@ import {
   STATE_MASK,
   STATES,
   TIME_WAIT,
+  WAITING,
+  WAITS_CLIENT,
+  WAITS_SERVER,
 } from './life.ts';
 import type { Protocol, Timeouts } from './protocol.ts';
 import { begin, remember, settle, weigh } from './tcp-evidence.ts';
@@ -132,18 +149,27 @@ function next(life: number, shown: number, reply: boolean): number {
   const state = life & STATE_MASK;
   if (shown & RESETS) {
     const how = (reply ? RESET_BY_SERVER : 0) | (shown & BEYOND ? RESET_BEYOND : 0);
-    return (life & ~(STATE_MASK | AFTER_RESET)) | CLOSED | how;
+    return (life & ~(STATE_MASK | AFTER_RESET | WAITING)) | CLOSED | how;
   }
   if (shown & CHALLENGES) return (life & ~(STATE_MASK | AFTER_RESET)) | openState(life);
   // The client opens again from TIME_WAIT or after a reset (RFC 9293 section 3.6.1): a new connection on the old path.
   if (shown & OPENS) return state >= TIME_WAIT ? OPENING | (life & LASTING) : life;
   if (shown & HEARD) return heard(life, reply);
-  let after = life;
+  let after = shown & (WAITS | BEARS_OUT | GIVES_UP) ? waiting(life, shown, reply) : life;
   if (shown & REVIVES) after &= ~FIN_CLIENT;
   if (shown & FINISHES) after |= reply ? FIN_SERVER : FIN_CLIENT;
   if (state === OPENING && shown & ANSWERS) return (after & ~STATE_MASK) | ANSWERED;
   if (state === CLOSED || (state <= ANSWERED && (shown & ESTABLISHES) === 0)) return after;
   return (after & ~STATE_MASK) | openState(after);
+}
+
+/** Whose FIN waits, and whose has waited long enough: the opposite side's, or with direct server return the client's own. */
+function waiting(life: number, shown: number, reply: boolean): number {
+  const after = shown & WAITS ? life | (reply ? WAITS_SERVER : WAITS_CLIENT) : life;
+  if ((shown & (BEARS_OUT | GIVES_UP)) === 0) return after;
+  const isClients = reply || (life & ONE_WAY) !== 0;
+  const rest = after & ~(isClients ? WAITS_CLIENT : WAITS_SERVER);
+  return shown & BEARS_OUT ? rest | (isClients ? FIN_CLIENT : FIN_SERVER) : rest;
 }
 
 /** The state of a connection that both sides hear, by who of them has finished. */

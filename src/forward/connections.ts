@@ -207,8 +207,9 @@ export class Connections {
   /** Whether the connection of a flow could be moved by a segment without SYN, FIN and RST: then that must be intact. */
   isMovable(slot: number): boolean {
     const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
-    const state = this.#records.words[r + C.LIFE] & T.STATE_MASK;
-    return state <= T.ANSWERED || state === T.CLOSED;
+    const life = this.#records.words[r + C.LIFE];
+    const state = life & T.STATE_MASK;
+    return state <= T.ANSWERED || state === T.CLOSED || (life & T.WAITING) !== 0;
   }
 
   /** Whether half of the records are in use: what the hash finds again needs none. */
@@ -458,7 +459,7 @@ export class Connections {
 }
 
 function isFast(life: number): boolean {
-  return (life & T.STATE_MASK) === T.ESTABLISHED;
+  return (life & (T.STATE_MASK | T.WAITING)) === T.ESTABLISHED;
 }
 
 /** Of the flow at word `at`. One so far, so that its calls are inlined; a second one costs each of them a look at which it is. */

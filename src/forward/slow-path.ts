@@ -5,6 +5,7 @@
  *     no flow ──► miss: opened, adopted, or ended here ─┐
  *     a flow ───────────────────────────────────────────┴─► examine: TTL, route, MTU; then what it shows is followed ─► its rewrite
  */
+import { Claims } from '../flow/claims.ts';
 import type { Segment } from '../flow/evidence.ts';
 import type { Protocol } from '../flow/protocol.ts';
 import type { FlowTable } from '../flow/table.ts';
@@ -51,7 +52,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers } = parts;
   const { words, halves } = slab;
   const flow = table.words;
-  const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0 };
+  const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, claims: new Claims() };
 
   return function slowPath(f: number, at: number, now: number): number {
     frames[f + D.OUT] = D.DROP;

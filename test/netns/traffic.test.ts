@@ -117,7 +117,7 @@ async function rested(): Promise<Stats> {
       then = now;
       return same ? now : undefined;
     },
-    { what: 'the counts to rest', timeout: 15_000 },
+    { what: 'the counts to rest' },
   );
 }
 

@@ -6,7 +6,7 @@ import { PORTS as PORTS_EACH } from '../../src/flow/port-pool.ts';
 import * as C from '../../src/layout/connection.ts';
 import { CURRENT, frontendLoad, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import * as Flow from '../../src/layout/flow.ts';
-import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, MAGIC_WORD, NETWORK } from '../../src/layout/header.ts';
+import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, LAYOUT_VERSION, MAGIC_WORD, NETWORK } from '../../src/layout/header.ts';
 import { keyIn, type Origin, obstacleIn, ownMemory, writeHeader } from '../../src/layout/memory.ts';
 import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
 import { buildFrame } from '../lab/packets.ts';
@@ -261,7 +261,7 @@ describe('what cannot be followed', () => {
 
   test.each([
     ['half-written', MAGIC_WORD, 'it is not complete'],
-    ['another version', LAYOUT, 'its layout is version -1, this lb4 has version 2'],
+    ['another version', LAYOUT, `its layout is version -1, this lb4 has version ${LAYOUT_VERSION}`],
     ['another boot', BOOT + 3, 'it is from before this host was started'],
     ['another network namespace', NETWORK + 1, 'it is of a network namespace that is gone'],
     ['another mode', DIRECTIONS, 'it is of the other packet mode'],

@@ -2,7 +2,8 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import * as T from '../../src/flow/life.ts';
 import { PORTS } from '../../src/flow/port-pool.ts';
-import { CURRENT, frontendLoad, frontendRow, TOTAL } from '../../src/layout/counters.ts';
+import { CURRENT, frontendLoad, frontendRow, RX, TOTAL, TX } from '../../src/layout/counters.ts';
+import * as Flow from '../../src/layout/flow.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from '../lab/packets.ts';
 import { connectionsIn, TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
@@ -14,6 +15,8 @@ const NAMES = ['', 'OPENING', 'ANSWERED', 'ESTABLISHED', 'CLOSING', 'TIME_WAIT',
 const ALONE: WorldOptions = { up: [true, false] };
 
 const stateOf = (world: World) => NAMES[(connectionsIn(world)[0]?.life ?? 0) & T.STATE_MASK];
+/** Whether its first flow passes without a look at the connection. */
+const isFast = (world: World) => (world.table.words[connectionsIn(world)[0].first + Flow.STATE] & Flow.FAST) !== 0;
 const load = (world: World) => [world.loads[frontendLoad(0)], world.statistics[frontendRow(0) + CURRENT]];
 
 /** A world in which a connection is established: both sides begin at 1000, so 1001 is what each sends next. */
@@ -247,6 +250,92 @@ describe('what ends a connection does so', () => {
     expect(stateOf(world)).toBe('OPENING');
     server(world, { flags: 'RA', sequence: 0 });
     expect(stateOf(world)).toBe('CLOSED');
+  });
+});
+
+describe('a FIN behind what was lost before lb4 saw it is never sent again', () => {
+  /** Silent for so long that nothing should be in flight. */
+  function waiting(side: 'client' | 'server', fin: Tcp): World {
+    const world = established();
+    world.now += 2000;
+    const send = side === 'client' ? client : server;
+    expect(send(world, fin).verdict).toBe('forwarded');
+    expect([stateOf(world), ...load(world)]).toEqual(['ESTABLISHED', 1, 1]);
+    return world;
+  }
+
+  for (const [side, send, answer] of [
+    ['client', client, server],
+    ['server', server, client],
+  ] as const) {
+    test(`a ${side}’s counts once what was missing has passed and all is acknowledged`, () => {
+      const world = waiting(side, { flags: 'FPA', sequence: 2001, payload: pattern(100) });
+      answer(world, {});
+      for (const sequence of [1001, 1501]) {
+        world.now += 900;
+        send(world, { sequence, payload: pattern(500) });
+        answer(world, { acknowledgment: sequence + 500 });
+        expect(stateOf(world)).toBe('ESTABLISHED');
+      }
+      answer(world, { flags: 'FA', acknowledgment: 2102 });
+      expect([stateOf(world), ...load(world)]).toEqual(['TIME_WAIT', 0, 0]);
+      world.sweepAll(world.now + 1000);
+      // What the FIN's own segment carried was counted with it.
+      const row = frontendRow(0) + (side === 'client' ? TX : RX);
+      expect(world.statistics[row]).toBe(1100);
+    });
+
+    test(`one whose ${side} goes on was forged`, () => {
+      const world = waiting(side, { flags: 'FA', sequence: 1501 });
+      send(world, { sequence: 1001, payload: pattern(501) });
+      answer(world, { acknowledgment: 1502 });
+      expect([stateOf(world), ...load(world)]).toEqual(['ESTABLISHED', 1, 1]);
+      expect(isFast(world)).toBe(true);
+    });
+
+    test(`a ${side}’s waits for a minute, or until others have used up its place`, () => {
+      const world = waiting(side, { flags: 'FA', sequence: 1501 });
+      expect(isFast(world)).toBe(false);
+      world.now += 60_001;
+      answer(world, {});
+      expect([stateOf(world), isFast(world)]).toEqual(['ESTABLISHED', true]);
+      answer(world, { acknowledgment: 1502 });
+      expect(stateOf(world)).toBe('ESTABLISHED');
+    });
+  }
+
+  test('nobody is waited for beyond a megabyte, nor twice, nor once it has finished', () => {
+    const world = waiting('client', { flags: 'FA', sequence: 1001 + 2 ** 21 });
+    expect(isFast(world)).toBe(true);
+    client(world, { flags: 'FA' });
+    client(world, { flags: 'FA', sequence: 1501 });
+    server(world, { acknowledgment: 1502 });
+    expect(connectionsIn(world)[0].life & T.WAITING).toBe(0);
+  });
+
+  test('a reset ends the waiting', () => {
+    const world = waiting('client', { flags: 'FA', sequence: 1501 });
+    server(world, { flags: 'R' });
+    expect(connectionsIn(world)[0].life & (T.STATE_MASK | T.WAITING)).toBe(T.CLOSED);
+  });
+
+  test('another lb4 that goes on with the connection waits no more', () => {
+    const world = waiting('client', { flags: 'FA', sequence: 1501 });
+    const next = new World({ ...ALONE, found: world.memory });
+    next.now = world.now;
+    server(next, { acknowledgment: 1001 });
+    expect([stateOf(next), isFast(next)]).toEqual(['ESTABLISHED', true]);
+  });
+
+  test('with direct server return it counts when all before it has passed', () => {
+    const world = new World({ ...ALONE, mode: 'dsr' });
+    for (const tcp of [{ flags: 'S' }, {}]) client(world, tcp);
+    world.now += 2000;
+    client(world, { flags: 'FPA', sequence: 2001, payload: pattern(9) });
+    client(world, { sequence: 1001, payload: pattern(500) });
+    expect(stateOf(world)).toBe('ESTABLISHED');
+    client(world, { sequence: 1501, payload: pattern(500) });
+    expect([stateOf(world), ...load(world)]).toEqual(['TIME_WAIT', 0, 0]);
   });
 });
 
