@@ -51,7 +51,7 @@ export class Opener {
 
   /**
    * Chooses a server for a SYN and installs both directions. Returns the slot of the client's, or the table's scratch slot
-   * where the packet goes without a flow, or the complement (~) of the verdict that says why not.
+   * where the packet goes without a flow, or the complement (~) of the verdict that says why not: each is answered by a reset.
    * @param first what the frontend's protocol says of it (firstOf)
    * @param clientHop next hop back to the client
    */
@@ -69,7 +69,7 @@ export class Opener {
     const slot = this.#installAnywhere(frontend, position, clientHop, life, now);
     // The next segment will go where the hash says: so may this one, if that is the same place.
     const isHashed = frontend.adopts && position === picked;
-    return slot === ~Verdict.dropTableFull && isHashed ? this.#withoutFlow(frontend, position) : slot;
+    return slot === ~Verdict.resetTableFull && isHashed ? this.#withoutFlow(frontend, position) : slot;
   }
 
   /**
@@ -83,7 +83,7 @@ export class Opener {
     this.#describe(source, destination, ports, first);
     if (this.#connections.isCrowded) return this.#withoutFlow(frontend, position);
     const slot = this.#install(frontend, position, Flow.NONE, T.OPENING | T.ADOPTED | T.HASHED, now);
-    return slot === ~Verdict.dropTableFull ? this.#withoutFlow(frontend, position) : slot;
+    return slot === ~Verdict.resetTableFull ? this.#withoutFlow(frontend, position) : slot;
   }
 
   /**
@@ -131,7 +131,7 @@ export class Opener {
     this.#connections.makeRoom(list);
     if (this.#records.isFull && !this.#connections.evictLongest()) {
       if (pool !== Flow.NONE) this.#services.pools.release(pool, this.#opening.port);
-      return ~Verdict.dropTableFull;
+      return ~Verdict.resetTableFull;
     }
     this.#decide(frontend, position);
 
@@ -141,7 +141,7 @@ export class Opener {
     const twin = directions === 2 ? this.#table.reserve(d, s, swapPorts(p), slot) : Flow.NONE;
     if (slot === Flow.NONE || (directions === 2 && twin === Flow.NONE)) {
       if (pool !== Flow.NONE) this.#services.pools.release(pool, sourcePort(p));
-      return ~Verdict.dropTableFull;
+      return ~Verdict.resetTableFull;
     }
     const record = this.#records.claim();
     const owner = (frontend.index << 16) | frontend.servers[position].index;

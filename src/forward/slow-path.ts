@@ -44,8 +44,7 @@ export interface SlowPathParts {
  */
 export type SlowPath = (f: number, at: number, now: number) => number;
 
-const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, resetNoServer, resetNoPort, resetFull, timeExceeded, tooBig } =
-  Verdict;
+const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, timeExceeded, tooBig } = Verdict;
 
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
@@ -188,9 +187,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const hop = lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
     const slot = opener.open(frontend, source, destination, ports, protocol.firstOf(words, transport), hop, now);
     if (slot >= 0) return admit(f, slot, opened);
-    const verdict = ~slot;
-    if (verdict === resetNoServer || verdict === resetNoPort || verdict === resetFull) return refuse(f, ip, protocol, verdict, now);
-    return end(verdict);
+    return refuse(f, ip, protocol, ~slot, now);
   }
 
   /** On a partial checksum there is nothing to verify yet: the packet has seen no wire. */
@@ -210,8 +207,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const first = frontend.protocol.firstOf(words, transport);
     const slot = opener.adopt(frontend, words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], words[transport], first, now);
     if (slot >= 0) return admit(f, slot, adopted);
-    // With no server up it is dropped without a word: another balancer may still know where it belongs.
-    return end(~slot === resetNoServer ? Verdict.dropStray : ~slot);
+    // No server is up. It is dropped without a word: another balancer may still know where it belongs.
+    return end(Verdict.dropStray);
   }
 
   function isReply(source: number, destination: number, ports: number, protocol: Protocol): boolean {

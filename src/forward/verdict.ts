@@ -21,7 +21,7 @@ const names = [
   'dropNotOurs', // matches no frontend and no server
   'dropStray', // a reset of no known connection: never answered; DSR: any segment of one while no server is up
   'dropRateLimited', // should have been answered, but the limit of answers is reached
-  'dropTableFull', // no room in the flow table
+  'resetTableFull', // a SYN for which there is no room in the flow table: RST
   'dropNoRoute', // this host has no route to the server, or a blackhole; L2 DSR: its MAC address is not known (yet)
   'dropIcmp', // an ICMP error that quotes no packet of ours, or is broken
   // Added later.

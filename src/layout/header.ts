@@ -21,4 +21,4 @@ export const ATTEMPTS = 18;
 /** "lb4\0" as bytes. */
 export const MAGIC = 0x0034626c;
 /** Goes up whenever a word of src/layout gets another meaning: also LIFE, the order of verdicts, and which home a flow has. */
-export const LAYOUT_VERSION = 3;
+export const LAYOUT_VERSION = 4;

@@ -15,7 +15,7 @@ import {
 
 const NONE: Counters = { ...NOTHING, current: 0 };
 export const PACKETS: PacketCounters = {
-  verdicts: { forwarded: 12, dropTableFull: 0 },
+  verdicts: { forwarded: 12, resetTableFull: 0 },
   received: 20,
   dropped: 3,
   transmitFailed: 1,

@@ -156,7 +156,7 @@ test('more connections than the flow table has room for: all go on, each with it
   const { lb4 } = await balancer.stats();
   expect(lb4.flows).toBeLessThanOrEqual(10);
   expect(lb4.verdicts['stateless']).toBeGreaterThan(100);
-  expect(lb4.verdicts['dropTableFull']).toBe(0);
+  expect(lb4.verdicts['resetTableFull']).toBe(0);
   expect(await balancer.stop()).toEqual({ code: 0, signal: null });
   lab.rules(settings, 'remove');
 });

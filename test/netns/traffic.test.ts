@@ -113,7 +113,8 @@ async function rested(): Promise<Stats> {
     async () => {
       await pause(1_500);
       const now = await balancer.stats();
-      const same = isDeepStrictEqual(now.frontends, then.frontends) && now.current_connections === 0;
+      // Connections of others, whose end a full ring has lost, may stay open.
+      const same = isDeepStrictEqual(now.frontends, then.frontends) && now.frontends['http']?.current_connections === 0;
       then = now;
       return same ? now : undefined;
     },

@@ -208,10 +208,10 @@ describe('ports', () => {
 
   test('come back when the table refuses', () => {
     // A neighbourhood of 128 in a table of 256: some SYN finds no room for one of its two directions.
-    const life = new Life({ capacity: 256, connections: 1000 });
+    const life = new Life({ capacity: 256, connections: 1000, answers: 1000 });
     const all = available(life);
     let refused = 0;
-    for (let from = 1; from <= 400; from++) if (life.world.send(fromClient({ from, flags: 'S' })).verdict === 'dropTableFull') refused++;
+    for (let from = 1; from <= 400; from++) if (life.world.send(fromClient({ from, flags: 'S' })).verdict === 'resetTableFull') refused++;
     expect(refused).toBeGreaterThan(0);
     expect(life.world.table.size).toBe((400 - refused) * 2);
     expect(available(life)).toBe(all - (400 - refused));
@@ -275,7 +275,7 @@ test('DSR, a full neighbourhood: segments go by the hash, to the server that flo
   expect(life.world.loads[0] + life.world.loads[1]).toBe(400 - without.length);
 });
 
-test('the table takes no more connections than there is room for', () => {
+test('the table takes no more connections than there is room for: more are reset, and none of those that it has makes way', () => {
   const { world } = new Life({ connections: 10 });
   const open = (i: number) => {
     const { verdict } = world.send(fromClient({ from: 1000 + i, flags: 'S' }));
@@ -283,8 +283,17 @@ test('the table takes no more connections than there is room for', () => {
     world.send(fromClient({ from: 1000 + i }));
     return verdict;
   };
-  const verdicts = Array.from({ length: 12 }, (_, i) => open(i));
-  expect(verdicts).toEqual([...Array.from({ length: 10 }, () => 'opened'), 'dropTableFull', 'dropTableFull']);
+  const verdicts = Array.from({ length: 10 }, (_, i) => open(i));
+  expect(verdicts).toEqual(verdicts.map(() => 'opened'));
+  for (let i = 0; i < 50; i++) {
+    const { verdict, out, frame } = world.send(fromClient({ from: 2000 + i, flags: 'S' }));
+    expect([verdict, out, frame[47] & 4]).toEqual(['resetTableFull', 'send', 4]);
+  }
+  expect([world.records.size, world.connections.evicted, world.verdicts[Verdict.resetTableFull]]).toEqual([10, 0, 50]);
+  for (let i = 0; i < 10; i++) expect(world.send(fromClient({ from: 1000 + i, acknowledgment: 2 })).verdict).toBe('forwarded');
+  // One that has ended leaves room.
+  world.sweepAll(TIMEOUTS.established + 1);
+  expect(open(10)).toBe('opened');
 });
 
 describe('a segment whose checksum is wrong, which no server would take', () => {

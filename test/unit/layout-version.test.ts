@@ -15,6 +15,7 @@ import { flowWords } from '../../src/layout/memory.ts';
 const DIGESTS: Readonly<Record<number, string>> = {
   2: '0a09db0e84d4163d',
   3: '762d4196a70c20d7',
+  4: 'a0ff2ded366128c2',
 };
 
 /** Where flows are looked for, in tables of some sizes. */

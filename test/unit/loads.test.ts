@@ -164,7 +164,7 @@ test('DSR with a full table: what the hash cannot have is not sent elsewhere, wh
   expect(verdict).toBe('stateless');
   const server = frame[33] - 1;
   world.loads[server] = 1;
-  expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('dropTableFull');
+  expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('resetTableFull');
   expect(world.send(fromClient()).verdict).toBe('stateless');
   world.loads.fill(1, 0, 2);
   expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('resetFull');

@@ -86,7 +86,7 @@ test('packets, the ring, the flow table and the port pools of passthrough', asyn
     'lb4_packets_total{verdict="forwarded"}': 12,
     'lb4_host_repairs_total{what="rules"}': 7,
     'lb4_host_missing{what="rules"}': 2,
-    'lb4_packets_total{verdict="dropTableFull"}': 0,
+    'lb4_packets_total{verdict="resetTableFull"}': 0,
     lb4_ring_frames_received_total: 20,
     lb4_ring_frames_dropped_total: 3,
     lb4_transmit_failures_total: 1,
