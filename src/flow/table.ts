@@ -66,6 +66,8 @@ export class FlowTable {
    * published, and holds until the next packet.
    */
   readonly scratch: number;
+  /** The slot behind that, which is never live: where a lookup begins for what can have no flow, so that it needs no branch of its own. */
+  readonly nowhere: number;
   /** Slots: the homes, and those behind the last of them. */
   readonly end: number;
   #live = 0;
@@ -86,6 +88,7 @@ export class FlowTable {
     this.key = key;
     this.end = capacity + E.PROBES - 1;
     this.scratch = this.end;
+    this.nowhere = this.end + 1;
     this.#groups = new Uint8Array(Math.ceil(this.end / GROUP));
   }
 

@@ -7,7 +7,7 @@ import * as Frame from '../layout/frames.ts';
 import * as Field from '../packet/fields.ts';
 
 // Copied into this module: an imported binding is a load at each use (pipeline.ts).
-const { OFFSET, LENGTH, FLAGS, FLAG_TRUNCATED, FLAG_BIG, DETAIL } = Frame;
+const { LENGTH, FLAGS, FLAG_TRUNCATED, FLAG_BIG, DETAIL } = Frame;
 const { IP_FRAGMENT, FRAGMENT_MASK, IP_TTL } = Field;
 // The first of the table, which most packets are of, is compared with and called by name, and so becomes part of the loop: to look each
 // packet's protocol up costs 3 % at 1,000 connections (bench/core). A second one leaves that as it is; its own packets pay the look-up,
@@ -18,11 +18,10 @@ const FIRST = number << 8;
 const BIG_SHIFT = 17;
 
 /**
- * Describes the frame at word `f` of the descriptors. Returns the word index of its transport header, which begins with the ports; 0, and
+ * Describes the frame at word `f` of the descriptors, whose IP header is at word `ip`. Returns the word index of its transport header, which begins with the ports; 0, and
  * nothing written, where it can have no flow.
  */
-export function parse(words: Int32Array, frames: Int32Array, f: number): number {
-  const ip = frames[f + OFFSET] >>> 2;
+export function parse(words: Int32Array, frames: Int32Array, f: number, ip: number): number {
   const first = words[ip];
   const header = first & 0xf;
   const length = (first >>> 24) | ((first >>> 8) & 0xff00);

@@ -51,6 +51,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers } = parts;
   const { words, halves } = slab;
   const flow = table.words;
+  const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
   const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, claims: new Claims() };
 
   return function slowPath(f: number, at: number, now: number): number {
@@ -135,7 +136,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (words[ip + F.IP_FRAGMENT] & F.FRAGMENT_MASK) return end(Verdict.dropFragment);
     if (((words[ip + F.IP_TTL] >>> 8) & 0xff) === F.ICMP) return icmp(f, ip, length);
     if (protocol === undefined) return end(Verdict.dropNotOurs);
-    return frames[f + D.HOME] < 0 ? end(Verdict.dropMalformed) : unknownPacket(f, ip, protocol, now);
+    return frames[f + D.HOME] === nowhere ? end(Verdict.dropMalformed) : unknownPacket(f, ip, protocol, now);
   }
 
   function icmp(f: number, ip: number, length: number): number {

@@ -32,7 +32,7 @@ export const OUT = 4;
 export const LIMIT = 5;
 
 // The rest is the pipeline's own. What the frame is, found once, so that nothing after that asks for the protocol (forward/parse.ts):
-/** Word index of its home in the flow table; negative for what can have no flow. */
+/** Word index of its home in the flow table; for what can have no flow, of an entry that is never live. */
 export const HOME = 6;
 /**
  * In one word, since each costs a store and a load a packet: bytes of payload in the lower half; above them what asks for more than a

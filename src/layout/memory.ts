@@ -47,14 +47,14 @@ export interface Memory {
   readonly counters: Counters;
 }
 
-/** Words of the flow table: `capacity` homes, where the probes of the last one end, then the scratch entry. */
+/** Words of the flow table: `capacity` homes, where the probes of the last one end, then the scratch entry and the one that is never live. */
 export function flowWords(capacity: number): number {
-  return (capacity + PROBES) * ENTRY;
+  return (capacity + PROBES + 1) * ENTRY;
 }
 
 /** Homes of the flow table in memory of {@link flowWords}. */
 export function homesIn(flows: Int32Array): number {
-  return flows.length / ENTRY - PROBES;
+  return flows.length / ENTRY - PROBES - 1;
 }
 
 /** The three multipliers and the seed of the flow table's hash: random, odd multipliers. */
