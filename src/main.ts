@@ -8,7 +8,7 @@ import { guardOutputs } from './cli/outputs.ts';
 import { rulesCommand } from './cli/rules.ts';
 import { run } from './cli/run.ts';
 import { openRunLog } from './cli/run-log.ts';
-import { ConfigError, EXIT, Lb4Error, resourceError } from './errors.ts';
+import { ConfigError, EXIT, Lb4Error, resourceError, UsageError } from './errors.ts';
 
 interface Options {
   readonly passthrough?: boolean;
@@ -45,7 +45,8 @@ const program = new Command('lb4')
   .hook('preAction', (_, command) => {
     if (command !== program) guardOutputs();
   })
-  .action((options: Options) => start(options));
+  .allowExcessArguments()
+  .action((options: Options) => start(program.args[0], options));
 
 strict(program);
 program.addCommand(checkCommand());
@@ -56,11 +57,16 @@ for (const command of program.commands) strict(command);
 /** How to say why lb4 ends. */
 let say = (line: string): void => void process.stderr.write(line);
 
-async function start(options: Options): Promise<void> {
+async function start(command: string | undefined, options: Options): Promise<void> {
+  if (command !== undefined) throw new UsageError(`there is no command '${command}': ${namesOf(program.commands)}; see lb4 --help`);
   const mode = options.passthrough || options.dsr ? modeOf(options) : 'proxy';
   const log = openRunLog();
   say = log.say;
   await run({ ...options, mode, version: version() }, log);
+}
+
+function namesOf(commands: readonly Command[]): string {
+  return commands.map((command) => command.name()).join(', ');
 }
 
 function version(): string {

@@ -67,6 +67,7 @@ test('exit codes: 0 for help and version, 2 for usage, 77 without privilege, 78 
   expect((await balancer.run(LB4, '--passthrough', '--dsr', `--config=${good}`)).code).toBe(2);
   for (const [args, said] of [
     ['--nonsense', "lb4: unknown option '--nonsense'; see lb4 --help\n"],
+    ['chek x.toml', "lb4: there is no command 'chek': check, doctor, rules; see lb4 --help\n"],
     ['rules --aply', "lb4: unknown option '--aply' (Did you mean --apply?); see lb4 rules --help\n"],
     ['doctor extra', "lb4: too many arguments for 'doctor'. Expected 0 arguments but got 1; see lb4 doctor --help\n"],
     ['rules --for', "lb4: option '--for <host>' argument missing; see lb4 rules --help\n"],

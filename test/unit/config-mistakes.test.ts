@@ -343,6 +343,13 @@ const UNKNOWN: Row[] = [
 
 const SYNTAX: Row[] = [
   { name: 'no value', toml: 'a = ', lines: ['f:1:5: not valid TOML: unspecified values are invalid'] },
+  {
+    name: 'an address without quotes',
+    toml: '[a]\nb = 10.0.0.1:80 # x\n',
+    lines: ['f:2:9: not valid TOML: must be a newline (text stands in quotes: "…")'],
+  },
+  { name: 'a name without quotes', toml: 'b = web\n', lines: ['f:1:5: not valid TOML: unexpected character (text stands in quotes: "…")'] },
+  { name: 'two values', toml: 'a = 1 2\n', lines: ['f:1:7: not valid TOML: must be a newline'] },
   { name: 'an open string', toml: '[a]\nb = "x\n', lines: ['f:2:7: not valid TOML: unterminated string constant'] },
   { name: 'a key twice', toml: 'abc = 1\nabc = 2', lines: ['f:2:1: abc is defined a second time'] },
   { name: 'a table twice', toml: '[a]\n[a]', lines: ['f:2:2: a is defined a second time'] },

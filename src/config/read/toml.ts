@@ -150,5 +150,13 @@ function syntaxMessage(error: ParseError, text: string): string {
     const key = /^[\w-]+|^"[^"\n]*"|^'[^'\n]*'/.exec(text.slice(error.index))?.[0];
     return `${key ?? 'this key'} is defined a second time`;
   }
-  return `not valid TOML: ${error.message.charAt(0).toLowerCase()}${error.message.slice(1)}`;
+  const message = `not valid TOML: ${error.message.charAt(0).toLowerCase()}${error.message.slice(1)}`;
+  return isUnquoted(text, error) ? `${message} (text stands in quotes: "…")` : message;
+}
+
+/** Whether the mistake lies in a value that looks as if its quotes had been forgotten: an address, a name. */
+function isUnquoted(text: string, { index }: ParseError): boolean {
+  const start = text.lastIndexOf('\n', index - 1) + 1;
+  const line = text.slice(start).split('\n', 1)[0];
+  return /^[^#"'=]*=\s*(?!true\b|false\b)[\w./][^\s"'[\]{}=#]*[.:/a-z_-][^\s"'[\]{}=#]*\s*(#.*)?$/i.test(line);
 }
