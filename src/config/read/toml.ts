@@ -157,6 +157,6 @@ function syntaxMessage(error: ParseError, text: string): string {
 /** Whether the mistake lies in a value that looks as if its quotes had been forgotten: an address, a name. */
 function isUnquoted(text: string, { index }: ParseError): boolean {
   const start = text.lastIndexOf('\n', index - 1) + 1;
-  const line = text.slice(start).split('\n', 1)[0];
+  const line = text.slice(start, start + 200).split('\n', 1)[0];
   return /^[^#"'=]*=\s*(?!true\b|false\b)[\w./][^\s"'[\]{}=#]*[.:/a-z_-][^\s"'[\]{}=#]*\s*(#.*)?$/i.test(line);
 }
