@@ -13,8 +13,10 @@ const IDLE_TICK = 100;
 const EMPTY_TICK = 1000;
 /** Milliseconds between two messages about signals. */
 const SIGNALS_TICK = 100;
-/** Every entry of the flow table is visited once in this time. */
+/** Every connection is visited once in this time … */
 const SWEEP_MS = 1000;
+/** … but at most so many in a tick, a millisecond's work: with more than 400,000 a sweep takes longer, and no packet waits for it. */
+const MOST_VISITS = 4096;
 
 interface DutiesParts {
   readonly core: Core;
@@ -35,6 +37,8 @@ export class Duties {
   #lastTick = 0;
   #sweptTo = 0;
   #lastTold = 0;
+  /** The sweep has more to do than a tick may. */
+  #isBehind = false;
   #sourcesTold = -1;
 
   constructor({ core, memory, driver, signals, sources }: DutiesParts) {
@@ -70,15 +74,16 @@ export class Duties {
 
   /** Milliseconds that may pass without a tick while nothing arrives. */
   idleTime(): number {
-    return this.#core.table.size > 0 ? IDLE_TICK : EMPTY_TICK;
+    if (this.#core.table.size === 0) return EMPTY_TICK;
+    return this.#isBehind ? BUSY_TICK : IDLE_TICK;
   }
 
   tick(now: number): void {
-    const { table, connections, lastHops, signals } = this.#core;
+    const { table, lastHops, signals } = this.#core;
     // After a long sleep the sweep falls behind rather than hold up the packet that woke us.
     const elapsed = Math.min((now - this.#lastTick) >>> 0, 2 * IDLE_TICK);
     this.#lastTick = now;
-    if (table.size > 0) this.#sweptTo = connections.sweep(this.#sweptTo, Math.ceil((table.capacity * elapsed) / SWEEP_MS), now);
+    if (table.size > 0) this.#sweep(elapsed, now);
     else lastHops.swept();
     this.#tellSources();
     if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
@@ -99,6 +104,14 @@ export class Duties {
     if (pools.version === this.#sourcesTold) return;
     this.#sourcesTold = pools.version;
     this.#sources(pools.sources());
+  }
+
+  #sweep(elapsed: number, now: number): void {
+    const { connections, records } = this.#core;
+    const due = Math.ceil((records.capacity * elapsed) / SWEEP_MS);
+    const end = Math.min(this.#sweptTo + due, records.capacity);
+    this.#sweptTo = connections.sweep(this.#sweptTo, due, MOST_VISITS, now);
+    this.#isBehind = this.#sweptTo !== 0 && this.#sweptTo < end;
   }
 
   #count(): void {

@@ -124,8 +124,8 @@ function resumeAll(core: Core, hopOf: HopOf): void {
   for (const record of oldestFirst(core, halfOpen)) resume(record);
 }
 
-/** As much as fits beside a record into a number's 53 bits: twelve days. */
-const MOST_AGE = 2 ** 30 - 1;
+/** As much as fits beside a record into a number's 53 bits: six days. */
+const MOST_AGE = 2 ** 53 / MOST_CONNECTIONS - 1;
 
 /** Sorts records by when their clients last asked, each as one number with its age: so nothing is looked up, or called, to compare two. */
 function oldestFirst({ records, table }: Core, halfOpen: readonly number[]): readonly number[] {

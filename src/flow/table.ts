@@ -12,10 +12,6 @@
 import * as E from '../layout/flow.ts';
 import { flowWords, type HashKey } from '../layout/memory.ts';
 
-/** Slots that share one count of live entries: a sweep passes over the groups without any. A power of two, at most PROBES. */
-export const GROUP = 128;
-const GROUP_SHIFT = 7;
-
 /**
  * Homes of a table for both directions of that many connections, which make it LOAD full or a little less. So full, a run as long as
  * PROBES hardly occurs, and a connection takes 256 bytes with everything that belongs to it.
@@ -71,8 +67,6 @@ export class FlowTable {
   /** Slots: the homes, and those behind the last of them. */
   readonly end: number;
   #live = 0;
-  /** Live entries of each group: memory of this writer's own. */
-  readonly #groups: Uint8Array;
 
   /**
    * @param memory {@link flowWords}, zeroed or left by another process (then {@link recount})
@@ -89,7 +83,6 @@ export class FlowTable {
     this.end = capacity + E.PROBES - 1;
     this.scratch = this.end;
     this.nowhere = this.end + 1;
-    this.#groups = new Uint8Array(Math.ceil(this.end / GROUP));
   }
 
   /** Live entries: two a connection with full NAT. */
@@ -100,10 +93,9 @@ export class FlowTable {
   /** Counts the live entries of a table that another process left, and empties the tombstones that no probe needs. */
   recount(): void {
     this.#live = 0;
-    this.#groups.fill(0);
     let isBehindEmpty = true;
     for (let slot = this.end - 1; slot >= 0; slot--) {
-      if (this.isLive(slot)) this.#add(slot, 1);
+      if (this.isLive(slot)) this.#live++;
       else if (isBehindEmpty) this.#mark(slot, E.EMPTY);
       isBehindEmpty = this.#presence(slot) === E.EMPTY;
     }
@@ -116,13 +108,6 @@ export class FlowTable {
 
   isLive(slot: number): boolean {
     return (this.words[(slot << E.ENTRY_SHIFT) + E.STATE] & E.PRESENCE) === E.LIVE;
-  }
-
-  /** The first slot from `slot` on that may be live, or `end`: empty groups are passed over. */
-  skipEmpty(slot: number): number {
-    let at = slot;
-    while (at < this.end && this.#groups[at >>> GROUP_SHIFT] === 0) at = (at | (GROUP - 1)) + 1;
-    return Math.min(at, this.end);
   }
 
   /** The slot of a live flow, or NONE. `kind` is what its STATE & KEYED must be. */
@@ -171,7 +156,7 @@ export class FlowTable {
   /** Makes a reserved entry visible, in its next version: its state word is stored last. */
   publish(slot: number, kind: number): void {
     this.renew(slot, kind);
-    this.#add(slot, 1);
+    this.#live++;
   }
 
   /** The flow in a slot is another one from now on, though of the same key. */
@@ -190,7 +175,7 @@ export class FlowTable {
 
   /** Removes a live entry. Tombstones that no probe needs any more become empty again. Versions stay. */
   remove(slot: number): void {
-    this.#add(slot, -1);
+    this.#live--;
     this.#mark(slot, E.TOMBSTONE);
     if (this.#presence(slot + 1) !== E.EMPTY) return;
     // Nothing stands behind this slot, so no probe passes it: empty it, and the tombstones in front of it with it.
@@ -216,10 +201,5 @@ export class FlowTable {
     this.words[at + E.SOURCE] = source;
     this.words[at + E.DESTINATION] = destination;
     this.words[at + E.PORTS] = ports;
-  }
-
-  #add(slot: number, change: number): void {
-    this.#live += change;
-    this.#groups[slot >>> GROUP_SHIFT] += change;
   }
 }

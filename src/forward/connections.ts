@@ -39,6 +39,8 @@ const HASTE = 8;
 const CROWDED = 3 / 4;
 /** A handshake that is not complete after so many milliseconds makes way for others under their limits. */
 const STALE_MS = 1000;
+/** Records of a sweep whose flows are read at a time, before they are looked at. */
+const TOUCHED = 32;
 /** Nothing is in flight on a connection that has been silent for so many milliseconds. */
 const QUIET_MS = 2000;
 /** What goes by the entry itself, and renews it. */
@@ -56,6 +58,8 @@ export class Connections {
   readonly #share: number;
   /** By protocol, as it has them. */
   readonly #timeouts: Int32Array[] = byNumber.map(() => new Int32Array(T.STATES));
+  /** What the sweep has read ahead: kept, lest the reading be left out. */
+  readonly #touched = new Int32Array(1);
   #evicted = 0;
 
   constructor({ table, records, halfOpen, services, ledger, signals, lastHops }: ConnectionsParts) {
@@ -223,39 +227,64 @@ export class Connections {
   }
 
   /**
-   * Visits `count` slots from `from` on: collects their byte counts, removes connections that have been idle for too
-   * long, and those whose frontend or server is no more. Returns where to go on. The whole table should be visited once
-   * a second; what is empty of it costs next to nothing.
+   * Visits the connections among `count` records from `from` on, `most` of them: collects their byte counts, removes those that have been
+   * idle for too long, and those whose frontend or server is no more. Returns the record to go on from, 0 at the end. All should be
+   * visited once a second, as far as `most` allows; what is empty costs next to nothing.
    */
-  sweep(from: number, count: number, now: number): number {
-    const table = this.#table;
-    const end = Math.min(from + count, table.end);
-    let slot = table.skipEmpty(from);
-    while (slot < end) {
-      if (table.isLive(slot)) this.#visit(slot, now);
-      slot = table.skipEmpty(slot + 1);
+  sweep(from: number, count: number, most: number, now: number): number {
+    const records = this.#records;
+    const end = Math.min(from + count, records.capacity);
+    let left = most;
+    let record = records.skipFree(from);
+    let touched = record;
+    while (record < end && left > 0) {
+      if (record >= touched) touched = this.#touch(record);
+      if (records.isTaken(record)) {
+        this.#visit(record, now);
+        left--;
+      }
+      record = records.skipFree(record + 1);
     }
-    if (end < table.end) return end;
+    const next = Math.max(Math.min(record, end), from);
+    if (next < records.capacity) return next;
     this.#lastHops.swept();
     this.#halfOpen.measure();
     return 0;
   }
 
-  #visit(slot: number, now: number): void {
+  /** Reads a word of each flow of the next records, so that cache misses overlap. Returns the first record behind them. */
+  #touch(from: number): number {
     const flows = this.#table.words;
-    const at = slot << Flow.ENTRY_SHIFT;
-    const r = flows[at + Flow.CONNECTION] << C.RECORD_SHIFT;
+    const { words, capacity } = this.#records;
+    const end = Math.min(from + TOUCHED, capacity);
+    let sum = 0;
+    for (let r = from << C.RECORD_SHIFT; r < end << C.RECORD_SHIFT; r += C.RECORD) {
+      if (words[r + C.LIFE] === 0) continue;
+      const first = words[r + C.FIRST];
+      const second = words[r + C.SECOND];
+      sum ^= flows[first << Flow.ENTRY_SHIFT] ^ flows[(second === Flow.NONE ? first : second) << Flow.ENTRY_SHIFT];
+    }
+    this.#touched[0] = sum;
+    return end;
+  }
+
+  #visit(record: number, now: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const flows = this.#table.words;
     const { words } = this.#records;
-    const isReply = words[r + C.FIRST] !== slot;
-    this.#collect(r, isReply);
+    const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
+    const isOneWay = words[r + C.SECOND] === Flow.NONE;
     if (this.#isExpired(r, now) || this.#isOrphan(r)) {
-      this.#removeRecord(r >>> C.RECORD_SHIFT);
+      this.#removeRecord(record);
       return;
     }
-    this.#lastHops.keep(flows[at + Flow.NEXT_HOP]);
-    const opposite = words[r + C.SECOND];
-    if (!isReply && isFast(words[r + C.LIFE]) && opposite !== Flow.NONE)
-      protocolOf(flows, at).settle(flows, at, opposite << Flow.ENTRY_SHIFT, now, QUIET_MS);
+    this.#collect(r, false);
+    this.#lastHops.keep(flows[first + Flow.NEXT_HOP]);
+    if (isOneWay) return;
+    this.#collect(r, true);
+    const second = words[r + C.SECOND] << Flow.ENTRY_SHIFT;
+    this.#lastHops.keep(flows[second + Flow.NEXT_HOP]);
+    if (isFast(words[r + C.LIFE])) protocolOf(flows, first).settle(flows, first, second, now, QUIET_MS);
   }
 
   #isExpired(r: number, now: number): boolean {

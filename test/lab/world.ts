@@ -113,6 +113,7 @@ export class World {
   readonly halfOpen: Core['halfOpen'];
   readonly lastHops: Core['lastHops'];
   readonly memory: Memory;
+  readonly core: Core;
   /** Connections that it found. */
   readonly recovered: number;
   readonly #ways = new Ways();
@@ -130,13 +131,13 @@ export class World {
       hops: this.hops,
       counters: { statistics: this.statistics, verdicts: this.verdicts, loads: this.loads },
     } = memory);
-    const core = createCore({
+    const core = (this.core = createCore({
       memory,
       slab,
       frames,
       hashKey: hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
       answersPerSecond: options.answers ?? 100,
-    });
+    }));
     ({
       table: this.table,
       ledger: this.ledger,
@@ -237,7 +238,7 @@ export class World {
   /** Sets the clock and sweeps the whole table once. */
   sweepAll(now: number): void {
     this.now = now;
-    this.connections.sweep(0, this.table.end, now | 0);
+    this.connections.sweep(0, this.records.capacity, this.records.capacity, now | 0);
   }
 
   #outcome(i: number, verdict: VerdictName): Outcome {

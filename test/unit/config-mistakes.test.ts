@@ -74,8 +74,8 @@ const VALUES: Row[] = [
   },
   {
     name: 'a great number',
-    toml: `${GOOD}passthrough.connection_tracker_capacity = 8388609`,
-    lines: ['f:3:43: passthrough.connection_tracker_capacity: 8388609 is too large; allowed: a whole number, 1–8,388,608'],
+    toml: `${GOOD}passthrough.connection_tracker_capacity = 16777217`,
+    lines: ['f:3:43: passthrough.connection_tracker_capacity: 16777217 is too large; allowed: a whole number, 1–16,777,216'],
   },
   {
     name: 'more than 64 bits',

@@ -160,17 +160,23 @@ describe('expiry', () => {
     expect(life.world.table.size).toBe(1);
   });
 
-  test('a sweep in slices visits every slot', () => {
-    const life = new Life().go('c:S');
-    const now = TIMEOUTS.syn + 1;
-    let at = 0;
-    let slices = 0;
-    do {
-      at = life.world.connections.sweep(at, 100, now);
-      slices++;
-    } while (at !== 0);
-    expect(slices).toBe(Math.ceil(life.world.table.end / 100));
-    expect(life.world.table.size).toBe(0);
+  test('a sweep in slices visits every connection once, no more of them in a slice than it may', () => {
+    const world = new World({ capacity: 1024, connections: 300 });
+    for (let from = 1; from <= 300; from++) world.send(fromClient({ from, flags: 'S' }));
+    const sweep = (count: number, most: number) => {
+      const slices: number[] = [];
+      let at = 0;
+      do {
+        const before = world.records.size;
+        at = world.connections.sweep(at, count, most, TIMEOUTS.syn + 1);
+        slices.push(before - world.records.size);
+      } while (at !== 0);
+      return slices;
+    };
+    expect(sweep(300, 70)).toEqual([70, 70, 70, 70, 20]);
+    for (let from = 1; from <= 300; from++) world.send(fromClient({ from, flags: 'S' }));
+    expect(sweep(100, 300)).toEqual([100, 100, 100]);
+    expect(sweep(300, 1)).toEqual([0]);
   });
 
   test('what has expired is unknown: a reset', () => {

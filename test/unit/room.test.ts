@@ -2,12 +2,13 @@
 import { describe, expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { PORTS } from '../../src/flow/port-pool.ts';
-import { GROUP, tableCapacity } from '../../src/flow/table.ts';
+import { GROUP } from '../../src/flow/records.ts';
+import { tableCapacity } from '../../src/flow/table.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/layout/counters.ts';
 import { HOP, HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
-import { LIMITS } from '../../src/layout/limits.ts';
-import { memorySize, ownMemory } from '../../src/layout/memory.ts';
+import { LIMITS, MOST_CONNECTIONS } from '../../src/layout/limits.ts';
+import { flowWords, memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { TCP } from '../../src/packet/fields.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
 import { assertWithin } from '../../src/proxy/plan.ts';
@@ -40,18 +41,23 @@ describe('packets', () => {
     expect(set(132, 132)).toThrow('backend b: protocol 132 is not that of all its servers and frontends, or unknown');
   });
 
-  test.each([1000, 12_345, 100_000, 262_144, 1_000_000, 10_000_000])(
+  test.each([1000, 12_345, 100_000, 262_144, 1_000_000, 10_000_000, MOST_CONNECTIONS])(
     'of %i connections each takes at most 256 bytes, everything included',
     (connections) => {
       const capacity = tableCapacity(connections);
       const shared = memorySize({ capacity, connections }) - memorySize({ capacity: 0, connections: 0 });
-      // The worker's own: links of half-open ones, live entries of each group, the queue of each port that came back.
+      // The worker's own: links of half-open ones, records taken of each group, the queue of each port that came back.
       const links = 2 * Int32Array.BYTES_PER_ELEMENT;
-      const groups = capacity / GROUP / connections;
+      const groups = 1 / GROUP;
       const port = (Uint16Array.BYTES_PER_ELEMENT * 2 ** Math.ceil(Math.log2(PORTS))) / PORTS;
       expect(shared / connections + links + groups + port).toBeLessThanOrEqual(256);
     },
   );
+
+  test('most of them have words that an index of 31 bits reaches', () => {
+    expect(flowWords(tableCapacity(MOST_CONNECTIONS))).toBeLessThan(2 ** 31);
+    expect(MOST_CONNECTIONS).toBeGreaterThan(10_000_000);
+  });
 
   test('the last of each has its row, load and hop in the shared memory', () => {
     const room = { capacity: 256, connections: 64 };

@@ -62,7 +62,7 @@ export function checked(problem: (text: string) => string | undefined) {
   });
 }
 
-/** 65535, but 8,388,608. */
+/** 65535, but 16,777,216. */
 function human(number: number): string {
   // Not by toLocaleString: what it loads takes 30 ms of every start.
   return number < 100_000 ? String(number) : String(number).replace(/\B(?=(\d{3})+$)/g, ',');

@@ -1,0 +1,50 @@
+/** What is done now and then beside the packets: how much at most, and what is told. */
+import { expect, test } from 'vitest';
+import { Duties } from '../../src/engine/duties.ts';
+import type { Driver } from '../../src/io/driver.ts';
+import { parseAddress } from '../../src/packet/address.ts';
+import { fromClient } from '../fixtures/frames.ts';
+import { TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
+
+function dutiesOf(options: WorldOptions) {
+  const world = new World(options);
+  const told: (readonly number[])[] = [];
+  const driver = { statistics: () => ({ received: 0, dropped: 0 }) } as Driver;
+  const { core, memory } = world;
+  const duties = new Duties({ core, memory, driver, signals: () => {}, sources: (addresses) => void told.push(addresses) });
+  return { world, duties, told };
+}
+
+test('a tick visits a bounded number of connections, however many are due, and the next comes soon while some are left', () => {
+  const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000 });
+  for (let i = 0; i < 12_000; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
+  let now = TIMEOUTS.syn + 1;
+  const ticks = Array.from({ length: 3 }, () => {
+    const before = world.records.size;
+    // As much is due as in 200 ms: 10,000 of 50,000 records.
+    duties.tick((now += 1000));
+    return [before - world.records.size, duties.idleTime()];
+  });
+  expect(ticks).toEqual([
+    [4096, 10],
+    [4096, 10],
+    [3808, 1000],
+  ]);
+});
+
+test('few connections are visited by and by, whatever the capacity', () => {
+  const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000 });
+  for (let i = 0; i < 100; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
+  duties.tick(1000);
+  expect(duties.idleTime()).toBe(100);
+});
+
+test('what connections leave from is told once, and again when it changes', () => {
+  const { world, duties, told } = dutiesOf({});
+  duties.tick(10);
+  duties.tick(20);
+  expect(told).toEqual([[parseAddress(VIP)]]);
+  world.apply({ sources: ['172.16.0.101'] });
+  duties.tick(30);
+  expect(told.slice(1)).toEqual([[parseAddress(VIP), parseAddress('172.16.0.101')]]);
+});
