@@ -5,6 +5,7 @@ import { EXIT, FailureError, Lb4Error } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { Service } from '../service/service.ts';
 import type { RunLog } from './run-log.ts';
+import { startSuccessor, tellSystemd } from './systemd.ts';
 
 export interface RunOptions {
   /** The TOML file. */
@@ -34,8 +35,11 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
   process.on('SIGXFSZ', () => {});
   try {
     const { fail: failed, handedOver } = shutdown;
+    process.on('SIGUSR2', () => service !== undefined && startSuccessor(log));
     service = await Service.start({ file, mode, rules, takeover, version, log, logLinesLost: lost, failed, handedOver });
     log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
+    // First: systemd would take the end of the one before for the end of all.
+    tellSystemd(`READY=1\nMAINPID=${process.pid}`, log);
     await service.settle();
     if (isDue) reload();
     await serve(service, shutdown, log);
@@ -47,14 +51,19 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
 /** Waits for the end, and stops. */
 async function serve(service: Service, shutdown: Shutdown, log: Logger): Promise<void> {
   let graceMs = 0;
+  let isRestart = false;
   try {
     const reason = await shutdown.asked;
+    isRestart = reason === 'SIGQUIT';
     graceMs = service.config.proxy.gracePeriodMs;
     log.info({ reason }, 'stopping');
   } catch (error) {
     throw failureOf(error);
   } finally {
-    await stop(service, graceMs, shutdown, log);
+    await stop(shutdown, log, (hurry) => {
+      if (shutdown.error !== undefined) return service.abandon();
+      return isRestart ? service.rest(graceMs, hurry) : service.stop(graceMs, hurry);
+    });
   }
   // What fails while lb4 stops must not look like a good end.
   if (shutdown.error !== undefined) throw failureOf(shutdown.error);
@@ -64,14 +73,14 @@ function failureOf(error: unknown): Lb4Error {
   return error instanceof Lb4Error ? error : new FailureError(String(error), { cause: error });
 }
 
-async function stop(service: Service, graceMs: number, shutdown: Shutdown, log: Logger): Promise<void> {
+async function stop(shutdown: Shutdown, log: Logger, end: (hurry: AbortSignal) => Promise<void>): Promise<void> {
   const hurry = new AbortController();
   shutdown.onSecondSignal((signal) => {
     log.info({ signal }, 'the grace period ends');
     hurry.abort();
   });
   try {
-    await (shutdown.error === undefined ? service.stop(graceMs, hurry.signal) : service.abandon());
+    await end(hurry.signal);
     log.info('stopped');
   } catch (error) {
     log.error({ error: String(error) }, 'could not stop cleanly');
@@ -99,7 +108,7 @@ class Shutdown {
         isAsked = true;
         resolve('handed over');
       };
-      for (const signal of ['SIGINT', 'SIGTERM'] as const)
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const)
         process.on(signal, () => {
           if (isAsked) this.#again(signal);
           isAsked = true;

@@ -39,18 +39,28 @@ export interface Acquired {
   readonly close: (keep: boolean) => void;
 }
 
+/** The descriptor of what another lb4 writes to, or wrote to, for {@link acquireMemory}; undefined where there is none. */
+export function openOther(): number | undefined {
+  try {
+    return openKept(FILE);
+  } catch {
+    return undefined; // whoever acquires it says why
+  }
+}
+
 /**
  * Memory of `room`: what a dead lb4 left where that can be followed, else new; a file that outlives the process where there can be one.
  * @param directions flows a connection
  * @param isKept false: whatever happens, it ends with the process
+ * @param other what {@link openOther} gave; whoever had it has let go
  * @throws the system's error where there is no memory; KeptElsewhereError where another process has the file: it stays as it is
  */
-export function acquireMemory(room: Room, directions: number, isKept: boolean): Acquired {
+export function acquireMemory(room: Room, directions: number, isKept: boolean, other?: number): Acquired {
   if (!isKept) return mortalMemory(originOf(room, directions), undefined, 'not asked for');
   const origin = originOf(room, directions);
   let refused: string | undefined;
   try {
-    const found = followed(origin);
+    const found = followed(origin, other ?? openKept(FILE));
     if (typeof found !== 'string') return found;
     refused = found === '' ? undefined : found;
     return keptMemory(origin, refused);
@@ -92,8 +102,7 @@ function obstacleAt(mapping: ArrayBuffer, origin: Origin): string | undefined {
 }
 
 /** What a dead lb4 left; or why it cannot be followed, '' where there is nothing. */
-function followed(origin: Origin): Acquired | string {
-  const fd = openKept(FILE);
+function followed(origin: Origin, fd: number | undefined): Acquired | string {
   if (fd === undefined) return '';
   try {
     lockKept(fd);

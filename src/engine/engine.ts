@@ -23,13 +23,13 @@ import {
 } from '../layout/counters.ts';
 import type { Memory, Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
-import { type Acquired, acquireMemory, isFollowable, obstacleTo } from './acquire.ts';
+import { type Acquired, acquireMemory, isFollowable, obstacleTo, openOther } from './acquire.ts';
 import { filterFor } from './filter.ts';
-import type { Settings } from './messages.ts';
+import type { Settings, WorkerData } from './messages.ts';
 import { PcapThread } from './pcap-thread.ts';
 import { type Ports, PortUse } from './ports.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
-import { type Forwarder, Thread, type ThreadReports } from './thread.ts';
+import { type Forwarder, Thread, type ThreadReports, WaitingThread } from './thread.ts';
 
 export { assertServiceSet } from '../forward/assert-set.ts';
 export type { Settings } from './messages.ts';
@@ -50,6 +50,8 @@ export interface EngineOptions {
   readonly keep: boolean;
   /** Another lb4 has the table: resolves when it has let go of it. Called when all else that can fail is done. */
   readonly turn?: (() => Promise<void>) | undefined;
+  /** Called after that, before the table is asked for. */
+  readonly own?: (() => void) | undefined;
   /** The worker died of an error: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: at most ten times a second a server and reason. */
@@ -93,6 +95,9 @@ export function takeoverObstacle(connections: number, directions: number): strin
   return obstacleTo({ capacity: tableCapacity(connections), connections }, directions);
 }
 
+/** Has somebody forward. */
+type Begin = (data: WorkerData, reports: ThreadReports) => Promise<Forwarder>;
+
 /** What an engine is made of, each of it running. */
 interface EngineParts {
   readonly acquired: Acquired;
@@ -130,11 +135,28 @@ export class Engine {
   static async start(options: EngineOptions): Promise<Engine> {
     assertLittleEndian();
     assertServiceSet(options.settings.services);
-    const room = { capacity: tableCapacity(options.connections), connections: options.connections };
-    await options.turn?.();
-    const acquired = acquireMemory(room, directionsOf(options.settings), options.keep);
+    const { io, ringSlots, settings, turn } = options;
+    const memoryFd = options.keep ? openOther() : undefined;
+    // First: it takes time, and may fail.
+    const waiting = io === 'pcap' ? undefined : await WaitingThread.open({ ringSlots, filter: filterFor(settings.services), memoryFd });
     try {
-      return await Engine.#startIn(acquired, room, options);
+      await turn?.();
+      waiting?.listen();
+      options.own?.();
+      return await Engine.#acquire(options, memoryFd, (data, reports) => {
+        return waiting === undefined ? PcapThread.start(data, reports) : Thread.start(waiting, data, reports);
+      });
+    } catch (error) {
+      await waiting?.close();
+      throw error;
+    }
+  }
+
+  static async #acquire(options: EngineOptions, other: number | undefined, begin: Begin): Promise<Engine> {
+    const room = { capacity: tableCapacity(options.connections), connections: options.connections };
+    const acquired = acquireMemory(room, directionsOf(options.settings), options.keep, other);
+    try {
+      return await Engine.#startIn(acquired, room, options, begin);
     } catch (error) {
       // What was found is kept: whatever was in the way may be mended.
       acquired.close(acquired.isFound);
@@ -142,9 +164,9 @@ export class Engine {
     }
   }
 
-  static async #startIn(acquired: Acquired, room: Room, options: EngineOptions): Promise<Engine> {
+  static async #startIn(acquired: Acquired, room: Room, options: EngineOptions, begin: Begin): Promise<Engine> {
     const { fd: memoryFd, memory, key: hashKey, isFound } = acquired;
-    const { io, connections, ringSlots, answersPerSecond, settings } = options;
+    const { connections, ringSlots, answersPerSecond, settings } = options;
     let thread: Forwarder | undefined;
     const routes = ServerRoutes.open(memory.hops, (mtus) => thread?.post({ type: 'interfaces', mtus }));
     try {
@@ -153,7 +175,7 @@ export class Engine {
       ports.apply(settings.services);
       const entries = connections * directionsOf(settings);
       const data = { memoryFd, room, hashKey, isFound, ringSlots, answersPerSecond, mtus: routes.mtus(), ...orders };
-      thread = await (io === 'pcap' ? PcapThread : Thread).start(data, reportsOf(options));
+      thread = await begin(data, reportsOf(options));
       // They may have changed meanwhile.
       thread.post({ type: 'interfaces', mtus: routes.mtus() });
       return new Engine({ acquired, routes, ports, thread, entries });
@@ -229,13 +251,13 @@ export class Engine {
 
   /**
    * Stops forwarding and waits until the worker is gone.
-   * @param keep leaves the connections to the next lb4
+   * @param keep leaves the connections to the next lb4, and does not wait for the worker's end
    */
   async stop(keep = false): Promise<void> {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#routes.close();
-    await this.#thread.stop();
+    await (keep ? this.#thread.halt() : this.#thread.stop());
     this.#acquired.close(keep);
   }
 

@@ -20,6 +20,17 @@ export interface Orders {
   readonly filter: Uint32Array;
 }
 
+/** Whose turn it is to forward: another lb4's, or nobody's until {@link WorkerData} has been sent. */
+export const TURN = { others: 0, nobodys: 1, own: 2 } as const;
+
+/** What a worker needs to open its ring, which takes nothing before its turn comes; what to do with the frames in it is told later. */
+export interface RingData extends Pick<WorkerData, 'ringSlots' | 'filter'> {
+  /** Memory of another lb4, which may still write to it: that of {@link WorkerData}, if it is found. */
+  readonly memoryFd: number | undefined;
+  /** One word, that of {@link TURN}. */
+  readonly turn: SharedArrayBuffer;
+}
+
 export interface WorkerData extends Orders {
   /** The shared memory's descriptor; descriptors belong to the process, so the worker maps it by number. */
   readonly memoryFd: number;
@@ -40,6 +51,10 @@ export type ToWorker =
 
 /** Settings are applied in the order in which they were sent, and each is answered. */
 export type FromWorker =
+  /** It has its ring. */
+  | { readonly type: 'open' }
+  /** It forwards no more, and touches no memory. */
+  | { readonly type: 'stopped' }
   | Ready
   | { readonly type: 'applied' }
   /** Told whenever they change, and before what changed them is applied: what some connection leaves from, or may. Native order. */

@@ -15,7 +15,7 @@ import { filterSpec } from './filter.ts';
 import type { FromProcess, Settings, ToWorker, WorkerData } from './messages.ts';
 
 /** Whoever stops lb4 tells its main process; this one goes by that. */
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP'] as const) process.on(signal, () => {});
 process.on('disconnect', () => process.exit());
 process.once('message', (data: WorkerData) => {
   try {

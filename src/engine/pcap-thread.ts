@@ -67,6 +67,10 @@ export class PcapThread implements Forwarder {
     if (this.#child?.connected) send(this.#child, message.type === 'settings' ? { ...message, ...crossing(message) } : message);
   }
 
+  halt(): Promise<void> {
+    return this.stop();
+  }
+
   async stop(): Promise<void> {
     this.#isStopping = true;
     this.post({ type: 'stop' });

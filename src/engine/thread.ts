@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Signal } from '../forward/signals.ts';
 import { native } from '../io/native.ts';
-import type { FromWorker, Orders, Ready, ToWorker, WorkerData } from './messages.ts';
+import { type FromWorker, type Orders, type Ready, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
 
 export interface ThreadReports {
   /** It died of an error after it had started. */
@@ -23,8 +23,64 @@ export interface Forwarder {
   apply(orders: Orders): Promise<void>;
   /** Nothing happens when it is gone. */
   post(message: ToWorker): void;
+  /** Resolves when it forwards no more, and its memory may be somebody else's. It goes by itself. */
+  halt(): Promise<void>;
   /** Resolves when it is gone. */
   stop(): Promise<void>;
+}
+
+/** A packet worker that has its ring, and waits for its turn. */
+export class WaitingThread {
+  readonly worker: Worker;
+  /** Settled when it is gone, however it went. */
+  readonly exited: Promise<void>;
+  readonly #turn: Int32Array<SharedArrayBuffer>;
+
+  private constructor({ turn, ...ring }: RingData) {
+    this.#turn = new Int32Array(turn);
+    this.worker = new Worker(new URL('../engine/worker.js', import.meta.url), { workerData: { turn, ...ring }, name: 'lb4-worker' });
+    this.exited = new Promise<void>((resolve) => void this.worker.once('exit', () => resolve()));
+  }
+
+  /** Rejects with the system's error when the ring cannot be opened; then it is gone. */
+  static async open(ring: Omit<RingData, 'turn'>): Promise<WaitingThread> {
+    const waiting = new WaitingThread({ ...ring, turn: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT) });
+    await waiting.#message();
+    return waiting;
+  }
+
+  /** Nobody else forwards any more: frames wait in its ring from now on. */
+  listen(): void {
+    this.#set(TURN.nobodys);
+  }
+
+  /** Resolves when it forwards. Rejects with the system's error when it cannot; then it is gone. */
+  begin(data: WorkerData): Promise<Ready> {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    this.worker.postMessage(data);
+    this.#set(TURN.own);
+    return this.#message() as Promise<Ready>;
+  }
+
+  async close(): Promise<void> {
+    await this.worker.terminate();
+  }
+
+  #set(turn: number): void {
+    Atomics.store(this.#turn, 0, turn);
+    Atomics.notify(this.#turn, 0);
+  }
+
+  async #message(): Promise<FromWorker> {
+    try {
+      const died = this.exited.then(() => Promise.reject(new Error('the worker ended before it was ready')));
+      const [message] = (await Promise.race([once(this.worker, 'message'), died])) as [FromWorker];
+      return message;
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
 }
 
 /** The packet worker, from its start to its end. */
@@ -32,6 +88,8 @@ export class Thread implements Forwarder {
   readonly #worker: Worker;
   /** Settled when the worker is gone, however it went. */
   readonly #exited: Promise<void>;
+  /** Settled when it forwards no more. */
+  readonly #halted: Promise<void>;
   /** Who waits for settings to be applied, in the order in which they were sent. */
   readonly #applying: (() => void)[] = [];
   /** The worker's eventfd; -1 once it is gone. */
@@ -49,6 +107,10 @@ export class Thread implements Forwarder {
       failed(error);
     });
     void exited.then(() => this.#lose());
+    this.#halted = new Promise((resolve) => {
+      worker.on('message', ({ type }: FromWorker) => type === 'stopped' && resolve());
+      void exited.then(resolve);
+    });
     worker.on('message', (message: FromWorker) => {
       if (message.type === 'applied') this.#applying.shift()?.();
       else if (message.type === 'sources') this.#sources = new Set(message.addresses);
@@ -56,18 +118,9 @@ export class Thread implements Forwarder {
     });
   }
 
-  /** Starts it. Rejects with the system's error when the worker cannot start; then it is gone. */
-  static async start(data: WorkerData, reports: ThreadReports): Promise<Thread> {
-    const worker = new Worker(new URL('../engine/worker.js', import.meta.url), { workerData: data, name: 'lb4-worker' });
-    const exited = new Promise<void>((resolve) => void worker.once('exit', () => resolve()));
-    try {
-      const died = exited.then(() => Promise.reject(new Error('the worker ended before it was ready')));
-      const [ready] = (await Promise.race([once(worker, 'message'), died])) as [Ready];
-      return new Thread(worker, exited, ready, reports);
-    } catch (error) {
-      await worker.terminate();
-      throw error;
-    }
+  /** Has it forward. Rejects with the system's error when it cannot; then it is gone. */
+  static async start(waiting: WaitingThread, data: WorkerData, reports: ThreadReports): Promise<Thread> {
+    return new Thread(waiting.worker, waiting.exited, await waiting.begin(data), reports);
   }
 
   usesSource(address: number): boolean {
@@ -86,6 +139,11 @@ export class Thread implements Forwarder {
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     this.#worker.postMessage(message);
     native().wake(this.#wakeFd);
+  }
+
+  async halt(): Promise<void> {
+    this.post({ type: 'stop' });
+    await this.#halted;
   }
 
   async stop(): Promise<void> {

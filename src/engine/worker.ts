@@ -13,18 +13,25 @@ import { memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
 import { Duties } from './duties.ts';
 import { coarseFilterForAll } from './filter.ts';
-import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
+import { type FromWorker, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
 
 /** Empty looks at the ring before the thread sleeps, some 10 µs: a wake-up by the kernel costs about as much. */
 const SPINS = 50;
+const PAGE_WORDS = 1024;
+/** BPF_RET | BPF_K of 0 bytes: takes no frame. */
+const NOTHING = Uint32Array.of(6, 0);
 
-const data = workerData as WorkerData;
+const ring = workerData as RingData;
 const port = parentPort!;
-const memory = memoryIn(native().mapSharedMemory(data.memoryFd), data.room);
+let filter: Uint32Array = NOTHING;
+const driver: RingDriver = openPacketSocket(ring.ringSlots, filter);
+const other = ring.memoryFd === undefined ? undefined : mapTouched(ring.memoryFd);
+tell({ type: 'open' });
+const data = awaitTurn();
+const mapping = data.isFound && other !== undefined ? other : native().mapSharedMemory(data.memoryFd);
+const memory = memoryIn(mapping, data.room);
 const { gauges } = memory.counters;
 const frames = createFrames();
-let { filter } = data;
-const driver = open();
 const core: Core = createCore({
   memory,
   slab: slabOf(driver.slab),
@@ -45,8 +52,26 @@ let stopping = false;
 
 tell({ type: 'ready', recovered: duties.begin(data), wakeFd: driver.wakeFd });
 breathe();
+tell({ type: 'stopped' });
 driver.close();
 port.close();
+
+/** Every page read once: the first look at it costs as much as a thousand others, while nobody waits yet. */
+function mapTouched(fd: number): ArrayBuffer {
+  const touched = native().mapSharedMemory(fd);
+  const words = new Int32Array(touched, 0, touched.byteLength >>> 2);
+  for (let at = 0; at < words.length; at += PAGE_WORDS) Atomics.load(words, at);
+  return touched;
+}
+
+/** What another lb4 forwards must not be forwarded twice; what nobody does waits in the ring. */
+function awaitTurn(): WorkerData {
+  const turn = new Int32Array(ring.turn);
+  Atomics.wait(turn, 0, TURN.others);
+  useFilter(ring.filter);
+  Atomics.wait(turn, 0, TURN.nobodys);
+  return receiveMessageOnPort(port)!.message as WorkerData;
+}
 
 function breathe(): void {
   let idle = 0;
@@ -85,17 +110,10 @@ function tell(message: FromWorker): void {
   port.postMessage(message);
 }
 
-/** The kernel charges filters to net.core.optmem_max (20 KB on many hosts): where the exact one is too large, a coarse one does. */
-function open(): RingDriver {
-  try {
-    return openPacketSocket(data.ringSlots, filter);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOMEM') throw error;
-    return openPacketSocket(data.ringSlots, coarseFilterForAll());
-  }
-}
-
-/** A filter that the kernel has no room for beside the old one gives way to the coarse one, which always fits. */
+/**
+ * The kernel charges filters to net.core.optmem_max (20 KB on many hosts): one that it has no room for beside the old one gives way to the
+ * coarse one, which always fits.
+ */
 function useFilter(wanted: Uint32Array): void {
   if (wanted.length === filter.length && wanted.every((word, i) => word === filter[i])) return;
   filter = wanted;

@@ -95,9 +95,11 @@ export class FlowTable {
     this.#live = 0;
     let isBehindEmpty = true;
     for (let slot = this.end - 1; slot >= 0; slot--) {
-      if (this.isLive(slot)) this.#live++;
-      else if (isBehindEmpty) this.#mark(slot, E.EMPTY);
-      isBehindEmpty = this.#presence(slot) === E.EMPTY;
+      const presence = this.#presence(slot);
+      if (presence === E.LIVE) this.#live++;
+      // Written only where it changes: each first write to a page that another process has filled is a page fault.
+      else if (isBehindEmpty && presence !== E.EMPTY) this.#mark(slot, E.EMPTY);
+      isBehindEmpty = presence === E.EMPTY || (isBehindEmpty && presence !== E.LIVE);
     }
   }
 

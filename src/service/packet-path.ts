@@ -269,17 +269,35 @@ async function open(
   }
   const { connectionTrackerCapacity: connections, ringSlots, io, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
   const settings = settingsOf(plan, mode);
+  let began = performance.now();
   const turn = async () => {
+    began = performance.now();
     await takeover?.take();
-    // Whoever removes them later finds them known.
+  };
+  const own = () => {
+    // Whoever removes the notes later finds them known.
     claim.take().missing();
     remember();
   };
   const told = (message: string) => log.warn(message);
-  const engine = await Engine.start({ io, connections, ringSlots, answersPerSecond, settings, keep: true, turn, failed, signal, told });
+  const engine = await Engine.start({
+    io,
+    connections,
+    ringSlots,
+    answersPerSecond,
+    settings,
+    keep: true,
+    turn,
+    own,
+    failed,
+    signal,
+    told,
+  });
   undo.push((isKept) => engine.stop(isKept));
   if (io === 'pcap') log.warn('packets go through libpcap (io = "pcap"): several times slower than the ring');
   tellInheritance(engine.inheritance, takeover === undefined ? 'an lb4 that died' : 'the lb4 that handed over', log);
+  if (takeover !== undefined)
+    log.info({ ms: Math.ceil(performance.now() - began) }, 'packets waited for so long at most, while the other lb4 handed over');
   return { mode, log, remember, lock: claim.take(), firewall, engine, undo, plan };
 }
 

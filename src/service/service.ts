@@ -157,6 +157,13 @@ export class Service {
     return this.#end(() => this.#path.stop(graceMs, hurry));
   }
 
+  /** Stops for a restart: as `stop`, but connections wait for the next lb4 where the mode can let them. */
+  rest(graceMs: number, hurry: AbortSignal): Promise<void> {
+    if (this.#path.letGo === undefined || this.#path.obstacle?.() !== undefined) return this.stop(graceMs, hurry);
+    this.#options.log.info('connections wait for the next start: their table and the firewall rules stay');
+    return this.#end(() => this.#letGo());
+  }
+
   /** Stops at once, since lb4 itself has failed: connections wait for the next lb4 where the mode can let them. */
   abandon(): Promise<void> {
     return this.#end(() => this.#abandonPath(true));
@@ -177,8 +184,9 @@ export class Service {
       return this.#monitors.checkHost();
     }
     const isOver = this.#path.letGo !== undefined;
-    if (isOver) await this.#letGo();
+    // First: nothing waits for it.
     await this.#stats.close();
+    if (isOver) await this.#letGo();
     if (await asker.begins()) {
       this.#options.log.info({ pid: asker.pid }, 'handed over');
       void this.#replanner.stop();

@@ -1,13 +1,15 @@
 /** One lb4 takes over from another: nobody who is served notices. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { closeSync, existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { native } from '../../src/io/native.ts';
 import { LB4 } from '../lab/balancer.ts';
 import type { LoadReport } from '../lab/client.ts';
 import { contentHash } from '../lab/content.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live, MODES } from '../lab/live.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
-import { PATIENCE } from '../lab/wait.ts';
+import { PATIENCE, waitUntil } from '../lab/wait.ts';
 
 const TAKEOVERS = 2;
 const HELD = 50;
@@ -98,4 +100,43 @@ test('nobody runs, another mode, another table, one that hangs: it says so, and 
   expect(points(live)).toEqual([]);
   await refused(/no lb4 runs in this network namespace that could be taken over from: start without --takeover/, '--passthrough');
   await refused(/no lb4 runs with .*live.toml that could be taken over from/);
+});
+
+test('as systemd has it: SIGUSR2 starts the next one, which says who it is now; SIGQUIT leaves connections to the next start', async () => {
+  await using live = await Live.start('passthrough');
+  const { client, balancer: host } = live.lab;
+  await live.balancer.stop();
+  const path = join(live.lab.directory, 'notify');
+  const systemd = native().openDatagram(path);
+  const told = () =>
+    waitUntil(
+      () => {
+        try {
+          return native().receiveDatagram(systemd).text;
+        } catch {
+          return undefined; // nothing yet
+        }
+      },
+      { what: 'lb4 to tell who it is' },
+    );
+  const first = host.start([LB4, '--passthrough', `--config=${live.file}`], { env: { NOTIFY_SOCKET: path } });
+  expect(await told()).toBe(`READY=1\nMAINPID=${first.pid}`);
+  const hold = await holdConnections(client, 10, `${live.vip}:7`);
+  const { rules, kept } = traces(host);
+  first.signal('SIGUSR2');
+  const [, pid] = /^READY=1\nMAINPID=(\d+)$/.exec(await told()) ?? [];
+  await first.line(/"handed over"/);
+  await waitUntil(() => !traces(host).processes.includes(first.pid), { what: 'the first one to end' });
+  expect(await othersLiveOn(hold)).toEqual([]);
+  process.kill(Number(pid), 'SIGQUIT');
+  // Its output is that of the first one, which is over with the last of them.
+  expect(await first.exited).toEqual({ code: 0, signal: null });
+  expect(first.lines.filter((line) => line.includes('connections wait for the next start'))).toHaveLength(1);
+  expect(traces(host)).toMatchObject({ rules, kept });
+  await live.launch();
+  await live.balancer.running.line(/an lb4 that died go on/);
+  expect(await othersLiveOn(hold)).toEqual([]);
+  expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+  expect(traces(host)).toEqual(NOTHING);
+  closeSync(systemd);
 });

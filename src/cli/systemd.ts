@@ -1,0 +1,27 @@
+/** What systemd is told, and what it may ask for: an upgrade in which the unit's process changes (docs/operations.md). */
+import { spawn } from 'node:child_process';
+import { messageOf } from '../errors.ts';
+import { native } from '../io/native.ts';
+import type { Logger } from '../log.ts';
+
+/** sd_notify(3), where there is somebody to be told. */
+export function tellSystemd(state: string, log: Logger): void {
+  const path = process.env['NOTIFY_SOCKET'];
+  if (path === undefined || path === '') return;
+  try {
+    native().sendDatagram(path, state, []);
+  } catch (error) {
+    log.warn({ reason: messageOf(error) }, 'systemd could not be told that this lb4 runs (NOTIFY_SOCKET)');
+  }
+}
+
+/** Starts the lb4 that is installed by now, with this one's options, to take over: a child, since systemd's unit is a control group. */
+export function startSuccessor(log: Logger): void {
+  const [, program = '', ...args] = process.argv;
+  const options = args.filter((arg) => arg !== '--takeover');
+  // It outlives this one, and writes to the same log.
+  const child = spawn(program, [...options, '--takeover'], { detached: true, stdio: 'inherit' });
+  child.once('error', ({ message }) => log.error({ reason: message }, 'the lb4 that is to take over could not be started'));
+  child.once('exit', (code, signal) => log.error({ code, signal }, 'the lb4 that was to take over has ended'));
+  child.unref();
+}
