@@ -37,10 +37,10 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     const { fail: failed, handedOver } = shutdown;
     process.on('SIGUSR2', () => service !== undefined && startSuccessor(log));
     service = await Service.start({ file, mode, rules, takeover, version, log, logLinesLost: lost, failed, handedOver });
-    log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
     // First: systemd would take the end of the one before for the end of all.
     tellSystemd(`READY=1\nMAINPID=${process.pid}`, log);
     await service.settle();
+    log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
     if (isDue) reload();
     await serve(service, shutdown, log);
   } finally {

@@ -137,10 +137,11 @@ export class Service {
   /** From now on this one is in charge: the lb4 from which it takes over, if any, ends, and another may take over from this one. */
   async settle(): Promise<void> {
     const { mode, rules, log } = this.#options;
+    const handOver = (asker: Asker) => this.#replanner.inTurn(() => this.#handOver(asker));
+    // First: at no moment there is nobody to be asked.
+    this.#door = await Door.open(pointFor(mode, this.#config), { mode, rules, log, handOver });
     this.#takeover?.done();
     this.#takeover = undefined;
-    const handOver = (asker: Asker) => this.#replanner.inTurn(() => this.#handOver(asker));
-    this.#door = await Door.open(pointFor(mode, this.#config), { mode, rules, log, handOver });
   }
 
   /** Reads the file again and takes it over. Never rejects: a bad file keeps everything as it is, and the log says why. */
