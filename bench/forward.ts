@@ -2,14 +2,14 @@
  * lb4 beside what else a Linux host can balance with, in network namespaces, in one run: nftables DNAT and SNAT with
  * conntrack (the kernel's own NAT), and HAProxy in mode tcp. Packets: 64-byte frames over 1,000 established connections,
  * sent as fast as one core can, counted where they arrive. Gbit/s: one iperf3 stream with default offloads.
- * lb4 --dsr stands beside them with its packets.
+ * lb4 --dsr stands beside them with its packets. On one core: sender and balancer may only use the first; so the kernel, too, forwards
+ * there, since veth leaves a frame to the CPU that sends it.
  * Rounds are interleaved, so that noise falls on all alike. Root; `make bench` installs what it needs.
  */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { startBalancer } from '../test/lab/balancer.ts';
+import { execFileSync } from 'node:child_process';
 import { clientAddress, serverAddress, Topology, VIP } from '../test/lab/topology.ts';
 import { compile, median, spread, table } from './measure.ts';
+import { conntrack, haproxy, lb4 } from './subjects.ts';
 
 const ROUNDS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 5);
 const SECONDS = 2;
@@ -17,70 +17,26 @@ const FLOWS = 1000;
 const PACKETS = 9000;
 const IPERF = 5201;
 
-/** Starts a balancer of VIP:PACKETS and VIP:IPERF over the one server; returns how to end it. */
-type Subject = (lab: Topology) => Promise<() => Promise<unknown>>;
+const DUTY = { ports: [PACKETS, IPERF], servers: [serverAddress(0)] };
 
-const subjects: Record<string, { start: Subject; packets: boolean; stream: boolean }> = {
-  'lb4 --passthrough': { start: (lab) => lb4(lab), packets: true, stream: true },
-  // The stream's answers would need a route around lb4: packets only.
-  'lb4 --dsr': { start: (lab) => lb4(lab, '--dsr'), packets: true, stream: false },
+/** The stream's answers of --dsr would need a route around lb4: packets only. */
+const subjects = {
+  'lb4 --passthrough': { start: lb4(), packets: true, stream: true },
+  'lb4 --dsr': { start: lb4(['--dsr']), packets: true, stream: false },
   'nftables conntrack': { start: conntrack, packets: true, stream: true },
   'HAProxy mode tcp': { start: haproxy, packets: false, stream: true },
+  'lb4, both on one core': { start: lb4(), packets: true, stream: false, onOneCore: true },
+  'conntrack, both on one core': { start: conntrack, packets: true, stream: false, onOneCore: true },
 };
-
-async function lb4(lab: Topology, ...args: string[]): Promise<() => Promise<unknown>> {
-  const over = (port: number) => ({
-    listen: `${VIP}:${port}`,
-    servers: [`${serverAddress(0)}:${port}`],
-    backend: 'health_check_interval = 3600',
-  });
-  const balancer = await startBalancer(
-    lab.balancer,
-    { frontends: { packets: over(PACKETS), iperf: over(IPERF) } },
-    { args, healthy: false },
-  );
-  return () => balancer.stop();
-}
-
-async function conntrack({ balancer }: Topology): Promise<() => Promise<unknown>> {
-  const to = serverAddress(0);
-  balancer.sysctl('net.ipv4.ip_forward', '1');
-  balancer.sh(
-    'nft',
-    `table ip bench {
-      chain in { type nat hook prerouting priority dstnat; ip daddr ${VIP} tcp dport { ${PACKETS}, ${IPERF} } dnat to ${to}; }
-      chain out { type nat hook postrouting priority srcnat; ip daddr ${to} snat to ${VIP}; }
-    }`,
-  );
-  return async () => {
-    balancer.sh('nft', 'delete table ip bench');
-    balancer.sysctl('net.ipv4.ip_forward', '0');
-  };
-}
-
-async function haproxy({ balancer, directory }: Topology): Promise<() => Promise<unknown>> {
-  const file = join(directory, 'haproxy.cfg');
-  writeFileSync(
-    file,
-    `defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 1m
-  timeout server 1m
-listen iperf
-  bind ${VIP}:${IPERF}
-  server one ${serverAddress(0)}:${IPERF}
-`,
-  );
-  const running = balancer.start(['haproxy', '-db', '-f', file]);
-  return () => running.stop();
-}
+/** Whom a row's ratios are to: who is measured alike. */
+const OWN = 'lb4 --passthrough';
+const OWN_ON_ONE_CORE = 'lb4, both on one core';
 
 /** Frames that arrive at the server a second, in thousands. */
-async function packetRate(lab: Topology, traffic: string): Promise<number> {
+async function packetRate(lab: Topology, traffic: string, prefix: readonly string[]): Promise<number> {
   const [server] = lab.servers;
   const mac = lab.balancer.mac('front');
-  const sender = lab.client.start([traffic, 'send', 'eth0', mac, clientAddress(0), VIP, `${PACKETS}`, `${FLOWS}`, `${SECONDS}`]);
+  const sender = lab.client.start([...prefix, traffic, 'send', 'eth0', mac, clientAddress(0), VIP, `${PACKETS}`, `${FLOWS}`, `${SECONDS}`]);
   await sender.line(/^open/);
   const before = received(server);
   await sender.line(/^sent/, 30_000);
@@ -122,22 +78,25 @@ async function main(): Promise<void> {
   server.start([traffic, 'answer', 'eth0', `${PACKETS}`]);
   const results = Object.fromEntries(Object.keys(subjects).map((name) => [name, { rate: [] as number[], gbit: [] as number[] }]));
   for (let round = 0; round < ROUNDS; round++) {
-    for (const [name, { start, packets, stream }] of Object.entries(subjects)) {
-      const stop = await start(lab);
+    for (const [name, { start, packets, stream, ...more }] of Object.entries(subjects)) {
+      const pin = 'onOneCore' in more ? ['taskset', '-c', '0'] : [];
+      const { pid, stop } = await start(lab, DUTY);
+      if (pin.length > 0 && pid !== undefined) execFileSync('taskset', ['-apc', '0', `${pid}`], { stdio: 'ignore' });
       await new Promise((resolve) => setTimeout(resolve, 300));
       if (stream) results[name].gbit.push(await gigabits(lab));
-      if (packets) results[name].rate.push(await packetRate(lab, traffic));
+      if (packets) results[name].rate.push(await packetRate(lab, traffic, pin));
       await stop();
     }
   }
-  const own = results['lb4 --passthrough'];
+  const own = results[OWN];
+  const rateOf = (name: string) => results['onOneCore' in subjects[name as keyof typeof subjects] ? OWN_ON_ONE_CORE : OWN].rate;
   console.log(`medians of ${ROUNDS} interleaved rounds of ${SECONDS} s (least–most); ratios are lb4's to the row's`);
   table([
     ['', 'thousand packets/s', 'lb4 / it', 'Gbit/s', 'lb4 / it'],
     ...Object.entries(results).map(([name, { rate, gbit }]) => [
       name,
       rate.length > 0 ? spread(rate, 0) : '–',
-      rate.length > 0 ? (median(own.rate) / median(rate)).toFixed(2) : '–',
+      rate.length > 0 ? (median(rateOf(name)) / median(rate)).toFixed(2) : '–',
       gbit.length > 0 ? spread(gbit) : '–',
       gbit.length > 0 ? (median(own.gbit) / median(gbit)).toFixed(2) : '–',
     ]),

@@ -1,6 +1,6 @@
 /** What every benchmark shares: medians with their spread, tables, C programs compiled on the spot. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -13,6 +13,11 @@ export function median(values: readonly number[]): number {
 /** "12.3 (11.8–14.0)": the median and the whole spread. */
 export function spread(values: readonly number[], digits = 1): string {
   return `${median(values).toFixed(digits)} (${Math.min(...values).toFixed(digits)}–${Math.max(...values).toFixed(digits)})`;
+}
+
+/** Milliseconds that this thread has run: other programs, the compiler's threads and the collector's do not count. */
+export function threadTime(): number {
+  return Number(readFileSync('/proc/thread-self/schedstat', 'latin1').split(' ', 1)[0]) / 1e6;
 }
 
 /** Prints rows under a header, columns aligned. */

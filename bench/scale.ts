@@ -1,0 +1,98 @@
+/**
+ * What the core costs at 1,000 … 10 million established connections, table and records as large as lb4 makes them for so many: nanoseconds
+ * a packet of random connections, bytes of memory a connection, and milliseconds of processor time that one sweep of all connections takes
+ * (of many a part is swept, and the rest reckoned). Each run is a process of its own, and runs of
+ * the sizes alternate; filling a table of a million takes longer than to measure, so that of those one process measures several times. Prints a table, and draws docs/scale.svg where asked (`scale.js draw`).
+ */
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { tableCapacity } from '../src/flow/table.ts';
+import { chart } from './chart.ts';
+import { build, run } from './established.ts';
+import { median, root, spread, table, threadTime } from './measure.ts';
+
+const SIZES = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+const RUNS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 5);
+const ROUNDS = 20;
+/** Connections of a sweep that are measured at most. */
+const SWEPT = 1 << 19;
+/** The kernel brings a thread's time up to date every few milliseconds. */
+const LEAST_MS = 50;
+const WARM_UP = 100;
+const ONCE_FROM = 1_000_000;
+
+interface Run {
+  /** Nanoseconds. */
+  readonly packet: number;
+  /** Of all arrays. */
+  readonly bytes: number;
+  /** Milliseconds. */
+  readonly sweep: number;
+}
+
+/** So many measurements of a core with so many connections. */
+function measure(connections: number, count: number): Run[] {
+  globalThis.gc?.();
+  const before = process.memoryUsage().arrayBuffers;
+  const bench = build(connections, tableCapacity(connections));
+  globalThis.gc?.();
+  const bytes = process.memoryUsage().arrayBuffers - before;
+  const { core } = bench;
+  run(bench, connections, ROUNDS);
+  const end = core.records.capacity;
+  const part = Math.min(end, SWEPT);
+  for (let i = 0; i < WARM_UP; i++) core.connections.sweep(0, Math.min(end, 1 << 14), end, 0);
+  const results: Run[] = [];
+  for (let i = 0; i < count; i++) {
+    const packet = median(run(bench, connections, ROUNDS));
+    // Each time another part.
+    const first = Math.floor(((end - part) * i) / count);
+    const start = threadTime();
+    let sweeps = 0;
+    do {
+      core.connections.sweep(first, part, part, 0);
+      sweeps++;
+    } while (threadTime() - start < LEAST_MS);
+    results.push({ packet, bytes, sweep: ((threadTime() - start) / sweeps) * (end / part) });
+  }
+  return results;
+}
+
+function child(connections: number, count: number): Run[] {
+  const arguments_ = ['--max-old-space-size=8192', '--expose-gc', fileURLToPath(import.meta.url), `${connections}`, `${count}`];
+  return JSON.parse(execFileSync(process.execPath, arguments_, { encoding: 'utf8' })) as Run[];
+}
+
+function main(draw: boolean): void {
+  const runs = new Map(SIZES.map((size) => [size, [] as Run[]]));
+  for (let i = 0; i < RUNS; i++) for (const size of SIZES.filter((one) => one < ONCE_FROM)) runs.get(size)?.push(...child(size, 1));
+  for (const size of SIZES.filter((one) => one >= ONCE_FROM)) runs.get(size)?.push(...child(size, RUNS));
+  // What one costs does not grow with connections.
+  const [{ bytes: least }] = child(1, 1);
+  const of = (size: number, key: keyof Run) => (runs.get(size) ?? []).map((one) => one[key]);
+  console.log(`medians of ${RUNS} runs (least–most); the ratio is to ${SIZES[0].toLocaleString('en')} connections`);
+  table([
+    ['connections', 'ns a packet', 'ratio', 'bytes a connection', 'ms a sweep'],
+    ...SIZES.map((size) => [
+      size.toLocaleString('en'),
+      spread(of(size, 'packet')),
+      (median(of(size, 'packet')) / median(of(SIZES[0], 'packet'))).toFixed(2),
+      ((median(of(size, 'bytes')) - least) / size).toFixed(0),
+      spread(of(size, 'sweep')),
+    ]),
+  ]);
+  if (!draw) return;
+  const points = (key: keyof Run) =>
+    SIZES.map((size) => ({ x: size, y: median(of(size, key)), low: Math.min(...of(size, key)), high: Math.max(...of(size, key)) }));
+  const panels = [
+    { title: 'nanoseconds a packet', points: points('packet') },
+    { title: 'milliseconds a sweep', points: points('sweep') },
+  ];
+  writeFileSync(join(root, 'docs/scale.svg'), chart(`connections; medians and spread of ${RUNS} runs`, panels));
+}
+
+const [, , first = '', second = ''] = process.argv;
+if (/^\d+$/.test(first)) console.log(JSON.stringify(measure(Number(first), Number(second))));
+else main(first === 'draw');

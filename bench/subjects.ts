@@ -1,0 +1,78 @@
+/** What a Linux host can balance TCP with, to be measured in one run: each started in the lab's balancer, and ended. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Balancer, startBalancer } from '../test/lab/balancer.ts';
+import { type Topology, VIP } from '../test/lab/topology.ts';
+import { waitUntil } from '../test/lab/wait.ts';
+
+/** What is balanced: each port of VIP over the same port of all servers, in turn. */
+export interface Duty {
+  readonly ports: readonly number[];
+  readonly servers: readonly string[];
+}
+
+export interface Subject {
+  /** Of the process; undefined: the kernel. */
+  readonly pid?: number;
+  stop(): Promise<unknown>;
+}
+
+type Start = (lab: Topology, duty: Duty) => Promise<Subject>;
+
+/** @param more whole sections for the configuration file */
+export function lb4(args: readonly string[] = [], more = ''): Start {
+  return async (lab, { ports, servers }) => {
+    const over = (port: number) => ({
+      listen: `${VIP}:${port}`,
+      servers: servers.map((server) => `${server}:${port}`),
+      backend: 'health_check_interval = 3600',
+    });
+    const frontends = Object.fromEntries(ports.map((port) => [`port${port}`, over(port)]));
+    const balancer: Balancer = await startBalancer(lab.balancer, { frontends, more }, { args, healthy: false });
+    return { pid: balancer.running.pid, stop: () => balancer.stop() };
+  };
+}
+
+/** The kernel's own NAT: nftables' dnat and snat, with conntrack. */
+export const conntrack: Start = async ({ balancer }, { ports, servers }) => {
+  const turns = servers.map((server, i) => `${i} : ${server}`).join(', ');
+  balancer.sysctl('net.ipv4.ip_forward', '1');
+  balancer.sh(
+    'nft',
+    `table ip bench {
+      chain in { type nat hook prerouting priority dstnat;
+        ip daddr ${VIP} tcp dport { ${ports.join(', ')} } dnat to numgen inc mod ${servers.length} map { ${turns} }; }
+      chain out { type nat hook postrouting priority srcnat; ip daddr { ${servers.join(', ')} } snat to ${VIP}; }
+    }`,
+  );
+  return {
+    stop: async () => {
+      balancer.sh('nft', 'delete table ip bench');
+      balancer.sysctl('net.ipv4.ip_forward', '0');
+    },
+  };
+};
+
+export const haproxy: Start = async ({ balancer, directory }, { ports, servers }) => {
+  const listen = (port: number) =>
+    [`listen port${port}`, `  bind ${VIP}:${port}`, ...servers.map((server, i) => `  server s${i} ${server}:${port}`)].join('\n');
+  const file = join(directory, 'haproxy.cfg');
+  writeFileSync(
+    file,
+    `global
+  maxconn 4000
+defaults
+  mode tcp
+  balance roundrobin
+  timeout connect 5s
+  timeout client 1m
+  timeout server 1m
+${ports.map(listen).join('\n')}
+`,
+  );
+  const running = balancer.start(['haproxy', '-db', '-f', file]);
+  // It says nothing when it is ready.
+  const port = `:${ports[0]} `;
+  await waitUntil(() => running.exit !== undefined || balancer.sh('ss', '-ltnH').includes(port), { what: 'HAProxy to listen' });
+  return { pid: running.pid, stop: () => running.stop() };
+};
