@@ -19,6 +19,8 @@ const IP = 96;
 const VIP = parseAddress('192.168.0.1');
 const SERVERS = 16;
 
+const CLAIMS = new Claims();
+
 let state = 1;
 function random(): number {
   state ^= state << 13;
@@ -76,7 +78,7 @@ export function build(connections: number, capacity: number): Bench {
 /** The rest of a handshake: SYN+ACK and ACK. */
 function establish({ table: { words }, records, connections }: Core, slot: number): void {
   const second = records.words[words[slot * E.ENTRY + E.CONNECTION] * C.RECORD + C.SECOND];
-  const segment = { payload: 0, isReply: false, now: 0, claims: new Claims() };
+  const segment = { payload: 0, isReply: false, now: 0, claims: CLAIMS };
   connections.follow(second, { ...segment, flags: SYN | ACK, sequence: 0, acknowledgment: 1 });
   connections.follow(slot, { ...segment, flags: ACK, sequence: 1, acknowledgment: 1 });
 }

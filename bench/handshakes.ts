@@ -105,7 +105,7 @@ export function openAndClose(seconds: number): Costs {
     });
   }
   const { verdicts } = memory.counters;
-  if (verdicts[Verdict.opened] !== opened) throw new Error(`only ${verdicts[Verdict.opened]} of ${opened} were opened: ${[...verdicts]}`);
+  if (verdicts[Verdict.opened] !== opened) throw new Error(`only ${verdicts[Verdict.opened]} of ${opened} were opened`);
   if (verdicts[Verdict.forwarded] !== opened * (STEPS.length - 1))
     throw new Error(`only ${verdicts[Verdict.forwarded]} packets were forwarded`);
   const [...each] = costs.map((cost) => (cost * 1e6) / counted);
