@@ -12,6 +12,7 @@ const done: string[] = [];
 const host = {
   isLeft: false,
   starts: true,
+  claims: false,
   isFound: false,
   mortal: undefined as string | undefined,
   lost: undefined as string | undefined,
@@ -40,7 +41,8 @@ vi.mock('../../src/service/kept-note.ts', async (original) => ({
 vi.mock('../../src/engine/engine.ts', () => ({
   wouldInherit: () => host.isLeft,
   Engine: {
-    start: async () => {
+    start: async ({ own }: { own: () => void }) => {
+      if (host.claims) own();
       if (!host.starts) throw Object.assign(new Error('setsockopt(PACKET_RX_RING): Cannot allocate memory'), { code: 'ENOMEM' });
       return {
         inheritance: { isFound: host.isFound, connections: 0, refused: undefined, mortal: host.mortal },
@@ -58,15 +60,19 @@ let lines = '';
 beforeEach(() => {
   done.length = 0;
   lines = '';
-  Object.assign(host, { isLeft: false, starts: true, isFound: false, mortal: undefined, lost: undefined });
+  Object.assign(host, { isLeft: false, starts: true, claims: false, isFound: false, mortal: undefined, lost: undefined });
 });
 
-function start(): Promise<PacketPath> {
+function start(takeover?: { isTaken: boolean; take: () => Promise<void> }): Promise<PacketPath> {
   const toml = '[frontends.web]\nlisten_addr = "192.0.2.1:80"\nbackend = "app"\n[backends.app.servers]\na = { addr = "10.0.0.1:80" }\n';
   const { config } = parseConfig(toml, 'test.toml');
   const plan = makePlan(config, 'passthrough', new Members(config), UNCHECKED, undefined);
   const log = createLogger({ stream: { write: (line: string) => (lines += line) } });
-  return PacketPath.start(plan, { mode: 'passthrough', rules: true, remember: () => {} }, { log, failed: () => {}, signal: () => {} });
+  return PacketPath.start(
+    plan,
+    { mode: 'passthrough', rules: true, remember: () => {}, takeover },
+    { log, failed: () => {}, signal: () => {} },
+  );
 }
 
 test.each([
@@ -100,4 +106,13 @@ test('a stop that was asked for leaves nothing', async () => {
   host.isFound = true;
   await (await start()).stop();
   expect(done).toEqual(GONE);
+});
+
+test.each([
+  ['before the other one has let go: all is still that one’s', false, []],
+  ['after that: the table and the rules stay', true, ['lock left']],
+])('a takeover fails %s', async (_, isTaken, expected) => {
+  Object.assign(host, { isLeft: isTaken, starts: false, claims: isTaken });
+  await expect(start({ isTaken, take: async () => {} })).rejects.toThrow('PACKET_RX_RING');
+  expect([done, lines.includes('wait for the next start')]).toEqual([expected, isTaken]);
 });
