@@ -3,7 +3,9 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, readFileSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import { hashKey } from '../flow/table.ts';
-import { createKept, isHostNetwork, KeptElsewhereError, lockKept, lostKept, openKept, removeKept, unlockKept } from '../io/kept-files.ts';
+import { isHostNetwork } from '../io/kept-abandoned.ts';
+import { createKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
+import { KeptElsewhereError, lockKept, unlockKept } from '../io/kept-lock.ts';
 import { native } from '../io/native.ts';
 import { HEADER_WORDS } from '../layout/header.ts';
 import {

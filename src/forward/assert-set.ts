@@ -1,5 +1,6 @@
 import { byNumber } from '../flow/protocols.ts';
 import { MAX_FRONTENDS, MAX_SERVERS } from '../layout/counters.ts';
+import { noRoom } from '../layout/limits.ts';
 import { modes } from './modes.ts';
 import type { ServiceSet } from './service-set.ts';
 
@@ -23,11 +24,6 @@ export function assertServiceSet({ frontends, backends }: ServiceSet): void {
     if (strange !== undefined)
       throw new RangeError(`backend ${name}: protocol ${strange} is not that of all its servers and frontends, or unknown`);
   }
-}
-
-/** Indexes are given out from 0: one too large means too many, and the file alone cannot hold so many. */
-function noRoom(what: string, limit: number): string {
-  return `there is room for ${limit} ${what}s, those that still drain included: wait for the drain, or lower drain_timeout`;
 }
 
 function assertIndexes(what: string, entries: readonly { readonly index: number }[], limit: number): void {

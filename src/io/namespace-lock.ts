@@ -18,7 +18,8 @@ import {
   writeSync,
 } from 'node:fs';
 import { FailureError, PrivilegeError } from '../errors.ts';
-import { assertKeptFree, hasKept, removeKept } from './kept-files.ts';
+import { hasKept, removeKept } from './kept-files.ts';
+import { assertKeptFree } from './kept-lock.ts';
 import { forgetPoint, packetPoint } from './meeting-point.ts';
 import { native } from './native.ts';
 import { makePrivate, removeIfEmpty } from './private-directory.ts';

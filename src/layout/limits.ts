@@ -6,5 +6,10 @@ export const LIMITS = { frontends: 1024, backends: 4096, servers: 4096, sources:
 /** A data path's: twice a file's, since others come while those that left it still drain. Indexes are below, and 16 bits in a connection's record. */
 export const ROOM = { frontends: 2 * LIMITS.frontends, backends: 2 * LIMITS.backends, servers: 2 * LIMITS.servers } as const;
 
+/** Why there is no room. Indexes are given out from 0: one too large means too many, and the file alone cannot hold so many. */
+export function noRoom(what: string, limit: number): string {
+  return `there is room for ${limit} ${what}s, those that still drain included: wait for the drain, or lower drain_timeout`;
+}
+
 /** Connections at a time, whatever counts or limits them: records are numbered by 24 bits (engine/recovery.ts), 4.1 GB. */
 export const MOST_CONNECTIONS = 16_777_216;

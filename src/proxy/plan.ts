@@ -1,6 +1,7 @@
 /** What the TCP proxy is to do. Plain data that crosses threads, the whole of it each time: applying it twice changes nothing. */
 
 import type { Choice } from '../balance/index.ts';
+import { noRoom } from '../layout/limits.ts';
 import { BACKENDS, FRONTENDS, SERVERS } from './memory.ts';
 
 export interface ProxyPlan {
@@ -71,11 +72,6 @@ export function assertWithin({ frontends, backends }: ProxyPlan): void {
     for (const index of indexes) if (!isRow(index, SERVERS)) throw new RangeError(`server ${index}: ${noRoom('server', SERVERS)}`);
     for (const { index } of choice.candidates) if (!indexes.has(index)) throw new RangeError(`no server ${index}`);
   }
-}
-
-/** Indexes are given out from 0: one too large means too many, and the file alone cannot hold so many. */
-function noRoom(what: string, limit: number): string {
-  return `there is room for ${limit} ${what}s, those that still drain included: wait for the drain, or lower drain_timeout`;
 }
 
 function isRow(index: number, rows: number): boolean {

@@ -11,7 +11,6 @@ vi.mock('../../src/io/kept-files.ts', async (original) => ({
   ...(await original<typeof import('../../src/io/kept-files.ts')>()),
   openKept: () => undefined,
   createKept: (name: string, bytes: number) => native().createSharedMemory(name, bytes).fd,
-  lockKept: () => {},
   lostKept: () => place.lost,
   removeKept: () => place.removed++,
 }));

@@ -1,6 +1,6 @@
 /** Where the table that outlives lb4 is put. */
 import { expect, test } from 'vitest';
-import { rootFor } from '../../src/io/kept-files.ts';
+import { rootFor } from '../../src/io/kept-places.ts';
 
 const MB = 1e6;
 const place = (root: string, free: number) => ({ root, free: free * MB });
