@@ -29,6 +29,7 @@ import { RampTimer, SlowStart } from './slow-start.ts';
 import { assertFree, StatsPort } from './stats-port.ts';
 import { pointFor, Takeover } from './takeover.ts';
 import { targetsOf } from './targets.ts';
+import { Vacancies } from './vacancies.ts';
 import { viewOf } from './view.ts';
 
 export interface ServiceOptions {
@@ -89,10 +90,14 @@ export class Service {
     this.#path = path;
     this.#takeover = takeover;
     this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change) });
+    const vacancies = new Vacancies(log);
     this.#replanner = new Replanner({
       first,
       make: () => this.#makePlan(this.#config),
-      apply: (plan) => path.apply(plan),
+      apply: async (plan) => {
+        await path.apply(plan);
+        vacancies.follow(plan);
+      },
       complain: (error) => this.#complain(error),
     });
     this.#rampTimer = new RampTimer(this.#slowStart, () => this.#replanner.request());
