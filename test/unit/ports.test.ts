@@ -20,7 +20,9 @@ test("health checks' ports end where clients' begin", () => {
 });
 
 test('documents tell no other split', () => {
-  const documents = ['README.md', ...within('docs/', '.md'), ...within('native/', '.md'), ...within('src/', '.md')];
+  const all = ['README.md', ...within('docs/', '.md'), ...within('native/', '.md'), ...within('src/', '.md')];
+  // Its ranges are of what was measured.
+  const documents = all.filter((path) => path !== 'docs/benchmarks.md');
   const told = new Set(documents.flatMap((path) => rangesIn(read(path))));
   expect([...told].toSorted()).toEqual([CHECK_PORTS, CLIENT_PORTS].map(rangeText));
   const pool = CLIENT_PORTS.last - CLIENT_PORTS.first + 1;

@@ -3,8 +3,9 @@ import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { maglev, prepareMaglev } from '../../src/balance/maglev.ts';
 import { parseAddress } from '../../src/packet/address.ts';
+import type { Proxy } from '../../src/proxy/proxy.ts';
 import { deaf } from '../lab/proxy-deaf.ts';
-import { ask, type Client, client, freePort, idle, named, pause, planOf, run, serve, silent, waitUntil } from '../lab/proxy-lab.ts';
+import { ask, type Client, client, freePort, idle, named, planOf, run, serve, silent, waitUntil } from '../lab/proxy-lab.ts';
 
 const dead = async () => ({ host: '127.0.0.1', port: await freePort(), sockets: [], close: async () => {} });
 
@@ -122,18 +123,22 @@ const introduce = async (port: number, name: string): Promise<Client> => {
   return one;
 };
 
+/** The first connection has its server. */
+const served = (proxy: Proxy) => waitUntil(() => proxy.server(10).current === 1, { what: 'the first to be served' });
+const waiting = (proxy: Proxy, count: number) => waitUntil(() => proxy.queued('pool') === count, { what: `${count} to wait` });
+
 describe('the queue of a full backend', () => {
   test('is served in order', async () => {
     const names: string[] = [];
     const { proxy, port } = await run({ servers: [await serve(register(names))], maxconn: 1 });
     const clients: Client[] = [];
-    for (const name of ['a', 'b', 'c', 'd']) {
+    for (const [i, name] of ['a', 'b', 'c', 'd'].entries()) {
       clients.push(await introduce(port, name));
-      await pause(20);
+      await (i === 0 ? served(proxy) : waiting(proxy, i));
     }
+    await waitUntil(() => names.length > 0, { what: 'the first name' });
     expect(names).toEqual(['a']);
     expect(proxy.server(10)).toMatchObject({ current: 1, load: 1 });
-    expect(proxy.queued('pool')).toBe(3);
     for (const [i, one] of clients.entries()) {
       await waitUntil(() => one.text() === 'welcome', { what: `client ${i}` });
       one.socket.resetAndDestroy();
@@ -148,17 +153,16 @@ describe('the queue of a full backend', () => {
     const clients: Client[] = [];
     for (let i = 0; i < 5; i++) {
       clients.push(await client(port));
-      await pause(20);
+      await (i === 0 ? served(proxy) : i < 3 ? waiting(proxy, i) : clients[i].end);
     }
-    await pause(50);
     expect(clients.map((one) => one.ended())).toEqual([undefined, undefined, undefined, 'reset', 'reset']);
     expect(proxy.frontend(3).current).toBe(1);
   });
 
   test('without places resets at once', async () => {
-    const { port } = await run({ servers: [await serve(silent)], maxconn: 1, backend: { maxQueue: 0 } });
+    const { proxy, port } = await run({ servers: [await serve(silent)], maxconn: 1, backend: { maxQueue: 0 } });
     const first = await client(port);
-    await pause(30);
+    await served(proxy);
     expect(await (await client(port)).end).toBe('reset');
     expect(first.ended()).toBeUndefined();
   });
@@ -166,7 +170,7 @@ describe('the queue of a full backend', () => {
   test('resets who has waited for queueTimeoutMs', async () => {
     const { port, proxy } = await run({ servers: [await serve(silent)], maxconn: 1, backend: { queueTimeoutMs: 150 } });
     const first = await client(port);
-    await pause(30);
+    await served(proxy);
     const started = performance.now();
     const second = await client(port);
     expect(await second.end).toBe('reset');
@@ -180,7 +184,7 @@ describe('the queue of a full backend', () => {
     const names: string[] = [];
     const { port, proxy } = await run({ servers: [await serve(register(names))], maxconn: 1, backend: { maxQueue: 3 } });
     const first = await introduce(port, 'first');
-    await pause(30);
+    await served(proxy);
     const leavers = [await client(port), await introduce(port, 'reset'), await client(port)];
     await waitUntil(() => proxy.queued('pool') === 3, { what: 'all three to wait' });
     leavers[0].socket.destroy();
@@ -203,9 +207,9 @@ describe('the queue of a full backend', () => {
   test('serves a client that has half-closed behind its request', async () => {
     const { port, proxy } = await run({ servers: [await serve()], maxconn: 1 });
     const first = await client(port);
-    await pause(30);
+    await served(proxy);
     const second = ask(port, 'request');
-    await pause(50);
+    await waiting(proxy, 1);
     first.socket.resetAndDestroy();
     expect(await second).toBe('request');
     await idle(proxy);
@@ -236,7 +240,7 @@ describe('the queue of a full backend', () => {
     const one = await client(port);
     await waitUntil(() => proxy.server(11).current === 1, { what: 'the first' });
     const two = await client(port);
-    await pause(50);
+    await waiting(proxy, 1);
     expect(two.ended()).toBeUndefined();
     one.socket.resetAndDestroy();
     await waitUntil(() => proxy.server(11).total === 2, { what: 'the second' });
@@ -249,9 +253,9 @@ describe('the queue of a full backend', () => {
     const world = { servers: [server], maxconn: 1 };
     const { proxy, port } = await run(world);
     const first = await client(port);
-    await pause(30);
+    await served(proxy);
     const second = await client(port);
-    await pause(30);
+    await waiting(proxy, 1);
     await proxy.configure(planOf(port, { ...world, without: [0] }));
     expect(await second.end).toBe('reset');
     expect(first.ended()).toBeUndefined();
@@ -293,8 +297,8 @@ describe('maxconn of a frontend', () => {
   test('holds nobody up who left while waiting', async () => {
     const { proxy, port } = await run({ servers: [await serve(silent)], frontend: { maxconn: 1 } });
     const first = await client(port);
+    await served(proxy);
     const others = await Promise.all(Array.from({ length: 5 }, () => client(port)));
-    await pause(30);
     for (const { socket } of others) socket.resetAndDestroy();
     first.socket.resetAndDestroy();
     await idle(proxy);
