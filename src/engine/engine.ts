@@ -187,7 +187,7 @@ export class Engine {
 
   /**
    * Replaces everything that is balanced. Live connections stay where they are, but for those of a frontend or server that is
-   * not in the set any more, or has another address or port: they end within a second. Resolves when the worker goes by it, or
+   * not in the set any more, or has another address or port: the sweep ends them. Resolves when the worker goes by it, or
    * is gone. Rejects with a RangeError, and changes nothing, when an index is out of bounds.
    */
   async configure(settings: Settings): Promise<void> {

@@ -169,7 +169,7 @@ function hopsOf(set: ServiceSet, hops: FrontendHops): HopOf {
   return (frontend, server, source) => {
     const { backend, sources = [], places: own, ways } = byFrontend.get(frontend) ?? {};
     const place = own?.get(server);
-    const turn = backend === undefined ? -1 : turnOf(source, sources, backend);
+    const turn = backend === undefined ? -1 : sourceIndex(source, sources, backend);
     if (place !== undefined && turn >= 0) return ways?.[place * sources.length + turn] ?? KERNEL_HOP;
     const key = `${frontend} ${server} ${source}`;
     if (!others.has(key)) others.set(key, otherHop(set, hops, frontend, server, source));
@@ -178,7 +178,7 @@ function hopsOf(set: ServiceSet, hops: FrontendHops): HopOf {
 }
 
 /** Which of `sources` packets leave from, -1: none. Where they keep their clients' addresses there is one way to a server. */
-function turnOf(source: number, sources: readonly number[], { mode }: ServiceSet['backends'][number]): number {
+function sourceIndex(source: number, sources: readonly number[], { mode }: ServiceSet['backends'][number]): number {
   return modes[mode].source === 'pool' ? sources.indexOf(source) : 0;
 }
 
@@ -200,7 +200,7 @@ function otherHop(
     if (backend === undefined || modes[backend.mode].onLink !== onLink) continue;
     const sources = sourcesOf(address, backend);
     const place = backend.servers.findIndex((one) => isSame(one, to));
-    const turn = turnOf(source, sources, backend);
+    const turn = sourceIndex(source, sources, backend);
     if (place >= 0 && turn >= 0) return hops.get(index)?.[place * sources.length + turn] ?? KERNEL_HOP;
   }
   return onLink ? undefined : KERNEL_HOP;

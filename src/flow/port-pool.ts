@@ -7,10 +7,10 @@
  *
  * The queue's memory grows with use: a pool that never had more than 1,000 ports out holds 1,024 entries.
  */
-import { CLIENT_PORTS } from '../layout/ports.ts';
+import { CLIENT_PORTS, portCount } from '../layout/ports.ts';
 
 /** Ports of a pool. */
-export const PORTS = CLIENT_PORTS.last - CLIENT_PORTS.first + 1;
+export const PORTS = portCount(CLIENT_PORTS);
 
 export class PortPool {
   readonly #first: number;

@@ -54,7 +54,7 @@ import type { Protocol, Timeouts } from './protocol.ts';
 import { begin, remember, settle, weigh } from './tcp-evidence.ts';
 
 /** RFC 9293 section 3.1: bytes behind the beginning of the header. */
-const CHECKSUM_PLACE = 16;
+const CHECKSUM_PLACE = F.CHECKSUM_PLACES[F.TCP];
 
 export const tcp: Protocol = {
   name: 'tcp',

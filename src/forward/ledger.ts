@@ -1,7 +1,7 @@
 /**
  * The books in shared memory, by the index of frontend and server. An index whose address, port or protocol changes, or that goes and
  * comes back, stands for something else: it begins at 0 in a new generation, and flows of an earlier one, which the sweep
- * removes within a second, are not entered any more. What an index that went has counted stays until somebody else has it:
+ * removes, are not entered any more. What an index that went has counted stays until somebody else has it:
  * totals are read from there (service/roster.ts).
  */
 

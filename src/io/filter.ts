@@ -5,6 +5,7 @@
  *
  * Loads are relative to the network header (SKF_NET_OFF), so that interfaces without Ethernet work alike.
  */
+import { ICMP_ERRORS } from '../packet/fields.ts';
 
 /** Address as an unsigned host-order number (192.0.2.1 is 0xc0000201), port in host order: the kernel compares them so. */
 interface Listener {
@@ -101,14 +102,13 @@ function addressedTo(addresses: readonly number[]): Instruction[] {
 
 /** Accepts ICMP errors, drops everything else that is of none of `protocols`. */
 function icmpOr(protocols: readonly number[]): Instruction[] {
+  const last = ICMP_ERRORS.length - 1;
   const errors: Instruction[] = [
     [IF_EQUAL, 1, 0, 1],
     drop(),
     ...loadHeaderLength(),
     op(LOAD_BYTE_X, NETWORK), // the ICMP type
-    [IF_EQUAL, 2, 0, 3],
-    [IF_EQUAL, 1, 0, 11],
-    [IF_EQUAL, 0, 1, 12],
+    ...ICMP_ERRORS.map((type, i): Instruction => [IF_EQUAL, last - i, i === last ? 1 : 0, type]),
     accept(),
     drop(),
   ];

@@ -2,7 +2,9 @@
  * What libpcap shall hand up, as an expression of pcap-filter(7): coarser than filter.ts, since a capture has to be opened anew to change
  * it. It names no server, so that it changes with the frontends and source addresses alone.
  */
+
 import { formatAddress, swap32 } from '../packet/address.ts';
+import { ICMP_ERRORS } from '../packet/fields.ts';
 import type { FilterSpec } from './filter.ts';
 
 /** Addresses and ports that are named one by one; of more, all frames for this host come up, and the pipeline drops what is not ours. */
@@ -15,7 +17,7 @@ export function captureFilter(spec: FilterSpec, mac: Uint8Array): string {
 }
 
 /** ICMP errors, and fragments, which the pipeline counts. */
-const OTHERS = ['(icmp and (icmp[0] = 3 or icmp[0] = 11 or icmp[0] = 12))', '(ip[6:2] & 0x3fff != 0)'];
+const OTHERS = [`(icmp and (${ICMP_ERRORS.map((type) => `icmp[0] = ${type}`).join(' or ')}))`, '(ip[6:2] & 0x3fff != 0)'];
 
 function toAddresses({ frontends, sources = [] }: FilterSpec): string[] {
   const ours = new Set([...frontends.map(({ address }) => address), ...sources]);

@@ -5,10 +5,10 @@
 import { FLAG_GSO, FLAG_PARTIAL } from '../layout/frames.ts';
 import { swap16 } from '../packet/address.ts';
 import { fold } from '../packet/checksum.ts';
-import type { Slab } from '../packet/fields.ts';
+import { CHECKSUM_PLACES, type Slab, TCP, UDP } from '../packet/fields.ts';
 
 /** Where a protocol's checksum stands, in half-words from its header on: TCP's and UDP's. */
-const CHECKSUM: Readonly<Record<number, number>> = { 6: 8, 17: 3 };
+const CHECKSUM: Readonly<Record<number, number>> = { [TCP]: CHECKSUM_PLACES[TCP] / 2, [UDP]: CHECKSUM_PLACES[UDP] / 2 };
 
 /** Payload bytes a segment that the pipeline is told of a super-packet: RFC 1122's default, so that it complains of no next hop. */
 const NOMINAL_SEGMENT = 536;

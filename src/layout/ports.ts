@@ -23,6 +23,11 @@ export function overlap(a: PortRange, b: PortRange): boolean {
   return a.first <= b.last && b.first <= a.last;
 }
 
+/** How many there are. */
+export function portCount({ first, last }: PortRange): number {
+  return last - first + 1;
+}
+
 /** `33768-61000`, as the kernel and people write it. */
 export function rangeText({ first, last }: PortRange): string {
   return `${first}-${last}`;

@@ -31,6 +31,9 @@ export const DONT_FRAGMENT = 0x00400000;
 
 export const ICMP = 1;
 export const TCP = 6;
+export const UDP = 17;
+/** Where a transport protocol's checksum stands, in bytes behind the beginning of its header: RFC 9293 section 3.1, RFC 768. */
+export const CHECKSUM_PLACES = { [TCP]: 16, [UDP]: 6 } as const;
 
 // TCP words.
 export const TCP_PORTS = 0;
@@ -48,3 +51,5 @@ export const ICMP_UNREACHABLE = 3;
 export const ICMP_FRAGMENTATION_NEEDED = 4; // code of ICMP_UNREACHABLE
 export const ICMP_TIME_EXCEEDED = 11;
 export const ICMP_PARAMETER_PROBLEM = 12;
+/** The types that are errors about a packet, whose beginning they quote (RFC 1122 section 3.2.2), as far as they are still in use. */
+export const ICMP_ERRORS = [ICMP_UNREACHABLE, ICMP_TIME_EXCEEDED, ICMP_PARAMETER_PROBLEM] as const;

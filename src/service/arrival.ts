@@ -39,7 +39,7 @@ export class Arrival implements HostState {
     const listened = new Map(this.#parts.frontends().map((frontend) => [matchFor(frontend, frontend.protocol), frontend]));
     const received = this.#parts.received();
     // Reading the rules costs as much as the guard's whole look: not where there is nothing to suspect.
-    const isSuspect = !this.#all.isHeard(received) || [...listened].some(([rule, { signs }]) => !this.#each.get(rule)?.isHeard(signs));
+    const isSuspect = !this.#all.isHeard(received) || [...listened].some(([rule, { counts }]) => !this.#each.get(rule)?.isHeard(counts));
     const counted = isSuspect ? await this.#parts.counted() : new Map<string, number>();
     const each = this.#look(listened, counted);
     const deaf = this.#all.look(received, counted);

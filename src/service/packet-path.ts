@@ -220,8 +220,8 @@ export class PacketPath implements DataPath {
   /** The frontends, each with all that is in its books. */
   #listened(): Listened[] {
     return this.#plan.frontends.map(({ index, frontend: { name, listen, backend } }) => {
-      const signs = JSON.stringify([this.#engine.frontend(index), this.#engine.frontendAnswers(index)]);
-      return { name, ip: listen.ip, port: listen.port, protocol: backend.protocol, signs };
+      const counts = JSON.stringify([this.#engine.frontend(index), this.#engine.frontendAnswers(index)]);
+      return { name, ip: listen.ip, port: listen.port, protocol: backend.protocol, counts };
     });
   }
 

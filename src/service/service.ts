@@ -299,7 +299,7 @@ export class Service {
     this.#rampTimer.follow();
   }
 
-  /** Signs come by the thousand when many servers die at once. */
+  /** Signals come by the thousand when many servers die at once. */
   #suspect(server: number, reason: string): void {
     const key = this.#replanner.plan.serverKeys.get(server);
     if (key !== undefined) this.#health.suspect(key, reason);

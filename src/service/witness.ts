@@ -15,7 +15,7 @@ export interface Listened {
   readonly port: number;
   readonly protocol: TransportProtocol;
   /** Another one whenever lb4 has entered something in this frontend's books: then its frames arrive. */
-  readonly signs: string;
+  readonly counts: string;
 }
 
 /** So many packets are no coincidence. */
@@ -57,7 +57,7 @@ export class Witnessed {
   readonly #witnessOf: WitnessOf;
   #witness: Witness | undefined;
   #deaf: Testimony | undefined;
-  #signs = '';
+  #counts = '';
   #looks = 0;
   #rest = 0;
   /** What rule and witness had counted when this window began; undefined: the next look begins one. */
@@ -73,8 +73,8 @@ export class Witnessed {
   }
 
   /** Its books have changed since the last look. */
-  isHeard(signs: string): boolean {
-    return signs !== this.#signs;
+  isHeard(counts: string): boolean {
+    return counts !== this.#counts;
   }
 
   /**
@@ -85,8 +85,8 @@ export class Witnessed {
   look(frontend: Listened, counted: number | undefined, mayAsk: boolean): Testimony | undefined {
     const heard = this.#witness?.heard() ?? 0;
     const from = this.#from;
-    const isHeard = this.isHeard(frontend.signs);
-    this.#signs = frontend.signs;
+    const isHeard = this.isHeard(frontend.counts);
+    this.#counts = frontend.counts;
     if (isHeard || counted === undefined || from === undefined || counted < from.counted) {
       if (isHeard) this.close();
       this.#begin(counted);

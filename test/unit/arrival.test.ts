@@ -141,12 +141,13 @@ interface Look {
 /** Frontends a, b … on one address, look by look; another one, z, is busy all the time. Returns what is told each time. */
 async function told(looks: readonly (readonly Look[])[]): Promise<{ said: string[][]; most: number; open: number }> {
   const ports = [...(looks[0] ?? []).keys()].map((i) => 81 + i);
-  const now = new Map([80, ...ports].map((port) => [port, { packets: 900, signs: 0, heard: 0 }]));
+  const now = new Map([80, ...ports].map((port) => [port, { packets: 900, counts: 0, heard: 0 }]));
   let [received, open, most] = [0, 0, 0];
   const state = new Arrival({
     received: () => received,
     counted: async () => new Map([...now].map(([port, { packets }]) => [`-d 192.0.2.1/32 -p tcp -m tcp --dport ${port}`, packets])),
-    frontends: () => [...now].map(([port, { signs }]) => ({ name: `f${port}`, ip: '192.0.2.1', port, protocol: tcp, signs: `${signs}` })),
+    frontends: () =>
+      [...now].map(([port, { counts }]) => ({ name: `f${port}`, ip: '192.0.2.1', port, protocol: tcp, counts: `${counts}` })),
     witnessOf: ({ port }) => {
       most = Math.max(most, ++open);
       const from = now.get(port)?.heard ?? 0;
@@ -160,8 +161,8 @@ async function told(looks: readonly (readonly Look[])[]): Promise<{ said: string
       [80, { booked: 1, packets: 99 }] as const,
       ...look.map((one, i) => [81 + i, one] as const),
     ]) {
-      const one = now.get(port) ?? { packets: 0, signs: 0, heard: 0 };
-      now.set(port, { packets: one.packets + packets, signs: one.signs + booked, heard: one.heard + heard });
+      const one = now.get(port) ?? { packets: 0, counts: 0, heard: 0 };
+      now.set(port, { packets: one.packets + packets, counts: one.counts + booked, heard: one.heard + heard });
     }
     said.push(await state.verify());
   }
@@ -227,7 +228,7 @@ test('without room for a witness nothing is claimed', async () => {
       let packets = 0;
       return async () => new Map([['-d 192.0.2.1/32 -p tcp -m tcp --dport 81', (packets += 99)]]);
     })(),
-    frontends: () => [{ name: 'f', ip: '192.0.2.1', port: 81, protocol: tcp, signs: '' }],
+    frontends: () => [{ name: 'f', ip: '192.0.2.1', port: 81, protocol: tcp, counts: '' }],
     witnessOf: () => {
       throw Object.assign(new Error('socket(AF_PACKET): Cannot allocate memory'), { code: 'ENOMEM' });
     },

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
+import { CLIENT_PORTS, portCount } from '../../layout/ports.ts';
 import { readAddress, serverProblem, sourceProblem } from '../address.ts';
 import { DSR, SEND_PROXY } from '../model.ts';
 import { healthCheckKeys } from './health.ts';
@@ -70,8 +71,8 @@ export const backend = z.object({
   source_addrs: key(z.array(sourceAddr).min(1).max(LIMITS.sources).optional(), {
     allowed: SOURCES,
     description:
-      'Passthrough: addresses of this host that connections to the servers leave from, each with 27,233 ports a server. One of them is ' +
-      'taken that has most ports left. The servers must answer to them by this host. Other modes refuse the key.',
+      `Passthrough: addresses of this host that connections to the servers leave from, each with ${portCount(CLIENT_PORTS)} ports a ` +
+      'server. One of them is taken that has most ports left. The servers must answer to them by this host. Other modes refuse the key.',
     otherwise: 'the address that the client connected to',
     ...lb4,
   }),
