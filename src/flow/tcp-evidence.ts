@@ -122,12 +122,16 @@ function rememberWaiting(flows: Int32Array, at: number, other: number, shown: nu
     flows[from + Flow.ORIGIN] = claims.number(claim);
     flows[from + Flow.BYTES] += claims.payload(claim);
     claims.drop(claim);
-  } else if (shown & WAITS) claims.put(at, sequence + payload, payload, now);
-  else if (payload > 0) {
-    // Whoever goes on has not finished there.
-    const claim = claims.find(at, now);
-    if (claim >= 0 && ((sequence + payload - claims.number(claim)) | 0) > 0) claims.drop(claim);
   }
+  if (shown & WAITS) {
+    // What goes by the flow itself pass 3 counts.
+    claims.put(at, sequence + payload, shown & BELONGS ? 0 : payload, now);
+    return;
+  }
+  if (payload === 0 && (shown & FINISHES) === 0) return;
+  // Whoever goes on has not finished there, and whose FIN counts waits no more.
+  const own = claims.find(at, now);
+  if (own >= 0 && ((shown & FINISHES) !== 0 || ((sequence + payload - claims.number(own)) | 0) > 0)) claims.drop(own);
 }
 
 /** A flow's numbers from its first segment on. `first` is the number of its first byte. */

@@ -157,7 +157,7 @@ function next(life: number, shown: number, reply: boolean): number {
   if (shown & HEARD) return heard(life, reply);
   let after = shown & (WAITS | BEARS_OUT | GIVES_UP) ? waiting(life, shown, reply) : life;
   if (shown & REVIVES) after &= ~FIN_CLIENT;
-  if (shown & FINISHES) after |= reply ? FIN_SERVER : FIN_CLIENT;
+  if (shown & FINISHES) after = (after & ~(reply ? WAITS_SERVER : WAITS_CLIENT)) | (reply ? FIN_SERVER : FIN_CLIENT);
   if (state === OPENING && shown & ANSWERS) return (after & ~STATE_MASK) | ANSWERED;
   if (state === CLOSED || (state <= ANSWERED && (shown & ESTABLISHES) === 0)) return after;
   return (after & ~STATE_MASK) | openState(after);

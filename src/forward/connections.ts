@@ -211,9 +211,8 @@ export class Connections {
   /** Whether the connection of a flow could be moved by a segment without SYN, FIN and RST: then that must be intact. */
   isMovable(slot: number): boolean {
     const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
-    const life = this.#records.words[r + C.LIFE];
-    const state = life & T.STATE_MASK;
-    return state <= T.ANSWERED || state === T.CLOSED || (life & T.WAITING) !== 0;
+    const state = this.#records.words[r + C.LIFE] & T.STATE_MASK;
+    return state <= T.ANSWERED || state === T.CLOSED;
   }
 
   /** Whether half of the records are in use: what the hash finds again needs none. */

@@ -285,6 +285,18 @@ describe('a FIN behind what was lost before lb4 saw it is never sent again', () 
       expect(world.statistics[row]).toBe(1100);
     });
 
+    test(`a ${side}’s that comes again counts once, with its payload`, () => {
+      const world = waiting(side, { flags: 'FPA', sequence: 1501, payload: pattern(100) });
+      send(world, { sequence: 1001, payload: pattern(500) });
+      send(world, { flags: 'FPA', sequence: 1501, payload: pattern(100) });
+      expect([stateOf(world), connectionsIn(world)[0].life & T.WAITING]).toEqual(['CLOSING', 0]);
+      answer(world, { acknowledgment: 1602 });
+      answer(world, { flags: 'FA', acknowledgment: 1602 });
+      expect(stateOf(world)).toBe('TIME_WAIT');
+      world.sweepAll(world.now + 1000);
+      expect(world.statistics[frontendRow(0) + (side === 'client' ? TX : RX)]).toBe(600);
+    });
+
     test(`one whose ${side} goes on was forged`, () => {
       const world = waiting(side, { flags: 'FA', sequence: 1501 });
       send(world, { sequence: 1001, payload: pattern(501) });
@@ -311,6 +323,19 @@ describe('a FIN behind what was lost before lb4 saw it is never sent again', () 
     client(world, { flags: 'FA', sequence: 1501 });
     server(world, { acknowledgment: 1502 });
     expect(connectionsIn(world)[0].life & T.WAITING).toBe(0);
+  });
+
+  test('both may wait, and one segment bear the other’s out while its own begins to', () => {
+    const world = waiting('client', { flags: 'FA', sequence: 1501 });
+    client(world, { sequence: 1001, payload: pattern(500) });
+    world.now += 2000;
+    server(world, { flags: 'FPA', sequence: 1301, payload: pattern(100), acknowledgment: 1502 });
+    expect(stateOf(world)).toBe('CLOSING');
+    server(world, { sequence: 1001, payload: pattern(300), acknowledgment: 1502 });
+    client(world, { sequence: 1502, acknowledgment: 1402 });
+    expect([stateOf(world), ...load(world)]).toEqual(['TIME_WAIT', 0, 0]);
+    world.sweepAll(world.now + 1000);
+    expect([TX, RX].map((way) => world.statistics[frontendRow(0) + way])).toEqual([500, 400]);
   });
 
   test('a reset ends the waiting', () => {
