@@ -1,4 +1,5 @@
 /** The main thread's handle on the data path: starts its worker, tells it what to balance, reads its counters. */
+import { closeSync } from 'node:fs';
 import { tableCapacity } from '../flow/table.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
 import { modes } from '../forward/modes.ts';
@@ -136,18 +137,24 @@ export class Engine {
     assertLittleEndian();
     assertServiceSet(options.settings.services);
     const { io, ringSlots, settings, turn } = options;
-    const memoryFd = options.keep ? openOther() : undefined;
-    // First: it takes time, and may fail.
-    const waiting = io === 'pcap' ? undefined : await WaitingThread.open({ ringSlots, filter: filterFor(settings.services), memoryFd });
+    // What cannot be followed is not even read.
+    const isFollowed = options.keep && takeoverObstacle(options.connections, directionsOf(settings)) === undefined;
+    const memoryFd = isFollowed ? openOther() : undefined;
+    let waiting: WaitingThread | undefined;
+    let isHandedOn = false;
     try {
+      // First: it takes time, and may fail.
+      if (io !== 'pcap') waiting = await WaitingThread.open({ ringSlots, filter: filterFor(settings.services), memoryFd });
       await turn?.();
       waiting?.listen();
       options.own?.();
+      isHandedOn = true;
       return await Engine.#acquire(options, memoryFd, (data, reports) => {
         return waiting === undefined ? PcapThread.start(data, reports) : Thread.start(waiting, data, reports);
       });
     } catch (error) {
       await waiting?.close();
+      if (!isHandedOn && memoryFd !== undefined) closeSync(memoryFd);
       throw error;
     }
   }
