@@ -1,6 +1,6 @@
 /** A core with established connections, and packets of them to be timed: for bench/core and bench/scale. */
 import { prepare } from '../src/balance/index.ts';
-import { Claims } from '../src/flow/claims.ts';
+import { PendingFins } from '../src/flow/pending-fins.ts';
 import { type FlowTable, hashKey } from '../src/flow/table.ts';
 import { type Core, createCore } from '../src/forward/core.ts';
 import { writeHop } from '../src/forward/next-hops.ts';
@@ -19,7 +19,7 @@ const IP = 96;
 const VIP = parseAddress('192.168.0.1');
 const SERVERS = 16;
 
-const CLAIMS = new Claims();
+const PENDING = new PendingFins();
 
 let state = 1;
 function random(): number {
@@ -78,7 +78,7 @@ export function build(connections: number, capacity: number): Bench {
 /** The rest of a handshake: SYN+ACK and ACK. */
 function establish({ table: { words }, records, connections }: Core, slot: number): void {
   const second = records.words[words[slot * E.ENTRY + E.CONNECTION] * C.RECORD + C.SECOND];
-  const segment = { payload: 0, isReply: false, now: 0, claims: CLAIMS };
+  const segment = { payload: 0, isReply: false, now: 0, pendingFins: PENDING };
   connections.follow(second, { ...segment, flags: SYN | ACK, sequence: 0, acknowledgment: 1 });
   connections.follow(slot, { ...segment, flags: ACK, sequence: 1, acknowledgment: 1 });
 }

@@ -1,4 +1,4 @@
-import type { Claims } from './claims.ts';
+import type { PendingFins } from './pending-fins.ts';
 
 /** What a packet can show of its connection, in any protocol: bits, more than one at a time. */
 
@@ -23,7 +23,7 @@ export const CHALLENGES = 0x200;
 /** Pass 3 may keep its third word (ACKNOWLEDGED in layout/flow.ts). */
 export const ACKNOWLEDGES = 0x400;
 
-/** A FIN behind what has not passed here yet: it waits (claims.ts) … */
+/** A FIN behind what has not passed here yet: it waits (pending-fins.ts) … */
 export const WAITS = 0x800;
 /** … until the opposite side shows that it has it (direct server return: until what was missing has passed), as this packet does … */
 export const BEARS_OUT = 0x1000;
@@ -40,5 +40,5 @@ export interface Segment {
   /** Milliseconds modulo 2^32. */
   now: number;
   /** FINs that wait, of all connections. */
-  readonly claims: Claims;
+  readonly pendingFins: PendingFins;
 }

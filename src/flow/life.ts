@@ -35,7 +35,7 @@ export const HASHED = 0x10000;
 export const RESET_BY_SERVER = 0x20000;
 /** It had a number that is not sure to be right (BEYOND of evidence.ts). */
 export const RESET_BEYOND = 0x40000;
-/** A FIN waits to count (claims.ts), by the side that sent it. */
+/** A FIN waits to count (pending-fins.ts), by the side that sent it. */
 export const WAITS_CLIENT = 0x80000;
 export const WAITS_SERVER = 0x100000;
 export const WAITING = WAITS_CLIENT | WAITS_SERVER;

@@ -115,23 +115,29 @@ export function remember(flows: Int32Array, at: number, other: number, shown: nu
   if (other >= 0) flows[other + Flow.ORIGIN] = segment.acknowledgment - flows[other + Flow.BYTES];
 }
 
-function rememberWaiting(flows: Int32Array, at: number, other: number, shown: number, { claims, sequence, payload, now }: Segment): void {
+function rememberWaiting(
+  flows: Int32Array,
+  at: number,
+  other: number,
+  shown: number,
+  { pendingFins, sequence, payload, now }: Segment,
+): void {
   if (shown & BEARS_OUT) {
     const from = other < 0 ? at : other;
-    const claim = claims.find(from, now);
-    flows[from + Flow.ORIGIN] = claims.number(claim);
-    flows[from + Flow.BYTES] += claims.payload(claim);
-    claims.drop(claim);
+    const place = pendingFins.find(from, now);
+    flows[from + Flow.ORIGIN] = pendingFins.number(place);
+    flows[from + Flow.BYTES] += pendingFins.payload(place);
+    pendingFins.drop(place);
   }
   if (shown & WAITS) {
     // What goes by the flow itself pass 3 counts.
-    claims.put(at, sequence + payload, shown & BELONGS ? 0 : payload, now);
+    pendingFins.put(at, sequence + payload, shown & BELONGS ? 0 : payload, now);
     return;
   }
   if (payload === 0 && (shown & FINISHES) === 0) return;
   // Whoever goes on has not finished there, and whose FIN counts waits no more.
-  const own = claims.find(at, now);
-  if (own >= 0 && ((shown & FINISHES) !== 0 || ((sequence + payload - claims.number(own)) | 0) > 0)) claims.drop(own);
+  const own = pendingFins.find(at, now);
+  if (own >= 0 && ((shown & FINISHES) !== 0 || ((sequence + payload - pendingFins.number(own)) | 0) > 0)) pendingFins.drop(own);
 }
 
 /** A flow's numbers from its first segment on. `first` is the number of its first byte. */
@@ -189,14 +195,14 @@ function weighWaiting(
   at: number,
   other: number,
   life: number,
-  { claims, isReply, flags, sequence, payload, acknowledgment, now }: Segment,
+  { pendingFins, isReply, flags, sequence, payload, acknowledgment, now }: Segment,
 ): number {
   const waiting = life & (isReply || other < 0 ? WAITS_CLIENT : WAITS_SERVER);
   if (waiting === 0 || (flags & (ACK | SYN | RST)) !== ACK) return 0;
-  const claim = claims.find(other < 0 ? at : other, now);
-  if (claim < 0) return GIVES_UP;
-  const number = claims.number(claim);
-  const missing = other < 0 ? number - claims.payload(claim) - sequence - payload : number + 1 - acknowledgment;
+  const place = pendingFins.find(other < 0 ? at : other, now);
+  if (place < 0) return GIVES_UP;
+  const number = pendingFins.number(place);
+  const missing = other < 0 ? number - pendingFins.payload(place) - sequence - payload : number + 1 - acknowledgment;
   return (missing | 0) === 0 ? BEARS_OUT | BELONGS : 0;
 }
 

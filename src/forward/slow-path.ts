@@ -5,8 +5,9 @@
  *     no flow ──► miss: opened, adopted, or ended here ─┐
  *     a flow ───────────────────────────────────────────┴─► examine: TTL, route, MTU; then what it shows is followed ─► its rewrite
  */
-import { Claims } from '../flow/claims.ts';
+
 import type { Segment } from '../flow/evidence.ts';
+import { PendingFins } from '../flow/pending-fins.ts';
 import type { Protocol } from '../flow/protocol.ts';
 import type { FlowTable } from '../flow/table.ts';
 import * as Flow from '../layout/flow.ts';
@@ -52,7 +53,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   const { words, halves } = slab;
   const flow = table.words;
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
-  const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, claims: new Claims() };
+  const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, pendingFins: new PendingFins() };
 
   return function slowPath(f: number, at: number, now: number): number {
     frames[f + D.OUT] = D.DROP;

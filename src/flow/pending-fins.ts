@@ -19,7 +19,7 @@ const SINCE = 1;
 const NUMBER = 2;
 const PAYLOAD = 3;
 
-export class Claims {
+export class PendingFins {
   readonly #words = new Int32Array(PLACES * WORDS).fill(NONE);
 
   /**
