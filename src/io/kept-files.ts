@@ -6,7 +6,6 @@ import {
   closeSync,
   constants,
   copyFileSync,
-  existsSync,
   fstatSync,
   openSync,
   readdirSync,
@@ -53,8 +52,8 @@ export function openIn(root: string, name: string): number | undefined {
  * @throws the system's error; one that gives the numbers where no tmpfs has room enough
  */
 export function createKept(name: string, bytes: number): number {
-  // Room for the new one, too.
-  for (const root of tmpfs()) rmSync(`${directoryIn(root)}/${name}`, { force: true });
+  // Room for the new one, too. Behind a link of somebody else's is nothing of ours.
+  for (const root of tmpfs()) if (isOurs(root)) rmSync(`${directoryIn(root)}/${name}`, { force: true });
   const places = tmpfs().map((root) => {
     const { bavail, bsize } = statfsSync(root);
     return { root, free: bavail * bsize };
@@ -108,7 +107,7 @@ export function readKept(name: string): string | undefined {
 
 /** Replaces a small file, in one step. Does nothing where there is no tmpfs. Throws the system's error. */
 export function writeKept(name: string, text: string): void {
-  const root = tmpfs().find((one) => existsSync(directoryIn(one))) ?? tmpfs()[0];
+  const root = tmpfs().find((one) => isOurs(one)) ?? tmpfs()[0];
   if (root === undefined) return;
   const path = `${makeDirectory(root)}/${name}`;
   try {
@@ -141,5 +140,5 @@ function removeIn(root: string): void {
 
 /** Whether anything is kept for this network namespace. */
 export function hasKept(): boolean {
-  return ROOTS.some((root) => existsSync(directoryIn(root)));
+  return ROOTS.some((root) => isOurs(root));
 }

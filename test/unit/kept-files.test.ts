@@ -1,6 +1,18 @@
 /** Where the table that outlives lb4 is put. */
-import { expect, test } from 'vitest';
-import { rootFor } from '../../src/io/kept-places.ts';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { createKept, hasKept, readKept, writeKept } from '../../src/io/kept-files.ts';
+import { directoryIn, rootFor } from '../../src/io/kept-places.ts';
+
+/** In place of /run and /dev/shm. */
+const ROOTS = vi.hoisted((): string[] => []);
+vi.mock(import('../../src/io/kept-places.ts'), async (original) => ({
+  ...(await original()),
+  ROOTS: ROOTS as unknown as readonly ['/run', '/dev/shm'],
+  tmpfs: () => ROOTS,
+}));
 
 const MB = 1e6;
 const place = (root: string, free: number) => ({ root, free: free * MB });
@@ -28,4 +40,43 @@ test.each([
   ],
 ])('nowhere %s', (_, places, limit, reason) => {
   expect(() => rootFor(70 * MB, places, limit * MB)).toThrow(reason);
+});
+
+describe('where somebody else made a link of the directory', () => {
+  let directory: string;
+  let theirs: string;
+
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'lb4-kept-'));
+    theirs = join(directory, 'theirs');
+    const [foreign, own] = ['shared', 'run'].map((name) => join(directory, name));
+    for (const path of [theirs, foreign, own]) mkdirSync(path);
+    // As in /dev/shm, where anybody may be the first to make it.
+    mkdirSync(join(foreign, 'lb4'), 0o777);
+    symlinkSync(theirs, directoryIn(foreign));
+    writeFileSync(join(theirs, 'table'), 'theirs');
+    ROOTS.splice(0, ROOTS.length, foreign, own);
+  });
+
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  test('what it leads to counts for nothing', () => {
+    expect([hasKept(), readKept('table')]).toEqual([false, undefined]);
+  });
+
+  test('no file behind it is removed when a new one is made', () => {
+    try {
+      closeSync(createKept('table', 4096));
+    } catch {
+      // The link is in the way, or there is too little room here: both leave what is not ours alone.
+    }
+    expect(existsSync(join(theirs, 'table'))).toBe(true);
+  });
+
+  test('a note goes where another place is ours', () => {
+    const own = ROOTS[1];
+    for (const path of [join(own, 'lb4'), directoryIn(own)]) mkdirSync(path, 0o700);
+    writeKept('note', 'text');
+    expect([readKept('note'), readdirSync(directoryIn(own)), readdirSync(theirs), hasKept()]).toEqual(['text', ['note'], ['table'], true]);
+  });
 });
