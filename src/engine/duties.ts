@@ -18,6 +18,11 @@ const SWEEP_MS = 1000;
 /** … but at most so many in a tick, a millisecond's work: with more than 400,000 a sweep takes longer, and no packet waits for it. */
 const MOST_VISITS = 4096;
 
+/** Milliseconds within which a tracker with room for so many connections visits each once, with as many as it holds, under load. */
+export function sweepTime(connections: number): number {
+  return Math.max(SWEEP_MS, Math.ceil(connections / MOST_VISITS) * BUSY_TICK);
+}
+
 interface DutiesParts {
   readonly core: Core;
   readonly memory: Memory;

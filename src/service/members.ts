@@ -1,7 +1,11 @@
 /** The frontends and servers of the file, and those that left it while their connections go on, each with its index; source addresses likewise, without. */
 import type { Address, Backend, Config, Frontend, Server } from '../config/model.ts';
+import { sweepTime } from '../engine/duties.ts';
 import { type CountersOf, type Member, Roster, type RosterState } from './roster.ts';
 import { Sources } from './sources.ts';
+
+/** More than two sweeps take: a tick may come late, and orders need their time to arrive. */
+const SPARE_MS = 1000;
 
 /** A server and the backend it belongs to. */
 export interface BackendServer {
@@ -27,12 +31,16 @@ export interface MembersState {
 }
 
 export class Members {
-  readonly frontends = new Roster<Frontend>();
-  readonly servers = new Roster<BackendServer>();
+  readonly frontends: Roster<Frontend>;
+  readonly servers: Roster<BackendServer>;
   readonly sources = new Sources();
 
   /** @param last what an lb4 that died knew: whoever is still here keeps its index, the others drain */
   constructor(config: Config, last?: MembersState) {
+    // Those of this process for good: another capacity needs a restart. The proxy, which counts at once, is as well off with it.
+    const settledMs = settledTime(config.passthrough.connectionTrackerCapacity);
+    this.frontends = new Roster(settledMs);
+    this.servers = new Roster(settledMs);
     if (last !== undefined) this.#restore(last, config);
     this.enrol(config);
   }
@@ -92,6 +100,11 @@ export class Members {
     ];
     return left.includes(true);
   }
+}
+
+/** Milliseconds after which nothing is left of who is gone: one sweep may have begun before, the next one passes all. */
+export function settledTime(connections: number): number {
+  return 2 * sweepTime(connections) + SPARE_MS;
 }
 
 /** With address and protocol: a name that moves to others is another server. */

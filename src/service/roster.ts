@@ -36,8 +36,6 @@ export interface RosterState<S> {
   }[];
 }
 
-/** After so many ms a data path has removed the connections of who is gone, and has collected their bytes. */
-const SETTLED_MS = 3000;
 /** A connection may be opened just as its server leaves: an idle one is waited for so long at least. */
 const LINGER_MS = 1000;
 
@@ -57,8 +55,14 @@ export class Roster<T> {
   #allocations = new Map<string, Allocation<T>>();
   #free: number[] = [];
   readonly #retired = new Map<string, Totals>();
+  readonly #settledMs: number;
   #next = 0;
   #version = 0;
+
+  /** @param settledMs after so many ms a data path has removed the connections of who is gone, and has collected their bytes */
+  constructor(settledMs: number) {
+    this.#settledMs = settledMs;
+  }
 
   /** Another number whenever an index was given or taken back, or somebody began to leave. */
   get version(): number {
@@ -135,7 +139,7 @@ export class Roster<T> {
         allocation.gone = now;
         changed = true;
         this.#version++;
-      } else if (now - allocation.gone >= SETTLED_MS) this.#retire(key, allocation, counters);
+      } else if (now - allocation.gone >= this.#settledMs) this.#retire(key, allocation, counters);
     }
     return changed;
   }

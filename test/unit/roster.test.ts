@@ -2,11 +2,12 @@
 
 import { expect, test } from 'vitest';
 import { NOTHING } from '../../src/control/source.ts';
+import { settledTime } from '../../src/service/members.ts';
 import { type Member, Roster, type RosterState } from '../../src/service/roster.ts';
 
 const member = (key: string, drainMs = 10_000): Member<string> => ({ key, group: 'web', item: key, drainMs });
 const counters = new Map<number, number>();
-const roster = () => new Roster<string>();
+const roster = () => new Roster<string>(3000);
 /** So many connections, whatever the index. */
 const open = (load: number) => (index: number) => ({ ...NOTHING, total: counters.get(index) ?? 0, load });
 const keys = (of: Roster<string>) => of.entries().map(({ key, index, leaving }) => `${key}${index}${leaving ? ' leaving' : ''}`);
@@ -59,6 +60,16 @@ test('an index is not given out again before its last owner has settled', () => 
   expect(r.isSettling).toBe(false);
   r.set([member('b'), member('c')], 3_001);
   expect(keys(r)).toEqual(['b1', 'c0']);
+});
+
+// A tick, every 10 ms, visits 4,096 connections at most: bytes and connections of who is gone may be found as late as that.
+test.each([
+  [1, 3_000],
+  [262_144, 3_000],
+  [1_048_576, 6_120],
+  [4_194_304, 21_480],
+])('with room for %d connections who is gone has settled after two sweeps and a second: %d ms', (connections, milliseconds) => {
+  expect(settledTime(connections)).toBe(milliseconds);
 });
 
 test('who comes back while leaving was never away; who comes back later is new', () => {
