@@ -35,8 +35,11 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
   process.on('SIGXFSZ', () => {});
   try {
     const { fail: failed, handedOver } = shutdown;
+    const isStopping = () => shutdown.isAsked;
     process.on('SIGUSR2', () => service !== undefined && startSuccessor(log));
-    service = await Service.start({ file, mode, rules, takeover, version, log, logLinesLost: lost, failed, handedOver });
+    service = await Service.start({ file, mode, rules, takeover, isStopping, version, log, logLinesLost: lost, failed, handedOver });
+    // Asked while it took over: what it has taken waits for the next start, and in proxy mode the other one goes on.
+    if (takeover && shutdown.isAsked) return await serve(service, shutdown, log, true);
     // First: systemd would take the end of the one before for the end of all.
     tellSystemd(`READY=1\nMAINPID=${process.pid}`, log);
     await service.settle();
@@ -48,13 +51,16 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
   }
 }
 
-/** Waits for the end, and stops. */
-async function serve(service: Service, shutdown: Shutdown, log: Logger): Promise<void> {
+/**
+ * Waits for the end, and stops.
+ * @param isRestart whatever the signal: as at SIGQUIT
+ */
+async function serve(service: Service, shutdown: Shutdown, log: Logger, isRestart = false): Promise<void> {
   let graceMs = 0;
-  let isRestart = false;
+  let isKept = isRestart;
   try {
     const reason = await shutdown.asked;
-    isRestart = reason === 'SIGQUIT';
+    isKept ||= reason === 'SIGQUIT';
     graceMs = service.config.proxy.gracePeriodMs;
     log.info({ reason }, 'stopping');
   } catch (error) {
@@ -62,7 +68,7 @@ async function serve(service: Service, shutdown: Shutdown, log: Logger): Promise
   } finally {
     await stop(shutdown, log, (hurry) => {
       if (shutdown.error !== undefined) return service.abandon();
-      return isRestart ? service.rest(graceMs, hurry) : service.stop(graceMs, hurry);
+      return isKept ? service.rest(graceMs, hurry) : service.stop(graceMs, hurry);
     });
   }
   // What fails while lb4 stops must not look like a good end.
@@ -94,6 +100,8 @@ class Shutdown {
   readonly asked: Promise<NodeJS.Signals | 'handed over'>;
   /** The first error, also one that came after a signal. */
   error: Error | undefined;
+  /** A signal has come, or another lb4 has taken over. */
+  isAsked = false;
   readonly #failed = new AbortController();
   readonly fail = (error: Error): void => this.#failed.abort((this.error ??= error));
   /** Another lb4 has taken over. */
@@ -103,15 +111,14 @@ class Shutdown {
   constructor() {
     this.asked = new Promise((resolve, reject) => {
       this.#failed.signal.addEventListener('abort', () => reject(this.#failed.signal.reason as Error), { once: true });
-      let isAsked = false;
       this.handedOver = () => {
-        isAsked = true;
+        this.isAsked = true;
         resolve('handed over');
       };
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const)
         process.on(signal, () => {
-          if (isAsked) this.#again(signal);
-          isAsked = true;
+          if (this.isAsked) this.#again(signal);
+          this.isAsked = true;
           resolve(signal);
         });
       for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, this.fail);

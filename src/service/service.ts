@@ -47,6 +47,8 @@ export interface ServiceOptions {
   readonly failed: (error: Error) => void;
   /** Takes over from the lb4 that runs. */
   readonly takeover: boolean;
+  /** Somebody asks this one to stop: until it has taken over, it does not. */
+  readonly isStopping: () => boolean;
   /** Another lb4 has taken over: this one has connections to drain, if anything. */
   readonly handedOver: () => void;
 }
@@ -213,6 +215,8 @@ export class Service {
 
   async #end(endPath: () => Promise<void>): Promise<void> {
     this.#door?.close();
+    // Where it was not told that this one runs: in proxy mode it goes on.
+    this.#takeover?.abandon();
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
     this.#health.stop();

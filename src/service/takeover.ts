@@ -13,11 +13,21 @@ export interface TakeoverOptions {
   readonly mode: Mode;
   readonly rules: boolean;
   readonly log: Logger;
+  /** Somebody asks this one to stop: until it has taken, it takes nothing. */
+  readonly isStopping: () => boolean;
 }
 
 /** Where an lb4 of this mode and file is met. */
 export function pointFor(mode: Mode, { file }: Pick<Config, 'file'>): string | undefined {
   return isPacketMode(mode) ? packetPoint() : proxyPoint(file);
+}
+
+/** What a takeover is made of, once it is offered. */
+interface Begun extends Pick<TakeoverOptions, 'isStopping'> {
+  readonly channel: Channel;
+  readonly hello: Hello;
+  readonly offer: Offer;
+  readonly listeners: ReadonlyMap<string, number>;
 }
 
 export class Takeover {
@@ -28,18 +38,20 @@ export class Takeover {
   readonly #channel: Channel;
   readonly #offer: Offer;
   readonly #health: ReadonlyMap<string, Description>;
+  readonly #isStopping: () => boolean;
   #isTaken = false;
 
-  private constructor(channel: Channel, { pid }: Hello, offer: Offer, listeners: ReadonlyMap<string, number>) {
+  private constructor({ channel, hello, offer, listeners, isStopping }: Begun) {
     this.#channel = channel;
-    this.pid = pid;
+    this.pid = hello.pid;
+    this.#isStopping = isStopping;
     this.#offer = offer;
     this.#health = new Map(offer.health);
     this.listeners = listeners;
   }
 
   /** Asks the one that runs. From now on it changes nothing, until this one takes, or ends. Throws TakeoverError where there can be none. */
-  static async begin(config: Config, { mode, rules, log }: TakeoverOptions): Promise<Takeover> {
+  static async begin(config: Pick<Config, 'file'>, { mode, rules, log, isStopping }: TakeoverOptions): Promise<Takeover> {
     const point = pointFor(mode, config);
     const found = await meet(point);
     if (found === undefined) throw await nobody(mode, config);
@@ -54,7 +66,7 @@ export class Takeover {
       if (answer.say === 'refused') throw new TakeoverError(`${nameOf(hello)} goes on: ${answer.reason}`);
       const listeners = inbox.take();
       if (listeners.size !== answer.listeners) throw new TakeoverError(`${nameOf(hello)} goes on: its listening sockets did not arrive`);
-      return new Takeover(channel, hello, answer, listeners);
+      return new Takeover({ channel, hello, offer: answer, listeners, isStopping });
     } catch (error) {
       channel.end();
       throw error;
@@ -80,6 +92,7 @@ export class Takeover {
 
   /** Has it let go: from now on it is this one's part. Throws TakeoverError where it does not. */
   async take(): Promise<void> {
+    if (this.#isStopping()) throw new TakeoverError(`asked to stop before it took over: ${nameOf(this)} goes on`);
     this.#channel.tell({ say: 'take' });
     const gone = await this.#channel.next(PATIENCE.step, 'gone');
     if (gone === undefined) throw new TakeoverError(`${nameOf(this)} does not let go: see its log`);
@@ -119,7 +132,7 @@ async function meet(point: string | undefined): Promise<{ channel: Channel; hell
 }
 
 /** Nobody of this kind; one of the other kind is named. */
-async function nobody(mode: Mode, config: Config): Promise<TakeoverError> {
+async function nobody(mode: Mode, config: Pick<Config, 'file'>): Promise<TakeoverError> {
   const other = await meet(isPacketMode(mode) ? proxyPoint(config.file) : packetPoint()).catch(() => undefined);
   if (other !== undefined) return otherMode(other.hello, mode, other.channel);
   const whose = isPacketMode(mode) ? 'in this network namespace' : `with ${config.file}`;
