@@ -1,6 +1,9 @@
 /** The main process's handle on the pcap driver's process, as thread.ts is on a worker thread. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { messageOf } from '../errors.ts';
+import { native } from '../io/native.ts';
+import { isSound, memoryIn } from '../layout/memory.ts';
 import type { FromProcess, Orders, ToWorker, WorkerData } from './messages.ts';
 import type { Forwarder, ThreadReports } from './thread.ts';
 
@@ -9,9 +12,12 @@ const PROGRAM = fileURLToPath(new URL('../engine/pcap-process.js', import.meta.u
 const MEMORY_FD = 3;
 /** It may be busy with frames. */
 const STOP_MS = 2000;
-/** It is started again so many times in RESTARTS_MS. */
-const RESTARTS = 5;
-const RESTARTS_MS = 60_000;
+/** It takes up the whole table first. */
+const START_MS = 60_000;
+/** One that ends so soon is likely to do so again. */
+const LOOP_MS = 2000;
+/** Seconds before it is started again, by how many have ended so soon, or could not be started, in a row. */
+const PAUSES_S = [0, 1, 2, 4, 8, 16, 30] as const;
 
 interface Started {
   readonly child: ChildProcess;
@@ -28,12 +34,18 @@ export class PcapThread implements Forwarder {
   readonly #reports: ThreadReports;
   readonly #data: WorkerData;
   readonly #applying: (() => void)[] = [];
-  readonly #restarts: number[] = [];
   /** Settled when there is no process any more, and none will follow. */
   readonly #ended: Promise<void>;
   /** What goes by them. */
   #orders: Orders;
+  /** As last told: of the interfaces there are. */
+  #mtus: ReadonlyMap<number, number>;
   #child: ChildProcess | undefined;
+  /** The next one, which does not forward yet. */
+  #starting: ChildProcess | undefined;
+  #endPause: (() => void) | undefined;
+  /** How many in a row ended soon, or could not be started. */
+  #failures = 0;
   /** Undefined: not told yet. */
   #sources: ReadonlySet<number> | undefined;
   #isStopping = false;
@@ -42,6 +54,7 @@ export class PcapThread implements Forwarder {
     this.recovered = started.recovered;
     this.#data = data;
     this.#orders = data;
+    this.#mtus = data.mtus;
     this.#reports = reports;
     this.#ended = this.#live(started);
   }
@@ -64,6 +77,8 @@ export class PcapThread implements Forwarder {
   }
 
   post(message: ToWorker): void {
+    // Whoever comes next begins with it.
+    if (message.type === 'interfaces') this.#mtus = message.mtus;
     if (this.#child?.connected) send(this.#child, message.type === 'settings' ? { ...message, ...crossing(message) } : message);
   }
 
@@ -73,8 +88,9 @@ export class PcapThread implements Forwarder {
 
   async stop(): Promise<void> {
     this.#isStopping = true;
-    this.post({ type: 'stop' });
-    const child = this.#child;
+    this.#endPause?.();
+    const child = this.#child ?? this.#starting;
+    if (child?.connected) send(child, { type: 'stop' });
     const timer = setTimeout(() => child?.kill('SIGKILL'), STOP_MS);
     await this.#ended;
     clearTimeout(timer);
@@ -85,18 +101,14 @@ export class PcapThread implements Forwarder {
     let started: Started | undefined = first;
     this.#listen(first.child);
     while (started !== undefined) {
+      const began = performance.now();
       const reason: string = await started.exited;
       this.#child = undefined;
       // The next one begins with the newest orders.
       for (const resolve of this.#applying.splice(0)) resolve();
       if (this.#isStopping) return;
-      const began = this.#orders;
+      this.#failures = performance.now() - began < LOOP_MS ? this.#failures + 1 : 0;
       started = await this.#restart(reason);
-      if (started === undefined) continue;
-      if (this.#isStopping) started.child.kill('SIGKILL');
-      this.#listen(started.child);
-      // Others came while it started.
-      if (this.#orders !== began) void this.apply(this.#orders);
     }
   }
 
@@ -110,45 +122,96 @@ export class PcapThread implements Forwarder {
     });
   }
 
+  /** Tries until there is another one; undefined: there shall be none, or it would not take up the table. */
   async #restart(reason: string): Promise<Started | undefined> {
-    const now = performance.now();
-    while (this.#restarts.length > 0 && now - this.#restarts[0] > RESTARTS_MS) this.#restarts.shift();
-    if (this.#restarts.push(now) > RESTARTS) {
-      this.#reports.failed(new Error(`the pcap process ended ${this.#restarts.length} times in a minute, at last by ${reason}`));
-      return undefined;
+    const isDown = reason.startsWith('SIGABRT') ? ', as it does when an interface goes down' : '';
+    let what = `the pcap process ended by ${reason}${isDown}`;
+    while (!this.#isStopping) {
+      const seconds = PAUSES_S[Math.min(this.#failures, PAUSES_S.length - 1)];
+      this.#reports.told(`${what}: it is started again${seconds === 0 ? '' : ` in ${seconds} s`}`);
+      await this.#pause(seconds * 1000);
+      if (this.#isStopping) return undefined;
+      try {
+        return await this.#startNext();
+      } catch (error) {
+        if (this.#isStopping) return undefined;
+        const { header } = memoryIn(native().mapSharedMemory(this.#data.memoryFd), this.#data.room);
+        if (!isSound(header)) {
+          this.#reports.failed(error as Error);
+          return undefined;
+        }
+        this.#failures++;
+        what = messageOf(error);
+      }
     }
-    this.#reports.told(`the pcap process ended by ${reason}, as it does when an interface goes down: it is started again`);
+    return undefined;
+  }
+
+  async #startNext(): Promise<Started> {
+    const began = this.#orders;
+    const data = { ...this.#data, ...began, mtus: this.#mtus, isFound: true };
     try {
-      return await startProcess({ ...this.#data, ...this.#orders, isFound: true }, this.#reports);
-    } catch (error) {
-      this.#reports.failed(error as Error);
-      return undefined;
+      const started = await startProcess(data, this.#reports, (child) => (this.#starting = child));
+      this.#listen(started.child);
+      // Others came while it started; of what went up or down since it looked it has heard nothing.
+      if (this.#orders !== began) void this.apply(this.#orders);
+      this.post({ type: 'interfaces', mtus: this.#mtus });
+      return started;
+    } finally {
+      this.#starting = undefined;
     }
+  }
+
+  /** Until then, or until it is stopped. */
+  async #pause(milliseconds: number): Promise<void> {
+    if (milliseconds === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#endPause = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#endPause = undefined;
   }
 }
 
-/** Resolves when it forwards. */
-async function startProcess(data: WorkerData, { told }: ThreadReports): Promise<Started> {
+/**
+ * Resolves when it forwards. Rejects when it cannot, or takes too long; then it is gone.
+ * @param born told of the child at once
+ */
+async function startProcess(data: WorkerData, { told }: ThreadReports, born?: (child: ChildProcess) => void): Promise<Started> {
   const child = fork(PROGRAM, [], {
     serialization: 'advanced',
     execArgv: [],
     stdio: ['ignore', 'ignore', 'pipe', data.memoryFd, 'ipc'],
   });
+  born?.(child);
   const lastLine = lastLineOf(child);
   const exited = new Promise<string>((resolve) => {
     child.once('error', ({ message }) => resolve(message));
     child.once('close', (code, signal) => resolve(`${signal ?? `exit status ${code}`}${lastLine()}`));
   });
+  let timer: NodeJS.Timeout | undefined;
   const ready = new Promise<number>((resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`the pcap process was not ready within ${START_MS / 1000} s`)), START_MS);
     child.on('message', (message: FromProcess) => {
       if (message.type === 'ready') resolve(message.recovered);
       else if (message.type === 'failed') reject(Object.assign(new Error(message.message), { code: message.code }));
       else if (message.type === 'told') told(message.message);
     });
     void exited.then((reason) => reject(new Error(`the pcap process ended before it was ready, by ${reason}`)));
+    send(child, { ...data, ...crossing(data), memoryFd: MEMORY_FD });
   });
-  send(child, { ...data, ...crossing(data), memoryFd: MEMORY_FD });
-  return { child, exited, recovered: await ready };
+  try {
+    return { child, exited, recovered: await ready };
+  } catch (error) {
+    child.kill('SIGKILL');
+    await exited;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** What it said last, for whoever tells of its end. libpcap says of every interface without an address that this may not work; it does. */

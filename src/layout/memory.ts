@@ -138,8 +138,13 @@ export function obstacleIn(header: Int32Array, { room, directions, boot, network
   if (header[DIRECTIONS] !== directions) return 'it is of the other packet mode';
   if (header[CONNECTIONS] !== room.connections || header[CAPACITY] !== room.capacity)
     return `it has room for ${header[CONNECTIONS]} connections, connection_tracker_capacity is ${room.connections} now`;
-  if (header[ATTEMPTS] >= MOST_ATTEMPTS) return `${header[ATTEMPTS]} starts failed with it`;
+  if (!isSound(header)) return `${header[ATTEMPTS]} starts failed with it`;
   return undefined;
+}
+
+/** Whether what is there may be taken up: false once that has failed too often. */
+export function isSound(header: Int32Array): boolean {
+  return header[ATTEMPTS] < MOST_ATTEMPTS;
 }
 
 /** The hash key of a header. */
