@@ -26,8 +26,14 @@ export interface OpenerParts {
   readonly connections: Connections;
 }
 
-/** Servers tried in all, where the ports of the one chosen are out: a SYN is to cost no more than that. */
+/**
+ * Servers tried in all, where the ports of the one chosen are out, and lists of half-open connections asked for one that makes way, of which
+ * there is one a server and source: a SYN is to cost no more than that.
+ */
 const TRIES = 16;
+/** Each SYN begins to ask by the golden section further on: so none is left out, however many lists there are and servers take turns. */
+const TURN = 2 ** 30;
+const STEP = 663_608_941;
 
 /** Opens the connections of one core; where there is no room it has others make it ({@link Connections}). */
 export class Opener {
@@ -40,6 +46,9 @@ export class Opener {
   readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, address: 0, port: 0 };
   /** What the protocol is told of the client's first packet (flow/protocol.ts: firstOf). */
   #first = 0;
+  /** Where among the lists a SYN begins to ask, in parts of TURN, and how many it may still ask on behalf of a port. */
+  #turn = 0;
+  #asks = 0;
 
   constructor({ table, records, services, ledger, connections }: OpenerParts) {
     this.#table = table;
@@ -58,6 +67,8 @@ export class Opener {
   open(frontend: Frontend, source: number, destination: number, ports: number, first: number, clientHop: number, now: number): number {
     const { scheduler, candidates } = frontend;
     if (scheduler === undefined) return ~Verdict.resetNoServer;
+    this.#turn = (this.#turn + STEP) % TURN;
+    this.#asks = TRIES;
     if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return ~Verdict.resetFull;
     const { loads } = this.#ledger;
     const picked = scheduler.pick(source, sourcePort(ports));
@@ -97,9 +108,13 @@ export class Opener {
   }
 
   /** Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others. */
-  #evictStale({ index, pools, candidates, sources }: Frontend, now: number): boolean {
-    for (let i = 0; i < Math.min(TRIES, candidates.length) * sources.length; i++)
-      if (this.#connections.evictStale(listOf(pools[i] ?? Flow.NONE, index), index, now)) return true;
+  #evictStale({ index, pools }: Frontend, now: number): boolean {
+    const lists = Math.max(1, pools.length);
+    const begin = this.#beginning(lists);
+    for (let i = 0; i < Math.min(TRIES, lists); i++) {
+      const pool = pools[(begin + i) % lists] ?? Flow.NONE;
+      if (this.#connections.evictStale(listOf(pool, index), index, now)) return true;
+    }
     return false;
   }
 
@@ -165,13 +180,20 @@ export class Opener {
     if (pools.length === 0) return first;
     let way = this.#roomiest(pools, first, sources.length);
     let port = this.#poolAt(pools[way]).claim();
-    for (let i = 0; port === 0 && i < sources.length; i++) {
-      way = first + i;
+    const begin = this.#beginning(sources.length);
+    for (let i = 0; port === 0 && i < sources.length && this.#asks > 0; i++) {
+      this.#asks--;
+      way = first + ((begin + i) % sources.length);
       if (this.#connections.evict(listOf(pools[way], index))) port = this.#poolAt(pools[way]).claim();
     }
     this.#opening.address = sources[way - first];
     this.#opening.port = port;
     return port === 0 ? Flow.NONE : way;
+  }
+
+  /** The place among `count` where this SYN begins to ask. */
+  #beginning(count: number): number {
+    return Math.floor((this.#turn * count) / TURN);
   }
 
   #roomiest(pools: readonly number[], first: number, count: number): number {

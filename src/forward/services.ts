@@ -82,6 +82,8 @@ export class Services {
   /** Of those, what new connections leave from. */
   #present: ReadonlySet<number> = new Set();
   #backends: ReadonlyMap<string, Backend> = new Map();
+  /** While a set is applied: the pools of a backend that names its sources, which all its frontends have. */
+  readonly #pooled = new Map<Backend, readonly number[]>();
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
@@ -93,6 +95,7 @@ export class Services {
     this.#candidates = new Map(set.backends.flatMap(({ choice }) => choice.candidates.map((candidate) => [candidate.index, candidate])));
     this.#backends = new Map(set.backends.map((backend) => [backend.name, this.#backend(backend)]));
     this.#frontends = [];
+    this.#pooled.clear();
     for (const entry of set.frontends) {
       const backend = this.#backends.get(entry.backend) ?? NOBODY;
       this.#frontends[entry.index] = this.#frontend(entry, backend, hops.get(entry.index) ?? []);
@@ -158,15 +161,25 @@ export class Services {
 
   #frontend(
     { index, address, protocol: number, maxconn, draining }: ServiceSet['frontends'][number],
-    { mode, choice, scheduler, servers, sources: named, places }: Backend,
+    backend: Backend,
     ways: readonly number[],
   ): Frontend {
-    const sources = sourcesOf(address, { sources: named });
-    const pools = mode.source === 'pool' ? servers.flatMap((server) => sources.map((source) => this.pools.indexOf(source, server))) : [];
+    const { mode, choice, scheduler, servers, places } = backend;
+    const sources = sourcesOf(address, backend);
+    const pools = mode.source === 'pool' ? this.#poolsOf(backend, sources) : [];
     const hops = places.flatMap((place) => sources.map((_, i) => ways[wayOf({ sources }, place) + i] ?? KERNEL_HOP));
     const adopts = mode.directions === 1 && consistent.has(choice.scheduler);
     const protocol = byNumber[number]!; // assertServiceSet: it is one
     const { candidates } = choice;
     return { index, maxconn, draining, scheduler, candidates, servers, sources, hops, pools, mode, protocol, adopts };
+  }
+
+  /** By position among the candidates, and source. */
+  #poolsOf(backend: Backend, sources: readonly number[]): readonly number[] {
+    const pooled = this.#pooled.get(backend);
+    if (pooled !== undefined) return pooled;
+    const pools = backend.servers.flatMap((server) => sources.map((source) => this.pools.indexOf(source, server)));
+    if (backend.sources.length > 0) this.#pooled.set(backend, pools);
+    return pools;
   }
 }

@@ -1,10 +1,11 @@
 /** A backend's source addresses: each has ports of its own towards every server, and old connections stay with theirs. */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
 import { PORTS as PORTS_EACH } from '../../src/flow/port-pool.ts';
 import { PORTS, serverRow } from '../../src/layout/counters.ts';
 import { PORTS as FLOW_PORTS, NEW_PORTS, NEW_SOURCE, NEXT_HOP } from '../../src/layout/flow.ts';
 import { formatAddress, parseAddress } from '../../src/packet/address.ts';
+import { TCP } from '../../src/packet/fields.ts';
 import { Members } from '../../src/service/members.ts';
 import { membersAfter, textOf } from '../../src/service/members-file.ts';
 import { settingsOf } from '../../src/service/packet-path.ts';
@@ -70,8 +71,38 @@ describe('where connections leave from', () => {
     expect([verdicts, world.connections.evicted, world.records.size]).toEqual([['opened', 'opened', 'opened'], 3, 2]);
   });
 
+  test('a SYN that finds no port asks 16 lists for one that is half-open, and others with each SYN', () => {
+    const sources = Array.from({ length: 32 }, (_, i) => `172.16.0.${101 + i}`);
+    const world = new World({ sources });
+    for (let pool = 0; pool < world.services.pools.size; pool++) while (world.services.pools.at(pool)!.claim() !== 0);
+    const evict = vi.spyOn(world.connections, 'evict');
+    const asked = Array.from({ length: 24 }, (_, i) => {
+      evict.mockClear();
+      expect(open(world, i).verdict).toBe('resetNoPort');
+      return evict.mock.calls.map(([list]) => list);
+    });
+    expect(new Set(asked.map((lists) => lists.length))).toEqual(new Set([16]));
+    expect(new Set(asked.flat()).size).toBe(world.services.pools.size);
+  });
+
+  test('a SYN to a full frontend asks 16 lists for one that waits too long, and others with each SYN', () => {
+    const sources = Array.from({ length: 32 }, (_, i) => `172.16.0.${101 + i}`);
+    const world = new World({ sources, frontendMaxconn: 1 });
+    open(world, 0);
+    const ask = vi.spyOn(world.connections, 'evictStale');
+    const asked = Array.from({ length: 24 }, (_, i) => {
+      ask.mockClear();
+      expect(open(world, 1 + i).verdict).toBe('resetFull');
+      return ask.mock.calls.map(([list]) => list);
+    });
+    expect(new Set(asked.map((lists) => lists.length))).toEqual(new Set([16]));
+    expect(new Set(asked.flat()).size).toBe(world.services.pools.size);
+  });
+
   test('two frontends of a backend share the ports', () => {
     const world = new World({ ...ALONE, ports: [80, 81] });
+    const [one, other] = [80, 81].map((port) => world.services.frontendAt(parseAddress(VIP), port, TCP)?.pools);
+    expect(other).toBe(one);
     const all = [80, 81, 80, 81].map((to, i) => seen(world.send(fromClient({ from: 3000 + i, to, flags: 'S', sequence: 1 }))));
     expect(world.services.pools.size).toBe(2);
     expect(new Set(all.map(({ source, port }) => `${source}:${port}`)).size).toBe(4);
@@ -137,7 +168,7 @@ describe('after a kill', () => {
     );
     for (const there of all) expect(reply(next, there, 'PA', 5001, 1001).verdict).toBe('forwarded');
     expect([A, B].map((source) => poolOf(next, source)?.available)).toEqual([PORTS_EACH - 3, PORTS_EACH - 3]);
-    const fresh = Array.from({ length: 40 }, (_, i) => seen(open(next, 100 + i)));
+    const fresh = Array.from({ length: 32 }, (_, i) => seen(open(next, 100 + i)));
     const taken = new Set(all.map(({ source, port }) => `${source}:${port}`));
     for (const { source, port } of fresh) expect(taken.has(`${source}:${port}`)).toBe(false);
   });
