@@ -46,6 +46,9 @@ export function withRing(more: string, ring = RING): string {
 /** Quick checks, so that tests are quick. */
 export const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_check_rise = 1\nhealth_check_fall = 1';
 
+/** Checks that no stall of a busy machine makes fail, for tests that are not about health. */
+export const SLOW = 'health_check_interval = 60\nhealth_check_timeout = 30\nhealth_check_fall = 10';
+
 /** A configuration file's text: frontend NAME goes to backend NAME-out with servers s1, s2 …. */
 export function configuration({ frontends, more = '', ring = RING }: Settings): string {
   const sections = Object.entries(frontends).map(
@@ -96,7 +99,7 @@ export class Balancer {
   }
 
   async stats(): Promise<Stats> {
-    const { code, stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '20', this.#stats);
+    const { code, stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '60', this.#stats);
     if (code !== 0) throw new Error(`no stats (curl says ${code}); lb4 said\n${this.running.lines.slice(-20).join('\n')}`);
     return JSON.parse(stdout) as Stats;
   }
@@ -137,7 +140,7 @@ export class Balancer {
 
   /** A counter or gauge of /metrics: the sum over all label sets that contain `labels` (`server="a"`). */
   async metric(name: string, labels = ''): Promise<number> {
-    const { stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '5', `http://127.0.0.1:${STATS_PORT}/metrics`);
+    const { stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '60', `http://127.0.0.1:${STATS_PORT}/metrics`);
     const lines = stdout.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
     return lines.filter((line) => line.includes(labels)).reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
   }

@@ -4,8 +4,9 @@
  *     client.js echo COUNT BYTES HOST:PORT [FIRST_LOCAL_PORT]   COUNT connections at once, each its own data; prints EchoReport
  *     client.js hold COUNT HOST:PORT [FIRST_LOCAL_PORT [MS]]    keeps COUNT connections busy, a ping each so many ms (20); a line
  *                                                               on standard input asks for a HoldReport, its end closes them
- *     client.js load RATE http://HOST:PORT/PATH [MS]            RATE new connections a second; a LoadReport every 200 ms. With MS, an answer
- *                                                               may take so long (2000), and at the end all are waited for
+ *     client.js load RATE http://HOST:PORT/PATH [MS [FIRST]]    RATE new connections a second; a LoadReport every 200 ms. With MS, an answer
+ *                                                               may take so long (2000), and at the end all are waited for. With FIRST,
+ *                                                               each connection leaves from the next local port
  */
 import { randomBytes } from 'node:crypto';
 import { get } from 'node:http';
@@ -149,16 +150,16 @@ function hold(count: number, to: string, firstPort: number | undefined, every = 
   });
 }
 
-function load(rate: number, url: string, patience?: number): void {
+function load(rate: number, url: string, patience?: number, firstPort?: number): void {
   const report: LoadReport = { servers: {}, sent: 0, failed: 0, median: 0, slowest: 0 };
   let times: number[] = [];
   const request = (): void => {
     const began = performance.now();
-    report.sent++;
+    const from = localPort(firstPort, report.sent++);
     const fail = (): void => {
       report.failed++;
     };
-    const asked = get(url, { agent: false, timeout: patience ?? 2_000 }, (response) => {
+    const asked = get(url, { agent: false, timeout: patience ?? 2_000, ...from }, (response) => {
       const server = String(response.headers['x-server']);
       let bytes = 0;
       response.on('data', (chunk: Buffer) => {
@@ -207,4 +208,4 @@ const [mode, ...args] = process.argv.slice(2);
 const number = (text: string | undefined) => (text === undefined ? undefined : Number(text));
 if (mode === 'echo') await echoAll(Number(args[0]), Number(args[1]), args[2] ?? '', number(args[3]));
 else if (mode === 'hold') hold(Number(args[0]), args[1] ?? '', number(args[2]), number(args[3]));
-else if (mode === 'load') load(Number(args[0]), args[1] ?? '', number(args[2]));
+else if (mode === 'load') load(Number(args[0]), args[1] ?? '', number(args[2]), number(args[3]));

@@ -134,8 +134,8 @@ export class Running {
   }
 }
 
-/** Runs a command to its end without blocking this process's event loop. */
-export async function run(command: readonly string[], options: { input?: string; timeout?: number } = {}): Promise<RunResult> {
+/** Runs a command to its end without blocking this process's event loop; SIGKILL after `timeout` milliseconds, which the answer's standard error tells. */
+export async function run(command: readonly string[], { input = '', timeout = 2 * PATIENCE } = {}): Promise<RunResult> {
   const [program = '', ...args] = command;
   const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
   const output: Buffer[] = [];
@@ -143,8 +143,11 @@ export async function run(command: readonly string[], options: { input?: string;
   child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
   child.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
   child.stdin.on('error', () => undefined);
-  child.stdin.end(options.input ?? '');
-  const timer = setTimeout(() => child.kill('SIGKILL'), options.timeout ?? 60_000);
+  child.stdin.end(input);
+  const timer = setTimeout(() => {
+    errors.push(Buffer.from(`killed after ${timeout} ms\n`));
+    child.kill('SIGKILL');
+  }, timeout);
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (status, signal) => resolve(status ?? 128 + (signal === 'SIGKILL' ? 9 : 15)));

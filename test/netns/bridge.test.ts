@@ -15,7 +15,7 @@ const inner = { listen: `${BACK}:81`, servers: [`${serverAddress(0)}:${HTTP}`, `
 /** Ten connections, each answered by a server. */
 async function served(client: Namespace, vip: string, port = HTTP): Promise<void> {
   const urls = Array.from({ length: 10 }, () => `http://${vip}:${port}/`);
-  const { code, stdout, stderr } = await client.run('curl', '-sS', '--max-time', '10', '-H', 'Connection: close', ...urls);
+  const { code, stdout, stderr } = await client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   expect(stderr + code).toBe('0');
   expect(stdout.trim().split('\n')).toHaveLength(10);
 }

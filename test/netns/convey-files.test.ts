@@ -8,7 +8,7 @@ import { HTTP, Topology, VIP } from '../lab/topology.ts';
 const MALFORMED = ['server1', '10.72.0.11', '10.72.0.11:80000', '10.72.0.300:80'];
 
 async function answers(client: Namespace, vip: string): Promise<string> {
-  const { stdout } = await client.run('curl', '-sS', '--max-time', '5', `http://${vip}/`);
+  const { stdout } = await client.run('curl', '-sS', '--max-time', '60', `http://${vip}/`);
   return stdout.trim();
 }
 

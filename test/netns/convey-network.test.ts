@@ -21,7 +21,7 @@ test('Convey: IPv6 unsupported', async () => {
   await server.start([process.execPath, '-e', serve]).line(/^listening/);
   const settings = { frontends: { http: { listen: `[fd71::1]:${HTTP}`, servers: [`[fd72::11]:${HTTP}`] } } };
   const balancer = await startBalancer(lab.balancer, settings, PROXY);
-  const { stdout } = await lab.client.run('curl', '-sS', '--max-time', '5', `http://[fd71::1]:${HTTP}/`);
+  const { stdout } = await lab.client.run('curl', '-sS', '--max-time', '60', `http://[fd71::1]:${HTTP}/`);
   expect(stdout).toBe('fd72::1');
   expect(await balancer.stop()).toEqual({ code: 0, signal: null });
 });
@@ -31,7 +31,7 @@ test('Convey: loopback unsupported', async () => {
   await lab.balancer.program('backend', 'at home', 'http=8080').line(/^listening/);
   const settings = { frontends: { http: { listen: `127.0.0.1:${HTTP}`, servers: ['127.0.0.1:8080'] } } };
   const balancer = await startBalancer(lab.balancer, settings, PROXY);
-  const { stdout } = await lab.balancer.run('curl', '-sS', '--max-time', '5', `http://127.0.0.1:${HTTP}/`);
+  const { stdout } = await lab.balancer.run('curl', '-sS', '--max-time', '60', `http://127.0.0.1:${HTTP}/`);
   expect(stdout).toBe('at home\n');
   expect(await balancer.stop()).toEqual({ code: 0, signal: null });
 });

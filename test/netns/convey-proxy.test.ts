@@ -8,7 +8,7 @@ import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { host, type Running } from '../lab/processes.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
-import { waitUntil } from '../lab/wait.ts';
+import { PATIENCE, waitUntil } from '../lab/wait.ts';
 
 /** No server goes down by its checks: what is wrong with it, connections find out. */
 const ALWAYS_UP = 'health_check_interval = 1\nhealth_check_fall = 100';
@@ -23,13 +23,13 @@ async function serve(lab: Topology, backend: string): Promise<Balancer> {
 
 async function echo(client: Namespace, connections: number): Promise<EchoReport> {
   const running = client.program('client', 'echo', `${connections}`, '10000', `${VIP}:${ECHO}`);
-  return JSON.parse(await running.line(/^\{/, 30_000)) as EchoReport;
+  return JSON.parse(await running.line(/^\{/, 2 * PATIENCE)) as EchoReport;
 }
 
 /** The servers that answer, one after the other. Throws when a request fails. */
 async function answers(client: Namespace, requests: number): Promise<string[]> {
   const urls = Array.from({ length: requests }, () => `http://${VIP}/`);
-  const { code, stdout, stderr } = await client.run('curl', '-sS', '--max-time', '8', '-H', 'Connection: close', ...urls);
+  const { code, stdout, stderr } = await client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   expect(code, stderr).toBe(0);
   return stdout.trim().split('\n');
 }
@@ -77,7 +77,7 @@ test('Convey: no connect timeout in the proxy', async () => {
   const balancer = await serve(lab, `${ALWAYS_UP}\nconnect_timeout = 0.5`);
   silence(lab.servers[0], HTTP);
   // The kernel's own patience is more than two minutes.
-  const { code } = await lab.client.run('curl', '-sS', '--max-time', '8', `http://${VIP}/`);
+  const { code } = await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`);
   expect(RESET).toContain(code);
   expect((await balancer.stats()).backends['http-out']?.servers[`${serverAddress(0)}:${HTTP}`]).toBe(true);
   expect(await balancer.stop()).toEqual(CLEAN);
@@ -103,7 +103,7 @@ test('Convey: no server available leaks the connection count', async () => {
   const balancer = await serve(lab, QUICK);
   await Promise.all([lab.killBackend(0), lab.killBackend(1)]);
   await balancer.health({ [`${serverAddress(0)}:${HTTP}`]: false, [`${serverAddress(1)}:${HTTP}`]: false });
-  for (let i = 0; i < 20; i++) expect(RESET).toContain((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`)).code);
+  for (let i = 0; i < 20; i++) expect(RESET).toContain((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`)).code);
   const { current_connections, backends, frontends } = await balancer.stats();
   expect(current_connections).toBe(0);
   for (const row of [...Object.values(backends), ...Object.values(frontends)]) expect(row.current_connections).toBe(0);

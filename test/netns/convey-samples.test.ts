@@ -64,7 +64,7 @@ class SampleLab extends Lab {
 /** How often each server answers. */
 async function answers(client: Namespace, port: number, requests: number): Promise<Record<string, number>> {
   const urls = Array.from({ length: requests }, () => `http://${VIP}:${port}/`);
-  const { code, stdout, stderr } = await client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+  const { code, stdout, stderr } = await client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   expect(code, stderr).toBe(0);
   const counts: Record<string, number> = {};
   for (const name of stdout.trim().split('\n')) counts[name] = (counts[name] ?? 0) + 1;

@@ -16,6 +16,7 @@ import { Capture } from '../lab/capture.ts';
 import { contentHash } from '../lab/content.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
 import type { RunResult } from '../lab/processes.ts';
+import { PATIENCE } from '../lab/wait.ts';
 
 const VIP = '10.83.0.10';
 const SERVER = '10.82.0.11';
@@ -96,7 +97,7 @@ function forward(): void {
 }
 
 function fetchFrom(namespace: Namespace, ...args: string[]): Promise<RunResult> {
-  return namespace.run('curl', '-sS', '--max-time', '20', ...args);
+  return namespace.run('curl', '-sS', '--max-time', '60', ...args);
 }
 
 describe.each<Dialect | undefined>([undefined, 'nft'])('dialect %s', (dialect) => {
@@ -165,7 +166,7 @@ describe.each<Dialect | undefined>([undefined, 'nft'])('dialect %s', (dialect) =
     server.sh('nft', 'table ip own { chain in { type filter hook input priority 0; ct state invalid drop; }; }');
     await ok(input, 'install');
     const running = client.program('client', 'echo', '500', '2000', `${VIP}:7`);
-    const report = JSON.parse(await running.line(/^\{/, 40_000)) as { ok: number; errors: string[] };
+    const report = JSON.parse(await running.line(/^\{/, 2 * PATIENCE)) as { ok: number; errors: string[] };
     expect(report.errors).toEqual([]);
     expect(report.ok).toBe(500);
   });

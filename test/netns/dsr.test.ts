@@ -8,6 +8,7 @@ import { contentHash } from '../lab/content.ts';
 import { CLIENT, DsrTopology, SERVERS, VIP } from '../lab/dsr-topology.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { traces } from '../lab/traces.ts';
+import { PATIENCE } from '../lab/wait.ts';
 import { ACK, ICMP, ipv4, RawHost } from '../lab/wire.ts';
 
 const MEGABYTE = 1_000_000;
@@ -34,7 +35,7 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
 
   test('many small requests, by every server', async () => {
     const urls = Array.from({ length: 100 }, () => `http://${VIP}/`);
-    const { code, stdout } = await lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+    const { code, stdout } = await lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
     const answers = stdout.trim().split('\n');
     expect(code).toBe(0);
     expect(answers).toHaveLength(100);
@@ -44,7 +45,7 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
   test('a large file arrives as it was sent, and no answer passes the balancer', async () => {
     const size = 100 * MEGABYTE;
     const wire = await Capture.start(lab.balancer, 'eth0', 'tcp', 96);
-    const { stdout } = await lab.client.run('sh', '-c', `curl -sS --max-time 40 http://${VIP}/content/${size} | sha256sum`);
+    const { stdout } = await lab.client.run('sh', '-c', `curl -sS --max-time 80 http://${VIP}/content/${size} | sha256sum`);
     expect(stdout.split(' ')[0]).toBe(contentHash(size));
     const lines = await wire.stop();
     expect(lines.some((line) => line.includes(` ${CLIENT}.`) && line.includes(`> ${VIP}.80`))).toBe(true);
@@ -61,7 +62,7 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
 
   test('500 connections at once, each with its own data back; servers see the client’s address', async () => {
     const running = lab.client.program('client', 'echo', '500', '20000', `${VIP}:7`);
-    const report = JSON.parse(await running.line(/^\{/, 40_000)) as EchoReport;
+    const report = JSON.parse(await running.line(/^\{/, 2 * PATIENCE)) as EchoReport;
     expect(report.errors).toEqual([]);
     expect(report.ok).toBe(500);
     expect([...new Set(report.peers.map((peer) => peer.split(':')[0]))]).toEqual([CLIENT]);
@@ -108,7 +109,7 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
   test('an ICMP error about an answer reaches the server that answered, though lb4 has been restarted since', async () => {
     const router = await RawHost.attach(lab.router, 'in', '10.82.0.200', { namespace: lab.balancer, device: 'eth0' });
     const ports = [41_001, 41_002, 41_003, 41_004];
-    const asked = ports.map((port) => lab.client.run('curl', '-sS', '--max-time', '20', '--local-port', `${port}`, `http://${VIP}/`));
+    const asked = ports.map((port) => lab.client.run('curl', '-sS', '--max-time', '60', '--local-port', `${port}`, `http://${VIP}/`));
     const answered = (await Promise.all(asked)).map(({ stdout }) => stdout.trim());
     await balancer.stop('SIGKILL');
     balancer = await lab.serve(lab.settings(dsr));
@@ -133,7 +134,7 @@ describe.each(['nat', 'l2'] as const)('dsr = "%s"', (dsr) => {
       server.sh('nft', 'table ip drain { chain in { type filter hook input priority 0; tcp flags syn / syn,ack drop; }; }');
     await balancer.health({ [`${SERVERS[0]}:80`]: false, [`${SERVERS[1]}:80`]: false });
     const wire = await Capture.start(lab.client, 'eth0', 'tcp');
-    const { code, stderr } = await lab.client.run('curl', '-sS', '--max-time', '3', `http://${VIP}/`);
+    const { code, stderr } = await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`);
     expect(stderr).toMatch(/refused|Couldn't connect|Failed to connect/);
     expect(code).toBe(7);
     const resets = (await wire.stop('-v')).filter((line) => line.includes('Flags [R.]'));
@@ -151,7 +152,7 @@ test('more connections than the flow table has room for: all go on, each with it
   lab.rules(settings, 'install');
   const balancer = await lab.serve(settings);
   const running = lab.client.program('client', 'echo', '100', '20000', `${VIP}:7`);
-  const report = JSON.parse(await running.line(/^\{/, 40_000)) as EchoReport;
+  const report = JSON.parse(await running.line(/^\{/, 2 * PATIENCE)) as EchoReport;
   expect([report.ok, report.errors]).toEqual([100, []]);
   const { lb4 } = await balancer.stats();
   expect(lb4.flows).toBeLessThanOrEqual(10);
@@ -170,6 +171,6 @@ test('a frontend whose port is not its servers’ is a mistake in DSR', async ()
 /** Which servers answer `count` requests. */
 async function names(lab: DsrTopology, count: number): Promise<string[]> {
   const urls = Array.from({ length: count }, () => `http://${VIP}/`);
-  const { stdout } = await lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+  const { stdout } = await lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   return [...new Set(stdout.trim().split('\n'))].sort();
 }

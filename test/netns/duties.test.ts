@@ -7,7 +7,7 @@ import { Capture } from '../lab/capture.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { Duties, type Forwarder, FRONTENDS, VIP } from '../lab/duties.ts';
 import { type Namespace, ROOT } from '../lab/lab.ts';
-import { waitUntil } from '../lab/wait.ts';
+import { PATIENCE, waitUntil } from '../lab/wait.ts';
 import { ACK, CWR, ECE, ICMP, ipv4, type Parsed, PSH, parseIpv4, type RawHost } from '../lab/wire.ts';
 
 interface Situation {
@@ -22,14 +22,14 @@ const SIZE = 1_000_000;
 
 async function upload(client: Namespace, to: keyof typeof FRONTENDS, bytes = SIZE): Promise<void> {
   const url = `http://${VIP}:${FRONTENDS[to].port}/`;
-  const curl = client.start(['curl', '-sS', '--max-time', '50', '-H', 'Expect:', '--data-binary', '@-', url]);
+  const curl = client.start(['curl', '-sS', '--max-time', '60', '-H', 'Expect:', '--data-binary', '@-', url]);
   await curl.feed(content(bytes));
-  expect(await curl.line(/^[0-9a-f]{64}$/, 50_000)).toBe(contentHash(bytes));
+  expect(await curl.line(/^[0-9a-f]{64}$/, 2 * PATIENCE)).toBe(contentHash(bytes));
 }
 
 async function download(client: Namespace, from: keyof typeof FRONTENDS, bytes = SIZE): Promise<void> {
   const url = `http://${VIP}:${FRONTENDS[from].port}/content/${bytes}`;
-  const { stdout } = await client.run('sh', '-c', `curl -sS --max-time 50 ${url} | sha256sum`);
+  const { stdout } = await client.run('sh', '-c', `curl -sS --max-time 80 ${url} | sha256sum`);
   expect(stdout.slice(0, 64)).toBe(contentHash(bytes));
 }
 
@@ -260,7 +260,7 @@ const situations: readonly Situation[] = [
 
 /** One request of a client that knows the VIP. */
 function ask(client: Namespace, port: number) {
-  return client.run('curl', '-sS', '--max-time', '5', `http://${VIP}:${port}/`);
+  return client.run('curl', '-sS', '--max-time', '60', `http://${VIP}:${port}/`);
 }
 
 describe.each<Forwarder>(['kernel NAT', 'lb4'])('%s', (forwarder) => {

@@ -51,7 +51,7 @@ test('a refused handshake and a repeated SYN are told, a good connection is not'
     { port: DEAF, servers: [at(2, 0, DEAF)] },
   ]);
   const hold = await holdConnections(lab.client, 5, `${VIP}:${ECHO}`);
-  expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}:${CLOSED}/`)).code).toBe(7);
+  expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}:${CLOSED}/`)).code).toBe(7);
   await engine.line(/^signal 1 the server reset a handshake$/);
   expect((await lab.client.run('curl', '-sS', '--max-time', '3', `http://${VIP}:${DEAF}/`)).code).toBe(28);
   await engine.line(/^signal 2 a SYN was retransmitted$/);
@@ -79,7 +79,7 @@ test('hundreds of reloads do not disturb connections; ports and loads are counte
 
   await order([{ port: ECHO, draining: true, servers: [at(0, 0), at(1, 1, ECHO, true)] }]);
   expect(await othersLiveOn(hold)).toEqual([]);
-  expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}:${ECHO}/`)).code).toBe(7);
+  expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}:${ECHO}/`)).code).toBe(7);
 
   await order([{ port: ECHO, servers: [at(0, 0)] }]);
   expect(await othersLiveOn(hold, 'server2')).toEqual([]);

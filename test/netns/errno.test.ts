@@ -154,7 +154,7 @@ test("the proxy's connects go by the same table: a blackhole on the way to a ser
   for (const server of servers) await lb4.line(new RegExp(`"server":"[^"]*${server}".*"msg":"server up"`));
   const down = lb4.nextLine(/"msg":"server down"/);
   here.sh(...ip(`route replace blackhole ${SERVER}`));
-  for (let i = 0; i < 4; i++) expect((await here.run('curl', '-sS', '--max-time', '5', 'http://127.0.0.1:8080/')).code).toBe(0);
+  for (let i = 0; i < 4; i++) expect((await here.run('curl', '-sS', '--max-time', '60', 'http://127.0.0.1:8080/')).code).toBe(0);
   expect(await down).toMatch(/"reason":"blackhole: a route of this host.*"suspected":"connect EINVAL.*blackhole/);
   await lb4.stop('SIGTERM');
   here.sh(...ip(`route del blackhole ${SERVER}`));

@@ -17,13 +17,13 @@ interface Health {
 }
 
 async function healthOf({ balancer }: Topology): Promise<Health> {
-  const { stdout } = await balancer.run('curl', '-sS', '--max-time', '5', '-w', '\n%{http_code}', `${STATS}/healthz`);
+  const { stdout } = await balancer.run('curl', '-sS', '--max-time', '60', '-w', '\n%{http_code}', `${STATS}/healthz`);
   const [body = '', code] = stdout.split('\n').filter(Boolean);
   return { code: Number(code), body: JSON.parse(body) as Health['body'] };
 }
 
 async function metricsOf({ balancer }: Topology, what: string): Promise<{ repairs: number; missing: number }> {
-  const { stdout } = await balancer.run('curl', '-sS', '--max-time', '5', `${STATS}/metrics`);
+  const { stdout } = await balancer.run('curl', '-sS', '--max-time', '60', `${STATS}/metrics`);
   const value = (name: string) =>
     Number(
       stdout
@@ -35,7 +35,7 @@ async function metricsOf({ balancer }: Topology, what: string): Promise<{ repair
 }
 
 async function served({ client }: Topology): Promise<void> {
-  expect((await client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`)).stdout).toMatch(/^server/);
+  expect((await client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`)).stdout).toMatch(/^server/);
 }
 
 describe('rules and reserved ports in passthrough', () => {
@@ -144,7 +144,7 @@ test('rules of a server that is gone cannot be taken away: one that dies leaves 
   await lab.killBackend(1);
   await balancer.health({ [all[1]]: false });
   for (let request = 0; request < 4; request++)
-    expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`)).stdout).toMatch(/^server3/);
+    expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`)).stdout).toMatch(/^server3/);
   rmSync(broken);
   await running.line(/firewall rules were missing and are put back \(stale /);
   expect(lab.balancer.sh('iptables-legacy-save', '-t', 'raw')).not.toContain('10.72.0.11/');
@@ -175,7 +175,7 @@ test.each([
   for (const table of flush) balancer.sh('iptables', '-t', table, '-F');
   await told;
   expect(traces(balancer).rules).toEqual(before);
-  expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${vip}/`)).stdout).toMatch(/^server/);
+  expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${vip}/`)).stdout).toMatch(/^server/);
   expect(await running.stop()).toEqual({ code: 0, signal: null });
 });
 
@@ -196,7 +196,7 @@ test('while a tool of the firewall hangs, a server that dies leaves rotation, an
     const pid = await waitUntil(() => Number(readFileSync(hanging, 'utf8')) || undefined, { what: 'a tool to hang' });
     await lab.killBackend(0);
     await balancer.health({ [servers[0]]: false });
-    expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`)).stdout).toMatch(/^server2/);
+    expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`)).stdout).toMatch(/^server2/);
     await lab.startBackend(0);
     await balancer.health({ [servers[0]]: true });
     return isAlive(pid);

@@ -29,7 +29,7 @@ test('SIGKILL, then a restart: it takes over what was left, and leaves nothing i
   const after = traces(lab.balancer);
   expect(after.rules).toEqual(before.rules);
   expect(after.reserved).toBe(before.reserved);
-  expect((await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`)).stdout).toMatch(/^server/);
+  expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`)).stdout).toMatch(/^server/);
   expect(await second.stop()).toEqual({ code: 0, signal: null });
   expect(traces(lab.balancer)).toEqual(NOTHING);
 });

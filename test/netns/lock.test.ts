@@ -76,7 +76,7 @@ test('after kill -9 proxy mode removes what it finds, and serves the same fronte
     else {
       const proxy = await startBalancer(namespace, lab.settings(), { args: ['proxy'] });
       await proxy.running.line(/was killed here: the firewall rules that it left are removed/);
-      const { code } = await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}:${HTTP}/`);
+      const { code } = await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}:${HTTP}/`);
       expect(code).toBe(0);
       await proxy.stop();
     }

@@ -174,7 +174,7 @@ const SITUATIONS: readonly Situation[] = [
 ];
 
 async function expectTraffic({ lab }: World): Promise<void> {
-  const answer = await lab.client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`);
+  const answer = await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`);
   expect(answer.stdout, answer.stderr).toMatch(/^server/);
 }
 
@@ -232,7 +232,7 @@ describe.each<Mode>(['proxy', 'passthrough'])('%s', (mode) => {
     const balancer = new Balancer(lab.balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
     let { pid } = running;
     try {
-      await waitUntil(() => balancer.stats().catch(() => undefined), { what: 'lb4 to be ready', every: 50, timeout: 40_000 });
+      await waitUntil(() => balancer.stats().catch(() => undefined), { what: 'lb4 to be ready', every: 50 });
       pid = Number(running.lines.find((line) => line.startsWith('pid '))?.slice(4) ?? pid);
       await expectAll({ lab, balancer, file, directory, pid, reader }, situation);
       process.kill(pid, 'SIGTERM');

@@ -522,6 +522,7 @@ describe('RouteSocket', () => {
       await pause(50);
       const quiet = calls;
       sh('for i in $(seq 1 40); do echo "route add 10.50.$i.0/24 dev v1"; done | ip -batch -');
+      for (let looks = 0; calls === 0 && looks < 400; looks++) await pause(50);
       await pause(100);
       return { quiet, calls };
     });

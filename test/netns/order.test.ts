@@ -39,7 +39,7 @@ test('segments of concurrent downloads leave in the order they came in, and none
   const entering = await Capture.start(lab.balancer, 'back', `tcp src port ${HTTP}`, 96);
   const leaving = await Capture.start(lab.balancer, 'front', `tcp src port ${HTTP}`, 96);
   for (let round = 0; round < ROUNDS; round++) {
-    const download = () => lab.client.run('curl', '-sS', '--max-time', '20', '-o', '/dev/null', `http://${VIP}/content/${BYTES}`);
+    const download = () => lab.client.run('curl', '-sS', '--max-time', '60', '-o', '/dev/null', `http://${VIP}/content/${BYTES}`);
     const results = await Promise.all(Array.from({ length: DOWNLOADS }, download));
     expect(results.map(({ code, stderr }) => [code, stderr])).toEqual(Array.from({ length: DOWNLOADS }, () => [0, '']));
   }

@@ -9,6 +9,7 @@ import { Capture } from '../lab/capture.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
 import { VIP } from '../lab/topology.ts';
+import { PATIENCE } from '../lab/wait.ts';
 
 const SIZE = 3_000_000;
 
@@ -44,13 +45,13 @@ async function serve({ balancer, server }: Hosts, address: string) {
 }
 
 async function upload(client: Namespace): Promise<string> {
-  const curl = client.start(['curl', '-sS', '--max-time', '20', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
+  const curl = client.start(['curl', '-sS', '--max-time', '60', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
   await curl.feed(content(SIZE));
-  return curl.line(/^[0-9a-f]{64}$/, 20_000);
+  return curl.line(/^[0-9a-f]{64}$/, 2 * PATIENCE);
 }
 
 async function download(client: Namespace): Promise<string> {
-  const { stdout } = await client.run('sh', '-c', `curl -sS --max-time 20 http://${VIP}/content/${SIZE} | sha256sum`);
+  const { stdout } = await client.run('sh', '-c', `curl -sS --max-time 80 http://${VIP}/content/${SIZE} | sha256sum`);
   return stdout.slice(0, 64);
 }
 

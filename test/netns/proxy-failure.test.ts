@@ -10,7 +10,7 @@ test('kill -9 of one server after the other under load: only what was under way 
   await using lab = new Topology({ servers: 3 });
   await lab.startBackends();
   const balancer = await startBalancer(lab.balancer, lab.settings({ more: '[proxy]\ngrace_period = 1' }), { args: ['proxy'] });
-  const wrk = lab.client.start(['wrk', '-t1', `-c${CLIENTS}`, '-d8s', '-H', 'Connection: close', `http://${VIP}/`]);
+  const wrk = lab.client.start(['wrk', '-t1', `-c${CLIENTS}`, '-d8s', '--timeout', '60s', '-H', 'Connection: close', `http://${VIP}/`]);
   await balancer.settled('load', ({ total_connections }) => total_connections > 100);
   const end = performance.now() + 6_000;
   let kills = 0;

@@ -216,7 +216,8 @@ test('more clients than descriptors: they wait and are served when others leave;
   const first = await holdConnections(lab.client, 35, `${VIP}:${ECHO}`);
   const second = lab.client.program('client', 'hold', '35', `${VIP}:${ECHO}`);
   await balancer.running.line(/ulimit -n/);
-  await pause(2_000);
+  await balancer.settled('as many as there may be', (stats) => stats.current_connections >= 40);
+  await pause(1_000);
   // Half of the descriptors are kept back, two make a connection.
   expect((await balancer.stats()).current_connections).toBe(40);
   expect(await othersLiveOn(first)).toEqual([]);
@@ -252,7 +253,7 @@ test('not one descriptor left (EMFILE): it says so, blames no server, keeps its 
   // They waited in the kernel.
   expect((await answers).map(({ status }) => status)).toEqual(Array(20).fill('200'));
   const urls = Array.from({ length: 20 }, () => `http://${VIP}/`);
-  const again = () => lab.client.run('curl', '-sS', '--max-time', '5', '-H', 'Connection: close', ...urls);
+  const again = () => lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   await waitUntil(async () => (await again()).code === 0, { what: 'answers again' });
   await expectHealthy(balancer);
   const said = balancer.running.lines.filter((line) => /no resources|no connection can be accepted/.test(line));

@@ -5,7 +5,7 @@ import { type Balancer, startBalancer } from '../lab/balancer.ts';
 import { contentHash } from '../lab/content.ts';
 import type { SlowReport } from '../lab/slow.ts';
 import { HTTP, Topology, VIP } from '../lab/topology.ts';
-import { pause } from '../lab/wait.ts';
+import { PATIENCE, pause } from '../lab/wait.ts';
 
 const MEGABYTE = 1_000_000;
 const CONNECTIONS = 50;
@@ -68,7 +68,7 @@ test('50 clients that ask for 20 MB each and do not read: memory stays bounded, 
   await slow.line(/^asked/);
   await expectBounded(balancer, 'slow clients', before, carried);
   slow.write('read');
-  const { ok, errors } = JSON.parse(await slow.line(/^\{/, 40_000)) as SlowReport;
+  const { ok, errors } = JSON.parse(await slow.line(/^\{/, 2 * PATIENCE)) as SlowReport;
   expect(errors).toEqual([]);
   expect(ok).toBe(CONNECTIONS);
   expect((await balancer.stop()).code).toBe(0);
@@ -81,7 +81,7 @@ test('servers that do not read 50 uploads of 20 MB each: memory stays bounded, t
   const file = `${lab.directory}/upload`;
   await lab.client.run('sh', '-c', `curl -sS http://${VIP}/content/${SIZE} >${file}`);
   // Each server begins to read after 6 s.
-  const options = ['-sS', '--max-time', '40', '-Z', '--parallel-immediate', '--parallel-max', `${CONNECTIONS}`, '-H', 'Expect:'];
+  const options = ['-sS', '--max-time', '60', '-Z', '--parallel-immediate', '--parallel-max', `${CONNECTIONS}`, '-H', 'Expect:'];
   const uploads = lab.client.start(['curl', ...options, '--data-binary', `@${file}`, `http://${VIP}/late/6000?[1-${CONNECTIONS}]`]);
   await expectBounded(balancer, 'slow servers', before, carried);
   expect((await uploads.exited).code).toBe(0);

@@ -28,7 +28,7 @@ function start(lab: Topology, grace: number): Promise<Balancer> {
 }
 
 async function ask(client: Namespace): Promise<{ code: number; stdout: string; stderr: string }> {
-  return client.run('curl', '-sS', '--max-time', '5', `http://${VIP}/`);
+  return client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`);
 }
 
 async function healthz(namespace: Namespace): Promise<string> {

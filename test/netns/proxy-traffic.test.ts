@@ -5,6 +5,7 @@ import { type Balancer, startBalancer } from '../lab/balancer.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { PATIENCE } from '../lab/wait.ts';
 
 const MEGABYTE = 1_000_000;
 const IPERF = 5201;
@@ -95,17 +96,17 @@ test.each([
 
 test('a large file arrives as it was sent, both ways', async () => {
   const size = 200 * MEGABYTE;
-  const { stdout } = await lab.client.run('sh', '-c', `curl -sS --max-time 40 http://${VIP}/content/${size} | sha256sum`);
+  const { stdout } = await lab.client.run('sh', '-c', `curl -sS --max-time 80 http://${VIP}/content/${size} | sha256sum`);
   expect(stdout.split(' ')[0]).toBe(contentHash(size));
-  const upload = lab.client.start(['curl', '-sS', '--max-time', '40', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
+  const upload = lab.client.start(['curl', '-sS', '--max-time', '60', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
   await upload.feed(content(size));
-  expect(await upload.line(/^[0-9a-f]{64}$/, 40_000)).toBe(contentHash(size));
+  expect(await upload.line(/^[0-9a-f]{64}$/, 2 * PATIENCE)).toBe(contentHash(size));
 });
 
 // client.ts ends its side first, then reads: the servers' answers pass a half-closed connection.
 test('500 connections at once, half-closed, each with its own data back', async () => {
   const running = lab.client.program('client', 'echo', '500', '100000', `${VIP}:${ECHO}`);
-  const report = JSON.parse(await running.line(/^\{/, 40_000)) as EchoReport;
+  const report = JSON.parse(await running.line(/^\{/, 2 * PATIENCE)) as EchoReport;
   expect(report.errors).toEqual([]);
   expect(report.ok).toBe(500);
   // Each worker goes round by itself.
@@ -116,10 +117,10 @@ test('500 connections at once, half-closed, each with its own data back', async 
 
 test('an IPv6 frontend over an IPv4 and an IPv6 server', async () => {
   const urls = Array.from({ length: 20 }, () => `http://[fd01::1]/`);
-  const { code, stdout } = await lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+  const { code, stdout } = await lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   expect(code).toBe(0);
   expect([...new Set(stdout.trim().split('\n'))].sort()).toEqual(['server1', 'server2-v6']);
   const size = 20 * MEGABYTE;
-  const { stdout: hash } = await lab.client.run('sh', '-c', `curl -sS --max-time 20 'http://[fd01::1]/content/${size}' | sha256sum`);
+  const { stdout: hash } = await lab.client.run('sh', '-c', `curl -sS --max-time 80 'http://[fd01::1]/content/${size}' | sha256sum`);
   expect(hash.split(' ')[0]).toBe(contentHash(size));
 });

@@ -9,7 +9,7 @@ import { pause, waitUntil, within } from '../lab/wait.ts';
 
 async function answering(live: Live, requests = 40): Promise<string[]> {
   const urls = Array.from({ length: requests }, () => `http://${live.vip}/`);
-  const { code, stdout, stderr } = await live.lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+  const { code, stdout, stderr } = await live.lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   expect(code, stderr).toBe(0);
   return [...new Set(stdout.trim().split('\n'))].sort();
 }
@@ -18,7 +18,7 @@ describe.each(MODES)('%s', (mode) => {
   test('a reload every 200 ms for 30 s under load: no request fails', { timeout: 90_000 }, async () => {
     await using live = await Live.start(mode);
     const held = await holdConnections(live.lab.client, 20, `${live.vip}:${ECHO}`);
-    const wrk = live.lab.client.start(['wrk', '-t1', '-c8', '-d30s', '-H', 'Connection: close', `http://${live.vip}/`]);
+    const wrk = live.lab.client.start(['wrk', '-t1', '-c8', '-d30s', '--timeout', '60s', '-H', 'Connection: close', `http://${live.vip}/`]);
     // A weight changes, a frontend comes, a server goes, a scheduler changes: and all of it back again.
     const turns: Wanted[] = [
       { weights: [3, 1] },

@@ -97,7 +97,7 @@ async function passes(link: Link, vip = VIP): Promise<void> {
     expect(await othersLiveOn(hold)).toEqual([]);
   }
   const before = lb4.running.lines.length;
-  const { code } = await client.run('curl', '-sS', '--max-time', '5', `http://${vip}/`);
+  const { code } = await client.run('curl', '-sS', '--max-time', '60', `http://${vip}/`);
   expect({ code, said: code === 0 ? [] : lb4.running.lines.slice(before) }).toEqual({ code: 0, said: [] });
 }
 

@@ -70,7 +70,7 @@ test('a table that cannot be followed is told in one line, and another one begin
     await live.launch();
     const lines = live.balancer.running.lines.filter((line) => line.includes('cannot be followed'));
     expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([{ level: 'warn', reason }]);
-    expect((await live.lab.client.run('curl', '-sS', '--max-time', '5', `http://${live.vip}/`)).stdout).toMatch(/^server/);
+    expect((await live.lab.client.run('curl', '-sS', '--max-time', '60', `http://${live.vip}/`)).stdout).toMatch(/^server/);
   };
   await live.balancer.stop('SIGKILL');
   live.replace(live.text({ more: '[passthrough]\nconnection_tracker_capacity = 1000' }));
@@ -139,7 +139,7 @@ test('a table that somebody takes away is told, and packets pass', async () => {
   expect(said).toMatch(/"level":"error".*connections end if lb4 is killed.*lb4 forwards all the same/);
   expect(await live.metric('lb4_host_missing', 'what="kept_table"')).toBe(1);
   expect((await host.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/healthz`)).stdout).toContain('"ok"');
-  expect((await client.run('curl', '-sS', '--max-time', '5', `http://${live.vip}/`)).stdout).toMatch(/^server/);
+  expect((await client.run('curl', '-sS', '--max-time', '60', `http://${live.vip}/`)).stdout).toMatch(/^server/);
   // What is written after that goes, too.
   await live.reload({ servers: [1] });
   expect(traces(host).kept).not.toEqual([]);
@@ -175,7 +175,7 @@ test('without a tmpfs it forwards all the same, and says what that costs', async
   const said = await running.line(/will not survive/);
   expect(JSON.parse(said)).toMatchObject({ level: 'info', reason: 'there is no tmpfs at /run or /dev/shm' });
   await running.line(/"msg":"ready"/);
-  expect((await live.lab.client.run('curl', '-sS', '--max-time', '5', `http://${live.vip}/`)).stdout).toMatch(/^server/);
+  expect((await live.lab.client.run('curl', '-sS', '--max-time', '60', `http://${live.vip}/`)).stdout).toMatch(/^server/);
   await running.stop('SIGTERM');
 });
 

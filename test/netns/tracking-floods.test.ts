@@ -25,7 +25,7 @@ async function requestsBeside(flood: Running, lab: Topology, tries = 1): Promise
     requests++;
     let seen = { code: -1, stderr: '' };
     for (let i = 0; i < tries && seen.code !== 0; i++)
-      seen = await lab.client.run('curl', '-sS', '--max-time', '40', '-o', '/dev/null', `http://${VIP}/`);
+      seen = await lab.client.run('curl', '-sS', '--max-time', '60', '-o', '/dev/null', `http://${VIP}/`);
     expect([seen.code, seen.stderr]).toEqual([0, '']);
   } while (flood.exit === undefined);
   await floodEnd(flood);

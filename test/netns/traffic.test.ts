@@ -6,7 +6,7 @@ import type { EchoReport } from '../lab/client.ts';
 import { content, contentHash } from '../lab/content.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { ECHO, serverAddress, Topology, VIP } from '../lab/topology.ts';
-import { pause, waitUntil } from '../lab/wait.ts';
+import { PATIENCE, pause, waitUntil } from '../lab/wait.ts';
 
 const MEGABYTE = 1_000_000;
 const SERVERS = ['server1', 'server2', 'server3'];
@@ -37,14 +37,14 @@ afterAll(async () => {
 
 async function echo(client: Namespace, ...args: (string | number)[]): Promise<EchoReport> {
   const running = client.program('client', 'echo', ...args.map(String));
-  return JSON.parse(await running.line(/^\{/, 40_000)) as EchoReport;
+  return JSON.parse(await running.line(/^\{/, 2 * PATIENCE)) as EchoReport;
 }
 
 test('many small requests are answered, by every server', async () => {
   const before = await balancer.stats();
   const urls = Array.from({ length: 200 }, () => `http://${VIP}/`);
   // One curl each way: connections of their own, one after the other.
-  const { code, stdout } = await lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+  const { code, stdout } = await lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   const answers = stdout.trim().split('\n');
   expect(code).toBe(0);
   expect(answers).toHaveLength(200);
@@ -55,15 +55,15 @@ test('many small requests are answered, by every server', async () => {
 
 test('a large file arrives as it was sent', async () => {
   const size = 200 * MEGABYTE;
-  const { stdout } = await lab.client.run('sh', '-c', `curl -sS --max-time 40 http://${VIP}/content/${size} | sha256sum`);
+  const { stdout } = await lab.client.run('sh', '-c', `curl -sS --max-time 80 http://${VIP}/content/${size} | sha256sum`);
   expect(stdout.split(' ')[0]).toBe(contentHash(size));
 });
 
 test('a large upload arrives as it was sent', async () => {
   const size = 100 * MEGABYTE;
-  const upload = lab.client.start(['curl', '-sS', '--max-time', '40', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
+  const upload = lab.client.start(['curl', '-sS', '--max-time', '60', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
   await upload.feed(content(size));
-  expect(await upload.line(/^[0-9a-f]{64}$/, 40_000)).toBe(contentHash(size));
+  expect(await upload.line(/^[0-9a-f]{64}$/, 2 * PATIENCE)).toBe(contentHash(size));
 });
 
 test('servers see the VIP as the client, from ports 33768 to 61000', async () => {

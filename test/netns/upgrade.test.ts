@@ -32,7 +32,7 @@ async function start(lab: Topology, mode: Mode): Promise<{ balancer: Balancer; c
 /** Which servers answer twenty requests. */
 async function answers(lab: Topology, port: number): Promise<string[]> {
   const urls = Array.from({ length: 20 }, () => `http://${VIP}:${port}/`);
-  const { code, stdout, stderr } = await lab.client.run('curl', '-sS', '--max-time', '20', '-H', 'Connection: close', ...urls);
+  const { code, stdout, stderr } = await lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
   expect(stderr + code).toBe('0');
   return [...new Set(stdout.trim().split('\n'))].sort();
 }
@@ -61,7 +61,7 @@ test.each(['passthrough', 'proxy'] as const)(
     await replace(configuration({ frontends: { ...frontends, extra } }), /"msg":"configuration reloaded"/);
     expect(await answers(lab, 81)).toEqual(['server2']);
 
-    const metrics = await lab.balancer.run('curl', '-sS', '--max-time', '5', `http://127.0.0.1:${STATS_PORT}/metrics`);
+    const metrics = await lab.balancer.run('curl', '-sS', '--max-time', '60', `http://127.0.0.1:${STATS_PORT}/metrics`);
     expect(metrics.stdout).toContain('lb4_');
     expect(await balancer.stop()).toEqual({ code: 0, signal: null });
     expect(traces(lab.balancer)).toEqual(NOTHING);

@@ -105,7 +105,7 @@ describe('bytes', () => {
 
   test('nothing is read from a client before its server is there', async () => {
     const server = await deaf();
-    const { proxy, port } = await run({ servers: [server], backend: { connectTimeoutMs: 1500, retries: 0 } });
+    const { proxy, port } = await run({ servers: [server], backend: { connectTimeoutMs: 5_000, retries: 0 } });
     const one = await client(port);
     const chunk = Buffer.alloc(1 << 16);
     while (one.socket.writableLength < 32 << 20) one.socket.write(chunk);

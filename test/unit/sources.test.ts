@@ -28,12 +28,18 @@ function reply(world: World, to: { source: string; port: number }, flags: string
   return world.send({ ...fromClient(), source: SERVERS[0], destination: to.source, tcp });
 }
 
-/** Opens connection `i` and completes its handshake. Returns what its server sees. */
-function establish(world: World, i: number) {
+/** Opens connection `i` and completes its handshake: what its server sees, and what became of both answers. */
+function shakeHands(world: World, i: number) {
   const there = seen(open(world, i));
-  expect(reply(world, there, 'SA', 5000, 1001).verdict).toBe('forwarded');
+  const { verdict } = reply(world, there, 'SA', 5000, 1001);
   const ack = { from: from(i), flags: 'A', sequence: 1001, acknowledgment: 5001 };
-  expect(world.send(fromClient(ack, { source: clientOf(i) })).verdict).toBe('forwarded');
+  return { there, verdicts: [verdict, world.send(fromClient(ack, { source: clientOf(i) })).verdict] };
+}
+
+/** The same, which is sure to pass. Returns what its server sees. */
+function establish(world: World, i: number) {
+  const { there, verdicts } = shakeHands(world, i);
+  expect(verdicts).toEqual(['forwarded', 'forwarded']);
   return there;
 }
 
@@ -52,7 +58,10 @@ describe('where connections leave from', () => {
 
   test('past the ports of one address the other one is used; with both at their end the oldest half-open one makes way, none established', () => {
     const world = new World({ ...ALONE, capacity: 262_144, connections: 65_536 });
-    for (let i = 0; i < 2 * PORTS_EACH; i++) establish(world, i % 60_000);
+    // One expectation for all: that many would take longer than the packets.
+    const verdicts = new Set<string>();
+    for (let i = 0; i < 2 * PORTS_EACH; i++) for (const verdict of shakeHands(world, i % 60_000).verdicts) verdicts.add(verdict);
+    expect([...verdicts]).toEqual(['forwarded']);
     expect(world.statistics[serverRow(0) + PORTS]).toBe(2 * PORTS_EACH);
     expect([0, 1].map((pool) => world.services.pools.at(pool)?.available)).toEqual([0, 0]);
     // Refused with a reset, counted, and nobody is put out for it.
