@@ -36,18 +36,28 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
   try {
     const { fail: failed, handedOver } = shutdown;
     const isStopping = () => shutdown.isAsked;
-    process.on('SIGUSR2', () => service !== undefined && startSuccessor(log));
+    process.on('SIGUSR2', () => service !== undefined && !shutdown.isAsked && startSuccessor(log));
     service = await Service.start({ file, mode, rules, takeover, isStopping, version, log, logLinesLost: lost, failed, handedOver });
     // Asked while it took over: what it has taken waits for the next start, and in proxy mode the other one goes on.
     if (takeover && shutdown.isAsked) return await serve(service, shutdown, log, true);
     // First: systemd would take the end of the one before for the end of all.
-    tellSystemd(`READY=1\nMAINPID=${process.pid}`, log);
-    await service.settle();
+    await tellSystemd(`READY=1\nMAINPID=${process.pid}`, log);
+    await settle(service);
     log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
     if (isDue) reload();
     await serve(service, shutdown, log);
   } finally {
     watching.close();
+  }
+}
+
+/** Rejects where it cannot; then it has stopped: nobody would look for its end. */
+async function settle(service: Service): Promise<void> {
+  try {
+    await service.settle();
+  } catch (error) {
+    await service.abandon().catch(() => {});
+    throw error;
   }
 }
 

@@ -1,17 +1,33 @@
 /** What systemd is told, and what it may ask for: an upgrade in which the unit's process changes (docs/operations.md). */
 import { spawn } from 'node:child_process';
+import { setTimeout } from 'node:timers/promises';
 import { messageOf } from '../errors.ts';
 import { native } from '../io/native.ts';
 import type { Logger } from '../log.ts';
 
+/** So often and so long it is waited for a systemd that is busy, say, with many units at boot. */
+const TRIES = 20;
+const BETWEEN_MS = 50;
+
 /** sd_notify(3), where there is somebody to be told. */
-export function tellSystemd(state: string, log: Logger): void {
+export async function tellSystemd(state: string, log: Logger): Promise<void> {
   const path = process.env['NOTIFY_SOCKET'];
   if (path === undefined || path === '') return;
   try {
-    native().sendDatagram(path, state, []);
+    for (let left = TRIES; !sent(path, state, left === 0); left--) await setTimeout(BETWEEN_MS);
   } catch (error) {
     log.warn({ reason: messageOf(error) }, 'systemd could not be told that this lb4 runs (NOTIFY_SOCKET)');
+  }
+}
+
+/** False: its queue is full, which throws where it is the last time. Throws the system's error. */
+function sent(path: string, state: string, isLast: boolean): boolean {
+  try {
+    native().sendDatagram(path, state, []);
+    return true;
+  } catch (error) {
+    if (isLast || (error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    return false;
   }
 }
 

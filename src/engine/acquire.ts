@@ -35,7 +35,7 @@ export interface Acquired {
   readonly refused: string | undefined;
   /** Why this one's connections will not survive it. */
   readonly mortal: string | undefined;
-  /** The path that it had, where it is there no more: it will not survive this process. */
+  /** The path that it had, where it is there no more: it will not survive this process. Undefined, too, once closed. */
   readonly lost: () => string | undefined;
   /** @param keep what is in it, for who comes next */
   readonly close: (keep: boolean) => void;
@@ -62,7 +62,7 @@ export function acquireMemory(room: Room, directions: number, isKept: boolean, o
   const origin = originOf(room, directions);
   let refused: string | undefined;
   try {
-    const found = followed(origin, other ?? openKept(FILE));
+    const found = followed(origin, there(other) ?? openKept(FILE));
     if (typeof found !== 'string') return found;
     refused = found === '' ? undefined : found;
     return keptMemory(origin, refused);
@@ -101,6 +101,13 @@ function obstacleAt(mapping: ArrayBuffer, origin: Origin): string | undefined {
   if (mapping.byteLength < HEADER_WORDS * 4) return INCOMPLETE;
   const obstacle = obstacleIn(new Int32Array(mapping, 0, HEADER_WORDS), origin);
   return obstacle ?? (mapping.byteLength === memorySize(origin.room) ? undefined : INCOMPLETE);
+}
+
+/** Whoever had it may have taken it away when it stopped: then nothing is left of it. */
+function there(other: number | undefined): number | undefined {
+  if (other === undefined || lostKept(FILE, other) === undefined) return other;
+  closeSync(other);
+  return undefined;
 }
 
 /** What a dead lb4 left; or why it cannot be followed, '' where there is nothing. */
@@ -143,11 +150,13 @@ function freshIn(mapping: ArrayBuffer, origin: Origin): { memory: Memory; key: H
 }
 
 function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {
+  let isClosed = false;
   return {
-    lost: () => lostKept(FILE, fd),
+    lost: () => (isClosed ? undefined : lostKept(FILE, fd)),
     close: (keep) => {
       // Never what another lb4 has made there meanwhile.
       const isOurs = lostKept(FILE, fd) === undefined;
+      isClosed = true;
       unlockKept(fd);
       closeSync(fd);
       if (!keep && isOurs) removeKept();

@@ -3,8 +3,8 @@
  * for root, else one of its own under $XDG_RUNTIME_DIR. Named for the network namespace: containers may share the directory.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { native } from './native.ts';
 import { makePrivate, removeIfEmpty } from './private-directory.ts';
 
@@ -16,9 +16,9 @@ export function packetPoint(): string | undefined {
   return pointOf('packets');
 }
 
-/** Of those that carry connections there may be many: each has its file. */
+/** Of those that carry connections there may be many: each has its file, by the name that it was given, since a link may lead elsewhere at an upgrade. */
 export function proxyPoint(file: string): string | undefined {
-  return pointOf(createHash('sha256').update(realpathSync(file)).digest('hex').slice(0, 16));
+  return pointOf(createHash('sha256').update(resolve(file)).digest('hex').slice(0, 16));
 }
 
 /** Undefined where this user has no such directory. */

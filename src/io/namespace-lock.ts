@@ -128,6 +128,16 @@ export function lockHolder(): Partial<Holder> | undefined {
   return readHolder(true);
 }
 
+/** Whether nobody forwards packets in this network namespace: neither the lock nor a kept file is anybody's. */
+export function isNamespaceFree(): boolean {
+  try {
+    assertKeptFree();
+    return lockHolder() === undefined;
+  } catch {
+    return false;
+  }
+}
+
 /** Who was killed in this network namespace, and left its traces; undefined where nobody was, or this user may not know. */
 export function deadHolder(): Partial<Holder> | undefined {
   return readHolder(false);

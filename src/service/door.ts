@@ -39,6 +39,11 @@ export class Asker {
     return (await this.#channel.next(PATIENCE.start, 'take')) !== undefined;
   }
 
+  /** Whether it still waits: it may have given up right after it said that it takes. */
+  isThere(): Promise<boolean> {
+    return this.#channel.isOpen();
+  }
+
   /** Tells it that it may begin; resolves with whether it has. */
   async begins(): Promise<boolean> {
     this.#channel.tell({ say: 'gone' });
@@ -61,8 +66,9 @@ export class Door {
   }
 
   /** Opens it in the place of whoever was there. Undefined where that cannot be: the log says why, and lb4 does without. */
-  static async open(point: string | undefined, options: DoorOptions): Promise<Door | undefined> {
+  static async open(pointNow: () => string | undefined, options: DoorOptions): Promise<Door | undefined> {
     try {
+      const point = pointNow();
       if (point === undefined) throw new Error('XDG_RUNTIME_DIR is not set');
       const path = besidePoint(point);
       const server = createServer();

@@ -127,6 +127,11 @@ export class Firewall {
     this.#log.warn({ form: form.name, reason: form.why }, 'firewall rules have taken another form');
   }
 
+  /** Installs once more what should stand. Throws as {@link install} does. */
+  async again(): Promise<void> {
+    if (this.#installed !== undefined) await this.#run(this.#installed, this.#form);
+  }
+
   /** Takes away every rule of lb4, and puts back what they had changed. */
   async remove(): Promise<void> {
     await runRules(this.#script(), 'remove');

@@ -15,6 +15,7 @@
  */
 import type { Socket } from 'node:net';
 import { createInterface, type Interface } from 'node:readline';
+import { setImmediate } from 'node:timers/promises';
 import type { Mode } from '../config/modes.ts';
 import type { Description } from '../health/checker.ts';
 
@@ -88,10 +89,19 @@ export class Channel {
       this.#heard.push(messageIn(line));
       this.#wake();
     });
-    socket.on('close', () => {
-      this.#isOver = true;
-      this.#wake();
-    });
+    for (const end of ['end', 'close'])
+      socket.on(end, () => {
+        this.#isOver = true;
+        this.#wake();
+      });
+  }
+
+  /** Whether the other end is still there, by all that has arrived. */
+  async isOpen(): Promise<boolean> {
+    // Whoever gives up right after a message has its end read after it.
+    await setImmediate();
+    await setImmediate();
+    return !this.#isOver;
   }
 
   tell(message: Message): void {
@@ -130,8 +140,10 @@ export class Channel {
 /** What no version of lb4 says is `refused`: whoever hears it goes no further. */
 function messageIn(line: string): Message {
   try {
-    return JSON.parse(line) as Message;
+    const message: unknown = JSON.parse(line);
+    if (typeof message === 'object' && message !== null) return message as Message;
   } catch {
-    return { say: 'refused', reason: 'it speaks another language' };
+    // None of ours.
   }
+  return { say: 'refused', reason: 'it speaks another language' };
 }

@@ -34,7 +34,7 @@ export interface PacketPathOptions {
   /** Writes down who has which index, before the engine goes by it. */
   readonly remember: () => void;
   /** From which it takes over, if any. */
-  readonly takeover?: Pick<Takeover, 'take' | 'isTaken'> | undefined;
+  readonly takeover?: Pick<Takeover, 'take' | 'isTaken' | 'isOrphan' | 'goesOn'> | undefined;
 }
 
 interface Begun {
@@ -59,6 +59,15 @@ class Claim {
 
   take(): NamespaceLock {
     return (this.#lock ??= lockNamespace(this.#about));
+  }
+
+  /** Where nobody else has it. */
+  tryTake(): void {
+    try {
+      this.take();
+    } catch {
+      // What is left is somebody else's.
+    }
   }
 
   /** @param isKept as a kill does */
@@ -94,6 +103,8 @@ export class PacketPath implements DataPath {
   readonly #undo: Undo;
   readonly #since = performance.now();
   #plan: Plan;
+  /** What it had is the next lb4's: nothing more is said of it, or done to it. */
+  #isLetGo = false;
 
   private constructor({ mode, log, remember, lock, firewall, engine, undo, plan }: PacketPathParts) {
     this.mode = mode;
@@ -124,16 +135,20 @@ export class PacketPath implements DataPath {
     undo.push((isKept) => claim.end(isKept));
     undo.push((isKept) => {
       // Another lb4's lock, another lb4's notes.
-      if (!isKept && claim.lock?.missing() === undefined) forgetNotes();
+      if (!isKept && claim.lock !== undefined && claim.lock.missing() === undefined) forgetNotes();
     });
     const isLeft = takeover !== undefined || canGoOn(plan.config, mode);
     try {
       return new PacketPath(await open(plan, options, reports, { claim, isLeft, undo }));
     } catch (error) {
       // Rules and all else are still those of the one that runs.
-      if (takeover?.isTaken === false) await undo.run(reports.log, true);
-      // Asked once more: the start may have got so far as to lose it.
-      else await leave(undo, isLeft && canGoOn(plan.config, mode), reports.log);
+      if (takeover?.isTaken === false && (await takeover.goesOn())) await undo.run(reports.log, true);
+      else {
+        // The one that ran may have ended meanwhile.
+        claim.tryTake();
+        // Asked once more: the start may have got so far as to lose it.
+        await leave(undo, isLeft && canGoOn(plan.config, mode), reports.log);
+      }
       throw error;
     }
   }
@@ -161,16 +176,19 @@ export class PacketPath implements DataPath {
   }
 
   obstacle(): string | undefined {
+    if (this.#isLetGo) return undefined;
     const { mortal } = this.#engine.inheritance;
     const reason = mortal ?? this.#engine.lostTable();
     return reason === undefined ? undefined : `its table cannot outlive it: ${reason}`;
   }
 
   async letGo(): Promise<void> {
+    this.#isLetGo = true;
     await this.#undo.run(this.#log, true);
   }
 
   async abandon(hasServed: boolean): Promise<void> {
+    if (this.#isLetGo) return;
     if (!(await leave(this.#undo, this.#isWorthKeeping(hasServed), this.#log))) throw tracesLeft();
   }
 
@@ -263,7 +281,7 @@ async function open(
   if (firewall !== undefined) {
     // All or nothing: where it fails there is nothing to take back.
     await firewall.install(plan);
-    undo.push((isKept) => (isKept ? undefined : firewall.remove()));
+    undo.push((isKept) => (isKept || claim.lock === undefined ? undefined : firewall.remove()));
     // What is to be taken back stands in the notes, which are there again when they are needed.
     undo.push(() => claim.lock?.putBack());
   }
@@ -273,6 +291,10 @@ async function open(
   const turn = async () => {
     began = performance.now();
     await takeover?.take();
+    if (takeover?.isOrphan !== true) return;
+    claim.take();
+    // Where it stopped it took all rules away, these, too.
+    await firewall?.again();
   };
   const own = () => {
     // Whoever removes the notes later finds them known.

@@ -10,7 +10,7 @@
 import type { Config } from '../config/model.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
-import { FailureError } from '../errors.ts';
+import { FailureError, messageOf } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
@@ -93,6 +93,7 @@ export class Service {
     this.#takeover = takeover;
     this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change) });
     const vacancies = new Vacancies(log);
+    vacancies.follow(first);
     this.#replanner = new Replanner({
       first,
       make: () => this.#makePlan(this.#config),
@@ -128,10 +129,9 @@ export class Service {
       await service.#begin();
       return service;
     } catch (error) {
-      takeover?.abandon();
       // Else the data path has said what becomes of the connections.
-      if (takeover !== undefined && !(takeover.isTaken && isPacketMode(options.mode)))
-        options.log.warn({ pid: takeover.pid }, 'the lb4 that runs goes on as before');
+      if (await takeover?.goesOn()) options.log.warn({ pid: takeover?.pid }, 'the lb4 that runs goes on as before');
+      takeover?.abandon();
       throw explain(error, options.file);
     }
   }
@@ -146,7 +146,7 @@ export class Service {
     const { mode, rules, log } = this.#options;
     const handOver = (asker: Asker) => this.#replanner.inTurn(() => this.#handOver(asker));
     // First: at no moment there is nobody to be asked.
-    this.#door = await Door.open(pointFor(mode, this.#config), { mode, rules, log, handOver });
+    this.#door = await Door.open(() => pointFor(mode, this.#config), { mode, rules, log, handOver });
     this.#takeover?.done();
     this.#takeover = undefined;
   }
@@ -166,10 +166,18 @@ export class Service {
   }
 
   /** Stops for a restart: as `stop`, but connections wait for the next lb4 where the mode can let them. */
-  rest(graceMs: number, hurry: AbortSignal): Promise<void> {
-    if (this.#path.letGo === undefined || this.#path.obstacle?.() !== undefined) return this.stop(graceMs, hurry);
+  async rest(graceMs: number, hurry: AbortSignal): Promise<void> {
+    if (!this.#canRest()) return this.stop(graceMs, hurry);
     this.#options.log.info('connections wait for the next start: their table and the firewall rules stay');
     return this.#end(() => this.#letGo());
+  }
+
+  #canRest(): boolean {
+    try {
+      return this.#path.letGo !== undefined && this.#path.obstacle?.() === undefined;
+    } catch {
+      return false; // nothing may keep it from ending
+    }
   }
 
   /** Stops at once, since lb4 itself has failed: connections wait for the next lb4 where the mode can let them. */
@@ -186,7 +194,8 @@ export class Service {
     const obstacle = this.#path.obstacle?.();
     if (obstacle !== undefined) return asker.refuse(obstacle);
     const stats = this.#config.stats?.listen.text;
-    if (!(await asker.takes({ health: this.#health.all(), stats }, this.#path.listeners?.() ?? new Map<string, number>()))) {
+    const listeners = this.#path.listeners?.() ?? new Map<string, number>();
+    if (!(await asker.takes({ health: this.#health.all(), stats }, listeners)) || !(await asker.isThere())) {
       this.#options.log.warn({ pid: asker.pid }, 'it does not take over: this one goes on');
       // It may have put rules of its own in the place of this one's.
       return this.#monitors.checkHost();
@@ -234,8 +243,11 @@ export class Service {
     try {
       await this.#stats.move(this.#config.stats?.listen);
     } catch (error) {
-      await this.#end(() => this.#abandonPath(false)).catch(() => {});
-      throw error;
+      // Nobody else forwards by now. A reload tries again.
+      const isAlone = this.#takeover?.isTaken === true && isPacketMode(this.#options.mode);
+      if (isAlone) this.#options.log.error({ reason: messageOf(error) }, 'no statistics until a reload can open their port');
+      else await this.#end(() => this.#abandonPath(false)).catch(() => {});
+      if (!isAlone) throw error;
     }
     this.#health.set(targetsOf(this.#config, this.#options.mode), (key) => this.#takeover?.health(key));
     this.#monitors.start();

@@ -1,13 +1,18 @@
 /** An lb4 that takes over from the one that runs (handover.ts). */
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 import type { Config } from '../config/model.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
 import { messageOf, TakeoverError } from '../errors.ts';
 import type { Description } from '../health/checker.ts';
 import { besidePoint, Inbox, isPoint, packetPoint, proxyPoint } from '../io/meeting-point.ts';
+import { isNamespaceFree, lockHolder } from '../io/namespace-lock.ts';
 import type { Logger } from '../log.ts';
 import { Channel, type Hello, type Offer, PATIENCE, PROTOCOL } from './handover.ts';
+
+/** How often it is asked whether one that ends has ended. */
+const LOOK_MS = 50;
 
 export interface TakeoverOptions {
   readonly mode: Mode;
@@ -23,11 +28,13 @@ export function pointFor(mode: Mode, { file }: Pick<Config, 'file'>): string | u
 }
 
 /** What a takeover is made of, once it is offered. */
-interface Begun extends Pick<TakeoverOptions, 'isStopping'> {
+interface Begun {
   readonly channel: Channel;
   readonly hello: Hello;
   readonly offer: Offer;
   readonly listeners: ReadonlyMap<string, number>;
+  readonly point: string | undefined;
+  readonly options: TakeoverOptions;
 }
 
 export class Takeover {
@@ -38,20 +45,24 @@ export class Takeover {
   readonly #channel: Channel;
   readonly #offer: Offer;
   readonly #health: ReadonlyMap<string, Description>;
-  readonly #isStopping: () => boolean;
+  readonly #options: TakeoverOptions;
+  readonly #point: string | undefined;
   #isTaken = false;
+  #isOrphan = false;
 
-  private constructor({ channel, hello, offer, listeners, isStopping }: Begun) {
+  private constructor({ channel, hello, offer, listeners, point, options }: Begun) {
     this.#channel = channel;
     this.pid = hello.pid;
-    this.#isStopping = isStopping;
+    this.#point = point;
+    this.#options = options;
     this.#offer = offer;
     this.#health = new Map(offer.health);
     this.listeners = listeners;
   }
 
   /** Asks the one that runs. From now on it changes nothing, until this one takes, or ends. Throws TakeoverError where there can be none. */
-  static async begin(config: Pick<Config, 'file'>, { mode, rules, log, isStopping }: TakeoverOptions): Promise<Takeover> {
+  static async begin(config: Pick<Config, 'file'>, options: TakeoverOptions): Promise<Takeover> {
+    const { mode, rules, log } = options;
     const point = pointFor(mode, config);
     const found = await meet(point);
     if (found === undefined) throw await nobody(mode, config);
@@ -66,7 +77,7 @@ export class Takeover {
       if (answer.say === 'refused') throw new TakeoverError(`${nameOf(hello)} goes on: ${answer.reason}`);
       const listeners = inbox.take();
       if (listeners.size !== answer.listeners) throw new TakeoverError(`${nameOf(hello)} goes on: its listening sockets did not arrive`);
-      return new Takeover({ channel, hello, offer: answer, listeners, isStopping });
+      return new Takeover({ channel, hello, offer: answer, listeners, point, options });
     } catch (error) {
       channel.end();
       throw error;
@@ -92,11 +103,30 @@ export class Takeover {
 
   /** Has it let go: from now on it is this one's part. Throws TakeoverError where it does not. */
   async take(): Promise<void> {
-    if (this.#isStopping()) throw new TakeoverError(`asked to stop before it took over: ${nameOf(this)} goes on`);
+    if (this.#options.isStopping()) throw new TakeoverError(`asked to stop before it took over: ${nameOf(this)} goes on`);
     this.#channel.tell({ say: 'take' });
     const gone = await this.#channel.next(PATIENCE.step, 'gone');
-    if (gone === undefined) throw new TakeoverError(`${nameOf(this)} does not let go: see its log`);
+    if (gone === undefined) await this.#outlive();
     this.#isTaken = true;
+  }
+
+  /** It ended before it had let go: no table or rules may be left of it. */
+  get isOrphan(): boolean {
+    return this.#isOrphan;
+  }
+
+  /** Whether the one that ran still does, be it that it hangs. */
+  async goesOn(): Promise<boolean> {
+    return isPacketMode(this.#options.mode) ? lockHolder()?.pid === this.pid : isMet(this.#point);
+  }
+
+  /** It says no more. Throws TakeoverError where it is there all the same. */
+  async #outlive(): Promise<void> {
+    const { mode, log } = this.#options;
+    if ((await isMet(this.#point)) || (isPacketMode(mode) && !(await isLeft())))
+      throw new TakeoverError(`${nameOf(this)} does not let go: see its log`);
+    log.warn({ pid: this.pid }, 'the lb4 that ran has ended before it let go: this one goes on as after its death');
+    this.#isOrphan = true;
   }
 
   /** This one runs: the other one ends. */
@@ -129,6 +159,24 @@ async function meet(point: string | undefined): Promise<{ channel: Channel; hell
   if (hello.protocol === PROTOCOL) return { channel, hello };
   channel.end();
   throw new TakeoverError(`${nameOf(hello)} hands over by version ${hello.protocol}, this one takes by version ${PROTOCOL}`);
+}
+
+/** Whether somebody is there, be it one that hangs. */
+async function isMet(point: string | undefined): Promise<boolean> {
+  try {
+    const found = await meet(point);
+    found?.channel.end();
+    return found !== undefined;
+  } catch {
+    return true;
+  }
+}
+
+/** Resolves with whether nobody forwards packets any more: who stops takes away its rules first. */
+async function isLeft(): Promise<boolean> {
+  for (const until = performance.now() + PATIENCE.step; performance.now() < until; await setTimeout(LOOK_MS))
+    if (isNamespaceFree()) return true;
+  return false;
 }
 
 /** Nobody of this kind; one of the other kind is named. */

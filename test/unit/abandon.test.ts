@@ -5,6 +5,7 @@ import { createLogger } from '../../src/log.ts';
 import { Members } from '../../src/service/members.ts';
 import { PacketPath } from '../../src/service/packet-path.ts';
 import { makePlan, UNCHECKED } from '../../src/service/plan.ts';
+import type { Takeover } from '../../src/service/takeover.ts';
 
 /** What was done to host and table. */
 const done: string[] = [];
@@ -13,18 +14,22 @@ const host = {
   isLeft: false,
   starts: true,
   claims: false,
+  isOthers: false,
   isFound: false,
   mortal: undefined as string | undefined,
   lost: undefined as string | undefined,
 };
 
 vi.mock('../../src/io/namespace-lock.ts', () => ({
-  lockNamespace: () => ({
-    missing: () => undefined,
-    putBack: () => {},
-    abandon: () => done.push('lock left'),
-    release: () => done.push('lock gone'),
-  }),
+  lockNamespace: () => {
+    if (host.isOthers) throw new Error('another lb4 forwards packets');
+    return {
+      missing: () => undefined,
+      putBack: () => {},
+      abandon: () => done.push('lock left'),
+      release: () => done.push('lock gone'),
+    };
+  },
 }));
 vi.mock('../../src/service/firewall.ts', () => ({
   Firewall: class {
@@ -60,10 +65,10 @@ let lines = '';
 beforeEach(() => {
   done.length = 0;
   lines = '';
-  Object.assign(host, { isLeft: false, starts: true, claims: false, isFound: false, mortal: undefined, lost: undefined });
+  Object.assign(host, { isLeft: false, starts: true, claims: false, isOthers: false, isFound: false, mortal: undefined, lost: undefined });
 });
 
-function start(takeover?: { isTaken: boolean; take: () => Promise<void> }): Promise<PacketPath> {
+function start(takeover?: Pick<Takeover, 'isTaken' | 'isOrphan' | 'take' | 'goesOn'>): Promise<PacketPath> {
   const toml = '[frontends.web]\nlisten_addr = "192.0.2.1:80"\nbackend = "app"\n[backends.app.servers]\na = { addr = "10.0.0.1:80" }\n';
   const { config } = parseConfig(toml, 'test.toml');
   const plan = makePlan(config, 'passthrough', new Members(config), UNCHECKED, undefined);
@@ -108,11 +113,27 @@ test('a stop that was asked for leaves nothing', async () => {
   expect(done).toEqual(GONE);
 });
 
+const HERE: Parameters<typeof start>[0] = { isTaken: false, isOrphan: false, take: async () => {}, goesOn: async () => true };
+
 test.each([
-  ['before the other one has let go: all is still that one’s', false, []],
-  ['after that: the table and the rules stay', true, ['lock left']],
-])('a takeover fails %s', async (_, isTaken, expected) => {
-  Object.assign(host, { isLeft: isTaken, starts: false, claims: isTaken });
-  await expect(start({ isTaken, take: async () => {} })).rejects.toThrow('PACKET_RX_RING');
-  expect([done, lines.includes('wait for the next start')]).toEqual([expected, isTaken]);
+  ['before the other one has let go: all is still that one’s', {}, {}, [], 'PACKET_RX_RING'],
+  ['after that: the table and the rules stay', { isTaken: true }, { isLeft: true, claims: true }, ['lock left'], 'PACKET_RX_RING'],
+  ['and the other one is dead', { goesOn: async () => false }, { isLeft: true }, ['lock left'], 'PACKET_RX_RING'],
+  ['and the other one has stopped', { goesOn: async () => false }, {}, ['rules gone', 'notes gone', 'lock gone'], 'PACKET_RX_RING'],
+  ['since a third one has started: all is that one’s', { isTaken: true }, { claims: true, isOthers: true }, [], 'another lb4'],
+])('a takeover fails %s', async (_, takeover, more, expected, says) => {
+  Object.assign(host, { starts: false, ...more });
+  await expect(start({ ...HERE, ...takeover })).rejects.toThrow(says);
+  expect([done, lines.includes('wait for the next start')]).toEqual([expected, expected[0] === 'lock left']);
+});
+
+test('one that has let go says and does no more', async () => {
+  const path = await start();
+  await path.letGo();
+  expect(done).toEqual(LEFT);
+  host.lost = '/run/lb4/kept-1/table';
+  expect(path.obstacle()).toBeUndefined();
+  await path.abandon(true);
+  expect(done).toEqual(LEFT);
+  expect(lines).not.toContain('wait for the next start');
 });

@@ -29,5 +29,8 @@ test.each([
   place.lost = lost;
   acquired.close(keep);
   expect(place.removed).toBe(removed);
+  // Whoever asks later gets no descriptor that is somebody else's by then.
+  place.lost = '/run/lb4/kept-1/table';
+  expect(acquired.lost()).toBeUndefined();
   expect(() => closeSync(acquired.fd)).toThrow('EBADF');
 });

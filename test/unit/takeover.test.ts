@@ -23,7 +23,7 @@ async function met(name: string, handOver: (asker: Asker) => Promise<unknown>, i
   const handedOver = new Promise<unknown>((resolve) => {
     told = async (asker) => resolve(await handOver(asker));
   });
-  const door = await Door.open(proxyPoint(file), { mode: 'proxy', rules: true, log, handOver: told });
+  const door = await Door.open(() => proxyPoint(file), { mode: 'proxy', rules: true, log, handOver: told });
   const takeover = await Takeover.begin({ file }, { mode: 'proxy', rules: true, log, isStopping });
   return { door, takeover, handedOver };
 }
@@ -40,5 +40,39 @@ test('one that is asked to stop before it has taken takes nothing', async () => 
   expect(takeover.isTaken).toBe(false);
   takeover.abandon();
   expect(await handedOver).toBe(false);
+  door?.close();
+});
+
+test('one that ends before it has let go is outlived', async () => {
+  let door: Door | undefined;
+  const begun = await met('gone', async (asker) => {
+    const isTaken = await asker.takes(OFFER, new Map());
+    door?.close();
+    return isTaken;
+  });
+  door = begun.door;
+  await begun.takeover.take();
+  expect(await begun.handedOver).toBe(true);
+  const { isTaken, isOrphan } = begun.takeover;
+  expect([isTaken, isOrphan, await begun.takeover.goesOn()]).toEqual([true, true, false]);
+});
+
+test('one that says no more, but is there, is not', async () => {
+  const { door, takeover } = await met('there', async (asker) => {
+    await asker.takes(OFFER, new Map());
+    asker.end();
+  });
+  await expect(takeover.take()).rejects.toThrow('does not let go');
+  expect([takeover.isTaken, takeover.isOrphan, await takeover.goesOn()]).toEqual([false, false, true]);
+  door?.close();
+});
+
+test('one that gives up right after it said that it takes is not there any more', async () => {
+  const { takeover, handedOver, door } = await met('late', async (asker) => [await asker.takes(OFFER, new Map()), await asker.isThere()]);
+  const taken = takeover.take().catch(() => {});
+  takeover.abandon();
+  const [isTaken, isThere] = (await handedOver) as boolean[];
+  expect([isTaken, isThere]).toEqual([true, false]);
+  await taken;
   door?.close();
 });
