@@ -3,13 +3,14 @@ import { closeSync, existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { native } from '../../src/io/native.ts';
-import { LB4 } from '../lab/balancer.ts';
+import { LB4, SLOW } from '../lab/balancer.ts';
 import type { LoadReport } from '../lab/client.ts';
 import { contentHash } from '../lab/content.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live, MODES } from '../lab/live.ts';
+import type { Exit, Running } from '../lab/processes.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
-import { PATIENCE, waitUntil } from '../lab/wait.ts';
+import { PATIENCE, waitUntil, within } from '../lab/wait.ts';
 
 const TAKEOVERS = 2;
 const HELD = 50;
@@ -19,6 +20,9 @@ const SIZE = 4_000_000;
 const SECONDS = 8;
 /** What is drained may last as long as the test. */
 const GRACE = '[proxy]\ngrace_period = 600';
+/** New connections a second, and more than there are of them before vitest ends the test. */
+const RATE = 100;
+const REQUESTS = 15_000;
 
 /** Where others may ask it. */
 const points = ({ lab }: Live) =>
@@ -26,15 +30,32 @@ const points = ({ lab }: Live) =>
     name.startsWith(`takeover-${statSync(`/run/netns/${lab.balancer.name}`).ino}-`),
   );
 
+/** How it ended. */
+const endOf = (running: Running): Promise<Exit> =>
+  within(running.exited, 2 * PATIENCE, 'the end of one lb4').catch((error: Error) => {
+    throw new Error(`${error.message}, which printed\n${running.lines.slice(-20).join('\n')}`, { cause: error });
+  });
+
+/** Without processes: the lb4 that runs looks at its rules every few seconds, by programs of their own. */
+const lasting = (live: Live) => ({ ...traces(live.lab.balancer), processes: [] });
+
 test.each(MODES)('%s: twice during requests, hashed transfers and connections that stay', async (mode) => {
-  await using live = await Live.start(mode, { more: GRACE });
+  await using live = await Live.start(mode, { checks: SLOW, more: GRACE });
   const { client, balancer: host } = live.lab;
   const hold = await holdConnections(client, HELD, `${live.vip}:7`);
-  const curl = `curl -sS --limit-rate ${Math.round(SIZE / SECONDS)} http://${live.vip}/content/${SIZE}`;
-  const transfers = Array.from({ length: TRANSFERS }, () => client.run('sh', '-c', `${curl} | sha256sum`));
-  const load = client.program('client', 'load', '100', `http://${live.vip}/`, `${PATIENCE}`);
+  const load = client.program('client', 'load', `${RATE}`, `http://${live.vip}/`, `${PATIENCE}`, `${client.ports(REQUESTS)}`);
   await load.line(/"answers":[1-9]/);
-  await live.balancer.settled('everything to be under way', (stats) => stats.total_connections > HELD + TRANSFERS);
+  const curl = `curl -sS --limit-rate ${Math.round(SIZE / SECONDS)} http://${live.vip}/content/${SIZE}`;
+  const first = client.ports(TRANSFERS);
+  let over = 0;
+  const transfers = Array.from({ length: TRANSFERS }, async (_, i) => {
+    const result = await client.run('sh', '-c', `${curl} --local-port ${first + i} | sha256sum`);
+    over++;
+    return result;
+  });
+  const established = ['ss', '-Htn', 'state', 'established', `( sport >= :${first} and sport < :${first + TRANSFERS} )`];
+  const begun = async () => over + (await client.run(...established)).stdout.split('\n').filter(Boolean).length;
+  await waitUntil(async () => (await begun()) >= TRANSFERS, { what: 'every transfer to be under way', every: 50 });
   const { rules, reserved, kept } = traces(host);
   const old = [];
   for (let takeover = 0; takeover < TAKEOVERS; takeover++) {
@@ -43,7 +64,7 @@ test.each(MODES)('%s: twice during requests, hashed transfers and connections th
     await live.launch('--takeover');
     old.push(last.running);
     if (mode !== 'proxy') {
-      expect(await last.running.exited).toEqual({ code: 0, signal: null });
+      expect(await endOf(last.running)).toEqual({ code: 0, signal: null });
       expect((await live.balancer.stats()).total_connections).toBeGreaterThanOrEqual(before);
     } else await last.running.line(/"handed over"/);
     expect(traces(host)).toMatchObject({ rules, reserved, kept });
@@ -53,7 +74,7 @@ test.each(MODES)('%s: twice during requests, hashed transfers and connections th
   for (const { stdout, stderr } of await Promise.all(transfers)) expect([stdout.split(' ')[0], stderr]).toEqual([contentHash(SIZE), '']);
   const said = load.nextLine(/"answers"/);
   load.end();
-  await load.exited;
+  await endOf(load);
   await said;
   const { failed, sent, servers } = JSON.parse(load.lines.at(-1) ?? '') as LoadReport;
   expect(failed).toBe(0);
@@ -61,39 +82,43 @@ test.each(MODES)('%s: twice during requests, hashed transfers and connections th
   expect(answers).toBe(sent);
   expect((await report(hold)).filter(({ ended }) => ended !== undefined)).toEqual([]);
   // What the books say is what there was, as if it had been one process.
-  if (mode !== 'proxy') await live.balancer.settled('all of it', ({ total_connections }) => total_connections === HELD + TRANSFERS + sent);
+  const all = HELD + TRANSFERS + sent;
+  if (mode !== 'proxy') {
+    const { total_connections: total } = await live.balancer.settled('all of it', (stats) => stats.total_connections >= all);
+    // In DSR, what a client sends late, after its connection is over, may begin one.
+    if (mode === 'passthrough') expect(total).toBe(all);
+  }
   hold.end();
-  await hold.exited;
+  await endOf(hold);
   // Nothing is left for them to drain.
-  for (const running of old) expect(await running.exited).toEqual({ code: 0, signal: null });
+  for (const running of old) expect(await endOf(running)).toEqual({ code: 0, signal: null });
   expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
   expect(traces(host)).toEqual(NOTHING);
 });
 
 test('nobody runs, another mode, another table, one that hangs: it says so, and the one that runs goes on', async () => {
-  await using live = await Live.start('passthrough');
+  await using live = await Live.start('passthrough', { checks: SLOW });
   const { client, balancer: host } = live.lab;
   const hold = await holdConnections(client, 10, `${live.vip}:7`);
-  const before = traces(host);
+  const before = lasting(live);
   const refused = async (says: RegExp, ...flags: string[]) => {
     const running = host.start([LB4, `--config=${live.file}`, '--takeover', ...flags]);
-    expect(await running.exited).toEqual({ code: 75, signal: null });
+    expect(await endOf(running)).toEqual({ code: 75, signal: null });
     expect(running.lines.filter((line) => line.startsWith('lb4: '))).toEqual([expect.stringMatching(says)]);
   };
-  await Promise.all([
-    refused(/\(pid \d+\) runs in mode passthrough and goes on: one in mode proxy cannot take over/),
-    refused(/\(pid \d+\) runs in mode passthrough and goes on: one in mode dsr cannot take over/, '--dsr'),
-    refused(/goes on: it looks after the firewall rules, and --no-rules/, '--passthrough', '--no-rules'),
-  ]);
-  live.replace(live.text({ more: '[passthrough]\nconnection_tracker_capacity = 1000' }));
+  // One after the other: each has 5 s of patience for a greeting.
+  await refused(/\(pid \d+\) runs in mode passthrough and goes on: one in mode proxy cannot take over/);
+  await refused(/\(pid \d+\) runs in mode passthrough and goes on: one in mode dsr cannot take over/, '--dsr');
+  await refused(/goes on: it looks after the firewall rules, and --no-rules/, '--passthrough', '--no-rules');
+  live.replace(live.text({ checks: SLOW, more: '[passthrough]\nconnection_tracker_capacity = 1000' }));
   await refused(/goes on: it has room for 262144 connections, connection_tracker_capacity is 1000 now/, '--passthrough');
-  expect(traces(host)).toEqual(before);
+  expect(lasting(live)).toEqual(before);
   expect(await othersLiveOn(hold)).toEqual([]);
   live.balancer.running.signal('SIGSTOP');
   await refused(/has not answered for 5 s: it stays as it is/, '--passthrough');
   live.balancer.running.signal('SIGCONT');
   expect(await othersLiveOn(hold)).toEqual([]);
-  expect(traces(host)).toEqual(before);
+  expect(lasting(live)).toEqual(before);
   expect(points(live)).toHaveLength(1);
   expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
   expect(traces(host)).toEqual(NOTHING);
@@ -103,11 +128,12 @@ test('nobody runs, another mode, another table, one that hangs: it says so, and 
 });
 
 test('as systemd has it: SIGUSR2 starts the next one, which says who it is now; SIGQUIT leaves connections to the next start', async () => {
-  await using live = await Live.start('passthrough');
+  await using live = await Live.start('passthrough', { checks: SLOW });
   const { client, balancer: host } = live.lab;
   await live.balancer.stop();
   const path = join(live.lab.directory, 'notify');
   const systemd = native().openDatagram(path);
+  using _closed = { [Symbol.dispose]: () => closeSync(systemd) };
   const told = () =>
     waitUntil(
       () => {
@@ -126,11 +152,11 @@ test('as systemd has it: SIGUSR2 starts the next one, which says who it is now; 
   first.signal('SIGUSR2');
   const [, pid] = /^READY=1\nMAINPID=(\d+)$/.exec(await told()) ?? [];
   await first.line(/"handed over"/);
-  await waitUntil(() => !traces(host).processes.includes(first.pid), { what: 'the first one to end' });
+  await waitUntil(() => !host.pids().includes(first.pid), { what: 'the first one to end' });
   expect(await othersLiveOn(hold)).toEqual([]);
   process.kill(Number(pid), 'SIGQUIT');
   // Its output is that of the first one, which is over with the last of them.
-  expect(await first.exited).toEqual({ code: 0, signal: null });
+  expect(await endOf(first)).toEqual({ code: 0, signal: null });
   expect(first.lines.filter((line) => line.includes('connections wait for the next start'))).toHaveLength(1);
   expect(traces(host)).toMatchObject({ rules, kept });
   await live.launch();
@@ -138,5 +164,4 @@ test('as systemd has it: SIGUSR2 starts the next one, which says who it is now; 
   expect(await othersLiveOn(hold)).toEqual([]);
   expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
   expect(traces(host)).toEqual(NOTHING);
-  closeSync(systemd);
 });
