@@ -8,7 +8,7 @@ import { holdConnections } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { Live, MODES } from '../lab/live.ts';
 import { ECHO } from '../lab/topology.ts';
-import { pause } from '../lab/wait.ts';
+import { PATIENCE, pause, waitUntil } from '../lab/wait.ts';
 
 /** `in` is bytes from clients, `out` to clients, as in the metrics. */
 interface Count {
@@ -53,7 +53,7 @@ const WRITE_OUT = '%{http_code} %header{x-server} %{size_request} %{size_upload}
 
 /** One curl, whose transfers each have a connection; by server. */
 async function curl(client: Namespace, ...args: string[]): Promise<Map<string, Count>> {
-  const options = ['-sS', '--no-progress-meter', '--max-time', '20', '-H', 'Connection: close', '-o', '/dev/null', '-w', WRITE_OUT];
+  const options = ['-sS', '--no-progress-meter', '--max-time', '60', '-H', 'Connection: close', '-o', '/dev/null', '-w', WRITE_OUT];
   const { code, stdout, stderr } = await client.run('curl', ...options, ...args);
   expect([code, stderr]).toEqual([0, '']);
   const counts = new Map<string, Count>();
@@ -102,9 +102,10 @@ function retransmissions({ lab }: Live): number {
   return [lab.client, lab.balancer, ...lab.servers].reduce((all, host) => all + of(host), 0);
 }
 
-/** Long enough for bytes to be collected (once a second), and for more to show up if there should be any. */
-async function quiet({ balancer }: Live): Promise<Stats> {
-  await balancer.settled('all connections to end', (stats) => stats.current_connections === 0);
+/** `least` collected (bytes are, once a second), and long enough for more to show up if there should be any. In DSR no answers pass. */
+async function quiet({ balancer, mode }: Live, least: Count = NONE): Promise<Stats> {
+  const isCollected = (stats: Stats) => stats.total_bytes_tx >= least.in && (mode === 'dsr' || stats.total_bytes_rx >= least.out);
+  await balancer.settled('all connections to end', (stats) => stats.current_connections === 0 && isCollected(stats));
   await pause(1_300);
   return balancer.stats();
 }
@@ -117,7 +118,7 @@ describe.each(MODES)('%s', (mode) => {
     for (let run = 1; run <= 4; run++) {
       const [before, repeated] = [await scrape(live), retransmissions(live)];
       const counted = await traffic(live);
-      const stats = await quiet(live);
+      const stats = await quiet(live, sum([before[0], before[4], counted[0], counted[4]]));
       const after = await scrape(live);
       if (retransmissions(live) !== repeated) continue;
       // In DSR the answers do not pass.
@@ -172,8 +173,8 @@ describe.each(MODES)('%s', (mode) => {
     const { client } = live.lab;
     const counted = await curl(client, `http://${live.vip}/content/[1000-40000:1000]`);
     const echo = client.program('client', 'echo', '20', '1000', `${live.vip}:${ECHO}`);
-    await echo.line(/^\{/);
-    const before = await quiet(live);
+    const { sent, received } = JSON.parse(await echo.line(/^\{/, 2 * PATIENCE)) as EchoReport;
+    const before = await quiet(live, sum([...counted.values(), { sessions: 20, in: sent, out: received }]));
     expect(before.backends['http-out']?.total_connections).toBe(40);
     expect(counted.size).toBe(2);
     /** Until its index is free again: a second for it to be idle, three to collect, and two looks after them. */
@@ -187,7 +188,9 @@ describe.each(MODES)('%s', (mode) => {
     };
     await live.reload({ servers: [1], frontends: ['http'] });
     await watched();
-    expect(await live.metric('lb4_server_sessions_total', 'server="server1"')).toBe(0);
+    await waitUntil(async () => (await live.metric('lb4_server_sessions_total', 'server="server1"')) === 0, {
+      what: 'its index to be free',
+    });
     // Whoever comes now has the indexes that were left, and counts from 0 under them.
     await live.reload({});
     const after = await live.balancer.stats();
