@@ -12,6 +12,9 @@ import { pause, waitUntil } from '../lab/wait.ts';
 /** Client addresses beside its own, for schedulers that hash them. */
 const ADDRESSES = 128;
 
+/** Seconds: after them, who is to wait waits. */
+const BRIEF = 0.7;
+
 describe.each(MODES)('%s', (mode) => {
   let live: Live;
   const holding: Running[] = [];
@@ -46,10 +49,10 @@ describe.each(MODES)('%s', (mode) => {
     await live.balancer.settled('all connections to end', (stats) => stats.current_connections === 0);
   }
 
-  /** One connection's fate: `open`, `reset` or `waits` (it is open, and no server has greeted it). */
-  async function another(): Promise<string> {
-    const greet = `exec 3<>/dev/tcp/${live.vip}/${ECHO} || exit 2; IFS= read -r -t 0.7 line <&3; exit $(( $? > 128 ? 3 : $? ))`;
-    const { code, stdout } = await live.lab.client.run('timeout', '5', 'bash', '-c', greet);
+  /** One connection's fate: `open`, `reset` or, after so many seconds, `waits` (it is open, and no server has greeted it). */
+  async function another(seconds = 40): Promise<string> {
+    const greet = `exec 3<>/dev/tcp/${live.vip}/${ECHO} || exit 2; IFS= read -r -t ${seconds} line <&3; exit $(( $? > 128 ? 3 : $? ))`;
+    const { code, stdout } = await live.lab.client.run('timeout', '60', 'bash', '-c', greet);
     return { 0: 'open', 1: 'reset', 2: 'reset', 3: 'waits' }[code] ?? `${code} ${stdout}`;
   }
 
@@ -100,7 +103,7 @@ describe.each(MODES)('%s', (mode) => {
       for (const address of own) live.lab.client.ip('addr', 'add', `${address}/24`, 'dev', 'eth0');
       const file = join(live.lab.directory, 'clients.curl');
       writeFileSync(file, own.map((address) => `url = http://${live.vip}/\ninterface = ${address}\n`).join('next\n'));
-      const ask = async () => (await live.lab.client.run('curl', '-sS', '--max-time', '20', '-K', file)).stdout.trim().split('\n');
+      const ask = async () => (await live.lab.client.run('curl', '-sS', '--max-time', '60', '-K', file)).stdout.trim().split('\n');
       const first = await ask();
       const { server1 = 0, server2 = 0 } = countBy(first);
       expect(server1 + server2).toBe(ADDRESSES);
@@ -125,11 +128,11 @@ describe.each(MODES)('%s', (mode) => {
     });
 
     test('all servers full: a reset, or in proxy mode a place in the queue until there is room', async () => {
-      await live.reload({ settings: ['maxconn = 3', 'maxconn = 3'], backend: 'queue_timeout = 1' });
+      await live.reload({ settings: ['maxconn = 3', 'maxconn = 3'], backend: 'queue_timeout = 60' });
       const held = await hold(6);
       expect(await heldBy(held)).toEqual({ server1: 3, server2: 3 });
       if (mode === 'proxy') {
-        expect(await another()).toBe('waits');
+        expect(await another(BRIEF)).toBe('waits');
         const waiting = hold(1);
         await pause(200);
         held.end();
@@ -158,7 +161,8 @@ describe.each(MODES)('%s', (mode) => {
       await live.reload({ frontend: 'maxconn = 4' });
       const held = await hold(4);
       const before = mode === 'proxy' ? 0 : await live.balancer.verdict('resetFull');
-      expect(await another()).toBe(mode === 'proxy' ? 'waits' : 'reset');
+      if (mode === 'proxy') expect(await another(BRIEF)).toBe('waits');
+      else expect(await another()).toBe('reset');
       if (mode !== 'proxy') expect(await live.balancer.verdict('resetFull')).toBe(before + 1);
       // It is the echo frontend's limit alone.
       expect(await answers(live.lab.client, live.vip, 5)).toHaveLength(5);
