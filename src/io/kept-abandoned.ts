@@ -15,11 +15,9 @@ export function removeAbandoned(root: string): void {
 }
 
 function removeIfAbandoned(root: string): void {
-  // Elsewhere not every process that may have a namespace can be seen.
-  if (readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS) return;
-  const names = readdirSync(`${root}/lb4`, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
-  if (names.length === 0) return;
   const here = namespaces();
+  if (here === undefined) return;
+  const names = readdirSync(`${root}/lb4`, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
   for (const { name } of names) if (!here.has(name.slice(PREFIX.length))) rmSync(`${root}/lb4/${name}`, { recursive: true, force: true });
 }
 
@@ -33,8 +31,9 @@ export function isHostNetwork(): boolean {
   }
 }
 
-/** The inode numbers of network namespaces that some process is in, or that have a name. */
-function namespaces(): ReadonlySet<string> {
+/** The inode numbers of network namespaces that some process is in, or that have a name; undefined where not every process can be seen. */
+export function namespaces(): ReadonlySet<string> | undefined {
+  if (readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS) return undefined;
   const links = readdirSync('/proc')
     .filter((name) => /^[0-9]+$/.test(name))
     .map((pid) => {

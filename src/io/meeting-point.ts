@@ -3,8 +3,9 @@
  * for root, else one of its own under $XDG_RUNTIME_DIR. Named for the network namespace: containers may share the directory.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { namespaces } from './kept-abandoned.ts';
 import { native } from './native.ts';
 import { makePrivate, removeIfEmpty } from './private-directory.ts';
 
@@ -48,6 +49,27 @@ export function moveTo(point: string, path: string): () => void {
 export function forgetPoint(point: string): void {
   rmSync(point, { force: true });
   removeIfEmpty(dirname(point));
+}
+
+/** Takes away the sockets of lb4s that were killed, in this network namespace and in those that are gone. Never throws: they are in nobody's way. */
+export function forgetDead(): void {
+  try {
+    const directory = dirname(packetPoint() ?? '');
+    const own = String(statSync('/proc/self/ns/net').ino);
+    const names = readdirSync(directory);
+    // Of this namespace alone, by the names that they were bound to.
+    const bound = readFileSync('/proc/net/unix', 'utf8').split('\n');
+    const isBound = (path: string) => bound.some((line) => line.endsWith(` ${path}`) || line.includes(` ${path}.`));
+    const present = namespaces();
+    for (const name of names) {
+      const [, inode] = /^takeover-([0-9]+)-/.exec(name) ?? [];
+      if (inode === undefined) continue;
+      const isDead = inode === own ? !isBound(`${directory}/${name}`) : present?.has(inode) === false;
+      if (isDead) rmSync(`${directory}/${name}`, { force: true });
+    }
+  } catch {
+    // The next lb4 tries again.
+  }
 }
 
 /** Whether a socket has ever been opened there: its process may have been killed. */

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Mode } from '../config/modes.ts';
 import { messageOf } from '../errors.ts';
-import { besidePoint, moveTo, sendListeners } from '../io/meeting-point.ts';
+import { besidePoint, forgetDead, moveTo, sendListeners } from '../io/meeting-point.ts';
 import type { Logger } from '../log.ts';
 import { type Ask, Channel, type Offer, PATIENCE, PROTOCOL } from './handover.ts';
 
@@ -70,6 +70,7 @@ export class Door {
     try {
       const point = pointNow();
       if (point === undefined) throw new Error('XDG_RUNTIME_DIR is not set');
+      forgetDead();
       const path = besidePoint(point);
       const server = createServer();
       server.listen(path);

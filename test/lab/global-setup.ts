@@ -1,6 +1,7 @@
 /** Before and after the tests that need root: a clean machine. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { forgetDead } from '../../src/io/meeting-point.ts';
 import { ROOT, sweep } from './lab.ts';
 
 export function setup(): void {
@@ -12,6 +13,8 @@ export function setup(): void {
 }
 
 export function teardown(): void {
+  // Of those that a test has killed.
+  forgetDead();
   const left = sweep(String(process.pid));
   if (left.length > 0) process.stderr.write(`a test left ${left.join(' ')} behind\n`);
 }

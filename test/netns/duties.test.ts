@@ -7,7 +7,7 @@ import { Capture } from '../lab/capture.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { Duties, type Forwarder, FRONTENDS, VIP } from '../lab/duties.ts';
 import { type Namespace, ROOT } from '../lab/lab.ts';
-import { PATIENCE, waitUntil } from '../lab/wait.ts';
+import { PATIENCE, pause, waitUntil } from '../lab/wait.ts';
 import { ACK, CWR, ECE, ICMP, ipv4, type Parsed, PSH, parseIpv4, type RawHost } from '../lab/wire.ts';
 
 interface Situation {
@@ -213,6 +213,8 @@ const situations: readonly Situation[] = [
       for (let tries = 0; tries < 50 && (lab.lb4 === undefined ? tries === 0 : pieces.length <= 1); tries++) {
         lab.balancer.ip('neigh', 'del', server.address, 'dev', 'back');
         const id = nextId++ * 100;
+        // The more often it has not noticed, the longer it gets.
+        await pause(tries * 10);
         client.sendSuper({ ...toServer, flags, payload, id, dontFragment: true, tos: 3 }, 1448);
         const asks = () => /INCOMPLETE/.test(lab.balancer.ip('neigh', 'show', server.address));
         await waitUntil(() => asks() || server.received.some((packet) => packet.payload.length > 0), { what: 'the kernel to ask' });
