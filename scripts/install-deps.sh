@@ -94,10 +94,12 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   touch node_modules/.package-lock.json
 fi
 
-# Those of `io = "pcap"` are optional, and built only where they are tested. Without them that test is skipped, and says so.
+# Those of `io = "pcap"` are optional, and built only where they are tested. They need Node's
+# own headers, too. Without them that test is skipped, and says so.
 case "$wanted" in
   *libpcap-dev*)
     node -e "require('cap'), require('raw-socket')" >/dev/null 2>&1 ||
-      scripts/quietly.sh 'building the packages for libpcap' npm rebuild --ignore-scripts=false cap raw-socket || true
+      scripts/quietly.sh 'building the packages for libpcap' \
+        sh -c 'npm rebuild --ignore-scripts=false cap raw-socket >/dev/null 2>&1 || true'
     ;;
 esac
