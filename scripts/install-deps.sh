@@ -98,8 +98,12 @@ fi
 # own headers, too. Without them that test is skipped, and says so.
 case "$wanted" in
   *libpcap-dev*)
-    node -e "require('cap'), require('raw-socket')" >/dev/null 2>&1 ||
-      scripts/quietly.sh 'building the packages for libpcap' \
-        sh -c 'npm rebuild --ignore-scripts=false cap raw-socket >/dev/null 2>&1 || true'
+    tried=node_modules/.pcap-tried
+    if [ ! -e "$tried" ] || [ node_modules/.package-lock.json -nt "$tried" ]; then
+      node -e "require('cap'), require('raw-socket')" >/dev/null 2>&1 ||
+        scripts/quietly.sh 'building the packages for libpcap' \
+          sh -c 'npm rebuild --ignore-scripts=false cap raw-socket >/dev/null 2>&1 || true'
+      touch "$tried"
+    fi
     ;;
 esac
