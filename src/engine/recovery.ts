@@ -11,6 +11,7 @@ import type { Core } from '../forward/core.ts';
 import type { Endpoint } from '../forward/endpoints.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
+import { wayOf } from '../forward/services.ts';
 import { sourcesOf } from '../forward/sources.ts';
 import type { FrontendHops } from '../forward/ways.ts';
 import * as C from '../layout/connection.ts';
@@ -170,7 +171,7 @@ function hopsOf(set: ServiceSet, hops: FrontendHops): HopOf {
     const { backend, sources = [], places: own, ways } = byFrontend.get(frontend) ?? {};
     const place = own?.get(server);
     const turn = backend === undefined ? -1 : sourceIndex(source, sources, backend);
-    if (place !== undefined && turn >= 0) return ways?.[place * sources.length + turn] ?? KERNEL_HOP;
+    if (place !== undefined && turn >= 0) return ways?.[wayOf({ sources }, place) + turn] ?? KERNEL_HOP;
     const key = `${frontend} ${server} ${source}`;
     if (!others.has(key)) others.set(key, otherHop(set, hops, frontend, server, source));
     return others.get(key);
@@ -201,7 +202,7 @@ function otherHop(
     const sources = sourcesOf(address, backend);
     const place = backend.servers.findIndex((one) => isSame(one, to));
     const turn = sourceIndex(source, sources, backend);
-    if (place >= 0 && turn >= 0) return hops.get(index)?.[place * sources.length + turn] ?? KERNEL_HOP;
+    if (place >= 0 && turn >= 0) return hops.get(index)?.[wayOf({ sources }, place) + turn] ?? KERNEL_HOP;
   }
   return onLink ? undefined : KERNEL_HOP;
 }

@@ -66,12 +66,8 @@ export class FrontendListener {
 
   /** Accepts nothing any more. The one that waits is let in, over the limit: whoever accepts after this one can no longer have it. */
   retire(): void {
-    this.#listenFd = undefined;
-    this.#stopAccepting();
-    const client = this.#held;
-    if (client === undefined) return;
-    this.#letGo();
-    if (client.destroyed) return;
+    const client = this.#end();
+    if (client === undefined || client.destroyed) return;
     const { accepted, all } = this.#context.gauges;
     Atomics.add(accepted, this.plan.index, 1);
     Atomics.add(all, 0, 1);
@@ -80,12 +76,17 @@ export class FrontendListener {
 
   /** Accepts nothing any more and resets the one that waits. */
   close(): void {
+    const client = this.#end();
+    if (client !== undefined) reset(client);
+  }
+
+  /** Accepts nothing any more. Returns the one that waits, if any, which is let go of. */
+  #end(): Socket | undefined {
     this.#listenFd = undefined;
     this.#stopAccepting();
     const client = this.#held;
-    if (client === undefined) return;
-    this.#letGo();
-    reset(client);
+    if (client !== undefined) this.#letGo();
+    return client;
   }
 
   #hasRoom(): boolean {
