@@ -161,10 +161,12 @@ describe('passing traffic tells before the next check would, in 30 s', () => {
     ]);
   });
 
+  // Two look at the same silence, the flows and, once a second, the counters: whichever saw it last before the check is named.
+  const unanswered = /^(a SYN was retransmitted|connections get no answer)$/;
   test.each([
     ['proxy', /^no answer in 500 ms$/],
-    ['passthrough', /^a SYN was retransmitted$/],
-    ['dsr', /^a SYN was retransmitted$/],
+    ['passthrough', unanswered],
+    ['dsr', unanswered],
   ] as const)('%s: a server that falls silent', async (mode, sign) => {
     await using live = await start(mode);
     const drop = 'add table ip silence; add chain ip silence in { type filter hook input priority 0; policy drop; }';
