@@ -17,7 +17,6 @@ import * as F from '../packet/fields.ts';
 
 /** The quoted IP header and eight bytes of what follows it (RFC 792), which begin with the ports. */
 const QUOTED_MIN = 8;
-const ICMP_HEADER = 8;
 
 /** What lb4 carries of the protocol that the IP header at word `ip` names. */
 export function protocolAt(words: Int32Array, ip: number): Protocol | undefined {
@@ -34,8 +33,8 @@ export function quotedPacket(slab: F.Slab, ip: number): number {
   const length = swap16(words[ip] >>> 16) - header * 4;
   const quoted = ip + header + 2;
   const quotedHeader = words[quoted] & 0xf;
-  if (length < ICMP_HEADER + 20 || quotedHeader < 5 || length < ICMP_HEADER + quotedHeader * 4 + QUOTED_MIN) return Flow.NONE;
-  if (!isError(words[ip + header] & 0xff) || protocolAt(words, quoted) === undefined) return Flow.NONE;
+  if (length < F.ICMP_HEADER + 20 || quotedHeader < 5 || length < F.ICMP_HEADER + quotedHeader * 4 + QUOTED_MIN) return Flow.NONE;
+  if (!F.isIcmpError(words[ip + header] & 0xff) || protocolAt(words, quoted) === undefined) return Flow.NONE;
   if (words[quoted + F.IP_FRAGMENT] & 0xff1f0000) return Flow.NONE;
   if (sum(bytes, (ip + header) * 4, length) !== 0xffff) return Flow.NONE;
   return quoted;
@@ -59,7 +58,7 @@ export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot
   restoreQuoted(
     slab,
     quoted,
-    length - ICMP_HEADER,
+    length - F.ICMP_HEADER,
     flow[at + Flow.NEW_DESTINATION],
     flow[at + Flow.NEW_SOURCE],
     swapPorts(flow[at + Flow.NEW_PORTS]),
@@ -84,8 +83,4 @@ function restoreQuoted(slab: F.Slab, quoted: number, length: number, source: num
   if (length < header * 4 + checksum + 2) return;
   const at = transport * 2 + (checksum >>> 1);
   halves[at] = update(halves[at], all);
-}
-
-function isError(type: number): boolean {
-  return type === F.ICMP_UNREACHABLE || type === F.ICMP_TIME_EXCEEDED || type === F.ICMP_PARAMETER_PROBLEM;
 }

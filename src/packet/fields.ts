@@ -53,3 +53,10 @@ export const ICMP_TIME_EXCEEDED = 11;
 export const ICMP_PARAMETER_PROBLEM = 12;
 /** The types that are errors about a packet, whose beginning they quote (RFC 1122 section 3.2.2), as far as they are still in use. */
 export const ICMP_ERRORS = [ICMP_UNREACHABLE, ICMP_TIME_EXCEEDED, ICMP_PARAMETER_PROBLEM] as const;
+
+export function isIcmpError(type: number): boolean {
+  return type === ICMP_UNREACHABLE || type === ICMP_TIME_EXCEEDED || type === ICMP_PARAMETER_PROBLEM;
+}
+
+/** Bytes of the ICMP header, behind which an error quotes. */
+export const ICMP_HEADER = 8;
