@@ -1,4 +1,5 @@
 /** Reads a configuration file: TOML → schema → cross checks → model, and every mistake on the way at once. */
+import { availableParallelism } from 'node:os';
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, formatMistake, type Mistake, type Position } from '../errors.ts';
 import { crossFindings } from './check/cross.ts';
@@ -8,6 +9,7 @@ import { modeFindings } from './check/modes.ts';
 import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, type SourceTowards } from './check/own.ts';
 import { programFindings } from './check/programs.ts';
 import { sourceFindings } from './check/sources.ts';
+import { cpuFindings, type UsableCpus } from './check/workers.ts';
 import type { Config } from './model.ts';
 import type { Mode } from './modes.ts';
 import { readAny, readRegular } from './read/file.ts';
@@ -31,15 +33,19 @@ export interface LoadOptions {
   readonly isOwn?: IsOwn | undefined;
   /** And whether health checks of L2 DSR can be answered to this host. */
   readonly sourceTowards?: SourceTowards | undefined;
-}
-
-export interface FileOptions extends LoadOptions {
+  /** And whether workers can be pinned to the processors that it names. */
+  readonly usableCpus?: UsableCpus | undefined;
   /** lb4 runs already: refuse what is not a regular file, rather than wait for a pipe's writer while traffic waits for lb4. */
   readonly reload?: boolean | undefined;
+  /** So many processors are this process's to use: for tests. */
+  readonly processors?: number | undefined;
 }
 
+/** Asked once: a reload goes by what the start went by. */
+const PROCESSORS = availableParallelism();
+
 /** Reads and checks the file at `path`, of at most 4 MiB. Throws ConfigError, also where the file cannot be read. */
-export function loadConfig(path: string, options: FileOptions = {}): Loaded {
+export function loadConfig(path: string, options: LoadOptions = {}): Loaded {
   return parseConfig(readText(path, options.reload ? readRegular : readAny), path, options);
 }
 
@@ -60,7 +66,8 @@ function positionIn(file: string, path: readonly PropertyKey[]): Position | unde
 }
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
-export function parseConfig(text: string, file: string, { mode, programs, isOwn, sourceTowards }: LoadOptions = {}): Loaded {
+export function parseConfig(text: string, file: string, options: LoadOptions = {}): Loaded {
+  const { mode, programs, isOwn, sourceTowards, usableCpus, reload = false, processors = PROCESSORS } = options;
   if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
@@ -75,6 +82,7 @@ export function parseConfig(text: string, file: string, { mode, programs, isOwn,
     ...loopFindings(root, isOwn),
     ...localServerFindings(root, mode, isOwn),
     ...checkSourceFindings(root, mode, isOwn, sourceTowards),
+    ...cpuFindings(root, mode, { isOwn, usableCpus, isRunning: reload }),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
   const mistakes = bounded(
@@ -82,7 +90,7 @@ export function parseConfig(text: string, file: string, { mode, programs, isOwn,
     file,
   );
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
-  return { config: resolveConfig(result.data, file), warnings: mistakes };
+  return { config: resolveConfig(result.data, file, processors), warnings: mistakes };
 }
 
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;

@@ -118,11 +118,14 @@ export interface Proxy {
 
 /** The packet modes, DSR too. */
 export interface Passthrough {
-  /** Connections, at least 1; the flow table rounds up as it needs. */
+  /** Connections of all workers together, at least one for each; the flow tables round up as they need. */
   readonly connectionTrackerCapacity: number;
+  /** Threads, 1–64: what the file leaves to lb4 is settled. */
   readonly workers: number;
+  /** The processors that they are pinned to, in turn; undefined: to none. */
+  readonly cpus: readonly number[] | undefined;
   readonly statsUpdateMs: number;
-  /** A power of two. */
+  /** Of each worker; a power of two. */
   readonly ringSlots: number;
   readonly io: Io;
   /** RST and ICMP errors that lb4 makes itself; 0: none. */

@@ -5,6 +5,7 @@ import type { Config } from './model.ts';
 const RESTART_ONLY: Readonly<Record<string, (config: Config) => unknown>> = {
   'passthrough.connection_tracker_capacity': ({ passthrough }) => passthrough.connectionTrackerCapacity,
   'passthrough.workers': ({ passthrough }) => passthrough.workers,
+  'passthrough.cpus': ({ passthrough }) => passthrough.cpus?.join(),
   'passthrough.ring_slots': ({ passthrough }) => passthrough.ringSlots,
   'passthrough.io': ({ passthrough }) => passthrough.io,
   'passthrough.resets_per_second': ({ passthrough }) => passthrough.resetsPerSecond,

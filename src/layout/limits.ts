@@ -13,3 +13,6 @@ export function noRoom(what: string, limit: number): string {
 
 /** Connections at a time, whatever counts or limits them: records are numbered by 24 bits (engine/recovery.ts), 4.1 GB. */
 export const MOST_CONNECTIONS = 16_777_216;
+
+/** Threads at a time that forward packets, or that carry connections. */
+export const MOST_WORKERS = 64;

@@ -7,7 +7,7 @@ import type { Mode } from '../../src/config/modes.ts';
 
 function load(mode: Mode): Config {
   const path = fileURLToPath(new URL(`../fixtures/convey/${mode}.toml`, import.meta.url));
-  const { config, warnings } = loadConfig(path, { mode });
+  const { config, warnings } = loadConfig(path, { mode, processors: 2 });
   expect(warnings).toEqual([]);
   return config;
 }

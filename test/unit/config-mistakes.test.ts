@@ -80,7 +80,7 @@ const VALUES: Row[] = [
   {
     name: 'more than 64 bits',
     toml: `${GOOD}passthrough.workers = 99999999999999999999`,
-    lines: ['f:3:23: passthrough.workers: 100000000000000000000 is too large; allowed: a whole number, 1–64'],
+    lines: ['f:3:23: passthrough.workers: 100000000000000000000 is too large; allowed: a whole number, 0–64'],
   },
   {
     name: 'no power of two',

@@ -12,7 +12,7 @@ addr = "198.51.100.11:8080"
 `;
 
 describe('a small configuration', () => {
-  const { config } = parseConfig(SMALL, 'lb4.toml');
+  const { config } = parseConfig(SMALL, 'lb4.toml', { processors: 2 });
 
   it('gets every default', () => {
     expect(config).toEqual({
@@ -67,6 +67,7 @@ describe('a small configuration', () => {
       passthrough: {
         connectionTrackerCapacity: 262144,
         workers: 1,
+        cpus: undefined,
         statsUpdateMs: 5000,
         ringSlots: 1024,
         io: 'ring',

@@ -10,6 +10,7 @@ import { error, type Finding, show } from './finding.ts';
 import { healthFindings } from './health.ts';
 import { frontendPlaces, serverPlaces, statsPlace, type Table, tables } from './places.ts';
 import { didYouMean } from './suggest.ts';
+import { workerFindings } from './workers.ts';
 
 /** Everything that is wrong or doubtful between the keys of a file. */
 export function crossFindings(root: TomlNode): Finding[] {
@@ -21,6 +22,7 @@ export function crossFindings(root: TomlNode): Finding[] {
     ...tooMany(root),
     ...idleBackends(root),
     ...healthFindings(root),
+    ...workerFindings(root),
   ];
 }
 

@@ -78,7 +78,7 @@ export function checkSourceFindings(root: TomlNode, mode: Mode | undefined, isOw
 }
 
 /** A file may be checked on another host than it is for: this one is meant where it has the addresses that are listened on. */
-function isHere(frontends: readonly FrontendTable[], isOwn: IsOwn | undefined): boolean {
+export function isHere(frontends: readonly FrontendTable[], isOwn: IsOwn | undefined): boolean {
   return isOwn !== undefined && frontends.every(({ address }) => isAny(address) || isLoopback(address) || isOwn(address));
 }
 

@@ -3,8 +3,9 @@
  * takes its wording from it, and ../reference.ts renders it as docs/configuration.md. Backends have files of their own.
  */
 import { z } from 'zod';
-import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
+import { LIMITS, MOST_CONNECTIONS, MOST_WORKERS } from '../../layout/limits.ts';
 import { joinPort, listenProblem, readAddress, readPort } from '../address.ts';
+import { LAST_CPU, readCpus } from '../cpus.ts';
 import { IO } from '../model.ts';
 import { backend } from './backend.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
@@ -38,6 +39,11 @@ function listenAddrProblem(text: string): string | undefined {
 
 function isPowerOfTwo(number: number): boolean {
   return Number.isInteger(Math.log2(number));
+}
+
+function cpusProblem(text: string): string | undefined {
+  const read = readCpus(text);
+  return 'problem' in read ? read.problem : undefined;
 }
 
 /** Where the statistics are where the file says nothing. */
@@ -77,13 +83,25 @@ const timeouts = z.object({
 const passthrough = z.object({
   connection_tracker_capacity: whole(1, MOST_CONNECTIONS, 262_144, {
     description:
-      'Connections at a time; 256 bytes of memory each, and 3 MB. In a full table the oldest unfinished handshake makes way, ' +
-      "where there is none new connections are refused; an established one is never dropped. (Convey's default is 1000.)",
+      'Connections at a time, of all workers together: each has an equal share, rounded up. 256 bytes of memory each, and 3 MB a worker. In a ' +
+      'full table the oldest unfinished handshake makes way, where there is none new connections are refused; an established one is ' +
+      "never dropped. (Convey's default is 1000.)",
     ...convey,
   }),
-  workers: whole(1, 64, 1, {
-    description: "Threads that forward packets. Only one does as yet, whatever is written here. (Convey's default is 4.)",
+  workers: whole(0, MOST_WORKERS, 0, {
+    description:
+      'Threads that forward packets, each with a socket, a flow table and source ports of its own ([operations](operations.md#workers)). ' +
+      '0: one for each of `cpus`; without them one on a host with up to 2 processors, else half as many as it has. `io = "pcap"` has one. ' +
+      "(Convey's default is 4.)",
     ...convey,
+  }),
+  cpus: key(checked(cpusProblem).optional(), {
+    allowed: `processors, 0–${LAST_CPU}, none of them twice, "2-5,8"`,
+    description:
+      'The processors that workers are pinned to, the first worker to the first one and so on; where there are more workers, they go round. ' +
+      'Each must be one that lb4 may use.',
+    otherwise: 'workers run where the kernel likes',
+    ...lb4,
   }),
   stats_update_frequency: seconds(0.1, 3600, 5, {
     description: 'Time between two publications of the counters in Convey. lb4 publishes once a second; the key has no effect.',
@@ -91,7 +109,7 @@ const passthrough = z.object({
   }),
   ring_slots: key(z.int().min(64).max(8192).refine(isPowerOfTwo, { message: 'is not a power of two', abort: true }).default(1024), {
     allowed: 'a power of two, 64–8192',
-    description: 'Frames in the receive ring of a worker; 128 KB of memory each.',
+    description: 'Frames in the receive ring of each worker; 128 KB of memory each.',
     ...lb4,
   }),
   io: key(z.enum(IO).default('ring'), {
@@ -113,7 +131,7 @@ const passthrough = z.object({
 });
 
 const proxy = z.object({
-  workers: whole(0, 64, 0, { description: 'Threads that carry connections. 0: one for each processor.', ...lb4 }),
+  workers: whole(0, MOST_WORKERS, 0, { description: 'Threads that carry connections. 0: one for each processor.', ...lb4 }),
   grace_period: seconds(0, 86_400, 30, {
     description: 'After SIGTERM no connection is taken any more, and running ones may go on for this long.',
     ...lb4,

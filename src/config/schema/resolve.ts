@@ -1,6 +1,8 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
 import { tcp } from '../../flow/tcp.ts';
+import { MOST_WORKERS } from '../../layout/limits.ts';
 import { addressOf, joinPort } from '../address.ts';
+import { readCpus } from '../cpus.ts';
 import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts } from '../model.ts';
 import type { FileConfig } from './file.ts';
 import { CHECK_INTERVAL } from './health.ts';
@@ -9,8 +11,11 @@ import { readStatus } from './http.ts';
 type BackendKeys = FileConfig['backends'][string];
 type PassthroughKeys = FileConfig['passthrough'];
 
-/** Resolves a file that the schema and the cross checks passed. */
-export function resolveConfig(keys: FileConfig, file: string): Config {
+/**
+ * Resolves a file that the schema and the cross checks passed.
+ * @param processors how many this process may use: as many workers as the file leaves to lb4 depend on them
+ */
+export function resolveConfig(keys: FileConfig, file: string, processors: number): Config {
   const backends = Object.entries(keys.backends).map(([name, backend]) => resolveBackend(name, backend));
   const byName = new Map(backends.map((backend) => [backend.name, backend]));
   const frontends = Object.entries(keys.frontends).map(
@@ -25,7 +30,7 @@ export function resolveConfig(keys: FileConfig, file: string): Config {
   );
   const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address, keys.stats.port)) };
   const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
-  return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough), proxy });
+  return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough, processors), proxy });
 }
 
 function resolveBackend(name: string, keys: BackendKeys): Backend {
@@ -65,16 +70,29 @@ function resolveHealthCheck(keys: BackendKeys): HealthCheck {
   };
 }
 
-function resolvePassthrough(keys: PassthroughKeys): Passthrough {
+function resolvePassthrough(keys: PassthroughKeys, processors: number): Passthrough {
+  const cpus = cpusOf(keys);
   return {
     connectionTrackerCapacity: keys.connection_tracker_capacity,
-    workers: keys.workers,
+    workers: keys.workers || workersFor(keys, cpus, processors),
+    cpus,
     statsUpdateMs: milliseconds(keys.stats_update_frequency),
     ringSlots: keys.ring_slots,
     io: keys.io,
     resetsPerSecond: keys.resets_per_second,
     timeouts: resolveTimeouts(keys.timeouts),
   };
+}
+
+function cpusOf({ cpus }: PassthroughKeys): readonly number[] | undefined {
+  const read = cpus === undefined ? undefined : readCpus(cpus);
+  return read === undefined || 'problem' in read ? undefined : read.cpus;
+}
+
+/** Half of the processors: the others are for the kernel's part of each packet, and for whatever else the host does. */
+function workersFor(keys: PassthroughKeys, cpus: readonly number[] | undefined, processors: number): number {
+  if (keys.io === 'pcap') return 1;
+  return cpus?.length ?? Math.max(1, Math.min(Math.floor(processors / 2), MOST_WORKERS, keys.connection_tracker_capacity));
 }
 
 function resolveTimeouts(keys: PassthroughKeys['timeouts']): Timeouts {
