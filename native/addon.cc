@@ -4,6 +4,7 @@
 
 #include "arguments.h"
 #include "checksum.h"
+#include "cpu_affinity.h"
 #include "cutter.h"
 #include "datagram.h"
 #include "descriptor.h"
@@ -419,6 +420,24 @@ Napi::Value networkCookie(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), guard(info.Env(), [&] { return lb4::networkCookie(); }));
 }
 
+void pinThread(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const uint32_t count = info[0].IsArray() ? info[0].As<Napi::Array>().Length() : 0;
+  if (count == 0 || count > MOST_CPUS) refuse(env, "cpus must be an array of 1 to " + std::to_string(MOST_CPUS));
+  const auto given = info[0].As<Napi::Array>();
+  std::vector<uint32_t> cpus;
+  for (uint32_t i = 0; i < count; i++) cpus.push_back(static_cast<uint32_t>(integer(given.Get(i), "cpus", 0, MOST_CPUS - 1)));
+  guard(env, [&] { lb4::pinThread(cpus); });
+}
+
+template <std::vector<uint32_t> (*ask)()>
+Napi::Value cpusOf(const Napi::CallbackInfo& info) {
+  const std::vector<uint32_t> cpus = guard(info.Env(), ask);
+  Napi::Array result = Napi::Array::New(info.Env(), cpus.size());
+  for (uint32_t i = 0; i < cpus.size(); i++) result.Set(i, cpus[i]);
+  return result;
+}
+
 Napi::Value sum(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsArrayBuffer()) refuse(env, "buffer must be an ArrayBuffer");
@@ -473,6 +492,9 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("unlockFile", Napi::Function::New<unlockFile>(env, "unlockFile"));
   exports.Set("isFileLocked", Napi::Function::New<isFileLocked>(env, "isFileLocked"));
   exports.Set("networkCookie", Napi::Function::New<networkCookie>(env, "networkCookie"));
+  exports.Set("pinThread", Napi::Function::New<pinThread>(env, "pinThread"));
+  exports.Set("threadCpus", Napi::Function::New<cpusOf<threadCpus>>(env, "threadCpus"));
+  exports.Set("usableCpus", Napi::Function::New<cpusOf<usableCpus>>(env, "usableCpus"));
   exports.Set("sum", Napi::Function::New<sum>(env, "sum"));
   return exports;
 }

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { ConfigError, EXIT, formatMistake, type Mistake } from '../errors.ts';
-import { isOwn, sourceOf } from '../service/host.ts';
+import { isOwn, sourceOf, usableCpus } from '../service/host.ts';
 import { modeOf } from './options.ts';
 
 export interface CheckOptions {
@@ -24,7 +24,7 @@ export interface CheckOutput {
 export function check(file: string, options: CheckOptions, { out, err }: CheckOutput = consoleOutput): number {
   const mode = options.passthrough || options.dsr ? modeOf(options) : undefined;
   try {
-    const { config, warnings } = loadConfig(file, { mode, programs: true, isOwn, sourceTowards: sourceOf });
+    const { config, warnings } = loadConfig(file, { mode, programs: true, isOwn, sourceTowards: sourceOf, usableCpus });
     for (const warning of warnings) err(formatMistake(options.strict ? strictly(warning) : warning));
     if (options.strict && warnings.length > 0) return EXIT.config;
     out(`${file}: ok`);

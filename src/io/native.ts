@@ -182,6 +182,15 @@ export interface NativeAddon {
    * number the next one gets (SO_NETNS_COOKIE). 0 where the kernel does not know, before Linux 5.14.
    */
   networkCookie(): bigint;
+  /**
+   * Pins the calling thread, a worker's for itself, to processors (1 to 8192 of 0–8191). Those that this process may not use, or that are
+   * not there, are left out; EINVAL where none is left. A thread that it starts later inherits that (sched_setaffinity(2)).
+   */
+  pinThread(cpus: readonly number[]): void;
+  /** The processors that the calling thread may run on now, ascending. */
+  threadCpus(): number[];
+  /** The processors that a thread of this process can be pinned to, ascending: those of its cpuset (cpuset(7)), whatever this one is pinned to. */
+  usableCpus(): number[];
   /** Full one's complement sum (RFC 1071) of `length` bytes at `offset`, folded to 16 bits, not complemented, native order. */
   sum(buffer: ArrayBuffer, offset: number, length: number): number;
   /**

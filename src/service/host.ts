@@ -13,6 +13,7 @@ import {
   PrivilegeError,
   resourceError,
 } from '../errors.ts';
+import { native } from '../io/native.ts';
 import { formatAddress, parseAddress } from '../packet/address.ts';
 
 /** Throws ListenAddressError when this host, as it is now, cannot serve `config` in a packet mode. */
@@ -43,6 +44,15 @@ function addresses(families: readonly string[]): string {
   const all = Object.entries(networkInterfaces()).flatMap(([name, list = []]) => list.map((one) => ({ name, ...one })));
   const ours = all.filter(({ family }) => families.includes(family)).map(({ name, address }) => `${name} ${address}`);
   return ours.join(', ') || 'none';
+}
+
+/** The processors that workers can be pinned to; undefined where the addon is not built. */
+export function usableCpus(): readonly number[] | undefined {
+  try {
+    return native().usableCpus();
+  } catch {
+    return undefined;
+  }
 }
 
 /** The address that this host would send from; undefined where the kernel does not say, or the addon is not built. */

@@ -5,7 +5,7 @@ import { isPacketMode, type Mode } from '../config/modes.ts';
 import type { View } from '../control/source.ts';
 import { ConfigError, formatMistake, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { assertHost, explain, isOwn, sourceOf } from './host.ts';
+import { assertHost, explain, isOwn, sourceOf, usableCpus } from './host.ts';
 
 export interface ReadOptions {
   readonly file: string;
@@ -15,7 +15,7 @@ export interface ReadOptions {
 
 /** Throws an Lb4Error when the file is wrong, or this host cannot serve it; what is only doubtful the log says. */
 export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reload: boolean }): Config {
-  const { config, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf });
+  const { config, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus });
   if (isPacketMode(mode)) assertHost(config);
   for (const warning of warnings) log.warn(formatMistake(warning));
   return config;

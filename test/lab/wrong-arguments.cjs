@@ -253,6 +253,30 @@ function functions() {
         integer('mtu', 1, 65535),
       ],
     },
+    pinThread: {
+      // Wherever it runs already.
+      good: () => [addon.threadCpus()],
+      parameters: [
+        {
+          name: 'cpus',
+          wrong: {
+            ...without(ODD, 'an array'),
+            7: 7,
+            'a typed array': Uint32Array.of(0),
+            'of nothing': [],
+            'of undefined': [undefined],
+            'of texts': ['0'],
+            'of halves': [0.5],
+            'below 0': [-1],
+            'above 8191': [8192],
+            'too many': Array.from({ length: 8193 }, () => 0),
+          },
+          refused: { 'one that no host has': [[8191], 'EINVAL'] },
+        },
+      ],
+    },
+    threadCpus: { good: () => [], parameters: [] },
+    usableCpus: { good: () => [], parameters: [] },
     networkCookie: { good: () => [], parameters: [] },
     sum: {
       good: () => [new ArrayBuffer(8), 0, 8],
@@ -449,6 +473,7 @@ function tryScarceMemory() {
   if (isPrivileged)
     attempt('PacketSocket without address space', () => new addon.PacketSocket({ slots: 2048, filter: ACCEPT_ALL }), hasCode('ENOMEM'));
   attempt('a log writer without room for its thread', () => new addon.LogWriter(1, 4096), hasCode('EAGAIN'));
+  attempt('usableCpus without room for its thread', () => addon.usableCpus(), hasCode('EAGAIN'));
   attempt('a watch without room for its thread', () => routes.watch(() => {}), hasCode('EAGAIN'));
 }
 

@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { type CheckOptions, check } from '../../src/cli/check.ts';
+import { formatCpus } from '../../src/config/cpus.ts';
 import { UsageError } from '../../src/errors.ts';
+import { native } from '../../src/io/native.ts';
+import { readConfig } from '../../src/service/reload.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'lb4-check-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -76,4 +79,20 @@ it('warns of commands that this host cannot run, if they are given with their wh
   expect(of(script)).toMatchObject({ status: 0, err: [`${warning} "script" is not executable here`] });
   expect(of('/')).toMatchObject({ status: 0, err: [`${warning} "/" is not a program`] });
   for (const program of ['/bin/sh', 'missing', './missing']) expect(of(program)).toMatchObject({ status: 0, err: [] });
+});
+
+it('asks the kernel which processors workers can be pinned to, for a packet mode, as a start does', () => {
+  const usable = native().usableCpus();
+  // On this host, by its address: beside that it is no good frontend of a packet mode.
+  const toml = (cpus: number) => `${GOOD.replace('192.0.2.1', '127.0.0.1')}passthrough.cpus="${cpus}"`;
+  const about = (lines: readonly string[]) => lines.flatMap((line) => line.split('\n')).filter((line) => line.includes('passthrough.cpus'));
+  const strange = about(run(toml(1023), { passthrough: true }).err);
+  expect(strange).toEqual([
+    `lb4.toml:3:18: passthrough.cpus: "1023": this process may not use 1023, or there is none; allowed here: ${formatCpus(usable)}`,
+  ]);
+  expect(about(run(toml(usable[0] ?? 0), { passthrough: true }).err)).toEqual([]);
+  expect(about(run(toml(1023)).err)).toEqual([]);
+  run(toml(1023));
+  const start = () => readConfig({ file: join(directory, 'lb4.toml'), mode: 'dsr', log: { warn: () => {} } }, { reload: false });
+  expect(start).toThrow(strange[0]);
 });
