@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Verdict } from '../src/forward/verdict.ts';
+import { ownMemory } from '../src/layout/memory.ts';
 import { build, FRAMES, run } from './established.ts';
 import { compile, median, spread, table } from './measure.ts';
 
@@ -13,8 +14,9 @@ const REPEATS = 5;
 
 function child(connections: number): number[] {
   // A power of two as in every version so far: how full the table is weighs more than most of what is measured here.
-  const core = build(connections, Math.max(256, 2 ** Math.ceil(Math.log2((connections * 2) / 0.6))));
-  const results = run(core, connections, ROUNDS * 2).slice(ROUNDS);
+  const capacity = Math.max(256, 2 ** Math.ceil(Math.log2((connections * 2) / 0.6)));
+  const core = build(connections, ownMemory({ capacity, connections }));
+  const results = run(core, ROUNDS * 2).slice(ROUNDS);
   const forwarded = core.verdicts[Verdict.forwarded];
   if (forwarded !== FRAMES * ROUNDS * 2) throw new Error(`only ${forwarded} packets were forwarded`);
   return results;

@@ -1,7 +1,11 @@
-/** A core with established connections, and packets of them to be timed: for bench/core and bench/scale. */
+/**
+ * A core with established connections, and packets of them to be timed: for bench/core and bench/scale. Each packet is of a random connection,
+ * all alike, and of a random direction; what lays it out looks at no flow, which would bring into the cache what the packet is to miss. Its
+ * bytes are in the cache, as those of a frame that has just been received.
+ */
 import { prepare } from '../src/balance/index.ts';
 import { PendingFins } from '../src/flow/pending-fins.ts';
-import { type FlowTable, hashKey } from '../src/flow/table.ts';
+import { hashKey } from '../src/flow/table.ts';
 import { type Core, createCore } from '../src/forward/core.ts';
 import { writeHop } from '../src/forward/next-hops.ts';
 import type { ServiceSet } from '../src/forward/service-set.ts';
@@ -9,8 +13,8 @@ import { Ways } from '../src/forward/ways.ts';
 import * as C from '../src/layout/connection.ts';
 import * as E from '../src/layout/flow.ts';
 import * as D from '../src/layout/frames.ts';
-import { ownMemory } from '../src/layout/memory.ts';
-import { parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
+import type { Memory } from '../src/layout/memory.ts';
+import { destinationPort, parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
 import { ACK, SYN, slabOf, TCP } from '../src/packet/fields.ts';
 
 export const FRAMES = 16384;
@@ -35,6 +39,8 @@ export interface Bench {
   readonly frames: Int32Array;
   readonly process: (count: number) => void;
   readonly verdicts: Float64Array;
+  /** The ports of each connection's packets as they leave for its server, which they tell as well. */
+  readonly leaving: Int32Array;
 }
 
 /** Connection i: client 10.x.y.z:port → VIP:80, with the rewrite that passthrough would have chosen. */
@@ -42,37 +48,56 @@ function client(i: number): [address: number, ports: number] {
   return [10 | ((i >>> 8) << 8), portsWord(1024 + (i & 0xff), 80)];
 }
 
-/** @param capacity homes of the flow table */
-export function build(connections: number, capacity: number): Bench {
-  const slab = slabOf(new ArrayBuffer(FRAMES * SLOT));
-  const frames = D.createFrames();
-  const memory = ownMemory({ capacity, connections });
-  const key = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
-  const core = createCore({ memory, slab, frames, hashKey: key, answersPerSecond: 0 });
-  const { table: flows, services, opener, process } = core;
-  for (let i = 0; i < Math.max(SERVERS, connections / 20000); i++)
-    writeHop(memory.hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));
-  // As many server ports as it takes for one VIP's 27,233 ports a server.
-  const servers = Array.from({ length: Math.ceil(connections / 20000) }, (_, i) => ({
+/** The server whose port is FIRST_PORT + i. */
+const ADDRESSES = Array.from({ length: SERVERS }, (_, i) => parseAddress(`172.16.0.${i}`));
+const FIRST_PORT = 8000;
+
+/** As many server ports as it takes for one VIP's 27,233 ports a server. */
+function serverPorts(connections: number): number {
+  return Math.ceil(connections / 20000);
+}
+
+/** What is balanced over what, for so many connections. */
+export function serviceSet(connections: number): ServiceSet {
+  const servers = Array.from({ length: serverPorts(connections) }, (_, i) => ({
     index: i,
-    address: parseAddress(`172.16.0.${i % SERVERS}`),
-    port: 8000 + i,
+    address: ADDRESSES[i % SERVERS],
+    port: FIRST_PORT + i,
     protocol: TCP,
   }));
   const candidates = servers.map(({ index, port }) => ({ name: String(port), weight: 1, index, maxconn: 0 }));
-  const set: ServiceSet = {
+  return {
     frontends: [{ index: 0, address: VIP, port: 80, protocol: TCP, backend: 'b', maxconn: 0, draining: false }],
     backends: [{ name: 'b', mode: 'passthrough', choice: prepare('maglev', candidates), servers }],
   };
+}
+
+const KEY = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
+
+/** A core over `memory`, without services yet. */
+export function coreOver(memory: Memory): Pick<Bench, 'core' | 'words' | 'frames'> {
+  const slab = slabOf(new ArrayBuffer(FRAMES * SLOT));
+  const frames = D.createFrames();
+  return { core: createCore({ memory, slab, frames, hashKey: KEY, answersPerSecond: 0 }), words: slab.words, frames };
+}
+
+/** @param memory with room for them */
+export function build(connections: number, memory: Memory): Bench {
+  const { core, words, frames } = coreOver(memory);
+  const { table: flows, services, opener, process } = core;
+  for (let i = 0; i < Math.max(SERVERS, serverPorts(connections)); i++)
+    writeHop(memory.hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));
+  const set = serviceSet(connections);
   services.apply(set, new Ways().apply(set));
+  const leaving = new Int32Array(connections);
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
     const slot = opener.open(services.frontendAt(VIP, 80, TCP)!, address, VIP, ports, 1, 1, 0);
     if (slot < 0) throw new Error('no room');
     establish(core, slot);
+    leaving[i] = flows.words[slot * E.ENTRY + E.NEW_PORTS];
   }
-  fillers.set(process, (n) => fill(slab.words, flows, n));
-  return { core, words: slab.words, frames, process, verdicts: memory.counters.verdicts };
+  return { core, words, frames, process, verdicts: memory.counters.verdicts, leaving };
 }
 
 /** The rest of a handshake: SYN+ACK and ACK. */
@@ -83,31 +108,29 @@ function establish({ table: { words }, records, connections }: Core, slot: numbe
   connections.follow(slot, { ...segment, flags: ACK, sequence: 1, acknowledgment: 1 });
 }
 
-const fillers = new Map<(count: number) => void, (connections: number) => void>();
-
 /** Lays out FRAMES bare segments of random connections, from the client or from the server. */
-function fill(words: Int32Array, flows: FlowTable, connections: number): void {
+function fill({ words, leaving }: Bench): void {
   for (let i = 0; i < FRAMES; i++) {
     const w = (i * SLOT + IP) >> 2;
-    const [address, ports] = client(random() % connections);
-    const at = flows.find(address, VIP, ports, E.live(TCP)) << E.ENTRY_SHIFT;
+    const connection = random() % leaving.length;
+    const [address, ports] = client(connection);
     const reply = random() & 1;
     words[w] = 0x45 | (swap16(40) << 16);
     words[w + 1] = 0x40;
     words[w + 2] = 64 | (TCP << 8);
-    words[w + 3] = reply ? flows.words[at + E.NEW_DESTINATION] : address;
+    words[w + 3] = reply ? ADDRESSES[(destinationPort(leaving[connection]) - FIRST_PORT) % SERVERS] : address;
     words[w + 4] = VIP;
-    words[w + 5] = reply ? swapPorts(flows.words[at + E.NEW_PORTS]) : ports;
+    words[w + 5] = reply ? swapPorts(leaving[connection]) : ports;
     words[w + 8] = (5 << 4) | (0x10 << 8);
     words[w + 9] = 0;
   }
 }
 
 /** Nanoseconds a packet, of each round. */
-export function run(core: Bench, connections: number, rounds: number): number[] {
+export function run(core: Bench, rounds: number): number[] {
   const results: number[] = [];
   for (let round = 0; round < rounds; round++) {
-    fillers.get(core.process)!(connections);
+    fill(core);
     let spent = 0n;
     for (let first = 0; first < FRAMES; first += D.BATCH) {
       for (let i = 0; i < D.BATCH; i++) {

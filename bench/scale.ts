@@ -1,16 +1,22 @@
 /**
- * What the core costs at 1,000 … 10 million established connections, table and records as large as lb4 makes them for so many: nanoseconds
- * a packet of random connections, bytes of memory a connection, and milliseconds of processor time that one sweep of all connections takes
- * (of many a part is swept, and the rest reckoned). Each run is a process of its own, and runs of
- * the sizes alternate; filling a table of a million takes longer than to measure, so that of those one process measures several times. Prints a table, and draws docs/scale.svg where asked (`scale.js draw`).
+ * What the core costs at 1,000 … 10 million established connections, table and records as large as lb4 makes them for so many, in shared
+ * memory as lb4's: nanoseconds a packet of random connections; bytes of memory a connection; milliseconds of processor time that one sweep of
+ * all connections takes (of many a part is swept, and the rest reckoned); milliseconds that another process takes to map the memory and
+ * recover the connections, once that process is there. Each run is a process of its own, and runs of the sizes alternate; filling a table of
+ * a million takes longer than to measure, so that of those one process measures several times. Prints a table, and draws docs/scale.svg where
+ * asked (`scale.js draw`).
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { recover } from '../src/engine/recovery.ts';
 import { tableCapacity } from '../src/flow/table.ts';
+import { Ways } from '../src/forward/ways.ts';
+import { native } from '../src/io/native.ts';
+import { memoryIn, memorySize, type Room } from '../src/layout/memory.ts';
 import { chart } from './chart.ts';
-import { build, run } from './established.ts';
+import { build, coreOver, run, serviceSet } from './established.ts';
 import { median, root, spread, table, threadTime } from './measure.ts';
 
 const SIZES = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
@@ -30,23 +36,36 @@ interface Run {
   readonly bytes: number;
   /** Milliseconds. */
   readonly sweep: number;
+  /** Milliseconds. */
+  readonly recovery: number;
+}
+
+/** The descriptor of the memory in a process that recovers from it. */
+const MEMORY_FD = 3;
+const PAGE_WORDS = 1024;
+
+function roomFor(connections: number): Room {
+  return { connections, capacity: tableCapacity(connections) };
 }
 
 /** So many measurements of a core with so many connections. */
 function measure(connections: number, count: number): Run[] {
+  const room = roomFor(connections);
+  const shared = memorySize(room);
+  const { fd, buffer } = native().createSharedMemory('lb4-bench', shared);
   globalThis.gc?.();
   const before = process.memoryUsage().arrayBuffers;
-  const bench = build(connections, tableCapacity(connections));
+  const bench = build(connections, memoryIn(buffer, room));
   globalThis.gc?.();
-  const bytes = process.memoryUsage().arrayBuffers - before;
+  const bytes = shared + process.memoryUsage().arrayBuffers - before - bench.leaving.byteLength;
   const { core } = bench;
-  run(bench, connections, ROUNDS);
+  run(bench, ROUNDS);
   const end = core.records.capacity;
   const part = Math.min(end, SWEPT);
   for (let i = 0; i < WARM_UP; i++) core.connections.sweep(0, Math.min(end, 1 << 14), end, 0);
   const results: Run[] = [];
   for (let i = 0; i < count; i++) {
-    const packet = median(run(bench, connections, ROUNDS));
+    const packet = median(run(bench, ROUNDS));
     // Each time another part.
     const first = Math.floor(((end - part) * i) / count);
     const start = threadTime();
@@ -55,32 +74,54 @@ function measure(connections: number, count: number): Run[] {
       core.connections.sweep(first, part, part, 0);
       sweeps++;
     } while (threadTime() - start < LEAST_MS);
-    results.push({ packet, bytes, sweep: ((threadTime() - start) / sweeps) * (end / part) });
+    const sweep = ((threadTime() - start) / sweeps) * (end / part);
+    results.push({ packet, bytes, sweep, recovery: Number(child(['recover', `${connections}`], fd)) });
   }
   return results;
 }
 
-function child(connections: number, count: number): Run[] {
-  const arguments_ = ['--max-old-space-size=8192', '--expose-gc', fileURLToPath(import.meta.url), `${connections}`, `${count}`];
-  return JSON.parse(execFileSync(process.execPath, arguments_, { encoding: 'utf8' })) as Run[];
+/** As a worker does that goes on with the memory of one that died (engine/worker.ts). Returns milliseconds. */
+function recoverFrom(connections: number): number {
+  const set = serviceSet(connections);
+  const start = performance.now();
+  const mapping = native().mapSharedMemory(MEMORY_FD);
+  const words = new Int32Array(mapping, 0, mapping.byteLength >>> 2);
+  for (let at = 0; at < words.length; at += PAGE_WORDS) Atomics.load(words, at);
+  const { core } = coreOver(memoryIn(mapping, roomFor(connections)));
+  const hops = new Ways().apply(set);
+  core.services.apply(set, hops);
+  const recovered = recover(core, set, hops);
+  const spent = performance.now() - start;
+  if (recovered !== connections) throw new Error(`only ${recovered} connections were recovered`);
+  return spent;
+}
+
+function child(call: readonly string[], memory?: number): string {
+  const arguments_ = ['--max-old-space-size=8192', '--expose-gc', fileURLToPath(import.meta.url), ...call];
+  return execFileSync(process.execPath, arguments_, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit', memory] });
+}
+
+function measured(connections: number, count: number): Run[] {
+  return JSON.parse(child(['measure', `${connections}`, `${count}`])) as Run[];
 }
 
 function main(draw: boolean): void {
   const runs = new Map(SIZES.map((size) => [size, [] as Run[]]));
-  for (let i = 0; i < RUNS; i++) for (const size of SIZES.filter((one) => one < ONCE_FROM)) runs.get(size)?.push(...child(size, 1));
-  for (const size of SIZES.filter((one) => one >= ONCE_FROM)) runs.get(size)?.push(...child(size, RUNS));
+  for (let i = 0; i < RUNS; i++) for (const size of SIZES.filter((one) => one < ONCE_FROM)) runs.get(size)?.push(...measured(size, 1));
+  for (const size of SIZES.filter((one) => one >= ONCE_FROM)) runs.get(size)?.push(...measured(size, RUNS));
   // What one costs does not grow with connections.
-  const [{ bytes: least }] = child(1, 1);
+  const [{ bytes: least }] = measured(1, 1);
   const of = (size: number, key: keyof Run) => (runs.get(size) ?? []).map((one) => one[key]);
   console.log(`medians of ${RUNS} runs (least–most); the ratio is to ${SIZES[0].toLocaleString('en')} connections`);
   table([
-    ['connections', 'ns a packet', 'ratio', 'bytes a connection', 'ms a sweep'],
+    ['connections', 'ns a packet', 'ratio', 'bytes a connection', 'ms a sweep', 'ms to recover'],
     ...SIZES.map((size) => [
       size.toLocaleString('en'),
       spread(of(size, 'packet')),
       (median(of(size, 'packet')) / median(of(SIZES[0], 'packet'))).toFixed(2),
       ((median(of(size, 'bytes')) - least) / size).toFixed(0),
       spread(of(size, 'sweep')),
+      spread(of(size, 'recovery')),
     ]),
   ]);
   if (!draw) return;
@@ -89,10 +130,12 @@ function main(draw: boolean): void {
   const panels = [
     { title: 'nanoseconds a packet', points: points('packet') },
     { title: 'milliseconds a sweep', points: points('sweep') },
+    { title: 'milliseconds to recover', points: points('recovery') },
   ];
   writeFileSync(join(root, 'docs/scale.svg'), chart(`connections; medians and spread of ${RUNS} runs`, panels));
 }
 
-const [, , first = '', second = ''] = process.argv;
-if (/^\d+$/.test(first)) console.log(JSON.stringify(measure(Number(first), Number(second))));
-else main(first === 'draw');
+const [, , command = '', connections = '', count = ''] = process.argv;
+if (command === 'measure') console.log(JSON.stringify(measure(Number(connections), Number(count))));
+else if (command === 'recover') console.log(recoverFrom(Number(connections)));
+else main(command === 'draw');

@@ -7,6 +7,9 @@
  *
  * What frontends and servers were is in shared memory, too (layout/counters.ts: PLACE), so that none is taken for another.
  */
+import { Bitmap } from '../flow/bitmap.ts';
+import type { PortPool } from '../flow/port-pool.ts';
+import type { FlowTable } from '../flow/table.ts';
 import type { Core } from '../forward/core.ts';
 import type { Endpoint } from '../forward/endpoints.ts';
 import { modes } from '../forward/modes.ts';
@@ -24,19 +27,35 @@ import { destinationPort, sourcePort } from '../packet/address.ts';
 /** By the index of frontend and server, and what packets leave from: the next hop that leads there; undefined where nothing does. */
 type HopOf = (frontend: number, server: number, source: number) => number | undefined;
 
+/** What connections of one owner that leave from one address have in common. */
+interface Way {
+  readonly hop: number;
+  /** NONE and undefined where their servers see their clients. */
+  readonly pool: number;
+  readonly ports: PortPool | undefined;
+}
+
+/** Where a connection goes, by the word of its record; undefined: it ends. */
+type WayOf = (r: number) => Way | undefined;
+
 /**
  * Takes up the connections in the memory of `core`, to which `set` was applied already. Returns how many go on.
+ *
+ * Records are walked in their order, once: each names two flows anywhere in the table, which are misses of the cache, and are to be
+ * missed once and many at a time. What is walked beside that, flows and records, is walked from end to end.
  * @param hops the ways of `set`
  */
 export function recover(core: Core, set: ServiceSet, hops: FrontendHops): number {
-  dropTorn(core);
-  const hopOf = hopsOf(set, hops);
-  dropOrphans(core, hopOf);
-  core.records.recount();
-  core.table.recount();
-  core.ledger.reopen();
-  resumeAll(core, hopOf);
-  return core.records.size;
+  const { table, records, connections, services, ledger } = core;
+  ledger.reopen();
+  const kept = new Bitmap(table.end);
+  const halfOpen = resumeAll(core, waysOf(core, hopsOf(set, hops)), kept);
+  records.recount();
+  table.recount(kept);
+  // Those of addresses that only old connections leave from.
+  services.retirePools();
+  for (const one of halfOpen.sort()) connections.wait(one % MOST_CONNECTIONS);
+  return records.size;
 }
 
 /** Takes up what is in memory by `take`, and has its header know when that does not come to an end. Returns what `take` does. */
@@ -47,23 +66,50 @@ export function attempt(header: Int32Array, take: () => number): number {
   return taken;
 }
 
-/** Removes flows that no record names, and records that do not name two whole flows (or one, with direct server return). */
-function dropTorn({ table, records }: Core): void {
-  const { words } = records;
-  for (let record = 0; record < records.capacity; record++) {
+/**
+ * Has each connection go on that is whole and belongs to somebody, and marks its flows as `kept`; the records of all others are free then.
+ * Returns those half-open, each as {@link ageOf} and record in one number: so nothing is looked up, or called, to sort them.
+ */
+function resumeAll({ table, records, connections }: Core, wayOf: WayOf, kept: Bitmap): Float64Array {
+  const { words, capacity } = records;
+  // As many as there could be: memory that is not written is not there.
+  const halfOpen = new Float64Array(capacity);
+  let [count, first, touched] = [0, 0, 0];
+  for (let record = 0; record < capacity; record++) {
+    if (record === touched) touched = connections.touch(record);
     const r = record << C.RECORD_SHIFT;
     if (words[r + C.LIFE] === 0) continue;
-    const isWhole =
-      names(table.words, words[r + C.FIRST], record, table.end) && isTwin(table.words, words[r + C.SECOND], record, table.end);
-    if (!isWhole) words[r + C.LIFE] = 0;
+    const way = isWhole(table, words, record) ? wayOf(r) : undefined;
+    if (way === undefined) {
+      words[r + C.LIFE] = 0;
+      continue;
+    }
+    kept.add(words[r + C.FIRST]);
+    if (words[r + C.SECOND] !== Flow.NONE) kept.add(words[r + C.SECOND]);
+    words[r + C.POOL] = way.pool;
+    way.ports?.take(sourcePort(table.words[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEW_PORTS]));
+    connections.resume(record, way.hop);
+    if (!connections.isHalfOpen(record)) continue;
+    const seen = table.words[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.SEEN];
+    if (count === 0) first = seen;
+    halfOpen[count++] = ageOf(seen, first) * MOST_CONNECTIONS + record;
   }
-  for (let slot = 0; slot < table.end; slot++) {
-    if (!table.isLive(slot)) continue;
-    const record = table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION];
-    const r = record << C.RECORD_SHIFT;
-    const isNamed = record >= 0 && record < records.capacity && words[r + C.LIFE] !== 0;
-    if (!isNamed || (words[r + C.FIRST] !== slot && words[r + C.SECOND] !== slot)) table.bury(slot);
-  }
+  return halfOpen.subarray(0, count);
+}
+
+/** As much to either side as fits beside a record into a number's 53 bits: three days. */
+const MOST_AGE = 2 ** 52 / MOST_CONNECTIONS - 1;
+
+/** When a client last asked, in milliseconds: the less, the longer it waits. Both as in SEEN, modulo 2^32. */
+function ageOf(seen: number, first: number): number {
+  return MOST_AGE + Math.max(-MOST_AGE, Math.min(MOST_AGE, (seen - first) | 0));
+}
+
+/** Whether a record names two flows (or one, with direct server return) that name it: a pair that does not was torn by a kill. */
+function isWhole({ words: flows, end }: FlowTable, words: Int32Array, record: number): boolean {
+  const r = record << C.RECORD_SHIFT;
+  const second = words[r + C.SECOND];
+  return names(flows, words[r + C.FIRST], record, end) && (second === Flow.NONE || names(flows, second, record, end));
 }
 
 /** Whether the flow in a slot is alive and names the record. */
@@ -73,84 +119,36 @@ function names(flows: Int32Array, slot: number, record: number, end: number): bo
   return (flows[at + Flow.STATE] & Flow.PRESENCE) === Flow.LIVE && flows[at + Flow.CONNECTION] === record;
 }
 
-function isTwin(flows: Int32Array, slot: number, record: number, end: number): boolean {
-  return slot === Flow.NONE || names(flows, slot, record, end);
-}
-
-/** What the packets of a client leave from: its own address with direct server return. */
-function leavesFrom(flows: Int32Array, words: Int32Array, r: number): number {
-  return flows[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEW_SOURCE];
-}
-
-/** Removes the connections of frontends and servers that are not in the set any more, or are others, and those that nothing leads on. */
-function dropOrphans({ table, records, connections, services }: Core, hopOf: HopOf): void {
+/**
+ * The ways of connections whose frontend and server are in the set, and still who they were: each is found out once, by the first flow that
+ * goes there, and known by its owner and source from then on.
+ */
+function waysOf({ table, records, connections, services }: Core, hopOf: HopOf): WayOf {
   const { words } = records;
-  const isLost = (record: number): boolean => {
-    const r = record << C.RECORD_SHIFT;
-    if (connections.isOrphan(record)) return true;
-    const source = leavesFrom(table.words, words, r);
+  const flows = table.words;
+  const known = new Map<number, Map<number, Way | undefined>>();
+  const find = (r: number, source: number): Way | undefined => {
+    const hop = hopOf(words[r + C.OWNER] >>> 16, words[r + C.OWNER] & 0xffff, source);
+    if (hop === undefined) return undefined;
+    if (words[r + C.POOL] === Flow.NONE) return { hop, pool: Flow.NONE, ports: undefined };
     // Its answers would not be taken.
-    if (words[r + C.POOL] !== Flow.NONE && !services.isSource(source)) return true;
-    return hopOf(words[r + C.OWNER] >>> 16, words[r + C.OWNER] & 0xffff, source) === undefined;
+    if (!services.isSource(source)) return undefined;
+    const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
+    const protocol = (flows[first + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff;
+    const server = { address: flows[first + Flow.NEW_DESTINATION], port: destinationPort(flows[first + Flow.NEW_PORTS]), protocol };
+    const pool = services.pools.indexOf(source, server);
+    return { hop, pool, ports: services.pools.at(pool) };
   };
-  for (let record = 0; record < records.capacity; record++) {
-    const r = record << C.RECORD_SHIFT;
-    if (words[r + C.LIFE] === 0 || !isLost(record)) continue;
-    table.bury(words[r + C.FIRST]);
-    if (words[r + C.SECOND] !== Flow.NONE) table.bury(words[r + C.SECOND]);
-    words[r + C.LIFE] = 0;
-  }
-}
-
-function resumeAll(core: Core, hopOf: HopOf): void {
-  const { table, records, connections, services } = core;
-  const { words } = records;
-  const ports = new Map<number, number[]>();
-  const halfOpen: number[] = [];
-  const resume = (record: number): void => {
-    const r = record << C.RECORD_SHIFT;
-    const hop = hopOf(words[r + C.OWNER] >>> 16, words[r + C.OWNER] & 0xffff, leavesFrom(table.words, words, r));
-    connections.resume(record, hop ?? KERNEL_HOP);
+  return (r) => {
+    if (connections.isOrphan(r >>> C.RECORD_SHIFT)) return undefined;
+    const owner = words[r + C.OWNER];
+    // With direct server return packets leave from their clients, of whom there are as many as connections: there is one way to a server.
+    const source = words[r + C.POOL] === Flow.NONE ? 0 : flows[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEW_SOURCE];
+    let bySource = known.get(owner);
+    if (bySource === undefined) known.set(owner, (bySource = new Map()));
+    if (!bySource.has(source)) bySource.set(source, find(r, source));
+    return bySource.get(source);
   };
-  for (let record = 0; record < records.capacity; record++) {
-    const r = record << C.RECORD_SHIFT;
-    if (words[r + C.LIFE] === 0) continue;
-    words[r + C.POOL] = poolOf(core, r, ports);
-    if (connections.isHalfOpen(record)) halfOpen.push(record);
-    else resume(record);
-  }
-  for (const [pool, used] of ports) services.pools.at(pool)?.take(used);
-  // Those of addresses that only old connections leave from.
-  services.retirePools();
-  for (const record of oldestFirst(core, halfOpen)) resume(record);
-}
-
-/** As much as fits beside a record into a number's 53 bits: six days. */
-const MOST_AGE = 2 ** 53 / MOST_CONNECTIONS - 1;
-
-/** Sorts records by when their clients last asked, each as one number with its age: so nothing is looked up, or called, to compare two. */
-function oldestFirst({ records, table }: Core, halfOpen: readonly number[]): readonly number[] {
-  const seen = (record: number) => table.words[(records.words[(record << C.RECORD_SHIFT) + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.SEEN];
-  let newest = halfOpen.length > 0 ? seen(halfOpen[0]) : 0;
-  for (const record of halfOpen) if (((seen(record) - newest) | 0) > 0) newest = seen(record);
-  const youth = (record: number) => MOST_AGE - Math.min((newest - seen(record)) >>> 0, MOST_AGE);
-  const sorted = Float64Array.from(halfOpen, (record) => youth(record) * MOST_CONNECTIONS + record).sort();
-  return Array.from(sorted, (one) => one % MOST_CONNECTIONS);
-}
-
-/** The pool that a connection's source port is of, by what its packets leave as, and notes the port; NONE where it has none. */
-function poolOf({ table, records, services }: Core, r: number, ports: Map<number, number[]>): number {
-  const { words } = records;
-  if (words[r + C.POOL] === Flow.NONE) return Flow.NONE;
-  const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
-  const leaving = table.words[first + Flow.NEW_PORTS];
-  const address = table.words[first + Flow.NEW_DESTINATION];
-  const protocol = (table.words[first + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff;
-  const pool = services.pools.indexOf(leavesFrom(table.words, words, r), { address, port: destinationPort(leaving), protocol });
-  const used = ports.get(pool);
-  if (used === undefined) ports.set(pool, [sourcePort(leaving)]);
-  else used.push(sourcePort(leaving));
-  return pool;
 }
 
 /**
@@ -166,15 +164,12 @@ function hopsOf(set: ServiceSet, hops: FrontendHops): HopOf {
       return [index, { backend, sources: sourcesOf(address, backend), places: places.get(name), ways: hops.get(index) }];
     }),
   );
-  const others = new Map<string, number | undefined>();
   return (frontend, server, source) => {
     const { backend, sources = [], places: own, ways } = byFrontend.get(frontend) ?? {};
     const place = own?.get(server);
     const turn = backend === undefined ? -1 : sourceIndex(source, sources, backend);
     if (place !== undefined && turn >= 0) return ways?.[wayOf({ sources }, place) + turn] ?? KERNEL_HOP;
-    const key = `${frontend} ${server} ${source}`;
-    if (!others.has(key)) others.set(key, otherHop(set, hops, frontend, server, source));
-    return others.get(key);
+    return otherHop(set, hops, frontend, server, source);
   };
 }
 

@@ -56,16 +56,14 @@ export class PortPool {
     return port;
   }
 
-  /** Takes ports of the range out that are in use already, as another process left them: before any is claimed. */
-  take(ports: Iterable<number>): void {
-    this.#isTaken = new Uint8Array(Math.ceil(this.#count / 8));
-    this.#taken = 0;
-    for (const port of ports) {
-      const place = port - this.#first;
-      if ((this.#isTaken[place >>> 3] & (1 << (place & 7))) !== 0) continue;
-      this.#isTaken[place >>> 3] |= 1 << (place & 7);
-      this.#taken++;
-    }
+  /** Takes a port of the range out that is in use already, as another process left it: before any is claimed. Twice is harmless. */
+  take(port: number): void {
+    const taken = (this.#isTaken ??= new Uint8Array(Math.ceil(this.#count / 8)));
+    const place = port - this.#first;
+    const bit = 1 << (place & 7);
+    if ((taken[place >>> 3] & bit) !== 0) return;
+    taken[place >>> 3] |= bit;
+    this.#taken++;
   }
 
   /** Gives a port back that was claimed, or taken. */

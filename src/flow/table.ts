@@ -9,8 +9,10 @@
  *
  * Behind the last home there is room for its probes, so that none wraps.
  */
+
 import * as E from '../layout/flow.ts';
 import { flowWords, type HashKey } from '../layout/memory.ts';
+import type { Bitmap } from './bitmap.ts';
 
 /**
  * Homes of a table for both directions of that many connections, which make it LOAD full or a little less. So full, a run as long as
@@ -90,16 +92,22 @@ export class FlowTable {
     return this.#live;
   }
 
-  /** Counts the live entries of a table that another process left, and empties the tombstones that no probe needs. */
-  recount(): void {
+  /**
+   * Counts the live entries of a table that another process left, removes those whose slots are not `kept`, and empties the tombstones that
+   * no probe needs.
+   */
+  recount(kept: Bitmap): void {
     this.#live = 0;
     let isBehindEmpty = true;
     for (let slot = this.end - 1; slot >= 0; slot--) {
       const presence = this.#presence(slot);
-      if (presence === E.LIVE) this.#live++;
+      if (presence === E.EMPTY) isBehindEmpty = true;
+      else if (presence === E.LIVE && kept.has(slot)) {
+        this.#live++;
+        isBehindEmpty = false;
+      } else if (isBehindEmpty) this.#mark(slot, E.EMPTY);
       // Written only where it changes: each first write to a page that another process has filled is a page fault.
-      else if (isBehindEmpty && presence !== E.EMPTY) this.#mark(slot, E.EMPTY);
-      isBehindEmpty = presence === E.EMPTY || (isBehindEmpty && presence !== E.LIVE);
+      else if (presence === E.LIVE) this.#mark(slot, E.TOMBSTONE);
     }
   }
 
@@ -182,11 +190,6 @@ export class FlowTable {
     if (this.#presence(slot + 1) !== E.EMPTY) return;
     // Nothing stands behind this slot, so no probe passes it: empty it, and the tombstones in front of it with it.
     for (let at = slot; at >= 0 && this.#presence(at) === E.TOMBSTONE; at--) this.#mark(at, E.EMPTY);
-  }
-
-  /** Takes an entry out of a table that another process left, before {@link recount}. */
-  bury(slot: number): void {
-    this.#mark(slot, E.TOMBSTONE);
   }
 
   #presence(slot: number): number {

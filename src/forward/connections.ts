@@ -134,7 +134,7 @@ export class Connections {
   }
 
   /**
-   * Enters a connection of an lb4 that died in the books, as it stood in its own; POOL names its source port's. Half-open ones oldest first.
+   * Enters a connection of an lb4 that died in the books, as it stood in its own; POOL names its source port's. One half-open has to {@link wait}.
    * @param hop the next hop towards its server
    */
   resume(record: number, hop: number): void {
@@ -144,9 +144,10 @@ export class Connections {
     const owner = words[r + C.OWNER];
     const generation = words[r + C.GENERATION];
     const life = words[r + C.LIFE];
-    flows[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] = hop;
+    const at = (words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP;
+    // Written only where it changes, as everything here: of ten million connections each line is read from memory once, and seldom goes back.
+    if (flows[at] !== hop) flows[at] = hop;
     this.#mend(r, life);
-    if ((life & T.COUNTED) === 0) this.#halfOpen.add(record, this.#listOf(r));
     if ((life & T.STATE_MASK) < T.TIME_WAIT) {
       if ((life & T.ADOPTED) === 0) this.#ledger.addLoad(owner, generation, 1);
       if (life & T.COUNTED) this.#ledger.add(owner, generation, CURRENT, 1);
@@ -154,6 +155,11 @@ export class Connections {
     if (words[r + C.SECOND] === Flow.NONE) return;
     this.#ledger.addPorts(owner, generation, 1);
     this.#lastHops.keep(flows[(words[r + C.SECOND] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP]);
+  }
+
+  /** Puts a connection that was resumed behind all others that are half-open: those that have waited longest come first. */
+  wait(record: number): void {
+    this.#halfOpen.add(record, this.#listOf(record << C.RECORD_SHIFT));
   }
 
   /** What takes two stores, of which whoever was killed may have made one. */
@@ -237,7 +243,7 @@ export class Connections {
     let record = records.skipFree(from);
     let touched = record;
     while (record < end && left > 0) {
-      if (record >= touched) touched = this.#touch(record);
+      if (record >= touched) touched = this.touch(record);
       if (records.isTaken(record)) {
         this.#visit(record, now);
         left--;
@@ -252,7 +258,7 @@ export class Connections {
   }
 
   /** Reads a word of each flow of the next records, so that cache misses overlap. Returns the first record behind them. */
-  #touch(from: number): number {
+  touch(from: number): number {
     const flows = this.#table.words;
     const { words, capacity } = this.#records;
     const end = Math.min(from + TOUCHED, capacity);
@@ -389,7 +395,8 @@ export class Connections {
   #setFastFlow(slot: number, fast: boolean): void {
     const flows = this.#table.words;
     const at = (slot << Flow.ENTRY_SHIFT) + Flow.STATE;
-    flows[at] = fast ? flows[at] | Flow.FAST : flows[at] & ~Flow.FAST;
+    const state = fast ? flows[at] | Flow.FAST : flows[at] & ~Flow.FAST;
+    if (flows[at] !== state) flows[at] = state;
   }
 
   #removeRecord(record: number): void {

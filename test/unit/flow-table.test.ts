@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Bitmap } from '../../src/flow/bitmap.ts';
 import { FlowTable, hashKey, hashTuple, tableCapacity } from '../../src/flow/table.ts';
 import * as E from '../../src/layout/flow.ts';
 import { SERVER_HOPS } from '../../src/layout/hops.ts';
@@ -99,13 +100,30 @@ describe('deletion', () => {
   });
 });
 
-test('recount: the live entries of a table that another left', () => {
-  const table = create(1024);
-  for (let i = 0; i < 5; i++) insert(table, [i, 7, 9]);
-  const next = new FlowTable(table.words, 1024, KEY);
-  expect(next.size).toBe(0);
-  next.recount();
-  expect(next.size).toBe(5);
+describe('recount: a table that another left', () => {
+  test('its live entries are counted', () => {
+    const table = create(1024);
+    const kept = new Bitmap(table.end);
+    for (let i = 0; i < 5; i++) kept.add(insert(table, [i, 7, 9]));
+    const next = new FlowTable(table.words, 1024, KEY);
+    expect(next.size).toBe(0);
+    next.recount(kept);
+    expect(next.size).toBe(5);
+  });
+
+  test('those that are not kept go, and with them the tombstones that no probe needs', () => {
+    const table = create();
+    const keys = neighbours(10, 6);
+    for (const key of keys) insert(table, key);
+    table.remove(11);
+    table.remove(14);
+    const next = new FlowTable(table.words, table.capacity, KEY);
+    const kept = new Bitmap(table.end);
+    kept.add(12);
+    next.recount(kept);
+    expect(states(next).slice(10, 16)).toEqual([E.TOMBSTONE, E.TOMBSTONE, KIND, E.EMPTY, E.EMPTY, E.EMPTY]);
+    expect([next.size, next.find(...keys[2], KIND)]).toEqual([1, 12]);
+  });
 });
 
 describe('the scratch entry', () => {
