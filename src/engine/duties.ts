@@ -88,8 +88,10 @@ export class Duties {
     // After a long sleep the sweep falls behind rather than hold up the packet that woke us.
     const elapsed = Math.min((now - this.#lastTick) >>> 0, 2 * IDLE_TICK);
     this.#lastTick = now;
-    if (table.size > 0) this.#sweep(elapsed, now);
-    else lastHops.swept();
+    if (table.size > 0) {
+      this.#core.collectLatest();
+      this.#sweep(elapsed, now);
+    } else lastHops.swept();
     this.#tellSources();
     if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
       this.#lastTold = now;

@@ -13,6 +13,7 @@ import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
 import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
+import { HEADER, HOME, STRIDE } from '../layout/frames.ts';
 import { destinationPort } from '../packet/address.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
@@ -41,6 +42,8 @@ const CROWDED = 3 / 4;
 const STALE_MS = 1000;
 /** Records of a sweep whose flows are read at a time, before they are looked at. */
 const TOUCHED = 32;
+/** Frames of a batch by which byte counts are collected between two sweeps. */
+const LOOKED_AT = 8;
 /** Nothing is in flight on a connection that has been silent for so many milliseconds. */
 const QUIET_MS = 2000;
 /** What goes by the entry itself, and renews it. */
@@ -255,6 +258,29 @@ export class Connections {
     this.#lastHops.swept();
     this.#halfOpen.measure();
     return 0;
+  }
+
+  /**
+   * Collects the byte counts of flows that packets of the last batch went by: of whatever stands at and behind their homes.
+   * A direction's BYTES have 32 bits, and with ten million connections a sweep takes 25 s. Who carries 4 GB meanwhile has sent
+   * 65,536 frames at least, and is in one of the batches that are looked at, at each tick: a million frames a second, eight of them a tick
+   * and a hundred ticks a second look at 50 of those.
+   */
+  collectLatest(frames: Int32Array): void {
+    for (let f = HEADER; f < HEADER + LOOKED_AT * STRIDE; f += STRIDE) this.#collectFrom(frames[f + HOME] >>> Flow.ENTRY_SHIFT);
+  }
+
+  #collectFrom(home: number): void {
+    const flows = this.#table.words;
+    const { words } = this.#records;
+    for (let slot = home; slot < home + Flow.PROBES; slot++) {
+      const at = slot << Flow.ENTRY_SHIFT;
+      const presence = flows[at + Flow.STATE] & Flow.PRESENCE;
+      if (presence === Flow.EMPTY) return;
+      if (presence !== Flow.LIVE) continue;
+      const r = flows[at + Flow.CONNECTION] << C.RECORD_SHIFT;
+      this.#collect(r, words[r + C.FIRST] !== slot);
+    }
   }
 
   /** Reads a word of each flow of the next records, so that cache misses overlap. Returns the first record behind them. */

@@ -35,6 +35,8 @@ export interface Core {
   readonly connections: Connections;
   readonly lastHops: LastHops;
   readonly signals: Signals;
+  /** Collects the byte counts of those who carry most, between two sweeps ({@link Connections.collectLatest}). */
+  readonly collectLatest: () => void;
 }
 
 /**
@@ -56,5 +58,6 @@ export function createCore({ memory, slab, frames, hashKey, answersPerSecond }: 
   const answers = new RateLimit(answersPerSecond);
   const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers });
   const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath });
-  return { process, table, records, halfOpen, ledger, services, opener, connections, lastHops, signals };
+  const collectLatest = (): void => connections.collectLatest(frames);
+  return { process, table, records, halfOpen, ledger, services, opener, connections, lastHops, signals, collectLatest };
 }

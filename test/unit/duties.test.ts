@@ -2,9 +2,11 @@
 import { expect, test } from 'vitest';
 import { Duties } from '../../src/engine/duties.ts';
 import type { Driver } from '../../src/io/driver.ts';
+import { serverRow, TX } from '../../src/layout/counters.ts';
+import { BYTES } from '../../src/layout/flow.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient } from '../fixtures/frames.ts';
-import { TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
+import { connectionsIn, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
 
 function dutiesOf(options: WorldOptions) {
   const world = new World(options);
@@ -37,6 +39,21 @@ test('few connections are visited by and by, whatever the capacity', () => {
   for (let i = 0; i < 100; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
   duties.tick(1000);
   expect(duties.idleTime()).toBe(100);
+});
+
+test('whoever carries more between two sweeps than 32 bits can count is counted', () => {
+  const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000 });
+  for (let i = 0; i < 20; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
+  // The sweep has visited them; it comes by again a second later.
+  duties.tick(10);
+  const [{ first, server }] = connectionsIn(world);
+  const carried = [20, 30, 40].map((now) => {
+    world.send(fromClient({ from: 1024, flags: 'S' }));
+    world.table.words[first + BYTES] += 3e9;
+    duties.tick(now);
+    return world.statistics[serverRow(server) + TX];
+  });
+  expect(carried).toEqual([3e9, 6e9, 9e9]);
 });
 
 test('what connections leave from is told once, and again when it changes', () => {
