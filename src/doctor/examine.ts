@@ -17,6 +17,7 @@ import { proxyHost } from './proxy.ts';
 import { routes } from './routes.ts';
 import { running } from './running.ts';
 import { ways } from './ways.ts';
+import { workers } from './workers.ts';
 
 /**
  * Everything there is to say about this host, in the order in which to mend it.
@@ -35,7 +36,13 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
   const host = await hostOf(mode, config);
   const shared = [...killed(config.file), ...addresses(host), ...routes(host)];
   if (!isPacketMode(mode)) return [...machine, ...(await proxyHost(config)), ...shared];
-  const own = [...(await interfaces(host)), ...(await firewall(host, mode)), ...(await limits(host)), ...(await running(host))];
+  const own = [
+    ...workers(host),
+    ...(await interfaces(host)),
+    ...(await firewall(host, mode)),
+    ...(await limits(host)),
+    ...(await running(host)),
+  ];
   return [...machine, ...shared, ...ways(host), ...(await policy(host)), ...own];
 }
 

@@ -50,6 +50,11 @@ export function tryPacketSocket(): void {
   new (native().PacketSocket)({ slots: 1, filter: returnNothing }).close();
 }
 
+/** The processors that threads of this process can be pinned to. */
+export function usableCpus(): number[] {
+  return native().usableCpus();
+}
+
 /** The interface that carries each of this host's addresses; without iproute2, of those that are up. */
 export async function ownAddresses(): Promise<Map<string, string>> {
   const told = await ask('ip', '-j', 'address', 'show');

@@ -58,6 +58,8 @@ test('a good host: nothing fails, one line a finding, exit 0; and looking change
   for (const pattern of [
     /^privileges: CAP_NET_ADMIN, CAP_NET_RAW$/,
     /^AF_PACKET: /,
+    /^workers: \d+ packet workers?, of \d+ processors?$/,
+    /^memory: \d+ MB for receive rings and \d+ MB for flow tables of \d+ workers?; \d+ MB are available$/,
     /^VIP: 10\.71\.0\.1 is on front$/,
     /^route: server 10\.72\.0\.11 is reached on back$/,
     /^offloads: front: GRO (on|off), LRO off, TSO on, checksums rx on tx on$/,
