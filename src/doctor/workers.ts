@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { formatCpus } from '../config/cpus.ts';
 import type { Config, Passthrough } from '../config/model.ts';
+import { messageOf } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { read } from '../rules/read.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
@@ -13,10 +14,19 @@ const CONNECTION_BYTES = 256;
 const WORKER_BYTES = 3_000_000;
 
 export function workers({ config }: Host): Finding[] {
-  const processors = { usable: usableCpus(), parallel: availableParallelism() };
   // What a lb4 that runs has taken is not available any more.
   const memory = lockHolder() === undefined ? [judgeMemory(config, availableMemory())] : [];
-  return [judgeWorkers(config, processors), ...memory];
+  return [processors(config), ...memory];
+}
+
+function processors(config: Config): Finding {
+  try {
+    const usable = config.passthrough.cpus === undefined ? [] : usableCpus();
+    return judgeWorkers(config, { usable, parallel: availableParallelism() });
+  } catch (error) {
+    // A sandbox that lets nobody pin threads.
+    return fail('workers', messageOf(error), `take cpus out of [passthrough] of ${config.file}`);
+  }
 }
 
 /**
@@ -34,11 +44,11 @@ export function judgeWorkers(
     return fail('workers', message, `cpus = "${formatCpus(usable)}" ${where}`);
   }
   const own = cpus?.slice(0, count);
-  const processors = own?.length ?? parallel;
-  const on = own === undefined ? `of ${counted(processors, 'processor')}` : `pinned to ${formatCpus(own)}`;
-  if (count <= processors) return ok('workers', `${counted(count, 'packet worker')}, ${on}`);
+  const available = own?.length ?? parallel;
+  const on = own === undefined ? `of ${counted(available, 'processor')}` : `pinned to ${formatCpus(own)}`;
+  if (count <= available) return ok('workers', `${counted(count, 'packet worker')}, ${on}`);
   const message = `${counted(count, 'packet worker')}, ${on}: more than one a processor take turns, and packets wait for theirs`;
-  return warn('workers', message, `workers = ${processors} ${where}`);
+  return warn('workers', message, `workers = ${available} ${where}`);
 }
 
 /** @param available bytes; undefined: unknown */
