@@ -8,6 +8,7 @@
 #include "cutter.h"
 #include "datagram.h"
 #include "descriptor.h"
+#include "fanout.h"
 #include "file_lock.h"
 #include "listen_socket.h"
 #include "log_writer.h"
@@ -37,13 +38,14 @@ class PacketSocketObject : public Napi::ObjectWrap<PacketSocketObject> {
     if (!info[0].IsObject()) refuse(env, "options must be an object");
     const auto options = info[0].As<Napi::Object>();
     const auto slots = static_cast<uint32_t>(integer(options.Get("slots"), "slots", 1, PacketSocket::MAX_SLOTS));
-    const std::vector<sock_filter> filter = filterArgument(options.Get("filter"));
+    const std::vector<sock_filter> filter = programArgument(options.Get("filter"), "filter");
     socket_ = guard(env, [&] { return std::make_unique<PacketSocket>(slots, filter); });
     const Napi::ArrayBuffer slab = toBuffer(env, socket_->ring());
     slab_ = Napi::Weak(slab.As<Napi::Object>());
     info.This().As<Napi::Object>().DefineProperties(
         {Napi::PropertyDescriptor::Value("slab", slab, napi_enumerable),
          Napi::PropertyDescriptor::Value("slotBytes", Napi::Number::New(env, socket_->slotBytes()), napi_enumerable),
+         Napi::PropertyDescriptor::Value("fd", Napi::Number::New(env, socket_->fd()), napi_enumerable),
          Napi::PropertyDescriptor::Value("wakeFd", Napi::Number::New(env, socket_->wakeFd()), napi_enumerable)});
   }
 
@@ -72,7 +74,7 @@ class PacketSocketObject : public Napi::ObjectWrap<PacketSocketObject> {
 
   void setFilter(const Napi::CallbackInfo& info) {
     PacketSocket& socket = open(info.Env());
-    const std::vector<sock_filter> filter = filterArgument(info[0]);
+    const std::vector<sock_filter> filter = programArgument(info[0], "filter");
     guard(info.Env(), [&] { socket.setFilter(filter); });
   }
 
@@ -323,6 +325,14 @@ class LogWriterObject : public Napi::ObjectWrap<LogWriterObject> {
 
 // ---- functions
 
+void fanOut(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::vector<int> fds = descriptors(info[0], "fds", 1, MAX_FANOUT);
+  std::vector<sock_filter> program;
+  if (fds.size() > 1 || !info[1].IsUndefined()) program = programArgument(info[1], "program");
+  guard(env, [&] { lb4::fanOut(fds, program); });
+}
+
 void wake(const Napi::CallbackInfo& info) {
   const int fd = descriptor(info[0], "wakeFd");
   guard(info.Env(), [&] { lb4::wake(fd); });
@@ -380,12 +390,8 @@ void sendDatagram(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string path = text(info[0], "path", MAX_SOCKET_PATH);
   const std::string message = text(info[1], "text", MAX_DATAGRAM);
-  if (!info[2].IsArray() || info[2].As<Napi::Array>().Length() > MAX_DESCRIPTORS)
-    refuse(env, "descriptors must be an array of at most " + std::to_string(MAX_DESCRIPTORS));
-  const auto given = info[2].As<Napi::Array>();
-  std::vector<int> descriptors;
-  for (uint32_t i = 0; i < given.Length(); i++) descriptors.push_back(descriptor(given.Get(i), "descriptors"));
-  guard(env, [&] { lb4::sendDatagram(path, message, descriptors); });
+  const std::vector<int> handed = descriptors(info[2], "descriptors", 0, MAX_DESCRIPTORS);
+  guard(env, [&] { lb4::sendDatagram(path, message, handed); });
 }
 
 Napi::Value receiveDatagram(const Napi::CallbackInfo& info) {
@@ -477,6 +483,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("PacketSocket", PacketSocketObject::define(env));
   exports.Set("RouteSocket", RouteSocketObject::define(env));
   exports.Set("LogWriter", LogWriterObject::define(env));
+  exports.Set("fanOut", Napi::Function::New<fanOut>(env, "fanOut"));
   exports.Set("wake", Napi::Function::New<wake>(env, "wake"));
   exports.Set("createSharedMemory", Napi::Function::New<createSharedMemory>(env, "createSharedMemory"));
   exports.Set("mapSharedMemory", Napi::Function::New<mapSharedMemory>(env, "mapSharedMemory"));

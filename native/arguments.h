@@ -99,20 +99,31 @@ inline Napi::Number ipv4(Napi::Env env, uint32_t address) {
   return Napi::Number::New(env, static_cast<int32_t>(address));
 }
 
-inline std::vector<sock_filter> filterArgument(const Napi::Value& value) {
+// `least` to `most` of them.
+inline std::vector<int> descriptors(const Napi::Value& value, const char* name, uint32_t least, uint32_t most) {
+  const uint32_t count = value.IsArray() ? value.As<Napi::Array>().Length() : 0;
+  if (!value.IsArray() || count < least || count > most)
+    refuse(value.Env(), std::string(name) + " must be an array of " + std::to_string(least) + " to " + std::to_string(most));
+  std::vector<int> found;
+  for (uint32_t i = 0; i < count; i++) found.push_back(descriptor(value.As<Napi::Array>().Get(i), name));
+  return found;
+}
+
+// Classic BPF, two words an instruction.
+inline std::vector<sock_filter> programArgument(const Napi::Value& value, const std::string& name) {
   const bool words = value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_uint32_array;
-  if (!words) refuse(value.Env(), "filter must be a Uint32Array");
+  if (!words) refuse(value.Env(), name + " must be a Uint32Array");
   const auto array = value.As<Napi::Uint32Array>();
   const size_t length = array.ElementLength();
   if (length == 0 || length % 2 != 0 || length / 2 > BPF_MAXINSNS)
-    refuse(value.Env(), "filter must hold 1 to 4096 instructions of two words");
-  std::vector<sock_filter> filter;
+    refuse(value.Env(), name + " must hold 1 to 4096 instructions of two words");
+  std::vector<sock_filter> program;
   for (size_t i = 0; i < length; i += 2) {
     const uint32_t word = array[i];
-    filter.push_back({static_cast<uint16_t>(word), static_cast<uint8_t>(word >> 16), static_cast<uint8_t>(word >> 24),
-                      array[i + 1]});
+    program.push_back({static_cast<uint16_t>(word), static_cast<uint8_t>(word >> 16), static_cast<uint8_t>(word >> 24),
+                       array[i + 1]});
   }
-  return filter;
+  return program;
 }
 
 struct Frames {

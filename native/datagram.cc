@@ -32,15 +32,9 @@ Address addressOf(const std::string& path) {
 
 Fd open() { return Fd(check(::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket(AF_UNIX)")); }
 
-bool has(int fd, int option, int wanted) {
-  int value = 0;
-  socklen_t bytes = sizeof value;
-  return ::getsockopt(fd, SOL_SOCKET, option, &value, &bytes) == 0 && value == wanted;
-}
-
 bool isDatagramSocket(int fd) {
   check(::fcntl(fd, F_GETFD), "recvmsg()");
-  return has(fd, SO_DOMAIN, AF_UNIX) && has(fd, SO_TYPE, SOCK_DGRAM);
+  return hasSocketOption(fd, SO_DOMAIN, AF_UNIX) && hasSocketOption(fd, SO_TYPE, SOCK_DGRAM);
 }
 
 // Whatever came, so that it is closed.

@@ -27,11 +27,13 @@ bool mayBeEventFd(int fd) {
 
 }  // namespace
 
-bool isListening(int fd) {
-  int listening = 0;
-  socklen_t bytes = sizeof listening;
-  return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &bytes) == 0 && listening != 0;
+bool hasSocketOption(int fd, int option, int wanted) {
+  int value = 0;
+  socklen_t bytes = sizeof value;
+  return ::getsockopt(fd, SOL_SOCKET, option, &value, &bytes) == 0 && value == wanted;
 }
+
+bool isListening(int fd) { return hasSocketOption(fd, SO_ACCEPTCONN, 1); }
 
 void closeOurs(int fd) {
   check(::fcntl(fd, F_GETFD), "close()");

@@ -10,6 +10,9 @@ void closeOurs(int fd);
 // Wakes whoever waits on this eventfd. Never blocks.
 void wake(int fd);
 
+// True for a socket with an option of SOL_SOCKET that has this value.
+bool hasSocketOption(int fd, int option, int wanted);
+
 // True for a socket that listen(2) was called on.
 bool isListening(int fd);
 

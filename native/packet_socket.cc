@@ -131,7 +131,6 @@ PacketSocket::PacketSocket(uint32_t slots, const std::vector<sock_filter>& filte
   configure();
   mapRing(slots);
   bindToAllInterfaces();
-  askForWholePackets();
 }
 
 // A mapping of the ring keeps the kernel's socket alive after close(2) (it holds the file). Where JavaScript still holds
@@ -185,15 +184,6 @@ void PacketSocket::bindToAllInterfaces() {
   any.sll_family = AF_PACKET;
   any.sll_protocol = htons(ETH_P_IP);
   check(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&any), sizeof any), "bind(AF_PACKET, ETH_P_IP)");
-}
-
-// Fragments have no ports to go by. A fanout group (here of one) may have the kernel reassemble them before the filter sees
-// them, within its own limits of memory and time (ipfrag_high_thresh, ipfrag_time in ip-sysctl.rst). By CPU: the cheapest way
-// to choose among one. Where a kernel refuses, fragments come as they are, and the pipeline counts them.
-void PacketSocket::askForWholePackets() {
-  const int kind = PACKET_FANOUT_CPU | PACKET_FANOUT_FLAG_DEFRAG | PACKET_FANOUT_FLAG_UNIQUEID;
-  const int group = kind << 16;
-  ::setsockopt(fd_.get(), SOL_PACKET, PACKET_FANOUT, &group, sizeof group);
 }
 
 uint32_t PacketSocket::receive(int32_t* frames, uint32_t capacity, int timeoutMs) {

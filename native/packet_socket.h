@@ -27,6 +27,7 @@ class PacketSocket {
   const std::shared_ptr<Mapping>& ring() const { return ring_; }
   uint32_t slotBytes() const { return slotBytes_; }
   uint32_t batch() const { return batch_; }
+  int fd() const { return fd_.get(); }
   int wakeFd() const { return wake_.get(); }
 
   // Describes up to `capacity` (<= BATCH) frames. Slots of a batch that was not transmitted are dropped first. A signal
@@ -49,7 +50,6 @@ class PacketSocket {
   void configure();
   void mapRing(uint32_t slots);
   void bindToAllInterfaces();
-  void askForWholePackets();
   uint8_t* slot(uint32_t index) const { return ring_->data() + size_t{index} * slotBytes_; }
   uint32_t next(uint32_t index) const { return index + 1 == slots_ ? 0 : index + 1; }
   void wait(int timeoutMs);

@@ -1,11 +1,37 @@
 /**
- * The in-kernel filter: a classic BPF program (bpf(2), Documentation/networking/filter.rst) that lets up only frames
- * for our frontends, the replies of our servers, ICMP errors, and fragments of either. All other traffic of the host
- * costs it a dozen instructions and no copy.
- *
- * Loads are relative to the network header (SKF_NET_OFF), so that interfaces without Ethernet work alike.
+ * The in-kernel filter: a classic BPF program (bpf.ts) that lets up only frames for our frontends, the replies of our servers, ICMP
+ * errors, and fragments of either. All other traffic of the host costs it a dozen instructions and no copy.
  */
-import { ICMP_ERRORS } from '../packet/fields.ts';
+import { ICMP, ICMP_ERRORS } from '../packet/fields.ts';
+import {
+  AND,
+  assemble,
+  DESTINATION,
+  FRAGMENT,
+  FRAGMENT_BITS,
+  headerLength,
+  IF_BITS,
+  IF_EQUAL,
+  IF_GREATER,
+  IF_GREATER_EQUAL,
+  type Instruction,
+  JUMP,
+  LOAD_BYTE,
+  LOAD_BYTE_X,
+  LOAD_HALF,
+  LOAD_MEMORY,
+  LOAD_WORD,
+  LOAD_WORD_X,
+  NETWORK,
+  op,
+  PROTOCOL,
+  RETURN,
+  SHIFT_RIGHT,
+  SOURCE,
+  STORE,
+  skipIf,
+  TO_X,
+} from './bpf.ts';
 
 /** Address as an unsigned host-order number (192.0.2.1 is 0xc0000201), port in host order: the kernel compares them so. */
 interface Listener {
@@ -25,27 +51,6 @@ export interface FilterSpec {
   readonly lastPort: number;
 }
 
-// struct sock_filter's opcodes (linux/bpf_common.h).
-const LOAD_WORD = 0x20;
-const LOAD_HALF = 0x28;
-const LOAD_BYTE = 0x30;
-const LOAD_WORD_X = 0x40;
-const LOAD_BYTE_X = 0x50;
-const LOAD_MEMORY = 0x60;
-const STORE = 0x02;
-const AND = 0x54;
-const SHIFT_LEFT = 0x64;
-const SHIFT_RIGHT = 0x74;
-const TO_X = 0x07;
-const JUMP = 0x05;
-const IF_EQUAL = 0x15;
-const IF_GREATER = 0x25;
-const IF_GREATER_EQUAL = 0x35;
-const IF_BITS = 0x45;
-const RETURN = 0x06;
-
-const NETWORK = 0xfff00000; // SKF_NET_OFF
-const PROTOCOL = 9; // in the IP header
 const PACKET_TYPE = 0xfffff004; // SKF_AD_OFF + SKF_AD_PKTTYPE
 const ACCEPT = 0xffffffff;
 
@@ -67,8 +72,6 @@ export function packetFilter(spec: FilterSpec): Uint32Array {
 export function coarseFilter(protocols: readonly number[]): Uint32Array {
   return assemble([...toThisHost(), ...icmpOr(protocols), ...fragments(), accept()]);
 }
-
-type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];
 
 function program(spec: FilterSpec): Instruction[] {
   const ours = [...new Set([...spec.frontends.map(({ address }) => address), ...(spec.sources ?? [])])];
@@ -97,20 +100,20 @@ function toThisHost(): Instruction[] {
 /** Drops what is not for one of `addresses`. */
 function addressedTo(addresses: readonly number[]): Instruction[] {
   const tests = addresses.flatMap((address, i): Instruction[] => [[IF_EQUAL, 0, 1, address], op(JUMP, 2 * (addresses.length - i) - 1)]);
-  return [op(LOAD_WORD, NETWORK + 16), ...tests, drop()];
+  return [op(LOAD_WORD, NETWORK + DESTINATION), ...tests, drop()];
 }
 
 /** Accepts ICMP errors, drops everything else that is of none of `protocols`. */
 function icmpOr(protocols: readonly number[]): Instruction[] {
-  const last = ICMP_ERRORS.length - 1;
   const errors: Instruction[] = [
-    [IF_EQUAL, 1, 0, 1],
+    [IF_EQUAL, 1, 0, ICMP],
     drop(),
-    ...loadHeaderLength(),
+    ...headerLength(),
+    op(TO_X),
     op(LOAD_BYTE_X, NETWORK), // the ICMP type
-    ...ICMP_ERRORS.map((type, i): Instruction => [IF_EQUAL, last - i, i === last ? 1 : 0, type]),
-    accept(),
+    ...skipIf(ICMP_ERRORS),
     drop(),
+    accept(),
   ];
   // On, past this list.
   const ours = protocols.map((protocol, i): Instruction => [IF_EQUAL, protocols.length - 1 - i + errors.length, 0, protocol]);
@@ -122,7 +125,7 @@ function icmpOr(protocols: readonly number[]): Instruction[] {
  * whole.
  */
 function fragments(): Instruction[] {
-  return [op(LOAD_HALF, NETWORK + 6), [IF_BITS, 0, 1, 0x3fff], accept()];
+  return [op(LOAD_HALF, NETWORK + FRAGMENT), [IF_BITS, 0, 1, FRAGMENT_BITS], accept()];
 }
 
 /** What is of `protocol` is judged here; all else goes on behind it. */
@@ -136,18 +139,14 @@ function endpoints(spec: FilterSpec): Instruction[] {
   return [...frontendPorts(spec), ...replies(spec)];
 }
 
-/** X = the IP header's length. */
-function loadHeaderLength(): Instruction[] {
-  return [op(LOAD_BYTE, NETWORK), op(AND, 0xf), op(SHIFT_LEFT, 2), op(TO_X, 0)];
-}
-
 function loadPorts(): Instruction[] {
   return [
-    op(LOAD_WORD, NETWORK + 12),
+    op(LOAD_WORD, NETWORK + SOURCE),
     op(STORE, M_SOURCE),
-    op(LOAD_WORD, NETWORK + 16),
+    op(LOAD_WORD, NETWORK + DESTINATION),
     op(STORE, M_DESTINATION),
-    ...loadHeaderLength(),
+    ...headerLength(),
+    op(TO_X),
     op(LOAD_WORD_X, NETWORK),
     op(STORE, M_PORTS),
   ];
@@ -182,18 +181,10 @@ function byAddress(pairs: readonly Listener[], memory: number, loadPort: readonl
   });
 }
 
-function op(code: number, k: number): Instruction {
-  return [code, 0, 0, k];
-}
-
 function accept(): Instruction {
   return op(RETURN, ACCEPT);
 }
 
 function drop(): Instruction {
   return op(RETURN, 0);
-}
-
-function assemble(instructions: readonly Instruction[]): Uint32Array {
-  return Uint32Array.from(instructions.flatMap(([code, jt, jf, k]) => [(code | (jt << 16) | (jf << 24)) >>> 0, k >>> 0]));
 }

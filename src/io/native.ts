@@ -36,6 +36,8 @@ export interface PacketSocket {
   transmit(frames: Int32Array, count: number): number;
   /** Replaces the in-kernel filter atomically. */
   setFilter(filter: Uint32Array): void;
+  /** The socket's descriptor, for {@link NativeAddon.fanOut}, from any thread of the process. Not to be closed, and nobody's after `close`. */
+  readonly fd: number;
   /** The eventfd whose write ends a waiting `receive`; give it to `wake` from any thread. */
   readonly wakeFd: number;
   /** Frames the kernel passed to the ring and frames it had to drop since the last call (PACKET_STATISTICS). */
@@ -132,6 +134,19 @@ export interface NativeAddon {
   ) => LogWriter;
   PacketSocket: new (options: PacketSocketOptions) => PacketSocket;
   RouteSocket: new () => RouteSocket;
+  /**
+   * Shares frames out among packet sockets of one network namespace (a fanout group, packet(7)), whole: the kernel puts fragments
+   * together first. Each frame goes to the socket whose place in `fds` (1 to 256) `program` returns, modulo their number: classic BPF, as a
+   * socket's filter is (io/steering.ts). That of one socket alone is not used.
+   *
+   * Until this returns each socket hears all frames, or those of another: their filters should take none. A socket that is closed leaves
+   * the group, and the last one gets its place. While two groups exist, fragments are put together for the younger one alone.
+   *
+   * EINVAL: one is no packet socket. With several it throws the system's error (EALREADY: one is in a group), which names the socket; those
+   * before it are in the group then, and only closing takes them out. With one it throws nothing of the kind: without a group, fragments
+   * come as they are.
+   */
+  fanOut(fds: readonly number[], program?: Uint32Array): void;
   /** Wakes the `receive` that waits on this eventfd. Any thread. EINVAL: the descriptor is none. */
   wake(wakeFd: number): void;
   /**

@@ -34,7 +34,10 @@ export type WitnessOf = (frontend: Pick<Listened, 'ip' | 'port' | 'protocol'>) =
 /** Looks without a suspicion after a witness has heard what the rule counted: idle connections that are kept alive, say. */
 const REST = 12;
 
-/** @throws the system's error (ENOMEM …) where this host has no room for one */
+/**
+ * Hears fragments as they come: were they put together for it, they would not be for lb4 (io/native.ts, fanOut).
+ * @throws the system's error (ENOMEM …) where this host has no room for one
+ */
 export function witnessOf({ ip, port, protocol }: Pick<Listened, 'ip' | 'port' | 'protocol'>): Witness {
   const frontends = [{ address: swap32(parseAddress(ip)) >>> 0, port, protocol: protocol.number }];
   const socket = openPacketSocket(1, packetFilter({ frontends, servers: [], firstPort: 0, lastPort: 0 }));

@@ -140,9 +140,10 @@ const frames = (slab) => ({
   },
 });
 
-const filter = {
-  name: 'filter',
-  wrong: {
+const filter = program('filter');
+
+function program(name) {
+  const wrong = {
     ...ODD,
     empty: new Uint32Array(0),
     'half an instruction': Uint32Array.of(6),
@@ -151,9 +152,10 @@ const filter = {
     shrunk: shrunk(Uint32Array, 2),
     'an Int32Array': Int32Array.of(6, 0),
     'an ArrayBuffer': new ArrayBuffer(8),
-  },
-  refused: { 'no program': [Uint32Array.of(0xffff, 0), 'EINVAL'], 'a jump out of it': [Uint32Array.of(0x05, 1000), 'EINVAL'] },
-};
+  };
+  const refused = { 'no program': [Uint32Array.of(0xffff, 0), 'EINVAL'], 'a jump out of it': [Uint32Array.of(0x05, 1000), 'EINVAL'] };
+  return { name, wrong, refused };
+}
 
 // ---- the table: of each export, arguments that are right and what each may be
 
@@ -173,9 +175,24 @@ function emptied() {
 }
 const listening = () => addon.listenTcp('127.0.0.1', 0, 1);
 
+/** Of `fanOut`, which only packet sockets are right for. */
+const fanOutDescriptors = () => ({
+  name: 'fds',
+  wrong: {
+    ...without(ODD, 'an array'),
+    7: 7,
+    none: [],
+    'too many': Array.from({ length: 257 }, () => shared.listening),
+    'of texts': ['1'],
+    'of nothing': [undefined],
+  },
+  refused: Object.fromEntries(Object.entries(strangers()).map(([label, [fd, code]]) => [label, [[fd], code]])),
+});
+
 /** {name: {good, parameters, undo?}}: `undo` takes what a good call returned. */
 function functions() {
   return {
+    fanOut: { parameters: [fanOutDescriptors()] },
     wake: { parameters: [descriptor('wakeFd', { 'shared memory': [memory.fd, 'EINVAL'] })] },
     createSharedMemory: {
       good: () => ['lb4-x', 4096],
@@ -366,6 +383,26 @@ function packetSocket() {
   return { make: () => new addon.PacketSocket(options()), one, methods, constructor };
 }
 
+/** Each time two new sockets: a group cannot be left. */
+function tryFanOut() {
+  const make = () => new addon.PacketSocket({ slots: 32, filter: ACCEPT_ALL });
+  const pair = [];
+  const good = () => {
+    pair.splice(0).forEach((socket) => socket.close());
+    pair.push(make(), make());
+    return [pair.map(({ fd }) => fd), Uint32Array.of(6, 1)];
+  };
+  const one = make();
+  // What is no packet socket at all was tried without privileges.
+  const refused = {
+    'one that is none': [[one.fd, shared.listening], 'EINVAL'],
+    'the same twice': [[one.fd, one.fd], 'EALREADY'],
+  };
+  const fds = { ...fanOutDescriptors(), refused };
+  tryCalls('fanOut', addon.fanOut, { good, parameters: [fds, program('program')] });
+  [one, ...pair].forEach((socket) => socket.close());
+}
+
 function without(object, ...keys) {
   return Object.fromEntries(Object.entries(object).filter(([key]) => !keys.includes(key)));
 }
@@ -500,6 +537,7 @@ function tryScarceDescriptors() {
 function tryArguments() {
   if (isPrivileged) {
     tryClass('PacketSocket', packetSocket());
+    tryFanOut();
     return;
   }
   tell({ table: 'exports', known: Object.keys(addon), rows: [...Object.keys(functions()), 'PacketSocket', 'RouteSocket', 'LogWriter'] });

@@ -5,8 +5,12 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { assemble, DESTINATION, LOAD_WORD, NETWORK, op, RETURN, skipIf } from '../../src/io/bpf.ts';
 import type { NativeAddon } from '../../src/io/native.ts';
+import { steeringProgram } from '../../src/io/steering.ts';
 import * as layout from '../../src/layout/frames.ts';
+import { workerOfFrame } from '../../src/packet/steering.ts';
+import { steered } from '../lab/steered.ts';
 import { expectNoAbort } from '../lab/wrong-arguments.ts';
 
 const path = createRequire(import.meta.url).resolve('../../build/Release/lb4.node');
@@ -42,8 +46,8 @@ interface Kit {
 declare const HEADER: number;
 declare const STRIDE: number;
 
-/** Runs `body` in the balancer's namespace; its text is all that crosses, so it may only use `kit`, node and `require`. */
-async function balancer<T>(body: (kit: Kit) => Promise<T> | T): Promise<T> {
+/** Runs `body` in the balancer's namespace; its text is all that crosses, and `data` as JSON, so it may only use these, `kit`, node and `require`. */
+async function balancer<T, D>(body: (kit: Kit, data: D) => Promise<T> | T, data?: D): Promise<T> {
   const program = `
     const HEADER = ${layout.HEADER}, STRIDE = ${layout.STRIDE};
     const { execFileSync } = require('node:child_process');
@@ -51,7 +55,7 @@ async function balancer<T>(body: (kit: Kit) => Promise<T> | T): Promise<T> {
     const kit = { addon: require(${JSON.stringify(path)}), path: ${JSON.stringify(path)}, all: Uint32Array.of(6, 0x40000),
       ip: (text) => new Int32Array(Uint8Array.from(text.split('.'), Number).buffer)[0], sh,
       client: (command) => execFileSync('${inside(CLIENT)[0]}', ['${inside(CLIENT)[1]}', 'sh', '-ec', command], { encoding: 'utf8' }) };
-    (async () => (${body.toString()})(kit))().then(
+    (async () => (${body.toString()})(kit, ${JSON.stringify(data)}))().then(
       (value) => { process.stdout.write('RESULT' + JSON.stringify(value ?? null)); },
       (error) => { console.error(error); process.exitCode = 1; });`;
   const child = start(BALANCER, process.execPath, '--expose-gc', '-e', program);
@@ -364,6 +368,70 @@ describe('PacketSocket', () => {
         catch (e) { console.log([e.code, e.errno, e.syscall, e.message].join('|')) }"`).trim(),
     );
     expect(seen).toBe('EPERM|1|socket|socket(AF_PACKET): Operation not permitted');
+  });
+});
+
+describe('fanOut', () => {
+  it('gives each packet whole and in order to the socket that workerOfFrame names, and to no other', async () => {
+    const WORKERS = 3;
+    const KEY = 0x9e3779b9;
+    const VIP = '192.0.2.1';
+    const packets = [0, 1, 2, 3].flatMap((round) => steered(round, '02:00:00:00:00:02', VIP));
+    const expected = Array.from({ length: WORKERS }, (): number[][] => []);
+    for (const { id, ip } of packets) {
+      const words = new Int32Array(Math.ceil(ip.length / 4));
+      new Uint8Array(words.buffer).set(ip);
+      expected[workerOfFrame(words, 0, ip.length, KEY, WORKERS)].push([id, ip.length]);
+    }
+    const toVip = [op(LOAD_WORD, NETWORK + DESTINATION), ...skipIf([0xc0000201]), op(RETURN, 0), op(RETURN, 0x40000)];
+    const data = {
+      program: [...steeringProgram(KEY, WORKERS)],
+      filter: [...assemble(toVip)],
+      workers: WORKERS,
+      packets: packets.length,
+      frames: packets.flatMap(({ frames }) => frames.map((frame) => Buffer.from(frame).toString('hex'))).join('\n'),
+    };
+    const seen = await balancer(async ({ addon, client }, { program, filter, workers, packets: sent, frames: lines }) => {
+      // Room for all that any of them gets; the kernel keeps more than that for a processor (net.core.netdev_max_backlog).
+      const sockets = Array.from({ length: workers }, () => new addon.PacketSocket({ slots: 128, filter: Uint32Array.of(6, 0) }));
+      addon.fanOut(
+        sockets.map(({ fd }) => fd),
+        Uint32Array.from(program),
+      );
+      for (const socket of sockets) socket.setFilter(Uint32Array.from(filter));
+      const frames = new Int32Array(HEADER + 64 * STRIDE);
+      const heard = sockets.map((): number[][] => []);
+      const listen = () => {
+        let count = 0;
+        for (const [worker, socket] of sockets.entries()) {
+          const batch = socket.receive(frames, 0);
+          for (let i = 0, at = HEADER; i < batch; i++, at += STRIDE)
+            heard[worker].push([new DataView(socket.slab, frames[at]).getUint16(4), frames[at + 1]]);
+          socket.transmit(frames, 0);
+          count += batch;
+        }
+        return count;
+      };
+      // From one processor: two would overtake each other.
+      client(`python3 -c '
+import os, socket, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+wire.bind(("v0", 0))
+for line in sys.stdin: wire.send(bytes.fromhex(line))' <<END
+${lines}
+END`);
+      let missing = sent;
+      for (let looks = 0; missing > 0 && looks < 2000; looks++) {
+        missing -= listen();
+        if (missing > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+      for (const socket of sockets) socket.close();
+      return heard;
+    }, data);
+    expect(seen).toEqual(expected);
+    expect(Math.min(...expected.map(({ length }) => length))).toBeGreaterThan(20);
+    expect(Math.max(...expected.map(({ length }) => length))).toBeLessThanOrEqual(128);
   });
 });
 

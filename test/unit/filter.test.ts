@@ -2,10 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { coarseFilter, type FilterSpec, packetFilter } from '../../src/io/filter.ts';
 import { TCP } from '../../src/packet/fields.ts';
+import { checkProgram, HOST, run } from '../lab/bpf.ts';
 import { buildIp, type Packet, pattern } from '../lab/packets.ts';
 
 const VIP = '192.0.2.1';
-const HOST = 0;
 const OTHERHOST = 3;
 const address = (text: string) => text.split('.').reduce((value, byte) => value * 256 + Number(byte), 0);
 const spec: FilterSpec = {
@@ -22,63 +22,6 @@ const spec: FilterSpec = {
   firstPort: 33768,
   lastPort: 61000,
 };
-
-/** As much of classic BPF (bpf(4), linux/filter.h) as sk_run_filter would: 0 refuses, anything else accepts. */
-function run(program: Uint32Array, packet: Uint8Array, packetType = HOST): number {
-  const memory = new Map<number, number>();
-  let [a, x] = [0, 0];
-  for (let pc = 0; ; pc++) {
-    const code = program[pc * 2] & 0xffff;
-    const [jt, jf, k] = [(program[pc * 2] >>> 16) & 0xff, program[pc * 2] >>> 24, program[pc * 2 + 1]];
-    const jump = (taken: boolean) => (pc += taken ? jt : jf);
-    const load = (offset: number, size: number) => {
-      if (offset === 0xfffff004) return packetType;
-      const at = offset - 0xfff00000; // SKF_NET_OFF
-      if (at < 0 || at + size > packet.length) return undefined;
-      return packet.subarray(at, at + size).reduce((value, byte) => value * 256 + byte, 0);
-    };
-    const loads: Record<number, [number, number]> = {
-      0x20: [k, 4],
-      0x28: [k, 2],
-      0x30: [k, 1],
-      0x40: [k + x, 4],
-      0x48: [k + x, 2],
-      0x50: [k + x, 1],
-    };
-    if (code in loads) {
-      const value = load(...loads[code]);
-      if (value === undefined) return 0; // beyond the packet: refused
-      a = value;
-    } else if (code === 0x60) {
-      if (!memory.has(k)) throw new Error(`M[${k}] is read before it is written: the kernel refuses that`);
-      a = memory.get(k)!;
-    } else if (code === 0x02) memory.set(k, a);
-    else if (code === 0x54) a = (a & k) >>> 0;
-    else if (code === 0x64) a = (a << k) >>> 0;
-    else if (code === 0x74) a >>>= k;
-    else if (code === 0x07) x = a;
-    else if (code === 0x05) pc += k;
-    else if (code === 0x15) jump(a === k);
-    else if (code === 0x25) jump(a > k);
-    else if (code === 0x35) jump(a >= k);
-    else if (code === 0x45) jump((a & k) !== 0);
-    else if (code === 0x06) return k;
-    else throw new Error(`opcode ${code} at ${pc}`);
-  }
-}
-
-/** What the kernel's bpf_check_classic asks of a program. */
-function checkProgram(program: Uint32Array): void {
-  const length = program.length / 2;
-  expect(length).toBeGreaterThan(0);
-  expect(length).toBeLessThanOrEqual(4096);
-  for (let pc = 0; pc < length; pc++) {
-    const [code, jt, jf, k] = [program[pc * 2] & 0xffff, (program[pc * 2] >>> 16) & 0xff, program[pc * 2] >>> 24, program[pc * 2 + 1]];
-    if (code === 0x05 && pc + k + 1 >= length) throw new Error(`jump out of the program at ${pc}`);
-    if ((code & 7) === 5 && code !== 0x05 && pc + Math.max(jt, jf) + 1 >= length) throw new Error(`branch out of the program at ${pc}`);
-  }
-  expect(program[program.length - 2] & 0xffff).toBe(0x06);
-}
 
 const fine = packetFilter(spec);
 const accepts = (packet: Packet | Uint8Array, type = HOST) =>

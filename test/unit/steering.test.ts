@@ -1,9 +1,11 @@
-/** Which worker a packet belongs to. */
+/** Which worker a packet belongs to: by the function and by the kernel's program, which must agree on every packet. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { steeringProgram } from '../../src/io/steering.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { parseAddress, portsWord, swap32 } from '../../src/packet/address.ts';
 import { portSlice, steeringKey, workerOf, workerOfFrame } from '../../src/packet/steering.ts';
+import { checkProgram, run } from '../lab/bpf.ts';
 import { buildIp, type Packet } from '../lab/packets.ts';
 
 const VIP = '192.0.2.1';
@@ -16,6 +18,9 @@ const { first, last } = CLIENT_PORTS;
 const port = fc.oneof(fc.constantFrom(first - 1, first, first + 1, last - 1, last, last + 1), fc.nat(65535));
 const options = fc.nat(10).map((words) => Array.from({ length: words * 4 }, () => 1));
 
+const rarely = fc.nat(9).map((n) => n === 0);
+const offset = fc.nat(9).chain((n) => (n === 0 ? fc.nat(8191).map((eighths) => eighths * 8) : fc.constant(0)));
+
 /** The packet at word 1 of memory that goes on behind it with what is not to be read. */
 function inMemory(bytes: Uint8Array): Int32Array {
   const memory = new Uint8Array(4 + Math.ceil(bytes.length / 4) * 4 + 128).fill(0xa5);
@@ -23,9 +28,12 @@ function inMemory(bytes: Uint8Array): Int32Array {
   return new Int32Array(memory.buffer);
 }
 
+/** By both. */
 function steer(packet: Packet | Uint8Array, key: number, workers: number): number {
   const bytes = packet instanceof Uint8Array ? packet : buildIp(packet);
-  return workerOfFrame(inMemory(bytes), 1, bytes.length, key, workers);
+  const found = workerOfFrame(inMemory(bytes), 1, bytes.length, key, workers);
+  if (run(steeringProgram(key, workers), bytes) !== found) throw new Error(`the program does not say ${found}`);
+  return found;
 }
 
 interface Tuple {
@@ -46,6 +54,65 @@ function errorAbout({ source, from, destination, to }: Tuple, type: number, prot
   const quote = segment({ source: destination, from: to, destination: source, to: from }, protocol, more);
   return { source: '203.0.113.9', destination, icmp: { type, quote, quotedBytes: 28 + (more.options?.length ?? 0) } };
 }
+
+test('the program is one the kernel takes', () => {
+  for (const workers of [1, 2, 64, 256]) checkProgram(steeringProgram(0xffffffff, workers));
+});
+
+describe('function and program agree on', () => {
+  const packet = fc.record({ source: address, from: port, destination: address, to: port }).chain((tuple) =>
+    fc.oneof(
+      fc.record({ options, moreFragments: rarely, fragmentOffset: offset }).map((more) => segment(tuple, 6, more)),
+      fc.record({ options, moreFragments: rarely, fragmentOffset: offset }).map((more) => segment(tuple, 17, more)),
+      fc.tuple(fc.nat(255), fc.record({ options })).map(([protocol, more]) => segment(tuple, protocol, more)),
+      fc
+        .record({ type: fc.oneof(fc.constantFrom(3, 11, 12), fc.nat(20)), protocol: fc.constantFrom(6, 17, 132), options, inner: options })
+        .map((error) => ({ ...errorAbout(tuple, error.type, error.protocol, { options: error.inner }), options: error.options })),
+    ),
+  );
+
+  test('any packet, whole or cut off anywhere', () => {
+    fc.assert(
+      fc.property(packet, fc.option(fc.nat(100)), worker, keys, (whole, length, workers, key) => {
+        const found = steer(buildIp(whole).subarray(0, length ?? undefined), key, workers);
+        expect(found).toBeGreaterThanOrEqual(0);
+        expect(found).toBeLessThan(workers);
+      }),
+      { ...SEED, numRuns: 5000 },
+    );
+  });
+
+  test('packets of any length that lie about that of a header', () => {
+    const tuple = { source: '10.0.0.5', from: 5001, destination: VIP, to: 80 };
+    for (const whole of [segment(tuple), errorAbout(tuple, 3)].map(buildIp))
+      for (const place of [0, 28])
+        for (let header = 0x40; header < 0x50; header++)
+          for (let length = place + 1; length < 90; length++) {
+            const broken = new Uint8Array(length);
+            broken.set(whole.subarray(0, length));
+            broken[place] = header;
+            steer(broken, 12345, 64);
+          }
+  });
+
+  test('packets with any bytes in their headers', () => {
+    fc.assert(
+      fc.property(packet, fc.array(fc.tuple(fc.nat(60), fc.nat(255)), { maxLength: 4 }), worker, keys, (whole, bytes, workers, key) => {
+        const broken = buildIp(whole);
+        for (const [at, byte] of bytes) if (at < broken.length) broken[at] = byte;
+        steer(broken, key, workers);
+      }),
+      { ...SEED, numRuns: 3000 },
+    );
+  });
+
+  test('any bytes at all', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 100 }), worker, keys, (bytes, workers, key) => void steer(bytes, key, workers)),
+      { ...SEED, numRuns: 2000 },
+    );
+  });
+});
 
 describe('a connection has one worker', () => {
   const protocol = fc.constantFrom(6, 17);

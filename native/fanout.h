@@ -1,0 +1,18 @@
+// Several packet sockets that share the frames of a network namespace: a fanout group (packet(7)).
+#pragma once
+
+#include <linux/filter.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace lb4 {
+
+// What a group has room for (net/packet/af_packet.c).
+constexpr uint32_t MAX_FANOUT = 256;
+
+// Has the kernel put fragments together before the sockets' filters see them, and give each frame to the socket whose place
+// in `fds` the program returns. With one socket, which gets everything, the program is not used. The sockets must be bound.
+void fanOut(const std::vector<int>& fds, const std::vector<sock_filter>& program);
+
+}  // namespace lb4
