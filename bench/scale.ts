@@ -45,7 +45,7 @@ const MEMORY_FD = 3;
 const PAGE_WORDS = 1024;
 
 function roomFor(connections: number): Room {
-  return { connections, capacity: tableCapacity(connections) };
+  return { connections, capacity: tableCapacity(connections), workers: 1 };
 }
 
 /** So many measurements of a core with so many connections. */
@@ -55,7 +55,7 @@ function measure(connections: number, count: number): Run[] {
   const { fd, buffer } = native().createSharedMemory('lb4-bench', shared);
   globalThis.gc?.();
   const before = process.memoryUsage().arrayBuffers;
-  const bench = build(connections, memoryIn(buffer, room));
+  const bench = build(connections, memoryIn(buffer, room, 0));
   globalThis.gc?.();
   const bytes = shared + process.memoryUsage().arrayBuffers - before - bench.leaving.byteLength;
   const { core } = bench;
@@ -87,7 +87,7 @@ function recoverFrom(connections: number): number {
   const mapping = native().mapSharedMemory(MEMORY_FD);
   const words = new Int32Array(mapping, 0, mapping.byteLength >>> 2);
   for (let at = 0; at < words.length; at += PAGE_WORDS) Atomics.load(words, at);
-  const { core } = coreOver(memoryIn(mapping, roomFor(connections)));
+  const { core } = coreOver(memoryIn(mapping, roomFor(connections), 0));
   const hops = new Ways().apply(set);
   core.services.apply(set, hops);
   const recovered = recover(core, set, hops);

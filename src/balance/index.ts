@@ -10,6 +10,7 @@ import { roundrobin } from './roundrobin.ts';
 import type { Candidate, Loads, Scheduler } from './scheduler.ts';
 import { turnsMemory } from './turns.ts';
 
+export { reserve } from './reserve.ts';
 export { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 
 /** What a scheduler is made of. */

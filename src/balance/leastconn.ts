@@ -1,4 +1,4 @@
-import { type Candidate, isFull, type Loads, type Scheduler } from './scheduler.ts';
+import { type Candidate, hasRoom, type Loads, type Scheduler } from './scheduler.ts';
 import { Turns } from './turns.ts';
 
 /**
@@ -9,14 +9,25 @@ import { Turns } from './turns.ts';
 export function leastconn(candidates: readonly Candidate[], loads: Loads, memory: ArrayBufferLike): Scheduler {
   const turns = new Turns(candidates, memory);
   const isLeast = new Uint8Array(candidates.length);
-  const load = (i: number) => loads[candidates[i].index] / candidates[i].weight;
+  // Other threads change the loads meanwhile: one look at each.
+  const seen = new Int32Array(candidates.length);
+  let chosen = 0;
   return {
     pick() {
       let least = Number.POSITIVE_INFINITY;
-      for (let i = 0; i < candidates.length; i++) if (load(i) < least && !isFull(candidates[i], loads)) least = load(i);
-      for (let i = 0; i < candidates.length; i++) isLeast[i] = Number(load(i) === least && !isFull(candidates[i], loads));
-      // -1: all are full, or another thread has just changed what was the least.
-      return Math.max(0, turns.next(isLeast));
+      for (let i = 0; i < candidates.length; i++) {
+        const { index, weight } = candidates[i];
+        seen[i] = loads[index];
+        if (seen[i] / weight < least && hasRoom(candidates[i], seen[i])) least = seen[i] / weight;
+      }
+      for (let i = 0; i < candidates.length; i++)
+        isLeast[i] = Number(seen[i] / candidates[i].weight === least && hasRoom(candidates[i], seen[i]));
+      // -1: all are full.
+      chosen = Math.max(0, turns.next(isLeast));
+      return chosen;
+    },
+    get seen() {
+      return seen[chosen];
     },
   };
 }

@@ -25,11 +25,18 @@ export interface Scheduler {
    * @param port the client's port, any 16 bits
    */
   pick(address: number, port: number): number;
+  /** Of one that chooses by loads: that of the server chosen last, when it was chosen. */
+  readonly seen?: number;
+}
+
+/** Whether a server with that load may get another connection. */
+export function hasRoom({ maxconn }: Candidate, load: number): boolean {
+  return maxconn === 0 || load < maxconn;
 }
 
 /** Whether a server may not get another connection. */
-export function isFull({ index, maxconn }: Candidate, loads: Loads): boolean {
-  return maxconn !== 0 && loads[index] >= maxconn;
+export function isFull(candidate: Candidate, loads: Loads): boolean {
+  return !hasRoom(candidate, loads[candidate.index]);
 }
 
 /**

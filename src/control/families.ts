@@ -54,6 +54,7 @@ function traffic<Row extends { readonly counters: Counters }>(family: PerRow<Row
 const frontend = perRow('lb4_frontend', ['frontend'], ({ frontends }) => frontends);
 const backend = perRow('lb4_backend', ['backend'], ({ backends }) => backends);
 const server = perRow('lb4_server', ['backend', 'server'], ({ servers }) => servers);
+const worker = perRow('lb4_worker', ['worker'], ({ workers }) => workers);
 const portPool = perRow('lb4_port_pool', ['backend', 'server'], ({ servers }) => servers);
 
 const PACKETS: Has = ({ packets }) => packets !== undefined;
@@ -108,6 +109,9 @@ export const FAMILIES: readonly Family[] = [
   single('counter', 'transmit_failures_total', 'Frames that the kernel refused.', ({ packets }) => packets?.transmitFailed, PACKETS),
   single('gauge', 'flow_table_entries', 'Entries in use.', ({ packets }) => packets?.flows, PACKETS),
   single('gauge', 'flow_table_capacity', 'Entries at most.', ({ packets }) => packets?.flowCapacity, PACKETS),
+  worker('counter', 'frames_received_total', 'Frames in its ring.', ({ received }) => received, PACKETS),
+  worker('counter', 'frames_dropped_total', 'Frames that found its ring full.', ({ dropped }) => dropped, PACKETS),
+  worker('gauge', 'flow_table_entries', 'Entries of its flow table in use.', ({ flows }) => flows, PACKETS),
   single('gauge', 'half_open_connections', 'Connections whose handshake is not complete.', ({ packets }) => packets?.halfOpen, PACKETS),
   single(
     'counter',

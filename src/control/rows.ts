@@ -1,6 +1,6 @@
 /** A snapshot's rows with the labels that name them in metrics. */
 import type { ServerRow, Snapshot } from './snapshot.ts';
-import type { Counters, FrontendCounters } from './source.ts';
+import type { Counters, FrontendCounters, WorkerCounters } from './source.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -10,6 +10,7 @@ export interface LabelledRows extends Pick<Snapshot, 'mode' | 'packets' | 'reloa
   readonly frontends: readonly Labelled<FrontendSummary>[];
   readonly backends: readonly Labelled<BackendSummary>[];
   readonly servers: readonly Labelled<ServerRow>[];
+  readonly workers: readonly Labelled<WorkerCounters>[];
 }
 
 export interface Labelled<Row> {
@@ -52,6 +53,7 @@ export function labelRows(snapshot: Snapshot, version: string): LabelledRows {
       const backups = usable.filter(({ view }) => view.backup).length;
       return { labels: { backend: name }, row: { counters, queued, active: usable.length - backups, backups } };
     }),
+    workers: (packets?.workers ?? []).map((row, i) => ({ labels: { worker: `${i}` }, row })),
     servers: backends.flatMap(({ name, servers }) => servers.map((row) => ({ labels: { backend: name, server: row.view.name }, row }))),
   };
 }

@@ -41,10 +41,8 @@ export interface ServerCounters extends Counters {
   readonly portCapacity?: number | undefined;
 }
 
-/** The packet modes only. */
-export interface PacketCounters {
-  /** How many packets ended how. */
-  readonly verdicts: Readonly<Record<string, number>>;
+/** Of one packet worker, or of all together. */
+export interface WorkerCounters {
   readonly received: number;
   /** Frames that found the receive ring full. */
   readonly dropped: number;
@@ -52,11 +50,19 @@ export interface PacketCounters {
   readonly transmitFailed: number;
   /** Entries of the flow table, two a connection in passthrough; rises and falls. */
   readonly flows: number;
-  readonly flowCapacity: number;
   /** Connections of which no side has shown yet that it hears the other; rises and falls. */
   readonly halfOpen: number;
   /** Those that had to make way for others. */
   readonly halfOpenEvicted: number;
+}
+
+/** The packet modes only. */
+export interface PacketCounters extends WorkerCounters {
+  /** How many packets ended how. */
+  readonly verdicts: Readonly<Record<string, number>>;
+  readonly flowCapacity: number;
+  /** In order. */
+  readonly workers: readonly WorkerCounters[];
 }
 
 export interface Source {

@@ -1,6 +1,6 @@
 /** GET /stats: Convey's document, with what only lb4 knows under `lb4`. */
 import { type BackendRow, type ServerRow, type Snapshot, takeSnapshot } from './snapshot.ts';
-import type { Counters, PacketCounters, ReloadView, Source, View } from './source.ts';
+import type { Counters, PacketCounters, ReloadView, Source, View, WorkerCounters } from './source.ts';
 
 /** The document, ready for JSON. tx is client → server, in bytes of TCP payload. */
 export function statsDocument(source: Source, view: View) {
@@ -65,12 +65,15 @@ function details({ view, counters }: ServerRow) {
   };
 }
 
-function packetKeys({ verdicts, received, dropped, transmitFailed, flows, flowCapacity, halfOpen, halfOpenEvicted }: PacketCounters) {
+function packetKeys(packets: PacketCounters) {
+  const { verdicts, flowCapacity, workers } = packets;
+  return { verdicts, ...workerKeys(packets), flow_capacity: flowCapacity, workers: workers.map(workerKeys) };
+}
+
+function workerKeys({ received, dropped, transmitFailed, flows, halfOpen, halfOpenEvicted }: WorkerCounters) {
   return {
-    verdicts,
     frames: { received, dropped, transmit_failed: transmitFailed },
     flows,
-    flow_capacity: flowCapacity,
     half_open: halfOpen,
     half_open_evicted: halfOpenEvicted,
   };

@@ -2,7 +2,7 @@
 import { randomFillSync } from 'node:crypto';
 import { closeSync, readFileSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
-import { hashKey } from '../flow/table.ts';
+import { hashKey, tableCapacity } from '../flow/table.ts';
 import { isHostNetwork } from '../io/kept-abandoned.ts';
 import { createKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
 import { KeptElsewhereError, lockKept, unlockKept } from '../io/kept-lock.ts';
@@ -27,8 +27,8 @@ const INCOMPLETE = 'it is not complete';
 export interface Acquired {
   /** Whoever has it may map the memory; to be closed by `close`. */
   readonly fd: number;
-  readonly memory: Memory;
-  readonly key: HashKey;
+  /** One a worker. */
+  readonly memories: readonly Memory[];
   /** It is that of an lb4 that died: its connections may go on. */
   readonly isFound: boolean;
   /** Why those of one that died may not. */
@@ -41,6 +41,12 @@ export interface Acquired {
   readonly close: (keep: boolean) => void;
 }
 
+/** Room for so many connections, each worker's share rounded up. */
+export function roomFor(connections: number, workers: number): Room {
+  const share = Math.ceil(connections / workers);
+  return { capacity: tableCapacity(share), connections: share, workers };
+}
+
 /** The descriptor of what another lb4 writes to, or wrote to, for {@link acquireMemory}; undefined where there is none. */
 export function openOther(): number | undefined {
   try {
@@ -50,25 +56,36 @@ export function openOther(): number | undefined {
   }
 }
 
+/** The hash key of what {@link openOther} gave; a new one where there is none. */
+export function keyFor(other: number | undefined): HashKey {
+  try {
+    if (other !== undefined) return keyIn(headerOf(native().mapSharedMemory(other)));
+  } catch {
+    // Whoever acquires it says why.
+  }
+  return hashKey(randomFillSync(new Uint32Array(4)));
+}
+
 /**
  * Memory of `room`: what a dead lb4 left where that can be followed, else new; a file that outlives the process where there can be one.
  * @param directions flows a connection
+ * @param key of what {@link openOther} gave, or another: frames are steered to workers by it
  * @param isKept false: whatever happens, it ends with the process
  * @param other what {@link openOther} gave; whoever had it has let go
  * @throws the system's error where there is no memory; KeptElsewhereError where another process has the file: it stays as it is
  */
-export function acquireMemory(room: Room, directions: number, isKept: boolean, other?: number): Acquired {
-  if (!isKept) return mortalMemory(originOf(room, directions), undefined, 'not asked for');
+export function acquireMemory(room: Room, directions: number, key: HashKey, isKept: boolean, other?: number): Acquired {
   const origin = originOf(room, directions);
+  if (!isKept) return mortalMemory(origin, key, undefined, 'not asked for');
   let refused: string | undefined;
   try {
-    const found = followed(origin, there(other) ?? openKept(FILE));
+    const found = followed(origin, key, there(other) ?? openKept(FILE));
     if (typeof found !== 'string') return found;
     refused = found === '' ? undefined : found;
-    return keptMemory(origin, refused);
+    return keptMemory(origin, key, refused);
   } catch (error) {
     if (error instanceof KeptElsewhereError) throw error;
-    return mortalMemory(origin, refused, messageOf(error));
+    return mortalMemory(origin, key, refused, messageOf(error));
   }
 }
 
@@ -99,8 +116,17 @@ export function obstacleTo(room: Room, directions: number, isFree: (fd: number) 
 
 function obstacleAt(mapping: ArrayBuffer, origin: Origin): string | undefined {
   if (mapping.byteLength < HEADER_WORDS * 4) return INCOMPLETE;
-  const obstacle = obstacleIn(new Int32Array(mapping, 0, HEADER_WORDS), origin);
+  const obstacle = obstacleIn(headerOf(mapping), origin);
   return obstacle ?? (mapping.byteLength === memorySize(origin.room) ? undefined : INCOMPLETE);
+}
+
+function isKeyOf(mapping: ArrayBuffer, key: HashKey): boolean {
+  return keyIn(headerOf(mapping)).every((word, i) => word === key[i]);
+}
+
+/** Throws a RangeError where it is too short. */
+function headerOf(mapping: ArrayBuffer): Int32Array {
+  return new Int32Array(mapping, 0, HEADER_WORDS);
 }
 
 /** Whoever had it may have taken it away when it stopped: then nothing is left of it. */
@@ -111,16 +137,15 @@ function there(other: number | undefined): number | undefined {
 }
 
 /** What a dead lb4 left; or why it cannot be followed, '' where there is nothing. */
-function followed(origin: Origin, fd: number | undefined): Acquired | string {
+function followed(origin: Origin, key: HashKey, fd: number | undefined): Acquired | string {
   if (fd === undefined) return '';
   try {
     lockKept(fd);
     const mapping = native().mapSharedMemory(fd);
-    const obstacle = obstacleAt(mapping, origin);
-    if (obstacle === undefined) {
-      const memory = memoryIn(mapping, origin.room);
-      return { fd, memory, key: keyIn(memory.header), isFound: true, refused: undefined, mortal: undefined, ...handle(fd) };
-    }
+    const obstacle =
+      obstacleAt(mapping, origin) ?? (isKeyOf(mapping, key) ? undefined : 'it is another one than when this lb4 began to start');
+    if (obstacle === undefined)
+      return { fd, memories: memoriesIn(mapping, origin.room), isFound: true, refused: undefined, mortal: undefined, ...handle(fd) };
     closeSync(fd);
     return obstacle;
   } catch (error) {
@@ -130,23 +155,27 @@ function followed(origin: Origin, fd: number | undefined): Acquired | string {
   }
 }
 
-function keptMemory(origin: Origin, refused: string | undefined): Acquired {
+function keptMemory(origin: Origin, key: HashKey, refused: string | undefined): Acquired {
   const fd = createKept(FILE, memorySize(origin.room));
   lockKept(fd);
-  const fresh = freshIn(native().mapSharedMemory(fd), origin);
-  return { fd, ...fresh, isFound: false, refused, mortal: origin.isUnmistakable ? undefined : UNTOLD, ...handle(fd) };
+  const memories = freshIn(native().mapSharedMemory(fd), origin, key);
+  return { fd, memories, isFound: false, refused, mortal: origin.isUnmistakable ? undefined : UNTOLD, ...handle(fd) };
 }
 
-function mortalMemory(origin: Origin, refused: string | undefined, mortal: string): Acquired {
+function mortalMemory(origin: Origin, key: HashKey, refused: string | undefined, mortal: string): Acquired {
   const { fd, buffer } = native().createSharedMemory('lb4', memorySize(origin.room));
-  return { fd, ...freshIn(buffer, origin), isFound: false, refused, mortal, lost: () => undefined, close: () => native().closeFd(fd) };
+  const memories = freshIn(buffer, origin, key);
+  return { fd, memories, isFound: false, refused, mortal, lost: () => undefined, close: () => native().closeFd(fd) };
 }
 
-function freshIn(mapping: ArrayBuffer, origin: Origin): { memory: Memory; key: HashKey } {
-  const memory = memoryIn(mapping, origin.room);
-  const key = hashKey(randomFillSync(new Uint32Array(4)));
-  writeHeader(memory, origin, key);
-  return { memory, key };
+function freshIn(mapping: ArrayBuffer, origin: Origin, key: HashKey): readonly Memory[] {
+  const memories = memoriesIn(mapping, origin.room);
+  writeHeader(memories[0], origin, key);
+  return memories;
+}
+
+function memoriesIn(mapping: ArrayBuffer, room: Room): readonly Memory[] {
+  return Array.from({ length: room.workers }, (_, worker) => memoryIn(mapping, room, worker));
 }
 
 function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {

@@ -1,48 +1,42 @@
-/** The main thread's handle on the data path: starts its worker, tells it what to balance, reads its counters. */
+/** The main thread's handle on the data path: starts its workers, tells them what to balance, reads their counters. */
 import { closeSync } from 'node:fs';
-import { tableCapacity } from '../flow/table.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
 import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
-import { type VerdictName, verdictNames } from '../forward/verdict.ts';
-import {
-  ANSWERED,
-  CURRENT,
-  DROPPED,
-  DUE,
-  FLOWS,
-  frontendLoad,
-  frontendRow,
-  HALF_OPEN,
-  HALF_OPEN_EVICTED,
-  RECEIVED,
-  RX,
-  serverRow,
-  TOTAL,
-  TRANSMIT_FAILED,
-  TX,
-} from '../layout/counters.ts';
-import type { Memory, Room } from '../layout/memory.ts';
+import type { VerdictName } from '../forward/verdict.ts';
+import type { HashKey, Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
-import { type Acquired, acquireMemory, isFollowable, obstacleTo, openOther } from './acquire.ts';
+import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor } from './acquire.ts';
+import { type Counters, Counts, type Gauges } from './counts.ts';
+import { WaitingCrew } from './crew.ts';
 import { filterFor } from './filter.ts';
 import type { Settings, WorkerData } from './messages.ts';
 import { PcapThread } from './pcap-thread.ts';
 import { type Ports, PortUse } from './ports.ts';
+import { takeUp } from './recovery.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
-import { type Forwarder, Thread, type ThreadReports, WaitingThread } from './thread.ts';
+import type { Forwarder, ThreadReports } from './thread.ts';
 
 export { assertServiceSet } from '../forward/assert-set.ts';
+export type { Counters, Gauges } from './counts.ts';
 export type { Settings } from './messages.ts';
 
 /** What moves frames: the kernel's ring (io/packet-socket.ts), or libpcap (io/pcap.ts). */
 export type DriverName = 'ring' | 'pcap';
 
-export interface EngineOptions {
-  readonly io: DriverName;
-  /** Connections at most. */
+/** How much it can hold, and by how many. */
+export interface Size {
+  /** Connections at most, shared out among workers. */
   readonly connections: number;
-  /** Receive slots of 128 KB, a power of two. */
+  /** Threads that forward packets; 1 with the driver `pcap`. */
+  readonly workers: number;
+}
+
+export interface EngineOptions extends Size {
+  readonly io: DriverName;
+  /** The processors that workers are pinned to, in turn; undefined: wherever the kernel likes. */
+  readonly cpus: readonly number[] | undefined;
+  /** A worker's receive slots of 128 KB, a power of two. */
   readonly ringSlots: number;
   /** Resets and ICMP errors a second. */
   readonly answersPerSecond: number;
@@ -53,22 +47,12 @@ export interface EngineOptions {
   readonly turn?: (() => Promise<void>) | undefined;
   /** Called after that, before the table is asked for. */
   readonly own?: (() => void) | undefined;
-  /** The worker died of an error: nothing is forwarded any more. */
+  /** A worker died of an error: not everything is forwarded any more. */
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: at most ten times a second a server and reason. */
   readonly signal?: (server: number, reason: string) => void;
   /** Something people should know. */
   readonly told?: (message: string) => void;
-}
-
-/** Connections and payload bytes of a frontend or a server; tx is client → server. */
-export interface Counters {
-  readonly total: number;
-  readonly current: number;
-  readonly bytesTx: number;
-  readonly bytesRx: number;
-  /** Connections from their SYN until they end. */
-  readonly load: number;
 }
 
 const REASONS: Record<Signal['reason'], string> = {
@@ -86,49 +70,50 @@ export interface Inheritance {
   readonly mortal: string | undefined;
 }
 
-/** Whether an engine for so many connections, of 1 or 2 flows each, would go on with those of an lb4 that died. */
-export function wouldInherit(connections: number, directions: number): boolean {
-  return isFollowable({ capacity: tableCapacity(connections), connections }, directions);
+/** Whether an engine of that size, with 1 or 2 flows a connection, would go on with those of an lb4 that died. */
+export function wouldInherit({ connections, workers }: Size, directions: number): boolean {
+  return isFollowable(roomFor(connections, workers), directions);
 }
 
 /** Why it could not take over those of an lb4 that runs, by the same; undefined: it could. */
-export function takeoverObstacle(connections: number, directions: number): string | undefined {
-  return obstacleTo({ capacity: tableCapacity(connections), connections }, directions);
+export function takeoverObstacle({ connections, workers }: Size, directions: number): string | undefined {
+  return obstacleTo(roomFor(connections, workers), directions);
 }
 
 /** Has somebody forward. */
-type Begin = (data: WorkerData, reports: ThreadReports) => Promise<Forwarder>;
+type Begin = (data: Omit<WorkerData, 'worker'>, reports: ThreadReports) => Promise<Forwarder>;
 
 /** What an engine is made of, each of it running. */
 interface EngineParts {
   readonly acquired: Acquired;
   readonly routes: ServerRoutes;
+  readonly counts: Counts;
   readonly ports: PortUse;
-  readonly thread: Forwarder;
+  readonly crew: Forwarder;
   /** Flow entries at most. */
   readonly entries: number;
 }
 
-/** A running data path: one worker, its memory, and what the main thread keeps true for it. */
+/** A running data path: its workers, their memory, and what the main thread keeps true for them. */
 export class Engine {
   /** What came of the connections of an lb4 that died, and what will come of this one's. */
   readonly inheritance: Inheritance;
   readonly #acquired: Acquired;
-  readonly #memory: Memory;
   readonly #routes: ServerRoutes;
+  readonly #counts: Counts;
   readonly #ports: PortUse;
-  readonly #thread: Forwarder;
+  readonly #crew: Forwarder;
   readonly #entries: number;
   #isStopped = false;
 
-  private constructor({ acquired, routes, ports, thread, entries }: EngineParts) {
+  private constructor({ acquired, routes, counts, ports, crew, entries }: EngineParts) {
     const { isFound, refused, mortal } = acquired;
-    this.inheritance = { isFound, connections: thread.recovered, refused, mortal };
+    this.inheritance = { isFound, connections: crew.recovered, refused, mortal };
     this.#acquired = acquired;
-    this.#memory = acquired.memory;
     this.#routes = routes;
+    this.#counts = counts;
     this.#ports = ports;
-    this.#thread = thread;
+    this.#crew = crew;
     this.#entries = entries;
   }
 
@@ -136,21 +121,23 @@ export class Engine {
   static async start(options: EngineOptions): Promise<Engine> {
     assertLittleEndian();
     assertServiceSet(options.settings.services);
-    const { io, ringSlots, settings, turn } = options;
+    const { io, workers, cpus, ringSlots, settings, turn } = options;
     // What cannot be followed is not even read.
-    const isFollowed = options.keep && takeoverObstacle(options.connections, directionsOf(settings)) === undefined;
+    const isFollowed = options.keep && takeoverObstacle(options, directionsOf(settings)) === undefined;
     const memoryFd = isFollowed ? openOther() : undefined;
-    let waiting: WaitingThread | undefined;
+    const key = keyFor(memoryFd);
+    let waiting: WaitingCrew | undefined;
     let isHandedOn = false;
     try {
       // First: it takes time, and may fail.
-      if (io !== 'pcap') waiting = await WaitingThread.open({ ringSlots, filter: filterFor(settings.services), memoryFd });
+      const ring = { ringSlots, filter: filterFor(settings.services), memoryFd };
+      if (io !== 'pcap') waiting = await WaitingCrew.open({ workers, cpus, key, ring });
       await turn?.();
       waiting?.listen();
       options.own?.();
       isHandedOn = true;
-      return await Engine.#acquire(options, memoryFd, (data, reports) => {
-        return waiting === undefined ? PcapThread.start(data, reports) : Thread.start(waiting, data, reports);
+      return await Engine.#acquire(options, key, memoryFd, (data, reports) => {
+        return waiting === undefined ? PcapThread.start({ ...data, worker: 0 }, reports) : waiting.begin(data, reports);
       });
     } catch (error) {
       await waiting?.close();
@@ -159,11 +146,11 @@ export class Engine {
     }
   }
 
-  static async #acquire(options: EngineOptions, other: number | undefined, begin: Begin): Promise<Engine> {
-    const room = { capacity: tableCapacity(options.connections), connections: options.connections };
-    const acquired = acquireMemory(room, directionsOf(options.settings), options.keep, other);
+  static async #acquire(options: EngineOptions, key: HashKey, other: number | undefined, begin: Begin): Promise<Engine> {
+    const room = roomFor(options.connections, options.workers);
+    const acquired = acquireMemory(room, directionsOf(options.settings), key, options.keep, other);
     try {
-      return await Engine.#startIn(acquired, room, options, begin);
+      return await Engine.#startIn(acquired, room, key, options, begin);
     } catch (error) {
       // What was found is kept: whatever was in the way may be mended.
       acquired.close(acquired.isFound);
@@ -171,21 +158,24 @@ export class Engine {
     }
   }
 
-  static async #startIn(acquired: Acquired, room: Room, options: EngineOptions, begin: Begin): Promise<Engine> {
-    const { fd: memoryFd, memory, key: hashKey, isFound } = acquired;
-    const { connections, ringSlots, answersPerSecond, settings } = options;
-    let thread: Forwarder | undefined;
-    const routes = ServerRoutes.open(memory.hops, (mtus) => thread?.post({ type: 'interfaces', mtus }));
+  static async #startIn(acquired: Acquired, room: Room, hashKey: HashKey, options: EngineOptions, begin: Begin): Promise<Engine> {
+    const { fd: memoryFd, memories, isFound } = acquired;
+    const { ringSlots, settings } = options;
+    let crew: Forwarder | undefined;
+    const hops = memories.map((memory) => memory.hops);
+    const routes = ServerRoutes.open(hops, (mtus) => crew?.post({ type: 'interfaces', mtus }));
     try {
       const orders = { settings, hops: routes.apply(settings.services), filter: filterFor(settings.services) };
-      const ports = new PortUse(memory.counters.statistics);
+      const counts = new Counts(memories);
+      const ports = new PortUse(counts);
       ports.apply(settings.services);
-      const entries = connections * directionsOf(settings);
+      const answersPerSecond = Math.ceil(options.answersPerSecond / room.workers);
       const data = { memoryFd, room, hashKey, isFound, ringSlots, answersPerSecond, mtus: routes.mtus(), ...orders };
-      thread = await begin(data, reportsOf(options));
+      crew = await takeUp(memories[0], isFound, () => begin(data, reportsOf(options)));
       // They may have changed meanwhile.
-      thread.post({ type: 'interfaces', mtus: routes.mtus() });
-      return new Engine({ acquired, routes, ports, thread, entries });
+      crew.post({ type: 'interfaces', mtus: routes.mtus() });
+      const entries = room.connections * room.workers * directionsOf(settings);
+      return new Engine({ acquired, routes, counts, ports, crew, entries });
     } catch (error) {
       routes.close();
       throw error;
@@ -194,19 +184,19 @@ export class Engine {
 
   /**
    * Replaces everything that is balanced. Live connections stay where they are, but for those of a frontend or server that is
-   * not in the set any more, or has another address or port: the sweep ends them. Resolves when the worker goes by it, or
-   * is gone. Rejects with a RangeError, and changes nothing, when an index is out of bounds.
+   * not in the set any more, or has another address or port: the sweep ends them. Resolves when all workers go by it, or
+   * are gone. Rejects with a RangeError, and changes nothing, when an index is out of bounds.
    */
   async configure(settings: Settings): Promise<void> {
     assertServiceSet(settings.services);
     const hops = this.#routes.apply(settings.services);
     this.#ports.apply(settings.services);
-    await this.#thread.apply({ settings, hops, filter: filterFor(settings.services) });
+    await this.#crew.apply({ settings, hops, filter: filterFor(settings.services) });
   }
 
   /** Whether connections to servers leave, or may leave, from that address of ours (native order). */
   usesSource(address: number): boolean {
-    return this.#thread.usesSource(address);
+    return this.#crew.usesSource(address);
   }
 
   /** The path of the table that was to outlive this process, where somebody has taken it away. */
@@ -216,39 +206,35 @@ export class Engine {
 
   /** How many packets ended how. */
   verdicts(): Record<VerdictName, number> {
-    return Object.fromEntries(verdictNames.map((name, i) => [name, this.#memory.counters.verdicts[i]])) as Record<VerdictName, number>;
+    return this.#counts.verdicts();
   }
 
-  /** Frames through the socket, live flow entries (two a connection) of how many at most, half-open connections. */
-  gauges() {
-    const { gauges } = this.#memory.counters;
-    return {
-      received: gauges[RECEIVED],
-      dropped: gauges[DROPPED],
-      transmitFailed: gauges[TRANSMIT_FAILED],
-      flows: gauges[FLOWS],
-      flowCapacity: this.#entries,
-      halfOpen: gauges[HALF_OPEN],
-      halfOpenEvicted: gauges[HALF_OPEN_EVICTED],
-    };
+  /** What all workers' gauges come to, and how many flow entries there may be. */
+  gauges(): Gauges & { readonly flowCapacity: number } {
+    return { ...this.#counts.gauges(), flowCapacity: this.#entries };
+  }
+
+  /** The gauges of each worker, in order. */
+  workers(): Gauges[] {
+    return this.#counts.workers();
   }
 
   frontend(index: number): Counters {
-    return this.#countersAt(frontendRow(index), frontendLoad(index));
+    return this.#counts.frontend(index);
   }
 
   server(index: number): Counters & Ports {
-    return { ...this.#countersAt(serverRow(index), index), ...this.#ports.of(index) };
+    return { ...this.#counts.server(index), ...this.#ports.of(index) };
   }
 
   /** Connections of a server, by index, whose answer is due, and those that were answered (layout/counters.ts). */
   answers(index: number): { due: number; answered: number } {
-    return this.#answersAt(serverRow(index));
+    return this.#counts.answers(index);
   }
 
   /** The same of a frontend. */
   frontendAnswers(index: number): { due: number; answered: number } {
-    return this.#answersAt(frontendRow(index));
+    return this.#counts.frontendAnswers(index);
   }
 
   /** The ways from frontends to servers that lead nowhere now. */
@@ -257,31 +243,15 @@ export class Engine {
   }
 
   /**
-   * Stops forwarding and waits until the worker is gone.
-   * @param keep leaves the connections to the next lb4, and does not wait for the worker's end
+   * Stops forwarding and waits until the workers are gone.
+   * @param keep leaves the connections to the next lb4, and does not wait for the workers' end
    */
   async stop(keep = false): Promise<void> {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#routes.close();
-    await (keep ? this.#thread.halt() : this.#thread.stop());
+    await (keep ? this.#crew.halt() : this.#crew.stop());
     this.#acquired.close(keep);
-  }
-
-  #answersAt(row: number): { due: number; answered: number } {
-    const { statistics } = this.#memory.counters;
-    return { due: statistics[row + DUE], answered: statistics[row + ANSWERED] };
-  }
-
-  #countersAt(row: number, element: number): Counters {
-    const { statistics } = this.#memory.counters;
-    return {
-      total: statistics[row + TOTAL],
-      current: statistics[row + CURRENT],
-      bytesTx: statistics[row + TX],
-      bytesRx: statistics[row + RX],
-      load: this.#memory.counters.loads[element],
-    };
   }
 }
 

@@ -1,4 +1,4 @@
-/** What crosses between the main thread and its worker. */
+/** What crosses between the main thread and its workers. */
 
 import type { Timeouts } from '../flow/protocol.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
@@ -27,6 +27,11 @@ export const TURN = { others: 0, nobodys: 1, own: 2 } as const;
 export interface RingData extends Pick<WorkerData, 'ringSlots' | 'filter'> {
   /** Memory of another lb4, which may still write to it: that of {@link WorkerData}, if it is found. */
   readonly memoryFd: number | undefined;
+  /** Which one it is, of how many. */
+  readonly worker: number;
+  readonly workers: number;
+  /** The processor that it is pinned to. */
+  readonly cpu: number | undefined;
   /** One word, that of {@link TURN}. */
   readonly turn: SharedArrayBuffer;
 }
@@ -35,10 +40,13 @@ export interface WorkerData extends Orders {
   /** The shared memory's descriptor; descriptors belong to the process, so the worker maps it by number. */
   readonly memoryFd: number;
   readonly room: Room;
+  /** Whose parts of it are its own. */
+  readonly worker: number;
   readonly hashKey: HashKey;
   /** The memory is that of an lb4 that died: its connections go on (recovery.ts). */
   readonly isFound: boolean;
   readonly ringSlots: number;
+  /** Resets and ICMP errors of this worker. */
   readonly answersPerSecond: number;
   /** MTU by interface index. */
   readonly mtus: ReadonlyMap<number, number>;
@@ -51,8 +59,8 @@ export type ToWorker =
 
 /** Settings are applied in the order in which they were sent, and each is answered. */
 export type FromWorker =
-  /** It has its ring. */
-  | { readonly type: 'open' }
+  /** It has its ring, by this descriptor. */
+  | Opened
   /** It forwards no more, and touches no memory. */
   | { readonly type: 'stopped' }
   | Ready
@@ -66,6 +74,11 @@ export type FromProcess =
   | FromWorker
   | { readonly type: 'told'; readonly message: string }
   | { readonly type: 'failed'; readonly message: string; readonly code: string | undefined };
+
+export interface Opened {
+  readonly type: 'open';
+  readonly fd: number;
+}
 
 export interface Ready {
   readonly type: 'ready';

@@ -3,16 +3,13 @@
  * `cap` ends its process when an interface goes down. What the other worker does in a loop is here done at events: a frame, a message,
  * a timer. pcap-thread.ts starts it, with the shared memory as descriptor {@link MEMORY_FD}.
  */
-import { type Core, createCore } from '../forward/core.ts';
 import { native } from '../io/native.ts';
 import { PcapDriver } from '../io/pcap.ts';
 import { TRANSMIT_FAILED } from '../layout/counters.ts';
-import { CLOCK, createFrames, REFUSED } from '../layout/frames.ts';
-import { memoryIn } from '../layout/memory.ts';
-import { slabOf } from '../packet/fields.ts';
-import { Duties } from './duties.ts';
+import { CLOCK, REFUSED } from '../layout/frames.ts';
 import { filterSpec } from './filter.ts';
 import type { FromProcess, Settings, ToWorker, WorkerData } from './messages.ts';
+import { openPost } from './post.ts';
 
 /** Whoever stops lb4 tells its main process; this one goes by that. */
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP'] as const) process.on(signal, () => {});
@@ -28,18 +25,8 @@ process.once('message', (data: WorkerData) => {
 });
 
 function begin(data: WorkerData): void {
-  const memory = memoryIn(native().mapSharedMemory(data.memoryFd), data.room);
-  const frames = createFrames();
   const driver = new PcapDriver({ arrived, tell: (message) => tell({ type: 'told', message }) });
-  const { hashKey, answersPerSecond } = data;
-  const core: Core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey, answersPerSecond });
-  const duties = new Duties({
-    core,
-    memory,
-    driver,
-    signals: (servers) => tell({ type: 'signals', servers }),
-    sources: (addresses) => tell({ type: 'sources', addresses }),
-  });
+  const { core, duties, frames, gauges } = openPost(data, native().mapSharedMemory(data.memoryFd), driver, tell);
   const routes = new (native().RouteSocket)();
   let { settings } = data;
 
@@ -54,7 +41,7 @@ function begin(data: WorkerData): void {
   function arrived(): void {
     core.process(driver.receive(frames, 0));
     driver.transmit(frames, 1);
-    if (frames[REFUSED] !== 0) memory.counters.gauges[TRANSMIT_FAILED] += frames[REFUSED];
+    if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED] += frames[REFUSED];
     // Where frames follow each other without end no timer is heard.
     if (duties.isDue(frames[CLOCK])) duties.tick(frames[CLOCK]);
   }

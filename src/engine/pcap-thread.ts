@@ -3,8 +3,9 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { messageOf } from '../errors.ts';
 import { native } from '../io/native.ts';
-import { isSound, memoryIn } from '../layout/memory.ts';
+import { isSound, type Memory, memoryIn } from '../layout/memory.ts';
 import type { FromProcess, Orders, ToWorker, WorkerData } from './messages.ts';
+import { takeUp } from './recovery.ts';
 import type { Forwarder, ThreadReports } from './thread.ts';
 
 const PROGRAM = fileURLToPath(new URL('../engine/pcap-process.js', import.meta.url));
@@ -135,8 +136,7 @@ export class PcapThread implements Forwarder {
         return await this.#startNext();
       } catch (error) {
         if (this.#isStopping) return undefined;
-        const { header } = memoryIn(native().mapSharedMemory(this.#data.memoryFd), this.#data.room);
-        if (!isSound(header)) {
+        if (!isSound(this.#memory().header)) {
           this.#reports.failed(error as Error);
           return undefined;
         }
@@ -151,7 +151,7 @@ export class PcapThread implements Forwarder {
     const began = this.#orders;
     const data = { ...this.#data, ...began, mtus: this.#mtus, isFound: true };
     try {
-      const started = await startProcess(data, this.#reports, (child) => (this.#starting = child));
+      const started = await takeUp(this.#memory(), true, () => startProcess(data, this.#reports, (child) => (this.#starting = child)));
       this.#listen(started.child);
       // Others came while it started; of what went up or down since it looked it has heard nothing.
       if (this.#orders !== began) void this.apply(this.#orders);
@@ -160,6 +160,11 @@ export class PcapThread implements Forwarder {
     } finally {
       this.#starting = undefined;
     }
+  }
+
+  #memory(): Memory {
+    const { memoryFd, room, worker } = this.#data;
+    return memoryIn(native().mapSharedMemory(memoryFd), room, worker);
   }
 
   /** Until then, or until it is stopped. */

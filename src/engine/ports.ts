@@ -2,16 +2,17 @@
  * How far a server's source ports are used up. Servers on one address, port and protocol (in several backends) share their pools, so
  * what each of them holds is added up.
  */
-import { PORTS as PORTS_EACH } from '../flow/port-pool.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import { sourcesOf } from '../forward/sources.ts';
 import { PORTS, serverRow } from '../layout/counters.ts';
+import { CLIENT_PORTS, portCount } from '../layout/ports.ts';
+import type { Counts } from './counts.ts';
 
 export interface Ports {
   /** In use, those in TIME_WAIT included. */
   readonly ports: number;
-  /** There are so many: 27,233 for each source address; 0 where the mode needs none. */
+  /** There are so many: 27,233 for each source address, which workers have shared out; 0 where the mode needs none. */
   readonly portCapacity: number;
 }
 
@@ -23,11 +24,11 @@ interface Endpoint {
 
 /** Which servers share their ports with which. */
 export class PortUse {
-  readonly #statistics: Float64Array;
+  readonly #counts: Counts;
   #byServer = new Map<number, Endpoint>();
 
-  constructor(statistics: Float64Array) {
-    this.#statistics = statistics;
+  constructor(counts: Counts) {
+    this.#counts = counts;
   }
 
   apply({ frontends, backends }: ServiceSet): void {
@@ -51,8 +52,8 @@ export class PortUse {
   of(index: number): Ports {
     const { servers, sources } = this.#byServer.get(index) ?? { servers: [], sources: new Set() };
     return {
-      ports: servers.reduce((sum, server) => sum + this.#statistics[serverRow(server) + PORTS], 0),
-      portCapacity: sources.size * PORTS_EACH,
+      ports: servers.reduce((sum, server) => sum + this.#counts.statistic(serverRow(server) + PORTS), 0),
+      portCapacity: sources.size * portCount(CLIENT_PORTS),
     };
   }
 }

@@ -22,6 +22,7 @@ import * as Flow from '../layout/flow.ts';
 import { ATTEMPTS } from '../layout/header.ts';
 import { KERNEL_HOP } from '../layout/hops.ts';
 import { MOST_CONNECTIONS } from '../layout/limits.ts';
+import { forgetLoads, type Memory } from '../layout/memory.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
 
 /** By the index of frontend and server, and what packets leave from: the next hop that leads there; undefined where nothing does. */
@@ -58,12 +59,22 @@ export function recover(core: Core, set: ServiceSet, hops: FrontendHops): number
   return records.size;
 }
 
-/** Takes up what is in memory by `take`, and has its header know when that does not come to an end. Returns what `take` does. */
+/**
+ * Has workers begin on `memory`, a part of it. Where it was found, its header knows while they take it up (each by {@link attempt}), and
+ * that all of them have. Resolves to what `begin` does.
+ */
+export async function takeUp<T>(memory: Memory, isFound: boolean, begin: () => Promise<T>): Promise<T> {
+  if (!isFound) return begin();
+  forgetLoads(memory);
+  const begun = await begin();
+  memory.header[ATTEMPTS] = 0;
+  return begun;
+}
+
+/** One worker takes up what is in memory by `take`. Returns what that does. */
 export function attempt(header: Int32Array, take: () => number): number {
-  header[ATTEMPTS]++;
-  const taken = take();
-  header[ATTEMPTS] = 0;
-  return taken;
+  Atomics.add(header, ATTEMPTS, 1);
+  return take();
 }
 
 /**

@@ -50,7 +50,8 @@ export interface DeadEnd extends Pick<Way, 'source' | 'destination' | 'onLink'> 
 /** The ways to all servers, each with the next hop that the kernel would take. */
 export class ServerRoutes {
   readonly #socket: RouteSocket;
-  readonly #hops: Int32Array;
+  /** Each worker has a copy. */
+  readonly #hops: readonly Int32Array[];
   readonly #changed: (mtus: ReadonlyMap<number, number>) => void;
   readonly #ways = new Ways();
   readonly #obstacles = new Map<Way, Obstacle>();
@@ -63,14 +64,17 @@ export class ServerRoutes {
   #creditAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(socket: RouteSocket, hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void) {
+  private constructor(socket: RouteSocket, hops: readonly Int32Array[], changed: (mtus: ReadonlyMap<number, number>) => void) {
     this.#socket = socket;
     this.#hops = hops;
     this.#changed = changed;
   }
 
-  /** @param changed told the MTU of every interface, by index, whenever something about links or routes changed */
-  static open(hops: Int32Array, changed: (mtus: ReadonlyMap<number, number>) => void): ServerRoutes {
+  /**
+   * @param hops where next hops are written, one a worker
+   * @param changed told the MTU of every interface, by index, whenever something about links or routes changed
+   */
+  static open(hops: readonly Int32Array[], changed: (mtus: ReadonlyMap<number, number>) => void): ServerRoutes {
     const routes = new ServerRoutes(new (native().RouteSocket)(), hops, changed);
     routes.#socket.watch(() => routes.#refresh());
     routes.#readInterfaces();
@@ -158,8 +162,10 @@ export class ServerRoutes {
     try {
       why = this.#resolveWay(way);
     } catch {
-      if (onLink) writeNoHop(this.#hops, hop);
-      else writeKernelHop(this.#hops, hop, UNKNOWN_MTU);
+      for (const hops of this.#hops) {
+        if (onLink) writeNoHop(hops, hop);
+        else writeKernelHop(hops, hop, UNKNOWN_MTU);
+      }
       why = onLink ? 'none' : undefined;
     }
     if (why === undefined) this.#obstacles.delete(way);
@@ -182,9 +188,11 @@ export class ServerRoutes {
       isSent && !route.encapsulated && link?.mac.length === 6 ? this.#socket.neighbour(route.ifindex, route.neighbour) : undefined;
     const isResolved = link !== undefined && neighbour !== undefined;
     const isDropped = !isResolved && (onLink || !(isSent || route.local));
-    if (isResolved) writeHop(this.#hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
-    else if (isDropped) writeNoHop(this.#hops, hop);
-    else writeKernelHop(this.#hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU));
+    for (const hops of this.#hops) {
+      if (isResolved) writeHop(hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
+      else if (isDropped) writeNoHop(hops, hop);
+      else writeKernelHop(hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU));
+    }
     if (asked.kind === 'source') return 'source';
     return isDropped ? obstacleOf(route, isSent) : undefined;
   }

@@ -1,9 +1,9 @@
-/** The main thread's handle on the packet worker: messages go there, each with a wake-up, and answers come back. */
+/** The main thread's handle on a packet worker: messages go there, each with a wake-up, and answers come back. */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Signal } from '../forward/signals.ts';
 import { native } from '../io/native.ts';
-import { type FromWorker, type Orders, type Ready, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
+import { type FromWorker, type Opened, type Orders, type Ready, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
 
 export interface ThreadReports {
   /** It died of an error after it had started. */
@@ -34,18 +34,23 @@ export class WaitingThread {
   readonly worker: Worker;
   /** Settled when it is gone, however it went. */
   readonly exited: Promise<void>;
+  /** Its ring's socket. */
+  fd = -1;
   readonly #turn: Int32Array<SharedArrayBuffer>;
 
   private constructor({ turn, ...ring }: RingData) {
     this.#turn = new Int32Array(turn);
-    this.worker = new Worker(new URL('../engine/worker.js', import.meta.url), { workerData: { turn, ...ring }, name: 'lb4-worker' });
+    this.worker = new Worker(new URL('../engine/worker.js', import.meta.url), {
+      workerData: { turn, ...ring },
+      name: `lb4-worker-${ring.worker}`,
+    });
     this.exited = new Promise<void>((resolve) => void this.worker.once('exit', () => resolve()));
   }
 
   /** Rejects with the system's error when the ring cannot be opened; then it is gone. */
   static async open(ring: Omit<RingData, 'turn'>): Promise<WaitingThread> {
     const waiting = new WaitingThread({ ...ring, turn: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT) });
-    await waiting.#message();
+    waiting.fd = ((await waiting.#message()) as Opened).fd;
     return waiting;
   }
 

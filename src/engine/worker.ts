@@ -1,19 +1,16 @@
 /**
- * The data path's thread. `breathe` is all of it: receive, pipeline, transmit, and now and then a tick. Nothing in it
+ * A thread of the data path. `breathe` is all of it: receive, pipeline, transmit, and now and then a tick. Nothing in it
  * allocates, awaits or logs; the event loop of this thread never runs.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { type Core, createCore } from '../forward/core.ts';
 import type { RingDriver } from '../io/driver.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
 import { TRANSMIT_FAILED } from '../layout/counters.ts';
-import { CLOCK, createFrames, REFUSED } from '../layout/frames.ts';
-import { memoryIn } from '../layout/memory.ts';
-import { slabOf } from '../packet/fields.ts';
-import { Duties } from './duties.ts';
+import { CLOCK, REFUSED } from '../layout/frames.ts';
 import { coarseFilterForAll } from './filter.ts';
 import { type FromWorker, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
+import { openPost } from './post.ts';
 
 /** Empty looks at the ring before the thread sleeps, some 10 µs: a wake-up by the kernel costs about as much. */
 const SPINS = 50;
@@ -24,29 +21,15 @@ const NOTHING = Uint32Array.of(6, 0);
 const ring = workerData as RingData;
 const port = parentPort!;
 let filter: Uint32Array = NOTHING;
+// First, so that what it allocates is near.
+if (ring.cpu !== undefined) native().pinThread([ring.cpu]);
 const driver: RingDriver = openPacketSocket(ring.ringSlots, filter);
 const other = ring.memoryFd === undefined ? undefined : mapTouched(ring.memoryFd);
-tell({ type: 'open' });
+tell({ type: 'open', fd: driver.fd });
 const data = awaitTurn();
 const mapping = data.isFound && other !== undefined ? other : native().mapSharedMemory(data.memoryFd);
-const memory = memoryIn(mapping, data.room);
-const { gauges } = memory.counters;
-const frames = createFrames();
-const core: Core = createCore({
-  memory,
-  slab: slabOf(driver.slab),
-  frames,
-  hashKey: data.hashKey,
-  answersPerSecond: data.answersPerSecond,
-});
+const { core, duties, frames, gauges } = openPost(data, mapping, driver, tell);
 const { process } = core;
-const duties = new Duties({
-  core,
-  memory,
-  driver,
-  signals: (servers) => tell({ type: 'signals', servers }),
-  sources: (addresses) => tell({ type: 'sources', addresses }),
-});
 
 let stopping = false;
 
@@ -56,12 +39,14 @@ tell({ type: 'stopped' });
 driver.close();
 port.close();
 
-/** Every page read once: the first look at it costs as much as a thousand others, while nobody waits yet. */
+/** Every page of about its own part read once: the first look at it costs as much as a thousand others, while nobody waits yet. */
 function mapTouched(fd: number): ArrayBuffer | undefined {
   try {
     const touched = native().mapSharedMemory(fd);
     const words = new Int32Array(touched, 0, touched.byteLength >>> 2);
-    for (let at = 0; at < words.length; at += PAGE_WORDS) Atomics.load(words, at);
+    const part = Math.ceil(words.length / ring.workers);
+    const end = Math.min(words.length, (ring.worker + 1) * part);
+    for (let at = ring.worker * part; at < end; at += PAGE_WORDS) Atomics.load(words, at);
     return touched;
   } catch {
     return undefined; // whoever acquires it says why

@@ -7,14 +7,10 @@
  *
  * The queue's memory grows with use: a pool that never had more than 1,000 ports out holds 1,024 entries.
  */
-import { CLIENT_PORTS, portCount } from '../layout/ports.ts';
-
-/** Ports of a pool. */
-export const PORTS = portCount(CLIENT_PORTS);
+import { ALL_PORTS, type PortSlice } from '../packet/steering.ts';
 
 export class PortPool {
-  readonly #first: number;
-  readonly #count: number;
+  readonly #slice: PortSlice;
   readonly #start: number;
   /** Ports never handed out yet, and of those, the ones that another process did: how many, and which, a bit each. */
   #fresh: number;
@@ -24,12 +20,14 @@ export class PortPool {
   #head = 0;
   #queued = 0;
 
-  /** @param start where in the range to begin, 0 … 1 (RFC 6056: not to be guessed from outside) */
-  constructor(first: number = CLIENT_PORTS.first, last: number = CLIENT_PORTS.last, start: number = Math.random()) {
-    this.#first = first;
-    this.#count = last - first + 1;
-    this.#start = Math.floor(start * this.#count) % this.#count;
-    this.#fresh = this.#count;
+  /**
+   * @param slice the ports that are handed out
+   * @param start where among them to begin, 0 … 1 (RFC 6056: not to be guessed from outside)
+   */
+  constructor(slice: PortSlice = ALL_PORTS, start: number = Math.random()) {
+    this.#slice = slice;
+    this.#start = Math.floor(start * slice.count) % slice.count;
+    this.#fresh = slice.count;
   }
 
   /** Ports that could be claimed now. */
@@ -37,17 +35,18 @@ export class PortPool {
     return this.#fresh + this.#queued - this.#taken;
   }
 
-  /** Ports in the range. */
+  /** Ports in all. */
   get size(): number {
-    return this.#count;
+    return this.#slice.count;
   }
 
   /** A port in host order, or 0 when all are in use. */
   claim(): number {
+    const { first, count, step } = this.#slice;
     while (this.#fresh > 0) {
-      const port = this.#first + ((this.#start + this.#count - this.#fresh) % this.#count);
+      const place = (this.#start + count - this.#fresh) % count;
       this.#fresh--;
-      if (this.#taken === 0 || !this.#skips(port - this.#first)) return port;
+      if (this.#taken === 0 || !this.#skips(place)) return first + place * step;
     }
     if (this.#queued === 0) return 0;
     const port = this.#queue[this.#head];
@@ -56,10 +55,11 @@ export class PortPool {
     return port;
   }
 
-  /** Takes a port of the range out that is in use already, as another process left it: before any is claimed. Twice is harmless. */
+  /** Takes a port out that is in use already, as another process left it: before any is claimed. Twice is harmless. */
   take(port: number): void {
-    const taken = (this.#isTaken ??= new Uint8Array(Math.ceil(this.#count / 8)));
-    const place = port - this.#first;
+    const { first, count, step } = this.#slice;
+    const taken = (this.#isTaken ??= new Uint8Array(Math.ceil(count / 8)));
+    const place = (port - first) / step;
     const bit = 1 << (place & 7);
     if ((taken[place >>> 3] & bit) !== 0) return;
     taken[place >>> 3] |= bit;

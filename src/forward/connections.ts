@@ -5,7 +5,6 @@
 import { ACKNOWLEDGES, BELONGS, CHALLENGES, ESTABLISHES, HEARD, OPENS, RESETS, REVIVES, type Segment } from '../flow/evidence.ts';
 import { type HalfOpen, listOf, poolOf } from '../flow/half-open.ts';
 import * as T from '../flow/life.ts';
-import { PORTS } from '../flow/port-pool.ts';
 import type { Protocol, Timeouts } from '../flow/protocol.ts';
 import { byNumber, protocols } from '../flow/protocols.ts';
 import type { Records } from '../flow/records.ts';
@@ -124,13 +123,11 @@ export class Connections {
     return state >= T.TIME_WAIT && (this.#isOrphan(r) || !this.#services.takes(owner >>> 16, owner & 0xffff));
   }
 
-  /** Enters a connection that was just installed in the books, and in the list of those half-open. */
+  /** Enters a connection that was just installed in the books (its load is there already), and in the list of those half-open. */
   begin(record: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     this.#halfOpen.add(record, this.#listOf(r));
-    // Nobody has seen an adopted one opened: what may be forged uses up no limit.
-    if ((words[r + C.LIFE] & T.ADOPTED) === 0) this.#ledger.addLoad(words[r + C.OWNER], words[r + C.GENERATION], 1);
     if (words[r + C.SECOND] === Flow.NONE) return;
     this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], 1);
     this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], DUE, 1);
@@ -349,7 +346,7 @@ export class Connections {
 
   /** How many half-open connections a list may hold: a share of the ports, where it is that of a pool. */
   #shareOf(list: number): number {
-    return poolOf(list) === Flow.NONE ? this.#share : PORTS * SHARE;
+    return poolOf(list) === Flow.NONE ? this.#share : this.#services.pools.portsEach * SHARE;
   }
 
   #listOf(r: number): number {

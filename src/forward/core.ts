@@ -4,6 +4,7 @@ import { Records } from '../flow/records.ts';
 import { FlowTable } from '../flow/table.ts';
 import { type HashKey, homesIn, type Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
+import type { PortSlice } from '../packet/steering.ts';
 import { Connections } from './connections.ts';
 import { Ledger } from './ledger.ts';
 import { LastHops } from './next-hops.ts';
@@ -22,6 +23,8 @@ export interface CoreOptions {
   readonly hashKey: HashKey;
   /** Resets and ICMP errors that lb4 sends itself. */
   readonly answersPerSecond: number;
+  /** The source ports that it hands out; all when left out. */
+  readonly slice?: PortSlice;
 }
 
 export interface Core {
@@ -43,14 +46,14 @@ export interface Core {
  * A core over `memory`, without services or timeouts yet.
  * @throws RangeError when its flow table has another size than tableCapacity() gives
  */
-export function createCore({ memory, slab, frames, hashKey, answersPerSecond }: CoreOptions): Core {
+export function createCore({ memory, slab, frames, hashKey, answersPerSecond, slice }: CoreOptions): Core {
   const { hops, counters } = memory;
   const { verdicts } = counters;
   const table = new FlowTable(memory.flows, homesIn(memory.flows), hashKey);
   const records = new Records(memory.connections);
   const halfOpen = new HalfOpen(records.capacity);
   const ledger = new Ledger(counters);
-  const services = new Services(ledger);
+  const services = new Services(ledger, slice);
   const signals = new Signals();
   const lastHops = new LastHops(hops);
   const connections = new Connections({ table, records, halfOpen, services, ledger, signals, lastHops });

@@ -1,10 +1,13 @@
 /**
- * The books in shared memory, by the index of frontend and server. An index whose address, port or protocol changes, or that goes and
+ * A worker's books in shared memory, by the index of frontend and server. An index whose address, port or protocol changes, or that goes and
  * comes back, stands for something else: it begins at 0 in a new generation, and flows of an earlier one, which the sweep
  * removes, are not entered any more. What an index that went has counted stays until somebody else has it:
  * totals are read from there (service/roster.ts).
+ *
+ * Loads are held against limits, so all workers have the same ones: they are changed atomically, and each knows what is its own in them.
  */
 
+import { reserve } from '../balance/index.ts';
 import {
   CURRENT,
   frontendLoad,
@@ -25,8 +28,10 @@ import type { ServiceSet } from './service-set.ts';
 
 /** The books of one core. */
 export class Ledger {
-  /** Connections that each server and frontend has, from opening to their end: layout/counters.ts says where. */
+  /** Connections that each server and frontend has, from opening to their end, with all workers: layout/counters.ts says where. */
   readonly loads: Int32Array;
+  /** This core's part of them. */
+  readonly #own = new Int32Array(LOADS_LENGTH);
   readonly #statistics: Float64Array;
   /** What each index stands for, for who comes after this process, too. */
   readonly #places: Int32Array;
@@ -78,19 +83,50 @@ export class Ledger {
     if (this.#takesBytes(owner & 0xffff, generation & 0xffff)) statistics[serverRow(owner & 0xffff) + column] += bytes;
   }
 
+  /** Adds to the loads of a connection's frontend and server, whatever limits say. */
   addLoad(owner: number, generation: number, change: number): void {
-    const { loads } = this;
-    if (this.#isFrontend(owner, generation)) loads[frontendLoad(owner >>> 16)] += change;
-    if (this.#isServer(owner, generation)) loads[owner & 0xffff] += change;
+    if (this.#isFrontend(owner, generation)) this.#change(frontendLoad(owner >>> 16), change);
+    if (this.#isServer(owner, generation)) this.#change(owner & 0xffff, change);
+  }
+
+  /**
+   * Adds a connection to both loads, unless another worker has just taken the last place: limits hold exactly, however many choose at a
+   * time.
+   * @param mostOfFrontend its limit, 0: none; likewise for the server
+   * @param seen the server's load when it was chosen for that, -1 where it was not: another's choice in between makes it void
+   */
+  tryEnter(owner: number, mostOfFrontend: number, mostOfServer: number, seen: number): boolean {
+    const frontend = frontendLoad(owner >>> 16);
+    if (!this.#tryRaise(frontend, mostOfFrontend, -1)) return false;
+    if (this.#tryRaise(owner & 0xffff, mostOfServer, seen)) return true;
+    this.#change(frontend, -1);
+    return false;
+  }
+
+  /** Takes back what {@link tryEnter} has added. */
+  leave(owner: number): void {
+    this.#change(frontendLoad(owner >>> 16), -1);
+    this.#change(owner & 0xffff, -1);
   }
 
   addPorts(owner: number, generation: number, change: number): void {
     if (this.#isServer(owner, generation)) this.#statistics[serverRow(owner & 0xffff) + PORTS] += change;
   }
 
-  /** Nothing is open: before the connections of who died are entered anew. What was carried stays written. */
+  /** Nothing is open: before the connections of who died are entered anew (layout/memory.ts: forgetLoads). What was carried stays written. */
   reopen(): void {
     for (let element = 0; element < LOADS_LENGTH; element++) this.#empty(element);
+  }
+
+  #tryRaise(element: number, most: number, seen: number): boolean {
+    if (!reserve(this.loads, element, most, seen)) return false;
+    this.#own[element]++;
+    return true;
+  }
+
+  #change(element: number, change: number): void {
+    this.#own[element] += change;
+    Atomics.add(this.loads, element, change);
   }
 
   #generation(element: number): number {
@@ -122,7 +158,7 @@ export class Ledger {
   }
 
   #empty(element: number): void {
-    this.loads[element] = 0;
+    this.#change(element, -this.#own[element]);
     this.#statistics[rowOf(element) + CURRENT] = 0;
     this.#statistics[rowOf(element) + PORTS] = 0;
   }

@@ -2,7 +2,7 @@
  * Opening connections: decide once (which server, which port, which rewrite) and write it down. Both directions are whole
  * before either is published.
  */
-import { isFull, leastLoaded } from '../balance/index.ts';
+import { isFull, leastLoaded, type Scheduler } from '../balance/index.ts';
 import { listOf } from '../flow/half-open.ts';
 import * as T from '../flow/life.ts';
 import type { PortPool } from '../flow/port-pool.ts';
@@ -44,6 +44,9 @@ export class Opener {
   readonly #connections: Connections;
   readonly #rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
   readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, address: 0, port: 0 };
+  /** What the scheduler chose last, and what it saw there (-1: it does not go by loads). */
+  #picked = 0;
+  #seen = -1;
   /** What the protocol is told of the client's first packet (flow/protocol.ts: firstOf). */
   #first = 0;
   /** Where among the lists a SYN begins to ask, in parts of TURN, and how many it may still ask on behalf of a port. */
@@ -65,27 +68,28 @@ export class Opener {
    * @param clientHop next hop back to the client
    */
   open(frontend: Frontend, source: number, destination: number, ports: number, first: number, clientHop: number, now: number): number {
-    const { scheduler, candidates } = frontend;
+    const { scheduler, adopts } = frontend;
     if (scheduler === undefined) return ~Verdict.resetNoServer;
     this.#turn = (this.#turn + STEP) % TURN;
     this.#asks = TRIES;
-    if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return ~Verdict.resetFull;
-    const { loads } = this.#ledger;
-    const picked = scheduler.pick(source, sourcePort(ports));
-    let position = isFull(candidates[picked], loads) ? leastLoaded(candidates, loads, picked) : picked;
-    if (position < 0 && this.#evictStale(frontend, now)) position = leastLoaded(candidates, loads, picked);
-    if (position < 0) return ~Verdict.resetFull;
     this.#describe(source, destination, ports, first);
-    const life = frontend.adopts ? T.OPENING | T.HASHED : T.OPENING;
-    const slot = this.#installAnywhere(frontend, position, clientHop, life, now);
+    const life = adopts ? T.OPENING | T.HASHED : T.OPENING;
+    let position = -1;
+    let slot = ~Verdict.resetFull;
+    // More than once only where another worker took the place between the choice and the entry.
+    for (let tries = 0; slot === ~Verdict.resetFull && tries < TRIES; tries++) {
+      position = this.#choose(frontend, scheduler, now);
+      if (position < 0) return slot;
+      slot = this.#installAnywhere(frontend, position, clientHop, life, now);
+    }
     // The next segment will go where the hash says: so may this one, if that is the same place.
-    const isHashed = frontend.adopts && position === picked;
+    const isHashed = adopts && position === this.#picked;
     return slot === ~Verdict.resetTableFull && isHashed ? this.#withoutFlow(frontend, position) : slot;
   }
 
   /**
    * The same for a segment in mid-stream, where `frontend.adopts`: opened by another balancer, or by this one in an earlier
-   * life. The hash alone knows where it belongs, whatever limits say.
+   * life. The hash alone knows where it belongs, whatever limits say; and since nobody has seen it opened, what may be forged uses up none.
    * @param first what the frontend's protocol says of it (firstOf)
    */
   adopt(frontend: Frontend, source: number, destination: number, ports: number, first: number, now: number): number {
@@ -93,7 +97,7 @@ export class Opener {
     const position = frontend.scheduler.pick(source, sourcePort(ports));
     this.#describe(source, destination, ports, first);
     if (this.#connections.isCrowded) return this.#withoutFlow(frontend, position);
-    const slot = this.#install(frontend, position, Flow.NONE, T.OPENING | T.ADOPTED | T.HASHED, now);
+    const slot = this.#installEntered(frontend, position, Flow.NONE, T.OPENING | T.ADOPTED | T.HASHED, now);
     return slot === ~Verdict.resetTableFull ? this.#withoutFlow(frontend, position) : slot;
   }
 
@@ -105,6 +109,20 @@ export class Opener {
     if (frontend.scheduler === undefined) return Flow.NONE;
     this.#describe(source, destination, ports, 0);
     return this.#withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports)));
+  }
+
+  /** The position of the server for what was described, -1: it or the frontend is full, and nothing makes way. */
+  #choose(frontend: Frontend, scheduler: Scheduler, now: number): number {
+    const { candidates } = frontend;
+    const { loads } = this.#ledger;
+    if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return -1;
+    const picked = scheduler.pick(this.#opening.source, sourcePort(this.#opening.ports));
+    this.#picked = picked;
+    this.#seen = scheduler.seen ?? -1;
+    if (!isFull(candidates[picked], loads)) return picked;
+    this.#seen = -1;
+    const position = leastLoaded(candidates, loads, picked);
+    return position < 0 && this.#evictStale(frontend, now) ? leastLoaded(candidates, loads, picked) : position;
   }
 
   /** Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others. */
@@ -122,20 +140,29 @@ export class Opener {
   #installAnywhere(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
     const { candidates } = frontend;
     const { loads } = this.#ledger;
-    const slot = this.#install(frontend, position, clientHop, life, now);
+    const slot = this.#install(frontend, position, this.#seen, clientHop, life, now);
     if (slot !== ~Verdict.resetNoPort) return slot;
     const tries = Math.min(TRIES, candidates.length);
     for (let i = 1; i < tries; i++) {
       const next = (position + i) % candidates.length;
       if (isFull(candidates[next], loads)) continue;
-      const other = this.#install(frontend, next, clientHop, life, now);
+      const other = this.#install(frontend, next, -1, clientHop, life, now);
       if (other !== ~Verdict.resetNoPort) return other;
     }
     return slot;
   }
 
+  /** Enters a connection to the server at `position`, whose load is to be `seen` (-1: whatever it is), and installs it. Returns as {@link open} does. */
+  #install(frontend: Frontend, position: number, seen: number, clientHop: number, life: number, now: number): number {
+    const owner = (frontend.index << 16) | frontend.servers[position].index;
+    if (!this.#ledger.tryEnter(owner, frontend.maxconn, frontend.candidates[position].maxconn, seen)) return ~Verdict.resetFull;
+    const slot = this.#installEntered(frontend, position, clientHop, life, now);
+    if (slot < 0) this.#ledger.leave(owner);
+    return slot;
+  }
+
   /** Decides the rewrite towards the server at `position` and installs it. Returns as {@link open} does. */
-  #install(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
+  #installEntered(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
     const { mode, protocol } = frontend;
     const { directions } = mode;
     const way = this.#claimPort(frontend, position);

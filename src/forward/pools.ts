@@ -1,5 +1,6 @@
 /** The port pools: one for each (source address, server address, port and protocol), whichever frontends and backends share them. */
 import { PortPool } from '../flow/port-pool.ts';
+import { ALL_PORTS, type PortSlice } from '../packet/steering.ts';
 import type { Endpoint } from './endpoints.ts';
 
 interface PoolEntry {
@@ -20,8 +21,14 @@ export class Pools {
   readonly #free: number[] = [];
   /** By source address and protocol, then by the server's address and port: numbers, of which a reload asks thousands. */
   readonly #bySource = new Map<number, Map<number, number>>();
+  readonly #slice: PortSlice;
   #count = 0;
   #version = 0;
+
+  /** @param slice the ports that each of them has */
+  constructor(slice: PortSlice = ALL_PORTS) {
+    this.#slice = slice;
+  }
 
   /** Goes up whenever {@link sources} may have changed. */
   get version(): number {
@@ -31,6 +38,11 @@ export class Pools {
   /** The source addresses that have a pool: ports of those that nobody claims from any more are still out. Native order. */
   sources(): number[] {
     return [...new Set([...this.#bySource.keys()].map((key) => Math.floor(key / SOURCE_KEY) | 0))];
+  }
+
+  /** Ports of each. */
+  get portsEach(): number {
+    return this.#slice.count;
   }
 
   /** How many there are. */
@@ -50,7 +62,7 @@ export class Pools {
     let index = servers.get(key);
     if (index === undefined) {
       index = this.#free.pop() ?? this.#places.length;
-      this.#places[index] = { pool: new PortPool(), source, server, retired: false };
+      this.#places[index] = { pool: new PortPool(this.#slice), source, server, retired: false };
       servers.set(key, index);
       this.#count++;
     }

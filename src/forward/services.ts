@@ -10,6 +10,7 @@ import type { Protocol } from '../flow/protocol.ts';
 import { byNumber } from '../flow/protocols.ts';
 import { frontendLoad } from '../layout/counters.ts';
 import { KERNEL_HOP } from '../layout/hops.ts';
+import type { PortSlice } from '../packet/steering.ts';
 import { EndpointMap } from './endpoints.ts';
 import type { Ledger } from './ledger.ts';
 import type { Mode } from './mode.ts';
@@ -71,7 +72,7 @@ const NOBODY: Backend = {
 
 /** The services of one core, as last applied. */
 export class Services {
-  readonly pools = new Pools();
+  readonly pools: Pools;
   readonly #ledger: Ledger;
   /** By server index: who may be chosen, and as what. */
   #candidates: ReadonlyMap<number, Candidate> = new Map();
@@ -85,7 +86,9 @@ export class Services {
   /** While a set is applied: the pools of a backend that names its sources, which all its frontends have. */
   readonly #pooled = new Map<Backend, readonly number[]>();
 
-  constructor(ledger: Ledger) {
+  /** @param slice the source ports of this core, in every pool */
+  constructor(ledger: Ledger, slice?: PortSlice) {
+    this.pools = new Pools(slice);
     this.#ledger = ledger;
   }
 

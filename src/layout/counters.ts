@@ -1,5 +1,5 @@
 /**
- * Counters in shared memory, written by the worker alone, read by anyone: float64, exact to 2^53. A row of eight, one cache
+ * Counters in shared memory, each worker's its own, read by anyone: float64, exact to 2^53. A row of eight, one cache
  * line, for each frontend, then for each server; tx is client → server, rx is server → client, in bytes of payload.
  */
 import { ROOM } from './limits.ts';
@@ -56,7 +56,7 @@ export function serverRow(server: number): number {
 }
 
 /**
- * Loads: connections from their opening until they end, int32. A server's element is its index (`Candidate.index`), a
+ * Loads: connections of all workers from their opening until they end, int32. A server's element is its index (`Candidate.index`), a
  * frontend's comes after those of all servers.
  */
 export const LOADS_LENGTH = MAX_SERVERS + MAX_FRONTENDS;

@@ -3,22 +3,24 @@
 export const HEADER_WORDS = 32;
 export const MAGIC_WORD = 0;
 export const LAYOUT = 1;
-/** Homes of the flow table. */
+/** Homes of a worker's flow table. */
 export const CAPACITY = 2;
-/** Records of connections. */
+/** A worker's records of connections. */
 export const CONNECTIONS = 3;
 /** Flows a connection: 2 with full NAT, 1 with direct server return. */
 export const DIRECTIONS = 4;
+/** Workers, each with flows and connections of its own (CAPACITY and CONNECTIONS are one's), and source ports of its own. */
+export const WORKERS = 5;
 /** Four words: the seed and the multipliers of the flow table's hash. */
 export const KEY = 8;
 /** Four words: since when the clock of SEEN has been running (/proc/sys/kernel/random/boot_id). */
 export const BOOT = 12;
 /** Two words: which network namespace (SO_NETNS_COOKIE), the lower half first. */
 export const NETWORK = 16;
-/** How many processes have begun to take it up since one last did so: who dies of what is in it leaves it as it was, for the next one to die of. */
+/** How many workers have begun to take their parts up since all last did so: who dies of what is in it leaves it as it was, for the next one to die of. */
 export const ATTEMPTS = 18;
 
 /** "lb4\0" as bytes. */
 export const MAGIC = 0x0034626c;
 /** Goes up whenever a word of src/layout gets another meaning: also LIFE, the order of verdicts, and which home a flow has. */
-export const LAYOUT_VERSION = 4;
+export const LAYOUT_VERSION = 5;

@@ -1,11 +1,12 @@
 /**
- * The memory that main thread and worker share, in parts: each may be a piece of one mapping, as here, or a memfd, a named
+ * The memory that main thread and workers share, in parts: each may be a piece of one mapping, as here, or a memfd, a named
  * memory or a mapped BPF map of its own. Whoever uses a part does not know which.
  *
- *     | header | counters: verdicts, gauges, statistics, loads, places | next hops | flows | connections |
+ *     | header | loads | worker 0: verdicts, gauges, statistics, places, next hops, flows, connections | worker 1: … |
  *
- * Every part has one writer. The worker writes all of them except the header, but for its ATTEMPTS, and the servers' next hops, which are
- * the main thread's. Readers need no lock: words are read whole, and counters only grow.
+ * Workers share the loads alone, which limits are held by, and change them atomically. Every other part has one writer: the main thread
+ * the header, but for its ATTEMPTS, and the servers' next hops, of which each worker has a copy; a worker all else that is its own.
+ * Readers need no lock: words are read whole, and counters only grow.
  */
 
 import { RECORD } from './connection.ts';
@@ -24,6 +25,7 @@ import {
   MAGIC,
   MAGIC_WORD,
   NETWORK,
+  WORKERS,
 } from './header.ts';
 import { HOP, HOPS } from './hops.ts';
 
@@ -35,11 +37,14 @@ export interface Counters {
   readonly verdicts: Float64Array;
   readonly gauges: Float64Array;
   readonly statistics: Float64Array;
+  /** All workers'. */
   readonly loads: Int32Array;
   readonly places: Int32Array;
 }
 
+/** What one worker uses. */
 export interface Memory {
+  /** All workers'. */
   readonly header: Int32Array;
   readonly flows: Int32Array;
   readonly connections: Int32Array;
@@ -62,28 +67,29 @@ export type HashKey = readonly [seed: number, first: number, second: number, thi
 
 /** How large the parts are. */
 export interface Room {
-  /** Homes of the flow table (flow/table.ts: tableCapacity). */
+  /** Homes of a worker's flow table (flow/table.ts: tableCapacity). */
   readonly capacity: number;
-  /** Connections at most. */
+  /** A worker's connections at most. */
   readonly connections: number;
+  readonly workers: number;
 }
 
 /** Bytes of one mapping with all parts. */
 export function memorySize(room: Room): number {
-  return offsets(room).end;
+  return offsets(room, room.workers).verdicts;
 }
 
-/** The parts of a mapping of {@link memorySize} bytes. */
-export function memoryIn(mapping: ArrayBuffer, room: Room): Memory {
+/** The parts of a mapping of {@link memorySize} bytes that are of a worker, 0 and up. */
+export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number): Memory {
   const { capacity, connections } = room;
-  const at = offsets(room);
+  const at = offsets(room, worker);
   return {
-    header: new Int32Array(mapping, at.header, HEADER_WORDS),
+    header: new Int32Array(mapping, 0, HEADER_WORDS),
     counters: {
       verdicts: new Float64Array(mapping, at.verdicts, VERDICTS),
       gauges: new Float64Array(mapping, at.gauges, GAUGES),
       statistics: new Float64Array(mapping, at.statistics, STATISTICS_LENGTH),
-      loads: new Int32Array(mapping, at.loads, LOADS_LENGTH),
+      loads: new Int32Array(mapping, LOADS_AT, LOADS_LENGTH),
       places: new Int32Array(mapping, at.places, LOADS_LENGTH * PLACE),
     },
     hops: new Int32Array(mapping, at.hops, HOPS * HOP),
@@ -92,9 +98,15 @@ export function memoryIn(mapping: ArrayBuffer, room: Room): Memory {
   };
 }
 
-/** Memory of one's own, zeroed: for the benchmark and for tests. */
-export function ownMemory(room: Room): Memory {
-  return memoryIn(new ArrayBuffer(memorySize(room)), room);
+/** Memory of one's own for one worker, zeroed: for the benchmark and for tests. */
+export function ownMemory(size: Omit<Room, 'workers'>): Memory {
+  const room = { ...size, workers: 1 };
+  return memoryIn(new ArrayBuffer(memorySize(room)), room, 0);
+}
+
+/** Before the connections of who died are entered anew: no worker has any. */
+export function forgetLoads({ counters }: Memory): void {
+  counters.loads.fill(0);
 }
 
 /** What tells whether memory can be gone on with. */
@@ -109,7 +121,7 @@ export interface Origin {
   readonly isUnmistakable: boolean;
 }
 
-/** So many processes may have begun to take it up, and died of that. */
+/** So many processes may have begun to take it up, and died of that; each of their workers is counted. */
 const MOST_ATTEMPTS = 3;
 
 /** Says in the header what the memory holds, so that another process can tell. The magic is written last. */
@@ -118,6 +130,7 @@ export function writeHeader({ header }: Memory, { room, directions, boot, networ
   header[CAPACITY] = room.capacity;
   header[CONNECTIONS] = room.connections;
   header[DIRECTIONS] = directions;
+  header[WORKERS] = room.workers;
   header.set(key, KEY);
   header.set(boot, BOOT);
   header.set(network, NETWORK);
@@ -136,15 +149,16 @@ export function obstacleIn(header: Int32Array, { room, directions, boot, network
   if (!is(network, NETWORK)) return 'it is of a network namespace that is gone';
   if (!isUnmistakable) return UNTOLD;
   if (header[DIRECTIONS] !== directions) return 'it is of the other packet mode';
+  if (header[WORKERS] !== room.workers) return `it was written by lb4 with workers = ${header[WORKERS]}, it is ${room.workers} now`;
   if (header[CONNECTIONS] !== room.connections || header[CAPACITY] !== room.capacity)
-    return `it has room for ${header[CONNECTIONS]} connections, connection_tracker_capacity is ${room.connections} now`;
-  if (!isSound(header)) return `${header[ATTEMPTS]} starts failed with it`;
+    return `it has room for ${header[CONNECTIONS] * room.workers} connections, connection_tracker_capacity is ${room.connections * room.workers} now`;
+  if (!isSound(header)) return `${Math.floor(header[ATTEMPTS] / room.workers)} starts failed with it`;
   return undefined;
 }
 
 /** Whether what is there may be taken up: false once that has failed too often. */
 export function isSound(header: Int32Array): boolean {
-  return header[ATTEMPTS] < MOST_ATTEMPTS;
+  return header[ATTEMPTS] < MOST_ATTEMPTS * Math.max(1, header[WORKERS]);
 }
 
 /** The hash key of a header. */
@@ -152,18 +166,28 @@ export function keyIn(header: Int32Array): HashKey {
   return [header[KEY], header[KEY + 1], header[KEY + 2], header[KEY + 3]];
 }
 
-function offsets({ capacity, connections: records }: Room) {
-  const header = 0;
-  const verdicts = align(header + HEADER_WORDS * 4);
-  const gauges = align(verdicts + VERDICTS * 8);
+const LOADS_AT = align(HEADER_WORDS * 4);
+
+/** Where a worker's parts are. */
+function offsets({ capacity, connections: records }: Room, worker: number) {
+  const begin = align(LOADS_AT + LOADS_LENGTH * 4);
+  const gauges = align(VERDICTS * 8);
   const statistics = align(gauges + GAUGES * 8);
-  const loads = align(statistics + STATISTICS_LENGTH * 8);
-  const places = align(loads + LOADS_LENGTH * 4);
+  const places = align(statistics + STATISTICS_LENGTH * 8);
   const hops = align(places + LOADS_LENGTH * PLACE * 4);
   const flows = align(hops + HOPS * HOP * 4);
   const connections = flows + flowWords(capacity) * 4;
-  const end = connections + records * RECORD * 4;
-  return { header, verdicts, gauges, statistics, loads, places, hops, flows, connections, end };
+  const end = align(connections + records * RECORD * 4);
+  const at = begin + worker * end;
+  return {
+    verdicts: at,
+    gauges: at + gauges,
+    statistics: at + statistics,
+    places: at + places,
+    hops: at + hops,
+    flows: at + flows,
+    connections: at + connections,
+  };
 }
 
 function align(offset: number): number {

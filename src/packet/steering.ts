@@ -50,6 +50,9 @@ export function portSlice(worker: number, workers: number): PortSlice {
   return { first: first + worker, count: Math.floor((last - first - worker) / workers) + 1, step: workers };
 }
 
+/** All of them. */
+export const ALL_PORTS = portSlice(0, 1);
+
 /** The uint32 that workers are chosen by: as secret as the flow table's key, so that strangers cannot aim at one worker, and as long-lived. */
 export function steeringKey(hashKey: HashKey): number {
   let key = 0;

@@ -1,8 +1,7 @@
 /** A worker's view of a backend: which server a connection gets, and who waits while all are full. */
-import { type Candidate, consistent, createScheduler, isSameChoice, leastLoaded, type Scheduler } from '../balance/index.ts';
+import { type Candidate, consistent, createScheduler, isSameChoice, leastLoaded, reserve, type Scheduler } from '../balance/index.ts';
 import { type Endpoints, hashableAddress } from './address.ts';
 import type { Context } from './context.ts';
-import { reserve } from './memory.ts';
 import type { BackendPlan, ServerPlan } from './plan.ts';
 
 /** A connection that wants a server. */

@@ -1,8 +1,8 @@
 /** A worker's view of a frontend: accepts its connections, as many as `maxconn` and the process's descriptors allow. */
 import { createServer, type Server, type Socket } from 'node:net';
+import { reserve } from '../balance/index.ts';
 import { native } from '../io/native.ts';
 import type { Context } from './context.ts';
-import { reserve } from './memory.ts';
 import type { FrontendPlan } from './plan.ts';
 import { reset } from './reset.ts';
 import { BACKLOG, SOCKET_OPTIONS } from './sockets.ts';

@@ -84,11 +84,3 @@ export function serverRow(index: number): number {
 export function clearRow(counters: Float64Array, row: number): void {
   counters.fill(0, row, row + ROW);
 }
-
-/** Takes one of `limit` places (0: of any number) and tells whether there was one. */
-export function reserve(gauge: Int32Array, index: number, limit: number): boolean {
-  const before = Atomics.add(gauge, index, 1);
-  if (limit === 0 || before < limit) return true;
-  Atomics.sub(gauge, index, 1);
-  return false;
-}

@@ -2,7 +2,7 @@
 import type { Config } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
-import { Engine, type Inheritance, type Settings, takeoverObstacle, wouldInherit } from '../engine/engine.ts';
+import { Engine, type Inheritance, type Settings, type Size, takeoverObstacle, wouldInherit } from '../engine/engine.ts';
 import { TakeoverError } from '../errors.ts';
 import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { assertPackages } from '../io/pcap-packages.ts';
@@ -244,18 +244,22 @@ export class PacketPath implements DataPath {
   }
 
   packets(): PacketCounters {
-    return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges() };
+    return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges(), workers: this.#engine.workers() };
   }
+}
+
+function sizeOf({ connectionTrackerCapacity: connections, workers }: Config['passthrough']): Size {
+  return { connections, workers };
 }
 
 /** Whether an lb4 that died has left connections that one with this configuration goes on with. */
 export function canGoOn({ passthrough }: Config, mode: PacketMode): boolean {
-  return wouldInherit(passthrough.connectionTrackerCapacity, MODES[mode].directions);
+  return wouldInherit(sizeOf(passthrough), MODES[mode].directions);
 }
 
 /** Throws TakeoverError where the table of the lb4 that runs is none that one with this configuration could go on with. */
 export function assertTakable({ passthrough }: Config, mode: PacketMode): void {
-  const obstacle = takeoverObstacle(passthrough.connectionTrackerCapacity, MODES[mode].directions);
+  const obstacle = takeoverObstacle(sizeOf(passthrough), MODES[mode].directions);
   if (obstacle !== undefined) throw new TakeoverError(`the table of the lb4 that runs cannot be taken over, and it goes on: ${obstacle}`);
 }
 
@@ -285,7 +289,7 @@ async function open(
     // What is to be taken back stands in the notes, which are there again when they are needed.
     undo.push(() => claim.lock?.putBack());
   }
-  const { connectionTrackerCapacity: connections, ringSlots, io, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
+  const { cpus, ringSlots, io, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
   const settings = settingsOf(plan, mode);
   let began = performance.now();
   const turn = async () => {
@@ -304,7 +308,8 @@ async function open(
   const told = (message: string) => log.warn(message);
   const engine = await Engine.start({
     io,
-    connections,
+    ...sizeOf(plan.config.passthrough),
+    cpus,
     ringSlots,
     answersPerSecond,
     settings,

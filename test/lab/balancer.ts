@@ -36,15 +36,16 @@ const RING = 256;
 /** lb4's default, for tests that send as much as they can. */
 export const LARGE_RING = 1024;
 
-/** Sections with the size of the ring in them. */
+/** Sections with the size of the ring in them, and of one worker on every machine where they do not say how many. */
 export function withRing(more: string, ring = RING): string {
   const section = '[passthrough]\n';
   const rest = more.includes(section) ? more : `${more}\n${section}`;
-  return rest.replace(section, `${section}ring_slots = ${ring}\n`);
+  const workers = /\[passthrough\]\n(?:[^[\n].*\n)*workers = /.test(rest) ? '' : 'workers = 1\n';
+  return rest.replace(section, `${section}ring_slots = ${ring}\n${workers}`);
 }
 
-/** Quick checks, so that tests are quick. */
-export const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_check_rise = 1\nhealth_check_fall = 1';
+/** Quick checks, so that tests are quick: what is refused is down at once, what stalls on a busy machine is not. */
+export const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 3\nhealth_check_rise = 1\nhealth_check_fall = 1';
 
 /** Checks that no stall of a busy machine makes fail, for tests that are not about health. */
 export const SLOW = 'health_check_interval = 60\nhealth_check_timeout = 30\nhealth_check_fall = 10';
@@ -79,6 +80,8 @@ export interface Stats {
     readonly verdicts: Record<string, number>;
     readonly frames: { readonly received: number; readonly dropped: number };
     readonly flows: number;
+    /** Of each packet worker. */
+    readonly workers: readonly { readonly frames: { readonly received: number } }[];
     readonly half_open: number;
     readonly servers: Record<
       string,

@@ -11,18 +11,17 @@ import {
   type ServerView,
   type Source,
   type View,
+  type WorkerCounters,
 } from '../../src/control/source.ts';
 
 const NONE: Counters = { ...NOTHING, current: 0 };
+const WORKER: WorkerCounters = { received: 5, dropped: 3, transmitFailed: 1, flows: 4, halfOpen: 3, halfOpenEvicted: 2 };
 export const PACKETS: PacketCounters = {
+  ...WORKER,
   verdicts: { forwarded: 12, resetTableFull: 0 },
   received: 20,
-  dropped: 3,
-  transmitFailed: 1,
-  flows: 4,
   flowCapacity: 1000,
-  halfOpen: 3,
-  halfOpenEvicted: 2,
+  workers: [{ ...WORKER, received: 15, dropped: 0, flows: 0 }, WORKER],
 };
 
 export interface Numbers {

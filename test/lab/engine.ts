@@ -65,6 +65,8 @@ let order = JSON.parse(first.value ?? '{}') as Order;
 const engine = await Engine.start({
   io: 'ring',
   connections: 10_000,
+  workers: 1,
+  cpus: undefined,
   ringSlots: 64,
   answersPerSecond: 1000,
   settings: settingsOf(order),

@@ -12,9 +12,10 @@ import { Ways } from '../../src/forward/ways.ts';
 import * as C from '../../src/layout/connection.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
-import { type Memory, ownMemory } from '../../src/layout/memory.ts';
+import { type Memory, memoryIn, memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { type Slab, slabOf, TCP } from '../../src/packet/fields.ts';
+import { type PortSlice, portSlice } from '../../src/packet/steering.ts';
 import { buildFrame, type Packet } from './packets.ts';
 
 export const VIP = '192.0.2.1';
@@ -55,6 +56,8 @@ export interface WorldOptions {
   readonly mtu?: number;
   readonly clientMtu?: number;
   readonly memory?: Partial<Memory>;
+  /** The source ports that it hands out. */
+  readonly slice?: PortSlice;
   /** All of it, of a world that died: this one goes on with its connections. */
   readonly found?: Memory;
 }
@@ -137,6 +140,7 @@ export class World {
       frames,
       hashKey: hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
       answersPerSecond: options.answers ?? 100,
+      ...(options.slice === undefined ? {} : { slice: options.slice }),
     }));
     ({
       table: this.table,
@@ -258,6 +262,16 @@ export class World {
   }
 }
 
+/** So many workers of one lb4, which share their loads. */
+export function worldsOf(workers: number, options: WorldOptions): World[] {
+  const { capacity = 256, connections = capacity / 4 } = options;
+  const room = { capacity, connections, workers };
+  const mapping = new ArrayBuffer(memorySize(room));
+  return Array.from({ length: workers }, (_, worker) => {
+    return new World({ ...options, memory: memoryIn(mapping, room, worker), slice: portSlice(worker, workers) });
+  });
+}
+
 /** A process that has a copy of `memory`, and nothing else of who wrote it. */
 export function worldAfter(memory: Memory, options: WorldOptions, now: number): World {
   const { capacity = 256, connections = capacity / 4 } = options;
@@ -267,7 +281,8 @@ export function worldAfter(memory: Memory, options: WorldOptions, now: number): 
   found.flows.set(flows);
   found.connections.set(records);
   found.hops.set(hops);
-  for (const part of ['verdicts', 'gauges', 'statistics', 'loads', 'places'] as const) found.counters[part].set(counters[part]);
+  // Not the loads: whoever finds it forgets them (forgetLoads).
+  for (const part of ['verdicts', 'gauges', 'statistics', 'places'] as const) found.counters[part].set(counters[part]);
   const world = new World({ ...options, found });
   world.now = now;
   return world;

@@ -12,7 +12,7 @@ import { HTTP } from '../lab/topology.ts';
 import { pause } from '../lab/wait.ts';
 
 /** Checks so rare that what is noticed in the time of a test was noticed otherwise. */
-const RARE = 'health_check_interval = 30\nhealth_check_timeout = 0.5';
+const RARE = 'health_check_interval = 30\nhealth_check_timeout = 2';
 const HTTP_CHECK = `${QUICK}\nhealth_check = "http"\nhealth_check_path = "/health"\nhealth_check_host = "www.example.com"`;
 
 /** Has the server's program answer health checks with `status`; tells who asked last, as "HOST-HEADER PEER". */
@@ -174,7 +174,7 @@ describe('passing traffic tells before the next check would, in 30 s', () => {
     expect(await noticed(live)).toBeLessThan(20_000);
     await answeredBy(live.lab.client, live.vip, 'server2');
     expect(changes(live, 1).slice(1)).toEqual([
-      expect.objectContaining({ msg: 'server down', reason: 'no answer in 500 ms', suspected: expect.stringMatching(sign) }),
+      expect.objectContaining({ msg: 'server down', reason: 'no answer in 2000 ms', suspected: expect.stringMatching(sign) }),
     ]);
   });
 

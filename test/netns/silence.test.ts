@@ -1,6 +1,6 @@
 /** `ready`, every server up, and nothing passes: each cause is told once, in the log, as a metric and by doctor; and so is its end. */
 import { expect, test } from 'vitest';
-import { type Balancer, configuration, LB4, QUICK, type Settings, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import { type Balancer, configuration, LB4, type Settings, STATS_PORT, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import { VIP as DSR_VIP, DsrTopology } from '../lab/dsr-topology.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
@@ -22,6 +22,8 @@ async function silent(balancer: Namespace, backend: string): Promise<string> {
 
 const count = ({ running }: Balancer, pattern: RegExp) => running.lines.filter((line) => pattern.test(line)).length;
 
+/** Finds a server that falls silent before its clients do. */
+const SHARP = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_check_rise = 1\nhealth_check_fall = 1';
 /** A command that cannot fail is the greenest of checks. */
 const BLIND = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_interval = 0.25';
 
@@ -37,7 +39,7 @@ test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow
     backend,
   });
   const settings: Settings = {
-    frontends: { http: to(80, HTTP), checked: to(81, HTTP, QUICK), echo: to(7, ECHO), closed: to(82, 82), idle: to(83, 83) },
+    frontends: { http: to(80, HTTP), checked: to(81, HTTP, SHARP), echo: to(7, ECHO), closed: to(82, 82), idle: to(83, 83) },
   };
   const balancer = await startBalancer(lab.balancer, settings);
   const file = writeConfiguration(lab.balancer, configuration(settings));
@@ -57,7 +59,7 @@ test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow
   ] as const;
   for (const [index, [cause, spoil, mend]] of causes.entries()) {
     server.sh('sh', '-c', spoil);
-    const fell = balancer.running.nextLine(FELL, 40_000);
+    const fell = balancer.running.nextLine(FELL);
     // The checks of `checked` find the first two; the resets of `closed` pass the firewall of the last.
     await Promise.all([knock(lab.client, VIP, 3), knock(lab.client, `${VIP}:${index < 2 ? 81 : 82}`, 1)]);
     expect(await fell, cause).toMatch(/"servers":\["http-out \/ s1 \/ 10\.72\.0\.11:80".*see lb4 doctor/);
@@ -65,7 +67,7 @@ test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow
     if (index === 0)
       expect(await doctor()).toMatch(/^fail +silence: http-out \/ s1 \(10\.72\.0\.11:80\) passes its health checks, yet answers nothing/m);
     server.sh('sh', '-c', mend);
-    const answers = balancer.running.nextLine(ANSWERS, 40_000);
+    const answers = balancer.running.nextLine(ANSWERS);
     await knock(lab.client, VIP, 5);
     await answers;
     expect(await silent(lab.balancer, 'http-out'), cause).toBe('0');
@@ -83,12 +85,12 @@ test('DSR without the script on the servers: repeated SYNs that no client follow
   await lab.startServers();
   const settings = lab.settings('nat');
   const balancer = await lab.serve(settings);
-  const fell = balancer.running.nextLine(FELL, 40_000);
+  const fell = balancer.running.nextLine(FELL);
   await knock(lab.client, `${DSR_VIP}:5201`, 4);
   expect(await fell).toMatch(/"servers":\["iperf-out \/ s1 \/ 10\.82\.0\.11:5201"\].*lb4 rules --dsr --for SERVER/);
   expect(await silent(lab.balancer, 'iperf-out')).toBe('1');
   lab.rules(settings, 'install');
-  const answers = balancer.running.nextLine(ANSWERS, 40_000);
+  const answers = balancer.running.nextLine(ANSWERS);
   await knock(lab.client, `${DSR_VIP}:5201`, 2);
   await answers;
   expect(await silent(lab.balancer, 'iperf-out')).toBe('0');

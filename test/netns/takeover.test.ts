@@ -18,8 +18,8 @@ const TRANSFERS = 4;
 const SIZE = 4_000_000;
 /** So long they take, whatever the machine can. */
 const SECONDS = 8;
-/** What is drained may last as long as the test. */
-const GRACE = '[proxy]\ngrace_period = 600';
+/** What is drained may last as long as the test; packets have two workers. */
+const MORE = '[proxy]\ngrace_period = 600\n[passthrough]\nworkers = 2';
 /** New connections a second, and more than there are of them before vitest ends the test. */
 const RATE = 100;
 const REQUESTS = 15_000;
@@ -40,7 +40,7 @@ const endOf = (running: Running): Promise<Exit> =>
 const lasting = (live: Live) => ({ ...traces(live.lab.balancer), processes: [] });
 
 test.each(MODES)('%s: twice during requests, hashed transfers and connections that stay', async (mode) => {
-  await using live = await Live.start(mode, { checks: SLOW, more: GRACE });
+  await using live = await Live.start(mode, { checks: SLOW, more: MORE });
   const { client, balancer: host } = live.lab;
   const hold = await holdConnections(client, HELD, `${live.vip}:7`);
   const load = client.program('client', 'load', `${RATE}`, `http://${live.vip}/`, `${PATIENCE}`, `${client.ports(REQUESTS)}`);
@@ -112,6 +112,8 @@ test('nobody runs, another mode, another table, one that hangs: it says so, and 
   await refused(/goes on: it looks after the firewall rules, and --no-rules/, '--passthrough', '--no-rules');
   live.replace(live.text({ checks: SLOW, more: '[passthrough]\nconnection_tracker_capacity = 1000' }));
   await refused(/goes on: it has room for 262144 connections, connection_tracker_capacity is 1000 now/, '--passthrough');
+  live.replace(live.text({ checks: SLOW, more: '[passthrough]\nworkers = 3' }));
+  await refused(/goes on: it was written by lb4 with workers = 1, it is 3 now/, '--passthrough');
   expect(lasting(live)).toEqual(before);
   expect(await othersLiveOn(hold)).toEqual([]);
   live.balancer.running.signal('SIGSTOP');

@@ -17,14 +17,14 @@ vi.mock('../../src/io/kept-files.ts', async (original) => ({
 
 beforeEach(() => void Object.assign(place, { lost: undefined, removed: 0 }));
 
-const ROOM: Room = { capacity: 256, connections: 64 };
+const ROOM: Room = { capacity: 256, connections: 64, workers: 1 };
 
 test.each([
   ['it goes with the engine', false, undefined, 1],
   ['it stays for the next one', true, undefined, 0],
   ['what stands there by now is another lb4’s', false, '/run/lb4/kept-1/table', 0],
 ])('%s', (_, keep, lost, removed) => {
-  const acquired = acquireMemory(ROOM, 2, true);
+  const acquired = acquireMemory(ROOM, 2, [1, 3, 5, 7], true);
   expect([acquired.mortal, acquired.isFound]).toEqual([undefined, false]);
   place.lost = lost;
   acquired.close(keep);

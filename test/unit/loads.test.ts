@@ -5,12 +5,12 @@ import { ADOPTED, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
 import { CURRENT, frontendLoad, frontendRow, PORTS, serverRow, TOTAL } from '../../src/layout/counters.ts';
 import { NONE, PORTS as PORTS_WORD } from '../../src/layout/flow.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
-import { connectionsIn, type Seen, TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
+import { connectionsIn, type Seen, TIMEOUTS, World, type WorldOptions, worldsOf } from '../lab/world.ts';
 
-/** What the flow table itself says: live connections and held ports of each server, live connections of each frontend. */
-function counted(world: World) {
+/** What the flow tables themselves say: live connections and held ports of each server, live connections of each frontend. */
+function counted(worlds: readonly World[]) {
   const count = { servers: [0, 0], ports: [0, 0], frontends: [0, 0] };
-  for (const { server, frontend, pool, life } of connectionsIn(world)) {
+  for (const { server, frontend, pool, life } of worlds.flatMap((world) => connectionsIn(world))) {
     if (pool !== NONE) count.ports[server]++;
     if ((life & STATE_MASK) >= TIME_WAIT || (life & ADOPTED) !== 0) continue;
     count.servers[server]++;
@@ -19,12 +19,11 @@ function counted(world: World) {
   return count;
 }
 
-function told({ loads, statistics }: World) {
-  return {
-    servers: [loads[0], loads[1]],
-    ports: [statistics[serverRow(0) + PORTS], statistics[serverRow(1) + PORTS]],
-    frontends: [loads[frontendLoad(0)], loads[frontendLoad(1)]],
-  };
+/** Loads are shared, ports each worker's own. */
+function told(...worlds: readonly [World, ...World[]]) {
+  const [{ loads }] = worlds;
+  const ports = (server: number) => worlds.reduce((sum, { statistics }) => sum + statistics[serverRow(server) + PORTS], 0);
+  return { servers: [loads[0], loads[1]], ports: [ports(0), ports(1)], frontends: [loads[frontendLoad(0)], loads[frontendLoad(1)]] };
 }
 
 const NOTHING = { servers: [0, 0], ports: [0, 0], frontends: [0, 0] };
@@ -84,19 +83,23 @@ const CHANGES = [
   { goneFrontends: [1] },
 ];
 
-test.each<[string, WorldOptions]>([
-  ['full NAT', {}],
-  ['limits', { maxconn: 3, frontendMaxconn: 4 }],
-  ['a small table', { connections: 4 }],
-  ['DSR', { mode: 'dsr', scheduler: 'maglev' }],
-  ['DSR, a small table', { mode: 'dsr', scheduler: 'maglev', connections: 4 }],
+test.each<[string, number, WorldOptions]>([
+  ['full NAT', 1, {}],
+  ['limits', 1, { maxconn: 3, frontendMaxconn: 4 }],
+  ['a small table', 1, { connections: 4 }],
+  ['DSR', 1, { mode: 'dsr', scheduler: 'maglev' }],
+  ['DSR, a small table', 1, { mode: 'dsr', scheduler: 'maglev', connections: 4 }],
+  // Each goes by its own set for a while, as workers do that a reload has not reached yet.
+  ['three workers', 3, {}],
+  ['three workers, limits', 3, { scheduler: 'leastconn', maxconn: 3, frontendMaxconn: 4 }],
 ])(
-  '%s: after any history the books say what the flow table says, and 0 when it is empty',
-  (_, options) => {
+  '%s: after any history the books say what the flow tables say, and 0 when they are empty',
+  (_, workers, options) => {
     fc.assert(
-      fc.property(fc.array(step, { minLength: 1, maxLength: 80, size: 'max' }), (steps) => {
-        const world = new World({ ports: [80, 81], ...options });
-        for (const [kind, n, flags] of steps) {
+      fc.property(fc.array(fc.tuple(fc.nat(workers - 1), step), { minLength: 1, maxLength: 80, size: 'max' }), (steps) => {
+        const worlds = worldsOf(workers, { ports: [80, 81], ...options }) as [World, ...World[]];
+        for (const [worker, [kind, n, flags]] of steps) {
+          const world = worlds[worker];
           if (kind === 'client') world.send(fromClient({ from: 5000 + (n >> 1), to: 80 + (n & 1), flags }));
           else if (kind === 'server') reply(world, n, flags);
           else if (kind === 'time') world.sweepAll((world.now + n) >>> 0);
@@ -104,14 +107,17 @@ test.each<[string, WorldOptions]>([
             world.apply(CHANGES[n]);
             world.sweepAll(world.now);
           }
-          expect(told(world)).toEqual(counted(world));
+          expect(told(...worlds)).toEqual(counted(worlds));
+          for (const load of worlds[0].loads.subarray(0, 2)) expect(load).toBeLessThanOrEqual(options.maxconn ?? load);
           for (const row of [serverRow(0), serverRow(1), frontendRow(0), frontendRow(1)])
             expect(world.statistics[row + CURRENT]).toBeGreaterThanOrEqual(0);
         }
-        world.sweepAll((world.now + TIMEOUTS.established + 1) >>> 0);
-        expect(world.table.size).toBe(0);
-        expect(told(world)).toEqual(NOTHING);
-        for (const row of [serverRow(0), serverRow(1), frontendRow(0), frontendRow(1)]) expect(world.statistics[row + CURRENT]).toBe(0);
+        for (const world of worlds) {
+          world.sweepAll((world.now + TIMEOUTS.established + 1) >>> 0);
+          expect(world.table.size).toBe(0);
+          for (const row of [serverRow(0), serverRow(1), frontendRow(0), frontendRow(1)]) expect(world.statistics[row + CURRENT]).toBe(0);
+        }
+        expect(told(...worlds)).toEqual(NOTHING);
       }),
       { numRuns: 150 },
     );
@@ -128,6 +134,14 @@ function reply(world: World, n: number, flags: string): void {
 }
 
 describe('limits', () => {
+  test('hold over all workers, which know of each other’s connections, and so does the choice of who has least', () => {
+    const worlds = worldsOf(4, { scheduler: 'leastconn', maxconn: 10, frontendMaxconn: 15 }) as [World, ...World[]];
+    const verdicts = Array.from({ length: 20 }, (_, i) => worlds[(i * i) % 4].send(fromClient({ from: 5000 + i, flags: 'S' })).verdict);
+    expect(verdicts).toEqual(Array.from({ length: 20 }, (_, i) => (i < 15 ? 'opened' : 'resetFull')));
+    expect([...told(...worlds).servers].sort()).toEqual([7, 8]);
+    expect(told(...worlds)).toEqual(counted(worlds));
+  });
+
   const syn = (world: World, from: number) => world.send(fromClient({ from, flags: 'S' })).verdict;
 
   test("a full server's connections go to the least loaded of the others, before anything is refused", () => {

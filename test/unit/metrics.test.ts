@@ -92,6 +92,9 @@ test('packets, the ring, the flow table and the port pools of passthrough', asyn
     lb4_transmit_failures_total: 1,
     lb4_flow_table_entries: 4,
     lb4_flow_table_capacity: 1000,
+    'lb4_worker_frames_received_total{worker="0"}': 15,
+    'lb4_worker_frames_dropped_total{worker="1"}': 3,
+    'lb4_worker_flow_table_entries{worker="1"}': 4,
     lb4_half_open_connections: 3,
     lb4_half_open_evicted_total: 2,
     'lb4_port_pool_ports_in_use{backend="app",server="one"}': 9,
@@ -100,7 +103,7 @@ test('packets, the ring, the flow table and the port pools of passthrough', asyn
 });
 
 test.each<[Mode, RegExp]>([
-  ['proxy', /^# TYPE lb4_(packets|ring|transmit|flow|port)/m],
+  ['proxy', /^# TYPE lb4_(packets|ring|transmit|flow|port|worker)/m],
   ['passthrough', /^# TYPE lb4_server_(connection_errors|retry)/m],
   ['dsr', /^# TYPE lb4_(port|server_connection_errors|server_retry)/m],
 ])('%s has no metrics of other modes', async (mode, others) => {

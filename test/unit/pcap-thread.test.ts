@@ -42,9 +42,9 @@ vi.mock(import('node:child_process'), async (original) => ({
   }) as never,
 }));
 
-const room = { capacity: 64, connections: 32 };
+const room = { capacity: 64, connections: 32, workers: 1 };
 const { fd: memoryFd, buffer } = native().createSharedMemory('lb4-test', memorySize(room));
-const { header } = memoryIn(buffer, room);
+const { header } = memoryIn(buffer, room, 0);
 const orders: Orders = {
   settings: { services: { frontends: [], backends: [] }, timeouts: TIMEOUTS },
   hops: new Map(),
@@ -54,6 +54,7 @@ const data: WorkerData = {
   ...orders,
   memoryFd,
   room,
+  worker: 0,
   hashKey: [1, 3, 5, 7],
   isFound: false,
   ringSlots: 1,

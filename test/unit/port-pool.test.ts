@@ -2,10 +2,12 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { PortPool } from '../../src/flow/port-pool.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
+import { ALL_PORTS, portSlice } from '../../src/packet/steering.ts';
 
 test('claims and releases agree with a model', () => {
   const parts = fc.record({
-    first: fc.integer({ min: 1, max: 60000 }),
+    first: fc.integer({ min: 1, max: 50000 }),
+    step: fc.integer({ min: 1, max: 50 }),
     count: fc.integer({ min: 1, max: 300 }),
     start: fc.double({ min: 0, max: 1, noNaN: true }),
     /** By the place in the range. */
@@ -14,9 +16,9 @@ test('claims and releases agree with a model', () => {
   // Mostly claims, then mostly releases, then mixed.
   const steps = fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 1000, size: 'max' });
   fc.assert(
-    fc.property(parts, steps, ({ first, count, start, taken }, steps) => {
-      const pool = new PortPool(first, first + count - 1, start);
-      const out = new Set<number>(taken.map((place) => first + (place % count)));
+    fc.property(parts, steps, ({ first, step, count, start, taken }, steps) => {
+      const pool = new PortPool({ first, count, step }, start);
+      const out = new Set<number>(taken.map((place) => first + (place % count) * step));
       for (const port of out) pool.take(port);
       expect(pool.available).toBe(count - out.size);
       const rested: number[] = [];
@@ -27,7 +29,8 @@ test('claims and releases agree with a model', () => {
           if (out.size === count) expect(port).toBe(0);
           else {
             expect(port).toBeGreaterThanOrEqual(first);
-            expect(port).toBeLessThan(first + count);
+            expect(port).toBeLessThan(first + count * step);
+            expect((port - first) % step).toBe(0);
             expect(out.has(port)).toBe(false);
             // A port that was never used before one that was; then the one that has rested longest.
             if (fresh > 0) fresh--;
@@ -59,4 +62,13 @@ test('the whole range goes out once, and again in the order of its return', () =
 
 test('it begins somewhere else each time', () => {
   expect(new Set(Array.from({ length: 20 }, () => new PortPool().claim())).size).toBeGreaterThan(1);
+});
+
+test('workers share the range out: each port is of one', () => {
+  for (const workers of [1, 2, 3, 7, 64]) {
+    const pools = Array.from({ length: workers }, (_, worker) => new PortPool(portSlice(worker, workers)));
+    const ports = pools.flatMap((pool) => Array.from({ length: pool.size }, () => pool.claim()));
+    expect([...ports].sort((a, b) => a - b)).toEqual(Array.from({ length: ALL_PORTS.count }, (_, i) => CLIENT_PORTS.first + i));
+    expect(pools.map((pool) => pool.claim())).toEqual(pools.map(() => 0));
+  }
 });

@@ -1,13 +1,13 @@
 /** The next process goes on with the memory of one that was killed. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { attempt } from '../../src/engine/recovery.ts';
+import { attempt, takeUp } from '../../src/engine/recovery.ts';
 import { COUNTED, ESTABLISHED as ESTABLISHED_STATE, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
-import { PORTS as PORTS_EACH } from '../../src/flow/port-pool.ts';
 import * as C from '../../src/layout/connection.ts';
 import { CURRENT, frontendLoad, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import * as Flow from '../../src/layout/flow.ts';
-import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, LAYOUT_VERSION, MAGIC_WORD, NETWORK } from '../../src/layout/header.ts';
+import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, LAYOUT_VERSION, MAGIC_WORD, NETWORK, WORKERS } from '../../src/layout/header.ts';
 import { keyIn, type Origin, obstacleIn, ownMemory, writeHeader } from '../../src/layout/memory.ts';
+import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
 import { buildFrame } from '../lab/packets.ts';
 import { SERVERS, TIMEOUTS, World, type WorldOptions, worldAfter } from '../lab/world.ts';
@@ -68,7 +68,7 @@ function expectTrueBooks({ records, table, loads, statistics, halfOpen, services
   const isFull = table.words.length > 0 && slots > open;
   if (isFull || open === 0) {
     expect(statistics[serverRow(0) + PORTS]).toBe(open);
-    expect(services.pools.at(0)?.available).toBe(PORTS_EACH - open);
+    expect(services.pools.at(0)?.available).toBe(ALL_PORTS.count - open);
   }
 }
 
@@ -100,12 +100,12 @@ describe('after a kill', () => {
     for (let i = 0; i < 10; i++) open(world, i, ESTABLISHED);
     const next = world.next();
     const ports = new Set<number>();
-    for (let i = 0; i < PORTS_EACH - 10; i++) {
+    for (let i = 0; i < ALL_PORTS.count - 10; i++) {
       const { verdict, frame } = next.send(fromClient({ from: 1024 + i, flags: 'S', sequence: 1 }, { source: '10.0.0.77' }));
       if (verdict !== 'opened') throw new Error(`${i}: ${verdict}`);
       ports.add((frame[34] << 8) | frame[35]);
     }
-    expect(ports.size).toBe(PORTS_EACH - 10);
+    expect(ports.size).toBe(ALL_PORTS.count - 10);
     for (let i = 0; i < 10; i++) expect(ports.has(PORT + i)).toBe(false);
   });
 
@@ -133,7 +133,7 @@ describe('after a kill', () => {
     next.sweepAll(next.now + TIMEOUTS.timeWait + 1);
     expect(next.records.size).toBe(3);
     next.sweepAll(next.now + TIMEOUTS.established + 1);
-    expect([next.records.size, next.table.size, next.services.pools.at(0)?.available]).toEqual([0, 0, PORTS_EACH]);
+    expect([next.records.size, next.table.size, next.services.pools.at(0)?.available]).toEqual([0, 0, ALL_PORTS.count]);
     expectTrueBooks(next);
   });
 
@@ -247,7 +247,7 @@ test('killed at any store: the next process has whole connections, true books, a
 });
 
 describe('what cannot be followed', () => {
-  const room = { capacity: 256, connections: 64 };
+  const room = { capacity: 256, connections: 64, workers: 2 };
   const origin: Origin = { room, directions: 2, boot: Int32Array.of(1, 2, 3, 4), network: Int32Array.of(5, 6), isUnmistakable: true };
   const written = () => {
     const memory = ownMemory(room);
@@ -265,8 +265,9 @@ describe('what cannot be followed', () => {
     ['another boot', BOOT + 3, 'it is from before this host was started'],
     ['another network namespace', NETWORK + 1, 'it is of a network namespace that is gone'],
     ['another mode', DIRECTIONS, 'it is of the other packet mode'],
-    ['another size', CONNECTIONS, 'it has room for -1 connections, connection_tracker_capacity is 64 now'],
-    ['another table', CAPACITY, 'it has room for 64 connections, connection_tracker_capacity is 64 now'],
+    ['other workers', WORKERS, 'it was written by lb4 with workers = -1, it is 2 now'],
+    ['another size', CONNECTIONS, 'it has room for -2 connections, connection_tracker_capacity is 128 now'],
+    ['another table', CAPACITY, 'it has room for 128 connections, connection_tracker_capacity is 128 now'],
   ])('%s', (_, word, reason) => {
     const header = written();
     header[word] = -1;
@@ -277,18 +278,22 @@ describe('what cannot be followed', () => {
     expect(obstacleIn(written(), { ...origin, isUnmistakable: false })).toMatch(/does not tell a network namespace from one that is gone/);
   });
 
-  test('what three processes in a row have died of', () => {
-    const header = written();
+  test('what three processes in a row have died of, by any of their workers', async () => {
+    const memory = ownMemory(room);
+    writeHeader(memory, origin, [7, 9, 11, 13]);
+    const obstacle = () => obstacleIn(memory.header, origin);
     const die = () => {
       throw new Error('of what is in it');
     };
-    for (let i = 0; i < 2; i++) expect(() => attempt(header, die)).toThrow();
-    expect(obstacleIn(header, origin)).toBe(undefined);
-    expect(attempt(header, () => 7)).toBe(7);
+    const start = (second: () => number) =>
+      takeUp(memory, true, async () => attempt(memory.header, () => 7) + attempt(memory.header, second));
+    for (let i = 0; i < 2; i++) await expect(start(die)).rejects.toThrow();
+    expect(obstacle()).toBe(undefined);
+    expect(await start(() => 7)).toBe(14);
     for (let i = 0; i < 3; i++) {
-      expect(obstacleIn(header, origin)).toBe(undefined);
-      expect(() => attempt(header, die)).toThrow();
+      expect(obstacle()).toBe(undefined);
+      await expect(start(die)).rejects.toThrow();
     }
-    expect(obstacleIn(header, origin)).toBe('3 starts failed with it');
+    expect(obstacle()).toBe('3 starts failed with it');
   });
 });

@@ -1,7 +1,6 @@
 /** There is room for those that drain while as many others come. */
 import { describe, expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
-import { PORTS } from '../../src/flow/port-pool.ts';
 import { GROUP } from '../../src/flow/records.ts';
 import { tableCapacity } from '../../src/flow/table.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
@@ -10,6 +9,7 @@ import { HOP, HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../src/layout/limits.ts';
 import { flowWords, memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { TCP } from '../../src/packet/fields.ts';
+import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
 import { assertWithin } from '../../src/proxy/plan.ts';
 import { planOf } from '../lab/proxy-lab.ts';
@@ -45,11 +45,11 @@ describe('packets', () => {
     'of %i connections each takes at most 256 bytes, everything included',
     (connections) => {
       const capacity = tableCapacity(connections);
-      const shared = memorySize({ capacity, connections }) - memorySize({ capacity: 0, connections: 0 });
+      const shared = memorySize({ capacity, connections, workers: 1 }) - memorySize({ capacity: 0, connections: 0, workers: 1 });
       // The worker's own: links of half-open ones, records taken of each group, the queue of each port that came back.
       const links = 2 * Int32Array.BYTES_PER_ELEMENT;
       const groups = 1 / GROUP;
-      const port = (Uint16Array.BYTES_PER_ELEMENT * 2 ** Math.ceil(Math.log2(PORTS))) / PORTS;
+      const port = (Uint16Array.BYTES_PER_ELEMENT * 2 ** Math.ceil(Math.log2(ALL_PORTS.count))) / ALL_PORTS.count;
       expect(shared / connections + links + groups + port).toBeLessThanOrEqual(256);
     },
   );

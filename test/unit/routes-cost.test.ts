@@ -66,7 +66,7 @@ function pass(ms: number): void {
 
 test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread, and the last state is seen', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open(hops, () => {});
+  const routes = ServerRoutes.open([hops], () => {});
   routes.apply(set);
   const mtus = () => new Set(Array.from({ length: SERVERS }, (_, way) => hops[(way + 1) * HOP + MTU]));
   expect(mtus()).toEqual(new Set([1500]));
@@ -90,7 +90,7 @@ test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread
 
 test('a single change is followed at once', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open(hops, () => {});
+  const routes = ServerRoutes.open([hops], () => {});
   routes.apply(set);
   kernel.mtu = 1300;
   kernel.notify();
@@ -101,7 +101,7 @@ test('a single change is followed at once', () => {
 
 test('what a route wraps (MPLS, SRv6, a tunnel) is left to the kernel, from one notice on to another', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open(hops, () => {});
+  const routes = ServerRoutes.open([hops], () => {});
   routes.apply(set);
   const seen = [false, true, false].map((encapsulated) => {
     kernel.encapsulated = encapsulated;

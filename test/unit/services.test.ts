@@ -1,6 +1,7 @@
 /** Reloading: what stays, what goes, and that nothing piles up. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
+import { Counts } from '../../src/engine/counts.ts';
 import { PortUse } from '../../src/engine/ports.ts';
 import { ESTABLISHED, STATE_MASK } from '../../src/flow/life.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
@@ -77,9 +78,10 @@ describe('ports in use', () => {
       maxconn: 0,
       draining: false,
     });
-    const { statistics } = ownMemory({ capacity: 256, connections: 1 }).counters;
-    [0, 1, 2, 3].forEach((server) => (statistics[serverRow(server) + PORTS] = 10 ** server));
-    const use = new PortUse(statistics);
+    // What two workers hold is added up.
+    const memories = [1, 2].map(() => ownMemory({ capacity: 256, connections: 1 }));
+    [0, 1, 2, 3].forEach((server) => (memories[server & 1].counters.statistics[serverRow(server) + PORTS] = 10 ** server));
+    const use = new PortUse(new Counts(memories));
     use.apply({
       frontends: [at(0, 'x'), at(1, 'x'), at(2, 'y', a), at(3, 'direct')],
       backends: [

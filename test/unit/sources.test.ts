@@ -1,11 +1,11 @@
 /** A backend's source addresses: each has ports of its own towards every server, and old connections stay with theirs. */
 import { describe, expect, test, vi } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
-import { PORTS as PORTS_EACH } from '../../src/flow/port-pool.ts';
 import { PORTS, serverRow } from '../../src/layout/counters.ts';
 import { PORTS as FLOW_PORTS, NEW_PORTS, NEW_SOURCE, NEXT_HOP } from '../../src/layout/flow.ts';
 import { formatAddress, parseAddress } from '../../src/packet/address.ts';
 import { TCP } from '../../src/packet/fields.ts';
+import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { Members } from '../../src/service/members.ts';
 import { membersAfter, textOf } from '../../src/service/members-file.ts';
 import { settingsOf } from '../../src/service/packet-path.ts';
@@ -60,14 +60,14 @@ describe('where connections leave from', () => {
     const world = new World({ ...ALONE, capacity: 262_144, connections: 65_536 });
     // One expectation for all: that many would take longer than the packets.
     const verdicts = new Set<string>();
-    for (let i = 0; i < 2 * PORTS_EACH; i++) for (const verdict of shakeHands(world, i % 60_000).verdicts) verdicts.add(verdict);
+    for (let i = 0; i < 2 * ALL_PORTS.count; i++) for (const verdict of shakeHands(world, i % 60_000).verdicts) verdicts.add(verdict);
     expect([...verdicts]).toEqual(['forwarded']);
-    expect(world.statistics[serverRow(0) + PORTS]).toBe(2 * PORTS_EACH);
+    expect(world.statistics[serverRow(0) + PORTS]).toBe(2 * ALL_PORTS.count);
     expect([0, 1].map((pool) => world.services.pools.at(pool)?.available)).toEqual([0, 0]);
     // Refused with a reset, counted, and nobody is put out for it.
     const refused = world.send(fromClient({ from: 80, flags: 'S', sequence: 1 }, { source: '10.0.9.9' }));
     expect([refused.verdict, refused.out, refused.frame[47] & 4]).toEqual(['resetNoPort', 'send', 4]);
-    expect([world.records.size, world.connections.evicted]).toEqual([2 * PORTS_EACH, 0]);
+    expect([world.records.size, world.connections.evicted]).toEqual([2 * ALL_PORTS.count, 0]);
   });
 
   test('what is half-open makes way at either address', () => {
@@ -176,7 +176,7 @@ describe('after a kill', () => {
       before,
     );
     for (const there of all) expect(reply(next, there, 'PA', 5001, 1001).verdict).toBe('forwarded');
-    expect([A, B].map((source) => poolOf(next, source)?.available)).toEqual([PORTS_EACH - 3, PORTS_EACH - 3]);
+    expect([A, B].map((source) => poolOf(next, source)?.available)).toEqual([ALL_PORTS.count - 3, ALL_PORTS.count - 3]);
     const fresh = Array.from({ length: 32 }, (_, i) => seen(open(next, 100 + i)));
     const taken = new Set(all.map(({ source, port }) => `${source}:${port}`));
     for (const { source, port } of fresh) expect(taken.has(`${source}:${port}`)).toBe(false);

@@ -49,6 +49,10 @@ test("is Convey's document, with lb4 beside it", () => {
     flow_capacity: 1000,
     half_open: 3,
     half_open_evicted: 2,
+    workers: [
+      { frames: { received: 15 } },
+      { frames: { received: 5, dropped: 3, transmit_failed: 1 }, flows: 4, half_open: 3, half_open_evicted: 2 },
+    ],
     servers: { app: { '10.0.0.1:80': { total_connections: 2, bytes_rx: 400, name: 'two', state: 'down', weight: 1, load: 1 } } },
   });
 });

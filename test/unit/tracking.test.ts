@@ -1,9 +1,9 @@
 /** Tracking that cannot be fooled: a connection is moved by what a segment shows by its numbers, not by its flags. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import * as T from '../../src/flow/life.ts';
-import { PORTS } from '../../src/flow/port-pool.ts';
 import { CURRENT, frontendLoad, frontendRow, RX, TOTAL, TX } from '../../src/layout/counters.ts';
 import * as Flow from '../../src/layout/flow.ts';
+import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from '../lab/packets.ts';
 import { connectionsIn, TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
@@ -548,8 +548,8 @@ describe('half-open connections', () => {
   test('and of a pool’s ports, so that others of its servers’ clients find one', () => {
     const world = new World({ ...ALONE, capacity: 131_072, connections: 32_768 });
     syns(world, 1, 8000);
-    expect(world.halfOpen.size).toBe(Math.ceil(PORTS / 4));
-    expect(world.services.pools.at(0)!.available).toBe(PORTS - Math.ceil(PORTS / 4));
+    expect(world.halfOpen.size).toBe(Math.ceil(ALL_PORTS.count / 4));
+    expect(world.services.pools.at(0)!.available).toBe(ALL_PORTS.count - Math.ceil(ALL_PORTS.count / 4));
   });
 
   test('the client alone renews its turn: its SYN, nothing else, nobody else', () => {
@@ -640,6 +640,6 @@ describe('half-open connections', () => {
     syns(world, 1, 5000);
     world.sweepAll(TIMEOUTS.syn + 1);
     expect([world.halfOpen.size, world.records.size, world.table.size, ...load(world)]).toEqual([0, 0, 0, 0, 0]);
-    for (const pool of [0, 1]) expect(world.services.pools.at(pool)!.available).toBe(PORTS);
+    for (const pool of [0, 1]) expect(world.services.pools.at(pool)!.available).toBe(ALL_PORTS.count);
   });
 });

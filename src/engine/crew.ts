@@ -1,0 +1,103 @@
+/** All packet workers as one. Each has a ring of its own; the kernel steers every frame to the worker whose it is (io/steering.ts). */
+import { native } from '../io/native.ts';
+import { steeringProgram } from '../io/steering.ts';
+import type { HashKey } from '../layout/memory.ts';
+import { steeringKey } from '../packet/steering.ts';
+import type { Orders, RingData, ToWorker, WorkerData } from './messages.ts';
+import { type Forwarder, Thread, type ThreadReports, WaitingThread } from './thread.ts';
+
+export interface CrewOptions {
+  /** How many. */
+  readonly workers: number;
+  /** The processors that they are pinned to, in turn; undefined: wherever the kernel likes. */
+  readonly cpus: readonly number[] | undefined;
+  /** Of the table that they will have. */
+  readonly key: HashKey;
+  readonly ring: Omit<RingData, 'turn' | 'worker' | 'workers' | 'cpu'>;
+}
+
+/** Workers that have their rings, and wait for their turn. */
+export class WaitingCrew {
+  readonly #threads: readonly WaitingThread[];
+
+  private constructor(threads: readonly WaitingThread[]) {
+    this.#threads = threads;
+  }
+
+  /** Rejects with the system's error when a ring cannot be opened, or frames cannot be steered; then all are gone. */
+  static async open({ workers, cpus, key, ring }: CrewOptions): Promise<WaitingCrew> {
+    const opening = Array.from({ length: workers }, (_, worker) => {
+      return WaitingThread.open({ ...ring, worker, workers, cpu: cpus?.[worker % cpus.length] });
+    });
+    try {
+      const threads = await allOf(opening);
+      // Before a frame arrives: till now their filters take none.
+      native().fanOut(
+        threads.map(({ fd }) => fd),
+        workers === 1 ? undefined : steeringProgram(steeringKey(key), workers),
+      );
+      return new WaitingCrew(threads);
+    } catch (error) {
+      for (const one of await Promise.allSettled(opening)) if (one.status === 'fulfilled') await one.value.close();
+      throw error;
+    }
+  }
+
+  /** Nobody else forwards any more: frames wait in their rings from now on. */
+  listen(): void {
+    for (const thread of this.#threads) thread.listen();
+  }
+
+  /** Resolves when all forward. Rejects with the system's error when one cannot; then all are gone. */
+  async begin(data: Omit<WorkerData, 'worker'>, reports: ThreadReports): Promise<Forwarder> {
+    const beginning = this.#threads.map((thread, worker) => Thread.start(thread, { ...data, worker }, reports));
+    try {
+      const threads = await allOf(beginning);
+      return threads.length === 1 ? threads[0] : new Crew(threads);
+    } catch (error) {
+      for (const one of await Promise.allSettled(beginning)) if (one.status === 'fulfilled') await one.value.stop();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.close()));
+  }
+}
+
+/** Several that forward. */
+class Crew implements Forwarder {
+  readonly recovered: number;
+  readonly #threads: readonly Thread[];
+
+  constructor(threads: readonly Thread[]) {
+    this.#threads = threads;
+    this.recovered = threads.reduce((sum, thread) => sum + thread.recovered, 0);
+  }
+
+  usesSource(address: number): boolean {
+    return this.#threads.some((thread) => thread.usesSource(address));
+  }
+
+  async apply(orders: Orders): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.apply(orders)));
+  }
+
+  post(message: ToWorker): void {
+    for (const thread of this.#threads) thread.post(message);
+  }
+
+  async halt(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.halt()));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.stop()));
+  }
+}
+
+/** As Promise.all, but settled when all are. */
+async function allOf<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return Promise.all(promises);
+}

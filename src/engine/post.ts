@@ -1,0 +1,35 @@
+/** What a worker works with, wired once for whichever driver: the packet core over its part of the memory, and its duties. */
+import { type Core, createCore } from '../forward/core.ts';
+import type { Driver } from '../io/driver.ts';
+import { createFrames } from '../layout/frames.ts';
+import { memoryIn } from '../layout/memory.ts';
+import { slabOf } from '../packet/fields.ts';
+import { portSlice } from '../packet/steering.ts';
+import { Duties } from './duties.ts';
+import type { FromWorker, WorkerData } from './messages.ts';
+
+export interface Post {
+  readonly core: Core;
+  readonly duties: Duties;
+  /** The descriptors of a batch. */
+  readonly frames: Int32Array;
+  /** Its own (layout/counters.ts). */
+  readonly gauges: Float64Array;
+}
+
+/** @param mapping all of the shared memory */
+export function openPost(data: WorkerData, mapping: ArrayBuffer, driver: Driver, tell: (message: FromWorker) => void): Post {
+  const { room, worker, hashKey, answersPerSecond } = data;
+  const memory = memoryIn(mapping, room, worker);
+  const frames = createFrames();
+  const slice = portSlice(worker, room.workers);
+  const core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey, answersPerSecond, slice });
+  const duties = new Duties({
+    core,
+    memory,
+    driver,
+    signals: (servers) => tell({ type: 'signals', servers }),
+    sources: (addresses) => tell({ type: 'sources', addresses }),
+  });
+  return { core, duties, frames, gauges: memory.counters.gauges };
+}
