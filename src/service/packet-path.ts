@@ -1,5 +1,5 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
-import type { Config } from '../config/model.ts';
+import type { Config, Passthrough } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Inheritance, type Settings, type Size, takeoverObstacle, wouldInherit } from '../engine/engine.ts';
@@ -248,7 +248,7 @@ export class PacketPath implements DataPath {
   }
 }
 
-function sizeOf({ connectionTrackerCapacity: connections, workers }: Config['passthrough']): Size {
+function sizeOf({ connectionTrackerCapacity: connections, workers }: Passthrough): Size {
   return { connections, workers };
 }
 
