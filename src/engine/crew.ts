@@ -31,7 +31,8 @@ export class WaitingCrew {
     });
     try {
       const threads = await allOf(opening);
-      // Before a frame arrives: till now their filters take none.
+      // Before a frame arrives: till now their filters take none. An lb4 that is to be followed misses fragments from here on, for which a
+      // client or server sends again; to find out only after it has stopped that it cannot be followed would be worse.
       native().fanOut(
         threads.map(({ fd }) => fd),
         workers === 1 ? undefined : steeringProgram(steeringKey(key), workers),

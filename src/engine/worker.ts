@@ -57,8 +57,6 @@ function mapTouched(fd: number): ArrayBuffer | undefined {
 function awaitTurn(): WorkerData {
   const turn = new Int32Array(ring.turn);
   Atomics.wait(turn, 0, TURN.others);
-  // Not before: the younger group takes fragments from the older one.
-  native().fanOut([driver.fd]);
   useFilter(ring.filter);
   Atomics.wait(turn, 0, TURN.nobodys);
   return receiveMessageOnPort(port)!.message as WorkerData;

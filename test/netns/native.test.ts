@@ -602,7 +602,7 @@ describe('RouteSocket', () => {
   it('regression: a notice still queued when the process ends does not abort it', async () => {
     const seen = await balancer(({ path, sh }) => {
       const run = (ending: string) =>
-        sh(`timeout 5 ${process.execPath} -e "
+        sh(`timeout 60 ${process.execPath} -e "
         const socket = new (require('${path}').RouteSocket)();
         socket.watch(() => { throw new Error('from changed'); });
         process.on('uncaughtException', (error) => console.log(error.message));
