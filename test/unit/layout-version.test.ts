@@ -10,12 +10,16 @@ import * as flow from '../../src/layout/flow.ts';
 import * as header from '../../src/layout/header.ts';
 import * as hops from '../../src/layout/hops.ts';
 import { flowWords } from '../../src/layout/memory.ts';
+import { CLIENT_PORTS } from '../../src/layout/ports.ts';
+import { portsWord } from '../../src/packet/address.ts';
+import { steeringKey, workerOf } from '../../src/packet/steering.ts';
 
 /** Of each version. Whoever changes what is below raises LAYOUT_VERSION, and adds a line: a table of another version is refused. */
 const DIGESTS: Readonly<Record<number, string>> = {
   2: '0a09db0e84d4163d',
   3: '762d4196a70c20d7',
   4: 'a0ff2ded366128c2',
+  5: '3e1beba1d4834333',
 };
 
 /** Where flows are looked for, in tables of some sizes. */
@@ -29,9 +33,20 @@ function homes(): number[] {
   });
 }
 
+/** Whose flows they are, where there are several workers. */
+function owners(): number[] {
+  const key = steeringKey(hashKey(new Uint32Array([0x01234567, 0x89abcdef, 0x02468ace, 0x13579bdf])));
+  const ports = [
+    ...Array.from({ length: 20 }, (_, i) => 0x5000_0400 + i * 7),
+    portsWord(80, CLIENT_PORTS.first),
+    portsWord(80, CLIENT_PORTS.last),
+  ];
+  return ports.map((word, i) => workerOf(0x0100000a + (i << 24), word, key, 64));
+}
+
 test('a table of this version means what its version stands for', () => {
   const { LAYOUT_VERSION, ...rest } = header;
-  const meaning = JSON.stringify([life, connection, counters, flow, rest, hops, verdictNames, homes()]);
+  const meaning = JSON.stringify([life, connection, counters, flow, rest, hops, verdictNames, homes(), owners()]);
   expect(meaning).toContain('"CONNECTION":');
   expect(createHash('sha256').update(meaning).digest('hex').slice(0, 16)).toBe(DIGESTS[LAYOUT_VERSION]);
 });
