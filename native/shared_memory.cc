@@ -11,10 +11,23 @@
 namespace lb4 {
 namespace {
 
+// What a huge page begins at a multiple of: 2 MiB with pages of 4 KiB. Elsewhere there are none then.
+constexpr size_t HUGE_PAGE = size_t{1} << 21;
+// madvise(2), since Linux 6.1.
+constexpr int COLLAPSE = 25;
+
+// Where so many bytes can be mapped so that huge pages fit: only a hint, whoever maps something there meanwhile has it.
+void* placeFor(size_t bytes) {
+  void* room = ::mmap(nullptr, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return nullptr;
+  ::munmap(room, bytes + HUGE_PAGE);
+  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(room) + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+}
+
+// A flow table is probed at random: huge pages save a TLB miss a probe.
 std::shared_ptr<Mapping> map(int fd, size_t bytes) {
-  auto mapping = std::make_shared<Mapping>(fd, bytes, "mmap(shared memory)");
-  // A flow table is probed at random: huge pages save a TLB miss a probe. Only advice; most kernels decline it for
-  // shared memory (/sys/kernel/mm/transparent_hugepage/shmem_enabled).
+  auto mapping = std::make_shared<Mapping>(fd, bytes, "mmap(shared memory)", placeFor(bytes));
+  // Only advice; most kernels decline it for shared memory (/sys/kernel/mm/transparent_hugepage/shmem_enabled).
   ::madvise(mapping->data(), bytes, MADV_HUGEPAGE);
   return mapping;
 }
@@ -52,6 +65,13 @@ SharedMemory createSharedMemory(const std::string& name, size_t bytes) {
 
 void allocateFile(int fd, size_t bytes) {
   assertRoom(bytes);
+  // Of a file on a tmpfs MADV_COLLAPSE makes huge pages whatever shmem_enabled says, as far as memory is not in pieces, and whoever maps it has
+  // them. It takes what has one page at least: with more there would be more to copy.
+  for (size_t at = 0; at + HUGE_PAGE <= bytes; at += HUGE_PAGE)
+    check(::fallocate(fd, 0, static_cast<off_t>(at), 1), "fallocate(shared memory)");
+  check(::ftruncate(fd, static_cast<off_t>(bytes)), "ftruncate(shared memory)");
+  const auto mapping = map(fd, bytes);
+  ::madvise(mapping->data(), bytes, COLLAPSE);
   check(::fallocate(fd, 0, 0, static_cast<off_t>(bytes)), "fallocate(shared memory)");
 }
 

@@ -59,13 +59,13 @@ export class FlowTable {
   /** Homes a hash: {@link homeOf}. */
   readonly scale: number;
   readonly key: HashKey;
+  /** The slot behind the table, which is never live: where a lookup begins for what can have no flow, so that it needs no branch of its own. */
+  readonly nowhere: number;
   /**
-   * The slot of one more entry behind the table: for a packet that must go without a flow. No lookup finds it, it is never
-   * published, and holds until the next packet.
+   * The slot of one more entry: for a packet that must go without a flow. No lookup finds it, it is never published, and holds until the next
+   * packet. The last one, so that behind each at which a lookup begins there is another.
    */
   readonly scratch: number;
-  /** The slot behind that, which is never live: where a lookup begins for what can have no flow, so that it needs no branch of its own. */
-  readonly nowhere: number;
   /** Slots: the homes, and those behind the last of them. */
   readonly end: number;
   #live = 0;
@@ -83,8 +83,8 @@ export class FlowTable {
     this.scale = capacity / 2 ** 32;
     this.key = key;
     this.end = capacity + E.PROBES - 1;
-    this.scratch = this.end;
-    this.nowhere = this.end + 1;
+    this.nowhere = this.end;
+    this.scratch = this.end + 1;
   }
 
   /** Live entries: two a connection with full NAT. */

@@ -52,7 +52,7 @@ export interface Memory {
   readonly counters: Counters;
 }
 
-/** Words of the flow table: `capacity` homes, where the probes of the last one end, then the scratch entry and the one that is never live. */
+/** Words of the flow table: `capacity` homes, where the probes of the last one end, then the entry that is never live and the scratch entry. */
 export function flowWords(capacity: number): number {
   return (capacity + PROBES + 1) * ENTRY;
 }

@@ -130,10 +130,15 @@ describe('the scratch entry', () => {
   test('is nobody else’s, and is not found', () => {
     const table = create();
     const tuple: Tuple = [4, 5, 6];
-    expect(table.borrow(...tuple)).toBe(table.end);
-    expect(table.words.slice(table.end * E.ENTRY).subarray(0, 4)).toEqual(new Int32Array([E.EMPTY, ...tuple]));
+    expect(table.borrow(...tuple)).toBe(table.end + 1);
+    expect(table.words.slice((table.end + 1) * E.ENTRY).subarray(0, 4)).toEqual(new Int32Array([E.EMPTY, ...tuple]));
     expect(table.find(...tuple, KIND)).toBe(E.NONE);
     expect(states(table).every((state) => state === E.EMPTY)).toBe(true);
+  });
+
+  test('is behind the one that is never live, and the last: what reads one further than a lookup begins is in the table', () => {
+    const table = create();
+    expect([table.nowhere + 1, (table.scratch + 1) * E.ENTRY]).toEqual([table.scratch, table.words.length]);
   });
 });
 

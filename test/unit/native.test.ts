@@ -1,4 +1,5 @@
 /** The addon's functions that need no privilege, its argument checks, and that both descriptions of a frame agree. */
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
@@ -73,6 +74,13 @@ describe('shared memory', () => {
     await new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
     addon.closeFd(fd);
     expect(new Int32Array(buffer)[0]).toBe(7);
+  });
+
+  it('is mapped so that huge pages fit', () => {
+    const { fd, buffer } = addon.createSharedMemory('lb4-aligned', 3 << 20);
+    addon.closeFd(fd);
+    const begins = /^(\S+)-\S+ .*memfd:lb4-aligned/m.exec(readFileSync('/proc/self/maps', 'latin1'))?.[1];
+    expect([buffer.byteLength, Number.parseInt(begins ?? '1', 16) % (1 << 21)]).toEqual([3 << 20, 0]);
   });
 
   it('names the system call that failed', () => {
