@@ -39,7 +39,10 @@ class PacketSocketObject : public Napi::ObjectWrap<PacketSocketObject> {
     const auto options = info[0].As<Napi::Object>();
     const auto slots = static_cast<uint32_t>(integer(options.Get("slots"), "slots", 1, PacketSocket::MAX_SLOTS));
     const std::vector<sock_filter> filter = programArgument(options.Get("filter"), "filter");
-    socket_ = guard(env, [&] { return std::make_unique<PacketSocket>(slots, filter); });
+    const Napi::Value wanted = options.Get("busyPollUs");
+    const auto busyPoll =
+        wanted.IsUndefined() ? 0 : static_cast<uint32_t>(integer(wanted, "busyPollUs", 0, PacketSocket::MAX_BUSY_POLL_US));
+    socket_ = guard(env, [&] { return std::make_unique<PacketSocket>(slots, filter, busyPoll); });
     const Napi::ArrayBuffer slab = toBuffer(env, socket_->ring());
     slab_ = Napi::Weak(slab.As<Napi::Object>());
     info.This().As<Napi::Object>().DefineProperties(

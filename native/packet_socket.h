@@ -21,7 +21,10 @@ class PacketSocket {
   // `slots` is rounded up to whole blocks of 32. At most MAX_SLOTS, so that every offset fits an Int32Array.
   static constexpr uint32_t MAX_SLOTS = 16352;
 
-  PacketSocket(uint32_t slots, const std::vector<sock_filter>& filter);
+  // `busyPollUs`: how long a wait looks at the ring before it sleeps in poll(2).
+  static constexpr uint32_t MAX_BUSY_POLL_US = 10'000;
+
+  PacketSocket(uint32_t slots, const std::vector<sock_filter>& filter, uint32_t busyPollUs);
   ~PacketSocket();
 
   const std::shared_ptr<Mapping>& ring() const { return ring_; }
@@ -52,6 +55,7 @@ class PacketSocket {
   void bindToAllInterfaces();
   uint8_t* slot(uint32_t index) const { return ring_->data() + size_t{index} * slotBytes_; }
   uint32_t next(uint32_t index) const { return index + 1 == slots_ ? 0 : index + 1; }
+  bool isReadySoon();
   void wait(int timeoutMs);
   void describe(uint32_t index, int32_t* frame);
   bool fetchCopy(uint32_t index, uint32_t linkBytes);
@@ -69,6 +73,7 @@ class PacketSocket {
   Fd wake_;
   RawSocket raw_;
   std::shared_ptr<Mapping> ring_;
+  int64_t busyPollNs_;
   uint32_t slotBytes_ = 0;
   uint32_t slots_ = 0;
   uint32_t first_ = 0;  // the batch's first slot; the next to be received when there is no batch

@@ -127,6 +127,8 @@ export interface Passthrough {
   readonly statsUpdateMs: number;
   /** Of each worker; a power of two. */
   readonly ringSlots: number;
+  /** Microseconds, 0–10,000. */
+  readonly busyPollUs: number;
   readonly io: Io;
   /** RST and ICMP errors that lb4 makes itself; 0: none. */
   readonly resetsPerSecond: number;

@@ -38,6 +38,8 @@ export interface EngineOptions extends Size {
   readonly cpus: readonly number[] | undefined;
   /** A worker's receive slots of 128 KB, a power of two. */
   readonly ringSlots: number;
+  /** How long a worker looks at its ring before it sleeps, in microseconds. */
+  readonly busyPollUs: number;
   /** Resets and ICMP errors a second. */
   readonly answersPerSecond: number;
   readonly settings: Settings;
@@ -121,7 +123,7 @@ export class Engine {
   static async start(options: EngineOptions): Promise<Engine> {
     assertLittleEndian();
     assertServiceSet(options.settings.services);
-    const { io, workers, cpus, ringSlots, settings, turn } = options;
+    const { io, workers, cpus, ringSlots, busyPollUs, settings, turn } = options;
     // What cannot be followed is not even read.
     const isFollowed = options.keep && takeoverObstacle(options, directionsOf(settings)) === undefined;
     const memoryFd = isFollowed ? openOther() : undefined;
@@ -130,7 +132,7 @@ export class Engine {
     let isHandedOn = false;
     try {
       // First: it takes time, and may fail.
-      const ring = { ringSlots, filter: filterFor(settings.services), memoryFd };
+      const ring = { ringSlots, busyPollUs, filter: filterFor(settings.services), memoryFd };
       if (io !== 'pcap') waiting = await WaitingCrew.open({ workers, cpus, key, ring });
       await turn?.();
       waiting?.listen();

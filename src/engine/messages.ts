@@ -30,6 +30,8 @@ export interface RingData extends Pick<WorkerData, 'ringSlots' | 'filter'> {
   /** Which one it is, of how many. */
   readonly worker: number;
   readonly workers: number;
+  /** How long it looks at the ring before it sleeps, in microseconds. */
+  readonly busyPollUs: number;
   /** The processor that it is pinned to. */
   readonly cpu: number | undefined;
   /** One word, that of {@link TURN}. */

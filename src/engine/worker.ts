@@ -12,8 +12,6 @@ import { coarseFilterForAll } from './filter.ts';
 import { type FromWorker, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
 import { openPost } from './post.ts';
 
-/** Empty looks at the ring before the thread sleeps, some 10 µs: a wake-up by the kernel costs about as much. */
-const SPINS = 50;
 const PAGE_WORDS = 1024;
 /** BPF_RET | BPF_K of 0 bytes: takes no frame. */
 const NOTHING = Uint32Array.of(6, 0);
@@ -23,7 +21,7 @@ const port = parentPort!;
 let filter: Uint32Array = NOTHING;
 // First, so that what it allocates is near.
 if (ring.cpu !== undefined) native().pinThread([ring.cpu]);
-const driver: RingDriver = openPacketSocket(ring.ringSlots, filter);
+const driver: RingDriver = openPacketSocket(ring.ringSlots, filter, ring.busyPollUs);
 const other = ring.memoryFd === undefined ? undefined : mapTouched(ring.memoryFd);
 tell({ type: 'open', fd: driver.fd });
 const data = awaitTurn();
@@ -63,19 +61,16 @@ function awaitTurn(): WorkerData {
 }
 
 function breathe(): void {
-  let idle = 0;
   while (!stopping) {
-    const timeout = idle < SPINS ? 0 : duties.idleTime();
-    const count = driver.receive(frames, timeout);
+    const count = driver.receive(frames, duties.idleTime());
     if (count > 0) {
       process(count);
       driver.transmit(frames, count);
       if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED] += frames[REFUSED];
-      idle = 0;
-    } else idle++;
+    }
     const now = frames[CLOCK];
     // Messages wake the thread without a frame; a tick for each frame that comes alone would cost more than the frame.
-    if ((timeout !== 0 && count === 0) || duties.isDue(now)) tick(now);
+    if (count === 0 || duties.isDue(now)) tick(now);
   }
 }
 

@@ -13,6 +13,8 @@ export interface PacketSocketOptions {
   readonly slots: number;
   /** Classic BPF, two words an instruction as in `struct sock_filter`: code | jt << 16 | jf << 24, then k. Attached before bind. */
   readonly filter: Uint32Array;
+  /** Microseconds that `receive` looks at the ring before it sleeps, 0–10,000; 0 when left out. */
+  readonly busyPollUs?: number;
 }
 
 /**

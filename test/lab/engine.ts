@@ -68,6 +68,7 @@ const engine = await Engine.start({
   workers: 1,
   cpus: undefined,
   ringSlots: 64,
+  busyPollUs: 10,
   answersPerSecond: 1000,
   settings: settingsOf(order),
   keep: false,

@@ -112,6 +112,12 @@ const passthrough = z.object({
     description: 'Frames in the receive ring of each worker; 128 KB of memory each.',
     ...lb4,
   }),
+  busy_poll: whole(0, 10_000, 10, {
+    description:
+      'Microseconds that a worker looks at its ring before it sleeps. A wake-up by the kernel takes some: 50 to 100 answer single requests ' +
+      'sooner, and cost processor time while there is little traffic; without any, all sleep. 0: at once.',
+    ...lb4,
+  }),
   io: key(z.enum(IO).default('ring'), {
     allowed: oneOf(IO),
     description:

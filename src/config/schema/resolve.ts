@@ -78,6 +78,7 @@ function resolvePassthrough(keys: PassthroughKeys, processors: number): Passthro
     cpus,
     statsUpdateMs: milliseconds(keys.stats_update_frequency),
     ringSlots: keys.ring_slots,
+    busyPollUs: keys.busy_poll,
     io: keys.io,
     resetsPerSecond: keys.resets_per_second,
     timeouts: resolveTimeouts(keys.timeouts),
