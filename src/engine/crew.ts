@@ -54,9 +54,10 @@ export class WaitingCrew {
     const beginning = this.#threads.map((thread, worker) => Thread.start(thread, { ...data, worker }, reports));
     try {
       const threads = await allOf(beginning);
+      for (const thread of this.#threads) thread.forward();
       return threads.length === 1 ? threads[0] : new Crew(threads);
     } catch (error) {
-      for (const one of await Promise.allSettled(beginning)) if (one.status === 'fulfilled') await one.value.stop();
+      await this.close();
       throw error;
     }
   }

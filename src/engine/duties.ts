@@ -56,10 +56,11 @@ export class Duties {
   }
 
   /** Applies the first orders, and takes up what an lb4 that died has left. Returns how many connections go on. */
-  begin({ mtus, isFound, ...orders }: WorkerData): number {
+  begin({ mtus, attempts, ...orders }: WorkerData): number {
     this.#apply(orders);
     this.setInterfaces(mtus);
-    return isFound ? attempt(this.#memory.header, () => recover(this.#core, orders.settings.services, orders.hops)) : 0;
+    if (attempts === 0) return 0;
+    return attempt(this.#memory.header, attempts, () => recover(this.#core, orders.settings.services, orders.hops));
   }
 
   apply(orders: Orders): void {

@@ -162,7 +162,7 @@ export class Engine {
 
   static async #startIn(acquired: Acquired, room: Room, hashKey: HashKey, options: EngineOptions, begin: Begin): Promise<Engine> {
     const { fd: memoryFd, memories, isFound } = acquired;
-    const { ringSlots, settings } = options;
+    const { settings } = options;
     let crew: Forwarder | undefined;
     const hops = memories.map((memory) => memory.hops);
     const routes = ServerRoutes.open(hops, (mtus) => crew?.post({ type: 'interfaces', mtus }));
@@ -172,8 +172,9 @@ export class Engine {
       const ports = new PortUse(counts);
       ports.apply(settings.services);
       const answersPerSecond = Math.ceil(options.answersPerSecond / room.workers);
-      const data = { memoryFd, room, hashKey, isFound, ringSlots, answersPerSecond, mtus: routes.mtus(), ...orders };
-      crew = await takeUp(memories[0], isFound, () => begin(data, reportsOf(options)));
+      const data = { memoryFd, room, hashKey, answersPerSecond, mtus: routes.mtus(), ...orders };
+      const beginAt = (attempts: number) => begin({ ...data, attempts }, reportsOf(options));
+      crew = await (isFound ? takeUp(memories[0], beginAt) : beginAt(0));
       // They may have changed meanwhile.
       crew.post({ type: 'interfaces', mtus: routes.mtus() });
       const entries = room.connections * room.workers * directionsOf(settings);

@@ -20,11 +20,17 @@ export interface Orders {
   readonly filter: Uint32Array;
 }
 
-/** Whose turn it is to forward: another lb4's, or nobody's until {@link WorkerData} has been sent. */
-export const TURN = { others: 0, nobodys: 1, own: 2 } as const;
+/**
+ * Whose turn it is to forward: another lb4's, or nobody's until {@link WorkerData} has been sent. Then each worker takes up its part of what
+ * was found (own), and forwards when all have: limits hold over all.
+ */
+export const TURN = { others: 0, nobodys: 1, own: 2, all: 3 } as const;
 
 /** What a worker needs to open its ring, which takes nothing before its turn comes; what to do with the frames in it is told later. */
-export interface RingData extends Pick<WorkerData, 'ringSlots' | 'filter'> {
+export interface RingData {
+  /** Receive slots of 128 KB, a power of two. */
+  readonly ringSlots: number;
+  readonly filter: Uint32Array;
   /** Memory of another lb4, which may still write to it: that of {@link WorkerData}, if it is found. */
   readonly memoryFd: number | undefined;
   /** Which one it is, of how many. */
@@ -45,9 +51,8 @@ export interface WorkerData extends Orders {
   /** Whose parts of it are its own. */
   readonly worker: number;
   readonly hashKey: HashKey;
-  /** The memory is that of an lb4 that died: its connections go on (recovery.ts). */
-  readonly isFound: boolean;
-  readonly ringSlots: number;
+  /** The memory is that of an lb4 that died, and this the attempt of that number to go on with its connections (recovery.ts); 0: it is new. */
+  readonly attempts: number;
   /** Resets and ICMP errors of this worker. */
   readonly answersPerSecond: number;
   /** MTU by interface index. */

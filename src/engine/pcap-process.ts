@@ -9,7 +9,7 @@ import { TRANSMIT_FAILED } from '../layout/counters.ts';
 import { CLOCK, REFUSED } from '../layout/frames.ts';
 import { filterSpec } from './filter.ts';
 import type { FromProcess, Settings, ToWorker, WorkerData } from './messages.ts';
-import { openPost } from './post.ts';
+import { openWorkplace } from './workplace.ts';
 
 /** Whoever stops lb4 tells its main process; this one goes by that. */
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP'] as const) process.on(signal, () => {});
@@ -26,7 +26,7 @@ process.once('message', (data: WorkerData) => {
 
 function begin(data: WorkerData): void {
   const driver = new PcapDriver({ arrived, tell: (message) => tell({ type: 'told', message }) });
-  const { core, duties, frames, gauges } = openPost(data, native().mapSharedMemory(data.memoryFd), driver, tell);
+  const { core, duties, frames, gauges } = openWorkplace(data, native().mapSharedMemory(data.memoryFd), driver, tell);
   const routes = new (native().RouteSocket)();
   let { settings } = data;
 

@@ -149,9 +149,11 @@ export class PcapThread implements Forwarder {
 
   async #startNext(): Promise<Started> {
     const began = this.#orders;
-    const data = { ...this.#data, ...began, mtus: this.#mtus, isFound: true };
+    const data = { ...this.#data, ...began, mtus: this.#mtus };
     try {
-      const started = await takeUp(this.#memory(), true, () => startProcess(data, this.#reports, (child) => (this.#starting = child)));
+      const started = await takeUp(this.#memory(), (attempts) => {
+        return startProcess({ ...data, attempts }, this.#reports, (child) => (this.#starting = child));
+      });
       this.#listen(started.child);
       // Others came while it started; of what went up or down since it looked it has heard nothing.
       if (this.#orders !== began) void this.apply(this.#orders);

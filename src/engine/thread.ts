@@ -59,12 +59,19 @@ export class WaitingThread {
     this.#set(TURN.nobodys);
   }
 
-  /** Resolves when it forwards. Rejects with the system's error when it cannot; then it is gone. */
+  /**
+   * Resolves when it has taken up what was found. Alone, it forwards from then on; with others, it waits for {@link forward}. Rejects with the
+   * system's error when it cannot; then it is gone.
+   */
   begin(data: WorkerData): Promise<Ready> {
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     this.worker.postMessage(data);
-    this.#set(TURN.own);
+    this.#set(data.room.workers === 1 ? TURN.all : TURN.own);
     return this.#message() as Promise<Ready>;
+  }
+
+  forward(): void {
+    this.#set(TURN.all);
   }
 
   async close(): Promise<void> {
@@ -123,7 +130,7 @@ export class Thread implements Forwarder {
     });
   }
 
-  /** Has it forward. Rejects with the system's error when it cannot; then it is gone. */
+  /** Has it begin. Rejects with the system's error when it cannot; then it is gone. */
   static async start(waiting: WaitingThread, data: WorkerData, reports: ThreadReports): Promise<Thread> {
     return new Thread(waiting.worker, waiting.exited, await waiting.begin(data), reports);
   }

@@ -10,13 +10,14 @@ import { TRANSMIT_FAILED } from '../layout/counters.ts';
 import { CLOCK, REFUSED } from '../layout/frames.ts';
 import { coarseFilterForAll } from './filter.ts';
 import { type FromWorker, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
-import { openPost } from './post.ts';
+import { openWorkplace } from './workplace.ts';
 
 const PAGE_WORDS = 1024;
 /** BPF_RET | BPF_K of 0 bytes: takes no frame. */
 const NOTHING = Uint32Array.of(6, 0);
 
 const ring = workerData as RingData;
+const turn = new Int32Array(ring.turn);
 const port = parentPort!;
 let filter: Uint32Array = NOTHING;
 // First, so that what it allocates is near.
@@ -25,13 +26,14 @@ const driver: RingDriver = openPacketSocket(ring.ringSlots, filter, ring.busyPol
 const other = ring.memoryFd === undefined ? undefined : mapTouched(ring.memoryFd);
 tell({ type: 'open', fd: driver.fd });
 const data = awaitTurn();
-const mapping = data.isFound && other !== undefined ? other : native().mapSharedMemory(data.memoryFd);
-const { core, duties, frames, gauges } = openPost(data, mapping, driver, tell);
+const mapping = data.attempts > 0 && other !== undefined ? other : native().mapSharedMemory(data.memoryFd);
+const { core, duties, frames, gauges } = openWorkplace(data, mapping, driver, tell);
 const { process } = core;
 
 let stopping = false;
 
 tell({ type: 'ready', recovered: duties.begin(data), wakeFd: driver.wakeFd });
+Atomics.wait(turn, 0, TURN.own);
 breathe();
 tell({ type: 'stopped' });
 driver.close();
@@ -53,7 +55,6 @@ function mapTouched(fd: number): ArrayBuffer | undefined {
 
 /** What another lb4 forwards must not be forwarded twice; what nobody does waits in the ring. */
 function awaitTurn(): WorkerData {
-  const turn = new Int32Array(ring.turn);
   Atomics.wait(turn, 0, TURN.others);
   useFilter(ring.filter);
   Atomics.wait(turn, 0, TURN.nobodys);

@@ -113,7 +113,7 @@ export class Ledger {
     if (this.#isServer(owner, generation)) this.#statistics[serverRow(owner & 0xffff) + PORTS] += change;
   }
 
-  /** Nothing is open: before the connections of who died are entered anew (layout/memory.ts: forgetLoads). What was carried stays written. */
+  /** Nothing is open: before the connections of who died are entered anew. What was carried stays written. */
   reopen(): void {
     for (let element = 0; element < LOADS_LENGTH; element++) this.#empty(element);
   }

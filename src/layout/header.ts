@@ -17,7 +17,7 @@ export const KEY = 8;
 export const BOOT = 12;
 /** Two words: which network namespace (SO_NETNS_COOKIE), the lower half first. */
 export const NETWORK = 16;
-/** How many workers have begun to take their parts up since all last did so: who dies of what is in it leaves it as it was, for the next one to die of. */
+/** How many processes have begun to take it up since one last did so: who dies of what is in it leaves it as it was, for the next one to die of. */
 export const ATTEMPTS = 18;
 
 /** "lb4\0" as bytes. */

@@ -104,11 +104,6 @@ export function ownMemory(size: Omit<Room, 'workers'>): Memory {
   return memoryIn(new ArrayBuffer(memorySize(room)), room, 0);
 }
 
-/** Before the connections of who died are entered anew: no worker has any. */
-export function forgetLoads({ counters }: Memory): void {
-  counters.loads.fill(0);
-}
-
 /** What tells whether memory can be gone on with. */
 export interface Origin {
   readonly room: Room;
@@ -121,7 +116,7 @@ export interface Origin {
   readonly isUnmistakable: boolean;
 }
 
-/** So many processes may have begun to take it up, and died of that; each of their workers is counted. */
+/** So many processes may have begun to take it up, and died of that. */
 const MOST_ATTEMPTS = 3;
 
 /** Says in the header what the memory holds, so that another process can tell. The magic is written last. */
@@ -152,13 +147,13 @@ export function obstacleIn(header: Int32Array, { room, directions, boot, network
   if (header[WORKERS] !== room.workers) return `it was written by lb4 with workers = ${header[WORKERS]}, it is ${room.workers} now`;
   if (header[CONNECTIONS] !== room.connections || header[CAPACITY] !== room.capacity)
     return `it has room for ${header[CONNECTIONS] * room.workers} connections, connection_tracker_capacity is ${room.connections * room.workers} now`;
-  if (!isSound(header)) return `${Math.floor(header[ATTEMPTS] / room.workers)} starts failed with it`;
+  if (!isSound(header)) return `${header[ATTEMPTS]} starts failed with it`;
   return undefined;
 }
 
 /** Whether what is there may be taken up: false once that has failed too often. */
 export function isSound(header: Int32Array): boolean {
-  return header[ATTEMPTS] < MOST_ATTEMPTS * Math.max(1, header[WORKERS]);
+  return header[ATTEMPTS] < MOST_ATTEMPTS;
 }
 
 /** The hash key of a header. */

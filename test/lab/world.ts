@@ -281,7 +281,7 @@ export function worldAfter(memory: Memory, options: WorldOptions, now: number): 
   found.flows.set(flows);
   found.connections.set(records);
   found.hops.set(hops);
-  // Not the loads: whoever finds it forgets them (forgetLoads).
+  // Not the loads: whoever finds them forgets them (takeUp).
   for (const part of ['verdicts', 'gauges', 'statistics', 'places'] as const) found.counters[part].set(counters[part]);
   const world = new World({ ...options, found });
   world.now = now;

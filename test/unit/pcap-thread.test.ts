@@ -56,8 +56,7 @@ const data: WorkerData = {
   room,
   worker: 0,
   hashKey: [1, 3, 5, 7],
-  isFound: false,
-  ringSlots: 1,
+  attempts: 0,
   answersPerSecond: 1,
   mtus: new Map([[1, 1500]]),
 };
@@ -143,7 +142,7 @@ test('the next one begins with the interfaces that were told while there was non
   last().end('SIGABRT');
   thread.post({ type: 'interfaces', mtus: mtus[0] });
   await later(0);
-  expect(last().sent).toMatchObject([{ mtus: mtus[0], isFound: true }]);
+  expect(last().sent).toMatchObject([{ mtus: mtus[0], attempts: 1 }]);
   thread.post({ type: 'interfaces', mtus: mtus[1] });
   last().ready();
   await later(0);

@@ -278,18 +278,23 @@ describe('what cannot be followed', () => {
     expect(obstacleIn(written(), { ...origin, isUnmistakable: false })).toMatch(/does not tell a network namespace from one that is gone/);
   });
 
-  test('what three processes in a row have died of, by any of their workers', async () => {
+  test('what three processes in a row have died of, by any of their workers, however many had begun', async () => {
     const memory = ownMemory(room);
     writeHeader(memory, origin, [7, 9, 11, 13]);
-    const obstacle = () => obstacleIn(memory.header, origin);
+    const { header, counters } = memory;
+    const obstacle = () => obstacleIn(header, origin);
     const die = () => {
       throw new Error('of what is in it');
     };
-    const start = (second: () => number) =>
-      takeUp(memory, true, async () => attempt(memory.header, () => 7) + attempt(memory.header, second));
-    for (let i = 0; i < 2; i++) await expect(start(die)).rejects.toThrow();
+    const start = (second: () => number) => {
+      counters.loads[0] = 5;
+      return takeUp(memory, async (attempts) => attempt(header, attempts, () => counters.loads[0]) + attempt(header, attempts, second));
+    };
+    const dieAtOnce = () => takeUp(memory, async (attempts) => attempt(header, attempts, die));
+    for (const failing of [dieAtOnce, () => start(die)]) await expect(failing()).rejects.toThrow();
     expect(obstacle()).toBe(undefined);
-    expect(await start(() => 7)).toBe(14);
+    // No load of theirs is left.
+    expect(await start(() => 7)).toBe(7);
     for (let i = 0; i < 3; i++) {
       expect(obstacle()).toBe(undefined);
       await expect(start(die)).rejects.toThrow();

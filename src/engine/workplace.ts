@@ -8,7 +8,7 @@ import { portSlice } from '../packet/steering.ts';
 import { Duties } from './duties.ts';
 import type { FromWorker, WorkerData } from './messages.ts';
 
-export interface Post {
+export interface Workplace {
   readonly core: Core;
   readonly duties: Duties;
   /** The descriptors of a batch. */
@@ -18,7 +18,7 @@ export interface Post {
 }
 
 /** @param mapping all of the shared memory */
-export function openPost(data: WorkerData, mapping: ArrayBuffer, driver: Driver, tell: (message: FromWorker) => void): Post {
+export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Driver, tell: (message: FromWorker) => void): Workplace {
   const { room, worker, hashKey, answersPerSecond } = data;
   const memory = memoryIn(mapping, room, worker);
   const frames = createFrames();
