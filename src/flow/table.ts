@@ -63,7 +63,7 @@ export class FlowTable {
   readonly nowhere: number;
   /**
    * The slot of one more entry: for a packet that must go without a flow. No lookup finds it, it is never published, and holds until the next
-   * packet. The last one, so that behind each at which a lookup begins there is another.
+   * packet.
    */
   readonly scratch: number;
   /** Slots: the homes, and those behind the last of them. */

@@ -2,7 +2,7 @@
  * The packet path: three passes over a batch.
  *
  *     1 parse   what the frame is (parse.ts); its 5-tuple → its home slot in the flow table
- *     2 touch   read every slot and the one behind it, so that the cache misses of a batch overlap instead of queueing up
+ *     2 touch   read every slot and those behind it, so that the cache misses of a batch overlap instead of queueing up
  *     3 apply   find the rewrite, rewrite in place, update checksums (RFC 1624)
  *                 no flow, not established, control flags, TTL, MTU → slow-path.ts
  *
@@ -77,12 +77,12 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
       d[f + HOME] = (((h >>> 0) * scale) | 0) << ENTRY_SHIFT;
     }
 
-    // 2 touch. Four in ten flows are not at home: with the entry behind it, bench/scale's packets take a quarter less time at a million connections,
-    // and 1 ns more at a thousand.
+    // 2 touch: READ_AHEAD slots, written out. A third of the flows are not at home; with the home alone a packet takes a third longer at 10 million
+    // connections, and as long at a thousand (docs/benchmarks.md).
     let touched = 0;
     for (let f = HEADER; f < last; f += STRIDE) {
       const home = d[f + HOME];
-      touched ^= t[home] ^ t[home + ENTRY];
+      touched ^= t[home] ^ t[home + ENTRY] ^ t[home + 2 * ENTRY] ^ t[home + 3 * ENTRY];
     }
     frames[HEADER - 1] = touched; // so that the reads are not optimised away
 

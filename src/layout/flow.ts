@@ -66,5 +66,7 @@ export function live(protocol: number): number {
 
 /** Slots that a lookup visits before it gives up: a BPF verifier wants to see the bound. */
 export const PROBES = 128;
+/** Slots from its home on that are read before a lookup begins, where many are made at once: most flows are in one of them. */
+export const READ_AHEAD = 4;
 
 export const NONE = -1;

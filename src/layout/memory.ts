@@ -11,7 +11,7 @@
 
 import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, PLACE, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
-import { ENTRY, PROBES } from './flow.ts';
+import { ENTRY, PROBES, READ_AHEAD } from './flow.ts';
 import {
   ATTEMPTS,
   BOOT,
@@ -52,14 +52,18 @@ export interface Memory {
   readonly counters: Counters;
 }
 
-/** Words of the flow table: `capacity` homes, where the probes of the last one end, then the entry that is never live and the scratch entry. */
+/**
+ * Words of the flow table: `capacity` homes, where the probes of the last one end, then the entry that is never live, the scratch entry, and
+ * what else READ_AHEAD reads of the table's memory.
+ */
 export function flowWords(capacity: number): number {
-  return (capacity + PROBES + 1) * ENTRY;
+  return (capacity + BEHIND_HOMES) * ENTRY;
 }
+const BEHIND_HOMES = PROBES - 1 + READ_AHEAD;
 
 /** Homes of the flow table in memory of {@link flowWords}. */
 export function homesIn(flows: Int32Array): number {
-  return flows.length / ENTRY - PROBES - 1;
+  return flows.length / ENTRY - BEHIND_HOMES;
 }
 
 /** The three multipliers and the seed of the flow table's hash: random, odd multipliers. */

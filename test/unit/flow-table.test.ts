@@ -136,9 +136,9 @@ describe('the scratch entry', () => {
     expect(states(table).every((state) => state === E.EMPTY)).toBe(true);
   });
 
-  test('is behind the one that is never live, and the last: what reads one further than a lookup begins is in the table', () => {
+  test('is behind the one that is never live, from which on everything can be read ahead', () => {
     const table = create();
-    expect([table.nowhere + 1, (table.scratch + 1) * E.ENTRY]).toEqual([table.scratch, table.words.length]);
+    expect([table.nowhere + 1, (table.nowhere + E.READ_AHEAD) * E.ENTRY]).toEqual([table.scratch, table.words.length]);
   });
 });
 
