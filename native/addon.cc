@@ -328,12 +328,15 @@ class LogWriterObject : public Napi::ObjectWrap<LogWriterObject> {
 
 // ---- functions
 
-void fanOut(const Napi::CallbackInfo& info) {
+Napi::Value fanOut(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::vector<int> fds = descriptors(info[0], "fds", 1, MAX_FANOUT);
   std::vector<sock_filter> program;
   if (fds.size() > 1 || !info[1].IsUndefined()) program = programArgument(info[1], "program");
-  guard(env, [&] { lb4::fanOut(fds, program); });
+  std::vector<Fd> places = guard(env, [&] { return lb4::fanOut(fds, program); });
+  const Napi::Array answer = Napi::Array::New(env, places.size());
+  for (uint32_t i = 0; i < places.size(); i++) answer.Set(i, Napi::Number::New(env, places[i].release()));
+  return answer;
 }
 
 void wake(const Napi::CallbackInfo& info) {

@@ -42,19 +42,27 @@ void steerBy(int fd, const std::vector<sock_filter>& program) {
   check(::setsockopt(fd, SOL_PACKET, PACKET_FANOUT_DATA, &words, sizeof words), "setsockopt(PACKET_FANOUT_DATA)");
 }
 
+Fd duplicate(int fd) { return Fd(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl(F_DUPFD_CLOEXEC)")); }
+
 }  // namespace
 
 // The program first: without one every frame is the first socket's. Who joins gets the next number
 // (net/packet/af_packet.c, __fanout_link).
-void fanOut(const std::vector<int>& fds, const std::vector<sock_filter>& program) {
+std::vector<Fd> fanOut(const std::vector<int>& fds, const std::vector<sock_filter>& program) {
   for (const int fd : fds) checkSocket(fd);
-  if (fds.size() == 1) return askForWholePackets(fds.front());
+  std::vector<Fd> places;
+  for (const int fd : fds) places.push_back(duplicate(fd));
+  if (fds.size() == 1) {
+    askForWholePackets(fds.front());
+    return places;
+  }
   const uint32_t group = openGroup(fds.front());
   steerBy(fds.front(), program);
   for (size_t i = 1; i < fds.size(); i++) {
     const std::string attempted = "setsockopt(PACKET_FANOUT, socket " + std::to_string(i + 1) + " of " + std::to_string(fds.size()) + ")";
     check(join(fds[i], group), attempted.c_str());
   }
+  return places;
 }
 
 }  // namespace lb4

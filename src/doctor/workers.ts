@@ -34,9 +34,11 @@ function processors(config: Config): Finding {
  * @param parallel as many run at a time where they are pinned to none
  */
 export function judgeWorkers(
-  { file, passthrough: { workers: count, cpus } }: Config,
+  { file, passthrough }: Config,
   { usable, parallel }: { readonly usable: readonly number[]; readonly parallel: number },
 ): Finding {
+  const { workers: count, io } = passthrough;
+  const cpus = io === 'ring' ? passthrough.cpus : undefined;
   const where = `in [passthrough] of ${file}`;
   const strange = cpus?.filter((cpu) => !usable.includes(cpu)) ?? [];
   if (strange.length > 0) {

@@ -1,4 +1,5 @@
 /** All packet workers as one. Each has a ring of its own; the kernel steers every frame to the worker whose it is (io/steering.ts). */
+import { closeSync } from 'node:fs';
 import { native } from '../io/native.ts';
 import { steeringProgram } from '../io/steering.ts';
 import type { HashKey } from '../layout/memory.ts';
@@ -19,9 +20,11 @@ export interface CrewOptions {
 /** Workers that have their rings, and wait for their turn. */
 export class WaitingCrew {
   readonly #threads: readonly WaitingThread[];
+  readonly #places: Places;
 
-  private constructor(threads: readonly WaitingThread[]) {
+  private constructor(threads: readonly WaitingThread[], places: Places) {
     this.#threads = threads;
+    this.#places = places;
   }
 
   /** Rejects with the system's error when a ring cannot be opened, or frames cannot be steered; then all are gone. */
@@ -33,11 +36,12 @@ export class WaitingCrew {
       const threads = await allOf(opening);
       // Before a frame arrives: till now their filters take none. An lb4 that is to be followed misses fragments from here on, for which a
       // client or server sends again; to find out only after it has stopped that it cannot be followed would be worse.
-      native().fanOut(
+      const program = workers === 1 ? undefined : steeringProgram(steeringKey(key), workers);
+      const places = native().fanOut(
         threads.map(({ fd }) => fd),
-        workers === 1 ? undefined : steeringProgram(steeringKey(key), workers),
+        program,
       );
-      return new WaitingCrew(threads);
+      return new WaitingCrew(threads, new Places(places));
     } catch (error) {
       for (const one of await Promise.allSettled(opening)) if (one.status === 'fulfilled') await one.value.close();
       throw error;
@@ -55,7 +59,7 @@ export class WaitingCrew {
     try {
       const threads = await allOf(beginning);
       for (const thread of this.#threads) thread.forward();
-      return threads.length === 1 ? threads[0] : new Crew(threads);
+      return new Crew(threads, this.#places);
     } catch (error) {
       await this.close();
       throw error;
@@ -64,16 +68,37 @@ export class WaitingCrew {
 
   async close(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.close()));
+    this.#places.leave();
   }
 }
 
-/** Several that forward. */
+/**
+ * The workers' places among which the kernel shares frames out. A worker that has stopped, or died, keeps its own until all have: otherwise
+ * the last one would get it, and answer frames of connections that it does not know by resets.
+ */
+class Places {
+  #fds: readonly number[];
+
+  /** @param fds what fanOut (io/native.ts) gave */
+  constructor(fds: readonly number[]) {
+    this.#fds = fds;
+  }
+
+  leave(): void {
+    for (const fd of this.#fds) closeSync(fd);
+    this.#fds = [];
+  }
+}
+
+/** Workers that forward. */
 class Crew implements Forwarder {
   readonly recovered: number;
   readonly #threads: readonly Thread[];
+  readonly #places: Places;
 
-  constructor(threads: readonly Thread[]) {
+  constructor(threads: readonly Thread[], places: Places) {
     this.#threads = threads;
+    this.#places = places;
     this.recovered = threads.reduce((sum, thread) => sum + thread.recovered, 0);
   }
 
@@ -91,10 +116,12 @@ class Crew implements Forwarder {
 
   async halt(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.halt()));
+    this.#places.leave();
   }
 
   async stop(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.stop()));
+    this.#places.leave();
   }
 }
 

@@ -162,7 +162,7 @@ export class Engine {
 
   static async #startIn(acquired: Acquired, room: Room, hashKey: HashKey, options: EngineOptions, begin: Begin): Promise<Engine> {
     const { fd: memoryFd, memories, isFound } = acquired;
-    const { settings } = options;
+    const { answersPerSecond, settings } = options;
     let crew: Forwarder | undefined;
     const hops = memories.map((memory) => memory.hops);
     const routes = ServerRoutes.open(hops, (mtus) => crew?.post({ type: 'interfaces', mtus }));
@@ -171,7 +171,6 @@ export class Engine {
       const counts = new Counts(memories);
       const ports = new PortUse(counts);
       ports.apply(settings.services);
-      const answersPerSecond = Math.ceil(options.answersPerSecond / room.workers);
       const data = { memoryFd, room, hashKey, answersPerSecond, mtus: routes.mtus(), ...orders };
       const beginAt = (attempts: number) => begin({ ...data, attempts }, reportsOf(options));
       crew = await (isFound ? takeUp(memories[0], beginAt) : beginAt(0));

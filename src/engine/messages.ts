@@ -53,7 +53,7 @@ export interface WorkerData extends Orders {
   readonly hashKey: HashKey;
   /** The memory is that of an lb4 that died, and this the attempt of that number to go on with its connections (recovery.ts); 0: it is new. */
   readonly attempts: number;
-  /** Resets and ICMP errors of this worker. */
+  /** Resets and ICMP errors of all workers. */
   readonly answersPerSecond: number;
   /** MTU by interface index. */
   readonly mtus: ReadonlyMap<number, number>;

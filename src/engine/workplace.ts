@@ -19,7 +19,8 @@ export interface Workplace {
 
 /** @param mapping all of the shared memory */
 export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Driver, tell: (message: FromWorker) => void): Workplace {
-  const { room, worker, hashKey, answersPerSecond } = data;
+  const { room, worker, hashKey } = data;
+  const answersPerSecond = shareOf(data.answersPerSecond, worker, room.workers);
   const memory = memoryIn(mapping, room, worker);
   const frames = createFrames();
   const slice = portSlice(worker, room.workers);
@@ -32,4 +33,9 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     sources: (addresses) => tell({ type: 'sources', addresses }),
   });
   return { core, duties, frames, gauges: memory.counters.gauges };
+}
+
+/** Of whole numbers that all shares come to: the first workers have one more where they must. */
+function shareOf(whole: number, worker: number, workers: number): number {
+  return Math.floor(whole / workers) + Number(worker < whole % workers);
 }

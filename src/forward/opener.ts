@@ -77,9 +77,11 @@ export class Opener {
     let position = -1;
     let slot = ~Verdict.resetFull;
     // More than once only where another worker took the place between the choice and the entry.
-    for (let tries = 0; slot === ~Verdict.resetFull && tries < TRIES; tries++) {
-      position = this.#choose(frontend, scheduler, now);
+    for (let tries = TRIES; slot === ~Verdict.resetFull && tries > 0; tries--) {
+      position = this.#choose(frontend, scheduler, now, tries === TRIES);
       if (position < 0) return slot;
+      // Where others are that quick, its load is one of the least all the same.
+      if (tries === 1) this.#seen = -1;
       slot = this.#installAnywhere(frontend, position, clientHop, life, now);
     }
     // The next segment will go where the hash says: so may this one, if that is the same place.
@@ -111,18 +113,21 @@ export class Opener {
     return this.#withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports)));
   }
 
-  /** The position of the server for what was described, -1: it or the frontend is full, and nothing makes way. */
-  #choose(frontend: Frontend, scheduler: Scheduler, now: number): number {
+  /**
+   * The position of the server for what was described, -1: it or the frontend is full, and nothing makes way.
+   * @param evicts whether something may have to
+   */
+  #choose(frontend: Frontend, scheduler: Scheduler, now: number, evicts: boolean): number {
     const { candidates } = frontend;
     const { loads } = this.#ledger;
-    if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return -1;
+    if (this.#services.isFrontendFull(frontend) && !(evicts && this.#evictStale(frontend, now))) return -1;
     const picked = scheduler.pick(this.#opening.source, sourcePort(this.#opening.ports));
     this.#picked = picked;
     this.#seen = scheduler.seen ?? -1;
     if (!isFull(candidates[picked], loads)) return picked;
     this.#seen = -1;
     const position = leastLoaded(candidates, loads, picked);
-    return position < 0 && this.#evictStale(frontend, now) ? leastLoaded(candidates, loads, picked) : position;
+    return position < 0 && evicts && this.#evictStale(frontend, now) ? leastLoaded(candidates, loads, picked) : position;
   }
 
   /** Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others. */

@@ -141,14 +141,16 @@ export interface NativeAddon {
    * together first. Each frame goes to the socket whose place in `fds` (1 to 256) `program` returns, modulo their number: classic BPF, as a
    * socket's filter is (io/steering.ts). That of one socket alone is not used.
    *
-   * Until this returns each socket hears all frames, or those of another: their filters should take none. A socket that is closed leaves
-   * the group, and the last one gets its place. While two groups exist, fragments are put together for the younger one alone.
+   * Until this returns each socket hears all frames, or those of another: their filters should take none. A socket of which nobody has a
+   * descriptor any more leaves the group, and the last one gets its place, and frames that are not its own: so it returns a duplicate of each
+   * (for `closeSync`), to be held until all have stopped. One that is closed by its owner meanwhile hears nothing, nor does another for it.
+   * While two groups exist, fragments are put together for the younger one alone.
    *
    * EINVAL: one is no packet socket. With several it throws the system's error (EALREADY: one is in a group), which names the socket; those
    * before it are in the group then, and only closing takes them out. With one it throws nothing of the kind: without a group, fragments
    * come as they are.
    */
-  fanOut(fds: readonly number[], program?: Uint32Array): void;
+  fanOut(fds: readonly number[], program?: Uint32Array): number[];
   /** Wakes the `receive` that waits on this eventfd. Any thread. EINVAL: the descriptor is none. */
   wake(wakeFd: number): void;
   /**

@@ -6,10 +6,16 @@ import { CLIENT_PORTS } from '../layout/ports.ts';
 import { ICMP, ICMP_ERRORS, ICMP_HEADER, TCP, UDP } from '../packet/fields.ts';
 import { FACTORS, SHIFTS } from '../packet/steering.ts';
 import * as B from './bpf.ts';
-import { headerLength, type Instruction, NETWORK, op, skipIf } from './bpf.ts';
+import { headerLength, type Instruction, op, skipIf } from './bpf.ts';
 
+/**
+ * Where the IP header is: the kernel runs the program before it puts the link header back (net/packet/af_packet.c, packet_rcv_fanout). Unlike
+ * SKF_NET_OFF, which until Linux 6.16 reaches only as much of a frame as its driver has copied (often no more than headers), this finds the
+ * packet that an ICMP error quotes.
+ */
+const START = 0;
 /** Where the packet that an ICMP error quotes begins, with X the length of the IP header. */
-const QUOTED = NETWORK + ICMP_HEADER;
+const QUOTED = START + ICMP_HEADER;
 
 /** What a packet is steered by beside its destination port, which is in A: its source address and port. */
 const [M_SOURCE, M_PORT] = [0, 1];
@@ -20,10 +26,10 @@ export function steeringProgram(key: number, workers: number): Uint32Array {
   const errors = [...quotedTuple(), op(B.JUMP, ports.length)];
   const toPorts = errors.length + 1; // past the errors, and whose none of these is
   return B.assemble([
-    op(B.LOAD_HALF, NETWORK + B.FRAGMENT),
+    op(B.LOAD_HALF, START + B.FRAGMENT),
     [B.IF_BITS, 0, 1, B.FRAGMENT_BITS],
     firstWorkers(),
-    op(B.LOAD_BYTE, NETWORK + B.PROTOCOL),
+    op(B.LOAD_BYTE, START + B.PROTOCOL),
     [B.IF_EQUAL, toPorts + 2, 0, TCP],
     [B.IF_EQUAL, toPorts + 1, 0, UDP],
     [B.IF_EQUAL, 1, 0, ICMP],
@@ -41,11 +47,11 @@ function firstWorkers(): Instruction {
 
 function tuple(): Instruction[] {
   return [
-    op(B.LOAD_WORD, NETWORK + B.SOURCE),
+    op(B.LOAD_WORD, START + B.SOURCE),
     op(B.STORE, M_SOURCE),
-    ...headerLength(),
+    ...headerLength(B.LOAD_BYTE, START),
     op(B.TO_X),
-    op(B.LOAD_WORD_X, NETWORK),
+    op(B.LOAD_WORD_X, START),
     op(B.TO_X),
     op(B.SHIFT_RIGHT, 16),
     op(B.STORE, M_PORT),
@@ -57,9 +63,9 @@ function tuple(): Instruction[] {
 /** Of the packet that an error quotes, turned round. */
 function quotedTuple(): Instruction[] {
   return [
-    ...headerLength(),
+    ...headerLength(B.LOAD_BYTE, START),
     op(B.TO_X),
-    op(B.LOAD_BYTE_X, NETWORK), // the ICMP type
+    op(B.LOAD_BYTE_X, START), // the ICMP type
     ...skipIf(ICMP_ERRORS),
     firstWorkers(),
     op(B.LOAD_WORD_X, QUOTED + B.DESTINATION),

@@ -13,7 +13,8 @@ export function run(program: Uint32Array, packet: Uint8Array, packetType = HOST)
   let [a, x] = [0, 0];
   const load = (offset: number, size: number) => {
     if (offset === SKF_AD_PKTTYPE) return packetType;
-    const at = offset - SKF_NET_OFF;
+    // A program of a fanout group runs where a frame's data begins with its IP header, too.
+    const at = offset >= SKF_NET_OFF ? offset - SKF_NET_OFF : offset;
     if (at < 0 || at + size > packet.length) throw BEYOND;
     return packet.subarray(at, at + size).reduce((value, byte) => value * 256 + byte, 0);
   };

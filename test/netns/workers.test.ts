@@ -1,6 +1,8 @@
 /** Several packet workers: each connection is one's, in both directions and in order, and limits hold over all of them. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { formatCpus } from '../../src/config/cpus.ts';
+import { native } from '../../src/io/native.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { type Balancer, LARGE_RING, startBalancer } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
@@ -17,14 +19,11 @@ const BYTES = 4000;
 /** What tells of a connection's order, and each one's SYN+ACK. */
 const WITH_DATA = `tcp port ${HTTP} and (greater 100 or tcp[13] = 18)`;
 
-/** The processors that a thread may run on, as the kernel writes them ("0-1"). */
-function processors(of: string): string {
-  return /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync(`/proc/${of}/status`, 'utf8'))?.[1] ?? '';
-}
-
 /** Those of lb4's threads that are pinned to one. */
 function pinned({ running: { pid } }: Balancer): string[] {
-  const all = readdirSync(`/proc/${pid}/task`).map((task) => processors(`${pid}/task/${task}`));
+  const all = readdirSync(`/proc/${pid}/task`).map((task) => {
+    return /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync(`/proc/${pid}/task/${task}/status`, 'utf8'))?.[1] ?? '';
+  });
   return all.filter((list) => /^\d+$/.test(list)).sort();
 }
 
@@ -73,7 +72,7 @@ test('20,000 connections over two workers on two processors: each is one’s in 
   ] as const) {
     host.keepOrder(device);
   }
-  const cpus = processors('self');
+  const cpus = formatCpus(native().usableCpus().slice(0, WORKERS));
   const more = `[passthrough]\nworkers = ${WORKERS}\ncpus = "${cpus}"`;
   const balancer = await lab.serve({ ring: LARGE_RING, more });
   if (cpus === '0-1') expect(pinned(balancer)).toEqual(['0', '1']);

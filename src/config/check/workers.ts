@@ -53,7 +53,9 @@ export function cpuFindings(
   { isOwn, usableCpus, isRunning }: { isOwn?: IsOwn | undefined; usableCpus?: UsableCpus | undefined; isRunning: boolean },
 ): Finding[] {
   const cpus = cpusIn(root);
-  if (cpus === undefined || mode === undefined || !isPacketMode(mode) || !isHere(frontendPlaces(root), isOwn)) return [];
+  // Nothing is pinned of io = "pcap".
+  const isPinned = mode !== undefined && isPacketMode(mode) && nodeAt(root, [TABLE, 'io'])?.value !== 'pcap';
+  if (cpus === undefined || !isPinned || !isHere(frontendPlaces(root), isOwn)) return [];
   const usable = usableCpus?.();
   const strange = usable === undefined ? [] : cpus.list.filter((cpu) => !usable.includes(cpu));
   if (usable === undefined || strange.length === 0) return [];
