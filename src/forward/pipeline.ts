@@ -43,6 +43,9 @@ const { NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, SEEN, BYTES, A
 const { IP_TTL, IP_SOURCE, IP_DESTINATION, TCP_ACKNOWLEDGMENT: THIRD_WORD, ETHERNET_HALF } = Field;
 const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP_OUT, SHIFT: HOP_SHIFT } = Hop;
 
+/** Homes of a table that a second-level cache holds whole: 2 MB. */
+const CACHED = 1 << 15;
+
 /** The three passes over `table`, with what else they need; one a thread, so that its one instance is compiled for its own memory. */
 export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }: PipelineParts): Pipeline {
   const { words, halves } = slab;
@@ -50,6 +53,7 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
   const [seed, k1, k2, k3] = table.key;
   const { scale } = table;
   const nowhere = table.nowhere << ENTRY_SHIFT;
+  const isCached = table.capacity <= CACHED;
 
   return function process(batch: number): void {
     // Bound to locals: a context slot read in the loop is a load and a type check a time (bench/core: 43 → 20 ns).
@@ -77,12 +81,16 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
       d[f + HOME] = (((h >>> 0) * scale) | 0) << ENTRY_SHIFT;
     }
 
-    // 2 touch: READ_AHEAD slots, written out. A third of the flows are not at home; with the home alone a packet takes a third longer at 10 million
-    // connections, and as long at a thousand (docs/benchmarks.md).
+    // 2 touch. A third of the flows are not at home: in a table that no cache holds, READ_AHEAD slots (written out) take a third off a packet at
+    // 10 million connections; in a small one they cost a tenth at a thousand (docs/benchmarks.md).
     let touched = 0;
-    for (let f = HEADER; f < last; f += STRIDE) {
-      const home = d[f + HOME];
-      touched ^= t[home] ^ t[home + ENTRY] ^ t[home + 2 * ENTRY] ^ t[home + 3 * ENTRY];
+    if (isCached) {
+      for (let f = HEADER; f < last; f += STRIDE) touched ^= t[d[f + HOME]];
+    } else {
+      for (let f = HEADER; f < last; f += STRIDE) {
+        const home = d[f + HOME];
+        touched ^= t[home] ^ t[home + ENTRY] ^ t[home + 2 * ENTRY] ^ t[home + 3 * ENTRY];
+      }
     }
     frames[HEADER - 1] = touched; // so that the reads are not optimised away
 
