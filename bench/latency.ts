@@ -13,7 +13,12 @@ const PORT = 9000;
 const DUTY = { ports: [PORT], servers: [serverAddress(0)] };
 const CONNECTIONS = [1, 32];
 
-const subjects = { 'lb4 --passthrough': lb4(), 'nftables conntrack': conntrack, 'HAProxy mode tcp': haproxy };
+const subjects = {
+  'lb4 --passthrough': lb4(),
+  'lb4, busy_poll = 100': lb4([], '[passthrough]\nbusy_poll = 100'),
+  'nftables conntrack': conntrack,
+  'HAProxy mode tcp': haproxy,
+};
 
 interface Round {
   /** Thousands a second. */
