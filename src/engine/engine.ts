@@ -51,7 +51,7 @@ export interface EngineOptions extends Size {
   readonly own?: (() => void) | undefined;
   /** A worker died of an error: not everything is forwarded any more. */
   readonly failed: (error: Error) => void;
-  /** Packets tell that a server (its index) may be in trouble: at most ten times a second a server and reason. */
+  /** Packets tell that a server (its index) may be in trouble: each worker at most ten times a second a server and reason. */
   readonly signal?: (server: number, reason: string) => void;
   /** Something people should know. */
   readonly told?: (message: string) => void;

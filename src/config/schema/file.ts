@@ -126,7 +126,9 @@ const passthrough = z.object({
     ...lb4,
   }),
   resets_per_second: whole(0, 1_000_000, 1000, {
-    description: 'At most this many RST and ICMP errors a second that lb4 makes itself. 0: none.',
+    description:
+      'At most this many RST and ICMP errors a second that lb4 makes itself, shared out among its workers: one with fewer than `workers` leaves ' +
+      'some of them none. 0: none.',
     ...lb4,
   }),
   timeouts: key(timeouts.prefault({}), {
