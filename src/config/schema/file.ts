@@ -127,8 +127,8 @@ const passthrough = z.object({
   }),
   resets_per_second: whole(0, 1_000_000, 1000, {
     description:
-      'At most this many RST and ICMP errors a second that lb4 makes itself, shared out among its workers: one with fewer than `workers` leaves ' +
-      'some of them none. 0: none.',
+      'At most this many RST and ICMP errors a second that lb4 makes itself, shared out among its workers (fewer than `workers` leave ' +
+      'some with none). 0: none.',
     ...lb4,
   }),
   timeouts: key(timeouts.prefault({}), {
