@@ -130,7 +130,8 @@ describe('processors of this host', () => {
     expect(say(CPUS, { reload: true })).toEqual([`f:4:8: warning: ${REFUSED}; the next start will be refused`]);
   });
 
-  it('do not matter in proxy mode, to a file for another host, or where nobody can tell', () => {
+  it('do not matter in proxy mode, to io = "pcap", to a file for another host, or where nobody can tell', () => {
+    expect(say(`${CPUS}\nio = "pcap"`)).toEqual([]);
     for (const mode of ['proxy', undefined] as const) expect(say(CPUS, { mode })).toEqual([]);
     expect(say(CPUS, { isOwn: () => false })).toEqual([]);
     expect(say(CPUS, { usableCpus: () => undefined })).toEqual([]);

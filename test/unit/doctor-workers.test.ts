@@ -35,6 +35,11 @@ test.each([
   expect(finding).toEqual({ level, check: 'workers', message, ...(mend === undefined ? {} : { mend }) });
 });
 
+test('io = "pcap" pins nothing', () => {
+  const finding = judgeWorkers(load('io = "pcap"\ncpus = "0-1"'), { usable: [2], parallel: 4 });
+  expect(finding).toEqual({ level: ok, check: 'workers', message: '1 packet worker, of 4 processors' });
+});
+
 test.each([
   ['', '134 MB for receive rings and 70 MB for flow tables of 1 worker', 134 + 71],
   ['workers = 4', '537 MB for receive rings and 79 MB for flow tables of 4 workers', 537 + 80],
