@@ -81,6 +81,11 @@ export class Namespace {
     return run(inNamespace(this.name, command));
   }
 
+  /** The same for what lasts: it may take so many milliseconds. */
+  runFor(timeout: number, ...command: string[]): Promise<RunResult> {
+    return run(inNamespace(this.name, command), { timeout });
+  }
+
   /** The same for curl, whose transfers are written as in its configuration files (curl(1), `--config`). */
   curl(transfers: string): Promise<RunResult> {
     return run(inNamespace(this.name, ['curl', '--fail-early', '--config', '-']), { input: transfers });

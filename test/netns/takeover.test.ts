@@ -49,7 +49,7 @@ test.each(MODES)('%s: twice during requests, hashed transfers and connections th
   const first = client.ports(TRANSFERS);
   let over = 0;
   const transfers = Array.from({ length: TRANSFERS }, async (_, i) => {
-    const result = await client.run('sh', '-c', `${curl} --local-port ${first + i} | sha256sum`);
+    const result = await client.runFor(4 * PATIENCE, 'sh', '-c', `${curl} --local-port ${first + i} | sha256sum`);
     over++;
     return result;
   });
