@@ -114,9 +114,9 @@ class Crew implements Forwarder {
     for (const thread of this.#threads) thread.post(message);
   }
 
+  /** The places go with the process, which ends soon: to close a socket takes the kernel milliseconds, and packets wait for the next lb4. */
   async halt(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.halt()));
-    this.#places.leave();
   }
 
   async stop(): Promise<void> {

@@ -44,6 +44,8 @@ export class Opener {
   readonly #connections: Connections;
   readonly #rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
   readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, address: 0, port: 0 };
+  /** A SYN has one connection make way under limits, however often it must choose. */
+  #mayEvict = true;
   /** What the scheduler chose last, and what it saw there (-1: it does not go by loads). */
   #picked = 0;
   #seen = -1;
@@ -72,13 +74,14 @@ export class Opener {
     if (scheduler === undefined) return ~Verdict.resetNoServer;
     this.#turn = (this.#turn + STEP) % TURN;
     this.#asks = TRIES;
+    this.#mayEvict = true;
     this.#describe(source, destination, ports, first);
     const life = adopts ? T.OPENING | T.HASHED : T.OPENING;
     let position = -1;
     let slot = ~Verdict.resetFull;
     // More than once only where another worker took the place between the choice and the entry.
     for (let tries = TRIES; slot === ~Verdict.resetFull && tries > 0; tries--) {
-      position = this.#choose(frontend, scheduler, now, tries === TRIES);
+      position = this.#choose(frontend, scheduler, now);
       if (position < 0) return slot;
       // Where others are that quick, its load is one of the least all the same.
       if (tries === 1) this.#seen = -1;
@@ -113,30 +116,30 @@ export class Opener {
     return this.#withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports)));
   }
 
-  /**
-   * The position of the server for what was described, -1: it or the frontend is full, and nothing makes way.
-   * @param evicts whether something may have to
-   */
-  #choose(frontend: Frontend, scheduler: Scheduler, now: number, evicts: boolean): number {
+  /** The position of the server for what was described, -1: it or the frontend is full, and nothing makes way. */
+  #choose(frontend: Frontend, scheduler: Scheduler, now: number): number {
     const { candidates } = frontend;
     const { loads } = this.#ledger;
-    if (this.#services.isFrontendFull(frontend) && !(evicts && this.#evictStale(frontend, now))) return -1;
+    if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return -1;
     const picked = scheduler.pick(this.#opening.source, sourcePort(this.#opening.ports));
     this.#picked = picked;
     this.#seen = scheduler.seen ?? -1;
     if (!isFull(candidates[picked], loads)) return picked;
     this.#seen = -1;
     const position = leastLoaded(candidates, loads, picked);
-    return position < 0 && evicts && this.#evictStale(frontend, now) ? leastLoaded(candidates, loads, picked) : position;
+    return position < 0 && this.#evictStale(frontend, now) ? leastLoaded(candidates, loads, picked) : position;
   }
 
   /** Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others. */
   #evictStale({ index, pools }: Frontend, now: number): boolean {
+    if (!this.#mayEvict) return false;
     const lists = Math.max(1, pools.length);
     const begin = this.#beginning(lists);
     for (let i = 0; i < Math.min(TRIES, lists); i++) {
       const pool = pools[(begin + i) % lists] ?? Flow.NONE;
-      if (this.#connections.evictStale(listOf(pool, index), index, now)) return true;
+      if (!this.#connections.evictStale(listOf(pool, index), index, now)) continue;
+      this.#mayEvict = false;
+      return true;
     }
     return false;
   }
