@@ -8,6 +8,10 @@
  *   peers ask ADDRESS PORT CONNECTIONS SECONDS
  *       over each of CONNECTIONS a request of 64 bytes, its answer, and the next one; prints how many, and the 50th, 99th and 99.9th
  *       percentile of the time between them in microseconds. The first tenth is left out
+ *   peers pace ADDRESS PORT CONNECTIONS
+ *       keeps CONNECTIONS to test/lab/backend.ts's echo port and asks one of them each millisecond, in turn, passing over who still waits.
+ *       A line on standard input: as soon as everyone alive has had an answer once more, it prints the longest time between two answers of
+ *       all, the longest wait of one connection (both in microseconds), how many have died so far, and forgets the times
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,6 +22,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -136,12 +141,79 @@ static int ask(const struct sockaddr_in *to, int connections, double seconds) {
   return 0;
 }
 
+struct pace {
+  long began[FILES]; /* when the question went out that has no answer yet; 0: none */
+  char told[FILES];  /* has been answered since the line on standard input */
+  long last, gap, wait;
+  int asked, left, dead;
+};
+
+static void settle(struct pace *p, int fd) {
+  if (p->asked && !p->told[fd]) p->told[fd] = 1, p->left--;
+}
+
+static void take(struct pace *p, int fd) {
+  char buffer[BYTES];
+  if (recv(fd, buffer, sizeof buffer, 0) <= 0) {
+    close(fd), p->dead++, p->began[fd] = -1, settle(p, fd);
+    return;
+  }
+  long t = now();
+  if (t - p->last > p->gap) p->gap = t - p->last;
+  if (t - p->began[fd] > p->wait) p->wait = t - p->began[fd];
+  p->last = t, p->began[fd] = 0, settle(p, fd);
+}
+
+static int greeted(const struct sockaddr_in *to) {
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  char byte = 0;
+  if (fd < 0 || fd >= FILES || connect(fd, (const struct sockaddr *)to, sizeof *to)) die("connect");
+  while (byte != '\n') if (recv(fd, &byte, 1, 0) != 1) die("greeting");
+  without_delay(fd);
+  return fd;
+}
+
+static int pace(const struct sockaddr_in *to, int connections) {
+  static struct pace p;
+  static int fds[FILES];
+  struct itimerspec each = {{0, 1000000}, {0, 1000000}};
+  int set = epoll_create1(0), timer = timerfd_create(CLOCK_MONOTONIC, 0), next = 0;
+  char line[BYTES];
+  for (int i = 0; i < connections; i++) watch(set, fds[i] = greeted(to), EPOLLIN);
+  watch(set, timer, EPOLLIN), watch(set, 0, EPOLLIN);
+  if (timerfd_settime(timer, 0, &each, 0)) die("timerfd_settime");
+  puts("holding"), fflush(stdout);
+  for (p.last = now();;) {
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(set, events, EVENTS, -1);
+    for (int i = 0; i < count; i++) {
+      int fd = events[i].data.fd;
+      if (fd == 0) {
+        if (read(0, line, sizeof line) <= 0) return 0;
+        memset(p.told, 0, sizeof p.told), p.asked = 1, p.left = connections - p.dead;
+      } else if (fd == timer) {
+        if (read(timer, line, 8) != 8) die("timerfd");
+        int to_ask = fds[next++ % connections];
+        if (p.began[to_ask] == 0 && (p.began[to_ask] = now()) && write(to_ask, ".", 1) != 1) p.began[to_ask] = 1;
+      } else take(&p, fd);
+    }
+    if (p.asked && p.left == 0) {
+      printf("%ld %ld %d\n", p.gap / 1000, p.wait / 1000, p.dead), fflush(stdout);
+      p.asked = p.gap = p.wait = 0;
+    }
+  }
+}
+
 int main(int argc, char **argv) {
   if (argc == 3 && !strcmp(argv[1], "shut")) serve(atoi(argv[2]), 0);
   if (argc == 3 && !strcmp(argv[1], "echo")) serve(atoi(argv[2]), 1);
   if (argc == 6 && (!strcmp(argv[1], "open") || !strcmp(argv[1], "ask"))) {
     struct sockaddr_in to = at(argv[2], atoi(argv[3]));
     return argv[1][0] == 'o' ? open_all(&to, atoi(argv[4]), atof(argv[5])) : ask(&to, atoi(argv[4]), atof(argv[5]));
+  }
+  if (argc == 5 && !strcmp(argv[1], "pace")) {
+    struct sockaddr_in to = at(argv[2], atoi(argv[3]));
+    return pace(&to, atoi(argv[4]));
   }
   fputs("see the comment in bench/peers.c\n", stderr);
   return 2;

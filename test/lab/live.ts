@@ -25,6 +25,8 @@ export interface Wanted {
   readonly frontends?: readonly ('http' | 'echo' | 'extra')[];
   /** Whole sections. */
   readonly more?: string;
+  /** Frames in the receive ring of a worker, as for the balancer of other tests. */
+  readonly ring?: number;
 }
 
 export class Live {
@@ -77,7 +79,7 @@ export class Live {
   /** The file's text. Servers are named for their addresses, so that a name stays with its server. */
   text(wanted: Wanted): string {
     const { servers = this.addresses.map((_, i) => i), weights = [], settings = [], frontends = ['http', 'echo'] } = wanted;
-    const { frontend = '', backend = '', checks = QUICK, more = '' } = wanted;
+    const { frontend = '', backend = '', checks = QUICK, more = '', ring } = wanted;
     const port = { http: HTTP, echo: ECHO, extra: 81 } as const;
     const section = (name: 'http' | 'echo' | 'extra') => {
       const to = name === 'extra' ? HTTP : port[name];
@@ -90,7 +92,7 @@ export class Live {
         `[backends.${name}-out]\n${checks}\n${backend}\n[backends.${name}-out.servers]\n${lines.join('')}`
       );
     };
-    return `${frontends.map(section).join('')}[stats]\nport = "${STATS_PORT}"\n${withRing(more)}\n`;
+    return `${frontends.map(section).join('')}[stats]\nport = "${STATS_PORT}"\n${withRing(more, ring)}\n`;
   }
 
   /** Puts another text in the file's place at once, as editors and configuration tools do. */
