@@ -114,8 +114,8 @@ const passthrough = z.object({
   }),
   busy_poll: whole(0, 10_000, 10, {
     description:
-      'Microseconds that a worker looks at its ring before it sleeps. A wake-up by the kernel takes some: 50 to 100 answer single requests ' +
-      'sooner, and cost processor time while there is little traffic; without any, all sleep. 0: at once.',
+      'Microseconds that a worker looks at its ring before it sleeps. A wake-up by the kernel takes some: longer looks may answer sooner where ' +
+      'processors are idle, and cost their time while there is little traffic; without any, all sleep. 0: at once.',
     ...lb4,
   }),
   io: key(z.enum(IO).default('ring'), {
