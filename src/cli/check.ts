@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
+import { counted } from '../doctor/finding.ts';
 import { ConfigError, EXIT, formatMistake, type Mistake } from '../errors.ts';
 import { isOwn, sourceOf, usableCpus } from '../service/host.ts';
 import { modeOf } from './options.ts';
@@ -62,10 +63,6 @@ function strictly(warning: Mistake): Mistake {
 /** `2 frontends, 1 backend, 3 servers, statistics on 0.0.0.0:7000` */
 function summary({ frontends, backends, stats }: Config): string {
   const servers = backends.reduce((sum, backend) => sum + backend.servers.length, 0);
-  const counts = [count(frontends.length, 'frontend'), count(backends.length, 'backend'), count(servers, 'server')];
+  const counts = [counted(frontends.length, 'frontend'), counted(backends.length, 'backend'), counted(servers, 'server')];
   return [...counts, stats === undefined ? 'no statistics server' : `statistics on ${stats.listen.text}`].join(', ');
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

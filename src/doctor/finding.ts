@@ -29,6 +29,11 @@ export interface Host {
   readonly paths: readonly ServerPath[];
 }
 
+/** `1 worker`, `2 workers`. */
+export function counted(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
 export function ok(check: string, message: string): Finding {
   return { level: 'ok', check, message };
 }

@@ -5,7 +5,7 @@ import type { Config, Passthrough } from '../config/model.ts';
 import { messageOf } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { read } from '../rules/read.ts';
-import { type Finding, fail, type Host, ok, warn } from './finding.ts';
+import { counted, type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { usableCpus } from './network.ts';
 
 const SLOT_BYTES = 128 * 1024;
@@ -77,8 +77,4 @@ function availableMemory(): number | undefined {
 
 function megabytes(bytes: number): string {
   return `${Math.round(bytes / 1e6)} MB`;
-}
-
-function counted(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

@@ -152,7 +152,7 @@ export class Engine {
     const room = roomFor(options.connections, options.workers);
     const acquired = acquireMemory(room, directionsOf(options.settings), key, options.keep, other);
     try {
-      return await Engine.#startIn(acquired, room, key, options, begin);
+      return await Engine.#startIn(acquired, room, options, begin);
     } catch (error) {
       // What was found is kept: whatever was in the way may be mended.
       acquired.close(acquired.isFound);
@@ -160,7 +160,7 @@ export class Engine {
     }
   }
 
-  static async #startIn(acquired: Acquired, room: Room, hashKey: HashKey, options: EngineOptions, begin: Begin): Promise<Engine> {
+  static async #startIn(acquired: Acquired, room: Room, options: EngineOptions, begin: Begin): Promise<Engine> {
     const { fd: memoryFd, memories, isFound } = acquired;
     const { answersPerSecond, settings } = options;
     let crew: Forwarder | undefined;
@@ -171,7 +171,7 @@ export class Engine {
       const counts = new Counts(memories);
       const ports = new PortUse(counts);
       ports.apply(settings.services);
-      const data = { memoryFd, room, hashKey, answersPerSecond, mtus: routes.mtus(), ...orders };
+      const data = { memoryFd, room, answersPerSecond, mtus: routes.mtus(), ...orders };
       const beginAt = (attempts: number) => begin({ ...data, attempts }, reportsOf(options));
       crew = await (isFound ? takeUp(memories[0], beginAt) : beginAt(0));
       // They may have changed meanwhile.

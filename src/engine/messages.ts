@@ -4,7 +4,7 @@ import type { Timeouts } from '../flow/protocol.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { FrontendHops } from '../forward/ways.ts';
-import type { HashKey, Room } from '../layout/memory.ts';
+import type { Room } from '../layout/memory.ts';
 
 /** What the packet core is told, all of it each time: applying it twice changes nothing. */
 export interface Settings {
@@ -50,7 +50,6 @@ export interface WorkerData extends Orders {
   readonly room: Room;
   /** Whose parts of it are its own. */
   readonly worker: number;
-  readonly hashKey: HashKey;
   /** The memory is that of an lb4 that died, and this the attempt of that number to go on with its connections (recovery.ts); 0: it is new. */
   readonly attempts: number;
   /** Resets and ICMP errors of all workers. */

@@ -2,7 +2,7 @@
 import { type Core, createCore } from '../forward/core.ts';
 import type { Driver } from '../io/driver.ts';
 import { createFrames } from '../layout/frames.ts';
-import { memoryIn } from '../layout/memory.ts';
+import { keyIn, memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
 import { portSlice } from '../packet/steering.ts';
 import { Duties } from './duties.ts';
@@ -19,12 +19,12 @@ export interface Workplace {
 
 /** @param mapping all of the shared memory */
 export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Driver, tell: (message: FromWorker) => void): Workplace {
-  const { room, worker, hashKey } = data;
+  const { room, worker } = data;
   const answersPerSecond = shareOf(data.answersPerSecond, worker, room.workers);
   const memory = memoryIn(mapping, room, worker);
   const frames = createFrames();
   const slice = portSlice(worker, room.workers);
-  const core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey, answersPerSecond, slice });
+  const core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey: keyIn(memory.header), answersPerSecond, slice });
   const duties = new Duties({
     core,
     memory,

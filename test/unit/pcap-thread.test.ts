@@ -55,7 +55,6 @@ const data: WorkerData = {
   memoryFd,
   room,
   worker: 0,
-  hashKey: [1, 3, 5, 7],
   attempts: 0,
   answersPerSecond: 1,
   mtus: new Map([[1, 1500]]),
