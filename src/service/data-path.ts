@@ -2,6 +2,7 @@
 import type { FrontendCounters, Source } from '../control/source.ts';
 import type { DeadEnd } from '../engine/routes.ts';
 import type { Logger } from '../log.ts';
+import type { Book } from './books.ts';
 import type { HostState } from './guard.ts';
 import type { Plan } from './plan.ts';
 
@@ -30,6 +31,8 @@ export interface DataPath extends Source {
   letGo?(): Promise<void>;
   /** Proxy mode: its listening sockets by address, for an lb4 that takes over and accepts beside this one. They stay this one's. */
   listeners?(): ReadonlyMap<string, number>;
+  /** Proxy mode: adds what another lb4 has counted, from now on. Returns the lines of those who are not here. */
+  credit?(book: Book): Book;
   /**
    * The packet modes: stops because lb4 itself has failed, and leaves what the next lb4 can go on with, as a kill does.
    * @param hasServed false: the start failed after the data path was there

@@ -5,6 +5,7 @@ import type { Mode } from '../config/modes.ts';
 import { messageOf } from '../errors.ts';
 import { besidePoint, forgetDead, moveTo, sendListeners } from '../io/meeting-point.ts';
 import type { Logger } from '../log.ts';
+import { type Book, isBook } from './books.ts';
 import { type Ask, Channel, type Offer, PATIENCE, PROTOCOL } from './handover.ts';
 
 export interface DoorOptions {
@@ -13,6 +14,8 @@ export interface DoorOptions {
   readonly log: Logger;
   /** Goes through with it. Never rejects. */
   readonly handOver: (asker: Asker) => Promise<void>;
+  /** Takes down what an lb4 from which this one took over has counted since. */
+  readonly note: (counted: Book) => void;
 }
 
 /** The other lb4, as the one that runs sees it. */
@@ -44,9 +47,9 @@ export class Asker {
     return this.#channel.isOpen();
   }
 
-  /** Tells it that it may begin; resolves with whether it has. */
-  async begins(): Promise<boolean> {
-    this.#channel.tell({ say: 'gone' });
+  /** Tells it that it may begin, in proxy mode with all that is counted; resolves with whether it has. */
+  async begins(counted: Book | undefined): Promise<boolean> {
+    this.#channel.tell({ say: 'gone', counted });
     return (await this.#channel.next(PATIENCE.step, 'runs')) !== undefined;
   }
 
@@ -91,13 +94,18 @@ export class Door {
     for (const guest of this.#guests) guest.destroySoon();
   }
 
-  async #receive(socket: Socket, { mode, rules, log, handOver }: DoorOptions): Promise<void> {
+  async #receive(socket: Socket, { mode, rules, log, handOver, note }: DoorOptions): Promise<void> {
     this.#guests.add(socket);
     socket.once('close', () => this.#guests.delete(socket));
     const channel = new Channel(socket);
     channel.tell({ say: 'hello', protocol: PROTOCOL, pid: process.pid, mode });
-    const ask = await channel.next(PATIENCE.greeting, 'ask');
+    const ask = await channel.next(PATIENCE.greeting, 'ask', 'counted');
     if (ask === undefined) return;
+    if (ask.say === 'counted') {
+      if (isBook(ask.counted)) note(ask.counted);
+      channel.tell({ say: 'noted' });
+      return channel.end();
+    }
     const asker = new Asker(channel, ask);
     if (rules && !ask.rules) return asker.refuse('it looks after the firewall rules, and --no-rules would leave them to nobody');
     log.info({ pid: ask.pid }, 'another lb4 asks to take over');

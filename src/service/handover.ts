@@ -7,9 +7,12 @@
  *     offer: health of the servers                 ──►  starts as far as it can: whatever fails until here changes nothing
  *                                                  ◄──  take
  *     packets: stops, keeps table and rules;
- *     connections: goes on accepting               ──►  forwards, or accepts beside it
- *     gone                                         ◄──  runs
- *     ends; drains its connections first
+ *     connections: goes on accepting
+ *     gone: what it has counted                    ──►  forwards, or accepts beside it
+ *                                                  ◄──  runs
+ *     ends; drains its connections first, and tells in a conversation of its own, with whoever is met there by then, what these count:
+ *     counted                                      ──►
+ *                                                  ◄──  noted
  *
  * From the offer on the one that runs changes nothing by itself: it all happens in turn (replan.ts).
  */
@@ -18,9 +21,10 @@ import { createInterface, type Interface } from 'node:readline';
 import { setImmediate } from 'node:timers/promises';
 import type { Mode } from '../config/modes.ts';
 import type { Description } from '../health/checker.ts';
+import type { Book } from './books.ts';
 
 /** Goes up with every change of the messages. */
-export const PROTOCOL = 1;
+export const PROTOCOL = 2;
 
 /** Whoever says no more for so long has hung. */
 export const PATIENCE = {
@@ -61,13 +65,27 @@ export interface Offer {
   readonly listeners: number;
 }
 
+export interface Gone {
+  readonly say: 'gone';
+  /** Proxy mode: what it has counted so far. */
+  readonly counted?: Book | undefined;
+}
+
+/** Of one that has handed over and drains: what it has counted since it last told. */
+export interface Afterthought {
+  readonly say: 'counted';
+  readonly counted: Book;
+}
+
 export type Message =
   | Hello
   | Ask
   | Offer
   | { readonly say: 'refused'; readonly reason: string }
   | { readonly say: 'take' }
-  | { readonly say: 'gone' }
+  | Gone
+  | Afterthought
+  | { readonly say: 'noted' }
   | { readonly say: 'runs' };
 
 type Named<Say extends Message['say']> = Extract<Message, { readonly say: Say }>;

@@ -2,6 +2,8 @@
 import { availableParallelism } from 'node:os';
 import type { ProxyPlan } from '../proxy/plan.ts';
 import { Proxy } from '../proxy/proxy.ts';
+import type { Book } from './books.ts';
+import { Credits } from './credits.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { rulesInTheWay } from './hand-rules.ts';
 import { clearLeftovers } from './leftovers.ts';
@@ -13,11 +15,13 @@ export class ProxyPath implements DataPath {
   /** It changes nothing on the host, but others may. */
   readonly hostStates = [rulesInTheWay(() => this.#plan)];
   readonly #proxy: Proxy;
+  readonly #credits: Credits;
   #plan: Plan;
 
   private constructor(proxy: Proxy, plan: Plan) {
     this.#proxy = proxy;
     this.#plan = plan;
+    this.#credits = new Credits(plan);
   }
 
   /** Listens and starts to carry connections. Rejects with the system's error when an address cannot be listened on. */
@@ -32,6 +36,7 @@ export class ProxyPath implements DataPath {
   async apply(plan: Plan): Promise<void> {
     await this.#proxy.configure(proxyPlanOf(plan));
     this.#plan = plan;
+    this.#credits.follow(plan);
   }
 
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
@@ -43,12 +48,16 @@ export class ProxyPath implements DataPath {
     return this.#proxy.listeners;
   }
 
+  credit(book: Book): Book {
+    return this.#credits.add(book);
+  }
+
   frontend(index: number) {
-    return this.#proxy.frontend(index);
+    return this.#credits.frontend(index, this.#proxy.frontend(index));
   }
 
   server(index: number) {
-    return this.#proxy.server(index);
+    return this.#credits.server(index, this.#proxy.server(index));
   }
 
   queued(backend: string): number {

@@ -154,6 +154,11 @@ export class Roster<T> {
     return unlisted.map(({ index }) => counters(index)).reduce(addTotals, this.#retired.get(group) ?? NOTHING);
   }
 
+  /** Adds to what those of a group counted who are gone. */
+  credit(group: string, totals: Totals): void {
+    this.#retired.set(group, addTotals(this.#retired.get(group) ?? NOTHING, totals));
+  }
+
   #allocate(member: Member<T>): void {
     const allocation = this.#allocations.get(member.key);
     if (allocation === undefined || allocation.gone !== undefined) {
@@ -172,8 +177,7 @@ export class Roster<T> {
   }
 
   #retire(key: string, { index, member }: Allocation<T>, counters: CountersOf): void {
-    const before = this.#retired.get(member.group) ?? NOTHING;
-    this.#retired.set(member.group, addTotals(before, counters(index)));
+    this.credit(member.group, counters(index));
     this.#allocations.delete(key);
     this.#free.push(index);
     // Groups come and go, too. Whose last member is gone is named nowhere any more.

@@ -8,49 +8,38 @@
  */
 
 import type { Config } from '../config/model.ts';
-import { isPacketMode, type Mode } from '../config/modes.ts';
+import { isPacketMode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
-import { FailureError, messageOf } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
-import type { Logger } from '../log.ts';
 import type { DataPath, Reports } from './data-path.ts';
-import { type Asker, Door } from './door.ts';
 import { Drains } from './drains.ts';
 import { explain } from './host.ts';
 import { Members } from './members.ts';
 import { MembersFile, membersAfter } from './members-file.ts';
 import { Monitors } from './monitors.ts';
-import { assertTakable, canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
+import { canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
 import { makePlan, type Plan, type ServerStatus, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
 import { logFailure, ReloadHistory, readConfig } from './reload.ts';
 import { Replanner } from './replan.ts';
 import { RampTimer, SlowStart } from './slow-start.ts';
-import { assertFree, StatsPort } from './stats-port.ts';
-import { pointFor, Takeover } from './takeover.ts';
+import { StatsPort } from './stats-port.ts';
+import { Succession, type SuccessionOptions, takeoverFor } from './succession.ts';
+import type { Takeover } from './takeover.ts';
 import { targetsOf } from './targets.ts';
 import { Vacancies } from './vacancies.ts';
 import { viewOf } from './view.ts';
 
-export interface ServiceOptions {
+export interface ServiceOptions extends SuccessionOptions {
   /** The TOML file. */
   readonly file: string;
-  readonly mode: Mode;
-  /** False: the user looks after the firewall rules. */
-  readonly rules: boolean;
   /** lb4's own. */
   readonly version: string;
-  readonly log: Logger;
   /** Lines of `log` that were lost so far. */
   readonly logLinesLost: () => number;
-  /** The data path died: nothing is forwarded any more. */
-  readonly failed: (error: Error) => void;
   /** Takes over from the lb4 that runs. */
   readonly takeover: boolean;
-  /** Somebody asks this one to stop: until it has taken over, it does not. */
-  readonly isStopping: () => boolean;
-  /** Another lb4 has taken over: this one has connections to drain, if anything. */
-  readonly handedOver: () => void;
 }
 
 type PathOptions = Omit<ServiceOptions, 'takeover'> & Pick<PacketPathOptions, 'remember'> & Pick<ServiceParts, 'takeover'>;
@@ -78,9 +67,7 @@ export class Service {
   readonly #monitors: Monitors;
   readonly #history = new ReloadHistory();
   readonly #stats: StatsPort;
-  /** From which it takes over, until it is told to end. */
-  #takeover: Takeover | undefined;
-  #door: Door | undefined;
+  readonly #succession: Succession;
   #config: Config;
 
   private constructor(options: ServiceOptions, { config, members, plan: first, path, takeover }: ServiceParts) {
@@ -90,7 +77,6 @@ export class Service {
     this.#config = config;
     this.#members = members;
     this.#path = path;
-    this.#takeover = takeover;
     this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change) });
     const vacancies = new Vacancies(log);
     vacancies.follow(first);
@@ -108,6 +94,16 @@ export class Service {
     this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log });
     const failed = (error: unknown) => log.error({ error: String(error) }, 'statistics');
     this.#stats = new StatsPort(() => ({ source: path, view: () => this.#view(), version, failed }));
+    const parts = {
+      options,
+      path,
+      members,
+      health: this.#health,
+      replanner: this.#replanner,
+      monitors: this.#monitors,
+      stats: this.#stats,
+    };
+    this.#succession = new Succession({ ...parts, config: () => this.#config, takeover });
   }
 
   /** Starts everything. Rejects with an Lb4Error when it cannot; then everything that was begun is undone. */
@@ -126,7 +122,7 @@ export class Service {
         if (service !== undefined) service.#suspect(server, reason);
       });
       service = new Service(options, { config, members, plan, path, takeover });
-      await service.#begin();
+      await service.#begin(takeover);
       return service;
     } catch (error) {
       // Else the data path has said what becomes of the connections.
@@ -142,13 +138,8 @@ export class Service {
   }
 
   /** From now on this one is in charge: the lb4 from which it takes over, if any, ends, and another may take over from this one. */
-  async settle(): Promise<void> {
-    const { mode, rules, log } = this.#options;
-    const handOver = (asker: Asker) => this.#replanner.inTurn(() => this.#handOver(asker));
-    // First: at no moment there is nobody to be asked.
-    this.#door = await Door.open(() => pointFor(mode, this.#config), { mode, rules, log, handOver });
-    this.#takeover?.done();
-    this.#takeover = undefined;
+  settle(): Promise<void> {
+    return this.#succession.open();
   }
 
   /** Reads the file again and takes it over. Never rejects: a bad file keeps everything as it is, and the log says why. */
@@ -167,17 +158,9 @@ export class Service {
 
   /** Stops for a restart: as `stop`, but connections wait for the next lb4 where the mode can let them. */
   async rest(graceMs: number, hurry: AbortSignal): Promise<void> {
-    if (!this.#canRest()) return this.stop(graceMs, hurry);
+    if (!this.#succession.canRest) return this.stop(graceMs, hurry);
     this.#options.log.info('connections wait for the next start: their table and the firewall rules stay');
-    return this.#end(() => this.#letGo());
-  }
-
-  #canRest(): boolean {
-    try {
-      return this.#path.letGo !== undefined && this.#path.obstacle?.() === undefined;
-    } catch {
-      return false; // nothing may keep it from ending
-    }
+    return this.#end(() => this.#succession.letGo());
   }
 
   /** Stops at once, since lb4 itself has failed: connections wait for the next lb4 where the mode can let them. */
@@ -189,43 +172,8 @@ export class Service {
     return this.#path.abandon?.(hasServed) ?? this.#path.stop(0, AbortSignal.abort());
   }
 
-  /** In turn: meanwhile no plan is made, and nothing repaired. */
-  async #handOver(asker: Asker): Promise<void> {
-    const obstacle = this.#path.obstacle?.();
-    if (obstacle !== undefined) return asker.refuse(obstacle);
-    const stats = this.#config.stats?.listen.text;
-    const listeners = this.#path.listeners?.() ?? new Map<string, number>();
-    if (!(await asker.takes({ health: this.#health.all(), stats }, listeners)) || !(await asker.isThere())) {
-      this.#options.log.warn({ pid: asker.pid }, 'it does not take over: this one goes on');
-      // It may have put rules of its own in the place of this one's.
-      return this.#monitors.checkHost();
-    }
-    const isOver = this.#path.letGo !== undefined;
-    // First: nothing waits for it.
-    await this.#stats.close();
-    if (isOver) await this.#letGo();
-    if (await asker.begins()) {
-      this.#options.log.info({ pid: asker.pid }, 'handed over');
-      void this.#replanner.stop();
-      this.#options.handedOver();
-    } else if (isOver) this.#options.failed(new FailureError(`${LOST} (pid ${asker.pid})`));
-    else {
-      this.#options.log.warn({ pid: asker.pid }, 'it does not take over: this one goes on');
-      await this.#stats.move(this.#config.stats?.listen);
-    }
-  }
-
-  async #letGo(): Promise<void> {
-    // Not awaited: they wait for what is in turn now.
-    void this.#replanner.stop();
-    void this.#monitors.stop();
-    await this.#path.letGo?.();
-  }
-
   async #end(endPath: () => Promise<void>): Promise<void> {
-    this.#door?.close();
-    // Where it was not told that this one runs: in proxy mode it goes on.
-    this.#takeover?.abandon();
+    this.#succession.close();
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
     this.#health.stop();
@@ -233,23 +181,24 @@ export class Service {
     this.#drains.stop();
     try {
       await endPath();
+      await this.#succession.end();
     } finally {
       await this.#stats.close();
     }
   }
 
   /** From now on checks, monitors and statistics run. Rejects when they cannot; then the data path, too, has stopped. */
-  async #begin(): Promise<void> {
+  async #begin(takeover: Takeover | undefined): Promise<void> {
     try {
       await this.#stats.move(this.#config.stats?.listen);
     } catch (error) {
-      // Nobody else forwards by now. A reload tries again.
-      const isAlone = this.#takeover?.isTaken === true && isPacketMode(this.#options.mode);
+      // A reload tries again.
+      const { isAlone } = this.#succession;
       if (isAlone) this.#options.log.error({ reason: messageOf(error) }, 'no statistics until a reload can open their port');
       else await this.#end(() => this.#abandonPath(false)).catch(() => {});
       if (!isAlone) throw error;
     }
-    this.#health.set(targetsOf(this.#config, this.#options.mode), (key) => this.#takeover?.health(key));
+    this.#health.set(targetsOf(this.#config, this.#options.mode), (key) => takeover?.health(key));
     this.#monitors.start();
     // Who was leaving when the last one died.
     this.#drains.follow();
@@ -332,22 +281,6 @@ export class Service {
       logLinesLost: this.#options.logLinesLost(),
       stopping: this.#replanner.isStopped,
     });
-  }
-}
-
-const LOST = 'the lb4 that took over has ended, or hangs: connections wait for the next start, their table and the firewall rules stay';
-
-/** Throws TakeoverError where there is nobody to take over from, or its connections could not go on. */
-async function takeoverFor(config: Config, options: ServiceOptions): Promise<Takeover> {
-  const takeover = await Takeover.begin(config, options);
-  try {
-    if (isPacketMode(options.mode)) assertTakable(config, options.mode);
-    // Where it is, it stays; elsewhere somebody else may be.
-    if (config.stats?.listen.text !== takeover.stats) await assertFree(config.stats?.listen);
-    return takeover;
-  } catch (error) {
-    takeover.abandon();
-    throw error;
   }
 }
 

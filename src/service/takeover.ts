@@ -9,6 +9,7 @@ import type { Description } from '../health/checker.ts';
 import { besidePoint, Inbox, isPoint, packetPoint, proxyPoint } from '../io/meeting-point.ts';
 import { isNamespaceFree, lockHolder } from '../io/namespace-lock.ts';
 import type { Logger } from '../log.ts';
+import { type Book, isBook } from './books.ts';
 import { Channel, type Hello, type Offer, PATIENCE, PROTOCOL } from './handover.ts';
 
 /** How often it is asked whether one that ends has ended. */
@@ -47,6 +48,7 @@ export class Takeover {
   readonly #health: ReadonlyMap<string, Description>;
   readonly #options: TakeoverOptions;
   readonly #point: string | undefined;
+  #counted: Book | undefined;
   #isTaken = false;
   #isOrphan = false;
 
@@ -96,6 +98,11 @@ export class Takeover {
     return this.#offer.stats;
   }
 
+  /** Proxy mode: what the one that ran had counted when it let go. */
+  get counted(): Book | undefined {
+    return this.#counted;
+  }
+
   /** What is known of a server; undefined: nothing. */
   health(key: string): Description | undefined {
     return this.#health.get(key);
@@ -107,6 +114,7 @@ export class Takeover {
     this.#channel.tell({ say: 'take' });
     const gone = await this.#channel.next(PATIENCE.step, 'gone');
     if (gone === undefined) await this.#outlive();
+    if (gone?.counted !== undefined && isBook(gone.counted)) this.#counted = gone.counted;
     this.#isTaken = true;
   }
 
@@ -142,7 +150,7 @@ export class Takeover {
 }
 
 /** Undefined where nobody listens. Throws TakeoverError for one that does not answer, or speaks otherwise. */
-async function meet(point: string | undefined): Promise<{ channel: Channel; hello: Hello } | undefined> {
+export async function meet(point: string | undefined): Promise<{ channel: Channel; hello: Hello } | undefined> {
   if (!isPoint(point)) return undefined;
   const socket = connect(point);
   try {

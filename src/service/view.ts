@@ -2,6 +2,7 @@
 
 import type { ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
+import { indexesOf } from './books.ts';
 import type { DataPath } from './data-path.ts';
 import { frontendKey, type Members } from './members.ts';
 import type { Monitors } from './monitors.ts';
@@ -34,10 +35,6 @@ export function viewOf(parts: ViewParts): View {
     logLinesLost,
     stopping,
   };
-}
-
-function indexesOf(planned: readonly { readonly index: number }[]): ReadonlySet<number> {
-  return new Set(planned.map(({ index }) => index));
 }
 
 function frontendsOf({ frontends }: Plan, { listening }: ViewParts['monitors']): View['frontends'] {
