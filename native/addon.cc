@@ -14,6 +14,7 @@
 #include "log_writer.h"
 #include "network_namespace.h"
 #include "packet_socket.h"
+#include "process.h"
 #include "route.h"
 #include "shared_memory.h"
 
@@ -432,6 +433,8 @@ Napi::Value networkCookie(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), guard(info.Env(), [&] { return lb4::networkCookie(); }));
 }
 
+void endWithParent(const Napi::CallbackInfo& info) { guard(info.Env(), [] { lb4::endWithParent(); }); }
+
 void pinThread(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const uint32_t count = info[0].IsArray() ? info[0].As<Napi::Array>().Length() : 0;
@@ -505,6 +508,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("unlockFile", Napi::Function::New<unlockFile>(env, "unlockFile"));
   exports.Set("isFileLocked", Napi::Function::New<isFileLocked>(env, "isFileLocked"));
   exports.Set("networkCookie", Napi::Function::New<networkCookie>(env, "networkCookie"));
+  exports.Set("endWithParent", Napi::Function::New<endWithParent>(env, "endWithParent"));
   exports.Set("pinThread", Napi::Function::New<pinThread>(env, "pinThread"));
   exports.Set("threadCpus", Napi::Function::New<cpusOf<threadCpus>>(env, "threadCpus"));
   exports.Set("usableCpus", Napi::Function::New<cpusOf<usableCpus>>(env, "usableCpus"));

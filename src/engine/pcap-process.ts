@@ -11,9 +11,11 @@ import { filterSpec } from './filter.ts';
 import type { FromProcess, Settings, ToWorker, WorkerData } from './messages.ts';
 import { openWorkplace } from './workplace.ts';
 
-/** Whoever stops lb4 tells its main process; this one goes by that. */
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP'] as const) process.on(signal, () => {});
+// Whoever kills lb4 kills its main process: nobody else may forward, or hold the table, after that. Stopped it tells this one itself.
+native().endWithParent();
+// It may have ended before that.
 process.on('disconnect', () => process.exit());
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP'] as const) process.on(signal, () => {});
 process.once('message', (data: WorkerData) => {
   try {
     begin(data);

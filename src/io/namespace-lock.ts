@@ -17,6 +17,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { FailureError, PrivilegeError } from '../errors.ts';
 import { hasKept, removeKept } from './kept-files.ts';
 import { assertKeptFree } from './kept-lock.ts';
@@ -29,6 +30,9 @@ const DIRECTORY = '/run/lb4';
 const { O_CREAT, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 /** The file or its directory went while it was being opened: whoever had it ended just then. */
 const ATTEMPTS = 20;
+/** So long what a killed lb4 has kept may still be locked: by its process of the pcap driver, or while the kernel takes back its memory. */
+const DEATH_MS = 2000;
+const LOOK_MS = 10;
 
 /** What the one that has it says about itself. */
 export interface Holder {
@@ -42,6 +46,12 @@ export interface Holder {
 /** For people: who that is. */
 export function nameOf({ pid }: Partial<Holder>): string {
   return `an lb4 in packet mode (pid ${pid ?? 'unknown'})`;
+}
+
+/** Resolves when an lb4 that was killed has died altogether; in vain where whoever has locked what is kept stays. At once where another one runs. */
+export async function deathIsOver(): Promise<void> {
+  for (const until = performance.now() + DEATH_MS; performance.now() < until; await setTimeout(LOOK_MS))
+    if (lockHolder() !== undefined || isNamespaceFree()) return;
 }
 
 /** Throws FailureError, naming the pid, where another lb4 has the lock; PrivilegeError where this process may not lock at all. */

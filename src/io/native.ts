@@ -201,6 +201,8 @@ export interface NativeAddon {
    * number the next one gets (SO_NETNS_COOKIE). 0 where the kernel does not know, before Linux 5.14.
    */
   networkCookie(): bigint;
+  /** Has the kernel kill this process (SIGKILL) when the thread that started it ends, however that goes and whatever this one is at (prctl(2)). */
+  endWithParent(): void;
   /**
    * Pins the calling thread, a worker's for itself, to processors (1 to 8192 of 0–8191). Those that this process may not use, or that are
    * not there, are left out; EINVAL where none is left. A thread that it starts later inherits that (sched_setaffinity(2)).

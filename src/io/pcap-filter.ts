@@ -10,10 +10,19 @@ import type { FilterSpec } from './filter.ts';
 /** Addresses and ports that are named one by one; of more, all frames for this host come up, and the pipeline drops what is not ours. */
 const MOST_NAMED = 128;
 
-/** @param mac of the interface, which is made promiscuous: frames for others are left out; empty where it has no Ethernet */
+/** @param mac of the interface; empty where it has no Ethernet */
 export function captureFilter(spec: FilterSpec, mac: Uint8Array): string {
-  const toUs = mac.length === 0 ? [] : [`ether dst ${[...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`];
-  return ['inbound', 'ip', ...toUs, ...toAddresses(spec), `(${[...segments(spec), ...OTHERS].join(' or ')})`].join(' and ');
+  return [...toUs(mac), 'ip', ...toAddresses(spec), `(${[...segments(spec), ...OTHERS].join(' or ')})`].join(' and ');
+}
+
+/**
+ * Not what others are sent, since the interface is made promiscuous, nor what this host sends. `inbound` says the latter as well, but not of
+ * the first frame of a capture: libpcap, which cannot be sure that this has met the filter in the kernel (pcap_setfilter_linux), looks at
+ * it once more in the process, where nothing is inbound. Only where senders look like receivers (no Ethernet, loopback) is there no other way.
+ */
+function toUs(mac: Uint8Array): string[] {
+  if (mac.every((byte) => byte === 0)) return ['inbound'];
+  return [`ether dst ${[...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`];
 }
 
 /** ICMP errors, and fragments, which the pipeline counts. */

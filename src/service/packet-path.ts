@@ -4,7 +4,7 @@ import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import { Engine, type Inheritance, type Settings, type Size, takeoverObstacle, wouldInherit } from '../engine/engine.ts';
 import { TakeoverError } from '../errors.ts';
-import { lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
+import { deathIsOver, lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { assertPackages } from '../io/pcap-packages.ts';
 import type { Logger } from '../log.ts';
 import { parseAddress } from '../packet/address.ts';
@@ -131,7 +131,10 @@ export class PacketPath implements DataPath {
     const undo = new Undo();
     const claim = new Claim(options);
     const { mode, takeover } = options;
-    if (takeover === undefined) claim.take();
+    if (takeover === undefined) {
+      await deathIsOver();
+      claim.take();
+    }
     undo.push((isKept) => claim.end(isKept));
     undo.push((isKept) => {
       // Another lb4's lock, another lb4's notes.

@@ -46,8 +46,12 @@ export class Tracked {
     this.server = this.lab.servers[0];
   }
 
-  /** `pairs`: how many there may be; each has a frontend. `server`: lines for each frontend's server. */
-  static async start(mode: 'passthrough' | 'dsr', timeouts: Timeouts, { pairs = 40, server = '' } = {}): Promise<Tracked> {
+  /** `pairs`: how many there may be; each has a frontend. `server`: lines for each frontend's server. `passthrough`: lines for that section. */
+  static async start(
+    mode: 'passthrough' | 'dsr',
+    timeouts: Timeouts,
+    { pairs = 40, server = '', passthrough = '' } = {},
+  ): Promise<Tracked> {
     const tracked = new Tracked(mode, pairs);
     const { lab, vip, address } = tracked;
     // No check comes near the ports.
@@ -60,7 +64,10 @@ export class Tracked {
     const lines = Object.entries(timeouts).map(([key, seconds]) => `${key} = ${seconds}`);
     // Every server of the laboratory for DSR wants to be one of lb4's.
     const other = mode === 'dsr' ? { other: { listen: `${vip}:9000`, servers: [`${DSR_SERVERS[1]}:9000`], backend } } : {};
-    const settings = { frontends: { ...Object.fromEntries(frontends), ...other }, more: `[passthrough.timeouts]\n${lines.join('\n')}` };
+    const settings = {
+      frontends: { ...Object.fromEntries(frontends), ...other },
+      more: `[passthrough]\n${passthrough}\n[passthrough.timeouts]\n${lines.join('\n')}`,
+    };
     try {
       for (const host of [tracked.client, tracked.server]) host.sysctl('net.ipv4.tcp_fastopen', '3');
       [tracked.#clients, tracked.#servers] = await Promise.all([Peers.start(tracked.client), Peers.start(tracked.server)]);

@@ -294,6 +294,7 @@ function functions() {
     },
     threadCpus: { good: () => [], parameters: [] },
     usableCpus: { good: () => [], parameters: [] },
+    endWithParent: { good: () => [], parameters: [] },
     networkCookie: { good: () => [], parameters: [] },
     sum: {
       good: () => [new ArrayBuffer(8), 0, 8],

@@ -48,24 +48,28 @@ describe.each(MODES)('%s', (mode) => {
     expect((await live.balancer.stop()).code).toBe(0);
   });
 
-  test('a removed server drains: its connections go on, new ones go elsewhere, the end of the drain ends them', async () => {
-    await using live = await Live.start(mode, { backend: 'drain_timeout = 4' });
-    const held = await holdConnections(live.lab.client, 20, `${live.vip}:${ECHO}`);
-    const before = await report(held);
-    expect(new Set(before.map(({ server }) => server))).toEqual(new Set(['server1', 'server2']));
-    await live.reload({ servers: [1], backend: 'drain_timeout = 4' });
-    expect(await othersLiveOn(held)).toEqual([]);
-    expect(await answering(live)).toEqual(['server2']);
-    await waitUntil(async () => (await report(held)).every(({ server, ended }) => server === 'server2' || ended !== undefined), {
-      what: 'the connections of the removed server to end',
-      timeout: 15_000,
-      every: 100,
-    });
-    expect(await othersLiveOn(held, 'server1')).toEqual([]);
-    await live.reload({ backend: 'drain_timeout = 4' });
-    await live.balancer.health({ [`${live.addresses[0]}:80`]: true });
-    expect(await answering(live)).toEqual(['server1', 'server2']);
-  });
+  // In passthrough with every driver: end-to-end-life.test.ts.
+  test.skipIf(mode === 'passthrough')(
+    'a removed server drains: its connections go on, new ones go elsewhere, the end of the drain ends them',
+    async () => {
+      await using live = await Live.start(mode, { backend: 'drain_timeout = 4' });
+      const held = await holdConnections(live.lab.client, 20, `${live.vip}:${ECHO}`);
+      const before = await report(held);
+      expect(new Set(before.map(({ server }) => server))).toEqual(new Set(['server1', 'server2']));
+      await live.reload({ servers: [1], backend: 'drain_timeout = 4' });
+      expect(await othersLiveOn(held)).toEqual([]);
+      expect(await answering(live)).toEqual(['server2']);
+      await waitUntil(async () => (await report(held)).every(({ server, ended }) => server === 'server2' || ended !== undefined), {
+        what: 'the connections of the removed server to end',
+        timeout: 15_000,
+        every: 100,
+      });
+      expect(await othersLiveOn(held, 'server1')).toEqual([]);
+      await live.reload({ backend: 'drain_timeout = 4' });
+      await live.balancer.health({ [`${live.addresses[0]}:80`]: true });
+      expect(await answering(live)).toEqual(['server1', 'server2']);
+    },
+  );
 
   test('a removed frontend lets its connections go on and takes no new ones', async () => {
     await using live = await Live.start(mode);

@@ -21,6 +21,7 @@ const host = {
 };
 
 vi.mock('../../src/io/namespace-lock.ts', () => ({
+  deathIsOver: async () => {},
   lockNamespace: () => {
     if (host.isOthers) throw new Error('another lb4 forwards packets');
     return {
