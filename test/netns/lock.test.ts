@@ -5,7 +5,7 @@ import { configuration, LB4, launch, startBalancer, writeConfiguration } from '.
 import type { Namespace } from '../lab/lab.ts';
 import { HTTP, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
-import { within } from '../lab/wait.ts';
+import { PATIENCE, within } from '../lab/wait.ts';
 
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
 
@@ -49,7 +49,7 @@ test('a second container with a /run of its own: the table in /dev/shm is locked
   const before = traces(namespace);
   expect(before.kept).toEqual([expect.stringMatching(/^\/dev\/shm\/lb4\/kept-/)]);
   const second = start();
-  expect((await within(second.exited, 10_000, 'the end of the second')).code).toBe(1);
+  expect((await within(second.exited, PATIENCE, 'the end of the second')).code).toBe(1);
   expect(second.lines.filter((line) => /^lb4: |"level":"error"/.test(line))).toEqual([
     expect.stringMatching(
       /another lb4, whose lock is not to be seen here, forwards packets .* by \/dev\/shm\/lb4\/kept-[0-9]+\/table: containers/,
