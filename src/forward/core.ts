@@ -11,6 +11,7 @@ import { LastHops } from './next-hops.ts';
 import { Opener } from './opener.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { RateLimit } from './rate-limit.ts';
+import { createReadAhead } from './read-ahead.ts';
 import { Services } from './services.ts';
 import { Signals } from './signals.ts';
 import { createSlowPath } from './slow-path.ts';
@@ -60,7 +61,8 @@ export function createCore({ memory, slab, frames, hashKey, answersPerSecond, sl
   const opener = new Opener({ table, records, services, ledger, connections });
   const answers = new RateLimit(answersPerSecond);
   const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers });
-  const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath });
+  const readAhead = createReadAhead({ slab, frames, table, records });
+  const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead });
   const collectLatest = (): void => connections.collectLatest(frames);
   return { process, table, records, halfOpen, ledger, services, opener, connections, lastHops, signals, collectLatest };
 }

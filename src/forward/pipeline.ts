@@ -2,7 +2,8 @@
  * The packet path: three passes over a batch.
  *
  *     1 parse   what the frame is (parse.ts); its 5-tuple → its home slot in the flow table
- *     2 touch   read every slot and those behind it, so that the cache misses of a batch overlap instead of queueing up
+ *     2 touch   read every slot and those behind it, so that the cache misses of a batch overlap instead of queueing up;
+ *               for the slow path what it will look at, too → read-ahead.ts
  *     3 apply   find the rewrite, rewrite in place, update checksums (RFC 1624)
  *                 no flow, not established, control flags, TTL, MTU → slow-path.ts
  *
@@ -16,6 +17,7 @@ import * as Frame from '../layout/frames.ts';
 import * as Hop from '../layout/hops.ts';
 import * as Field from '../packet/fields.ts';
 import { parse } from './parse.ts';
+import type { ReadAhead } from './read-ahead.ts';
 import type { SlowPath } from './slow-path.ts';
 import { Verdict } from './verdict.ts';
 
@@ -28,6 +30,7 @@ export interface PipelineParts {
   /** One counter a verdict. */
   readonly verdicts: Float64Array;
   readonly slowPath: SlowPath;
+  readonly readAhead: ReadAhead;
 }
 
 /** Handles the first `count` frames of the descriptor array in place: every frame gets its OUT word. */
@@ -47,7 +50,7 @@ const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP
 const CACHED = 1 << 15;
 
 /** The three passes over `table`, with what else they need; one a thread, so that its one instance is compiled for its own memory. */
-export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }: PipelineParts): Pipeline {
+export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead }: PipelineParts): Pipeline {
   const { words, halves } = slab;
   const flow = table.words;
   const [seed, k1, k2, k3] = table.key;
@@ -87,10 +90,16 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath }
     if (isCached) {
       for (let f = HEADER; f < last; f += STRIDE) touched ^= t[d[f + HOME]];
     } else {
+      let fast = FAST;
+      let controls = 0;
       for (let f = HEADER; f < last; f += STRIDE) {
         const home = d[f + HOME];
-        touched ^= t[home] ^ t[home + ENTRY] ^ t[home + 2 * ENTRY] ^ t[home + 3 * ENTRY];
+        const state = t[home];
+        touched ^= t[home + ENTRY] ^ t[home + 2 * ENTRY] ^ t[home + 3 * ENTRY];
+        fast &= state;
+        controls |= d[f + DETAIL];
       }
+      if (fast === 0 || (controls & CONTROL) !== 0) readAhead(batch);
     }
     frames[HEADER - 1] = touched; // so that the reads are not optimised away
 
