@@ -8,8 +8,8 @@
 import { NONE } from '../layout/flow.ts';
 
 export class HalfOpen {
-  readonly #next: Int32Array;
-  readonly #previous: Int32Array;
+  /** Of each record the next and the previous one, side by side: where no cache holds them all, each pair is one miss. */
+  readonly #links: Int32Array;
   #oldest = new Int32Array(64).fill(NONE);
   #newest = new Int32Array(64).fill(NONE);
   #lengths = new Int32Array(64);
@@ -19,8 +19,7 @@ export class HalfOpen {
 
   /** @param records how many connections there may be */
   constructor(records: number) {
-    this.#next = new Int32Array(records);
-    this.#previous = new Int32Array(records);
+    this.#links = new Int32Array(records * 2);
   }
 
   /** In all lists. */
@@ -44,22 +43,22 @@ export class HalfOpen {
   add(record: number, list: number): void {
     if (list >= this.#lengths.length) this.#grow(list);
     const last = this.#newest[list];
-    this.#previous[record] = last;
-    this.#next[record] = NONE;
+    this.#links[record * 2] = NONE;
+    this.#links[record * 2 + 1] = last;
     if (last === NONE) this.#oldest[list] = record;
-    else this.#next[last] = record;
+    else this.#links[last * 2] = record;
     this.#newest[list] = record;
     this.#size++;
     if (++this.#lengths[list] > this.#lengths[this.#longest]) this.#longest = list;
   }
 
   remove(record: number, list: number): void {
-    const previous = this.#previous[record];
-    const next = this.#next[record];
+    const next = this.#links[record * 2];
+    const previous = this.#links[record * 2 + 1];
     if (previous === NONE) this.#oldest[list] = next;
-    else this.#next[previous] = next;
+    else this.#links[previous * 2] = next;
     if (next === NONE) this.#newest[list] = previous;
-    else this.#previous[next] = previous;
+    else this.#links[next * 2 + 1] = previous;
     this.#size--;
     this.#lengths[list]--;
   }
