@@ -17,6 +17,8 @@ const SIGNALS_TICK = 100;
 const SWEEP_MS = 1000;
 /** … but at most so many in a tick, a millisecond's work: with more than 400,000 a sweep takes longer, and no packet waits for it. */
 const MOST_VISITS = 4096;
+/** Those of a worker's slice of a tick, 15 µs' work or a few times as much: between two of them it looks for packets. */
+export const SLICE = 128;
 
 /** Milliseconds within which a tracker with room for so many connections visits each once, with as many as it holds, under load. */
 export function sweepTime(connections: number): number {
@@ -42,7 +44,10 @@ export class Duties {
   #lastTick = 0;
   #sweptTo = 0;
   #lastTold = 0;
-  /** The sweep has more to do than a tick may. */
+  /** Where the tick's sweep is to end, and how many connections it may still visit. */
+  #sweepEnd = 0;
+  #mayVisit = 0;
+  /** The sweep has not come there. */
   #isBehind = false;
   #sourcesTold = -1;
 
@@ -78,20 +83,36 @@ export class Duties {
     return (now - this.#lastTick) >>> 0 >= BUSY_TICK;
   }
 
-  /** Milliseconds that may pass without a tick while nothing arrives. */
+  /** Milliseconds that may pass without a tick while nothing arrives; 0: there is more to do ({@link goOn}). */
   idleTime(): number {
     if (this.#core.table.size === 0) return EMPTY_TICK;
+    if (this.isSweeping) return 0;
     return this.#isBehind ? BUSY_TICK : IDLE_TICK;
   }
 
-  tick(now: number): void {
+  /** Whether a part of the tick's sweep is left. */
+  get isSweeping(): boolean {
+    return this.#isBehind && this.#mayVisit > 0;
+  }
+
+  /** Sweeps another slice. */
+  goOn(now: number, slice: number): void {
+    const { connections } = this.#core;
+    this.#sweptTo = connections.sweep(this.#sweptTo, this.#sweepEnd - this.#sweptTo, Math.min(slice, this.#mayVisit), now);
+    this.#mayVisit -= slice;
+    this.#isBehind = this.#sweptTo !== 0 && this.#sweptTo < this.#sweepEnd;
+  }
+
+  /** @param slice connections that may be visited at once: the rest of those due {@link goOn} visits */
+  tick(now: number, slice = MOST_VISITS): void {
     const { table, lastHops, signals } = this.#core;
     // After a long sleep the sweep falls behind rather than hold up the packet that woke us.
     const elapsed = Math.min((now - this.#lastTick) >>> 0, 2 * IDLE_TICK);
     this.#lastTick = now;
     if (table.size > 0) {
       this.#core.collectLatest();
-      this.#sweep(elapsed, now);
+      this.#beginSweep(elapsed);
+      this.goOn(now, slice);
     } else lastHops.swept();
     this.#tellSources();
     if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
@@ -114,12 +135,10 @@ export class Duties {
     this.#sources(pools.sources());
   }
 
-  #sweep(elapsed: number, now: number): void {
-    const { connections, records } = this.#core;
-    const due = Math.ceil((records.capacity * elapsed) / SWEEP_MS);
-    const end = Math.min(this.#sweptTo + due, records.capacity);
-    this.#sweptTo = connections.sweep(this.#sweptTo, due, MOST_VISITS, now);
-    this.#isBehind = this.#sweptTo !== 0 && this.#sweptTo < end;
+  #beginSweep(elapsed: number): void {
+    const { capacity } = this.#core.records;
+    this.#sweepEnd = Math.min(this.#sweptTo + Math.ceil((capacity * elapsed) / SWEEP_MS), capacity);
+    this.#mayVisit = MOST_VISITS;
   }
 
   #count(): void {

@@ -8,6 +8,7 @@ import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
 import { TRANSMIT_FAILED } from '../layout/counters.ts';
 import { CLOCK, REFUSED } from '../layout/frames.ts';
+import { SLICE } from './duties.ts';
 import { coarseFilterForAll } from './filter.ts';
 import { type FromWorker, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
 import { openWorkplace } from './workplace.ts';
@@ -71,7 +72,9 @@ function breathe(): void {
     }
     const now = frames[CLOCK];
     // Messages wake the thread without a frame; a tick for each frame that comes alone would cost more than the frame.
-    if (count === 0 || duties.isDue(now)) tick(now);
+    if (duties.isDue(now)) tick(now);
+    else if (duties.isSweeping) duties.goOn(now, SLICE);
+    else if (count === 0) tick(now);
   }
 }
 
@@ -79,7 +82,7 @@ function breathe(): void {
 function tick(now: number): void {
   for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port))
     handle(message.message as ToWorker);
-  duties.tick(now);
+  duties.tick(now, SLICE);
 }
 
 function handle(message: ToWorker): void {

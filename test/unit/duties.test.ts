@@ -34,6 +34,25 @@ test('a tick visits a bounded number of connections, however many are due, and t
   ]);
 });
 
+test('in slices no more are visited, nor fewer, and nothing is waited for between two', () => {
+  const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000 });
+  for (let i = 0; i < 5_000; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
+  const now = TIMEOUTS.syn + 1000;
+  const visited: number[] = [];
+  const slice = (work: () => void) => {
+    const before = world.records.size;
+    work();
+    visited.push(before - world.records.size);
+  };
+  slice(() => duties.tick(now, 1000));
+  while (duties.isSweeping) {
+    expect(duties.idleTime()).toBe(0);
+    slice(() => duties.goOn(now, 1000));
+  }
+  expect(visited).toEqual([1000, 1000, 1000, 1000, 96]);
+  expect(duties.idleTime()).toBe(10);
+});
+
 test('few connections are visited by and by, whatever the capacity', () => {
   const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000 });
   for (let i = 0; i < 100; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
