@@ -33,12 +33,13 @@ class Fd {
   int fd_ = -1;
 };
 
-// A shared, writable mapping of a descriptor from its start, at `place` where that is free. It outlives the descriptor (mmap(2)).
+// A shared, writable mapping of a descriptor from its start, in place of what is mapped at `place`, where that is given. It outlives the
+// descriptor (mmap(2)).
 class Mapping {
  public:
   Mapping(const Fd& fd, size_t bytes, const char* attempted) : Mapping(fd.get(), bytes, attempted) {}
   Mapping(int fd, size_t bytes, const char* attempted, void* place = nullptr)
-      : data_(::mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)), bytes_(bytes) {
+      : data_(::mmap(place, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (place == nullptr ? 0 : MAP_FIXED), fd, 0)), bytes_(bytes) {
     if (data_ == MAP_FAILED) throw SystemError(errno, attempted);
   }
   Mapping(const Mapping&) = delete;

@@ -8,6 +8,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
+
 namespace lb4 {
 namespace {
 
@@ -16,20 +19,38 @@ constexpr size_t HUGE_PAGE = size_t{1} << 21;
 // madvise(2), since Linux 6.1.
 constexpr int COLLAPSE = 25;
 
-// Where so many bytes can be mapped so that huge pages fit: only a hint, whoever maps something there meanwhile has it.
-void* placeFor(size_t bytes) {
-  void* room = ::mmap(nullptr, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+// So long a start waits for huge pages at most: where memory is in pieces, the kernel moves others' for each.
+constexpr std::chrono::seconds MOST_COLLAPSING{1};
+
+size_t rounded(size_t bytes, size_t to) { return (bytes + to - 1) & ~(to - 1); }
+
+// Room where so many bytes can be mapped so that huge pages fit, reserved until they are: no other thread maps something there meanwhile. Where
+// mapping fails it stays so: the kernel may have given it up already, and somebody else have it. Null: there is none.
+void* reserve(size_t bytes) {
+  const size_t length = rounded(bytes, static_cast<size_t>(::sysconf(_SC_PAGESIZE)));
+  void* room = ::mmap(nullptr, length + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (room == MAP_FAILED) return nullptr;
-  ::munmap(room, bytes + HUGE_PAGE);
-  return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(room) + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
+  uint8_t* const begin = static_cast<uint8_t*>(room);
+  uint8_t* const place = reinterpret_cast<uint8_t*>(rounded(reinterpret_cast<uintptr_t>(begin), HUGE_PAGE));
+  if (place != begin) ::munmap(begin, static_cast<size_t>(place - begin));
+  if (place != begin + HUGE_PAGE) ::munmap(place + length, static_cast<size_t>(begin + HUGE_PAGE - place));
+  return place;
 }
 
 // A flow table is probed at random: huge pages save a TLB miss a probe.
 std::shared_ptr<Mapping> map(int fd, size_t bytes) {
-  auto mapping = std::make_shared<Mapping>(fd, bytes, "mmap(shared memory)", placeFor(bytes));
+  auto mapping = std::make_shared<Mapping>(fd, bytes, "mmap(shared memory)", reserve(bytes));
   // Only advice; most kernels decline it for shared memory (/sys/kernel/mm/transparent_hugepage/shmem_enabled).
   ::madvise(mapping->data(), bytes, MADV_HUGEPAGE);
   return mapping;
+}
+
+// Has the kernel make huge pages of what is there, one after the other, as long as there is time: the rest stays small.
+void collapse(const Mapping& mapping) {
+  const auto end = std::chrono::steady_clock::now() + MOST_COLLAPSING;
+  for (size_t at = 0; at + HUGE_PAGE <= mapping.bytes() && std::chrono::steady_clock::now() < end; at += HUGE_PAGE)
+    // Any other errno is of this page alone.
+    if (::madvise(mapping.data() + at, HUGE_PAGE, COLLAPSE) != 0 && errno == EINVAL) return;
 }
 
 // The kernel gives pages when they are first touched, and kills whoever touches more than it has. A file beyond
@@ -70,8 +91,7 @@ void allocateFile(int fd, size_t bytes) {
   for (size_t at = 0; at + HUGE_PAGE <= bytes; at += HUGE_PAGE)
     check(::fallocate(fd, 0, static_cast<off_t>(at), 1), "fallocate(shared memory)");
   check(::ftruncate(fd, static_cast<off_t>(bytes)), "ftruncate(shared memory)");
-  const auto mapping = map(fd, bytes);
-  ::madvise(mapping->data(), bytes, COLLAPSE);
+  collapse(*map(fd, bytes));
   check(::fallocate(fd, 0, 0, static_cast<off_t>(bytes)), "fallocate(shared memory)");
 }
 

@@ -83,6 +83,27 @@ describe('shared memory', () => {
     expect([buffer.byteLength, Number.parseInt(begins ?? '1', 16) % (1 << 21)]).toEqual([3 << 20, 0]);
   });
 
+  it('is mapped so also while other threads map', async () => {
+    // Odd sizes, so that what is mapped between two looks of another one stands in its way.
+    const program = `const { path, size } = require('node:worker_threads').workerData;
+      const { createSharedMemory, closeFd } = require(path);
+      const kept = [];
+      for (let i = 0; i < 300; i++) {
+        const { fd, buffer } = createSharedMemory('lb4-raced', size);
+        closeFd(fd);
+        kept.push(buffer);
+      }
+      require('node:worker_threads').parentPort.postMessage(
+        require('node:fs').readFileSync('/proc/self/maps', 'latin1').match(/^[0-9a-f]+(?=-.*memfd:lb4-raced)/gm));`;
+    const workers = [2, 3, 5, 7].map((size) => new Worker(program, { eval: true, workerData: { path, size: (size << 20) + 4096 } }));
+    const maps = await Promise.all(
+      workers.map((worker) => new Promise<string[]>((resolve, reject) => worker.once('message', resolve).once('error', reject))),
+    );
+    const begins = maps.flat();
+    expect(begins.length).toBeGreaterThan(300);
+    expect(begins.filter((begin) => !/[02468ace]0{5}$/.test(begin))).toEqual([]);
+  });
+
   it('names the system call that failed', () => {
     expect(() => addon.mapSharedMemory(99999)).toThrow(
       expect.objectContaining({ code: 'EBADF', errno: 9, syscall: 'fcntl', message: expect.stringContaining('fcntl(') }),
