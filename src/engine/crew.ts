@@ -58,7 +58,10 @@ export class WaitingCrew {
     const beginning = this.#threads.map((thread, worker) => Thread.start(thread, { ...data, worker }, reports));
     try {
       const threads = await allOf(beginning);
-      for (const thread of this.#threads) thread.forward();
+      const dead = threads.find(({ error }) => error !== undefined);
+      // One that was ready first, and has not lived until the last one was.
+      if (dead?.error !== undefined) throw dead.error;
+      for (const thread of threads) thread.forward();
       return new Crew(threads, this.#places);
     } catch (error) {
       await this.close();

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { messageOf } from '../errors.ts';
 import { native } from '../io/native.ts';
 import { isSound, type Memory, memoryIn } from '../layout/memory.ts';
+import { Answers } from './answers.ts';
 import type { FromProcess, Orders, ToWorker, WorkerData } from './messages.ts';
 import { takeUp } from './recovery.ts';
 import type { Forwarder, ThreadReports } from './thread.ts';
@@ -34,7 +35,7 @@ export class PcapThread implements Forwarder {
   readonly recovered: number;
   readonly #reports: ThreadReports;
   readonly #data: WorkerData;
-  readonly #applying: (() => void)[] = [];
+  readonly #answers: Answers;
   /** Settled when there is no process any more, and none will follow. */
   readonly #ended: Promise<void>;
   /** What goes by them. */
@@ -47,8 +48,6 @@ export class PcapThread implements Forwarder {
   #endPause: (() => void) | undefined;
   /** How many in a row ended soon, or could not be started. */
   #failures = 0;
-  /** Undefined: not told yet. */
-  #sources: ReadonlySet<number> | undefined;
   #isStopping = false;
 
   private constructor(data: WorkerData, reports: ThreadReports, started: Started) {
@@ -57,6 +56,7 @@ export class PcapThread implements Forwarder {
     this.#orders = data;
     this.#mtus = data.mtus;
     this.#reports = reports;
+    this.#answers = new Answers(reports.signals);
     this.#ended = this.#live(started);
   }
 
@@ -66,13 +66,13 @@ export class PcapThread implements Forwarder {
   }
 
   usesSource(address: number): boolean {
-    return this.#sources?.has(address) ?? true;
+    return this.#answers.usesSource(address);
   }
 
   async apply(orders: Orders): Promise<void> {
     this.#orders = orders;
     if (this.#child === undefined) return;
-    const applied = new Promise<void>((resolve) => this.#applying.push(resolve));
+    const applied = this.#answers.applied();
     this.post({ type: 'settings', ...orders });
     await applied;
   }
@@ -106,7 +106,7 @@ export class PcapThread implements Forwarder {
       const reason: string = await started.exited;
       this.#child = undefined;
       // The next one begins with the newest orders.
-      for (const resolve of this.#applying.splice(0)) resolve();
+      this.#answers.end();
       if (this.#isStopping) return;
       this.#failures = performance.now() - began < LOOP_MS ? this.#failures + 1 : 0;
       started = await this.#restart(reason);
@@ -115,11 +115,8 @@ export class PcapThread implements Forwarder {
 
   #listen(child: ChildProcess): void {
     this.#child = child;
-    this.#sources = undefined;
     child.on('message', (message: FromProcess) => {
-      if (message.type === 'applied') this.#applying.shift()?.();
-      else if (message.type === 'sources') this.#sources = new Set(message.addresses);
-      else if (message.type === 'signals') this.#reports.signals(message.servers);
+      if (message.type !== 'told' && message.type !== 'failed') this.#answers.take(message);
     });
   }
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Signal } from '../forward/signals.ts';
 import { native } from '../io/native.ts';
+import { Answers } from './answers.ts';
 import { type FromWorker, type Opened, type Orders, type Ready, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
 
 export interface ThreadReports {
@@ -97,51 +98,57 @@ export class WaitingThread {
 
 /** The packet worker, from its start to its end. */
 export class Thread implements Forwarder {
-  readonly #worker: Worker;
-  /** Settled when the worker is gone, however it went. */
-  readonly #exited: Promise<void>;
+  readonly recovered: number;
+  readonly #waiting: WaitingThread;
+  readonly #failed: (error: Error) => void;
+  readonly #answers: Answers;
   /** Settled when it forwards no more. */
   readonly #halted: Promise<void>;
-  /** Who waits for settings to be applied, in the order in which they were sent. */
-  readonly #applying: (() => void)[] = [];
   /** The worker's eventfd; -1 once it is gone. */
   #wakeFd: number;
-  readonly recovered: number;
-  #sources: ReadonlySet<number> | undefined;
+  #error: Error | undefined;
+  #isForwarding = false;
+  #isStopping = false;
 
-  private constructor(worker: Worker, exited: Promise<void>, { wakeFd, recovered }: Ready, { failed, signals }: ThreadReports) {
-    this.#worker = worker;
-    this.#exited = exited;
-    this.#wakeFd = wakeFd;
+  private constructor(waiting: WaitingThread, { wakeFd, recovered }: Ready, { failed, signals }: ThreadReports) {
+    const { worker, exited } = waiting;
     this.recovered = recovered;
-    worker.on('error', (error: Error) => {
-      this.#lose();
-      failed(error);
-    });
-    void exited.then(() => this.#lose());
+    this.#waiting = waiting;
+    this.#wakeFd = wakeFd;
+    this.#failed = failed;
+    this.#answers = new Answers(signals);
+    worker.on('error', (error: Error) => this.#lose(error));
+    void exited.then(() => this.#lose(this.#isStopping ? undefined : new Error('a packet worker ended, and nobody had asked it to')));
     this.#halted = new Promise((resolve) => {
       worker.on('message', ({ type }: FromWorker) => type === 'stopped' && resolve());
       void exited.then(resolve);
     });
-    worker.on('message', (message: FromWorker) => {
-      if (message.type === 'applied') this.#applying.shift()?.();
-      else if (message.type === 'sources') this.#sources = new Set(message.addresses);
-      else if (message.type === 'signals') signals(message.servers);
-    });
+    worker.on('message', this.#answers.take);
   }
 
-  /** Has it begin. Rejects with the system's error when it cannot; then it is gone. */
+  /** Has it take up what was found. Rejects with the system's error when it cannot; then it is gone. */
   static async start(waiting: WaitingThread, data: WorkerData, reports: ThreadReports): Promise<Thread> {
-    return new Thread(waiting.worker, waiting.exited, await waiting.begin(data), reports);
+    return new Thread(waiting, await waiting.begin(data), reports);
+  }
+
+  /** What it has died of; until it forwards, nobody is told otherwise. */
+  get error(): Error | undefined {
+    return this.#error;
+  }
+
+  /** All others are ready, too. */
+  forward(): void {
+    this.#isForwarding = true;
+    this.#waiting.forward();
   }
 
   usesSource(address: number): boolean {
-    return this.#sources?.has(address) ?? true;
+    return this.#answers.usesSource(address);
   }
 
   async apply(orders: Orders): Promise<void> {
     if (this.#wakeFd < 0) return;
-    const applied = new Promise<void>((resolve) => this.#applying.push(resolve));
+    const applied = this.#answers.applied();
     this.post({ type: 'settings', ...orders });
     await applied;
   }
@@ -149,23 +156,31 @@ export class Thread implements Forwarder {
   post(message: ToWorker): void {
     if (this.#wakeFd < 0) return;
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-    this.#worker.postMessage(message);
+    this.#waiting.worker.postMessage(message);
     native().wake(this.#wakeFd);
   }
 
   async halt(): Promise<void> {
-    this.post({ type: 'stop' });
+    this.#stop();
     await this.#halted;
   }
 
   async stop(): Promise<void> {
+    this.#stop();
+    await this.#waiting.exited;
+  }
+
+  #stop(): void {
+    this.#isStopping = true;
     this.post({ type: 'stop' });
-    await this.#exited;
   }
 
   /** With the worker goes its eventfd, whose number may soon be somebody else's, and whoever waits for an answer waits in vain. */
-  #lose(): void {
+  #lose(error: Error | undefined): void {
     this.#wakeFd = -1;
-    for (const resolve of this.#applying.splice(0)) resolve();
+    this.#answers.end();
+    if (error === undefined || this.#error !== undefined) return;
+    this.#error = error;
+    if (this.#isForwarding) this.#failed(error);
   }
 }

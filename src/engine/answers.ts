@@ -1,0 +1,38 @@
+/** What somebody who forwards has answered, a thread or a process, and who waits for more of it. */
+import type { Signal } from '../forward/signals.ts';
+import type { FromWorker } from './messages.ts';
+
+export class Answers {
+  readonly #signals: (signals: readonly Signal[]) => void;
+  /** Who waits for settings to be applied, in the order in which they were sent. */
+  readonly #applying: (() => void)[] = [];
+  /** Undefined: not told yet. */
+  #sources: ReadonlySet<number> | undefined;
+
+  constructor(signals: (signals: readonly Signal[]) => void) {
+    this.#signals = signals;
+  }
+
+  /** Takes note of one. */
+  readonly take = (message: Readonly<FromWorker>): void => {
+    if (message.type === 'applied') this.#applying.shift()?.();
+    else if (message.type === 'sources') this.#sources = new Set(message.addresses);
+    else if (message.type === 'signals') this.#signals(message.servers);
+  };
+
+  /** Resolves when settings that are sent now have been applied, or whoever was to is gone. */
+  applied(): Promise<void> {
+    return new Promise((resolve) => this.#applying.push(resolve));
+  }
+
+  /** As {@link Forwarder.usesSource} (thread.ts). */
+  usesSource(address: number): boolean {
+    return this.#sources?.has(address) ?? true;
+  }
+
+  /** Nobody answers any more; whoever comes next has told nothing yet. */
+  end(): void {
+    this.#sources = undefined;
+    for (const resolve of this.#applying.splice(0)) resolve();
+  }
+}
