@@ -1,28 +1,15 @@
 /** Where an engine's memory comes from: an lb4 that died in this network namespace, or nowhere. */
 import { randomFillSync } from 'node:crypto';
-import { closeSync, readFileSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import { hashKey, tableCapacity } from '../flow/table.ts';
-import { isHostNetwork } from '../io/kept-abandoned.ts';
 import { createKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
 import { KeptElsewhereError, lockKept, unlockKept } from '../io/kept-lock.ts';
 import { native } from '../io/native.ts';
-import { HEADER_WORDS } from '../layout/header.ts';
-import {
-  type HashKey,
-  keyIn,
-  type Memory,
-  memoryIn,
-  memorySize,
-  type Origin,
-  obstacleIn,
-  type Room,
-  UNTOLD,
-  writeHeader,
-} from '../layout/memory.ts';
+import { type HashKey, keyIn, type Memory, memoryIn, memorySize, type Room } from '../layout/memory.ts';
+import { headerOf, type Origin, obstacleAt, originOf, UNTOLD, writeHeader } from './origin.ts';
 
 const FILE = 'table';
-const INCOMPLETE = 'it is not complete';
 
 export interface Acquired {
   /** Whoever has it may map the memory; to be closed by `close`. */
@@ -114,21 +101,6 @@ export function obstacleTo(room: Room, directions: number, isFree: (fd: number) 
   }
 }
 
-function obstacleAt(mapping: ArrayBuffer, origin: Origin): string | undefined {
-  if (mapping.byteLength < HEADER_WORDS * 4) return INCOMPLETE;
-  const obstacle = obstacleIn(headerOf(mapping), origin);
-  return obstacle ?? (mapping.byteLength === memorySize(origin.room) ? undefined : INCOMPLETE);
-}
-
-function isKeyOf(mapping: ArrayBuffer, key: HashKey): boolean {
-  return keyIn(headerOf(mapping)).every((word, i) => word === key[i]);
-}
-
-/** Throws a RangeError where it is too short. */
-function headerOf(mapping: ArrayBuffer): Int32Array {
-  return new Int32Array(mapping, 0, HEADER_WORDS);
-}
-
 /** Whoever had it may have taken it away when it stopped: then nothing is left of it. */
 function there(other: number | undefined): number | undefined {
   if (other === undefined || lostKept(FILE, other) === undefined) return other;
@@ -142,8 +114,7 @@ function followed(origin: Origin, key: HashKey, fd: number | undefined): Acquire
   try {
     lockKept(fd);
     const mapping = native().mapSharedMemory(fd);
-    const obstacle =
-      obstacleAt(mapping, origin) ?? (isKeyOf(mapping, key) ? undefined : 'it is another one than when this lb4 began to start');
+    const obstacle = obstacleAt(mapping, origin, key);
     if (obstacle === undefined)
       return { fd, memories: memoriesIn(mapping, origin.room), isFound: true, refused: undefined, mortal: undefined, ...handle(fd) };
     closeSync(fd);
@@ -191,13 +162,4 @@ function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {
       if (!keep && isOurs) removeKept();
     },
   };
-}
-
-/** What this process would write. */
-function originOf(room: Room, directions: number): Origin {
-  const hex = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').replaceAll('-', '');
-  const boot = Int32Array.from({ length: 4 }, (_, i) => Number.parseInt(hex.slice(i * 8, i * 8 + 8), 16) | 0);
-  const cookie = native().networkCookie();
-  const network = new Int32Array(BigUint64Array.of(cookie).buffer);
-  return { room, directions, boot, network, isUnmistakable: cookie !== 0n || isHostNetwork() };
 }

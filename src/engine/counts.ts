@@ -20,7 +20,7 @@ import {
 import type { Memory } from '../layout/memory.ts';
 
 /** Connections and payload bytes of a frontend or a server; tx is client → server. */
-export interface Counters {
+export interface Tally {
   readonly total: number;
   readonly current: number;
   readonly bytesTx: number;
@@ -78,12 +78,12 @@ export class Counts {
   }
 
   /** By its index, as of all that have one. */
-  frontend(index: number): Counters {
-    return this.#countersAt(frontendRow(index), frontendLoad(index));
+  frontend(index: number): Tally {
+    return this.#tallyAt(frontendRow(index), frontendLoad(index));
   }
 
-  server(index: number): Counters {
-    return this.#countersAt(serverRow(index), index);
+  server(index: number): Tally {
+    return this.#tallyAt(serverRow(index), index);
   }
 
   /** Connections of a server whose answer is due, and those that were answered (layout/counters.ts). */
@@ -100,7 +100,7 @@ export class Counts {
     return { due: this.statistic(row + DUE), answered: this.statistic(row + ANSWERED) };
   }
 
-  #countersAt(row: number, element: number): Counters {
+  #tallyAt(row: number, element: number): Tally {
     return {
       total: this.statistic(row + TOTAL),
       current: this.statistic(row + CURRENT),

@@ -5,7 +5,8 @@ import type { Driver } from '../io/driver.ts';
 import { DROPPED, FLOWS, HALF_OPEN, HALF_OPEN_EVICTED, RECEIVED } from '../layout/counters.ts';
 import type { Memory } from '../layout/memory.ts';
 import type { Orders, WorkerData } from './messages.ts';
-import { attempt, recover } from './recovery.ts';
+import { attempt } from './origin.ts';
+import { recover } from './recovery.ts';
 
 /** Milliseconds between ticks under load, and while connections are idle. With none at all only a message wakes us. */
 const BUSY_TICK = 10;

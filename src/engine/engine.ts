@@ -7,18 +7,18 @@ import type { VerdictName } from '../forward/verdict.ts';
 import type { HashKey, Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor } from './acquire.ts';
-import { type Counters, Counts, type Gauges } from './counts.ts';
+import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
 import { filterFor } from './filter.ts';
 import type { Settings, WorkerData } from './messages.ts';
+import { takeUp } from './origin.ts';
 import { PcapThread } from './pcap-thread.ts';
 import { type Ports, PortUse } from './ports.ts';
-import { takeUp } from './recovery.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
 import type { Forwarder, ThreadReports } from './thread.ts';
 
 export { assertServiceSet } from '../forward/assert-set.ts';
-export type { Counters, Gauges } from './counts.ts';
+export type { Gauges } from './counts.ts';
 export type { Settings } from './messages.ts';
 
 /** What moves frames: the kernel's ring (io/packet-socket.ts), or libpcap (io/pcap.ts). */
@@ -221,11 +221,11 @@ export class Engine {
     return this.#counts.workers();
   }
 
-  frontend(index: number): Counters {
+  frontend(index: number): Tally {
     return this.#counts.frontend(index);
   }
 
-  server(index: number): Counters & Ports {
+  server(index: number): Tally & Ports {
     return { ...this.#counts.server(index), ...this.#ports.of(index) };
   }
 

@@ -3,10 +3,10 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { messageOf } from '../errors.ts';
 import { native } from '../io/native.ts';
-import { isSound, type Memory, memoryIn } from '../layout/memory.ts';
+import { type Memory, memoryIn } from '../layout/memory.ts';
 import { Answers } from './answers.ts';
 import type { FromProcess, Orders, ToWorker, WorkerData } from './messages.ts';
-import { takeUp } from './recovery.ts';
+import { isSound, takeUp } from './origin.ts';
 import type { Forwarder, ThreadReports } from './thread.ts';
 
 const PROGRAM = fileURLToPath(new URL('../engine/pcap-process.js', import.meta.url));

@@ -16,8 +16,8 @@ export interface Ports {
   readonly portCapacity: number;
 }
 
-/** A server's address, port and protocol: who shares them, and from which addresses they are reached. */
-interface Endpoint {
+/** Of one address, port and protocol: the servers there are, and the addresses that they are reached from. */
+interface SharedPorts {
   readonly servers: number[];
   readonly sources: Set<number>;
 }
@@ -25,25 +25,25 @@ interface Endpoint {
 /** Which servers share their ports with which. */
 export class PortUse {
   readonly #counts: Counts;
-  #byServer = new Map<number, Endpoint>();
+  #byServer = new Map<number, SharedPorts>();
 
   constructor(counts: Counts) {
     this.#counts = counts;
   }
 
   apply({ frontends, backends }: ServiceSet): void {
-    const endpoints = new Map<string, Endpoint>();
+    const byEndpoint = new Map<string, SharedPorts>();
     this.#byServer = new Map();
     for (const { name, servers, sources = [] } of backends.filter(({ mode }) => modes[mode].source === 'pool')) {
       const own = frontends.filter(({ backend }) => backend === name);
       const from = new Set(own.flatMap(({ address }) => sourcesOf(address, { sources })));
       for (const { index, address, port, protocol } of servers) {
         const key = `${address} ${port} ${protocol}`;
-        const endpoint = endpoints.get(key) ?? { servers: [], sources: new Set() };
-        endpoints.set(key, endpoint);
-        endpoint.servers.push(index);
-        for (const source of from) endpoint.sources.add(source);
-        this.#byServer.set(index, endpoint);
+        const shared = byEndpoint.get(key) ?? { servers: [], sources: new Set() };
+        byEndpoint.set(key, shared);
+        shared.servers.push(index);
+        for (const source of from) shared.sources.add(source);
+        this.#byServer.set(index, shared);
       }
     }
   }

@@ -19,10 +19,8 @@ import { sourcesOf } from '../forward/sources.ts';
 import type { FrontendHops } from '../forward/ways.ts';
 import * as C from '../layout/connection.ts';
 import * as Flow from '../layout/flow.ts';
-import { ATTEMPTS } from '../layout/header.ts';
 import { KERNEL_HOP } from '../layout/hops.ts';
 import { MOST_CONNECTIONS } from '../layout/limits.ts';
-import type { Memory } from '../layout/memory.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
 
 /** By the index of frontend and server, and what packets leave from: the next hop that leads there; undefined where nothing does. */
@@ -57,24 +55,6 @@ export function recover(core: Core, set: ServiceSet, hops: FrontendHops): number
   services.retirePools();
   for (const one of halfOpen.sort()) connections.wait(one % MOST_CONNECTIONS);
   return records.size;
-}
-
-/**
- * Has workers take up `memory` that was found, of which this is one's part: its header knows from when one begins ({@link attempt}) until all
- * have. Resolves to what `begin` does.
- * @param begin told how many attempts this one makes
- */
-export async function takeUp<T>({ header, counters }: Memory, begin: (attempts: number) => Promise<T>): Promise<T> {
-  counters.loads.fill(0);
-  const begun = await begin(header[ATTEMPTS] + 1);
-  header[ATTEMPTS] = 0;
-  return begun;
-}
-
-/** One worker takes up its part of what is in memory by `take`. Returns what that does. */
-export function attempt(header: Int32Array, attempts: number, take: () => number): number {
-  Atomics.store(header, ATTEMPTS, attempts);
-  return take();
 }
 
 /**

@@ -12,21 +12,7 @@
 import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, PLACE, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
 import { ENTRY, PROBES, READ_AHEAD } from './flow.ts';
-import {
-  ATTEMPTS,
-  BOOT,
-  CAPACITY,
-  CONNECTIONS,
-  DIRECTIONS,
-  HEADER_WORDS,
-  KEY,
-  LAYOUT,
-  LAYOUT_VERSION,
-  MAGIC,
-  MAGIC_WORD,
-  NETWORK,
-  WORKERS,
-} from './header.ts';
+import { HEADER_WORDS, KEY } from './header.ts';
 import { HOP, HOPS } from './hops.ts';
 
 const LINE = 64;
@@ -106,58 +92,6 @@ export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number): Memo
 export function ownMemory(size: Omit<Room, 'workers'>): Memory {
   const room = { ...size, workers: 1 };
   return memoryIn(new ArrayBuffer(memorySize(room)), room, 0);
-}
-
-/** What tells whether memory can be gone on with. */
-export interface Origin {
-  readonly room: Room;
-  readonly directions: number;
-  /** Four words: the host's boot id. */
-  readonly boot: Int32Array;
-  /** Two words: the network namespace's cookie. */
-  readonly network: Int32Array;
-  /** That cookie, or its being the host's own, tells it from one that is gone and had the same inode number. */
-  readonly isUnmistakable: boolean;
-}
-
-/** So many processes may have begun to take it up, and died of that. */
-const MOST_ATTEMPTS = 3;
-
-/** Says in the header what the memory holds, so that another process can tell. The magic is written last. */
-export function writeHeader({ header }: Memory, { room, directions, boot, network }: Origin, key: HashKey): void {
-  header[LAYOUT] = LAYOUT_VERSION;
-  header[CAPACITY] = room.capacity;
-  header[CONNECTIONS] = room.connections;
-  header[DIRECTIONS] = directions;
-  header[WORKERS] = room.workers;
-  header.set(key, KEY);
-  header.set(boot, BOOT);
-  header.set(network, NETWORK);
-  header[MAGIC_WORD] = MAGIC;
-}
-
-/** Why nobody can follow where {@link Origin.isUnmistakable} is false. */
-export const UNTOLD = 'this kernel does not tell a network namespace from one that is gone (Linux 5.14 does)';
-
-/** Why who was here before, by its header, cannot be followed; undefined: it can. */
-export function obstacleIn(header: Int32Array, { room, directions, boot, network, isUnmistakable }: Origin): string | undefined {
-  const is = (words: Int32Array, at: number) => words.every((word, i) => header[at + i] === word);
-  if (header.length < HEADER_WORDS || header[MAGIC_WORD] !== MAGIC) return 'it is not complete';
-  if (header[LAYOUT] !== LAYOUT_VERSION) return `its layout is version ${header[LAYOUT]}, this lb4 has version ${LAYOUT_VERSION}`;
-  if (!is(boot, BOOT)) return 'it is from before this host was started';
-  if (!is(network, NETWORK)) return 'it is of a network namespace that is gone';
-  if (!isUnmistakable) return UNTOLD;
-  if (header[DIRECTIONS] !== directions) return 'it is of the other packet mode';
-  if (header[WORKERS] !== room.workers) return `it was written by lb4 with workers = ${header[WORKERS]}, it is ${room.workers} now`;
-  if (header[CONNECTIONS] !== room.connections || header[CAPACITY] !== room.capacity)
-    return `it has room for ${header[CONNECTIONS] * room.workers} connections, connection_tracker_capacity is ${room.connections * room.workers} now`;
-  if (!isSound(header)) return `${header[ATTEMPTS]} starts failed with it`;
-  return undefined;
-}
-
-/** Whether what is there may be taken up: false once that has failed too often. */
-export function isSound(header: Int32Array): boolean {
-  return header[ATTEMPTS] < MOST_ATTEMPTS;
 }
 
 /** The hash key of a header. */

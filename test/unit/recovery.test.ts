@@ -1,12 +1,12 @@
 /** The next process goes on with the memory of one that was killed. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { attempt, takeUp } from '../../src/engine/recovery.ts';
+import { attempt, type Origin, obstacleIn, takeUp, writeHeader } from '../../src/engine/origin.ts';
 import { COUNTED, ESTABLISHED as ESTABLISHED_STATE, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
 import * as C from '../../src/layout/connection.ts';
 import { CURRENT, frontendLoad, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, LAYOUT_VERSION, MAGIC_WORD, NETWORK, WORKERS } from '../../src/layout/header.ts';
-import { keyIn, type Origin, obstacleIn, ownMemory, writeHeader } from '../../src/layout/memory.ts';
+import { keyIn, ownMemory } from '../../src/layout/memory.ts';
 import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
 import { buildFrame } from '../lab/packets.ts';
