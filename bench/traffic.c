@@ -11,6 +11,9 @@
  *       syn; none, a segment without any flag, or ack, both with a sequence number as if the handshake had ended, and an
  *       acknowledgement of what no server has sent; rst, with the sequence number behind the SYN's; open, what ends a handshake
  *       with `traffic answer`. Prints `flooding`, then how many segments were sent
+ *   traffic open DEVICE MAC SOURCE ADDRESSES DESTINATION PORT COUNT WINDOW
+ *       the connections of the first COUNT clients of a flood, to `traffic answer`, WINDOW at a time: a SYN, each second again, until
+ *       a SYN+ACK comes back, which is acknowledged; prints how often a SYN was sent again
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,6 +24,7 @@
 #include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,10 +196,61 @@ static int flood(int steps, char **step, char **argv) {
   return 0;
 }
 
+/* Sends a segment of a client; one that finds no room is lost, as on any wire. */
+static void step(int fd, const struct frame *common, const char *name, long i, int addresses) {
+  struct frame f;
+  attack(&f, common, name, i, addresses);
+  if (send(fd, &f, FRAME, 0) < 0 && errno != ENOBUFS && errno != EAGAIN) die("send");
+}
+
+/* The client that a SYN+ACK is for. */
+static long client_of(const struct frame *in, const struct frame *common, int addresses) {
+  long address = (long)ntohl(in->ip.daddr) - ntohl(common->ip.saddr), port = ntohs(in->tcp.dest) - FIRST_PORT;
+  return address < 0 || address >= addresses || port < 0 ? -1 : port * addresses + address;
+}
+
+static int open_all(char **argv) {
+  /* tcp[13] == SYN+ACK and src port PORT, on frames without IP options */
+  struct sock_filter code[] = {{0x30, 0, 0, 47}, {0x15, 0, 3, 18}, {0x28, 0, 0, 34}, {0x15, 0, 1, atoi(argv[7])}, {6, 0, 0, -1}, {6, 0, 0, 0}};
+  struct sock_fprog program = {6, code};
+  struct ifreq request;
+  int fd = open_device(argv[2], &request), addresses = atoi(argv[5]), window = atoi(argv[9]), open = 0;
+  struct frame in, common = blank(&request, argv[3], argv[4], argv[6], argv[7]);
+  long count = atol(argv[8]), next = 0, done = 0, again = 0;
+  if (count > (long)addresses * PORTS) return fputs("too many\n", stderr), 2;
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program)) die("SO_ATTACH_FILTER");
+  char *answered = calloc(count, 1);
+  struct { long client; double sent; } *waiting = calloc(window, sizeof *waiting);
+  while (done < count) {
+    struct pollfd readable = {fd, POLLIN, 0};
+    poll(&readable, 1, 10);
+    while (recv(fd, &in, sizeof in, MSG_DONTWAIT) >= (int)sizeof in - 6) {
+      long i = client_of(&in, &common, addresses);
+      if (i < 0 || i >= count) continue;
+      done += !answered[i], answered[i] = 1;
+      step(fd, &common, "open", i, addresses);
+    }
+    double t = now();
+    for (int k = 0; k < window; k++) {
+      if (k < open && !answered[waiting[k].client]) {
+        if (t - waiting[k].sent < 1) continue;
+        again++;
+      } else if (next < count) {
+        waiting[k].client = next++, open += k == open;
+      } else continue;
+      waiting[k].sent = t;
+      step(fd, &common, "syn", waiting[k].client, addresses);
+    }
+  }
+  printf("%ld opened, %ld SYNs again\n", done, again);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   if (argc == 4 && !strcmp(argv[1], "answer")) return answer(argv[2], atoi(argv[3]));
   if (argc == 9 && !strcmp(argv[1], "send")) return send_all(argv);
   if (argc > 11 && argc <= 11 + STEPS && !strcmp(argv[1], "flood")) return flood(argc - 11, argv + 11, argv);
+  if (argc == 10 && !strcmp(argv[1], "open")) return open_all(argv);
   fprintf(stderr, "usage: see traffic.c\n");
   return 2;
 }

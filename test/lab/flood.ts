@@ -7,6 +7,9 @@ import { type Topology, VIP } from './topology.ts';
 /** Addresses for benchmarks (RFC 2544): what lb4 sends back to them ends at the client's namespace, without a word. */
 const SOURCE = '198.18.0.1';
 
+/** Connections that wait for an answer at a time: what a small ring has room for. */
+const WINDOW = 64;
+
 /**
  * `none`: a segment without a flag. `ack`: of what no server has sent. `rst`: with the sequence number that a server expects. `open`: what
  * ends a handshake with {@link startAnswers}.
@@ -34,6 +37,17 @@ export async function startFlood(lab: Topology, flood: Flood): Promise<Running> 
   const running = lab.client.start([compile('traffic'), 'flood', ...to, `${rate}`, `${seconds}`, `${count}`, ...steps]);
   await running.line(/^flooding/);
   return running;
+}
+
+/**
+ * Has the first `count` clients of a flood open a connection each to what {@link startAnswers} has started, a few at a time, and waits until a
+ * server has answered all of them. One that is open hears from its server once more.
+ */
+export async function openConnections(lab: Topology, port: number, count: number, addresses = 16): Promise<void> {
+  const to = ['eth0', lab.balancer.mac('front'), SOURCE, addresses, VIP, port, count, WINDOW].map(String);
+  const running = lab.client.start([compile('traffic'), 'open', ...to]);
+  const { code } = await running.exited;
+  if (code !== 0) throw new Error(running.lines.join('\n'));
 }
 
 /** Has a server complete every handshake at a port, without any kernel's memory of it. */
