@@ -6,7 +6,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Balancer, LARGE_RING, type Stats, startBalancer } from '../test/lab/balancer.ts';
-import { openConnections, startAnswers } from '../test/lab/flood.ts';
+import { openConnections, startAnswers, UNTALKATIVE } from '../test/lab/flood.ts';
 import { serverAddress, Topology, VIP } from '../test/lab/topology.ts';
 import { keptIn } from '../test/lab/traces.ts';
 import { pause } from '../test/lab/wait.ts';
@@ -21,15 +21,12 @@ const MOST_PASSES = 8;
 const REST_MS = 20_000;
 const REFUSED = 20;
 
-/** Whoever answers every SYN alike is no server that a check could talk to. */
-const CHECKS = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_timeout = 60\nhealth_check_interval = 3600';
-
 const settings = (more: string) => ({
   frontends: {
     many: {
       listen: `${VIP}:${PORT}`,
       servers: Array.from({ length: SERVERS }, (_, i) => `${serverAddress(i)}:${PORT}`),
-      backend: `${CHECKS}\nsource_addrs = [${SOURCES.map((one) => `"${one}"`).join()}]`,
+      backend: `${UNTALKATIVE}\nsource_addrs = [${SOURCES.map((one) => `"${one}"`).join()}]`,
     },
   },
   more: `[passthrough]\nconnection_tracker_capacity = ${COUNT}\n${more}`,

@@ -108,13 +108,13 @@ export class Balancer {
   }
 
   /** Waits until the stats satisfy `holds` and returns them. */
-  async settled(what: string, holds: (stats: Stats) => boolean, timeout = PATIENCE): Promise<Stats> {
+  async settled(what: string, holds: (stats: Stats) => boolean | Promise<boolean>, timeout = PATIENCE): Promise<Stats> {
     let last: Stats | undefined;
     try {
       return await waitUntil(
         async () => {
           last = await this.stats();
-          return holds(last) ? last : undefined;
+          return (await holds(last)) ? last : undefined;
         },
         { what, timeout, every: 50 },
       );

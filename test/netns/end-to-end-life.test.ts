@@ -1,9 +1,10 @@
 /** What lives on while lb4, its file or a server changes, and how connections end: with every driver. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { answers, countBy } from '../lab/answers.ts';
-import { SLOW } from '../lab/balancer.ts';
+import { SLOW, startBalancer } from '../lab/balancer.ts';
 import { contentHash } from '../lab/content.ts';
 import { endToEnd, passthroughBy } from '../lab/end-to-end.ts';
+import { openConnections, startAnswers, UNTALKATIVE } from '../lab/flood.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live } from '../lab/live.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
@@ -18,6 +19,9 @@ const SIZE = 1_000_000;
 const SECONDS = 5;
 /** Bytes, of which a server gives 16 KB every 10 ms. */
 const DRIPPED = 5_000_000;
+/** Connections that a small table has room for, and the port of a server without a kernel. */
+const FULL = 1000;
+const ANSWERED = 8080;
 
 endToEnd((driver) => {
   test('killed twice and started at once, then taken over, amid hashed transfers: nobody notices', async () => {
@@ -92,6 +96,24 @@ endToEnd((driver) => {
     await balancer.health({ [`${serverAddress(0)}:${HTTP}`]: true });
     expect(await answering(lab)).toEqual(['server1', 'server2', 'server3']);
     expect(await othersLiveOn(held, 'server1')).toEqual([]);
+    expect((await balancer.stop()).code).toBe(0);
+  });
+
+  test('a full table: one more is refused and counted, and all that are in it are answered', async () => {
+    await using lab = new Topology({ servers: 1 });
+    startAnswers(lab.servers[0], ANSWERED);
+    const frontend = { listen: `${VIP}:${ANSWERED}`, servers: [`${serverAddress(0)}:${ANSWERED}`], backend: UNTALKATIVE };
+    const more = passthroughBy(driver, `connection_tracker_capacity = ${FULL}`);
+    const balancer = await startBalancer(lab.balancer, { frontends: { full: frontend }, more });
+    await balancer.settled('it to be full', async ({ current_connections: current }) => {
+      if (current < FULL) await openConnections(lab, ANSWERED, FULL);
+      return current === FULL;
+    });
+    const { verdicts } = (await balancer.stats()).lb4;
+    expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}:${ANSWERED}/`)).code).toBe(7);
+    expect(await balancer.verdict('resetTableFull')).toBeGreaterThan(verdicts['resetTableFull'] ?? 0);
+    await openConnections(lab, ANSWERED, FULL);
+    expect(await balancer.verdict('opened')).toBe(verdicts['opened']);
     expect((await balancer.stop()).code).toBe(0);
   });
 
