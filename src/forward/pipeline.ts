@@ -2,10 +2,9 @@
  * The packet path: three passes over a batch.
  *
  *     1 parse   what the frame is (parse.ts); its 5-tuple → its home slot in the flow table
- *     2 touch   read every slot and those behind it, so that the cache misses of a batch overlap instead of queueing up;
- *               for the slow path what it will look at, too → read-ahead.ts
+ *     2 touch   read every slot and those behind it, so that the cache misses of a batch overlap instead of queueing up
  *     3 apply   find the rewrite, rewrite in place, update checksums (RFC 1624)
- *                 no flow, not established, control flags, TTL, MTU → slow-path.ts
+ *                 no flow, not established, control flags, TTL, MTU → slow-path.ts, and before the first of a batch → read-ahead.ts
  *
  * `process` is one closure, made once an isolate, over arrays held in constants: V8 keeps their base addresses in
  * registers. Measured by bench/core (docs/benchmarks.md); a DataView would double the cost, methods would triple it.
@@ -90,21 +89,16 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
     if (isCached) {
       for (let f = HEADER; f < last; f += STRIDE) touched ^= t[d[f + HOME]];
     } else {
-      let fast = FAST;
-      let controls = 0;
       for (let f = HEADER; f < last; f += STRIDE) {
         const home = d[f + HOME];
-        const state = t[home];
-        touched ^= t[home + ENTRY] ^ t[home + 2 * ENTRY] ^ t[home + 3 * ENTRY];
-        fast &= state;
-        controls |= d[f + DETAIL];
+        touched ^= t[home] ^ t[home + ENTRY] ^ t[home + 2 * ENTRY] ^ t[home + 3 * ENTRY];
       }
-      if (fast === 0 || (controls & CONTROL) !== 0) readAhead(batch);
     }
     frames[HEADER - 1] = touched; // so that the reads are not optimised away
 
     // 3 apply.
     let hits = 0;
+    let isReadAhead = isCached;
     for (let f = HEADER; f < last; f += STRIDE) {
       const ip = d[f + OFFSET] >>> 2;
       const first = w[ip];
@@ -131,6 +125,10 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
       let hop = t[at + NEXT_HOP] << HOP_SHIFT;
       const detail = d[f + DETAIL];
       if ((state & FAST) === 0 || (detail & CONTROL) !== 0 || (ttl & 0xff) <= 1 || length > n[hop + HOP_MTU]) {
+        if (!isReadAhead) {
+          isReadAhead = true;
+          readAhead(f, last);
+        }
         at = slowPath(f, at === nowhere ? NONE : at, now);
         if (at < 0) continue;
         hop = t[at + NEXT_HOP] << HOP_SHIFT;

@@ -1,6 +1,6 @@
 /**
  * What the slow path looks at of a connection that exists: its record, and the flow of the other direction. In a table that no cache holds
- * each is a miss, one after the other; read for all frames of a batch first, they overlap.
+ * each is a miss, one after the other; read for all frames of a batch before the first of them, they overlap. A batch without any pays nothing.
  */
 import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
@@ -9,8 +9,8 @@ import * as Flow from '../layout/flow.ts';
 import * as Frame from '../layout/frames.ts';
 import * as Field from '../packet/fields.ts';
 
-/** Reads ahead for the first `count` frames, whose homes stand in their descriptors. */
-export type ReadAhead = (count: number) => void;
+/** Reads ahead for the frames at words `from` … `end` of the descriptors, whose homes stand there. */
+export type ReadAhead = (from: number, end: number) => void;
 
 export interface ReadAheadParts {
   readonly slab: Field.Slab;
@@ -33,11 +33,10 @@ export function createReadAhead({ slab: { words }, frames, table, records }: Rea
   const flows = new Int32Array(BATCH);
   const owners = new Int32Array(BATCH);
 
-  return function readAhead(count: number): void {
+  return function readAhead(from: number, end: number): void {
     let found = 0;
     let touched = 0;
-    const last = HEADER + count * STRIDE;
-    for (let f = HEADER; f < last; f += STRIDE) {
+    for (let f = from; f < end; f += STRIDE) {
       const home = frames[f + HOME];
       const isPlain = (frames[f + DETAIL] & CONTROL) === 0;
       if (isPlain && (flow[home + STATE] & FAST) !== 0) continue;
