@@ -2,12 +2,15 @@
 SHELL := /bin/sh
 # One target at a time: they share build/, dist/ and the machine's network.
 .NOTPARALLEL:
-.PHONY: help demo build test test-unit test-netns test-bare test-kernel test-machines tests bench doctor lint clean deps deps-test deps-demo deps-bench
+.PHONY: help demo build test test-unit test-netns test-bare test-kernel test-unit-and-bare tests bench doctor lint clean deps deps-test deps-demo deps-bench
 # Debian's `su` leaves them out, and ip, sysctl and iptables are there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 VITEST = npx --no-install vitest run --reporter=default --reporter=json
-REPORTS = build/test/unit.json build/test/netns.json build/test/machines.json
+REPORTS = build/test/unit.json build/test/bare.json build/test/netns.json build/test/kernel.json
+
+# What tests need; nothing where it has just been made.
+READY = deps-test build
 
 help:
 	@echo 'make demo         watch lb4 balance real requests in network namespaces (root)'
@@ -44,32 +47,36 @@ demo: deps-demo build
 # Both kinds of tests run even when the first fails; the last line tells, alone on its line, how many passed and failed.
 test: deps-test build lint
 	@rm -f $(REPORTS)
-	@$(MAKE) --no-print-directory -k tests || true
+	@$(MAKE) --no-print-directory -k tests READY= || true
 	@node scripts/tally.js $(REPORTS)
 
-tests: test-unit test-netns test-machines
+tests: test-unit-and-bare test-netns test-kernel
 
-test-unit: deps-test build
+test-unit: $(READY)
 	@$(VITEST) --project unit --outputFile.json=build/test/unit.json
 
-test-netns: deps-test build
+test-netns: $(READY)
 	@$(VITEST) --project netns --outputFile.json=build/test/netns.json
 
 # Without debootstrap or a mirror, on this host with every wanted command hidden: the test says which it was.
-test-bare: deps-test build
+test-bare: $(READY)
 	@scripts/install-deps.sh bare || true
 	@$(VITEST) --project bare --outputFile.json=build/test/bare.json
 
 # Where QEMU cannot be installed they are skipped, and say why.
-test-kernel: deps-test build
+test-kernel: $(READY)
 	@scripts/install-deps.sh kernel || true
 	@$(VITEST) --project kernel --outputFile.json=build/test/kernel.json
 
-# One after the other: an emulated machine beside another test is too slow for its own clients.
-test-machines: deps-test build
+# At the same time, since the one mostly waits for downloads; what it says comes last. Not beside an emulated machine: that one is too
+# slow for its own clients then.
+test-unit-and-bare: $(READY)
 	@scripts/install-deps.sh bare || true
-	@scripts/install-deps.sh kernel || true
-	@$(VITEST) --project bare --project kernel --no-file-parallelism --outputFile.json=build/test/machines.json
+	@mkdir -p build/test; $(VITEST) --project bare --outputFile.json=build/test/bare.json >build/test/bare.log 2>&1 & bare=$$!; \
+	trap 'kill $$bare' HUP INT TERM; \
+	$(VITEST) --project unit --outputFile.json=build/test/unit.json; status=$$?; \
+	wait $$bare || status=1; \
+	cat build/test/bare.log; exit $$status
 
 bench: deps-bench build
 	@for file in dist/bench/*.js; do node "$$file" || exit 1; done

@@ -68,35 +68,30 @@ version=${package#linux-image-}
 
 # ---- the tree ------------------------------------------------------------------------------------------------------
 
-# copy FILE…: to the same place in the tree, links followed.
+# copy FILE…: to the same place in the tree, links followed. All at once here and below: starting a program is what takes time.
 copy() {
-  for file in "$@"; do
-    [ -e "$tree$file" ] && continue
-    mkdir -p "$tree$(dirname "$file")"
-    cp -L "$file" "$tree$file"
-  done
+  cp -L --parents "$@" "$tree"
 }
 
-# copy_program FILE…: with its shared libraries.
-copy_program() {
-  copy "$@"
-  # shellcheck disable=SC2046 # one word a library
-  copy $(ldd "$@" 2>/dev/null | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p' | sort -u)
+# libraries FILE…: what they are linked with
+libraries() {
+  ldd "$@" 2>/dev/null | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p' | sort -u
 }
 
 rm -rf "$out"
 mkdir -p "$tree"
-for directory in usr/bin usr/sbin usr/lib usr/lib64 dev proc sys run tmp root etc lb4; do mkdir -p "$tree/$directory"; done
+tree=$(realpath "$tree")
+for directory in usr/bin usr/sbin usr/lib usr/lib64 dev proc sys run tmp root etc; do set -- "$@" "$tree/$directory"; done
+shift
+mkdir -p "$@"
 for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$tree/$directory"; done
-for tool in $tools; do copy_program "$(command -v "$tool")"; done
-copy_program "$(node -p process.execPath)" /usr/lib/x86_64-linux-gnu/xtables/*.so
-[ -e "$tree/bin/node" ] || ln -s "$(node -p process.execPath)" "$tree/bin/node"
+set -- "$(node -p process.execPath)" build/Release/lb4.node
+for tool in $tools; do set -- "$@" "$(command -v "$tool")"; done
+# shellcheck disable=SC2046 # one word a library
+copy $(printf '%s\n' "$@" | grep '^/') /usr/lib/x86_64-linux-gnu/xtables/*.so $(libraries "$@" /usr/lib/x86_64-linux-gnu/xtables/*.so) /etc/protocols
+[ -e "$tree/bin/node" ] || ln -s "$1" "$tree/bin/node"
 cp "$(command -v busybox)" "$tree/bin/busybox"
-for applet in $(busybox --list); do
-  [ -e "$tree/sbin/$applet" ] || [ -e "$tree/bin/$applet" ] || ln -s busybox "$tree/bin/$applet"
-done
 ln -sf "$(command -v kmod)" "$tree/sbin/modprobe"
-copy /etc/protocols
 # tcpdump insists on a user of that name.
 for user in root:x:0 tcpdump:x:0 nobody:x:65534; do echo "$user:${user##*:}::/root:/bin/sh"; done >"$tree/etc/passwd"
 cp test/kernel/init "$tree/init"
@@ -107,25 +102,16 @@ cp test/kernel/init "$tree/init"
 # shellcheck disable=SC2086 # one word a directory
 wanted=$(cd "$kernel/lib/modules/$version/kernel" && find $modules -name '*.ko' | sed 's/.*\///; s/\.ko$//')
 # shellcheck disable=SC2086 # one word a module
-modprobe -d "$kernel" -S "$version" -a --show-depends $wanted | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u | while read -r file; do
-  file=$(realpath "$file")
-  copied=$tree/lib/modules/$version/${file#"$(realpath "$kernel")/lib/modules/$version/"}
-  mkdir -p "$(dirname "$copied")"
-  cp "$file" "$copied"
-done
+modprobe -d "$kernel" -S "$version" -a --show-depends $wanted | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u |
+  xargs realpath --relative-to="$kernel" | (cd "$kernel" && xargs cp --parents -t "$tree")
 cp "$kernel/lib/modules/$version"/modules.builtin* "$kernel/lib/modules/$version/modules.order" "$tree/lib/modules/$version/"
 depmod -b "$tree" "$version"
 
 # ---- the project ---------------------------------------------------------------------------------------------------
 
 # No node_modules: dist/src/bundle has the libraries in it, and four thousand files take an emulated kernel seconds.
-cp -r bin dist iptables package.json package-lock.json "$tree/lb4/"
-mkdir -p "$tree/lb4/build/Release" "$tree/lb4/test/kernel"
-cp -r test/kernel/guest "$tree/lb4/test/kernel/"
-copy_addon=build/Release/lb4.node
-cp "$copy_addon" "$tree/lb4/$copy_addon"
-# shellcheck disable=SC2046 # one word a library
-copy $(ldd "$copy_addon" | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p')
+mkdir "$tree/lb4"
+cp -r --parents bin dist iptables package.json package-lock.json build/Release/lb4.node test/kernel/guest "$tree/lb4/"
 cp "$kernel/boot/vmlinuz-$version" "$out/vmlinuz"
 (cd "$tree" && find . -print0 | cpio --null --quiet --create --format=newc --owner=0:0) >"$out/initramfs"
 rm -rf "$tree"

@@ -37,7 +37,7 @@ export class Image {
   }
 
   /** Boots it and runs a file of this checkout, under test/kernel/guest: a .sh, or a .ts that is built into dist/. */
-  async run(file: string, patience = 240_000): Promise<GuestResult> {
+  async run(file: string, patience = 600_000): Promise<GuestResult> {
     const script = relative(ROOT, file);
     const started = performance.now();
     const log = join(this.#directory, `${script.replaceAll('/', '-')}.log`);

@@ -141,16 +141,25 @@ export class Balancer {
     return (await this.stats()).lb4.verdicts[name] ?? 0;
   }
 
-  /** A counter or gauge of /metrics: the sum over all label sets that contain `labels` (`server="a"`). */
-  async metric(name: string, labels = ''): Promise<number> {
-    const { stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '60', `http://127.0.0.1:${STATS_PORT}/metrics`);
-    const lines = stdout.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
-    return lines.filter((line) => line.includes(labels)).reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+  /** GET /metrics. */
+  async metrics(): Promise<string> {
+    return (await this.#namespace.run('curl', '-sS', '--max-time', '60', `http://127.0.0.1:${STATS_PORT}/metrics`)).stdout;
+  }
+
+  /** A counter or gauge of /metrics, as {@link sumOf} has it. */
+  async metric(name: string, labels?: string): Promise<number> {
+    return sumOf(await this.metrics(), name, labels);
   }
 
   stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Exit> {
     return this.running.stop(signal);
   }
+}
+
+/** A counter or gauge among `metrics`: the sum over all label sets that contain `labels` (`server="a"`). */
+export function sumOf(metrics: string, name: string, labels = ''): number {
+  const lines = metrics.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+  return lines.filter((line) => line.includes(labels)).reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
 }
 
 let files = 0;

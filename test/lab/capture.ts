@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Namespace } from './lab.ts';
 import { type Running, run } from './processes.ts';
-import { pause } from './wait.ts';
+import { waitUntil } from './wait.ts';
 
 let captures = 0;
 
@@ -26,13 +26,25 @@ export class Capture {
 
   /** Ends the capture. Returns one line a packet, as `tcpdump -n FLAGS` tells it. */
   async stop(...flags: string[]): Promise<string[]> {
-    // What the kernel has captured, tcpdump writes a moment later; a signal makes it forget the rest.
-    await pause(100);
-    if (this.#running.exit === undefined) await this.#running.stop('SIGINT');
+    if (this.#running.exit === undefined) {
+      await this.#caughtUp();
+      await this.#running.stop('SIGINT');
+    }
     const { stdout } = await run(['tcpdump', '-n', '-tt', '-r', this.file, ...flags]);
     // With -v the transport header stands on a second, indented line; what it decodes of a payload is left out.
     const lines = stdout.replaceAll(/\n {4}/g, ' ').split('\n');
     return lines.filter((line) => /^\d+\.\d+ /.test(line));
+  }
+
+  /** What the kernel has captured, tcpdump writes a moment later; SIGINT would make it forget the rest. SIGUSR1 has it tell both counts (tcpdump(8)). */
+  async #caughtUp(): Promise<void> {
+    const hasAll = async () => {
+      const told = this.#running.nextLine(/captured, .*received/);
+      this.#running.signal('SIGUSR1');
+      const [captured, received, dropped] = [...(await told).matchAll(/(\d+) packets? /g)].map(([, count]) => Number(count));
+      return (captured ?? 0) + (dropped ?? 0) >= (received ?? 0);
+    };
+    await waitUntil(hasAll, { what: 'tcpdump to have written what the kernel has captured' });
   }
 
   /** Ends the capture and judges every checksum in it (IP, TCP, UDP, ICMP and what that quotes). */

@@ -9,6 +9,8 @@
  * bridge of the balancer's own, as on a host of containers, and the router and the servers are its ports; the servers' eth0 are bridges,
  * too, as on a host of virtual machines.
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Balancer, configuration, LB4, QUICK, type Settings, startBalancer, writeConfiguration } from './balancer.ts';
 import { bridgeIn, cable, Lab, type Namespace } from './lab.ts';
 import type { Running } from './processes.ts';
@@ -17,6 +19,8 @@ export const VIP = '10.82.0.10';
 const BALANCER = '10.82.0.9/24';
 export const CLIENT = '10.81.0.2';
 export const SERVERS = ['10.82.0.11', '10.82.0.12'] as const;
+
+const scripts = new Map<string, string>();
 
 export class DsrTopology extends Lab {
   readonly client: Namespace;
@@ -86,11 +90,22 @@ export class DsrTopology extends Lab {
 
   /** Runs each server's script, as its administrator would: `action` is install, remove or status. */
   rules(settings: Settings, action: string, ...options: string[]): void {
-    const file = writeConfiguration(this.balancer, configuration(settings));
     for (const [index, server] of this.servers.entries()) {
-      const print = [LB4, 'rules', '--dsr', '--for', SERVERS[index], `--config=${file}`, ...options].join(' ');
-      server.sh('sh', '-c', `${print} > ${file}.sh && sh ${file}.sh ${action}`);
+      const file = join(this.directory, `server${index + 1}.sh`);
+      writeFileSync(file, this.#script(settings, SERVERS[index], options));
+      server.sh('sh', file, action);
     }
+  }
+
+  /** Printed once for the same settings: starting Node.js is what takes time. */
+  #script(settings: Settings, server: string, options: readonly string[]): string {
+    const text = configuration(settings);
+    const key = JSON.stringify([text, server, options]);
+    const printed =
+      scripts.get(key) ??
+      this.balancer.sh(LB4, 'rules', '--dsr', '--for', server, `--config=${writeConfiguration(this.balancer, text)}`, ...options);
+    scripts.set(key, printed);
+    return printed;
   }
 
   /** lb4 in DSR mode, with every server up. */

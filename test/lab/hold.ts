@@ -18,14 +18,14 @@ export async function report(running: Running): Promise<HoldReport> {
   return JSON.parse(await answer) as HoldReport;
 }
 
-/** Waits until every connection that is not at the server `lost` and alive has been answered three more times; returns the dead among them. */
-export async function othersLiveOn(running: Running, lost = '', timeout = PATIENCE): Promise<HoldReport> {
+/** Waits until every connection that is not at the server `lost` and alive has been answered so many more times; returns the dead among them. */
+export async function othersLiveOn(running: Running, lost = '', { times = 3, timeout = PATIENCE } = {}): Promise<HoldReport> {
   const before = await report(running);
   await waitUntil(
     async () => {
       const now = await report(running);
       return now.every(
-        ({ server, echoed, ended }, index) => server === lost || ended !== undefined || echoed >= (before[index]?.echoed ?? 0) + 3,
+        ({ server, echoed, ended }, index) => server === lost || ended !== undefined || echoed >= (before[index]?.echoed ?? 0) + times,
       );
     },
     { what: `the connections that are not at ${lost} to go on`, every: 50, timeout },

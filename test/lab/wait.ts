@@ -1,7 +1,7 @@
 /** Waiting for something to become true, with a limit and a message that says what did not. */
 
-/** Milliseconds that something may take on a machine that is busy with other things: a limit against hanging, no expectation. */
-export const PATIENCE = 45_000;
+/** Milliseconds that something may take on a machine that is busy with other things, or emulated: a limit against hanging, no expectation. */
+export const PATIENCE = Number(process.env['LB4_PATIENCE'] ?? 45_000);
 
 export interface WaitOptions {
   /** What is awaited, for the error's message. */

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { STATS_PORT, type Stats } from '../lab/balancer.ts';
+import { STATS_PORT, type Stats, sumOf } from '../lab/balancer.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { holdConnections } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
@@ -23,12 +23,11 @@ const sum = (counts: readonly Count[]): Count => counts.reduce(add, NONE);
 const less = (a: Count, b: Count): Count => ({ sessions: a.sessions - b.sessions, in: a.in - b.in, out: a.out - b.out });
 
 async function scrape(live: Live): Promise<Count[]> {
-  const all: Count[] = [];
-  for (const [kind, labels] of WHO) {
-    const read = (name: string) => live.metric(`lb4_${kind}_${name}_total`, labels);
-    all.push({ sessions: await read('sessions'), in: await read('bytes_in'), out: await read('bytes_out') });
-  }
-  return all;
+  const metrics = await live.balancer.metrics();
+  return WHO.map(([kind, labels]) => {
+    const read = (name: string) => sumOf(metrics, `lb4_${kind}_${name}_total`, labels);
+    return { sessions: read('sessions'), in: read('bytes_in'), out: read('bytes_out') };
+  });
 }
 
 /** Whose counters are read, in this order everywhere. */

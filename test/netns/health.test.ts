@@ -12,7 +12,7 @@ import { HTTP } from '../lab/topology.ts';
 import { pause } from '../lab/wait.ts';
 
 /** Checks so rare that what is noticed in the time of a test was noticed otherwise. */
-const RARE = 'health_check_interval = 30\nhealth_check_timeout = 2';
+const RARE = 'health_check_interval = 600\nhealth_check_timeout = 2';
 const HTTP_CHECK = `${QUICK}\nhealth_check = "http"\nhealth_check_path = "/health"\nhealth_check_host = "www.example.com"`;
 
 /** Has the server's program answer health checks with `status`; tells who asked last, as "HOST-HEADER PEER". */
@@ -127,15 +127,12 @@ describe.each(MODES)('%s', (mode) => {
   });
 });
 
-describe('passing traffic tells before the next check would, in 30 s', () => {
-  /** A few connections a second, until the server is down. Returns how long that took, in ms. */
-  async function noticed(live: Live): Promise<number> {
+describe('passing traffic tells long before the next check would', () => {
+  /** A few connections a second, until the server is down. */
+  async function noticed(live: Live): Promise<void> {
     const traffic: Running = live.lab.client.program('client', 'load', '40', `http://${live.vip}/`);
-    const began = performance.now();
     await live.balancer.health({ [endpoint(live, 1)]: false });
-    const took = performance.now() - began;
     traffic.end();
-    return took;
   }
 
   async function start(mode: (typeof MODES)[number]): Promise<Live> {
@@ -154,7 +151,7 @@ describe('passing traffic tells before the next check would, in 30 s', () => {
     // Nobody comes, nobody notices.
     await pause(1_500);
     expect((await live.balancer.stats()).backends['http-out']?.servers[endpoint(live, 1)]).toBe(true);
-    expect(await noticed(live)).toBeLessThan(20_000);
+    await noticed(live);
     await answeredBy(live.lab.client, live.vip, 'server2');
     expect(changes(live, 1).slice(1)).toEqual([
       expect.objectContaining({ msg: 'server down', reason: 'connection refused', suspected: expect.stringMatching(sign) }),
@@ -171,7 +168,7 @@ describe('passing traffic tells before the next check would, in 30 s', () => {
     await using live = await start(mode);
     const drop = 'add table ip silence; add chain ip silence in { type filter hook input priority 0; policy drop; }';
     live.lab.servers[0]?.sh('nft', drop);
-    expect(await noticed(live)).toBeLessThan(20_000);
+    await noticed(live);
     await answeredBy(live.lab.client, live.vip, 'server2');
     expect(changes(live, 1).slice(1)).toEqual([
       expect.objectContaining({ msg: 'server down', reason: 'no answer in 2000 ms', suspected: expect.stringMatching(sign) }),
@@ -181,7 +178,7 @@ describe('passing traffic tells before the next check would, in 30 s', () => {
   test('passthrough: a server whose link goes down', async () => {
     await using live = await start('passthrough');
     live.lab.servers[0]?.ip('link', 'set', 'eth0', 'down');
-    expect(await noticed(live)).toBeLessThan(20_000);
+    await noticed(live);
     await answeredBy(live.lab.client, live.vip, 'server2');
   });
 });

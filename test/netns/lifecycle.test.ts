@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { configuration, LB4, launch, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
-import { pause, within } from '../lab/wait.ts';
+import { PATIENCE, pause, waitUntil, within } from '../lab/wait.ts';
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} ends it cleanly: exit code 0, no rule, no reservation, no process left`, async () => {
@@ -90,7 +90,7 @@ test('a listen_addr that is not of this host: one clear line with the interfaces
   await using lab = new Topology({ servers: 1 });
   const settings = { frontends: { web: { listen: '10.99.0.1:80', servers: [`${serverAddress(0)}:${HTTP}`] } } };
   const running = launch(lab.balancer, configuration(settings));
-  const exit = await within(running.exited, 10_000, 'the end of lb4');
+  const exit = await within(running.exited, PATIENCE, 'the end of lb4');
   expect(exit.code).toBe(78);
   const said = running.lines.join('\n');
   for (const word of ['10.99.0.1', 'front', VIP, 'back', '10.72.0.1']) expect(said).toContain(word);
@@ -103,7 +103,7 @@ test('the stats port is taken: it says so and leaves nothing', async () => {
   const squatter = lab.balancer.program('backend', 'squatter', 'http=7000');
   await squatter.line(/^listening/);
   const running = launch(lab.balancer, configuration(lab.settings()));
-  expect((await within(running.exited, 10_000, 'the end of lb4')).code).toBe(1);
+  expect((await within(running.exited, PATIENCE, 'the end of lb4')).code).toBe(1);
   expect(running.lines.join('\n')).toContain('7000');
   await squatter.stop();
   expect(traces(lab.balancer)).toEqual(NOTHING);
@@ -119,11 +119,16 @@ test('at rest, with one flow left, it burns no CPU', async () => {
   const balancer = await startBalancer(lab.balancer, { frontends: quiet });
   await lab.client.run('curl', '-sS', `http://${VIP}/`);
   expect((await balancer.stats()).lb4.flows).toBeGreaterThan(0);
-  // A hundred ticks a second. The guard's looks, of which each starts programs, take 12 to 30 of these twelve seconds' 1,200, by how busy
-  // the machine is; a loop that never sleeps takes all of them, a timer that goes off too often a good part.
-  const before = cpuTicks(balancer.running.pid);
-  await pause(12_000);
-  expect(cpuTicks(balancer.running.pid) - before).toBeLessThanOrEqual(100);
+  // A hundred ticks a second. A look of the guard, every five seconds, takes 5 to 12, by how busy the machine is; a loop that never sleeps takes
+  // all of them, a timer that goes off too often a good part. There need be one quiet moment, for what a busy machine adds is nobody's fault.
+  await waitUntil(
+    async () => {
+      const before = cpuTicks(balancer.running.pid);
+      await pause(3_000);
+      return cpuTicks(balancer.running.pid) - before <= 25;
+    },
+    { what: 'three seconds in which lb4 takes less than a quarter of one' },
+  );
   expect((await balancer.stats()).lb4.flows).toBeGreaterThan(0);
   expect((await balancer.stop()).code).toBe(0);
 });

@@ -19,7 +19,7 @@ test('a second lb4 is refused, with the pid of the first; after kill -9 the next
   const start = () => startBalancer(namespace, lab.settings(), { healthy: false });
   const first = await start();
   const second = launch(namespace, configuration(lab.settings()));
-  expect((await within(second.exited, 10_000, 'the end of the second')).code).toBe(1);
+  expect((await within(second.exited, PATIENCE, 'the end of the second')).code).toBe(1);
   expect(second.lines.join('\n')).toContain(`another lb4 (pid ${first.running.pid}) forwards packets in this network namespace already`);
   const file = writeConfiguration(namespace, configuration(lab.settings()));
   const removal = await namespace.run(LB4, 'rules', '--remove', `--config=${file}`);

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live, MODES, type Wanted } from '../lab/live.ts';
 import { ECHO, type Topology } from '../lab/topology.ts';
-import { pause, waitUntil, within } from '../lab/wait.ts';
+import { PATIENCE, pause, waitUntil, within } from '../lab/wait.ts';
 
 async function answering(live: Live, requests = 40): Promise<string[]> {
   const urls = Array.from({ length: requests }, () => `http://${live.vip}/`);
@@ -39,7 +39,7 @@ describe.each(MODES)('%s', (mode) => {
     // On a busy machine several changes are taken over as one: how many is a matter of speed.
     const reloads = await live.metric('lb4_config_reloads_total', 'result="success"');
     process.stdout.write(`${mode}: ${turn} changes of the file, ${reloads} reloads, ${/\d+ requests in/.exec(said)?.[0]}\n`);
-    expect(reloads).toBeGreaterThan(20);
+    expect(reloads).toBeGreaterThan(5);
     expect(await live.metric('lb4_config_reloads_total', 'result="failure"')).toBe(0);
     await live.reload({ backend: '# the end' });
     expect(await othersLiveOn(held)).toEqual([]);
@@ -61,7 +61,6 @@ describe.each(MODES)('%s', (mode) => {
       expect(await answering(live)).toEqual(['server2']);
       await waitUntil(async () => (await report(held)).every(({ server, ended }) => server === 'server2' || ended !== undefined), {
         what: 'the connections of the removed server to end',
-        timeout: 15_000,
         every: 100,
       });
       expect(await othersLiveOn(held, 'server1')).toEqual([]);
@@ -120,7 +119,7 @@ test.each(MODES)('%s: SIGTERM in the middle of a reload ends it', async (mode) =
   live.replace(live.text({ servers: [0] }));
   running.signal('SIGHUP');
   running.signal('SIGTERM');
-  expect(await within(running.exited, 10_000, 'the end of lb4')).toEqual({ code: 0, signal: null });
+  expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 0, signal: null });
 });
 
 test('an address that leaves this host takes only its own frontend along', async () => {

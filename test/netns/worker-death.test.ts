@@ -4,12 +4,12 @@ import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { Live } from '../lab/live.ts';
 import { injectPoll } from '../lab/packet-worker.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
-import { within } from '../lab/wait.ts';
+import { PATIENCE, within } from '../lab/wait.ts';
 
 /** Ends lb4 by its worker. Returns what it has logged. */
 async function killWorker({ lab: { balancer: host }, balancer: { running } }: Live): Promise<string> {
   await injectPoll(host, running.pid, 'error=EIO');
-  expect(await within(running.exited, 10_000, 'the end of lb4')).toEqual({ code: 1, signal: null });
+  expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 1, signal: null });
   const said = running.lines.join('\n');
   expect(said).toContain('poll(AF_PACKET)');
   expect(said).not.toMatch(/could not/);

@@ -30,7 +30,7 @@ grep -o '^act_nat ' /proc/modules
 mkdir /tmp/www
 head -c 1000000 /dev/urandom >/tmp/www/file
 ip netns exec server httpd -p 10.0.0.2:80 -h /tmp/www
-ip netns exec client curl -sS --max-time 20 --output /tmp/received http://10.0.0.99/file
+ip netns exec client curl -sS --max-time 200 --output /tmp/received http://10.0.0.99/file
 cmp /tmp/www/file /tmp/received
 $tc -s filter show dev eth0 parent 10: | grep -q 'Sent [1-9]'
 echo 'the connection was rewritten both ways'

@@ -36,7 +36,7 @@ const wires = [
   { id: 10, all: await Capture.start(client, 'eth0', 'tcp or vlan', 96) },
   { id: 20, all: await Capture.start(server, 'eth0', 'tcp or vlan', 96) },
 ];
-const { stdout } = await client.run('sh', '-c', `curl -sS --max-time 30 http://${VIP}/content/${SIZE} | sha256sum`);
+const { stdout } = await client.run('sh', '-c', `curl -sS --max-time 200 http://${VIP}/content/${SIZE} | sha256sum`);
 strictEqual(stdout.split(' ')[0], contentHash(SIZE));
 for (const { id, all } of wires) {
   const lines = await all.stop('-e');
