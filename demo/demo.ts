@@ -30,6 +30,8 @@ interface View {
   /** Connections a second of each server, over the last half second or so. */
   rates: number[];
   event: string;
+  /** Requests that had failed when the server was killed, and when it was back. */
+  failed: number[];
 }
 
 async function main(): Promise<void> {
@@ -61,7 +63,13 @@ async function main(): Promise<void> {
 
 async function show(lab: Topology, balancer: Balancer): Promise<void> {
   const load = lab.client.program('client', 'load', `${RATE}`, `http://${VIP}/content/20000`);
-  const view: View = { stats: undefined, load: undefined, rates: Array.from({ length: SERVERS }, () => 0), event: 'all servers up' };
+  const view: View = {
+    stats: undefined,
+    load: undefined,
+    rates: Array.from({ length: SERVERS }, () => 0),
+    event: 'all servers up',
+    failed: [],
+  };
   load.onLine((line) => update(view, JSON.parse(line) as LoadReport));
   const start = performance.now();
   const steps = [
@@ -84,7 +92,7 @@ async function show(lab: Topology, balancer: Balancer): Promise<void> {
   const stats = await balancer
     .settled('the last connections to end', (last) => last.current_connections === 0)
     .catch(() => balancer.stats());
-  closing(view.load, stats);
+  closing(view, stats);
 }
 
 function update(view: View, load: LoadReport): void {
@@ -97,12 +105,14 @@ function update(view: View, load: LoadReport): void {
 }
 
 async function kill(lab: Topology, view: View): Promise<void> {
+  view.failed.push(view.load?.failed ?? 0);
   await lab.killBackend(VICTIM);
   view.event = red(`${name(VICTIM)} killed: the others take over`);
 }
 
 async function revive(lab: Topology, view: View): Promise<void> {
   await lab.startBackend(VICTIM);
+  view.failed.push(view.load?.failed ?? 0);
   view.event = green(`${name(VICTIM)} is back`);
 }
 
@@ -130,20 +140,26 @@ function draw(view: View, elapsed: number, drawn: number): number {
   return lines.length;
 }
 
-function closing(load: LoadReport | undefined, stats: Stats): void {
+function closing({ load, failed: [before = 0, after = before] }: View, stats: Stats): void {
   const sent = load?.sent ?? 0;
   const failed = load?.failed ?? 0;
   const answered = Object.values(load?.servers ?? {}).reduce((sum, server) => sum + server.answers, 0);
   print();
   print(bold('In the end'));
-  print(
-    `  ${sent} requests, each on a connection of its own; ${answered} answered, ${failed} failed (to the dead server, until a check saw it)`,
-  );
+  print(`  ${sent} requests, each on a connection of its own; ${answered} answered, ${failed} failed${whyOf(after - before, failed)}`);
   print(
     `  lb4 counted ${stats.total_connections} connections, ${size(stats.total_bytes_rx).trim()} to the client, ${size(stats.total_bytes_tx).trim()} to the servers`,
   );
   const verdicts = Object.entries(stats.lb4.verdicts).filter(([, count]) => count > 0);
   print(`  packets: ${verdicts.map(([verdict, count]) => `${count} ${verdict}`).join(', ')}`);
+}
+
+/** Why so many requests failed, of which `dead` while a server was dead. A client waits for two seconds. */
+function whyOf(dead: number, failed: number): string {
+  if (failed === 0) return '';
+  if (dead === failed) return ' (to the dead server, until a check saw it)';
+  const late = `${failed - dead} while all servers ran, so this machine is too busy to answer in time`;
+  return dead === 0 ? ` (${late})` : ` (${dead} while one was dead, ${late})`;
 }
 
 function drawing(): string {

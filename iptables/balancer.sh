@@ -371,13 +371,8 @@ what_goes_to_servers() {
 
 # The whole table anew, in one transaction; of passthrough also what goes to the servers. A comment tells what it was made from.
 untracked_table() {
-  cat <<END
-add table ip lb4_untracked
-delete table ip lb4_untracked
-table ip lb4_untracked {
-  chain output {
-    type filter hook output priority -300; policy accept;
-END
+  printf '%s\n' 'add table ip lb4_untracked' 'delete table ip lb4_untracked' 'table ip lb4_untracked {' '  chain output {' \
+    '    type filter hook output priority -300; policy accept;'
   part=0
   for of in $leaving; do
     part=$((part + 1))

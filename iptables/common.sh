@@ -61,7 +61,7 @@ tell() {
 # note NAME TEXT: write it down before the deed, so that a crash in between can be undone.
 note() {
   [ -z "$dry_run" ] || return 0
-  errors=$( (umask 077 && mkdir -p "$STATE" && printf '%s\n' "$2" >"$STATE/$1") 2>&1) || fail "$STATE/$1" "$errors"
+  errors=$( (umask 077 && { [ -d "$STATE" ] || mkdir -p "$STATE"; } && printf '%s\n' "$2" >"$STATE/$1") 2>&1) || fail "$STATE/$1" "$errors"
 }
 
 # noted NAME: what was written down; fails when nothing was
@@ -113,7 +113,9 @@ read_words() {
 }
 
 need_root() {
-  [ "$(id -u)" -eq 0 ] || stop 77 'needs root (CAP_NET_ADMIN and CAP_NET_RAW)'
+  uid=''
+  while read -r key _ uid _; do [ "$key" != Uid: ] || break; done </proc/self/status
+  [ "$uid" = 0 ] || stop 77 'needs root (CAP_NET_ADMIN and CAP_NET_RAW)'
 }
 
 # need TOOL HOW: HOW to get it

@@ -3,7 +3,8 @@ import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { ConfigError, EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
-import { forgetDeadHolder, lockHolder } from '../io/namespace-lock.ts';
+import { hasKept } from '../io/kept-files.ts';
+import { deadHolder, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
 import { renderBalancerScript, renderServerScript } from '../rules/render.ts';
@@ -78,9 +79,11 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     }
     const removesOwn = action === 'remove' && server === undefined && !options.dryRun;
     if (removesOwn) assertNobodyNeedsThem();
+    const waiting = removesOwn && hasKept() ? deadHolder() : undefined;
     const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
     if (removesOwn) forgetDeadHolder();
     out(output);
+    if (waiting !== undefined) out(`${nameOf(waiting)} was killed here: its connections, which waited for the next start, end now\n`);
     return complete ? EXIT.ok : MISSING_RULES;
   } catch (error) {
     if (!(error instanceof Lb4Error)) throw error;

@@ -1,8 +1,9 @@
 /** `lb4`, `lb4 --passthrough`, `lb4 --dsr`: runs until a signal, or until the data path dies, then leaves the host as it was, or as the next lb4 needs it. */
-import type { Mode } from '../config/modes.ts';
+import { isPacketMode, type Mode } from '../config/modes.ts';
 import { watchConfig } from '../config/watch.ts';
 import { EXIT, FailureError, Lb4Error } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { hiddenListeners } from '../rules/hidden.ts';
 import { Service } from '../service/service.ts';
 import type { RunLog } from './run-log.ts';
 import { startSuccessor, tellSystemd } from './systemd.ts';
@@ -43,7 +44,10 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     // First: systemd would take the end of the one before for the end of all.
     await tellSystemd(`READY=1\nMAINPID=${process.pid}`, log);
     await settle(service);
-    log.info({ mode, frontends: service.config.frontends.map(({ listen }) => listen.text) }, 'ready');
+    const { frontends } = service.config;
+    log.info({ mode, frontends: frontends.map(({ listen }) => listen.text) }, 'ready');
+    for (const { text } of isPacketMode(mode) ? hiddenListeners(frontends.map(({ listen }) => listen)) : [])
+      log.warn(`a program of this host listens at ${text}, too: clients get to lb4's servers instead`);
     if (isDue) reload();
     await serve(service, shutdown, log);
   } finally {

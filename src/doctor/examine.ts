@@ -10,6 +10,7 @@ import { interfaces } from './interfaces.ts';
 import { actNat, clockSource } from './kernel.ts';
 import { killed } from './killed.ts';
 import { limits } from './limits.ts';
+import { listeners } from './listeners.ts';
 import { describeLinks, ownAddresses, serverPaths } from './network.ts';
 import { policy } from './policy.ts';
 import { addon, privileges } from './privileges.ts';
@@ -40,6 +41,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
     ...workers(host),
     ...(await interfaces(host)),
     ...(await firewall(host, mode)),
+    ...listeners(host),
     ...(await limits(host)),
     ...(await running(host)),
   ];

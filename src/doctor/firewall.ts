@@ -74,7 +74,7 @@ function judge(pieces: readonly Piece[], mend: string): Finding[] {
   const unguarded = holder?.rules === false ? ', with --no-rules: it does not put them back' : '';
   const absent = holder
     ? (check: string, what: string) => fail(check, `${what} while lb4 runs${unguarded}`, mend)
-    : (check: string, what: string) => warn(check, `${what}; lb4 sees to it when it starts, except with --no-rules`, mend);
+    : (check: string, what: string) => ok(check, `${what}; lb4 sees to it when it starts (with --no-rules you do: ${mend})`);
   return [
     ...(missing.length > 0 ? [absent('firewall', `${missing.length} DROP rules are missing, the first ${plain(missing[0])}`)] : []),
     ...(ports === undefined ? [] : [absent('reserved ports', `net.ipv4.ip_local_reserved_ports lacks ${ports.split(' ').at(-1)}`)]),

@@ -20,6 +20,8 @@ export interface HostState {
   readonly words?: { readonly wrong: string; readonly well: string };
   /** lb4 serves all the same while it is missing. */
   readonly serves?: true;
+  /** Put there just before the guard starts, and dear to look at: the first look passes it by. */
+  readonly fresh?: true;
   /** What is not as lb4 left it, each in a few words; nothing when all is. Cheap where all is. Rejects when it cannot be found out. */
   verify(): Promise<readonly string[]>;
   /** Puts it back. Rejects with the reason when it cannot. */
@@ -56,13 +58,13 @@ export class Guard {
 
   /** Looks now, and every few seconds from now on. */
   start(): void {
-    this.#lookAfter(0);
+    this.#lookAfter(0, true);
   }
 
-  #lookAfter(wait: number): void {
+  #lookAfter(wait: number, isFirst = false): void {
     if (this.#stopped || this.#states.length === 0) return;
     this.#timer = setTimeout(() => {
-      this.#looking = this.#look();
+      this.#looking = this.#look(isFirst);
       // A tool that hangs must leave most of the time to plans.
       void this.#looking.then(() => this.#lookAfter(this.#lastTurn < HANGING_MS ? EVERY_MS : 3 * this.#lastTurn));
     }, wait);
@@ -81,9 +83,10 @@ export class Guard {
   }
 
   /** Out of turn: a tool that hangs must not keep plans waiting. What seems to be missing, or a plan is just changing, is looked at in turn. */
-  async #look(): Promise<void> {
+  async #look(isFirst: boolean): Promise<void> {
     this.#lastTurn = 0;
     for (const state of this.#states) {
+      if (isFirst && state.isFresh) continue;
       const stands = await state.stands();
       if (this.#stopped) return;
       if (!stands) await this.#inTurn(() => this.#timed(state));
@@ -114,6 +117,10 @@ class GuardedState {
   constructor(state: HostState, log: Logger) {
     this.#state = state;
     this.#log = log;
+  }
+
+  get isFresh(): boolean {
+    return this.#state.fresh === true;
   }
 
   get view(): HostView {
@@ -175,7 +182,8 @@ class GuardedState {
   #tell(reason: string, what: string): void {
     if (this.#reason === undefined) {
       const means = this.#state.serves ? 'lb4 forwards all the same' : 'lb4 goes on trying, and /healthz says 503 meanwhile';
-      this.#log.error({ what: this.#state.what, reason }, `${this.#state.name}: ${what}: ${reason}; ${means}`);
+      // The reason stands in the line alone: on a terminal, fields are printed behind it.
+      this.#log.error({ what: this.#state.what }, `${this.#state.name}: ${what}: ${reason}; ${means}`);
     }
     this.#reason = reason;
   }

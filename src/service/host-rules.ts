@@ -33,6 +33,7 @@ export function hostRules(installed: Installed): HostState[] {
       what: 'rules',
       name: 'firewall rules',
       usually: 'a restart of the firewall does this',
+      fresh: true,
       verify: async () => [...(await rules.verify()), ...(await untrackedTable(installed))],
       repair,
     },

@@ -72,6 +72,19 @@ test('a good host: nothing fails, one line a finding, exit 0; and looking change
   expect(state()).toBe(before);
 });
 
+test('before the first start nothing is wrong: what lb4 sees to is told, and who hears nothing then', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const file = writeConfiguration(lab.balancer, configuration(web()));
+  await lab.balancer.program('backend', 'hidden', 'http=80').line(/^listening/);
+  const { code, findings } = await doctor(lab, file);
+  expect(code).toBe(0);
+  const mend = '; lb4 sees to it when it starts \\(with --no-rules you do: lb4 rules --apply --passthrough --config=\\S+\\)$';
+  find(findings, 'ok', new RegExp(`^firewall: 2 DROP rules are missing, the first -d 10\\.71\\.0\\.1/32 .*${mend}`));
+  find(findings, 'ok', new RegExp(`^reserved ports: net\\.ipv4\\.ip_local_reserved_ports lacks 33768-61000${mend}`));
+  find(findings, 'warn', /^listener: a program of this host listens at frontend web \(10\.71\.0\.1:80\), too/);
+  expect(lines(findings, 'warn').filter((line) => !/^(listener|clock source)/.test(line))).toEqual([]);
+});
+
 interface Row {
   readonly name: string;
   readonly settings?: Settings;
@@ -107,20 +120,6 @@ const rows: Row[] = [
     level: 'warn',
     says: /^firewall: too wide: .* for every address/,
     mend: 'iptables -t raw -D PREROUTING -p tcp -m tcp --dport 80 -j DROP',
-  },
-  {
-    name: 'a missing DROP rule, before lb4 starts',
-    spoil: 'iptables -t raw -F',
-    level: 'warn',
-    says: /^firewall: 2 DROP rules are missing, the first -d 10\.71\.0\.1\/32 .*; lb4 sees to it/,
-    mend: /^lb4 rules --apply --passthrough --config=/,
-  },
-  {
-    name: 'ports not reserved, before lb4 starts',
-    spoil: 'echo >/proc/sys/net/ipv4/ip_local_reserved_ports',
-    level: 'warn',
-    says: /^reserved ports: net\.ipv4\.ip_local_reserved_ports lacks 33768-61000;/,
-    mend: /^lb4 rules --apply --passthrough --config=/,
   },
   ...[
     ['of iptables', 'iptables -t nat -A POSTROUTING -o back -j MASQUERADE'],

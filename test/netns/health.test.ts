@@ -9,7 +9,7 @@ import type { Namespace } from '../lab/lab.ts';
 import { Live, MODES } from '../lab/live.ts';
 import type { Running } from '../lab/processes.ts';
 import { HTTP } from '../lab/topology.ts';
-import { pause } from '../lab/wait.ts';
+import { pause, waitUntil } from '../lab/wait.ts';
 
 /** Checks so rare that what is noticed in the time of a test was noticed otherwise. */
 const RARE = 'health_check_interval = 600\nhealth_check_timeout = 2';
@@ -102,14 +102,19 @@ describe.each(MODES)('%s', (mode) => {
     const [server1, server2] = live.lab.servers as [Namespace, Namespace];
     await checked(live);
     const damped = () => live.metric('lb4_server_damped', 'server="server1"');
-    for (let fall = 1; fall <= 4; fall++) {
+    const held = () => changes(live, 1).filter(({ msg }) => msg.startsWith('server is held down: it flapped '));
+    // Four do, where they follow each other fast (health-damping.test.ts); on a busy machine it takes some more.
+    let falls = 0;
+    while (held().length === 0) {
       expect(await damped()).toBe(0);
       await answerHealth(server1, 500);
       await live.balancer.health({ [endpoint(live, 1)]: false });
+      falls++;
       await answerHealth(server1, 200);
-      if (fall < 4) await live.balancer.health({ [endpoint(live, 1)]: true });
+      const isUp = async () => (await live.balancer.stats()).backends['http-out']?.servers[endpoint(live, 1)];
+      await waitUntil(async () => held().length > 0 || (await isUp()), { what: 'server1 to be up, or held down', every: 50 });
     }
-    expect(await live.balancer.running.line(/server is held down: it flapped 4 times; until about /)).toContain('http-out / server1');
+    expect(held()).toEqual([expect.objectContaining({ msg: expect.stringMatching(/it flapped \d+ times; until about /) })]);
     expect(await damped()).toBe(1);
     // Several checks pass, and it stays out.
     await pause(800);
@@ -121,9 +126,9 @@ describe.each(MODES)('%s', (mode) => {
     await answerHealth(server2, 200);
     await live.balancer.health({ [endpoint(live, 2)]: true });
     await answeredBy(live.lab.client, live.vip, 'server2');
-    // One line a change: up, four times down, three times up again; and one about the damping.
-    expect(changes(live, 1).filter(({ msg }) => /^server (up|down|up again)$/.test(msg))).toHaveLength(8);
-    expect(changes(live, 1).filter(({ msg }) => msg.includes('held down'))).toHaveLength(1);
+    // One line a change: up, each time down, up again after all but the last; and one about the damping.
+    expect(changes(live, 1).filter(({ msg }) => /^server (up|down|up again)$/.test(msg))).toHaveLength(2 * falls);
+    expect(held()).toHaveLength(1);
   });
 });
 

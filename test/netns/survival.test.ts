@@ -89,7 +89,7 @@ test('a table that cannot be followed is told in one line, and another one begin
 test.each([
   ['lb4 rules --remove', (file: string) => [LB4, 'rules', '--remove', `--config=${file}`]],
   ['proxy mode', (file: string) => [LB4, `--config=${file}`]],
-])('killed, and never to come back: %s leaves no connections behind', async (_, command) => {
+])('killed, and never to come back: %s leaves no connections behind', async (name, command) => {
   await using live = await Live.start('passthrough');
   const { balancer: host } = live.lab;
   await live.balancer.stop('SIGKILL');
@@ -102,6 +102,8 @@ test.each([
   const running = host.start(command(live.file));
   await Promise.race([running.exited, running.line(/"msg":"ready"/)]);
   await running.stop('SIGTERM');
+  const says = running.lines.some((line) => /\(pid \d+\) was killed here: its connections, .*, end now$/.test(line));
+  expect(says).toBe(name.startsWith('lb4 rules'));
   expect(traces(host)).toEqual(NOTHING);
 });
 

@@ -1,5 +1,5 @@
 import { Writable } from 'node:stream';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { createLogger } from '../../src/log.ts';
 import { Guard } from '../../src/service/guard.ts';
 
@@ -112,4 +112,26 @@ test('once it was stopped it neither looks nor repairs', async () => {
   await guard.check();
   expect(messages()).toEqual([]);
   expect(world.repaired).toBe(0);
+});
+
+test('what was put there just now is looked at five seconds later, all else at once', async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const looks: string[] = [];
+  const state = (what: string) => {
+    const verify = async () => {
+      looks.push(what);
+      return [];
+    };
+    return { what, name: what, usually: '', verify, repair: async () => {} };
+  };
+  const states = [{ ...state('rules'), fresh: true as const }, state('ports')];
+  const log = createLogger({ stream: new Writable(), pretty: false, level: 'silent' });
+  const guard = new Guard({ states, log, inTurn: (work) => work() });
+  guard.start();
+  await vi.advanceTimersByTimeAsync(4_900);
+  expect(looks).toEqual(['ports']);
+  await vi.advanceTimersByTimeAsync(200);
+  expect(looks).toEqual(['ports', 'rules', 'ports']);
+  await guard.stop();
 });
