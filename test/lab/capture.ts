@@ -38,13 +38,19 @@ export class Capture {
 
   /** What the kernel has captured, tcpdump writes a moment later; SIGINT would make it forget the rest. SIGUSR1 has it tell both counts (tcpdump(8)). */
   async #caughtUp(): Promise<void> {
+    let last = '';
+    let still = 0;
     const hasAll = async () => {
       const told = this.#running.nextLine(/captured, .*received/);
       this.#running.signal('SIGUSR1');
-      const [captured, received, dropped] = [...(await told).matchAll(/(\d+) packets? /g)].map(([, count]) => Number(count));
-      return (captured ?? 0) + (dropped ?? 0) >= (received ?? 0);
+      const line = await told;
+      const [captured = 0, received = 0] = [...line.matchAll(/(\d+) packets? /g)].map(([, count]) => Number(count));
+      // The kernel counts, too, what came before the filter was set: that is never written. So it has all where nothing moves.
+      still = line === last ? still + 1 : 0;
+      last = line;
+      return captured >= received || still >= 3;
     };
-    await waitUntil(hasAll, { what: 'tcpdump to have written what the kernel has captured' });
+    await waitUntil(hasAll, { what: 'tcpdump to have written what the kernel has captured', every: 30 });
   }
 
   /** Ends the capture and judges every checksum in it (IP, TCP, UDP, ICMP and what that quotes). */
