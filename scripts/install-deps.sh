@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 build='g++:g++ make:make cmake:cmake'
 lab='ip:iproute2 nsenter:util-linux mount:mount iptables:iptables sysctl:procps ethtool:ethtool curl:curl'
 test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables
-  wrk:wrk promtool:prometheus /usr/include/pcap/pcap.h:libpcap-dev strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc'
+  wrk:wrk promtool:prometheus /usr/include/pcap/pcap.h:libpcap-dev strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc
+  /lib/systemd/systemd:systemd'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream'
 # `make test-bare`: what makes a Debian on which nothing is installed
 bare='debootstrap:debootstrap'

@@ -6,7 +6,7 @@ import type { Logger } from '../log.ts';
 import { hiddenListeners } from '../rules/hidden.ts';
 import { Service } from '../service/service.ts';
 import type { RunLog } from './run-log.ts';
-import { startSuccessor, tellSystemd } from './systemd.ts';
+import { Keeper, startSuccessor, tellReady } from './systemd.ts';
 
 export interface RunOptions {
   /** The TOML file. */
@@ -23,6 +23,7 @@ export interface RunOptions {
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies. */
 export async function run({ config: file, mode, rules, takeover, version }: RunOptions, { log, lost }: RunLog): Promise<void> {
   const shutdown = new Shutdown();
+  const keeper = Keeper.find();
   // Watched before it is read: a change in between is taken over as soon as lb4 runs.
   let service: Service | undefined;
   let isDue = false;
@@ -38,12 +39,14 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     const { fail: failed, handedOver } = shutdown;
     const isStopping = () => shutdown.isAsked;
     process.on('SIGUSR2', () => service !== undefined && !shutdown.isAsked && startSuccessor(log));
-    service = await Service.start({ file, mode, rules, takeover, isStopping, version, log, logLinesLost: lost, failed, handedOver });
+    const told = { isStopping, log, logLinesLost: lost, failed, handedOver };
+    service = await Service.start({ file, mode, rules, takeover, isUnit: keeper !== undefined, version, ...told });
     // Asked while it took over: what it has taken waits for the next start, and in proxy mode the other one goes on.
-    if (takeover && shutdown.isAsked) return await serve(service, shutdown, log, true);
+    if (service.hasTakenOver && shutdown.isAsked) return await serve(service, shutdown, log, true);
     // First: systemd would take the end of the one before for the end of all.
-    await tellSystemd(`READY=1\nMAINPID=${process.pid}`, log);
+    await tellReady(keeper, log);
     await settle(service);
+    if (keeper !== undefined) stayAtRestarts(service, keeper, shutdown);
     const { frontends } = service.config;
     log.info({ mode, frontends: frontends.map(({ listen }) => listen.text) }, 'ready');
     for (const { text } of isPacketMode(mode) ? hiddenListeners(frontends.map(({ listen }) => listen)) : [])
@@ -53,6 +56,15 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
   } finally {
     watching.close();
   }
+}
+
+/** At a restart of its unit lb4 serves until the next one takes over. Where that takes too long, it ends as at SIGQUIT otherwise. */
+function stayAtRestarts(service: Service, keeper: Keeper, shutdown: Shutdown): void {
+  shutdown.stay = () => void service.stay(() => shutdown.ask('SIGQUIT'));
+  // It may also have been killed: by somebody, or by systemd when the time for a stop is up.
+  keeper.whenGone(() => {
+    if (shutdown.stay !== undefined || shutdown.isStopping) shutdown.ask('SIGQUIT');
+  });
 }
 
 /** Rejects where it cannot; then it has stopped: nobody would look for its end. */
@@ -120,21 +132,32 @@ class Shutdown {
   readonly fail = (error: Error): void => this.#failed.abort((this.error ??= error));
   /** Another lb4 has taken over. */
   handedOver: () => void = () => {};
+  /** Instead of an end at the first SIGQUIT; undefined: none is possible any more. */
+  stay: (() => void) | undefined;
+  /** A signal has come. */
+  isStopping = false;
+  /** As if that signal had come. */
+  ask: (signal: NodeJS.Signals) => void = () => {};
   #again: (signal: NodeJS.Signals) => void = () => {};
 
   constructor() {
     this.asked = new Promise((resolve, reject) => {
       this.#failed.signal.addEventListener('abort', () => reject(this.#failed.signal.reason as Error), { once: true });
       this.handedOver = () => {
+        this.stay = undefined;
         this.isAsked = true;
         resolve('handed over');
       };
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const)
-        process.on(signal, () => {
-          if (this.isAsked) this.#again(signal);
-          this.isAsked = true;
-          resolve(signal);
-        });
+      this.ask = (signal) => {
+        const { stay, isAsked } = this;
+        this.stay = undefined;
+        if (signal === 'SIGQUIT' && stay !== undefined && !isAsked) return stay();
+        if (isAsked) this.#again(signal);
+        this.isAsked = true;
+        this.isStopping = true;
+        resolve(signal);
+      };
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const) process.on(signal, this.ask);
       for (const event of ['uncaughtException', 'unhandledRejection'] as const) process.on(event, this.fail);
     });
     // Awaited only once lb4 runs: an error before that must not count as unhandled.

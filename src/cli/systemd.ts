@@ -9,8 +9,52 @@ import type { Logger } from '../log.ts';
 const TRIES = 20;
 const BETWEEN_MS = 50;
 
-/** sd_notify(3), where there is somebody to be told. */
-export async function tellSystemd(state: string, log: Logger): Promise<void> {
+/** How often it is asked whether bin/lb4-service is there. */
+const LOOK_MS = 250;
+
+/** bin/lb4-service, the main process of a systemd unit, whose lb4 this is. */
+export class Keeper {
+  readonly #pid: number;
+
+  private constructor(pid: number) {
+    this.#pid = pid;
+  }
+
+  /** Undefined where there is none. */
+  static find(): Keeper | undefined {
+    return Number(process.env['LB4_KEEPER']) === process.ppid ? new Keeper(process.ppid) : undefined;
+  }
+
+  get isGone(): boolean {
+    return process.ppid !== this.#pid;
+  }
+
+  /** Tells it that this is the lb4 that serves now. */
+  serve(): void {
+    try {
+      if (!this.isGone) process.kill(this.#pid, 'SIGUSR1');
+    } catch {
+      // It has just gone.
+    }
+  }
+
+  /** Calls back once it is gone: at a restart of the unit it goes before lb4 does, or it was killed. */
+  whenGone(callback: () => void): void {
+    const timer = setInterval(() => {
+      if (!this.isGone) return;
+      clearInterval(timer);
+      callback();
+    }, LOOK_MS).unref();
+  }
+}
+
+/** sd_notify(3), where there is somebody to be told: that this one is ready and, unless somebody keeps it, the unit's main process. */
+export async function tellReady(keeper: Keeper | undefined, log: Logger): Promise<void> {
+  await tellSystemd(keeper === undefined ? `READY=1\nMAINPID=${process.pid}` : 'READY=1', log);
+  keeper?.serve();
+}
+
+async function tellSystemd(state: string, log: Logger): Promise<void> {
   const path = process.env['NOTIFY_SOCKET'];
   if (path === undefined || path === '') return;
   try {

@@ -19,7 +19,16 @@ export function packetPoint(): string | undefined {
 
 /** Of those that carry connections there may be many: each has its file, by the name that it was given, since a link may lead elsewhere at an upgrade. */
 export function proxyPoint(file: string): string | undefined {
-  return pointOf(createHash('sha256').update(resolve(file)).digest('hex').slice(0, 16));
+  return pointOf(hashOf(resolve(file)));
+}
+
+/** Where an lb4 waits for its successor that a restart of its systemd unit has left behind: a unit has a control group of its own. */
+export function unitPoint(): string | undefined {
+  return pointOf(`unit-${hashOf(readFileSync('/proc/self/cgroup', 'utf8'))}`);
+}
+
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 
 /** Undefined where this user has no such directory. */

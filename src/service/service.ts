@@ -25,21 +25,19 @@ import { logFailure, ReloadHistory, readConfig } from './reload.ts';
 import { Replanner } from './replan.ts';
 import { RampTimer, SlowStart } from './slow-start.ts';
 import { StatsPort } from './stats-port.ts';
-import { Succession, type SuccessionOptions, takeoverFor } from './succession.ts';
+import { predecessor, type StartOptions, Succession, type SuccessionOptions } from './succession.ts';
 import type { Takeover } from './takeover.ts';
 import { targetsOf } from './targets.ts';
 import { Vacancies } from './vacancies.ts';
 import { viewOf } from './view.ts';
 
-export interface ServiceOptions extends SuccessionOptions {
+export interface ServiceOptions extends SuccessionOptions, StartOptions {
   /** The TOML file. */
   readonly file: string;
   /** lb4's own. */
   readonly version: string;
   /** Lines of `log` that were lost so far. */
   readonly logLinesLost: () => number;
-  /** Takes over from the lb4 that runs. */
-  readonly takeover: boolean;
 }
 
 type PathOptions = Omit<ServiceOptions, 'takeover'> & Pick<PacketPathOptions, 'remember'> & Pick<ServiceParts, 'takeover'>;
@@ -111,7 +109,7 @@ export class Service {
     let takeover: Takeover | undefined;
     try {
       const config = readConfig(options, { reload: false });
-      takeover = options.takeover ? await takeoverFor(config, options) : undefined;
+      takeover = await predecessor(config, options);
       const members = membersOf(config, options, takeover);
       const file = new MembersFile(members, options.log);
       const remember = () => file.save();
@@ -132,6 +130,11 @@ export class Service {
     }
   }
 
+  /** From another lb4, when it started. */
+  get hasTakenOver(): boolean {
+    return this.#succession.hasTaken;
+  }
+
   /** What the file asks for, as it was last taken over. */
   get config(): Config {
     return this.#config;
@@ -140,6 +143,11 @@ export class Service {
   /** From now on this one is in charge: the lb4 from which it takes over, if any, ends, and another may take over from this one. */
   settle(): Promise<void> {
     return this.#succession.open();
+  }
+
+  /** Its systemd unit is restarted: serves until the next one takes over. Calls back where none does. */
+  stay(giveUp: () => void): Promise<void> {
+    return this.#succession.stay(giveUp);
   }
 
   /** Reads the file again and takes it over. Never rejects: a bad file keeps everything as it is, and the log says why. */
@@ -158,6 +166,8 @@ export class Service {
 
   /** Stops for a restart: as `stop`, but connections wait for the next lb4 where the mode can let them. */
   async rest(graceMs: number, hurry: AbortSignal): Promise<void> {
+    // The next one may serve statistics while this one drains.
+    await this.#stats.close();
     if (!this.#succession.canRest) return this.stop(graceMs, hurry);
     this.#options.log.info('connections wait for the next start: their table and the firewall rules stay');
     return this.#end(() => this.#succession.letGo());

@@ -1,8 +1,9 @@
 /** A running lb4's part in a takeover (handover.ts): from the one before it, until that one ends, and by the one after it. */
 import type { Config } from '../config/model.ts';
 import { isPacketMode } from '../config/modes.ts';
-import { FailureError } from '../errors.ts';
+import { FailureError, TakeoverError } from '../errors.ts';
 import type { HealthChecker } from '../health/checker.ts';
+import { isPoint, unitPoint } from '../io/meeting-point.ts';
 import { Afterwards } from './afterwards.ts';
 import { addBook, type Book, bookOf } from './books.ts';
 import type { DataPath } from './data-path.ts';
@@ -13,13 +14,20 @@ import { assertTakable } from './packet-path.ts';
 import type { Plan } from './plan.ts';
 import type { Replanner } from './replan.ts';
 import { assertFree, type StatsPort } from './stats-port.ts';
-import { pointFor, Takeover, type TakeoverOptions } from './takeover.ts';
+import { dismiss, pointFor, Takeover, type TakeoverOptions } from './takeover.ts';
 
 export interface SuccessionOptions extends TakeoverOptions {
   /** The data path died: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
   /** Another lb4 has taken over: this one has connections to drain, if anything. */
   readonly handedOver: () => void;
+}
+
+export interface StartOptions extends TakeoverOptions {
+  /** Takes over from the lb4 that runs. */
+  readonly takeover: boolean;
+  /** A systemd unit's: takes over from the one that a restart of it has left behind, if any. */
+  readonly isUnit: boolean;
 }
 
 export interface SuccessionParts {
@@ -36,6 +44,9 @@ export interface SuccessionParts {
   readonly takeover: Takeover | undefined;
 }
 
+/** Longer than a start takes that is tried again; a unit that is over for systemd does not live on for ever. */
+const STAY_MS = 60_000;
+
 const LOST = 'the lb4 that took over has ended, or hangs: connections wait for the next start, their table and the firewall rules stay';
 
 export class Succession {
@@ -43,6 +54,9 @@ export class Succession {
   /** Until the other one is told to end. */
   #takeover: Takeover | undefined;
   #door: Door | undefined;
+  /** Where the next lb4 of this unit asks. */
+  #unitDoor: Door | undefined;
+  #wait: NodeJS.Timeout | undefined;
   #afterwards: Afterwards | undefined;
 
   constructor(parts: SuccessionParts) {
@@ -57,20 +71,40 @@ export class Succession {
     return this.#takeover?.isTaken === true && isPacketMode(this.#parts.options.mode);
   }
 
+  /** It began by taking over. */
+  get hasTaken(): boolean {
+    return this.#parts.takeover !== undefined;
+  }
+
   /** From now on this one is in charge: the one from which it takes over, if any, ends, and another may take over from this one. */
   async open(): Promise<void> {
-    const { options, replanner, config } = this.#parts;
-    const { mode, rules, log } = options;
-    const handOver = (asker: Asker) => replanner.inTurn(() => this.#handOver(asker));
+    const { options, config } = this.#parts;
     // First: at no moment there is nobody to be asked.
-    this.#door = await Door.open(() => pointFor(mode, config()), { mode, rules, log, handOver, note: (counted) => this.#note(counted) });
+    this.#door = await this.#openAt(() => pointFor(options.mode, config()));
     this.#takeover?.done();
     this.#takeover = undefined;
   }
 
+  /**
+   * Its unit is restarted: it serves until the next one takes over.
+   * @param giveUp none has, for so long that nobody reckons with this one any more; or none can
+   */
+  async stay(giveUp: () => void): Promise<void> {
+    const { log } = this.#parts.options;
+    this.#wait = setTimeout(() => {
+      log.warn({ seconds: STAY_MS / 1000 }, 'nobody has taken over: this one ends');
+      giveUp();
+    }, STAY_MS);
+    log.info({ seconds: STAY_MS / 1000 }, 'left behind by a restart: serves until the next lb4 takes over');
+    this.#unitDoor = await this.#openAt(unitPoint);
+    if (this.#unitDoor === undefined) giveUp();
+  }
+
   /** Whoever wants to take over finds nobody any more. */
   close(): void {
+    clearTimeout(this.#wait);
     this.#door?.close();
+    this.#unitDoor?.close();
     // Where it was not told that this one runs: in proxy mode it goes on.
     this.#takeover?.abandon();
   }
@@ -97,6 +131,12 @@ export class Succession {
   /** The last connection is over: what they have counted goes to the one that took over, if any. Never rejects. */
   async end(): Promise<void> {
     await this.#afterwards?.end();
+  }
+
+  #openAt(point: () => string | undefined): Promise<Door | undefined> {
+    const { mode, rules, log } = this.#parts.options;
+    const handOver = (asker: Asker) => this.#parts.replanner.inTurn(() => this.#handOver(asker));
+    return Door.open(point, { mode, rules, log, handOver, note: (counted) => this.#note(counted) });
   }
 
   /** In turn: meanwhile no plan is made, and nothing repaired. */
@@ -145,9 +185,27 @@ export class Succession {
   }
 }
 
+/**
+ * From whom a start takes over: as it was told to or, in a unit that was restarted, from the lb4 that was left behind. Where that one
+ * cannot hand over (its mode, workers or capacity have changed, say), it ends first. Undefined: from nobody.
+ */
+export async function predecessor(config: Config, options: StartOptions): Promise<Takeover | undefined> {
+  if (options.takeover) return takeoverFor(config, options);
+  const point = options.isUnit ? unitPoint() : undefined;
+  if (!isPoint(point)) return undefined;
+  try {
+    return await takeoverFor(config, options, point);
+  } catch (error) {
+    if (!(error instanceof TakeoverError)) throw error;
+    options.log.info({ reason: error.message }, 'an ordinary start');
+    await dismiss(point);
+    return undefined;
+  }
+}
+
 /** Throws TakeoverError where there is nobody to take over from, or its connections could not go on. */
-export async function takeoverFor(config: Config, options: TakeoverOptions): Promise<Takeover> {
-  const takeover = await Takeover.begin(config, options);
+async function takeoverFor(config: Config, options: TakeoverOptions, point?: string): Promise<Takeover> {
+  const takeover = await Takeover.begin(config, options, point);
   try {
     if (isPacketMode(options.mode)) assertTakable(config, options.mode);
     // Where it is, it stays; elsewhere somebody else may be.

@@ -28,6 +28,11 @@ export function pointFor(mode: Mode, { file }: Pick<Config, 'file'>): string | u
   return isPacketMode(mode) ? packetPoint() : proxyPoint(file);
 }
 
+interface Met {
+  readonly channel: Channel;
+  readonly hello: Hello;
+}
+
 /** What a takeover is made of, once it is offered. */
 interface Begun {
   readonly channel: Channel;
@@ -63,9 +68,12 @@ export class Takeover {
   }
 
   /** Asks the one that runs. From now on it changes nothing, until this one takes, or ends. Throws TakeoverError where there can be none. */
-  static async begin(config: Pick<Config, 'file'>, options: TakeoverOptions): Promise<Takeover> {
+  static async begin(
+    config: Pick<Config, 'file'>,
+    options: TakeoverOptions,
+    point: string | undefined = pointFor(options.mode, config),
+  ): Promise<Takeover> {
     const { mode, rules, log } = options;
-    const point = pointFor(mode, config);
     const found = await meet(point);
     if (found === undefined) throw await nobody(mode, config);
     const { channel, hello } = found;
@@ -149,8 +157,30 @@ export class Takeover {
   }
 }
 
+/** One that waits at `point` ends as at a restart, and leaves what it can; resolves when another may start. Throws TakeoverError where it hangs. */
+export async function dismiss(point: string): Promise<void> {
+  const found = await greet(point);
+  if (found === undefined) return;
+  const { channel, hello } = found;
+  channel.end();
+  process.kill(hello.pid, 'SIGQUIT');
+  for (const until = performance.now() + PATIENCE.step; isPoint(point) || !(isPacketMode(hello.mode) ? isNamespaceFree() : true); ) {
+    if (performance.now() > until) throw new TakeoverError(`${nameOf(hello)} was asked to end and does not: see its log`);
+    await setTimeout(LOOK_MS);
+  }
+}
+
 /** Undefined where nobody listens. Throws TakeoverError for one that does not answer, or speaks otherwise. */
-export async function meet(point: string | undefined): Promise<{ channel: Channel; hello: Hello } | undefined> {
+export async function meet(point: string | undefined): Promise<Met | undefined> {
+  const found = await greet(point);
+  if (found === undefined || found.hello.protocol === PROTOCOL) return found;
+  const { channel, hello } = found;
+  channel.end();
+  throw new TakeoverError(`${nameOf(hello)} hands over by version ${hello.protocol}, this one takes by version ${PROTOCOL}`);
+}
+
+/** Likewise, however it speaks. */
+async function greet(point: string | undefined): Promise<Met | undefined> {
   if (!isPoint(point)) return undefined;
   const socket = connect(point);
   try {
@@ -164,9 +194,7 @@ export async function meet(point: string | undefined): Promise<{ channel: Channe
   const hello = await channel.next(PATIENCE.greeting, 'hello');
   if (hello === undefined)
     throw new TakeoverError(`the lb4 that runs has not answered for ${PATIENCE.greeting / 1000} s: it stays as it is`);
-  if (hello.protocol === PROTOCOL) return { channel, hello };
-  channel.end();
-  throw new TakeoverError(`${nameOf(hello)} hands over by version ${hello.protocol}, this one takes by version ${PROTOCOL}`);
+  return { channel, hello };
 }
 
 /** Whether somebody is there, be it one that hangs. */

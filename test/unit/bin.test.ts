@@ -1,10 +1,10 @@
-/** bin/lb4 itself, before it has loaded anything. */
-import { spawnSync } from 'node:child_process';
+/** bin/lb4 itself, before it has loaded anything, and bin/lb4-service in front of it. */
+import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 let directory = '';
 
@@ -53,4 +53,78 @@ test('arguments and the exit status pass through', () => {
   writeFileSync(join(directory, 'dist', 'src', 'bundle', 'main.js'), 'console.log(process.argv.slice(2)); process.exitCode = 5;');
   const { status, stdout } = spawnSync(join(directory, 'bin', 'lb4'), ['a b', '*', ''], { encoding: 'utf8' });
   expect({ status, stdout }).toEqual({ status: 5, stdout: "[ 'a b', '*', '' ]\n" });
+});
+
+/** lb4-service with an lb4 that says what happens to it, and ends when it is told how. */
+function service(...args: string[]) {
+  cpSync(fileURLToPath(new URL('../../bin/lb4-service', import.meta.url)), join(directory, 'bin', 'lb4-service'));
+  // Not a shell: a shell's children cannot trap what it ignores for them (SIGINT, SIGQUIT); Node's can.
+  const fake = `#!${process.execPath}
+    const say = (text) => console.log(process.pid, text);
+    for (const signal of ['TERM', 'INT', 'HUP', 'QUIT']) process.on('SIG' + signal, () => say(signal));
+    process.on('SIGUSR2', () => process.kill(Number(process.env.LB4_KEEPER), 'SIGUSR1'));
+    process.on('SIGABRT', () => process.exit(5));
+    process.on('SIGALRM', () => process.exit(0));
+    say(['starts', ...process.argv.slice(2)].join(' '));
+    setTimeout(() => process.exit(9), 60_000);`;
+  rmSync(join(directory, 'bin', 'lb4'));
+  writeFileSync(join(directory, 'bin', 'lb4'), fake, { mode: 0o755 });
+  const child = spawn(join(directory, 'bin', 'lb4-service'), args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let said = '';
+  child.stdout.setEncoding('utf8').on('data', (piece: string) => (said += piece));
+  const ended = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)));
+  const found = (line: string, strangers: readonly number[]) =>
+    said.split('\n').find((text) => text.endsWith(` ${line}`) && !strangers.includes(Number.parseInt(text, 10)));
+  /** Waits for a line of none of `strangers`, and returns the pid in it. What may come too early is asked for again. */
+  const heard = async (line: string, strangers: readonly number[] = [], again = () => {}): Promise<number> => {
+    const ask = () => {
+      if (found(line, strangers) === undefined) again();
+      expect(found(line, strangers), `${line} in ${said}`).toBeDefined();
+    };
+    await vi.waitFor(ask, { timeout: 20_000, interval: 50 });
+    return Number.parseInt(found(line, strangers) ?? '', 10);
+  };
+  return { child, ended, heard };
+}
+
+test('lb4-service passes signals on, and ends with the status of its lb4', async () => {
+  const { child, ended, heard } = service('--passthrough', 'a b');
+  const pid = await heard('starts --passthrough a b');
+  for (const signal of ['HUP', 'INT', 'TERM']) {
+    child.kill(`SIG${signal}` as NodeJS.Signals);
+    expect(await heard(signal)).toBe(pid);
+  }
+  process.kill(pid, 'SIGABRT');
+  expect(await ended).toBe(5);
+});
+
+test('at a restart it ends before its lb4 does', async () => {
+  const { child, ended, heard } = service('--dsr');
+  const pid = await heard('starts --dsr');
+  child.kill('SIGQUIT');
+  expect(await ended).toBe(0);
+  expect(await heard('QUIT')).toBe(pid);
+  process.kill(pid, 'SIGABRT');
+});
+
+test('at an upgrade it goes by the lb4 that took over, once that serves, and ends when all have; a successor that fails changes nothing', async () => {
+  const { child, ended, heard } = service('--dsr');
+  const first = await heard('starts --dsr');
+  child.kill('SIGUSR2');
+  const failing = await heard('starts --dsr --takeover');
+  process.kill(failing, 'SIGABRT');
+  await vi.waitFor(() => expect(() => process.kill(failing, 0)).toThrow('ESRCH'), { timeout: 20_000 });
+  child.kill('SIGHUP');
+  expect(await heard('HUP')).toBe(first);
+  child.kill('SIGUSR2');
+  const second = await heard('starts --dsr --takeover', [failing]);
+  process.kill(second, 'SIGUSR2');
+  expect(await heard('HUP', [first], () => child.kill('SIGHUP'))).toBe(second);
+  child.kill('SIGTERM');
+  expect(await heard('TERM')).toBe(second);
+  process.kill(second, 'SIGABRT');
+  await vi.waitFor(() => expect(() => process.kill(second, 0)).toThrow('ESRCH'), { timeout: 20_000 });
+  expect(child.exitCode).toBeNull();
+  process.kill(first, 'SIGALRM');
+  expect(await ended).toBe(5);
 });
