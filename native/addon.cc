@@ -2,6 +2,7 @@
 // every worker thread may load the addon.
 #include <algorithm>
 
+#include "addon_bpf.h"
 #include "arguments.h"
 #include "checksum.h"
 #include "cpu_affinity.h"
@@ -513,6 +514,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("threadCpus", Napi::Function::New<cpusOf<threadCpus>>(env, "threadCpus"));
   exports.Set("usableCpus", Napi::Function::New<cpusOf<usableCpus>>(env, "usableCpus"));
   exports.Set("sum", Napi::Function::New<sum>(env, "sum"));
+  defineBpf(env, exports);
   return exports;
 }
 

@@ -12,6 +12,7 @@
 import * as Flow from '../layout/flow.ts';
 import { swap32 } from '../packet/address.ts';
 import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
+import { bytesOf, seenOf } from './counts.ts';
 import {
   ACKNOWLEDGES,
   ANSWERS,
@@ -111,8 +112,8 @@ export function remember(flows: Int32Array, at: number, other: number, shown: nu
   if ((shown & REVIVES) === 0 && (shown & HEARD) === 0) return;
   // What passed meanwhile was not counted: both numbers anew, by the server's word.
   if (other >= 0 && !segment.isReply) return;
-  flows[at + Flow.ORIGIN] = sequence - flows[at + Flow.BYTES];
-  if (other >= 0) flows[other + Flow.ORIGIN] = segment.acknowledgment - flows[other + Flow.BYTES];
+  flows[at + Flow.ORIGIN] = sequence - bytesOf(flows, at);
+  if (other >= 0) flows[other + Flow.ORIGIN] = segment.acknowledgment - bytesOf(flows, other);
 }
 
 function rememberWaiting(
@@ -142,7 +143,7 @@ function rememberWaiting(
 
 /** A flow's numbers from its first segment on. `first` is the number of its first byte. */
 export function begin(flows: Int32Array, at: number, other: number, first: number): void {
-  flows[at + Flow.ORIGIN] = first;
+  flows[at + Flow.ORIGIN] = first - bytesOf(flows, at);
   // What the other side has until it says more.
   if (other >= 0) flows[other + Flow.ACKNOWLEDGED] = swap32(first);
 }
@@ -152,10 +153,10 @@ export function begin(flows: Int32Array, at: number, other: number, first: numbe
  * The server's own numbers are not to be moved by what a client says.
  */
 export function settle(flows: Int32Array, at: number, other: number, now: number, quiet: number): void {
-  const seen = flows[at + Flow.SEEN];
-  const otherSeen = flows[other + Flow.SEEN];
+  const seen = seenOf(flows, at);
+  const otherSeen = seenOf(flows, other);
   if ((now - seen) >>> 0 < quiet || (now - otherSeen) >>> 0 < quiet || ((seen - otherSeen) | 0) > quiet / 4) return;
-  flows[at + Flow.ORIGIN] = swap32(flows[other + Flow.ACKNOWLEDGED]) - flows[at + Flow.BYTES];
+  flows[at + Flow.ORIGIN] = swap32(flows[other + Flow.ACKNOWLEDGED]) - bytesOf(flows, at);
 }
 
 function weighSyn(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number {
@@ -215,7 +216,7 @@ function weighAfterReset(flows: Int32Array, at: number, other: number, life: num
   const isAnswer = other >= 0 && payload === 0 && (isReply ? (life & RESET_BY_SERVER) === 0 : (life & ODD) === ODD);
   if (isAnswer && acknowledgment === swap32(flows[at + Flow.ACKNOWLEDGED])) return CHALLENGES;
   const isUnderWay =
-    (now - flows[at + Flow.SEEN]) >>> 0 < UNDER_WAY_MS || (other >= 0 && (now - flows[other + Flow.SEEN]) >>> 0 < UNDER_WAY_MS);
+    (now - seenOf(flows, at)) >>> 0 < UNDER_WAY_MS || (other >= 0 && (now - seenOf(flows, other)) >>> 0 < UNDER_WAY_MS);
   return isUnderWay ? 0 : HEARD;
 }
 
@@ -247,7 +248,7 @@ function isDrifted(flows: Int32Array, other: number, next: number): boolean {
 
 /** The first number of a side that the other one may not have acknowledged. */
 function unacknowledged(flows: Int32Array, at: number, other: number, next: number, isReply: boolean): number {
-  const sent = flows[at + Flow.BYTES] >>> 0;
+  const sent = bytesOf(flows, at) >>> 0;
   if (other < 0) return next - Math.min(sent, Math.max(SENT_TWICE, sent >>> 3));
   const acknowledged = swap32(flows[other + Flow.ACKNOWLEDGED]);
   // A client that acknowledges what was never sent does not keep its server from ending the connection.
@@ -255,7 +256,7 @@ function unacknowledged(flows: Int32Array, at: number, other: number, next: numb
 }
 
 function isActive(flows: Int32Array, at: number, other: number, now: number): boolean {
-  return (now - flows[at + Flow.SEEN]) >>> 0 < ACTIVE_MS || (other >= 0 && (now - flows[other + Flow.SEEN]) >>> 0 < ACTIVE_MS);
+  return (now - seenOf(flows, at)) >>> 0 < ACTIVE_MS || (other >= 0 && (now - seenOf(flows, other)) >>> 0 < ACTIVE_MS);
 }
 
 /** Whether the side whose flow is at `at` may have heard as much of the other side as it says. */
@@ -267,12 +268,12 @@ function acknowledges(flows: Int32Array, at: number, other: number, life: number
 /** The number that a side sends next, at most. */
 function endOf(flows: Int32Array, at: number, life: number, isServer: boolean): number {
   const hasFinished = (life & (isServer ? FIN_SERVER : FIN_CLIENT)) !== 0;
-  return flows[at + Flow.ORIGIN] + (hasFinished ? 1 : flows[at + Flow.BYTES]);
+  return flows[at + Flow.ORIGIN] + (hasFinished ? 1 : bytesOf(flows, at));
 }
 
 /** Whether the side whose flow is at `at` may have sent that number already. */
 function isSent(flows: Int32Array, at: number, sequence: number): boolean {
-  return isWithin(sequence - flows[at + Flow.ORIGIN]) && isWithin(flows[at + Flow.ORIGIN] + flows[at + Flow.BYTES] - sequence);
+  return isWithin(sequence - flows[at + Flow.ORIGIN]) && isWithin(flows[at + Flow.ORIGIN] + bytesOf(flows, at) - sequence);
 }
 
 function isWithin(distance: number): boolean {

@@ -2,6 +2,7 @@
  * The life of connections, once opener.ts has installed them: following, counting, making way, expiring. Everything here runs for
  * the first and the last packets of a connection, not for those between.
  */
+import { bytesOf, seenOf } from '../flow/counts.ts';
 import { ACKNOWLEDGES, BELONGS, CHALLENGES, ESTABLISHES, HEARD, OPENS, RESETS, REVIVES, type Segment } from '../flow/evidence.ts';
 import { type HalfOpen, listOf, poolOf } from '../flow/half-open.ts';
 import * as T from '../flow/life.ts';
@@ -173,7 +174,7 @@ export class Connections {
   #mendCursor(r: number, direction: number, cursor: number): void {
     const { words } = this.#records;
     const at = words[r + direction] << Flow.ENTRY_SHIFT;
-    const bytes = this.#table.words[at + Flow.BYTES] + this.#table.words[at + Flow.KERNEL_BYTES];
+    const bytes = bytesOf(this.#table.words, at);
     if (((bytes - words[r + cursor]) | 0) < 0) words[r + cursor] = bytes;
   }
 
@@ -324,9 +325,7 @@ export class Connections {
 
   /** Milliseconds since a packet of a flow was last seen, here or by the kernel. */
   #idle(slot: number, now: number): number {
-    const at = slot << Flow.ENTRY_SHIFT;
-    const flows = this.#table.words;
-    return Math.min((now - flows[at + Flow.SEEN]) >>> 0, (now - flows[at + Flow.KERNEL_SEEN]) >>> 0);
+    return (now - seenOf(this.#table.words, slot << Flow.ENTRY_SHIFT)) >>> 0;
   }
 
   #timeoutOf(r: number): number {
@@ -391,8 +390,9 @@ export class Connections {
     this.#collect(r, direction === C.SECOND);
     const at = slot << Flow.ENTRY_SHIFT;
     this.#table.renew(slot, this.#table.words[at + Flow.STATE] & Flow.KEYED);
-    this.#table.words[at + Flow.BYTES] = 0;
-    words[r + cursor] = this.#table.words[at + Flow.KERNEL_BYTES];
+    // The kernel's word is not ours to write: both together begin at 0.
+    this.#table.words[at + Flow.BYTES] = -this.#table.words[at + Flow.KERNEL_BYTES];
+    words[r + cursor] = 0;
   }
 
   #goesBy(slot: number, shown: number, after: number, { payload, now }: Segment): number {
@@ -451,7 +451,7 @@ export class Connections {
     const flows = this.#table.words;
     const at = words[r + (isReply ? C.SECOND : C.FIRST)] << Flow.ENTRY_SHIFT;
     const cursor = r + (isReply ? C.COLLECTED_SECOND : C.COLLECTED_FIRST);
-    const bytes = flows[at + Flow.BYTES] + flows[at + Flow.KERNEL_BYTES];
+    const bytes = bytesOf(flows, at);
     const fresh = (bytes - words[cursor]) >>> 0;
     if (fresh === 0) return;
     words[cursor] = bytes;

@@ -1,15 +1,25 @@
 /** Writing next hops, and learning those of clients: the table is laid out in layout/hops.ts. */
 import { DROP, ROUTE, SEND } from '../layout/frames.ts';
-import { ETHERNET, HOP, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT } from '../layout/hops.ts';
+import { ETHERNET, HOP, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT, VERSION } from '../layout/hops.ts';
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
 
 const IPV4_ETHERTYPE = 0x0008 << 16;
 const LEARN_PROBES = 16;
 
+/** From here to {@link endWriting} the kernel's fast path, which may be reading, does not go by an entry: it would find half of it new. */
+function beginWriting(hops: Int32Array, at: number): void {
+  Atomics.store(hops, at + VERSION, hops[at + VERSION] | 1);
+}
+
+function endWriting(hops: Int32Array, at: number): void {
+  Atomics.store(hops, at + VERSION, hops[at + VERSION] + 1);
+}
+
 /** Writes a next hop; what to do with it last. Addresses are six bytes. */
 export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: number, source: Uint8Array, destination: Uint8Array): void {
   const at = hop << SHIFT;
   const [d, s] = [destination, source];
+  beginWriting(hops, at);
   hops[at + MTU] = mtu;
   hops[at + ETHERNET] = d[0] | (d[1] << 8);
   hops[at + ETHERNET + 1] = d[2] | (d[3] << 8) | (d[4] << 16) | (d[5] << 24);
@@ -17,6 +27,7 @@ export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: nu
   hops[at + ETHERNET + 3] = s[4] | (s[5] << 8) | IPV4_ETHERTYPE;
   hops[at + INTERFACE] = ifindex;
   hops[at + OUT] = SEND;
+  endWriting(hops, at);
 }
 
 /** Leaves a next hop to the kernel's routing: the neighbour is not resolved yet, or has no Ethernet address. */
@@ -109,6 +120,7 @@ export class LastHops {
   #write(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): void {
     const at = hop << SHIFT;
     const hops = this.#hops;
+    beginWriting(hops, at);
     hops[at + MTU] = this.#mtus.get(ifindex) ?? 65535;
     // Without Ethernet, or on the loopback, all addresses are zero: the kernel finds the way, only the MTU is the interface's.
     hops[at + OUT] = (e0 | e1 | e2) === 0 ? ROUTE : SEND;
@@ -117,5 +129,6 @@ export class LastHops {
     hops[at + ETHERNET + 2] = e2;
     hops[at + ETHERNET + 3] = e3;
     hops[at + INTERFACE] = ifindex;
+    endWriting(hops, at);
   }
 }

@@ -128,6 +128,35 @@ export interface LogWriter {
   counters(): LogCounters;
 }
 
+export interface FastPathOptions {
+  /** Elements of the maps. */
+  readonly flows: number;
+  readonly hops: number;
+  /** Bytes of `struct settings` (native/bpf/settings.h). */
+  readonly settings: Uint8Array;
+  /** Maps that are there. */
+  readonly flowsFd?: number;
+  readonly hopsFd?: number;
+  readonly countsFd?: number;
+}
+
+/** Descriptors, of maps and of programs. */
+export interface LoadedFastPath {
+  readonly flows: number;
+  readonly hops: number;
+  readonly counts: number;
+  readonly links: number;
+  readonly tc: number;
+  readonly xdp: number;
+}
+
+export interface TestRun {
+  /** As the program returned it: TC_ACT_*, XDP_*. */
+  readonly verdict: number;
+  readonly frame: Uint8Array;
+  readonly duration: number;
+}
+
 export interface NativeAddon {
   /** `capacity`: bytes that may wait. Duplicates `fd`, whose flags stay as they are. */
   LogWriter: new (
@@ -212,6 +241,44 @@ export interface NativeAddon {
   threadCpus(): number[];
   /** The processors that a thread of this process can be pinned to, ascending: those of its cpuset (cpuset(7)), whatever this one is pinned to. */
   usableCpus(): number[];
+  /**
+   * Loads the compiled fast path (native/bpf) with libbpf.so.1: ENOENT where that is not there. Descriptors that are given stay the caller's, and
+   * take the place of new maps. What the kernel refuses has its errno, and the last that libbpf has said of it.
+   */
+  loadFastPath(object: Uint8Array, options: FastPathOptions): LoadedFastPath;
+  /** All of a BPF_F_MMAPABLE array, writable, its elements at multiples of eight bytes. */
+  mapArray(map: number): ArrayBuffer;
+  /** BPF_OBJ_PIN: a file on a bpffs keeps what the descriptor is of, a map, program or link. EEXIST where there is one. */
+  pinBpf(fd: number, path: string): void;
+  /** BPF_OBJ_GET: a descriptor of what is pinned. */
+  openPinned(path: string): number;
+  /**
+   * Has a program run at an interface's ingress for as long as the link lives, whose descriptor is returned: behind those that others have
+   * attached (`tcx`, Linux 6.6: EINVAL before), or in the driver, which takes one (`xdp`: EBUSY where there is one, EOPNOTSUPP where the driver knows none).
+   */
+  linkProgram(program: number, ifindex: number, hook: 'tcx' | 'xdp'): number;
+  /** Another program in a link's place, without a packet that meets none. */
+  updateLink(link: number, program: number): void;
+  /** The interface of a link; 0 once that is gone, or the link detached. */
+  linkedInterface(link: number): number;
+  /** The same as `tcx` for any kernel: cls_bpf on the clsact qdisc, which is made where it is not there. Takes the place of lb4's own. */
+  attachClsact(program: number, ifindex: number): void;
+  /** The qdisc stays. Nothing there is no error. */
+  detachClsact(ifindex: number): void;
+  /** The id of lb4's program there; 0: none. */
+  clsactProgram(ifindex: number): number;
+  /** The id of the program that an interface's driver runs; 0: none. */
+  xdpProgram(ifindex: number): number;
+  /** The ids of the programs that tcx runs at an interface's ingress, in that order. */
+  tcxPrograms(ifindex: number): number[];
+  /** The name of a program by its id; `program 7` for whoever may not ask (CAP_SYS_ADMIN). */
+  programName(id: number): string;
+  /** Writes an element of an array map, whole. */
+  setElement(map: number, key: number, value: Uint8Array): void;
+  /** The sum of a 64-bit element of a per-CPU array, over all processors. */
+  perCpuSum(map: number, key: number): number;
+  /** BPF_PROG_TEST_RUN: what a program does with a frame that came by an interface. `gsoSize` 0: no super-packet. `duration` of a run in ns. */
+  testRun(program: number, frame: Uint8Array, ifindex: number, gsoSize: number, repeat: number): TestRun;
   /** Full one's complement sum (RFC 1071) of `length` bytes at `offset`, folded to 16 bits, not complemented, native order. */
   sum(buffer: ArrayBuffer, offset: number, length: number): number;
   /**

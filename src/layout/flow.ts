@@ -1,5 +1,5 @@
 /**
- * One direction of a connection: 64 bytes, one cache line, all that each of its packets needs. Written by TypeScript and, two words
+ * One direction of a connection: 64 bytes, one cache line, all that each of its packets needs. Written by TypeScript and, three words
  * of it, by the kernel's fast path; read by anyone who maps the table (BPF, another thread, the next process). All words are int32 in
  * native order; addresses and ports are as in a packet, sequence numbers as each word says. STATE is stored last when an entry
  * appears, first when it goes: who reads LIVE reads a whole entry.
@@ -34,15 +34,15 @@ export const NEXT_HOP = 8;
 export const CONNECTION = 9;
 /** When the last packet passed: CLOCK_MONOTONIC in milliseconds modulo 2^32. */
 export const SEEN = 10;
-/** Payload bytes, modulo 2^32; only grows, for as long as the version stays. */
+/** Payload bytes, modulo 2^32, which with KERNEL_BYTES only grow, for as long as the version stays. */
 export const BYTES = 11;
 /** The same two of the packets that the kernel's fast path took: its own words. */
 export const KERNEL_SEEN = 12;
 export const KERNEL_BYTES = 13;
-/** TCP: the last acknowledgement number that this side sent, as in a packet: what it has of the other side's bytes. */
+/** TCP: the last acknowledgement number that this side sent, as in a packet: what it has of the other side's bytes. Whoever forwards writes it. */
 export const ACKNOWLEDGED = 14;
 /**
- * TCP: the sequence number (host order) of this side's first byte, less what BYTES was then. So ORIGIN + BYTES is the number that it sends
+ * TCP: the sequence number (host order) of this side's first byte, less what BYTES was then (and KERNEL_BYTES, as throughout). So ORIGIN + BYTES is the number that it sends
  * next, or a higher one where something was sent twice. Once its FIN has counted: the number of the FIN itself.
  */
 export const ORIGIN = 15;

@@ -7,7 +7,7 @@
  *     SERVER_HOPS …        learnt by the worker: the last hop of clients, to whom replies go back the way they came
  *
  * An entry is eight words: interface, MTU in bytes, what to do (layout/frames.ts: SEND or ROUTE), then the Ethernet
- * header as it is stored in front of the IP header: half a word and three words.
+ * header as it is stored in front of the IP header: half a word and three words; then a version, for who reads while another writes.
  */
 
 /** Words an entry. */
@@ -17,6 +17,8 @@ export const INTERFACE = 0;
 export const MTU = 1;
 export const OUT = 2;
 export const ETHERNET = 3;
+/** Odd while the entry is being written, another one afterwards: what the kernel's fast path has copied meanwhile it does not use. */
+export const VERSION = 7;
 
 /** Entries kept for the ways to servers, the kernel's included: eight source addresses for each of as many servers as there may be. */
 export const SERVER_HOPS = 65_536;

@@ -43,7 +43,12 @@ export interface Memory {
  * what else READ_AHEAD reads of the table's memory.
  */
 export function flowWords(capacity: number): number {
-  return (capacity + BEHIND_HOMES) * ENTRY;
+  return flowEntries(capacity) * ENTRY;
+}
+
+/** Entries of a flow table with that many homes, those behind the last of them included. */
+export function flowEntries(capacity: number): number {
+  return capacity + BEHIND_HOMES;
 }
 const BEHIND_HOMES = PROBES - 1 + READ_AHEAD;
 

@@ -28,6 +28,7 @@ export const MAC = {
   servers: ['02:00:00:00:05:01', '02:00:00:00:05:02'],
 } as const;
 export const [FRONT, BACK] = [1, 2];
+export const HASH_KEY = new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]);
 export const TIMEOUTS: Timeouts = { syn: 5_000, established: 100_000, fin: 20_000, timeWait: 10_000, closed: 1_000 };
 
 type Mode = ServiceSet['backends'][number]['mode'];
@@ -138,7 +139,7 @@ export class World {
       memory,
       slab,
       frames,
-      hashKey: hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35])),
+      hashKey: hashKey(HASH_KEY),
       answersPerSecond: options.answers ?? 100,
       ...(options.slice === undefined ? {} : { slice: options.slice }),
     }));

@@ -1,0 +1,173 @@
+#include "addon_bpf.h"
+
+#include "arguments.h"
+#include "bpf_call.h"
+#include "bpf_loader.h"
+
+namespace lb4 {
+namespace {
+
+constexpr size_t MOST_OBJECT = 1 << 20;
+constexpr size_t MOST_SETTINGS = 256;
+constexpr size_t MOST_PATH = 255;
+constexpr size_t MOST_FRAME = 1 << 16;
+constexpr size_t MOST_VALUE = 64;
+
+std::vector<uint8_t> bytesArgument(const Napi::Value& value, const char* name, size_t least, size_t most) {
+  const bool isBytes = value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array;
+  const size_t length = isBytes ? value.As<Napi::Uint8Array>().ElementLength() : 0;
+  if (!isBytes || length < least || length > most)
+    refuse(value.Env(), std::string(name) + " must be a Uint8Array of " + std::to_string(least) + " to " + std::to_string(most) + " bytes");
+  const auto array = value.As<Napi::Uint8Array>();
+  return std::vector<uint8_t>(array.Data(), array.Data() + length);
+}
+
+int optionalDescriptor(const Napi::Value& value, const char* name) { return value.IsUndefined() ? -1 : descriptor(value, name); }
+
+int32_t ifindexArgument(const Napi::Value& value) { return static_cast<int32_t>(integer(value, "ifindex", 1, MAX_INT)); }
+
+Hook hookArgument(const Napi::Value& value) {
+  const std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+  if (name == "tcx") return Hook::tcx;
+  if (name == "xdp") return Hook::xdp;
+  refuse(value.Env(), "hook must be \"tcx\" or \"xdp\"");
+}
+
+Napi::Value loadFastPath(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::vector<uint8_t> object = bytesArgument(info[0], "object", 1, MOST_OBJECT);
+  if (!info[1].IsObject()) refuse(env, "options must be an object");
+  const auto options = info[1].As<Napi::Object>();
+  const FastPathSizes sizes = {static_cast<uint32_t>(integer(options.Get("flows"), "flows", 1, MAX_INT)),
+                               static_cast<uint32_t>(integer(options.Get("hops"), "hops", 1, MAX_INT))};
+  const std::vector<uint8_t> settings = bytesArgument(options.Get("settings"), "settings", 1, MOST_SETTINGS);
+  const int flows = optionalDescriptor(options.Get("flowsFd"), "flowsFd");
+  const int hops = optionalDescriptor(options.Get("hopsFd"), "hopsFd");
+  const int counts = optionalDescriptor(options.Get("countsFd"), "countsFd");
+  FastPath loaded = guard(env, [&] { return lb4::loadFastPath(object, sizes, settings, flows, hops, counts); });
+  Napi::Object result = Napi::Object::New(env);
+  const std::pair<const char*, Fd*> parts[] = {{"flows", &loaded.flows}, {"hops", &loaded.hops}, {"counts", &loaded.counts},
+                                               {"links", &loaded.links}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp}};
+  for (const auto& [name, fd] : parts) result.Set(name, fd->get());
+  for (const auto& [name, fd] : parts) fd->release();
+  return result;
+}
+
+Napi::Value mapArray(const Napi::CallbackInfo& info) {
+  const int map = descriptor(info[0], "map");
+  return toBuffer(info.Env(), guard(info.Env(), [&] { return lb4::mapArray(map); }));
+}
+
+void pinBpf(const Napi::CallbackInfo& info) {
+  const int fd = descriptor(info[0], "fd");
+  const std::string path = text(info[1], "path", MOST_PATH);
+  guard(info.Env(), [&] { lb4::pinBpf(fd, path); });
+}
+
+Napi::Value openPinned(const Napi::CallbackInfo& info) {
+  const std::string path = text(info[0], "path", MOST_PATH);
+  Fd fd = guard(info.Env(), [&] { return lb4::openPinned(path); });
+  return Napi::Number::New(info.Env(), fd.release());
+}
+
+Napi::Value linkProgram(const Napi::CallbackInfo& info) {
+  const int program = descriptor(info[0], "program");
+  const int32_t ifindex = ifindexArgument(info[1]);
+  const Hook hook = hookArgument(info[2]);
+  Fd link = guard(info.Env(), [&] { return lb4::linkProgram(program, ifindex, hook); });
+  return Napi::Number::New(info.Env(), link.release());
+}
+
+void updateLink(const Napi::CallbackInfo& info) {
+  const int link = descriptor(info[0], "link");
+  const int program = descriptor(info[1], "program");
+  guard(info.Env(), [&] { lb4::updateLink(link, program); });
+}
+
+Napi::Value linkedInterface(const Napi::CallbackInfo& info) {
+  const int link = descriptor(info[0], "link");
+  return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return lb4::linkedInterface(link); }));
+}
+
+void attachClsact(const Napi::CallbackInfo& info) {
+  const int program = descriptor(info[0], "program");
+  const int32_t ifindex = ifindexArgument(info[1]);
+  guard(info.Env(), [&] { lb4::attachClsact(program, ifindex); });
+}
+
+void detachClsact(const Napi::CallbackInfo& info) {
+  const int32_t ifindex = ifindexArgument(info[0]);
+  guard(info.Env(), [&] { lb4::detachClsact(ifindex); });
+}
+
+template <uint32_t (*ask)(int32_t)>
+Napi::Value programOf(const Napi::CallbackInfo& info) {
+  const int32_t ifindex = ifindexArgument(info[0]);
+  return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return ask(ifindex); }));
+}
+
+Napi::Value tcxPrograms(const Napi::CallbackInfo& info) {
+  const int32_t ifindex = ifindexArgument(info[0]);
+  const std::vector<uint32_t> ids = guard(info.Env(), [&] { return lb4::tcxPrograms(ifindex); });
+  Napi::Array result = Napi::Array::New(info.Env(), ids.size());
+  for (uint32_t i = 0; i < ids.size(); i++) result.Set(i, ids[i]);
+  return result;
+}
+
+Napi::Value programName(const Napi::CallbackInfo& info) {
+  const auto id = static_cast<uint32_t>(integer(info[0], "id", 1, MAX_INT));
+  return Napi::String::New(info.Env(), guard(info.Env(), [&] { return lb4::programName(id); }));
+}
+
+void setElement(const Napi::CallbackInfo& info) {
+  const int map = descriptor(info[0], "map");
+  const auto key = static_cast<uint32_t>(integer(info[1], "key", 0, MAX_INT));
+  const std::vector<uint8_t> value = bytesArgument(info[2], "value", 1, MOST_VALUE);
+  guard(info.Env(), [&] { lb4::setElement(map, key, value); });
+}
+
+Napi::Value perCpuSum(const Napi::CallbackInfo& info) {
+  const int map = descriptor(info[0], "map");
+  const auto key = static_cast<uint32_t>(integer(info[1], "key", 0, MAX_INT));
+  return Napi::Number::New(info.Env(), static_cast<double>(guard(info.Env(), [&] { return lb4::perCpuSum(map, key); })));
+}
+
+Napi::Value testRun(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int program = descriptor(info[0], "program");
+  const std::vector<uint8_t> frame = bytesArgument(info[1], "frame", 14, MOST_FRAME);
+  const int32_t ifindex = ifindexArgument(info[2]);
+  const auto gsoSize = static_cast<uint32_t>(integer(info[3], "gsoSize", 0, 65535));
+  const auto repeat = static_cast<uint32_t>(integer(info[4], "repeat", 1, MAX_INT));
+  const TestRun run = guard(env, [&] { return lb4::testRun(program, frame, ifindex, gsoSize, repeat); });
+  auto out = Napi::Uint8Array::New(env, run.frame.size());
+  std::copy(run.frame.begin(), run.frame.end(), out.Data());
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("verdict", run.verdict);
+  result.Set("frame", out);
+  result.Set("duration", run.duration);
+  return result;
+}
+
+}  // namespace
+
+void defineBpf(Napi::Env env, Napi::Object exports) {
+  exports.Set("loadFastPath", Napi::Function::New<loadFastPath>(env, "loadFastPath"));
+  exports.Set("mapArray", Napi::Function::New<mapArray>(env, "mapArray"));
+  exports.Set("pinBpf", Napi::Function::New<pinBpf>(env, "pinBpf"));
+  exports.Set("openPinned", Napi::Function::New<openPinned>(env, "openPinned"));
+  exports.Set("linkProgram", Napi::Function::New<linkProgram>(env, "linkProgram"));
+  exports.Set("updateLink", Napi::Function::New<updateLink>(env, "updateLink"));
+  exports.Set("linkedInterface", Napi::Function::New<linkedInterface>(env, "linkedInterface"));
+  exports.Set("attachClsact", Napi::Function::New<attachClsact>(env, "attachClsact"));
+  exports.Set("detachClsact", Napi::Function::New<detachClsact>(env, "detachClsact"));
+  exports.Set("clsactProgram", Napi::Function::New<programOf<clsactProgram>>(env, "clsactProgram"));
+  exports.Set("xdpProgram", Napi::Function::New<programOf<xdpProgram>>(env, "xdpProgram"));
+  exports.Set("tcxPrograms", Napi::Function::New<tcxPrograms>(env, "tcxPrograms"));
+  exports.Set("programName", Napi::Function::New<programName>(env, "programName"));
+  exports.Set("setElement", Napi::Function::New<setElement>(env, "setElement"));
+  exports.Set("perCpuSum", Napi::Function::New<perCpuSum>(env, "perCpuSum"));
+  exports.Set("testRun", Napi::Function::New<testRun>(env, "testRun"));
+}
+
+}  // namespace lb4

@@ -1,0 +1,105 @@
+// The fast path: what TypeScript has decided on for a connection, repeated for its packets inside the kernel. Everything that asks for more
+// than that goes up unchanged: to the packet socket, and past the rules that keep it from the kernel's own TCP.
+//
+//     parse.h     a plain segment?                 no ──► up
+//     table.h     a flow that was given to us?     no ──► up
+//     rewrite.h   its rewrite, whole; its hop      no ──► up
+//                 headers, checksum, account       ──► out of the hop's interface
+#include "parse.h"
+#include "rewrite.h"
+#include "table.h"
+
+char lb4_license[] SEC("license") = "GPL";
+
+INLINE struct tuple tuple_of(const struct segment* at) {
+  return (struct tuple){at->ip->saddr, at->ip->daddr, *(__u32*)at->tcp};
+}
+
+// The flow that a segment goes by and what to do with it; null: up. `length` is that of the IP packet on the wire.
+INLINE struct flow* decide(const struct segment* at, __u32 length, struct rewrite* rewrite) {
+  const struct tuple key = tuple_of(at);
+  const __u32 worker = worker_of(&key);
+  __u32 state = 0;
+  struct flow* flow = find(&key, worker, &state);
+  return flow && copy_rewrite(flow, state, worker, length, rewrite) ? flow : 0;
+}
+
+// ---- tc: where super-packets and partial checksums stay whole
+
+#define CHECKSUM_AT (ETH_HLEN + IP_MIN + __builtin_offsetof(struct tcphdr, check))
+
+// Has the kernel update the transport checksum, which alone knows whether it is whole or holds only the pseudo-header's sum
+// (bpf_l4_csum_replace in bpf-helpers(7)): of the addresses in either case, of the ports only where it is whole.
+INLINE void update_checksum(struct __sk_buff* skb, const struct rewrite* rewrite) {
+  const __u32 ports = fold(rewrite->transport_delta + (~rewrite->address_delta & 0xffff));
+  if (rewrite->address_delta) bpf_l4_csum_replace(skb, CHECKSUM_AT, 0, rewrite->address_delta, BPF_F_PSEUDO_HDR);
+  if (ports) bpf_l4_csum_replace(skb, CHECKSUM_AT, 0, ports, 0);
+}
+
+SEC("tc")
+int lb4_tc(struct __sk_buff* skb) {
+  // As the filter of the packet socket has it (src/io/filter.ts): what is not addressed to this host passes.
+  if (skb->pkt_type != 0 /* PACKET_HOST */ || skb->vlan_present) return TC_ACT_UNSPEC;
+  void* frame = (void*)(long)skb->data;
+  if (frame + HEADERS > (void*)(long)skb->data_end) {
+    if (bpf_skb_pull_data(skb, HEADERS)) return TC_ACT_UNSPEC;
+    frame = (void*)(long)skb->data;
+    if (frame + HEADERS > (void*)(long)skb->data_end) return TC_ACT_UNSPEC;
+  }
+  const struct segment at = segment_at(frame);
+  const int payload = payload_of(&at, skb->len - ETH_HLEN);
+  if (payload < 0) return TC_ACT_UNSPEC;
+  // Of a super-packet that of one of its segments.
+  const __u32 whole = bpf_ntohs(at.ip->tot_len);
+  const __u32 length = skb->gso_size ? whole - payload + skb->gso_size : whole;
+  const __u32 acknowledgement = at.tcp->ack_seq;
+  struct rewrite rewrite;
+  struct flow* const flow = decide(&at, length, &rewrite);
+  if (!flow) return TC_ACT_UNSPEC;
+  account(flow, payload, acknowledgement);
+  rewrite_headers(&at, &rewrite);
+  update_checksum(skb, &rewrite);
+  return bpf_redirect(rewrite.interface, 0);
+}
+
+// ---- XDP: a driver's own hook, before the kernel makes anything of a frame
+
+// Which interfaces it stands on, by the lower bits of their index: a frame that is addressed to somebody else (a promiscuous interface has
+// those, too) passes.
+struct link {
+  __u32 interface;
+  __u8 address[8];
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __type(key, __u32);
+  __type(value, struct link);
+  __uint(max_entries, 256);
+} links SEC(".maps");
+
+INLINE int is_ours(const struct ethhdr* ethernet, __u32 interface) {
+  __u32 place = interface & 255;
+  const struct link* link = bpf_map_lookup_elem(&links, &place);
+  if (!link || link->interface != interface) return 0;
+  return *(__u32*)link->address == *(__u32*)ethernet->h_dest && *(__u16*)(link->address + 4) == *(__u16*)(ethernet->h_dest + 4);
+}
+
+SEC("xdp")
+int lb4_xdp(struct xdp_md* xdp) {
+  void* const frame = (void*)(long)xdp->data;
+  void* const end = (void*)(long)xdp->data_end;
+  if (frame + HEADERS > end) return XDP_PASS;
+  const struct segment at = segment_at(frame);
+  const int payload = payload_of(&at, end - frame - ETH_HLEN);
+  if (payload < 0 || !is_ours(at.ethernet, xdp->ingress_ifindex)) return XDP_PASS;
+  const __u32 acknowledgement = at.tcp->ack_seq;
+  struct rewrite rewrite;
+  struct flow* const flow = decide(&at, bpf_ntohs(at.ip->tot_len), &rewrite);
+  if (!flow) return XDP_PASS;
+  account(flow, payload, acknowledgement);
+  rewrite_headers(&at, &rewrite);
+  at.tcp->check = ~fold((~at.tcp->check & 0xffff) + rewrite.transport_delta);
+  if (rewrite.interface == xdp->ingress_ifindex) return XDP_TX;
+  return bpf_redirect(rewrite.interface, 0);
+}

@@ -1,0 +1,94 @@
+// What TypeScript has decided on for a flow, copied while nobody changes it, and done to a packet.
+#pragma once
+
+#include "parse.h"
+#include "table.h"
+
+struct hop {
+  __u32 word[LB4_HOP_HOP];
+};
+
+// Next hops, of each worker its own copy (src/layout/hops.ts).
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct hop);
+  __uint(max_entries, 1);  // the loader knows
+} hops SEC(".maps");
+
+enum { COUNT_FORWARDED, COUNT_RACED, COUNTS };
+
+// Packets that left by the fast path, and such as did not, because their flow was changed meanwhile; read by the main thread.
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __type(key, __u32);
+  __type(value, __u64);
+  __uint(max_entries, COUNTS);
+} counts SEC(".maps");
+
+INLINE void count(__u32 what) {
+  __u64* number = bpf_map_lookup_elem(&counts, &what);
+  if (number) (*number)++;
+}
+
+struct rewrite {
+  struct tuple to;
+  // Of the addresses alone, and of all that the transport checksum covers: one's complement sums of 16 bits.
+  __u32 address_delta;
+  __u32 transport_delta;
+  __u32 interface;
+  __u32 ethernet[4];
+};
+
+// A copy of what is to be done with a segment of `length` bytes on the wire, as one writer left it: where its flow's state or its next hop's
+// version is another one after the copy, what was copied may be half of the old and half of the new, and the packet goes up. (x86 keeps loads in order, and TypeScript's stores;
+// on other processors neither does.)
+INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u32 length, struct rewrite* rewrite) {
+  rewrite->to.source = READ_ONCE(flow->word[LB4_FLOW_NEW_SOURCE]);
+  rewrite->to.destination = READ_ONCE(flow->word[LB4_FLOW_NEW_DESTINATION]);
+  rewrite->to.ports = READ_ONCE(flow->word[LB4_FLOW_NEW_PORTS]);
+  const __u32 deltas = READ_ONCE(flow->word[LB4_FLOW_DELTAS]);
+  rewrite->address_delta = deltas >> 16;
+  rewrite->transport_delta = deltas & 0xffff;
+  const __u32 place = worker * LB4_HOP_HOPS + READ_ONCE(flow->word[LB4_FLOW_NEXT_HOP]);
+  const struct hop* hop = bpf_map_lookup_elem(&hops, &place);
+  if (!hop) return 0;
+  const __u32 version = READ_ONCE(hop->word[LB4_HOP_VERSION]);
+  if (version & 1 || length > READ_ONCE(hop->word[LB4_HOP_MTU]) || READ_ONCE(hop->word[LB4_HOP_OUT]) != LB4_FRAME_SEND) return 0;
+  rewrite->interface = READ_ONCE(hop->word[LB4_HOP_INTERFACE]);
+#pragma unroll
+  for (int i = 0; i < 4; i++) rewrite->ethernet[i] = READ_ONCE(hop->word[LB4_HOP_ETHERNET + i]);
+  if (READ_ONCE(flow->word[LB4_FLOW_STATE]) == state && READ_ONCE(hop->word[LB4_HOP_VERSION]) == version) return 1;
+  count(COUNT_RACED);
+  return 0;
+}
+
+// The kernel's words of a flow, and the acknowledgement (flow/tcp-evidence.ts), which whoever forwards a segment writes down. Bytes are added
+// in one step: both directions' processors may have segments of one flow.
+INLINE void account(struct flow* flow, __u32 payload, __u32 acknowledgement) {
+  WRITE_ONCE(flow->word[LB4_FLOW_KERNEL_SEEN], (__u32)(bpf_ktime_get_coarse_ns() / 1000000));
+  WRITE_ONCE(flow->word[LB4_FLOW_ACKNOWLEDGED], acknowledgement);
+  if (payload) __sync_fetch_and_add(&flow->word[LB4_FLOW_KERNEL_BYTES], payload);
+  count(COUNT_FORWARDED);
+}
+
+INLINE __u32 fold(__u32 sum) {
+  sum = (sum & 0xffff) + (sum >> 16);
+  return (sum & 0xffff) + (sum >> 16);
+}
+
+// All but the transport checksum: Ethernet and IP header, addresses, ports (RFC 1624 equation 3, as in src/forward/pipeline.ts: one less of
+// TTL adds 0xfffe to the 16-bit word whose low byte it is).
+INLINE void rewrite_headers(const struct segment* at, const struct rewrite* rewrite) {
+  __u32* const addresses = (__u32*)((void*)at->ethernet + 2);
+  *(__u16*)at->ethernet = rewrite->ethernet[0];
+  addresses[0] = rewrite->ethernet[1];
+  addresses[1] = rewrite->ethernet[2];
+  addresses[2] = rewrite->ethernet[3];
+  at->ip->check = ~fold((~at->ip->check & 0xffff) + rewrite->address_delta + 0xfffe);
+  at->ip->ttl--;
+  at->ip->saddr = rewrite->to.source;
+  at->ip->daddr = rewrite->to.destination;
+  *(__u32*)at->tcp = rewrite->to.ports;
+}

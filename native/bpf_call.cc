@@ -1,0 +1,177 @@
+#include "bpf_call.h"
+
+#include <linux/bpf.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+#include "error.h"
+
+namespace lb4 {
+namespace {
+
+// enum bpf_attach_type: BPF_XDP is there since Linux 5.2, BPF_TCX_INGRESS since 6.6.
+constexpr uint32_t XDP = 37;
+constexpr uint32_t TCX_INGRESS = 46;
+// linux/if_link.h: XDP_FLAGS_DRV_MODE.
+constexpr uint32_t DRIVER_MODE = 1 << 2;
+// Programs at one hook: BPF_MPROG_MAX.
+constexpr uint32_t MOST_PROGRAMS = 64;
+constexpr size_t MOST_FRAME = 4096;
+
+int bpf(enum bpf_cmd command, bpf_attr& attr, const char* attempted) {
+  return check(static_cast<int>(::syscall(SYS_bpf, command, &attr, sizeof attr)), attempted);
+}
+
+uint64_t pointer(const void* to) { return reinterpret_cast<uint64_t>(to); }
+
+template <class Info>
+Info infoOf(int fd, const char* attempted) {
+  Info info{};
+  bpf_attr attr{};
+  attr.info.bpf_fd = static_cast<uint32_t>(fd);
+  attr.info.info_len = sizeof info;
+  attr.info.info = pointer(&info);
+  bpf(BPF_OBJ_GET_INFO_BY_FD, attr, attempted);
+  return info;
+}
+
+size_t possibleCpus() {
+  // "0-7" or "0,2-3": the last number counts (Documentation/ABI/testing/sysfs-devices-system-cpu).
+  std::ifstream file("/sys/devices/system/cpu/possible");
+  std::string text;
+  std::getline(file, text);
+  const size_t at = text.find_last_of("-,");
+  return std::stoul(at == std::string::npos ? text : text.substr(at + 1)) + 1;
+}
+
+}  // namespace
+
+std::shared_ptr<Mapping> mapArray(int map) {
+  const auto info = infoOf<bpf_map_info>(map, "bpf(BPF_OBJ_GET_INFO_BY_FD, map)");
+  if (info.type != BPF_MAP_TYPE_ARRAY || !(info.map_flags & BPF_F_MMAPABLE)) throw SystemError(EINVAL, "mmap(not a mappable BPF array)");
+  const size_t element = (size_t{info.value_size} + 7) & ~size_t{7};
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t bytes = (element * info.max_entries + page - 1) / page * page;
+  return std::make_shared<Mapping>(map, bytes, "mmap(BPF array)");
+}
+
+void pinBpf(int fd, const std::string& path) {
+  bpf_attr attr{};
+  attr.pathname = pointer(path.c_str());
+  attr.bpf_fd = static_cast<uint32_t>(fd);
+  bpf(BPF_OBJ_PIN, attr, "bpf(BPF_OBJ_PIN)");
+}
+
+Fd openPinned(const std::string& path) {
+  bpf_attr attr{};
+  attr.pathname = pointer(path.c_str());
+  return Fd(bpf(BPF_OBJ_GET, attr, "bpf(BPF_OBJ_GET)"));
+}
+
+Fd linkProgram(int program, int32_t ifindex, Hook hook) {
+  bpf_attr attr{};
+  attr.link_create.prog_fd = static_cast<uint32_t>(program);
+  attr.link_create.target_ifindex = static_cast<uint32_t>(ifindex);
+  attr.link_create.attach_type = hook == Hook::tcx ? TCX_INGRESS : XDP;
+  attr.link_create.flags = hook == Hook::tcx ? 0 : DRIVER_MODE;
+  return Fd(bpf(BPF_LINK_CREATE, attr, hook == Hook::tcx ? "bpf(BPF_LINK_CREATE, tcx)" : "bpf(BPF_LINK_CREATE, XDP)"));
+}
+
+void updateLink(int link, int program) {
+  bpf_attr attr{};
+  attr.link_update.link_fd = static_cast<uint32_t>(link);
+  attr.link_update.new_prog_fd = static_cast<uint32_t>(program);
+  bpf(BPF_LINK_UPDATE, attr, "bpf(BPF_LINK_UPDATE)");
+}
+
+int32_t linkedInterface(int link) {
+  // struct bpf_link_info: xdp.ifindex and tcx.ifindex are both the first word of the union behind type, id and program.
+  struct {
+    uint32_t type, id, program, ifindex;
+    uint8_t rest[64];
+  } info{};
+  bpf_attr attr{};
+  attr.info.bpf_fd = static_cast<uint32_t>(link);
+  attr.info.info_len = sizeof info;
+  attr.info.info = pointer(&info);
+  bpf(BPF_OBJ_GET_INFO_BY_FD, attr, "bpf(BPF_OBJ_GET_INFO_BY_FD, link)");
+  // The kernel aligns the union to eight bytes.
+  uint32_t ifindex;
+  std::memcpy(&ifindex, reinterpret_cast<uint8_t*>(&info) + offsetof(bpf_link_info, xdp), sizeof ifindex);
+  return static_cast<int32_t>(ifindex);
+}
+
+std::vector<uint32_t> tcxPrograms(int32_t ifindex) {
+  std::vector<uint32_t> ids(MOST_PROGRAMS);
+  bpf_attr attr{};
+  attr.query.target_fd = static_cast<uint32_t>(ifindex);
+  attr.query.attach_type = TCX_INGRESS;
+  attr.query.prog_ids = pointer(ids.data());
+  attr.query.prog_cnt = MOST_PROGRAMS;
+  bpf(BPF_PROG_QUERY, attr, "bpf(BPF_PROG_QUERY, tcx)");
+  ids.resize(attr.query.prog_cnt);
+  return ids;
+}
+
+std::string programName(uint32_t id) {
+  bpf_attr attr{};
+  attr.prog_id = id;
+  const int fd = static_cast<int>(::syscall(SYS_bpf, BPF_PROG_GET_FD_BY_ID, &attr, sizeof attr));
+  if (fd < 0) return "program " + std::to_string(id);
+  const Fd program(fd);
+  return infoOf<bpf_prog_info>(program.get(), "bpf(BPF_OBJ_GET_INFO_BY_FD, program)").name;
+}
+
+void setElement(int map, uint32_t key, const std::vector<uint8_t>& value) {
+  bpf_attr attr{};
+  attr.map_fd = static_cast<uint32_t>(map);
+  attr.key = pointer(&key);
+  attr.value = pointer(value.data());
+  bpf(BPF_MAP_UPDATE_ELEM, attr, "bpf(BPF_MAP_UPDATE_ELEM)");
+}
+
+uint64_t perCpuSum(int map, uint32_t key) {
+  std::vector<uint64_t> values(possibleCpus());
+  bpf_attr attr{};
+  attr.map_fd = static_cast<uint32_t>(map);
+  attr.key = pointer(&key);
+  attr.value = pointer(values.data());
+  bpf(BPF_MAP_LOOKUP_ELEM, attr, "bpf(BPF_MAP_LOOKUP_ELEM)");
+  uint64_t sum = 0;
+  for (const uint64_t value : values) sum += value;
+  return sum;
+}
+
+TestRun testRun(int program, const std::vector<uint8_t>& frame, int32_t ifindex, uint32_t gsoSize, uint32_t repeat) {
+  const auto type = infoOf<bpf_prog_info>(program, "bpf(BPF_OBJ_GET_INFO_BY_FD, program)").type;
+  std::vector<uint8_t> out(frame.size() + MOST_FRAME);
+  __sk_buff skb{};
+  skb.ifindex = static_cast<uint32_t>(ifindex);
+  skb.gso_size = gsoSize;
+  xdp_md xdp{};
+  xdp.ingress_ifindex = static_cast<uint32_t>(ifindex);
+  xdp.data_end = static_cast<uint32_t>(frame.size());
+  bpf_attr attr{};
+  attr.test.prog_fd = static_cast<uint32_t>(program);
+  attr.test.data_in = pointer(frame.data());
+  attr.test.data_size_in = static_cast<uint32_t>(frame.size());
+  attr.test.data_out = pointer(out.data());
+  attr.test.data_size_out = static_cast<uint32_t>(out.size());
+  attr.test.repeat = repeat;
+  if (type == BPF_PROG_TYPE_XDP) {
+    attr.test.ctx_in = pointer(&xdp);
+    attr.test.ctx_size_in = sizeof xdp;
+  } else {
+    attr.test.ctx_in = pointer(&skb);
+    attr.test.ctx_size_in = sizeof skb;
+  }
+  bpf(BPF_PROG_TEST_RUN, attr, "bpf(BPF_PROG_TEST_RUN)");
+  out.resize(attr.test.data_size_out);
+  return {attr.test.retval, std::move(out), attr.test.duration};
+}
+
+}  // namespace lb4

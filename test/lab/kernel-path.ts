@@ -1,0 +1,77 @@
+/** The kernel's fast path over a world's memory: frames go in by BPF_PROG_TEST_RUN, no driver has a part in it. */
+import { closeSync } from 'node:fs';
+import { fastPathObject, loadFastPath } from '../../src/io/fast-path.ts';
+import { type LoadedFastPath, native } from '../../src/io/native.ts';
+import { hashKey } from '../../src/flow/table.ts';
+import { HOP, HOPS } from '../../src/layout/hops.ts';
+import { flowWords, type Memory, ownMemory } from '../../src/layout/memory.ts';
+
+export type Program = 'tc' | 'xdp';
+
+/** As a program answers when the frame is on its way: TC_ACT_REDIRECT; XDP_TX, XDP_REDIRECT. */
+const GONE: Record<Program, readonly number[]> = { tc: [7], xdp: [3, 4] };
+const MAC_BYTES = 6;
+/** Elements of the map of links (native/bpf/lb4.bpf.c). */
+const LINKS = 256;
+
+export interface KernelPathOptions {
+  readonly program: Program;
+  /** Homes. */
+  readonly capacity: number;
+  readonly key: Uint32Array;
+  /** Interfaces by which frames may come in, by the MAC that they are addressed to. */
+  readonly interfaces: ReadonlyMap<string, number>;
+}
+
+export class KernelPath {
+  /** For a world: what it decides stands in the maps. */
+  readonly memory: Memory;
+  readonly #loaded: LoadedFastPath;
+  readonly #program: Program;
+  readonly #interfaces: ReadonlyMap<string, number>;
+
+  /** Throws where this kernel, or this build, has no fast path. */
+  constructor({ program, capacity, key, interfaces }: KernelPathOptions) {
+    const object = fastPathObject();
+    if (object === undefined) throw new Error('lb4 was built without the fast path: clang is missing');
+    const connections = capacity / 4;
+    this.#loaded = loadFastPath(object, { capacity, connections, workers: 1 }, hashKey(key));
+    this.#program = program;
+    this.#interfaces = interfaces;
+    const flows = new Int32Array(native().mapArray(this.#loaded.flows), 0, flowWords(capacity));
+    const hops = new Int32Array(native().mapArray(this.#loaded.hops), 0, HOPS * HOP);
+    this.memory = { ...ownMemory({ capacity, connections }), flows, hops };
+    for (const [mac, index] of interfaces) this.#announce(mac, index);
+  }
+
+  /** The frame as it left; undefined: it went up, unchanged (otherwise this throws). */
+  take(frame: Uint8Array, gsoSize = 0): Uint8Array | undefined {
+    const mac = macOf(frame);
+    const index = this.#interfaces.get(mac) ?? this.#interfaces.values().next().value!;
+    const { verdict, frame: out } = native().testRun(this.#loaded[this.#program], frame, index, gsoSize, 1);
+    if (GONE[this.#program].includes(verdict)) return out;
+    if (Buffer.compare(out, frame) !== 0) throw new Error(`changed, and passed up with ${verdict}`);
+    return undefined;
+  }
+
+  /** Packets that it has taken so far, and those that met a writer. */
+  counts(): { taken: number; raced: number } {
+    return { taken: native().perCpuSum(this.#loaded.counts, 0), raced: native().perCpuSum(this.#loaded.counts, 1) };
+  }
+
+  close(): void {
+    for (const fd of Object.values(this.#loaded)) closeSync(fd);
+  }
+
+  /** XDP asks a map which frames are an interface's own. */
+  #announce(mac: string, index: number): void {
+    const value = new Uint8Array(12);
+    new Uint32Array(value.buffer)[0] = index;
+    value.set(Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)), 4);
+    native().setElement(this.#loaded.links, index % LINKS, value);
+  }
+}
+
+function macOf(frame: Uint8Array): string {
+  return Array.from(frame.subarray(0, MAC_BYTES), (byte) => byte.toString(16).padStart(2, '0')).join(':');
+}
