@@ -38,6 +38,7 @@ deps-bench:
 	@scripts/install-deps.sh bench
 
 build: deps
+	@npm run --silent build:bpf
 	@scripts/quietly.sh 'building the addon' npm run --silent build:native
 	@scripts/quietly.sh 'building the TypeScript' npm run --silent build:ts
 

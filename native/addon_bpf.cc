@@ -47,10 +47,16 @@ Napi::Value loadFastPath(const Napi::CallbackInfo& info) {
   FastPath loaded = guard(env, [&] { return lb4::loadFastPath(object, sizes, settings, flows, hops, counts); });
   Napi::Object result = Napi::Object::New(env);
   const std::pair<const char*, Fd*> parts[] = {{"flows", &loaded.flows}, {"hops", &loaded.hops}, {"counts", &loaded.counts},
-                                               {"links", &loaded.links}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp}};
+                                               {"links", &loaded.links}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp},
+                                               {"tcUp", &loaded.tcUp},   {"xdpUp", &loaded.xdpUp}};
   for (const auto& [name, fd] : parts) result.Set(name, fd->get());
   for (const auto& [name, fd] : parts) fd->release();
   return result;
+}
+
+Napi::Value mapIdOf(const Napi::CallbackInfo& info) {
+  const int map = descriptor(info[0], "map");
+  return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return lb4::mapId(map); }));
 }
 
 Napi::Value mapArray(const Napi::CallbackInfo& info) {
@@ -153,6 +159,7 @@ Napi::Value testRun(const Napi::CallbackInfo& info) {
 
 void defineBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("loadFastPath", Napi::Function::New<loadFastPath>(env, "loadFastPath"));
+  exports.Set("mapId", Napi::Function::New<mapIdOf>(env, "mapId"));
   exports.Set("mapArray", Napi::Function::New<mapArray>(env, "mapArray"));
   exports.Set("pinBpf", Napi::Function::New<pinBpf>(env, "pinBpf"));
   exports.Set("openPinned", Napi::Function::New<openPinned>(env, "openPinned"));

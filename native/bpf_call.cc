@@ -59,6 +59,8 @@ std::shared_ptr<Mapping> mapArray(int map) {
   return std::make_shared<Mapping>(map, bytes, "mmap(BPF array)");
 }
 
+uint32_t mapId(int map) { return infoOf<bpf_map_info>(map, "bpf(BPF_OBJ_GET_INFO_BY_FD, map)").id; }
+
 void pinBpf(int fd, const std::string& path) {
   bpf_attr attr{};
   attr.pathname = pointer(path.c_str());

@@ -17,6 +17,9 @@ enum class Hook { tcx, xdp };
 // A whole BPF_F_MMAPABLE array, writable; its elements one after the other, each at a multiple of eight bytes.
 std::shared_ptr<Mapping> mapArray(int map);
 
+// What tells a map from every other since the host has started.
+uint32_t mapId(int map);
+
 // BPF_OBJ_PIN, BPF_OBJ_GET: a file on a bpffs that keeps a map, program or link alive.
 void pinBpf(int fd, const std::string& path);
 Fd openPinned(const std::string& path);

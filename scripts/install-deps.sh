@@ -6,9 +6,10 @@ export DEBIAN_FRONTEND=noninteractive
 cd "$(dirname "$0")/.."
 
 # command:package, so that a tool installed in another way counts too; or, with a slash in front, file:package
-build='g++:g++ make:make cmake:cmake'
+# clang and libbpf-dev: the fast path
+build='g++:g++ make:make cmake:cmake clang:clang /usr/include/bpf/bpf_helpers.h:libbpf-dev'
 lab='ip:iproute2 nsenter:util-linux mount:mount iptables:iptables sysctl:procps ethtool:ethtool curl:curl'
-test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 nft:nftables
+test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 /usr/sbin/bpftool:bpftool nft:nftables
   wrk:wrk promtool:prometheus /usr/include/pcap/pcap.h:libpcap-dev strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc
   /lib/systemd/systemd:systemd'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream'

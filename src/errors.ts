@@ -86,6 +86,12 @@ export class KernelFeatureError extends Lb4Error {
   override readonly exitCode = EXIT.missing;
 }
 
+/** `fast_path` asks for what this host or this build has not; the message says what that is. */
+export class FastPathError extends Lb4Error {
+  override readonly code = 'LB4_FAST_PATH';
+  override readonly exitCode = EXIT.missing;
+}
+
 /** The file is well formed, yet this host has no such address; the message lists the interfaces and their addresses. */
 export class ListenAddressError extends Lb4Error {
   override readonly code = 'LB4_LISTEN_ADDRESS';

@@ -62,6 +62,10 @@ int lb4_tc(struct __sk_buff* skb) {
   return bpf_redirect(rewrite.interface, 0);
 }
 
+// Stands there while a new lb4 takes up what another one has left: all goes up, and waits.
+SEC("tc")
+int lb4_tc_up(struct __sk_buff* skb __attribute__((unused))) { return TC_ACT_UNSPEC; }
+
 // ---- XDP: a driver's own hook, before the kernel makes anything of a frame
 
 // Which interfaces it stands on, by the lower bits of their index: a frame that is addressed to somebody else (a promiscuous interface has
@@ -103,3 +107,6 @@ int lb4_xdp(struct xdp_md* xdp) {
   if (rewrite.interface == xdp->ingress_ifindex) return XDP_TX;
   return bpf_redirect(rewrite.interface, 0);
 }
+
+SEC("xdp")
+int lb4_xdp_up(struct xdp_md* xdp __attribute__((unused))) { return XDP_PASS; }

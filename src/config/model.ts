@@ -13,6 +13,10 @@ export type SendProxy = (typeof SEND_PROXY)[number];
 /** What moves packets. */
 export const IO = ['ring', 'pcap'] as const;
 export type Io = (typeof IO)[number];
+
+/** Where packets of established connections are forwarded in the kernel, if anywhere. */
+export const FAST_PATHS = ['auto', 'tc', 'xdp', 'off'] as const;
+export type FastPath = (typeof FAST_PATHS)[number];
 export const HEALTH_CHECK = ['tcp', 'http', 'exec'] as const;
 export type HealthCheckType = (typeof HEALTH_CHECK)[number];
 
@@ -130,6 +134,7 @@ export interface Passthrough {
   /** Microseconds, 0–10,000. */
   readonly busyPollUs: number;
   readonly io: Io;
+  readonly fastPath: FastPath;
   /** RST and ICMP errors that lb4 makes itself; 0: none. */
   readonly resetsPerSecond: number;
   readonly timeouts: Timeouts;

@@ -8,6 +8,7 @@ const RESTART_ONLY: Readonly<Record<string, (config: Config) => unknown>> = {
   'passthrough.cpus': ({ passthrough }) => passthrough.cpus?.join(),
   'passthrough.ring_slots': ({ passthrough }) => passthrough.ringSlots,
   'passthrough.busy_poll': ({ passthrough }) => passthrough.busyPollUs,
+  'passthrough.fast_path': ({ passthrough }) => passthrough.fastPath,
   'passthrough.io': ({ passthrough }) => passthrough.io,
   'passthrough.resets_per_second': ({ passthrough }) => passthrough.resetsPerSecond,
   'proxy.workers': ({ proxy }) => proxy.workers,

@@ -1,21 +1,29 @@
 /** Where an engine's memory comes from: an lb4 that died in this network namespace, or nowhere. */
 import { randomFillSync } from 'node:crypto';
 import { closeSync } from 'node:fs';
-import { messageOf } from '../errors.ts';
+import { FastPathError, messageOf } from '../errors.ts';
 import { hashKey, tableCapacity } from '../flow/table.ts';
+import { FastPath } from '../io/fast-path.ts';
 import { createKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
 import { KeptElsewhereError, lockKept, unlockKept } from '../io/kept-lock.ts';
 import { native } from '../io/native.ts';
-import { type HashKey, keyIn, type Memory, memoryIn, memorySize, type Room } from '../layout/memory.ts';
-import { headerOf, type Origin, obstacleAt, originOf, UNTOLD, writeHeader } from './origin.ts';
+import { removePins } from '../io/pins.ts';
+import { type HashKey, type KernelMaps, keyIn, type Memory, memoryIn, memorySize, type Room } from '../layout/memory.ts';
+import { asWritten, headerOf, MAPS_GONE, mapIn, type Origin, obstacleAt, originOf, UNTOLD, writeHeader } from './origin.ts';
 
 const FILE = 'table';
+
+/** The fast path over new maps of that room; undefined: it shall not be, or cannot be had and need not. */
+export type MakeFastPath = (room: Room, key: HashKey) => FastPath | undefined;
 
 export interface Acquired {
   /** Whoever has it may map the memory; to be closed by `close`. */
   readonly fd: number;
   /** One a worker. */
   readonly memories: readonly Memory[];
+  readonly room: Room;
+  /** In whose maps flows and next hops are, if so. */
+  readonly fastPath: FastPath | undefined;
   /** It is that of an lb4 that died: its connections may go on. */
   readonly isFound: boolean;
   /** Why those of one that died may not. */
@@ -59,20 +67,28 @@ export function keyFor(other: number | undefined): HashKey {
  * @param key of what {@link openOther} gave, or another: frames are steered to workers by it
  * @param isKept false: whatever happens, it ends with the process
  * @param other what {@link openOther} gave; whoever had it has let go
+ * @param makeFastPath for new memory; undefined where it shall not, or need not, be in the kernel's maps. What is found stays where it is
  * @throws the system's error where there is no memory; KeptElsewhereError where another process has the file: it stays as it is
  */
-export function acquireMemory(room: Room, directions: number, key: HashKey, isKept: boolean, other?: number): Acquired {
+export function acquireMemory(
+  room: Room,
+  directions: number,
+  key: HashKey,
+  isKept: boolean,
+  other?: number,
+  makeFastPath: MakeFastPath = () => undefined,
+): Acquired {
   const origin = originOf(room, directions);
-  if (!isKept) return mortalMemory(origin, key, undefined, 'not asked for');
+  if (!isKept) return mortalMemory(origin, key, undefined, 'not asked for', makeFastPath);
   let refused: string | undefined;
   try {
     const found = followed(origin, key, there(other) ?? openKept(FILE));
     if (typeof found !== 'string') return found;
     refused = found === '' ? undefined : found;
-    return keptMemory(origin, key, refused);
+    return keptMemory(origin, key, refused, makeFastPath);
   } catch (error) {
-    if (error instanceof KeptElsewhereError) throw error;
-    return mortalMemory(origin, key, refused, messageOf(error));
+    if (error instanceof KeptElsewhereError || error instanceof FastPathError) throw error;
+    return mortalMemory(origin, key, refused, messageOf(error), makeFastPath);
   }
 }
 
@@ -115,8 +131,13 @@ function followed(origin: Origin, key: HashKey, fd: number | undefined): Acquire
     lockKept(fd);
     const mapping = native().mapSharedMemory(fd);
     const obstacle = obstacleAt(mapping, origin, key);
-    if (obstacle === undefined)
-      return { fd, memories: memoriesIn(mapping, origin.room), isFound: true, refused: undefined, mortal: undefined, ...handle(fd) };
+    if (obstacle === undefined) {
+      const room = asWritten(origin.room, headerOf(mapping));
+      const fastPath = room.isInKernel ? FastPath.adopt(room, key, mapIn(headerOf(mapping))) : undefined;
+      if (room.isInKernel && fastPath === undefined) throw new Error(MAPS_GONE);
+      const memories = memoriesIn(mapping, room, fastPath?.maps);
+      return { fd, memories, room, fastPath, isFound: true, refused: undefined, mortal: undefined, ...handle(fd, fastPath) };
+    }
     closeSync(fd);
     return obstacle;
   } catch (error) {
@@ -126,30 +147,56 @@ function followed(origin: Origin, key: HashKey, fd: number | undefined): Acquire
   }
 }
 
-function keptMemory(origin: Origin, key: HashKey, refused: string | undefined): Acquired {
-  const fd = createKept(FILE, memorySize(origin.room));
-  lockKept(fd);
-  const memories = freshIn(native().mapSharedMemory(fd), origin, key);
-  return { fd, memories, isFound: false, refused, mortal: origin.isUnmistakable ? undefined : UNTOLD, ...handle(fd) };
+function keptMemory(origin: Origin, key: HashKey, refused: string | undefined, makeFastPath: MakeFastPath): Acquired {
+  const { room, fastPath } = placed(origin.room, key, makeFastPath);
+  try {
+    const fd = createKept(FILE, memorySize(room));
+    lockKept(fd);
+    const memories = freshIn(native().mapSharedMemory(fd), { ...origin, room }, key, fastPath);
+    return { fd, memories, room, fastPath, isFound: false, refused, mortal: origin.isUnmistakable ? undefined : UNTOLD, ...handle(fd, fastPath) };
+  } catch (error) {
+    fastPath?.close();
+    throw error;
+  }
 }
 
-function mortalMemory(origin: Origin, key: HashKey, refused: string | undefined, mortal: string): Acquired {
-  const { fd, buffer } = native().createSharedMemory('lb4', memorySize(origin.room));
-  const memories = freshIn(buffer, origin, key);
-  return { fd, memories, isFound: false, refused, mortal, lost: () => undefined, close: () => native().closeFd(fd) };
+function mortalMemory(
+  origin: Origin,
+  key: HashKey,
+  refused: string | undefined,
+  mortal: string,
+  makeFastPath: MakeFastPath,
+): Acquired {
+  const { room, fastPath } = placed(origin.room, key, makeFastPath);
+  const { fd, buffer } = native().createSharedMemory('lb4', memorySize(room));
+  const memories = freshIn(buffer, { ...origin, room }, key, fastPath);
+  const close = () => {
+    fastPath?.close();
+    removePins();
+    native().closeFd(fd);
+  };
+  return { fd, memories, room, fastPath, isFound: false, refused, mortal, lost: () => undefined, close };
 }
 
-function freshIn(mapping: ArrayBuffer, origin: Origin, key: HashKey): readonly Memory[] {
-  const memories = memoriesIn(mapping, origin.room);
-  writeHeader(memories[0], origin, key);
+/** Where new flows are to be. */
+function placed(room: Room, key: HashKey, makeFastPath: MakeFastPath): { room: Room; fastPath: FastPath | undefined } {
+  // What another lb4 has left there is of no use any more.
+  removePins();
+  const fastPath = makeFastPath(room, key);
+  return { room: { ...room, isInKernel: fastPath !== undefined }, fastPath };
+}
+
+function freshIn(mapping: ArrayBuffer, origin: Origin, key: HashKey, fastPath: FastPath | undefined): readonly Memory[] {
+  const memories = memoriesIn(mapping, origin.room, fastPath?.maps);
+  writeHeader(memories[0], origin, key, fastPath?.id);
   return memories;
 }
 
-function memoriesIn(mapping: ArrayBuffer, room: Room): readonly Memory[] {
-  return Array.from({ length: room.workers }, (_, worker) => memoryIn(mapping, room, worker));
+function memoriesIn(mapping: ArrayBuffer, room: Room, maps: KernelMaps | undefined): readonly Memory[] {
+  return Array.from({ length: room.workers }, (_, worker) => memoryIn(mapping, room, worker, maps));
 }
 
-function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {
+function handle(fd: number, fastPath: FastPath | undefined): Pick<Acquired, 'lost' | 'close'> {
   let isClosed = false;
   return {
     lost: () => (isClosed ? undefined : lostKept(FILE, fd)),
@@ -157,6 +204,7 @@ function handle(fd: number): Pick<Acquired, 'lost' | 'close'> {
       // Never what another lb4 has made there meanwhile.
       const isOurs = lostKept(FILE, fd) === undefined;
       isClosed = true;
+      fastPath?.close();
       unlockKept(fd);
       closeSync(fd);
       if (!keep && isOurs) removeKept();

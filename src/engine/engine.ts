@@ -5,6 +5,9 @@ import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { VerdictName } from '../forward/verdict.ts';
 import type { HashKey, Room } from '../layout/memory.ts';
+import { FastPathError, messageOf } from '../errors.ts';
+import { Attachments, type Wanted } from '../io/attachments.ts';
+import { FastPath } from '../io/fast-path.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor } from './acquire.ts';
 import { Counts, type Gauges, type Tally } from './counts.ts';
@@ -24,6 +27,9 @@ export type { Settings } from './messages.ts';
 /** What moves frames: the kernel's ring (io/packet-socket.ts), or libpcap (io/pcap.ts). */
 export type DriverName = 'ring' | 'pcap';
 
+/** Where packets of established connections are forwarded: by the kernel, in these hooks (io/attachments.ts), or by the workers alone. */
+export type FastPathName = Wanted | 'off';
+
 /** How much it can hold, and by how many. */
 export interface Size {
   /** Connections at most, shared out among workers. */
@@ -34,6 +40,7 @@ export interface Size {
 
 export interface EngineOptions extends Size {
   readonly io: DriverName;
+  readonly fastPath: FastPathName;
   /** The processors that workers are pinned to, in turn; undefined: wherever the kernel likes. */
   readonly cpus: readonly number[] | undefined;
   /** A worker's receive slots of 128 KB, a power of two. */
@@ -82,6 +89,14 @@ export function takeoverObstacle({ connections, workers }: Size, directions: num
   return obstacleTo(roomFor(connections, workers), directions);
 }
 
+export interface FastPathState {
+  /** Names of interfaces, by hook. */
+  readonly tc: readonly string[];
+  readonly xdp: readonly string[];
+  /** Packets. */
+  readonly forwarded: number;
+}
+
 /** Has somebody forward. */
 type Begin = (data: Omit<WorkerData, 'worker'>, reports: ThreadReports) => Promise<Forwarder>;
 
@@ -92,6 +107,7 @@ interface EngineParts {
   readonly counts: Counts;
   readonly ports: PortUse;
   readonly crew: Forwarder;
+  readonly attachments: Attachments | undefined;
   /** Flow entries at most. */
   readonly entries: number;
 }
@@ -105,10 +121,11 @@ export class Engine {
   readonly #counts: Counts;
   readonly #ports: PortUse;
   readonly #crew: Forwarder;
+  readonly #attachments: Attachments | undefined;
   readonly #entries: number;
   #isStopped = false;
 
-  private constructor({ acquired, routes, counts, ports, crew, entries }: EngineParts) {
+  private constructor({ acquired, routes, counts, ports, crew, attachments, entries }: EngineParts) {
     const { isFound, refused, mortal } = acquired;
     this.inheritance = { isFound, connections: crew.recovered, refused, mortal };
     this.#acquired = acquired;
@@ -116,6 +133,7 @@ export class Engine {
     this.#counts = counts;
     this.#ports = ports;
     this.#crew = crew;
+    this.#attachments = attachments;
     this.#entries = entries;
   }
 
@@ -150,9 +168,10 @@ export class Engine {
 
   static async #acquire(options: EngineOptions, key: HashKey, other: number | undefined, begin: Begin): Promise<Engine> {
     const room = roomFor(options.connections, options.workers);
-    const acquired = acquireMemory(room, directionsOf(options.settings), key, options.keep, other);
+    const make = (wanted: Room, hashKey: HashKey) => makeFastPath(wanted, hashKey, options);
+    const acquired = acquireMemory(room, directionsOf(options.settings), key, options.keep, other, make);
     try {
-      return await Engine.#startIn(acquired, room, options, begin);
+      return await Engine.#startIn(acquired, options, begin);
     } catch (error) {
       // What was found is kept: whatever was in the way may be mended.
       acquired.close(acquired.isFound);
@@ -160,25 +179,33 @@ export class Engine {
     }
   }
 
-  static async #startIn(acquired: Acquired, room: Room, options: EngineOptions, begin: Begin): Promise<Engine> {
-    const { fd: memoryFd, memories, isFound } = acquired;
+  static async #startIn(acquired: Acquired, options: EngineOptions, begin: Begin): Promise<Engine> {
+    const { fd: memoryFd, memories, room, fastPath, isFound } = acquired;
     const { answersPerSecond, settings } = options;
     let crew: Forwarder | undefined;
+    const attachments = fastPath && new Attachments(fastPath, options.fastPath, (message) => options.told?.(message));
     const hops = memories.map((memory) => memory.hops);
-    const routes = ServerRoutes.open(hops, (mtus) => crew?.post({ type: 'interfaces', mtus }));
+    const routes = ServerRoutes.open(hops, (interfaces) => {
+      crew?.post({ type: 'interfaces', mtus: routes.mtus() });
+      if (crew !== undefined) attachments?.follow(interfaces);
+    });
     try {
+      // Hops and servers may have other numbers from now on.
+      if (fastPath !== undefined && isFound) Attachments.pause(fastPath, routes.interfaces());
       const orders = { settings, hops: routes.apply(settings.services), filter: filterFor(settings.services) };
       const counts = new Counts(memories);
       const ports = new PortUse(counts);
       ports.apply(settings.services);
-      const data = { memoryFd, room, answersPerSecond, mtus: routes.mtus(), ...orders };
+      const data = { memoryFd, room, maps: fastPath?.programs, answersPerSecond, mtus: routes.mtus(), ...orders };
       const beginAt = (attempts: number) => begin({ ...data, attempts }, reportsOf(options));
       crew = await (isFound ? takeUp(memories[0], beginAt) : beginAt(0));
       // They may have changed meanwhile.
       crew.post({ type: 'interfaces', mtus: routes.mtus() });
+      attachments?.follow(routes.interfaces());
       const entries = room.connections * room.workers * directionsOf(settings);
-      return new Engine({ acquired, routes, counts, ports, crew, entries });
+      return new Engine({ acquired, routes, counts, ports, crew, attachments, entries });
     } catch (error) {
+      attachments?.close(isFound);
       routes.close();
       throw error;
     }
@@ -214,6 +241,23 @@ export class Engine {
   /** What all workers' gauges come to, and how many flow entries there may be. */
   gauges(): Gauges & { readonly flowCapacity: number } {
     return { ...this.#counts.gauges(), flowCapacity: this.#entries };
+  }
+
+  /** Where the kernel forwards established connections, and how many packets it has; undefined: nowhere. */
+  fastPath(): FastPathState | undefined {
+    const { fastPath } = this.#acquired;
+    if (fastPath === undefined || this.#attachments === undefined || this.#isStopped) return undefined;
+    return { tc: this.#attachments.names('tc'), xdp: this.#attachments.names('xdp'), forwarded: fastPath.forwarded };
+  }
+
+  /** Where it stood and does not any more. */
+  missingHooks(): string[] {
+    return this.#isStopped ? [] : (this.#attachments?.missing() ?? []);
+  }
+
+  /** Throws where it cannot be put back. */
+  repairHooks(): void {
+    if (!this.#isStopped) this.#attachments?.repair();
   }
 
   /** The gauges of each worker, in order. */
@@ -252,8 +296,22 @@ export class Engine {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#routes.close();
+    this.#attachments?.close(keep);
     await (keep ? this.#crew.halt() : this.#crew.stop());
     this.#acquired.close(keep);
+  }
+}
+
+/** Undefined where it shall not be, or cannot be had and need not. */
+function makeFastPath(room: Room, key: HashKey, { fastPath, io, told }: EngineOptions): FastPath | undefined {
+  if (fastPath === 'off' || io === 'pcap') return undefined;
+  try {
+    return FastPath.create(room, key);
+  } catch (error) {
+    const message = `no fast path in the kernel: ${messageOf(error)}`;
+    if (fastPath !== 'auto') throw new FastPathError(`fast_path = "${fastPath}": ${message}`);
+    told?.(message);
+    return undefined;
   }
 }
 

@@ -4,6 +4,7 @@ import type { Timeouts } from '../flow/protocol.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { FrontendHops } from '../forward/ways.ts';
+import type { MapFds } from '../io/fast-path.ts';
 import type { Room } from '../layout/memory.ts';
 
 /** What the packet core is told, all of it each time: applying it twice changes nothing. */
@@ -48,6 +49,8 @@ export interface WorkerData extends Orders {
   /** The shared memory's descriptor; descriptors belong to the process, so the worker maps it by number. */
   readonly memoryFd: number;
   readonly room: Room;
+  /** The kernel's maps, if flows and next hops are there. */
+  readonly maps?: MapFds | undefined;
   /** Whose parts of it are its own. */
   readonly worker: number;
   /** The memory is that of an lb4 that died, and this the attempt of that number to go on with its connections (recovery.ts); 0: it is new. */

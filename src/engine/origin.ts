@@ -2,9 +2,10 @@
  * Whether a flow table that is there can be gone on with: who wrote it and for whom stands in its header, and so does how often that has
  * been tried in vain.
  */
-import { readFileSync } from 'node:fs';
+import { closeSync, readFileSync } from 'node:fs';
 import { isHostNetwork } from '../io/kept-abandoned.ts';
 import { native } from '../io/native.ts';
+import { openPin } from '../io/pins.ts';
 import {
   ATTEMPTS,
   BOOT,
@@ -17,6 +18,7 @@ import {
   LAYOUT_VERSION,
   MAGIC,
   MAGIC_WORD,
+  MAP,
   NETWORK,
   WORKERS,
 } from '../layout/header.ts';
@@ -43,13 +45,17 @@ export function originOf(room: Room, directions: number): Origin {
   return { room, directions, boot, network, isUnmistakable: cookie !== 0n || isHostNetwork() };
 }
 
-/** Says in the header what the memory holds, so that another process can tell. The magic is written last. */
-export function writeHeader({ header }: Memory, { room, directions, boot, network }: Origin, key: HashKey): void {
+/**
+ * Says in the header what the memory holds, so that another process can tell. The magic is written last.
+ * @param map the id of the map with the flows; 0: they are in this memory
+ */
+export function writeHeader({ header }: Memory, { room, directions, boot, network }: Origin, key: HashKey, map = 0): void {
   header[LAYOUT] = LAYOUT_VERSION;
   header[CAPACITY] = room.capacity;
   header[CONNECTIONS] = room.connections;
   header[DIRECTIONS] = directions;
   header[WORKERS] = room.workers;
+  header[MAP] = map;
   header.set(key, KEY);
   header.set(boot, BOOT);
   header.set(network, NETWORK);
@@ -57,6 +63,7 @@ export function writeHeader({ header }: Memory, { room, directions, boot, networ
 }
 
 const INCOMPLETE = 'it is not complete';
+export const MAPS_GONE = 'its flows were in maps of the kernel (fast path), which are gone';
 
 /** Why nobody can follow where {@link Origin.isUnmistakable} is false. */
 export const UNTOLD = 'this kernel does not tell a network namespace from one that is gone (Linux 5.14 does)';
@@ -70,7 +77,8 @@ export function obstacleAt(mapping: ArrayBuffer, origin: Origin, key?: HashKey):
   const header = headerOf(mapping);
   const obstacle = obstacleIn(header, origin);
   if (obstacle !== undefined) return obstacle;
-  if (mapping.byteLength !== memorySize(origin.room)) return INCOMPLETE;
+  if (mapping.byteLength !== memorySize(asWritten(origin.room, header))) return INCOMPLETE;
+  if (!isMapThere(mapIn(header))) return MAPS_GONE;
   if (key?.some((word, i) => header[KEY + i] !== word)) return 'it is another one than when this lb4 began to start';
   return undefined;
 }
@@ -89,6 +97,27 @@ export function obstacleIn(header: Int32Array, { room, directions, boot, network
     return `it has room for ${header[CONNECTIONS] * room.workers} connections, connection_tracker_capacity is ${room.connections * room.workers} now`;
   if (!isSound(header)) return `${header[ATTEMPTS]} starts failed with it`;
   return undefined;
+}
+
+/** Flows that are found stay where they are, whatever the configuration asks for. */
+export function asWritten(room: Room, header: Int32Array): Room {
+  return { ...room, isInKernel: mapIn(header) !== 0 };
+}
+
+/** The id of the map with the flows; 0: they are in the memory itself. */
+export function mapIn(header: Int32Array): number {
+  return header[MAP];
+}
+
+function isMapThere(id: number): boolean {
+  if (id === 0) return true;
+  const fd = openPin('flows');
+  if (fd === undefined) return false;
+  try {
+    return native().mapId(fd) === id;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Throws a RangeError where it is too short. */

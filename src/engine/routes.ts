@@ -52,7 +52,7 @@ export class ServerRoutes {
   readonly #socket: RouteSocket;
   /** Each worker has a copy. */
   readonly #hops: readonly Int32Array[];
-  readonly #changed: (mtus: ReadonlyMap<number, number>) => void;
+  readonly #changed: (interfaces: readonly Interface[]) => void;
   readonly #ways = new Ways();
   readonly #obstacles = new Map<Way, Obstacle>();
   #interfaces = new Map<number, Interface>();
@@ -64,7 +64,7 @@ export class ServerRoutes {
   #creditAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(socket: RouteSocket, hops: readonly Int32Array[], changed: (mtus: ReadonlyMap<number, number>) => void) {
+  private constructor(socket: RouteSocket, hops: readonly Int32Array[], changed: (interfaces: readonly Interface[]) => void) {
     this.#socket = socket;
     this.#hops = hops;
     this.#changed = changed;
@@ -72,13 +72,17 @@ export class ServerRoutes {
 
   /**
    * @param hops where next hops are written, one a worker
-   * @param changed told the MTU of every interface, by index, whenever something about links or routes changed
+   * @param changed told all interfaces whenever something about links or routes changed
    */
-  static open(hops: readonly Int32Array[], changed: (mtus: ReadonlyMap<number, number>) => void): ServerRoutes {
+  static open(hops: readonly Int32Array[], changed: (interfaces: readonly Interface[]) => void): ServerRoutes {
     const routes = new ServerRoutes(new (native().RouteSocket)(), hops, changed);
     routes.#socket.watch(() => routes.#refresh());
     routes.#readInterfaces();
     return routes;
+  }
+
+  interfaces(): Interface[] {
+    return [...this.#interfaces.values()];
   }
 
   /** MTU by interface index. */
@@ -142,7 +146,7 @@ export class ServerRoutes {
       } catch {
         // The kernel had no memory for the answer: what is known goes on until the next notice.
       }
-      this.#changed(this.mtus());
+      this.#changed(this.interfaces());
       this.#walk = this.#ways.all();
     }
     const { value, done } = this.#walk.next();

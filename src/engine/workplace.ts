@@ -1,6 +1,7 @@
 /** What a worker works with, wired once for whichever driver: the packet core over its part of the memory, and its duties. */
 import { type Core, createCore } from '../forward/core.ts';
 import type { Driver } from '../io/driver.ts';
+import { mapAll } from '../io/fast-path.ts';
 import { createFrames } from '../layout/frames.ts';
 import { keyIn, memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
@@ -21,7 +22,7 @@ export interface Workplace {
 export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Driver, tell: (message: FromWorker) => void): Workplace {
   const { room, worker } = data;
   const answersPerSecond = shareOf(data.answersPerSecond, worker, room.workers);
-  const memory = memoryIn(mapping, room, worker);
+  const memory = memoryIn(mapping, room, worker, data.maps === undefined ? undefined : mapAll(data.maps));
   const frames = createFrames();
   const slice = portSlice(worker, room.workers);
   const core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey: keyIn(memory.header), answersPerSecond, slice });

@@ -2,25 +2,103 @@
  * The fast path's programs and maps (native/bpf): loading them, and where they are kept. What they decide by is the flow table and
  * the next hops, which stand in two of the maps.
  */
-import { readFileSync } from 'node:fs';
+import { closeSync, readFileSync } from 'node:fs';
+import { FailureError } from '../errors.ts';
 import { HOPS } from '../layout/hops.ts';
-import { flowEntries, type HashKey, type Room } from '../layout/memory.ts';
+import { flowEntries, type HashKey, type KernelMaps, type Room } from '../layout/memory.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { steeringKey } from '../packet/steering.ts';
 import { type LoadedFastPath, native } from './native.ts';
+import { openPin, pin, preparePins } from './pins.ts';
 
 /** Where it was compiled to: from src/io, and from dist/src/io or dist/src/bundle alike. */
 const OBJECTS = ['../../native/bpf/lb4.bpf.o', '../../../native/bpf/lb4.bpf.o'];
+/** Maps that the next lb4 goes on with. */
+const KEPT = ['flows', 'hops', 'counts'] as const;
+/** Places in the map of counts: native/bpf/rewrite.h. */
+const FORWARDED = 0;
 
-/** Maps that another lb4 has left. */
-export interface KeptMaps {
+/** Descriptors, for other threads of this process. */
+export interface MapFds {
   readonly flows: number;
   readonly hops: number;
-  readonly counts: number;
 }
 
-/** The compiled programs. Undefined where lb4 was built without. */
-export function fastPathObject(): Uint8Array | undefined {
+/** The fast path of this network namespace, loaded; it takes packets where it is attached (attachments.ts). */
+export class FastPath {
+  readonly programs: LoadedFastPath;
+  readonly maps: KernelMaps;
+  /** The id of the map with the flows: the table's header says it. */
+  readonly id: number;
+
+  private constructor(programs: LoadedFastPath) {
+    this.programs = programs;
+    this.maps = mapAll(programs);
+    this.id = native().mapId(programs.flows);
+  }
+
+  /** Loads it with new maps, and pins them. Throws an error that says why it cannot be had on this host. */
+  static create(room: Room, key: HashKey): FastPath {
+    preparePins();
+    const fastPath = new FastPath(load(room, key));
+    for (const name of KEPT) pin(fastPath.programs[name], name);
+    return fastPath;
+  }
+
+  /** The same with the maps that another lb4 has left. Undefined where they are not those of that id. */
+  static adopt(room: Room, key: HashKey, id: number): FastPath | undefined {
+    const kept = KEPT.map((name) => openPin(name));
+    try {
+      const [flows, hops, counts] = kept;
+      if (flows === undefined || hops === undefined || counts === undefined || native().mapId(flows) !== id) return undefined;
+      return new FastPath(load(room, key, { flows, hops, counts }));
+    } finally {
+      for (const fd of kept) if (fd !== undefined) closeSync(fd);
+    }
+  }
+
+  /** Packets that it has taken. */
+  get forwarded(): number {
+    return native().perCpuSum(this.programs.counts, FORWARDED);
+  }
+
+  /** Descriptors are closed; what is pinned stays. */
+  close(): void {
+    for (const fd of Object.values(this.programs)) closeSync(fd);
+  }
+}
+
+/** Maps that are there. */
+export function mapAll({ flows, hops }: MapFds): KernelMaps {
+  return { flows: native().mapArray(flows), hops: native().mapArray(hops) };
+}
+
+/** Why there is none on this host; undefined: there is. It loads it for a moment. */
+export function fastPathObstacle(): string | undefined {
+  try {
+    const loaded = load({ capacity: 256, connections: 64, workers: 1, isInKernel: true }, [1, 3, 5, 7]);
+    for (const fd of Object.values(loaded)) closeSync(fd);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/** @param kept maps to go on with */
+export function load({ capacity, workers }: Room, key: HashKey, kept?: Pick<LoadedFastPath, (typeof KEPT)[number]>): LoadedFastPath {
+  const { first, last } = CLIENT_PORTS;
+  const entries = flowEntries(capacity);
+  // `struct settings` of native/bpf/settings.h.
+  const settings = Int32Array.of(...key, capacity, entries, workers, steeringKey(key), first, last);
+  return native().loadFastPath(readObject(), {
+    flows: entries * workers,
+    hops: HOPS * workers,
+    settings: new Uint8Array(settings.buffer),
+    ...(kept === undefined ? {} : { flowsFd: kept.flows, hopsFd: kept.hops, countsFd: kept.counts }),
+  });
+}
+
+function readObject(): Uint8Array {
   for (const path of OBJECTS) {
     try {
       return readFileSync(new URL(path, import.meta.url));
@@ -28,24 +106,5 @@ export function fastPathObject(): Uint8Array | undefined {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
   }
-  return undefined;
-}
-
-/**
- * Loads the programs for tables of that size and key. Throws the system's error: EPERM, E2BIG, ENOENT (no libbpf) …
- * @param kept maps to go on with
- */
-export function loadFastPath(object: Uint8Array, room: Room, key: HashKey, kept?: KeptMaps): LoadedFastPath {
-  return native().loadFastPath(object, {
-    flows: flowEntries(room.capacity) * room.workers,
-    hops: HOPS * room.workers,
-    settings: settingsOf(room, key),
-    ...(kept === undefined ? {} : { flowsFd: kept.flows, hopsFd: kept.hops, countsFd: kept.counts }),
-  });
-}
-
-/** `struct settings` of native/bpf/settings.h. */
-function settingsOf({ capacity, workers }: Room, key: HashKey): Uint8Array {
-  const { first, last } = CLIENT_PORTS;
-  return new Uint8Array(Int32Array.of(...key, capacity, flowEntries(capacity), workers, steeringKey(key), first, last).buffer);
+  throw new FailureError('this lb4 was built without the fast path (packages clang and libbpf-dev compile it)');
 }

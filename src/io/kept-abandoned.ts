@@ -1,6 +1,7 @@
 /** What is kept for network namespaces that are gone. */
 import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { PREFIX } from './kept-places.ts';
+import { removePinsExcept } from './pins.ts';
 
 /** PROC_PID_INIT_INO of linux/proc_ns.h. */
 const INITIAL_PIDS = 'pid:[4026531836]';
@@ -17,6 +18,7 @@ export function removeAbandoned(root: string): void {
 function removeIfAbandoned(root: string): void {
   const here = namespaces();
   if (here === undefined) return;
+  removePinsExcept(here);
   const names = readdirSync(`${root}/lb4`, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
   for (const { name } of names) if (!here.has(name.slice(PREFIX.length))) rmSync(`${root}/lb4/${name}`, { recursive: true, force: true });
 }

@@ -20,6 +20,7 @@ import {
 import { removeAbandoned } from './kept-abandoned.ts';
 import { directoryIn, isOurs, isPrivate, makeDirectory, memoryLimit, ROOTS, rootFor, tmpfs } from './kept-places.ts';
 import { native } from './native.ts';
+import { removePins } from './pins.ts';
 import { removeIfEmpty } from './private-directory.ts';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
@@ -121,6 +122,7 @@ export function writeKept(name: string, text: string): void {
 
 /** Leaves nothing of this network namespace's. */
 export function removeKept(): void {
+  removePins();
   for (const root of ROOTS) removeIn(root);
 }
 

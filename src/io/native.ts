@@ -148,6 +148,9 @@ export interface LoadedFastPath {
   readonly links: number;
   readonly tc: number;
   readonly xdp: number;
+  /** Programs that pass everything up. */
+  readonly tcUp: number;
+  readonly xdpUp: number;
 }
 
 export interface TestRun {
@@ -248,6 +251,8 @@ export interface NativeAddon {
   loadFastPath(object: Uint8Array, options: FastPathOptions): LoadedFastPath;
   /** All of a BPF_F_MMAPABLE array, writable, its elements at multiples of eight bytes. */
   mapArray(map: number): ArrayBuffer;
+  /** What tells a map from every other since the host has started. */
+  mapId(map: number): number;
   /** BPF_OBJ_PIN: a file on a bpffs keeps what the descriptor is of, a map, program or link. EEXIST where there is one. */
   pinBpf(fd: number, path: string): void;
   /** BPF_OBJ_GET: a descriptor of what is pinned. */

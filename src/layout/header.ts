@@ -20,7 +20,10 @@ export const NETWORK = 16;
 /** How many processes have begun to take it up since one last did so: who dies of what is in it leaves it as it was, for the next one to die of. */
 export const ATTEMPTS = 18;
 
+/** The id of the BPF map that the flows are in, next hops beside it; 0: they are in this memory. */
+export const MAP = 19;
+
 /** "lb4\0" as bytes. */
 export const MAGIC = 0x0034626c;
 /** Goes up whenever a word of src/layout gets another meaning: also LIFE, the order of verdicts, and which home a flow has. */
-export const LAYOUT_VERSION = 5;
+export const LAYOUT_VERSION = 6;

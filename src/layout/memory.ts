@@ -1,6 +1,6 @@
 /**
- * The memory that main thread and workers share, in parts: each may be a piece of one mapping, as here, or a memfd, a named
- * memory or a mapped BPF map of its own. Whoever uses a part does not know which.
+ * The memory that main thread and workers share, in parts: pieces of one mapping, but for flows and next hops where the kernel's fast path goes
+ * by them, too: those are BPF maps then, of all workers one after the other. Whoever uses a part does not know which.
  *
  *     | header | loads | worker 0: verdicts, gauges, statistics, places, next hops, flows, connections | worker 1: … |
  *
@@ -67,6 +67,14 @@ export interface Room {
   /** A worker's connections at most. */
   readonly connections: number;
   readonly workers: number;
+  /** Flows and next hops are in the kernel's maps. */
+  readonly isInKernel?: boolean;
+}
+
+/** The kernel's maps, each whole. */
+export interface KernelMaps {
+  readonly flows: ArrayBuffer;
+  readonly hops: ArrayBuffer;
 }
 
 /** Bytes of one mapping with all parts. */
@@ -74,10 +82,15 @@ export function memorySize(room: Room): number {
   return offsets(room, room.workers).verdicts;
 }
 
-/** The parts of a mapping of {@link memorySize} bytes that are of a worker, 0 and up. */
-export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number): Memory {
+/**
+ * The parts of a mapping of {@link memorySize} bytes that are of a worker, 0 and up.
+ * @param maps where the others are; they are there if the room says so
+ */
+export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number, maps?: KernelMaps): Memory {
   const { capacity, connections } = room;
   const at = offsets(room, worker);
+  const hopBytes = HOPS * HOP * 4;
+  const flowBytes = flowWords(capacity) * 4;
   return {
     header: new Int32Array(mapping, 0, HEADER_WORDS),
     counters: {
@@ -87,15 +100,17 @@ export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number): Memo
       loads: new Int32Array(mapping, LOADS_AT, LOADS_LENGTH),
       places: new Int32Array(mapping, at.places, LOADS_LENGTH * PLACE),
     },
-    hops: new Int32Array(mapping, at.hops, HOPS * HOP),
-    flows: new Int32Array(mapping, at.flows, flowWords(capacity)),
+    hops: maps ? new Int32Array(maps.hops, worker * hopBytes, HOPS * HOP) : new Int32Array(mapping, at.hops, HOPS * HOP),
+    flows: maps
+      ? new Int32Array(maps.flows, worker * flowBytes, flowWords(capacity))
+      : new Int32Array(mapping, at.flows, flowWords(capacity)),
     connections: new Int32Array(mapping, at.connections, connections * RECORD),
   };
 }
 
 /** Memory of one's own for one worker, zeroed: for the benchmark and for tests. */
-export function ownMemory(size: Omit<Room, 'workers'>): Memory {
-  const room = { ...size, workers: 1 };
+export function ownMemory(size: Pick<Room, 'capacity' | 'connections'>): Memory {
+  const room = { ...size, workers: 1, isInKernel: false };
   return memoryIn(new ArrayBuffer(memorySize(room)), room, 0);
 }
 
@@ -107,14 +122,14 @@ export function keyIn(header: Int32Array): HashKey {
 const LOADS_AT = align(HEADER_WORDS * 4);
 
 /** Where a worker's parts are. */
-function offsets({ capacity, connections: records }: Room, worker: number) {
+function offsets({ capacity, connections: records, isInKernel }: Room, worker: number) {
   const begin = align(LOADS_AT + LOADS_LENGTH * 4);
   const gauges = align(VERDICTS * 8);
   const statistics = align(gauges + GAUGES * 8);
   const places = align(statistics + STATISTICS_LENGTH * 8);
   const hops = align(places + LOADS_LENGTH * PLACE * 4);
-  const flows = align(hops + HOPS * HOP * 4);
-  const connections = flows + flowWords(capacity) * 4;
+  const flows = align(hops + (isInKernel ? 0 : HOPS * HOP * 4));
+  const connections = align(flows + (isInKernel ? 0 : flowWords(capacity) * 4));
   const end = align(connections + records * RECORD * 4);
   const at = begin + worker * end;
   return {

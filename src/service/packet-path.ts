@@ -292,7 +292,7 @@ async function open(
     // What is to be taken back stands in the notes, which are there again when they are needed.
     undo.push(() => claim.lock?.putBack());
   }
-  const { cpus, ringSlots, busyPollUs, io, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
+  const { cpus, ringSlots, busyPollUs, io, fastPath, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
   const settings = settingsOf(plan, mode);
   let began = performance.now();
   const turn = async () => {
@@ -311,6 +311,7 @@ async function open(
   const told = (message: string) => log.warn(message);
   const engine = await Engine.start({
     io,
+    fastPath,
     ...sizeOf(plan.config.passthrough),
     cpus,
     ringSlots,

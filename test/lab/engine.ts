@@ -64,6 +64,7 @@ const first = await read();
 let order = JSON.parse(first.value ?? '{}') as Order;
 const engine = await Engine.start({
   io: 'ring',
+  fastPath: 'off',
   connections: 10_000,
   workers: 1,
   cpus: undefined,

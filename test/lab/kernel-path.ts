@@ -1,6 +1,6 @@
 /** The kernel's fast path over a world's memory: frames go in by BPF_PROG_TEST_RUN, no driver has a part in it. */
 import { closeSync } from 'node:fs';
-import { fastPathObject, loadFastPath } from '../../src/io/fast-path.ts';
+import { load, mapAll } from '../../src/io/fast-path.ts';
 import { type LoadedFastPath, native } from '../../src/io/native.ts';
 import { hashKey } from '../../src/flow/table.ts';
 import { HOP, HOPS } from '../../src/layout/hops.ts';
@@ -32,15 +32,13 @@ export class KernelPath {
 
   /** Throws where this kernel, or this build, has no fast path. */
   constructor({ program, capacity, key, interfaces }: KernelPathOptions) {
-    const object = fastPathObject();
-    if (object === undefined) throw new Error('lb4 was built without the fast path: clang is missing');
     const connections = capacity / 4;
-    this.#loaded = loadFastPath(object, { capacity, connections, workers: 1 }, hashKey(key));
+    this.#loaded = load({ capacity, connections, workers: 1, isInKernel: true }, hashKey(key));
     this.#program = program;
     this.#interfaces = interfaces;
-    const flows = new Int32Array(native().mapArray(this.#loaded.flows), 0, flowWords(capacity));
-    const hops = new Int32Array(native().mapArray(this.#loaded.hops), 0, HOPS * HOP);
-    this.memory = { ...ownMemory({ capacity, connections }), flows, hops };
+    const maps = mapAll(this.#loaded);
+    const flows = new Int32Array(maps.flows, 0, flowWords(capacity));
+    this.memory = { ...ownMemory({ capacity, connections }), flows, hops: new Int32Array(maps.hops, 0, HOPS * HOP) };
     for (const [mac, index] of interfaces) this.#announce(mac, index);
   }
 

@@ -12,6 +12,7 @@ const KEYS = [
   { path: 'passthrough.cpus', value: '"0"' },
   { path: 'passthrough.ring_slots', value: 64 },
   { path: 'passthrough.busy_poll', value: 50 },
+  { path: 'passthrough.fast_path', value: '"tc"' },
   { path: 'passthrough.io', value: '"pcap"' },
   { path: 'passthrough.resets_per_second', value: 1 },
   { path: 'proxy.workers', value: 1 },

@@ -71,6 +71,7 @@ describe('a small configuration', () => {
         statsUpdateMs: 5000,
         ringSlots: 1024,
         busyPollUs: 10,
+        fastPath: 'off',
         io: 'ring',
         resetsPerSecond: 1000,
         timeouts: { synMs: 30_000, establishedMs: 7_440_000, finMs: 120_000, timeWaitMs: 60_000, closedMs: 10_000 },

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { LIMITS, MOST_CONNECTIONS, MOST_WORKERS } from '../../layout/limits.ts';
 import { joinPort, listenProblem, readAddress, readPort } from '../address.ts';
 import { LAST_CPU, readCpus } from '../cpus.ts';
-import { IO } from '../model.ts';
+import { FAST_PATHS, IO } from '../model.ts';
 import { backend } from './backend.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 
@@ -110,6 +110,14 @@ const passthrough = z.object({
   ring_slots: key(z.int().min(64).max(8192).refine(isPowerOfTwo, { message: 'is not a power of two', abort: true }).default(1024), {
     allowed: 'a power of two, 64–8192',
     description: 'Frames in the receive ring of each worker; 128 KB of memory each.',
+    ...lb4,
+  }),
+  fast_path: key(z.enum(FAST_PATHS).default('off'), {
+    allowed: oneOf(FAST_PATHS),
+    description:
+      'Whether the kernel itself forwards the packets of established connections, which then do not visit lb4 ' +
+      '([operations](operations.md#the-fast-path)). `tc`: at the ingress of every Ethernet interface. `xdp`: in drivers as well, where they ' +
+      'know XDP. `auto`: XDP on hardware, tc on everything; where it cannot be had, lb4 goes on without, and says so.',
     ...lb4,
   }),
   busy_poll: whole(0, 10_000, 10, {

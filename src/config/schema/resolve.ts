@@ -80,6 +80,7 @@ function resolvePassthrough(keys: PassthroughKeys, processors: number): Passthro
     ringSlots: keys.ring_slots,
     busyPollUs: keys.busy_poll,
     io: keys.io,
+    fastPath: keys.fast_path,
     resetsPerSecond: keys.resets_per_second,
     timeouts: resolveTimeouts(keys.timeouts),
   };

@@ -1,0 +1,182 @@
+/**
+ * Where the fast path stands: at the ingress of interfaces, by tcx (Linux 6.6), by cls_bpf before that, and in drivers by XDP. Links are
+ * pinned, so that they outlive the process; another lb4 that comes puts its own program in their place.
+ */
+import { closeSync } from 'node:fs';
+import { messageOf } from '../errors.ts';
+import type { FastPath } from './fast-path.ts';
+import { type Interface, native } from './native.ts';
+import { clsactName, leaveClsact, openPin, pin, pins, unpin } from './pins.ts';
+
+export type Hook = 'tc' | 'xdp';
+
+/** Which hooks it is to have: `auto` is XDP where a driver of hardware has it. tc stands everywhere beside it, for what XDP does not take. */
+export type Wanted = 'auto' | 'tc' | 'xdp';
+
+/** Elements of the map of links (native/bpf/lb4.bpf.c). */
+const LINKS = 256;
+/** Of whose frames the master is asked, not they themselves. */
+const BRIDGES = ['bridge', 'bond', 'team', 'openvswitch'];
+const MAC_BYTES = 6;
+
+interface Attachment {
+  readonly link: Interface;
+  readonly hook: Hook;
+  /** Of the link; undefined: cls_bpf. */
+  readonly fd: number | undefined;
+}
+
+export class Attachments {
+  readonly #fastPath: FastPath;
+  readonly #wanted: Wanted | 'off';
+  readonly #told: (message: string) => void;
+  /** By hook and interface's index. */
+  readonly #attached = new Map<string, Attachment>();
+  /** What has been told, once each. */
+  readonly #refused = new Set<string>();
+
+  /** @param wanted `off`: what another lb4 has left is taken away, since flows are still in its maps */
+  constructor(fastPath: FastPath, wanted: Wanted | 'off', told: (message: string) => void) {
+    this.#fastPath = fastPath;
+    this.#wanted = wanted;
+    this.#told = told;
+  }
+
+  /** What stands there of another lb4 passes everything up from now on, until {@link follow}. */
+  static pause({ programs }: FastPath, interfaces: readonly Interface[]): void {
+    for (const name of pins().filter(isLinkName)) {
+      const fd = openPin(name);
+      if (fd === undefined) continue;
+      native().updateLink(fd, name.startsWith('xdp') ? programs.xdpUp : programs.tcUp);
+      closeSync(fd);
+    }
+    for (const { index } of interfaces) if (pins().includes(clsactName(index))) native().attachClsact(programs.tcUp, index);
+  }
+
+  /** Has it stand at all of these interfaces that it can stand at, and at no others. */
+  follow(interfaces: readonly Interface[]): void {
+    const masters = new Map(interfaces.map((link) => [link.index, link]));
+    const able = interfaces.filter(({ mac, master }) => mac.length === MAC_BYTES && !BRIDGES.includes(masters.get(master)?.kind ?? ''));
+    const wanted = new Map(able.flatMap((link) => this.#hooksOf(link).map((hook) => [keyOf(hook, link.index), { link, hook }] as const)));
+    for (const [key, attachment] of this.#attached) if (!wanted.has(key)) this.#detach(key, attachment);
+    // A dead lb4's.
+    for (const name of pins().filter(isLinkName)) if (!wanted.has(name)) unpin(name);
+    for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index)) && pins().includes(clsactName(index))) leaveClsact(index);
+    for (const [key, { link, hook }] of wanted) if (!this.#attached.has(key)) this.#attach(key, link, hook);
+  }
+
+  /** Where it stood and does not any more, as people say it: `tc of eth0`. */
+  missing(): string[] {
+    return [...this.#attached.values()].filter((one) => !isThere(one)).map(({ hook, link }) => `${hook} of ${link.name}`);
+  }
+
+  /** Puts it back where it stands no more. Throws where it cannot. */
+  repair(): void {
+    for (const [key, attachment] of [...this.#attached]) {
+      if (isThere(attachment)) continue;
+      this.#detach(key, attachment);
+      this.#stand(key, attachment.link, attachment.hook);
+    }
+  }
+
+  /** Where it stands: by hook, names of interfaces. */
+  names(hook: Hook): string[] {
+    return [...this.#attached.values()].filter((one) => one.hook === hook).map(({ link }) => link.name);
+  }
+
+  /** @param keep it goes on standing there, for the next lb4 */
+  close(keep: boolean): void {
+    for (const [key, attachment] of this.#attached) {
+      if (!keep) this.#detach(key, attachment);
+      else if (attachment.fd !== undefined) closeSync(attachment.fd);
+    }
+    this.#attached.clear();
+  }
+
+  #hooksOf({ kind }: Interface): Hook[] {
+    if (this.#wanted === 'off') return [];
+    const isHardware = kind === '';
+    return this.#wanted === 'xdp' || (this.#wanted === 'auto' && isHardware) ? ['tc', 'xdp'] : ['tc'];
+  }
+
+  /** What cannot be had is told once; the packets go up. */
+  #attach(key: string, link: Interface, hook: Hook): void {
+    try {
+      this.#stand(key, link, hook);
+    } catch (error) {
+      const isExpected = hook === 'xdp' && this.#wanted === 'auto';
+      const message = `the fast path does not stand at ${hook} of ${link.name}: ${obstacleOf(error, link, hook)}`;
+      if (!isExpected && !this.#refused.has(message)) this.#told(message);
+      this.#refused.add(message);
+    }
+  }
+
+  #stand(key: string, link: Interface, hook: Hook): void {
+    const { programs } = this.#fastPath;
+    if (hook === 'xdp') native().setElement(programs.links, link.index % LINKS, linkElement(link));
+    const fd = this.#adopted(key, link, hook) ?? linked(programs[hook], link, hook);
+    if (fd !== undefined) pin(fd, key);
+    // A mark for whoever removes what is left: this one has no link.
+    else pin(programs[hook], clsactName(link.index));
+    this.#attached.set(key, { link, hook, fd });
+  }
+
+  /** The link that another lb4 has left, with our program in it. */
+  #adopted(key: string, { index }: Interface, hook: Hook): number | undefined {
+    const fd = openPin(key);
+    if (fd === undefined) return undefined;
+    if (native().linkedInterface(fd) === index) {
+      native().updateLink(fd, this.#fastPath.programs[hook]);
+      return fd;
+    }
+    closeSync(fd);
+    return undefined;
+  }
+
+  #detach(key: string, { link, fd }: Attachment): void {
+    this.#attached.delete(key);
+    if (fd === undefined) {
+      leaveClsact(link.index);
+      return;
+    }
+    unpin(key);
+    closeSync(fd);
+  }
+}
+
+function keyOf(hook: Hook, index: number): string {
+  return `${hook}-${index}`;
+}
+
+function isLinkName(name: string): boolean {
+  return /^(tc|xdp)-[0-9]+$/.test(name);
+}
+
+/** A link's descriptor; undefined: it stands there by cls_bpf, on a kernel that has no tcx. */
+function linked(program: number, { index }: Interface, hook: Hook): number | undefined {
+  try {
+    return native().linkProgram(program, index, hook === 'tc' ? 'tcx' : 'xdp');
+  } catch (error) {
+    if (hook === 'xdp' || (error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+    native().attachClsact(program, index);
+    return undefined;
+  }
+}
+
+function isThere({ link, fd }: Attachment): boolean {
+  return fd === undefined ? native().clsactProgram(link.index) !== 0 : native().linkedInterface(fd) === link.index;
+}
+
+function obstacleOf(error: unknown, { index }: Interface, hook: Hook): string {
+  if (hook === 'xdp' && (error as NodeJS.ErrnoException).code === 'EBUSY')
+    return `${native().programName(native().xdpProgram(index))} is there already, and a driver has one`;
+  return messageOf(error);
+}
+
+/** `struct link` of native/bpf/lb4.bpf.c. */
+function linkElement({ index, mac }: Interface): Uint8Array {
+  const element = new Uint8Array(12);
+  new Uint32Array(element.buffer)[0] = index;
+  element.set(mac, 4);
+  return element;
+}
