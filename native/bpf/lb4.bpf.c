@@ -36,17 +36,24 @@ INLINE void update_checksum(struct __sk_buff* skb, const struct rewrite* rewrite
   if (ports) bpf_l4_csum_replace(skb, CHECKSUM_AT, 0, ports, 0);
 }
 
+// Whether the headers are there to be read, and where.
+INLINE int find_headers(struct __sk_buff* skb, struct segment* at) {
+  void* const frame = (void*)(long)skb->data;
+  *at = segment_at(frame);
+  return frame + HEADERS <= (void*)(long)skb->data_end;
+}
+
+// Ethernet's padding is not forwarded. Pointers into the packet are void afterwards.
+INLINE int cut_padding(struct __sk_buff* skb, __u32 whole) {
+  return skb->gso_size || skb->len <= ETH_HLEN + whole || !bpf_skb_change_tail(skb, ETH_HLEN + whole, 0);
+}
+
 SEC("tc")
 int lb4_tc(struct __sk_buff* skb) {
   // As the filter of the packet socket has it (src/io/filter.ts): what is not addressed to this host passes.
   if (skb->pkt_type != 0 /* PACKET_HOST */ || skb->vlan_present) return TC_ACT_UNSPEC;
-  void* frame = (void*)(long)skb->data;
-  if (frame + HEADERS > (void*)(long)skb->data_end) {
-    if (bpf_skb_pull_data(skb, HEADERS)) return TC_ACT_UNSPEC;
-    frame = (void*)(long)skb->data;
-    if (frame + HEADERS > (void*)(long)skb->data_end) return TC_ACT_UNSPEC;
-  }
-  const struct segment at = segment_at(frame);
+  struct segment at;
+  if (!find_headers(skb, &at) && (bpf_skb_pull_data(skb, HEADERS) || !find_headers(skb, &at))) return TC_ACT_UNSPEC;
   const int payload = payload_of(&at, skb->len - ETH_HLEN);
   if (payload < 0) return TC_ACT_UNSPEC;
   // Of a super-packet that of one of its segments.
@@ -56,6 +63,7 @@ int lb4_tc(struct __sk_buff* skb) {
   struct rewrite rewrite;
   struct flow* const flow = decide(&at, length, &rewrite);
   if (!flow) return TC_ACT_UNSPEC;
+  if (!cut_padding(skb, whole) || !find_headers(skb, &at)) return TC_ACT_UNSPEC;
   account(flow, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
   update_checksum(skb, &rewrite);
@@ -91,16 +99,25 @@ INLINE int is_ours(const struct ethhdr* ethernet, __u32 interface) {
 
 SEC("xdp")
 int lb4_xdp(struct xdp_md* xdp) {
-  void* const frame = (void*)(long)xdp->data;
+  void* frame = (void*)(long)xdp->data;
   void* const end = (void*)(long)xdp->data_end;
   if (frame + HEADERS > end) return XDP_PASS;
-  const struct segment at = segment_at(frame);
-  const int payload = payload_of(&at, end - frame - ETH_HLEN);
+  struct segment at = segment_at(frame);
+  const __u32 room = end - frame - ETH_HLEN;
+  const int payload = payload_of(&at, room);
   if (payload < 0 || !is_ours(at.ethernet, xdp->ingress_ifindex)) return XDP_PASS;
   const __u32 acknowledgement = at.tcp->ack_seq;
   struct rewrite rewrite;
-  struct flow* const flow = decide(&at, bpf_ntohs(at.ip->tot_len), &rewrite);
+  const __u32 length = bpf_ntohs(at.ip->tot_len);
+  struct flow* const flow = decide(&at, length, &rewrite);
   if (!flow) return XDP_PASS;
+  // Ethernet's padding is not forwarded.
+  if (room > length) {
+    if (bpf_xdp_adjust_tail(xdp, (int)(length - room))) return XDP_PASS;
+    frame = (void*)(long)xdp->data;
+    if (frame + HEADERS > (void*)(long)xdp->data_end) return XDP_PASS;
+    at = segment_at(frame);
+  }
   account(flow, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
   at.tcp->check = ~fold((~at.tcp->check & 0xffff) + rewrite.transport_delta);

@@ -1,13 +1,13 @@
 /** The main thread's handle on the data path: starts its workers, tells them what to balance, reads their counters. */
 import { closeSync } from 'node:fs';
+import { FastPathError, messageOf } from '../errors.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
 import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { VerdictName } from '../forward/verdict.ts';
-import type { HashKey, Room } from '../layout/memory.ts';
-import { FastPathError, messageOf } from '../errors.ts';
 import { Attachments, type Wanted } from '../io/attachments.ts';
 import { FastPath } from '../io/fast-path.ts';
+import type { HashKey, Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor } from './acquire.ts';
 import { Counts, type Gauges, type Tally } from './counts.ts';

@@ -12,3 +12,12 @@ export function seenOf(flows: Int32Array, at: number): number {
   const byKernel = flows[at + Flow.KERNEL_SEEN];
   return ((byKernel - seen) | 0) > 0 ? byKernel : seen;
 }
+
+/** Milliseconds since then, at `now`; 0 where the kernel has taken a packet since `now` was read, a moment ago. */
+export function idleOf(flows: Int32Array, at: number, now: number): number {
+  const idle = (now - seenOf(flows, at)) | 0;
+  return idle < 0 && idle > -AHEAD_MS ? 0 : idle >>> 0;
+}
+
+/** A worker's clock is never so old. */
+const AHEAD_MS = 60_000;

@@ -12,7 +12,7 @@
 import * as Flow from '../layout/flow.ts';
 import { swap32 } from '../packet/address.ts';
 import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
-import { bytesOf, seenOf } from './counts.ts';
+import { bytesOf, idleOf, seenOf } from './counts.ts';
 import {
   ACKNOWLEDGES,
   ANSWERS,
@@ -155,7 +155,7 @@ export function begin(flows: Int32Array, at: number, other: number, first: numbe
 export function settle(flows: Int32Array, at: number, other: number, now: number, quiet: number): void {
   const seen = seenOf(flows, at);
   const otherSeen = seenOf(flows, other);
-  if ((now - seen) >>> 0 < quiet || (now - otherSeen) >>> 0 < quiet || ((seen - otherSeen) | 0) > quiet / 4) return;
+  if (idleOf(flows, at, now) < quiet || idleOf(flows, other, now) < quiet || ((seen - otherSeen) | 0) > quiet / 4) return;
   flows[at + Flow.ORIGIN] = swap32(flows[other + Flow.ACKNOWLEDGED]) - bytesOf(flows, at);
 }
 
@@ -215,8 +215,7 @@ function weighAfterReset(flows: Int32Array, at: number, other: number, life: num
   // way says something new, or is answered by a reset.
   const isAnswer = other >= 0 && payload === 0 && (isReply ? (life & RESET_BY_SERVER) === 0 : (life & ODD) === ODD);
   if (isAnswer && acknowledgment === swap32(flows[at + Flow.ACKNOWLEDGED])) return CHALLENGES;
-  const isUnderWay =
-    (now - seenOf(flows, at)) >>> 0 < UNDER_WAY_MS || (other >= 0 && (now - seenOf(flows, other)) >>> 0 < UNDER_WAY_MS);
+  const isUnderWay = idleOf(flows, at, now) < UNDER_WAY_MS || (other >= 0 && idleOf(flows, other, now) < UNDER_WAY_MS);
   return isUnderWay ? 0 : HEARD;
 }
 
@@ -256,7 +255,7 @@ function unacknowledged(flows: Int32Array, at: number, other: number, next: numb
 }
 
 function isActive(flows: Int32Array, at: number, other: number, now: number): boolean {
-  return (now - seenOf(flows, at)) >>> 0 < ACTIVE_MS || (other >= 0 && (now - seenOf(flows, other)) >>> 0 < ACTIVE_MS);
+  return idleOf(flows, at, now) < ACTIVE_MS || (other >= 0 && idleOf(flows, other, now) < ACTIVE_MS);
 }
 
 /** Whether the side whose flow is at `at` may have heard as much of the other side as it says. */

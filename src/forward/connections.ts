@@ -2,7 +2,7 @@
  * The life of connections, once opener.ts has installed them: following, counting, making way, expiring. Everything here runs for
  * the first and the last packets of a connection, not for those between.
  */
-import { bytesOf, seenOf } from '../flow/counts.ts';
+import { bytesOf, idleOf } from '../flow/counts.ts';
 import { ACKNOWLEDGES, BELONGS, CHALLENGES, ESTABLISHES, HEARD, OPENS, RESETS, REVIVES, type Segment } from '../flow/evidence.ts';
 import { type HalfOpen, listOf, poolOf } from '../flow/half-open.ts';
 import * as T from '../flow/life.ts';
@@ -325,7 +325,7 @@ export class Connections {
 
   /** Milliseconds since a packet of a flow was last seen, here or by the kernel. */
   #idle(slot: number, now: number): number {
-    return (now - seenOf(this.#table.words, slot << Flow.ENTRY_SHIFT)) >>> 0;
+    return idleOf(this.#table.words, slot << Flow.ENTRY_SHIFT, now);
   }
 
   #timeoutOf(r: number): number {

@@ -18,9 +18,8 @@ const CLSACT = 'clsact-';
  */
 export function preparePins(): void {
   if (!isMounted()) {
-    // A mount in a namespace of one's own ends with it, and with it all that is pinned (`ip netns exec` makes one).
-    if (readlinkSync('/proc/self/ns/mnt') !== readlinkSync('/proc/1/ns/mnt'))
-      throw new Error(`${ROOT} is no bpffs, and what this process mounts would end with its mount namespace`);
+    // `ip netns exec` makes one.
+    if (isMountNamespaceOwn()) throw new Error(`${ROOT} is no bpffs, and what this process mounts would end with its mount namespace`);
     execFileSync('mount', ['-t', 'bpf', 'bpf', ROOT], { stdio: ['ignore', 'ignore', 'pipe'] });
   }
   mkdirSync(directory(), { recursive: true, mode: 0o700 });
@@ -66,6 +65,18 @@ export function removePinsExcept(inodes: ReadonlySet<string>): void {
   if (!isMounted()) return;
   for (const name of namesIn(ROOT))
     if (name.startsWith(PREFIX) && !inodes.has(name.slice(PREFIX.length))) removeDirectory(`${ROOT}/${name}`);
+}
+
+/** Whether this process has another mount namespace than its parent or the first process, as far as it may look. */
+function isMountNamespaceOwn(): boolean {
+  const own = readlinkSync('/proc/self/ns/mnt');
+  return [1, process.ppid].some((pid) => {
+    try {
+      return readlinkSync(`/proc/${pid}/ns/mnt`) !== own;
+    } catch {
+      return false;
+    }
+  });
 }
 
 function isMounted(): boolean {

@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module';
 import { describe } from 'vitest';
+import { fastPathObstacle } from '../../src/io/fast-path.ts';
 
 export interface Driver {
   readonly name: string;
@@ -19,6 +20,7 @@ export interface Driver {
 
 const DRIVERS: readonly Driver[] = [
   { name: 'ring', lines: 'io = "ring"', share: 1, joinsFragments: true },
+  { name: 'tc', lines: 'fast_path = "tc"', share: 1, joinsFragments: true, obstacle: fastPathObstacle() },
   { name: 'pcap', lines: 'io = "pcap"', share: 0.1, joinsFragments: false, obstacle: pcapObstacle() },
 ];
 

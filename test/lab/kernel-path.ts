@@ -1,8 +1,8 @@
 /** The kernel's fast path over a world's memory: frames go in by BPF_PROG_TEST_RUN, no driver has a part in it. */
 import { closeSync } from 'node:fs';
+import { hashKey } from '../../src/flow/table.ts';
 import { load, mapAll } from '../../src/io/fast-path.ts';
 import { type LoadedFastPath, native } from '../../src/io/native.ts';
-import { hashKey } from '../../src/flow/table.ts';
 import { HOP, HOPS } from '../../src/layout/hops.ts';
 import { flowWords, type Memory, ownMemory } from '../../src/layout/memory.ts';
 
@@ -52,6 +52,11 @@ export class KernelPath {
     return undefined;
   }
 
+  /** Its maps, for another thread. */
+  get fds(): { readonly flows: number; readonly hops: number } {
+    return { flows: this.#loaded.flows, hops: this.#loaded.hops };
+  }
+
   /** Packets that it has taken so far, and those that met a writer. */
   counts(): { taken: number; raced: number } {
     return { taken: native().perCpuSum(this.#loaded.counts, 0), raced: native().perCpuSum(this.#loaded.counts, 1) };
@@ -65,7 +70,10 @@ export class KernelPath {
   #announce(mac: string, index: number): void {
     const value = new Uint8Array(12);
     new Uint32Array(value.buffer)[0] = index;
-    value.set(Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)), 4);
+    value.set(
+      Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)),
+      4,
+    );
     native().setElement(this.#loaded.links, index % LINKS, value);
   }
 }

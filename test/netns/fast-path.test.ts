@@ -1,0 +1,50 @@
+/** The kernel's fast path, program by program: what it does with a frame is what the pipeline would, to the byte. */
+import { expect, test } from 'vitest';
+import { fastPathObstacle } from '../../src/io/fast-path.ts';
+import type { Report as RandomReport } from '../lab/kernel-random.ts';
+import type { Report } from '../lab/kernel-rows.ts';
+import { Lab, type Namespace } from '../lab/lab.ts';
+import { MAC } from '../lab/world.ts';
+
+const why = fastPathObstacle();
+
+/** Rows that it must have taken a frame of: kinds of packets. */
+const TAKEN = [
+  'data in both directions',
+  'TCP options, urgent pointer, window, TOS, identification stay',
+  'Ethernet padding is not forwarded',
+  'a connection of a server that has gone down stays',
+];
+/** What only the pipeline forwards, though it has a flow that is established: by a word of the row's description. */
+const LEFT = /options|kernel|too big/i;
+
+/** With the fixtures' interfaces. */
+function namespaceOf(lab: Lab): Namespace {
+  const balancer = lab.namespace('balancer');
+  for (const name of ['front', 'back'] as const)
+    balancer.ip('link', 'add', name, 'address', MAC[name], 'type', 'veth', 'peer', 'name', `${name}2`);
+  return balancer;
+}
+
+test.skipIf(why !== undefined).each(['tc', 'xdp'])('the packet fixtures by %s', async (program) => {
+  await using lab = new Lab();
+  const balancer = namespaceOf(lab);
+  const report = JSON.parse(await balancer.program('kernel-rows', program, 'front', 'back').line(/^\{/)) as Report;
+  expect(report.wrong).toEqual([]);
+  expect(TAKEN.filter((row) => !report.taken.some((taken) => taken.startsWith(row)))).toEqual([]);
+  expect(report.established.filter((row) => !LEFT.test(row))).toEqual([]);
+});
+
+test.skipIf(why === undefined)(`there is a fast path (${why})`, () => undefined);
+
+test.skipIf(why !== undefined).each(['tc', 'xdp'])('random segments by %s, and a writer that changes what they go by', async (program) => {
+  await using lab = new Lab();
+  const balancer = namespaceOf(lab);
+  const seed = Date.now() & 0xffff;
+  const running = balancer.program('kernel-random', program, 'front', 'back', String(seed));
+  const report = JSON.parse(await running.line(/^\{/)) as RandomReport;
+  expect(report.wrong, `seed ${seed}`).toEqual([]);
+  expect(report.same).toBeGreaterThan(100);
+  expect(report.whole.first).toBeGreaterThan(0);
+  expect(report.whole.second).toBeGreaterThan(0);
+});
