@@ -105,6 +105,13 @@ export const FAMILIES: readonly Family[] = [
     },
   },
   single('counter', 'ring_frames_received_total', 'Frames received.', ({ packets }) => packets?.received, PACKETS),
+  single(
+    'counter',
+    'fast_path_packets_total',
+    'Packets that the kernel has forwarded by itself.',
+    ({ packets }) => packets?.fastPath?.forwarded,
+    PACKETS,
+  ),
   single('counter', 'ring_frames_dropped_total', 'Frames that found the ring full.', ({ packets }) => packets?.dropped, PACKETS),
   single('counter', 'transmit_failures_total', 'Frames that the kernel refused.', ({ packets }) => packets?.transmitFailed, PACKETS),
   single('gauge', 'flow_table_entries', 'Entries in use.', ({ packets }) => packets?.flows, PACKETS),

@@ -63,6 +63,15 @@ export interface PacketCounters extends WorkerCounters {
   readonly flowCapacity: number;
   /** In order. */
   readonly workers: readonly WorkerCounters[];
+  /** Where the kernel forwards established connections, and how many packets it has; undefined: nowhere. */
+  readonly fastPath?: FastPathCounters | undefined;
+}
+
+export interface FastPathCounters {
+  /** Names of interfaces, by hook. */
+  readonly tc: readonly string[];
+  readonly xdp: readonly string[];
+  readonly forwarded: number;
 }
 
 export interface Source {

@@ -66,8 +66,9 @@ function details({ view, counters }: ServerRow) {
 }
 
 function packetKeys(packets: PacketCounters) {
-  const { verdicts, flowCapacity, workers } = packets;
-  return { verdicts, ...workerKeys(packets), flow_capacity: flowCapacity, workers: workers.map(workerKeys) };
+  const { verdicts, flowCapacity, workers, fastPath } = packets;
+  const fast = fastPath === undefined ? {} : { fast_path: fastPath };
+  return { verdicts, ...workerKeys(packets), flow_capacity: flowCapacity, workers: workers.map(workerKeys), ...fast };
 }
 
 function workerKeys({ received, dropped, transmitFailed, flows, halfOpen, halfOpenEvicted }: WorkerCounters) {

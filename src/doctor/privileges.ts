@@ -1,4 +1,5 @@
 import type { Io } from '../config/model.ts';
+import { fastPathObstacle } from '../io/fast-path.ts';
 import { loadPackages } from '../io/pcap-packages.ts';
 import { read } from '../rules/read.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
@@ -58,7 +59,9 @@ function bpf(): Finding {
   if (!BPF_CAPABILITIES.some(capable)) return warn('BPF', 'this process lacks CAP_BPF: no fast path in the kernel', AS_ROOT);
   if (read('/proc/sys/net/core/bpf_jit_enable') === '0')
     return warn('BPF', 'its compiler is off: socket filters are interpreted', 'sysctl -w net.core.bpf_jit_enable=1');
-  return ok('BPF', 'bpf(2) with its compiler');
+  const obstacle = fastPathObstacle();
+  if (obstacle !== undefined) return warn('BPF', `no fast path in the kernel: ${obstacle}`, 'leave fast_path out, or see docs/operations.md');
+  return ok('BPF', 'the programs of the fast path load');
 }
 
 export function capable(bit: bigint): boolean {

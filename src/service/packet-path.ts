@@ -2,7 +2,7 @@
 import type { Config, Passthrough } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
-import { Engine, type Inheritance, type Settings, type Size, takeoverObstacle, wouldInherit } from '../engine/engine.ts';
+import { Engine, type FastPathState, type Inheritance, type Settings, type Size, takeoverObstacle, wouldInherit } from '../engine/engine.ts';
 import { TakeoverError } from '../errors.ts';
 import { deathIsOver, lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { assertPackages } from '../io/pcap-packages.ts';
@@ -12,6 +12,7 @@ import { readCounters } from '../rules/run.ts';
 import { countedBy } from '../rules/saved.ts';
 import { Arrival } from './arrival.ts';
 import type { DataPath, Reports } from './data-path.ts';
+import { fastPathHooks } from './fast-path-hooks.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import { rulesLeftToUser } from './hand-rules.ts';
@@ -119,7 +120,7 @@ export class PacketPath implements DataPath {
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
     const watched = firewall === undefined ? [byHand] : [...firewall.states, this.#frames()];
     // First: scripts that repair what comes after it keep their notes beside it.
-    this.hostStates = [hostLock(lock), keptTable(() => engine.lostTable()), ...watched];
+    this.hostStates = [hostLock(lock), keptTable(() => engine.lostTable()), fastPathHooks(engine), ...watched];
   }
 
   /**
@@ -247,7 +248,8 @@ export class PacketPath implements DataPath {
   }
 
   packets(): PacketCounters {
-    return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges(), workers: this.#engine.workers() };
+    const fastPath = this.#engine.fastPath();
+    return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges(), workers: this.#engine.workers(), fastPath };
   }
 }
 
@@ -327,10 +329,17 @@ async function open(
   });
   undo.push((isKept) => engine.stop(isKept));
   if (io === 'pcap') log.warn('packets go through libpcap (io = "pcap"): several times slower than the ring');
+  tellFastPath(engine.fastPath(), log);
   tellInheritance(engine.inheritance, takeover === undefined ? 'an lb4 that died' : 'the lb4 that handed over', log);
   if (takeover !== undefined)
     log.info({ ms: Math.ceil(performance.now() - began) }, 'packets waited for so long at most, while the other lb4 handed over');
   return { mode, log, remember, lock: claim.take(), firewall, engine, undo, plan };
+}
+
+function tellFastPath(fastPath: FastPathState | undefined, log: Logger): void {
+  if (fastPath === undefined) return;
+  const { tc, xdp } = fastPath;
+  log.info({ tc, ...(xdp.length > 0 && { xdp }) }, 'established connections are forwarded in the kernel (fast path)');
 }
 
 function tellInheritance({ isFound, connections, refused, mortal }: Inheritance, whose: string, log: Logger): void {

@@ -29,5 +29,5 @@ export function traces(namespace: Namespace): Traces {
 /** Where lb4 in a namespace may keep what outlives it. */
 export function keptIn(namespace: string): string[] {
   const { ino } = statSync(`/run/netns/${namespace}`);
-  return ['/run', '/dev/shm'].map((root) => `${root}/lb4/kept-${ino}`);
+  return [...['/run', '/dev/shm'].map((root) => `${root}/lb4/kept-${ino}`), `/sys/fs/bpf/lb4-${ino}`];
 }
