@@ -60,7 +60,8 @@ function bpf(): Finding {
   if (read('/proc/sys/net/core/bpf_jit_enable') === '0')
     return warn('BPF', 'its compiler is off: socket filters are interpreted', 'sysctl -w net.core.bpf_jit_enable=1');
   const obstacle = fastPathObstacle();
-  if (obstacle !== undefined) return warn('BPF', `no fast path in the kernel: ${obstacle}`, 'leave fast_path out, or see docs/operations.md');
+  if (obstacle !== undefined)
+    return warn('BPF', `no fast path in the kernel: ${obstacle}`, 'leave fast_path out, or see docs/operations.md');
   return ok('BPF', 'the programs of the fast path load');
 }
 

@@ -2,7 +2,15 @@
 import type { Config, Passthrough } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
-import { Engine, type FastPathState, type Inheritance, type Settings, type Size, takeoverObstacle, wouldInherit } from '../engine/engine.ts';
+import {
+  Engine,
+  type FastPathState,
+  type Inheritance,
+  type Settings,
+  type Size,
+  takeoverObstacle,
+  wouldInherit,
+} from '../engine/engine.ts';
 import { TakeoverError } from '../errors.ts';
 import { deathIsOver, lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { assertPackages } from '../io/pcap-packages.ts';

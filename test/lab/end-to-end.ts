@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module';
 import { describe } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
+import { Topology } from './topology.ts';
 
 export interface Driver {
   readonly name: string;
@@ -12,6 +13,8 @@ export interface Driver {
   readonly lines: string;
   /** How much of what others carry it is given to carry. */
   readonly share: number;
+  /** Its cables must be as between NICs. */
+  readonly likesHardware?: boolean;
   /** What arrives in fragments is put together. */
   readonly joinsFragments: boolean;
   /** Why it cannot be tried on this machine. */
@@ -21,12 +24,19 @@ export interface Driver {
 const DRIVERS: readonly Driver[] = [
   { name: 'ring', lines: 'io = "ring"', share: 1, joinsFragments: true },
   { name: 'tc', lines: 'fast_path = "tc"', share: 1, joinsFragments: true, obstacle: fastPathObstacle() },
+  { name: 'xdp', lines: 'fast_path = "xdp"', share: 1, likesHardware: true, joinsFragments: true, obstacle: fastPathObstacle() },
   { name: 'pcap', lines: 'io = "pcap"', share: 0.1, joinsFragments: false, obstacle: pcapObstacle() },
 ];
 
 /** `[passthrough]` with that driver, and more lines. */
 export function passthroughBy({ lines }: Driver, ...more: string[]): string {
   return ['[passthrough]', lines, ...more, ''].join('\n');
+}
+
+/** Makes the cables of a laboratory such as the driver is for. Returns it. */
+export function wired<L>(driver: Driver, lab: L): L {
+  if (driver.likesHardware === true && lab instanceof Topology) lab.likeHardware();
+  return lab;
 }
 
 /** Tests that hold with every driver. */

@@ -50,6 +50,17 @@ export class Topology extends Lab {
     }
   }
 
+  /**
+   * Cables as between NICs, for XDP: whole checksums, no super-packets; and every end takes what a driver redirects to it, which a veth does
+   * only with GRO (or XDP) on.
+   */
+  likeHardware(): void {
+    this.setOffloads('off');
+    for (const namespace of this.namespaces)
+      for (const [, device] of namespace.ip('-o', 'link', 'show', 'type', 'veth').matchAll(/^\d+: ([^@:]+)/gm))
+        namespace.sh('ethtool', '-K', device, 'gro', 'on');
+  }
+
   /** Starts the HTTP and echo server in every server namespace. */
   async startBackends(): Promise<void> {
     await Promise.all(this.servers.map((_, index) => this.startBackend(index)));

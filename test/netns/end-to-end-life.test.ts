@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { answers, countBy } from '../lab/answers.ts';
 import { SLOW, startBalancer } from '../lab/balancer.ts';
 import { contentHash } from '../lab/content.ts';
-import { endToEnd, passthroughBy } from '../lab/end-to-end.ts';
+import { endToEnd, passthroughBy, wired } from '../lab/end-to-end.ts';
 import { openConnections, startAnswers, UNTALKATIVE } from '../lab/flood.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live } from '../lab/live.ts';
@@ -26,6 +26,7 @@ const ANSWERED = 8080;
 endToEnd((driver) => {
   test('killed twice and started at once, then taken over, amid hashed transfers: nobody notices', async () => {
     await using live = await Live.start('passthrough', { checks: SLOW, more: passthroughBy(driver) });
+    wired(driver, live.lab);
     const { client, balancer: host } = live.lab;
     const hold = await holdConnections(client, HELD, `${live.vip}:${ECHO}`);
     const curl = `curl -sS --limit-rate ${SIZE / SECONDS} http://${live.vip}/content/${SIZE}`;
@@ -56,6 +57,7 @@ endToEnd((driver) => {
   test('a removed server drains: its connections go on, new ones go elsewhere, the end of the drain ends them', async () => {
     const more = passthroughBy(driver);
     await using live = await Live.start('passthrough', { backend: 'drain_timeout = 4', more });
+    wired(driver, live.lab);
     const { client } = live.lab;
     const held = await holdConnections(client, 20, `${live.vip}:${ECHO}`);
     expect(new Set((await report(held)).map(({ server }) => server))).toEqual(new Set(['server1', 'server2']));
@@ -73,7 +75,7 @@ endToEnd((driver) => {
   });
 
   test('a server killed mid-transfer: its clients are told, others live on, others take over, it comes back', async () => {
-    await using lab = new Topology();
+    await using lab = wired(driver, new Topology());
     const balancer = await lab.serve({ more: passthroughBy(driver) });
     const held = await holdConnections(lab.client, 30, `${VIP}:${ECHO}`);
     const told = '%{http_code} %{size_download} %header{x-server}\n';
@@ -123,6 +125,7 @@ endToEnd((driver) => {
 
     beforeAll(async () => {
       tracked = await Tracked.start('passthrough', timeouts, { pairs: 5, passthrough: driver.lines });
+      wired(driver, tracked.lab);
       return () => tracked[Symbol.asyncDispose]();
     });
 

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Balancer, startBalancer } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
-import { endToEnd, passthroughBy } from '../lab/end-to-end.ts';
+import { endToEnd, passthroughBy, wired } from '../lab/end-to-end.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { waitUntil } from '../lab/wait.ts';
 import { ACK, FIN, ICMP, ipv4, type Parsed, PSH, parseIpv4, RawHost, RST, SYN, UDP } from '../lab/wire.ts';
@@ -20,6 +20,7 @@ endToEnd((driver) => {
   beforeAll(async () => {
     lab = new Topology({ servers: 1 });
     lab.setOffloads('off');
+    wired(driver, lab);
     await lab.startBackends();
     client = await RawHost.attach(lab.client, 'eth0', '10.71.0.200', { namespace: lab.balancer, device: 'front' });
     server = await RawHost.attach(lab.servers[0] ?? lab.client, 'eth0', RAW_SERVER, { namespace: lab.balancer, device: 'back' });

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Balancer, LARGE_RING, type Stats, startBalancer } from '../lab/balancer.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { content, contentHash } from '../lab/content.ts';
-import { endToEnd, passthroughBy } from '../lab/end-to-end.ts';
+import { endToEnd, passthroughBy, wired } from '../lab/end-to-end.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { ECHO, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { PATIENCE, pause, waitUntil } from '../lab/wait.ts';
@@ -17,7 +17,7 @@ endToEnd((driver) => {
   let balancer: Balancer;
 
   beforeAll(async () => {
-    lab = new Topology({ clients: 2, servers: 3 });
+    lab = wired(driver, new Topology({ clients: 2, servers: 3 }));
     await lab.startBackends();
     const settings = lab.settings();
     const first = `${serverAddress(0)}:${ECHO}`;
