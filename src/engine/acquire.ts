@@ -153,20 +153,23 @@ function keptMemory(origin: Origin, key: HashKey, refused: string | undefined, m
     const fd = createKept(FILE, memorySize(room));
     lockKept(fd);
     const memories = freshIn(native().mapSharedMemory(fd), { ...origin, room }, key, fastPath);
-    return { fd, memories, room, fastPath, isFound: false, refused, mortal: origin.isUnmistakable ? undefined : UNTOLD, ...handle(fd, fastPath) };
+    return {
+      fd,
+      memories,
+      room,
+      fastPath,
+      isFound: false,
+      refused,
+      mortal: origin.isUnmistakable ? undefined : UNTOLD,
+      ...handle(fd, fastPath),
+    };
   } catch (error) {
     fastPath?.close();
     throw error;
   }
 }
 
-function mortalMemory(
-  origin: Origin,
-  key: HashKey,
-  refused: string | undefined,
-  mortal: string,
-  makeFastPath: MakeFastPath,
-): Acquired {
+function mortalMemory(origin: Origin, key: HashKey, refused: string | undefined, mortal: string, makeFastPath: MakeFastPath): Acquired {
   const { room, fastPath } = placed(origin.room, key, makeFastPath);
   const { fd, buffer } = native().createSharedMemory('lb4', memorySize(room));
   const memories = freshIn(buffer, { ...origin, room }, key, fastPath);

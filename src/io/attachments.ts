@@ -19,9 +19,12 @@ const LINKS = 256;
 const BRIDGES = ['bridge', 'bond', 'team', 'openvswitch'];
 const MAC_BYTES = 6;
 
-interface Attachment {
+interface Place {
   readonly link: Interface;
   readonly hook: Hook;
+}
+
+interface Attachment extends Place {
   /** Of the link; undefined: cls_bpf. */
   readonly fd: number | undefined;
 }
@@ -32,6 +35,8 @@ export class Attachments {
   readonly #told: (message: string) => void;
   /** By hook and interface's index. */
   readonly #attached = new Map<string, Attachment>();
+  /** Where it stood until somebody took it away. */
+  readonly #lost = new Map<string, Place>();
   /** What has been told, once each. */
   readonly #refused = new Set<string>();
 
@@ -59,23 +64,28 @@ export class Attachments {
     const able = interfaces.filter(({ mac, master }) => mac.length === MAC_BYTES && !BRIDGES.includes(masters.get(master)?.kind ?? ''));
     const wanted = new Map(able.flatMap((link) => this.#hooksOf(link).map((hook) => [keyOf(hook, link.index), { link, hook }] as const)));
     for (const [key, attachment] of this.#attached) if (!wanted.has(key)) this.#detach(key, attachment);
+    for (const key of this.#lost.keys()) if (!wanted.has(key)) this.#lost.delete(key);
     // A dead lb4's.
     for (const name of pins().filter(isLinkName)) if (!wanted.has(name)) unpin(name);
     for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index)) && pins().includes(clsactName(index))) leaveClsact(index);
-    for (const [key, { link, hook }] of wanted) if (!this.#attached.has(key)) this.#attach(key, link, hook);
+    for (const [key, { link, hook }] of wanted) if (!this.#attached.has(key) && !this.#lost.has(key)) this.#attach(key, link, hook);
   }
 
   /** Where it stood and does not any more, as people say it: `tc of eth0`. */
   missing(): string[] {
-    return [...this.#attached.values()].filter((one) => !isThere(one)).map(({ hook, link }) => `${hook} of ${link.name}`);
+    for (const [key, attachment] of this.#attached) {
+      if (isThere(attachment)) continue;
+      this.#detach(key, attachment);
+      this.#lost.set(key, attachment);
+    }
+    return [...this.#lost.values()].map(({ hook, link }) => `${hook} of ${link.name}`);
   }
 
   /** Puts it back where it stands no more. Throws where it cannot. */
   repair(): void {
-    for (const [key, attachment] of [...this.#attached]) {
-      if (isThere(attachment)) continue;
-      this.#detach(key, attachment);
-      this.#stand(key, attachment.link, attachment.hook);
+    for (const [key, { link, hook }] of this.#lost) {
+      this.#stand(key, link, hook);
+      this.#lost.delete(key);
     }
   }
 

@@ -29,5 +29,10 @@ export function traces(namespace: Namespace): Traces {
 /** Where lb4 in a namespace may keep what outlives it. */
 export function keptIn(namespace: string): string[] {
   const { ino } = statSync(`/run/netns/${namespace}`);
-  return [...['/run', '/dev/shm'].map((root) => `${root}/lb4/kept-${ino}`), `/sys/fs/bpf/lb4-${ino}`];
+  return [...['/run', '/dev/shm'].map((root) => `${root}/lb4/kept-${ino}`), pinsIn(namespace)];
+}
+
+/** Where the fast path is kept. */
+export function pinsIn(namespace: string): string {
+  return `/sys/fs/bpf/lb4-${statSync(`/run/netns/${namespace}`).ino}`;
 }

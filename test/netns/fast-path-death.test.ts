@@ -1,9 +1,10 @@
 /** kill -9 with the fast path on: established connections do not even wait. */
 import { expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
+import { LB4 } from '../lab/balancer.ts';
 import { contentHash } from '../lab/content.ts';
 import { Live } from '../lab/live.ts';
-import { NOTHING, traces } from '../lab/traces.ts';
+import { NOTHING, pinsIn, traces } from '../lab/traces.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const TRANSFERS = 10;
@@ -40,3 +41,24 @@ test.skipIf(why !== undefined).each(['passthrough', 'dsr'] as const)(
     expect(traces(host)).toEqual(NOTHING);
   },
 );
+
+test.skipIf(why !== undefined)('killed for good: `lb4 rules --remove` leaves none of it', async () => {
+  await using live = await Live.start('passthrough', TC);
+  const { balancer: host } = live.lab;
+  await live.balancer.stop('SIGKILL');
+  expect(traces(host).kept).toHaveLength(2);
+  expect((await host.run(LB4, 'rules', '--remove', `--config=${live.file}`)).code).toBe(0);
+  expect(traces(host)).toEqual(NOTHING);
+});
+
+test.skipIf(why !== undefined)('a program that somebody detaches is put back, and told of', async () => {
+  await using live = await Live.start('passthrough', TC);
+  const { balancer: host, client } = live.lab;
+  const [{ ifindex }] = JSON.parse(host.ip('-j', 'link', 'show', 'front')) as [{ ifindex: number }];
+  host.sh('bpftool', 'link', 'detach', 'pinned', `${pinsIn(host.name)}/tc-${ifindex}`);
+  await live.balancer.running.line(/fast path.*tc of front/);
+  await waitUntil(async () => (await live.metric('lb4_host_repairs_total', 'what="fast_path"')) === 1, { what: 'it to stand there again' });
+  const before = await live.metric('lb4_fast_path_packets_total');
+  expect((await client.run('curl', '-sS', '--max-time', '60', `http://${live.vip}/content/100000`)).code).toBe(0);
+  expect(await live.metric('lb4_fast_path_packets_total')).toBeGreaterThan(before);
+});
