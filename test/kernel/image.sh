@@ -112,6 +112,8 @@ depmod -b "$tree" "$version"
 # No node_modules: dist/src/bundle has the libraries in it, and four thousand files take an emulated kernel seconds.
 mkdir "$tree/lb4"
 cp -r --parents bin dist iptables package.json package-lock.json build/Release/lb4.node test/kernel/guest "$tree/lb4/"
+# The fast path, and what reads it (tc brings libbpf along).
+if [ -e native/bpf/lb4.bpf.o ]; then cp --parents native/bpf/lb4.bpf.o "$tree/lb4/"; fi
 cp "$kernel/boot/vmlinuz-$version" "$out/vmlinuz"
 (cd "$tree" && find . -print0 | cpio --null --quiet --create --format=newc --owner=0:0) >"$out/initramfs"
 rm -rf "$tree"

@@ -20,6 +20,11 @@ describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
       new URL('./guest/dsr.ts', import.meta.url),
       ['servers answered the client themselves'],
     ],
+    [
+      'the fast path by cls_bpf: transfers end while nobody runs, and nothing of it stays',
+      new URL('./guest/fast-path.ts', import.meta.url),
+      ['the kernel forwarded', 'ended while nobody ran', 'left nothing'],
+    ],
     ['Convey: VLAN unsupported', new URL('./guest/vlan.ts', import.meta.url), ['all of it with its tag']],
   ])('%s', async (_, script, said) => {
     const { code, output } = await image.run(fileURLToPath(script));

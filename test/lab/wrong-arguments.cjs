@@ -296,6 +296,7 @@ function functions() {
     usableCpus: { good: () => [], parameters: [] },
     endWithParent: { good: () => [], parameters: [] },
     networkCookie: { good: () => [], parameters: [] },
+    ...bpfFunctions(),
     sum: {
       good: () => [new ArrayBuffer(8), 0, 8],
       parameters: [
@@ -312,6 +313,41 @@ function functions() {
         integer('length', 0, 8),
       ],
     },
+  };
+}
+
+/** What needs privileges, or more than a descriptor, to do something: by its first argument. test/netns/fast-path.test.ts calls them rightly. */
+function bpfFunctions() {
+  const fd = (name) => ({ ...integer(name, 0, 2 ** 31 - 1) });
+  const ifindex = integer('ifindex', 1, 2 ** 31 - 1);
+  const bytes = (name, most) => ({
+    name,
+    wrong: {
+      ...ODD,
+      empty: new Uint8Array(0),
+      'too long': new Uint8Array(most + 1),
+      words: new Uint32Array(4),
+      detached: detached(Uint8Array, 16),
+    },
+  });
+  return {
+    loadFastPath: { parameters: [bytes('object', 2 ** 20)] },
+    mapId: { parameters: [fd('map')] },
+    mapArray: { parameters: [fd('map')] },
+    pinBpf: { parameters: [fd('fd')] },
+    openPinned: { parameters: [{ ...text('path', 255), wrong: without(text('path', 255).wrong, 'huge') }] },
+    linkProgram: { parameters: [fd('program')] },
+    updateLink: { parameters: [fd('link')] },
+    linkedInterface: { parameters: [fd('link')] },
+    attachClsact: { parameters: [fd('program')] },
+    detachClsact: { parameters: [ifindex] },
+    clsactProgram: { parameters: [ifindex] },
+    xdpProgram: { parameters: [ifindex] },
+    tcxPrograms: { parameters: [ifindex] },
+    programName: { parameters: [integer('id', 1, 2 ** 31 - 1)] },
+    setElement: { parameters: [fd('map')] },
+    perCpuSum: { parameters: [fd('map')] },
+    testRun: { parameters: [fd('program')] },
   };
 }
 

@@ -102,7 +102,7 @@ endToEnd((driver) => {
   });
 
   test('a full table: one more is refused and counted, and all that are in it are answered', async () => {
-    await using lab = new Topology({ servers: 1 });
+    await using lab = wired(driver, new Topology({ servers: 1 }));
     startAnswers(lab.servers[0], ANSWERED);
     const frontend = { listen: `${VIP}:${ANSWERED}`, servers: [`${serverAddress(0)}:${ANSWERED}`], backend: UNTALKATIVE };
     const more = passthroughBy(driver, `connection_tracker_capacity = ${FULL}`);

@@ -53,6 +53,7 @@ vi.mock('../../src/engine/engine.ts', () => ({
       return {
         inheritance: { isFound: host.isFound, connections: 0, refused: undefined, mortal: host.mortal },
         lostTable: () => host.lost,
+        fastPath: () => undefined,
         stop: async (keep: boolean) => void done.push(keep ? 'table left' : 'table gone'),
       };
     },

@@ -14,11 +14,11 @@ interface Defect {
 const DEFECTS: readonly Defect[] = [
   {
     defect: "replies are matched on destination port alone, never on the server's address",
-    shown: [['netns/packets.test.ts', 'replies count only from the server that the connection is with']],
+    shown: [['netns/end-to-end-packets.test.ts', 'replies count only from the server that the connection is with']],
   },
   {
     defect: 'every frontend has its own port allocator over one address: connections of two frontends cross',
-    shown: [['netns/traffic.test.ts', 'two frontends over one server, two clients, the same source ports']],
+    shown: [['netns/end-to-end-traffic.test.ts', 'two frontends over one server, two clients, the same source ports']],
   },
   {
     defect: 'a port in use can be handed out again',
@@ -53,7 +53,7 @@ const DEFECTS: readonly Defect[] = [
   },
   {
     defect: 'the IP protocol is never checked: UDP to the port is parsed as TCP',
-    shown: [['netns/packets.test.ts', 'UDP to a frontend’s port is none of lb4’s business']],
+    shown: [['netns/end-to-end-packets.test.ts', 'UDP to a frontend’s port is none of lb4’s business']],
   },
   {
     defect: 'packets are spread over workers round robin, so connections reorder',
@@ -76,13 +76,16 @@ const DEFECTS: readonly Defect[] = [
   },
   {
     defect: 'Ethernet padding is forwarded as payload',
-    shown: [['netns/packets.test.ts', 'frames padded to 60 bytes: the padding is not taken for payload']],
+    shown: [['netns/end-to-end-packets.test.ts', 'frames padded to 60 bytes: the padding is not taken for payload']],
   },
   {
     defect: 'TTL forced to 225',
-    shown: [['netns/packets.test.ts', 'only addresses, ports, TTL and checksums change, in both directions']],
+    shown: [['netns/end-to-end-packets.test.ts', 'only addresses, ports, TTL and checksums change, in both directions']],
   },
-  { defect: 'IP options dropped', shown: [['netns/packets.test.ts', 'IP options are kept, and a real server understands them']] },
+  {
+    defect: 'IP options dropped',
+    shown: [['netns/end-to-end-packets.test.ts', 'IP options are kept, and a real server understands them']],
+  },
   {
     defect: 'checksums recomputed over every payload',
     shown: [['netns/convey-packets.test.ts', 'Convey: checksums recomputed over every payload, so that damage on the way goes unnoticed']],
@@ -102,7 +105,12 @@ const DEFECTS: readonly Defect[] = [
   { defect: 'loopback unsupported', shown: [['netns/convey-network.test.ts', 'Convey: loopback unsupported']] },
   {
     defect: 'ICMP unsupported',
-    shown: [['netns/packets.test.ts', 'an ICMP error about a connection reaches its owner, quoting the connection as the owner knows it']],
+    shown: [
+      [
+        'netns/end-to-end-packets.test.ts',
+        'an ICMP error about a connection reaches its owner, quoting the connection as the owner knows it',
+      ],
+    ],
   },
   {
     defect: 'an unhealthy server has its live connections rescheduled mid-stream',
