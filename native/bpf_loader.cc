@@ -23,6 +23,8 @@ struct TcHook {
   int ifindex;
   int attach_point = 1;  // BPF_TC_INGRESS
   uint32_t parent = 0;
+  // libbpf wants nothing but zeros behind what it knows, up to `size`.
+  uint32_t zero = 0;
 };
 
 struct TcOptions {
@@ -33,6 +35,7 @@ struct TcOptions {
   uint32_t handle = 1;
   // Before most that others make (the kernel begins at 49152), with room in front: 'lb' in ASCII.
   uint32_t priority = 0x6c62;
+  uint32_t zero = 0;
 };
 
 constexpr uint32_t REPLACE = 1;  // BPF_TC_F_REPLACE

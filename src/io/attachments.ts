@@ -61,7 +61,7 @@ export class Attachments {
   /** Has it stand at all of these interfaces that it can stand at, and at no others. */
   follow(interfaces: readonly Interface[]): void {
     const masters = new Map(interfaces.map((link) => [link.index, link]));
-    const able = interfaces.filter(({ mac, master }) => mac.length === MAC_BYTES && !BRIDGES.includes(masters.get(master)?.kind ?? ''));
+    const able = interfaces.filter(({ mac, master }) => isEthernet(mac) && !BRIDGES.includes(masters.get(master)?.kind ?? ''));
     const wanted = new Map(able.flatMap((link) => this.#hooksOf(link).map((hook) => [keyOf(hook, link.index), { link, hook }] as const)));
     for (const [key, attachment] of this.#attached) if (!wanted.has(key)) this.#detach(key, attachment);
     for (const key of this.#lost.keys()) if (!wanted.has(key)) this.#lost.delete(key);
@@ -152,6 +152,11 @@ export class Attachments {
     unpin(key);
     closeSync(fd);
   }
+}
+
+/** The loopback's address is zero. */
+function isEthernet(mac: Uint8Array): boolean {
+  return mac.length === MAC_BYTES && mac.some((byte) => byte !== 0);
 }
 
 function keyOf(hook: Hook, index: number): string {

@@ -345,8 +345,8 @@ async function open(
 }
 
 function tellFastPath(fastPath: FastPathState | undefined, log: Logger): void {
-  if (fastPath === undefined) return;
-  const { tc, xdp } = fastPath;
+  const { tc, xdp } = fastPath ?? { tc: [], xdp: [] };
+  if (tc.length + xdp.length === 0) return;
   log.info({ tc, ...(xdp.length > 0 && { xdp }) }, 'established connections are forwarded in the kernel (fast path)');
 }
 

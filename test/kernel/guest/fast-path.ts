@@ -11,7 +11,7 @@ await using live = await Live.start('passthrough', { more: '[passthrough]\nconne
 const { client, balancer: host } = live.lab;
 const packets = () => live.metric('lb4_fast_path_packets_total');
 const filters = () => host.sh('tc', 'filter', 'show', 'dev', 'front', 'ingress');
-ok(filters().includes('lb4_tc'), filters());
+ok(filters().includes('lb4_tc'), live.balancer.running.lines.join('\n'));
 
 const curl = `curl -sS --limit-rate ${SIZE / SECONDS} http://${live.vip}/content/${SIZE}`;
 const transfers = Array.from({ length: TRANSFERS }, () => client.run('sh', '-c', `${curl} | sha256sum`));
