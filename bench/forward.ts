@@ -10,9 +10,9 @@ import { execFileSync } from 'node:child_process';
 import { clientAddress, serverAddress, Topology, VIP } from '../test/lab/topology.ts';
 import { compile, median, spread, table } from './measure.ts';
 import { conntrack, haproxy, lb4 } from './subjects.ts';
+import { gigabits, packetRate, SECONDS, silence } from './traffic.ts';
 
 const ROUNDS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 5);
-const SECONDS = 2;
 const FLOWS = 1000;
 const PACKETS = 9000;
 const IPERF = 5201;
@@ -32,47 +32,10 @@ const subjects = {
 const OWN = 'lb4 --passthrough';
 const OWN_ON_ONE_CORE = 'lb4, both on one core';
 
-/** Frames that arrive at the server a second, in thousands. */
-async function packetRate(lab: Topology, traffic: string, prefix: readonly string[]): Promise<number> {
-  const [server] = lab.servers;
-  const mac = lab.balancer.mac('front');
-  const sender = lab.client.start([...prefix, traffic, 'send', 'eth0', mac, clientAddress(0), VIP, `${PACKETS}`, `${FLOWS}`, `${SECONDS}`]);
-  await sender.line(/^open/);
-  const before = received(server);
-  await sender.line(/^sent/, 30_000);
-  await new Promise((resolve) => setTimeout(resolve, 100));
-  return (received(server) - before) / SECONDS / 1000;
-}
-
-function received(namespace: Topology['balancer']): number {
-  const [link] = JSON.parse(namespace.ip('-j', '-s', 'link', 'show', 'eth0')) as [{ stats64: { rx: { packets: number } } }];
-  return link.stats64.rx.packets;
-}
-
-async function gigabits(lab: Topology): Promise<number> {
-  for (let attempt = 0; ; attempt++) {
-    const { code, stdout, stderr } = await lab.client.run('iperf3', '-J', '-c', VIP, '-p', `${IPERF}`, '-t', `${SECONDS}`);
-    const result = JSON.parse(stdout || '{}') as { error?: string; end?: { sum_received?: { bits_per_second: number } } };
-    if (code === 0 && result.end?.sum_received) return result.end.sum_received.bits_per_second / 1e9;
-    if (attempt === 3) throw new Error(`iperf3: ${result.error ?? stderr}`);
-    await new Promise((resolve) => setTimeout(resolve, 500));
-  }
-}
-
-/** The kernel's own TCP must not answer the generator's segments. */
-function silence(lab: Topology): void {
-  for (const namespace of [lab.client, lab.servers[0]]) {
-    namespace.sh(
-      'nft',
-      `table ip bench { chain in { type filter hook prerouting priority raw; tcp dport ${PACKETS} drop; tcp sport ${PACKETS} drop; }; }`,
-    );
-  }
-}
-
 async function main(): Promise<void> {
   const traffic = compile('traffic');
   await using lab = new Topology({ servers: 1 });
-  silence(lab);
+  silence(lab, PACKETS);
   const server = lab.servers[0];
   server.start(['iperf3', '-s', '-p', `${IPERF}`]);
   server.start([traffic, 'answer', 'eth0', `${PACKETS}`]);
@@ -83,8 +46,11 @@ async function main(): Promise<void> {
       const { pid, stop } = await start(lab, DUTY);
       if (pin.length > 0 && pid !== undefined) execFileSync('taskset', ['-apc', '0', `${pid}`], { stdio: 'ignore' });
       await new Promise((resolve) => setTimeout(resolve, 300));
-      if (stream) results[name].gbit.push(await gigabits(lab));
-      if (packets) results[name].rate.push(await packetRate(lab, traffic, pin));
+      if (stream) results[name].gbit.push(await gigabits(lab, VIP, IPERF));
+      if (packets)
+        results[name].rate.push(
+          await packetRate(lab, traffic, { from: clientAddress(0), to: VIP, port: PACKETS, flows: FLOWS, prefix: pin }),
+        );
       await stop();
     }
   }

@@ -17,7 +17,7 @@ export interface Subject {
   stop(): Promise<unknown>;
 }
 
-type Start = (lab: Topology, duty: Duty) => Promise<Subject>;
+export type Start = (lab: Topology, duty: Duty) => Promise<Subject>;
 
 /** @param more whole sections for the configuration file */
 export function lb4(args: readonly string[] = [], more = ''): Start {

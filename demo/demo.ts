@@ -52,13 +52,24 @@ async function main(): Promise<void> {
         backend: 'health_check_interval = 0.5\nhealth_check_rise = 1\nhealth_check_fall = 1',
       },
     },
+    more: '[passthrough]\nfast_path = "auto"\n',
   };
   print(dim(`$ lb4 --passthrough --config=demo.toml\n${indented(configuration(settings))}`));
   const balancer = await startBalancer(lab.balancer, settings);
+  print(dim(fastPathOf(balancer)));
   await show(lab, balancer);
   const { code } = await balancer.stop();
   print(code === 0 ? dim('lb4 took its firewall rules back and ended; the namespaces go too.') : red(`lb4 ended with ${code}`));
   process.exitCode = code ?? 1;
+}
+
+/** Where established connections are forwarded, or why by lb4 alone: as its log says it. */
+function fastPathOf({ running: { lines } }: Balancer): string {
+  const said = lines
+    .filter((line) => line.includes('fast path'))
+    .map((line) => JSON.parse(line) as { msg: string; tc?: string[]; xdp?: string[] });
+  const at = said.flatMap(({ tc = [], xdp = [] }) => [...tc.map((name) => `tc of ${name}`), ...xdp.map((name) => `XDP of ${name}`)]);
+  return at.length > 0 ? `fast path: the kernel forwards established connections, by ${at.join(', ')}` : (said[0]?.msg ?? 'no fast path');
 }
 
 async function show(lab: Topology, balancer: Balancer): Promise<void> {

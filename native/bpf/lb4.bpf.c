@@ -76,8 +76,9 @@ int lb4_tc_up(struct __sk_buff* skb __attribute__((unused))) { return TC_ACT_UNS
 
 // ---- XDP: a driver's own hook, before the kernel makes anything of a frame
 
-// Which interfaces it stands on, by the lower bits of their index: a frame that is addressed to somebody else (a promiscuous interface has
-// those, too) passes.
+// The interfaces that it stands on, by the lower bits of their index. A frame that is addressed to somebody else passes (a promiscuous interface
+// has those, too), and so does one that would have to leave by another interface: not every driver takes redirected frames, and those that do not
+// lose them without a word; who runs XDP takes them. tc, which comes next, knows no such difference.
 struct link {
   __u32 interface;
   __u8 address[8];
@@ -90,10 +91,15 @@ struct {
   __uint(max_entries, 256);
 } links SEC(".maps");
 
-INLINE int is_ours(const struct ethhdr* ethernet, __u32 interface) {
+INLINE const struct link* link_of(__u32 interface) {
   __u32 place = interface & 255;
   const struct link* link = bpf_map_lookup_elem(&links, &place);
-  if (!link || link->interface != interface) return 0;
+  return link && link->interface == interface ? link : 0;
+}
+
+INLINE int is_ours(const struct ethhdr* ethernet, __u32 interface) {
+  const struct link* link = link_of(interface);
+  if (!link) return 0;
   return *(__u32*)link->address == *(__u32*)ethernet->h_dest && *(__u16*)(link->address + 4) == *(__u16*)(ethernet->h_dest + 4);
 }
 
@@ -110,7 +116,7 @@ int lb4_xdp(struct xdp_md* xdp) {
   struct rewrite rewrite;
   const __u32 length = bpf_ntohs(at.ip->tot_len);
   struct flow* const flow = decide(&at, length, &rewrite);
-  if (!flow) return XDP_PASS;
+  if (!flow || !link_of(rewrite.interface)) return XDP_PASS;
   // Ethernet's padding is not forwarded.
   if (room > length) {
     if (bpf_xdp_adjust_tail(xdp, (int)(length - room))) return XDP_PASS;

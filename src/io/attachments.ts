@@ -123,8 +123,8 @@ export class Attachments {
 
   #stand(key: string, link: Interface, hook: Hook): void {
     const { programs } = this.#fastPath;
-    if (hook === 'xdp') native().setElement(programs.links, link.index % LINKS, linkElement(link));
     const fd = this.#adopted(key, link, hook) ?? linked(programs[hook], link, hook);
+    if (hook === 'xdp') native().setElement(programs.links, link.index % LINKS, linkElement(link));
     if (fd !== undefined) pin(fd, key);
     // A mark for whoever removes what is left: this one has no link.
     else pin(programs[hook], clsactName(link.index));
@@ -143,8 +143,9 @@ export class Attachments {
     return undefined;
   }
 
-  #detach(key: string, { link, fd }: Attachment): void {
+  #detach(key: string, { link, hook, fd }: Attachment): void {
     this.#attached.delete(key);
+    if (hook === 'xdp') native().setElement(this.#fastPath.programs.links, link.index % LINKS, NO_LINK);
     if (fd === undefined) {
       leaveClsact(link.index);
       return;
@@ -188,9 +189,11 @@ function obstacleOf(error: unknown, { index }: Interface, hook: Hook): string {
   return messageOf(error);
 }
 
-/** `struct link` of native/bpf/lb4.bpf.c. */
+/** `struct link` of native/bpf/lb4.bpf.c: no interface has index 0. */
+const NO_LINK = new Uint8Array(12);
+
 function linkElement({ index, mac }: Interface): Uint8Array {
-  const element = new Uint8Array(12);
+  const element = new Uint8Array(NO_LINK.length);
   new Uint32Array(element.buffer)[0] = index;
   element.set(mac, 4);
   return element;

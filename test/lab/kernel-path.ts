@@ -5,6 +5,7 @@ import { load, mapAll } from '../../src/io/fast-path.ts';
 import { type LoadedFastPath, native } from '../../src/io/native.ts';
 import { HOP, HOPS } from '../../src/layout/hops.ts';
 import { flowWords, type Memory, ownMemory } from '../../src/layout/memory.ts';
+import { BACK, FRONT } from './world.ts';
 
 export type Program = 'tc' | 'xdp';
 
@@ -39,6 +40,8 @@ export class KernelPath {
     const maps = mapAll(this.#loaded);
     const flows = new Int32Array(maps.flows, 0, flowWords(capacity));
     this.memory = { ...ownMemory({ capacity, connections }), flows, hops: new Int32Array(maps.hops, 0, HOPS * HOP) };
+    // Where a world's hops lead: XDP asks whether it stands there.
+    for (const index of [FRONT, BACK]) this.#announce('00:00:00:00:00:00', index);
     for (const [mac, index] of interfaces) this.#announce(mac, index);
   }
 

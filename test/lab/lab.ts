@@ -228,7 +228,7 @@ export class Lab {
 /** The kernel gives a deleted namespace's inode number to the next one at once, and with it what lb4's scripts noted under it. */
 function forgetState(name: string): void {
   const { ino } = statSync(`/run/netns/${name}`);
-  for (const directory of [`/run/lb4/netns-${ino}`, `/run/lb4/kept-${ino}`, `/dev/shm/lb4/kept-${ino}`])
+  for (const directory of [`/run/lb4/netns-${ino}`, `/run/lb4/kept-${ino}`, `/dev/shm/lb4/kept-${ino}`, `/sys/fs/bpf/lb4-${ino}`])
     rmSync(directory, { recursive: true, force: true });
 }
 
