@@ -48,8 +48,7 @@ demo: deps-demo build
 # Both kinds of tests run even when the first fails; the last line tells, alone on its line, how many passed and failed.
 test: deps-test build lint
 	@rm -f $(REPORTS)
-	@$(MAKE) --no-print-directory -k tests READY= || true
-	@node scripts/tally.js $(REPORTS)
+	@status=0; $(MAKE) --no-print-directory -k tests READY= || status=1; node scripts/tally.js $(REPORTS) || status=1; exit $$status
 
 tests: test-unit-and-bare test-netns test-kernel
 

@@ -95,10 +95,10 @@ Napi::Value linkedInterface(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return lb4::linkedInterface(link); }));
 }
 
-void attachClsact(const Napi::CallbackInfo& info) {
+Napi::Value attachClsact(const Napi::CallbackInfo& info) {
   const int program = descriptor(info[0], "program");
   const int32_t ifindex = ifindexArgument(info[1]);
-  guard(info.Env(), [&] { lb4::attachClsact(program, ifindex); });
+  return Napi::Boolean::New(info.Env(), guard(info.Env(), [&] { return lb4::attachClsact(program, ifindex); }));
 }
 
 void detachClsact(const Napi::CallbackInfo& info) {

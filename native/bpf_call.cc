@@ -43,9 +43,9 @@ size_t possibleCpus() {
   // "0-7" or "0,2-3": the last number counts (Documentation/ABI/testing/sysfs-devices-system-cpu).
   std::ifstream file("/sys/devices/system/cpu/possible");
   std::string text;
-  std::getline(file, text);
+  if (!std::getline(file, text) || text.empty()) throw SystemError(ENOENT, "open(/sys/devices/system/cpu/possible)");
   const size_t at = text.find_last_of("-,");
-  return std::stoul(at == std::string::npos ? text : text.substr(at + 1)) + 1;
+  return std::strtoul(text.c_str() + (at == std::string::npos ? 0 : at + 1), nullptr, 10) + 1;
 }
 
 }  // namespace

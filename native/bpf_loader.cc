@@ -33,8 +33,8 @@ struct TcOptions {
   uint32_t flags = 0;
   uint32_t prog_id = 0;
   uint32_t handle = 1;
-  // Before most that others make (the kernel begins at 49152), with room in front: 'lb' in ASCII.
-  uint32_t priority = 0x6c62;
+  // Behind those that others make without a priority of their own (the kernel counts down from 49152): what they drop stays dropped.
+  uint32_t priority = 60928;
   uint32_t zero = 0;
 };
 
@@ -180,7 +180,7 @@ FastPath loadFastPath(const std::vector<uint8_t>& bytes, FastPathSizes sizes, co
           object.ofProgram("lb4_xdp"), object.ofProgram("lb4_tc_up"), object.ofProgram("lb4_xdp_up")};
 }
 
-void attachClsact(int program, int32_t ifindex) {
+bool attachClsact(int program, int32_t ifindex) {
   const Libbpf& library = Libbpf::get();
   said.clear();
   TcHook hook = hookOf(ifindex);
@@ -190,6 +190,7 @@ void attachClsact(int program, int32_t ifindex) {
   options.prog_fd = program;
   options.flags = REPLACE;
   demand(library.attachTc(&hook, &options), "bpf_tc_attach()");
+  return made != -EEXIST;
 }
 
 uint32_t clsactProgram(int32_t ifindex) {

@@ -29,8 +29,8 @@ FastPath loadFastPath(const std::vector<uint8_t>& object, FastPathSizes sizes, c
                       int counts);
 
 // cls_bpf at the ingress of an interface, on its clsact qdisc, which is made where it is not there: for kernels without tcx. It stands under a
-// priority and handle of lb4's own, and takes the place of one that was there.
-void attachClsact(int program, int32_t ifindex);
+// priority and handle of lb4's own, and takes the place of one that was there. Whether the qdisc was made.
+bool attachClsact(int program, int32_t ifindex);
 // The qdisc stays. Nothing there: no error.
 void detachClsact(int32_t ifindex);
 // The id of lb4's program there; 0: none.

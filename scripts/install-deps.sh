@@ -6,8 +6,9 @@ export DEBIAN_FRONTEND=noninteractive
 cd "$(dirname "$0")/.."
 
 # command:package, so that a tool installed in another way counts too; or, with a slash in front, file:package
-# clang and libbpf-dev: the fast path
-build='g++:g++ make:make cmake:cmake clang:clang /usr/include/bpf/bpf_helpers.h:libbpf-dev'
+build='g++:g++ make:make cmake:cmake'
+# what compiles the fast path: without it lb4 is built all the same
+optional='clang:clang /usr/include/bpf/bpf_helpers.h:libbpf-dev'
 lab='ip:iproute2 nsenter:util-linux mount:mount iptables:iptables sysctl:procps ethtool:ethtool curl:curl'
 test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 /usr/sbin/bpftool:bpftool nft:nftables
   wrk:wrk promtool:prometheus /usr/include/pcap/pcap.h:libpcap-dev strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc
@@ -62,11 +63,24 @@ is_there() {
   esac
 }
 
-missing=''
-for pair in $wanted; do
-  if is_there "${pair%%:*}"; then continue; fi
-  case "$missing " in *" ${pair#*:} "*) ;; *) missing="$missing ${pair#*:}" ;; esac
-done
+# missing_of PAIR…: the packages of those that are not there
+missing_of() {
+  missing=''
+  for pair in "$@"; do
+    if is_there "${pair%%:*}"; then continue; fi
+    case "$missing " in *" ${pair#*:} "*) ;; *) missing="$missing ${pair#*:}" ;; esac
+  done
+  echo "$missing"
+}
+
+# shellcheck disable=SC2086 # lists of words
+missing=$(missing_of $wanted)
+# shellcheck disable=SC2086
+extra=$(missing_of $optional)
+if [ -n "$extra" ]; then
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then missing="$missing$extra"
+  else echo "without$extra, which compile the fast path, lb4 is built without it" >&2; fi
+fi
 if [ -n "$missing" ]; then
   if ! command -v apt-get >/dev/null 2>&1; then
     echo "please install:$missing" >&2

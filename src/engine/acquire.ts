@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { FastPathError, messageOf } from '../errors.ts';
 import { hashKey, tableCapacity } from '../flow/table.ts';
-import { FastPath } from '../io/fast-path.ts';
+import { FastPath, fastPathObstacle } from '../io/fast-path.ts';
 import { createKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
 import { KeptElsewhereError, lockKept, unlockKept } from '../io/kept-lock.ts';
 import { native } from '../io/native.ts';
@@ -36,7 +36,7 @@ export interface Acquired {
   readonly close: (keep: boolean) => void;
 }
 
-/** Room for so many connections, each worker's share rounded up. */
+/** Room for so many connections, each worker's share rounded up. New flows are where {@link acquireMemory} is told, found ones where they are. */
 export function roomFor(connections: number, workers: number): Room {
   const share = Math.ceil(connections / workers);
   return { capacity: tableCapacity(share), connections: share, workers };
@@ -67,6 +67,7 @@ export function keyFor(other: number | undefined): HashKey {
  * @param key of what {@link openOther} gave, or another: frames are steered to workers by it
  * @param isKept false: whatever happens, it ends with the process
  * @param other what {@link openOther} gave; whoever had it has let go
+ * @param takesMaps false: whoever forwards can only go on with flows that are in the memory itself
  * @param makeFastPath for new memory; undefined where it shall not, or need not, be in the kernel's maps. What is found stays where it is
  * @throws the system's error where there is no memory; KeptElsewhereError where another process has the file: it stays as it is
  */
@@ -77,8 +78,9 @@ export function acquireMemory(
   isKept: boolean,
   other?: number,
   makeFastPath: MakeFastPath = () => undefined,
+  takesMaps = true,
 ): Acquired {
-  const origin = originOf(room, directions);
+  const origin = originOf(room, directions, takesMaps);
   if (!isKept) return mortalMemory(origin, key, undefined, 'not asked for', makeFastPath);
   let refused: string | undefined;
   try {
@@ -93,22 +95,30 @@ export function acquireMemory(
 }
 
 /** Whether there is what a dead lb4 left, and it can be followed: to be asked before {@link acquireMemory} is. */
-export function isFollowable(room: Room, directions: number): boolean {
-  return obstacleTo(room, directions, (fd) => !native().isFileLocked(fd)) === undefined;
+export function isFollowable(room: Room, directions: number, takesMaps: boolean): boolean {
+  return obstacleTo(room, directions, takesMaps, (fd) => !native().isFileLocked(fd)) === undefined;
 }
 
 /**
  * Why what is kept cannot be followed, by a running lb4 or one that died; undefined: it can.
+ * @param takesMaps as {@link acquireMemory} has it
  * @param isFree whether the file is nobody's
  */
-export function obstacleTo(room: Room, directions: number, isFree: (fd: number) => boolean = () => true): string | undefined {
+export function obstacleTo(
+  room: Room,
+  directions: number,
+  takesMaps: boolean,
+  isFree: (fd: number) => boolean = () => true,
+): string | undefined {
   try {
     const fd = openKept(FILE);
     if (fd === undefined) return 'there is none';
     try {
       if (!isFree(fd)) return 'another lb4 has it';
       const mapping = native().mapSharedMemory(fd);
-      return obstacleAt(mapping, originOf(room, directions));
+      const obstacle = obstacleAt(mapping, originOf(room, directions, takesMaps));
+      // Who cannot load programs cannot go on with the maps either.
+      return obstacle ?? (mapIn(headerOf(mapping)) === 0 ? undefined : fastPathObstacle());
     } finally {
       closeSync(fd);
     }
@@ -174,8 +184,8 @@ function mortalMemory(origin: Origin, key: HashKey, refused: string | undefined,
   const { fd, buffer } = native().createSharedMemory('lb4', memorySize(room));
   const memories = freshIn(buffer, { ...origin, room }, key, fastPath);
   const close = () => {
+    if (fastPath?.isPinned()) forgetPins();
     fastPath?.close();
-    removePins();
     native().closeFd(fd);
   };
   return { fd, memories, room, fastPath, isFound: false, refused, mortal, lost: () => undefined, close };
@@ -183,10 +193,18 @@ function mortalMemory(origin: Origin, key: HashKey, refused: string | undefined,
 
 /** Where new flows are to be. */
 function placed(room: Room, key: HashKey, makeFastPath: MakeFastPath): { room: Room; fastPath: FastPath | undefined } {
-  // What another lb4 has left there is of no use any more.
-  removePins();
   const fastPath = makeFastPath(room, key);
+  if (fastPath === undefined) forgetPins();
   return { room: { ...room, isInKernel: fastPath !== undefined }, fastPath };
+}
+
+/** What another lb4 has left there is of no use any more, but in nobody's way. */
+function forgetPins(): void {
+  try {
+    removePins();
+  } catch {
+    // Whoever has mounted it so that nothing can be removed.
+  }
 }
 
 function freshIn(mapping: ArrayBuffer, origin: Origin, key: HashKey, fastPath: FastPath | undefined): readonly Memory[] {
@@ -207,6 +225,7 @@ function handle(fd: number, fastPath: FastPath | undefined): Pick<Acquired, 'los
       // Never what another lb4 has made there meanwhile.
       const isOurs = lostKept(FILE, fd) === undefined;
       isClosed = true;
+      if (!keep && fastPath?.isPinned()) forgetPins();
       fastPath?.close();
       unlockKept(fd);
       closeSync(fd);

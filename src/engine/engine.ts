@@ -36,10 +36,10 @@ export interface Size {
   readonly connections: number;
   /** Threads that forward packets; 1 with the driver `pcap`. */
   readonly workers: number;
+  readonly io: DriverName;
 }
 
 export interface EngineOptions extends Size {
-  readonly io: DriverName;
   readonly fastPath: FastPathName;
   /** The processors that workers are pinned to, in turn; undefined: wherever the kernel likes. */
   readonly cpus: readonly number[] | undefined;
@@ -80,13 +80,18 @@ export interface Inheritance {
 }
 
 /** Whether an engine of that size, with 1 or 2 flows a connection, would go on with those of an lb4 that died. */
-export function wouldInherit({ connections, workers }: Size, directions: number): boolean {
-  return isFollowable(roomFor(connections, workers), directions);
+export function wouldInherit({ connections, workers, io }: Size, directions: number): boolean {
+  return isFollowable(roomFor(connections, workers), directions, takesMaps(io));
 }
 
 /** Why it could not take over those of an lb4 that runs, by the same; undefined: it could. */
-export function takeoverObstacle({ connections, workers }: Size, directions: number): string | undefined {
-  return obstacleTo(roomFor(connections, workers), directions);
+export function takeoverObstacle({ connections, workers, io }: Size, directions: number): string | undefined {
+  return obstacleTo(roomFor(connections, workers), directions, takesMaps(io));
+}
+
+/** The process of pcap would need descriptors that only this one has. */
+function takesMaps(io: DriverName): boolean {
+  return io !== 'pcap';
 }
 
 export interface FastPathState {
@@ -110,6 +115,7 @@ interface EngineParts {
   readonly attachments: Attachments | undefined;
   /** Flow entries at most. */
   readonly entries: number;
+  readonly told: (message: string) => void;
 }
 
 /** A running data path: its workers, their memory, and what the main thread keeps true for them. */
@@ -123,9 +129,10 @@ export class Engine {
   readonly #crew: Forwarder;
   readonly #attachments: Attachments | undefined;
   readonly #entries: number;
+  readonly #told: (message: string) => void;
   #isStopped = false;
 
-  private constructor({ acquired, routes, counts, ports, crew, attachments, entries }: EngineParts) {
+  private constructor({ acquired, routes, counts, ports, crew, attachments, entries, told }: EngineParts) {
     const { isFound, refused, mortal } = acquired;
     this.inheritance = { isFound, connections: crew.recovered, refused, mortal };
     this.#acquired = acquired;
@@ -135,6 +142,7 @@ export class Engine {
     this.#crew = crew;
     this.#attachments = attachments;
     this.#entries = entries;
+    this.#told = told;
   }
 
   /** Starts forwarding. Throws the system's error (EPERM, ENOMEM …) when the packet socket cannot be opened. */
@@ -169,7 +177,7 @@ export class Engine {
   static async #acquire(options: EngineOptions, key: HashKey, other: number | undefined, begin: Begin): Promise<Engine> {
     const room = roomFor(options.connections, options.workers);
     const make = (wanted: Room, hashKey: HashKey) => makeFastPath(wanted, hashKey, options);
-    const acquired = acquireMemory(room, directionsOf(options.settings), key, options.keep, other, make);
+    const acquired = acquireMemory(room, directionsOf(options.settings), key, options.keep, other, make, takesMaps(options.io));
     try {
       return await Engine.#startIn(acquired, options, begin);
     } catch (error) {
@@ -183,11 +191,12 @@ export class Engine {
     const { fd: memoryFd, memories, room, fastPath, isFound } = acquired;
     const { answersPerSecond, settings } = options;
     let crew: Forwarder | undefined;
-    const attachments = fastPath && new Attachments(fastPath, options.fastPath, (message) => options.told?.(message));
+    const told = (message: string) => options.told?.(message);
+    const attachments = fastPath && new Attachments(fastPath, options.fastPath, told);
     const hops = memories.map((memory) => memory.hops);
     const routes = ServerRoutes.open(hops, (interfaces) => {
       crew?.post({ type: 'interfaces', mtus: routes.mtus() });
-      if (crew !== undefined) attachments?.follow(interfaces);
+      if (crew !== undefined) attempt(() => attachments?.follow(interfaces), told);
     });
     try {
       // Hops and servers may have other numbers from now on.
@@ -203,7 +212,7 @@ export class Engine {
       crew.post({ type: 'interfaces', mtus: routes.mtus() });
       attachments?.follow(routes.interfaces());
       const entries = room.connections * room.workers * directionsOf(settings);
-      return new Engine({ acquired, routes, counts, ports, crew, attachments, entries });
+      return new Engine({ acquired, routes, counts, ports, crew, attachments, entries, told });
     } catch (error) {
       attachments?.close(isFound);
       routes.close();
@@ -296,15 +305,25 @@ export class Engine {
     if (this.#isStopped) return;
     this.#isStopped = true;
     this.#routes.close();
-    this.#attachments?.close(keep);
+    // Whatever becomes of the programs: who forwards must not go on without rules.
+    attempt(() => this.#attachments?.close(keep), this.#told);
     await (keep ? this.#crew.halt() : this.#crew.stop());
     this.#acquired.close(keep);
   }
 }
 
+/** Does what may fail without harm to what is forwarded. */
+function attempt(act: () => void, told: (message: string) => void): void {
+  try {
+    act();
+  } catch (error) {
+    told(`the fast path: ${messageOf(error)}`);
+  }
+}
+
 /** Undefined where it shall not be, or cannot be had and need not. */
 function makeFastPath(room: Room, key: HashKey, { fastPath, io, told }: EngineOptions): FastPath | undefined {
-  if (fastPath === 'off' || io === 'pcap') return undefined;
+  if (fastPath === 'off' || !takesMaps(io)) return undefined;
   try {
     return FastPath.create(room, key);
   } catch (error) {

@@ -28,6 +28,8 @@ import { type HashKey, type Memory, memorySize, type Room } from '../layout/memo
 export interface Origin {
   readonly room: Room;
   readonly directions: number;
+  /** Flows in maps of the kernel can be gone on with. */
+  readonly takesMaps: boolean;
   /** Four words: the host's boot id. */
   readonly boot: Int32Array;
   /** Two words: the network namespace's cookie. */
@@ -37,12 +39,12 @@ export interface Origin {
 }
 
 /** What this process would write. */
-export function originOf(room: Room, directions: number): Origin {
+export function originOf(room: Room, directions: number, takesMaps: boolean): Origin {
   const hex = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').replaceAll('-', '');
   const boot = Int32Array.from({ length: 4 }, (_, i) => Number.parseInt(hex.slice(i * 8, i * 8 + 8), 16) | 0);
   const cookie = native().networkCookie();
   const network = new Int32Array(BigUint64Array.of(cookie).buffer);
-  return { room, directions, boot, network, isUnmistakable: cookie !== 0n || isHostNetwork() };
+  return { room, directions, takesMaps, boot, network, isUnmistakable: cookie !== 0n || isHostNetwork() };
 }
 
 /**
@@ -78,6 +80,7 @@ export function obstacleAt(mapping: ArrayBuffer, origin: Origin, key?: HashKey):
   const obstacle = obstacleIn(header, origin);
   if (obstacle !== undefined) return obstacle;
   if (mapping.byteLength !== memorySize(asWritten(origin.room, header))) return INCOMPLETE;
+  if (mapIn(header) !== 0 && !origin.takesMaps) return 'its flows are in maps of the kernel (fast_path), which io = "pcap" cannot use';
   if (!isMapThere(mapIn(header))) return MAPS_GONE;
   if (key?.some((word, i) => header[KEY + i] !== word)) return 'it is another one than when this lb4 began to start';
   return undefined;

@@ -6,17 +6,18 @@ export function bytesOf(flows: Int32Array, at: number): number {
   return (flows[at + Flow.BYTES] + flows[at + Flow.KERNEL_BYTES]) | 0;
 }
 
-/** When its last packet passed: CLOCK_MONOTONIC in milliseconds modulo 2^32. The kernel's clock stands still for some milliseconds at a time. */
-export function seenOf(flows: Int32Array, at: number): number {
-  const seen = flows[at + Flow.SEEN];
-  const byKernel = flows[at + Flow.KERNEL_SEEN];
-  return ((byKernel - seen) | 0) > 0 ? byKernel : seen;
+/**
+ * Milliseconds at `now` since its last packet passed, here or in the kernel. SEEN and KERNEL_SEEN are CLOCK_MONOTONIC in milliseconds modulo
+ * 2^32, and the word of whoever does not forward may be weeks old: so their ages are compared, not they.
+ */
+export function idleOf(flows: Int32Array, at: number, now: number): number {
+  return Math.min(ageOf(flows[at + Flow.SEEN], now), ageOf(flows[at + Flow.KERNEL_SEEN], now));
 }
 
-/** Milliseconds since then, at `now`; 0 where the kernel has taken a packet since `now` was read, a moment ago. */
-export function idleOf(flows: Int32Array, at: number, now: number): number {
-  const idle = (now - seenOf(flows, at)) | 0;
-  return idle < 0 && idle > -AHEAD_MS ? 0 : idle >>> 0;
+/** 0 for what the kernel has seen since `now` was read, a moment ago. */
+function ageOf(seen: number, now: number): number {
+  const age = (now - seen) | 0;
+  return age < 0 && age > -AHEAD_MS ? 0 : age >>> 0;
 }
 
 /** A worker's clock is never so old. */

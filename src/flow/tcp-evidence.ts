@@ -12,7 +12,7 @@
 import * as Flow from '../layout/flow.ts';
 import { swap32 } from '../packet/address.ts';
 import { ACK, FIN, RST, SYN } from '../packet/fields.ts';
-import { bytesOf, idleOf, seenOf } from './counts.ts';
+import { bytesOf, idleOf } from './counts.ts';
 import {
   ACKNOWLEDGES,
   ANSWERS,
@@ -153,9 +153,9 @@ export function begin(flows: Int32Array, at: number, other: number, first: numbe
  * The server's own numbers are not to be moved by what a client says.
  */
 export function settle(flows: Int32Array, at: number, other: number, now: number, quiet: number): void {
-  const seen = seenOf(flows, at);
-  const otherSeen = seenOf(flows, other);
-  if (idleOf(flows, at, now) < quiet || idleOf(flows, other, now) < quiet || ((seen - otherSeen) | 0) > quiet / 4) return;
+  const idle = idleOf(flows, at, now);
+  const otherIdle = idleOf(flows, other, now);
+  if (idle < quiet || otherIdle < quiet || otherIdle - idle > quiet / 4) return;
   flows[at + Flow.ORIGIN] = swap32(flows[other + Flow.ACKNOWLEDGED]) - bytesOf(flows, at);
 }
 

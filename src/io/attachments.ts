@@ -6,7 +6,7 @@ import { closeSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import type { FastPath } from './fast-path.ts';
 import { type Interface, native } from './native.ts';
-import { clsactName, leaveClsact, openPin, pin, pins, unpin } from './pins.ts';
+import { leaveClsact, openPin, pin, pinAtClsact, pins, standsAtClsact, unpin } from './pins.ts';
 
 export type Hook = 'tc' | 'xdp';
 
@@ -18,6 +18,8 @@ const LINKS = 256;
 /** Of whose frames the master is asked, not they themselves. */
 const BRIDGES = ['bridge', 'bond', 'team', 'openvswitch'];
 const MAC_BYTES = 6;
+/** Another program is there: in the driver, or in its generic place. */
+const TAKEN = ['EBUSY', 'EEXIST'];
 
 interface Place {
   readonly link: Interface;
@@ -37,6 +39,8 @@ export class Attachments {
   readonly #attached = new Map<string, Attachment>();
   /** Where it stood until somebody took it away. */
   readonly #lost = new Map<string, Place>();
+  /** Interfaces as they were when it last followed them. */
+  #seen = '';
   /** What has been told, once each. */
   readonly #refused = new Set<string>();
 
@@ -49,25 +53,26 @@ export class Attachments {
 
   /** What stands there of another lb4 passes everything up from now on, until {@link follow}. */
   static pause({ programs }: FastPath, interfaces: readonly Interface[]): void {
-    for (const name of pins().filter(isLinkName)) {
-      const fd = openPin(name);
-      if (fd === undefined) continue;
-      native().updateLink(fd, name.startsWith('xdp') ? programs.xdpUp : programs.tcUp);
-      closeSync(fd);
-    }
-    for (const { index } of interfaces) if (pins().includes(clsactName(index))) native().attachClsact(programs.tcUp, index);
+    for (const name of pins().filter(isLinkName)) pauseLink(name, name.startsWith('xdp') ? programs.xdpUp : programs.tcUp);
+    for (const { index } of interfaces) if (standsAtClsact(index)) attempted(() => native().attachClsact(programs.tcUp, index));
   }
 
   /** Has it stand at all of these interfaces that it can stand at, and at no others. */
   follow(interfaces: readonly Interface[]): void {
+    // Most notices are about neighbours and routes.
+    const seen = JSON.stringify(interfaces.map(({ index, name, kind, master, mac }) => [index, name, kind, master, ...mac]));
+    if (seen === this.#seen) return;
+    this.#seen = seen;
     const masters = new Map(interfaces.map((link) => [link.index, link]));
     const able = interfaces.filter(({ mac, master }) => isEthernet(mac) && !BRIDGES.includes(masters.get(master)?.kind ?? ''));
     const wanted = new Map(able.flatMap((link) => this.#hooksOf(link).map((hook) => [keyOf(hook, link.index), { link, hook }] as const)));
     for (const [key, attachment] of this.#attached) if (!wanted.has(key)) this.#detach(key, attachment);
     for (const key of this.#lost.keys()) if (!wanted.has(key)) this.#lost.delete(key);
+    // Their addresses may be others by now.
+    for (const { link, hook } of wanted.values()) if (hook === 'xdp' && this.#attached.has(keyOf(hook, link.index))) this.#announce(link);
     // A dead lb4's.
     for (const name of pins().filter(isLinkName)) if (!wanted.has(name)) unpin(name);
-    for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index)) && pins().includes(clsactName(index))) leaveClsact(index);
+    for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index)) && standsAtClsact(index)) leaveClsact(index);
     for (const [key, { link, hook }] of wanted) if (!this.#attached.has(key) && !this.#lost.has(key)) this.#attach(key, link, hook);
   }
 
@@ -75,18 +80,25 @@ export class Attachments {
   missing(): string[] {
     for (const [key, attachment] of this.#attached) {
       if (isThere(attachment)) continue;
-      this.#detach(key, attachment);
       this.#lost.set(key, attachment);
+      this.#detach(key, attachment);
     }
     return [...this.#lost.values()].map(({ hook, link }) => `${hook} of ${link.name}`);
   }
 
   /** Puts it back where it stands no more. Throws where it cannot. */
   repair(): void {
+    // One that cannot be put back (somebody else's program is there) must not keep the others from it.
+    const failed: unknown[] = [];
     for (const [key, { link, hook }] of this.#lost) {
-      this.#stand(key, link, hook);
-      this.#lost.delete(key);
+      try {
+        this.#stand(key, link, hook);
+        this.#lost.delete(key);
+      } catch (error) {
+        failed.push(error);
+      }
     }
+    if (failed.length > 0) throw failed[0];
   }
 
   /** Where it stands: by hook, names of interfaces. */
@@ -103,6 +115,10 @@ export class Attachments {
     this.#attached.clear();
   }
 
+  #announce(link: Interface): void {
+    native().setElement(this.#fastPath.programs.links, link.index % LINKS, linkElement(link));
+  }
+
   #hooksOf({ kind }: Interface): Hook[] {
     if (this.#wanted === 'off') return [];
     const isHardware = kind === '';
@@ -114,7 +130,8 @@ export class Attachments {
     try {
       this.#stand(key, link, hook);
     } catch (error) {
-      const isExpected = hook === 'xdp' && this.#wanted === 'auto';
+      // Many drivers know no XDP.
+      const isExpected = hook === 'xdp' && this.#wanted === 'auto' && !TAKEN.includes((error as NodeJS.ErrnoException).code ?? '');
       const message = `the fast path does not stand at ${hook} of ${link.name}: ${obstacleOf(error, link, hook)}`;
       if (!isExpected && !this.#refused.has(message)) this.#told(message);
       this.#refused.add(message);
@@ -124,10 +141,13 @@ export class Attachments {
   #stand(key: string, link: Interface, hook: Hook): void {
     const { programs } = this.#fastPath;
     const fd = this.#adopted(key, link, hook) ?? linked(programs[hook], link, hook);
-    if (hook === 'xdp') native().setElement(programs.links, link.index % LINKS, linkElement(link));
-    if (fd !== undefined) pin(fd, key);
-    // A mark for whoever removes what is left: this one has no link.
-    else pin(programs[hook], clsactName(link.index));
+    try {
+      if (hook === 'xdp') this.#announce(link);
+      if (fd !== undefined) pin(fd, key);
+    } catch (error) {
+      if (fd !== undefined) closeSync(fd);
+      throw error;
+    }
     this.#attached.set(key, { link, hook, fd });
   }
 
@@ -135,10 +155,8 @@ export class Attachments {
   #adopted(key: string, { index }: Interface, hook: Hook): number | undefined {
     const fd = openPin(key);
     if (fd === undefined) return undefined;
-    if (native().linkedInterface(fd) === index) {
-      native().updateLink(fd, this.#fastPath.programs[hook]);
-      return fd;
-    }
+    const program = this.#fastPath.programs[hook];
+    if (native().linkedInterface(fd) === index && attempted(() => native().updateLink(fd, program))) return fd;
     closeSync(fd);
     return undefined;
   }
@@ -160,6 +178,23 @@ function isEthernet(mac: Uint8Array): boolean {
   return mac.length === MAC_BYTES && mac.some((byte) => byte !== 0);
 }
 
+/** What it stood at may have gone, or somebody has detached it: then there is nothing to pause. */
+function pauseLink(name: string, program: number): void {
+  const fd = openPin(name);
+  if (fd === undefined) return;
+  if (native().linkedInterface(fd) === 0 || !attempted(() => native().updateLink(fd, program))) unpin(name);
+  closeSync(fd);
+}
+
+function attempted(act: () => unknown): boolean {
+  try {
+    act();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function keyOf(hook: Hook, index: number): string {
   return `${hook}-${index}`;
 }
@@ -174,7 +209,7 @@ function linked(program: number, { index }: Interface, hook: Hook): number | und
     return native().linkProgram(program, index, hook === 'tc' ? 'tcx' : 'xdp');
   } catch (error) {
     if (hook === 'xdp' || (error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
-    native().attachClsact(program, index);
+    pinAtClsact(program, index, native().attachClsact(program, index));
     return undefined;
   }
 }
@@ -184,9 +219,13 @@ function isThere({ link, fd }: Attachment): boolean {
 }
 
 function obstacleOf(error: unknown, { index }: Interface, hook: Hook): string {
-  if (hook === 'xdp' && (error as NodeJS.ErrnoException).code === 'EBUSY')
-    return `${native().programName(native().xdpProgram(index))} is there already, and a driver has one`;
-  return messageOf(error);
+  const { code = '' } = error as NodeJS.ErrnoException;
+  if (hook !== 'xdp' || !TAKEN.includes(code)) return messageOf(error);
+  try {
+    return `${native().programName(native().xdpProgram(index))} is there already, and an interface has one`;
+  } catch {
+    return messageOf(error); // it has just gone
+  }
 }
 
 /** `struct link` of native/bpf/lb4.bpf.c: no interface has index 0. */

@@ -9,7 +9,7 @@ import { flowEntries, type HashKey, type KernelMaps, type Room } from '../layout
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { steeringKey } from '../packet/steering.ts';
 import { type LoadedFastPath, native } from './native.ts';
-import { openPin, pin, preparePins } from './pins.ts';
+import { openPin, pin, pinsObstacle, preparePins, removePins } from './pins.ts';
 
 /** Where it was compiled to: from src/io, and from dist/src/io or dist/src/bundle alike. */
 const OBJECTS = ['../../native/bpf/lb4.bpf.o', '../../../native/bpf/lb4.bpf.o'];
@@ -39,10 +39,17 @@ export class FastPath {
 
   /** Loads it with new maps, and pins them. Throws an error that says why it cannot be had on this host. */
   static create(room: Room, key: HashKey): FastPath {
-    preparePins();
-    const fastPath = new FastPath(load(room, key));
-    for (const name of KEPT) pin(fastPath.programs[name], name);
-    return fastPath;
+    const programs = load(room, key);
+    try {
+      // What another lb4 has left, only now that there is something in its place.
+      removePins();
+      preparePins();
+      for (const name of KEPT) pin(programs[name], name);
+      return new FastPath(programs);
+    } catch (error) {
+      closeAll(programs);
+      throw error;
+    }
   }
 
   /** The same with the maps that another lb4 has left. Undefined where they are not those of that id. */
@@ -57,6 +64,17 @@ export class FastPath {
     }
   }
 
+  /** Whether the next lb4 would find it: nobody has taken its pins away. */
+  isPinned(): boolean {
+    const fd = openPin('flows');
+    if (fd === undefined) return false;
+    try {
+      return native().mapId(fd) === this.id;
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   /** Packets that it has taken. */
   get forwarded(): number {
     return native().perCpuSum(this.programs.counts, FORWARDED);
@@ -64,8 +82,12 @@ export class FastPath {
 
   /** Descriptors are closed; what is pinned stays. */
   close(): void {
-    for (const fd of Object.values(this.programs)) closeSync(fd);
+    closeAll(this.programs);
   }
+}
+
+function closeAll(programs: LoadedFastPath): void {
+  for (const fd of Object.values(programs)) closeSync(fd);
 }
 
 /** Maps that are there. */
@@ -77,8 +99,8 @@ export function mapAll({ flows, hops }: MapFds): KernelMaps {
 export function fastPathObstacle(): string | undefined {
   try {
     const loaded = load({ capacity: 256, connections: 64, workers: 1, isInKernel: true }, [1, 3, 5, 7]);
-    for (const fd of Object.values(loaded)) closeSync(fd);
-    return undefined;
+    closeAll(loaded);
+    return pinsObstacle();
   } catch (error) {
     return (error as Error).message;
   }
@@ -86,6 +108,9 @@ export function fastPathObstacle(): string | undefined {
 
 /** @param kept maps to go on with */
 export function load({ capacity, workers }: Room, key: HashKey, kept?: Pick<LoadedFastPath, (typeof KEPT)[number]>): LoadedFastPath {
+  // TypeScript's stores, and the program's loads, come in their order there alone.
+  if (hasOwnClock()) throw new FailureError('the fast path goes by the clock of the host, and this time namespace has its own');
+  if (process.arch !== 'x64') throw new FailureError(`the fast path is for x86-64 alone, this is ${process.arch}`);
   const { first, last } = CLIENT_PORTS;
   const entries = flowEntries(capacity);
   // `struct settings` of native/bpf/settings.h.
@@ -96,6 +121,15 @@ export function load({ capacity, workers }: Room, key: HashKey, kept?: Pick<Load
     settings: new Uint8Array(settings.buffer),
     ...(kept === undefined ? {} : { flowsFd: kept.flows, hopsFd: kept.hops, countsFd: kept.counts }),
   });
+}
+
+/** time_namespaces(7): what the kernel sees would be of another time. */
+function hasOwnClock(): boolean {
+  try {
+    return /^monotonic\s+(?!0\s+0\s*$)/m.test(readFileSync('/proc/self/timens_offsets', 'utf8'));
+  } catch {
+    return false; // a kernel without time namespaces
+  }
 }
 
 function readObject(): Uint8Array {

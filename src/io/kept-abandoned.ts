@@ -1,10 +1,7 @@
 /** What is kept for network namespaces that are gone. */
 import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
-import { PREFIX } from './kept-places.ts';
+import { INITIAL_PIDS, PREFIX } from './kept-places.ts';
 import { removePinsExcept } from './pins.ts';
-
-/** PROC_PID_INIT_INO of linux/proc_ns.h. */
-const INITIAL_PIDS = 'pid:[4026531836]';
 
 /** Takes away what network namespaces left that are gone: nobody else will ever ask for it. Never throws: it is in nobody's way. */
 export function removeAbandoned(root: string): void {

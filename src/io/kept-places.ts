@@ -8,6 +8,8 @@ import { makePrivate } from './private-directory.ts';
 
 export const ROOTS = ['/run', '/dev/shm'] as const;
 export const PREFIX = 'kept-';
+/** What /proc/PID/ns/pid says outside containers: PROC_PID_INIT_INO of linux/proc_ns.h. */
+export const INITIAL_PIDS = 'pid:[4026531836]';
 /** statfs(2). */
 const TMPFS_MAGIC = 0x01021994;
 

@@ -266,8 +266,8 @@ export interface NativeAddon {
   updateLink(link: number, program: number): void;
   /** The interface of a link; 0 once that is gone, or the link detached. */
   linkedInterface(link: number): number;
-  /** The same as `tcx` for any kernel: cls_bpf on the clsact qdisc, which is made where it is not there. Takes the place of lb4's own. */
-  attachClsact(program: number, ifindex: number): void;
+  /** The same as `tcx` for any kernel: cls_bpf on the clsact qdisc, which is made where it is not there (true). Takes the place of lb4's own. */
+  attachClsact(program: number, ifindex: number): boolean;
   /** The qdisc stays. Nothing there is no error. */
   detachClsact(ifindex: number): void;
   /** The id of lb4's program there; 0: none. */

@@ -3,7 +3,8 @@
  * goes on without any process; what is unlinked ends with the last one that has it.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readlinkSync, rmdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
+import { INITIAL_PIDS, isPrivate } from './kept-places.ts';
 import { native } from './native.ts';
 
 const ROOT = '/sys/fs/bpf';
@@ -11,6 +12,9 @@ const ROOT = '/sys/fs/bpf';
 const BPF_FS_MAGIC = 0xcafe4a11;
 const PREFIX = 'lb4-';
 const CLSACT = 'clsact-';
+/** The qdisc is somebody else's. */
+const FILTER = 'filter-';
+const AT_CLSACT = /^(?:clsact|filter)-([0-9]+)$/;
 
 /**
  * Makes the directory of this network namespace, and mounts the bpffs where nobody has (systemd, iproute2 and bpftool do the same). Throws
@@ -18,11 +22,19 @@ const CLSACT = 'clsact-';
  */
 export function preparePins(): void {
   if (!isMounted()) {
-    // `ip netns exec` makes one.
-    if (isMountNamespaceOwn()) throw new Error(`${ROOT} is no bpffs, and what this process mounts would end with its mount namespace`);
-    execFileSync('mount', ['-t', 'bpf', 'bpf', ROOT], { stdio: ['ignore', 'ignore', 'pipe'] });
+    // `ip netns exec` makes a mount namespace, and so does a container.
+    const obstacle = pinsObstacle();
+    if (obstacle !== undefined) throw new Error(obstacle);
+    execFileSync('mount', ['-t', 'bpf', '-o', 'mode=700,nosuid,nodev,noexec', 'bpf', ROOT], { stdio: ['ignore', 'ignore', 'pipe'] });
   }
   mkdirSync(directory(), { recursive: true, mode: 0o700 });
+  if (!isPrivate(statSync(directory()))) throw new Error(`${directory()} is another user's`);
+}
+
+/** Why there can be none, as far as that can be told without making any; undefined: there can be. */
+export function pinsObstacle(): string | undefined {
+  const isOwn = isMountNamespaceOwn() || readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS;
+  return isMounted() || !isOwn ? undefined : `${ROOT} is no bpffs, and one of this process's own would end with its namespace`;
 }
 
 /** A descriptor of what is pinned under a name; undefined where there is nothing. */
@@ -57,7 +69,7 @@ export function pins(): string[] {
 
 /** Leaves nothing pinned of this network namespace's: links end, and with them the programs run no more. */
 export function removePins(): void {
-  if (isMounted()) removeDirectory(directory());
+  if (isMounted() && existsSync(directory())) removeDirectory(directory());
 }
 
 /** Whoever asks has seen that nobody is in these network namespaces any more. */
@@ -100,19 +112,29 @@ function namesIn(path: string): string[] {
   }
 }
 
-/** Under which a program that stands at an interface's clsact qdisc is pinned: it has no link. */
-export function clsactName(ifindex: number): string {
-  return `${CLSACT}${ifindex}`;
+/** Marks that a program stands at an interface's clsact qdisc, where it has no link: it is pinned, by a name that tells whose the qdisc is. */
+export function pinAtClsact(program: number, ifindex: number, isQdiscOurs: boolean): void {
+  if (isQdiscOurs || !standsAtClsact(ifindex)) pin(program, `${isQdiscOurs ? CLSACT : FILTER}${ifindex}`);
 }
 
-/** Takes lb4's program from an interface's clsact qdisc, and the qdisc where nothing else is on it. Nothing there: no error. */
+/** Whether lb4's program stands there, by that mark. */
+export function standsAtClsact(ifindex: number): boolean {
+  return pins().some((name) => name === `${CLSACT}${ifindex}` || name === `${FILTER}${ifindex}`);
+}
+
+/** Takes lb4's program from an interface's clsact qdisc, and the qdisc if it is lb4's and nothing else is on it. Nothing there: no error. */
 export function leaveClsact(ifindex: number): void {
   native().detachClsact(ifindex);
-  unpin(clsactName(ifindex));
+  const isQdiscOurs = pins().includes(`${CLSACT}${ifindex}`);
+  for (const prefix of [CLSACT, FILTER]) unpin(`${prefix}${ifindex}`);
   const device = nameOf(ifindex);
-  if (device === undefined) return;
-  const filters = ['ingress', 'egress'].map((side) => execFileSync('tc', ['filter', 'show', 'dev', device, side], { encoding: 'utf8' }));
-  if (filters.join('').trim() === '') execFileSync('tc', ['qdisc', 'del', 'dev', device, 'clsact'], { stdio: 'ignore' });
+  if (!isQdiscOurs || device === undefined) return;
+  try {
+    const filters = ['ingress', 'egress'].map((side) => execFileSync('tc', ['filter', 'show', 'dev', device, side], { encoding: 'utf8' }));
+    if (filters.join('').trim() === '') execFileSync('tc', ['qdisc', 'del', 'dev', device, 'clsact'], { stdio: 'ignore' });
+  } catch {
+    // The qdisc or the interface has just gone; without tc(8) an empty qdisc stays, which does nothing.
+  }
 }
 
 function nameOf(ifindex: number): string | undefined {
@@ -125,7 +147,8 @@ function nameOf(ifindex: number): string | undefined {
 }
 
 function removeDirectory(path: string): void {
-  if (path === directory()) for (const name of namesIn(path)) if (name.startsWith(CLSACT)) leaveClsact(Number(name.slice(CLSACT.length)));
+  const marked = path === directory() ? namesIn(path).map((name) => AT_CLSACT.exec(name)?.[1]) : [];
+  for (const index of marked) if (index !== undefined) leaveClsact(Number(index));
   const names = namesIn(path);
   for (const name of names) unlinkSync(`${path}/${name}`);
   try {

@@ -49,8 +49,8 @@ export class Afterwards {
     const found = await meet(this.#parts.point);
     if (found === undefined) return false;
     found.channel.tell({ say: 'counted', counted });
-    // What is not noted is told again.
-    const isNoted = (await found.channel.next(PATIENCE.greeting, 'noted')) !== undefined;
+    // What is not noted is told again: whoever did not come to it has ended. One that is merely busy gets time, lest it count twice.
+    const isNoted = (await found.channel.next(PATIENCE.step, 'noted')) !== undefined;
     found.channel.end();
     if (isNoted) this.#told = book;
     return isNoted;

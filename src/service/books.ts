@@ -73,10 +73,12 @@ export function since(before: Book, { frontends, servers }: Book): Book | undefi
   return grown.frontends.length + grown.servers.length === 0 ? undefined : grown;
 }
 
-/** Whether another lb4 may say so. */
-export function isBook(book: Book): boolean {
-  const isSane = (line: Line) => typeof line.group === 'string' && COLUMNS.every((column) => line[column] >= 0);
-  return [book.frontends, book.servers].every((lines) => Array.isArray(lines) && lines.length <= LINES && lines.every(isSane));
+/** Whether another lb4, of whichever version, may say so. */
+export function isBook(book: unknown): book is Book {
+  const isSane = (line: Partial<Line> | null) =>
+    typeof line?.group === 'string' && COLUMNS.every((column) => Number.isFinite(line[column]) && (line[column] ?? -1) >= 0);
+  const { frontends, servers } = (book ?? {}) as Partial<Book>;
+  return [frontends, servers].every((lines) => Array.isArray(lines) && lines.length <= LINES && lines.every(isSane));
 }
 
 export function addCounted(a: Counted, b: Counted): Counted {

@@ -10,9 +10,8 @@ interface Hooks {
 export function fastPathHooks(engine: Hooks): HostState {
   return {
     what: 'fast_path',
-    name: 'the fast path',
+    name: 'places of the fast path',
     usually: 'a change of qdiscs or XDP programs does this',
-    words: { wrong: 'it stands no more at', well: 'it stands there again' },
     // Packets go up, and are forwarded by the workers.
     serves: true,
     verify: async () => engine.missingHooks(),

@@ -261,8 +261,8 @@ export class PacketPath implements DataPath {
   }
 }
 
-function sizeOf({ connectionTrackerCapacity: connections, workers }: Passthrough): Size {
-  return { connections, workers };
+function sizeOf({ connectionTrackerCapacity: connections, workers, io }: Passthrough): Size {
+  return { connections, workers, io };
 }
 
 /** Whether an lb4 that died has left connections that one with this configuration goes on with. */
@@ -320,7 +320,6 @@ async function open(
   };
   const told = (message: string) => log.warn(message);
   const engine = await Engine.start({
-    io,
     fastPath,
     ...sizeOf(plan.config.passthrough),
     cpus,

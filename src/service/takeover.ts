@@ -163,10 +163,19 @@ export async function dismiss(point: string): Promise<void> {
   if (found === undefined) return;
   const { channel, hello } = found;
   channel.end();
-  process.kill(hello.pid, 'SIGQUIT');
+  askToEnd(hello.pid);
   for (const until = performance.now() + PATIENCE.step; isPoint(point) || !(isPacketMode(hello.mode) ? isNamespaceFree() : true); ) {
     if (performance.now() > until) throw new TakeoverError(`${nameOf(hello)} was asked to end and does not: see its log`);
     await setTimeout(LOOK_MS);
+  }
+}
+
+/** One that has just ended by itself need not be asked. */
+function askToEnd(pid: number): void {
+  try {
+    process.kill(pid, 'SIGQUIT');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 

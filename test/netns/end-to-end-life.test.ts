@@ -79,7 +79,7 @@ endToEnd((driver) => {
     const balancer = await lab.serve({ more: passthroughBy(driver) });
     const held = await holdConnections(lab.client, 30, `${VIP}:${ECHO}`);
     const told = '%{http_code} %{size_download} %header{x-server}\n';
-    const drip = ['curl', '-sS', '--max-time', '20', '-o', '/dev/null', '-w', told, `http://${VIP}/drip/${DRIPPED}`];
+    const drip = ['curl', '-sS', '--max-time', '80', '-o', '/dev/null', '-w', told, `http://${VIP}/drip/${DRIPPED}`];
     const drips = Array.from({ length: 12 }, () => lab.client.start(drip));
     // In full flow, and far from their end.
     await balancer.settled('12 downloads', ({ frontends: { http } }) => http?.current_connections === 12 && http.bytes_rx > 600_000);

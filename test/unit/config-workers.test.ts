@@ -45,6 +45,10 @@ describe('workers', () => {
   it.each([
     ['workers = 65', 'f:4:11: passthrough.workers: 65 is too large; allowed: a whole number, 0–64'],
     ['workers = -1', 'f:4:11: passthrough.workers: -1 is too small; allowed: a whole number, 0–64'],
+    [
+      'fast_path = "tc"\nio = "pcap"',
+      'f:4:13: passthrough.fast_path: "tc": io = "pcap" has no fast path in the kernel; allowed: "off" or "auto"',
+    ],
     ['workers = 2\nio = "pcap"', 'f:4:11: passthrough.workers: 2 is too many: io = "pcap" forwards with one worker; allowed: 0 or 1'],
     [
       'connection_tracker_capacity = 3\nworkers = 4',

@@ -248,7 +248,14 @@ test('killed at any store: the next process has whole connections, true books, a
 
 describe('what cannot be followed', () => {
   const room = { capacity: 256, connections: 64, workers: 2 };
-  const origin: Origin = { room, directions: 2, boot: Int32Array.of(1, 2, 3, 4), network: Int32Array.of(5, 6), isUnmistakable: true };
+  const origin: Origin = {
+    room,
+    directions: 2,
+    takesMaps: true,
+    boot: Int32Array.of(1, 2, 3, 4),
+    network: Int32Array.of(5, 6),
+    isUnmistakable: true,
+  };
   const written = () => {
     const memory = ownMemory(room);
     writeHeader(memory, origin, [7, 9, 11, 13]);

@@ -10,19 +10,28 @@ import { frontendPlaces } from './places.ts';
 const TABLE = 'passthrough';
 const WORKERS = [TABLE, 'workers'];
 const CPUS = [TABLE, 'cpus'];
+const FAST_PATH = [TABLE, 'fast_path'];
 const CAPACITY = [TABLE, 'connection_tracker_capacity'];
 
 /** The processors that this process may use; undefined where that cannot be told. */
 export type UsableCpus = () => readonly number[] | undefined;
 
-/** More workers than the driver has, than processors make, or than there are connections for. */
+/** More workers, or more of the kernel, than the driver has, than processors make, or than there are connections for. */
 export function workerFindings(root: TomlNode): Finding[] {
   const cpus = cpusIn(root);
   const node = nodeAt(root, WORKERS);
   const workers = node === undefined ? 0 : node.value;
   if (typeof workers !== 'number' || workers > MOST_WORKERS) return [];
-  if (nodeAt(root, [TABLE, 'io'])?.value === 'pcap') return workers > 1 && node !== undefined ? [tooManyForPcap(node)] : [];
+  if (nodeAt(root, [TABLE, 'io'])?.value === 'pcap')
+    return [...(workers > 1 && node !== undefined ? [tooManyForPcap(node)] : []), ...hooksForPcap(root)];
   return [...(workers === 0 ? tooManyCpus(cpus) : []), ...emptyShares(root, workers || (cpus?.list.length ?? 0))];
+}
+
+/** `auto` says that there is none. */
+function hooksForPcap(root: TomlNode): Finding[] {
+  const node = nodeAt(root, FAST_PATH);
+  if (node?.value !== 'tc' && node?.value !== 'xdp') return [];
+  return [error(node, FAST_PATH, `${show(node.value)}: io = "pcap" has no fast path in the kernel; allowed: "off" or "auto"`)];
 }
 
 function tooManyForPcap(node: TomlNode): Finding {
