@@ -126,7 +126,8 @@ export function load({ capacity, workers }: Room, key: HashKey, kept?: Pick<Load
 /** time_namespaces(7): what the kernel sees would be of another time. */
 function hasOwnClock(): boolean {
   try {
-    return /^monotonic\s+(?!0\s+0\s*$)/m.test(readFileSync('/proc/self/timens_offsets', 'utf8'));
+    const offsets = /^monotonic\s+(\S+)\s+(\S+)$/m.exec(readFileSync('/proc/self/timens_offsets', 'utf8'));
+    return offsets !== null && (offsets[1] !== '0' || offsets[2] !== '0');
   } catch {
     return false; // a kernel without time namespaces
   }
