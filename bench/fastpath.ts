@@ -45,32 +45,33 @@ const STREAM_SUBJECTS: Readonly<Record<string, Start>> = {
   'HAProxy mode tcp': haproxy,
 };
 
-/** Every frame goes on to the first server. */
+/** Every segment that comes by one side leaves by the other, as it is but for its Ethernet header. */
 async function floor(lab: Topology): ReturnType<Start> {
-  const { balancer, servers } = lab;
+  redirect(lab, 'front', 'back', lab.servers[0]);
+  redirect(lab, 'back', 'front', lab.client);
+  const off = (device: string) => lab.balancer.ip('link', 'set', device, 'xdpdrv', 'off');
+  return { stop: async () => void ['front', 'back'].map(off) };
+}
+
+function redirect({ balancer }: Topology, from: string, to: string, host: Topology['client']): void {
   const bytes = (mac: string) =>
     mac
       .split(':')
       .map((byte) => `0x${byte}`)
       .join(',');
-  const [{ ifindex }] = JSON.parse(balancer.ip('-j', 'link', 'show', 'back')) as [{ ifindex: number }];
-  const object = compileBpf('redirect', [
-    `-DINTERFACE=${ifindex}`,
-    `-DTO=${bytes(servers[0].mac('eth0'))}`,
-    `-DFROM=${bytes(balancer.mac('back'))}`,
-  ]);
-  balancer.ip('link', 'set', 'front', 'xdpdrv', 'object', object, 'section', 'xdp');
-  // What is redirected to a veth arrives where it has a program of its own, or GRO.
-  return { stop: async () => void balancer.ip('link', 'set', 'front', 'xdpdrv', 'off') };
+  const [{ ifindex }] = JSON.parse(balancer.ip('-j', 'link', 'show', to)) as [{ ifindex: number }];
+  const addresses = [`-DTO=${bytes(host.mac('eth0'))}`, `-DFROM=${bytes(balancer.mac(to))}`];
+  const object = compileBpf('redirect', `redirect-${from}`, [`-DINTERFACE=${ifindex}`, ...addresses]);
+  balancer.ip('link', 'set', from, 'xdpdrv', 'object', object, 'section', 'xdp');
 }
 
-function compileBpf(name: string, defines: readonly string[]): string {
+function compileBpf(source: string, name: string, defines: readonly string[]): string {
   const directory = join(root, 'build/bench');
   mkdirSync(directory, { recursive: true });
   const object = join(directory, `${name}.bpf.o`);
   const clang = ['clang', 'clang-14'].find((tool) => existsSync(`/usr/bin/${tool}`)) ?? 'clang';
   const flags = ['-O2', '-g', '-target', 'bpf', '-I/usr/include/x86_64-linux-gnu', ...defines];
-  execFileSync(clang, [...flags, '-c', join(root, 'bench', `${name}.bpf.c`), '-o', object], { stdio: 'inherit' });
+  execFileSync(clang, [...flags, '-c', join(root, 'bench', `${source}.bpf.c`), '-o', object], { stdio: 'inherit' });
   return object;
 }
 

@@ -109,19 +109,18 @@ int lb4_xdp(struct xdp_md* xdp) {
   void* const end = (void*)(long)xdp->data_end;
   if (frame + HEADERS > end) return XDP_PASS;
   struct segment at = segment_at(frame);
+  // A difference of pointers takes CAP_PERFMON beside CAP_BPF.
+  const __u32 room = end - frame - ETH_HLEN;
   const __u32 length = bpf_ntohs(at.ip->tot_len);
-  // No difference of pointers: that would need CAP_PERFMON.
-  if (frame + ETH_HLEN + length > end) return XDP_PASS;
-  const int payload = payload_of(&at, length);
+  const int payload = payload_of(&at, room);
   if (payload < 0 || !is_ours(at.ethernet, xdp->ingress_ifindex)) return XDP_PASS;
   const __u32 acknowledgement = at.tcp->ack_seq;
   struct rewrite rewrite;
   struct flow* const flow = decide(&at, length, &rewrite);
   if (!flow || !link_of(rewrite.interface)) return XDP_PASS;
-  if (frame + ETH_HLEN + length + 1 <= end) {
-    // Ethernet's padding is not forwarded: of a frame of the least length. What else may be behind a packet goes up with it.
-    if (length >= ETH_ZLEN - ETH_HLEN || frame + ETH_ZLEN + 1 <= end || frame + ETH_ZLEN > end) return XDP_PASS;
-    if (bpf_xdp_adjust_tail(xdp, (int)length - (ETH_ZLEN - ETH_HLEN))) return XDP_PASS;
+  // Ethernet's padding is not forwarded.
+  if (room > length) {
+    if (bpf_xdp_adjust_tail(xdp, (int)(length - room))) return XDP_PASS;
     frame = (void*)(long)xdp->data;
     if (frame + HEADERS > (void*)(long)xdp->data_end) return XDP_PASS;
     at = segment_at(frame);
