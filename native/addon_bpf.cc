@@ -112,14 +112,6 @@ Napi::Value programOf(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return ask(ifindex); }));
 }
 
-Napi::Value tcxPrograms(const Napi::CallbackInfo& info) {
-  const int32_t ifindex = ifindexArgument(info[0]);
-  const std::vector<uint32_t> ids = guard(info.Env(), [&] { return lb4::tcxPrograms(ifindex); });
-  Napi::Array result = Napi::Array::New(info.Env(), ids.size());
-  for (uint32_t i = 0; i < ids.size(); i++) result.Set(i, ids[i]);
-  return result;
-}
-
 Napi::Value programName(const Napi::CallbackInfo& info) {
   const auto id = static_cast<uint32_t>(integer(info[0], "id", 1, MAX_INT));
   return Napi::String::New(info.Env(), guard(info.Env(), [&] { return lb4::programName(id); }));
@@ -170,7 +162,6 @@ void defineBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("detachClsact", Napi::Function::New<detachClsact>(env, "detachClsact"));
   exports.Set("clsactProgram", Napi::Function::New<programOf<clsactProgram>>(env, "clsactProgram"));
   exports.Set("xdpProgram", Napi::Function::New<programOf<xdpProgram>>(env, "xdpProgram"));
-  exports.Set("tcxPrograms", Napi::Function::New<tcxPrograms>(env, "tcxPrograms"));
   exports.Set("programName", Napi::Function::New<programName>(env, "programName"));
   exports.Set("setElement", Napi::Function::New<setElement>(env, "setElement"));
   exports.Set("perCpuSum", Napi::Function::New<perCpuSum>(env, "perCpuSum"));

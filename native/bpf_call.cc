@@ -18,8 +18,6 @@ constexpr uint32_t XDP = 37;
 constexpr uint32_t TCX_INGRESS = 46;
 // linux/if_link.h: XDP_FLAGS_DRV_MODE.
 constexpr uint32_t DRIVER_MODE = 1 << 2;
-// Programs at one hook: BPF_MPROG_MAX.
-constexpr uint32_t MOST_PROGRAMS = 64;
 constexpr size_t MOST_FRAME = 4096;
 
 int bpf(enum bpf_cmd command, bpf_attr& attr, const char* attempted) {
@@ -105,18 +103,6 @@ int32_t linkedInterface(int link) {
   uint32_t ifindex;
   std::memcpy(&ifindex, reinterpret_cast<uint8_t*>(&info) + offsetof(bpf_link_info, xdp), sizeof ifindex);
   return static_cast<int32_t>(ifindex);
-}
-
-std::vector<uint32_t> tcxPrograms(int32_t ifindex) {
-  std::vector<uint32_t> ids(MOST_PROGRAMS);
-  bpf_attr attr{};
-  attr.query.target_fd = static_cast<uint32_t>(ifindex);
-  attr.query.attach_type = TCX_INGRESS;
-  attr.query.prog_ids = pointer(ids.data());
-  attr.query.prog_cnt = MOST_PROGRAMS;
-  bpf(BPF_PROG_QUERY, attr, "bpf(BPF_PROG_QUERY, tcx)");
-  ids.resize(attr.query.prog_cnt);
-  return ids;
 }
 
 std::string programName(uint32_t id) {

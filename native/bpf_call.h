@@ -32,8 +32,6 @@ void updateLink(int link, int program);
 // The interface of a link; 0 where that is gone, or somebody has detached the link.
 int32_t linkedInterface(int link);
 
-// The ids of the programs that tcx runs at an interface's ingress, in that order.
-std::vector<uint32_t> tcxPrograms(int32_t ifindex);
 // The name of a program by its id; its number where this process may not ask (CAP_SYS_ADMIN).
 std::string programName(uint32_t id);
 

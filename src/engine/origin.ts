@@ -2,10 +2,10 @@
  * Whether a flow table that is there can be gone on with: who wrote it and for whom stands in its header, and so does how often that has
  * been tried in vain.
  */
-import { closeSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isHostNetwork } from '../io/kept-abandoned.ts';
 import { native } from '../io/native.ts';
-import { openPin } from '../io/pins.ts';
+import { isMapPinned } from '../io/pins.ts';
 import {
   ATTEMPTS,
   BOOT,
@@ -81,7 +81,7 @@ export function obstacleAt(mapping: ArrayBuffer, origin: Origin, key?: HashKey):
   if (obstacle !== undefined) return obstacle;
   if (mapping.byteLength !== memorySize(asWritten(origin.room, header))) return INCOMPLETE;
   if (mapIn(header) !== 0 && !origin.takesMaps) return 'its flows are in maps of the kernel (fast_path), which io = "pcap" cannot use';
-  if (!isMapThere(mapIn(header))) return MAPS_GONE;
+  if (mapIn(header) !== 0 && !isMapPinned(mapIn(header))) return MAPS_GONE;
   if (key?.some((word, i) => header[KEY + i] !== word)) return 'it is another one than when this lb4 began to start';
   return undefined;
 }
@@ -110,17 +110,6 @@ export function asWritten(room: Room, header: Int32Array): Room {
 /** The id of the map with the flows; 0: they are in the memory itself. */
 export function mapIn(header: Int32Array): number {
   return header[MAP];
-}
-
-function isMapThere(id: number): boolean {
-  if (id === 0) return true;
-  const fd = openPin('flows');
-  if (fd === undefined) return false;
-  try {
-    return native().mapId(fd) === id;
-  } finally {
-    closeSync(fd);
-  }
 }
 
 /** Throws a RangeError where it is too short. */

@@ -9,7 +9,7 @@ import { flowEntries, type HashKey, type KernelMaps, type Room } from '../layout
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { steeringKey } from '../packet/steering.ts';
 import { type LoadedFastPath, native } from './native.ts';
-import { openPin, pin, pinsObstacle, preparePins, removePins } from './pins.ts';
+import { isMapPinned, openPin, pin, pinsObstacle, preparePins, removePins } from './pins.ts';
 
 /** Where it was compiled to: from src/io, and from dist/src/io or dist/src/bundle alike. */
 const OBJECTS = ['../../native/bpf/lb4.bpf.o', '../../../native/bpf/lb4.bpf.o'];
@@ -66,13 +66,7 @@ export class FastPath {
 
   /** Whether the next lb4 would find it: nobody has taken its pins away. */
   isPinned(): boolean {
-    const fd = openPin('flows');
-    if (fd === undefined) return false;
-    try {
-      return native().mapId(fd) === this.id;
-    } finally {
-      closeSync(fd);
-    }
+    return isMapPinned(this.id);
   }
 
   /** Packets that it has taken. */

@@ -274,8 +274,6 @@ export interface NativeAddon {
   clsactProgram(ifindex: number): number;
   /** The id of the program that an interface's driver runs; 0: none. */
   xdpProgram(ifindex: number): number;
-  /** The ids of the programs that tcx runs at an interface's ingress, in that order. */
-  tcxPrograms(ifindex: number): number[];
   /** The name of a program by its id; `program 7` for whoever may not ask (CAP_SYS_ADMIN). */
   programName(id: number): string;
   /** Writes an element of an array map, whole. */

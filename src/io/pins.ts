@@ -3,7 +3,7 @@
  * goes on without any process; what is unlinked ends with the last one that has it.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
 import { INITIAL_PIDS, isPrivate } from './kept-places.ts';
 import { native } from './native.ts';
 
@@ -44,6 +44,17 @@ export function openPin(name: string): number | undefined {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
+  }
+}
+
+/** Whether the map with the flows that is pinned is the one of that id. */
+export function isMapPinned(id: number): boolean {
+  const fd = openPin('flows');
+  if (fd === undefined) return false;
+  try {
+    return native().mapId(fd) === id;
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -343,7 +343,6 @@ function bpfFunctions() {
     detachClsact: { parameters: [ifindex] },
     clsactProgram: { parameters: [ifindex] },
     xdpProgram: { parameters: [ifindex] },
-    tcxPrograms: { parameters: [ifindex] },
     programName: { parameters: [integer('id', 1, 2 ** 31 - 1)] },
     setElement: { parameters: [fd('map')] },
     perCpuSum: { parameters: [fd('map')] },
