@@ -6,8 +6,10 @@ SHELL := /bin/sh
 # Debian's `su` leaves them out, and ip, sysctl and iptables are there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-VITEST = npx --no-install vitest run --reporter=default --reporter=json
+VITEST = npx --no-install vitest run --reporter=default --reporter=json --reporter=./scripts/failures-reporter.js
 REPORTS = build/test/unit.json build/test/bare.json build/test/netns.json build/test/kernel.json
+# What failed, in few words, where a log's end is what is read.
+FAILURES = build/test/failures.txt
 
 # What tests need; nothing where it has just been made.
 READY = deps-test build
@@ -47,8 +49,8 @@ demo: deps-demo build
 
 # Both kinds of tests run even when the first fails; the last line tells, alone on its line, how many passed and failed.
 test: deps-test build lint
-	@rm -f $(REPORTS)
-	@status=0; $(MAKE) --no-print-directory -k tests READY= || status=1; node scripts/tally.js $(REPORTS) || status=1; exit $$status
+	@rm -f $(REPORTS) $(FAILURES)
+	@status=0; $(MAKE) --no-print-directory -k tests READY= || status=1; cat $(FAILURES) 2>/dev/null; node scripts/tally.js $(REPORTS) || status=1; exit $$status
 
 tests: test-unit-and-bare test-netns test-kernel
 
