@@ -70,7 +70,7 @@ int lb4_tc(struct __sk_buff* skb) {
   return bpf_redirect(rewrite.interface, 0);
 }
 
-// Stands there while a new lb4 takes up what another one has left: all goes up, and waits.
+// The empty program, which bench/fastpath takes from what the other one takes.
 SEC("tc")
 int lb4_tc_up(struct __sk_buff* skb __attribute__((unused))) { return TC_ACT_UNSPEC; }
 

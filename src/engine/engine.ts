@@ -5,6 +5,7 @@ import { assertServiceSet } from '../forward/assert-set.ts';
 import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { VerdictName } from '../forward/verdict.ts';
+import { Ways } from '../forward/ways.ts';
 import { Attachments, type Wanted } from '../io/attachments.ts';
 import { FastPath } from '../io/fast-path.ts';
 import type { HashKey, Room } from '../layout/memory.ts';
@@ -194,13 +195,11 @@ export class Engine {
     const told = (message: string) => options.told?.(message);
     const attachments = fastPath && new Attachments(fastPath, options.fastPath, told);
     const hops = memories.map((memory) => memory.hops);
-    const routes = ServerRoutes.open(hops, (interfaces) => {
+    const routes = ServerRoutes.open(hops, new Ways(memories[0].ways), (interfaces) => {
       crew?.post({ type: 'interfaces', mtus: routes.mtus() });
       if (crew !== undefined) attempt(() => attachments?.follow(interfaces), told);
     });
     try {
-      // Hops and servers may have other numbers from now on.
-      if (fastPath !== undefined && isFound) Attachments.pause(fastPath, routes.interfaces());
       const orders = { settings, hops: routes.apply(settings.services), filter: filterFor(settings.services) };
       const counts = new Counts(memories);
       const ports = new PortUse(counts);

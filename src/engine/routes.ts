@@ -53,7 +53,9 @@ export class ServerRoutes {
   /** Each worker has a copy. */
   readonly #hops: readonly Int32Array[];
   readonly #changed: (interfaces: readonly Interface[]) => void;
-  readonly #ways = new Ways();
+  readonly #ways: Ways;
+  /** Those that it has asked about. */
+  #known: ReadonlySet<Way> = new Set();
   readonly #obstacles = new Map<Way, Obstacle>();
   #interfaces = new Map<number, Interface>();
   /** Something changed since the walk over all ways began. */
@@ -64,18 +66,20 @@ export class ServerRoutes {
   #creditAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(socket: RouteSocket, hops: readonly Int32Array[], changed: (interfaces: readonly Interface[]) => void) {
+  private constructor(socket: RouteSocket, hops: readonly Int32Array[], ways: Ways, changed: (interfaces: readonly Interface[]) => void) {
     this.#socket = socket;
     this.#hops = hops;
+    this.#ways = ways;
     this.#changed = changed;
   }
 
   /**
    * @param hops where next hops are written, one a worker
+   * @param ways those of another process, if any, keep their places
    * @param changed told all interfaces whenever something about links or routes changed
    */
-  static open(hops: readonly Int32Array[], changed: (interfaces: readonly Interface[]) => void): ServerRoutes {
-    const routes = new ServerRoutes(new (native().RouteSocket)(), hops, changed);
+  static open(hops: readonly Int32Array[], ways: Ways, changed: (interfaces: readonly Interface[]) => void): ServerRoutes {
+    const routes = new ServerRoutes(new (native().RouteSocket)(), hops, ways, changed);
     routes.#socket.watch(() => routes.#refresh());
     routes.#readInterfaces();
     return routes;
@@ -95,11 +99,11 @@ export class ServerRoutes {
    * changes nothing, when there is no room for all of them.
    */
   apply(set: ServiceSet): FrontendHops {
-    const known = new Set(this.#ways.all());
     const hops = this.#ways.apply(set);
-    const now = new Set(this.#ways.all());
-    for (const way of this.#obstacles.keys()) if (!now.has(way)) this.#obstacles.delete(way);
-    for (const way of now) if (!known.has(way)) this.#tryWay(way);
+    const known = this.#known;
+    this.#known = new Set(this.#ways.all());
+    for (const way of this.#obstacles.keys()) if (!this.#known.has(way)) this.#obstacles.delete(way);
+    for (const way of this.#known) if (!known.has(way)) this.#tryWay(way);
     return hops;
   }
 

@@ -2,9 +2,9 @@
  * The ways to the servers: one for each (source address, server's address, port and protocol), as routes may differ by the
  * source (two VIPs, each with a link and a table of its own) and by port and protocol, too (ip-rule(8)). Frontends that share a source share them.
  * Where there is no room for so many, servers that differ only in their port share one, and no rule by port is followed. A way has a place in the table of next hops, which flows name; the main thread gives places out and keeps them
- * true (engine/routes.ts), the worker is told which frontend reaches which server by which.
+ * true (engine/routes.ts), the worker is told which frontend reaches which server by which. Places outlive the process, as the flows do.
  */
-import { SERVER_HOPS } from '../layout/hops.ts';
+import { ON_LINK, ROUTED, SERVER_HOPS, WAY, WAY_DESTINATION, WAY_KIND, WAY_PORT, WAY_SOURCE } from '../layout/hops.ts';
 import type { Endpoint } from './endpoints.ts';
 import { modes } from './modes.ts';
 import type { ServiceSet } from './service-set.ts';
@@ -33,11 +33,22 @@ export class Ways {
   /** Places given back, the one that has rested longest first: a flow that outlives its way by a moment still finds it as it was. */
   readonly #free: number[] = [];
   #next = 1;
-  readonly #places: number;
+  /** What each place stands for (layout/hops.ts: WAY), for the next process. */
+  readonly #places: Int32Array;
+  /** The kernel's included. */
+  readonly #count: number;
 
-  /** @param places places in the table of next hops, the kernel's included */
-  constructor(places = SERVER_HOPS) {
+  /** @param places zeroed, or as another process left them: then its ways keep their places */
+  constructor(places: Int32Array = new Int32Array(SERVER_HOPS * WAY)) {
     this.#places = places;
+    this.#count = places.length / WAY;
+    for (let hop = 1; hop < this.#count; hop++) {
+      const way = wayAt(places, hop);
+      if (way === undefined) continue;
+      for (; this.#next < hop; this.#next++) this.#free.push(this.#next);
+      this.#next = hop + 1;
+      this.#byKey.set(keyOf(way), { ...way, hop });
+    }
   }
 
   /** All that are kept true. */
@@ -52,14 +63,14 @@ export class Ways {
    */
   apply(set: ServiceSet): FrontendHops {
     const all = wantedBy(set, true);
-    const isSplit = all.size < this.#places;
+    const isSplit = all.size < this.#count;
     const wanted = isSplit ? all : wantedBy(set, false);
-    if (wanted.size >= this.#places)
+    if (wanted.size >= this.#count)
       throw new RangeError(
-        `${wanted.size} pairs of an address of ours (a frontend's, or of source_addrs) and a server's: there is room for ${this.#places - 1}`,
+        `${wanted.size} pairs of an address of ours (a frontend's, or of source_addrs) and a server's: there is room for ${this.#count - 1}`,
       );
     this.#drop(set, wanted);
-    for (const [key, way] of wanted) if (!this.#byKey.has(key)) this.#byKey.set(key, { ...way, hop: this.#place(wanted) });
+    for (const [key, way] of wanted) if (!this.#byKey.has(key)) this.#add(key, { ...way, hop: this.#place(wanted) });
     return this.#hopsOf(set, isSplit);
   }
 
@@ -69,13 +80,24 @@ export class Ways {
     for (const [key, { hop, source, destination }] of this.#byKey) {
       if (wanted.has(key) || (sources.has(source) && servers.has(destination))) continue;
       this.#byKey.delete(key);
+      this.#places[hop * WAY + WAY_KIND] = 0;
       this.#free.push(hop);
     }
   }
 
+  #add(key: string, way: Way): void {
+    this.#byKey.set(key, way);
+    const at = way.hop * WAY;
+    this.#places[at + WAY_KIND] = 0;
+    this.#places[at + WAY_SOURCE] = way.source;
+    this.#places[at + WAY_DESTINATION] = way.destination;
+    this.#places[at + WAY_PORT] = way.port | (way.protocol << 16);
+    this.#places[at + WAY_KIND] = way.onLink ? ON_LINK : ROUTED;
+  }
+
   /** A place for one more: never used, or rested, or taken from a way that is only kept for old flows. */
   #place(wanted: ReadonlyMap<string, unknown>): number {
-    if (this.#next < this.#places) return this.#next++;
+    if (this.#next < this.#count) return this.#next++;
     const rested = this.#free.shift();
     if (rested !== undefined) return rested;
     for (const [key, { hop }] of this.#byKey) {
@@ -120,6 +142,16 @@ function wantedBy({ frontends, backends }: ServiceSet, isSplit: boolean): Map<st
 }
 
 type WantedWay = Omit<Way, 'hop'>;
+
+/** What a place stands for; undefined: nothing. */
+function wayAt(places: Int32Array, hop: number): WantedWay | undefined {
+  const at = hop * WAY;
+  const kind = places[at + WAY_KIND];
+  if (kind === 0) return undefined;
+  const port = places[at + WAY_PORT];
+  const ends = { source: places[at + WAY_SOURCE], destination: places[at + WAY_DESTINATION] };
+  return { ...ends, port: port & 0xffff, protocol: port >>> 16, onLink: kind === ON_LINK };
+}
 
 function wayOf(
   source: number,

@@ -51,12 +51,6 @@ export class Attachments {
     this.#told = told;
   }
 
-  /** What stands there of another lb4 passes everything up from now on, until {@link follow}. */
-  static pause({ programs }: FastPath, interfaces: readonly Interface[]): void {
-    for (const name of pins().filter(isLinkName)) pauseLink(name, name.startsWith('xdp') ? programs.xdpUp : programs.tcUp);
-    for (const { index } of interfaces) if (standsAtClsact(index)) attempted(() => native().attachClsact(programs.tcUp, index));
-  }
-
   /** Has it stand at all of these interfaces that it can stand at, and at no others. */
   follow(interfaces: readonly Interface[]): void {
     // Most notices are about neighbours and routes.
@@ -176,14 +170,6 @@ export class Attachments {
 /** The loopback's address is zero. */
 function isEthernet(mac: Uint8Array): boolean {
   return mac.length === MAC_BYTES && mac.some((byte) => byte !== 0);
-}
-
-/** What it stood at may have gone, or somebody has detached it: then there is nothing to pause. */
-function pauseLink(name: string, program: number): void {
-  const fd = openPin(name);
-  if (fd === undefined) return;
-  if (native().linkedInterface(fd) === 0 || !attempted(() => native().updateLink(fd, program))) unpin(name);
-  closeSync(fd);
 }
 
 function attempted(act: () => unknown): boolean {

@@ -24,5 +24,17 @@ export const VERSION = 7;
 export const SERVER_HOPS = 65_536;
 /** Entries in all: 12,287 clients or routers on our own links can be told apart, further ones go by the kernel's routing. */
 export const HOPS = SERVER_HOPS + 12_287;
+/**
+ * Which way each of those places is, told by the main thread for the next process, which goes on with the same numbers: then the kernel's fast
+ * path need not stop meanwhile. Source and destination as in a packet, the port in host order with the protocol above it, then what the way
+ * is, stored last: 0 none, or one of two (forward/ways.ts: Way.onLink).
+ */
+export const WAY = 4;
+export const WAY_SOURCE = 0;
+export const WAY_DESTINATION = 1;
+export const WAY_PORT = 2;
+export const WAY_KIND = 3;
+export const ROUTED = 1;
+export const ON_LINK = 2;
 /** By the kernel's routing. */
 export const KERNEL_HOP = 0;

@@ -2,10 +2,10 @@
  * The memory that main thread and workers share, in parts: pieces of one mapping, but for flows and next hops where the kernel's fast path goes
  * by them, too: those are BPF maps then, of all workers one after the other. Whoever uses a part does not know which.
  *
- *     | header | loads | worker 0: verdicts, gauges, statistics, places, next hops, flows, connections | worker 1: … |
+ *     | header | loads | ways | worker 0: verdicts, gauges, statistics, places, next hops, flows, connections | worker 1: … |
  *
  * Workers share the loads alone, which limits are held by, and change them atomically. Every other part has one writer: the main thread
- * the header, but for its ATTEMPTS, and the servers' next hops, of which each worker has a copy; a worker all else that is its own.
+ * the header, but for its ATTEMPTS, the ways, and the servers' next hops, of which each worker has a copy; a worker all else that is its own.
  * Readers need no lock: words are read whole, and counters only grow.
  */
 
@@ -13,7 +13,7 @@ import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, PLACE, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
 import { ENTRY, PROBES, READ_AHEAD } from './flow.ts';
 import { HEADER_WORDS, KEY } from './header.ts';
-import { HOP, HOPS } from './hops.ts';
+import { HOP, HOPS, SERVER_HOPS, WAY } from './hops.ts';
 
 const LINE = 64;
 
@@ -32,6 +32,8 @@ export interface Counters {
 export interface Memory {
   /** All workers'. */
   readonly header: Int32Array;
+  /** All workers': what the places of the servers' next hops stand for. */
+  readonly ways: Int32Array;
   readonly flows: Int32Array;
   readonly connections: Int32Array;
   readonly hops: Int32Array;
@@ -93,6 +95,7 @@ export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number, maps?
   const flowBytes = flowWords(capacity) * 4;
   return {
     header: new Int32Array(mapping, 0, HEADER_WORDS),
+    ways: new Int32Array(mapping, WAYS_AT, WAYS_LENGTH),
     counters: {
       verdicts: new Float64Array(mapping, at.verdicts, VERDICTS),
       gauges: new Float64Array(mapping, at.gauges, GAUGES),
@@ -120,10 +123,12 @@ export function keyIn(header: Int32Array): HashKey {
 }
 
 const LOADS_AT = align(HEADER_WORDS * 4);
+const WAYS_AT = align(LOADS_AT + LOADS_LENGTH * 4);
+const WAYS_LENGTH = SERVER_HOPS * WAY;
 
 /** Where a worker's parts are. */
 function offsets({ capacity, connections: records, isInKernel }: Room, worker: number) {
-  const begin = align(LOADS_AT + LOADS_LENGTH * 4);
+  const begin = align(WAYS_AT + WAYS_LENGTH * 4);
   const gauges = align(VERDICTS * 8);
   const statistics = align(gauges + GAUGES * 8);
   const places = align(statistics + STATISTICS_LENGTH * 8);

@@ -120,7 +120,7 @@ export class World {
   readonly core: Core;
   /** Connections that it found. */
   readonly recovered: number;
-  readonly #ways = new Ways();
+  readonly #ways: Ways;
   readonly #options: WorldOptions;
   readonly #process: Core['process'];
   now = 0;
@@ -131,6 +131,7 @@ export class World {
     const { slab, frames } = this;
     const memory = options.found ?? { ...ownMemory({ capacity, connections: options.connections ?? capacity / 4 }), ...options.memory };
     this.memory = memory;
+    this.#ways = new Ways(memory.ways);
     ({
       hops: this.hops,
       counters: { statistics: this.statistics, verdicts: this.verdicts, loads: this.loads },
@@ -277,8 +278,9 @@ export function worldsOf(workers: number, options: WorldOptions): World[] {
 export function worldAfter(memory: Memory, options: WorldOptions, now: number): World {
   const { capacity = 256, connections = capacity / 4 } = options;
   const found = ownMemory({ capacity, connections });
-  const { header, flows, connections: records, hops, counters } = memory;
+  const { header, ways, flows, connections: records, hops, counters } = memory;
   found.header.set(header);
+  found.ways.set(ways);
   found.flows.set(flows);
   found.connections.set(records);
   found.hops.set(hops);

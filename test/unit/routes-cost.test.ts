@@ -2,8 +2,9 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ServerRoutes } from '../../src/engine/routes.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
+import { Ways } from '../../src/forward/ways.ts';
 import { ROUTE, SEND } from '../../src/layout/frames.ts';
-import { HOP, HOPS, MTU, OUT } from '../../src/layout/hops.ts';
+import { HOP, HOPS, MTU, OUT, SERVER_HOPS, WAY } from '../../src/layout/hops.ts';
 import { TCP } from '../../src/packet/fields.ts';
 
 /** In ms, a question to the kernel. */
@@ -66,7 +67,7 @@ function pass(ms: number): void {
 
 test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread, and the last state is seen', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open([hops], () => {});
+  const routes = ServerRoutes.open([hops], new Ways(), () => {});
   routes.apply(set);
   const mtus = () => new Set(Array.from({ length: SERVERS }, (_, way) => hops[(way + 1) * HOP + MTU]));
   expect(mtus()).toEqual(new Set([1500]));
@@ -90,7 +91,7 @@ test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread
 
 test('a single change is followed at once', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open([hops], () => {});
+  const routes = ServerRoutes.open([hops], new Ways(), () => {});
   routes.apply(set);
   kernel.mtu = 1300;
   kernel.notify();
@@ -101,7 +102,7 @@ test('a single change is followed at once', () => {
 
 test('what a route wraps (MPLS, SRv6, a tunnel) is left to the kernel, from one notice on to another', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open([hops], () => {});
+  const routes = ServerRoutes.open([hops], new Ways(), () => {});
   routes.apply(set);
   const seen = [false, true, false].map((encapsulated) => {
     kernel.encapsulated = encapsulated;
@@ -111,4 +112,19 @@ test('what a route wraps (MPLS, SRv6, a tunnel) is left to the kernel, from one 
   });
   expect(seen).toEqual([SEND, ROUTE, SEND]);
   routes.close();
+});
+
+test('ways of another process keep their places, and are asked about anew', () => {
+  const hops = new Int32Array(HOPS * HOP);
+  const places = new Int32Array(SERVER_HOPS * WAY);
+  const reversed = { ...set, backends: set.backends.map((backend) => ({ ...backend, servers: backend.servers.toReversed() })) };
+  const first = ServerRoutes.open([hops], new Ways(places), () => {});
+  const before = first.apply(set).get(0);
+  first.close();
+  kernel.asked = 0;
+  kernel.mtu = 1200;
+  const next = ServerRoutes.open([hops], new Ways(places.slice()), () => {});
+  expect(next.apply(reversed).get(0)?.toReversed()).toEqual(before);
+  expect([kernel.asked, hops[SERVERS * HOP + MTU]]).toEqual([SERVERS, 1200]);
+  next.close();
 });

@@ -4,7 +4,7 @@ import { prepare } from '../../src/balance/index.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Ways } from '../../src/forward/ways.ts';
 import { MAX_SERVERS } from '../../src/layout/counters.ts';
-import { SERVER_HOPS } from '../../src/layout/hops.ts';
+import { SERVER_HOPS, WAY } from '../../src/layout/hops.ts';
 import { TCP } from '../../src/packet/fields.ts';
 
 type Mode = ServiceSet['backends'][number]['mode'];
@@ -76,7 +76,7 @@ test('servers that differ only in their port have ways of their own, as rules ma
     [11, 81],
     [12, 82],
   ]);
-  const few = new Ways(3);
+  const few = new Ways(new Int32Array(3 * WAY));
   expect(apply(few)).toEqual([1, 1, 2]);
   expect([...few.all()].map(({ port }) => port)).toEqual([0, 0]);
 });
@@ -125,6 +125,18 @@ test('a frontend that changes its backend keeps the ways of the connections it h
   expect(places(ways)).toEqual([[4, 1, 12]]);
 });
 
+test('the next process goes on with the places that it finds, those between them included', () => {
+  const memory = new Int32Array(16 * WAY);
+  const ways = new Ways(memory);
+  ways.apply(set([[-1, 'a']], { a: [11, -12, 13] }, 'dsrL2'));
+  ways.apply(set([[-1, 'a']], { a: [-12, 13] }, 'dsrL2'));
+  const next = new Ways(memory.slice());
+  expect([...next.all()]).toEqual([...ways.all()]);
+  expect(next.apply(set([[-1, 'a']], { a: [14, 13, -12] }, 'dsrL2')).get(0)).toEqual([4, 3, 2]);
+  // The other mode's are others.
+  expect(next.apply(set([[-1, 'a']], { a: [14] })).get(0)).toEqual([5]);
+});
+
 test('L2 DSR and L3 DSR to one server are two ways', () => {
   const ways = new Ways();
   const [two, three] = [set([[1, 'a']], { a: [11] }, 'dsrL2'), set([[1, 'b']], { b: [11] }, 'dsr')];
@@ -133,7 +145,7 @@ test('L2 DSR and L3 DSR to one server are two ways', () => {
 });
 
 test('places run out for what is wanted, never for what was; the one that has rested longest comes first', () => {
-  const ways = new Ways(16);
+  const ways = new Ways(new Int32Array(16 * WAY));
   const many = (from: number, count: number) => set([[1, 'a']], { a: Array.from({ length: count }, (_, i) => from + i) });
   expect(() => ways.apply(many(0, 16))).toThrow('there is room for 15');
   expect(places(ways)).toEqual([]);
