@@ -138,7 +138,7 @@ function chain(flows: Int32Array, capacity: number, key: Uint32Array, count: num
     [parseAddress('10.0.0.0') + ((i & 0xff) << 24), parseAddress('192.0.2.1'), portsWord(1024 + (i >>> 8), 80)] as const;
   for (let n = 0, i = 0; n < count; n++) {
     const next = (i + step) % count;
-    const slot = hashed.reserve(...tuple(i));
+    const slot = hashed.reserve(...tuple(i), 0);
     if (slot === Flow.NONE) throw new Error('no place for a flow');
     const at = slot << Flow.ENTRY_SHIFT;
     [flows[at + Flow.NEW_SOURCE], flows[at + Flow.NEW_DESTINATION], flows[at + Flow.NEW_PORTS]] = tuple(next);

@@ -64,12 +64,13 @@ INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u3
   return 0;
 }
 
-// The kernel's words of a flow, and the acknowledgement (flow/tcp-evidence.ts), which whoever forwards a segment writes down. Bytes are added
-// in one step: both directions' processors may have segments of one flow.
+// What whoever forwards a segment writes down: when, and its acknowledgement (flow/tcp-evidence.ts); and the kernel's own number of bytes, to
+// which they are added in one step: several processors may have segments of one flow. Its flow may have gone meanwhile: its slot is not another's
+// so soon (flow/table.ts: REST_MS).
 INLINE void account(struct flow* flow, __u32 payload, __u32 acknowledgement) {
-  WRITE_ONCE(flow->word[LB4_FLOW_KERNEL_SEEN], (__u32)(bpf_ktime_get_coarse_ns() / 1000000));
+  WRITE_ONCE(flow->word[LB4_FLOW_SEEN], (__u32)(bpf_ktime_get_coarse_ns() / 1000000));
   WRITE_ONCE(flow->word[LB4_FLOW_ACKNOWLEDGED], acknowledgement);
-  if (payload) __sync_fetch_and_add(&flow->word[LB4_FLOW_KERNEL_BYTES], payload);
+  if (payload) __sync_fetch_and_add((__u64*)&flow->word[LB4_FLOW_KERNEL_BYTES], payload);
   count(COUNT_FORWARDED);
 }
 

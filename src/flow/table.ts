@@ -7,7 +7,7 @@
  *      home            home+1          home+2          …  home+PROBES-1
  *      | LIVE other    | TOMBSTONE     | LIVE this one | EMPTY: stop
  *
- * Behind the last home there is room for its probes, so that none wraps.
+ * Behind the last home there is room for its probes, so that none wraps. What the kernel has had and is gone takes no other one for a moment.
  */
 
 import * as E from '../layout/flow.ts';
@@ -34,6 +34,13 @@ const LEAST = 256;
 function stepOf(homes: number): number {
   return 2 ** Math.max(0, Math.floor(Math.log2(homes)) - 19);
 }
+
+/**
+ * A slot whose flow the kernel's fast path has had rests for so many milliseconds once that is gone: a packet that a processor had in hand by then
+ * writes to it what is of the flow that is gone (native/bpf/rewrite.h: account). A program takes a microsecond; a virtual processor that is not
+ * let run takes longer.
+ */
+export const REST_MS = 100;
 
 /** Makes a key from 16 random bytes. */
 export function hashKey(random: Uint32Array): HashKey {
@@ -142,17 +149,20 @@ export class FlowTable {
   /**
    * Finds a slot for a key that is not in the table and writes the key; the caller fills in the rest and calls
    * {@link publish}. Until then the slot is not taken: `except` is one reserved before that is still to be published.
-   * NONE where the neighbourhood is full.
+   * NONE where the neighbourhood is full, or rests at `now` (as SEEN has it).
    */
-  reserve(source: number, destination: number, ports: number, except: number = E.NONE): number {
+  reserve(source: number, destination: number, ports: number, now: number, except: number = E.NONE): number {
     const { words } = this;
     const home = this.homeOf(hashTuple(this.key, source, destination, ports));
     for (let slot = home; slot < home + E.PROBES; slot++) {
       const at = slot << E.ENTRY_SHIFT;
-      if ((words[at + E.STATE] & E.PRESENCE) !== E.LIVE && slot !== except) {
+      if ((words[at + E.STATE] & E.PRESENCE) === E.LIVE || slot === except) continue;
+      if (!this.#rests(at, now)) {
         this.#writeKey(slot, source, destination, ports);
         return slot;
       }
+      // Whoever looks for what comes behind it must not stop here.
+      this.#mark(slot, E.TOMBSTONE);
     }
     return E.NONE;
   }
@@ -173,6 +183,19 @@ export class FlowTable {
   renew(slot: number, kind: number): void {
     const at = (slot << E.ENTRY_SHIFT) + E.STATE;
     this.words[at] = (((this.words[at] >>> E.VERSION_SHIFT) + 1) << E.VERSION_SHIFT) | kind;
+  }
+
+  /** Gives a live flow to whoever needs nothing but its rewrite, the kernel included, or takes it back. */
+  setFast(slot: number, fast: boolean): void {
+    const at = (slot << E.ENTRY_SHIFT) + E.STATE;
+    const state = fast ? this.words[at] | E.FAST | E.LENT : this.words[at] & ~E.FAST;
+    if (this.words[at] !== state) this.words[at] = state;
+  }
+
+  /** A flow that is removed next: what the kernel has had rests from `now` on. */
+  rest(slot: number, now: number): void {
+    const at = slot << E.ENTRY_SHIFT;
+    if ((this.words[at + E.STATE] & E.LENT) !== 0) this.words[at + E.SEEN] = now;
   }
 
   /** A copy of an entry in the scratch slot, for a packet that must leave no trace in it. */
@@ -198,7 +221,12 @@ export class FlowTable {
 
   #mark(slot: number, presence: number): void {
     const at = (slot << E.ENTRY_SHIFT) + E.STATE;
-    this.words[at] = (this.words[at] & (-1 << E.VERSION_SHIFT)) | presence;
+    this.words[at] = (this.words[at] & ((-1 << E.VERSION_SHIFT) | E.LENT)) | presence;
+  }
+
+  /** Whether the kernel may still write to what is at word `at`. */
+  #rests(at: number, now: number): boolean {
+    return (this.words[at + E.STATE] & E.LENT) !== 0 && (now - this.words[at + E.SEEN]) >>> 0 < REST_MS;
   }
 
   #writeKey(slot: number, source: number, destination: number, ports: number): void {

@@ -2,7 +2,7 @@
  * The life of connections, once opener.ts has installed them: following, counting, making way, expiring. Everything here runs for
  * the first and the last packets of a connection, not for those between.
  */
-import { bytesOf, idleOf } from '../flow/counts.ts';
+import { bytesOf, bytesSince, idleOf, settleBytes } from '../flow/counts.ts';
 import { ACKNOWLEDGES, BELONGS, CHALLENGES, ESTABLISHES, HEARD, OPENS, RESETS, REVIVES, type Segment } from '../flow/evidence.ts';
 import { type HalfOpen, listOf, poolOf } from '../flow/half-open.ts';
 import * as T from '../flow/life.ts';
@@ -166,6 +166,8 @@ export class Connections {
   /** What takes two stores, of which whoever was killed may have made one. */
   #mend(r: number, life: number): void {
     this.#setFast(r, isFast(life));
+    // One that is established has not begun anew; and the kernel may have carried any number of bytes of it meanwhile.
+    if (isFast(life)) return;
     this.#mendCursor(r, C.FIRST, C.COLLECTED_FIRST);
     if (this.#records.words[r + C.SECOND] !== Flow.NONE) this.#mendCursor(r, C.SECOND, C.COLLECTED_SECOND);
   }
@@ -228,8 +230,8 @@ export class Connections {
   }
 
   /** Takes the connection of a flow out of the table, both directions, and gives the port back. */
-  remove(slot: number): void {
-    this.#removeRecord(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION]);
+  remove(slot: number, now: number): void {
+    this.#end(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION], now);
   }
 
   /**
@@ -260,8 +262,8 @@ export class Connections {
 
   /**
    * Collects the byte counts of flows that packets of the last batch went by: of whatever stands at and behind their homes.
-   * A direction's BYTES have 32 bits, and with ten million connections a sweep takes 25 s. Who carries 4 GB meanwhile has sent
-   * 65,536 frames at least, and is in one of the batches that are looked at, at each tick: a million frames a second, eight of them a tick
+   * A direction's BYTES have 32 bits, and with ten million connections a sweep takes 25 s. Who carries 2 GB meanwhile has sent
+   * 32,768 frames at least, and is in one of the batches that are looked at, at each tick: a million frames a second, eight of them a tick
    * and a hundred ticks a second look at 50 of those.
    */
   collectLatest(frames: Int32Array): void {
@@ -304,7 +306,7 @@ export class Connections {
     const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
     const isOneWay = words[r + C.SECOND] === Flow.NONE;
     if (this.#isExpired(r, now) || this.#isOrphan(r)) {
-      this.#removeRecord(record);
+      this.#end(record, now);
       return;
     }
     this.#collect(r, false);
@@ -389,8 +391,8 @@ export class Connections {
     if (slot === Flow.NONE) return;
     this.#collect(r, direction === C.SECOND);
     const at = slot << Flow.ENTRY_SHIFT;
-    this.#table.renew(slot, this.#table.words[at + Flow.STATE] & Flow.KEYED);
-    // The kernel's word is not ours to write: both together begin at 0.
+    this.#table.renew(slot, this.#table.words[at + Flow.STATE] & (Flow.KEYED | Flow.LENT));
+    // The kernel's number is not ours to write: both together begin at 0.
     this.#table.words[at + Flow.BYTES] = -this.#table.words[at + Flow.KERNEL_BYTES];
     words[r + cursor] = 0;
   }
@@ -411,15 +413,17 @@ export class Connections {
 
   #setFast(r: number, fast: boolean): void {
     const { words } = this.#records;
-    this.#setFastFlow(words[r + C.FIRST], fast);
-    if (words[r + C.SECOND] !== Flow.NONE) this.#setFastFlow(words[r + C.SECOND], fast);
+    this.#table.setFast(words[r + C.FIRST], fast);
+    if (words[r + C.SECOND] !== Flow.NONE) this.#table.setFast(words[r + C.SECOND], fast);
   }
 
-  #setFastFlow(slot: number, fast: boolean): void {
-    const flows = this.#table.words;
-    const at = (slot << Flow.ENTRY_SHIFT) + Flow.STATE;
-    const state = fast ? flows[at] | Flow.FAST : flows[at] & ~Flow.FAST;
-    if (flows[at] !== state) flows[at] = state;
+  /** Removes one that the kernel may have had: half-open ones are none. */
+  #end(record: number, now: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    this.#table.rest(words[r + C.FIRST], now);
+    if (words[r + C.SECOND] !== Flow.NONE) this.#table.rest(words[r + C.SECOND], now);
+    this.#removeRecord(record);
   }
 
   #removeRecord(record: number): void {
@@ -451,10 +455,13 @@ export class Connections {
     const flows = this.#table.words;
     const at = words[r + (isReply ? C.SECOND : C.FIRST)] << Flow.ENTRY_SHIFT;
     const cursor = r + (isReply ? C.COLLECTED_SECOND : C.COLLECTED_FIRST);
+    const before = words[cursor];
     const bytes = bytesOf(flows, at);
-    const fresh = (bytes - words[cursor]) >>> 0;
-    if (fresh === 0) return;
-    words[cursor] = bytes;
+    if (bytes === before && flows[at + Flow.KERNEL_BYTES_HIGH] === 0) return;
+    const fresh = bytesSince(flows, at, before);
+    // What the kernel adds from here on is in the next look.
+    words[cursor] = (before + fresh) | 0;
+    settleBytes(flows, at);
     this.#ledger.addBytes(words[r + C.OWNER], words[r + C.GENERATION], isReply ? RX : TX, fresh);
   }
 

@@ -187,8 +187,8 @@ export class Opener {
 
     const { source, destination, ports: clientPorts } = this.#opening;
     const { source: s, destination: d, ports: p } = this.#rewrite;
-    const slot = this.#table.reserve(source, destination, clientPorts);
-    const twin = directions === 2 ? this.#table.reserve(d, s, swapPorts(p), slot) : Flow.NONE;
+    const slot = this.#table.reserve(source, destination, clientPorts, now);
+    const twin = directions === 2 ? this.#table.reserve(d, s, swapPorts(p), now, slot) : Flow.NONE;
     if (slot === Flow.NONE || (directions === 2 && twin === Flow.NONE)) {
       if (pool !== Flow.NONE) this.#services.pools.release(pool, sourcePort(p));
       return ~Verdict.resetTableFull;
@@ -293,8 +293,8 @@ export class Opener {
     words[at + Flow.CONNECTION] = record;
     words[at + Flow.SEEN] = now;
     words[at + Flow.BYTES] = 0;
-    words[at + Flow.KERNEL_SEEN] = now;
     words[at + Flow.KERNEL_BYTES] = 0;
+    words[at + Flow.KERNEL_BYTES_HIGH] = 0;
     words[at + Flow.ACKNOWLEDGED] = 0;
     words[at + Flow.ORIGIN] = 0;
   }

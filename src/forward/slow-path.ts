@@ -62,7 +62,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const protocol = protocolAt(words, ip);
     let slot = at < 0 || protocol === undefined ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
     if (slot >= 0 && protocol?.opens(words, transportOf(f)) && connections.isStale(slot)) {
-      connections.remove(slot);
+      connections.remove(slot, now);
       slot = Flow.NONE;
     }
     if (slot < 0) slot = miss(f, ip, protocol, now);

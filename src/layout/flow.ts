@@ -1,5 +1,5 @@
 /**
- * One direction of a connection: 64 bytes, one cache line, all that each of its packets needs. Written by TypeScript and, three words
+ * One direction of a connection: 64 bytes, one cache line, all that each of its packets needs. Written by TypeScript and, four words
  * of it, by the kernel's fast path; read by anyone who maps the table (BPF, another thread, the next process). All words are int32 in
  * native order; addresses and ports are as in a packet, sequence numbers as each word says. STATE is stored last when an entry
  * appears, first when it goes: who reads LIVE reads a whole entry.
@@ -12,8 +12,8 @@ export const ENTRY_SHIFT = 4;
 /**
  * What the entry is, of which the loop tests all at once:
  *
- *     31 … 16    15 … 8     7      1 0
- *     version    protocol   FAST   EMPTY, TOMBSTONE or LIVE
+ *     31 … 16    15 … 8     7      6      1 0
+ *     version    protocol   FAST   LENT   EMPTY, TOMBSTONE or LIVE
  *
  * The version goes up whenever the slot is taken: who looks twice sees that it is another flow.
  */
@@ -32,13 +32,16 @@ export const DELTAS = 7;
 export const NEXT_HOP = 8;
 /** Index of the record of its connection (layout/connection.ts). */
 export const CONNECTION = 9;
-/** When the last packet passed: CLOCK_MONOTONIC in milliseconds modulo 2^32. */
+/** When the last packet passed: CLOCK_MONOTONIC in milliseconds modulo 2^32. Whoever forwards writes it. */
 export const SEEN = 10;
 /** Payload bytes, modulo 2^32, which with KERNEL_BYTES only grow, for as long as the version stays. */
 export const BYTES = 11;
-/** The same two of the packets that the kernel's fast path took: its own words. */
-export const KERNEL_SEEN = 12;
-export const KERNEL_BYTES = 13;
+/**
+ * Those of the packets that the kernel's fast path took: one number of 64 bits, the lower half first. Both sides change it in one step only:
+ * the kernel adds, the collector takes away what it moves to BYTES.
+ */
+export const KERNEL_BYTES = 12;
+export const KERNEL_BYTES_HIGH = 13;
 /** TCP: the last acknowledgement number that this side sent, as in a packet: what it has of the other side's bytes. Whoever forwards writes it. */
 export const ACKNOWLEDGED = 14;
 /**
@@ -54,6 +57,11 @@ export const LIVE = 2;
 export const PRESENCE = 3;
 /** Established, nothing but the rewrite needed: set and taken back by one store. */
 export const FAST = 0x80;
+/**
+ * The kernel has had it, and may have a packet of it in hand: for a moment what it writes may still come, also once the flow is gone. So
+ * its slot rests then (flow/table.ts: REST_MS); SEEN says since when.
+ */
+export const LENT = 0x40;
 export const PROTOCOL_SHIFT = 8;
 export const VERSION_SHIFT = 16;
 /** The bits of STATE that belong to the key: presence and protocol. */

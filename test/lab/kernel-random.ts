@@ -1,8 +1,9 @@
 /**
- * Two properties of the kernel's fast path, in a network namespace whose interfaces have the fixtures' addresses. Prints a line of JSON.
+ * Properties of the kernel's fast path, in a network namespace whose interfaces have the fixtures' addresses. Prints a line of JSON.
  *
  *     same    whatever frame comes: the program passes it up unchanged, or does with it what the pipeline does, to the byte
  *     whole   while another thread changes a flow and its hop all the time: a packet leaves by one state of them, never by half of two
+ *     bytes   of a flow are counted in 64 bits
  *
  *     node kernel-random.js tc|xdp FRONT BACK SEED
  */
@@ -23,6 +24,7 @@ export interface Report {
   /** Frames taken of random ones, and of those that met a writer by which state. */
   readonly same: number;
   readonly whole: { readonly first: number; readonly second: number; readonly up: number };
+  readonly bytes: readonly number[];
 }
 
 const [CONNECTIONS, RUNS, RACES] = [16, 2000, 40_000];
@@ -42,7 +44,8 @@ async function main(): Promise<void> {
   const wrong: string[] = [];
   const same = sameBytes(path, world, Number(seed), wrong);
   const whole = await wholeStates(path, world, wrong);
-  process.stdout.write(`${JSON.stringify({ wrong, same, whole } satisfies Report)}\n`);
+  const bytes = countedBytes(path, world);
+  process.stdout.write(`${JSON.stringify({ wrong, same, whole, bytes } satisfies Report)}\n`);
 }
 
 function indexOf(wanted: string): number {
@@ -176,6 +179,16 @@ async function wholeStates(path: KernelPath, world: World, wrong: string[]): Pro
   Atomics.store(new Int32Array(stop), 0, 1);
   await once(writer, 'exit');
   return seen;
+}
+
+// ---- bytes
+
+/** What a flow has counted, halves of one number, once another segment has passed. */
+function countedBytes(path: KernelPath, world: World): number[] {
+  const at = connectionsIn(world)[1].first + Flow.KERNEL_BYTES;
+  world.table.words.set([-3, 5], at);
+  path.take(buildFrame(fromClient({ from: 5001, sequence: 101, acknowledgment: 201, payload: pattern(10) })));
+  return [...world.table.words.subarray(at, at + 2)];
 }
 
 if (isMainThread) await main();

@@ -47,4 +47,5 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])('random segments by %s, and a
   expect(report.same).toBeGreaterThan(100);
   expect(report.whole.first).toBeGreaterThan(0);
   expect(report.whole.second).toBeGreaterThan(0);
+  expect(report.bytes).toEqual([7, 6]);
 });

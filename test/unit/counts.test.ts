@@ -1,21 +1,19 @@
 /** What two writers have left in a flow, read as one. */
 import { expect, test } from 'vitest';
-import { bytesOf, idleOf } from '../../src/flow/counts.ts';
-import { BYTES, ENTRY, KERNEL_BYTES, KERNEL_SEEN, SEEN } from '../../src/layout/flow.ts';
+import { bytesOf, bytesSince, idleOf, settleBytes } from '../../src/flow/counts.ts';
+import { BYTES, ENTRY, KERNEL_BYTES, KERNEL_BYTES_HIGH, SEEN } from '../../src/layout/flow.ts';
 
 const DAY = 86_400_000;
+const GB = 2 ** 30;
 
 test.each([
-  ['a worker forwards, and the kernel never has', { seen: 30 * DAY, kernel: 0, now: 30 * DAY + 5 }, 5],
-  ['the kernel forwards, and a worker has not for weeks', { seen: 0, kernel: 30 * DAY, now: 30 * DAY + 5 }, 5],
-  ['the distance is half of what the clock can tell', { seen: 2 ** 31 + 1, kernel: 0, now: 2 ** 31 + 8 }, 7],
-  ['the clock has begun anew', { seen: 2 ** 32 - 3, kernel: 2 ** 32 - 9, now: 2 ** 32 + 4 }, 7],
-  ['the kernel has taken one since the clock was read', { seen: 1000, kernel: 1004, now: 1002 }, 0],
-  ['both are old', { seen: 1000, kernel: 3000, now: 500_000 }, 497_000],
-])('idle: %s', (_, { seen, kernel, now }, idle) => {
+  ['a moment', { seen: 30 * DAY, now: 30 * DAY + 5 }, 5],
+  ['half of what the clock can tell', { seen: 0, now: 30 * DAY }, 30 * DAY],
+  ['the clock has begun anew', { seen: 2 ** 32 - 3, now: 2 ** 32 + 4 }, 7],
+  ['the kernel has seen one since the clock was read', { seen: 1004, now: 1002 }, 0],
+])('idle: %s', (_, { seen, now }, idle) => {
   const flow = new Int32Array(ENTRY);
   flow[SEEN] = seen;
-  flow[KERNEL_SEEN] = kernel;
   expect(idleOf(flow, 0, now | 0)).toBe(idle);
 });
 
@@ -24,4 +22,44 @@ test('bytes of both, modulo 2^32', () => {
   flow[BYTES] = -5;
   flow[KERNEL_BYTES] = 7;
   expect(bytesOf(flow, 0)).toBe(2);
+});
+
+/** The second of two flows, so that places count. */
+class Carried {
+  readonly flows = new Int32Array(2 * ENTRY);
+  readonly kernel = new BigUint64Array(this.flows.buffer, (ENTRY + KERNEL_BYTES) * 4, 1);
+  #cursor = 0;
+
+  carry(worker: number, kernel: number): this {
+    this.flows[ENTRY + BYTES] += worker;
+    this.kernel[0] += BigInt(kernel);
+    return this;
+  }
+
+  collect(): number {
+    const fresh = bytesSince(this.flows, ENTRY, this.#cursor);
+    this.#cursor += fresh;
+    settleBytes(this.flows, ENTRY);
+    // What TCP's numbers are compared with has not moved.
+    expect(bytesOf(this.flows, ENTRY)).toBe(this.#cursor | 0);
+    expect(this.kernel[0]).toBeLessThan(2n ** 31n);
+    expect(this.flows.subarray(0, ENTRY).every((word) => word === 0)).toBe(true);
+    return fresh;
+  }
+}
+
+const AMOUNTS = [0, 1, 2 * GB - 1, 2 * GB, 2 * GB + 1, 4 * GB - 1, 4 * GB, 4 * GB + 1, 6 * GB, 8 * GB + 7, 2 ** 45 + 3];
+
+test.each(AMOUNTS)('to the byte: %i bytes of the kernel, whatever passed before, and whatever a worker has carried beside', (kernel) => {
+  for (const before of AMOUNTS)
+    for (const worker of [0, 1, 1460, GB, 2 * GB - 1]) {
+      const carried = new Carried();
+      expect(carried.carry(0, before).collect()).toBe(before);
+      expect(carried.carry(worker, kernel).collect()).toBe(worker + kernel);
+      expect(carried.collect()).toBe(0);
+    }
+});
+
+test('what the kernel counts is one number of 64 bits', () => {
+  expect([KERNEL_BYTES % 2, KERNEL_BYTES_HIGH]).toEqual([0, KERNEL_BYTES + 1]);
 });

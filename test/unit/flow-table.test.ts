@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Bitmap } from '../../src/flow/bitmap.ts';
-import { FlowTable, hashKey, hashTuple, tableCapacity } from '../../src/flow/table.ts';
+import { FlowTable, hashKey, hashTuple, REST_MS, tableCapacity } from '../../src/flow/table.ts';
 import * as E from '../../src/layout/flow.ts';
 import { SERVER_HOPS } from '../../src/layout/hops.ts';
 import { flowWords } from '../../src/layout/memory.ts';
@@ -16,8 +16,8 @@ type Tuple = readonly [source: number, destination: number, ports: number];
 
 const create = (capacity = CAPACITY) => new FlowTable(new Int32Array(flowWords(capacity)), capacity, KEY);
 
-function insert(table: FlowTable, tuple: Tuple): number {
-  const slot = table.reserve(...tuple);
+function insert(table: FlowTable, tuple: Tuple, now = 0): number {
+  const slot = table.reserve(...tuple, now);
   if (slot !== E.NONE) table.publish(slot, KIND);
   return slot;
 }
@@ -145,8 +145,44 @@ describe('the scratch entry', () => {
 test('two may be reserved before either is published', () => {
   const table = create();
   const [a, b] = neighbours(10, 2);
-  const first = table.reserve(...a);
-  expect([first, table.reserve(...b, first)]).toEqual([10, 11]);
+  const first = table.reserve(...a, 0);
+  expect([first, table.reserve(...b, 0, first)]).toEqual([10, 11]);
+});
+
+describe('a slot that the kernel has had', () => {
+  const lent = () => {
+    const table = create();
+    const keys = neighbours(10, 4);
+    const slot = insert(table, keys[0]);
+    table.setFast(slot, true);
+    return { table, keys, slot };
+  };
+
+  test.each([0, 0x7fffffff, -1])('rests once its flow is gone: the clock at %i', (gone) => {
+    for (const isTakenBack of [true, false]) {
+      const { table, keys, slot } = lent();
+      if (isTakenBack) table.setFast(slot, false);
+      table.rest(slot, gone);
+      table.remove(slot);
+      expect(states(table)).not.toContain(E.TOMBSTONE);
+      // Nobody else has what the kernel may still write of it …
+      expect(insert(table, keys[1], (gone + REST_MS - 1) | 0)).toBe(slot + 1);
+      expect([table.find(...keys[0], KIND), table.find(...keys[1], KIND)]).toEqual([E.NONE, slot + 1]);
+      // … and then anybody, who does not rest for that.
+      expect(insert(table, keys[2], (gone + REST_MS) | 0)).toBe(slot);
+      table.rest(slot, gone + REST_MS);
+      table.remove(slot);
+      expect(insert(table, keys[3], (gone + REST_MS) | 0)).toBe(slot);
+    }
+  });
+
+  test('rests for the next process, too', () => {
+    const { table, keys, slot } = lent();
+    table.words[slot * E.ENTRY + E.SEEN] = 7;
+    table.recount(new Bitmap(table.end));
+    expect(insert(table, keys[1], 8)).toBe(slot + 1);
+    expect(table.find(...keys[1], KIND)).toBe(slot + 1);
+  });
 });
 
 describe('a full neighbourhood', () => {

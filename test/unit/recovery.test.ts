@@ -10,7 +10,7 @@ import { keyIn, ownMemory } from '../../src/layout/memory.ts';
 import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
 import { buildFrame } from '../lab/packets.ts';
-import { SERVERS, TIMEOUTS, World, type WorldOptions, worldAfter } from '../lab/world.ts';
+import { connectionsIn, SERVERS, TIMEOUTS, World, type WorldOptions, worldAfter } from '../lab/world.ts';
 
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
 
@@ -204,6 +204,22 @@ describe('a frontend that has changed its backend while nobody ran', () => {
     expect([next.recovered, next.table.size, next.loads[0]]).toEqual([0, 0, 0]);
     expect(ack(next).out).not.toBe('route');
   });
+});
+
+test('what the kernel has carried meanwhile counts to the byte, however much', () => {
+  const world = new World(ALONE);
+  open(world, 0, ESTABLISHED);
+  world.sweepAll(1);
+  const before = [TX, RX].map((column) => world.statistics[serverRow(0) + column]);
+  const [connection] = connectionsIn(world);
+  const amounts = [2 ** 31 + 5, 40 * 2 ** 32 + 6];
+  for (const [i, at] of [connection.first, connection.second!].entries())
+    new BigInt64Array(world.memory.flows.buffer, world.memory.flows.byteOffset + (at + Flow.KERNEL_BYTES) * 4, 1)[0] += BigInt(amounts[i]);
+  const next = world.next();
+  next.sweepAll(2);
+  next.sweepAll(3);
+  const after = [TX, RX].map((column) => next.statistics[serverRow(0) + column]);
+  expect(after.map((bytes, i) => bytes - before[i])).toEqual(amounts);
 });
 
 /** More bytes than are sent there. */
