@@ -1,8 +1,9 @@
 /**
  * The kernel's fast path, in one run, in network namespaces:
  *
- *     packets   64-byte frames of 1,000 established connections, sent as fast as one core can, counted where they arrive; over
- *               cables as between NICs: XDP that redirects all alike (the floor), lb4 by XDP, by tc and in user space, nftables' conntrack
+ *     packets   64-byte frames of 1,000 established connections, made as a NIC's driver has them and counted where they arrive: XDP that
+ *               redirects all alike (the floor), lb4 by XDP, by tc and in user space, nftables' conntrack; all on one core, but for lb4's
+ *               worker in user space
  *     stream    Gbit/s of one iperf3 stream with default offloads: lb4 by tc and in user space, conntrack, HAProxy
  *     test runs nanoseconds a packet by BPF_PROG_TEST_RUN at 1,000 to 1,000,000 flows, above a program that does nothing
  *
@@ -24,7 +25,7 @@ import { buildFrame } from '../test/lab/packets.ts';
 import { clientAddress, serverAddress, Topology, VIP } from '../test/lab/topology.ts';
 import { compile, median, root, spread, table } from './measure.ts';
 import { conntrack, haproxy, lb4, type Start } from './subjects.ts';
-import { gigabits, packetRate, silence } from './traffic.ts';
+import { driverRate, gigabits, silence } from './traffic.ts';
 
 const ROUNDS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 5);
 const [FLOWS, PACKETS, IPERF] = [1000, 9000, 5201];
@@ -65,7 +66,7 @@ function redirect({ balancer }: Topology, from: string, to: string, host: Topolo
   balancer.ip('link', 'set', from, 'xdpdrv', 'object', object, 'section', 'xdp');
 }
 
-function compileBpf(source: string, name: string, defines: readonly string[]): string {
+function compileBpf(source: string, name: string, defines: readonly string[] = []): string {
   const directory = join(root, 'build/bench');
   mkdirSync(directory, { recursive: true });
   const object = join(directory, `${name}.bpf.o`);
@@ -92,13 +93,19 @@ async function measure(
   return results;
 }
 
-async function packets(traffic: string): Promise<void> {
+async function packets(): Promise<void> {
   await using lab = new Topology({ servers: 1 });
   lab.likeHardware();
   silence(lab, PACKETS);
-  lab.servers[0].start([traffic, 'answer', 'eth0', `${PACKETS}`]);
+  const driver = {
+    traffic: compile('traffic'),
+    generator: compile('generator', ['-lbpf']),
+    frames: compileBpf('generator', 'generator'),
+    sink: compileBpf('sink', 'sink'),
+  };
+  lab.servers[0].start([driver.traffic, 'answer', 'eth0', `${PACKETS}`]);
   const what = { port: PACKETS, flows: FLOWS, from: clientAddress(0), to: VIP };
-  const rates = await measure(PACKET_SUBJECTS, lab, () => packetRate(lab, traffic, what));
+  const rates = await measure(PACKET_SUBJECTS, lab, () => driverRate(lab, driver, what));
   print('thousand packets/s', rates, 0);
 }
 
@@ -214,7 +221,7 @@ async function main(): Promise<void> {
   const obstacle = fastPathObstacle();
   if (obstacle !== undefined) throw new Error(obstacle);
   console.log(`medians of ${ROUNDS} interleaved rounds (least–most)\n`);
-  await packets(compile('traffic'));
+  await packets();
   await streams();
   await testRunsInNamespace();
 }

@@ -34,14 +34,14 @@ function here(): string {
 }
 
 /** Compiles bench/NAME.c with `cc -O3` and returns the program's path. */
-export function compile(name: string): string {
+export function compile(name: string, libraries: readonly string[] = []): string {
   // Not in /tmp: a name there that can be foretold is anybody's to take first, and root runs what lies under it.
   const directory = join(root, 'build/bench');
   mkdirSync(directory, { recursive: true });
   const program = join(directory, name.replaceAll('/', '-'));
   // Two test files may do so at once, while a third runs it.
   const made = `${program}.${process.pid}`;
-  execFileSync('cc', ['-O3', '-o', made, join(root, 'bench', `${name}.c`)], { stdio: 'inherit' });
+  execFileSync('cc', ['-O3', '-o', made, join(root, 'bench', `${name}.c`), ...libraries], { stdio: 'inherit' });
   renameSync(made, program);
   return program;
 }

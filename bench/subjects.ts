@@ -1,7 +1,7 @@
 /** What a Linux host can balance TCP with, to be measured in one run: each started in the lab's balancer, and ended. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Balancer, startBalancer } from '../test/lab/balancer.ts';
+import { type Balancer, LARGE_RING, startBalancer } from '../test/lab/balancer.ts';
 import { type Topology, VIP } from '../test/lab/topology.ts';
 import { waitUntil } from '../test/lab/wait.ts';
 
@@ -28,7 +28,8 @@ export function lb4(args: readonly string[] = [], more = ''): Start {
       backend: 'health_check_interval = 3600',
     });
     const frontends = Object.fromEntries(ports.map((port) => [`port${port}`, over(port)]));
-    const balancer: Balancer = await startBalancer(lab.balancer, { frontends, more }, { args, healthy: false });
+    const settings = { frontends, more, ring: LARGE_RING };
+    const balancer: Balancer = await startBalancer(lab.balancer, settings, { args, healthy: false });
     return { pid: balancer.running.pid, stop: () => balancer.stop() };
   };
 }

@@ -3,8 +3,8 @@
  *
  *   traffic answer DEVICE PORT                          answers every SYN to PORT with a SYN+ACK, until killed
  *   traffic send DEVICE MAC SOURCE DESTINATION PORT FLOWS SECONDS
- *       opens FLOWS connections (SYN, then ACK), then sends 64-byte segments (60 without the frame check sequence) of all
- *       of them in turn for SECONDS, as fast as sendmmsg(2) takes them; prints how many were sent
+ *       64-byte segments (60 without the frame check sequence) of the first FLOWS connections that `traffic open` has opened from
+ *       SOURCE alone, in turn for SECONDS, as fast as sendmmsg(2) takes them; prints how many were sent
  *   traffic flood DEVICE MAC SOURCE ADDRESSES DESTINATION PORT RATE SECONDS COUNT STEP…
  *       an attack: for COUNT clients at most (ADDRESSES addresses from SOURCE on, each with its ports from 1024 on), RATE new
  *       ones a second (0: as many as sendmmsg(2) takes) for SECONDS at most, each STEP 50 ms behind the one before. A step is
@@ -16,57 +16,15 @@
  *       a SYN+ACK comes back, which is acknowledged; prints how often a SYN was sent again
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
 #include <linux/filter.h>
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
-#include <net/if.h>
-#include <netinet/ip.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { FRAME = 60, BATCH = 64, CLIENT_ISN = 5000, SERVER_ISN = 1000 };
+#include "frames.h"
+
+enum { BATCH = 64 };
 /* Of a flood: ports of an address, milliseconds between two steps and what may pass at most, and an acknowledgement that is wrong. */
-enum { FIRST_PORT = 1024, PORTS = 65536 - FIRST_PORT, LAG = 50, LONGEST = 60000, STEPS = 8, WRONG = 0x2badcafe };
-
-struct frame { struct ether_header ether; struct iphdr ip; struct tcphdr tcp; unsigned char payload[6]; } __attribute__((packed));
-_Static_assert(sizeof(struct frame) == FRAME, "a 64-byte frame less its check sequence");
-
-static void die(const char *what) { perror(what); exit(1); }
-
-static unsigned long sum(const void *data, int length) {
-  const unsigned short *words = data;
-  unsigned long total = 0;
-  for (; length > 1; length -= 2) total += *words++;
-  return total;
-}
-static unsigned short finish(unsigned long total) {
-  while (total >> 16) total = (total & 0xffff) + (total >> 16);
-  return ~total;
-}
-static void checksums(struct frame *f) {
-  int length = ntohs(f->ip.tot_len) - 20;
-  f->ip.check = 0, f->ip.check = finish(sum(&f->ip, 20));
-  f->tcp.check = 0, f->tcp.check = finish(sum(&f->ip.saddr, 8) + htons(IPPROTO_TCP) + htons(length) + sum(&f->tcp, length));
-}
-
-static int open_device(const char *device, struct ifreq *request) {
-  int fd = socket(AF_PACKET, SOCK_RAW, 0);
-  if (fd < 0) die("socket");
-  memset(request, 0, sizeof *request), strncpy(request->ifr_name, device, IFNAMSIZ - 1);
-  struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = if_nametoindex(device)};
-  if (bind(fd, (struct sockaddr *)&address, sizeof address)) die("bind");
-  if (ioctl(fd, SIOCGIFHWADDR, request)) die("SIOCGIFHWADDR");
-  return fd;
-}
+enum { PORTS = 65536 - FIRST_PORT, LAG = 50, LONGEST = 60000, STEPS = 8, WRONG = 0x2badcafe };
 
 static int answer(const char *device, int port) {
   /* tcp[13] == SYN and dst port PORT, on frames without IP options */
@@ -87,14 +45,6 @@ static int answer(const char *device, int port) {
   }
 }
 
-static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec + t.tv_nsec / 1e9; }
-
-static void shape(struct frame *f, int syn, int ack, int payload) {
-  f->ip.tot_len = htons(40 + payload), f->tcp.syn = syn, f->tcp.ack = ack;
-  f->tcp.seq = htonl(CLIENT_ISN + !syn), f->tcp.ack_seq = htonl(ack ? SERVER_ISN + 1 : 0);
-  checksums(f);
-}
-
 static long blast(int fd, struct frame *frames, int flows, double until) {
   struct mmsghdr messages[BATCH];
   struct iovec vectors[BATCH];
@@ -112,38 +62,12 @@ static long blast(int fd, struct frame *frames, int flows, double until) {
   return sent;
 }
 
-/* What all frames of a sender have in common. */
-static struct frame blank(const struct ifreq *device, const char *to, const char *source, const char *destination, const char *port) {
-  struct frame f = {0};
-  unsigned char *mac = f.ether.ether_dhost;
-  sscanf(to, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5);
-  memcpy(f.ether.ether_shost, device->ifr_hwaddr.sa_data, 6), f.ether.ether_type = htons(ETH_P_IP);
-  f.ip.version = 4, f.ip.ihl = 5, f.ip.ttl = 64, f.ip.protocol = IPPROTO_TCP, f.ip.frag_off = htons(IP_DF);
-  f.ip.saddr = inet_addr(source), f.ip.daddr = inet_addr(destination);
-  f.tcp.dest = htons(atoi(port)), f.tcp.doff = 5, f.tcp.window = htons(65535);
-  return f;
-}
-
 static int send_all(char **argv) {
   struct ifreq request;
   int fd = open_device(argv[2], &request), flows = atoi(argv[7]);
   struct frame *frames = calloc(flows, sizeof *frames), common = blank(&request, argv[3], argv[4], argv[5], argv[6]);
-  for (int i = 0; i < flows; i++) {
-    struct frame *f = &frames[i];
-    *f = common, f->tcp.source = htons(2000 + i);
-    shape(f, 1, 0, 0);
-    if (send(fd, f, FRAME, 0) < 0) die("send");
-    if (i % 32 == 31) usleep(2000);
-  }
-  usleep(200000);
-  for (int i = 0; i < flows; i++) {
-    shape(&frames[i], 0, 1, 0);
-    if (send(fd, &frames[i], FRAME, 0) < 0) die("send");
-    if (i % 32 == 31) usleep(2000);
-    shape(&frames[i], 0, 1, 6);
-  }
-  usleep(200000);
-  puts("open"), fflush(stdout);
+  for (int i = 0; i < flows; i++) frames[i] = segment_of(&common, i);
+  puts("sending"), fflush(stdout);
   usleep(300000);
   printf("sent %ld\n", blast(fd, frames, flows, now() + atof(argv[8])));
   return 0;

@@ -14,16 +14,58 @@ export interface Packets {
   readonly prefix?: readonly string[];
 }
 
-/** Frames that arrive at the first server a second, in thousands. */
-export async function packetRate(lab: Topology, traffic: string, { from, to, port, flows, prefix = [] }: Packets): Promise<number> {
+/** Frames that arrive at the first server a second, in thousands, of a sender that takes them through a packet socket. */
+export async function packetRate(lab: Topology, traffic: string, what: Packets): Promise<number> {
   const [server] = lab.servers;
-  const mac = lab.balancer.mac('front');
-  const sender = lab.client.start([...prefix, traffic, 'send', 'eth0', mac, from, to, `${port}`, `${flows}`, `${SECONDS}`]);
-  await sender.line(/^open/);
+  await open(lab, traffic, what);
+  const sender = lab.client.start([...(what.prefix ?? []), traffic, 'send', ...load(lab, what)]);
+  await sender.line(/^sending/);
   const before = received(server);
   await sender.line(/^sent/, 30_000);
   await new Promise((resolve) => setTimeout(resolve, 100));
   return (received(server) - before) / SECONDS / 1000;
+}
+
+/** What {@link driverRate} is made of: programs and BPF objects of this folder, built. */
+export interface Driver {
+  readonly traffic: string;
+  readonly generator: string;
+  readonly frames: string;
+  readonly sink: string;
+}
+
+/** The same of a sender that has frames as a network card's driver has them, and of a server that drops them in its driver. */
+export async function driverRate(lab: Topology, { traffic, generator, frames, sink }: Driver, what: Packets): Promise<number> {
+  const [server] = lab.servers;
+  await open(lab, traffic, what);
+  server.ip('link', 'set', 'eth0', 'xdpdrv', 'object', sink, 'section', 'xdp');
+  const before = received(server);
+  const { stdout } = await lab.client.run(generator, frames, ...load(lab, what));
+  const [, seconds] = /^sent \d+ in ([\d.]+) s$/m.exec(stdout) ?? [];
+  const after = received(server);
+  server.ip('link', 'set', 'eth0', 'xdpdrv', 'off');
+  return (after - before) / Number(seconds) / 1000;
+}
+
+/** Until each has been answered: of connections that are not open no packet comes by the way that is to be measured. */
+async function open(lab: Topology, traffic: string, { from, to, port, flows }: Packets): Promise<void> {
+  const { code, stderr } = await lab.client.run(
+    traffic,
+    'open',
+    'eth0',
+    lab.balancer.mac('front'),
+    from,
+    '1',
+    to,
+    `${port}`,
+    `${flows}`,
+    '32',
+  );
+  if (code !== 0) throw new Error(`no connections: ${stderr}`);
+}
+
+function load(lab: Topology, { from, to, port, flows }: Packets): string[] {
+  return ['eth0', lab.balancer.mac('front'), from, to, `${port}`, `${flows}`, `${SECONDS}`];
 }
 
 function received(namespace: Topology['balancer']): number {
