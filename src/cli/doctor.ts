@@ -1,6 +1,4 @@
 /** `lb4 doctor`: what this host lacks for a mode, and the command that mends it. */
-
-import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
@@ -9,23 +7,25 @@ import type { Finding } from '../doctor/finding.ts';
 import { onlyProxy } from '../doctor/mode.ts';
 import { EXIT, formatMistake, UsageError } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
-import { DEFAULT_CONFIG, modeOf } from './options.ts';
+import { told, warnOnStderr } from './lines.ts';
+import { withExamples } from './manual.ts';
+import { configOption, findConfig, modeOf } from './options.ts';
 
 export interface DoctorOptions {
   /** The mode to look for, at most one. Left out: the packet mode that runs here, proxy mode where no other takes the file, else passthrough. */
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
   readonly proxy?: boolean | undefined;
-  /** The TOML file; left out, config.toml where there is one. */
+  /** The TOML file; left out, the default one where there is one. */
   readonly config?: string | undefined;
   readonly json?: boolean | undefined;
 }
 
 /** The command, for the program to add. */
 export function doctorCommand(): Command {
-  return new Command('doctor')
+  const command = new Command('doctor')
     .description('look at this host: what is ready for lb4, what is not, and the command that mends it')
-    .option('--config <file>', `the TOML file (default: ${DEFAULT_CONFIG} where there is one)`)
+    .addOption(configOption())
     .option('-p, --passthrough', 'for passthrough (the default, where no other mode runs here and the file can be for it)')
     .option('-d, --dsr', 'for direct server return')
     .option('--proxy', 'for proxy mode')
@@ -33,16 +33,20 @@ export function doctorCommand(): Command {
     .action(async (options: DoctorOptions) => {
       process.exitCode = await doctor(options);
     });
+  return withExamples(command, {
+    'lb4 doctor': 'for the lb4 that runs here, or the file in this directory',
+    'lb4 doctor --passthrough --config=/etc/lb4.toml --json': 'for programs',
+  });
 }
 
 /** Prints one line a finding and returns the exit status: 0 when nothing fails, else 1. Throws UsageError and ConfigError. */
 async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number> {
   const asked = askedMode(modes) ?? runningMode();
-  const file = config ?? (existsSync(DEFAULT_CONFIG) ? DEFAULT_CONFIG : undefined);
+  const file = findConfig(config, warnOnStderr);
   const found = file === undefined || asked !== undefined ? undefined : await onlyProxy(loadConfig(file).config);
   const mode = asked ?? (found === undefined ? 'passthrough' : 'proxy');
   const loaded = file === undefined ? undefined : loadConfig(file, { mode });
-  for (const warning of loaded?.warnings ?? []) process.stderr.write(`${formatMistake(warning)}\n`);
+  for (const warning of loaded?.warnings ?? []) process.stderr.write(told(formatMistake(warning)));
   const findings = [...(found === undefined ? [] : [found]), ...(await examine(mode, loaded?.config))];
   const ok = findings.every(({ level }) => level !== 'fail');
   process.stdout.write(json ? `${JSON.stringify({ mode, ok, findings }, undefined, 2)}\n` : findings.map(line).join(''));

@@ -1,9 +1,40 @@
-/** What several commands take. */
+/** What several commands take: the file, and the mode. */
+import { existsSync } from 'node:fs';
+import { Option } from 'commander';
 import type { PacketMode } from '../config/modes.ts';
-import { UsageError } from '../errors.ts';
+import { ConfigError, UsageError } from '../errors.ts';
 
-/** The configuration, where none is named. */
-export const DEFAULT_CONFIG = 'config.toml';
+/** The file where none is named, in the working directory; Convey's, for those who come from there. */
+const DEFAULTS = ['lb4.toml', 'config.toml'] as const;
+
+/** `--config`, the same for every command. */
+export function configOption(): Option {
+  const option = new Option('--config <file>', `the TOML file (default: ${DEFAULTS.join(', else ')}, in this directory)`);
+  return option.argParser((file: string) => {
+    if (file === '') throw new UsageError('--config= names no file');
+    return file;
+  });
+}
+
+/**
+ * The file that `--config` names, or the one that is there without it; undefined: neither.
+ * @param warn is told where another default would be there as well
+ */
+export function findConfig(named: string | undefined, warn: (message: string) => void): string | undefined {
+  if (named !== undefined) return named;
+  const [file, other] = DEFAULTS.filter((name) => existsSync(name));
+  if (other !== undefined) warn(`both ${file} and ${other} are here: ${file} is read; --config= names another one`);
+  return file;
+}
+
+/** The same, where there must be one. Throws ConfigError. */
+export function configFile(named: string | undefined, warn: (message: string) => void): string {
+  const file = findConfig(named, warn);
+  if (file !== undefined) return file;
+  const [path, other] = DEFAULTS;
+  const message = `there is none in this directory, and no ${other}; name the file, --config=FILE`;
+  throw new ConfigError([{ severity: 'error', file: path, position: undefined, path: '', message }]);
+}
 
 /** The packet mode of a command line; passthrough unless told. Throws UsageError for both. */
 export function modeOf({

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
-import { ConfigError, EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
+import { EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
 import { hasKept } from '../io/kept-files.ts';
 import { deadHolder, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
@@ -10,11 +10,13 @@ import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.
 import { renderBalancerScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { DIALECTS, type Dialect, type Form, type RulesAction } from '../rules/types.ts';
-import { DEFAULT_CONFIG, modeOf } from './options.ts';
+import { told, toldError } from './lines.ts';
+import { withExamples } from './manual.ts';
+import { configFile, configOption, modeOf } from './options.ts';
 
 export interface RulesOptions {
-  /** The TOML file. */
-  readonly config: string;
+  /** The TOML file; left out, the default one. */
+  readonly config?: string | undefined;
   /** The default; `dsr` needs fewer rules. */
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
@@ -43,9 +45,9 @@ const MISSING_RULES = 3;
 
 /** The command, for the program to add. */
 export function rulesCommand(): Command {
-  return new Command('rules')
+  const command = new Command('rules')
     .description('print the script that a configuration asks of the balancer or of a server, or run it here')
-    .option('--config <file>', 'the TOML file', DEFAULT_CONFIG)
+    .addOption(configOption())
     .option('-p, --passthrough', 'for passthrough (the default)')
     .option('-d, --dsr', 'for direct server return')
     .option('--for <host>', 'balancer, or the address of a server (with --dsr)', 'balancer')
@@ -57,6 +59,11 @@ export function rulesCommand(): Command {
     .action(async (options: RulesOptions) => {
       process.exitCode = await rules(options);
     });
+  return withExamples(command, {
+    'lb4 rules --config=/etc/lb4.toml >lb4-rules.sh': "this host's script, for lb4 --no-rules",
+    'lb4 rules --dsr --for 10.0.0.11 >server.sh': 'what that server needs',
+    'lb4 rules --remove': 'never to start again: all that a killed lb4 has left goes',
+  });
 }
 
 /** Returns the exit status: 0, 1, 2, 3 (`--status`: something is missing), 77 or 78. */
@@ -65,8 +72,11 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     const action = actionOf(options);
     const mode = modeOf(options);
     const dialect = dialectOf(options);
-    const { config, warnings } = loadConfig(options.config, { mode });
-    for (const warning of warnings) err(`${formatMistake(warning)}\n`);
+    const { config, warnings } = loadConfig(
+      configFile(options.config, (message) => err(told(`warning: ${message}`))),
+      { mode },
+    );
+    for (const warning of warnings) err(told(formatMistake(warning)));
     const server = serverOf(options, config);
     const script =
       server === undefined
@@ -87,7 +97,7 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     return complete ? EXIT.ok : MISSING_RULES;
   } catch (error) {
     if (!(error instanceof Lb4Error)) throw error;
-    err(error instanceof ConfigError ? `${error.message}\n` : `lb4: ${error.message}\n`);
+    err(toldError(error));
     return error.exitCode;
   }
 }

@@ -12,8 +12,9 @@ const HEAD = `# Configuration
 
 <!-- Made from src/config/schema/ by \`npm run docs\`. Do not edit. -->
 
-lb4 reads one TOML file: \`--config=FILE\`, or \`config.toml\` in the working directory. A file for Convey 0.3.5 works as it is;
-keys marked *Convey* come from there, those marked *lb4* are lb4's own. \`lb4 check FILE\` reports every mistake at once:
+lb4 reads one TOML file: \`--config=FILE\`, or without it \`lb4.toml\` in the working directory, or, where there is none, Convey's \`config.toml\`. A file for Convey 0.3.5 works as it is;
+keys marked *Convey* come from there, those marked *lb4* are lb4's own. \`lb4 check FILE\`
+reports every mistake at once:
 
     lb4.toml:12:9: backends.web.servers.a.addr: "foo:80" is a hostname; allowed: ${ADDRESS}
 

@@ -73,7 +73,7 @@ test('exit codes: 0 for help and version, 2 for usage, 77 without privilege, 78 
   expect((await balancer.run(LB4, '--passthrough', '--dsr', `--config=${good}`)).code).toBe(2);
   for (const [args, said] of [
     ['--nonsense', "lb4: unknown option '--nonsense'; see lb4 --help\n"],
-    ['chek x.toml', "lb4: there is no command 'chek': check, doctor, rules; see lb4 --help\n"],
+    ['chek --strict', 'lb4: there is no command "chek"; did you mean "check"?; see lb4 --help\n'],
     ['rules --aply', "lb4: unknown option '--aply' (Did you mean --apply?); see lb4 rules --help\n"],
     ['doctor extra', "lb4: too many arguments for 'doctor'. Expected 0 arguments but got 1; see lb4 doctor --help\n"],
     ['rules --for', "lb4: option '--for <host>' argument missing; see lb4 rules --help\n"],
@@ -84,7 +84,7 @@ test('exit codes: 0 for help and version, 2 for usage, 77 without privilege, 78 
   const mistaken = await balancer.run(LB4, '--passthrough', `--config=${bad}`);
   expect(mistaken.code).toBe(78);
   // All the mistakes at once.
-  for (const place of [':2:', ':3:', ':5:']) expect(mistaken.stdout + mistaken.stderr).toContain(bad + place);
+  for (const place of [':2:', ':3:', ':5:']) expect(mistaken.stderr).toContain(`lb4: ${bad}${place}`);
 
   const powerless = await balancer.run('setpriv', '--bounding-set=-all', '--inh-caps=-all', LB4, '--passthrough', `--config=${good}`);
   expect(powerless.code).toBe(77);

@@ -3,13 +3,13 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { addressOf, readAddress } from '../../src/config/address.ts';
-import { editDistance } from '../../src/config/check/suggest.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Mode } from '../../src/config/modes.ts';
 import { plainValue, readToml, type TomlNode } from '../../src/config/read/toml.ts';
 import { fileSchema } from '../../src/config/schema/file.ts';
 import { core } from '../../src/config/schema/path.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { editDistance } from '../../src/suggest.ts';
 
 const read = (name: string) => readFileSync(new URL(`../fixtures/${name}`, import.meta.url), 'utf8');
 const seeds = ['convey/passthrough.toml', 'convey/proxy.toml', 'config/many-mistakes.toml', 'config/every-key.toml'].map(read);

@@ -146,8 +146,9 @@ describe('the keys', () => {
   });
 });
 
-it('lb4.toml at the root is a good example of ten lines', () => {
-  const path = fileURLToPath(new URL('../../lb4.toml', import.meta.url));
-  expect(loadConfig(path).warnings).toEqual([]);
-  expect(readFileSync(path, 'utf8').trim().split('\n')).toHaveLength(10);
+it("lb4.toml at the root is README's example, and a good one in every mode", () => {
+  const path = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
+  const [, example] = /```toml\n([\s\S]*?)```/.exec(readFileSync(path('README.md'), 'utf8')) ?? [];
+  expect(readFileSync(path('lb4.toml'), 'utf8')).toBe(example);
+  for (const mode of ['proxy', 'passthrough'] as const) expect(loadConfig(path('lb4.toml'), { mode }).warnings).toEqual([]);
 });

@@ -4,12 +4,12 @@
  */
 
 import { LIMITS } from '../../layout/limits.ts';
+import { didYouMean } from '../../suggest.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { clashes } from './clashes.ts';
 import { error, type Finding, show } from './finding.ts';
 import { healthFindings } from './health.ts';
 import { frontendPlaces, serverPlaces, statsPlace, type Table, tables } from './places.ts';
-import { didYouMean } from './suggest.ts';
 import { workerFindings } from './workers.ts';
 
 /** Everything that is wrong or doubtful between the keys of a file. */

@@ -1,12 +1,12 @@
 /** What the schema has to say about a file, in words that tell how to mend it. Never zod's own wording. */
 import { z } from 'zod';
+import { didYouMean } from '../../suggest.ts';
 import { formatPath, nearestNode, nodeAt, type TomlNode } from '../read/toml.ts';
 import { fileSchema } from '../schema/file.ts';
 import { keyFacts } from '../schema/key.ts';
 import { GOOD_NAME, isGoodName } from '../schema/names.ts';
 import { childSchema, core, schemaAt } from '../schema/path.ts';
 import { type Finding, show } from './finding.ts';
-import { didYouMean } from './suggest.ts';
 
 /** Values of the wrong type or out of range, and missing keys: one finding a key, whatever zod found beside it. */
 export function schemaFindings(root: TomlNode, issues: readonly z.core.$ZodIssue[]): Finding[] {
