@@ -9,6 +9,7 @@ import { modeFindings } from './check/modes.ts';
 import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, type SourceTowards } from './check/own.ts';
 import { programFindings } from './check/programs.ts';
 import { sourceFindings } from './check/sources.ts';
+import { statsFindings } from './check/stats.ts';
 import { cpuFindings, type UsableCpus } from './check/workers.ts';
 import type { Config } from './model.ts';
 import type { Mode } from './modes.ts';
@@ -16,6 +17,7 @@ import { readAny, readRegular } from './read/file.ts';
 import { isCrowded, MOST_PARTS } from './read/parts.ts';
 import { formatPath, nodeAt, plainValue, readToml } from './read/toml.ts';
 import { fileSchema } from './schema/file.ts';
+import { statsAddress } from './schema/origin.ts';
 import { resolveConfig } from './schema/resolve.ts';
 
 export interface Loaded {
@@ -71,7 +73,8 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
-  const result = fileSchema.safeParse(plainValue(root));
+  const plain = plainValue(root);
+  const result = fileSchema.safeParse(plain);
   const issues = result.success ? [] : result.error.issues;
   const findings = [
     ...schemaFindings(root, issues),
@@ -83,6 +86,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...localServerFindings(root, mode, isOwn),
     ...checkSourceFindings(root, mode, isOwn, sourceTowards),
     ...cpuFindings(root, mode, { isOwn, usableCpus, isRunning: reload }),
+    ...statsFindings(root),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
   const mistakes = bounded(
@@ -90,7 +94,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     file,
   );
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
-  return { config: resolveConfig(result.data, file, processors), warnings: mistakes };
+  return { config: resolveConfig(result.data, file, { processors, statsAddress: statsAddress(plain) }), warnings: mistakes };
 }
 
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;

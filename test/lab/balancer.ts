@@ -58,7 +58,7 @@ export function configuration({ frontends, more = '', ring = RING }: Settings): 
       `[backends.${name}-out]\n${backend}\n` +
       servers.map((addr, index) => `[backends.${name}-out.servers.s${index + 1}]\naddr = "${addr}"\n${server}\n`).join(''),
   );
-  return `${sections.join('')}[stats]\nport = "${STATS_PORT}"\n${withRing(more, ring)}\n`;
+  return `${sections.join('')}[stats]\naddress = "0.0.0.0"\nport = "${STATS_PORT}"\n${withRing(more, ring)}\n`;
 }
 
 interface Totals {

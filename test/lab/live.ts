@@ -92,7 +92,7 @@ export class Live {
         `[backends.${name}-out]\n${checks}\n${backend}\n[backends.${name}-out.servers]\n${lines.join('')}`
       );
     };
-    return `${frontends.map(section).join('')}[stats]\nport = "${STATS_PORT}"\n${withRing(more, ring)}\n`;
+    return `${frontends.map(section).join('')}[stats]\naddress = "0.0.0.0"\nport = "${STATS_PORT}"\n${withRing(more, ring)}\n`;
   }
 
   /** Puts another text in the file's place at once, as editors and configuration tools do. */

@@ -24,9 +24,9 @@ function run(toml: string, options: CheckOptions = {}) {
 }
 
 it('says ok and what is in the file', () => {
-  expect(run(`${GOOD}[stats]`)).toEqual({
+  expect(run(`${GOOD}proxy.workers=1\n[stats]`)).toEqual({
     status: 0,
-    out: ['lb4.toml: ok', '1 frontend, 1 backend, 1 server, statistics on 0.0.0.0:7000'],
+    out: ['lb4.toml: ok', '1 frontend, 1 backend, 1 server, statistics on 127.0.0.1:7000'],
     err: [],
   });
 });

@@ -104,17 +104,17 @@ const VALUES: Row[] = [
   },
   {
     name: 'a stats port in words',
-    toml: `${GOOD}stats.port = "http"`,
+    toml: `${GOOD}stats.port = "http"\nstats.address="0.0.0.0"`,
     lines: ['f:3:14: stats.port: "http" is not a port; allowed: a port, 1–65535, as a string or a number'],
   },
   {
     name: 'stats port 0',
-    toml: `${GOOD}stats.port = 0`,
+    toml: `${GOOD}stats.port = 0\nstats.address="0.0.0.0"`,
     lines: ['f:3:14: stats.port: 0 is not a port; allowed: a port, 1–65535, as a string or a number'],
   },
   {
     name: 'stats port of a wrong type',
-    toml: `${GOOD}stats.port = true`,
+    toml: `${GOOD}stats.port = true\nstats.address="0.0.0.0"`,
     lines: ['f:3:14: stats.port: true is a boolean; allowed: a port, 1–65535, as a string or a number'],
   },
   {
@@ -254,12 +254,12 @@ const CROSS: Row[] = [
   },
   {
     name: 'the statistics on a frontend',
-    toml: `${GOOD}stats.port="80"`,
+    toml: `${GOOD}stats.port="80"\nstats.address="0.0.0.0"`,
     lines: ['f:3:12: stats.port: "0.0.0.0:80" is taken by frontend "a", line 1'],
   },
   {
     name: 'the default statistics port on a frontend',
-    toml: `frontends.a={listen_addr="192.0.2.1:7000",backend="b"}\n${BACKEND}\n[stats]`,
+    toml: `frontends.a={listen_addr="192.0.2.1:7000",backend="b"}\n${BACKEND}\n[stats]\naddress="0.0.0.0"`,
     lines: ['f:3:1: stats.port: "0.0.0.0:7000" is taken by frontend "a", line 1'],
   },
   {
@@ -326,7 +326,7 @@ const UNKNOWN: Row[] = [
   },
   {
     name: 'nothing like it',
-    toml: `${GOOD}stats.colour = "red"`,
+    toml: `${GOOD}stats.colour = "red"\nstats.address="0.0.0.0"`,
     lines: ['f:3:7: warning: stats.colour: unknown key, ignored; known here: address, port'],
   },
   {
@@ -336,7 +336,7 @@ const UNKNOWN: Row[] = [
   },
   {
     name: 'an inherited name',
-    toml: `${GOOD}stats.toString = 3`,
+    toml: `${GOOD}stats.toString = 3\nstats.address="0.0.0.0"`,
     lines: ['f:3:7: warning: stats.toString: unknown key, ignored; known here: address, port'],
   },
 ];

@@ -102,6 +102,25 @@ describe('the keys', () => {
     expect(parseConfig(`${SMALL}[stats]\n${stats}`, 'lb4.toml').config.stats?.listen.text).toBe(listen);
   });
 
+  it.each([
+    { what: "a key of lb4's own in a table of Convey's", more: 'maxconn = 10' },
+    { what: "a table of lb4's own", more: '[proxy]' },
+    { what: "a table of lb4's own in one of Convey's", more: '[passthrough.timeouts]' },
+  ])('$what: statistics are for this host alone', ({ more }) => {
+    const { config, warnings } = parseConfig(`[stats]\n${SMALL}${more}`, 'lb4.toml');
+    expect({ listen: config.stats?.listen.text, warnings }).toEqual({ listen: '127.0.0.1:7000', warnings: [] });
+  });
+
+  it.each([
+    { what: "Convey's keys alone", more: '[passthrough]\nworkers = 4' },
+    { what: 'a name that is a key elsewhere', more: '[backends.maxconn]' },
+    { what: 'a key that nobody knows', more: 'nonsense = 1' },
+  ])('$what: statistics are for everybody, with a warning', ({ more }) => {
+    const { config, warnings } = parseConfig(`[stats]\n${SMALL}${more}`, 'lb4.toml');
+    expect(config.stats?.listen.text).toBe('0.0.0.0:7000');
+    expect(warnings[0]).toMatchObject({ position: { line: 1 }, path: 'stats.address', message: /^missing: .*every address of this host/ });
+  });
+
   it('take decimals for seconds', () => {
     const { config } = parseConfig(`${SMALL}[passthrough.timeouts]\nsyn = 1.5\n[backends.web]\nhealth_check_interval = 0.25`, 'lb4.toml');
     expect(config.passthrough.timeouts.synMs).toBe(1500);

@@ -1,7 +1,8 @@
 /** Where a file has addresses. Read from the tree, not from the schema's result, so that one bad value does not hide the others. */
 import { type Address, joinPort, readAddress } from '../address.ts';
-import { nodeAt, type TomlNode } from '../read/toml.ts';
-import { STATS } from '../schema/file.ts';
+import { nodeAt, plainValue, type TomlNode } from '../read/toml.ts';
+import { STATS_PORT } from '../schema/file.ts';
+import { statsAddress } from '../schema/origin.ts';
 import { show } from './finding.ts';
 
 export type Path = readonly string[];
@@ -48,7 +49,7 @@ export function statsPlace(root: TomlNode): Place[] {
   if (table?.kind !== 'table') return [];
   const ip = table.children.get('address');
   const port = table.children.get('port');
-  const address = readAddress(joinPort(String(ip?.value ?? STATS.address), String(port?.value ?? STATS.port)));
+  const address = readAddress(joinPort(String(ip?.value ?? statsAddress(plainValue(root))), String(port?.value ?? STATS_PORT)));
   if ('problem' in address) return [];
   return [{ name: 'stats', owner: 'the statistics server', address, node: port ?? table, path: ['stats', 'port'] }];
 }

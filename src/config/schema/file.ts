@@ -46,18 +46,19 @@ function cpusProblem(text: string): string | undefined {
   return 'problem' in read ? read.problem : undefined;
 }
 
-/** Where the statistics are where the file says nothing. */
-export const STATS = { address: '0.0.0.0', port: '7000' } as const;
+/** The port of the statistics where the file names none; of their address origin.ts decides. */
+export const STATS_PORT = '7000';
 
 const stats = z.object({
-  address: key(checked((text) => listenAddrProblem(joinPort(text, 1))).default(STATS.address), {
+  address: key(checked((text) => listenAddrProblem(joinPort(text, 1))).optional(), {
     allowed: 'an IPv4 or IPv6 address, "127.0.0.1" or "::1"',
     description:
       'Where the statistics are served: `0.0.0.0` is every IPv4 address of this host, `127.0.0.1` only local readers. IPv6 in proxy ' +
       'mode only.',
+    otherwise: '`127.0.0.1`; in a file that has keys of Convey alone `0.0.0.0`, as there, with a warning',
     ...lb4,
   }),
-  port: key(z.union([z.string(), z.number()]).superRefine(checkPort).default(STATS.port), {
+  port: key(z.union([z.string(), z.number()]).superRefine(checkPort).default(STATS_PORT), {
     allowed: 'a port, 1–65535, as a string or a number',
     description: 'The port of `GET /stats`. No frontend may use it on the same address.',
     ...convey,

@@ -11,11 +11,17 @@ import { readStatus } from './http.ts';
 type BackendKeys = FileConfig['backends'][string];
 type PassthroughKeys = FileConfig['passthrough'];
 
+interface Defaults {
+  readonly processors: number;
+  readonly statsAddress: string;
+}
+
 /**
  * Resolves a file that the schema and the cross checks passed.
+ * @param statsAddress where the statistics are where the file gives no address
  * @param processors how many this process may use: as many workers as the file leaves to lb4 depend on them
  */
-export function resolveConfig(keys: FileConfig, file: string, processors: number): Config {
+export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress }: Defaults): Config {
   const backends = Object.entries(keys.backends).map(([name, backend]) => resolveBackend(name, backend));
   const byName = new Map(backends.map((backend) => [backend.name, backend]));
   const frontends = Object.entries(keys.frontends).map(
@@ -28,7 +34,7 @@ export function resolveConfig(keys: FileConfig, file: string, processors: number
       clientTimeoutMs: milliseconds(client_timeout),
     }),
   );
-  const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address, keys.stats.port)) };
+  const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address ?? statsAddress, keys.stats.port)) };
   const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
   return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough, processors), proxy });
 }
