@@ -172,8 +172,17 @@ test('the text of an IPv4 address is taken apart in one place, and told apart fr
   expect(parsing.toSorted()).toEqual(['config/address.ts', 'packet/address.ts']);
 });
 
-/** Where modes have names: the command line, which users give them to, their table, and who runs one mode alone. */
-const NAMING = ['cli/doctor.ts', 'cli/options.ts', 'config/modes.ts', 'main.ts', 'service/leftovers.ts', 'service/proxy-path.ts'];
+/** Where modes have names: the command line, which users give them to, their table, what comes from other balancers, and who runs one mode alone. */
+const NAMING = [
+  'cli/doctor.ts',
+  'cli/options.ts',
+  'config/modes.ts',
+  'import/haproxy.ts',
+  'import/ipvsadm.ts',
+  'main.ts',
+  'service/leftovers.ts',
+  'service/proxy-path.ts',
+];
 
 describe("a mode's name", () => {
   const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));

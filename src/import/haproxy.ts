@@ -1,0 +1,179 @@
+/** A configuration of HAProxy (its manual, version 2.6 to 3.0) in lb4's words: what it balances in `mode tcp`. */
+import { Draft, type Line, type Table } from './draft.ts';
+import { finish, type Imported } from './finish.ts';
+import { type Bind, bindsOf } from './haproxy-binds.ts';
+import { takeServers } from './haproxy-servers.ts';
+import { Settings, TLS_CHECK, takeSetting } from './haproxy-settings.ts';
+import { readLines } from './haproxy-words.ts';
+
+const PROXIES = ['frontend', 'backend', 'listen'];
+const SECTIONS = [
+  ...PROXIES,
+  ...'global defaults userlist peers resolvers mailers cache program ring http-errors log-forward fcgi-app traces'.split(' '),
+];
+
+const FRONTEND_KEYS = ['maxconn', 'client_timeout'];
+const BACKEND_KEYS = ['balance', 'connect_timeout', 'server_timeout', 'queue_timeout', 'retries', 'health_check_timeout'];
+const HTTP_KEYS = ['health_check', 'health_check_path', 'health_check_host', 'health_check_status'];
+
+interface Section {
+  readonly kind: string;
+  readonly name: string;
+  readonly head: Line;
+  readonly lines: readonly Line[];
+}
+
+/** A section that balances, and all that counts for it. */
+interface Proxy extends Section {
+  readonly settings: Settings;
+  readonly binds: readonly Bind[];
+  readonly servers: readonly Line[];
+}
+
+/** @throws ConfigError where nothing of `text` can be carried over */
+export function importHaproxy(text: string, name: string): Imported {
+  const draft = new Draft();
+  const proxies = proxiesOf(readLines(text), draft);
+  const frontends = proxies.filter(({ kind }) => kind !== 'backend');
+  const backends = proxies.filter(({ kind }) => kind !== 'frontend');
+  for (const frontend of frontends) addFrontends(draft, frontend, backends);
+  for (const backend of backends) addBackend(draft, backend, portOf(backend, frontends));
+  return finish(draft, 'proxy', { name, head: [`From ${name}, by \`lb4 import haproxy\`: for proxy mode, lb4 --config=FILE.`] });
+}
+
+function sectionsOf(lines: readonly Line[], draft: Draft): Section[] {
+  const sections: (Section & { lines: Line[] })[] = [];
+  for (const line of lines) {
+    const [kind = '', name = ''] = line.words;
+    const last = sections.at(-1);
+    if (SECTIONS.includes(kind)) sections.push({ kind, name, head: line, lines: [] });
+    else if (last === undefined) draft.lose(line, 'stands in no section');
+    else last.lines.push(line);
+  }
+  return sections;
+}
+
+function proxiesOf(lines: readonly Line[], draft: Draft): Proxy[] {
+  const named = new Map<string, Settings>();
+  let defaults = new Settings();
+  return sectionsOf(lines, draft).flatMap((section): Proxy[] => {
+    const { kind, name, head } = section;
+    const { words } = head;
+    const from = words.indexOf('from');
+    const base = from === -1 ? defaults : (named.get(words[from + 1] ?? '') ?? defaults);
+    if (kind === 'defaults') {
+      defaults = new Settings(from === -1 ? undefined : base);
+      for (const line of section.lines) takeSetting(defaults, line, (why) => draft.lose(line, why));
+      named.set(name, defaults);
+      return [];
+    }
+    if (PROXIES.includes(kind)) return proxyOf(section, base, draft);
+    const why = kind === 'global' ? 'is about the process of HAProxy' : `lb4 has nothing like a section ${kind}`;
+    for (const line of section.lines) draft.lose(line, why);
+    return [];
+  });
+}
+
+/** None where it does not balance TCP. */
+function proxyOf(section: Section, defaults: Settings, draft: Draft): Proxy[] {
+  const settings = new Settings(defaults);
+  const [lost, servers, binds]: [[Line, string][], Line[], Line[]] = [[], [], []];
+  for (const line of section.lines) {
+    const [word] = line.words;
+    if (word === 'bind' && section.kind !== 'backend') binds.push(line);
+    else if (word === 'server' && section.kind !== 'frontend') servers.push(line);
+    else takeSetting(settings, line, (why) => lost.push([line, why]));
+  }
+  const why = whyNot(settings);
+  if (why !== undefined) {
+    for (const line of [section.head, ...section.lines]) draft.lose(line, why);
+    return [];
+  }
+  for (const [line, reason] of lost) draft.lose(line, reason);
+  loseIdle(section, settings, draft);
+  const [, , address] = section.head.words;
+  // As in old files: `listen NAME ADDRESS:PORT`.
+  const old = address?.includes(':') ? bindsOf(section.head, [address], draft) : [];
+  return [{ ...section, settings, servers, binds: [...old, ...binds.flatMap((line) => bindsOf(line, line.words.slice(1), draft))] }];
+}
+
+/** What a section says that has no effect in it. */
+function loseIdle({ kind, lines }: Section, settings: Settings, draft: Draft): void {
+  const known = [
+    'mode',
+    'disabled',
+    ...(kind === 'backend' ? [] : FRONTEND_KEYS),
+    ...(kind === 'frontend' ? ['default_backend'] : BACKEND_KEYS),
+    ...(kind !== 'frontend' && settings.text('health_check') === 'http' ? [...HTTP_KEYS, TLS_CHECK] : []),
+  ];
+  for (const [key, { from, value }] of settings.given) {
+    if (!lines.includes(from) || known.includes(key) || (key === 'health_check' && value === 'tcp')) continue;
+    draft.lose(from, [...HTTP_KEYS, TLS_CHECK].includes(key) ? 'has no effect without option httpchk' : `has no effect in a ${kind}`);
+  }
+}
+
+function whyNot(settings: Settings): string | undefined {
+  if (settings.text('disabled') === 'true') return 'this section is disabled';
+  const mode = settings.text('mode') ?? 'tcp';
+  return mode === 'tcp' ? undefined : `this section is in mode ${mode}: lb4 balances TCP alone`;
+}
+
+/** One for each address: lb4's frontends have one. */
+function addFrontends(draft: Draft, { kind, name, head, binds, settings }: Proxy, backends: readonly Proxy[]): void {
+  const backend = kind === 'listen' ? name : settings.text('default_backend');
+  if (backend === undefined || !backends.some((one) => one.name === backend)) {
+    const why = backend === undefined ? 'has no default_backend' : `its backend ${backend} is not carried over`;
+    for (const line of new Set([head, ...binds.map(({ from }) => from)])) draft.lose(line, why);
+    return;
+  }
+  if (binds.length === 0) return draft.lose(head, 'listens nowhere');
+  const limit = settings.given.get('maxconn');
+  if (binds.length > 1 && limit !== undefined)
+    draft.lose(limit.from, `each of the ${binds.length} addresses of ${name} has this limit for itself, not all together`);
+  for (const [i, { listen, acceptProxy, maxconn, from }] of binds.entries()) {
+    const { keys } = draft.table(['frontends', i === 0 ? name : `${name}-${i + 1}`], from);
+    keys.set('listen_addr', { value: listen, from });
+    keys.set('backend', { value: backend, from: head });
+    if (maxconn !== undefined) keys.set('maxconn', { value: maxconn, from });
+    else take(settings, keys, ['maxconn']);
+    if (acceptProxy) keys.set('accept_proxy', { value: true, from });
+    take(settings, keys, ['client_timeout']);
+  }
+}
+
+function addBackend(draft: Draft, { name, head, settings, servers }: Proxy, port: string | undefined): void {
+  const table = draft.table(['backends', name], head);
+  // HAProxy's own, for lb4's depends on the mode.
+  table.keys.set('balance', { value: 'roundrobin', from: head });
+  take(settings, table.keys, BACKEND_KEYS);
+  if (settings.text('health_check') === 'http' && !isElsewhere(settings, servers, draft)) take(settings, table.keys, HTTP_KEYS);
+  takeServers(servers, settings, table, port, draft);
+}
+
+/** Whether HTTP checks go by TLS or to another port: those that lb4 can make would find every server down. */
+function isElsewhere({ given, defaultServer }: Settings, servers: readonly Line[], draft: Draft): boolean {
+  const words = [...defaultServer, ...servers.flatMap((line) => line.words)];
+  const is = given.has(TLS_CHECK) || ['check-ssl', 'port', 'addr'].some((word) => words.includes(word));
+  for (const key of is ? HTTP_KEYS : []) {
+    const from = given.get(key)?.from;
+    if (from !== undefined)
+      draft.lose(from, "lb4's HTTP checks are plain, and go to the server's own port: it checks by a TCP connect instead");
+  }
+  return is;
+}
+
+function take(settings: Settings, keys: Table['keys'], names: readonly string[]): void {
+  for (const name of names) {
+    const given = settings.given.get(name);
+    if (given !== undefined) keys.set(name, given);
+  }
+}
+
+/** The one port that clients of a backend come to; undefined where there are several. */
+function portOf(backend: Proxy, frontends: readonly Proxy[]): string | undefined {
+  const own = frontends.filter(
+    ({ kind, name, settings }) => (kind === 'listen' ? name : settings.text('default_backend')) === backend.name,
+  );
+  const ports = new Set(own.flatMap(({ binds }) => binds.map(({ listen }) => listen.slice(listen.lastIndexOf(':') + 1))));
+  return ports.size === 1 ? [...ports][0] : undefined;
+}

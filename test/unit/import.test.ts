@@ -1,0 +1,170 @@
+/** Configurations of HAProxy and IPVS as lb4's: what comes of them, and that nothing is dropped silently. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+import type { Config } from '../../src/config/model.ts';
+import { ConfigError } from '../../src/errors.ts';
+import { importHaproxy } from '../../src/import/haproxy.ts';
+import { importIpvsadm } from '../../src/import/ipvsadm.ts';
+
+const SAMPLES = [
+  { file: 'kubeadm.cfg', importer: importHaproxy, mode: 'proxy' },
+  { file: 'databases.cfg', importer: importHaproxy, mode: 'proxy' },
+  { file: 'keepalived.ipvs', importer: importIpvsadm, mode: 'dsr' },
+  { file: 'kube-proxy.ipvs', importer: importIpvsadm, mode: 'passthrough' },
+] as const;
+
+const fixture = (file: string) => new URL(`../fixtures/import/${file}`, import.meta.url);
+
+describe.each(SAMPLES)('$file', ({ file, importer, mode }) => {
+  const text = readFileSync(fixture(file), 'utf8');
+
+  test('becomes a file that lb4 check passes', async () => {
+    const result = importer(text, file);
+    expect(result.mode).toBe(mode);
+    expect(parseConfig(result.toml, file, { mode }).warnings).toEqual([]);
+    await expect(result.toml).toMatchFileSnapshot(`../fixtures/import/${file}.toml`);
+  });
+
+  // Without a line the result is another one: its value is there, or what is told of it. What HAProxy does anyway makes no difference.
+  const lines = text
+    .split('\n')
+    .flatMap((line, i) => (/^\s*(#.*|mode tcp|mode +http|balance +roundrobin)?$/.test(line) ? [] : [{ line, i }]));
+  test('no line of it is passed over', () => {
+    const { toml } = importer(text, file);
+    const idle = lines.filter(({ i }) => {
+      const without = text.split('\n').with(i, '').join('\n');
+      return resultOf(() => importer(without, file).toml) === toml;
+    });
+    expect(idle.map(({ line }) => line.trim())).toEqual([]);
+    expect(lines.length).toBeGreaterThan(6);
+  });
+});
+
+function resultOf(make: () => string): string {
+  try {
+    return make();
+  } catch (error) {
+    return String(error);
+  }
+}
+
+const HEAD = 'listen web\n bind 192.0.2.1:80\n';
+
+function haproxy(text: string): { config: Config; lost: string[] } {
+  const { toml, lost } = importHaproxy(text, 'haproxy.cfg');
+  return { config: parseConfig(toml, 'lb4.toml').config, lost: lost.map(({ line, text, why }) => `${line}: ${text}: ${why}`) };
+}
+
+describe('haproxy', () => {
+  test('words: quotes, escapes and comments', () => {
+    const { config } = haproxy(`${HEAD} option httpchk GET '/a b'"c"\\ d # not this\n server s 10.0.0.1:80 check`.replace('/a b', '/ab'));
+    expect(config.backends[0]?.healthCheck.http.path).toBe('/');
+    const { lost } = haproxy(`${HEAD} option httpchk GET "/a b"\n server s 10.0.0.1:80 check`);
+    expect(lost).toEqual([expect.stringMatching(/^3: option httpchk GET \/a b: health_check_path: "\/a b" is not a path/)]);
+  });
+
+  test.each([
+    ['100', 100],
+    ['100ms', 100],
+    ['2s', 2000],
+    ['1m', 60_000],
+    ['500000us', 500],
+  ])('a time of %s', (text, ms) => {
+    const { config, lost } = haproxy(`${HEAD} timeout connect ${text}\n server s 10.0.0.1:80 check`);
+    expect([config.backends[0]?.connectTimeoutMs, lost]).toEqual([ms, []]);
+  });
+
+  test.each([
+    ['*:80', ['0.0.0.0:80']],
+    [':80', ['0.0.0.0:80']],
+    [':::80', ['[::]:80']],
+    [':::80 v4v6', ['[::]:80', '0.0.0.0:80']],
+    ['[2001:db8::1]:80', ['[2001:db8::1]:80']],
+    ['ipv6@:80', ['[::]:80']],
+    ['192.0.2.1:80,192.0.2.2:81', ['192.0.2.1:80', '192.0.2.2:81']],
+  ])('bind %s', (bind, listens) => {
+    const { config, lost } = haproxy(`listen web\n bind ${bind}\n server s 10.0.0.1:80 check`);
+    expect([config.frontends.map(({ listen }) => listen.text), lost]).toEqual([listens, []]);
+  });
+
+  test.each(['/run/x.sock', 'fd@3', '192.0.2.1:80-90', '"${VIP}:80"', 'abns@x'])('bind %s is told', (bind) => {
+    const { lost } = haproxy(`${HEAD} bind ${bind}\n server s 10.0.0.1:80 check`);
+    expect(lost).toEqual([expect.stringMatching(/^3: bind .*: is no address and port$/)]);
+  });
+
+  test('what is out of range is told with what is allowed, and the rest stays', () => {
+    const { config, lost } = haproxy(`${HEAD} timeout connect 10m\n retries 1000\n server s 10.0.0.1:80 check weight 5`);
+    expect(config.backends[0]?.servers[0]?.weight).toBe(5);
+    expect(lost).toEqual([
+      expect.stringMatching(/^3: timeout connect 10m: connect_timeout: 600 is too large; allowed/),
+      expect.stringMatching(/^4: retries 1000: retries: 1000 is too large; allowed/),
+    ]);
+  });
+
+  test('a server without a port has that of its only frontend', () => {
+    expect(haproxy(`${HEAD} server s 10.0.0.1 check`).config.backends[0]?.servers[0]?.addr.text).toBe('10.0.0.1:80');
+    expect(haproxy(`${HEAD} bind 192.0.2.1:81\n server s 10.0.0.1 check`).lost).toEqual([expect.stringMatching(/needs a port/)]);
+  });
+
+  test('servers that want TLS get no plain text', () => {
+    const { config, lost } = haproxy(`${HEAD} server s 10.0.0.1:443 ssl verify none check\n server t 10.0.0.2:80 check`);
+    expect(config.backends[0]?.servers.map(({ name }) => name)).toEqual(['t']);
+    expect(lost).toEqual([expect.stringMatching(/^3: .*does not speak TLS/)]);
+  });
+
+  test('default-server, its defaults, and what undoes it', () => {
+    const { config } = haproxy(
+      `defaults\n default-server check inter 3s backup\n${HEAD} server s 10.0.0.1:80\n server t 10.0.0.2:80 no-backup inter 3s`,
+    );
+    expect(config.backends[0]).toMatchObject({
+      healthCheck: { intervalMs: 3000, rise: 2, fall: 3 },
+      servers: [{ backup: true }, { backup: false }],
+    });
+  });
+
+  test('defaults by name', () => {
+    const { config } = haproxy(
+      `defaults a\n timeout client 5s\ndefaults b\n timeout client 6s\nfrontend f from a\n bind 192.0.2.1:80\n default_backend b\nbackend b\n server s 10.0.0.1:80 check`,
+    );
+    expect(config.frontends[0]?.clientTimeoutMs).toBe(5000);
+  });
+
+  test('where nothing that listens is left, all that is lost is told', () => {
+    const make = () => importHaproxy('frontend a\n mode http\n bind *:80\n', 'haproxy.cfg');
+    expect(make).toThrow(ConfigError);
+    expect(make).toThrow(/^haproxy\.cfg:1:1: frontend a: .*mode http[\s\S]*haproxy\.cfg: nothing of it that listens can be carried over$/);
+    expect(() => importHaproxy('', 'empty')).toThrow('empty: nothing of it that listens can be carried over');
+    expect(() => importHaproxy('{"no": "such file"}', 'x')).toThrow('x:1:1: {no: such file}: stands in no section');
+  });
+});
+
+describe('ipvsadm', () => {
+  const of = (text: string) => importIpvsadm(text, 'x');
+  const service = (options: string) => `-A -t 192.0.2.1:80 ${options}\n-a -t 192.0.2.1:80 -r 10.0.0.1:80 -m -w 2\n`;
+  test.each([
+    ['', 'leastconn'],
+    ['-s rr', 'roundrobin'],
+    ['-s wlc', 'leastconn'],
+    ['-s sh', 'source'],
+    ['-s sh -b sh-port', 'maglev'],
+    ['-s mh', 'source'],
+    ['-s mh -b mh-port', 'maglev'],
+    ['-s rr -p 300', 'source'],
+    ['-s lblc', 'leastconn'],
+  ])('%s', (options, balance) => expect(parseConfig(of(service(options)).toml, 'x').config.backends[0]?.balance).toBe(balance));
+
+  test('names, where -n was left out, are told', () => {
+    expect(() => of('-A -t www:http -s rr\n-a -t www:http -r app:http -m -w 1\n')).toThrow(/-A -t www:http -s rr: listen_addr: "www:http"/);
+  });
+
+  test('IPv6 needs proxy mode', () => {
+    expect(() => of('-A -t [2001:db8::1]:80 -s rr\n-a -t [2001:db8::1]:80 -r [2001:db8::2]:80 -m -w 1\n')).toThrow(
+      /IPv6 works in proxy mode only/,
+    );
+  });
+
+  test('what is no such list is told', () => {
+    expect(of(`IP Virtual Server version 1.2.1\n${service('')}`).lost[0]).toMatchObject({ line: 1, why: 'is not what ipvsadm -Sn prints' });
+  });
+});
