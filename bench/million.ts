@@ -5,8 +5,8 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Balancer, LARGE_RING, type Stats, startBalancer } from '../test/lab/balancer.ts';
-import { openConnections, startAnswers, UNTALKATIVE } from '../test/lab/flood.ts';
+import { type Balancer, LARGE_RING, type Stats, startBalancer, UNTALKATIVE } from '../test/lab/balancer.ts';
+import { openConnections, startAnswers } from '../test/lab/flood.ts';
 import { serverAddress, Topology, VIP } from '../test/lab/topology.ts';
 import { keptIn } from '../test/lab/traces.ts';
 import { pause } from '../test/lab/wait.ts';

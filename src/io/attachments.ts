@@ -217,9 +217,10 @@ function obstacleOf(error: unknown, { index }: Interface, hook: Hook): string {
 /** `struct link` of native/bpf/lb4.bpf.c: no interface has index 0. */
 const NO_LINK = new Uint8Array(12);
 
-function linkElement({ index, mac }: Interface): Uint8Array {
+function linkElement({ index, mac, kind }: Interface): Uint8Array {
   const element = new Uint8Array(NO_LINK.length);
   new Uint32Array(element.buffer)[0] = index;
   element.set(mac, 4);
+  element[10] = Number(kind !== '');
   return element;
 }

@@ -50,6 +50,10 @@ export const QUICK = 'health_check_interval = 0.25\nhealth_check_timeout = 3\nhe
 /** Checks that no stall of a busy machine makes fail, for tests that are not about health. */
 export const SLOW = 'health_check_interval = 60\nhealth_check_timeout = 30\nhealth_check_fall = 10';
 
+/** Checks that come near no port, for servers that one cannot talk to, or that a check would be a client to. */
+export const UNTALKATIVE =
+  'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_timeout = 60\nhealth_check_interval = 3600';
+
 /** A configuration file's text: frontend NAME goes to backend NAME-out with servers s1, s2 …. */
 export function configuration({ frontends, more = '', ring = RING }: Settings): string {
   const sections = Object.entries(frontends).map(

@@ -11,14 +11,17 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Balancer, configuration, LB4, QUICK, type Settings, startBalancer, writeConfiguration } from './balancer.ts';
+import { type Balancer, configuration, LB4, QUICK, type Settings, startBalancer, UNTALKATIVE, writeConfiguration } from './balancer.ts';
+import { Iperf } from './iperf.ts';
 import { bridgeIn, cable, Lab, type Namespace } from './lab.ts';
-import type { Running } from './processes.ts';
+import type { Running, RunResult } from './processes.ts';
 
 export const VIP = '10.82.0.10';
 const BALANCER = '10.82.0.9/24';
 export const CLIENT = '10.81.0.2';
 export const SERVERS = ['10.82.0.11', '10.82.0.12'] as const;
+
+export type Dsr = 'nat' | 'l2';
 
 const scripts = new Map<string, string>();
 
@@ -29,6 +32,7 @@ export class DsrTopology extends Lab {
   readonly servers: Namespace[];
   /** backend.ts in each server, while it runs. */
   readonly backends: (Running | undefined)[] = [];
+  #iperf: Iperf | undefined;
 
   constructor({ bridged = false }: { bridged?: boolean } = {}) {
     super();
@@ -56,25 +60,26 @@ export class DsrTopology extends Lab {
   }
 
   /** Frontends `http` (80) and `echo` (7) of the VIP over both servers, `iperf` (5201), whose connections belong together, over one. */
-  settings(dsr: 'nat' | 'l2'): Settings {
+  settings(dsr: Dsr): Settings {
     const frontend = (port: number, servers: readonly string[], checks: string = QUICK) => ({
       listen: `${VIP}:${port}`,
       servers: servers.map((address) => `${address}:${port}`),
       backend: `${checks}\ndsr = "${dsr}"`,
     });
-    // A check is a client to iperf3, which closes its listener after each: whoever waits there meanwhile is reset.
-    const iperf = frontend(5201, SERVERS.slice(0, 1), 'health_check_interval = 3600');
+    const iperf = frontend(Iperf.port, SERVERS.slice(0, 1), UNTALKATIVE);
     return { frontends: { http: frontend(80, SERVERS), echo: frontend(7, SERVERS), iperf } };
   }
 
-  /** HTTP, echo and iperf3 on every server. */
+  /** HTTP and echo on every server, iperf3 on the first one. */
   async startServers(): Promise<void> {
-    await Promise.all(this.servers.map((_, index) => this.startServer(index)));
+    const backends = this.servers.map((_, index) => this.startBackend(index));
+    [this.#iperf] = await Promise.all([Iperf.start(this.servers[0]), ...backends]);
   }
 
-  async startServer(index: number): Promise<void> {
-    const iperf = this.servers[index].start(['iperf3', '-s', '--forceflush']);
-    await Promise.all([this.startBackend(index), iperf.line(/Server listening/)]);
+  /** A run of iperf3 through lb4. */
+  iperf(...options: string[]): Promise<RunResult> {
+    if (this.#iperf === undefined) throw new Error('iperf3 has not been started');
+    return this.#iperf.run(this.client, VIP, ...options);
   }
 
   async startBackend(index: number): Promise<void> {

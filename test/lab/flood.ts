@@ -50,10 +50,6 @@ export async function openConnections(lab: Topology, port: number, count: number
   if (code !== 0) throw new Error(running.lines.join('\n'));
 }
 
-/** Checks for its backend: whoever answers every SYN alike is no server that one could talk to. */
-export const UNTALKATIVE =
-  'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_timeout = 60\nhealth_check_interval = 3600';
-
 /** Has a server complete every handshake at a port, without any kernel's memory of it. */
 export function startAnswers(server: Namespace, port: number): void {
   server.sh('nft', `table ip answers { chain in { type filter hook prerouting priority raw; tcp dport ${port} drop; }; }`);

@@ -118,6 +118,11 @@ export class Namespace {
     return pidsIn([this.name]);
   }
 
+  /** Payload bytes that its kernel has sent a second time, at most: segments so far, times the largest. */
+  retransmitted(): number {
+    return Number(/TcpRetransSegs\s+(\d+)/.exec(this.sh('nstat', '-asz', 'TcpRetransSegs'))?.[1]) * 1460;
+  }
+
   /** The MAC address of one of its interfaces. */
   mac(device: string): string {
     return /link\/ether (\S+)/.exec(this.ip('link', 'show', device))?.[1] ?? '';
@@ -198,6 +203,26 @@ export class Lab {
   /** A layer-2 switch: returns a function that makes a port, a cable from it to an interface elsewhere. */
   bridge(label: string): ReturnType<typeof bridgeIn> {
     return bridgeIn(this.namespace(label), 'bridge');
+  }
+
+  /** Every cable's offloads: with them off, each frame on each wire is an ordinary one with whole checksums. */
+  setOffloads(state: 'on' | 'off'): void {
+    for (const [namespace, device] of this.#cables()) namespace.offloads(device, state);
+  }
+
+  /**
+   * Cables as between NICs, for XDP: whole checksums, no super-packets; and every end takes what a driver redirects to it, which a veth does
+   * only with GRO (or XDP) on.
+   */
+  likeHardware(): void {
+    this.setOffloads('off');
+    for (const [namespace, device] of this.#cables()) namespace.sh('ethtool', '-K', device, 'gro', 'on');
+  }
+
+  /** The ends of all cables. */
+  #cables(): (readonly [Namespace, string])[] {
+    const names = (namespace: Namespace) => namespace.ip('-o', 'link', 'show', 'type', 'veth').matchAll(/^\d+: ([^@:]+)/gm);
+    return this.namespaces.flatMap((namespace) => [...names(namespace)].map(([, device]) => [namespace, device] as const));
   }
 
   own(running: Running): void {

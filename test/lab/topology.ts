@@ -41,26 +41,6 @@ export class Topology extends Lab {
     return this.clients[0];
   }
 
-  /** Every cable's offloads: with them off, each frame on each wire is an ordinary one with whole checksums. */
-  setOffloads(state: 'on' | 'off'): void {
-    for (const namespace of this.namespaces) {
-      for (const [, device] of namespace.ip('-o', 'link', 'show', 'type', 'veth').matchAll(/^\d+: ([^@:]+)/gm)) {
-        namespace.offloads(device, state);
-      }
-    }
-  }
-
-  /**
-   * Cables as between NICs, for XDP: whole checksums, no super-packets; and every end takes what a driver redirects to it, which a veth does
-   * only with GRO (or XDP) on.
-   */
-  likeHardware(): void {
-    this.setOffloads('off');
-    for (const namespace of this.namespaces)
-      for (const [, device] of namespace.ip('-o', 'link', 'show', 'type', 'veth').matchAll(/^\d+: ([^@:]+)/gm))
-        namespace.sh('ethtool', '-K', device, 'gro', 'on');
-  }
-
   /** Starts the HTTP and echo server in every server namespace. */
   async startBackends(): Promise<void> {
     await Promise.all(this.servers.map((_, index) => this.startBackend(index)));

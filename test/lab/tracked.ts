@@ -2,7 +2,7 @@
  * Real connections through lb4's tracking, in passthrough or DSR: client and server are sockets of two kernels, led by hand
  * (peer.ts), each pair by a frontend of its own, and between them are wires that lose what they are told to.
  */
-import { type Balancer, startBalancer } from './balancer.ts';
+import { type Balancer, startBalancer, UNTALKATIVE } from './balancer.ts';
 import { SERVERS as DSR_SERVERS, VIP as DSR_VIP, DsrTopology } from './dsr-topology.ts';
 import type { Namespace } from './lab.ts';
 import { type Peer, Peers } from './peer.ts';
@@ -54,9 +54,7 @@ export class Tracked {
   ): Promise<Tracked> {
     const tracked = new Tracked(mode, pairs);
     const { lab, vip, address } = tracked;
-    // No check comes near the ports.
-    const checks = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_timeout = 60\nhealth_check_interval = 3600';
-    const backend = `${checks}\ndsr = "nat"`;
+    const backend = `${UNTALKATIVE}\ndsr = "nat"`;
     const ports = Array.from({ length: pairs }, (_, i) => FIRST + i);
     const frontends = ports.map((port) => {
       return [`f${port}`, { listen: `${vip}:${port}`, servers: [`${address}:${port}`], backend, server }] as const;

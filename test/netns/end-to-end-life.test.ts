@@ -1,10 +1,10 @@
 /** What lives on while lb4, its file or a server changes, and how connections end: with every driver. */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { answers, countBy } from '../lab/answers.ts';
-import { SLOW, startBalancer } from '../lab/balancer.ts';
+import { SLOW, startBalancer, UNTALKATIVE } from '../lab/balancer.ts';
 import { contentHash } from '../lab/content.ts';
 import { endToEnd, passthroughBy, wired } from '../lab/end-to-end.ts';
-import { openConnections, startAnswers, UNTALKATIVE } from '../lab/flood.ts';
+import { openConnections, startAnswers } from '../lab/flood.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live } from '../lab/live.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';

@@ -126,11 +126,7 @@ endToEnd((driver) => {
     );
   }
 
-  /** Payload bytes that the kernels of `hosts` sent a second time, at most: segments so far, times the largest. */
-  function retransmitted(hosts: readonly Namespace[]): number {
-    const segments = hosts.map((host) => Number(/TcpRetransSegs\s+(\d+)/.exec(host.sh('nstat', '-asz', 'TcpRetransSegs'))?.[1]));
-    return segments.reduce((a, b) => a + b, 0) * 1460;
-  }
+  const retransmitted = (hosts: readonly Namespace[]) => hosts.reduce((sum, host) => sum + host.retransmitted(), 0);
 
   test('the counts are true', async () => {
     const before = await rested();

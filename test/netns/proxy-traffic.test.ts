@@ -1,19 +1,18 @@
 /** Proxy mode: ordinary traffic of ordinary clients. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Balancer, startBalancer } from '../lab/balancer.ts';
+import { type Balancer, SLOW, startBalancer, UNTALKATIVE } from '../lab/balancer.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { content, contentHash } from '../lab/content.ts';
+import { Iperf } from '../lab/iperf.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { PATIENCE } from '../lab/wait.ts';
 
 const MEGABYTE = 1_000_000;
-const IPERF = 5201;
-/** Seldom: a check is a connection as well. */
-const CALM = 'health_check_interval = 60';
 
 let lab: Topology;
 let balancer: Balancer;
+let iperf: Iperf;
 
 beforeAll(async () => {
   lab = new Topology({ clients: 1, servers: 2 });
@@ -21,18 +20,17 @@ beforeAll(async () => {
   await lab.startBackends();
   const six = lab.servers[1]?.program('backend', 'server2-v6', `http6=${HTTP}`);
   await six?.line(/^listening/);
-  const iperf = lab.servers[0]?.start(['iperf3', '--server', '--forceflush']);
-  await iperf?.line(/listening/);
+  iperf = await Iperf.start(lab.servers[0]);
   const { http, echo } = lab.settings().frontends;
   const mixed = [`${serverAddress(0)}:${HTTP}`, `[fd02::12]:${HTTP}`];
   balancer = await startBalancer(
     lab.balancer,
     {
       frontends: {
-        http: { ...http, backend: CALM },
-        echo: { ...echo, backend: CALM },
-        iperf: { listen: `${VIP}:${IPERF}`, servers: [`${serverAddress(0)}:${IPERF}`], backend: 'health_check_interval = 3600' },
-        six: { listen: `[fd01::1]:${HTTP}`, servers: mixed, backend: CALM },
+        http: { ...http, backend: SLOW },
+        echo: { ...echo, backend: SLOW },
+        iperf: { listen: `${VIP}:${Iperf.port}`, servers: [`${serverAddress(0)}:${Iperf.port}`], backend: UNTALKATIVE },
+        six: { listen: `[fd01::1]:${HTTP}`, servers: mixed, backend: SLOW },
       },
       more: '[proxy]\nworkers = 2\ngrace_period = 1',
     },
@@ -87,7 +85,7 @@ test.each([
   ['down', ['--reverse']],
   ['four both ways', ['--parallel', '4', '--bidir']],
 ])('iperf3, %s', async (_name, options) => {
-  const { code, stdout } = await lab.client.run('iperf3', '--client', VIP, '--time', '2', '--json', ...options);
+  const { code, stdout } = await iperf.run(lab.client, VIP, '--time', '2', ...options);
   const report = JSON.parse(stdout) as { error?: string; end: Record<'sum_sent' | 'sum_received', { bytes: number }> };
   expect([code, report.error]).toEqual([0, undefined]);
   expect(report.end.sum_received.bytes).toBeGreaterThan(10 * MEGABYTE);

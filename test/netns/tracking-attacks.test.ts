@@ -1,6 +1,6 @@
 /** What strangers may try against lb4's tracking, who see no answers: nothing counts as a connection, and no connection ends by it. */
 import { describe, expect, test } from 'vitest';
-import { LARGE_RING, startBalancer } from '../lab/balancer.ts';
+import { LARGE_RING, startBalancer, UNTALKATIVE } from '../lab/balancer.ts';
 import { CLIENT as DSR_CLIENT } from '../lab/dsr-topology.ts';
 import { floodEnd, startAnswers, startFlood } from '../lab/flood.ts';
 import { RawPair } from '../lab/raw-pair.ts';
@@ -155,10 +155,9 @@ describe.each(['passthrough', 'dsr'] as const)('%s: forged ends of an idle conne
 test('ports out at one server: the next one takes the connection', async () => {
   await using lab = new Topology({ servers: 2 });
   const port = 9_000;
-  const backend = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_timeout = 60\nhealth_check_interval = 3600';
   const over = (listen: number, count: number) => {
     const servers = [0, 1].slice(0, count).map((index) => `${serverAddress(index)}:${port}`);
-    return { listen: `${VIP}:${listen}`, servers, backend };
+    return { listen: `${VIP}:${listen}`, servers, backend: UNTALKATIVE };
   };
   await lab.servers[1].program('backend', 'server2', `http=${port}`).line(/^listening/);
   startAnswers(lab.servers[0], port);
