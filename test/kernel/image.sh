@@ -17,7 +17,8 @@ tree=$out/tree
 # What runs in the guest (bash: bin/lb4); busybox stands in for the rest. Its own shell would run its applets before these.
 tools='sh bash ip tc bridge nft iptables iptables-save iptables-restore kmod nsenter setpriv sysctl ethtool curl tcpdump'
 # Module directories and single modules, each taken with what it depends on.
-modules='net/sched net/netfilter net/ipv4/netfilter net/bridge net/8021q drivers/net/veth.ko drivers/net/dummy.ko drivers/net/tun.ko'
+modules='net/sched net/netfilter net/ipv4/netfilter net/bridge net/8021q drivers/net/veth.ko drivers/net/dummy.ko drivers/net/tun.ko
+  drivers/virtio/virtio_pci.ko drivers/net/virtio_net.ko'
 
 lacking() {
   echo "$*"
@@ -37,7 +38,8 @@ download() {
   apt-get download -qq "$package" || { apt-get update -qq && apt-get download -qq "$package"; }
 }
 
-# fetch: unpacks $package into the cache, in the place of an older one. Of its drivers, nine tenths, those for networks stay.
+# fetch: unpacks $package into the cache, in the place of an older one. Of its drivers, nine tenths, those for
+# networks without hardware stay, and for what QEMU has of it.
 fetch() {
   fresh=$cache.new
   rm -rf "$fresh"
@@ -48,17 +50,18 @@ fetch() {
     cd "$fresh/$package"
     rm -rf usr boot/System.map*
     cd "lib/modules/${package#linux-image-}/kernel"
-    mv drivers/net net/drivers
+    mkdir kept
+    mv drivers/net drivers/virtio kept
     rm -rf arch fs sound drivers
-    mkdir drivers
-    mv net/drivers drivers/net
+    mv kept drivers
     find drivers/net -mindepth 1 -type d -exec rm -rf {} +
   )
   rm -rf "$fresh"/*.deb "$cache"
   mv "$fresh" "$cache"
 }
 
-if [ -z "$package" ] || [ ! -e "$cache/$package" ] && ! fetch; then
+# What an earlier run has kept may have fewer drivers.
+if [ -z "$package" ] || [ ! -e "$cache/$package/lib/modules/${package#linux-image-}/kernel/drivers/virtio" ] && ! fetch; then
   wanted=${package:-linux-image-6.1.0-*-amd64}
   for cached in "$cache"/linux-image-*-amd64; do package=$(basename "$cached"); done
   [ -e "$cache/$package" ] || lacking "the kernel package $wanted could not be downloaded"

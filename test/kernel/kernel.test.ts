@@ -25,6 +25,11 @@ describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
       new URL('./guest/fast-path.ts', import.meta.url),
       ['the kernel forwarded', 'ended while nobody ran', 'left nothing'],
     ],
+    [
+      'the fast path on network cards: `auto` is XDP where their driver knows it',
+      new URL('./guest/network-card.ts', import.meta.url),
+      ['in the drivers: '],
+    ],
     ['Convey: VLAN unsupported', new URL('./guest/vlan.ts', import.meta.url), ['all of it with its tag']],
   ])('%s', async (_, script, said) => {
     const { code, output } = await image.run(fileURLToPath(script));

@@ -74,8 +74,12 @@ export class Image {
   }
 }
 
-/** No disk, no network, no screen: two processors, memory for the unpacked tree, two serial ports. */
-const MACHINE = '-accel tcg,thread=multi -cpu max -smp 2 -m 1536 -nodefaults -no-user-config -no-reboot -display none'.split(' ');
+/** Network cards on two wires, two a wire, for who loads their driver. */
+const CARDS = [0, 1, 2, 3].map((card) => `-netdev hubport,id=n${card},hubid=${card >> 1} -device virtio-net-pci,netdev=n${card},romfile=`);
+/** No disk, no way out, no screen: two processors, memory for the unpacked tree, two serial ports. */
+const MACHINE = ['-accel tcg,thread=multi -cpu max -smp 2 -m 1536 -nodefaults -no-user-config -no-reboot -display none', ...CARDS]
+  .join(' ')
+  .split(' ');
 const QEMU = 'qemu-system-x86_64';
 
 function lastLines(file: string): string {
