@@ -1,6 +1,7 @@
 /** lb4 itself, as a person would run it, in a namespace of the lab. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ask } from './ask.ts';
 import type { Namespace } from './lab.ts';
 import { ROOT } from './lab.ts';
 import type { Exit, Running } from './processes.ts';
@@ -106,9 +107,11 @@ export class Balancer {
   }
 
   async stats(): Promise<Stats> {
-    const { code, stdout } = await this.#namespace.run('curl', '-sS', '--max-time', '60', this.#stats);
-    if (code !== 0) throw new Error(`no stats (curl says ${code}); lb4 said\n${this.running.lines.slice(-20).join('\n')}`);
-    return JSON.parse(stdout) as Stats;
+    try {
+      return JSON.parse(await ask(this.#namespace, this.#stats)) as Stats;
+    } catch (error) {
+      throw new Error(`no stats (${String(error)}); lb4 said\n${this.running.lines.slice(-20).join('\n')}`, { cause: error });
+    }
   }
 
   /** Waits until the stats satisfy `holds` and returns them. */
@@ -146,8 +149,8 @@ export class Balancer {
   }
 
   /** GET /metrics. */
-  async metrics(): Promise<string> {
-    return (await this.#namespace.run('curl', '-sS', '--max-time', '60', `http://127.0.0.1:${STATS_PORT}/metrics`)).stdout;
+  metrics(): Promise<string> {
+    return ask(this.#namespace, `http://127.0.0.1:${STATS_PORT}/metrics`);
   }
 
   /** A counter or gauge of /metrics, as {@link sumOf} has it. */

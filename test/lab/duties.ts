@@ -12,6 +12,7 @@
 import { join } from 'node:path';
 import { type Balancer, LARGE_RING, startBalancer } from './balancer.ts';
 import { cable, Lab, type Namespace, ROOT } from './lab.ts';
+import { PYTHON } from './processes.ts';
 import { ACK, type Packet, RawHost, SYN } from './wire.ts';
 
 export type Forwarder = 'kernel NAT' | 'lb4';
@@ -98,7 +99,7 @@ export class Duties extends Lab {
     link('thin', '73', this.thin, 101, 1000);
     link('narrow', '74', this.narrow, 11, 1000);
     link('tiny', '76', this.tiny, 11, 576);
-    const tun = balancer.start(['python3', '-IS', join(ROOT, 'test/lab/tun.py'), 'tun0', `/run/netns/${this.beyond.name}`, 'tun0']);
+    const tun = balancer.start([PYTHON, '-IS', join(ROOT, 'test/lab/tun.py'), 'tun0', `/run/netns/${this.beyond.name}`, 'tun0']);
     await tun.line(/^ready/);
     for (const [host, address] of [
       [balancer, 1],

@@ -37,6 +37,7 @@ export class Namespace {
   /** Its name in the drawing ("client"). */
   readonly label: string;
   readonly #name: string;
+  readonly #assistants = new Set<number>();
   #nextPort = PORTS.first;
 
   constructor(lab: Lab, label: string, name: string) {
@@ -113,9 +114,16 @@ export class Namespace {
     return this.#nextPort - count;
   }
 
+  /** The same for what is none of the programs in it ({@link pids}). */
+  assistant(command: readonly string[]): Running {
+    const running = this.start(command);
+    this.#assistants.add(running.pid);
+    return running;
+  }
+
   /** The processes in it. */
   pids(): number[] {
-    return pidsIn([this.name]);
+    return pidsIn([this.name]).filter((pid) => !this.#assistants.has(pid));
   }
 
   /** Payload bytes that its kernel has sent a second time, at most: segments so far, times the largest. */

@@ -1,7 +1,7 @@
 /** Ends of TCP connections of the kernel's, led step by step. */
 import { join } from 'node:path';
 import { type Namespace, ROOT } from './lab.ts';
-import type { Running } from './processes.ts';
+import { PYTHON, type Running } from './processes.ts';
 import { PATIENCE } from './wait.ts';
 
 /** Longer than peer.py waits. */
@@ -17,7 +17,7 @@ export class Peers {
   }
 
   static async start(namespace: Namespace): Promise<Peers> {
-    const running = namespace.start(['python3', '-IS', join(ROOT, 'test/lab/peer.py')]);
+    const running = namespace.start([PYTHON, '-IS', join(ROOT, 'test/lab/peer.py')]);
     await running.line(/^ready/);
     return new Peers(running);
   }

@@ -1,9 +1,13 @@
 /** Running programs inside network namespaces, and ending every one of them. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { PATIENCE, within } from './wait.ts';
+
+/** The system's own: what comes first in PATH may be a shim (pyenv), which takes half a second to find it. */
+export const PYTHON = existsSync('/usr/bin/python3') ? '/usr/bin/python3' : 'python3';
 
 export interface RunResult {
   /** Exit code; 128 + n when signal n ended it. */

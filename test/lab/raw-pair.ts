@@ -12,6 +12,8 @@ export interface Opened {
   /** The client's port, and the port that lb4 chose. */
   readonly port: number;
   readonly natPort: number;
+  /** SYNs that were sent for it. */
+  readonly syns: number;
 }
 
 export class RawPair {
@@ -102,7 +104,11 @@ export class RawPair {
   /** SYN, SYN+ACK, ACK; `synFlags` and `answerFlags` are set beside those. */
   async open({ synFlags = 0, answerFlags = 0 }: { synFlags?: number; answerFlags?: number } = {}): Promise<Opened> {
     const port = this.nextPort();
-    const ask = () => this.fromClient(port, { flags: SYN | synFlags, id: port, sequence: 1000, acknowledgment: 0 });
+    let syns = 0;
+    const ask = () => {
+      syns++;
+      this.fromClient(port, { flags: SYN | synFlags, id: port, sequence: 1000, acknowledgment: 0 });
+    };
     ask();
     // As any client does: on a busy machine a single frame may be lost.
     const again = setInterval(ask, 1000);
@@ -113,11 +119,11 @@ export class RawPair {
     await this.atClient('the SYN+ACK', port);
     this.fromClient(port, { flags: ACK });
     await this.atServer('the ACK', ({ flags, sourcePort }) => flags === ACK && sourcePort === natPort);
-    return { port, natPort };
+    return { port, natPort, syns };
   }
 
   /** Whether the connection carries data both ways, by the port that it has had from the start. */
-  async carriesData({ port, natPort }: Opened): Promise<boolean> {
+  async carriesData({ port, natPort }: Omit<Opened, 'syns'>): Promise<boolean> {
     this.fromClient(port, { flags: ACK, payload: Buffer.from('to the server') });
     const up = await this.atServer('data', ({ payload }) => payload.toString() === 'to the server');
     this.fromServer(natPort, { flags: ACK, payload: Buffer.from('to the client') });

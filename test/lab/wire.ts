@@ -4,8 +4,8 @@
  */
 import { join } from 'node:path';
 import { type Namespace, ROOT } from './lab.ts';
-import type { Running } from './processes.ts';
-import { within } from './wait.ts';
+import { PYTHON, type Running } from './processes.ts';
+import { PATIENCE, within } from './wait.ts';
 
 export const TCP = 6;
 export const UDP = 17;
@@ -261,7 +261,7 @@ export class RawHost {
   ): Promise<RawHost> {
     const own = namespace.mac(device);
     gateway.namespace.ip('neigh', 'replace', address, 'lladdr', own, 'dev', gateway.device, 'nud', 'permanent');
-    const pipe = namespace.start(['python3', '-IS', join(ROOT, 'test/lab/wire.py'), device]);
+    const pipe = namespace.start([PYTHON, '-IS', join(ROOT, 'test/lab/wire.py'), device]);
     await pipe.line(/^ready/);
     return new RawHost(address, pipe, own, gateway.namespace.mac(gateway.device));
   }
@@ -327,7 +327,7 @@ export class RawHost {
   }
 
   /** Takes the first packet for this host that matches, among those received or to come. */
-  async expect(what: string, matches: (packet: Parsed) => boolean, timeout = 10_000): Promise<Parsed> {
+  async expect(what: string, matches: (packet: Parsed) => boolean, timeout = PATIENCE): Promise<Parsed> {
     const look = (): Parsed | undefined => {
       const index = this.received.findIndex(matches);
       return index < 0 ? undefined : this.received.splice(index, 1)[0];
