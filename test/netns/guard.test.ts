@@ -1,6 +1,7 @@
 /** What lb4 has put on the host, while others take it away: noticed, put back, told in one line, counted. */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { answeredBy } from '../lab/answers.ts';
 import { Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '../lab/balancer.ts';
 import { VIP as DSR_VIP, DsrTopology } from '../lab/dsr-topology.ts';
 import { wrapTools } from '../lab/tools.ts';
@@ -98,7 +99,7 @@ describe('rules and reserved ports in passthrough', () => {
   });
 });
 
-test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 and why, and all is well when it can again', async () => {
+test.concurrent('by iptables-legacy, what cannot be put back: told once, /healthz says 503 and why, and all is well when it can again', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
   const { wrapper, broken } = wrapTools(lab);
@@ -125,7 +126,7 @@ test('by iptables-legacy, what cannot be put back: told once, /healthz says 503 
   expect(await running.stop()).toEqual({ code: 0, signal: null });
 });
 
-test('rules of a server that is gone cannot be taken away: one that dies leaves rotation all the same, and they go later', async () => {
+test.concurrent('rules of a server that is gone cannot be taken away: one that dies leaves rotation all the same, and they go later', async () => {
   await using lab = new Topology({ servers: 3 });
   await lab.startBackends();
   const { wrapper, broken } = wrapTools(lab);
@@ -143,8 +144,7 @@ test('rules of a server that is gone cannot be taken away: one that dies leaves 
   await running.line(/firewall rules: missing \(stale .*cannot be put back: .*xtables lock/);
   await lab.killBackend(1);
   await balancer.health({ [all[1]]: false });
-  for (let request = 0; request < 4; request++)
-    expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`)).stdout).toMatch(/^server3/);
+  await answeredBy(lab.client, VIP, 'server3');
   rmSync(broken);
   await running.line(/firewall rules were missing and are put back \(stale /);
   expect(lab.balancer.sh('iptables-legacy-save', '-t', 'raw')).not.toContain('10.72.0.11/');
@@ -152,7 +152,7 @@ test('rules of a server that is gone cannot be taken away: one that dies leaves 
   expect(await running.stop()).toEqual({ code: 0, signal: null });
 });
 
-test.each([
+test.concurrent.each([
   { what: 'the form input, its rules in raw', flush: ['raw'], bridged: true },
   { what: 'the form input, its rules in mangle', flush: ['mangle'], bridged: true },
   { what: 'the form input, both', flush: ['raw', 'mangle'], bridged: true },
@@ -196,7 +196,7 @@ test('while a tool of the firewall hangs, a server that dies leaves rotation, an
     const pid = await waitUntil(() => Number(readFileSync(hanging, 'utf8')) || undefined, { what: 'a tool to hang' });
     await lab.killBackend(0);
     await balancer.health({ [servers[0]]: false });
-    expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`)).stdout).toMatch(/^server2/);
+    await answeredBy(lab.client, VIP, 'server2');
     await lab.startBackend(0);
     await balancer.health({ [servers[0]]: true });
     return isAlive(pid);

@@ -130,12 +130,13 @@ describe('PacketSocket', () => {
       ip: [10, 99, 0, 1, 10, 99, 0, 2],
     });
     expect(seen.lag).toBeGreaterThanOrEqual(0);
-    expect(seen.lag).toBeLessThan(200);
+    // Of another clock it would be days.
+    expect(seen.lag).toBeLessThan(60_000);
   });
 
   it('receives a TCP super-packet whole, partial checksum and all', async () => {
-    const server = start(BALANCER, 'iperf3', '-s', '-1', '-p', '5301');
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    const server = start(BALANCER, 'iperf3', '-s', '-1', '-p', '5301', '--forceflush');
+    await new Promise((resolve) => server.stdout?.on('data', resolve));
     const seen = await balancer(async ({ addon, all }) => {
       const socket = new addon.PacketSocket({ slots: 256, filter: all });
       const frames = new Int32Array(HEADER + 64 * STRIDE);
@@ -190,7 +191,7 @@ describe('PacketSocket', () => {
       let heard = '';
       listener.stdout.setEncoding('utf8').on('data', (text) => (heard += text));
       const until = async (test: () => boolean) => {
-        for (let i = 0; i < 200 && !test(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
+        for (let i = 0; i < 3000 && !test(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
       };
       await until(() => heard !== '');
       // ip dst 10.99.0.2 and udp dst port 7001 only: BPF as tcpdump -dd writes it, offsets from the Ethernet header.
@@ -597,8 +598,15 @@ describe('RouteSocket', () => {
       let calls = 0;
       socket.watch(() => calls++);
       const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-      await pause(50);
-      const quiet = calls;
+      let quiet: number;
+      // What the kernel still had to say of links that were made a moment ago.
+      for (let looks = 0; ; looks++) {
+        quiet = calls;
+        await pause(50);
+        quiet = calls - quiet;
+        if (quiet === 0 || looks === 100) break;
+      }
+      calls = 0;
       sh('for i in $(seq 1 40); do echo "route add 10.50.$i.0/24 dev v1"; done | ip -batch -');
       for (let looks = 0; calls === 0 && looks < 400; looks++) await pause(50);
       await pause(100);

@@ -6,13 +6,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Balancer, startBalancer } from '../lab/balancer.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { clientAddress, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { waitUntil } from '../lab/wait.ts';
 
 /** HAProxy, told `accept-proxy`, answers with the address that it takes for its client's. */
 const SERVER = `defaults
   mode http
-  timeout connect 5s
-  timeout client 5s
-  timeout server 5s
+  timeout connect 60s
+  timeout client 60s
+  timeout server 60s
 frontend told
   bind :80 accept-proxy
   http-request return status 200 content-type text/plain lf-string "%[src] %[src_port]\\n"
@@ -25,9 +26,9 @@ listen stripped
 /** HAProxy before lb4, on the balancer: 9001 speaks v1 to lb4's port 8001, 9002 v2 to 8002. */
 const BEFORE = `defaults
   mode tcp
-  timeout connect 5s
-  timeout client 5s
-  timeout server 5s
+  timeout connect 60s
+  timeout client 60s
+  timeout server 60s
 listen v1
   bind ${VIP}:9001
   bind fd01::1:9001
@@ -54,6 +55,8 @@ beforeAll(async () => {
     where?.start(['haproxy', '-db', '-f', file]);
   }
   await lab.servers[0]?.program('backend', 'behind', 'http=8000').line(/^listening/);
+  // The server's is found by health checks.
+  await waitUntil(() => lab.balancer.sh('ss', '-Htln', 'sport = :9002').trim().split('\n').length === 2, { what: 'HAProxy to listen' });
   const to = (listen: string, version: string, isTold: boolean, port = 80) => ({
     listen,
     servers: [`${serverAddress(0)}:${port}`],
@@ -100,7 +103,7 @@ test.each([
   ['curl’s v1, lb4’s v2', V4, `${VIP}:8001`, '--haproxy-protocol'],
   ['curl’s v1, lb4’s v1', V4, `${VIP}:8002`, '--haproxy-protocol'],
 ])('%s: the server sees the client’s own address and port', async (_name, address, to, ...options) => {
-  const { code, stdout, stderr } = await lab.client.run('curl', '-sS', '-m', '5', '-w', '%{local_port}', ...options, `http://${to}/`);
+  const { code, stdout, stderr } = await lab.client.run('curl', '-sS', '-m', '60', '-w', '%{local_port}', ...options, `http://${to}/`);
   expect(code, stderr).toBe(0);
   const [seen, port] = stdout.split('\n');
   expect(seen).toBe(`${address} ${port}`);
@@ -110,14 +113,14 @@ test('20 uploads at once: not a byte after the header is lost or added', async (
   const size = 3_000_000;
   const body = join(lab.directory, 'body');
   await pipeline(content(size), createWriteStream(body));
-  const options = ['-sS', '-m', '20', '-Z', '--parallel-immediate', '--haproxy-protocol', '-H', 'Expect:'];
+  const options = ['-sS', '-m', '60', '-Z', '--parallel-immediate', '--haproxy-protocol', '-H', 'Expect:'];
   const { code, stdout } = await lab.client.run('curl', ...options, '--data-binary', `@${body}`, `http://${VIP}:8003/?[1-20]`);
   expect(code).toBe(0);
   expect(stdout.match(/[0-9a-f]{64}/g)).toEqual(Array(20).fill(contentHash(size)));
 });
 
 test('a client without a header is reset, and the log says so', async () => {
-  const { code } = await lab.client.run('curl', '-sS', '-m', '5', `http://${VIP}:8001/`);
+  const { code } = await lab.client.run('curl', '-sS', '-m', '60', `http://${VIP}:8001/`);
   expect(code).toBe(56);
   await balancer.running.line(/"frontend":"told1".*without a valid PROXY header/);
 });

@@ -6,6 +6,7 @@
  *              VIP, TWO └──────────┘ right 10.72.2.0/24 └────────┘
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { answeredBy } from '../lab/answers.ts';
 import { Balancer, launch, STATS_PORT } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
@@ -255,6 +256,7 @@ describe('a server that this host has no way to gets no traffic, and the log say
     ip('route add 10.72.9.0/24 via 10.72.1.2');
     route('via 10.72.1.2');
     await lb4.health({ [`${SERVER}:80`]: true, [`${SERVER}:7`]: true });
+    await answeredBy(client, VIP, 'server');
     await passes('left');
   });
 });
