@@ -268,6 +268,16 @@ export class Engine {
     if (!this.#isStopped) this.#attachments?.repair();
   }
 
+  /** What of the fast path would not outlive this process. */
+  unpinned(): string[] {
+    return this.#isStopped ? [] : (this.#attachments?.unpinned() ?? []);
+  }
+
+  /** Throws where it cannot be pinned again. */
+  pinAgain(): void {
+    if (!this.#isStopped) this.#attachments?.pinAgain();
+  }
+
   /** The gauges of each worker, in order. */
   workers(): Gauges[] {
     return this.#counts.workers();

@@ -81,7 +81,7 @@ export function obstacleAt(mapping: ArrayBuffer, origin: Origin, key?: HashKey):
   if (obstacle !== undefined) return obstacle;
   if (mapping.byteLength !== memorySize(asWritten(origin.room, header))) return INCOMPLETE;
   if (mapIn(header) !== 0 && !origin.takesMaps) return 'its flows are in maps of the kernel (fast_path), which io = "pcap" cannot use';
-  if (mapIn(header) !== 0 && !isMapPinned(mapIn(header))) return MAPS_GONE;
+  if (mapIn(header) !== 0 && !isMapPinned('flows', mapIn(header))) return MAPS_GONE;
   if (key?.some((word, i) => header[KEY + i] !== word)) return 'it is another one than when this lb4 began to start';
   return undefined;
 }

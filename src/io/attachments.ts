@@ -6,7 +6,7 @@ import { closeSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import type { FastPath } from './fast-path.ts';
 import { type Interface, native } from './native.ts';
-import { leaveClsact, openPin, pin, pinAtClsact, pins, standsAtClsact, unpin } from './pins.ts';
+import { hasOwnClsact, leaveClsact, openPin, pin, pinAtClsact, pins, standsAtClsact, unpin } from './pins.ts';
 
 export type Hook = 'tc' | 'xdp';
 
@@ -29,6 +29,8 @@ interface Place {
 interface Attachment extends Place {
   /** Of the link; undefined: cls_bpf. */
   readonly fd: number | undefined;
+  /** Of cls_bpf: the qdisc goes with it. */
+  readonly isQdiscOurs: boolean;
 }
 
 export class Attachments {
@@ -95,6 +97,22 @@ export class Attachments {
     if (failed.length > 0) throw failed[0];
   }
 
+  /** What the next lb4 would not find of it, as people say it: somebody has taken the pins away, though all goes on as it is. */
+  unpinned(): string[] {
+    const places = [...this.#attached].filter(([key, one]) => !isPinned(key, one)).map(([, { hook, link }]) => `${hook} of ${link.name}`);
+    return [...this.#fastPath.unpinned().map((name) => `its ${name}`), ...places];
+  }
+
+  /** Pins that anew. Throws where it cannot. */
+  pinAgain(): void {
+    this.#fastPath.pinAgain();
+    for (const [key, one] of this.#attached) {
+      if (isPinned(key, one)) continue;
+      if (one.fd === undefined) pinAtClsact(this.#fastPath.programs.tc, one.link.index, one.isQdiscOurs);
+      else pin(one.fd, key);
+    }
+  }
+
   /** Where it stands: by hook, names of interfaces. */
   names(hook: Hook): string[] {
     return [...this.#attached.values()].filter((one) => one.hook === hook).map(({ link }) => link.name);
@@ -142,7 +160,7 @@ export class Attachments {
       if (fd !== undefined) closeSync(fd);
       throw error;
     }
-    this.#attached.set(key, { link, hook, fd });
+    this.#attached.set(key, { link, hook, fd, isQdiscOurs: fd === undefined && hasOwnClsact(link.index) });
   }
 
   /** The link that another lb4 has left, with our program in it. */
@@ -202,6 +220,18 @@ function linked(program: number, { index }: Interface, hook: Hook): number | und
 
 function isThere({ link, fd }: Attachment): boolean {
   return fd === undefined ? native().clsactProgram(link.index) !== 0 : native().linkedInterface(fd) === link.index;
+}
+
+/** Whether its pin is there, and stands for the same interface. */
+function isPinned(key: string, { link, fd }: Attachment): boolean {
+  if (fd === undefined) return standsAtClsact(link.index);
+  const pinned = openPin(key);
+  if (pinned === undefined) return false;
+  try {
+    return native().linkedInterface(pinned) === native().linkedInterface(fd);
+  } finally {
+    closeSync(pinned);
+  }
 }
 
 function obstacleOf(error: unknown, { index }: Interface, hook: Hook): string {

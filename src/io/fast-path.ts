@@ -66,7 +66,18 @@ export class FastPath {
 
   /** Whether the next lb4 would find it: nobody has taken its pins away. */
   isPinned(): boolean {
-    return isMapPinned(this.id);
+    return isMapPinned('flows', this.id);
+  }
+
+  /** Names of the maps that it would not find. */
+  unpinned(): (typeof KEPT)[number][] {
+    return KEPT.filter((name) => !isMapPinned(name, native().mapId(this.programs[name])));
+  }
+
+  /** Pins those anew. Throws the system's error. */
+  pinAgain(): void {
+    preparePins();
+    for (const name of this.unpinned()) pin(this.programs[name], name);
   }
 
   /** Packets that it has taken. */

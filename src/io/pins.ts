@@ -47,9 +47,9 @@ export function openPin(name: string): number | undefined {
   }
 }
 
-/** Whether the map with the flows that is pinned is the one of that id. */
-export function isMapPinned(id: number): boolean {
-  const fd = openPin('flows');
+/** Whether the map that is pinned under a name is the one of that id. */
+export function isMapPinned(name: 'flows' | 'hops' | 'counts', id: number): boolean {
+  const fd = openPin(name);
   if (fd === undefined) return false;
   try {
     return native().mapId(fd) === id;
@@ -133,10 +133,15 @@ export function standsAtClsact(ifindex: number): boolean {
   return pins().some((name) => name === `${CLSACT}${ifindex}` || name === `${FILTER}${ifindex}`);
 }
 
+/** Whether, by that mark, the qdisc there is lb4's own. */
+export function hasOwnClsact(ifindex: number): boolean {
+  return pins().includes(`${CLSACT}${ifindex}`);
+}
+
 /** Takes lb4's program from an interface's clsact qdisc, and the qdisc if it is lb4's and nothing else is on it. Nothing there: no error. */
 export function leaveClsact(ifindex: number): void {
   native().detachClsact(ifindex);
-  const isQdiscOurs = pins().includes(`${CLSACT}${ifindex}`);
+  const isQdiscOurs = hasOwnClsact(ifindex);
   for (const prefix of [CLSACT, FILTER]) unpin(`${prefix}${ifindex}`);
   const device = nameOf(ifindex);
   if (!isQdiscOurs || device === undefined) return;

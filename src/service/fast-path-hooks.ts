@@ -1,9 +1,14 @@
-/** The fast path's places in the kernel, for the guard: `tc qdisc del`, another XDP program, `bpftool net detach` take them away. */
+/**
+ * The fast path's places in the kernel, for the guard: `tc qdisc del`, another XDP program, `bpftool net detach` take them away; and its pins,
+ * by which they outlive lb4.
+ */
 import type { HostState } from './guard.ts';
 
 interface Hooks {
   missingHooks(): string[];
   repairHooks(): void;
+  unpinned(): string[];
+  pinAgain(): void;
 }
 
 /** @param engine whose programs stand there */
@@ -16,5 +21,18 @@ export function fastPathHooks(engine: Hooks): HostState {
     serves: true,
     verify: async () => engine.missingHooks(),
     repair: async () => engine.repairHooks(),
+  };
+}
+
+/** @param engine whose maps and links are pinned */
+export function fastPathPins(engine: Hooks): HostState {
+  return {
+    what: 'fast_path_pins',
+    name: 'pins of the fast path',
+    usually: 'whoever cleans up /sys/fs/bpf does this',
+    // All goes on, until lb4 dies.
+    serves: true,
+    verify: async () => engine.unpinned(),
+    repair: async () => engine.pinAgain(),
   };
 }

@@ -20,7 +20,7 @@ import { readCounters } from '../rules/run.ts';
 import { countedBy } from '../rules/saved.ts';
 import { Arrival } from './arrival.ts';
 import type { DataPath, Reports } from './data-path.ts';
-import { fastPathHooks } from './fast-path-hooks.ts';
+import { fastPathHooks, fastPathPins } from './fast-path-hooks.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import { rulesLeftToUser } from './hand-rules.ts';
@@ -128,7 +128,7 @@ export class PacketPath implements DataPath {
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
     const watched = firewall === undefined ? [byHand] : [...firewall.states, this.#frames()];
     // First: scripts that repair what comes after it keep their notes beside it.
-    this.hostStates = [hostLock(lock), keptTable(() => engine.lostTable()), fastPathHooks(engine), ...watched];
+    this.hostStates = [hostLock(lock), keptTable(() => engine.lostTable()), fastPathHooks(engine), fastPathPins(engine), ...watched];
   }
 
   /**

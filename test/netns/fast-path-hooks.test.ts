@@ -1,0 +1,28 @@
+/** What others do to the fast path's places and pins under a running lb4. */
+import { rmSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { fastPathObstacle } from '../../src/io/fast-path.ts';
+import { contentHash } from '../lab/content.ts';
+import { Live } from '../lab/live.ts';
+import { NOTHING, pinsIn, traces } from '../lab/traces.ts';
+import { waitUntil } from '../lab/wait.ts';
+
+const why = fastPathObstacle();
+const SIZE = 2_000_000;
+
+test.skipIf(why !== undefined)('pins that somebody removes are made again, and told of: connections go on after a kill', async () => {
+  await using live = await Live.start('passthrough', { more: '[passthrough]\nfast_path = "tc"' });
+  const { balancer: host, client } = live.lab;
+  const curl = `curl -sS --limit-rate ${SIZE / 10} http://${live.vip}/content/${SIZE}`;
+  const transfer = client.run('sh', '-c', `${curl} | sha256sum`);
+  await waitUntil(async () => (await live.metric('lb4_fast_path_packets_total')) > 0, { what: 'the kernel to forward' });
+  rmSync(pinsIn(host.name), { recursive: true });
+  await live.balancer.running.line(/pins of the fast path were missing and are put back \(its flows/);
+  expect(await live.metric('lb4_host_repairs_total', 'what="fast_path_pins"')).toBe(1);
+  await live.balancer.stop('SIGKILL');
+  await live.launch();
+  expect(JSON.parse(await live.balancer.running.line(/go on/))).toMatchObject({ connections: expect.any(Number) as number });
+  expect((await transfer).stdout.split(' ')[0]).toBe(contentHash(SIZE));
+  expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+  expect(traces(host)).toEqual(NOTHING);
+});
