@@ -3,6 +3,7 @@
 #include "arguments.h"
 #include "bpf_call.h"
 #include "bpf_loader.h"
+#include "xdp_features.h"
 
 namespace lb4 {
 namespace {
@@ -112,6 +113,13 @@ Napi::Value programOf(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return ask(ifindex); }));
 }
 
+Napi::Value takesRedirected(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int32_t ifindex = ifindexArgument(info[0]);
+  const std::optional<bool> takes = guard(env, [&] { return lb4::takesRedirected(ifindex); });
+  return takes ? Napi::Boolean::New(env, *takes) : env.Undefined();
+}
+
 Napi::Value programName(const Napi::CallbackInfo& info) {
   const auto id = static_cast<uint32_t>(integer(info[0], "id", 1, MAX_INT));
   return Napi::String::New(info.Env(), guard(info.Env(), [&] { return lb4::programName(id); }));
@@ -162,6 +170,7 @@ void defineBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("detachClsact", Napi::Function::New<detachClsact>(env, "detachClsact"));
   exports.Set("clsactProgram", Napi::Function::New<programOf<clsactProgram>>(env, "clsactProgram"));
   exports.Set("xdpProgram", Napi::Function::New<programOf<xdpProgram>>(env, "xdpProgram"));
+  exports.Set("takesRedirected", Napi::Function::New<takesRedirected>(env, "takesRedirected"));
   exports.Set("programName", Napi::Function::New<programName>(env, "programName"));
   exports.Set("setElement", Napi::Function::New<setElement>(env, "setElement"));
   exports.Set("perCpuSum", Napi::Function::New<perCpuSum>(env, "perCpuSum"));

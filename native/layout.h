@@ -100,6 +100,12 @@ enum {
   LB4_HOP_KERNEL_HOP = 0,
 };
 
+/* src/layout/links.ts */
+enum {
+  LB4_LINK_PLACES = 256,
+  LB4_LINK_PROBES = 8,
+};
+
 /* src/layout/counters.ts */
 enum {
   LB4_COUNTER_MAX_FRONTENDS = 2048,

@@ -76,27 +76,31 @@ int lb4_tc_up(struct __sk_buff* skb __attribute__((unused))) { return TC_ACT_UNS
 
 // ---- XDP: a driver's own hook, before the kernel makes anything of a frame
 
-// The interfaces that it stands on, by the lower bits of their index. A frame that is addressed to somebody else passes (a promiscuous interface
-// has those, too), and so does one that would have to leave by another interface: not every driver takes redirected frames, and those that do not
-// lose them without a word; who runs XDP takes them. tc, which comes next, knows no such difference.
+// The interfaces that it stands on (layout/links.ts). A frame that is addressed to somebody else passes (a promiscuous interface
+// has those, too), and so does one that would have to leave by another interface, or by one whose driver takes no redirected frames: it would lose
+// them without a word. tc, which comes next, knows no such difference.
 struct link {
   __u32 interface;
   __u8 address[6];
   __u8 is_virtual;
-  __u8 unused;
+  __u8 takes_redirected;
 };
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __type(key, __u32);
   __type(value, struct link);
-  __uint(max_entries, 256);
+  __uint(max_entries, LB4_LINK_PLACES);
 } links SEC(".maps");
 
 INLINE const struct link* link_of(__u32 interface) {
-  __u32 place = interface & 255;
-  const struct link* link = bpf_map_lookup_elem(&links, &place);
-  return link && link->interface == interface ? link : 0;
+#pragma unroll
+  for (__u32 probe = 0; probe < LB4_LINK_PROBES; probe++) {
+    __u32 place = (interface + probe) % LB4_LINK_PLACES;
+    const struct link* link = bpf_map_lookup_elem(&links, &place);
+    if (link && link->interface == interface) return link;
+  }
+  return 0;
 }
 
 INLINE int is_ours(const struct ethhdr* ethernet, __u32 interface) {
@@ -122,6 +126,10 @@ int lb4_xdp(struct xdp_md* xdp) {
   if (!flow) return XDP_PASS;
   const struct link* const out = link_of(rewrite.interface);
   if (!out) return XDP_PASS;
+  // Where a veth's peer has GRO, XDP_TX fills its ring, wakes it only if it has XDP as well, and nothing passes that link ever again
+  // (veth_xdp_flush, Linux 6.18).
+  const int goes_back = rewrite.interface == xdp->ingress_ifindex && !out->is_virtual;
+  if (!goes_back && !out->takes_redirected) return XDP_PASS;
   // Ethernet's padding is not forwarded.
   if (room > length) {
     if (bpf_xdp_adjust_tail(xdp, (int)(length - room))) return XDP_PASS;
@@ -132,9 +140,7 @@ int lb4_xdp(struct xdp_md* xdp) {
   account(flow, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
   at.tcp->check = ~fold((~at.tcp->check & 0xffff) + rewrite.transport_delta);
-  // Where a veth's peer has GRO, XDP_TX fills its ring, wakes it only if it has XDP as well, and nothing passes that link ever again
-  // (veth_xdp_flush, Linux 6.18).
-  if (rewrite.interface == xdp->ingress_ifindex && !out->is_virtual) return XDP_TX;
+  if (goes_back) return XDP_TX;
   return bpf_redirect(rewrite.interface, 0);
 }
 

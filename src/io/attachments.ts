@@ -7,14 +7,13 @@ import { messageOf } from '../errors.ts';
 import type { FastPath } from './fast-path.ts';
 import { type Interface, native } from './native.ts';
 import { hasOwnClsact, leaveClsact, openPin, pin, pinAtClsact, pins, standsAtClsact, unpin } from './pins.ts';
+import { XdpLinks } from './xdp-links.ts';
 
 export type Hook = 'tc' | 'xdp';
 
 /** Which hooks it is to have: `auto` is XDP where a driver of hardware has it. tc stands everywhere beside it, for what XDP does not take. */
 export type Wanted = 'auto' | 'tc' | 'xdp';
 
-/** Elements of the map of links (native/bpf/lb4.bpf.c). */
-const LINKS = 256;
 /** Of whose frames the master is asked, not they themselves. */
 const BRIDGES = ['bridge', 'bond', 'team', 'openvswitch'];
 const MAC_BYTES = 6;
@@ -37,6 +36,7 @@ export class Attachments {
   readonly #fastPath: FastPath;
   readonly #wanted: Wanted | 'off';
   readonly #told: (message: string) => void;
+  readonly #xdpLinks: XdpLinks;
   /** By hook and interface's index. */
   readonly #attached = new Map<string, Attachment>();
   /** Where it stood until somebody took it away. */
@@ -44,11 +44,12 @@ export class Attachments {
   /** Interfaces as they were when it last followed them. */
   #seen = '';
   /** What has been told, once each. */
-  readonly #refused = new Set<string>();
+  readonly #said = new Set<string>();
 
   /** @param wanted `off`: what another lb4 has left is taken away, since flows are still in its maps */
   constructor(fastPath: FastPath, wanted: Wanted | 'off', told: (message: string) => void) {
     this.#fastPath = fastPath;
+    this.#xdpLinks = new XdpLinks(fastPath.programs.links);
     this.#wanted = wanted;
     this.#told = told;
   }
@@ -65,7 +66,11 @@ export class Attachments {
     for (const [key, attachment] of this.#attached) if (!wanted.has(key)) this.#detach(key, attachment);
     for (const key of this.#lost.keys()) if (!wanted.has(key)) this.#lost.delete(key);
     // Their addresses may be others by now.
-    for (const { link, hook } of wanted.values()) if (hook === 'xdp' && this.#attached.has(keyOf(hook, link.index))) this.#announce(link);
+    for (const [key, { link }] of wanted) {
+      const attachment = this.#attached.get(key);
+      if (attachment !== undefined) this.#attached.set(key, { ...attachment, link });
+    }
+    this.#announceAll();
     // A dead lb4's.
     for (const name of pins().filter(isLinkName)) if (!wanted.has(name)) unpin(name);
     for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index)) && standsAtClsact(index)) leaveClsact(index);
@@ -74,6 +79,7 @@ export class Attachments {
 
   /** Where it stood and does not any more, as people say it: `tc of eth0`. */
   missing(): string[] {
+    this.#announceAll();
     for (const [key, attachment] of this.#attached) {
       if (isThere(attachment)) continue;
       this.#lost.set(key, attachment);
@@ -127,8 +133,20 @@ export class Attachments {
     this.#attached.clear();
   }
 
+  /** Nobody tells when a driver takes redirected frames no more: a veth, whose peer is somewhere else. */
+  #announceAll(): void {
+    for (const { hook, link } of this.#attached.values()) if (hook === 'xdp') this.#announce(link);
+  }
+
   #announce(link: Interface): void {
-    native().setElement(this.#fastPath.programs.links, link.index % LINKS, linkElement(link));
+    const takes = native().takesRedirected(link.index) ?? true;
+    this.#xdpLinks.set(link, takes);
+    if (!takes) this.#tellOnce(`what leaves by ${link.name} goes by tc, not by XDP: it takes no redirected frames${peerOf(link)}`);
+  }
+
+  #tellOnce(message: string): void {
+    if (!this.#said.has(message)) this.#told(message);
+    this.#said.add(message);
   }
 
   #hooksOf({ kind }: Interface): Hook[] {
@@ -145,8 +163,7 @@ export class Attachments {
       // Many drivers know no XDP.
       const isExpected = hook === 'xdp' && this.#wanted === 'auto' && !TAKEN.includes((error as NodeJS.ErrnoException).code ?? '');
       const message = `the fast path does not stand at ${hook} of ${link.name}: ${obstacleOf(error, link, hook)}`;
-      if (!isExpected && !this.#refused.has(message)) this.#told(message);
-      this.#refused.add(message);
+      if (!isExpected) this.#tellOnce(message);
     }
   }
 
@@ -175,7 +192,7 @@ export class Attachments {
 
   #detach(key: string, { link, hook, fd }: Attachment): void {
     this.#attached.delete(key);
-    if (hook === 'xdp') native().setElement(this.#fastPath.programs.links, link.index % LINKS, NO_LINK);
+    if (hook === 'xdp') this.#xdpLinks.delete(link.index);
     if (fd === undefined) {
       leaveClsact(link.index);
       return;
@@ -244,13 +261,7 @@ function obstacleOf(error: unknown, { index }: Interface, hook: Hook): string {
   }
 }
 
-/** `struct link` of native/bpf/lb4.bpf.c: no interface has index 0. */
-const NO_LINK = new Uint8Array(12);
-
-function linkElement({ index, mac, kind }: Interface): Uint8Array {
-  const element = new Uint8Array(NO_LINK.length);
-  new Uint32Array(element.buffer)[0] = index;
-  element.set(mac, 4);
-  element[10] = Number(kind !== '');
-  return element;
+/** Why a veth does not: veth_set_xdp_features() of the kernel. */
+function peerOf({ kind }: Interface): string {
+  return kind === 'veth' ? ' (a veth does where its peer has GRO or XDP on: ethtool -K PEER gro on)' : '';
 }

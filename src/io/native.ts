@@ -274,6 +274,11 @@ export interface NativeAddon {
   clsactProgram(ifindex: number): number;
   /** The id of the program that an interface's driver runs; 0: none. */
   xdpProgram(ifindex: number): number;
+  /**
+   * Whether an interface's driver sends frames that XDP redirects to it; others lose them. Undefined where the kernel does not say (Linux 6.3
+   * does, once XDP is known there).
+   */
+  takesRedirected(ifindex: number): boolean | undefined;
   /** The name of a program by its id; `program 7` for whoever may not ask (CAP_SYS_ADMIN). */
   programName(id: number): string;
   /** Writes an element of an array map, whole. */

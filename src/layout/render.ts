@@ -6,12 +6,14 @@ import * as flow from './flow.ts';
 import * as frames from './frames.ts';
 import * as header from './header.ts';
 import * as hops from './hops.ts';
+import * as links from './links.ts';
 
 const PARTS: readonly [prefix: string, file: string, names: Readonly<Record<string, unknown>>][] = [
   ['FRAME', 'frames.ts', frames],
   ['FLOW', 'flow.ts', flow],
   ['CONNECTION', 'connection.ts', connection],
   ['HOP', 'hops.ts', hops],
+  ['LINK', 'links.ts', links],
   ['COUNTER', 'counters.ts', counters],
   ['HEADER', 'header.ts', header],
 ];

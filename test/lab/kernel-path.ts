@@ -3,6 +3,7 @@ import { closeSync } from 'node:fs';
 import { hashKey } from '../../src/flow/table.ts';
 import { load, mapAll } from '../../src/io/fast-path.ts';
 import { type LoadedFastPath, native } from '../../src/io/native.ts';
+import { XdpLinks } from '../../src/io/xdp-links.ts';
 import { HOP, HOPS } from '../../src/layout/hops.ts';
 import { flowWords, type Memory, ownMemory } from '../../src/layout/memory.ts';
 import { BACK, FRONT } from './world.ts';
@@ -12,8 +13,6 @@ export type Program = 'tc' | 'xdp';
 /** As a program answers when the frame is on its way: TC_ACT_REDIRECT; XDP_TX, XDP_REDIRECT. */
 const GONE: Record<Program, readonly number[]> = { tc: [7], xdp: [3, 4] };
 const MAC_BYTES = 6;
-/** Elements of the map of links (native/bpf/lb4.bpf.c). */
-const LINKS = 256;
 
 export interface KernelPathOptions {
   readonly program: Program;
@@ -41,8 +40,10 @@ export class KernelPath {
     const flows = new Int32Array(maps.flows, 0, flowWords(capacity));
     this.memory = { ...ownMemory({ capacity, connections }), flows, hops: new Int32Array(maps.hops, 0, HOPS * HOP) };
     // Where a world's hops lead: XDP asks whether it stands there.
-    for (const index of [FRONT, BACK]) this.#announce('00:00:00:00:00:00', index);
-    for (const [mac, index] of interfaces) this.#announce(mac, index);
+    const links = new XdpLinks(this.#loaded.links);
+    for (const index of [FRONT, BACK]) links.set({ index, mac: new Uint8Array(MAC_BYTES), kind: '' }, true);
+    for (const [mac, index] of interfaces)
+      links.set({ index, mac: Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)), kind: '' }, true);
   }
 
   /** The frame as it left; undefined: it went up, unchanged (otherwise this throws). */
@@ -67,17 +68,6 @@ export class KernelPath {
 
   close(): void {
     for (const fd of Object.values(this.#loaded)) closeSync(fd);
-  }
-
-  /** XDP asks a map which frames are an interface's own. */
-  #announce(mac: string, index: number): void {
-    const value = new Uint8Array(12);
-    new Uint32Array(value.buffer)[0] = index;
-    value.set(
-      Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)),
-      4,
-    );
-    native().setElement(this.#loaded.links, index % LINKS, value);
   }
 }
 

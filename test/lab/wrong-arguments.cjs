@@ -343,6 +343,7 @@ function bpfFunctions() {
     detachClsact: { parameters: [ifindex] },
     clsactProgram: { parameters: [ifindex] },
     xdpProgram: { parameters: [ifindex] },
+    takesRedirected: { parameters: [ifindex] },
     programName: { parameters: [integer('id', 1, 2 ** 31 - 1)] },
     setElement: { parameters: [fd('map')] },
     perCpuSum: { parameters: [fd('map')] },

@@ -13,7 +13,7 @@ const SIZE = 2_000_000;
 test.skipIf(why !== undefined)('pins that somebody removes are made again, and told of: connections go on after a kill', async () => {
   await using live = await Live.start('passthrough', { more: '[passthrough]\nfast_path = "tc"' });
   const { balancer: host, client } = live.lab;
-  const curl = `curl -sS --limit-rate ${SIZE / 10} http://${live.vip}/content/${SIZE}`;
+  const curl = `curl -sS --retry 9 --retry-connrefused --retry-delay 1 --limit-rate ${SIZE / 8} http://${live.vip}/content/${SIZE}`;
   const transfer = client.run('sh', '-c', `${curl} | sha256sum`);
   await waitUntil(async () => (await live.metric('lb4_fast_path_packets_total')) > 0, { what: 'the kernel to forward' });
   rmSync(pinsIn(host.name), { recursive: true });
@@ -25,4 +25,18 @@ test.skipIf(why !== undefined)('pins that somebody removes are made again, and t
   expect((await transfer).stdout.split(' ')[0]).toBe(contentHash(SIZE));
   expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
   expect(traces(host)).toEqual(NOTHING);
+});
+
+test.skipIf(why !== undefined)('XDP leaves to tc what would leave by an interface that takes no redirected frames', async () => {
+  await using live = await Live.start('passthrough', { more: '[passthrough]\nfast_path = "xdp"' });
+  // Of a veth nobody sees it but its peer's owner.
+  live.lab.setOffloads('off');
+  await live.balancer.running.line(/what leaves by front goes by tc/);
+  const { stdout } = await live.lab.client.run(
+    'sh',
+    '-c',
+    `curl -sS --retry 9 --retry-connrefused --retry-delay 1 --max-time 60 http://${live.vip}/content/300000 | sha256sum`,
+  );
+  expect(stdout.split(' ')[0]).toBe(contentHash(300_000));
+  expect(await live.metric('lb4_fast_path_packets_total')).toBeGreaterThan(100);
 });

@@ -18,11 +18,14 @@ const TAKEN = [
 /** What only the pipeline forwards, though it has a flow that is established: by a word of the row's description. */
 const LEFT = /options|kernel|too big/i;
 
+/** Such as have the same place in the map of XDP's interfaces, and that of the fixtures' (layout/links.ts). */
+const INDEX = { front: '257', back: '513' };
+
 /** With the fixtures' interfaces. */
 function namespaceOf(lab: Lab): Namespace {
   const balancer = lab.namespace('balancer');
   for (const name of ['front', 'back'] as const)
-    balancer.ip('link', 'add', name, 'address', MAC[name], 'type', 'veth', 'peer', 'name', `${name}2`);
+    balancer.ip('link', 'add', name, 'index', INDEX[name], 'address', MAC[name], 'type', 'veth', 'peer', 'name', `${name}2`);
   return balancer;
 }
 

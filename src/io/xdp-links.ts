@@ -1,0 +1,50 @@
+/** Tells the fast path's XDP program at which interfaces it stands (layout/links.ts). */
+import { PLACES, PROBES } from '../layout/links.ts';
+import { type Interface, native } from './native.ts';
+
+/** `struct link` of native/bpf/lb4.bpf.c: index, address, whether it is virtual, whether it takes redirected frames. No interface has index 0. */
+const BYTES = 12;
+const ADDRESS = 4;
+const IS_VIRTUAL = 10;
+const TAKES_REDIRECTED = 11;
+
+export class XdpLinks {
+  readonly #map: number;
+  /** By the interface's index. */
+  readonly #places = new Map<number, number>();
+
+  /** @param map its descriptor */
+  constructor(map: number) {
+    this.#map = map;
+  }
+
+  /**
+   * It stands there, or goes on to.
+   * @param takes whether the interface takes redirected frames
+   * @throws Error where others whose index has about the same lower bits have all places
+   */
+  set({ index, mac, kind }: Pick<Interface, 'index' | 'mac' | 'kind'>, takes: boolean): void {
+    const place = this.#places.get(index) ?? this.#free(index);
+    if (place === undefined) throw new Error(`${PROBES} others have the places of interface ${index}`);
+    const element = new Uint8Array(BYTES);
+    new Uint32Array(element.buffer)[0] = index;
+    element.set(mac, ADDRESS);
+    element[IS_VIRTUAL] = Number(kind !== '');
+    element[TAKES_REDIRECTED] = Number(takes);
+    native().setElement(this.#map, place, element);
+    this.#places.set(index, place);
+  }
+
+  /** It stands there no more. */
+  delete(index: number): void {
+    const place = this.#places.get(index);
+    if (place === undefined) return;
+    native().setElement(this.#map, place, new Uint8Array(BYTES));
+    this.#places.delete(index);
+  }
+
+  #free(index: number): number | undefined {
+    const taken = new Set(this.#places.values());
+    return Array.from({ length: PROBES }, (_, i) => (index + i) % PLACES).find((place) => !taken.has(place));
+  }
+}
