@@ -17,12 +17,14 @@ export interface LogOptions {
   readonly level?: string | undefined;
   /** True: pino-pretty, in colours unless the environment has NO_COLOR. Left out or false: JSON. */
   readonly pretty?: boolean | undefined;
+  /** True: each line begins with its priority, as journald reads it (sd-daemon(3)). */
+  readonly priorities?: boolean | undefined;
   /** Takes whole lines. */
   readonly stream: { write(line: string): unknown };
 }
 
 /** Makes the logger. Throws UsageError for a level that does not exist. */
-export function createLogger({ level, pretty = false, stream }: LogOptions): Logger {
+export function createLogger({ level, pretty = false, priorities = false, stream }: LogOptions): Logger {
   return pino(
     {
       level: levelOf(level ?? process.env['LB4_LOG'] ?? 'info'),
@@ -39,7 +41,7 @@ export function createLogger({ level, pretty = false, stream }: LogOptions): Log
         },
       },
     },
-    pretty ? prettyStream(stream) : stream,
+    pretty ? prettyStream(stream) : priorities ? priorityStream(stream) : stream,
   );
 }
 
@@ -51,6 +53,19 @@ function levelOf(text: string): LogLevel {
 
 /** Not pino-pretty's own stream: that is asynchronous, and what was logged last would be missing at the end. */
 function prettyStream(stream: LogOptions['stream']): LogOptions['stream'] {
-  const prettify = prettyFactory({ colorize: process.env['NO_COLOR'] === undefined, translateTime: 'HH:MM:ss.l' });
+  const prettify = prettyFactory({ colorize: process.env['NO_COLOR'] === undefined, translateTime: 'HH:MM:ss.l', singleLine: true });
   return { write: (line) => stream.write(prettify(line)) };
+}
+
+/** syslog(3)'s numbers. */
+const PRIORITIES: Readonly<Record<string, number>> = { fatal: 2, error: 3, warn: 4, info: 6, debug: 7, trace: 7 };
+
+/** A line for the journal: without its priority all are 6, info. */
+export function withPriority(level: Level, line: string): string {
+  return `<${PRIORITIES[level]}>${line}`;
+}
+
+function priorityStream(stream: LogOptions['stream']): LogOptions['stream'] {
+  // As the logger writes it: the level comes first.
+  return { write: (line) => stream.write(withPriority((/^{"level":"(\w+)"/.exec(line)?.[1] ?? 'info') as Level, line)) };
 }

@@ -1,10 +1,10 @@
 /** A running lb4's log, on standard error. Everything that would print goes through it, since printing can wait or fail. */
-import { closeSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { format } from 'node:util';
 import { addonError, FailureError, messageOf } from '../errors.ts';
 import { LogSink } from '../io/log-sink.ts';
-import { createLogger, type Logger } from '../log.ts';
+import { createLogger, type Logger, withPriority } from '../log.ts';
 
 const STDERR = 2;
 /** What waits at the end is given so long to be written. */
@@ -14,7 +14,7 @@ export interface RunLog {
   readonly log: Logger;
   /** Lines lost so far. */
   readonly lost: () => number;
-  /** A line for a person: why lb4 ends. */
+  /** Lines for a person: why lb4 ends. */
   readonly say: (line: string) => void;
 }
 
@@ -22,7 +22,8 @@ export interface RunLog {
 export function openRunLog(): RunLog {
   const sink = openSink();
   // Asked of the system: process.stderr would set a pipe O_NONBLOCK, also for the shell and its other programs.
-  const log = createLogger({ stream: sink, pretty: isatty(STDERR) });
+  const priorities = isJournal(STDERR);
+  const log = createLogger({ stream: sink, pretty: isatty(STDERR), priorities });
   sink.onLoss((lines) => log.warn({ lines }, 'lines of this log were lost: it could not be written, or was not read'));
   const terminals = [0, 1, 2].filter((fd) => isatty(fd));
   process.on('exit', () => {
@@ -30,7 +31,23 @@ export function openRunLog(): RunLog {
     terminals.forEach(leaveTerminal);
   });
   adoptPrints(log);
-  return { log, lost: () => sink.lost, say: (line) => sink.write(line) };
+  return {
+    log,
+    lost: () => sink.lost,
+    say: (line) => sink.write(priorities ? line.replaceAll(/^(?=.)/gm, () => withPriority('error', '')) : line),
+  };
+}
+
+/** Whether what is written to `fd` goes to the journal (systemd.exec(5), JOURNAL_STREAM). */
+export function isJournal(fd: number): boolean {
+  const stream = process.env['JOURNAL_STREAM'];
+  if (stream === undefined || stream === '') return false;
+  try {
+    const { dev, ino } = fstatSync(fd, { bigint: true });
+    return stream === `${dev}:${ino}`;
+  } catch {
+    return false;
+  }
 }
 
 function openSink(): LogSink {

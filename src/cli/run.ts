@@ -1,4 +1,5 @@
 /** `lb4`, `lb4 --passthrough`, `lb4 --dsr`: runs until a signal, or until the data path dies, then leaves the host as it was, or as the next lb4 needs it. */
+import type { Config } from '../config/model.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
 import { watchConfig } from '../config/watch.ts';
 import { EXIT, FailureError, Lb4Error } from '../errors.ts';
@@ -48,7 +49,7 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     await settle(service);
     if (keeper !== undefined) stayAtRestarts(service, keeper, shutdown);
     const { frontends } = service.config;
-    log.info({ mode, frontends: frontends.map(({ listen }) => listen.text) }, 'ready');
+    log.info({ version, mode, ...summary(service.config) }, 'ready');
     for (const { text } of isPacketMode(mode) ? hiddenListeners(frontends.map(({ listen }) => listen)) : [])
       log.warn(`a program of this host listens at ${text}, too: clients get to lb4's servers instead`);
     if (isDue) reload();
@@ -56,6 +57,12 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
   } finally {
     watching.close();
   }
+}
+
+/** What it serves, for one line. */
+function summary({ file, frontends, backends, stats }: Config) {
+  const servers = backends.reduce((sum, backend) => sum + backend.servers.length, 0);
+  return { file, frontends: frontends.map(({ listen }) => listen.text), servers, statistics: stats?.listen.text ?? 'none' };
 }
 
 /** At a restart of its unit lb4 serves until the next one takes over. Where that takes too long, it ends as at SIGQUIT otherwise. */

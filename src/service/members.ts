@@ -13,6 +13,14 @@ export interface BackendServer {
   readonly server: Server;
 }
 
+/** Who has left for good. */
+export interface Gone {
+  readonly what: 'frontend' | 'server';
+  readonly key: string;
+  /** Those that it still had, which end. */
+  readonly connections: number;
+}
+
 /** What a data path knows of those that leave. */
 interface Expiring {
   readonly frontend: CountersOf;
@@ -91,11 +99,12 @@ export class Members {
   }
 
   /** Lets go who has drained or is out of time. Returns whether the data path must be told. */
-  expire(path: Expiring): boolean {
+  expire(path: Expiring, gone: (one: Gone) => void = () => {}): boolean {
     const now = performance.now();
+    const of = (what: Gone['what']) => (key: string, connections: number) => gone({ what, key, connections });
     const left = [
-      this.frontends.expire(now, (index) => path.frontend(index)),
-      this.servers.expire(now, (index) => path.server(index)),
+      this.frontends.expire(now, (index) => path.frontend(index), of('frontend')),
+      this.servers.expire(now, (index) => path.server(index), of('server')),
       this.sources.expire((ip) => path.usesSource?.(ip) ?? false),
     ];
     return left.includes(true);

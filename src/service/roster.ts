@@ -128,15 +128,20 @@ export class Roster<T> {
     return [...this.#allocations.values()].some(({ left }) => left !== undefined);
   }
 
-  /** Lets go who has no connection left or is out of time. Returns whether the data path must be told. */
-  expire(now: number, counters: CountersOf): boolean {
+  /**
+   * Lets go who has no connection left or is out of time. Returns whether the data path must be told.
+   * @param gone hears of each, with the connections that it still had
+   */
+  expire(now: number, counters: CountersOf, gone: (key: string, connections: number) => void = () => {}): boolean {
     let changed = false;
     for (const [key, allocation] of this.#allocations) {
       if (allocation.left === undefined) continue;
       if (allocation.gone === undefined) {
-        const isDone = now - allocation.left >= LINGER_MS && counters(allocation.index).load === 0;
+        const { load } = counters(allocation.index);
+        const isDone = now - allocation.left >= LINGER_MS && load === 0;
         if (!isDone && now - allocation.left < allocation.member.drainMs) continue;
         allocation.gone = now;
+        gone(key, load);
         changed = true;
         this.#version++;
       } else if (now - allocation.gone >= this.#settledMs) this.#retire(key, allocation, counters);

@@ -12,6 +12,7 @@ import { isPacketMode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
 import { messageOf } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
+import { tellChanges } from './changes.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
 import { explain } from './host.ts';
@@ -88,7 +89,7 @@ export class Service {
       complain: (error) => this.#complain(error),
     });
     this.#rampTimer = new RampTimer(this.#slowStart, () => this.#replanner.request());
-    this.#drains = new Drains({ members, path, replanner: this.#replanner });
+    this.#drains = new Drains({ members, path, replanner: this.#replanner, log });
     this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log });
     const failed = (error: unknown) => log.error({ error: String(error) }, 'statistics');
     this.#stats = new StatsPort(() => ({ source: path, view: () => this.#view(), version, failed }));
@@ -161,7 +162,19 @@ export class Service {
 
   /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
   stop(graceMs: number, hurry: AbortSignal): Promise<void> {
+    this.#sayWhatEnds(graceMs);
     return this.#end(() => this.#path.stop(graceMs, hurry));
+  }
+
+  #sayWhatEnds(graceMs: number): void {
+    const ends = isPacketMode(this.#options.mode);
+    // Those that were handed over go on.
+    if (ends && this.#replanner.isStopped) return;
+    const { frontends } = this.#replanner.plan;
+    const connections = frontends.reduce((sum, { index }) => sum + this.#path.frontend(index).load, 0);
+    if (connections === 0) return;
+    if (ends) this.#options.log.info({ connections }, 'connections are not forwarded any more');
+    else this.#options.log.info({ connections, seconds: graceMs / 1000 }, 'waiting for connections to end; a second signal ends them');
   }
 
   /** Stops for a restart: as `stop`, but connections wait for the next lb4 where the mode can let them. */
@@ -211,7 +224,7 @@ export class Service {
     this.#health.set(targetsOf(this.#config, this.#options.mode), (key) => takeover?.health(key));
     this.#monitors.start();
     // Who was leaving when the last one died.
-    this.#drains.follow();
+    this.#drains.follow(true);
   }
 
   async #reload(): Promise<void> {
@@ -219,9 +232,11 @@ export class Service {
     try {
       const config = readConfig(this.#options, { reload: true });
       for (const key of restartOnly(this.#startConfig, config)) log.warn({ key }, 'this key changes only with a restart');
+      const before = this.#config;
       await this.#takeOver(config);
       this.#history.succeed();
-      log.info({ frontends: config.frontends.length, backends: config.backends.length }, 'configuration reloaded');
+      const changes = tellChanges(before, config, log);
+      log.info({ frontends: config.frontends.length, backends: config.backends.length, changes }, 'configuration reloaded');
     } catch (error) {
       this.#history.fail(logFailure(error, this.#options.file, log));
     }

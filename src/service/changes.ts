@@ -1,0 +1,103 @@
+/** What a reload changes, in the file's words: for the log, server by server. */
+import type { Backend, Config, Frontend } from '../config/model.ts';
+import { needsRestart } from '../config/restart.ts';
+import type { Logger } from '../log.ts';
+import { type BackendServer, frontendKey, serverKey } from './members.ts';
+
+/** A line of the log. */
+export interface ChangeLine {
+  readonly message: string;
+  /** Who has changed; of each key `before → after`. */
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+/** More than these nobody reads: the rest is a number. */
+const MOST = 100;
+
+/** Says each change, and returns how many there were. */
+export function tellChanges(before: Config, after: Config, log: Pick<Logger, 'info'>): number {
+  const lines = changesBetween(before, after);
+  for (const { message, fields } of lines.slice(0, MOST)) log.info(fields, message);
+  if (lines.length > MOST) log.info({ changes: lines.length - MOST }, 'and more changes');
+  return lines.length;
+}
+
+/** Frontends, backends, servers, then the rest. What only a restart changes is not among it. */
+export function changesBetween(before: Config, after: Config): ChangeLine[] {
+  return [
+    ...changesOf('frontend', frontendsOf(before), frontendsOf(after)),
+    ...changesOf('backend', backendsOf(before), backendsOf(after)),
+    ...changesOf('server', serversOf(before), serversOf(after)),
+    ...settingsChange(before, after),
+  ];
+}
+
+/** By who it is: its keys as the file has them. */
+type Things = ReadonlyMap<string, ReadonlyMap<string, string>>;
+
+function changesOf(what: 'frontend' | 'backend' | 'server', before: Things, after: Things): ChangeLine[] {
+  const leaves = what === 'backend' ? 'leaves the file' : 'leaves the file: it drains';
+  const gone = [...before.keys()]
+    .filter((name) => !after.has(name))
+    .map((name) => ({ message: `${what} ${leaves}`, fields: { [what]: name } }));
+  const others = [...after].flatMap(([name, keys]): ChangeLine[] => {
+    const last = before.get(name);
+    if (last === undefined) return [{ message: `${what} added`, fields: { [what]: name } }];
+    const fields = difference(last, keys);
+    return Object.keys(fields).length === 0 ? [] : [{ message: `${what} changed`, fields: { [what]: name, ...fields } }];
+  });
+  return [...gone, ...others];
+}
+
+function difference(before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): Record<string, string> {
+  const keys = [...new Set([...before.keys(), ...after.keys()])].filter((key) => before.get(key) !== after.get(key));
+  return Object.fromEntries(keys.map((key) => [key, `${before.get(key) ?? UNSET} → ${after.get(key) ?? UNSET}`]));
+}
+
+const UNSET = 'unset';
+
+function frontendsOf({ frontends }: Config): Things {
+  // Another address is another frontend.
+  const keysOf = ({ name: _name, listen: _listen, backend, ...keys }: Frontend) => flat({ ...keys, backend: backend.name }, '_');
+  return new Map(frontends.map((frontend) => [frontendKey(frontend), keysOf(frontend)]));
+}
+
+function backendsOf({ backends }: Config): Things {
+  const keysOf = ({ name: _name, servers: _servers, protocol: _protocol, ...keys }: Backend) => flat(keys, '_');
+  return new Map(backends.map((backend) => [backend.name, keysOf(backend)]));
+}
+
+function serversOf({ backends }: Config): Things {
+  const keysOf = ({ name: _name, addr: _addr, ...keys }: BackendServer['server']) => flat(keys, '_');
+  return new Map(backends.flatMap((backend) => backend.servers.map((server) => [serverKey(backend, server), keysOf(server)] as const)));
+}
+
+function settingsChange(before: Config, after: Config): ChangeLine[] {
+  const [last, keys] = [before, after].map(({ stats, passthrough, proxy }) => {
+    const all = flat({ stats: stats?.listen.text, passthrough, proxy }, '.');
+    return new Map([...all].filter(([key]) => !needsRestart(key)));
+  });
+  const fields = difference(last ?? new Map(), keys ?? new Map());
+  return Object.keys(fields).length === 0 ? [] : [{ message: 'settings changed', fields }];
+}
+
+/** `healthCheck.intervalMs` of 5000 is `health_check_interval` of `5 s`. */
+function flat(value: object, joint: '_' | '.', path: readonly string[] = []): Map<string, string> {
+  const entries = Object.entries(value).flatMap(([name, inner]): [string, string][] => {
+    const here = [...path, name];
+    if (inner === undefined) return [];
+    if (typeof inner === 'object' && inner !== null && !Array.isArray(inner)) return [...flat(inner as object, joint, here)];
+    return [[keyOf(here, joint), textOf(name, inner)]];
+  });
+  return new Map(entries);
+}
+
+function keyOf(path: readonly string[], joint: string): string {
+  const words = path.filter((word) => word !== 'type' && word !== 'http').map((word) => word.replace(/(Ms|Us)$/, ''));
+  return words.map((word) => word.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)).join(joint);
+}
+
+function textOf(name: string, value: unknown): string {
+  if (name.endsWith('Ms')) return `${Number(value) / 1000} s`;
+  return Array.isArray(value) ? value.map((one) => (Array.isArray(one) ? one.join('-') : String(one))).join(', ') || UNSET : String(value);
+}

@@ -1,0 +1,76 @@
+/** What a reload says that it changes. */
+import { expect, test } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+import { changesBetween, tellChanges } from '../../src/service/changes.ts';
+
+const FILE = `
+[frontends.web]
+listen_addr = "192.0.2.1:80"
+backend = "app"
+[backends.app]
+health_check = "http"
+[backends.app.servers.a]
+addr = "10.0.0.1:80"
+[backends.app.servers.b]
+addr = "10.0.0.2:80"
+weight = 2
+[stats]
+address = "127.0.0.1"
+`;
+const load = (text: string) => parseConfig(text, 'lb4.toml', { processors: 2 }).config;
+const changes = (after: string, before = FILE) => changesBetween(load(before), load(after)).map(({ message, fields }) => [message, fields]);
+
+test('nothing, where only the text has changed', () => {
+  expect(changes(`# a comment\n${FILE}`)).toEqual([]);
+});
+
+test.each([
+  [
+    'a server goes',
+    FILE.replace(/\[backends\.app\.servers\.b\][^[]*/, ''),
+    'server leaves the file: it drains',
+    { server: 'app / b / 10.0.0.2:80' },
+  ],
+  ['a server comes', `${FILE}[backends.app.servers.c]\naddr = "10.0.0.3:80"`, 'server added', { server: 'app / c / 10.0.0.3:80' }],
+  ['a weight', FILE.replace('weight = 2', 'weight = 0'), 'server changed', { server: 'app / b / 10.0.0.2:80', weight: '2 → 0' }],
+  [
+    'keys of a backend, as the file has them',
+    FILE.replace('"http"', '"http"\nbalance = "leastconn"\nconnect_timeout = 0.5\nhealth_check_path = "/up"\nhealth_check_interval = 1'),
+    'backend changed',
+    {
+      backend: 'app',
+      balance: 'unset → leastconn',
+      connect_timeout: '5 s → 0.5 s',
+      health_check_path: '/ → /up',
+      health_check_interval: '5 s → 1 s',
+    },
+  ],
+  ['the type of a check', FILE.replace('"http"', '"tcp"'), 'backend changed', { backend: 'app', health_check: 'http → tcp' }],
+  [
+    'a frontend',
+    FILE.replace('backend = "app"', 'backend = "app"\nmaxconn = 5'),
+    'frontend changed',
+    { frontend: 'web 192.0.2.1:80', maxconn: '0 → 5' },
+  ],
+  ['the statistics', FILE.replace('127.0.0.1', '0.0.0.0'), 'settings changed', { stats: '127.0.0.1:7000 → 0.0.0.0:7000' }],
+  ['other tables', `${FILE}[proxy]\ngrace_period = 5`, 'settings changed', { 'proxy.grace_period': '30 s → 5 s' }],
+  ['tables in tables', `${FILE}[passthrough.timeouts]\nsyn = 5`, 'settings changed', { 'passthrough.timeouts.syn': '30 s → 5 s' }],
+])('%s', (_, after, message, fields) => expect(changes(after)).toEqual([[message, fields]]));
+
+test('a server at another address is another one', () => {
+  expect(changes(FILE.replace('10.0.0.2', '10.0.0.9')).map(([message]) => message)).toEqual([
+    'server leaves the file: it drains',
+    'server added',
+  ]);
+});
+
+test('what only a restart changes is told elsewhere', () => {
+  expect(changes(`${FILE}[passthrough]\nworkers = 2\nring_slots = 64`)).toEqual([]);
+});
+
+test('of many changes a hundred, and how many more', () => {
+  const many = Array.from({ length: 150 }, (_, i) => `[backends.app.servers.s${i}]\naddr = "10.1.0.${i}:80"\n`).join('');
+  const lines: unknown[][] = [];
+  expect(tellChanges(load(FILE), load(FILE + many), { info: (...line: unknown[]) => void lines.push(line) })).toBe(150);
+  expect([lines.length, lines.at(-1)]).toEqual([101, [{ changes: 50 }, 'and more changes']]);
+});
