@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { UsageError } from '../errors.ts';
 import { didYouMean } from '../suggest.ts';
 import { checkCommand } from './check.ts';
+import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { importCommand } from './import.ts';
 import { manual, withExamples } from './manual.ts';
@@ -55,7 +56,8 @@ export function makeProgram(version: string, start: (options: Options) => Promis
     'lb4 rules --dsr --for 10.0.0.11 >server.sh': 'what that server needs, as a script',
   });
   program.addHelpText('after', manual());
-  for (const command of [checkCommand(), doctorCommand(), rulesCommand(), importCommand()]) program.addCommand(command);
+  for (const command of [checkCommand(), doctorCommand(), rulesCommand(), importCommand(), completionCommand()])
+    program.addCommand(command);
   strict(program);
   return program;
 }

@@ -1,0 +1,47 @@
+/** Commands and options as plain data, for what is made of them: completions, the manual page. */
+import type { Command } from 'commander';
+
+export interface DescribedOption {
+  /** `-p`, `--passthrough`; the short one first. */
+  readonly names: readonly string[];
+  /** What its value is called, `file`; undefined: it has none. */
+  readonly takes: string | undefined;
+  readonly meaning: string;
+}
+
+export interface Described {
+  readonly name: string;
+  /** `lb4 import haproxy` */
+  readonly path: string;
+  readonly meaning: string;
+  readonly options: readonly DescribedOption[];
+  readonly commands: readonly Described[];
+  readonly argument:
+    | { readonly name: string; readonly isRequired: boolean; readonly isFile: boolean; readonly choices: readonly string[] | undefined }
+    | undefined;
+  readonly command: Command;
+}
+
+/** @param parent its path */
+export function described(command: Command, parent = ''): Described {
+  const path = `${parent} ${command.name()}`.trim();
+  const help = command.createHelp();
+  const [argument] = command.registeredArguments;
+  return {
+    name: command.name(),
+    path,
+    meaning: command.description(),
+    options: help.visibleOptions(command).map(({ short, long, flags, description }) => {
+      const names = [short, long].filter((name) => name !== undefined && name !== null);
+      return { names, takes: /[<[]([\w-]+)/.exec(flags)?.[1], meaning: description };
+    }),
+    commands: help.visibleCommands(command).map((child) => described(child, path)),
+    argument: argument && {
+      name: argument.name(),
+      isRequired: argument.required,
+      isFile: argument.name() === 'file',
+      choices: argument.argChoices,
+    },
+    command,
+  };
+}
