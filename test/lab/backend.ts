@@ -5,6 +5,7 @@
  *     GET  /               its name
  *     GET  /content/BYTES  that much of content.ts
  *     GET  /drip/BYTES     zeros, 16 KB every 10 ms
+ *     GET  /paced/BYTES    as /content, 60,000 bytes a second in pieces of 1,200
  *     GET  /wait/MS        its name, so much later
  *     POST /hash           SHA-256 of the body
  *     POST /late/MS        the same, reading nothing until so much later
@@ -18,6 +19,7 @@ import { createHash } from 'node:crypto';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
 import { content } from './content.ts';
+import { pause } from './wait.ts';
 
 const [name = 'server', ...ports] = process.argv.slice(2);
 
@@ -55,6 +57,9 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   } else if (what === 'content') {
     response.setHeader('content-length', amount);
     content(amount).pipe(response);
+  } else if (what === 'paced') {
+    response.setHeader('content-length', amount);
+    void pace(response, amount);
   } else if (what === 'drip') {
     response.setHeader('content-length', amount);
     drip(response, amount);
@@ -66,6 +71,18 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
 function hashBody(request: IncomingMessage, response: ServerResponse): void {
   const hash = createHash('sha256');
   request.on('data', (chunk: Buffer) => hash.update(chunk)).on('end', () => response.end(`${hash.digest('hex')}\n`));
+}
+
+async function pace(response: ServerResponse, bytes: number): Promise<void> {
+  let due = performance.now();
+  for await (const piece of content(bytes, 1_200)) {
+    // Each has its time: one that is late delays none behind it.
+    await pause(Math.max(0, due - performance.now()));
+    due += 20;
+    if (response.destroyed) return;
+    response.write(piece);
+  }
+  response.end();
 }
 
 function drip(response: ServerResponse, bytes: number): void {

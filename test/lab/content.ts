@@ -4,14 +4,15 @@ import { Readable } from 'node:stream';
 
 const CHUNK = 256 * 1024;
 
-function* chunks(bytes: number): Generator<Buffer> {
+function* chunks(bytes: number, piece = CHUNK): Generator<Buffer> {
   const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, 4), Buffer.alloc(16));
-  const zeros = Buffer.alloc(CHUNK);
-  for (let left = bytes; left > 0; left -= CHUNK) yield cipher.update(left < CHUNK ? zeros.subarray(0, left) : zeros);
+  const zeros = Buffer.alloc(piece);
+  for (let left = bytes; left > 0; left -= piece) yield cipher.update(left < piece ? zeros.subarray(0, left) : zeros);
 }
 
-export function content(bytes: number): Readable {
-  return Readable.from(chunks(bytes));
+/** In pieces of so many bytes. */
+export function content(bytes: number, piece?: number): Readable {
+  return Readable.from(chunks(bytes, piece));
 }
 
 /** SHA-256 of that content, in hexadecimal. */
