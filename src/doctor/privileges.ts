@@ -7,15 +7,16 @@ import { loadAddon, tryPacketSocket } from './network.ts';
 
 /** Bits of CapEff (capabilities(7)). */
 const NEEDED = { CAP_NET_ADMIN: 12n, CAP_NET_RAW: 13n } as const;
-const BPF_CAPABILITIES = [39n, 21n] as const; // CAP_BPF, or CAP_SYS_ADMIN on kernels before 5.8
+/** For the fast path. Without CAP_PERFMON the verifier also follows what a processor may speculate, and gives up: it is too much. */
+const NEEDED_BY_BPF = { CAP_BPF: 39n, CAP_PERFMON: 38n } as const;
+const CAP_SYS_ADMIN = 21n; // has both in it
 
 const AS_ROOT = 'run it as root: sudo lb4 …';
 
 export function privileges(io: Io = 'ring'): Finding[] {
-  const missing = Object.entries(NEEDED).filter(([, bit]) => !capable(bit));
-  const names = missing.map(([name]) => name).join(' and ');
+  const names = namesLacking(NEEDED);
   return [
-    missing.length === 0 ? ok('privileges', Object.keys(NEEDED).join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT),
+    names === '' ? ok('privileges', Object.keys(NEEDED).join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT),
     io === 'pcap' ? pcapPackages() : packetSocket(),
     bpf(),
   ];
@@ -56,13 +57,19 @@ function packetSocket(): Finding {
 function bpf(): Finding {
   if (read('/proc/sys/kernel/bpf_stats_enabled') === undefined && capable(NEEDED.CAP_NET_ADMIN))
     return warn('BPF', 'this kernel has no bpf(2): no fast path in the kernel', 'boot a kernel with CONFIG_BPF_SYSCALL=y');
-  if (!BPF_CAPABILITIES.some(capable)) return warn('BPF', 'this process lacks CAP_BPF: no fast path in the kernel', AS_ROOT);
+  const lacking = capable(CAP_SYS_ADMIN) ? '' : namesLacking(NEEDED_BY_BPF);
+  if (lacking !== '') return warn('BPF', `this process lacks ${lacking}: no fast path in the kernel`, AS_ROOT);
   if (read('/proc/sys/net/core/bpf_jit_enable') === '0')
     return warn('BPF', 'its compiler is off: socket filters are interpreted', 'sysctl -w net.core.bpf_jit_enable=1');
   const obstacle = fastPathObstacle();
   if (obstacle !== undefined)
     return warn('BPF', `no fast path in the kernel: ${obstacle}`, 'leave fast_path out, or see docs/operations.md');
   return ok('BPF', 'the programs of the fast path load');
+}
+
+function namesLacking(needed: Readonly<Record<string, bigint>>): string {
+  const missing = Object.entries(needed).filter(([, bit]) => !capable(bit));
+  return missing.map(([name]) => name).join(' and ');
 }
 
 export function capable(bit: bigint): boolean {

@@ -3,7 +3,19 @@
  * goes on without any process; what is unlinked ends with the last one that has it.
  */
 import { execFileSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, statfsSync, statSync, unlinkSync } from 'node:fs';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  rmdirSync,
+  statfsSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { INITIAL_PIDS, isPrivate } from './kept-places.ts';
 import { native } from './native.ts';
 
@@ -21,20 +33,32 @@ const AT_CLSACT = /^(?:clsact|filter)-([0-9]+)$/;
  * where there can be none, or only one that ends with this process.
  */
 export function preparePins(): void {
-  if (!isMounted()) {
-    // `ip netns exec` makes a mount namespace, and so does a container.
-    const obstacle = pinsObstacle();
-    if (obstacle !== undefined) throw new Error(obstacle);
+  const obstacle = pinsObstacle();
+  if (obstacle !== undefined) throw new Error(obstacle);
+  if (!isMounted())
     execFileSync('mount', ['-t', 'bpf', '-o', 'mode=700,nosuid,nodev,noexec', 'bpf', ROOT], { stdio: ['ignore', 'ignore', 'pipe'] });
-  }
   mkdirSync(directory(), { recursive: true, mode: 0o700 });
-  if (!isPrivate(statSync(directory()))) throw new Error(`${directory()} is another user's`);
 }
 
 /** Why there can be none, as far as that can be told without making any; undefined: there can be. */
 export function pinsObstacle(): string | undefined {
+  if (isMounted()) return permissionObstacle();
+  // `ip netns exec` makes a mount namespace, and so does a container.
   const isOwn = isMountNamespaceOwn() || readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS;
-  return isMounted() || !isOwn ? undefined : `${ROOT} is no bpffs, and one of this process's own would end with its namespace`;
+  return isOwn ? `${ROOT} is no bpffs, and one of this process's own would end with its namespace` : undefined;
+}
+
+/** Where systemd has mounted it, root alone may enter. */
+function permissionObstacle(): string | undefined {
+  const own = directory();
+  try {
+    const there = statSync(own, { throwIfNoEntry: false });
+    if (there === undefined) accessSync(ROOT, constants.W_OK | constants.X_OK);
+    else if (!isPrivate(there)) return `${own} is another user's`;
+    return undefined;
+  } catch {
+    return `this user may not make ${own}: as root, chmod a+x ${ROOT} && install -d -m 700 -o ${process.geteuid?.() ?? 'USER'} ${own}`;
+  }
 }
 
 /** A descriptor of what is pinned under a name; undefined where there is nothing. */
@@ -170,6 +194,7 @@ function removeDirectory(path: string): void {
   try {
     rmdirSync(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    // Root has made it for this user, who may not take it away.
+    if (!['ENOENT', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
   }
 }

@@ -1,20 +1,9 @@
 /** Proxy mode: what it needs, what it leaves, how it ends. */
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
 import { expect, test } from 'vitest';
-import {
-  Balancer,
-  configuration,
-  type Frontend,
-  LB4,
-  launch,
-  type Settings,
-  STATS_PORT,
-  startBalancer,
-  writeConfiguration,
-} from '../lab/balancer.ts';
+import { Balancer, configuration, type Frontend, launch, STATS_PORT, startBalancer } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
-import { type Namespace, ROOT } from '../lab/lab.ts';
+import type { Namespace } from '../lab/lab.ts';
+import { launchAsNobody } from '../lab/nobody.ts';
 import type { Running } from '../lab/processes.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
@@ -117,28 +106,11 @@ test('the grace period over: resets, exit 0', async () => {
 
 // ---- what it needs
 
-/**
- * lb4 as `nobody`, without a capability. A checkout or a Node.js under /root is out of its reach: in a mount namespace of its own,
- * which goes with it, it sees them in the lab's directory.
- */
-function launchUnprivileged(namespace: Namespace, settings: Settings): Running {
-  const { directory } = namespace.lab;
-  const [checkout, node] = [join(directory, 'checkout'), join(directory, 'node')];
-  chmodSync(directory, 0o755);
-  mkdirSync(checkout, { recursive: true });
-  writeFileSync(node, '');
-  const file = writeConfiguration(namespace, configuration(settings));
-  const lb4 = LB4.startsWith(ROOT) ? join(checkout, relative(ROOT, LB4)) : LB4;
-  const command = 'mount --bind "$1" "$2"; mount --bind "$3" "$4"; shift 4; exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"';
-  const asNobody = ['unshare', '--mount', 'sh', '-ec', command, 'sh', ROOT, checkout, process.execPath, node];
-  return namespace.start([...asNobody, node, lb4, `--config=${file}`]);
-}
-
 test('ports from 1024 on need no privilege', async () => {
   await using lab = new Topology({ servers: 2 });
   await lab.startBackends();
   const servers = [0, 1].map((index) => `${serverAddress(index)}:${HTTP}`);
-  const running = launchUnprivileged(lab.balancer, { frontends: { http: { listen: `${VIP}:8080`, servers } } });
+  const running = launchAsNobody(lab.balancer, { frontends: { http: { listen: `${VIP}:8080`, servers } } });
   await running.line(/"msg":"ready"/);
   expect(lab.balancer.sh('cat', `/proc/${running.pid}/status`)).toMatch(/^Uid:\s+65534\s[^]*^CapEff:\s+0{16}$/m);
   const balancer = new Balancer(lab.balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
@@ -159,7 +131,7 @@ async function expectRefusal(running: Running, code: number, line: RegExp): Prom
 
 test('port 80 without CAP_NET_BIND_SERVICE: exit 77 and the capability’s name', async () => {
   await using lab = new Topology({ servers: 1 });
-  const running = launchUnprivileged(lab.balancer, lab.settings());
+  const running = launchAsNobody(lab.balancer, lab.settings());
   await expectRefusal(running, 77, /^lb4: .*10\.71\.0\.1 port 80.*CAP_NET_BIND_SERVICE/);
 });
 
