@@ -27,7 +27,7 @@ test('a frontend whose clients come by a bridge that br_netfilter shows to rules
   await running.line(/"msg":"ready"/);
   const fetch = async (from: typeof container, vip: string, seconds: number) =>
     (await from.run('curl', '-sS', '--max-time', `${seconds}`, `http://${vip}/`)).stdout;
-  expect(await fetch(container, INNER, 5)).toMatch(/^server1/);
+  expect(await fetch(container, INNER, 60)).toMatch(/^server1/);
 
   writeFileSync(broken, '');
   lab.balancer.sysctl(CALL, '1');
@@ -36,7 +36,7 @@ test('a frontend whose clients come by a bridge that br_netfilter shows to rules
   const calls = async () => {
     while (!isTold) {
       await Promise.all(Array.from({ length: 10 }, () => fetch(container, INNER, 1)));
-      expect(await fetch(lab.client, VIP, 5)).toMatch(/^server1/);
+      expect(await fetch(lab.client, VIP, 60)).toMatch(/^server1/);
     }
   };
   const calling = calls();
@@ -52,7 +52,7 @@ test('a frontend whose clients come by a bridge that br_netfilter shows to rules
   const over = running.nextLine(/frames of frontends: all there again/, 60_000);
   rmSync(broken);
   await running.line(/have taken another form/, 60_000);
-  expect(await fetch(container, INNER, 5)).toMatch(/^server1/);
+  expect(await fetch(container, INNER, 60)).toMatch(/^server1/);
   await over;
   expect(await running.stop()).toEqual({ code: 0, signal: null });
 });

@@ -7,6 +7,7 @@ import type { EchoReport } from '../lab/client.ts';
 import { holdConnections } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { Live, MODES } from '../lab/live.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { ECHO } from '../lab/topology.ts';
 import { PATIENCE, pause, waitUntil } from '../lab/wait.ts';
 
@@ -136,7 +137,7 @@ describe.each(MODES)('%s', (mode) => {
     const held = await holdConnections(client, 10, `${live.vip}:${ECHO}`);
     const load = client.program('client', 'load', '50', `http://${live.vip}/content/20000`);
     const resets = client.run(
-      'python3',
+      PYTHON,
       '-c',
       'import socket, struct\n' +
         'for n in range(20):\n' +
@@ -166,36 +167,36 @@ describe.each(MODES)('%s', (mode) => {
     // DSR sees neither the refusals nor the end of those attempts before the timeout of a SYN.
     if (mode !== 'dsr') expect(await live.metric('lb4_server_load')).toBe(0);
   });
+});
 
-  test('totals do not shrink when a server or a frontend leaves, nor when others come', async () => {
-    await using live = await Live.start(mode, { backend: 'balance = "roundrobin"' });
-    const { client } = live.lab;
-    const counted = await curl(client, `http://${live.vip}/content/[1000-40000:1000]`);
-    const echo = client.program('client', 'echo', '20', '1000', `${live.vip}:${ECHO}`);
-    const { sent, received } = JSON.parse(await echo.line(/^\{/, 2 * PATIENCE)) as EchoReport;
-    const before = await quiet(live, sum([...counted.values(), { sessions: 20, in: sent, out: received }]));
-    expect(before.backends['http-out']?.total_connections).toBe(40);
-    expect(counted.size).toBe(2);
-    /** Until its index is free again: a second for it to be idle, three to collect, and two looks after them. */
-    const watched = async (): Promise<void> => {
-      for (const end = performance.now() + 5_200; performance.now() < end; await pause(100)) {
-        const now = await live.balancer.stats();
-        expect(now).toMatchObject({ total_connections: 60, current_connections: 0 });
-        expect([now.total_bytes_tx, now.total_bytes_rx]).toEqual([before.total_bytes_tx, before.total_bytes_rx]);
-        expect(now.backends['http-out']).toMatchObject({ ...before.backends['http-out'], servers: expect.anything() });
-      }
-    };
-    await live.reload({ servers: [1], frontends: ['http'] });
-    await watched();
-    await waitUntil(async () => (await live.metric('lb4_server_sessions_total', 'server="server1"')) === 0, {
-      what: 'its index to be free',
-    });
-    // Whoever comes now has the indexes that were left, and counts from 0 under them.
-    await live.reload({});
-    const after = await live.balancer.stats();
-    expect(after).toMatchObject({ total_connections: 60, total_bytes_tx: before.total_bytes_tx, total_bytes_rx: before.total_bytes_rx });
-    expect(after.frontends['echo']).toMatchObject({ total_connections: 0, bytes_tx: 0 });
-    await curl(client, `http://${live.vip}/content/[1-10]`);
-    expect(await quiet(live)).toMatchObject({ total_connections: 70 });
+test.concurrent.each(MODES)('%s: totals do not shrink when a server or a frontend leaves, nor when others come', async (mode) => {
+  await using live = await Live.start(mode, { backend: 'balance = "roundrobin"' });
+  const { client } = live.lab;
+  const counted = await curl(client, `http://${live.vip}/content/[1000-40000:1000]`);
+  const echo = client.program('client', 'echo', '20', '1000', `${live.vip}:${ECHO}`);
+  const { sent, received } = JSON.parse(await echo.line(/^\{/, 2 * PATIENCE)) as EchoReport;
+  const before = await quiet(live, sum([...counted.values(), { sessions: 20, in: sent, out: received }]));
+  expect(before.backends['http-out']?.total_connections).toBe(40);
+  expect(counted.size).toBe(2);
+  /** Until its index is free again: a second for it to be idle, three to collect, and two looks after them. */
+  const watched = async (): Promise<void> => {
+    for (const end = performance.now() + 5_200; performance.now() < end; await pause(100)) {
+      const now = await live.balancer.stats();
+      expect(now).toMatchObject({ total_connections: 60, current_connections: 0 });
+      expect([now.total_bytes_tx, now.total_bytes_rx]).toEqual([before.total_bytes_tx, before.total_bytes_rx]);
+      expect(now.backends['http-out']).toMatchObject({ ...before.backends['http-out'], servers: expect.anything() });
+    }
+  };
+  await live.reload({ servers: [1], frontends: ['http'] });
+  await watched();
+  await waitUntil(async () => (await live.metric('lb4_server_sessions_total', 'server="server1"')) === 0, {
+    what: 'its index to be free',
   });
+  // Whoever comes now has the indexes that were left, and counts from 0 under them.
+  await live.reload({});
+  const after = await live.balancer.stats();
+  expect(after).toMatchObject({ total_connections: 60, total_bytes_tx: before.total_bytes_tx, total_bytes_rx: before.total_bytes_rx });
+  expect(after.frontends['echo']).toMatchObject({ total_connections: 0, bytes_tx: 0 });
+  await curl(client, `http://${live.vip}/content/[1-10]`);
+  expect(await quiet(live)).toMatchObject({ total_connections: 70 });
 });

@@ -4,7 +4,9 @@ import { configuration, LB4, launch, STATS_PORT, startBalancer, writeConfigurati
 import type { Running } from '../lab/processes.ts';
 import { Topology, VIP } from '../lab/topology.ts';
 
-const served = async ({ client }: Topology) => (await client.run('curl', '-sS', '--max-time', '2', `http://${VIP}/`)).code === 0;
+/** Within so many seconds. */
+const served = async ({ client }: Topology, seconds = 60) =>
+  (await client.run('curl', '-sS', '--max-time', `${seconds}`, `http://${VIP}/`)).code === 0;
 
 async function missing({ balancer }: Topology, what: string): Promise<string | undefined> {
   const { stdout } = await balancer.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/metrics`);
@@ -18,7 +20,7 @@ async function oneLook({ balancer }: Topology, running: Running, spoil: string, 
   await told;
 }
 
-test('proxy mode beside the rules of `lb4 rules --apply`: told at the start and while it runs, until they go; not those of other frontends', async () => {
+test.concurrent('proxy mode beside the rules of `lb4 rules --apply`: told at the start and while it runs, until they go; not those of other frontends', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
   const settings = lab.settings();
@@ -32,7 +34,7 @@ test('proxy mode beside the rules of `lb4 rules --apply`: told at the start and 
   const line = await running.line(/rules of a packet mode: drop what clients send/);
   expect(line).toMatch(/\(frontend http \(10\.71\.0\.1:80\), and 1 more\): .*mend: lb4 rules --remove --config=\S+;/);
   expect(await missing(lab, 'packet_rules')).toBe('2');
-  expect(await served(lab)).toBe(false);
+  expect(await served(lab, 2)).toBe(false);
   const doctor = await lab.balancer.run(LB4, 'doctor', '--proxy', `--config=${file}`);
   expect(doctor.stdout).toMatch(/^fail +firewall: rules of a packet mode drop what clients send to frontend http \(10\.71\.0\.1:80\)/m);
 
@@ -54,7 +56,7 @@ test('proxy mode beside the rules of `lb4 rules --apply`: told at the start and 
   lab.balancer.sh(LB4, 'rules', '--remove', `--config=${other}`);
 });
 
-test('--no-rules without any rules, or with those of other frontends: told, until they are there; nothing is said where others drop', async () => {
+test.concurrent('--no-rules without any rules, or with those of other frontends: told, until they are there; nothing is said where others drop', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
   const settings = lab.settings();

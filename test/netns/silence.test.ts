@@ -39,7 +39,7 @@ const SHARP = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_
 /** A command that cannot fail is the greenest of checks. */
 const BLIND = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_interval = 0.25';
 
-test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow, idle, or down by its checks', {
+test.concurrent('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow, idle, or down by its checks', {
   timeout: 150_000,
 }, async () => {
   await using lab = new Topology({ servers: 1 });
@@ -89,7 +89,7 @@ test('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow
   expect(count(balancer, FELL)).toBe(causes.length);
 });
 
-test('DSR without the script on the servers: repeated SYNs that no client follows up; with it they answer', {
+test.concurrent('DSR without the script on the servers: repeated SYNs that no client follows up; with it they answer', {
   timeout: 150_000,
 }, async () => {
   await using lab = new DsrTopology();
