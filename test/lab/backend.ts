@@ -8,7 +8,8 @@
  *     GET  /paced/BYTES    as /content, 60,000 bytes a second in pieces of 1,200
  *     GET  /wait/MS        its name, so much later
  *     POST /hash           SHA-256 of the body
- *     POST /late/MS        the same, reading nothing until so much later
+ *     POST /late           the same, reading nothing until it is told to
+ *     PUT  /late           tells it, for good
  *     GET  /health         what health checks are to see: 200, until told otherwise
  *     PUT  /health/STATUS  tells it, and answers who asked last: `HOST-HEADER PEER`
  *
@@ -22,6 +23,9 @@ import { content } from './content.ts';
 import { pause } from './wait.ts';
 
 const [name = 'server', ...ports] = process.argv.slice(2);
+
+/** Uploads that wait to be read; undefined: none waits any more. */
+let late: (() => void)[] | undefined = [];
 
 let health = 200;
 let asked = '';
@@ -40,7 +44,13 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   const [, what, size] = (request.url ?? '/').split(/[/?]/);
   const amount = Number(size ?? 0);
   if (request.method === 'POST') {
-    setTimeout(() => hashBody(request, response), what === 'late' ? amount : 0);
+    const read = () => hashBody(request, response);
+    if (what === 'late' && late !== undefined) late.push(read);
+    else read();
+  } else if (what === 'late') {
+    for (const read of late ?? []) read();
+    late = undefined;
+    response.end();
   } else if (what === 'health' && request.method === 'PUT') {
     health = amount;
     response.end(asked);

@@ -80,10 +80,11 @@ test('servers that do not read 50 uploads of 20 MB each: memory stays bounded, t
   const [before, carried] = [memory(balancer, 'VmRSS'), await carriedBy(balancer)];
   const file = `${lab.directory}/upload`;
   await lab.client.run('sh', '-c', `curl -sS http://${VIP}/content/${SIZE} >${file}`);
-  // Each server begins to read after 6 s.
-  const options = ['-sS', '--max-time', '60', '-Z', '--parallel-immediate', '--parallel-max', `${CONNECTIONS}`, '-H', 'Expect:'];
-  const uploads = lab.client.start(['curl', ...options, '--data-binary', `@${file}`, `http://${VIP}/late/6000?[1-${CONNECTIONS}]`]);
+  // No server reads before it is told.
+  const options = ['-sS', '--max-time', '90', '-Z', '--parallel-immediate', '--parallel-max', `${CONNECTIONS}`, '-H', 'Expect:'];
+  const uploads = lab.client.start(['curl', ...options, '--data-binary', `@${file}`, `http://${VIP}/late?[1-${CONNECTIONS}]`]);
   await expectBounded(balancer, 'slow servers', before, carried);
+  for (const server of lab.servers) await server.run('curl', '-sS', '-X', 'PUT', `http://127.0.0.1:${HTTP}/late`);
   expect((await uploads.exited).code).toBe(0);
   expect(uploads.lines.filter((line) => /^[0-9a-f]{64}$/.test(line))).toEqual(Array.from({ length: CONNECTIONS }, () => contentHash(SIZE)));
   expect((await balancer.stop()).code).toBe(0);

