@@ -48,8 +48,7 @@ Napi::Value loadFastPath(const Napi::CallbackInfo& info) {
   FastPath loaded = guard(env, [&] { return lb4::loadFastPath(object, sizes, settings, flows, hops, counts); });
   Napi::Object result = Napi::Object::New(env);
   const std::pair<const char*, Fd*> parts[] = {{"flows", &loaded.flows}, {"hops", &loaded.hops}, {"counts", &loaded.counts},
-                                               {"links", &loaded.links}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp},
-                                               {"tcUp", &loaded.tcUp},   {"xdpUp", &loaded.xdpUp}};
+                                               {"links", &loaded.links}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp}};
   for (const auto& [name, fd] : parts) result.Set(name, fd->get());
   for (const auto& [name, fd] : parts) fd->release();
   return result;

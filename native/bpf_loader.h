@@ -18,8 +18,7 @@ struct FastPathSizes {
 
 struct FastPath {
   Fd flows, hops, counts, links;
-  // The programs, and those that pass everything up.
-  Fd tc, xdp, tcUp, xdpUp;
+  Fd tc, xdp;
 };
 
 // Loads native/bpf/lb4.bpf.c as compiled. `settings` are the bytes of struct settings (native/bpf/settings.h). Maps that are given (0 or

@@ -70,10 +70,6 @@ int lb4_tc(struct __sk_buff* skb) {
   return bpf_redirect(rewrite.interface, 0);
 }
 
-// The empty program, which bench/fastpath takes from what the other one takes.
-SEC("tc")
-int lb4_tc_up(struct __sk_buff* skb __attribute__((unused))) { return TC_ACT_UNSPEC; }
-
 // ---- XDP: a driver's own hook, before the kernel makes anything of a frame
 
 // The interfaces that it stands on (layout/links.ts). A frame that is addressed to somebody else passes (a promiscuous interface
@@ -143,6 +139,3 @@ int lb4_xdp(struct xdp_md* xdp) {
   if (goes_back) return XDP_TX;
   return bpf_redirect(rewrite.interface, 0);
 }
-
-SEC("xdp")
-int lb4_xdp_up(struct xdp_md* xdp __attribute__((unused))) { return XDP_PASS; }

@@ -17,18 +17,17 @@ struct {
   __uint(max_entries, 1);  // the loader knows
 } hops SEC(".maps");
 
-enum { COUNT_FORWARDED, COUNT_RACED, COUNTS };
-
-// Packets that left by the fast path, and such as did not, because their flow was changed meanwhile; read by the main thread.
+// Packets that left by the fast path; read by the main thread.
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __type(key, __u32);
   __type(value, __u64);
-  __uint(max_entries, COUNTS);
+  __uint(max_entries, 1);
 } counts SEC(".maps");
 
-INLINE void count(__u32 what) {
-  __u64* number = bpf_map_lookup_elem(&counts, &what);
+INLINE void count_one(void) {
+  const __u32 forwarded = 0;
+  __u64* number = bpf_map_lookup_elem(&counts, &forwarded);
   if (number) (*number)++;
 }
 
@@ -59,9 +58,7 @@ INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u3
   rewrite->interface = READ_ONCE(hop->word[LB4_HOP_INTERFACE]);
 #pragma unroll
   for (int i = 0; i < 4; i++) rewrite->ethernet[i] = READ_ONCE(hop->word[LB4_HOP_ETHERNET + i]);
-  if (READ_ONCE(flow->word[LB4_FLOW_STATE]) == state && READ_ONCE(hop->word[LB4_HOP_VERSION]) == version) return 1;
-  count(COUNT_RACED);
-  return 0;
+  return READ_ONCE(flow->word[LB4_FLOW_STATE]) == state && READ_ONCE(hop->word[LB4_HOP_VERSION]) == version;
 }
 
 // What whoever forwards a segment writes down: when, and its acknowledgement (flow/tcp-evidence.ts); and the kernel's own number of bytes, to
@@ -71,7 +68,7 @@ INLINE void account(struct flow* flow, __u32 payload, __u32 acknowledgement) {
   WRITE_ONCE(flow->word[LB4_FLOW_SEEN], (__u32)(bpf_ktime_get_coarse_ns() / 1000000));
   WRITE_ONCE(flow->word[LB4_FLOW_ACKNOWLEDGED], acknowledgement);
   if (payload) __sync_fetch_and_add((__u64*)&flow->word[LB4_FLOW_KERNEL_BYTES], payload);
-  count(COUNT_FORWARDED);
+  count_one();
 }
 
 INLINE __u32 fold(__u32 sum) {

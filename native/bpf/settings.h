@@ -1,5 +1,5 @@
 // What does not change while a table lives: constants to the verifier, which folds them. Written by the loader into .rodata before the
-// program is loaded (native/fast_path.cc).
+// program is loaded (native/bpf_loader.cc).
 #pragma once
 
 #include "kernel.h"

@@ -1,7 +1,7 @@
 /**
  * Classic BPF (bpf(4), Documentation/networking/filter.rst), as the kernel's programs of lb4 are written in: which frames come up
- * (filter.ts), and to whom (steering.ts). Not eBPF: the kernel makes that of it, and compiles it, itself; a program of our own for bpf(2),
- * which many hosts do not allow, would only be a second one to keep the same.
+ * (filter.ts), and to whom (steering.ts). Not eBPF: the kernel makes that of it, and compiles it, itself; bpf(2) is what many hosts do not
+ * allow, and lb4 goes on without the fast path (native/bpf) there.
  *
  * Loads are relative to the network header (SKF_NET_OFF), so that interfaces without Ethernet work alike. One that reaches beyond the
  * packet ends the program, which then returns 0.

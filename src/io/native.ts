@@ -148,9 +148,6 @@ export interface LoadedFastPath {
   readonly links: number;
   readonly tc: number;
   readonly xdp: number;
-  /** Programs that pass everything up. */
-  readonly tcUp: number;
-  readonly xdpUp: number;
 }
 
 export interface TestRun {

@@ -54,6 +54,7 @@ test('make demo on a Debian on which nothing is installed but make, Node.js and 
   expect(steps.length, all).toBeGreaterThan(3);
   for (const line of steps) expect(line).toMatch(/^\S+==>\S+ (asking for|installing|building) /);
   expect(stdout).toMatch(/\d+ requests, each on a connection of its own; \d{3,} answered/);
+  expect(stdout).toMatch(/fast path: the kernel forwards|no fast path|without the fast path/);
   expect(stdout).toContain('lb4 took its firewall rules back and ended');
   expect(stderr).toBe('');
   if (isDebian) expect(stdout).toMatch(/==>\S+ installing Debian packages:.* haproxy.*\n(.*\n)*asked again for what the tests need\n$/);

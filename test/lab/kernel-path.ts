@@ -61,11 +61,6 @@ export class KernelPath {
     return { flows: this.#loaded.flows, hops: this.#loaded.hops };
   }
 
-  /** Packets that it has taken so far, and those that met a writer. */
-  counts(): { taken: number; raced: number } {
-    return { taken: native().perCpuSum(this.#loaded.counts, 0), raced: native().perCpuSum(this.#loaded.counts, 1) };
-  }
-
   close(): void {
     for (const fd of Object.values(this.#loaded)) closeSync(fd);
   }
