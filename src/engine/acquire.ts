@@ -160,7 +160,9 @@ function followed(origin: Origin, key: HashKey, fd: number | undefined): Acquire
 function keptMemory(origin: Origin, key: HashKey, refused: string | undefined, makeFastPath: MakeFastPath): Acquired {
   const { room, fastPath } = placed(origin.room, key, makeFastPath);
   try {
-    const fd = createKept(FILE, memorySize(room));
+    const bytes = memorySize(room);
+    // What is not in the file is in the maps.
+    const fd = createKept(FILE, bytes, memorySize({ ...room, isInKernel: false }) - bytes);
     lockKept(fd);
     const memories = freshIn(native().mapSharedMemory(fd), { ...origin, room }, key, fastPath);
     return {

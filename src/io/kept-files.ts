@@ -50,16 +50,17 @@ export function openIn(root: string, name: string): number | undefined {
 
 /**
  * A new file of so many bytes, zeroed, in place of the one that was there; whatever else is kept goes where it is. Returns its descriptor.
+ * @param mapped bytes of maps in the kernel that go with it
  * @throws the system's error; one that gives the numbers where no tmpfs has room enough
  */
-export function createKept(name: string, bytes: number): number {
+export function createKept(name: string, bytes: number, mapped = 0): number {
   // Room for the new one, too. Behind a link of somebody else's is nothing of ours.
   for (const root of tmpfs()) if (isOurs(root)) rmSync(`${directoryIn(root)}/${name}`, { force: true });
   const places = tmpfs().map((root) => {
     const { bavail, bsize } = statfsSync(root);
     return { root, free: bavail * bsize };
   });
-  const root = rootFor(bytes, places, memoryLimit());
+  const root = rootFor(bytes, places, memoryLimit(), mapped);
   const path = `${makeDirectory(root)}/${name}`;
   gather(root);
   removeAbandoned(root);

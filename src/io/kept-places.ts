@@ -16,12 +16,20 @@ const TMPFS_MAGIC = 0x01021994;
 /**
  * The first place of which so many bytes take less than half: whoever fills /run stops every other service of the host.
  * @param limit bytes that this process and all that it leaves may have
+ * @param mapped bytes of maps in the kernel that are left with them, and count there
  * @throws an error that gives the numbers where there is none
  */
-export function rootFor(bytes: number, places: readonly { readonly root: string; readonly free: number }[], limit: number): string {
+export function rootFor(
+  bytes: number,
+  places: readonly { readonly root: string; readonly free: number }[],
+  limit: number,
+  mapped = 0,
+): string {
   const needs = `the table takes ${megabytes(bytes)}`;
   if (places.length === 0) throw new Error(`there is no tmpfs at ${ROOTS.join(' or ')}`);
-  if (bytes * 2 >= limit) throw new Error(`${needs}, half or more of the ${megabytes(limit)} that this control group may have`);
+  const maps = mapped === 0 ? '' : ` and ${megabytes(mapped)} in maps of the kernel`;
+  if ((bytes + mapped) * 2 >= limit)
+    throw new Error(`${needs}${maps}, half or more of the ${megabytes(limit)} that this control group may have`);
   const place = places.find(({ free }) => bytes * 2 < free);
   if (place !== undefined) return place.root;
   const free = places.map(({ root, free: left }) => `${root} ${megabytes(left)}`).join(', ');

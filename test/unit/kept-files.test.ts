@@ -42,6 +42,13 @@ test.each([
   expect(() => rootFor(70 * MB, places, limit * MB)).toThrow(reason);
 });
 
+test('maps of the kernel count to what a control group may have, and to no tmpfs', () => {
+  const places = [place('/run', 100)];
+  expect(rootFor(10 * MB, places, 141 * MB, 60 * MB)).toBe('/run');
+  const reason = 'the table takes 10 MB and 60 MB in maps of the kernel, half or more of the 140 MB that this control group may have';
+  expect(() => rootFor(10 * MB, places, 140 * MB, 60 * MB)).toThrow(reason);
+});
+
 describe('where somebody else made a link of the directory', () => {
   let directory: string;
   let theirs: string;
