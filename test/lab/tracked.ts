@@ -175,21 +175,22 @@ export class Pair {
   }
 
   /** The states of this pair's connections at one of its ends, as ss(8) names them. */
-  states(end: 'client' | 'server'): string[] {
+  async states(end: 'client' | 'server'): Promise<string[]> {
     const filter = `${end === 'client' ? 'dport' : 'sport'} = :${this.port}`;
-    const lines = this.#tracked[end].sh('ss', '-Htan', 'state', 'connected', filter).trim().split('\n');
+    const { stdout } = await this.#tracked[end].run('ss', '-Htan', 'state', 'connected', filter);
+    const lines = stdout.trim().split('\n');
     return lines.filter(Boolean).map((line) => line.split(' ')[0]);
   }
 
   /** Waits until one end has no connection any more. */
   async over(end: 'client' | 'server'): Promise<void> {
-    await waitUntil(() => this.states(end).length === 0, { what: `the ${end}'s end of port ${this.port}`, every: 20 });
+    await waitUntil(async () => (await this.states(end)).length === 0, { what: `the ${end}'s end of port ${this.port}`, every: 50 });
   }
 
   /** Waits until both ends are in a state. */
   async bothAre(state: string): Promise<void> {
-    const are = () => this.states('client')[0] === state && this.states('server')[0] === state;
-    await waitUntil(are, { what: `both ends in ${state}`, every: 20 });
+    const are = async () => (await this.states('client'))[0] === state && (await this.states('server'))[0] === state;
+    await waitUntil(are, { what: `both ends in ${state}`, every: 50 });
   }
 }
 

@@ -100,7 +100,7 @@ describe('a handshake ends with the acknowledgement of the server’s sequence n
 /** How far a forged segment is from what the other side expects: anywhere, and just outside of any window. */
 const FAR = [0x80000000, 0x40000000, -0x40000000];
 
-describe.each(['passthrough', 'dsr'] as const)('%s: forged ends of an idle connection', (mode) => {
+describe.concurrent.each(['passthrough', 'dsr'] as const)('%s: forged ends of an idle connection', (mode) => {
   test('it carries data long after them, and `maxconn` counts it all the time', async () => {
     await using tracked = await Tracked.start(mode, TIMEOUTS, { pairs: 8, server: 'maxconn = 1' });
     const { lab, vip, address, client, server } = tracked;
