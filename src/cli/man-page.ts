@@ -15,6 +15,7 @@ const SIGNALS: Readonly<Record<string, string>> = {
 const FILES: Readonly<Record<string, string>> = {
   'lb4.toml, config.toml': 'The configuration, in the directory where lb4 is started, if none is named.',
   '/run/lb4': 'In the packet modes the lock of the network namespace, and what the next lb4 needs to go on after a kill.',
+  '/sys/fs/bpf/lb4-*': 'With fast_path the programs and maps of the kernel, by network namespace, for the next lb4.',
 };
 
 /** The whole page, in the macros of man(7). */
