@@ -49,14 +49,9 @@ const SHARED: Readonly<Record<string, (server: Server) => Value | undefined>> = 
   health_check_interval: ({ given }) => (given.has('check') ? (secondsOf(given.get('inter')) ?? 2) : undefined),
   health_check_rise: ({ given }) => (given.has('check') ? (numberOf(given.get('rise')) ?? 2) : undefined),
   health_check_fall: ({ given }) => (given.has('check') ? (numberOf(given.get('fall')) ?? 3) : undefined),
-  slow_start: ({ given }) => secondsIn(given.get('slowstart')),
+  slow_start: ({ given }) => secondsOf(given.get('slowstart')),
   send_proxy: ({ given }) => (given.has('send-proxy-v2') ? 'v2' : given.has('send-proxy') ? 'v1' : undefined),
 };
-
-/** Without a unit slowstart's, as all others', are milliseconds. */
-function secondsIn(text: string | undefined): number | undefined {
-  return text === undefined ? undefined : secondsOf(text);
-}
 
 /** The backend goes by its first server that says something; others that say something else are told. */
 function takeShared(servers: readonly Server[], backend: Table, draft: Draft): void {

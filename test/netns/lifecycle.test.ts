@@ -11,6 +11,8 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await using lab = new Topology({ servers: 1 });
     expect(traces(lab.balancer)).toEqual(NOTHING);
     const balancer = await lab.serve();
+    const ready = JSON.parse(await balancer.running.line(/"msg":"ready"/)) as unknown;
+    expect(ready).toMatchObject({ version: expect.stringMatching(/^\d/) as string, mode: 'passthrough', statistics: '0.0.0.0:7000' });
     const running = traces(lab.balancer);
     expect(running.rules.length).toBeGreaterThan(0);
     expect(running.rules.every((rule) => rule.includes('PREROUTING') && rule.includes('lb4'))).toBe(true);

@@ -99,6 +99,7 @@ test('the grace period over: resets, exit 0', async () => {
   const { running } = await start(lab, 2);
   const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
   running.signal('SIGTERM');
+  await running.line(/"connections":20,"seconds":2,"msg":"waiting for connections to end/);
   expect(await othersLiveOn(held)).toEqual([]);
   expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 0, signal: null });
   await expectResets(lab.client, held);

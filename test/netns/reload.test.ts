@@ -65,6 +65,8 @@ describe.each(MODES)('%s', (mode) => {
         what: 'the connections of the removed server to end',
         every: 100,
       });
+      for (const says of ['server leaves the file: it drains', 'server is out of time'])
+        await live.balancer.running.line(new RegExp(`"server":"echo-out / server1 / .*"msg":"${says}`));
       expect(await othersLiveOn(held, 'server1')).toEqual([]);
       await live.reload({ backend: 'drain_timeout = 4' });
       await live.balancer.health({ [`${live.addresses[0]}:80`]: true });
