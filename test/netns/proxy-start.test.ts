@@ -53,30 +53,33 @@ test('kill -9 and a restart at once on the same port: it serves, and has left no
   expect(traces(lab.balancer)).toEqual(NOTHING);
 });
 
-test.each(['SIGTERM', 'SIGINT'] as const)('%s: new connections are refused, running ones go on to their end, exit 0', async (signal) => {
-  await using lab = new Topology({ servers: 2 });
-  await lab.startBackends();
-  const { running } = await start(lab, 30);
-  const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
-  const download = lab.client.start(['curl', '-sS', '-o', '/dev/null', '-w', '%{size_download}', `http://${VIP}/drip/3000000`]);
-  await waitUntil(async () => (await lab.balancer.run('ss', '-Htn', 'state', 'established', `sport = :${HTTP}`)).stdout !== '', {
-    what: 'curl',
-  });
-  expect(await healthz(lab.balancer)).toBe('200');
-  running.signal(signal);
-  await running.line(/"msg":"stopping"/);
-  await waitUntil(async () => (await ask(lab.client)).code === 7, { what: 'a new connection to be refused' });
-  expect(await healthz(lab.balancer)).toBe('503');
-  expect(await othersLiveOn(held)).toEqual([]);
-  expect([(await download.exited).code, download.lines.join('')]).toEqual([0, '3000000']);
-  expect(await othersLiveOn(held)).toEqual([]);
-  expect(running.exit).toBeUndefined();
-  held.end();
-  expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 0, signal: null });
-  expect(traces(lab.balancer)).toEqual(NOTHING);
-});
+test.concurrent.each(['SIGTERM', 'SIGINT'] as const)(
+  '%s: new connections are refused, running ones go on to their end, exit 0',
+  async (signal) => {
+    await using lab = new Topology({ servers: 2 });
+    await lab.startBackends();
+    const { running } = await start(lab, 30);
+    const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
+    const download = lab.client.start(['curl', '-sS', '-o', '/dev/null', '-w', '%{size_download}', `http://${VIP}/drip/3000000`]);
+    await waitUntil(async () => (await lab.balancer.run('ss', '-Htn', 'state', 'established', `sport = :${HTTP}`)).stdout !== '', {
+      what: 'curl',
+    });
+    expect(await healthz(lab.balancer)).toBe('200');
+    running.signal(signal);
+    await running.line(/"msg":"stopping"/);
+    await waitUntil(async () => (await ask(lab.client)).code === 7, { what: 'a new connection to be refused' });
+    expect(await healthz(lab.balancer)).toBe('503');
+    expect(await othersLiveOn(held)).toEqual([]);
+    expect([(await download.exited).code, download.lines.join('')]).toEqual([0, '3000000']);
+    expect(await othersLiveOn(held)).toEqual([]);
+    expect(running.exit).toBeUndefined();
+    held.end();
+    expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 0, signal: null });
+    expect(traces(lab.balancer)).toEqual(NOTHING);
+  },
+);
 
-test.each([
+test.concurrent.each([
   ['SIGTERM', 'SIGTERM'],
   ['SIGINT', 'SIGTERM'],
   ['SIGINT', 'SIGINT'],
@@ -93,7 +96,7 @@ test.each([
   await expectResets(lab.client, held);
 });
 
-test('the grace period over: resets, exit 0', async () => {
+test.concurrent('the grace period over: resets, exit 0', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
   const { running } = await start(lab, 2);
