@@ -57,7 +57,7 @@ export interface WorkerData extends Orders {
   readonly attempts: number;
   /** Resets and ICMP errors of all workers. */
   readonly answersPerSecond: number;
-  /** MTU by interface index. */
+  /** MTU by the index of an interface that is up. */
   readonly mtus: ReadonlyMap<number, number>;
 }
 

@@ -89,9 +89,9 @@ export class ServerRoutes {
     return [...this.#interfaces.values()];
   }
 
-  /** MTU by interface index. */
+  /** MTU by the index of an interface that is up. */
   mtus(): ReadonlyMap<number, number> {
-    return new Map([...this.#interfaces].map(([index, { mtu }]) => [index, mtu]));
+    return new Map([...this.#interfaces].filter(([, { up }]) => up).map(([index, { mtu }]) => [index, mtu]));
   }
 
   /**

@@ -1,6 +1,6 @@
 /** Writing next hops, and learning those of clients: the table is laid out in layout/hops.ts. */
 import { DROP, ROUTE, SEND } from '../layout/frames.ts';
-import { ETHERNET, HOP, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT, VERSION } from '../layout/hops.ts';
+import { ETHERNET, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT, VERSION } from '../layout/hops.ts';
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
 
 const IPV4_ETHERTYPE = 0x0008 << 16;
@@ -15,19 +15,53 @@ function endWriting(hops: Int32Array, at: number): void {
   Atomics.store(hops, at + VERSION, hops[at + VERSION] + 1);
 }
 
-/** Writes a next hop; what to do with it last. Addresses are six bytes. */
-export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: number, source: Uint8Array, destination: Uint8Array): void {
+/**
+ * Writes an entry; where it says so already, nothing: a version that goes up has the kernel's fast path hand up what it has in hand.
+ * @param e0 the Ethernet header as it is stored: half a word, and three words
+ */
+function write(
+  hops: Int32Array,
+  hop: number,
+  out: number,
+  mtu: number,
+  ifindex: number,
+  e0: number,
+  e1: number,
+  e2: number,
+  e3: number,
+): void {
   const at = hop << SHIFT;
-  const [d, s] = [destination, source];
+  // Odd: who began to write it was killed.
+  const isWhole = (hops[at + VERSION] & 1) === 0;
+  if (isWhole && hops[at + OUT] === out && hops[at + MTU] === mtu && leadsTo(hops, at, ifindex, e0, e1, e2, e3)) return;
   beginWriting(hops, at);
   hops[at + MTU] = mtu;
-  hops[at + ETHERNET] = d[0] | (d[1] << 8);
-  hops[at + ETHERNET + 1] = d[2] | (d[3] << 8) | (d[4] << 16) | (d[5] << 24);
-  hops[at + ETHERNET + 2] = s[0] | (s[1] << 8) | (s[2] << 16) | (s[3] << 24);
-  hops[at + ETHERNET + 3] = s[4] | (s[5] << 8) | IPV4_ETHERTYPE;
+  hops[at + ETHERNET] = e0;
+  hops[at + ETHERNET + 1] = e1;
+  hops[at + ETHERNET + 2] = e2;
+  hops[at + ETHERNET + 3] = e3;
   hops[at + INTERFACE] = ifindex;
-  hops[at + OUT] = SEND;
+  hops[at + OUT] = out;
   endWriting(hops, at);
+}
+
+/** Whether the entry at word `at` has that interface and Ethernet header. */
+function leadsTo(hops: Int32Array, at: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): boolean {
+  return (
+    hops[at + INTERFACE] === ifindex &&
+    hops[at + ETHERNET + 1] === e1 &&
+    hops[at + ETHERNET] === e0 &&
+    hops[at + ETHERNET + 2] === e2 &&
+    hops[at + ETHERNET + 3] === e3
+  );
+}
+
+/** Writes a next hop where it is another one by now. Addresses are six bytes. */
+export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: number, source: Uint8Array, destination: Uint8Array): void {
+  const [d, s] = [destination, source];
+  const e1 = d[2] | (d[3] << 8) | (d[4] << 16) | (d[5] << 24);
+  const e2 = s[0] | (s[1] << 8) | (s[2] << 16) | (s[3] << 24);
+  write(hops, hop, SEND, mtu, ifindex, d[0] | (d[1] << 8), e1, e2, s[4] | (s[5] << 8) | IPV4_ETHERTYPE);
 }
 
 /** Leaves a next hop to the kernel's routing: the neighbour is not resolved yet, or has no Ethernet address. */
@@ -63,12 +97,18 @@ export class LastHops {
     writeKernelHop(hops, KERNEL_HOP, 65535);
   }
 
-  /** Tells the MTU of each interface, by index; hops already learnt follow. */
+  /**
+   * Tells the MTU of each interface that is up, by index. Hops already learnt follow: those by any other one are left to the kernel's routing,
+   * which may know another way, until it is back.
+   */
   setInterfaces(mtus: ReadonlyMap<number, number>): void {
     this.#mtus = mtus;
-    for (let at = SERVER_HOPS << SHIFT; at < HOPS << SHIFT; at += HOP) {
-      const mtu = mtus.get(this.#hops[at + INTERFACE]);
-      if (mtu !== undefined) this.#hops[at + MTU] = mtu;
+    const hops = this.#hops;
+    for (let hop = SERVER_HOPS; hop < HOPS; hop++) {
+      const at = hop << SHIFT;
+      const ifindex = hops[at + INTERFACE];
+      if (ifindex === 0) continue;
+      this.#write(hop, ifindex, hops[at + ETHERNET], hops[at + ETHERNET + 1], hops[at + ETHERNET + 2], hops[at + ETHERNET + 3]);
     }
   }
 
@@ -84,7 +124,7 @@ export class LastHops {
     let free = KERNEL_HOP;
     for (let probe = 0; probe < LEARN_PROBES; probe++) {
       const hop = SERVER_HOPS + slot;
-      if (this.#is(hop, ifindex, e0, e1, e2, e3)) return this.keep(hop);
+      if (leadsTo(this.#hops, hop << SHIFT, ifindex, e0, e1, e2, e3)) return this.keep(hop);
       if (free === KERNEL_HOP && this.#used[hop] + 2 <= this.#round) free = hop;
       slot = (slot + 1) % (HOPS - SERVER_HOPS);
     }
@@ -105,30 +145,10 @@ export class LastHops {
     this.#round++;
   }
 
-  #is(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): boolean {
-    const at = hop << SHIFT;
-    const hops = this.#hops;
-    return (
-      hops[at + INTERFACE] === ifindex &&
-      hops[at + ETHERNET + 1] === e1 &&
-      hops[at + ETHERNET] === e0 &&
-      hops[at + ETHERNET + 2] === e2 &&
-      hops[at + ETHERNET + 3] === e3
-    );
-  }
-
   #write(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): void {
-    const at = hop << SHIFT;
-    const hops = this.#hops;
-    beginWriting(hops, at);
-    hops[at + MTU] = this.#mtus.get(ifindex) ?? 65535;
+    const mtu = this.#mtus.get(ifindex);
     // Without Ethernet, or on the loopback, all addresses are zero: the kernel finds the way, only the MTU is the interface's.
-    hops[at + OUT] = (e0 | e1 | e2) === 0 ? ROUTE : SEND;
-    hops[at + ETHERNET] = e0;
-    hops[at + ETHERNET + 1] = e1;
-    hops[at + ETHERNET + 2] = e2;
-    hops[at + ETHERNET + 3] = e3;
-    hops[at + INTERFACE] = ifindex;
-    endWriting(hops, at);
+    const isSent = mtu !== undefined && (e0 | e1 | e2) !== 0;
+    write(this.#hops, hop, isSent ? SEND : ROUTE, mtu ?? 65535, ifindex, e0, e1, e2, e3);
   }
 }

@@ -1,8 +1,8 @@
 /** The hops back to clients: learnt from their SYN, kept while a connection names them, then given to others. */
 import { expect, test } from 'vitest';
-import { HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
+import { HOP, HOPS, SERVER_HOPS, VERSION } from '../../src/layout/hops.ts';
 import { fromClient } from '../fixtures/frames.ts';
-import { MAC, TIMEOUTS, World } from '../lab/world.ts';
+import { FRONT, MAC, TIMEOUTS, World } from '../lab/world.ts';
 
 const LEARNT = HOPS - SERVER_HOPS;
 const CLIENT_MACS = 20_000;
@@ -66,4 +66,33 @@ test('a hop that a connection names is not given away, however long it lasts and
   const words = Array.from({ length: HOPS - SERVER_HOPS }, (_, i) => hops.subarray((SERVER_HOPS + i) * 8, (SERVER_HOPS + i) * 8 + 8));
   // macOf(7) as it is stored: 06 00, 00 00 00 07.
   expect(words.filter((hop) => hop[3] === 6 && hop[4] === 7 << 24)).toHaveLength(1);
+});
+
+test('an interface that is gone or down: its clients are left to the routing, until it is back; the kernel is told, and of nothing else', () => {
+  const world = new World({ up: [true, false] });
+  const versions = () => Array.from({ length: HOPS - SERVER_HOPS }, (_, i) => world.hops[(SERVER_HOPS + i) * HOP + VERSION]);
+  const changed = () => versions().filter((version, i) => version !== before[i]).length;
+  const client = { ethernet: [MAC.front, macOf(7)] as const, source: ipText(7) };
+  const port = portOf(world.send(fromClient({ flags: 'S' }, client)).frame);
+  let before = versions();
+  world.lastHops.setInterfaces(new Map([[FRONT, 1500]]));
+  expect([changed(), answer(world, port)]).toEqual([0, { out: 'send', to: macOf(7) }]);
+  world.lastHops.setInterfaces(new Map());
+  expect([changed(), answer(world, port).out]).toEqual([1, 'route']);
+  // What it has sent before it went teaches nobody to send there.
+  world.send(fromClient({ flags: 'S' }, client));
+  expect(answer(world, port).out).toBe('route');
+  before = versions();
+  world.lastHops.setInterfaces(new Map([[FRONT, 1400]]));
+  expect([changed(), answer(world, port)]).toEqual([1, { out: 'send', to: macOf(7) }]);
+  expect(versions().every((version) => version % 2 === 0)).toBe(true);
+});
+
+test('a hop that who was killed had half written is whole again', () => {
+  const world = new World({ up: [true, false] });
+  connect(world, 7);
+  const at = (SERVER_HOPS + Array.from({ length: LEARNT }, (_, i) => world.hops[(SERVER_HOPS + i) * HOP]).indexOf(FRONT)) * HOP + VERSION;
+  world.hops[at] |= 1;
+  world.lastHops.setInterfaces(new Map([[FRONT, 1500]]));
+  expect(world.hops[at] & 1).toBe(0);
 });

@@ -4,14 +4,14 @@ import { ServerRoutes } from '../../src/engine/routes.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Ways } from '../../src/forward/ways.ts';
 import { ROUTE, SEND } from '../../src/layout/frames.ts';
-import { HOP, HOPS, MTU, OUT, SERVER_HOPS, WAY } from '../../src/layout/hops.ts';
+import { HOP, HOPS, MTU, OUT, SERVER_HOPS, VERSION, WAY } from '../../src/layout/hops.ts';
 import { TCP } from '../../src/packet/fields.ts';
 
 /** In ms, a question to the kernel. */
 const COST = 0.02;
 const SERVERS = 1000;
 
-const kernel = vi.hoisted(() => ({ now: 0, cost: 0, asked: 0, mtu: 1500, notify: () => {}, encapsulated: false }));
+const kernel = vi.hoisted(() => ({ now: 0, cost: 0, asked: 0, mtu: 1500, notify: () => {}, encapsulated: false, up: true }));
 
 vi.mock('../../src/io/native.ts', () => ({
   native: () => ({
@@ -26,7 +26,17 @@ vi.mock('../../src/io/native.ts', () => ({
       }
       interfaces() {
         return [
-          { index: 1, name: 'e', mtu: 1500, mac: new Uint8Array(6), up: true, carrier: true, kind: '', master: 0, callsIptables: false },
+          {
+            index: 1,
+            name: 'e',
+            mtu: 1500,
+            mac: new Uint8Array(6),
+            up: kernel.up,
+            carrier: true,
+            kind: '',
+            master: 0,
+            callsIptables: false,
+          },
         ];
       }
       watch(changed: () => void) {
@@ -127,4 +137,31 @@ test('ways of another process keep their places, and are asked about anew', () =
   expect(next.apply(reversed).get(0)?.toReversed()).toEqual(before);
   expect([kernel.asked, hops[SERVERS * HOP + MTU]]).toEqual([SERVERS, 1200]);
   next.close();
+});
+
+test('a notice of nothing new writes nothing: the kernel hands up no packet for it', () => {
+  const hops = new Int32Array(HOPS * HOP);
+  const routes = ServerRoutes.open([hops], new Ways(), () => {});
+  routes.apply(set);
+  const versions = () => new Set(Array.from({ length: SERVERS }, (_, way) => hops[(way + 1) * HOP + VERSION]));
+  const seen = [1500, 1500, 1450].map((mtu) => {
+    kernel.mtu = mtu;
+    kernel.notify();
+    for (let i = 0; i < 200; i++) pass(10);
+    return [...versions()];
+  });
+  expect([seen[0].length, seen[1]]).toEqual([1, seen[0]]);
+  expect(seen[2]).toEqual([seen[0][0] + 2]);
+  routes.close();
+});
+
+test('an interface that is down is none to send by', () => {
+  const routes = ServerRoutes.open([], new Ways(), () => {});
+  expect(routes.mtus()).toEqual(new Map([[1, 1500]]));
+  kernel.up = false;
+  kernel.notify();
+  pass(1);
+  expect(routes.mtus()).toEqual(new Map());
+  kernel.up = true;
+  routes.close();
 });
