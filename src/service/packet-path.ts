@@ -336,18 +336,23 @@ async function open(
   });
   undo.push((isKept) => engine.stop(isKept));
   if (io === 'pcap') log.warn('packets go through libpcap (io = "pcap"): several times slower than the ring');
-  tellFastPath(engine.fastPath(), log);
+  tellFastPath(engine.fastPath(), fastPath !== 'off' && engine.inheritance.isFound, log);
   tellInheritance(engine.inheritance, takeover === undefined ? 'an lb4 that died' : 'the lb4 that handed over', log);
   if (takeover !== undefined)
     log.info({ ms: Math.ceil(performance.now() - began) }, 'packets waited for so long at most, while the other lb4 handed over');
   return { mode, log, remember, lock: claim.take(), firewall, engine, undo, plan };
 }
 
-function tellFastPath(fastPath: FastPathState | undefined, log: Logger): void {
+/** @param isLate it is wanted, and connections of another lb4 go on where they are */
+function tellFastPath(fastPath: FastPathState | undefined, isLate: boolean, log: Logger): void {
+  if (fastPath === undefined && isLate) log.warn(NO_FAST_PATH_YET);
   const { tc, xdp } = fastPath ?? { tc: [], xdp: [] };
   if (tc.length + xdp.length === 0) return;
   log.info({ tc, ...(xdp.length > 0 && { xdp }) }, 'established connections are forwarded in the kernel (fast path)');
 }
+
+const NO_FAST_PATH_YET =
+  'no fast path in the kernel: the table of the connections that go on is not in its maps; a stop, which ends them, and a start make another one';
 
 function tellInheritance({ isFound, connections, refused, mortal }: Inheritance, whose: string, log: Logger): void {
   if (isFound) log.info({ connections }, `the connections of ${whose} go on`);

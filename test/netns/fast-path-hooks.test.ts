@@ -1,17 +1,20 @@
 /** What others do to the fast path's places and pins under a running lb4. */
-import { rmSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { contentHash } from '../lab/content.ts';
+import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { Live } from '../lab/live.ts';
+import { ECHO } from '../lab/topology.ts';
 import { NOTHING, pinsIn, traces } from '../lab/traces.ts';
-import { waitUntil } from '../lab/wait.ts';
+import { PATIENCE, waitUntil, within } from '../lab/wait.ts';
 
 const why = fastPathObstacle();
 const SIZE = 2_000_000;
+const TC = { more: '[passthrough]\nfast_path = "tc"' };
 
 test.skipIf(why !== undefined)('pins that somebody removes are made again, and told of: connections go on after a kill', async () => {
-  await using live = await Live.start('passthrough', { more: '[passthrough]\nfast_path = "tc"' });
+  await using live = await Live.start('passthrough', TC);
   const { balancer: host, client } = live.lab;
   const curl = `curl -sS --retry 9 --retry-connrefused --retry-delay 1 --limit-rate ${SIZE / 8} http://${live.vip}/content/${SIZE}`;
   const transfer = client.run('sh', '-c', `${curl} | sha256sum`);
@@ -40,3 +43,47 @@ test.skipIf(why !== undefined)('XDP leaves to tc what would leave by an interfac
   expect(stdout.split(' ')[0]).toBe(contentHash(300_000));
   expect(await live.metric('lb4_fast_path_packets_total')).toBeGreaterThan(100);
 });
+
+test.skipIf(why !== undefined)(
+  'another fast_path in the file: a reload says that it waits, the next lb4 goes by it, and every connection goes on',
+  async () => {
+    await using live = await Live.start('passthrough', TC);
+    const { balancer: host, client } = live.lab;
+    const hold = await holdConnections(client, 10, `${live.vip}:${ECHO}`);
+    const taken = () => live.metric('lb4_fast_path_packets_total');
+    const isTaking = async () => {
+      const before = await taken();
+      await waitUntil(async () => (await taken()) > before, { what: 'the kernel to forward' });
+    };
+    const named = live.balancer.running.nextLine(/passthrough\.fast_path/);
+    await live.reload({});
+    expect(await named).toContain('changes only with a restart');
+    await isTaking();
+
+    const { running: first } = live.balancer;
+    await live.launch('--takeover');
+    expect(await within(first.exited, PATIENCE, 'the end of the one before')).toEqual({ code: 0, signal: null });
+    expect(readdirSync(pinsIn(host.name)).filter((name) => /^(tc|xdp)-/.test(name))).toEqual([]);
+    const before = await taken();
+    expect(await othersLiveOn(hold)).toEqual([]);
+    expect(await taken()).toBe(before);
+
+    // Their table is in the maps still.
+    live.replace(live.text(TC));
+    await live.balancer.stop('SIGKILL');
+    await live.launch();
+    await isTaking();
+    expect(await othersLiveOn(hold)).toEqual([]);
+    expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+
+    // And one that began outside them stays there.
+    live.replace(live.text({}));
+    await live.launch();
+    live.replace(live.text(TC));
+    await live.balancer.stop('SIGKILL');
+    await live.launch();
+    await live.balancer.running.line(/no fast path in the kernel: .* not in its maps/);
+    expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
+    expect(traces(host)).toEqual(NOTHING);
+  },
+);
