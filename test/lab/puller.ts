@@ -2,23 +2,31 @@
  * The client of transfers.ts: downloads that are looked at while they run.
  *
  *     puller.js COUNT http://HOST/PATH    COUNT at once. `running` once each has got something; a line on standard input is answered by
- *                                         the longest time, in milliseconds, that one of them has got nothing since the last such line;
- *                                         at the end a TransferReport
+ *                                         a Progress; at the end a TransferReport
  */
 import { createHash } from 'node:crypto';
 import { get } from 'node:http';
 import { createInterface } from 'node:readline';
 
+export interface Progress {
+  /** The longest time, in milliseconds, that one of them has got nothing since the last such answer. */
+  readonly longest: number;
+  /** Bytes that the slowest of those that run has got. */
+  readonly least: number;
+}
+
 export interface TransferReport {
   /** Of what each one got, SHA-256 in hexadecimal; or what went wrong. */
   readonly hashes: string[];
-  /** As for the lines on standard input. */
+  /** Milliseconds, as in a Progress. */
   readonly longest: number;
 }
 
 const [count = '1', url = ''] = process.argv.slice(2);
 /** When each of those that run has got something last. */
 const last = new Map<number, number>();
+/** What each of those that run has got. */
+const got = new Map<number, number>();
 let longest = 0;
 
 function longestSoFar(): number {
@@ -35,6 +43,7 @@ function transfer(index: number): Promise<string> {
   return new Promise((resolve) => {
     const end = (how: string): void => {
       last.delete(index);
+      got.delete(index);
       resolve(how);
     };
     const request = get(url, { agent: false }, (response) => {
@@ -44,6 +53,7 @@ function transfer(index: number): Promise<string> {
         look(index, now);
         if (!last.has(index) && last.size + 1 === Number(count)) process.stdout.write('running\n');
         last.set(index, now);
+        got.set(index, (got.get(index) ?? 0) + piece.length);
         hash.update(piece);
       });
       response.on('end', () => end(hash.digest('hex')));
@@ -56,7 +66,8 @@ function transfer(index: number): Promise<string> {
 createInterface({ input: process.stdin }).on('line', () => {
   const now = performance.now();
   for (const index of last.keys()) look(index, now);
-  process.stdout.write(`${longestSoFar()}\n`);
+  const progress: Progress = { longest: longestSoFar(), least: Math.min(...got.values()) };
+  process.stdout.write(`${JSON.stringify(progress)}\n`);
 });
 
 const hashes = await Promise.all(Array.from({ length: Number(count) }, (_, index) => transfer(index)));

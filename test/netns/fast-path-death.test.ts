@@ -11,6 +11,8 @@ const TRANSFERS = 10;
 /** Of which the servers give 60,000 a second: nobody runs for 30 s of these 40. */
 const SIZE = 2_400_000;
 const AWAY_MS = 30_000;
+/** Bytes that each gets while nobody runs: more than can have been on their way. */
+const MEANWHILE = 600_000;
 const TC = { more: '[passthrough]\nfast_path = "tc"' };
 
 const why = fastPathObstacle();
@@ -29,8 +31,10 @@ describe.skipIf(why !== undefined).concurrent('ten transfers, and nobody runs fo
     await waitUntil(isTaken, { what: 'the kernel to forward' });
     await transfers.stalled('with lb4');
     await live.balancer.stop('SIGKILL');
-    await pause(AWAY_MS);
-    await transfers.stalled('without');
+    const away = pause(AWAY_MS);
+    await transfers.goOn(MEANWHILE, 'without');
+    await away;
+    await transfers.stalled('then');
     await live.launch();
     expect(JSON.parse(await live.balancer.running.line(/go on/))).toMatchObject({ connections: expect.any(Number) as number });
     await transfers.arrive(SIZE);

@@ -20,8 +20,10 @@ await transfers.stalled('with lb4');
 process.stdout.write(`the kernel forwarded ${await packets()} packets\n`);
 
 await live.balancer.stop('SIGKILL');
-await pause(AWAY_MS);
-await transfers.stalled('while nobody ran');
+const away = pause(AWAY_MS);
+await transfers.goOn(SIZE / 10, 'while nobody ran');
+await away;
+await transfers.stalled('then');
 await live.launch();
 process.stdout.write(`transfers unspoilt; ${await transfers.arrive(SIZE)}\n`);
 strictEqual((await client.run('curl', '-sS', '--max-time', '30', `http://${live.vip}/`)).code, 0);
