@@ -104,7 +104,7 @@ function recoverFrom(connections: number): number {
   const { core } = coreOver(memoryIn(mapping, roomFor(connections), 0));
   const hops = new Ways().apply(set);
   core.services.apply(set, hops);
-  const recovered = recover(core, set, hops);
+  const recovered = recover(core, set, hops, 0);
   const spent = performance.now() - start;
   if (recovered !== connections) throw new Error(`only ${recovered} connections were recovered`);
   return spent;

@@ -66,7 +66,7 @@ export class Duties {
     this.#apply(orders);
     this.setInterfaces(mtus);
     if (attempts === 0) return 0;
-    return attempt(this.#memory.header, attempts, () => recover(this.#core, orders.settings.services, orders.hops));
+    return attempt(this.#memory.header, attempts, () => recover(this.#core, orders.settings.services, orders.hops, monotonicNow()));
   }
 
   apply(orders: Orders): void {
@@ -152,4 +152,9 @@ export class Duties {
     gauges[HALF_OPEN] = halfOpen.size;
     gauges[HALF_OPEN_EVICTED] = this.#evictedBefore + connections.evicted;
   }
+}
+
+/** CLOCK_MONOTONIC in milliseconds, modulo 2^32: no frame has told it yet. */
+function monotonicNow(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n) | 0;
 }

@@ -43,14 +43,15 @@ type WayOf = (r: number) => Way | undefined;
  * Records are walked in their order, once: each names two flows anywhere in the table, which are misses of the cache, and are to be
  * missed once and many at a time. What is walked beside that, flows and records, is walked from end to end.
  * @param hops the ways of `set`
+ * @param now CLOCK_MONOTONIC in milliseconds, modulo 2^32
  */
-export function recover(core: Core, set: ServiceSet, hops: FrontendHops): number {
+export function recover(core: Core, set: ServiceSet, hops: FrontendHops, now: number): number {
   const { table, records, connections, services, ledger } = core;
   ledger.reopen();
   const kept = new Bitmap(table.end);
   const halfOpen = resumeAll(core, waysOf(core, hopsOf(set, hops)), kept);
   records.recount();
-  table.recount(kept);
+  table.recount(kept, now);
   // Those of addresses that only old connections leave from.
   services.retirePools();
   for (const one of halfOpen.sort()) connections.wait(one % MOST_CONNECTIONS);
@@ -70,8 +71,10 @@ function resumeAll({ table, records, connections }: Core, wayOf: WayOf, kept: Bi
     if (record === touched) touched = connections.touch(record);
     const r = record << C.RECORD_SHIFT;
     if (words[r + C.LIFE] === 0) continue;
-    const way = isWhole(table, words, record) ? wayOf(r) : undefined;
+    const isPair = isWhole(table, words, record);
+    const way = isPair ? wayOf(r) : undefined;
     if (way === undefined) {
+      if (isPair) connections.close(record);
       words[r + C.LIFE] = 0;
       continue;
     }

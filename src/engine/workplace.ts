@@ -25,7 +25,9 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
   const memory = memoryIn(mapping, room, worker, data.maps === undefined ? undefined : mapAll(data.maps));
   const frames = createFrames();
   const slice = portSlice(worker, room.workers);
-  const core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey: keyIn(memory.header), answersPerSecond, slice });
+  const { isInKernel } = room;
+  const hashKey = keyIn(memory.header);
+  const core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey, isInKernel, answersPerSecond, slice });
   const duties = new Duties({
     core,
     memory,

@@ -23,10 +23,11 @@ export function bytesSince(flows: Int32Array, at: number, cursor: number): numbe
 export function settleBytes(flows: Int32Array, at: number): void {
   if (isSmall(flows, at)) return;
   const bytes = kernelBytes(flows, at);
-  // Once in 2 GB: what is allocated here costs no packet anything.
+  // Once in 2 GB: what is allocated here costs no packet anything. All of it before the first store: between the two nobody is to be killed.
   const kernel = new BigInt64Array(flows.buffer, flows.byteOffset + (at + Flow.KERNEL_BYTES) * Int32Array.BYTES_PER_ELEMENT, 1);
+  const moved = BigInt(bytes);
   flows[at + Flow.BYTES] += bytes;
-  Atomics.sub(kernel, 0, BigInt(bytes));
+  Atomics.sub(kernel, 0, moved);
 }
 
 /** The kernel's number is less than HALF. The lower half first: it is not to have begun anew meanwhile. */

@@ -75,13 +75,16 @@ export class FlowTable {
   readonly scratch: number;
   /** Slots: the homes, and those behind the last of them. */
   readonly end: number;
+  /** What a flow becomes that is given away: FAST, and LENT where the kernel may have it. */
+  readonly #given: number;
   #live = 0;
 
   /**
    * @param memory {@link flowWords}, zeroed or left by another process (then {@link recount})
    * @param capacity homes, as {@link tableCapacity} gives them
+   * @param isInKernel the kernel's fast path goes by that memory, too
    */
-  constructor(memory: Int32Array, capacity: number, key: HashKey) {
+  constructor(memory: Int32Array, capacity: number, key: HashKey, isInKernel = false) {
     if (capacity < LEAST || !Number.isInteger(capacity / stepOf(capacity)))
       throw new RangeError(`flow table capacity ${capacity}: not one of tableCapacity()`);
     if (memory.length < flowWords(capacity)) throw new RangeError(`flow table: ${memory.length} words are too few for ${capacity} entries`);
@@ -92,6 +95,7 @@ export class FlowTable {
     this.end = capacity + E.PROBES - 1;
     this.nowhere = this.end;
     this.scratch = this.end + 1;
+    this.#given = isInKernel ? E.FAST | E.LENT : E.FAST;
   }
 
   /** Live entries: two a connection with full NAT. */
@@ -101,9 +105,9 @@ export class FlowTable {
 
   /**
    * Counts the live entries of a table that another process left, removes those whose slots are not `kept`, and empties the tombstones that
-   * no probe needs.
+   * no probe needs. What the kernel has had of those rests from `now` on (as SEEN has it).
    */
-  recount(kept: Bitmap): void {
+  recount(kept: Bitmap, now: number): void {
     this.#live = 0;
     let isBehindEmpty = true;
     for (let slot = this.end - 1; slot >= 0; slot--) {
@@ -112,9 +116,12 @@ export class FlowTable {
       else if (presence === E.LIVE && kept.has(slot)) {
         this.#live++;
         isBehindEmpty = false;
-      } else if (isBehindEmpty) this.#mark(slot, E.EMPTY);
-      // Written only where it changes: each first write to a page that another process has filled is a page fault.
-      else if (presence === E.LIVE) this.#mark(slot, E.TOMBSTONE);
+      } else {
+        if (presence === E.LIVE) this.rest(slot, now);
+        // Written only where it changes: each first write to a page that another process has filled is a page fault.
+        if (isBehindEmpty) this.#mark(slot, E.EMPTY);
+        else if (presence === E.LIVE) this.#mark(slot, E.TOMBSTONE);
+      }
     }
   }
 
@@ -157,7 +164,7 @@ export class FlowTable {
     for (let slot = home; slot < home + E.PROBES; slot++) {
       const at = slot << E.ENTRY_SHIFT;
       if ((words[at + E.STATE] & E.PRESENCE) === E.LIVE || slot === except) continue;
-      if (!this.#rests(at, now)) {
+      if (!this.rests(slot, now)) {
         this.#writeKey(slot, source, destination, ports);
         return slot;
       }
@@ -188,7 +195,7 @@ export class FlowTable {
   /** Gives a live flow to whoever needs nothing but its rewrite, the kernel included, or takes it back. */
   setFast(slot: number, fast: boolean): void {
     const at = (slot << E.ENTRY_SHIFT) + E.STATE;
-    const state = fast ? this.words[at] | E.FAST | E.LENT : this.words[at] & ~E.FAST;
+    const state = fast ? this.words[at] | this.#given : this.words[at] & ~E.FAST;
     if (this.words[at] !== state) this.words[at] = state;
   }
 
@@ -196,6 +203,15 @@ export class FlowTable {
   rest(slot: number, now: number): void {
     const at = slot << E.ENTRY_SHIFT;
     if ((this.words[at + E.STATE] & E.LENT) !== 0) this.words[at + E.SEEN] = now;
+  }
+
+  /**
+   * Whether the kernel may still write to a slot whose flow it has no more; `now` as SEEN has it, which is a little ahead where a packet that it
+   * had in hand has just passed.
+   */
+  rests(slot: number, now: number): boolean {
+    const at = slot << E.ENTRY_SHIFT;
+    return (this.words[at + E.STATE] & E.LENT) !== 0 && Math.abs((now - this.words[at + E.SEEN]) | 0) < REST_MS;
   }
 
   /** A copy of an entry in the scratch slot, for a packet that must leave no trace in it. */
@@ -222,11 +238,6 @@ export class FlowTable {
   #mark(slot: number, presence: number): void {
     const at = (slot << E.ENTRY_SHIFT) + E.STATE;
     this.words[at] = (this.words[at] & ((-1 << E.VERSION_SHIFT) | E.LENT)) | presence;
-  }
-
-  /** Whether the kernel may still write to what is at word `at`. */
-  #rests(at: number, now: number): boolean {
-    return (this.words[at + E.STATE] & E.LENT) !== 0 && (now - this.words[at + E.SEEN]) >>> 0 < REST_MS;
   }
 
   #writeKey(slot: number, source: number, destination: number, ports: number): void {

@@ -113,15 +113,21 @@ export class Connections {
 
   /**
    * Whether the flow must make way for a SYN: it carries no connection (nothing was answered yet, or it has ended), and its
-   * server would not get this one.
+   * server would not get this one; or the kernel may still write to what is there.
    */
-  isStale(slot: number): boolean {
+  isStale(slot: number, now: number): boolean {
     const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
     const words = this.#records.words;
     const owner = words[r + C.OWNER];
     const state = words[r + C.LIFE] & T.STATE_MASK;
     if (state === T.OPENING) return this.#isOrphan(r) || !this.#services.isEligible(owner & 0xffff);
-    return state >= T.TIME_WAIT && (this.#isOrphan(r) || !this.#services.takes(owner >>> 16, owner & 0xffff));
+    if (state < T.TIME_WAIT) return false;
+    return this.#isOrphan(r) || !this.#services.takes(owner >>> 16, owner & 0xffff) || (slot === words[r + C.FIRST] && this.#rests(r, now));
+  }
+
+  #rests(r: number, now: number): boolean {
+    const { words } = this.#records;
+    return this.#table.rests(words[r + C.FIRST], now) || (words[r + C.SECOND] !== Flow.NONE && this.#table.rests(words[r + C.SECOND], now));
   }
 
   /** Enters a connection that was just installed in the books (its load is there already), and in the list of those half-open. */
@@ -158,6 +164,16 @@ export class Connections {
     this.#lastHops.keep(flows[(words[r + C.SECOND] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP]);
   }
 
+  /** Takes a connection of an lb4 that died, which does not go on, from the kernel, and enters what it has carried until then. */
+  close(record: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    this.#setFast(r, false);
+    this.#mendCursors(r, words[r + C.LIFE]);
+    this.#collect(r, false);
+    if (words[r + C.SECOND] !== Flow.NONE) this.#collect(r, true);
+  }
+
   /** Puts a connection that was resumed behind all others that are half-open: those that have waited longest come first. */
   wait(record: number): void {
     this.#halfOpen.add(record, this.#listOf(record << C.RECORD_SHIFT));
@@ -166,6 +182,10 @@ export class Connections {
   /** What takes two stores, of which whoever was killed may have made one. */
   #mend(r: number, life: number): void {
     this.#setFast(r, isFast(life));
+    this.#mendCursors(r, life);
+  }
+
+  #mendCursors(r: number, life: number): void {
     // One that is established has not begun anew; and the kernel may have carried any number of bytes of it meanwhile.
     if (isFast(life)) return;
     this.#mendCursor(r, C.FIRST, C.COLLECTED_FIRST);

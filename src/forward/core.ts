@@ -22,6 +22,8 @@ export interface CoreOptions {
   readonly slab: Slab;
   readonly frames: Int32Array;
   readonly hashKey: HashKey;
+  /** Flows and next hops are in the kernel's maps. */
+  readonly isInKernel?: boolean | undefined;
   /** Resets and ICMP errors that lb4 sends itself. */
   readonly answersPerSecond: number;
   /** The source ports that it hands out; all when left out. */
@@ -47,10 +49,10 @@ export interface Core {
  * A core over `memory`, without services or timeouts yet.
  * @throws RangeError when its flow table has another size than tableCapacity() gives
  */
-export function createCore({ memory, slab, frames, hashKey, answersPerSecond, slice }: CoreOptions): Core {
+export function createCore({ memory, slab, frames, hashKey, isInKernel, answersPerSecond, slice }: CoreOptions): Core {
   const { hops, counters } = memory;
   const { verdicts } = counters;
-  const table = new FlowTable(memory.flows, homesIn(memory.flows), hashKey);
+  const table = new FlowTable(memory.flows, homesIn(memory.flows), hashKey, isInKernel);
   const records = new Records(memory.connections);
   const halfOpen = new HalfOpen(records.capacity);
   const ledger = new Ledger(counters);

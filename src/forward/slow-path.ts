@@ -61,7 +61,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const ip = frames[f + D.OFFSET] >>> 2;
     const protocol = protocolAt(words, ip);
     let slot = at < 0 || protocol === undefined ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
-    if (slot >= 0 && protocol?.opens(words, transportOf(f)) && connections.isStale(slot)) {
+    if (slot >= 0 && protocol?.opens(words, transportOf(f)) && connections.isStale(slot, now)) {
       connections.remove(slot, now);
       slot = Flow.NONE;
     }

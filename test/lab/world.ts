@@ -61,6 +61,10 @@ export interface WorldOptions {
   readonly slice?: PortSlice;
   /** All of it, of a world that died: this one goes on with its connections. */
   readonly found?: Memory;
+  /** The clock at its start. */
+  readonly now?: number;
+  /** Its flows may be lent to the kernel; as its memory is when left out. */
+  readonly isInKernel?: boolean;
 }
 
 export interface Change {
@@ -123,10 +127,11 @@ export class World {
   readonly #ways: Ways;
   readonly #options: WorldOptions;
   readonly #process: Core['process'];
-  now = 0;
+  now: number;
 
   constructor(options: WorldOptions = {}) {
     this.#options = options;
+    this.now = options.now ?? 0;
     const capacity = options.capacity ?? 256;
     const { slab, frames } = this;
     const memory = options.found ?? { ...ownMemory({ capacity, connections: options.connections ?? capacity / 4 }), ...options.memory };
@@ -141,6 +146,8 @@ export class World {
       slab,
       frames,
       hashKey: hashKey(HASH_KEY),
+      // The kernel's maps are memory of their own.
+      isInKernel: options.isInKernel ?? memory.flows.buffer !== memory.connections.buffer,
       answersPerSecond: options.answers ?? 100,
       ...(options.slice === undefined ? {} : { slice: options.slice }),
     }));
@@ -160,7 +167,7 @@ export class World {
     for (let i = 0; i < WAYS; i++)
       writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i % SERVERS.length]));
     const { set, hops } = this.apply({ up: options.up ?? [true, true] });
-    this.recovered = options.found === undefined ? 0 : recover(core, set, hops);
+    this.recovered = options.found === undefined ? 0 : recover(core, set, hops, this.now | 0);
   }
 
   /** The next process, after this one was killed just now. */
@@ -286,9 +293,7 @@ export function worldAfter(memory: Memory, options: WorldOptions, now: number): 
   found.hops.set(hops);
   // Not the loads: whoever finds them forgets them (takeUp).
   for (const part of ['verdicts', 'gauges', 'statistics', 'places'] as const) found.counters[part].set(counters[part]);
-  const world = new World({ ...options, found });
-  world.now = now;
-  return world;
+  return new World({ ...options, found, now });
 }
 
 const choices = new Map<string, Choice>();

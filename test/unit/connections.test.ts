@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
+import { REST_MS } from '../../src/flow/table.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import { Services } from '../../src/forward/services.ts';
 import { Verdict } from '../../src/forward/verdict.ts';
@@ -10,7 +11,7 @@ import { parseAddress } from '../../src/packet/address.ts';
 import { TCP } from '../../src/packet/fields.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from '../lab/packets.ts';
-import { TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
+import { connectionsIn, TIMEOUTS, World, type WorldOptions } from '../lab/world.ts';
 
 type Tcp = Partial<TcpPart>;
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
@@ -50,6 +51,26 @@ class Life {
     return this;
   }
 }
+
+test('opened again at once after the kernel had it: what it may still write of the old one is nothing to the new one', () => {
+  const life = new Life({ isInKernel: true }).go('c:S s:SA c:A c:R');
+  const { world } = life;
+  const syn = () => world.send(fromClient({ flags: 'S', sequence: 9000 })).verdict;
+  const [old] = connectionsIn(world);
+  world.now += REST_MS - 1;
+  // The server's own would open nothing.
+  world.send(fromServer({ flags: 'S' }));
+  expect(connectionsIn(world)).toEqual([old]);
+  expect(syn()).toBe('opened');
+  const [anew] = connectionsIn(world);
+  expect([old.first, old.second]).not.toContain(anew.first);
+  expect([old.first, old.second]).not.toContain(anew.second);
+  // One that nobody has had since goes on in its place.
+  life.go('s:RA', { acknowledgment: 9001 });
+  world.now += REST_MS;
+  expect(syn()).toBe('forwarded');
+  expect(connectionsIn(world)[0].first).toBe(anew.first);
+});
 
 describe('connections are counted', () => {
   test.each([

@@ -1,5 +1,5 @@
 /** What two writers have left in a flow, read as one. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { bytesOf, bytesSince, idleOf, settleBytes } from '../../src/flow/counts.ts';
 import { BYTES, ENTRY, KERNEL_BYTES, KERNEL_BYTES_HIGH, SEEN } from '../../src/layout/flow.ts';
 
@@ -58,6 +58,19 @@ test.each(AMOUNTS)('to the byte: %i bytes of the kernel, whatever passed before,
       expect(carried.carry(worker, kernel).collect()).toBe(worker + kernel);
       expect(carried.collect()).toBe(0);
     }
+});
+
+test('nothing that may fail, or takes its time, lies between the two stores', () => {
+  const carried = new Carried().carry(5, 3 * GB);
+  const before = carried.flows.slice();
+  for (const name of ['BigInt', 'BigInt64Array'] as const) {
+    const spy = vi.spyOn(globalThis, name).mockImplementation(() => {
+      throw new RangeError('no memory');
+    });
+    expect(() => settleBytes(carried.flows, ENTRY)).toThrow('no memory');
+    spy.mockRestore();
+    expect(carried.flows).toEqual(before);
+  }
 });
 
 test('what the kernel counts is one number of 64 bits', () => {

@@ -14,7 +14,7 @@ const KIND = E.live(TCP);
 const KEY = hashKey(new Uint32Array([0x12345678, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
 type Tuple = readonly [source: number, destination: number, ports: number];
 
-const create = (capacity = CAPACITY) => new FlowTable(new Int32Array(flowWords(capacity)), capacity, KEY);
+const create = (capacity = CAPACITY, isInKernel = false) => new FlowTable(new Int32Array(flowWords(capacity)), capacity, KEY, isInKernel);
 
 function insert(table: FlowTable, tuple: Tuple, now = 0): number {
   const slot = table.reserve(...tuple, now);
@@ -107,7 +107,7 @@ describe('recount: a table that another left', () => {
     for (let i = 0; i < 5; i++) kept.add(insert(table, [i, 7, 9]));
     const next = new FlowTable(table.words, 1024, KEY);
     expect(next.size).toBe(0);
-    next.recount(kept);
+    next.recount(kept, 0);
     expect(next.size).toBe(5);
   });
 
@@ -120,7 +120,7 @@ describe('recount: a table that another left', () => {
     const next = new FlowTable(table.words, table.capacity, KEY);
     const kept = new Bitmap(table.end);
     kept.add(12);
-    next.recount(kept);
+    next.recount(kept, 0);
     expect(states(next).slice(10, 16)).toEqual([E.TOMBSTONE, E.TOMBSTONE, KIND, E.EMPTY, E.EMPTY, E.EMPTY]);
     expect([next.size, next.find(...keys[2], KIND)]).toEqual([1, 12]);
   });
@@ -151,7 +151,7 @@ test('two may be reserved before either is published', () => {
 
 describe('a slot that the kernel has had', () => {
   const lent = () => {
-    const table = create();
+    const table = create(CAPACITY, true);
     const keys = neighbours(10, 4);
     const slot = insert(table, keys[0]);
     table.setFast(slot, true);
@@ -178,10 +178,31 @@ describe('a slot that the kernel has had', () => {
 
   test('rests for the next process, too', () => {
     const { table, keys, slot } = lent();
+    // However long its last packet is gone: until now the kernel might have had one more.
     table.words[slot * E.ENTRY + E.SEEN] = 7;
-    table.recount(new Bitmap(table.end));
-    expect(insert(table, keys[1], 8)).toBe(slot + 1);
+    table.recount(new Bitmap(table.end), 7 + 10 * REST_MS);
+    expect(insert(table, keys[1], 8 + 10 * REST_MS)).toBe(slot + 1);
     expect(table.find(...keys[1], KIND)).toBe(slot + 1);
+  });
+
+  test('rests though a late packet has been seen after this batch came', () => {
+    const { table, keys, slot } = lent();
+    table.rest(slot, 1000);
+    table.remove(slot);
+    table.words[slot * E.ENTRY + E.SEEN] = 1003;
+    expect(insert(table, keys[1], 1001)).toBe(slot + 1);
+    expect(insert(table, keys[2], 1003 + REST_MS)).toBe(slot);
+  });
+
+  test('rests for nothing where the kernel has no part in the table', () => {
+    const table = create();
+    const keys = neighbours(10, 2);
+    const slot = insert(table, keys[0]);
+    table.setFast(slot, true);
+    expect(table.words[slot * E.ENTRY + E.STATE] & (E.FAST | E.LENT)).toBe(E.FAST);
+    table.rest(slot, 0);
+    table.remove(slot);
+    expect(insert(table, keys[1], 0)).toBe(slot);
   });
 });
 

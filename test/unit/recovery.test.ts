@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { attempt, type Origin, obstacleIn, takeUp, writeHeader } from '../../src/engine/origin.ts';
 import { COUNTED, ESTABLISHED as ESTABLISHED_STATE, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
 import * as C from '../../src/layout/connection.ts';
-import { CURRENT, frontendLoad, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import { CURRENT, frontendLoad, frontendRow, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, LAYOUT_VERSION, MAGIC_WORD, NETWORK, WORKERS } from '../../src/layout/header.ts';
 import { keyIn, ownMemory } from '../../src/layout/memory.ts';
@@ -220,6 +220,23 @@ test('what the kernel has carried meanwhile counts to the byte, however much', (
   next.sweepAll(3);
   const after = [TX, RX].map((column) => next.statistics[serverRow(0) + column]);
   expect(after.map((bytes, i) => bytes - before[i])).toEqual(amounts);
+});
+
+test('what the kernel has carried of a connection that does not go on counts, too, and its slots rest', () => {
+  const world = new World({ ...ALONE, isInKernel: true });
+  open(world, 0, ESTABLISHED);
+  world.now = 50;
+  const [{ first, second }] = connectionsIn(world);
+  for (const at of [first, second!]) world.memory.flows[at + Flow.KERNEL_BYTES] = 1000 + at;
+  const carried = (one: World) => [TX, RX].map((column) => one.statistics[frontendRow(0) + column]);
+  const before = carried(world);
+  world.now = 5000;
+  // Its server is another one by now.
+  const next = world.next({ servers: SERVERS.toReversed() });
+  expect(next.recovered).toBe(0);
+  // The byte that its server had sent was not collected yet.
+  expect(carried(next).map((bytes, i) => bytes - before[i])).toEqual([1000 + first, 1000 + second! + 1]);
+  expect([first, second!].map((at) => next.table.rests(at / Flow.ENTRY, 5001))).toEqual([true, true]);
 });
 
 /** More bytes than are sent there. */
