@@ -83,16 +83,14 @@ const KEYWORDS: Readonly<Record<string, Take>> = {
   disabled: value('disabled', () => true),
   enabled: value('disabled', () => false),
   balance: takeBalance,
-  use_backend: ({ settings, line, args: [backend = '', condition] }) => {
-    if (condition !== undefined) return CONTENT;
-    settings.set('default_backend', backend, line);
-    return undefined;
-  },
+  use_backend: takeUseBackend,
   timeout: (keyword) => {
     const key = TIMEOUTS[keyword.args[0] ?? ''];
     if (key === undefined) return 'lb4 has no such timeout';
     return value(key, secondsOf)({ ...keyword, args: keyword.args.slice(1) });
   },
+  no: takeNo,
+  default: takeNo,
   option: (keyword) => (OPTIONS[keyword.args[0] ?? ''] ?? unknown)({ ...keyword, args: keyword.args.slice(1) }),
   'http-check': takeHttpCheck,
   'tcp-check': because(CHECK),
@@ -136,14 +134,44 @@ const OPTIONS: Readonly<Record<string, Take>> = {
   ...Object.fromEntries(
     ['ssl-hello-chk', 'mysql-check', 'pgsql-check', 'redis-check', 'smtpchk', 'ldap-check', 'spop-check', 'external-check'].map((name) => [
       name,
-      because(CHECK),
+      takeOtherCheck,
     ]),
   ),
 };
 
+/** Rules count in their order: the first without a condition takes every connection that comes to it. */
+function takeUseBackend({ settings, line, args: [backend = '', ...condition] }: Keyword): string | undefined {
+  const first = settings.text('use_backend');
+  if (first !== undefined) return `use_backend ${first} stands before it, and takes every connection`;
+  if (backend.includes('%[') || !['', 'if TRUE', 'unless FALSE'].includes(condition.join(' '))) return CONTENT;
+  settings.set('use_backend', backend, line);
+  return undefined;
+}
+
+/** `no option X`, `default option X` (section 4.1): what was said before, as by defaults, is undone. */
+function takeNo({ settings, args: [what, option = ''] }: Keyword): string | undefined {
+  if (what === 'option' && option === 'redispatch') return 'after a failed connect lb4 tries another server (retries)';
+  const check = what === 'option' ? UNDONE[option] : undefined;
+  if (check === undefined) return 'lb4 has nothing like it';
+  if (settings.text('health_check') === check) settings.given.delete('health_check');
+  return undefined;
+}
+
+const UNDONE: Readonly<Record<string, Value>> = { httpchk: 'http', 'tcp-check': 'tcp' };
+
+/** A check that lb4 has not: it takes the place of another all the same, as of one in defaults. */
+function takeOtherCheck({ settings }: Keyword): string {
+  settings.given.delete('health_check');
+  return CHECK;
+}
+
 function takeBalance({ settings, line, args: [name = ''] }: Keyword): string | undefined {
   const balance = BALANCE[name.replace(/\(\d+\)$/, '')];
-  if (balance === undefined) return CONTENT;
+  if (balance === undefined) {
+    // It takes the place of the one in defaults, too.
+    settings.given.delete('balance');
+    return `${CONTENT}: roundrobin instead`;
+  }
   settings.set('balance', balance, line);
   return undefined;
 }

@@ -12,7 +12,7 @@ const SECTIONS = [
   ...'global defaults userlist peers resolvers mailers cache program ring http-errors log-forward fcgi-app traces'.split(' '),
 ];
 
-const FRONTEND_KEYS = ['maxconn', 'client_timeout'];
+const FRONTEND_KEYS = ['maxconn', 'client_timeout', 'use_backend', 'default_backend'];
 const BACKEND_KEYS = ['balance', 'connect_timeout', 'server_timeout', 'queue_timeout', 'retries', 'health_check_timeout'];
 const HTTP_KEYS = ['health_check', 'health_check_path', 'health_check_host', 'health_check_status'];
 
@@ -91,6 +91,7 @@ function proxyOf(section: Section, defaults: Settings, draft: Draft): Proxy[] {
   }
   for (const [line, reason] of lost) draft.lose(line, reason);
   loseIdle(section, settings, draft);
+  if (section.kind !== 'backend') loseUnreached(section, settings, servers, draft);
   const [, , address] = section.head.words;
   // As in old files: `listen NAME ADDRESS:PORT`.
   const old = address?.includes(':') ? bindsOf(section.head, [address], draft) : [];
@@ -103,13 +104,28 @@ function loseIdle({ kind, lines }: Section, settings: Settings, draft: Draft): v
     'mode',
     'disabled',
     ...(kind === 'backend' ? [] : FRONTEND_KEYS),
-    ...(kind === 'frontend' ? ['default_backend'] : BACKEND_KEYS),
+    ...(kind === 'frontend' ? [] : BACKEND_KEYS),
     ...(kind !== 'frontend' && settings.text('health_check') === 'http' ? [...HTTP_KEYS, TLS_CHECK] : []),
   ];
   for (const [key, { from, value }] of settings.given) {
     if (!lines.includes(from) || known.includes(key) || (key === 'health_check' && value === 'tcp')) continue;
     draft.lose(from, [...HTTP_KEYS, TLS_CHECK].includes(key) ? 'has no effect without option httpchk' : `has no effect in a ${kind}`);
   }
+}
+
+/** The backend that its connections go to: use_backend comes first, and what a listen has of its own last. */
+function targetOf({ kind, name, settings }: Pick<Proxy, 'kind' | 'name' | 'settings'>): string | undefined {
+  return settings.text('use_backend') ?? settings.text('default_backend') ?? (kind === 'listen' ? name : undefined);
+}
+
+function loseUnreached(section: Section, settings: Settings, servers: readonly Line[], draft: Draft): void {
+  const [use, otherwise] = [settings.given.get('use_backend'), settings.given.get('default_backend')];
+  if (use !== undefined && otherwise !== undefined)
+    draft.lose(otherwise.from, `use_backend ${use.value} takes every connection of ${section.name}`);
+  const target = targetOf({ ...section, settings });
+  if (servers.length === 0 || target === section.name) return;
+  const why = `takes every connection of ${section.name}, whose own servers get none`;
+  draft.lose((use ?? otherwise)?.from ?? section.head, why);
 }
 
 function whyNot(settings: Settings): string | undefined {
@@ -119,8 +135,9 @@ function whyNot(settings: Settings): string | undefined {
 }
 
 /** One for each address: lb4's frontends have one. */
-function addFrontends(draft: Draft, { kind, name, head, binds, settings }: Proxy, backends: readonly Proxy[]): void {
-  const backend = kind === 'listen' ? name : settings.text('default_backend');
+function addFrontends(draft: Draft, frontend: Proxy, backends: readonly Proxy[]): void {
+  const { name, head, binds, settings } = frontend;
+  const backend = targetOf(frontend);
   if (backend === undefined || !backends.some((one) => one.name === backend)) {
     const why = backend === undefined ? 'has no default_backend' : `its backend ${backend} is not carried over`;
     for (const line of new Set([head, ...binds.map(({ from }) => from)])) draft.lose(line, why);
@@ -171,9 +188,7 @@ function take(settings: Settings, keys: Table['keys'], names: readonly string[])
 
 /** The one port that clients of a backend come to; undefined where there are several. */
 function portOf(backend: Proxy, frontends: readonly Proxy[]): string | undefined {
-  const own = frontends.filter(
-    ({ kind, name, settings }) => (kind === 'listen' ? name : settings.text('default_backend')) === backend.name,
-  );
+  const own = frontends.filter((one) => targetOf(one) === backend.name);
   const ports = new Set(own.flatMap(({ binds }) => binds.map(({ listen }) => listen.slice(listen.lastIndexOf(':') + 1))));
   return ports.size === 1 ? [...ports][0] : undefined;
 }

@@ -130,6 +130,68 @@ describe('haproxy', () => {
     expect(config.frontends[0]?.clientTimeoutMs).toBe(5000);
   });
 
+  describe('what HAProxy lets win', () => {
+    const TWO = 'backend b\n server s 10.0.0.1:80 check\nbackend c\n server s 10.0.0.2:80 check\n';
+    const routed = (rules: string, head = 'frontend f') => {
+      const { config, lost } = haproxy(`${head}\n bind 192.0.2.1:80\n${rules}${TWO}`);
+      return [config.frontends[0]?.backend.name, lost] as const;
+    };
+
+    test('a use_backend without a condition goes before default_backend, wherever it stands', () => {
+      const told = /default_backend c: use_backend b takes every connection of f$/;
+      expect(routed(' use_backend b\n default_backend c\n')).toEqual(['b', [expect.stringMatching(told)]]);
+      expect(routed(' default_backend c\n use_backend b\n')).toEqual(['b', [expect.stringMatching(told)]]);
+      expect(routed(' use_backend b if TRUE\n')).toEqual(['b', []]);
+    });
+
+    test('the first of them counts, and those with a condition or a name out of contents are told', () => {
+      expect(routed(' use_backend c if x\n use_backend %[src,map(m)]\n use_backend b\n use_backend c\n')).toEqual([
+        'b',
+        [
+          expect.stringMatching(/^3: .*does not look into/),
+          expect.stringMatching(/^4: .*does not look into/),
+          expect.stringMatching(/^6: use_backend c: use_backend b stands before it/),
+        ],
+      ]);
+    });
+
+    test('a listen sends its connections where they say, not to its own servers', () => {
+      const own = ' server own 10.0.0.9:80 check\n';
+      const told = [expect.stringMatching(/_backend b: takes every connection of l, whose own servers get none$/)];
+      expect(routed(` default_backend b\n${own}`, 'listen l')).toEqual(['b', told]);
+      expect(routed(` use_backend b\n${own}`, 'listen l')).toEqual(['b', told]);
+    });
+  });
+
+  describe('what undoes defaults', () => {
+    const checked = (line: string) => {
+      const { config, lost } = haproxy(
+        `defaults\n option httpchk GET /up\n balance leastconn\n${HEAD} ${line}\n server s 10.0.0.1:80 check`,
+      );
+      return { lost, check: config.backends[0]?.healthCheck.type, balance: config.backends[0]?.balance };
+    };
+
+    test.each(['no option httpchk', 'default option httpchk'])('%s', (line) => {
+      expect(checked(line)).toMatchObject({ check: 'tcp', lost: [] });
+      expect(checked('no option tcp-check')).toMatchObject({ check: 'http', lost: [] });
+    });
+
+    test.each(['option mysql-check user haproxy', 'option ssl-hello-chk'])(
+      '%s is another check, of which lb4 makes the connect',
+      (line) => {
+        expect(checked(line)).toMatchObject({ check: 'tcp', lost: [expect.stringMatching(/lb4 checks by a TCP connect/)] });
+      },
+    );
+
+    test('a balance that lb4 has not leaves none of before', () => {
+      expect(checked('balance uri')).toMatchObject({ balance: 'roundrobin', lost: [expect.stringMatching(/roundrobin instead$/)] });
+    });
+
+    test('what lb4 does all the same is told', () => {
+      expect(checked('no option redispatch').lost).toEqual([expect.stringMatching(/lb4 tries another server/)]);
+    });
+  });
+
   test('where nothing that listens is left, all that is lost is told', () => {
     const make = () => importHaproxy('frontend a\n mode http\n bind *:80\n', 'haproxy.cfg');
     expect(make).toThrow(ConfigError);
