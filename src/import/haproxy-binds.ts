@@ -1,6 +1,6 @@
 /** `bind [ADDRESS]:PORT[, …] [PARAMETERS]` (section 4.2, 5.1). */
 import type { Draft, Line } from './draft.ts';
-import { numberOf } from './haproxy-words.ts';
+import { FROM_ENVIRONMENT, isFromEnvironment, numberOf, whyUnread } from './haproxy-words.ts';
 
 export interface Bind {
   readonly listen: string;
@@ -28,10 +28,14 @@ export function bindsOf(line: Line, words: readonly string[], draft: Draft): Bin
     if (!['accept-proxy', 'maxconn', 'v4v6', 'v6only'].includes(name)) {
       draft.lose(line, 'lb4 has nothing like it', `bind … ${word === undefined ? name : `${name} ${word}`}`);
     }
+  const maxconn = numberOf(given.get('maxconn'));
+  if (given.has('maxconn') && maxconn === undefined) {
+    draft.lose(line, whyUnread(given.get('maxconn')), `bind … maxconn ${given.get('maxconn') ?? ''}`.trim());
+  }
   return addresses.split(',').flatMap((address) => {
     const listens = listenOf(address, given.has('v4v6'));
-    if (listens.length === 0) draft.lose(line, 'is no address and port', `bind ${address}`);
-    const facts = { acceptProxy: given.has('accept-proxy'), maxconn: numberOf(given.get('maxconn')), from: line };
+    if (listens.length === 0) draft.lose(line, isFromEnvironment(address) ? FROM_ENVIRONMENT : 'is no address and port', `bind ${address}`);
+    const facts = { acceptProxy: given.has('accept-proxy'), maxconn, from: line };
     return listens.map((listen): Bind => ({ listen, ...facts }));
   });
 }

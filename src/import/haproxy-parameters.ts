@@ -1,4 +1,5 @@
 /** The parameters of `server` and `default-server` (section 5.2). */
+import { numberOf, secondsOf, whyUnread } from './haproxy-words.ts';
 
 /** Parameters with a word behind them, beside those of lb4. */
 const WITH_WORD = new Set(
@@ -12,22 +13,41 @@ const KNOWN = new Set(
   'weight maxconn backup check inter rise fall slowstart send-proxy send-proxy-v2 disabled enabled check-send-proxy'.split(' '),
 );
 
+/** Those that `no-` undoes, whether they were given before or not. */
+const UNDONE = new Set(
+  'agent-check allow-0rtt backup check check-send-proxy check-ssl send-proxy send-proxy-v2 send-proxy-v2-ssl send-proxy-v2-ssl-cn ssl ssl-reuse tfo tls-tickets verifyhost'.split(
+    ' ',
+  ),
+);
+
 /** Later ones win. */
 export function parametersOf(words: readonly string[]): Map<string, string | undefined> {
   const given = new Map<string, string | undefined>();
   for (let i = 0; i < words.length; i++) {
     const name = words[i] ?? '';
-    if (name.startsWith('no-') && given.delete(name.slice(3))) continue;
+    const undone = name.startsWith('no-') ? name.slice(3) : '';
+    if (given.delete(undone) || UNDONE.has(undone)) continue;
     if (name === 'enabled') given.delete('disabled');
     given.set(name, WITH_WORD.has(name) ? words[++i] : undefined);
   }
-  given.delete('no-check');
   return given;
 }
 
-/** Those that say nothing to lb4. */
-export function strangersIn(words: readonly string[]): string[] {
-  return [...parametersOf(words)]
-    .filter(([word]) => !KNOWN.has(word))
-    .map(([word, argument]) => (argument === undefined ? word : `${word} ${argument}`));
+const READ: Readonly<Record<string, (text: string | undefined) => number | undefined>> = {
+  weight: numberOf,
+  maxconn: numberOf,
+  rise: numberOf,
+  fall: numberOf,
+  inter: secondsOf,
+  slowstart: secondsOf,
+};
+
+/** Those that say nothing to lb4, and those whose value it cannot read, each with the reason. */
+export function lostIn(words: readonly string[]): { readonly text: string; readonly why: string }[] {
+  return [...parametersOf(words)].flatMap(([word, argument]) => {
+    const text = argument === undefined ? word : `${word} ${argument}`;
+    if (!KNOWN.has(word)) return [{ text, why: 'lb4 has nothing like it' }];
+    const read = READ[word];
+    return read !== undefined && read(argument) === undefined ? [{ text, why: whyUnread(argument) }] : [];
+  });
 }

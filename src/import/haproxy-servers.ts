@@ -1,7 +1,6 @@
 /** `server NAME ADDRESS[:PORT] [PARAMETERS]`, `default-server` (section 5.2). */
 import type { Draft, Line, Table, Value } from './draft.ts';
-import { parametersOf, strangersIn } from './haproxy-parameters.ts';
-import type { Settings } from './haproxy-settings.ts';
+import { lostIn, parametersOf } from './haproxy-parameters.ts';
 import { numberOf, secondsOf } from './haproxy-words.ts';
 
 interface Server {
@@ -13,11 +12,17 @@ interface Server {
   readonly given: ReadonlyMap<string, string | undefined>;
 }
 
+/** A line `server`, and the parameters that every `default-server` before it gives it. */
+export interface ServerLine {
+  readonly line: Line;
+  readonly defaults: readonly string[];
+}
+
 /** @param port of the only frontend's, for servers that name none */
-export function takeServers(lines: readonly Line[], settings: Settings, backend: Table, port: string | undefined, draft: Draft): void {
-  const servers = lines.flatMap((line): Server[] => {
+export function takeServers(lines: readonly ServerLine[], backend: Table, port: string | undefined, draft: Draft): void {
+  const servers = lines.flatMap(({ line, defaults }): Server[] => {
     const [, name = '', address = '', ...words] = line.words;
-    const given = parametersOf([...settings.defaultServer, ...words]);
+    const given = parametersOf([...defaults, ...words]);
     const addr = addressOf(address, port);
     const why = given.has('ssl') ? 'lb4 does not speak TLS itself: without it the server would get plain text' : addr.why;
     if (why !== undefined) {
@@ -41,7 +46,7 @@ function addServer(draft: Draft, backend: Table, { name, line, words, given }: S
   set('maxconn', numberOf(given.get('maxconn')));
   set('backup', given.has('backup') ? true : undefined);
   if (!given.has('check')) draft.lose(line, 'lb4 checks every server, this one too', `server ${name} without check`);
-  for (const stranger of strangersIn(words)) draft.lose(line, 'lb4 has nothing like it', `server ${name} … ${stranger}`);
+  for (const { text, why } of lostIn(words)) draft.lose(line, why, `server ${name} … ${text}`);
 }
 
 /** Keys of the backend that HAProxy has for each server; the manual's own defaults, for lb4's are others. */

@@ -1,7 +1,7 @@
 /** HAProxy's keywords that say how a section works, in lb4's keys. `bind` and `server` have files of their own. */
 import type { Given, Line, Value } from './draft.ts';
-import { strangersIn } from './haproxy-parameters.ts';
-import { numberOf, secondsOf } from './haproxy-words.ts';
+import { lostIn } from './haproxy-parameters.ts';
+import { FROM_ENVIRONMENT, isFromEnvironment, numberOf, secondsOf, whyUnread } from './haproxy-words.ts';
 
 /** Not a key of lb4's: HTTP checks go by TLS. */
 export const TLS_CHECK = 'TLS check';
@@ -20,6 +20,12 @@ export class Settings {
 
   set(key: string, value: Value, from: Line): void {
     this.given.set(key, { value, from });
+  }
+
+  /** What counts where a line's value could not be read. */
+  standIn(key: string): string {
+    const before = this.given.get(key);
+    return before === undefined ? 'it is left out' : `what line ${before.from.number} says stays`;
   }
 
   text(key: string): string | undefined {
@@ -57,7 +63,7 @@ const because =
 function value(key: string, read: (text: string | undefined) => Value | undefined): Take {
   return ({ settings, line, args: [text] }) => {
     const read_ = read(text);
-    if (read_ === undefined) return 'is not understood';
+    if (read_ === undefined) return `${whyUnread(text)}; ${settings.standIn(key)}`;
     settings.set(key, read_, line);
     return undefined;
   };
@@ -97,7 +103,7 @@ const KEYWORDS: Readonly<Record<string, Take>> = {
   'external-check': because('see health_check = "exec", whose command has the server in LB4_SERVER_ADDR and LB4_SERVER_PORT'),
   'default-server': ({ settings, args, lose }) => {
     settings.defaultServer.push(...args);
-    for (const stranger of strangersIn(args)) lose(`lb4 has nothing like ${stranger}`);
+    for (const { text, why } of lostIn(args)) lose(`${text}: ${why}`);
     return undefined;
   },
   acl: because(CONTENT),
@@ -165,12 +171,14 @@ function takeOtherCheck({ settings }: Keyword): string {
   return CHECK;
 }
 
-function takeBalance({ settings, line, args: [name = ''] }: Keyword): string | undefined {
-  const balance = BALANCE[name.replace(/\(\d+\)$/, '')];
+function takeBalance({ settings, line, args: [name = ''], lose }: Keyword): string | undefined {
+  const [, drawn] = /^random\((.*)\)$/.exec(name) ?? [];
+  if (drawn !== undefined && drawn !== '2') lose(`lb4's random draws two servers, not ${drawn}`);
+  const balance = drawn === undefined ? BALANCE[name] : 'random';
   if (balance === undefined) {
     // It takes the place of the one in defaults, too.
     settings.given.delete('balance');
-    return `${CONTENT}: roundrobin instead`;
+    return `${isFromEnvironment(name) ? FROM_ENVIRONMENT : CONTENT}: roundrobin instead`;
   }
   settings.set('balance', balance, line);
   return undefined;
@@ -178,6 +186,10 @@ function takeBalance({ settings, line, args: [name = ''] }: Keyword): string | u
 
 /** `option httpchk [[METHOD] URI [VERSION]]` */
 function takeHttpchk({ settings, line, args, lose }: Keyword): string | undefined {
+  if (args.some(isFromEnvironment)) {
+    settings.given.delete('health_check');
+    return `${FROM_ENVIRONMENT}; it checks by a TCP connect instead`;
+  }
   const [method, path, version = ''] =
     args.length === 1 ? ['OPTIONS', args[0]] : [args[0] ?? 'OPTIONS', args[1] ?? '/', args.slice(2).join(' ')];
   settings.set('health_check', 'http', line);
@@ -196,6 +208,7 @@ function askWith(method: string, lose: (why: string) => void): void {
 
 function takeHttpCheck(keyword: Keyword): string | undefined {
   const [what, ...args] = keyword.args;
+  if (args.some(isFromEnvironment)) return FROM_ENVIRONMENT;
   if (what === 'send') return takeSend({ ...keyword, args });
   if (what === 'expect') return takeExpect({ ...keyword, args });
   if (what === 'connect' && args.includes('ssl')) keyword.settings.set(TLS_CHECK, true, keyword.line);

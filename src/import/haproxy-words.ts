@@ -35,6 +35,18 @@ export function secondsOf(text: string | undefined): number | undefined {
   return Math.round(Number(number) * (UNITS[unit] ?? 0) * 1e6) / 1e6;
 }
 
+/** `$NAME` or `${NAME}` (section 2.3), which is known only where HAProxy runs. */
+export function isFromEnvironment(text: string): boolean {
+  return /\$\{?[A-Za-z_]/.test(text);
+}
+
+/** Why a word that has to be a number or a time is none. */
+export function whyUnread(text: string | undefined): string {
+  return text !== undefined && isFromEnvironment(text) ? FROM_ENVIRONMENT : 'is not understood';
+}
+
+export const FROM_ENVIRONMENT = 'lb4 takes no values from the environment: write it out';
+
 /** A whole number; undefined for anything else. */
 export function numberOf(text: string | undefined): number | undefined {
   return /^\d+$/.test(text ?? '') ? Number(text) : undefined;

@@ -2,7 +2,8 @@
 import { Draft, type Line, type Table } from './draft.ts';
 import { finish, type Imported } from './finish.ts';
 import { type Bind, bindsOf } from './haproxy-binds.ts';
-import { takeServers } from './haproxy-servers.ts';
+import { parametersOf } from './haproxy-parameters.ts';
+import { type ServerLine, takeServers } from './haproxy-servers.ts';
 import { Settings, TLS_CHECK, takeSetting } from './haproxy-settings.ts';
 import { readLines } from './haproxy-words.ts';
 
@@ -27,7 +28,7 @@ interface Section {
 interface Proxy extends Section {
   readonly settings: Settings;
   readonly binds: readonly Bind[];
-  readonly servers: readonly Line[];
+  readonly servers: readonly ServerLine[];
 }
 
 /** @throws ConfigError where nothing of `text` can be carried over */
@@ -77,11 +78,11 @@ function proxiesOf(lines: readonly Line[], draft: Draft): Proxy[] {
 /** None where it does not balance TCP. */
 function proxyOf(section: Section, defaults: Settings, draft: Draft): Proxy[] {
   const settings = new Settings(defaults);
-  const [lost, servers, binds]: [[Line, string][], Line[], Line[]] = [[], [], []];
+  const [lost, servers, binds]: [[Line, string][], ServerLine[], Line[]] = [[], [], []];
   for (const line of section.lines) {
     const [word] = line.words;
     if (word === 'bind' && section.kind !== 'backend') binds.push(line);
-    else if (word === 'server' && section.kind !== 'frontend') servers.push(line);
+    else if (word === 'server' && section.kind !== 'frontend') servers.push({ line, defaults: [...settings.defaultServer] });
     else takeSetting(settings, line, (why) => lost.push([line, why]));
   }
   const why = whyNot(settings);
@@ -118,7 +119,7 @@ function targetOf({ kind, name, settings }: Pick<Proxy, 'kind' | 'name' | 'setti
   return settings.text('use_backend') ?? settings.text('default_backend') ?? (kind === 'listen' ? name : undefined);
 }
 
-function loseUnreached(section: Section, settings: Settings, servers: readonly Line[], draft: Draft): void {
+function loseUnreached(section: Section, settings: Settings, servers: readonly ServerLine[], draft: Draft): void {
   const [use, otherwise] = [settings.given.get('use_backend'), settings.given.get('default_backend')];
   if (use !== undefined && otherwise !== undefined)
     draft.lose(otherwise.from, `use_backend ${use.value} takes every connection of ${section.name}`);
@@ -164,13 +165,13 @@ function addBackend(draft: Draft, { name, head, settings, servers }: Proxy, port
   table.keys.set('balance', { value: 'roundrobin', from: head });
   take(settings, table.keys, BACKEND_KEYS);
   if (settings.text('health_check') === 'http' && !isElsewhere(settings, servers, draft)) take(settings, table.keys, HTTP_KEYS);
-  takeServers(servers, settings, table, port, draft);
+  takeServers(servers, table, port, draft);
 }
 
 /** Whether HTTP checks go by TLS or to another port: those that lb4 can make would find every server down. */
-function isElsewhere({ given, defaultServer }: Settings, servers: readonly Line[], draft: Draft): boolean {
-  const words = [...defaultServer, ...servers.flatMap((line) => line.words)];
-  const is = given.has(TLS_CHECK) || ['check-ssl', 'port', 'addr'].some((word) => words.includes(word));
+function isElsewhere({ given }: Settings, servers: readonly ServerLine[], draft: Draft): boolean {
+  const parameters = servers.map(({ line, defaults }) => parametersOf([...defaults, ...line.words.slice(3)]));
+  const is = given.has(TLS_CHECK) || ['check-ssl', 'port', 'addr'].some((word) => parameters.some((one) => one.has(word)));
   for (const key of is ? HTTP_KEYS : []) {
     const from = given.get(key)?.from;
     if (from !== undefined)

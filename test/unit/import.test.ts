@@ -88,7 +88,7 @@ describe('haproxy', () => {
     expect([config.frontends.map(({ listen }) => listen.text), lost]).toEqual([listens, []]);
   });
 
-  test.each(['/run/x.sock', 'fd@3', '192.0.2.1:80-90', '"${VIP}:80"', 'abns@x'])('bind %s is told', (bind) => {
+  test.each(['/run/x.sock', 'fd@3', '192.0.2.1:80-90', 'abns@x'])('bind %s is told', (bind) => {
     const { lost } = haproxy(`${HEAD} bind ${bind}\n server s 10.0.0.1:80 check`);
     expect(lost).toEqual([expect.stringMatching(/^3: bind .*: is no address and port$/)]);
   });
@@ -120,6 +120,55 @@ describe('haproxy', () => {
     expect(config.backends[0]).toMatchObject({
       healthCheck: { intervalMs: 3000, rise: 2, fall: 3 },
       servers: [{ backup: true }, { backup: false }],
+    });
+  });
+
+  test('default-server is for the servers below it', () => {
+    const { config } = haproxy(`${HEAD} server s 10.0.0.1:80 check\n default-server weight 7\n server t 10.0.0.2:80 check`);
+    expect(config.backends[0]?.servers.map(({ weight }) => weight)).toEqual([1, 7]);
+  });
+
+  test('no-check-ssl undoes default-server, and undoing what nobody said is nothing', () => {
+    const { config, lost } = haproxy(
+      `${HEAD} option httpchk GET /\n default-server check-ssl\n server s 10.0.0.1:80 check no-check-ssl no-backup no-ssl`,
+    );
+    expect(config.backends[0]?.healthCheck.type).toBe('http');
+    expect(lost).toEqual([expect.stringMatching(/^4: default-server check-ssl: check-ssl: lb4 has nothing like it$/)]);
+  });
+
+  describe('what cannot be read is told', () => {
+    test.each([
+      ['weight "${W}"', 'weight ${W}'],
+      ['maxconn "$M"', 'maxconn $M'],
+      ['inter "${I}"', 'inter ${I}'],
+      ['slowstart "${S}"', 'slowstart ${S}'],
+      ['rise "${R}" fall 3', 'rise ${R}'],
+    ])('server … %s, default-server %s', (given, told) => {
+      const own = haproxy(`${HEAD} server s 10.0.0.1:80 check ${given}`).lost;
+      expect(own).toEqual([`3: server s … ${told}: lb4 takes no values from the environment: write it out`]);
+      const { lost } = haproxy(`${HEAD} default-server ${given}\n server s 10.0.0.1:80 check`);
+      expect(lost).toEqual([expect.stringContaining(`: ${told}: lb4 takes no values from the environment: write it out`)]);
+    });
+
+    test.each([
+      [' bind 192.0.2.2:80 maxconn "${MAX}"', /^4: bind … maxconn \$\{MAX\}: lb4 takes no values from the environment/],
+      [' bind 192.0.2.2:80 maxconn', /^4: bind … maxconn: is not understood/],
+      [' bind "${VIP}:80"', /^4: bind \$\{VIP\}:80: lb4 takes no values from the environment/],
+      [' server t 10.0.0.2:80 check weight', /^4: server t … weight: is not understood/],
+      [' balance random(4)', /^4: balance random\(4\): lb4's random draws two servers, not 4/],
+      [' balance "${B}"', /^4: balance \$\{B\}: lb4 takes no values from the environment/],
+      [' timeout client "${T}"', /^4: timeout client \$\{T\}: .*environment: write it out; what line 2 says stays$/],
+      [' retries many', /^4: retries many: is not understood; it is left out$/],
+      [' option httpchk GET "/${P}"', /^4: option httpchk GET \/\$\{P\}: .*environment.*TCP connect instead$/],
+    ])('%s', (line, told) => {
+      const { lost } = haproxy(
+        `defaults\n timeout client 5s\n${HEAD.replace(/\n.*\n/, '\n')}${line}\n bind 192.0.2.1:80\n server s 10.0.0.1:80 check`,
+      );
+      expect(lost).toEqual([expect.stringMatching(told)]);
+    });
+
+    test('random(2) is what lb4 does', () => {
+      expect(haproxy(`${HEAD} balance random(2)\n server s 10.0.0.1:80 check`).lost).toEqual([]);
     });
   });
 
