@@ -102,16 +102,23 @@ class Libbpf {
   void* handle_;
 };
 
-// What libbpf says goes to nobody's terminal; its last lines are told with an error. By thread, as the calls are.
+// What libbpf says goes to nobody's terminal; the first warning of a call, which names the cause (those behind it, what became
+// of it), is told with an error. By thread, as the calls are. Maps need no RLIMIT_MEMLOCK since Linux 5.11, but libbpf asks.
 thread_local std::string said;
 
 int Libbpf::print(Level level, const char* format, va_list arguments) {
-  if (level != WARN) return 0;
+  if (level != WARN || !said.empty() || std::strstr(format, "bump RLIMIT_MEMLOCK") != nullptr) return 0;
   char line[MOST_MESSAGE];
   std::vsnprintf(line, sizeof line, format, arguments);
   said = line;
   while (!said.empty() && said.back() == '\n') said.pop_back();
   return 0;
+}
+
+// For a call of its own: what was said before is not about it.
+const Libbpf& libbpf() {
+  said.clear();
+  return Libbpf::get();
 }
 
 int demand(int result, const char* attempted) {
@@ -168,8 +175,7 @@ TcHook hookOf(int32_t ifindex) {
 
 FastPath loadFastPath(const std::vector<uint8_t>& bytes, FastPathSizes sizes, const std::vector<uint8_t>& settings, int flows, int hops,
                       int counts) {
-  const Libbpf& library = Libbpf::get();
-  said.clear();
+  const Libbpf& library = libbpf();
   const Object object(library, bytes);
   prepareMap(library, object.map("flows"), sizes.flows, flows);
   prepareMap(library, object.map("hops"), sizes.hops, hops);
@@ -181,35 +187,33 @@ FastPath loadFastPath(const std::vector<uint8_t>& bytes, FastPathSizes sizes, co
 }
 
 bool attachClsact(int program, int32_t ifindex) {
-  const Libbpf& library = Libbpf::get();
-  said.clear();
+  const Libbpf& library = libbpf();
   TcHook hook = hookOf(ifindex);
   const int made = library.createTcHook(&hook);
   if (made != -EEXIST) demand(made, "bpf_tc_hook_create(clsact)");
   TcOptions options;
   options.prog_fd = program;
   options.flags = REPLACE;
-  demand(library.attachTc(&hook, &options), "bpf_tc_attach()");
+  demand(libbpf().attachTc(&hook, &options), "bpf_tc_attach()");
   return made != -EEXIST;
 }
 
 uint32_t clsactProgram(int32_t ifindex) {
   const TcHook hook = hookOf(ifindex);
   TcOptions options;
-  return Libbpf::get().queryTc(&hook, &options) == 0 ? options.prog_id : 0;
+  return libbpf().queryTc(&hook, &options) == 0 ? options.prog_id : 0;
 }
 
 uint32_t xdpProgram(int32_t ifindex) {
   uint32_t id = 0;
-  said.clear();
-  demand(Libbpf::get().queryXdp(ifindex, 0, &id), "bpf_xdp_query_id()");
+  demand(libbpf().queryXdp(ifindex, 0, &id), "bpf_xdp_query_id()");
   return id;
 }
 
 void detachClsact(int32_t ifindex) {
   const TcHook hook = hookOf(ifindex);
   const TcOptions options;
-  const int result = Libbpf::get().detachTc(&hook, &options);
+  const int result = libbpf().detachTc(&hook, &options);
   if (result != -ENOENT && result != -EINVAL && result != -ENODEV) demand(result, "bpf_tc_detach()");
 }
 

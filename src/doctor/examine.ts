@@ -4,6 +4,7 @@ import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { formNow } from '../rules/form.ts';
 import { serverAddresses } from '../rules/from-config.ts';
 import { addresses } from './addresses.ts';
+import { fastPath } from './fast-path.ts';
 import { type Finding, type Host, warn } from './finding.ts';
 import { firewall } from './firewall.ts';
 import { interfaces } from './interfaces.ts';
@@ -26,7 +27,7 @@ import { workers } from './workers.ts';
  */
 export async function examine(mode: Mode, config: Config | undefined): Promise<Finding[]> {
   const machine = [
-    ...(isPacketMode(mode) ? privileges(config?.passthrough.io) : addon()),
+    ...(isPacketMode(mode) ? [...privileges(config?.passthrough.io), ...fastPath(config?.passthrough)] : addon()),
     clockSource(),
     ...(MODES[mode].directions === 1 ? [actNat()] : []),
   ];

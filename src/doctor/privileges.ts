@@ -1,24 +1,19 @@
 import type { Io } from '../config/model.ts';
-import { fastPathObstacle } from '../io/fast-path.ts';
 import { loadPackages } from '../io/pcap-packages.ts';
 import { read } from '../rules/read.ts';
-import { type Finding, fail, ok, warn } from './finding.ts';
+import { type Finding, fail, ok } from './finding.ts';
 import { loadAddon, tryPacketSocket } from './network.ts';
 
 /** Bits of CapEff (capabilities(7)). */
 const NEEDED = { CAP_NET_ADMIN: 12n, CAP_NET_RAW: 13n } as const;
-/** For the fast path. Without CAP_PERFMON the verifier also follows what a processor may speculate, and gives up: it is too much. */
-const NEEDED_BY_BPF = { CAP_BPF: 39n, CAP_PERFMON: 38n } as const;
-const CAP_SYS_ADMIN = 21n; // has both in it
 
-const AS_ROOT = 'run it as root: sudo lb4 …';
+export const AS_ROOT = 'run it as root: sudo lb4 …';
 
 export function privileges(io: Io = 'ring'): Finding[] {
   const names = namesLacking(NEEDED);
   return [
     names === '' ? ok('privileges', Object.keys(NEEDED).join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT),
     io === 'pcap' ? pcapPackages() : packetSocket(),
-    bpf(),
   ];
 }
 
@@ -53,21 +48,7 @@ function packetSocket(): Finding {
   }
 }
 
-/** BPF only makes it faster: never a failure. bpf_stats_enabled is there when CONFIG_BPF_SYSCALL is. */
-function bpf(): Finding {
-  if (read('/proc/sys/kernel/bpf_stats_enabled') === undefined && capable(NEEDED.CAP_NET_ADMIN))
-    return warn('BPF', 'this kernel has no bpf(2): no fast path in the kernel', 'boot a kernel with CONFIG_BPF_SYSCALL=y');
-  const lacking = capable(CAP_SYS_ADMIN) ? '' : namesLacking(NEEDED_BY_BPF);
-  if (lacking !== '') return warn('BPF', `this process lacks ${lacking}: no fast path in the kernel`, AS_ROOT);
-  if (read('/proc/sys/net/core/bpf_jit_enable') === '0')
-    return warn('BPF', 'its compiler is off: socket filters are interpreted', 'sysctl -w net.core.bpf_jit_enable=1');
-  const obstacle = fastPathObstacle();
-  if (obstacle !== undefined)
-    return warn('BPF', `no fast path in the kernel: ${obstacle}`, 'leave fast_path out, or see docs/operations.md');
-  return ok('BPF', 'the programs of the fast path load');
-}
-
-function namesLacking(needed: Readonly<Record<string, bigint>>): string {
+export function namesLacking(needed: Readonly<Record<string, bigint>>): string {
   const missing = Object.entries(needed).filter(([, bit]) => !capable(bit));
   return missing.map(([name]) => name).join(' and ');
 }

@@ -1,10 +1,12 @@
 /** `lb4 doctor`: a good host, and one row for everything that can fail; where the mending command can be run, it mends. */
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { realpathSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Finding, Level } from '../../src/doctor/finding.ts';
 import { judgeClock } from '../../src/doctor/kernel.ts';
+import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { configuration, LB4, launch, type Settings, writeConfiguration } from '../lab/balancer.ts';
+import { ROOT } from '../lab/lab.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { waitUntil } from '../lab/wait.ts';
 
@@ -369,6 +371,32 @@ test.each(['net_raw', 'net_admin'])('without CAP_%s', async (name) => {
   expect(code).toBe(1);
   find(findings, 'fail', new RegExp(`^privileges: this process lacks CAP_${name.toUpperCase()}$`));
   if (name === 'net_raw') find(findings, 'fail', /^AF_PACKET: .*not permitted/);
+});
+
+/** Before lb4's own command: a kernel without bpf(2), and an lb4 without the programs. */
+const WITHOUT_BPF = ['python3', join(ROOT, 'test/lab/without-bpf.py')];
+const WITHOUT_OBJECT = [
+  'unshare',
+  '--mount',
+  'sh',
+  '-ec',
+  'mount -t tmpfs none "$0"; exec "$@"',
+  join(dirname(realpathSync(LB4)), '../native/bpf'),
+];
+
+test.skipIf(fastPathObstacle() !== undefined).each([
+  { before: WITHOUT_BPF, why: 'Error in bpf_object__probe_loading' },
+  { before: WITHOUT_OBJECT, why: 'this lb4 was built without the fast path' },
+])('no fast path ($why) fails the file that asks for one, as it does the start', async ({ before, why }) => {
+  await using lab = new Topology({ servers: 1 });
+  const file = writeConfiguration(lab.balancer, configuration({ ...web(), more: '[passthrough]\nfast_path = "tc"' }));
+  const [told, started] = await Promise.all([
+    doctor(lab, file, [], before),
+    lab.balancer.run(...before, LB4, '--passthrough', `--config=${file}`),
+  ]);
+  expect([told.code, started.code]).toEqual([1, 77]);
+  find(told.findings, 'fail', new RegExp(`^BPF: .*no fast path in the kernel: .*${why}`));
+  expect(started.stderr).toMatch(new RegExp(`^lb4: fast_path = "tc": no fast path in the kernel: .*${why}`, 'm'));
 });
 
 test('--dsr tells of act_nat', async () => {

@@ -36,7 +36,7 @@ test.skipIf(fastPathObstacle() !== undefined)(
     expect(await doctor(HOST)).toEqual([expect.stringContaining(obstacle)]);
     for (const name of ['bpf', 'perfmon']) {
       const others = ENOUGH.filter((other) => other !== name);
-      const lacking = `this process lacks CAP_${name.toUpperCase()}: no fast path in the kernel; mend: `;
+      const lacking = `no fast path in the kernel: this process lacks CAP_${name.toUpperCase()}; mend: `;
       expect(await doctor(mended, others)).toEqual([expect.stringContaining(lacking)]);
     }
 
