@@ -6,6 +6,9 @@ import { FROM_ENVIRONMENT, isFromEnvironment, numberOf, secondsOf, whyUnread } f
 /** Not a key of lb4's: HTTP checks go by TLS. */
 export const TLS_CHECK = 'TLS check';
 
+/** Not a key of lb4's either: what `timeout tunnel` says in the place of two others. */
+export const TUNNEL = 'timeout tunnel';
+
 /** What a section says, or defaults say for it, by lb4's key. */
 export class Settings {
   readonly given: Map<string, Given>;
@@ -125,6 +128,7 @@ const TIMEOUTS: Readonly<Record<string, string>> = {
   server: 'server_timeout',
   queue: 'queue_timeout',
   check: 'health_check_timeout',
+  tunnel: TUNNEL,
 };
 
 const OPTIONS: Readonly<Record<string, Take>> = {

@@ -1,10 +1,10 @@
 /** A configuration of HAProxy (its manual, version 2.6 to 3.0) in lb4's words: what it balances in `mode tcp`. */
-import { Draft, type Line, type Table } from './draft.ts';
+import { Draft, type Given, type Line, type Table } from './draft.ts';
 import { finish, type Imported } from './finish.ts';
 import { type Bind, bindsOf } from './haproxy-binds.ts';
 import { parametersOf } from './haproxy-parameters.ts';
 import { type ServerLine, takeServers } from './haproxy-servers.ts';
-import { Settings, TLS_CHECK, takeSetting } from './haproxy-settings.ts';
+import { Settings, TLS_CHECK, TUNNEL, takeSetting } from './haproxy-settings.ts';
 import { readLines } from './haproxy-words.ts';
 
 const PROXIES = ['frontend', 'backend', 'listen'];
@@ -105,7 +105,7 @@ function loseIdle({ kind, lines }: Section, settings: Settings, draft: Draft): v
     'mode',
     'disabled',
     ...(kind === 'backend' ? [] : FRONTEND_KEYS),
-    ...(kind === 'frontend' ? [] : BACKEND_KEYS),
+    ...(kind === 'frontend' ? [] : [...BACKEND_KEYS, TUNNEL]),
     ...(kind !== 'frontend' && settings.text('health_check') === 'http' ? [...HTTP_KEYS, TLS_CHECK] : []),
   ];
   for (const [key, { from, value }] of settings.given) {
@@ -139,7 +139,8 @@ function whyNot(settings: Settings): string | undefined {
 function addFrontends(draft: Draft, frontend: Proxy, backends: readonly Proxy[]): void {
   const { name, head, binds, settings } = frontend;
   const backend = targetOf(frontend);
-  if (backend === undefined || !backends.some((one) => one.name === backend)) {
+  const target = backends.find((one) => one.name === backend);
+  if (backend === undefined || target === undefined) {
     const why = backend === undefined ? 'has no default_backend' : `its backend ${backend} is not carried over`;
     for (const line of new Set([head, ...binds.map(({ from }) => from)])) draft.lose(line, why);
     return;
@@ -152,10 +153,10 @@ function addFrontends(draft: Draft, frontend: Proxy, backends: readonly Proxy[])
     const { keys } = draft.table(['frontends', i === 0 ? name : `${name}-${i + 1}`], from);
     keys.set('listen_addr', { value: listen, from });
     keys.set('backend', { value: backend, from: head });
-    if (maxconn !== undefined) keys.set('maxconn', { value: maxconn, from });
-    else take(settings, keys, ['maxconn']);
+    const least = smaller(maxconn === undefined ? undefined : { value: maxconn, from }, limit);
+    if (least !== undefined) keys.set('maxconn', least);
     if (acceptProxy) keys.set('accept_proxy', { value: true, from });
-    take(settings, keys, ['client_timeout']);
+    takeIdle('client_timeout', settings, target.settings, keys, draft);
   }
 }
 
@@ -164,6 +165,7 @@ function addBackend(draft: Draft, { name, head, settings, servers }: Proxy, port
   // HAProxy's own, for lb4's depends on the mode.
   table.keys.set('balance', { value: 'roundrobin', from: head });
   take(settings, table.keys, BACKEND_KEYS);
+  takeIdle('server_timeout', settings, settings, table.keys, draft);
   if (settings.text('health_check') === 'http' && !isElsewhere(settings, servers, draft)) take(settings, table.keys, HTTP_KEYS);
   takeServers(servers, table, port, draft);
 }
@@ -178,6 +180,20 @@ function isElsewhere({ given }: Settings, servers: readonly ServerLine[], draft:
       draft.lose(from, "lb4's HTTP checks are plain, and go to the server's own port: it checks by a TCP connect instead");
   }
   return is;
+}
+
+/** In `mode tcp`, `timeout tunnel` of the backend takes the place of the client's and the server's once a connection stands. */
+function takeIdle(key: 'client_timeout' | 'server_timeout', own: Settings, backend: Settings, keys: Table['keys'], draft: Draft): void {
+  const [given, tunnel] = [own.given.get(key), backend.given.get(TUNNEL)];
+  const counts = tunnel ?? given;
+  if (counts !== undefined) keys.set(key, counts);
+  if (given !== undefined && tunnel !== undefined) draft.lose(given.from, `${TUNNEL} (line ${tunnel.from.number}) takes its place`);
+}
+
+/** Of two limits that both count the one that is reached first; 0 is none. */
+function smaller(a: Given | undefined, b: Given | undefined): Given | undefined {
+  const limits = [a, b].filter((one) => one !== undefined && one.value !== 0).toSorted((x, y) => Number(x?.value) - Number(y?.value));
+  return limits[0] ?? a ?? b;
 }
 
 function take(settings: Settings, keys: Table['keys'], names: readonly string[]): void {

@@ -212,6 +212,38 @@ describe('haproxy', () => {
     });
   });
 
+  describe('timeout tunnel', () => {
+    const text = (where: string) => `defaults\n timeout client 5s\n timeout server 6s\n${where}`;
+    test('of a backend takes the place of its own and of its frontends', () => {
+      const { config, lost } = haproxy(
+        text('frontend f\n bind 192.0.2.1:80\n default_backend b\nbackend b\n timeout tunnel 1h\n server s 10.0.0.1:80 check'),
+      );
+      expect([config.frontends[0]?.clientTimeoutMs, config.backends[0]?.serverTimeoutMs]).toEqual([3_600_000, 3_600_000]);
+      expect(lost).toEqual([
+        '2: timeout client 5s: timeout tunnel (line 8) takes its place',
+        '3: timeout server 6s: timeout tunnel (line 8) takes its place',
+      ]);
+    });
+
+    test('of a frontend is none', () => {
+      const { config, lost } = haproxy(
+        text('frontend f\n bind 192.0.2.1:80\n timeout tunnel 1h\n default_backend b\nbackend b\n server s 10.0.0.1:80 check'),
+      );
+      expect(config.frontends[0]?.clientTimeoutMs).toBe(5000);
+      expect(lost).toEqual(['6: timeout tunnel 1h: has no effect in a frontend']);
+    });
+  });
+
+  test.each([
+    [5, 9, 5],
+    [9, 5, 5],
+    [0, 5, 5],
+    [9, 0, 9],
+  ])('of bind maxconn %i and maxconn %i counts %i', (bind, own, least) => {
+    const { config } = haproxy(`listen web\n bind 192.0.2.1:80 maxconn ${bind}\n maxconn ${own}\n server s 10.0.0.1:80 check`);
+    expect(config.frontends[0]?.maxconn).toBe(least);
+  });
+
   describe('what undoes defaults', () => {
     const checked = (line: string) => {
       const { config, lost } = haproxy(
