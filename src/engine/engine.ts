@@ -194,8 +194,7 @@ export class Engine {
     let crew: Forwarder | undefined;
     const told = (message: string) => options.told?.(message);
     const attachments = fastPath && new Attachments(fastPath, options.fastPath, told);
-    const hops = memories.map((memory) => memory.hops);
-    const routes = ServerRoutes.open(hops, new Ways(memories[0].ways), (interfaces) => {
+    const routes = ServerRoutes.open(memories, new Ways(memories[0].ways), (interfaces) => {
       crew?.post({ type: 'interfaces', mtus: routes.mtus() });
       if (crew !== undefined) attempt(() => attachments?.follow(interfaces), told);
     });

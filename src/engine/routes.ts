@@ -3,6 +3,7 @@ import { writeHop, writeKernelHop, writeNoHop } from '../forward/next-hops.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import { type FrontendHops, type Way, Ways } from '../forward/ways.ts';
 import { type Interface, native, type Route, type RouteSocket } from '../io/native.ts';
+import { OldWays, type Tables } from './old-ways.ts';
 
 const UNKNOWN_MTU = 65535;
 
@@ -54,6 +55,7 @@ export class ServerRoutes {
   readonly #hops: readonly Int32Array[];
   readonly #changed: (interfaces: readonly Interface[]) => void;
   readonly #ways: Ways;
+  readonly #oldWays: OldWays;
   /** Those that it has asked about. */
   #known: ReadonlySet<Way> = new Set();
   readonly #obstacles = new Map<Way, Obstacle>();
@@ -66,20 +68,21 @@ export class ServerRoutes {
   #creditAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(socket: RouteSocket, hops: readonly Int32Array[], ways: Ways, changed: (interfaces: readonly Interface[]) => void) {
+  private constructor(socket: RouteSocket, memories: readonly Tables[], ways: Ways, changed: (interfaces: readonly Interface[]) => void) {
     this.#socket = socket;
-    this.#hops = hops;
+    this.#hops = memories.map(({ hops }) => hops);
     this.#ways = ways;
+    this.#oldWays = new OldWays(ways, memories, () => this.#forget());
     this.#changed = changed;
   }
 
   /**
-   * @param hops where next hops are written, one a worker
+   * @param memories where next hops are written, and who names them, one a worker
    * @param ways those of another process, if any, keep their places
    * @param changed told all interfaces whenever something about links or routes changed
    */
-  static open(hops: readonly Int32Array[], ways: Ways, changed: (interfaces: readonly Interface[]) => void): ServerRoutes {
-    const routes = new ServerRoutes(new (native().RouteSocket)(), hops, ways, changed);
+  static open(memories: readonly Tables[], ways: Ways, changed: (interfaces: readonly Interface[]) => void): ServerRoutes {
+    const routes = new ServerRoutes(new (native().RouteSocket)(), memories, ways, changed);
     routes.#socket.watch(() => routes.#refresh());
     routes.#readInterfaces();
     return routes;
@@ -101,10 +104,16 @@ export class ServerRoutes {
   apply(set: ServiceSet): FrontendHops {
     const hops = this.#ways.apply(set);
     const known = this.#known;
+    this.#forget();
+    for (const way of this.#known) if (!known.has(way)) this.#tryWay(way);
+    this.#oldWays.watch();
+    return hops;
+  }
+
+  /** Knows those that there are. */
+  #forget(): void {
     this.#known = new Set(this.#ways.all());
     for (const way of this.#obstacles.keys()) if (!this.#known.has(way)) this.#obstacles.delete(way);
-    for (const way of this.#known) if (!known.has(way)) this.#tryWay(way);
-    return hops;
   }
 
   /** The ways that lead nowhere as the kernel last said; those that only old connections have, too. */
@@ -114,6 +123,7 @@ export class ServerRoutes {
 
   close(): void {
     clearTimeout(this.#timer);
+    this.#oldWays.close();
     this.#socket.close();
   }
 

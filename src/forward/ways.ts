@@ -30,6 +30,10 @@ export type FrontendHops = ReadonlyMap<number, readonly number[]>;
 
 export class Ways {
   readonly #byKey = new Map<string, Way>();
+  /** Those that are asked for, by key, as last told. */
+  #wanted: ReadonlyMap<string, unknown> = new Map();
+  /** Those that nobody has asked for since {@link suspect}, by key. */
+  readonly #suspects = new Set<string>();
   /** Places given back, the one that has rested longest first: a flow that outlives its way by a moment still finds it as it was. */
   readonly #free: number[] = [];
   #next = 1;
@@ -58,7 +62,7 @@ export class Ways {
 
   /**
    * Makes the ways that `set` asks for, and drops those that no live flow can have any more: a way stays while its source is one of
-   * ours and its destination a server's, since a frontend may have changed its backend.
+   * ours and its destination a server's, since a frontend may have changed its backend, until {@link dropSuspects} knows better.
    * Throws a RangeError, and changes nothing, when there is no room for all of them.
    */
   apply(set: ServiceSet): FrontendHops {
@@ -69,20 +73,41 @@ export class Ways {
       throw new RangeError(
         `${wanted.size} pairs of an address of ours (a frontend's, or of source_addrs) and a server's: there is room for ${this.#count - 1}`,
       );
+    this.#wanted = wanted;
+    for (const key of wanted.keys()) this.#suspects.delete(key);
     this.#drop(set, wanted);
     for (const [key, way] of wanted) if (!this.#byKey.has(key)) this.#add(key, { ...way, hop: this.#place(wanted) });
     return this.#hopsOf(set, isSplit);
   }
 
+  /** Begins to watch the ways that nobody asks for now. Returns whether there are any. */
+  suspect(): boolean {
+    this.#suspects.clear();
+    for (const key of this.#byKey.keys()) if (!this.#wanted.has(key)) this.#suspects.add(key);
+    return this.#suspects.size > 0;
+  }
+
+  /** Drops those that nobody has asked for since {@link suspect}, nor any flow names. Returns whether there were any. */
+  dropSuspects(isNamed: (hop: number) => boolean): boolean {
+    const before = this.#byKey.size;
+    for (const key of this.#suspects) {
+      const way = this.#byKey.get(key);
+      if (way !== undefined && !isNamed(way.hop)) this.#giveBack(key, way);
+    }
+    return this.#byKey.size < before;
+  }
+
+  #giveBack(key: string, { hop }: Way): void {
+    this.#byKey.delete(key);
+    this.#places[hop * WAY + WAY_KIND] = 0;
+    this.#free.push(hop);
+  }
+
   #drop(set: ServiceSet, wanted: ReadonlyMap<string, unknown>): void {
     const sources = allSources(set);
     const servers = new Set(set.backends.flatMap((backend) => backend.servers.map(({ address }) => address)));
-    for (const [key, { hop, source, destination }] of this.#byKey) {
-      if (wanted.has(key) || (sources.has(source) && servers.has(destination))) continue;
-      this.#byKey.delete(key);
-      this.#places[hop * WAY + WAY_KIND] = 0;
-      this.#free.push(hop);
-    }
+    for (const [key, way] of this.#byKey)
+      if (!wanted.has(key) && !(sources.has(way.source) && servers.has(way.destination))) this.#giveBack(key, way);
   }
 
   #add(key: string, way: Way): void {

@@ -59,6 +59,9 @@ const set: ServiceSet = {
   ],
 };
 
+/** A worker's, without connections. */
+const tables = (hops: Int32Array) => ({ hops, flows: new Int32Array(), connections: new Int32Array() });
+
 beforeEach(() => {
   vi.useFakeTimers();
   kernel.cost = COST;
@@ -77,7 +80,7 @@ function pass(ms: number): void {
 
 test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread, and the last state is seen', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open([hops], new Ways(), () => {});
+  const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
   routes.apply(set);
   const mtus = () => new Set(Array.from({ length: SERVERS }, (_, way) => hops[(way + 1) * HOP + MTU]));
   expect(mtus()).toEqual(new Set([1500]));
@@ -101,7 +104,7 @@ test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread
 
 test('a single change is followed at once', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open([hops], new Ways(), () => {});
+  const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
   routes.apply(set);
   kernel.mtu = 1300;
   kernel.notify();
@@ -112,7 +115,7 @@ test('a single change is followed at once', () => {
 
 test('what a route wraps (MPLS, SRv6, a tunnel) is left to the kernel, from one notice on to another', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open([hops], new Ways(), () => {});
+  const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
   routes.apply(set);
   const seen = [false, true, false].map((encapsulated) => {
     kernel.encapsulated = encapsulated;
@@ -128,12 +131,12 @@ test('ways of another process keep their places, and are asked about anew', () =
   const hops = new Int32Array(HOPS * HOP);
   const places = new Int32Array(SERVER_HOPS * WAY);
   const reversed = { ...set, backends: set.backends.map((backend) => ({ ...backend, servers: backend.servers.toReversed() })) };
-  const first = ServerRoutes.open([hops], new Ways(places), () => {});
+  const first = ServerRoutes.open([tables(hops)], new Ways(places), () => {});
   const before = first.apply(set).get(0);
   first.close();
   kernel.asked = 0;
   kernel.mtu = 1200;
-  const next = ServerRoutes.open([hops], new Ways(places.slice()), () => {});
+  const next = ServerRoutes.open([tables(hops)], new Ways(places.slice()), () => {});
   expect(next.apply(reversed).get(0)?.toReversed()).toEqual(before);
   expect([kernel.asked, hops[SERVERS * HOP + MTU]]).toEqual([SERVERS, 1200]);
   next.close();
@@ -141,7 +144,7 @@ test('ways of another process keep their places, and are asked about anew', () =
 
 test('a notice of nothing new writes nothing: the kernel hands up no packet for it', () => {
   const hops = new Int32Array(HOPS * HOP);
-  const routes = ServerRoutes.open([hops], new Ways(), () => {});
+  const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
   routes.apply(set);
   const versions = () => new Set(Array.from({ length: SERVERS }, (_, way) => hops[(way + 1) * HOP + VERSION]));
   const seen = [1500, 1500, 1450].map((mtu) => {
