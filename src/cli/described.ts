@@ -16,14 +16,23 @@ export interface Described {
   readonly meaning: string;
   readonly options: readonly DescribedOption[];
   readonly commands: readonly Described[];
-  readonly argument:
-    | { readonly name: string; readonly isRequired: boolean; readonly isFile: boolean; readonly choices: readonly string[] | undefined }
-    | undefined;
+  readonly argument: DescribedArgument | undefined;
   readonly command: Command;
 }
 
-/** @param parent its path */
-export function described(command: Command, parent = ''): Described {
+export interface DescribedArgument {
+  readonly name: string;
+  readonly meaning: string;
+  readonly isRequired: boolean;
+  readonly isFile: boolean;
+  readonly choices: readonly string[] | undefined;
+}
+
+/**
+ * @param parent its path
+ * @param others beside it, which `help` takes
+ */
+export function described(command: Command, parent = '', others: readonly Command[] = []): Described {
   const path = `${parent} ${command.name()}`.trim();
   const help = command.createHelp();
   const [argument] = command.registeredArguments;
@@ -35,12 +44,14 @@ export function described(command: Command, parent = ''): Described {
       const names = [short, long].filter((name) => name !== undefined && name !== null);
       return { names, takes: /[<[]([\w-]+)/.exec(flags)?.[1], meaning: description };
     }),
-    commands: help.visibleCommands(command).map((child) => described(child, path)),
+    commands: help.visibleCommands(command).map((child, _, children) => described(child, path, children)),
     argument: argument && {
       name: argument.name(),
+      meaning: argument.description,
       isRequired: argument.required,
       isFile: argument.name() === 'file',
-      choices: argument.argChoices,
+      choices:
+        argument.argChoices ?? (command.name() === 'help' ? others.filter((one) => one !== command).map((one) => one.name()) : undefined),
     },
     command,
   };

@@ -1,7 +1,7 @@
 /** `lb4 import haproxy FILE`, `lb4 import ipvsadm FILE`: another balancer's configuration as lb4's. */
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { FailureError, messageOf } from '../errors.ts';
+import { unreadable } from '../config/load.ts';
 import { formatLost, type Imported } from '../import/finish.ts';
 import { importHaproxy } from '../import/haproxy.ts';
 import { importIpvsadm } from '../import/ipvsadm.ts';
@@ -17,16 +17,19 @@ export function importCommand(): Command {
   const command = new Command('import')
     .description("turn another balancer's configuration into one for lb4, and name what cannot be carried over")
     .addCommand(
-      withExamples(importerCommand('haproxy', 'what HAProxy balances in mode tcp', importHaproxy), {
+      withExamples(importerCommand('haproxy', 'print what HAProxy balances in mode tcp as a file for lb4', importHaproxy), {
         'lb4 import haproxy /etc/haproxy/haproxy.cfg >lb4.toml': 'what is lost stands in the file as comments, and on standard error',
       }),
     )
     .addCommand(
-      withExamples(importerCommand('ipvsadm', 'what `ipvsadm -Sn` prints', importIpvsadm), {
+      withExamples(importerCommand('ipvsadm', 'print what `ipvsadm -Sn` lists as a file for lb4', importIpvsadm), {
         'ipvsadm -Sn | lb4 import ipvsadm - >lb4.toml': 'services and servers of the kernel',
       }),
     );
-  return withExamples(command, { 'lb4 import haproxy haproxy.cfg >lb4.toml': 'then: lb4 check' });
+  return withExamples(command, {
+    'lb4 import haproxy haproxy.cfg >lb4.toml': 'then: lb4 check',
+    'ipvsadm -Sn | lb4 import ipvsadm - >lb4.toml': 'then the check for the mode that its first line names, lb4 check --dsr say',
+  });
 }
 
 function importerCommand(name: string, description: string, importer: Importer): Command {
@@ -44,6 +47,6 @@ function readText(file: string): string {
   try {
     return readFileSync(file === '-' ? STDIN : file, 'utf8');
   } catch (error) {
-    throw new FailureError(`${file}: cannot be read: ${messageOf(error)}`, { cause: error });
+    throw unreadable(file, error);
   }
 }

@@ -69,11 +69,13 @@ function synopsis({ path, options: list, argument }: Described): string {
   return [`\\fB${text(path)}\\fR`, ...given, ...last].join('\n');
 }
 
-function options({ options: list }: Described): string[] {
-  return list.flatMap(({ names, takes, meaning }: DescribedOption) => {
+function options({ options: list, argument }: Described): string[] {
+  const word = argument === undefined ? [] : term(`\\fI${text(argument.name.toUpperCase())}\\fR`, sentence(argument.meaning));
+  const rest = list.flatMap(({ names, takes, meaning }: DescribedOption) => {
     const value = takes === undefined ? '' : ` \\fI${text(takes.toUpperCase())}\\fR`;
     return term(`${names.map((name) => `\\fB${text(name)}\\fR`).join(', ')}${value}`, sentence(meaning));
   });
+  return [...word, ...rest];
 }
 
 function terms(list: Readonly<Record<string, string>>): string[] {

@@ -121,8 +121,13 @@ function readText(path: string, read: (path: string) => Buffer): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(read(path));
   } catch (error) {
-    throw new ConfigError([fileMistake(path, `cannot be read: ${reason(error)}`)], { cause: error });
+    throw unreadable(path, error);
   }
+}
+
+/** Of a file that was to be read as a configuration. */
+export function unreadable(path: string, error: unknown): ConfigError {
+  return new ConfigError([fileMistake(path, `cannot be read: ${reason(error)}`)], { cause: error });
 }
 
 function reason(error: unknown): string {

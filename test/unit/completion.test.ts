@@ -59,5 +59,10 @@ describe('bash completes', () => {
     [['lb4', '--config', '=', 'he'], ['here.toml']],
     [['lb4', 'rules', '--for', ''], []],
     [['lb4', 'completion', 'f'], ['fish']],
+    [['lb4', 'help', 'im'], ['import']],
+    [
+      ['lb4', 'import', 'help', ''],
+      ['haproxy', 'ipvsadm'],
+    ],
   ])('%j', (words, expected) => expect(complete(...words)).toEqual(expected));
 });

@@ -1,6 +1,7 @@
 /** Configurations of HAProxy and IPVS as lb4's: what comes of them, and that nothing is dropped silently. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { importCommand } from '../../src/cli/import.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/model.ts';
 import { ConfigError } from '../../src/errors.ts';
@@ -310,4 +311,10 @@ describe('ipvsadm', () => {
   test('what is no such list is told', () => {
     expect(of(`IP Virtual Server version 1.2.1\n${service('')}`).lost[0]).toMatchObject({ line: 1, why: 'is not what ipvsadm -Sn prints' });
   });
+});
+
+test('a file that cannot be read is a bad configuration, as for lb4 check', async () => {
+  const run = importCommand().parseAsync(['haproxy', '/nonexistent/haproxy.cfg'], { from: 'user' });
+  await expect(run).rejects.toThrow(ConfigError);
+  await expect(run).rejects.toThrow('/nonexistent/haproxy.cfg: cannot be read: no such file or directory (ENOENT)');
 });

@@ -23,6 +23,7 @@ describe.skipIf(!hasGroff)(`groff${hasGroff ? '' : ' is not installed (package g
       .replaceAll('\\-', '-')
       .matchAll(/--[a-z][\w-]*/g))
       expect(shown).toContain(option);
+    expect(shown).toContain('FILE What to read; - is standard input.');
     expect(shown).toContain('lb4 rules --dsr --for 10.0.0.11 >server.sh');
   });
 });
