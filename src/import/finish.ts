@@ -25,12 +25,12 @@ export interface Origin {
  */
 export function finish(draft: Draft, mode: Mode, { name, head }: Origin): Imported {
   const tables = [...draft.tables];
-  const lost = unique(draft.lost);
+  const lost = [...draft.lost];
   while (tables.some(({ path }) => path[0] === 'frontends')) {
     const { text, lines } = render(tables);
     const [first] = errorsOf(text, mode);
     if (first === undefined) {
-      const told = lost.toSorted((a, b) => a.line - b.line);
+      const told = unique(lost).toSorted((a, b) => a.line - b.line);
       return { toml: `${comment(head)}${told.length === 0 ? '' : lostLines(told)}\n${text}`, mode, lost: told };
     }
     // One at a time: what is gone may take other mistakes with it.
@@ -39,7 +39,7 @@ export function finish(draft: Draft, mode: Mode, { name, head }: Origin): Import
     lost.push(takeOut(tables, place, first.message));
   }
   throw new ConfigError([
-    ...lost.map((one) => mistakeOf(one, name)),
+    ...unique(lost).map((one) => mistakeOf(one, name)),
     { ...mistakeOf({ line: 0, text: '', why: NOTHING }, name), position: undefined },
   ]);
 }

@@ -54,7 +54,8 @@ const SHARED: Readonly<Record<string, (server: Server) => Value | undefined>> = 
   health_check_interval: ({ given }) => (given.has('check') ? (secondsOf(given.get('inter')) ?? 2) : undefined),
   health_check_rise: ({ given }) => (given.has('check') ? (numberOf(given.get('rise')) ?? 2) : undefined),
   health_check_fall: ({ given }) => (given.has('check') ? (numberOf(given.get('fall')) ?? 3) : undefined),
-  slow_start: ({ given }) => secondsOf(given.get('slowstart')),
+  // 0 is what a server has that says nothing.
+  slow_start: ({ given }) => secondsOf(given.get('slowstart')) || undefined,
   send_proxy: ({ given }) => (given.has('send-proxy-v2') ? 'v2' : given.has('send-proxy') ? 'v1' : undefined),
 };
 

@@ -13,6 +13,10 @@ const SECTIONS = [
   ...'global defaults userlist peers resolvers mailers cache program ring http-errors log-forward fcgi-app traces'.split(' '),
 ];
 
+/** Section 2.4. */
+const CONDITION = 'lb4 decides nothing here: what stands between .if and .endif is carried over in any case';
+const CONDITIONS = ['.if', '.elif', '.else', '.endif'];
+
 const FRONTEND_KEYS = ['maxconn', 'client_timeout', 'use_backend', 'default_backend'];
 const BACKEND_KEYS = ['balance', 'connect_timeout', 'server_timeout', 'queue_timeout', 'retries', 'health_check_timeout'];
 const HTTP_KEYS = ['health_check', 'health_check_path', 'health_check_host', 'health_check_status'];
@@ -47,7 +51,8 @@ function sectionsOf(lines: readonly Line[], draft: Draft): Section[] {
   for (const line of lines) {
     const [kind = '', name = ''] = line.words;
     const last = sections.at(-1);
-    if (SECTIONS.includes(kind)) sections.push({ kind, name, head: line, lines: [] });
+    if (CONDITIONS.includes(kind)) draft.lose(line, CONDITION);
+    else if (SECTIONS.includes(kind)) sections.push({ kind, name, head: line, lines: [] });
     else if (last === undefined) draft.lose(line, 'stands in no section');
     else last.lines.push(line);
   }
@@ -147,7 +152,7 @@ function addFrontends(draft: Draft, frontend: Proxy, backends: readonly Proxy[])
   }
   if (binds.length === 0) return draft.lose(head, 'listens nowhere');
   const limit = settings.given.get('maxconn');
-  if (binds.length > 1 && limit !== undefined)
+  if (binds.length > 1 && limit !== undefined && limit.value !== 0)
     draft.lose(limit.from, `each of the ${binds.length} addresses of ${name} has this limit for itself, not all together`);
   for (const [i, { listen, acceptProxy, maxconn, from }] of binds.entries()) {
     const { keys } = draft.table(['frontends', i === 0 ? name : `${name}-${i + 1}`], from);

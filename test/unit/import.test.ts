@@ -245,6 +245,26 @@ describe('haproxy', () => {
     expect(config.frontends[0]?.maxconn).toBe(least);
   });
 
+  test('conditions are told, also outside of sections', () => {
+    const { lost } = haproxy(`.if defined(X)\n${HEAD}.else\n server s 10.0.0.1:80 check\n.endif`);
+    expect(lost).toEqual(
+      ['1: .if defined(X)', '4: .else', '6: .endif'].map((line) => expect.stringContaining(`${line}: lb4 decides nothing here`)),
+    );
+  });
+
+  test('what defaults say is told once, for however many sections it is out of range', () => {
+    const proxy = (port: number) => `listen l${port}\n bind 192.0.2.1:${port}\n server s 10.0.0.1:80 check\n`;
+    const { lost } = haproxy(`defaults\n timeout client 0\n${proxy(80)}${proxy(81)}`);
+    expect(lost).toEqual([expect.stringMatching(/^2: timeout client 0: client_timeout: 0 is too small/)]);
+  });
+
+  test('no slow start and no limit are nothing that servers or addresses could differ in', () => {
+    const { config, lost } = haproxy(
+      `${HEAD} bind 192.0.2.2:80\n maxconn 0\n server s 10.0.0.1:80 check slowstart 0\n server t 10.0.0.2:80 check`,
+    );
+    expect([config.backends[0]?.slowStartMs, lost]).toEqual([0, []]);
+  });
+
   describe('what undoes defaults', () => {
     const checked = (line: string) => {
       const { config, lost } = haproxy(
