@@ -95,6 +95,27 @@ Napi::Value linkedInterface(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), guard(info.Env(), [&] { return lb4::linkedInterface(link); }));
 }
 
+void detachLink(const Napi::CallbackInfo& info) {
+  const int link = descriptor(info[0], "link");
+  guard(info.Env(), [&] { lb4::detachLink(link); });
+}
+
+Napi::Value tcxPrograms(const Napi::CallbackInfo& info) {
+  const int32_t ifindex = ifindexArgument(info[0]);
+  const std::vector<uint32_t> ids = guard(info.Env(), [&] { return lb4::tcxPrograms(ifindex); });
+  Napi::Array result = Napi::Array::New(info.Env());
+  for (const uint32_t id : ids) result.Set(result.Length(), id);
+  return result;
+}
+
+Napi::Value openLinks(const Napi::CallbackInfo& info) {
+  const auto program = static_cast<uint32_t>(integer(info[0], "program", 1, MAX_INT));
+  std::vector<Fd> links = guard(info.Env(), [&] { return lb4::openLinks(program); });
+  Napi::Array result = Napi::Array::New(info.Env());
+  for (Fd& link : links) result.Set(result.Length(), link.release());
+  return result;
+}
+
 Napi::Value attachClsact(const Napi::CallbackInfo& info) {
   const int program = descriptor(info[0], "program");
   const int32_t ifindex = ifindexArgument(info[1]);
@@ -165,6 +186,9 @@ void defineBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("linkProgram", Napi::Function::New<linkProgram>(env, "linkProgram"));
   exports.Set("updateLink", Napi::Function::New<updateLink>(env, "updateLink"));
   exports.Set("linkedInterface", Napi::Function::New<linkedInterface>(env, "linkedInterface"));
+  exports.Set("detachLink", Napi::Function::New<detachLink>(env, "detachLink"));
+  exports.Set("tcxPrograms", Napi::Function::New<tcxPrograms>(env, "tcxPrograms"));
+  exports.Set("openLinks", Napi::Function::New<openLinks>(env, "openLinks"));
   exports.Set("attachClsact", Napi::Function::New<attachClsact>(env, "attachClsact"));
   exports.Set("detachClsact", Napi::Function::New<detachClsact>(env, "detachClsact"));
   exports.Set("clsactProgram", Napi::Function::New<programOf<clsactProgram>>(env, "clsactProgram"));

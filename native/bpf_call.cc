@@ -19,6 +19,8 @@ constexpr uint32_t TCX_INGRESS = 46;
 // linux/if_link.h: XDP_FLAGS_DRV_MODE.
 constexpr uint32_t DRIVER_MODE = 1 << 2;
 constexpr size_t MOST_FRAME = 4096;
+// linux/bpf_mprog.h: BPF_MPROG_MAX.
+constexpr size_t MOST_PROGRAMS = 64;
 
 int bpf(enum bpf_cmd command, bpf_attr& attr, const char* attempted) {
   return check(static_cast<int>(::syscall(SYS_bpf, command, &attr, sizeof attr)), attempted);
@@ -89,20 +91,42 @@ void updateLink(int link, int program) {
 }
 
 int32_t linkedInterface(int link) {
-  // struct bpf_link_info: xdp.ifindex and tcx.ifindex are both the first word of the union behind type, id and program.
-  struct {
-    uint32_t type, id, program, ifindex;
-    uint8_t rest[64];
-  } info{};
+  // xdp.ifindex and tcx.ifindex are both the first word of the union.
+  return static_cast<int32_t>(infoOf<bpf_link_info>(link, "bpf(BPF_OBJ_GET_INFO_BY_FD, link)").xdp.ifindex);
+}
+
+void detachLink(int link) {
   bpf_attr attr{};
-  attr.info.bpf_fd = static_cast<uint32_t>(link);
-  attr.info.info_len = sizeof info;
-  attr.info.info = pointer(&info);
-  bpf(BPF_OBJ_GET_INFO_BY_FD, attr, "bpf(BPF_OBJ_GET_INFO_BY_FD, link)");
-  // The kernel aligns the union to eight bytes.
-  uint32_t ifindex;
-  std::memcpy(&ifindex, reinterpret_cast<uint8_t*>(&info) + offsetof(bpf_link_info, xdp), sizeof ifindex);
-  return static_cast<int32_t>(ifindex);
+  attr.link_detach.link_fd = static_cast<uint32_t>(link);
+  bpf(BPF_LINK_DETACH, attr, "bpf(BPF_LINK_DETACH)");
+}
+
+std::vector<uint32_t> tcxPrograms(int32_t ifindex) {
+  std::vector<uint32_t> ids(MOST_PROGRAMS);
+  bpf_attr attr{};
+  // The same place as target_ifindex, which linux/bpf.h has since 6.6.
+  attr.query.target_fd = static_cast<uint32_t>(ifindex);
+  attr.query.attach_type = TCX_INGRESS;
+  attr.query.prog_ids = pointer(ids.data());
+  attr.query.prog_cnt = static_cast<uint32_t>(ids.size());
+  bpf(BPF_PROG_QUERY, attr, "bpf(BPF_PROG_QUERY, tcx)");
+  ids.resize(attr.query.prog_cnt);
+  return ids;
+}
+
+std::vector<Fd> openLinks(uint32_t program) {
+  std::vector<Fd> found;
+  for (bpf_attr ids{}; ::syscall(SYS_bpf, BPF_LINK_GET_NEXT_ID, &ids, sizeof ids) == 0; ids.start_id = ids.next_id) {
+    bpf_attr attr{};
+    attr.link_id = ids.next_id;
+    const int fd = static_cast<int>(::syscall(SYS_bpf, BPF_LINK_GET_FD_BY_ID, &attr, sizeof attr));
+    // It has just gone.
+    if (fd < 0 && (errno == ENOENT || errno == EAGAIN)) continue;
+    Fd link(check(fd, "bpf(BPF_LINK_GET_FD_BY_ID)"));
+    if (infoOf<bpf_link_info>(link.get(), "bpf(BPF_OBJ_GET_INFO_BY_FD, link)").prog_id == program) found.push_back(std::move(link));
+  }
+  if (errno != ENOENT) throw SystemError(errno, "bpf(BPF_LINK_GET_NEXT_ID)");
+  return found;
 }
 
 std::string programName(uint32_t id) {

@@ -31,6 +31,12 @@ Fd linkProgram(int program, int32_t ifindex, Hook hook);
 void updateLink(int link, int program);
 // The interface of a link; 0 where that is gone, or somebody has detached the link.
 int32_t linkedInterface(int link);
+// BPF_LINK_DETACH: the program runs there no more, whoever still has the link, or a pin of it. Detached already: no error.
+void detachLink(int link);
+// BPF_PROG_QUERY: ids of the programs at an interface's ingress, by tcx. EINVAL before Linux 6.6.
+std::vector<uint32_t> tcxPrograms(int32_t ifindex);
+// All links that a program has, by its id. EPERM without CAP_SYS_ADMIN.
+std::vector<Fd> openLinks(uint32_t program);
 
 // The name of a program by its id; its number where this process may not ask (CAP_SYS_ADMIN).
 std::string programName(uint32_t id);

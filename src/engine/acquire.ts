@@ -1,7 +1,7 @@
 /** Where an engine's memory comes from: an lb4 that died in this network namespace, or nowhere. */
 import { randomFillSync } from 'node:crypto';
 import { closeSync } from 'node:fs';
-import { FastPathError, messageOf } from '../errors.ts';
+import { FastPathError, messageOf, ResourceError, resourceError } from '../errors.ts';
 import { hashKey, tableCapacity } from '../flow/table.ts';
 import { FastPath, fastPathObstacle } from '../io/fast-path.ts';
 import { createKept, lostKept, openKept, removeKept } from '../io/kept-files.ts';
@@ -13,8 +13,11 @@ import { asWritten, headerOf, MAPS_GONE, mapIn, type Origin, obstacleAt, originO
 
 const FILE = 'table';
 
-/** The fast path over new maps of that room; undefined: it shall not be, or cannot be had and need not. */
-export type MakeFastPath = (room: Room, key: HashKey) => FastPath | undefined;
+/**
+ * The fast path over new maps of that room, in place of whatever another lb4 has left in the kernel; undefined: it shall not be, or cannot be
+ * had and need not. `isLost`: one that died had one, whose maps are gone.
+ */
+export type MakeFastPath = (room: Room, key: HashKey, isLost: boolean) => FastPath | undefined;
 
 export interface Acquired {
   /** Whoever has it may map the memory; to be closed by `close`. */
@@ -69,7 +72,8 @@ export function keyFor(other: number | undefined): HashKey {
  * @param other what {@link openOther} gave; whoever had it has let go
  * @param takesMaps false: whoever forwards can only go on with flows that are in the memory itself
  * @param makeFastPath for new memory; undefined where it shall not, or need not, be in the kernel's maps. What is found stays where it is
- * @throws the system's error where there is no memory; KeptElsewhereError where another process has the file: it stays as it is
+ * @throws the system's error where there is no memory; KeptElsewhereError where another process has the file, FastPathError or ResourceError
+ * where connections in the kernel's maps cannot be gone on with for now: all of it stays as it is
  */
 export function acquireMemory(
   room: Room,
@@ -89,7 +93,7 @@ export function acquireMemory(
     refused = found === '' ? undefined : found;
     return keptMemory(origin, key, refused, makeFastPath);
   } catch (error) {
-    if (error instanceof KeptElsewhereError || error instanceof FastPathError) throw error;
+    if (isFinal(error)) throw error;
     return mortalMemory(origin, key, refused, messageOf(error), makeFastPath);
   }
 }
@@ -115,15 +119,28 @@ export function obstacleTo(
     if (fd === undefined) return 'there is none';
     try {
       if (!isFree(fd)) return 'another lb4 has it';
-      const mapping = native().mapSharedMemory(fd);
-      const obstacle = obstacleAt(mapping, originOf(room, directions, takesMaps));
-      // Who cannot load programs cannot go on with the maps either.
-      return obstacle ?? (mapIn(headerOf(mapping)) === 0 ? undefined : fastPathObstacle());
+      return obstacleAt(native().mapSharedMemory(fd), originOf(room, directions, takesMaps));
     } finally {
       closeSync(fd);
     }
   } catch (error) {
     return messageOf(error);
+  }
+}
+
+/** Why this process could not take over what a running lb4 has; undefined: it could. Parameters as {@link acquireMemory} has them. */
+export function takeoverObstacleTo(room: Room, directions: number, takesMaps: boolean): string | undefined {
+  return obstacleTo(room, directions, takesMaps) ?? (isInMaps() ? fastPathObstacle() : undefined);
+}
+
+/** Whether the flows of what is kept are in the kernel's maps. */
+function isInMaps(): boolean {
+  const fd = openKept(FILE);
+  if (fd === undefined) return false;
+  try {
+    return mapIn(headerOf(native().mapSharedMemory(fd))) !== 0;
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -143,7 +160,7 @@ function followed(origin: Origin, key: HashKey, fd: number | undefined): Acquire
     const obstacle = obstacleAt(mapping, origin, key);
     if (obstacle === undefined) {
       const room = asWritten(origin.room, headerOf(mapping));
-      const fastPath = room.isInKernel ? FastPath.adopt(room, key, mapIn(headerOf(mapping))) : undefined;
+      const fastPath = room.isInKernel ? adopted(room, key, mapIn(headerOf(mapping))) : undefined;
       if (room.isInKernel && fastPath === undefined) throw new Error(MAPS_GONE);
       const memories = memoriesIn(mapping, room, fastPath?.maps);
       return { fd, memories, room, fastPath, isFound: true, refused: undefined, mortal: undefined, ...handle(fd, fastPath) };
@@ -151,14 +168,33 @@ function followed(origin: Origin, key: HashKey, fd: number | undefined): Acquire
     closeSync(fd);
     return obstacle;
   } catch (error) {
+    // What is mapped of it keeps it open.
+    unlockKept(fd);
     closeSync(fd);
-    if (error instanceof KeptElsewhereError) throw error;
+    if (isFinal(error)) throw error;
     return messageOf(error);
   }
 }
 
+/** Undefined: its maps are gone. Where it cannot be loaded for now the kernel still forwards by them, and whoever mends that loses nothing. */
+function adopted(room: Room, key: HashKey, map: number): FastPath | undefined {
+  try {
+    return FastPath.adopt(room, key, map);
+  } catch (error) {
+    const message =
+      'the kernel forwards connections of an lb4 that died, and the fast path, by which this one would go on with them, cannot be had: ' +
+      `${messageOf(error)}; mend that, or end them: lb4 rules --remove`;
+    throw resourceError(error) === undefined ? new FastPathError(message) : new ResourceError(message);
+  }
+}
+
+/** Whatever there is stays as it is. */
+function isFinal(error: unknown): boolean {
+  return error instanceof KeptElsewhereError || error instanceof FastPathError || error instanceof ResourceError;
+}
+
 function keptMemory(origin: Origin, key: HashKey, refused: string | undefined, makeFastPath: MakeFastPath): Acquired {
-  const { room, fastPath } = placed(origin.room, key, makeFastPath);
+  const { room, fastPath } = placed(origin.room, key, refused, makeFastPath);
   try {
     const bytes = memorySize(room);
     // What is not in the file is in the maps.
@@ -182,31 +218,29 @@ function keptMemory(origin: Origin, key: HashKey, refused: string | undefined, m
 }
 
 function mortalMemory(origin: Origin, key: HashKey, refused: string | undefined, mortal: string, makeFastPath: MakeFastPath): Acquired {
-  const { room, fastPath } = placed(origin.room, key, makeFastPath);
+  const { room, fastPath } = placed(origin.room, key, refused, makeFastPath);
   const { fd, buffer } = native().createSharedMemory('lb4', memorySize(room));
   const memories = freshIn(buffer, { ...origin, room }, key, fastPath);
   const close = () => {
-    if (fastPath?.isPinned()) forgetPins();
-    fastPath?.close();
-    native().closeFd(fd);
+    try {
+      if (fastPath?.isPinned()) removePins();
+    } finally {
+      fastPath?.close();
+      native().closeFd(fd);
+    }
   };
   return { fd, memories, room, fastPath, isFound: false, refused, mortal, lost: () => undefined, close };
 }
 
-/** Where new flows are to be. */
-function placed(room: Room, key: HashKey, makeFastPath: MakeFastPath): { room: Room; fastPath: FastPath | undefined } {
-  const fastPath = makeFastPath(room, key);
-  if (fastPath === undefined) forgetPins();
+/** Where new flows are to be. @param refused why those of an lb4 that died are not gone on with */
+function placed(
+  room: Room,
+  key: HashKey,
+  refused: string | undefined,
+  makeFastPath: MakeFastPath,
+): { room: Room; fastPath: FastPath | undefined } {
+  const fastPath = makeFastPath(room, key, refused === MAPS_GONE);
   return { room: { ...room, isInKernel: fastPath !== undefined }, fastPath };
-}
-
-/** What another lb4 has left there is of no use any more, but in nobody's way. */
-function forgetPins(): void {
-  try {
-    removePins();
-  } catch {
-    // Whoever has mounted it so that nothing can be removed.
-  }
 }
 
 function freshIn(mapping: ArrayBuffer, origin: Origin, key: HashKey, fastPath: FastPath | undefined): readonly Memory[] {
@@ -227,11 +261,14 @@ function handle(fd: number, fastPath: FastPath | undefined): Pick<Acquired, 'los
       // Never what another lb4 has made there meanwhile.
       const isOurs = lostKept(FILE, fd) === undefined;
       isClosed = true;
-      if (!keep && fastPath?.isPinned()) forgetPins();
-      fastPath?.close();
-      unlockKept(fd);
-      closeSync(fd);
-      if (!keep && isOurs) removeKept();
+      try {
+        if (!keep && fastPath?.isPinned()) removePins();
+      } finally {
+        fastPath?.close();
+        unlockKept(fd);
+        closeSync(fd);
+        if (!keep && isOurs) removeKept();
+      }
     },
   };
 }

@@ -1,18 +1,18 @@
 /** The main thread's handle on the data path: starts its workers, tells them what to balance, reads their counters. */
 import { closeSync } from 'node:fs';
-import { FastPathError, messageOf } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
 import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { VerdictName } from '../forward/verdict.ts';
 import { Ways } from '../forward/ways.ts';
 import { Attachments, type Wanted } from '../io/attachments.ts';
-import { FastPath } from '../io/fast-path.ts';
 import type { HashKey, Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
-import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor } from './acquire.ts';
+import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor, takeoverObstacleTo } from './acquire.ts';
 import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
+import { makeFastPath } from './fast-path.ts';
 import { filterFor } from './filter.ts';
 import type { Settings, WorkerData } from './messages.ts';
 import { takeUp } from './origin.ts';
@@ -87,7 +87,7 @@ export function wouldInherit({ connections, workers, io }: Size, directions: num
 
 /** Why it could not take over those of an lb4 that runs, by the same; undefined: it could. */
 export function takeoverObstacle({ connections, workers, io }: Size, directions: number): string | undefined {
-  return obstacleTo(roomFor(connections, workers), directions, takesMaps(io));
+  return takeoverObstacleTo(roomFor(connections, workers), directions, takesMaps(io));
 }
 
 /** The process of pcap would need descriptors that only this one has. */
@@ -152,7 +152,8 @@ export class Engine {
     assertServiceSet(options.settings.services);
     const { io, workers, cpus, ringSlots, busyPollUs, settings, turn } = options;
     // What cannot be followed is not even read.
-    const isFollowed = options.keep && takeoverObstacle(options, directionsOf(settings)) === undefined;
+    const isFollowed =
+      options.keep && obstacleTo(roomFor(options.connections, workers), directionsOf(settings), takesMaps(io)) === undefined;
     const memoryFd = isFollowed ? openOther() : undefined;
     const key = keyFor(memoryFd);
     let waiting: WaitingCrew | undefined;
@@ -177,13 +178,18 @@ export class Engine {
 
   static async #acquire(options: EngineOptions, key: HashKey, other: number | undefined, begin: Begin): Promise<Engine> {
     const room = roomFor(options.connections, options.workers);
-    const make = (wanted: Room, hashKey: HashKey) => makeFastPath(wanted, hashKey, options);
-    const acquired = acquireMemory(room, directionsOf(options.settings), key, options.keep, other, make, takesMaps(options.io));
+    const { fastPath, io, told } = options;
+    const make = (wanted: Room, hashKey: HashKey, isLost: boolean) =>
+      makeFastPath(wanted, hashKey, isLost, { fastPath, takesMaps: takesMaps(io), told });
+    const acquired = acquireMemory(room, directionsOf(options.settings), key, options.keep, other, make, takesMaps(io));
     try {
       return await Engine.#startIn(acquired, options, begin);
     } catch (error) {
       // What was found is kept: whatever was in the way may be mended.
-      acquired.close(acquired.isFound);
+      attempt(
+        () => acquired.close(acquired.isFound),
+        (message) => told?.(message),
+      );
       throw error;
     }
   }
@@ -326,19 +332,6 @@ function attempt(act: () => void, told: (message: string) => void): void {
     act();
   } catch (error) {
     told(`the fast path: ${messageOf(error)}`);
-  }
-}
-
-/** Undefined where it shall not be, or cannot be had and need not. */
-function makeFastPath(room: Room, key: HashKey, { fastPath, io, told }: EngineOptions): FastPath | undefined {
-  if (fastPath === 'off' || !takesMaps(io)) return undefined;
-  try {
-    return FastPath.create(room, key);
-  } catch (error) {
-    const message = `no fast path in the kernel: ${messageOf(error)}`;
-    if (fastPath !== 'auto') throw new FastPathError(`fast_path = "${fastPath}": ${message}`);
-    told?.(message);
-    return undefined;
   }
 }
 

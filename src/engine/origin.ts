@@ -81,9 +81,18 @@ export function obstacleAt(mapping: ArrayBuffer, origin: Origin, key?: HashKey):
   if (obstacle !== undefined) return obstacle;
   if (mapping.byteLength !== memorySize(asWritten(origin.room, header))) return INCOMPLETE;
   if (mapIn(header) !== 0 && !origin.takesMaps) return 'its flows are in maps of the kernel (fast_path), which io = "pcap" cannot use';
-  if (mapIn(header) !== 0 && !isMapPinned('flows', mapIn(header))) return MAPS_GONE;
+  if (mapIn(header) !== 0 && !isThere(mapIn(header))) return MAPS_GONE;
   if (key?.some((word, i) => header[KEY + i] !== word)) return 'it is another one than when this lb4 began to start';
   return undefined;
+}
+
+/** Whoever may not ask may not go on with it either, and is told so by who tries. */
+function isThere(map: number): boolean {
+  try {
+    return isMapPinned('flows', map);
+  } catch {
+    return true;
+  }
 }
 
 /** The same by the header alone. */

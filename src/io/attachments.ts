@@ -4,9 +4,10 @@
  */
 import { closeSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
+import { eachOf } from './each.ts';
 import type { FastPath } from './fast-path.ts';
 import { type Interface, native } from './native.ts';
-import { hasOwnClsact, leaveClsact, openPin, pin, pinAtClsact, pins, standsAtClsact, unpin } from './pins.ts';
+import { hasOwnClsact, leaveClsact, linkPins, openPin, pin, pinAtClsact, removeLink, standsAtClsact, unpin } from './pins.ts';
 import { XdpLinks } from './xdp-links.ts';
 
 export type Hook = 'tc' | 'xdp';
@@ -63,7 +64,7 @@ export class Attachments {
     const masters = new Map(interfaces.map((link) => [link.index, link]));
     const able = interfaces.filter(({ mac, master }) => isEthernet(mac) && !BRIDGES.includes(masters.get(master)?.kind ?? ''));
     const wanted = new Map(able.flatMap((link) => this.#hooksOf(link).map((hook) => [keyOf(hook, link.index), { link, hook }] as const)));
-    for (const [key, attachment] of this.#attached) if (!wanted.has(key)) this.#detach(key, attachment);
+    for (const [key, attachment] of this.#attached) if (!wanted.has(key)) this.#try(() => this.#detach(key, attachment));
     for (const key of this.#lost.keys()) if (!wanted.has(key)) this.#lost.delete(key);
     // Their addresses may be others by now.
     for (const [key, { link }] of wanted) {
@@ -72,7 +73,7 @@ export class Attachments {
     }
     this.#announceAll();
     // A dead lb4's.
-    for (const name of pins().filter(isLinkName)) if (!wanted.has(name)) unpin(name);
+    for (const name of linkPins()) if (!wanted.has(name)) this.#try(() => removeLink(name));
     for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index)) && standsAtClsact(index)) leaveClsact(index);
     for (const [key, { link, hook }] of wanted) if (!this.#attached.has(key) && !this.#lost.has(key)) this.#attach(key, link, hook);
   }
@@ -83,7 +84,8 @@ export class Attachments {
     for (const [key, attachment] of this.#attached) {
       if (isThere(attachment)) continue;
       this.#lost.set(key, attachment);
-      this.#detach(key, attachment);
+      // Whoever puts it back says what is in the way.
+      attempted(() => this.#detach(key, attachment));
     }
     return [...this.#lost.values()].map(({ hook, link }) => `${hook} of ${link.name}`);
   }
@@ -91,16 +93,10 @@ export class Attachments {
   /** Puts it back where it stands no more. Throws where it cannot. */
   repair(): void {
     // One that cannot be put back (somebody else's program is there) must not keep the others from it.
-    const failed: unknown[] = [];
-    for (const [key, { link, hook }] of this.#lost) {
-      try {
-        this.#stand(key, link, hook);
-        this.#lost.delete(key);
-      } catch (error) {
-        failed.push(error);
-      }
-    }
-    if (failed.length > 0) throw failed[0];
+    eachOf(this.#lost, ([key, { link, hook }]) => {
+      this.#stand(key, link, hook);
+      this.#lost.delete(key);
+    });
   }
 
   /** What the next lb4 would not find of it, as people say it: somebody has taken the pins away, though all goes on as it is. */
@@ -124,13 +120,13 @@ export class Attachments {
     return [...this.#attached.values()].filter((one) => one.hook === hook).map(({ link }) => link.name);
   }
 
-  /** @param keep it goes on standing there, for the next lb4 */
+  /** @param keep it goes on standing there, for the next lb4. Throws the first error of those that are not taken away wholly, at the end */
   close(keep: boolean): void {
-    for (const [key, attachment] of this.#attached) {
+    eachOf([...this.#attached], ([key, attachment]) => {
+      this.#attached.delete(key);
       if (!keep) this.#detach(key, attachment);
       else if (attachment.fd !== undefined) closeSync(attachment.fd);
-    }
-    this.#attached.clear();
+    });
   }
 
   /** Nobody tells when a driver takes redirected frames no more: a veth, whose peer is somewhere else. */
@@ -149,6 +145,15 @@ export class Attachments {
     this.#said.add(message);
   }
 
+  /** What fails is told once, and keeps nothing else from being done. */
+  #try(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#tellOnce(`the fast path: ${messageOf(error)}`);
+    }
+  }
+
   #hooksOf({ kind }: Interface): Hook[] {
     if (this.#wanted === 'off') return [];
     const isHardware = kind === '';
@@ -161,7 +166,7 @@ export class Attachments {
       this.#stand(key, link, hook);
     } catch (error) {
       // Many drivers know no XDP.
-      const isExpected = hook === 'xdp' && this.#wanted === 'auto' && !TAKEN.includes((error as NodeJS.ErrnoException).code ?? '');
+      const isExpected = hook === 'xdp' && this.#wanted === 'auto' && (error as NodeJS.ErrnoException).code === 'EOPNOTSUPP';
       const message = `the fast path does not stand at ${hook} of ${link.name}: ${obstacleOf(error, link, hook)}`;
       if (!isExpected) this.#tellOnce(message);
     }
@@ -169,12 +174,14 @@ export class Attachments {
 
   #stand(key: string, link: Interface, hook: Hook): void {
     const { programs } = this.#fastPath;
-    const fd = this.#adopted(key, link, hook) ?? linked(programs[hook], link, hook);
+    const adopted = this.#adopted(key, link, hook);
+    const fd = adopted ?? linked(programs[hook], link, hook);
     try {
       if (hook === 'xdp') this.#announce(link);
-      if (fd !== undefined) pin(fd, key);
+      // Never anew: a kill between the old pin and the new one would end it.
+      if (fd !== undefined && adopted === undefined) pin(fd, key);
     } catch (error) {
-      if (fd !== undefined) closeSync(fd);
+      if (fd !== undefined) attempted(() => this.#end(key, fd));
       throw error;
     }
     this.#attached.set(key, { link, hook, fd, isQdiscOurs: fd === undefined && hasOwnClsact(link.index) });
@@ -197,8 +204,12 @@ export class Attachments {
       leaveClsact(link.index);
       return;
     }
-    unpin(key);
-    closeSync(fd);
+    this.#end(key, fd);
+  }
+
+  /** Detached first: it may be pinned in another mount namespace, too, or its pin stay. */
+  #end(key: string, fd: number): void {
+    eachOf([() => native().detachLink(fd), () => unpin(key), () => closeSync(fd)], (act) => act());
   }
 }
 
@@ -220,17 +231,20 @@ function keyOf(hook: Hook, index: number): string {
   return `${hook}-${index}`;
 }
 
-function isLinkName(name: string): boolean {
-  return /^(tc|xdp)-[0-9]+$/.test(name);
-}
-
 /** A link's descriptor; undefined: it stands there by cls_bpf, on a kernel that has no tcx. */
 function linked(program: number, { index }: Interface, hook: Hook): number | undefined {
   try {
     return native().linkProgram(program, index, hook === 'tc' ? 'tcx' : 'xdp');
   } catch (error) {
     if (hook === 'xdp' || (error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
-    pinAtClsact(program, index, native().attachClsact(program, index));
+    const isQdiscOurs = native().attachClsact(program, index);
+    try {
+      pinAtClsact(program, index, isQdiscOurs);
+    } catch (failure) {
+      // What has no mark nobody takes away.
+      leaveClsact(index);
+      throw failure;
+    }
     return undefined;
   }
 }

@@ -17,6 +17,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { eachOf } from './each.ts';
 import { removeAbandoned } from './kept-abandoned.ts';
 import { directoryIn, isOurs, isPrivate, makeDirectory, memoryLimit, ROOTS, rootFor, tmpfs } from './kept-places.ts';
 import { native } from './native.ts';
@@ -123,8 +124,7 @@ export function writeKept(name: string, text: string): void {
 
 /** Leaves nothing of this network namespace's. */
 export function removeKept(): void {
-  removePins();
-  for (const root of ROOTS) removeIn(root);
+  eachOf([removePins, ...ROOTS.map((root) => () => removeIn(root))], (remove) => remove());
 }
 
 /** Takes some files away, and their directory where nothing else is in it. */

@@ -19,11 +19,14 @@ import {
 } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { FailureError, PrivilegeError } from '../errors.ts';
+import { eachOf } from './each.ts';
 import { hasKept, removeKept } from './kept-files.ts';
 import { assertKeptFree } from './kept-lock.ts';
 import { forgetPoint, packetPoint } from './meeting-point.ts';
 import { native } from './native.ts';
+import { hasPins } from './pins.ts';
 import { makePrivate, removeIfEmpty } from './private-directory.ts';
+import { removeStrays } from './strays.ts';
 
 /** The scripts of iptables/ keep their notes there, too. */
 const DIRECTORY = '/run/lb4';
@@ -153,17 +156,25 @@ export function deadHolder(): Partial<Holder> | undefined {
   return readHolder(false);
 }
 
-/** Takes away what a killed lb4 left: its lock with its directory, and its connections. Where another one runs nothing happens. */
-export function forgetDeadHolder(): void {
-  if (deadHolder() === undefined && !hasKept()) return;
+/**
+ * Takes away what a killed lb4 left: its lock with its directory, its connections, and its programs in the kernel. Where another one runs
+ * nothing happens. Throws where something of it stays.
+ * @param forGood programs, too, whose pins are in another mount namespace
+ */
+export function forgetDeadHolder(forGood = false): void {
+  if (!forGood && deadHolder() === undefined && !hasKept() && !hasPins()) return;
+  let lock: NamespaceLock;
   try {
-    const lock = lockNamespace({ mode: 'none', rules: false });
-    removeKept();
-    const point = packetPoint();
-    if (point !== undefined) forgetPoint(point);
-    lock.release();
+    lock = lockNamespace({ mode: 'none', rules: false });
   } catch {
-    // Another one has just started: the file is its own.
+    return; // another one has just started: the file is its own
+  }
+  try {
+    const point = packetPoint();
+    const acts = [removeKept, () => point !== undefined && forgetPoint(point), () => forGood && removeStrays(false)];
+    eachOf(acts, (act) => act());
+  } finally {
+    lock.release();
   }
 }
 

@@ -263,6 +263,12 @@ export interface NativeAddon {
   updateLink(link: number, program: number): void;
   /** The interface of a link; 0 once that is gone, or the link detached. */
   linkedInterface(link: number): number;
+  /** The program runs there no more, whoever else has the link, or a pin of it. Detached already: no error. */
+  detachLink(link: number): void;
+  /** Ids of the programs that stand at an interface's ingress by `tcx`, whoever's: EINVAL before Linux 6.6, EPERM without CAP_NET_ADMIN. */
+  tcxPrograms(ifindex: number): number[];
+  /** Descriptors, to be closed, of all links that a program (its id) has: EPERM without CAP_SYS_ADMIN. */
+  openLinks(program: number): number[];
   /** The same as `tcx` for any kernel: cls_bpf on the clsact qdisc, which is made where it is not there (true). Takes the place of lb4's own. */
   attachClsact(program: number, ifindex: number): boolean;
   /** The qdisc stays. Nothing there is no error. */

@@ -16,6 +16,7 @@ import {
   statSync,
   unlinkSync,
 } from 'node:fs';
+import { eachOf } from './each.ts';
 import { INITIAL_PIDS, isPrivate } from './kept-places.ts';
 import { native } from './native.ts';
 
@@ -26,6 +27,8 @@ const PREFIX = 'lb4-';
 const CLSACT = 'clsact-';
 /** The qdisc is somebody else's. */
 const FILTER = 'filter-';
+/** The link of a program at an interface. */
+const LINK = /^(?:tc|xdp)-[0-9]+$/;
 const AT_CLSACT = /^(?:clsact|filter)-([0-9]+)$/;
 
 /**
@@ -100,6 +103,40 @@ export function unpin(name: string): void {
 /** The names of what is pinned for this network namespace. */
 export function pins(): string[] {
   return isMounted() ? namesIn(directory()) : [];
+}
+
+/** Whether there are any, as far as this user may know. */
+export function hasPins(): boolean {
+  try {
+    return pins().length > 0;
+  } catch {
+    return false;
+  }
+}
+
+/** Names of the links among them. */
+export function linkPins(): string[] {
+  return pins().filter((name) => LINK.test(name));
+}
+
+/** Takes away the pin of a link, whose program runs no more, though it may be pinned elsewhere, too. Nothing there: no error. */
+export function removeLink(name: string): void {
+  try {
+    const link = openPin(name);
+    if (link !== undefined) detachLink(link);
+  } catch {
+    // Without a pin it ends all the same, unless it has others: whoever must know looks at the interfaces (strays.ts).
+  }
+  unpin(name);
+}
+
+/** Closes it, too. */
+function detachLink(link: number): void {
+  try {
+    native().detachLink(link);
+  } finally {
+    closeSync(link);
+  }
 }
 
 /** Leaves nothing pinned of this network namespace's: links end, and with them the programs run no more. */
@@ -187,10 +224,13 @@ function nameOf(ifindex: number): string | undefined {
 }
 
 function removeDirectory(path: string): void {
-  const marked = path === directory() ? namesIn(path).map((name) => AT_CLSACT.exec(name)?.[1]) : [];
-  for (const index of marked) if (index !== undefined) leaveClsact(Number(index));
-  const names = namesIn(path);
-  for (const name of names) unlinkSync(`${path}/${name}`);
+  const isHere = path === directory();
+  eachOf(namesIn(path), (name) => {
+    const index = AT_CLSACT.exec(name)?.[1];
+    if (isHere && index !== undefined) leaveClsact(Number(index));
+    else if (isHere && LINK.test(name)) removeLink(name);
+    else unlinkSync(`${path}/${name}`);
+  });
   try {
     rmdirSync(path);
   } catch (error) {

@@ -11,15 +11,23 @@ export async function clearLeftovers(log: Pick<Logger, 'info' | 'warn'>): Promis
   if (other !== undefined) log.warn(`${nameOf(other)} runs here: where both have a frontend, its rules drop what clients send`);
   const dead = deadHolder();
   // With --no-rules they are the user's. Its connections end in any case, also where somebody has taken its lock away.
-  if (dead === undefined || dead.rules === false) return forgetDeadHolder();
+  if (dead === undefined || dead.rules === false) return forget(log);
   const who = `${nameOf(dead)} was killed here`;
   try {
     await runRules(renderBalancerScript({ mode: 'passthrough', frontends: [], returns: [] }), 'remove');
-    forgetDeadHolder();
+    forget(log);
     log.info(`${who}: the firewall rules that it left are removed`);
   } catch (error) {
     log.warn(
       `${who}, and its firewall rules, which may drop what clients send, stay: ${messageOf(error)}; mend: lb4 rules --remove --config=FILE`,
     );
+  }
+}
+
+function forget(log: Pick<Logger, 'warn'>): void {
+  try {
+    forgetDeadHolder();
+  } catch (error) {
+    log.warn(`something that an lb4 in packet mode left here stays: ${messageOf(error)}; mend: lb4 rules --remove --config=FILE`);
   }
 }

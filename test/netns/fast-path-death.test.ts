@@ -1,6 +1,8 @@
 /** kill -9 with the fast path on: established connections do not even wait. */
+import { closeSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
+import { native } from '../../src/io/native.ts';
 import { LB4 } from '../lab/balancer.ts';
 import { Live } from '../lab/live.ts';
 import { NOTHING, pinsIn, traces } from '../lab/traces.ts';
@@ -54,7 +56,42 @@ test.skipIf(why !== undefined)('killed for good: `lb4 rules --remove` leaves non
   await using live = await Live.start('passthrough', TC);
   const { balancer: host } = live.lab;
   await live.balancer.stop('SIGKILL');
-  expect(traces(host).kept).toHaveLength(2);
+  const [table, pins] = traces(host).kept;
+  expect(pins).toBe(pinsIn(host.name));
+  // Whoever cleans up /run.
+  for (const path of [table, `/run/lb4/netns-${statSync(`/run/netns/${host.name}`).ino}/lock`]) rmSync(path, { recursive: true });
+  expect((await host.run(LB4, 'rules', '--remove', `--config=${live.file}`)).code).toBe(0);
+  expect(traces(host)).toEqual(NOTHING);
+});
+
+/** The interfaces of links that are pinned; 0: it is detached. */
+const linksIn = (namespace: string) => {
+  const names = readdirSync(pinsIn(namespace)).filter((name) => name.startsWith('tc-'));
+  return names.map((name) => {
+    const link = native().openPinned(`${pinsIn(namespace)}/${name}`);
+    const ifindex = native().linkedInterface(link);
+    closeSync(link);
+    return ifindex;
+  });
+};
+
+test.skipIf(why !== undefined)('the next lb4 sees no bpffs: programs of the dead one do not stand beside it', async () => {
+  await using live = await Live.start('passthrough', TC);
+  const { balancer: host, client } = live.lab;
+  await live.balancer.stop('SIGKILL');
+  const standing = () => linksIn(host.name).filter((ifindex) => ifindex !== 0);
+  expect(standing().length).toBeGreaterThan(1);
+  writeFileSync(live.file, live.text({ more: '[passthrough]\nfast_path = "auto"' }));
+  // As a container has it, or `ip netns exec`.
+  const command = 'mount -t tmpfs none /sys/fs/bpf; exec "$@"';
+  const next = host.start(['unshare', '--mount', 'sh', '-ec', command, 'sh', LB4, '--passthrough', `--config=${live.file}`]);
+  await next.line(/no fast path in the kernel/);
+  await next.line(/"msg":"ready"/);
+  expect(standing()).toEqual([]);
+  expect((await client.run('curl', '-sS', '--max-time', '60', `http://${live.vip}/`)).stdout).toMatch(/^server/);
+  expect(await next.stop()).toEqual({ code: 0, signal: null });
+  // What it could not see, and does nothing any more.
+  expect(traces(host)).toEqual({ ...NOTHING, kept: [pinsIn(host.name)] });
   expect((await host.run(LB4, 'rules', '--remove', `--config=${live.file}`)).code).toBe(0);
   expect(traces(host)).toEqual(NOTHING);
 });
