@@ -5,7 +5,7 @@ import { load, mapAll } from '../../src/io/fast-path.ts';
 import { type LoadedFastPath, native } from '../../src/io/native.ts';
 import { XdpLinks } from '../../src/io/xdp-links.ts';
 import { HOP, HOPS } from '../../src/layout/hops.ts';
-import { flowWords, type Memory, ownMemory } from '../../src/layout/memory.ts';
+import { flowWords, type KernelMaps, type Memory, ownMemory } from '../../src/layout/memory.ts';
 import { BACK, FRONT } from './world.ts';
 
 export type Program = 'tc' | 'xdp';
@@ -16,29 +16,33 @@ const MAC_BYTES = 6;
 
 export interface KernelPathOptions {
   readonly program: Program;
-  /** Homes. */
+  /** Homes of each worker. */
   readonly capacity: number;
+  /** One when left out. */
+  readonly workers?: number;
   readonly key: Uint32Array;
   /** Interfaces by which frames may come in, by the MAC that they are addressed to. */
   readonly interfaces: ReadonlyMap<string, number>;
 }
 
 export class KernelPath {
-  /** For a world: what it decides stands in the maps. */
+  /** All workers'. */
+  readonly maps: KernelMaps;
+  /** For a world, the first worker's: what it decides stands in the maps. */
   readonly memory: Memory;
   readonly #loaded: LoadedFastPath;
   readonly #program: Program;
   readonly #interfaces: ReadonlyMap<string, number>;
 
   /** Throws where this kernel, or this build, has no fast path. */
-  constructor({ program, capacity, key, interfaces }: KernelPathOptions) {
+  constructor({ program, capacity, key, interfaces, workers = 1 }: KernelPathOptions) {
     const connections = capacity / 4;
-    this.#loaded = load({ capacity, connections, workers: 1, isInKernel: true }, hashKey(key));
+    this.#loaded = load({ capacity, connections, workers, isInKernel: true }, hashKey(key));
     this.#program = program;
     this.#interfaces = interfaces;
-    const maps = mapAll(this.#loaded);
-    const flows = new Int32Array(maps.flows, 0, flowWords(capacity));
-    this.memory = { ...ownMemory({ capacity, connections }), flows, hops: new Int32Array(maps.hops, 0, HOPS * HOP) };
+    this.maps = mapAll(this.#loaded);
+    const flows = new Int32Array(this.maps.flows, 0, flowWords(capacity));
+    this.memory = { ...ownMemory({ capacity, connections }), flows, hops: new Int32Array(this.maps.hops, 0, HOPS * HOP) };
     // Where a world's hops lead: XDP asks whether it stands there.
     const links = new XdpLinks(this.#loaded.links);
     for (const index of [FRONT, BACK]) links.set({ index, mac: new Uint8Array(MAC_BYTES), kind: '' }, true);
@@ -46,7 +50,10 @@ export class KernelPath {
       links.set({ index, mac: Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)), kind: '' }, true);
   }
 
-  /** The frame as it left; undefined: it went up, unchanged (otherwise this throws). */
+  /**
+   * The frame as it left; undefined: it went up, unchanged (otherwise this throws).
+   * @param gsoSize of a super-packet, which XDP is not told of; 0: it is none. All has to fit a page, less what the kernel needs of it
+   */
   take(frame: Uint8Array, gsoSize = 0): Uint8Array | undefined {
     const mac = macOf(frame);
     const index = this.#interfaces.get(mac) ?? this.#interfaces.values().next().value!;

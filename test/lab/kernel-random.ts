@@ -1,7 +1,7 @@
 /**
  * Properties of the kernel's fast path, in a network namespace whose interfaces have the fixtures' addresses. Prints a line of JSON.
  *
- *     same    whatever frame comes: the program passes it up unchanged, or does with it what the pipeline does, to the byte
+ *     same    whatever frame comes: the program passes it up unchanged, or does with it what the pipeline does, to the byte (kernel-same.ts)
  *     whole   while another thread changes a flow and its hop all the time: a packet leaves by one state of them, never by half of two
  *     bytes   of a flow are counted in 64 bits
  *
@@ -9,25 +9,25 @@
  */
 import { once } from 'node:events';
 import { isMainThread, Worker, workerData } from 'node:worker_threads';
-import fc from 'fast-check';
 import { writeHop } from '../../src/forward/next-hops.ts';
 import { mapAll } from '../../src/io/fast-path.ts';
 import { native } from '../../src/io/native.ts';
 import * as Flow from '../../src/layout/flow.ts';
-import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
+import { fromClient } from '../fixtures/frames.ts';
 import { KernelPath, type Program } from './kernel-path.ts';
-import { buildFrame, pattern, referenceChecksum } from './packets.ts';
-import { BACK, connectionsIn, HASH_KEY, MAC, World } from './world.ts';
+import { sameBytes, type Taken } from './kernel-same.ts';
+import { buildFrame, pattern } from './packets.ts';
+import { BACK, connectionsIn, HASH_KEY, MAC, type World } from './world.ts';
 
 export interface Report {
   readonly wrong: string[];
-  /** Frames taken of random ones, and of those that met a writer by which state. */
-  readonly same: number;
+  /** Frames taken of random ones, with one worker and with three; and of those that met a writer by which state. */
+  readonly same: readonly Taken[];
   readonly whole: { readonly first: number; readonly second: number; readonly up: number };
   readonly bytes: readonly number[];
 }
 
-const [CONNECTIONS, RUNS, RACES] = [16, 2000, 40_000];
+const RACES = 40_000;
 /** What the writer writes in turn: distances from what the flow says. */
 const SHIFT = 0x01010101;
 
@@ -38,11 +38,12 @@ async function main(): Promise<void> {
     [MAC.back, indexOf(back)],
   ]);
   Math.random = () => 0;
-  const path = new KernelPath({ program: program as Program, capacity: 256, key: HASH_KEY, interfaces });
-  const world = new World({ memory: { flows: path.memory.flows, hops: path.memory.hops } });
-  for (let i = 0; i < CONNECTIONS; i++) establish(world, i);
   const wrong: string[] = [];
-  const same = sameBytes(path, world, Number(seed), wrong);
+  const kernel = { program: program as Program, capacity: 256, key: HASH_KEY, interfaces };
+  const { path, world, taken } = sameBytes(kernel, 1, Number(seed), wrong);
+  const several = sameBytes(kernel, 3, Number(seed), wrong);
+  several.path.close();
+  const same = [taken, several.taken];
   const whole = await wholeStates(path, world, wrong);
   const bytes = countedBytes(path, world);
   process.stdout.write(`${JSON.stringify({ wrong, same, whole, bytes } satisfies Report)}\n`);
@@ -54,70 +55,6 @@ function indexOf(wanted: string): number {
   routes.close();
   return found.index;
 }
-
-function establish(world: World, i: number): void {
-  const [client, server] = [{ from: 5000 + i }, { to: PORT + (i >> 1) }];
-  world.send(fromClient({ ...client, flags: 'S', sequence: 100 }));
-  world.send(fromServer({ ...server, flags: 'SA', sequence: 200, acknowledgment: 101 }, {}, i % 2));
-  world.send(fromClient({ ...client, sequence: 101, acknowledgment: 201 }));
-}
-
-// ---- same
-
-/** A segment of one of the connections, often with something changed, sometimes with its IP checksum put right again. */
-function frames(): fc.Arbitrary<Uint8Array> {
-  const segment = fc
-    .record({
-      i: fc.nat(CONNECTIONS - 1),
-      isReply: fc.boolean(),
-      payload: fc.nat(300),
-      flags: fc.constantFrom('A', 'A', 'A', 'PA', 'F', 'R', 'S', 'U', 'UA', ''),
-      padTo: fc.constantFrom(0, 60, 80),
-      ttl: fc.constantFrom(64, 2, 1, 255),
-      tos: fc.nat(255),
-    })
-    .map(({ i, isReply, payload, flags, ttl, tos, padTo }) => {
-      const tcp = { flags, sequence: 101, acknowledgment: 201, payload: pattern(payload) };
-      const more = { ttl, tos, padTo };
-      return buildFrame(isReply ? fromServer({ to: PORT + (i >> 1), ...tcp }, more, i % 2) : fromClient({ from: 5000 + i, ...tcp }, more));
-    });
-  const changes = fc.array(fc.tuple(fc.nat(70), fc.oneof(fc.nat(255), fc.constantFrom(0, 0xff, 0x45, 0x46, 0x50))), { maxLength: 3 });
-  return fc.record({ frame: segment, changes, right: fc.boolean() }).map(({ frame, changes: bytes, right }) => {
-    for (const [at, value] of bytes) if (at < frame.length) frame[at] = value;
-    if (right) {
-      frame.fill(0, 24, 26);
-      const checksum = referenceChecksum(frame.subarray(14, 14 + (frame[14] & 0xf) * 4));
-      frame.set([checksum >> 8, checksum & 0xff], 24);
-    }
-    return frame;
-  });
-}
-
-function sameBytes(path: KernelPath, world: World, seed: number, wrong: string[]): number {
-  let taken = 0;
-  const words = world.table.words;
-  for (const frame of fc.sample(frames(), { seed, numRuns: RUNS })) {
-    const before = words.slice();
-    const out = path.take(frame);
-    if (out === undefined) continue;
-    taken++;
-    // As if the program had not been there: its own words, and the acknowledgement.
-    words.set(before);
-    const mac = frame.subarray(0, 6).join();
-    const { verdict, frame: expected } = world.sendFrames([{ frame, arrival: { interface: mac === MAC_BACK ? BACK : 1 } }])[0];
-    words.set(before);
-    if (verdict !== 'forwarded' || Buffer.compare(Buffer.from(out), Buffer.from(expected)) !== 0)
-      wrong.push(
-        `${Buffer.from(frame).toString('hex')} → ${Buffer.from(out).toString('hex')}, not ${verdict} ${Buffer.from(expected).toString('hex')}`,
-      );
-  }
-  return taken;
-}
-
-const MAC_BACK = MAC.back
-  .split(':')
-  .map((byte) => Number.parseInt(byte, 16))
-  .join();
 
 // ---- whole
 

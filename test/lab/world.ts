@@ -12,7 +12,7 @@ import { Ways } from '../../src/forward/ways.ts';
 import * as C from '../../src/layout/connection.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
-import { type Memory, memoryIn, memorySize, ownMemory } from '../../src/layout/memory.ts';
+import { type KernelMaps, type Memory, memoryIn, memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { type Slab, slabOf, TCP } from '../../src/packet/fields.ts';
 import { type PortSlice, portSlice } from '../../src/packet/steering.ts';
@@ -271,13 +271,13 @@ export class World {
   }
 }
 
-/** So many workers of one lb4, which share their loads. */
-export function worldsOf(workers: number, options: WorldOptions): World[] {
+/** So many workers of one lb4, which share their loads, and the kernel's maps if there are any. */
+export function worldsOf(workers: number, options: WorldOptions, maps?: KernelMaps): World[] {
   const { capacity = 256, connections = capacity / 4 } = options;
-  const room = { capacity, connections, workers };
+  const room = { capacity, connections, workers, isInKernel: maps !== undefined };
   const mapping = new ArrayBuffer(memorySize(room));
   return Array.from({ length: workers }, (_, worker) => {
-    return new World({ ...options, memory: memoryIn(mapping, room, worker), slice: portSlice(worker, workers) });
+    return new World({ ...options, memory: memoryIn(mapping, room, worker, maps), slice: portSlice(worker, workers) });
   });
 }
 

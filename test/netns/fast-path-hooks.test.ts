@@ -1,11 +1,14 @@
 /** What others do to the fast path's places and pins under a running lb4. */
 import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
+import { startBalancer } from '../lab/balancer.ts';
 import { contentHash } from '../lab/content.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
+import { ROOT } from '../lab/lab.ts';
 import { Live } from '../lab/live.ts';
-import { ECHO } from '../lab/topology.ts';
+import { ECHO, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, pinsIn, traces } from '../lab/traces.ts';
 import { PATIENCE, waitUntil, within } from '../lab/wait.ts';
 
@@ -85,5 +88,29 @@ test.skipIf(why !== undefined)(
     await live.balancer.running.line(/no fast path in the kernel: .* not in its maps/);
     expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
     expect(traces(host)).toEqual(NOTHING);
+  },
+);
+
+test.skipIf(why !== undefined)(
+  'programs and a qdisc of others: who has the XDP hook is named, lb4 goes by tc, and all of it stays at exit',
+  async () => {
+    await using lab = new Topology({ servers: 1 });
+    await lab.startBackends();
+    const { balancer: host, client } = lab;
+    const foreign = ['xdp', 'tcx'].map((hook) => host.start(['python3', join(ROOT, 'test/lab/foreign.py'), hook, 'front']));
+    for (const running of foreign) await running.line(/^stands$/);
+    host.sh('tc', 'qdisc', 'add', 'dev', 'front', 'clsact');
+    const balancer = await startBalancer(host, lab.settings({ more: '[passthrough]\nfast_path = "xdp"' }));
+    await balancer.running.line(/does not stand at xdp of front: foreign is there already, and an interface has one/);
+    const curl = `curl -sS --retry 9 --retry-connrefused --retry-delay 1 http://${VIP}/content/300000 | sha256sum`;
+    expect((await client.run('sh', '-c', curl)).stdout.split(' ')[0]).toBe(contentHash(300_000));
+    expect(await balancer.metric('lb4_fast_path_packets_total')).toBeGreaterThan(10);
+    expect(await balancer.stop()).toEqual({ code: 0, signal: null });
+    for (const running of foreign) {
+      const answer = running.nextLine(/^(stands|is gone)$/);
+      running.write('?');
+      expect(await answer).toBe('stands');
+    }
+    expect(host.sh('tc', 'qdisc', 'show', 'dev', 'front')).toContain('clsact');
   },
 );
