@@ -43,9 +43,9 @@ INLINE int find_headers(struct __sk_buff* skb, struct segment* at) {
   return frame + HEADERS <= (void*)(long)skb->data_end;
 }
 
-// Ethernet's padding is not forwarded. Pointers into the packet are void afterwards.
+// Ethernet's padding is not forwarded; a super-packet, which cannot be cut, has none. Pointers into the packet are void afterwards.
 INLINE int cut_padding(struct __sk_buff* skb, __u32 whole) {
-  return skb->gso_size || skb->len <= ETH_HLEN + whole || !bpf_skb_change_tail(skb, ETH_HLEN + whole, 0);
+  return skb->len <= ETH_HLEN + whole || (!skb->gso_size && !bpf_skb_change_tail(skb, ETH_HLEN + whole, 0));
 }
 
 SEC("tc")

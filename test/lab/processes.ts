@@ -95,7 +95,7 @@ export class Running {
       );
     });
     try {
-      return await within(found, timeout, `${pattern} from ${this.name}, which printed\n${this.lines.slice(-20).join('\n')}\n`);
+      return await within(found, timeout, () => `${pattern} from ${this.name}, which printed\n${this.lines.slice(-20).join('\n')}\n`);
     } finally {
       this.#listeners.delete(listener);
     }

@@ -30,11 +30,11 @@ export function pause(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** `promise`, or an error naming `what` when it takes longer than `timeout` milliseconds. */
-export async function within<T>(promise: Promise<T>, timeout: number, what: string): Promise<T> {
+/** `promise`, or an error naming `what` (as it is by then) when it takes longer than `timeout` milliseconds. */
+export async function within<T>(promise: Promise<T>, timeout: number, what: string | (() => string)): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited ${timeout} ms in vain for ${what}`)), timeout);
+    timer = setTimeout(() => reject(new Error(`waited ${timeout} ms in vain for ${typeof what === 'string' ? what : what()}`)), timeout);
   });
   try {
     return await Promise.race([promise, late]);
