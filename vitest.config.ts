@@ -2,7 +2,18 @@ import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Files that take a minute and more, the longest first. By itself vitest begins with the largest where it has seen none of them run. */
-const LONG = ['end-to-end-life', 'reload', 'doctor', 'tracking', 'survival', 'end-to-end-traffic', 'dsr-scripts', 'rules', 'health'];
+const LONG = [
+  'end-to-end-life',
+  'reload',
+  'doctor',
+  'tracking',
+  'fast-path-death',
+  'survival',
+  'end-to-end-traffic',
+  'dsr-scripts',
+  'rules',
+  'health',
+];
 
 /** What is begun last ends last, with nobody beside it. */
 class LongestFirst extends BaseSequencer {

@@ -165,6 +165,7 @@ function followed(origin: Origin, key: HashKey, fd: number | undefined): Acquire
       const memories = memoriesIn(mapping, room, fastPath?.maps);
       return { fd, memories, room, fastPath, isFound: true, refused: undefined, mortal: undefined, ...handle(fd, fastPath) };
     }
+    unlockKept(fd);
     closeSync(fd);
     return obstacle;
   } catch (error) {
@@ -195,10 +196,11 @@ function isFinal(error: unknown): boolean {
 
 function keptMemory(origin: Origin, key: HashKey, refused: string | undefined, makeFastPath: MakeFastPath): Acquired {
   const { room, fastPath } = placed(origin.room, key, refused, makeFastPath);
+  let fd: number | undefined;
   try {
     const bytes = memorySize(room);
     // What is not in the file is in the maps.
-    const fd = createKept(FILE, bytes, memorySize({ ...room, isInKernel: false }) - bytes);
+    fd = createKept(FILE, bytes, memorySize({ ...room, isInKernel: false }) - bytes);
     lockKept(fd);
     const memories = freshIn(native().mapSharedMemory(fd), { ...origin, room }, key, fastPath);
     return {
@@ -212,6 +214,10 @@ function keptMemory(origin: Origin, key: HashKey, refused: string | undefined, m
       ...handle(fd, fastPath),
     };
   } catch (error) {
+    if (fd !== undefined) {
+      unlockKept(fd);
+      closeSync(fd);
+    }
     fastPath?.close();
     throw error;
   }
@@ -219,17 +225,24 @@ function keptMemory(origin: Origin, key: HashKey, refused: string | undefined, m
 
 function mortalMemory(origin: Origin, key: HashKey, refused: string | undefined, mortal: string, makeFastPath: MakeFastPath): Acquired {
   const { room, fastPath } = placed(origin.room, key, refused, makeFastPath);
-  const { fd, buffer } = native().createSharedMemory('lb4', memorySize(room));
-  const memories = freshIn(buffer, { ...origin, room }, key, fastPath);
+  let fd: number | undefined;
   const close = () => {
     try {
       if (fastPath?.isPinned()) removePins();
     } finally {
       fastPath?.close();
-      native().closeFd(fd);
+      if (fd !== undefined) native().closeFd(fd);
     }
   };
-  return { fd, memories, room, fastPath, isFound: false, refused, mortal, lost: () => undefined, close };
+  try {
+    const { buffer, fd: made } = native().createSharedMemory('lb4', memorySize(room));
+    fd = made;
+    const memories = freshIn(buffer, { ...origin, room }, key, fastPath);
+    return { fd, memories, room, fastPath, isFound: false, refused, mortal, lost: () => undefined, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
 }
 
 /** Where new flows are to be. @param refused why those of an lb4 that died are not gone on with */

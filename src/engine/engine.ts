@@ -214,11 +214,11 @@ export class Engine {
       crew = await (isFound ? takeUp(memories[0], beginAt) : beginAt(0));
       // They may have changed meanwhile.
       crew.post({ type: 'interfaces', mtus: routes.mtus() });
-      attachments?.follow(routes.interfaces());
+      attempt(() => attachments?.follow(routes.interfaces()), told);
       const entries = room.connections * room.workers * directionsOf(settings);
       return new Engine({ acquired, routes, counts, ports, crew, attachments, entries, told });
     } catch (error) {
-      attachments?.close(isFound);
+      attempt(() => attachments?.close(isFound), told);
       routes.close();
       throw error;
     }
@@ -326,12 +326,12 @@ export class Engine {
   }
 }
 
-/** Does what may fail without harm to what is forwarded. */
+/** Does what may fail without harm to what is forwarded, or without hiding why something else has failed. */
 function attempt(act: () => void, told: (message: string) => void): void {
   try {
     act();
   } catch (error) {
-    told(`the fast path: ${messageOf(error)}`);
+    told(`the fast path, or what is kept for the next lb4: ${messageOf(error)}`);
   }
 }
 

@@ -1,5 +1,5 @@
 /** The fast path of an engine whose memory is new, in place of whatever another lb4 has left in the kernel. */
-import { FastPathError, messageOf } from '../errors.ts';
+import { FastPathError, messageOf, resourceError } from '../errors.ts';
 import type { Wanted } from '../io/attachments.ts';
 import { FastPath } from '../io/fast-path.ts';
 import { removePins } from '../io/pins.ts';
@@ -31,7 +31,7 @@ export function makeFastPath(room: Room, key: HashKey, isLost: boolean, options:
       made.close();
       clear(options);
     }
-    throw new FastPathError(messageOf(error));
+    throw resourceError(error) ?? new FastPathError(messageOf(error), { cause: error });
   }
 }
 
@@ -54,7 +54,7 @@ function clear({ told }: FastPathOptions): boolean {
     removePins();
     return true;
   } catch (error) {
-    told?.(`what another lb4 has pinned stays, though it does nothing: ${messageOf(error)}`);
+    told?.(`what another lb4 has pinned cannot be removed: ${messageOf(error)}`);
     return false;
   }
 }

@@ -1,5 +1,7 @@
 /** The parameters of `server` and `default-server` (section 5.2). */
+
 import { numberOf, secondsOf, whyUnread } from './haproxy-words.ts';
+import { lookUp } from './look-up.ts';
 
 /** Parameters with a word behind them, beside those of lb4. */
 const WITH_WORD = new Set(
@@ -47,7 +49,7 @@ export function lostIn(words: readonly string[]): { readonly text: string; reado
   return [...parametersOf(words)].flatMap(([word, argument]) => {
     const text = argument === undefined ? word : `${word} ${argument}`;
     if (!KNOWN.has(word)) return [{ text, why: 'lb4 has nothing like it' }];
-    const read = READ[word];
+    const read = lookUp(READ, word);
     return read !== undefined && read(argument) === undefined ? [{ text, why: whyUnread(argument) }] : [];
   });
 }

@@ -1,7 +1,9 @@
 /** HAProxy's keywords that say how a section works, in lb4's keys. `bind` and `server` have files of their own. */
+
 import type { Given, Line, Value } from './draft.ts';
 import { lostIn } from './haproxy-parameters.ts';
 import { FROM_ENVIRONMENT, isFromEnvironment, numberOf, secondsOf, whyUnread } from './haproxy-words.ts';
+import { lookUp } from './look-up.ts';
 
 /** Not a key of lb4's: HTTP checks go by TLS. */
 export const TLS_CHECK = 'TLS check';
@@ -52,7 +54,7 @@ type Take = (keyword: Keyword) => string | undefined;
 /** Takes the line over, or says why not. `bind` and `server` are not for here. */
 export function takeSetting(settings: Settings, line: Line, lose: (why: string) => void): void {
   const [word = '', ...args] = line.words;
-  const why = (KEYWORDS[word] ?? unknown)({ settings, line, args, lose });
+  const why = (lookUp(KEYWORDS, word) ?? unknown)({ settings, line, args, lose });
   if (why !== undefined) lose(why);
 }
 
@@ -94,13 +96,13 @@ const KEYWORDS: Readonly<Record<string, Take>> = {
   balance: takeBalance,
   use_backend: takeUseBackend,
   timeout: (keyword) => {
-    const key = TIMEOUTS[keyword.args[0] ?? ''];
+    const key = lookUp(TIMEOUTS, keyword.args[0] ?? '');
     if (key === undefined) return 'lb4 has no such timeout';
     return value(key, secondsOf)({ ...keyword, args: keyword.args.slice(1) });
   },
   no: takeNo,
   default: takeNo,
-  option: (keyword) => (OPTIONS[keyword.args[0] ?? ''] ?? unknown)({ ...keyword, args: keyword.args.slice(1) }),
+  option: (keyword) => (lookUp(OPTIONS, keyword.args[0] ?? '') ?? unknown)({ ...keyword, args: keyword.args.slice(1) }),
   'http-check': takeHttpCheck,
   'tcp-check': because(CHECK),
   'external-check': because('see health_check = "exec", whose command has the server in LB4_SERVER_ADDR and LB4_SERVER_PORT'),
@@ -161,7 +163,7 @@ function takeUseBackend({ settings, line, args: [backend = '', ...condition] }: 
 /** `no option X`, `default option X` (section 4.1): what was said before, as by defaults, is undone. */
 function takeNo({ settings, args: [what, option = ''] }: Keyword): string | undefined {
   if (what === 'option' && option === 'redispatch') return 'after a failed connect lb4 tries another server (retries)';
-  const check = what === 'option' ? UNDONE[option] : undefined;
+  const check = what === 'option' ? lookUp(UNDONE, option) : undefined;
   if (check === undefined) return 'lb4 has nothing like it';
   if (settings.text('health_check') === check) settings.given.delete('health_check');
   return undefined;
@@ -178,7 +180,7 @@ function takeOtherCheck({ settings }: Keyword): string {
 function takeBalance({ settings, line, args: [name = ''], lose }: Keyword): string | undefined {
   const [, drawn] = /^random\((.*)\)$/.exec(name) ?? [];
   if (drawn !== undefined && drawn !== '2') lose(`lb4's random draws two servers, not ${drawn}`);
-  const balance = drawn === undefined ? BALANCE[name] : 'random';
+  const balance = drawn === undefined ? lookUp(BALANCE, name) : 'random';
   if (balance === undefined) {
     // It takes the place of the one in defaults, too.
     settings.given.delete('balance');

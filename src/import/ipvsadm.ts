@@ -1,7 +1,9 @@
 /** What `ipvsadm -Sn` prints (ipvsadm(8)): services of the kernel's IPVS and their servers. */
+
 import type { Mode } from '../config/modes.ts';
 import { Draft, type Line, type Table } from './draft.ts';
 import { finish, type Imported } from './finish.ts';
+import { lookUp } from './look-up.ts';
 
 /** Of a scheduler: lb4's, and what of it is another. */
 const SCHEDULERS: Readonly<Record<string, readonly [balance: string, but?: string]>> = {
@@ -70,7 +72,7 @@ function optionsOf(words: readonly string[]): Map<string, string> {
   for (const [i, word] of words.entries()) {
     if (!word.startsWith('-')) continue;
     const next = words[i + 1] ?? '';
-    options.set(LONG[word] ?? word, next.startsWith('-') ? '' : next);
+    options.set(lookUp(LONG, word) ?? word, next.startsWith('-') ? '' : next);
   }
   return options;
 }
@@ -130,7 +132,7 @@ function schedule(draft: Draft, { line, options }: Service, backend: Table): voi
   // ipvsadm(8): the default.
   const scheduler = options.get('-s') ?? 'wlc';
   const flags = options.get('-b') ?? '';
-  const [known, but] = SCHEDULERS[scheduler] ?? ['leastconn', 'lb4 has no such scheduler: leastconn stands for it'];
+  const [known, but] = lookUp(SCHEDULERS, scheduler) ?? ['leastconn', 'lb4 has no such scheduler: leastconn stands for it'];
   // By the client's address alone, unless told that its port counts as well, or the other way round.
   const balance =
     scheduler === 'mh' && !/mh-port|flag-2/.test(flags) ? 'source' : scheduler === 'sh' && /sh-port|flag-2/.test(flags) ? 'maglev' : known;

@@ -71,16 +71,16 @@ export class Attachments {
       const attachment = this.#attached.get(key);
       if (attachment !== undefined) this.#attached.set(key, { ...attachment, link });
     }
-    this.#announceAll();
+    this.#try(() => this.#announceAll());
     // A dead lb4's.
     for (const name of linkPins()) if (!wanted.has(name)) this.#try(() => removeLink(name));
-    for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index)) && standsAtClsact(index)) leaveClsact(index);
+    for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index))) this.#try(() => standsAtClsact(index) && leaveClsact(index));
     for (const [key, { link, hook }] of wanted) if (!this.#attached.has(key) && !this.#lost.has(key)) this.#attach(key, link, hook);
   }
 
   /** Where it stood and does not any more, as people say it: `tc of eth0`. */
   missing(): string[] {
-    this.#announceAll();
+    this.#try(() => this.#announceAll());
     for (const [key, attachment] of this.#attached) {
       if (isThere(attachment)) continue;
       this.#lost.set(key, attachment);
@@ -107,12 +107,12 @@ export class Attachments {
 
   /** Pins that anew. Throws where it cannot. */
   pinAgain(): void {
-    this.#fastPath.pinAgain();
-    for (const [key, one] of this.#attached) {
-      if (isPinned(key, one)) continue;
-      if (one.fd === undefined) pinAtClsact(this.#fastPath.programs.tc, one.link.index, one.isQdiscOurs);
-      else pin(one.fd, key);
-    }
+    const places = [...this.#attached].filter(([key, one]) => !isPinned(key, one));
+    const acts = places.map(([key, { fd, link, isQdiscOurs }]) => () => {
+      if (fd === undefined) pinAtClsact(this.#fastPath.programs.tc, link.index, isQdiscOurs);
+      else pin(fd, key);
+    });
+    eachOf([() => this.#fastPath.pinAgain(), ...acts], (act) => act());
   }
 
   /** Where it stands: by hook, names of interfaces. */

@@ -58,11 +58,11 @@ function programsOf(link: Interface, unknown: Set<string>): Place[] {
   const xdp = ask(() => native().xdpProgram(link.index)) ?? 0;
   const places: Place[] = (tcx ?? []).map((program) => ({ hook: 'tcx', link, program }));
   if (xdp !== 0) places.push({ hook: 'xdp', link, program: xdp });
-  const others = places.filter((place) => isOurs(place, unknown));
-  if (tcx !== undefined) return others;
-  // lb4 uses cls_bpf where there is no tcx.
+  const ours = places.filter((place) => isOurs(place, unknown));
+  if (tcx !== undefined) return ours;
+  // lb4 uses cls_bpf where there is no tcx, at a priority of its own, by which it is known.
   const program = ask(() => native().clsactProgram(link.index)) ?? 0;
-  return program === 0 ? others : [...others, { hook: 'clsact', link, program }];
+  return program === 0 ? ours : [...ours, { hook: 'clsact', link, program }];
 }
 
 /** Undefined: this kernel has no tcx. */
@@ -85,13 +85,18 @@ function isOurs({ program, hook, link }: Place, unknown: Set<string>): boolean {
 function remove({ hook, link, program }: Place): void {
   try {
     if (hook === 'clsact') leaveClsact(link.index);
-    else if (!detach(program, link.index)) throw new Error('it has no link');
+    // The kernel may just have put away those of a process that has ended.
+    else if (!detach(program, link.index) && standsAt(hook, link.index, program)) throw new Error('it has no link');
   } catch (error) {
     throw new FailureError(
       `another lb4's program ${program} stands at ${hook} of ${link.name} and cannot be taken away: ${messageOf(error)}; ${MEND}`,
       { cause: error },
     );
   }
+}
+
+function standsAt(hook: 'tcx' | 'xdp', index: number, program: number): boolean {
+  return hook === 'xdp' ? native().xdpProgram(index) === program : native().tcxPrograms(index).includes(program);
 }
 
 /** Whether there was a link of it. */

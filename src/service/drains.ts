@@ -47,10 +47,14 @@ export class Drains {
 
   async #look(): Promise<void> {
     const { members, path, replanner } = this.#parts;
-    if (members.expire(path, (gone) => this.#tellGone(gone))) await replanner.renew();
-    this.#noteWeightless(false);
-    for (const { key, index } of weightlessOf(replanner.plan)) if (path.server(index).load === 0) this.#tellEmpty(key);
-    this.#schedule();
+    try {
+      if (members.expire(path, (gone) => this.#tellGone(gone))) await replanner.renew();
+      this.#noteWeightless(false);
+      for (const { key, index } of weightlessOf(replanner.plan)) if (path.server(index).load === 0) this.#tellEmpty(key);
+    } finally {
+      // The next look tries again.
+      this.#schedule();
+    }
   }
 
   #noteWeightless(isStart: boolean): void {

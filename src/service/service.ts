@@ -229,17 +229,20 @@ export class Service {
 
   async #reload(): Promise<void> {
     const { log } = this.#options;
+    const before = this.#config;
     try {
       const config = readConfig(this.#options, { reload: true });
       for (const key of restartOnly(this.#startConfig, config)) log.warn({ key }, 'this key changes only with a restart');
-      const before = this.#config;
       await this.#takeOver(config);
       this.#history.succeed();
-      const changes = tellChanges(before, config, log);
-      log.info({ frontends: config.frontends.length, backends: config.backends.length, changes }, 'configuration reloaded');
     } catch (error) {
       this.#history.fail(logFailure(error, this.#options.file, log));
+      return;
     }
+    // It has been applied, however telling of it goes.
+    const { frontends, backends } = this.#config;
+    const changes = tellChanges(before, this.#config, log);
+    log.info({ frontends: frontends.length, backends: backends.length, changes }, 'configuration reloaded');
   }
 
   /** All or nothing: what can fail comes first, and is taken back when something after it fails. */

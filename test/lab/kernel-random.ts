@@ -8,7 +8,7 @@
  *     node kernel-random.js tc|xdp FRONT BACK SEED
  */
 import { once } from 'node:events';
-import { isMainThread, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { writeHop } from '../../src/forward/next-hops.ts';
 import { mapAll } from '../../src/io/fast-path.ts';
 import { native } from '../../src/io/native.ts';
@@ -80,6 +80,7 @@ function write({ fds, at, hop, stop }: Writing): void {
     first.forEach((value, i) => void (flows[at + Flow.NEW_SOURCE + i] = (value + more) | 0));
     flows[at + Flow.STATE] = (((state >>> Flow.VERSION_SHIFT) + 1) << Flow.VERSION_SHIFT) | (state & 0xffff);
     writeHop(hops, hop, BACK, 1500, macOf(more), macOf(more));
+    if (turn === 1) parentPort?.postMessage('writes');
   }
 }
 
@@ -95,7 +96,8 @@ async function wholeStates(path: KernelPath, world: World, wrong: string[]): Pro
   writeHop(world.hops, hop, BACK, 1500, macOf(0), macOf(0));
   const stop = new SharedArrayBuffer(4);
   const writer = new Worker(new URL(import.meta.url), { workerData: { fds: path.fds, at, hop, stop } satisfies Writing });
-  await once(writer, 'online');
+  // It has loaded what it needs, and writes.
+  await once(writer, 'message');
   const frame = buildFrame(fromClient({ from: 5000, sequence: 101, acknowledgment: 201 }));
   const seen = { first: 0, second: 0, up: 0 };
   for (let i = 0; i < RACES && wrong.length === 0; i++) {

@@ -38,7 +38,8 @@ describe.skipIf(why !== undefined).concurrent('ten transfers, and nobody runs fo
     await away;
     await transfers.stalled('then');
     await live.launch();
-    expect(JSON.parse(await live.balancer.running.line(/go on/))).toMatchObject({ connections: expect.any(Number) as number });
+    const goOn = JSON.parse(await live.balancer.running.line(/go on/)) as { connections: number };
+    expect(goOn.connections).toBeGreaterThanOrEqual(TRANSFERS);
     await transfers.arrive(SIZE);
     // What has passed meanwhile stands in the books; servers' headers and what was sent twice come on top.
     if (mode === 'passthrough') {

@@ -23,11 +23,13 @@ test.skipIf(why !== undefined)('pins that somebody removes are made again, and t
   const transfer = client.run('sh', '-c', `${curl} | sha256sum`);
   await waitUntil(async () => (await live.metric('lb4_fast_path_packets_total')) > 0, { what: 'the kernel to forward' });
   rmSync(pinsIn(host.name), { recursive: true });
-  await live.balancer.running.line(/pins of the fast path were missing and are put back \(its flows/);
-  expect(await live.metric('lb4_host_repairs_total', 'what="fast_path_pins"')).toBe(1);
+  // It may look while they go.
+  await live.balancer.running.line(/pins of the fast path were missing and are put back \(.*its flows/);
+  expect(await live.metric('lb4_host_repairs_total', 'what="fast_path_pins"')).toBeGreaterThan(0);
   await live.balancer.stop('SIGKILL');
   await live.launch();
-  expect(JSON.parse(await live.balancer.running.line(/go on/))).toMatchObject({ connections: expect.any(Number) as number });
+  const goOn = JSON.parse(await live.balancer.running.line(/go on/)) as { connections: number };
+  expect(goOn.connections).toBeGreaterThan(0);
   expect((await transfer).stdout.split(' ')[0]).toBe(contentHash(SIZE));
   expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
   expect(traces(host)).toEqual(NOTHING);

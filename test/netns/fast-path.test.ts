@@ -49,9 +49,9 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])('random segments by %s, and a
   expect(report.wrong, `seed ${seed}`).toEqual([]);
   expect(report.same.map(({ workers }) => workers)).toEqual([1, 3]);
   for (const { plain, large } of report.same) {
-    expect(plain).toBeGreaterThan(100);
+    expect(plain, `seed ${seed}`).toBeGreaterThan(100);
     // XDP is before there are any.
-    if (program === 'tc') expect(large).toBeGreaterThan(20);
+    if (program === 'tc') expect(large, `seed ${seed}`).toBeGreaterThan(20);
   }
   expect(report.whole.first).toBeGreaterThan(0);
   expect(report.whole.second).toBeGreaterThan(0);

@@ -50,5 +50,5 @@ test.each([
   Object.assign(host, state, { strays: (mustKnow: boolean) => asked.push(mustKnow) });
   start({ fastPath: 'off' }, isLost);
   expect(asked).toEqual([known]);
-  expect(host.said).toEqual('pins' in state ? ['what another lb4 has pinned stays, though it does nothing: EROFS'] : []);
+  expect(host.said).toEqual('pins' in state ? ['what another lb4 has pinned cannot be removed: EROFS'] : []);
 });

@@ -265,6 +265,14 @@ describe('haproxy', () => {
     expect([config.backends[0]?.slowStartMs, lost]).toEqual([0, []]);
   });
 
+  test.each(['constructor x', 'option constructor', 'timeout toString 1s', 'balance constructor', 'no option valueOf'])(
+    '%s, which every object has, is no keyword',
+    (line) => {
+      const { lost } = haproxy(`${HEAD} ${line}\n server s 10.0.0.1:80`);
+      expect(lost).toContainEqual(expect.stringContaining(line));
+    },
+  );
+
   describe('what undoes defaults', () => {
     const checked = (line: string) => {
       const { config, lost } = haproxy(
@@ -316,6 +324,7 @@ describe('ipvsadm', () => {
     ['-s mh -b mh-port', 'maglev'],
     ['-s rr -p 300', 'source'],
     ['-s lblc', 'leastconn'],
+    ['-s constructor', 'leastconn'],
   ])('%s', (options, balance) => expect(parseConfig(of(service(options)).toml, 'x').config.backends[0]?.balance).toBe(balance));
 
   test('names, where -n was left out, are told', () => {
