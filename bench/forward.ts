@@ -22,7 +22,7 @@ const DUTY = { ports: [PACKETS, IPERF], servers: [serverAddress(0)] };
 /** The stream's answers of --dsr would need a route around lb4: packets only. */
 const subjects = {
   'lb4 --passthrough': { start: lb4(), packets: true, stream: true },
-  'lb4 --dsr': { start: lb4(['--dsr']), packets: true, stream: false },
+  'lb4 --dsr': { start: lb4(['--dsr']), packets: true, stream: false, isDeaf: true },
   'nftables conntrack': { start: conntrack, packets: true, stream: true },
   'HAProxy mode tcp': { start: haproxy, packets: false, stream: true },
   'lb4, both on one core': { start: lb4(), packets: true, stream: false, onOneCore: true },
@@ -49,7 +49,14 @@ async function main(): Promise<void> {
       if (stream) results[name].gbit.push(await gigabits(lab, VIP, IPERF));
       if (packets)
         results[name].rate.push(
-          await packetRate(lab, traffic, { from: clientAddress(0), to: VIP, port: PACKETS, flows: FLOWS, prefix: pin }),
+          await packetRate(lab, traffic, {
+            from: clientAddress(0),
+            to: VIP,
+            port: PACKETS,
+            flows: FLOWS,
+            prefix: pin,
+            isDeaf: 'isDeaf' in more,
+          }),
         );
       await stop();
     }

@@ -10,6 +10,8 @@ export interface Packets {
   readonly port: number;
   /** Connections. */
   readonly flows: number;
+  /** Its server's answers do not come back here. */
+  readonly isDeaf?: boolean;
   /** In front of the generator's command line. */
   readonly prefix?: readonly string[];
 }
@@ -48,7 +50,8 @@ export async function driverRate(lab: Topology, { traffic, generator, frames, si
 }
 
 /** Until each has been answered: of connections that are not open no packet comes by the way that is to be measured. */
-async function open(lab: Topology, traffic: string, { from, to, port, flows }: Packets): Promise<void> {
+async function open(lab: Topology, traffic: string, { from, to, port, flows, isDeaf = false }: Packets): Promise<void> {
+  if (isDeaf) return openUnheard(lab, traffic, { from, to, port, flows });
   const { code, stderr } = await lab.client.run(
     traffic,
     'open',
@@ -62,6 +65,12 @@ async function open(lab: Topology, traffic: string, { from, to, port, flows }: P
     '32',
   );
   if (code !== 0) throw new Error(`no connections: ${stderr}`);
+}
+
+/** Slowly, twice: who is not answered cannot know what was lost. */
+async function openUnheard(lab: Topology, traffic: string, { from, to, port, flows }: Packets): Promise<void> {
+  const flood = ['flood', 'eth0', lab.balancer.mac('front'), from, '1', to, `${port}`, '2000', '10', `${flows}`, 'syn', 'open'];
+  for (const _ of [1, 2]) await lab.client.run(traffic, ...flood);
 }
 
 function load(lab: Topology, { from, to, port, flows }: Packets): string[] {

@@ -80,6 +80,7 @@ function write({ fds, at, hop, stop }: Writing): void {
     first.forEach((value, i) => void (flows[at + Flow.NEW_SOURCE + i] = (value + more) | 0));
     flows[at + Flow.STATE] = (((state >>> Flow.VERSION_SHIFT) + 1) << Flow.VERSION_SHIFT) | (state & 0xffff);
     writeHop(hops, hop, BACK, 1500, macOf(more), macOf(more));
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     if (turn === 1) parentPort?.postMessage('writes');
   }
 }
