@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { FlowTable, hashKey, tableCapacity } from '../src/flow/table.ts';
 import { writeHop } from '../src/forward/next-hops.ts';
 import { fastPathObstacle, load, mapAll } from '../src/io/fast-path.ts';
+import { interfacesNow } from '../src/io/interfaces.ts';
 import { native } from '../src/io/native.ts';
 import { XdpLinks } from '../src/io/xdp-links.ts';
 import * as Flow from '../src/layout/flow.ts';
@@ -185,10 +186,7 @@ function testRuns(count: number): Run {
 }
 
 function indexOf(wanted: string): number {
-  const routes = new (native().RouteSocket)();
-  const found = routes.interfaces().find(({ name }) => name === wanted)!;
-  routes.close();
-  return found.index;
+  return interfacesNow().find(({ name }) => name === wanted)!.index;
 }
 
 /** A run, on average over calls that each begin at another flow. */

@@ -5,6 +5,7 @@
  * Sources: the ERRORS sections of connect(2), bind(2), send(2), execve(2), fork(2), ip(7) and tcp(7); for what ICMP errors
  * become, icmp_err_convert in net/ipv4/icmp.c; for what kinds of routes answer, fib_props in net/ipv4/fib_semantics.c.
  */
+import { lookUp } from './look-up.ts';
 
 /**
  * - `server`: the server, or the host it is on, says no or nothing
@@ -116,7 +117,7 @@ const DEFAULT: Fault = 'host';
 
 /** What `code` ("EINVAL") means when it came from `attempt`; any code at all gets an answer. */
 export function meaningOf(code: string, attempt: Attempt): Meaning {
-  return find(BY_ATTEMPT[attempt], code) ?? find(ALWAYS, code) ?? { fault: DEFAULT, words: `${attempt}: ${code || 'unknown error'}` };
+  return lookUp(BY_ATTEMPT[attempt], code) ?? lookUp(ALWAYS, code) ?? { fault: DEFAULT, words: `${attempt}: ${code || 'unknown error'}` };
 }
 
 /** The same of an error as Node throws it, by its `code` and `syscall`. */
@@ -128,8 +129,4 @@ export function meaningOfError({ code = '', syscall = '' }: NodeJS.ErrnoExceptio
 function attemptOf(syscall: string): Attempt {
   if (syscall === 'connect' || syscall === 'bind') return syscall;
   return syscall.startsWith('spawn') ? 'spawn' : 'send';
-}
-
-function find(rows: Readonly<Record<string, Meaning>>, code: string): Meaning | undefined {
-  return Object.hasOwn(rows, code) ? rows[code] : undefined;
 }

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/model.ts';
 import { sourcesOf } from '../config/sources.ts';
+import { interfacesNow } from '../io/interfaces.ts';
 import { native, type Route } from '../io/native.ts';
 import { formatBytes } from '../ip.ts';
 import { formatAddress, parseAddress } from '../packet/address.ts';
@@ -112,9 +113,7 @@ export function connectError(host: string, port: number): Promise<string | undef
 
 /** The interfaces of these names. */
 export async function describeLinks(names: Iterable<string>): Promise<Link[]> {
-  const socket = new (native().RouteSocket)();
-  const all = socket.interfaces();
-  socket.close();
+  const all = interfacesNow();
   const details = JSON.parse((await ask('ip', '-d', '-j', 'link', 'show')) ?? '[]') as {
     ifname?: string;
     linkinfo?: { info_kind?: string };

@@ -1,7 +1,7 @@
 /** The parameters of `server` and `default-server` (section 5.2). */
 
+import { lookUp } from '../look-up.ts';
 import { numberOf, secondsOf, whyUnread } from './haproxy-words.ts';
-import { lookUp } from './look-up.ts';
 
 /** Parameters with a word behind them, beside those of lb4. */
 const WITH_WORD = new Set(

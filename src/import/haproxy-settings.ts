@@ -1,9 +1,9 @@
 /** HAProxy's keywords that say how a section works, in lb4's keys. `bind` and `server` have files of their own. */
 
+import { lookUp } from '../look-up.ts';
 import type { Given, Line, Value } from './draft.ts';
 import { lostIn } from './haproxy-parameters.ts';
 import { FROM_ENVIRONMENT, isFromEnvironment, numberOf, secondsOf, whyUnread } from './haproxy-words.ts';
-import { lookUp } from './look-up.ts';
 
 /** Not a key of lb4's: HTTP checks go by TLS. */
 export const TLS_CHECK = 'TLS check';

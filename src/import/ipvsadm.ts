@@ -1,9 +1,9 @@
 /** What `ipvsadm -Sn` prints (ipvsadm(8)): services of the kernel's IPVS and their servers. */
 
 import type { Mode } from '../config/modes.ts';
+import { lookUp } from '../look-up.ts';
 import { Draft, type Line, type Table } from './draft.ts';
 import { finish, type Imported } from './finish.ts';
-import { lookUp } from './look-up.ts';
 
 /** Of a scheduler: lb4's, and what of it is another. */
 const SCHEDULERS: Readonly<Record<string, readonly [balance: string, but?: string]>> = {

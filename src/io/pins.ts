@@ -17,6 +17,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { eachOf } from './each.ts';
+import { interfacesNow } from './interfaces.ts';
 import { INITIAL_PIDS, isPrivate } from './kept-places.ts';
 import { native } from './native.ts';
 
@@ -204,22 +205,13 @@ export function leaveClsact(ifindex: number): void {
   native().detachClsact(ifindex);
   const isQdiscOurs = hasOwnClsact(ifindex);
   for (const prefix of [CLSACT, FILTER]) unpin(`${prefix}${ifindex}`);
-  const device = nameOf(ifindex);
+  const device = interfacesNow().find(({ index }) => index === ifindex)?.name;
   if (!isQdiscOurs || device === undefined) return;
   try {
     const filters = ['ingress', 'egress'].map((side) => execFileSync('tc', ['filter', 'show', 'dev', device, side], { encoding: 'utf8' }));
     if (filters.join('').trim() === '') execFileSync('tc', ['qdisc', 'del', 'dev', device, 'clsact'], { stdio: 'ignore' });
   } catch {
     // The qdisc or the interface has just gone; without tc(8) an empty qdisc stays, which does nothing.
-  }
-}
-
-function nameOf(ifindex: number): string | undefined {
-  const routes = new (native().RouteSocket)();
-  try {
-    return routes.interfaces().find(({ index }) => index === ifindex)?.name;
-  } finally {
-    routes.close();
   }
 }
 

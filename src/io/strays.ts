@@ -6,6 +6,7 @@
 import { closeSync } from 'node:fs';
 import { FailureError, messageOf } from '../errors.ts';
 import { eachOf } from './each.ts';
+import { interfacesNow } from './interfaces.ts';
 import { type Interface, native } from './native.ts';
 import { leaveClsact } from './pins.ts';
 
@@ -26,21 +27,12 @@ interface Place {
  */
 export function removeStrays(mustKnow: boolean): void {
   const unknown = new Set<string>();
-  const strays = interfaces().flatMap((link) => programsOf(link, unknown));
+  const strays = interfacesNow().flatMap((link) => programsOf(link, unknown));
   eachOf(strays, remove);
   if (mustKnow && unknown.size > 0)
     throw new FailureError(
       `programs of an lb4 that died may still forward, and this one cannot tell (${[...unknown].join('; ')}); ${MEND}`,
     );
-}
-
-function interfaces(): Interface[] {
-  const routes = new (native().RouteSocket)();
-  try {
-    return routes.interfaces();
-  } finally {
-    routes.close();
-  }
 }
 
 /** @param unknown gets what could not be found out */

@@ -11,7 +11,7 @@ import { once } from 'node:events';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { writeHop } from '../../src/forward/next-hops.ts';
 import { mapAll } from '../../src/io/fast-path.ts';
-import { native } from '../../src/io/native.ts';
+import { interfacesNow } from '../../src/io/interfaces.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import { fromClient } from '../fixtures/frames.ts';
 import { KernelPath, type Program } from './kernel-path.ts';
@@ -50,10 +50,7 @@ async function main(): Promise<void> {
 }
 
 function indexOf(wanted: string): number {
-  const routes = new (native().RouteSocket)();
-  const found = routes.interfaces().find(({ name }) => name === wanted)!;
-  routes.close();
-  return found.index;
+  return interfacesNow().find(({ name }) => name === wanted)!.index;
 }
 
 // ---- whole

@@ -33,7 +33,7 @@ const CONFIG: Record<string, readonly string[]> = {
   reference: ['read', 'schema', 'restart'],
 };
 /** Files beside the rooms that any room outside the core may use. */
-const COMMON = ['errors', 'errno', 'log', 'ip', 'suggest'];
+const COMMON = ['errors', 'errno', 'log', 'ip', 'look-up', 'suggest'];
 
 interface Import {
   readonly file: string;
