@@ -13,14 +13,17 @@ namespace {
 constexpr size_t IP_MIN = 20;
 constexpr size_t IP_MAX = 60;
 constexpr size_t TCP_MIN = 20;
+constexpr size_t UDP_HEADER = 8;
 
 // Offsets and bits of the IPv4 header (RFC 791 section 3.1) …
 constexpr size_t LENGTH = 2, ID = 4, FRAGMENT = 6, CHECKSUM = 10, ADDRESSES = 12;
 constexpr uint16_t MORE_FRAGMENTS = 0x2000;
 constexpr uint8_t END_OF_OPTIONS = 0, NO_OPERATION = 1, COPIED = 0x80;
-// … and of TCP's (RFC 9293 section 3.1).
+// … of TCP's (RFC 9293 section 3.1) …
 constexpr size_t SEQUENCE = 4, DATA_OFFSET = 12, TCP_FLAGS = 13, TCP_CHECKSUM = 16;
 constexpr uint8_t FIN = 0x01, PSH = 0x08, CWR = 0x80;
+// … and of UDP's (RFC 768).
+constexpr size_t UDP_LENGTH = 4, UDP_CHECKSUM = 6;
 
 uint16_t load16(const uint8_t* at) { return static_cast<uint16_t>(at[0] << 8 | at[1]); }
 
@@ -48,14 +51,45 @@ void finishIpHeader(uint8_t* packet, size_t length) {
 }
 
 // The pseudo-header (RFC 9293 section 3.1) goes into the checksum field, and sums up with the segment from there.
-void finishTcpChecksum(uint8_t* packet, size_t length) {
+void finishTransportChecksum(uint8_t* packet, size_t field, size_t length) {
   const size_t header = headerBytes(packet);
   uint8_t pseudo[12] = {};
   std::memcpy(pseudo, packet + ADDRESSES, 8);
-  pseudo[9] = IPPROTO_TCP;
+  pseudo[9] = packet[9];
   store16(pseudo + 10, length - header);
-  storeSum(packet + header + TCP_CHECKSUM, sum(pseudo, sizeof pseudo));
+  storeSum(packet + header + field, sum(pseudo, sizeof pseudo));
   finishPartialChecksum(packet, length);
+}
+
+// Bytes of the IP and transport headers of a super-packet, which each of its segments has; 0: it is no whole TCP or UDP packet.
+size_t segmentHeaders(const uint8_t* packet, size_t length) {
+  const size_t ip = headerBytes(packet);
+  size_t headers = ip + UDP_HEADER;
+  if (packet[9] == IPPROTO_TCP) {
+    if (length < ip + TCP_MIN) return 0;
+    headers = ip + (packet[ip + DATA_OFFSET] >> 4) * size_t{4};
+    if (headers < ip + TCP_MIN) return 0;
+  } else if (packet[9] != IPPROTO_UDP) {
+    return 0;
+  }
+  return headers > length ? 0 : headers;
+}
+
+// The TCP header of the segment at `offset` of a super-packet's payload: a sequence number of its own; CWR announces itself once (RFC 3168), FIN
+// and PSH belong to the end.
+void finishTcp(uint8_t* packet, size_t length, size_t offset, bool isLast) {
+  uint8_t* const tcp = packet + headerBytes(packet);
+  store32(tcp + SEQUENCE, load32(tcp + SEQUENCE) + static_cast<uint32_t>(offset));
+  if (offset != 0) tcp[TCP_FLAGS] &= static_cast<uint8_t>(~CWR);
+  if (!isLast) tcp[TCP_FLAGS] &= static_cast<uint8_t>(~(FIN | PSH));
+  finishTransportChecksum(packet, TCP_CHECKSUM, length);
+}
+
+// A datagram of its own, without a checksum where the whole has none (RFC 768: zero).
+void finishUdp(uint8_t* packet, size_t length, bool partial) {
+  const size_t header = headerBytes(packet);
+  store16(packet + header + UDP_LENGTH, length - header);
+  if (partial || load16(packet + header + UDP_CHECKSUM) != 0) finishTransportChecksum(packet, UDP_CHECKSUM, length);
 }
 
 // The header of the fragments after the first: `packet`'s without the options that are not copied (RFC 791 section 3.1).
@@ -91,14 +125,11 @@ size_t Cutter::cut(uint8_t* packet, size_t length, const Cuts& how) {
   return pieces_.size();
 }
 
-// As tcp_gso_segment() and inet_gso_segment() of the kernel do it: every segment has the headers of the whole with a sequence
-// number and an ID of its own; CWR announces itself once (RFC 3168), FIN and PSH belong to the end.
+// As tcp_gso_segment(), __udp_gso_segment() and inet_gso_segment() of the kernel do it: every segment has the headers of the whole with an
+// ID of its own.
 bool Cutter::segment(const uint8_t* packet, size_t length, const Cuts& how) {
-  const size_t ip = headerBytes(packet);
-  if (packet[9] != IPPROTO_TCP || length < ip + TCP_MIN) return false;
-  const size_t headers = ip + (packet[ip + DATA_OFFSET] >> 4) * size_t{4};
-  if (headers < ip + TCP_MIN || headers > length) return false;
-  const uint32_t sequence = load32(packet + ip + SEQUENCE);
+  const size_t headers = segmentHeaders(packet, length);
+  if (headers == 0) return false;
   const uint16_t id = load16(packet + ID);
   size_t offset = 0;
   for (size_t count = 0; count == 0 || headers + offset < length; count++, offset += how.segment) {
@@ -108,10 +139,8 @@ bool Cutter::segment(const uint8_t* packet, size_t length, const Cuts& how) {
     std::memcpy(out, packet, headers);
     std::memcpy(out + headers, packet + headers + offset, payload);
     store16(out + ID, static_cast<uint16_t>(id + count));
-    store32(out + ip + SEQUENCE, sequence + static_cast<uint32_t>(offset));
-    if (count != 0) out[ip + TCP_FLAGS] &= static_cast<uint8_t>(~CWR);
-    if (headers + offset + payload < length) out[ip + TCP_FLAGS] &= static_cast<uint8_t>(~(FIN | PSH));
-    finishTcpChecksum(out, headers + payload);
+    if (packet[9] == IPPROTO_TCP) finishTcp(out, headers + payload, offset, headers + offset + payload == length);
+    else finishUdp(out, headers + payload, how.partial);
     if (!fragment(out, headers + payload, how.mtu)) return false;
   }
   return true;

@@ -1,5 +1,5 @@
-// Cuts a packet that its next hop does not take whole: a super-packet into TCP segments, a packet without DF into fragments,
-// or both. Off the hot path: pieces are copies.
+// Cuts a packet that its next hop does not take whole: a super-packet into TCP segments or UDP datagrams, a packet without DF
+// into fragments, or both. Off the hot path: pieces are copies.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 namespace lb4 {
 
 struct Cuts {
-  uint32_t segment;  // payload bytes of each TCP segment (gso_size); 0: the packet is no super-packet
+  uint32_t segment;  // payload bytes of each TCP segment or UDP datagram (gso_size); 0: the packet is no super-packet
   bool partial;      // the transport checksum holds only the pseudo-header's sum
   uint32_t mtu;      // bytes of an IP packet at most; DF is the caller's business
 };

@@ -294,8 +294,8 @@ export interface NativeAddon {
   sum(buffer: ArrayBuffer, offset: number, length: number): number;
   /**
    * What `transmit` makes of an IPv4 packet that its next hop does not take whole (native/cutter.h), for tests to compare with
-   * their own: TCP segments of `segment` bytes of payload (gso_size; 0: it is no super-packet), and fragments of at most `mtu` bytes
-   * of whatever is larger. `partial`: its TCP checksum is the pseudo-header's sum. Empty where the packet contradicts itself.
+   * their own: TCP segments or UDP datagrams of `segment` bytes of payload (gso_size; 0: it is no super-packet), and fragments of at most
+   * `mtu` bytes of whatever is larger. `partial`: its transport checksum is the pseudo-header's sum. Empty where the packet contradicts itself.
    */
   cut(packet: ArrayBuffer, segment: number, partial: boolean, mtu: number): ArrayBuffer[];
 }

@@ -22,6 +22,17 @@ export interface TcpPart {
   readonly checksum?: number;
 }
 
+export interface UdpPart {
+  readonly from: number;
+  readonly to: number;
+  readonly payload?: Uint8Array;
+  /** As of TCP: the pseudo-header's sum in place of the checksum. */
+  readonly partial?: boolean;
+  /** Overrides: 0 is none at all (RFC 768), anything else wrong. */
+  readonly checksum?: number;
+  readonly length?: number;
+}
+
 export interface IcmpPart {
   readonly type: number;
   readonly code?: number;
@@ -48,8 +59,9 @@ export interface Packet {
   /** A multiple of four bytes. */
   readonly options?: readonly number[];
   readonly tcp?: TcpPart;
+  readonly udp?: UdpPart;
   readonly icmp?: IcmpPart;
-  /** In place of tcp and icmp. */
+  /** In place of tcp, udp and icmp. */
   readonly other?: { readonly protocol: number; readonly payload: Uint8Array };
   /** Overrides, to write what is wrong. */
   readonly version?: number;
@@ -122,9 +134,12 @@ export function wrongChecksums(ip: Uint8Array, partial = false): string[] {
   const fragment = (ip[6] & 0x3f) !== 0 || ip[7] !== 0;
   if (fragment || ip.length < total) return wrong;
   const pseudo = [...ip.subarray(12, 20), 0, ip[9], ...be16(payload.length)];
-  if (ip[9] === 6 && partial) {
-    if (referenceSum(pseudo) !== payload[16] * 256 + payload[17]) wrong.push('TCP (partial)');
-  } else if (ip[9] === 6 && referenceChecksum(concatenate(Uint8Array.from(pseudo), payload)) !== 0) wrong.push('TCP');
+  const isRight = () => referenceChecksum(concatenate(Uint8Array.from(pseudo), payload)) === 0;
+  const isPseudo = (at: number) => referenceSum(pseudo) === payload[at] * 256 + payload[at + 1];
+  if (ip[9] === 6 && !(partial ? isPseudo(16) : isRight())) wrong.push(partial ? 'TCP (partial)' : 'TCP');
+  // Zero is none; 0xffff and zero are the same to a sum, so that nothing else tells of a computed zero.
+  const isNone = payload[6] === 0 && payload[7] === 0;
+  if (ip[9] === 17 && !(partial ? isPseudo(6) : isNone || isRight())) wrong.push(partial ? 'UDP (partial)' : 'UDP');
   if (ip[9] === 1) {
     if (referenceChecksum(payload) !== 0) wrong.push('ICMP');
     wrong.push(...wrongChecksums(payload.subarray(8)).map((name) => `quoted ${name}`));
@@ -139,6 +154,7 @@ export function pattern(length: number): Uint8Array {
 
 function transport(packet: Packet): [protocol: number, payload: Uint8Array] {
   if (packet.tcp) return [6, buildTcp(packet, packet.tcp)];
+  if (packet.udp) return [17, buildUdp(packet, packet.udp)];
   if (packet.icmp) return [1, buildIcmp(packet.icmp)];
   return [packet.other?.protocol ?? 6, packet.other?.payload ?? new Uint8Array()];
 }
@@ -164,6 +180,17 @@ function buildTcp(packet: Packet, tcp: TcpPart): Uint8Array {
   const checksum = tcp.checksum ?? (tcp.partial ? referenceSum(pseudo) : referenceChecksum(concatenate(pseudo, segment)));
   segment.set(be16(checksum), 16);
   return segment;
+}
+
+/** RFC 768: a checksum that comes out as zero is sent as all ones. */
+function buildUdp(packet: Packet, udp: UdpPart): Uint8Array {
+  const { payload = new Uint8Array() } = udp;
+  const length = 8 + payload.length;
+  const pseudo = Uint8Array.from([...quad(packet.source), ...quad(packet.destination), 0, 17, ...be16(length)]);
+  const datagram = concatenate(Uint8Array.from([...be16(udp.from), ...be16(udp.to), ...be16(udp.length ?? length), 0, 0]), payload);
+  const whole = referenceChecksum(concatenate(pseudo, datagram)) || 0xffff;
+  datagram.set(be16(udp.checksum ?? (udp.partial ? referenceSum(pseudo) : whole)), 6);
+  return datagram;
 }
 
 function buildIcmp(icmp: IcmpPart): Uint8Array {

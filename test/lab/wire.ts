@@ -107,7 +107,8 @@ function transport(packet: Packet, protocol: number): Buffer {
 
 function sealed(segment: Buffer, at: number, packet: Packet, protocol: number): Buffer {
   const pseudo = pseudoHeader(address(packet.source), address(packet.destination), protocol, segment.length);
-  segment.writeUInt16BE(checksum(Buffer.concat([pseudo, segment])), at);
+  // RFC 768: UDP has no zero, which says that there is none.
+  segment.writeUInt16BE(checksum(Buffer.concat([pseudo, segment])) || (protocol === UDP ? 0xffff : 0), at);
   return segment;
 }
 

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { native } from '../../src/io/native.ts';
-import { ACK, CWR, checksum, ECE, FIN, ipv4, type Packet, PSH, parseIpv4, reassemble } from '../lab/wire.ts';
+import { ACK, CWR, checksum, ECE, FIN, ipv4, type Packet, PSH, parseIpv4, reassemble, TCP, UDP } from '../lab/wire.ts';
 
 interface Case {
   readonly packet: Packet;
@@ -20,9 +20,9 @@ function cut({ packet, segment, mtu, partial }: Case): Buffer[] {
     const segmentLength = bytes.length - header;
     const pseudo = Buffer.alloc(14);
     bytes.copy(pseudo, 0, 12, 20);
-    pseudo.writeUInt16BE(6, 8);
+    pseudo.writeUInt16BE(packet.protocol ?? TCP, 8);
     pseudo.writeUInt32BE(segmentLength, 10);
-    bytes.writeUInt16BE(0xffff - checksum(pseudo), header + 16);
+    bytes.writeUInt16BE(0xffff - checksum(pseudo), header + (packet.protocol === UDP ? 6 : 16));
   }
   const exact = new Uint8Array(bytes).buffer;
   return native()
@@ -30,7 +30,7 @@ function cut({ packet, segment, mtu, partial }: Case): Buffer[] {
     .map((piece) => Buffer.from(piece));
 }
 
-/** RFC 791 and the kernel's tcp_gso_segment(), one byte of payload after the other. */
+/** RFC 791 and the kernel's tcp_gso_segment() and __udp_gso_segment(), one byte of payload after the other. */
 function expectedSegments({ packet, segment }: Case): Packet[] {
   const payload = packet.payload ?? Buffer.alloc(0);
   const size = segment === 0 ? Math.max(1, payload.length) : segment;
@@ -60,6 +60,7 @@ const options = fc
 
 const cases: fc.Arbitrary<Case> = fc.record({
   packet: fc.record({
+    protocol: fc.constantFrom(TCP, UDP),
     source: fc.constant('192.0.2.1'),
     destination: fc.constant('198.51.100.7'),
     id: fc.nat(0xffff),
@@ -133,6 +134,25 @@ function copiedOf(given: Buffer | undefined): number[][] {
   return copied(given ?? Buffer.alloc(0)).filter(([type = 0]) => type >= 128);
 }
 
+test.each([
+  ['none at all stays none', 0, 0],
+  ['a computed zero is all ones', 0xffff, 0xffff],
+])('the UDP checksum of each piece: %s', (_, whole, each) => {
+  const [source, destination] = ['192.0.2.1', '198.51.100.7'];
+  const port = zeroSumPort(source, destination);
+  const packet = ipv4({ protocol: UDP, source, destination, sourcePort: port, destinationPort: 53, payload: Buffer.alloc(40) });
+  packet.writeUInt16BE(whole, 26);
+  const pieces = native().cut(new Uint8Array(packet).buffer, 20, false, 1500);
+  expect(pieces.map((piece) => Buffer.from(piece).readUInt16BE(26))).toEqual([each, each]);
+});
+
+/** The source port with which a datagram of 20 zeroes to port 53 sums up to all ones. */
+function zeroSumPort(source: string, destination: string): number {
+  const words = [source, destination].flatMap((text) => [...Buffer.from(text.split('.').map(Number))]);
+  const bytes = Buffer.from([...words, 0, UDP, 0, 28, 0, 53, 0, 28]);
+  return checksum(bytes);
+}
+
 test('a BIG TCP packet of 200,000 bytes, whose header cannot tell its length', () => {
   const packet = { source: '192.0.2.1', destination: '198.51.100.7', flags: ACK | PSH, id: 65_500, sequence: 0xfffff000 };
   const payload = Buffer.from(Array.from({ length: 200_000 }, (_, i) => i ^ (i >> 8)));
@@ -155,6 +175,7 @@ test('more segments than an IP ID has values: a counter of 16 bits began anew, a
 test.each([
   ['no header', 10, 0, 1500],
   ['a TCP header that is not there', 30, 1000, 1500],
+  ['a TCP header that is not there at all', 20, 1000, 1500],
   ['an MTU below a header and eight bytes', 1000, 0, 27],
 ])('%s: nothing is sent', (_, bytes, segment, mtu) => {
   const packet = ipv4({ source: '192.0.2.1', destination: '198.51.100.7', flags: ACK, payload: Buffer.alloc(2000) }).subarray(0, bytes);
