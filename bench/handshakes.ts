@@ -52,7 +52,7 @@ export interface Costs {
 /** Opens and closes connections for so many seconds of the core's own time, after those that warm it up. */
 export function openAndClose(seconds: number): Costs {
   const { core, memory, slab, frames } = build();
-  const { process: pipeline, connections } = core;
+  const { process: pipeline } = core;
   const { words } = slab;
   /** Of each connection under way: the client's address and ports, the server's address, and the ports of its answers. */
   const ends = new Int32Array(ROUND * 4);
@@ -101,7 +101,7 @@ export function openAndClose(seconds: number): Costs {
     const most = Math.ceil((MOST_VISITS * elapsed) / 10);
     lastTick = now;
     timed(STEPS.length, () => {
-      sweptTo = connections.sweep(sweptTo, share, most, now);
+      sweptTo = core.sweep.visit(sweptTo, share, most, now);
     });
   }
   const { verdicts } = memory.counters;
@@ -123,7 +123,7 @@ function build() {
   const core = createCore({ memory, slab, frames, hashKey: key, answersPerSecond: 0 });
   for (let i = 0; i < SERVERS; i++) writeHop(memory.hops, 1 + i, SERVER_SIDE, 1500, new Uint8Array(6), new Uint8Array(6));
   core.services.apply(...services());
-  core.connections.setTimeouts(TIMEOUTS);
+  core.sweep.setTimeouts(TIMEOUTS);
   core.lastHops.setInterfaces(new Map([[CLIENT_SIDE, 1500]]));
   return { core, memory, slab, frames };
 }

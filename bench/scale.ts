@@ -64,7 +64,7 @@ function measure(connections: number, count: number): Run[] {
   run(bench, ROUNDS);
   const end = core.records.capacity;
   const part = Math.min(end, SWEPT);
-  for (let i = 0; i < WARM_UP; i++) core.connections.sweep(0, Math.min(end, 1 << 14), end, 0);
+  for (let i = 0; i < WARM_UP; i++) core.sweep.visit(0, Math.min(end, 1 << 14), end, 0);
   const results: Run[] = [];
   for (let i = 0; i < count; i++) {
     const packet = median(run(bench, ROUNDS));
@@ -73,7 +73,7 @@ function measure(connections: number, count: number): Run[] {
     const start = threadTime();
     let sweeps = 0;
     do {
-      core.connections.sweep(first, part, part, 0);
+      core.sweep.visit(first, part, part, 0);
       sweeps++;
     } while (threadTime() - start < LEAST_MS);
     const sweep = ((threadTime() - start) / sweeps) * (end / part);

@@ -98,8 +98,8 @@ export class Duties {
 
   /** Sweeps another slice. */
   goOn(now: number, slice: number): void {
-    const { connections } = this.#core;
-    this.#sweptTo = connections.sweep(this.#sweptTo, this.#sweepEnd - this.#sweptTo, Math.min(slice, this.#mayVisit), now);
+    const { sweep } = this.#core;
+    this.#sweptTo = sweep.visit(this.#sweptTo, this.#sweepEnd - this.#sweptTo, Math.min(slice, this.#mayVisit), now);
     this.#mayVisit -= slice;
     this.#isBehind = this.#sweptTo !== 0 && this.#sweptTo < this.#sweepEnd;
   }
@@ -125,7 +125,7 @@ export class Duties {
 
   #apply({ settings: { services: set, timeouts }, hops }: Orders): void {
     this.#core.services.apply(set, hops);
-    this.#core.connections.setTimeouts(timeouts);
+    this.#core.sweep.setTimeouts(timeouts);
   }
 
   /** One that a reload has taken out of the file goes when its last connection has. */

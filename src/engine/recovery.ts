@@ -62,13 +62,13 @@ export function recover(core: Core, set: ServiceSet, hops: FrontendHops, now: nu
  * Has each connection go on that is whole and belongs to somebody, and marks its flows as `kept`; the records of all others are free then.
  * Returns those half-open, each as {@link ageOf} and record in one number: so nothing is looked up, or called, to sort them.
  */
-function resumeAll({ table, records, connections }: Core, wayOf: WayOf, kept: Bitmap): Float64Array {
+function resumeAll({ table, records, connections, sweep }: Core, wayOf: WayOf, kept: Bitmap): Float64Array {
   const { words, capacity } = records;
   // As many as there could be: memory that is not written is not there.
   const halfOpen = new Float64Array(capacity);
   let [count, first, touched] = [0, 0, 0];
   for (let record = 0; record < capacity; record++) {
-    if (record === touched) touched = connections.touch(record);
+    if (record === touched) touched = sweep.touch(record);
     const r = record << C.RECORD_SHIFT;
     if (words[r + C.LIFE] === 0) continue;
     const isPair = isWhole(table, words, record);

@@ -41,3 +41,8 @@ export const WAITS_SERVER = 0x100000;
 export const WAITING = WAITS_CLIENT | WAITS_SERVER;
 /** What a connection keeps when it is opened again. */
 export const LASTING = ONE_WAY | HASHED;
+
+/** Whether packets of a connection with that LIFE word need nothing but its rewrite. */
+export function isFast(life: number): boolean {
+  return (life & (STATE_MASK | WAITING)) === ESTABLISHED;
+}

@@ -1,19 +1,18 @@
 /**
- * The life of connections, once opener.ts has installed them: following, counting, making way, expiring. Everything here runs for
- * the first and the last packets of a connection, not for those between.
+ * The life of connections, once opener.ts has installed them: following, counting, making way, ending. Everything here runs for
+ * the first and the last packets of a connection, not for those between; sweep.ts looks after them meanwhile.
  */
 import { bytesOf, bytesSince, idleOf, settleBytes } from '../flow/counts.ts';
 import { ACKNOWLEDGES, BELONGS, CHALLENGES, ESTABLISHES, HEARD, OPENS, RESETS, REVIVES, type Segment } from '../flow/evidence.ts';
 import { type HalfOpen, listOf, poolOf } from '../flow/half-open.ts';
 import * as T from '../flow/life.ts';
-import type { Protocol, Timeouts } from '../flow/protocol.ts';
-import { byNumber, protocols } from '../flow/protocols.ts';
+import type { Protocol } from '../flow/protocol.ts';
+import { byNumber } from '../flow/protocols.ts';
 import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
 import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
-import { HEADER, HOME, STRIDE } from '../layout/frames.ts';
 import { destinationPort } from '../packet/address.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
@@ -34,18 +33,8 @@ export interface ConnectionsParts {
 const SHARE = 1 / 4;
 /** … but so many may be in any case. */
 const LEAST = 1024;
-/** Under pressure a SYN waits for its answer so much shorter. */
-const HASTE = 8;
-/** What share of the records must be in use before connections that the hash finds again get less time. */
-const CROWDED = 3 / 4;
 /** A handshake that is not complete after so many milliseconds makes way for others under their limits. */
 const STALE_MS = 1000;
-/** Records of a sweep whose flows are read at a time, before they are looked at. */
-const TOUCHED = 32;
-/** Frames of a batch by which byte counts are collected between two sweeps. */
-const LOOKED_AT = 8;
-/** Nothing is in flight on a connection that has been silent for so many milliseconds. */
-const QUIET_MS = 2000;
 /** What goes by the entry itself, and renews it. */
 const RENEWS = BELONGS | ESTABLISHES | RESETS | CHALLENGES | REVIVES;
 
@@ -59,10 +48,6 @@ export class Connections {
   readonly #signals: Signals;
   readonly #lastHops: LastHops;
   readonly #share: number;
-  /** By protocol, as it has them. */
-  readonly #timeouts: Int32Array[] = byNumber.map(() => new Int32Array(T.STATES));
-  /** What the sweep has read ahead: kept, lest the reading be left out. */
-  readonly #touched = new Int32Array(1);
   #evicted = 0;
 
   constructor({ table, records, halfOpen, services, ledger, signals, lastHops }: ConnectionsParts) {
@@ -79,10 +64,6 @@ export class Connections {
   /** Half-open connections that had to make way, since the start. */
   get evicted(): number {
     return this.#evicted;
-  }
-
-  setTimeouts(timeouts: Timeouts): void {
-    for (const protocol of protocols) this.#timeouts[protocol.number] = protocol.timeoutTable(timeouts);
   }
 
   /**
@@ -107,7 +88,7 @@ export class Connections {
     protocol.remember(flows, at, other, shown, segment);
     const after = this.#count(record, before, protocol.next(marked, shown, segment.isReply));
     connections[r + C.LIFE] = after;
-    if (isFast(before) !== isFast(after)) this.#setFast(r, isFast(after));
+    if (T.isFast(before) !== T.isFast(after)) this.#setFast(r, T.isFast(after));
     return this.#goesBy(slot, shown, after, segment);
   }
 
@@ -170,8 +151,8 @@ export class Connections {
     const { words } = this.#records;
     this.#setFast(r, false);
     this.#mendCursors(r, words[r + C.LIFE]);
-    this.#collect(r, false);
-    if (words[r + C.SECOND] !== Flow.NONE) this.#collect(r, true);
+    this.collect(r, false);
+    if (words[r + C.SECOND] !== Flow.NONE) this.collect(r, true);
   }
 
   /** Puts a connection that was resumed behind all others that are half-open: those that have waited longest come first. */
@@ -181,13 +162,13 @@ export class Connections {
 
   /** What takes two stores, of which whoever was killed may have made one. */
   #mend(r: number, life: number): void {
-    this.#setFast(r, isFast(life));
+    this.#setFast(r, T.isFast(life));
     this.#mendCursors(r, life);
   }
 
   #mendCursors(r: number, life: number): void {
     // One that is established has not begun anew; and the kernel may have carried any number of bytes of it meanwhile.
-    if (isFast(life)) return;
+    if (T.isFast(life)) return;
     this.#mendCursor(r, C.FIRST, C.COLLECTED_FIRST);
     if (this.#records.words[r + C.SECOND] !== Flow.NONE) this.#mendCursor(r, C.SECOND, C.COLLECTED_SECOND);
   }
@@ -233,7 +214,8 @@ export class Connections {
     if (record === Flow.NONE) return false;
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
-    if (words[r + C.OWNER] >>> 16 !== frontend || this.#idle(words[r + C.FIRST], now) < STALE_MS) return false;
+    if (words[r + C.OWNER] >>> 16 !== frontend || idleOf(this.#table.words, words[r + C.FIRST] << Flow.ENTRY_SHIFT, now) < STALE_MS)
+      return false;
     return this.evict(list);
   }
 
@@ -251,117 +233,12 @@ export class Connections {
 
   /** Takes the connection of a flow out of the table, both directions, and gives the port back. */
   remove(slot: number, now: number): void {
-    this.#end(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION], now);
+    this.end(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION], now);
   }
 
-  /**
-   * Visits the connections among `count` records from `from` on, `most` of them: collects their byte counts, removes those that have been
-   * idle for too long, and those whose frontend or server is no more. Returns the record to go on from, 0 at the end. All should be
-   * visited once a second, as far as `most` allows; what is empty costs next to nothing.
-   */
-  sweep(from: number, count: number, most: number, now: number): number {
-    const records = this.#records;
-    const end = Math.min(from + count, records.capacity);
-    let left = most;
-    let record = records.skipFree(from);
-    let touched = record;
-    while (record < end && left > 0) {
-      if (record >= touched) touched = this.touch(record);
-      if (records.isTaken(record)) {
-        this.#visit(record, now);
-        left--;
-      }
-      record = records.skipFree(record + 1);
-    }
-    const next = Math.max(Math.min(record, end), from);
-    if (next < records.capacity) return next;
-    this.#lastHops.swept();
-    this.#halfOpen.measure();
-    return 0;
-  }
-
-  /**
-   * Collects the byte counts of flows that packets of the last batch went by: of whatever stands at and behind their homes.
-   * A direction's BYTES have 32 bits, and with ten million connections a sweep takes 25 s. Who carries 2 GB meanwhile has sent
-   * 32,768 frames at least, and is in one of the batches that are looked at, at each tick: a million frames a second, eight of them a tick
-   * and a hundred ticks a second look at 50 of those.
-   */
-  collectLatest(frames: Int32Array): void {
-    for (let f = HEADER; f < HEADER + LOOKED_AT * STRIDE; f += STRIDE) this.#collectFrom(frames[f + HOME] >>> Flow.ENTRY_SHIFT);
-  }
-
-  #collectFrom(home: number): void {
-    const flows = this.#table.words;
-    const { words } = this.#records;
-    for (let slot = home; slot < home + Flow.PROBES; slot++) {
-      const at = slot << Flow.ENTRY_SHIFT;
-      const presence = flows[at + Flow.STATE] & Flow.PRESENCE;
-      if (presence === Flow.EMPTY) return;
-      if (presence !== Flow.LIVE) continue;
-      const r = flows[at + Flow.CONNECTION] << C.RECORD_SHIFT;
-      this.#collect(r, words[r + C.FIRST] !== slot);
-    }
-  }
-
-  /** Reads a word of each flow of the next records, so that cache misses overlap. Returns the first record behind them. */
-  touch(from: number): number {
-    const flows = this.#table.words;
-    const { words, capacity } = this.#records;
-    const end = Math.min(from + TOUCHED, capacity);
-    let sum = 0;
-    for (let r = from << C.RECORD_SHIFT; r < end << C.RECORD_SHIFT; r += C.RECORD) {
-      if (words[r + C.LIFE] === 0) continue;
-      const first = words[r + C.FIRST];
-      const second = words[r + C.SECOND];
-      sum ^= flows[first << Flow.ENTRY_SHIFT] ^ flows[(second === Flow.NONE ? first : second) << Flow.ENTRY_SHIFT];
-    }
-    this.#touched[0] = sum;
-    return end;
-  }
-
-  #visit(record: number, now: number): void {
-    const r = record << C.RECORD_SHIFT;
-    const flows = this.#table.words;
-    const { words } = this.#records;
-    const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
-    const isOneWay = words[r + C.SECOND] === Flow.NONE;
-    if (this.#isExpired(r, now) || this.#isOrphan(r)) {
-      this.#end(record, now);
-      return;
-    }
-    this.#collect(r, false);
-    this.#lastHops.keep(flows[first + Flow.NEXT_HOP]);
-    if (isOneWay) return;
-    this.#collect(r, true);
-    const second = words[r + C.SECOND] << Flow.ENTRY_SHIFT;
-    this.#lastHops.keep(flows[second + Flow.NEXT_HOP]);
-    if (isFast(words[r + C.LIFE])) protocolOf(flows, first).settle(flows, first, second, now, QUIET_MS);
-  }
-
-  #isExpired(r: number, now: number): boolean {
-    const { words } = this.#records;
-    const timeout = this.#timeoutOf(r);
-    if (this.#idle(words[r + C.FIRST], now) <= timeout) return false;
-    return words[r + C.SECOND] === Flow.NONE || this.#idle(words[r + C.SECOND], now) > timeout;
-  }
-
-  /** Milliseconds since a packet of a flow was last seen, here or by the kernel. */
-  #idle(slot: number, now: number): number {
-    return idleOf(this.#table.words, slot << Flow.ENTRY_SHIFT, now);
-  }
-
-  #timeoutOf(r: number): number {
-    const { words } = this.#records;
-    const life = words[r + C.LIFE];
-    const protocol = protocolOf(this.#table.words, words[r + C.FIRST] << Flow.ENTRY_SHIFT);
-    const table = this.#timeouts[protocol.number];
-    const timeout = protocol.timeoutOf(table, life);
-    if ((life & T.STATE_MASK) <= T.ANSWERED) return this.#isPressed(this.#listOf(r)) ? timeout / HASTE : timeout;
-    const isSpare = (life & T.HASHED) !== 0 && this.#records.size > this.#records.capacity * CROWDED;
-    return isSpare ? Math.min(timeout, table[T.CLOSING]) : timeout;
-  }
-
-  #isPressed(list: number): boolean {
+  /** Whether those half-open that make way before the one with the record at word `r` are so many that they get less time. */
+  isPressed(r: number): boolean {
+    const list = this.#listOf(r);
     return this.#halfOpen.size > this.#share / 2 || this.#halfOpen.length(list) > this.#shareOf(list) / 2;
   }
 
@@ -409,7 +286,7 @@ export class Connections {
     const { words } = this.#records;
     const slot = words[r + direction];
     if (slot === Flow.NONE) return;
-    this.#collect(r, direction === C.SECOND);
+    this.collect(r, direction === C.SECOND);
     const at = slot << Flow.ENTRY_SHIFT;
     this.#table.renew(slot, this.#table.words[at + Flow.STATE] & (Flow.KEYED | Flow.LENT));
     // The kernel's number is not ours to write: both together begin at 0.
@@ -420,7 +297,7 @@ export class Connections {
   #goesBy(slot: number, shown: number, after: number, { payload, now }: Segment): number {
     const flows = this.#table.words;
     const at = slot << Flow.ENTRY_SHIFT;
-    const isBack = (shown & HEARD) !== 0 && isFast(after);
+    const isBack = (shown & HEARD) !== 0 && T.isFast(after);
     const renews = (shown & RENEWS) !== 0 || isBack;
     if (renews && (shown & ACKNOWLEDGES) !== 0) return slot;
     // There is no acknowledgement in it that the entry could keep.
@@ -437,8 +314,8 @@ export class Connections {
     if (words[r + C.SECOND] !== Flow.NONE) this.#table.setFast(words[r + C.SECOND], fast);
   }
 
-  /** Removes one that the kernel may have had: half-open ones are none. */
-  #end(record: number, now: number): void {
+  /** Takes one out of the table, which the kernel may have had: half-open ones are none. */
+  end(record: number, now: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     this.#table.rest(words[r + C.FIRST], now);
@@ -450,10 +327,10 @@ export class Connections {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     const life = words[r + C.LIFE];
-    this.#collect(r, false);
+    this.collect(r, false);
     this.#table.remove(words[r + C.FIRST]);
     if (words[r + C.SECOND] !== Flow.NONE) {
-      this.#collect(r, true);
+      this.collect(r, true);
       this.#releasePort(r);
       this.#table.remove(words[r + C.SECOND]);
     }
@@ -469,8 +346,8 @@ export class Connections {
     this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], -1);
   }
 
-  /** Moves a direction's bytes since the last time to its frontend's and its server's. */
-  #collect(r: number, isReply: boolean): void {
+  /** Moves the bytes since the last time of a direction of the connection with the record at word `r` to its frontend's and its server's. */
+  collect(r: number, isReply: boolean): void {
     const { words } = this.#records;
     const flows = this.#table.words;
     const at = words[r + (isReply ? C.SECOND : C.FIRST)] << Flow.ENTRY_SHIFT;
@@ -543,11 +420,7 @@ export class Connections {
   }
 }
 
-function isFast(life: number): boolean {
-  return (life & (T.STATE_MASK | T.WAITING)) === T.ESTABLISHED;
-}
-
 /** Of the flow at word `at`. One so far, so that its calls are inlined; a second one costs each of them a look at which it is. */
-function protocolOf(flows: Int32Array, at: number): Protocol {
+export function protocolOf(flows: Int32Array, at: number): Protocol {
   return byNumber[(flows[at + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff]!;
 }

@@ -15,6 +15,7 @@ import { createReadAhead } from './read-ahead.ts';
 import { Services } from './services.ts';
 import { Signals } from './signals.ts';
 import { createSlowPath } from './slow-path.ts';
+import { Sweep } from './sweep.ts';
 
 export interface CoreOptions {
   readonly memory: Memory;
@@ -39,9 +40,10 @@ export interface Core {
   readonly services: Services;
   readonly opener: Opener;
   readonly connections: Connections;
+  readonly sweep: Sweep;
   readonly lastHops: LastHops;
   readonly signals: Signals;
-  /** Collects the byte counts of those who carry most, between two sweeps ({@link Connections.collectLatest}). */
+  /** Collects the byte counts of those who carry most, between two sweeps ({@link Sweep.collectLatest}). */
   readonly collectLatest: () => void;
 }
 
@@ -60,11 +62,12 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const signals = new Signals();
   const lastHops = new LastHops(hops);
   const connections = new Connections({ table, records, halfOpen, services, ledger, signals, lastHops });
+  const sweep = new Sweep({ table, records, halfOpen, lastHops, connections });
   const opener = new Opener({ table, records, services, ledger, connections });
   const answers = new RateLimit(answersPerSecond);
   const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers });
   const readAhead = createReadAhead({ slab, frames, table, records });
   const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead });
-  const collectLatest = (): void => connections.collectLatest(frames);
-  return { process, table, records, halfOpen, ledger, services, opener, connections, lastHops, signals, collectLatest };
+  const collectLatest = (): void => sweep.collectLatest(frames);
+  return { process, table, records, halfOpen, ledger, services, opener, connections, sweep, lastHops, signals, collectLatest };
 }

@@ -117,6 +117,7 @@ export class World {
   readonly signals: Core['signals'];
   readonly table: Core['table'];
   readonly connections: Core['connections'];
+  readonly sweep: Core['sweep'];
   readonly records: Core['records'];
   readonly halfOpen: Core['halfOpen'];
   readonly lastHops: Core['lastHops'];
@@ -156,6 +157,7 @@ export class World {
       ledger: this.ledger,
       services: this.services,
       connections: this.connections,
+      sweep: this.sweep,
       records: this.records,
       halfOpen: this.halfOpen,
       lastHops: this.lastHops,
@@ -163,7 +165,7 @@ export class World {
       process: this.#process,
     } = core);
     this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
-    this.connections.setTimeouts(TIMEOUTS);
+    this.sweep.setTimeouts(TIMEOUTS);
     for (let i = 0; i < WAYS; i++)
       writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i % SERVERS.length]));
     const { set, hops } = this.apply({ up: options.up ?? [true, true] });
@@ -251,7 +253,7 @@ export class World {
   /** Sets the clock and sweeps the whole table once. */
   sweepAll(now: number): void {
     this.now = now;
-    this.connections.sweep(0, this.records.capacity, this.records.capacity, now | 0);
+    this.sweep.visit(0, this.records.capacity, this.records.capacity, now | 0);
   }
 
   #outcome(i: number, verdict: VerdictName): Outcome {

@@ -189,7 +189,7 @@ describe('expiry', () => {
       let at = 0;
       do {
         const before = world.records.size;
-        at = world.connections.sweep(at, count, most, TIMEOUTS.syn + 1);
+        at = world.sweep.visit(at, count, most, TIMEOUTS.syn + 1);
         slices.push(before - world.records.size);
       } while (at !== 0);
       return slices;
