@@ -7,6 +7,9 @@ export type { Address } from './address.ts';
 /** Who changes addresses in DSR. */
 export const DSR = ['nat', 'l2'] as const;
 export type Dsr = (typeof DSR)[number];
+/** What full NAT changes: both addresses, or the destination alone, so that servers see their clients. */
+export const NAT = ['full', 'destination'] as const;
+export type Nat = (typeof NAT)[number];
 /** Versions of the PROXY protocol. */
 export const SEND_PROXY = ['v1', 'v2'] as const;
 export type SendProxy = (typeof SEND_PROXY)[number];
@@ -59,6 +62,8 @@ export interface Backend {
   readonly balance: SchedulerName | undefined;
   /** Who changes addresses in DSR: `nat` the servers, on their way out; `l2` nobody. */
   readonly dsr: Dsr;
+  /** Passthrough; undefined: `full`. */
+  readonly nat?: Nat | undefined;
   readonly healthCheck: HealthCheck;
   readonly servers: readonly Server[];
   /** Passthrough: IPv4 addresses of this host that servers see in place of the frontends'; may be empty (sources.ts). */

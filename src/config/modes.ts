@@ -6,28 +6,36 @@ import type { SchedulerName } from '../balance/index.ts';
 import { type ModeName, modes } from '../forward/modes.ts';
 import type { Backend, Dsr } from './model.ts';
 
-interface Facts {
-  /** The scheduler of backends that name none. */
+/** The keys of a backend that say how its packets are forwarded, as far as the mode leaves it to them. */
+export type ForwardingKeys = Pick<Backend, 'dsr' | 'nat'>;
+
+interface ModeFacts {
+  /** The scheduler of backends that name none. Those of packets hash: connections find their server again without state. */
   readonly balance: SchedulerName;
-  /** How many directions of a connection pass lb4: with 1, servers answer clients themselves. */
+  /** How many directions of a connection pass lb4, of every backend: with 1, servers answer clients themselves. */
   readonly directions: 1 | 2;
-  /** Whom servers see: an address of this host, with a port of lb4's own pools or one that the kernel gives, or the client. */
-  readonly source: 'pool' | 'kernel' | 'client';
-  /** How packets are forwarded, by the backend's key `dsr`; undefined: no packets are, connections end here and others begin. */
-  readonly forwards: Readonly<Record<Dsr, ModeName>> | undefined;
+  /** Whom servers see, of backends that say nothing else (factsOf). */
+  readonly source: Facts['source'];
+  /** How packets are forwarded, by the backend's keys; undefined: no packets are, connections end here and others begin. */
+  readonly forwards: ((keys: ForwardingKeys) => ModeName) | undefined;
 }
 
-/** What does not depend on the key `dsr` is the same for either of its values. They hash: connections find their server again without state. */
-function packetMode(forwards: Readonly<Record<Dsr, ModeName>>) {
-  const { directions, source } = modes[forwards.nat];
-  return { balance: 'maglev', directions, source, forwards } as const;
+/** What depends on a backend as well as on the mode. */
+interface Facts {
+  /** Whom servers see: an address of this host, with a port of lb4's own pools or one that the kernel gives, or the client. */
+  readonly source: 'pool' | 'kernel' | 'client';
+  readonly directions: 1 | 2;
+  /** How packets are forwarded; undefined: none are. */
+  readonly forwards: ModeName | undefined;
 }
+
+const BY_DSR: Readonly<Record<Dsr, ModeName>> = { nat: 'dsr', l2: 'dsrL2' };
 
 export const MODES = {
   proxy: { balance: 'roundrobin', directions: 2, source: 'kernel', forwards: undefined },
-  passthrough: packetMode({ nat: 'passthrough', l2: 'passthrough' }),
-  dsr: packetMode({ nat: 'dsr', l2: 'dsrL2' }),
-} as const satisfies Record<string, Facts>;
+  passthrough: { balance: 'maglev', directions: 2, source: 'pool', forwards: () => 'passthrough' },
+  dsr: { balance: 'maglev', directions: 1, source: 'client', forwards: ({ dsr }) => BY_DSR[dsr] },
+} as const satisfies Record<string, ModeFacts>;
 
 /** How lb4 runs: the command line's choice. One file may serve all. */
 export type Mode = keyof typeof MODES;
@@ -39,13 +47,24 @@ export function isPacketMode(mode: string): mode is PacketMode {
   return Object.hasOwn(MODES, mode) && MODES[mode as Mode].forwards !== undefined;
 }
 
-/** Servers of the backend hold the frontends' addresses themselves, and share a link with this host. */
-export function holdsVip(mode: Mode, { dsr }: Pick<Backend, 'dsr'>): boolean {
+/** What is to be known of a backend in a mode. */
+export function factsOf(mode: PacketMode, keys: ForwardingKeys): Facts & { readonly forwards: ModeName };
+export function factsOf(mode: Mode, keys: ForwardingKeys): Facts;
+export function factsOf(mode: Mode, keys: ForwardingKeys): Facts {
   const { forwards } = MODES[mode];
-  return forwards !== undefined && modes[forwards[dsr]].onLink;
+  if (forwards === undefined) return { source: MODES[mode].source, directions: MODES[mode].directions, forwards };
+  const name = forwards(keys);
+  const { source, directions } = modes[name];
+  return { source, directions, forwards: name };
+}
+
+/** Servers of the backend hold the frontends' addresses themselves, and share a link with this host. */
+export function holdsVip(mode: Mode, keys: ForwardingKeys): boolean {
+  const { forwards } = factsOf(mode, keys);
+  return forwards !== undefined && modes[forwards].onLink;
 }
 
 /** Servers of the backend answer clients themselves, and put the frontend's address in place of their own as an answer leaves. */
-export function rewritesAnswers(mode: Mode, backend: Pick<Backend, 'dsr'>): boolean {
-  return MODES[mode].directions === 1 && !holdsVip(mode, backend);
+export function rewritesAnswers(mode: Mode, keys: ForwardingKeys): boolean {
+  return factsOf(mode, keys).directions === 1 && !holdsVip(mode, keys);
 }

@@ -1,6 +1,6 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
 import type { Config, Passthrough } from '../config/model.ts';
-import { MODES, type PacketMode } from '../config/modes.ts';
+import { factsOf, MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import {
   Engine,
@@ -390,13 +390,14 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
 }
 
 function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMode): Settings['services']['backends'][number] {
+  const { forwards, source } = factsOf(mode, backend);
   return {
     name: backend.name,
-    mode: MODES[mode].forwards[backend.dsr],
+    mode: forwards,
     choice,
     servers: servers.map(({ index, server: { addr } }) => {
       return { index, address: parseAddress(addr.ip), port: addr.port, protocol: backend.protocol.number };
     }),
-    sources: MODES[mode].source === 'pool' ? backend.sourceAddrs.map(parseAddress) : [],
+    sources: source === 'pool' ? backend.sourceAddrs.map(parseAddress) : [],
   };
 }

@@ -1,5 +1,7 @@
 /** Where a file has addresses. Read from the tree, not from the schema's result, so that one bad value does not hide the others. */
 import { type Address, joinPort, readAddress } from '../address.ts';
+import { DSR, NAT } from '../model.ts';
+import type { ForwardingKeys } from '../modes.ts';
 import { nodeAt, plainValue, type TomlNode } from '../read/toml.ts';
 import { STATS_PORT } from '../schema/file.ts';
 import { statsAddress } from '../schema/origin.ts';
@@ -52,6 +54,12 @@ export function statsPlace(root: TomlNode): Place[] {
   const address = readAddress(joinPort(String(ip?.value ?? statsAddress(plainValue(root))), String(port?.value ?? STATS_PORT)));
   if ('problem' in address) return [];
   return [{ name: 'stats', owner: 'the statistics server', address, node: port ?? table, path: ['stats', 'port'] }];
+}
+
+/** What a backend's table says of how its packets are forwarded; what is no good value is as if it were not there. */
+export function forwardingKeys({ children }: TomlNode): ForwardingKeys {
+  const [dsr, nat] = [children.get('dsr')?.value, children.get('nat')?.value];
+  return { dsr: DSR.find((one) => one === dsr) ?? 'nat', nat: NAT.find((one) => one === nat) };
 }
 
 function place(kind: string, { name, path, node: table }: Table, key: string): Place[] {

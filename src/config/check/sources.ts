@@ -1,8 +1,8 @@
 /** What `source_addrs` demands beyond its schema: a mode in which lb4 gives out source ports, and no address twice. */
-import { MODES, type Mode } from '../modes.ts';
+import { factsOf, type Mode } from '../modes.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { error, type Finding, show } from './finding.ts';
-import { type Path, tables } from './places.ts';
+import { forwardingKeys, type Path, tables } from './places.ts';
 
 const KEY = 'source_addrs';
 
@@ -13,11 +13,11 @@ const WHY_NOT = {
 
 /** @param mode undefined: whichever */
 export function sourceFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
-  return tables(root, 'backends').flatMap(({ path }) => {
+  return tables(root, 'backends').flatMap(({ path, node }) => {
     const here = [...path, KEY];
     const list = nodeAt(root, here);
     if (list === undefined) return [];
-    const kind = mode === undefined ? 'pool' : MODES[mode].source;
+    const kind = mode === undefined ? 'pool' : factsOf(mode, forwardingKeys(node)).source;
     if (kind === 'pool') return twice(list, here);
     return [error(list, here, `${WHY_NOT[kind]}; needed: passthrough, or a file without this key`)];
   });
