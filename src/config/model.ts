@@ -35,8 +35,16 @@ export interface Config {
   readonly proxy: Proxy;
 }
 
+/** Who answers pings of an address that a frontend listens on: lb4 while a server is up, or the kernel. */
+export const ICMP_ECHO = ['balancer', 'kernel'] as const;
+export type IcmpEcho = (typeof ICMP_ECHO)[number];
+
+/** A frontend of the file, of one of its protocols (schema/services.ts). */
 export interface Frontend {
+  /** Unlike that of any other: `web`; of another protocol than TCP `web/udp`. */
   readonly name: string;
+  /** As the file has it; undefined: as `name`. */
+  readonly label?: string;
   readonly listen: Address;
   /** The very object that stands in `Config.backends`. */
   readonly backend: Backend;
@@ -46,6 +54,10 @@ export interface Frontend {
   readonly acceptProxy: boolean;
   /** Proxy mode: the client's silence that ends a connection. */
   readonly clientTimeoutMs: number;
+  /** UDP in the packet modes: a server is chosen for each datagram. */
+  readonly udpPerPacket?: boolean;
+  /** Undefined: the kernel. */
+  readonly icmpEcho?: IcmpEcho;
 }
 
 /** A protocol above IP, as firewall tools spell it, and its number in the IP header. */
@@ -54,8 +66,12 @@ export interface TransportProtocol {
   readonly number: number;
 }
 
+/** A backend of the file, of one of the protocols of its frontends (schema/services.ts). */
 export interface Backend {
+  /** As a frontend's. */
   readonly name: string;
+  /** As the file has it; undefined: as `name`. */
+  readonly label?: string;
   /** Of the frontends and of the servers. */
   readonly protocol: TransportProtocol;
   /** Undefined: the mode's default. */
@@ -82,6 +98,12 @@ export interface Backend {
   readonly slowStartMs: number;
   /** Connections of a server or frontend that left the file may go on for this long. */
   readonly drainTimeoutMs: number;
+  /** UDP: the flows of a server that is down end at once, and begin anew with another one. Undefined: they do. */
+  readonly udpFailover?: boolean;
+  /** A client's address stays with its server for so long after its last connection; undefined or 0: only connections do. */
+  readonly affinityMs?: number;
+  /** Over all protocols of the backend. */
+  readonly affinityAcross?: boolean;
 }
 
 export interface HealthCheck {
