@@ -91,8 +91,8 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     if (removesOwn) assertNobodyNeedsThem();
     const waiting = removesOwn && hasKept() ? deadHolder() : undefined;
     const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
-    if (removesOwn) forgetDeadHolder(true);
     out(output);
+    if (removesOwn) forgetDeadHolder(true);
     if (waiting !== undefined) out(`${nameOf(waiting)} was killed here: its connections, which waited for the next start, end now\n`);
     return complete ? EXIT.ok : MISSING_RULES;
   } catch (error) {

@@ -158,7 +158,7 @@ export function deadHolder(): Partial<Holder> | undefined {
 
 /**
  * Takes away what a killed lb4 left: its lock with its directory, its connections, and its programs in the kernel. Where another one runs
- * nothing happens. Throws where something of it stays.
+ * nothing happens. Throws where something of it stays, and as {@link lockNamespace} does where this process may not look after it.
  * @param forGood programs, too, whose pins are in another mount namespace
  */
 export function forgetDeadHolder(forGood = false): void {
@@ -166,8 +166,9 @@ export function forgetDeadHolder(forGood = false): void {
   let lock: NamespaceLock;
   try {
     lock = lockNamespace({ mode: 'none', rules: false });
-  } catch {
-    return; // another one has just started: the file is its own
+  } catch (error) {
+    if (lockHolder() !== undefined) return; // another one has just started: the file is its own
+    throw error;
   }
   try {
     const point = packetPoint();

@@ -61,6 +61,8 @@ test.skipIf(why !== undefined)('killed for good: `lb4 rules --remove` leaves non
   expect(pins).toBe(pinsIn(host.name));
   // Whoever cleans up /run.
   for (const path of [table, `/run/lb4/netns-${statSync(`/run/netns/${host.name}`).ino}/lock`]) rmSync(path, { recursive: true });
+  const { stdout } = await host.run(LB4, 'doctor', '--passthrough', `--config=${live.file}`);
+  expect(stdout).toMatch(/^fail {2}killed: a fast path is pinned here that belongs to no lb4: .*lb4 rules --remove/m);
   expect((await host.run(LB4, 'rules', '--remove', `--config=${live.file}`)).code).toBe(0);
   expect(traces(host)).toEqual(NOTHING);
 });
