@@ -6,6 +6,9 @@
  *      to a port of the pools      the worker that claimed it: each claims of a slice of its own
  *      to any other port           by a keyed hash of source address and port
  *
+ * Where servers answer clients through lb4 (nat = "destination") what goes to an address that is not {@link Ours} is such an answer, and is
+ * its client's: by the hash of destination address and port, whichever port that is, since clients have ports of the pools, too.
+ *
  * A frontend that itself listens on a port of the pools needs no exception: all its clients go to the worker that has this port, and its
  * servers' replies come to ports that this worker claimed. That is right, but not spread.
  */
@@ -53,6 +56,20 @@ export function portSlice(worker: number, workers: number): PortSlice {
 /** All of them. */
 export const ALL_PORTS = portSlice(0, 1);
 
+/** What tells packets to this host from answers to clients. Addresses as an Int32Array reads them. */
+export interface Ours {
+  readonly addresses: ReadonlySet<number>;
+  /** Under which addresses servers see clients: an answer to one of `as` is that of the client whose address it was. */
+  readonly prefixes: readonly ClientPrefix[];
+}
+
+/** Addresses with `as` under `mask` are those with `clients` there; all as an Int32Array reads them. */
+export interface ClientPrefix {
+  readonly mask: number;
+  readonly clients: number;
+  readonly as: number;
+}
+
 /** The uint32 that workers are chosen by: as secret as the flow table's key, so that strangers cannot aim at one worker, and as long-lived. */
 export function steeringKey(hashKey: HashKey): number {
   let key = 0;
@@ -65,37 +82,53 @@ export function steeringKey(hashKey: HashKey): number {
  * @param source its source address as an Int32Array reads it
  * @param ports its ports word: portsWord()
  * @param key {@link steeringKey}
+ * @param ours left out: all that comes up is to this host
  */
-export function workerOf(source: number, ports: number, key: number, workers: number): number {
+export function workerOf(source: number, destination: number, ports: number, key: number, workers: number, ours?: Ours): number {
   const port = destinationPort(ports);
+  if (ours !== undefined && !ours.addresses.has(destination)) return byHash(originalOf(destination, ours.prefixes), port, key, workers);
   if (port >= CLIENT_PORTS.first && port <= CLIENT_PORTS.last) return (port - CLIENT_PORTS.first) % workers;
-  return (scramble((scramble(swap32(source) ^ key) + sourcePort(ports)) | 0) >>> 0) % workers;
+  return byHash(source, sourcePort(ports), key, workers);
+}
+
+/** The client's own address, of the one that servers know it by. */
+function originalOf(address: number, prefixes: readonly ClientPrefix[]): number {
+  for (const { mask, clients, as } of prefixes) if ((address & mask) === as) return address ^ as ^ clients;
+  return address;
+}
+
+function byHash(address: number, port: number, key: number, workers: number): number {
+  return (scramble((scramble(swap32(address) ^ key) + port) | 0) >>> 0) % workers;
 }
 
 /**
  * The worker of the IPv4 packet whose header is at word `ip`, of which `length` bytes are there (padding of the link counts, as it does
  * to the kernel). An ICMP error belongs to the connection whose packet it quotes, and comes from where that went: so it is steered by the
- * quoted packet, turned round. Whatever has no ports is the first worker's: fragments, other protocols, and what ends too early.
+ * quoted packet, turned round. Whatever has no ports is the first worker's: fragments, other protocols (pings, and errors that quote one), and
+ * what ends too early.
  */
-export function workerOfFrame(words: Int32Array, ip: number, length: number, key: number, workers: number): number {
+export function workerOfFrame(words: Int32Array, ip: number, length: number, key: number, workers: number, ours?: Ours): number {
   if (length < 16 || (words[ip + IP_FRAGMENT] & FRAGMENT_MASK) !== 0) return 0;
   const header = words[ip] & 0xf;
   const transport = ip + header;
   const rest = length - header * 4;
   const protocol = (words[ip + IP_TTL] >>> 8) & 0xff;
-  if (protocol === ICMP) return workerOfError(words, transport, rest, key, workers);
+  if (protocol === ICMP) return workerOfError(words, transport, rest, key, workers, ours);
   if ((protocol !== TCP && protocol !== UDP) || rest < 4) return 0;
-  return workerOf(words[ip + IP_SOURCE], words[transport + TCP_PORTS], key, workers);
+  // Only where it is asked for is it read: a packet that ends before it has none.
+  if (ours !== undefined && length < 20) return 0;
+  return workerOf(words[ip + IP_SOURCE], words[ip + IP_DESTINATION], words[transport + TCP_PORTS], key, workers, ours);
 }
 
-/** The same of an ICMP message of `length` bytes. What it quotes may be a fragment or of any protocol: where that matters, nobody has a flow. */
-function workerOfError(words: Int32Array, icmp: number, length: number, key: number, workers: number): number {
+/** The same of an ICMP message of `length` bytes. What it quotes may be a fragment or of any protocol with ports: where that matters, nobody has a flow. */
+function workerOfError(words: Int32Array, icmp: number, length: number, key: number, workers: number, ours: Ours | undefined): number {
   if (length < 1 || !isIcmpError(words[icmp] & 0xff)) return 0;
   const quoted = icmp + ICMP_HEADER / 4;
   const rest = length - ICMP_HEADER;
   const header = words[quoted] & 0xf;
-  if (rest < 20 || rest < header * 4 + 4) return 0;
-  return workerOf(words[quoted + IP_DESTINATION], swapPorts(words[quoted + header + TCP_PORTS]), key, workers);
+  if (rest < 20 || rest < header * 4 + 4 || ((words[quoted + IP_TTL] >>> 8) & 0xff) === ICMP) return 0;
+  const source = words[quoted + IP_DESTINATION];
+  return workerOf(source, words[quoted + IP_SOURCE], swapPorts(words[quoted + header + TCP_PORTS]), key, workers, ours);
 }
 
 /** A permutation of the 32-bit numbers. */

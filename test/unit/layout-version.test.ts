@@ -42,7 +42,7 @@ function owners(): number[] {
     portsWord(80, CLIENT_PORTS.first),
     portsWord(80, CLIENT_PORTS.last),
   ];
-  return ports.map((word, i) => workerOf(0x0100000a + (i << 24), word, key, 64));
+  return ports.map((word, i) => workerOf(0x0100000a + (i << 24), 0, word, key, 64));
 }
 
 test('a table of this version means what its version stands for', () => {

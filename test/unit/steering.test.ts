@@ -1,10 +1,10 @@
 /** Which worker a packet belongs to: by the function and by the kernel's program, which must agree on every packet. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { steeringProgram } from '../../src/io/steering.ts';
+import { MOST_OURS, MOST_PREFIXES, steeringProgram } from '../../src/io/steering.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
-import { parseAddress, portsWord, swap32 } from '../../src/packet/address.ts';
-import { portSlice, steeringKey, workerOf, workerOfFrame } from '../../src/packet/steering.ts';
+import { formatAddress, parseAddress, portsWord, swap32 } from '../../src/packet/address.ts';
+import { type Ours, portSlice, steeringKey, workerOf, workerOfFrame } from '../../src/packet/steering.ts';
 import { checkProgram, run } from '../lab/bpf.ts';
 import { buildIp, type Packet } from '../lab/packets.ts';
 
@@ -18,6 +18,20 @@ const { first, last } = CLIENT_PORTS;
 const port = fc.oneof(fc.constantFrom(first - 1, first, first + 1, last - 1, last, last + 1), fc.nat(65535));
 const options = fc.nat(10).map((words) => Array.from({ length: words * 4 }, () => 1));
 
+/** Some addresses, and prefixes that servers know clients under. */
+const oursWith = (addresses: readonly string[], prefixes: Ours['prefixes'] = []): Ours => {
+  return { addresses: new Set(addresses.map(parseAddress)), prefixes };
+};
+const prefix = fc.record({ length: fc.integer({ min: 1, max: 32 }), clients: fc.nat(0xffffffff), as: fc.nat(0xffffffff) });
+const prefixes = fc.array(prefix, { maxLength: 3 }).map((all) =>
+  all.map(({ length, clients, as }) => {
+    const mask = swap32(-1 << (32 - length));
+    return { mask, clients: swap32(clients) & mask, as: swap32(as) & mask };
+  }),
+);
+const others = fc.record({ addresses: fc.array(address, { maxLength: 40 }), prefixes });
+const maybeOurs = fc.option(others, { nil: undefined }).map((one) => one && oursWith([VIP, ...one.addresses], one.prefixes));
+
 const rarely = fc.nat(9).map((n) => n === 0);
 const offset = fc.nat(9).chain((n) => (n === 0 ? fc.nat(8191).map((eighths) => eighths * 8) : fc.constant(0)));
 
@@ -29,10 +43,10 @@ function inMemory(bytes: Uint8Array): Int32Array {
 }
 
 /** By both. */
-function steer(packet: Packet | Uint8Array, key: number, workers: number): number {
+function steer(packet: Packet | Uint8Array, key: number, workers: number, ours?: Ours): number {
   const bytes = packet instanceof Uint8Array ? packet : buildIp(packet);
-  const found = workerOfFrame(inMemory(bytes), 1, bytes.length, key, workers);
-  if (run(steeringProgram(key, workers), bytes) !== found) throw new Error(`the program does not say ${found}`);
+  const found = workerOfFrame(inMemory(bytes), 1, bytes.length, key, workers, ours);
+  if (run(steeringProgram(key, workers, ours), bytes) !== found) throw new Error(`the program does not say ${found}`);
   return found;
 }
 
@@ -73,8 +87,8 @@ describe('function and program agree on', () => {
 
   test('any packet, whole or cut off anywhere', () => {
     fc.assert(
-      fc.property(packet, fc.option(fc.nat(100)), worker, keys, (whole, length, workers, key) => {
-        const found = steer(buildIp(whole).subarray(0, length ?? undefined), key, workers);
+      fc.property(packet, fc.option(fc.nat(100)), worker, keys, maybeOurs, (whole, length, workers, key, ours) => {
+        const found = steer(buildIp(whole).subarray(0, length ?? undefined), key, workers, ours);
         expect(found).toBeGreaterThanOrEqual(0);
         expect(found).toBeLessThan(workers);
       }),
@@ -97,18 +111,27 @@ describe('function and program agree on', () => {
 
   test('packets with any bytes in their headers', () => {
     fc.assert(
-      fc.property(packet, fc.array(fc.tuple(fc.nat(60), fc.nat(255)), { maxLength: 4 }), worker, keys, (whole, bytes, workers, key) => {
-        const broken = buildIp(whole);
-        for (const [at, byte] of bytes) if (at < broken.length) broken[at] = byte;
-        steer(broken, key, workers);
-      }),
+      fc.property(
+        packet,
+        fc.array(fc.tuple(fc.nat(60), fc.nat(255)), { maxLength: 4 }),
+        worker,
+        keys,
+        maybeOurs,
+        (whole, bytes, workers, key, ours) => {
+          const broken = buildIp(whole);
+          for (const [at, byte] of bytes) if (at < broken.length) broken[at] = byte;
+          steer(broken, key, workers, ours);
+        },
+      ),
       { ...SEED, numRuns: 3000 },
     );
   });
 
   test('any bytes at all', () => {
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 100 }), worker, keys, (bytes, workers, key) => void steer(bytes, key, workers)),
+      fc.property(fc.uint8Array({ maxLength: 100 }), worker, keys, maybeOurs, (bytes, workers, key, ours) => {
+        steer(bytes, key, workers, ours);
+      }),
       { ...SEED, numRuns: 2000 },
     );
   });
@@ -128,7 +151,7 @@ describe('a connection has one worker', () => {
         ({ client, from, server, to, serverPort, index, ...how }, workers, key) => {
           const request = { source: client, from, destination: VIP, to };
           const owner = steer(segment(request, how.protocol, how), key, workers);
-          expect(owner).toBe(workerOf(parseAddress(client), portsWord(from, to), key, workers));
+          expect(owner).toBe(workerOf(parseAddress(client), parseAddress(VIP), portsWord(from, to), key, workers));
           const slice = portSlice(owner, workers);
           const reply = { source: server, from: serverPort, destination: VIP, to: slice.first + (index % slice.count) * slice.step };
           for (const tuple of [request, reply]) {
@@ -153,6 +176,40 @@ describe('a connection has one worker', () => {
     );
   });
 
+  test('also where servers answer clients, under addresses of their own or others, and whatever port they have', () => {
+    fc.assert(
+      fc.property(
+        fc.record({ client: address, from: port, server: address, serverPort: port, to: outside, protocol, error, options }),
+        fc.array(address, { maxLength: 300 }),
+        prefixes,
+        worker,
+        keys,
+        ({ client, from, server, serverPort, to, ...how }, addresses, known, workers, key) => {
+          const ours = oursWith([VIP, ...addresses], known);
+          const c = parseAddress(client);
+          const map = known.find(({ mask, clients }) => (c & mask) === clients);
+          const seen = map === undefined ? c : c ^ map.clients ^ map.as;
+          // Overlaps, which the check of the file refuses.
+          fc.pre(!ours.addresses.has(c) && !ours.addresses.has(seen) && seen !== parseAddress(server));
+          const [back] = known.filter(({ mask, as }) => (seen & mask) === as);
+          fc.pre(back === map);
+          const owner = steer(segment({ source: client, from, destination: VIP, to }, how.protocol, how), key, workers, ours);
+          const answer = { source: server, from: serverPort, destination: formatAddress(seen), to: from };
+          expect(steer(segment(answer, how.protocol, how), key, workers, ours)).toBe(owner);
+          expect(steer(errorAbout(answer, how.error, how.protocol, how), key, workers, ours)).toBe(owner);
+          // What stays as it was: the client's side, and pool ports of ours.
+          expect(steer(errorAbout({ source: client, from, destination: VIP, to }, how.error, how.protocol), key, workers, ours)).toBe(
+            owner,
+          );
+          const slice = portSlice(owner, workers);
+          const reply = { source: server, from: serverPort, destination: VIP, to: slice.first };
+          expect(steer(segment(reply, how.protocol, how), key, workers, ours)).toBe(owner);
+        },
+      ),
+      { ...SEED, numRuns: 2000 },
+    );
+  });
+
   test('a frontend on a port of the pools has one worker for all its clients', () => {
     for (const [to, owner] of [
       [first, 0],
@@ -164,6 +221,24 @@ describe('a connection has one worker', () => {
   });
 });
 
+test('of as many addresses as there may be each is told from the next', () => {
+  const addresses = new Set(Array.from({ length: MOST_OURS }, (_, i) => swap32(0xfffffff0 - i * 2)));
+  const all: Ours['prefixes'] = Array.from({ length: MOST_PREFIXES }, (_, i) => ({ mask: -1, clients: i, as: 1000 + i }));
+  for (const ours of [
+    { addresses, prefixes: [] },
+    { addresses, prefixes: all },
+  ]) {
+    const program = steeringProgram(1, 7, ours);
+    checkProgram(program);
+    for (let i = -2; i < MOST_OURS * 2 + 2; i += 37) {
+      const bytes = buildIp(segment({ source: '10.0.0.1', from: 7, destination: formatAddress(swap32(0xfffffff0 - i)), to: 50_000 }));
+      expect(run(program, bytes)).toBe(workerOfFrame(inMemory(bytes), 1, bytes.length, 1, 7, ours));
+    }
+  }
+  const many = new Set(Array.from({ length: 3 * MOST_OURS }, (_, i) => i));
+  expect(() => steeringProgram(1, 7, { addresses: many, prefixes: [] })).toThrow(RangeError);
+});
+
 test('the slices of ports are the whole range, each port in one', () => {
   for (const workers of [1, 2, 3, 7, 64]) {
     /** By port, how far from where its packets go. */
@@ -172,7 +247,10 @@ test('the slices of ports are the whole range, each port in one', () => {
       const slice = portSlice(owner, workers);
       for (let i = 0; i < slice.count; i++) {
         const one = slice.first + i * slice.step;
-        owners.set(one, owners.has(one) ? -1 : workerOf(parseAddress('10.0.0.1'), portsWord(80, one), 1, workers) - owner);
+        owners.set(
+          one,
+          owners.has(one) ? -1 : workerOf(parseAddress('10.0.0.1'), parseAddress(VIP), portsWord(80, one), 1, workers) - owner,
+        );
       }
     }
     expect(new Set(owners.values())).toEqual(new Set([0]));
@@ -197,6 +275,7 @@ describe("the first worker's is", () => {
     ['another protocol', segment(tuple, 132)],
     ['an echo request', errorAbout(tuple, 8)],
     ['a redirect', errorAbout(tuple, 5)],
+    ['an error that quotes a ping', errorAbout(tuple, 3, 1)],
     ['a fragment of an error', { ...errorAbout(tuple, 3), moreFragments: true }],
   ])('%s', (_, packet) => expect(steer(packet, key, workers)).toBe(0));
 
@@ -221,7 +300,10 @@ describe('clients are spread', () => {
   function expectEven(count: number, workers: number, packet: (i: number) => readonly [source: number, ports: number]): void {
     for (const key of KEYS) {
       const each = Array.from({ length: workers }, () => 0);
-      for (let i = 0; i < count; i++) each[workerOf(...packet(i), key, workers)]++;
+      for (let i = 0; i < count; i++) {
+        const [source, ports] = packet(i);
+        each[workerOf(source, parseAddress(VIP), ports, key, workers)]++;
+      }
       expect(Math.max(...each) / (count / workers)).toBeLessThan(1.1);
       expect(Math.min(...each) / (count / workers)).toBeGreaterThan(0.9);
     }
@@ -249,7 +331,8 @@ describe('clients are spread', () => {
   });
 
   test('otherwise with another key, which each word of the hash key changes', () => {
-    const owners = (key: number) => Array.from({ length: 64 }, (_, i) => workerOf(network(ten + i), portsWord(4000, 80), key, 64)).join();
+    const owners = (key: number) =>
+      Array.from({ length: 64 }, (_, i) => workerOf(network(ten + i), 0, portsWord(4000, 80), key, 64)).join();
     const made = [
       [1, 3, 5, 7],
       [2, 3, 5, 7],
