@@ -1,7 +1,7 @@
 // The fast path: what TypeScript has decided on for a connection, repeated for its packets inside the kernel. Everything that asks for more
-// than that goes up unchanged: to the packet socket, and past the rules that keep it from the kernel's own TCP.
+// than that goes up unchanged: to the packet socket, and past the rules that keep it from the kernel's own TCP and UDP.
 //
-//     parse.h     a plain segment?                 no ──► up
+//     parse.h     a plain segment or datagram?     no ──► up
 //     table.h     a flow that was given to us?     no ──► up
 //     rewrite.h   its rewrite, whole; its hop      no ──► up
 //                 headers, checksum, account       ──► out of the hop's interface
@@ -11,36 +11,47 @@
 
 char lb4_license[] SEC("license") = "GPL";
 
-INLINE struct tuple tuple_of(const struct segment* at) {
-  return (struct tuple){at->ip->saddr, at->ip->daddr, *(__u32*)at->tcp};
+INLINE struct tuple tuple_of(const struct packet* at) {
+  return (struct tuple){at->ip->saddr, at->ip->daddr, *at->transport};
 }
 
-// The flow that a segment goes by and what to do with it; null: up. `length` is that of the IP packet on the wire.
-INLINE struct flow* decide(const struct segment* at, __u32 length, struct rewrite* rewrite) {
+// The flow that a packet goes by and what to do with it; null: up. `length` is that of the IP packet on the wire.
+INLINE struct flow* decide(const struct packet* at, __u32 length, struct rewrite* rewrite) {
   const struct tuple key = tuple_of(at);
   const __u32 worker = worker_of(&key);
   __u32 state = 0;
-  struct flow* flow = find(&key, worker, &state);
+  struct flow* flow = find(&key, at->ip->protocol, worker, &state);
   return flow && copy_rewrite(flow, state, worker, length, rewrite) ? flow : 0;
+}
+
+// Where the checksum of a transport header stands.
+INLINE __u32 checksum_in(__u32 protocol) {
+  return protocol == IPPROTO_TCP ? __builtin_offsetof(struct tcphdr, check) : __builtin_offsetof(struct udphdr, check);
 }
 
 // ---- tc: where super-packets and partial checksums stay whole
 
-#define CHECKSUM_AT (ETH_HLEN + IP_MIN + __builtin_offsetof(struct tcphdr, check))
-
 // Has the kernel update the transport checksum, which alone knows whether it is whole or holds only the pseudo-header's sum
-// (bpf_l4_csum_replace in bpf-helpers(7)): of the addresses in either case, of the ports only where it is whole.
-INLINE void update_checksum(struct __sk_buff* skb, const struct rewrite* rewrite) {
+// (bpf_l4_csum_replace in bpf-helpers(7)): of the addresses in either case, of the ports only where it is whole. UDP's zero is none, and stays.
+INLINE void update_checksum(struct __sk_buff* skb, __u32 protocol, const struct rewrite* rewrite) {
+  const __u32 at = ETH_HLEN + IP_MIN + checksum_in(protocol);
+  const __u64 zero = protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
   const __u32 ports = fold(rewrite->transport_delta + (~rewrite->address_delta & 0xffff));
-  if (rewrite->address_delta) bpf_l4_csum_replace(skb, CHECKSUM_AT, 0, rewrite->address_delta, BPF_F_PSEUDO_HDR);
-  if (ports) bpf_l4_csum_replace(skb, CHECKSUM_AT, 0, ports, 0);
+  if (rewrite->address_delta) bpf_l4_csum_replace(skb, at, 0, rewrite->address_delta, zero | BPF_F_PSEUDO_HDR);
+  if (ports) bpf_l4_csum_replace(skb, at, 0, ports, zero);
 }
 
-// Whether the headers are there to be read, and where.
-INLINE int find_headers(struct __sk_buff* skb, struct segment* at) {
+// Whether the least headers are there to be read, and where.
+INLINE int find_headers(struct __sk_buff* skb, struct packet* at) {
   void* const frame = (void*)(long)skb->data;
-  *at = segment_at(frame);
-  return frame + HEADERS <= (void*)(long)skb->data_end;
+  *at = packet_at(frame);
+  return frame + HEADERS_MIN <= (void*)(long)skb->data_end;
+}
+
+// Whether the headers of any protocol are, as far as the frame has them: those of a small datagram are shorter than others'.
+INLINE int has_headers(struct __sk_buff* skb) {
+  const __u32 wanted = skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX;
+  return (void*)(long)skb->data + wanted <= (void*)(long)skb->data_end;
 }
 
 // Ethernet's padding is not forwarded; a super-packet, which cannot be cut, has none. Pointers into the packet are void afterwards.
@@ -52,21 +63,23 @@ SEC("tc")
 int lb4_tc(struct __sk_buff* skb) {
   // As the filter of the packet socket has it (src/io/filter.ts): what is not addressed to this host passes.
   if (skb->pkt_type != 0 /* PACKET_HOST */ || skb->vlan_present) return TC_ACT_UNSPEC;
-  struct segment at;
-  if (!find_headers(skb, &at) && (bpf_skb_pull_data(skb, HEADERS) || !find_headers(skb, &at))) return TC_ACT_UNSPEC;
-  const int payload = payload_of(&at, skb->len - ETH_HLEN);
+  if (!has_headers(skb) && bpf_skb_pull_data(skb, skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX)) return TC_ACT_UNSPEC;
+  struct packet at;
+  if (!find_headers(skb, &at)) return TC_ACT_UNSPEC;
+  __u32 acknowledgement = 0;
+  const int payload = payload_of(&at, (void*)(long)skb->data_end, skb->len - ETH_HLEN, &acknowledgement);
   if (payload < 0) return TC_ACT_UNSPEC;
   // Of a super-packet that of one of its segments.
   const __u32 whole = bpf_ntohs(at.ip->tot_len);
   const __u32 length = skb->gso_size ? whole - payload + skb->gso_size : whole;
-  const __u32 acknowledgement = at.tcp->ack_seq;
+  const __u32 protocol = at.ip->protocol;
   struct rewrite rewrite;
   struct flow* const flow = decide(&at, length, &rewrite);
   if (!flow) return TC_ACT_UNSPEC;
   if (!cut_padding(skb, whole) || !find_headers(skb, &at)) return TC_ACT_UNSPEC;
   account(flow, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
-  update_checksum(skb, &rewrite);
+  update_checksum(skb, protocol, &rewrite);
   return bpf_redirect(rewrite.interface, 0);
 }
 
@@ -105,18 +118,26 @@ INLINE int is_ours(const struct ethhdr* ethernet, __u32 interface) {
   return *(__u32*)link->address == *(__u32*)ethernet->h_dest && *(__u16*)(link->address + 4) == *(__u16*)(ethernet->h_dest + 4);
 }
 
+// Of a whole one: a NIC's frames have no other (docs/operations.md, fast_path). To UDP zero is none, which stays; a computed zero is all ones.
+INLINE void update_whole(__u16* check, __u32 protocol, __u32 delta) {
+  if (protocol == IPPROTO_UDP && !*check) return;
+  const __u16 sum = ~fold((~*check & 0xffff) + delta);
+  *check = protocol == IPPROTO_UDP && !sum ? 0xffff : sum;
+}
+
 SEC("xdp")
 int lb4_xdp(struct xdp_md* xdp) {
   void* frame = (void*)(long)xdp->data;
-  void* const end = (void*)(long)xdp->data_end;
-  if (frame + HEADERS > end) return XDP_PASS;
-  struct segment at = segment_at(frame);
+  void* end = (void*)(long)xdp->data_end;
+  if (frame + HEADERS_MIN > end) return XDP_PASS;
+  struct packet at = packet_at(frame);
   // A difference of pointers takes CAP_PERFMON beside CAP_BPF.
   const __u32 room = end - frame - ETH_HLEN;
   const __u32 length = bpf_ntohs(at.ip->tot_len);
-  const int payload = payload_of(&at, room);
+  __u32 acknowledgement = 0;
+  const int payload = payload_of(&at, end, room, &acknowledgement);
   if (payload < 0 || !is_ours(at.ethernet, xdp->ingress_ifindex)) return XDP_PASS;
-  const __u32 acknowledgement = at.tcp->ack_seq;
+  const __u32 protocol = at.ip->protocol;
   struct rewrite rewrite;
   struct flow* const flow = decide(&at, length, &rewrite);
   if (!flow) return XDP_PASS;
@@ -130,12 +151,15 @@ int lb4_xdp(struct xdp_md* xdp) {
   if (room > length) {
     if (bpf_xdp_adjust_tail(xdp, (int)(length - room))) return XDP_PASS;
     frame = (void*)(long)xdp->data;
-    if (frame + HEADERS > (void*)(long)xdp->data_end) return XDP_PASS;
-    at = segment_at(frame);
+    end = (void*)(long)xdp->data_end;
+    if (frame + HEADERS_MIN > end) return XDP_PASS;
+    at = packet_at(frame);
   }
+  __u16* const check = (void*)at.transport + checksum_in(protocol);
+  if ((void*)(check + 1) > end) return XDP_PASS;
   account(flow, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
-  at.tcp->check = ~fold((~at.tcp->check & 0xffff) + rewrite.transport_delta);
+  update_whole(check, protocol, rewrite.transport_delta);
   if (goes_back) return XDP_TX;
   return bpf_redirect(rewrite.interface, 0);
 }

@@ -1,7 +1,7 @@
 // What TypeScript has decided on for a flow, copied while nobody changes it, and done to a packet.
 #pragma once
 
-#include "parse.h"
+#include "packet.h"
 #include "table.h"
 
 struct hop {
@@ -40,7 +40,7 @@ struct rewrite {
   __u32 ethernet[4];
 };
 
-// A copy of what is to be done with a segment of `length` bytes on the wire, as one writer left it: where its flow's state or its next hop's
+// A copy of what is to be done with a packet of `length` bytes on the wire, as one writer left it: where its flow's state or its next hop's
 // version is another one after the copy, what was copied may be half of the old and half of the new, and the packet goes up. (x86 keeps loads in order, and TypeScript's stores;
 // on other processors neither does.)
 INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u32 length, struct rewrite* rewrite) {
@@ -61,9 +61,9 @@ INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u3
   return READ_ONCE(flow->word[LB4_FLOW_STATE]) == state && READ_ONCE(hop->word[LB4_HOP_VERSION]) == version;
 }
 
-// What whoever forwards a segment writes down: when, and its acknowledgement (flow/tcp-evidence.ts); and the kernel's own number of bytes, to
-// which they are added in one step: several processors may have segments of one flow. Its flow may have gone meanwhile: its slot is not another's
-// so soon (flow/table.ts: REST_MS).
+// What whoever forwards a packet writes down: when, and TCP's acknowledgement (flow/tcp-evidence.ts; to others the word is nothing); and the kernel's
+// own number of bytes, to which they are added in one step: several processors may have packets of one flow. Its flow may have gone meanwhile: its
+// slot is not another's so soon (flow/table.ts: REST_MS).
 INLINE void account(struct flow* flow, __u32 payload, __u32 acknowledgement) {
   WRITE_ONCE(flow->word[LB4_FLOW_SEEN], (__u32)(bpf_ktime_get_coarse_ns() / 1000000));
   WRITE_ONCE(flow->word[LB4_FLOW_ACKNOWLEDGED], acknowledgement);
@@ -78,7 +78,7 @@ INLINE __u32 fold(__u32 sum) {
 
 // All but the transport checksum: Ethernet and IP header, addresses, ports (RFC 1624 equation 3, as in src/forward/pipeline.ts: one less of
 // TTL adds 0xfffe to the 16-bit word whose low byte it is).
-INLINE void rewrite_headers(const struct segment* at, const struct rewrite* rewrite) {
+INLINE void rewrite_headers(const struct packet* at, const struct rewrite* rewrite) {
   __u32* const addresses = (__u32*)((void*)at->ethernet + 2);
   *(__u16*)at->ethernet = rewrite->ethernet[0];
   addresses[0] = rewrite->ethernet[1];
@@ -88,5 +88,5 @@ INLINE void rewrite_headers(const struct segment* at, const struct rewrite* rewr
   at->ip->ttl--;
   at->ip->saddr = rewrite->to.source;
   at->ip->daddr = rewrite->to.destination;
-  *(__u32*)at->tcp = rewrite->to.ports;
+  *at->transport = rewrite->to.ports;
 }

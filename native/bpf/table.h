@@ -52,10 +52,10 @@ INLINE __u32 worker_of(const struct tuple* key) {
   return scramble(scramble(bpf_ntohl(key->source) ^ settings.steering_key) + from) % settings.workers;
 }
 
-// The live flow that TypeScript has given to the kernel, by its key; null where there is none, or it has been taken back. `state` is its
+// The live flow of a protocol that TypeScript has given to the kernel, by its key; null where there is none, or it has been taken back. `state` is its
 // STATE word when it was found.
-INLINE struct flow* find(const struct tuple* key, __u32 worker, __u32* state) {
-  const __u32 wanted = LB4_FLOW_LIVE | IPPROTO_TCP << LB4_FLOW_PROTOCOL_SHIFT;
+INLINE struct flow* find(const struct tuple* key, __u32 protocol, __u32 worker, __u32* state) {
+  const __u32 wanted = LB4_FLOW_LIVE | protocol << LB4_FLOW_PROTOCOL_SHIFT;
   __u32 slot = worker * settings.entries + home_of(key);
   for (int probe = 0; probe < LB4_FLOW_PROBES; probe++, slot++) {
     struct flow* flow = bpf_map_lookup_elem(&flows, &slot);

@@ -7,6 +7,7 @@
 import { native } from '../../src/io/native.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import { parseAddress, portsWord } from '../../src/packet/address.ts';
+import { TCP, UDP } from '../../src/packet/fields.ts';
 import { type Row, rows, type Step } from '../fixtures/frames.ts';
 import { KernelPath, type Program } from './kernel-path.ts';
 import { buildFrame, type Packet } from './packets.ts';
@@ -74,7 +75,7 @@ function pathOf(capacity: number): KernelPath {
 
 /** A test run makes frames of bytes alone: no partial checksums, nothing that was cut off. */
 function isOffered({ in: frame, arrival }: Step): boolean {
-  return !frame.tcp?.partial && frame.gso === undefined && arrival === undefined;
+  return !frame.tcp?.partial && !frame.udp?.partial && frame.gso === undefined && arrival === undefined;
 }
 
 /** The flow of a frame, if it has been given to the kernel. */
@@ -85,15 +86,19 @@ function flowOf(world: World, { in: frame }: Step): number | undefined {
   return slot !== undefined && (world.table.words[slot + Flow.STATE] & Flow.FAST) !== 0 ? slot : undefined;
 }
 
-function isKeyOf(words: Int32Array, at: number, { source, destination, tcp }: Packet): boolean {
-  if (tcp === undefined) return false;
+function isKeyOf(words: Int32Array, at: number, { source, destination, tcp, udp }: Packet): boolean {
+  const transport = tcp ?? udp;
+  if (transport === undefined) return false;
   return (
+    ((words[at + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff) === (tcp === undefined ? UDP : TCP) &&
     words[at + Flow.SOURCE] === parseAddress(source) &&
     words[at + Flow.DESTINATION] === parseAddress(destination) &&
-    words[at + Flow.PORTS] === portsWord(tcp.from, tcp.to)
+    words[at + Flow.PORTS] === portsWord(transport.from, transport.to)
   );
 }
 
-function isPlain({ in: { tcp } }: Step): boolean {
+/** Every datagram is; a computed zero for a checksum is one of the other kind (native/bpf/packet.h). */
+function isPlain({ in: { tcp, udp } }: Step): boolean {
+  if (udp !== undefined) return udp.checksum !== 0xffff && udp.length === undefined;
   return tcp !== undefined && !/[FSR]/.test(tcp.flags ?? 'A') && (tcp.flags ?? 'A').includes('A');
 }
