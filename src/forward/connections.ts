@@ -13,7 +13,7 @@ import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
 import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
-import { destinationPort } from '../packet/address.ts';
+import { sourcePort } from '../packet/address.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
@@ -116,9 +116,8 @@ export class Connections {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     this.#halfOpen.add(record, this.#listOf(r));
-    if (words[r + C.SECOND] === Flow.NONE) return;
-    this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], 1);
-    this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], DUE, 1);
+    if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], 1);
+    if (words[r + C.SECOND] !== Flow.NONE) this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], DUE, 1);
   }
 
   /**
@@ -140,8 +139,8 @@ export class Connections {
       if ((life & T.ADOPTED) === 0) this.#ledger.addLoad(owner, generation, 1);
       if (life & T.COUNTED) this.#ledger.add(owner, generation, CURRENT, 1);
     }
+    if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(owner, generation, 1);
     if (words[r + C.SECOND] === Flow.NONE) return;
-    this.#ledger.addPorts(owner, generation, 1);
     this.#lastHops.keep(flows[(words[r + C.SECOND] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP]);
   }
 
@@ -329,9 +328,9 @@ export class Connections {
     const life = words[r + C.LIFE];
     this.collect(r, false);
     this.#table.remove(words[r + C.FIRST]);
+    if (words[r + C.POOL] !== Flow.NONE) this.#releasePort(r);
     if (words[r + C.SECOND] !== Flow.NONE) {
       this.collect(r, true);
-      this.#releasePort(r);
       this.#table.remove(words[r + C.SECOND]);
     }
     this.#leave(r, life, (life & ~T.STATE_MASK) | T.CLOSED);
@@ -341,8 +340,8 @@ export class Connections {
 
   #releasePort(r: number): void {
     const { words } = this.#records;
-    const at = words[r + C.SECOND] << Flow.ENTRY_SHIFT;
-    this.#services.pools.release(words[r + C.POOL], destinationPort(this.#table.words[at + Flow.PORTS]));
+    const at = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
+    this.#services.pools.release(words[r + C.POOL], sourcePort(this.#table.words[at + Flow.NEW_PORTS]));
     this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], -1);
   }
 
