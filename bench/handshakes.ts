@@ -18,7 +18,16 @@ const IP = 96;
 const SERVERS = 64;
 /** As many as a second has, and those in TIME_WAIT for one. */
 const CONNECTIONS = 2_000_000;
-const TIMEOUTS = { syn: 30_000, established: 7_440_000, fin: 120_000, timeWait: 1_000, closed: 1_000 };
+const TIMEOUTS = {
+  syn: 30_000,
+  established: 7_440_000,
+  fin: 120_000,
+  timeWait: 1_000,
+  closed: 1_000,
+  udp: 30_000,
+  udpStream: 120_000,
+  icmp: 30_000,
+};
 /** Seconds: what is compiled is compiled, and the first connections leave TIME_WAIT. */
 const WARM_UP = 2;
 /** Connections a step is taken of at a time. */

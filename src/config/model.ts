@@ -173,4 +173,7 @@ export interface Timeouts {
   readonly finMs: number;
   readonly timeWaitMs: number;
   readonly closedMs: number;
+  readonly udpMs: number;
+  readonly udpStreamMs: number;
+  readonly icmpMs: number;
 }

@@ -14,6 +14,11 @@ export interface Timeouts {
   readonly fin: number;
   readonly timeWait: number;
   readonly closed: number;
+  /** UDP: while one side alone has been heard, and once both have (RFC 4787 REQ-5: at least 2 minutes). */
+  readonly udp: number;
+  readonly udpStream: number;
+  /** Pings. */
+  readonly icmp: number;
 }
 
 export interface Protocol {
@@ -21,8 +26,15 @@ export interface Protocol {
   readonly name: string;
   /** In the IP header. */
   readonly number: number;
-  /** Where its checksum stands: bytes behind the beginning of its header, which begins with the ports. */
+  /** Where its checksum stands: bytes behind the beginning of its header. */
   readonly checksum: number;
+  /** Whether its header begins with two ports. */
+  readonly hasPorts: boolean;
+  /**
+   * Whether its packets stand for themselves. Then an answer proves no client (whoever forges a query's source is answered as well), so its flows may always
+   * make way for others; none is due, so silence says nothing of a server; and what belongs to no flow any more is not refused.
+   */
+  readonly isDatagram: boolean;
 
   /**
    * Pass 1: the DETAIL word (layout/frames.ts) of a packet that has `length` bytes from its transport header on; 0 where they are no whole,

@@ -60,6 +60,8 @@ export const tcp: Protocol = {
   name: 'tcp',
   number: F.TCP,
   checksum: CHECKSUM_PLACE,
+  hasPorts: true,
+  isDatagram: false,
   describe,
   opens,
   refuses,

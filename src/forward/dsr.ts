@@ -10,6 +10,7 @@ import type { Mode } from './mode.ts';
 export const dsr: Mode = {
   directions: 1,
   source: 'client',
+  repliesTo: 'nobody',
   onLink: false,
   rewrite(opening, rewrite) {
     rewrite.source = opening.source;
@@ -25,6 +26,7 @@ export const dsr: Mode = {
 export const dsrL2: Mode = {
   directions: 1,
   source: 'client',
+  repliesTo: 'nobody',
   onLink: true,
   rewrite(opening, rewrite) {
     rewrite.source = opening.source;

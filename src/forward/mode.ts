@@ -25,6 +25,8 @@ export interface Mode {
   readonly directions: 1 | 2;
   /** Whom the server sees: our address with a port of a pool, or the client. */
   readonly source: 'pool' | 'client';
+  /** Where servers send their answers: to an address of ours, to the client through this host, or past it. */
+  readonly repliesTo: 'us' | 'client' | 'nobody';
   /** The server must be on the link itself, and the kernel cannot help: the VIP is local to it. */
   readonly onLink: boolean;
   /** Fills `rewrite`. Allocates nothing. */

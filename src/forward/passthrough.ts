@@ -10,6 +10,7 @@ import type { Mode } from './mode.ts';
 export const passthrough: Mode = {
   directions: 2,
   source: 'pool',
+  repliesTo: 'us',
   onLink: false,
   rewrite(opening, rewrite) {
     rewrite.source = opening.address;

@@ -17,6 +17,10 @@ export interface ServiceSet {
     readonly maxconn: number;
     /** Live connections go on, no new ones are taken. */
     readonly draining: boolean;
+    /** Each datagram goes to a server of its own choice, and its answer alone comes back by it. */
+    readonly perPacket?: boolean;
+    /** Pings of its address are answered here while one of its servers is up. */
+    readonly echo?: boolean;
   }[];
   readonly backends: readonly {
     readonly name: string;
@@ -27,6 +31,10 @@ export interface ServiceSet {
     readonly servers: readonly ServerEntry[];
     /** Full NAT: this host's addresses that new connections leave from; empty or left out: from the one that its client called. */
     readonly sources?: readonly number[];
+    /** A client stays with its server for so many milliseconds after its last connection, in all backends of the same group. */
+    readonly affinity?: { readonly ms: number; readonly group: number };
+    /** Client addresses under `mask` that are `from` are shown to servers with `to` in its place. Native order. */
+    readonly prefix?: { readonly mask: number; readonly from: number; readonly to: number };
   }[];
   /** Addresses that were among a backend's `sources`: connections that left from them go on. */
   readonly formerSources?: readonly number[];
@@ -38,4 +46,8 @@ export interface ServerEntry {
   readonly address: number;
   readonly port: number;
   readonly protocol: number;
+  /** It is down, and others are up: its datagrams go to those at once. */
+  readonly lost?: boolean;
+  /** With affinity over protocols: the index under which the group knows it. */
+  readonly peer?: number;
 }

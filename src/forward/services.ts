@@ -106,7 +106,9 @@ export class Services {
     // The first of two on one endpoint is found.
     this.#byEndpoint = new EndpointMap([...set.frontends].sort((a, b) => Number(a.draining) - Number(b.draining)));
     // Only with full NAT do replies come back here.
-    this.#servers = new EndpointMap(set.backends.filter(({ mode }) => modes[mode].directions === 2).flatMap((backend) => backend.servers));
+    this.#servers = new EndpointMap(
+      set.backends.filter(({ mode }) => modes[mode].repliesTo === 'us').flatMap((backend) => backend.servers),
+    );
     this.#addresses = new EndpointMap([...allSources(set)].map((address, index) => ({ address, port: 0, protocol: 0, index })));
     this.#present = presentSources(set);
     this.retirePools();

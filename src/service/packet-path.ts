@@ -385,6 +385,9 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
       fin: timeouts.finMs,
       timeWait: timeouts.timeWaitMs,
       closed: timeouts.closedMs,
+      udp: timeouts.udpMs,
+      udpStream: timeouts.udpStreamMs,
+      icmp: timeouts.icmpMs,
     },
   };
 }

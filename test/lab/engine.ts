@@ -25,7 +25,16 @@ interface Server {
 
 export type Report = Record<number, ReturnType<Engine['server']>>;
 
-const TIMEOUTS = { syn: 30_000, established: 7_440_000, fin: 120_000, timeWait: 1_000, closed: 1_000 };
+const TIMEOUTS = {
+  syn: 30_000,
+  established: 7_440_000,
+  fin: 120_000,
+  timeWait: 1_000,
+  closed: 1_000,
+  udp: 30_000,
+  udpStream: 120_000,
+  icmp: 30_000,
+};
 
 function settingsOf({ vip, frontends }: Order): Settings {
   const address = parseAddress(vip);

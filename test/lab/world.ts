@@ -29,7 +29,16 @@ export const MAC = {
 } as const;
 export const [FRONT, BACK] = [1, 2];
 export const HASH_KEY = new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]);
-export const TIMEOUTS: Timeouts = { syn: 5_000, established: 100_000, fin: 20_000, timeWait: 10_000, closed: 1_000 };
+export const TIMEOUTS: Timeouts = {
+  syn: 5_000,
+  established: 100_000,
+  fin: 20_000,
+  timeWait: 10_000,
+  closed: 1_000,
+  udp: 30_000,
+  udpStream: 120_000,
+  icmp: 30_000,
+};
 
 type Mode = ServiceSet['backends'][number]['mode'];
 

@@ -74,7 +74,16 @@ describe('a small configuration', () => {
         fastPath: 'off',
         io: 'ring',
         resetsPerSecond: 1000,
-        timeouts: { synMs: 30_000, establishedMs: 7_440_000, finMs: 120_000, timeWaitMs: 60_000, closedMs: 10_000 },
+        timeouts: {
+          synMs: 30_000,
+          establishedMs: 7_440_000,
+          finMs: 120_000,
+          timeWaitMs: 60_000,
+          closedMs: 10_000,
+          udpMs: 30_000,
+          udpStreamMs: 120_000,
+          icmpMs: 30_000,
+        },
       },
       proxy: { workers: 0, gracePeriodMs: 30_000 },
     });

@@ -65,7 +65,7 @@ test('opening again forgets the FINs and the count, but not that it is one way',
 });
 
 test('every state has its timeout', () => {
-  const table = tcp.timeoutTable({ syn: 1, established: 2, fin: 3, timeWait: 4, closed: 5 });
+  const table = tcp.timeoutTable({ syn: 1, established: 2, fin: 3, timeWait: 4, closed: 5, udp: 6, udpStream: 7, icmp: 8 });
   expect([...table]).toEqual([0, 1, 1, 2, 3, 4, 5]);
   expect(table.length).toBe(T.STATES);
 });

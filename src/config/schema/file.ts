@@ -79,6 +79,9 @@ const timeouts = z.object({
   fin: seconds(1, 3600, 120, { description: 'One side has sent its FIN, the other has not, and nothing is sent.', ...lb4 }),
   time_wait: seconds(1, 3600, 60, { description: 'After both FINs; the port is not given out again before.', ...lb4 }),
   closed: seconds(1, 3600, 10, { description: 'After a RST.', ...lb4 }),
+  udp: seconds(1, 3600, 30, { description: 'UDP, while the server has not answered.', ...lb4 }),
+  udp_stream: seconds(1, 86_400, 120, { description: 'UDP, once both sides have spoken (RFC 4787 REQ-5: at least 2 min).', ...lb4 }),
+  icmp: seconds(1, 3600, 30, { description: 'Pings.', ...lb4 }),
 });
 
 const passthrough = z.object({

@@ -110,6 +110,9 @@ function resolveTimeouts(keys: PassthroughKeys['timeouts']): Timeouts {
     finMs: milliseconds(keys.fin),
     timeWaitMs: milliseconds(keys.time_wait),
     closedMs: milliseconds(keys.closed),
+    udpMs: milliseconds(keys.udp),
+    udpStreamMs: milliseconds(keys.udp_stream),
+    icmpMs: milliseconds(keys.icmp),
   };
 }
 
