@@ -47,8 +47,10 @@ export const SYN = 0x02;
 export const RST = 0x04;
 export const ACK = 0x10;
 
+export const ICMP_ECHO_REPLY = 0;
 export const ICMP_UNREACHABLE = 3;
 export const ICMP_FRAGMENTATION_NEEDED = 4; // code of ICMP_UNREACHABLE
+export const ICMP_ECHO_REQUEST = 8;
 export const ICMP_TIME_EXCEEDED = 11;
 export const ICMP_PARAMETER_PROBLEM = 12;
 /** The types that are errors about a packet, whose beginning they quote (RFC 1122 section 3.2.2), as far as they are still in use. */

@@ -194,3 +194,101 @@ describe('two protocols', () => {
     expect([TCP, UDP, 132].map((protocol) => run(coarse, packet(protocol, client, 1, VIP, 2)) !== 0)).toEqual([true, true, false]);
   });
 });
+
+describe('servers that answer clients through this host', () => {
+  const UDP = 17;
+  const returning: FilterSpec['servers'] = [
+    { address: address('172.16.0.1'), port: 8080, protocol: TCP },
+    { address: address('172.16.0.1'), port: 53, protocol: UDP },
+    { address: address('200.16.0.3'), port: 443, protocol: TCP },
+  ];
+  const program = packetFilter({ ...spec, returning });
+  const passes = (packet: Packet) => run(program, buildIp(packet)) !== 0;
+  const error = (type: number, quote: Packet): Packet => ({ source: '1.2.3.4', destination: client, icmp: { type, quote } });
+  const udp = (source: string, from: number, destination: string, to: number): Packet => {
+    return { source, destination, other: { protocol: UDP, payload: Uint8Array.of(from >> 8, from, to >> 8, to, 0, 8, 0, 0) } };
+  };
+
+  test('the program is one the kernel takes', () => checkProgram(program));
+
+  test.each<[string, Packet, boolean]>([
+    ['an answer, to a port of the pools or not', tcp('172.16.0.1', 8080, client, 40000), true],
+    ['another server', tcp('200.16.0.3', 443, client, 5, { options: NOPS }), true],
+    ['by UDP', udp('172.16.0.1', 53, client, 1024), true],
+    ['by the other protocol', udp('172.16.0.1', 8080, client, 1024), false],
+    ['from another port', tcp('172.16.0.1', 22, client, 40000), false],
+    ['from a server of full NAT alone', tcp('172.16.0.1', 8081, client, 40000), false],
+    ['what is sent to a server', tcp(client, 40000, '172.16.0.1', 8080), false],
+    ['a fragment', tcp('172.16.0.1', 8080, client, 40000, { moreFragments: true }), false],
+    ['an error about what a server was sent', error(3, tcp(client, 40000, '172.16.0.1', 8080)), true],
+    ['by UDP, with options', { ...error(11, udp(client, 7, '172.16.0.1', 53)), options: NOPS }, true],
+    ['about what another was sent', error(3, tcp(client, 40000, '172.16.0.9', 8080)), false],
+    ['about an answer', error(3, tcp('172.16.0.1', 8080, client, 40000)), false],
+    ['no error', error(5, tcp(client, 40000, '172.16.0.1', 8080)), false],
+    ['an answer to a ping', { source: '172.16.0.1', destination: client, icmp: { type: 0, quote: tcp(VIP, 1, client, 2) } }, false],
+    // As without them.
+    ['a frontend', tcp(client, 5000, VIP, 80), true],
+    ['a reply to a pool port', tcp('172.16.0.1', 8081, VIP, 50000), true],
+    ['another port', tcp(client, 5000, VIP, 22), false],
+  ])('%s', (_, packet, expected) => expect(passes(packet)).toBe(expected));
+
+  test('of 400 of them each', () => {
+    const many = Array.from({ length: 400 }, (_, i) => ({ address: address('172.16.0.0') + i, port: 8080, protocol: TCP }));
+    const large = packetFilter({ ...spec, servers: [], returning: many });
+    checkProgram(large);
+    for (const host of ['172.16.0.0', '172.16.1.143']) {
+      expect(run(large, buildIp(tcp(host, 8080, client, 9)))).not.toBe(0);
+      expect(run(large, buildIp(error(3, tcp(client, 9, host, 8080))))).not.toBe(0);
+    }
+    expect(run(large, buildIp(tcp('172.16.1.144', 8080, client, 9)))).toBe(0);
+  });
+});
+
+describe('pings', () => {
+  const echo = { addresses: [address(VIP)], servers: [address('172.16.0.1')], returning: [address('172.16.0.5')] };
+  const program = packetFilter({ ...spec, echo });
+  const icmp = (source: string, destination: string, type: number, quote = tcp(VIP, 1, client, 2)): Packet => {
+    return { source, destination, icmp: { type, quote } };
+  };
+
+  test('the program is one the kernel takes', () => checkProgram(program));
+
+  test.each<[string, Packet, boolean]>([
+    ['of ours', icmp(client, VIP, 8), true],
+    ['of an address of ours that nobody answers for', icmp(client, '192.0.2.2', 8), false],
+    ['of others', icmp(client, '10.0.0.1', 8), false],
+    ['what a server answers us', icmp('172.16.0.1', VIP, 0), true],
+    ['what somebody else does', icmp(client, VIP, 0), false],
+    ['what a server answers a client', icmp('172.16.0.5', client, 0), true],
+    ['what one of full NAT does', icmp('172.16.0.1', client, 0), false],
+    ['errors, as ever', icmp(client, '192.0.2.2', 3), true],
+    ['errors about pings that went to servers', icmp('1.2.3.4', client, 3, tcp(client, 1, '172.16.0.5', 2)), true],
+    ['timestamps', icmp(client, VIP, 13), false],
+  ])('%s', (_, packet, expected) => expect(run(program, buildIp(packet)) !== 0).toBe(expected));
+
+  test('alone, without any port', () => {
+    const alone = packetFilter({ ...spec, frontends: [], servers: [], sources: [], echo: { ...echo, returning: [] } });
+    checkProgram(alone);
+    expect(run(alone, buildIp(icmp(client, VIP, 8)))).not.toBe(0);
+    expect(run(alone, buildIp(tcp(client, 5000, VIP, 80)))).toBe(0);
+  });
+
+  test('of 300 addresses: no jump is too far, whatever protocols there are', () => {
+    const addresses = Array.from({ length: 300 }, (_, i) => address('192.0.2.0') + i);
+    const large = packetFilter({
+      ...spec,
+      servers: [...spec.servers, { ...spec.servers[0], protocol: 17 }],
+      echo: { addresses, servers: addresses },
+    });
+    checkProgram(large);
+    for (const host of ['192.0.2.0', '192.0.3.43']) expect(run(large, buildIp(icmp(client, host, 8)))).not.toBe(0);
+    expect(run(large, buildIp(icmp(client, '192.0.3.44', 8)))).toBe(0);
+    expect(run(large, buildIp(tcp(client, 5000, VIP, 80)))).not.toBe(0);
+  });
+
+  test('a coarse program lets them up', () => {
+    const coarse = coarseFilter([TCP], true);
+    checkProgram(coarse);
+    expect([8, 0, 3, 5].map((type) => run(coarse, buildIp(icmp(client, VIP, type))) !== 0)).toEqual([true, true, true, false]);
+  });
+});

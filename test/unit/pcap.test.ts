@@ -62,6 +62,20 @@ describe('the filter', () => {
     );
   });
 
+  test('names what servers answer clients by its port, and pings where they are asked for', () => {
+    const frontends = [at('192.0.2.1', 80)];
+    const echo = { addresses: [], servers: [], returning: [1] };
+    expect(captureFilter({ frontends, servers: [], returning: [at('172.16.0.1', 8080)], echo, ...ports }, mac)).toBe(
+      'ether dst 02:00:00:00:00:1a and ip and (((dst host 192.0.2.1) and ' +
+        '((ip proto 6 and (dst port 80)) or (icmp and (icmp[0] = 3 or icmp[0] = 11 or icmp[0] = 12)) or (ip[6:2] & 0x3fff != 0))) or ' +
+        '(ip proto 6 and (src port 8080)) or (icmp and (icmp[0] = 3 or icmp[0] = 11 or icmp[0] = 12 or icmp[0] = 0)))',
+    );
+    const pinged = { addresses: [1], servers: [] };
+    expect(captureFilter({ frontends, servers: [], echo: pinged, ...ports }, mac)).toMatch(
+      /\(icmp and \(icmp\[0\] = 8 or icmp\[0\] = 0\)\)/,
+    );
+  });
+
   test('asks for no replies in DSR', () => {
     expect(captureFilter({ frontends: [at('192.0.2.1', 80)], servers: [], ...ports }, mac)).not.toMatch(/portrange/);
   });
