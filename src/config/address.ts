@@ -14,7 +14,7 @@ export interface Address {
    * `family` first.
    */
   readonly ipNumber: number;
-  /** 1–65535 */
+  /** 1–65535; 0: none, of a service without ports. */
   readonly port: number;
 }
 
@@ -36,9 +36,22 @@ export function readAddress(text: string): Address | Problem {
   return typeof port === 'number' ? { ...ip, text: joinPort(ip.ip, port), port } : port;
 }
 
-/** The address in a text that is known to be good. */
+/** The same of a service, which may have no ports: an address without one has port 0 and stands alone, `192.0.2.1`. */
+export function readService(text: string): Address | Problem {
+  const host = text.startsWith('[') ? /^\[([^\]]*)\](?::0)?$/.exec(text)?.[1] : /^([^:]*)(?::0)?$/.exec(text)?.[1];
+  if (host === undefined) return readAddress(text);
+  const ip = text.startsWith('[') ? readIpv6(host) : readIpv4(host);
+  return 'problem' in ip ? ip : withoutPort(ip);
+}
+
+/** The address alone. */
+export function withoutPort({ ip, family, ipNumber }: Ip): Address {
+  return { ip, family, ipNumber, text: ip, port: 0 };
+}
+
+/** The address in a text that is known to be good, with or without a port. */
 export function addressOf(text: string): Address {
-  const address = readAddress(text);
+  const address = readService(text);
   if ('problem' in address) throw new RangeError(`${text} ${address.problem}`);
   return address;
 }

@@ -94,7 +94,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     file,
   );
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
-  return { config: resolveConfig(result.data, file, { processors, statsAddress: statsAddress(plain) }), warnings: mistakes };
+  return { config: resolveConfig(result.data, file, { mode, processors, statsAddress: statsAddress(plain) }), warnings: mistakes };
 }
 
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;

@@ -43,7 +43,7 @@ export class Listening {
     this.#silence = new Silence({
       fell: (keys) => this.#tell(new Set(keys)),
       answers: (server) => parts.log.info({ server }, 'a silent server answers again'),
-      suspect: (server) => parts.health.suspect(server, 'connections get no answer'),
+      suspect: (server) => this.#suspect(server),
     });
     this.#frontends = new FrontendSilence(parts.log, (server) => this.#silence.isSilent(server));
   }
@@ -71,14 +71,19 @@ export class Listening {
 
   #look(path: DataPath, plan: Plan | undefined): void {
     this.#servers = plan?.backends.flatMap(({ servers }) => servers) ?? [];
-    const observed: Observed[] = this.#servers.flatMap(({ key, index, draining, state }) => {
+    const observed: Observed[] = this.#servers.flatMap(({ key, checkKey, index, draining, state }) => {
       const counted = path.answers?.(index);
       const up = !draining && state !== 'down';
-      return counted === undefined ? [] : [{ key, up, ...counted, passedAt: this.#parts.health.passedAt(key) }];
+      return counted === undefined ? [] : [{ key, up, ...counted, passedAt: this.#parts.health.passedAt(checkKey) }];
     });
     const now = performance.now();
     this.#silence.look(observed, now);
     if (plan !== undefined) this.#frontends.look(plan, observed, (index) => path.frontendAnswers?.(index), now);
+  }
+
+  #suspect(server: string): void {
+    const checked = this.#servers.find(({ key }) => key === server);
+    if (checked !== undefined) this.#parts.health.suspect(checked.checkKey, 'connections get no answer');
   }
 
   #tell(keys: ReadonlySet<string>): void {

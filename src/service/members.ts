@@ -117,18 +117,28 @@ export function settledTime(connections: number): number {
 }
 
 /** With address and protocol: a name that moves to others is another server. */
-export function serverKey(backend: Backend, server: Server): string {
-  return `${backend.name} / ${server.name} / ${spelled(server.addr, backend)}`;
+export function serverKey({ name, label = name, protocol }: Backend, server: Server): string {
+  return `${label} / ${server.name} / ${spelled(server.addr, protocol.name)}`;
+}
+
+/** Who is checked: the protocols of a backend whose servers are checked alike share a check, and what it says. */
+export function checkKey({ name, label = name, healthCheck }: Backend, server: Server): string {
+  return `${label} / ${server.name} / ${spelled(server.addr, checksBy(healthCheck))}`;
 }
 
 /** With both likewise. */
-export function frontendKey({ name, listen, backend }: Frontend): string {
-  return `${name} ${spelled(listen, backend)}`;
+export function frontendKey({ name, label = name, listen, backend }: Frontend): string {
+  return `${label} ${spelled(listen, backend.protocol.name)}`;
 }
 
 /** As the log has it: a port alone is TCP's, else its protocol follows (`192.0.2.1:53/udp`). */
-function spelled({ text }: Address, { protocol }: Pick<Backend, 'protocol'>): string {
-  return protocol.name === 'tcp' ? text : `${text}/${protocol.name}`;
+function spelled({ text }: Address, protocol: string): string {
+  return protocol === 'tcp' ? text : `${text}/${protocol}`;
+}
+
+/** Any but that of UDP is by TCP, or nobody knows by what. */
+function checksBy({ type }: { readonly type: string }): string {
+  return type === 'udp' ? type : 'tcp';
 }
 
 function frontendMembers(config: Config): Member<Frontend>[] {

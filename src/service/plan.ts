@@ -5,7 +5,7 @@ import { type Candidate, type Choice, prepare } from '../balance/index.ts';
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
 import { MODES, type Mode } from '../config/modes.ts';
 import type { Health } from '../health/checker.ts';
-import { type BackendServer, type Members, serverKey } from './members.ts';
+import { type BackendServer, checkKey, type Members, serverKey } from './members.ts';
 import type { Entry } from './roster.ts';
 
 export interface Plan {
@@ -17,6 +17,8 @@ export interface Plan {
   readonly formerSources: readonly string[];
   /** The servers' keys by index. */
   readonly serverKeys: ReadonlyMap<number, string>;
+  /** And those of their checks. */
+  readonly checkKeys: ReadonlyMap<number, string>;
 }
 
 export interface PlannedFrontend {
@@ -35,6 +37,8 @@ export interface PlannedBackend {
 export interface PlannedServer {
   readonly index: number;
   readonly key: string;
+  /** Under which its checks are known (members.ts). */
+  readonly checkKey: string;
   readonly server: Server;
   readonly draining: boolean;
   /** What the plan takes its health for. */
@@ -44,7 +48,7 @@ export interface PlannedServer {
 }
 
 export interface ServerStatus {
-  /** A server that was not checked yet counts as up. */
+  // All by the keys of checks. A server that was not checked yet counts as up.
   readonly state: (key: string) => Health;
   /** Kept out for flapping: whatever its checks say just now, better than nobody. */
   readonly isSpare: (key: string) => boolean;
@@ -70,6 +74,7 @@ export function makePlan(config: Config, mode: Mode, members: Members, status: S
     }),
     formerSources: members.sources.former,
     serverKeys: new Map(servers.map(({ index, key }) => [index, key])),
+    checkKeys: new Map(servers.map(({ index, item: { backend, server } }) => [index, checkKey(backend, server)])),
   };
 }
 
@@ -88,8 +93,11 @@ function inOrder(backend: Backend, servers: readonly Entry<BackendServer>[]): En
   return own.sort((a, b) => (position.get(a.key) ?? last) - (position.get(b.key) ?? last));
 }
 
-function plannedServer({ index, key, item: { server }, leaving }: Entry<BackendServer>, { share, state }: ServerStatus): PlannedServer {
-  return { index, key, server, draining: leaving, weight: server.weight * share(key), state: state(key) };
+function plannedServer(entry: Entry<BackendServer>, { share, state }: ServerStatus): PlannedServer {
+  const { index, key, item, leaving } = entry;
+  const { server } = item;
+  const check = checkKey(item.backend, server);
+  return { index, key, checkKey: check, server, draining: leaving, weight: server.weight * share(check), state: state(check) };
 }
 
 function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus): Candidate[] {
@@ -98,7 +106,7 @@ function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus
     return eligible(here.map((one) => ({ ...one, backup: one.server.backup, up: isFit(one) })));
   };
   const up = choose(({ state }) => state !== 'down');
-  return (up.length > 0 ? up : choose(({ key }) => isSpare(key))).map(({ index, weight, server }) => {
+  return (up.length > 0 ? up : choose((one) => isSpare(one.checkKey))).map(({ index, weight, server }) => {
     return { name: server.addr.text, index, weight, maxconn: server.maxconn };
   });
 }

@@ -287,14 +287,17 @@ export class Service {
     if (from === 'down') this.#startSlowly(target.id);
   }
 
+  /** @param key of a check */
   #startSlowly(key: string): void {
-    this.#slowStart.begin(key, performance.now(), this.#members.servers.get(key)?.item.backend.slowStartMs ?? 0);
+    const { backends } = this.#replanner.plan;
+    const own = backends.find(({ servers }) => servers.some(({ checkKey }) => checkKey === key));
+    this.#slowStart.begin(key, performance.now(), own?.backend.slowStartMs ?? 0);
     this.#rampTimer.follow();
   }
 
   /** Signals come by the thousand when many servers die at once. */
   #suspect(server: number, reason: string): void {
-    const key = this.#replanner.plan.serverKeys.get(server);
+    const key = this.#replanner.plan.checkKeys.get(server);
     if (key !== undefined) this.#health.suspect(key, reason);
   }
 

@@ -4,11 +4,11 @@ import { holdsVip, isPacketMode, type Mode } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
-import { serverKey } from './members.ts';
+import { checkKey } from './members.ts';
 
 /** A health check for every server of a backend that a frontend uses. */
 export function targetsOf(config: Config, mode: Mode): Target[] {
-  return config.backends.flatMap((backend) => {
+  const targets = config.backends.flatMap((backend) => {
     const frontends = config.frontends.filter((one) => one.backend === backend);
     if (frontends.length === 0) return [];
     // Packet modes check from where clients' connections come. But where servers hold it themselves (L2
@@ -18,6 +18,8 @@ export function targetsOf(config: Config, mode: Mode): Target[] {
     const [sourceAddress, ...otherSources] = sources;
     const sendProxy = isPacketMode(mode) ? undefined : backend.sendProxy;
     const reach = { sourceAddress, otherSources, sendProxy };
-    return backend.servers.map((server) => targetFor(serverKey(backend, server), backend, server, reach));
+    return backend.servers.map((server) => targetFor(checkKey(backend, server), backend, server, reach));
   });
+  // Protocols of a backend that are checked alike have one check, the first one's.
+  return [...new Map(targets.toReversed().map((target) => [target.id, target])).values()].toReversed();
 }

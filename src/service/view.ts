@@ -52,8 +52,8 @@ function serversOf(
   { listening, deadEnds }: ViewParts['monitors'],
 ): ServerView[] {
   const repeated = repeatedNames(servers.map(({ server }) => server.name));
-  return servers.map(({ index, key, server: { name, addr, backup }, draining, weight, state }) => {
-    const known = health.describe(key);
+  return servers.map(({ index, key, checkKey, server: { name, addr, backup }, draining, weight, state }) => {
+    const known = health.describe(checkKey);
     return {
       name: draining && repeated.has(name) ? `${name} (${addr.text})` : name,
       address: addr.text,

@@ -26,7 +26,7 @@ const CONFIG: Record<string, readonly string[]> = {
   modes: ['model'],
   restart: ['model'],
   sources: ['model'],
-  schema: ['model', 'address', 'cpus'],
+  schema: ['model', 'modes', 'address', 'cpus'],
   check: ['read', 'schema', 'model', 'modes', 'address', 'cpus'],
   load: ['check', 'read', 'schema', 'model', 'modes'],
   watch: ['read'],

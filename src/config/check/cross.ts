@@ -6,10 +6,12 @@
 import { LIMITS } from '../../layout/limits.ts';
 import { didYouMean } from '../../suggest.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
+import { isPingAlone, PING } from '../schema/services.ts';
 import { clashes } from './clashes.ts';
 import { error, type Finding, show } from './finding.ts';
 import { healthFindings } from './health.ts';
-import { frontendPlaces, serverPlaces, statsPlace, type Table, tables } from './places.ts';
+import { frontendPlaces, protocolsIn, serverPlaces, statsPlace, type Table, tables } from './places.ts';
+import { serviceFindings } from './services.ts';
 import { workerFindings } from './workers.ts';
 
 /** Everything that is wrong or doubtful between the keys of a file. */
@@ -23,6 +25,7 @@ export function crossFindings(root: TomlNode): Finding[] {
     ...idleBackends(root),
     ...healthFindings(root),
     ...workerFindings(root),
+    ...serviceFindings(root),
   ];
 }
 
@@ -51,7 +54,13 @@ function list(names: readonly string[]): string {
 }
 
 function sharedListeners(root: TomlNode): Finding[] {
-  return clashes([...frontendPlaces(root), ...statsPlace(root)]);
+  // Of `all` the first protocol that is taken says it for both; pings of an address are the first one's, without a word.
+  const claims = frontendPlaces(root).flatMap(({ protocols, ...place }) => {
+    return protocols.filter((one) => one !== PING || isPingAlone(protocols)).map((protocol) => ({ ...place, protocol }));
+  });
+  const told = new Set<unknown>();
+  const found = clashes([...claims, ...statsPlace(root).map((place) => ({ ...place, protocol: 'tcp' }))]);
+  return found.filter(({ position }) => !told.has(position) && told.add(position));
 }
 
 function sharedServers(root: TomlNode): Finding[] {
@@ -59,7 +68,14 @@ function sharedServers(root: TomlNode): Finding[] {
 }
 
 function tooMany(root: TomlNode): Finding[] {
-  const [frontends, backends] = [tables(root, 'frontends'), tables(root, 'backends')];
+  // One a protocol.
+  const frontends = tables(root, 'frontends').flatMap((table) => protocolsIn(table).map(() => table));
+  const used = new Map<unknown, Set<string>>();
+  for (const table of frontends) {
+    const backend = table.node.children.get('backend')?.value;
+    used.set(backend, new Set([...(used.get(backend) ?? []), ...protocolsIn(table)]));
+  }
+  const backends = tables(root, 'backends').flatMap((table) => Array.from({ length: used.get(table.name)?.size ?? 1 }, () => table));
   const servers = backends.flatMap(({ path }) => tables(root, ...path, 'servers'));
   return [...above(frontends, 'frontends'), ...above(backends, 'backends'), ...above(servers, 'servers')];
 }
@@ -68,7 +84,8 @@ function above(found: readonly Table[], what: keyof typeof LIMITS): Finding[] {
   const limit = LIMITS[what];
   if (found.length <= limit) return [];
   const { node, path } = found[limit];
-  return [error(node, path, `this is one too many: the file has ${found.length} ${what}; allowed: at most ${limit}`)];
+  const each = new Set(found).size < found.length ? ', each protocol counted' : '';
+  return [error(node, path, `this is one too many: the file has ${found.length} ${what}${each}; allowed: at most ${limit}`)];
 }
 
 /** Backends that do nothing, or not what was meant: probably a forgotten line, so a warning. */

@@ -4,16 +4,17 @@
  */
 
 import { nodeAt, type TomlNode } from '../read/toml.ts';
+import { isPingAlone, PING } from '../schema/services.ts';
 import { error, type Finding, show } from './finding.ts';
-import { frontendPlaces, type Place, serverPlaces } from './places.ts';
+import { type FrontendPlace, frontendPlaces, type Place, serverPlaces } from './places.ts';
 
 /** A frontend and the servers behind it. */
-type FrontendTable = ReturnType<typeof frontendPlaces>[number] & { readonly servers: readonly Place[] };
+type FrontendTable = FrontendPlace & { readonly servers: readonly Place[] };
 
 /** Ports that differ, and servers that could not tell which address to answer from. */
 export function dsrFindings(root: TomlNode): Finding[] {
   const frontends = frontendsOf(root);
-  return [...differentPorts(frontends), ...twoAddresses(root, frontends)];
+  return [...differentPorts(frontends), ...twoAddresses(root, frontends), ...pings(root, frontends)];
 }
 
 /** IPv6 is a mistake of its own in the packet modes: one is enough. */
@@ -36,6 +37,7 @@ function frontendsOf(root: TomlNode): FrontendTable[] {
 
 function differentPorts(frontends: readonly FrontendTable[]): Finding[] {
   return frontends.flatMap((frontend) => {
+    if (isPingAlone(frontend.protocols)) return [];
     const differing = frontend.servers.filter(({ address }) => address.port !== frontend.address.port);
     return differing.map(({ address, node, path }) => {
       const wanted = `needed in DSR: port ${frontend.address.port}, as frontend ${show(frontend.name)}, line ${frontend.node.at.line}, has`;
@@ -46,18 +48,35 @@ function differentPorts(frontends: readonly FrontendTable[]): Finding[] {
 
 /** With `dsr = "nat"` a server sees its own address only: one port of it can answer from one address. */
 function twoAddresses(root: TomlNode, frontends: readonly FrontendTable[]): Finding[] {
-  const natted = frontends.filter(({ backend }) => isNat(root, backend));
+  const natted = frontends.filter(({ backend }) => isNat(root, backend)).flatMap(byProtocol);
   const answersFor = new Map<string, FrontendTable>();
   return natted.flatMap((frontend) => {
-    const clash = frontend.servers.find(({ address }) => {
-      const known = answersFor.get(address.text) ?? frontend;
-      answersFor.set(address.text, known);
+    const endpoint = ({ address }: Place) => `${address.text}/${frontend.protocol}`;
+    const clash = frontend.servers.find((server) => {
+      const known = answersFor.get(endpoint(server)) ?? frontend;
+      answersFor.set(endpoint(server), known);
       return known.address.ip !== frontend.address.ip;
     });
     if (clash === undefined) return [];
-    const first = answersFor.get(clash.address.text) as FrontendTable;
+    const first = answersFor.get(endpoint(clash)) as FrontendTable;
     const why = `server ${show(clash.address.text)} answers from frontend ${show(first.name)}'s address already, line ${first.node.at.line}`;
     return [error(frontend.node, frontend.path, `${why}; needed in DSR: another server address or port, or dsr = "l2"`)];
+  });
+}
+
+function byProtocol(frontend: FrontendTable) {
+  return frontend.protocols.filter((protocol) => protocol !== PING).map((protocol) => ({ ...frontend, protocol }));
+}
+
+/** Servers could not tell pings of a frontend's address, which they answer from it, from pings of their own. */
+function pings(root: TomlNode, frontends: readonly FrontendTable[]): Finding[] {
+  return frontends.flatMap(({ name, backend, protocols }) => {
+    const path = ['frontends', name, 'protocol'];
+    const node = nodeAt(root, path);
+    if (!isPingAlone(protocols) || node === undefined || !isNat(root, backend)) return [];
+    return [
+      error(node, path, `${show(node.value)}: in DSR servers cannot tell which address was pinged; needed: dsr = "l2", or passthrough`),
+    ];
   });
 }
 

@@ -4,13 +4,23 @@ import { isPacketMode, MODES, type Mode, type PacketMode } from '../modes.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { dsrFindings } from './dsr.ts';
 import { error, type Finding, show } from './finding.ts';
-import { frontendPlaces, serverPlaces, statsPlace, tables } from './places.ts';
+import { frontendPlaces, protocolsIn, serverPlaces, statsPlace, tables } from './places.ts';
 
-/** Proxy mode demands nothing more, and so does no mode. */
+/** No mode demands nothing more. */
 export function modeFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
-  if (mode === undefined || !isPacketMode(mode)) return [];
+  if (mode === undefined) return [];
+  if (!isPacketMode(mode)) return packetsAlone(root);
   const findings = [...ipv6Findings(root), ...listenFindings(root, mode)];
   return MODES[mode].directions === 1 ? [...findings, ...dsrFindings(root)] : findings;
+}
+
+/** Where connections end here, they are TCP's. */
+function packetsAlone(root: TomlNode): Finding[] {
+  return tables(root, 'frontends').flatMap((table) => {
+    const node = table.node.children.get('protocol');
+    if (node === undefined || protocolsIn(table).every((protocol) => protocol === 'tcp')) return [];
+    return [error(node, [...table.path, 'protocol'], `${show(node.value)}: proxy mode carries TCP alone; needed: --passthrough or --dsr`)];
+  });
 }
 
 /** Packets are sought by the address that they go to, and those of clients come from other hosts. */

@@ -2,8 +2,12 @@
 import { type Address, familyAndPort, isAny, isLoopback } from '../address.ts';
 import { holdsVip, isPacketMode, type Mode } from '../modes.ts';
 import type { TomlNode } from '../read/toml.ts';
+import type { ServiceProtocol } from '../schema/services.ts';
 import { error, type Finding, show } from './finding.ts';
 import { frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
+
+/** By which connections can lead back: a check is none of pings. */
+const WITH_PORTS = ['tcp', 'udp'] as const satisfies readonly ServiceProtocol[];
 
 /** Tells whether an address is this host's. */
 export type IsOwn = (address: Address) => boolean;
@@ -23,10 +27,15 @@ interface Step {
  * connections without end. Without `isOwn`, those that do so on every host.
  */
 export function loopFindings(root: TomlNode, isOwn: IsOwn | undefined): Finding[] {
-  const frontends = frontendPlaces(root);
-  const steps = new Steps(root, frontends, isOwn);
-  const severity = isHere(frontends, isOwn) ? 'error' : 'warning';
-  return backEdges(frontends, steps).map(({ server, frontend, byHost }) => ({
+  const all = frontendPlaces(root);
+  const severity = isHere(all, isOwn) ? 'error' : 'warning';
+  const edges = WITH_PORTS.flatMap((protocol) => {
+    const frontends = all.filter(({ protocols }) => protocols.includes(protocol));
+    return backEdges(frontends, new Steps(root, frontends, isOwn));
+  });
+  // What leads back by TCP and by UDP is told once.
+  const once = new Map(edges.map((edge) => [edge.server.node, edge]));
+  return [...once.values()].map(({ server, frontend, byHost }) => ({
     severity: byHost ? severity : 'error',
     path: server.path,
     position: server.node.at,

@@ -1,10 +1,11 @@
 /** Where a file has addresses. Read from the tree, not from the schema's result, so that one bad value does not hide the others. */
-import { type Address, joinPort, readAddress } from '../address.ts';
+import { type Address, joinPort, readAddress, readService } from '../address.ts';
 import { DSR, NAT } from '../model.ts';
 import type { ForwardingKeys } from '../modes.ts';
 import { nodeAt, plainValue, type TomlNode } from '../read/toml.ts';
 import { STATS_PORT } from '../schema/file.ts';
 import { statsAddress } from '../schema/origin.ts';
+import { isPingAlone, protocolsOf, type ServiceProtocol } from '../schema/services.ts';
 import { show } from './finding.ts';
 
 export type Path = readonly string[];
@@ -33,11 +34,25 @@ export function tables(root: TomlNode, ...path: string[]): Table[] {
   return [...parent.children].map(([name, node]) => ({ name: String(name), path: [...path, String(name)], node }));
 }
 
-/** The good addresses among those that frontends listen on. */
-export function frontendPlaces(root: TomlNode): (Place & { readonly backend: unknown })[] {
+export interface FrontendPlace extends Place {
+  readonly backend: unknown;
+  readonly protocols: readonly ServiceProtocol[];
+}
+
+/** The good addresses among those that frontends listen on: without a port those of pings alone. */
+export function frontendPlaces(root: TomlNode): FrontendPlace[] {
   return tables(root, 'frontends').flatMap((table) => {
-    return place('frontend', table, 'listen_addr').map((listen) => ({ ...listen, backend: table.node.children.get('backend')?.value }));
+    const protocols = protocolsIn(table);
+    const read = isPingAlone(protocols) ? readService : readAddress;
+    return place('frontend', table, 'listen_addr', read).map((listen) => {
+      return { ...listen, backend: table.node.children.get('backend')?.value, protocols };
+    });
   });
+}
+
+/** Of a frontend's table. */
+export function protocolsIn({ node }: Table): readonly ServiceProtocol[] {
+  return protocolsOf(node.children.get('protocol')?.value);
 }
 
 /** The good addresses among those of a backend's servers. */
@@ -62,9 +77,9 @@ export function forwardingKeys({ children }: TomlNode): ForwardingKeys {
   return { dsr: DSR.find((one) => one === dsr) ?? 'nat', nat: NAT.find((one) => one === nat) };
 }
 
-function place(kind: string, { name, path, node: table }: Table, key: string): Place[] {
+function place(kind: string, { name, path, node: table }: Table, key: string, read = readAddress): Place[] {
   const node = table.children.get(key);
   if (typeof node?.value !== 'string') return [];
-  const address = readAddress(node.value);
+  const address = read(node.value);
   return 'problem' in address ? [] : [{ name, owner: `${kind} ${show(name)}`, address, node, path: [...path, key] }];
 }

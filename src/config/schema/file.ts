@@ -4,17 +4,23 @@
  */
 import { z } from 'zod';
 import { LIMITS, MOST_CONNECTIONS, MOST_WORKERS } from '../../layout/limits.ts';
-import { joinPort, listenProblem, readAddress, readPort } from '../address.ts';
+import { joinPort, listenProblem, readAddress, readPort, readService } from '../address.ts';
 import { LAST_CPU, readCpus } from '../cpus.ts';
 import { FAST_PATHS, IO } from '../model.ts';
 import { backend } from './backend.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
+import { FILE_PROTOCOLS } from './services.ts';
 
 const frontend = z.object({
   listen_addr: key(checked(listenAddrProblem), {
     allowed: ADDRESS,
     description: 'Where clients connect. In passthrough and DSR it must be an IPv4 address of this host. No two frontends may share it.',
     ...convey,
+  }),
+  protocol: key(z.enum(FILE_PROTOCOLS).default('tcp'), {
+    allowed: oneOf(FILE_PROTOCOLS),
+    description: 'What clients speak. Frontends may share an address and port by different protocols.',
+    ...lb4,
   }),
   backend: key(z.string(), {
     allowed: 'the name of a backend, a string',
@@ -33,8 +39,11 @@ const frontend = z.object({
 });
 
 function listenAddrProblem(text: string): string | undefined {
-  const address = readAddress(text);
-  return 'problem' in address ? address.problem : listenProblem(address);
+  const address = readService(text);
+  if (!('problem' in address)) return listenProblem(address);
+  // That of an address without its port is the protocol's affair (check/services.ts).
+  const whole = readAddress(text);
+  return 'problem' in whole ? whole.problem : address.problem;
 }
 
 function isPowerOfTwo(number: number): boolean {

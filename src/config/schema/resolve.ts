@@ -1,12 +1,14 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
-import { tcp } from '../../flow/tcp.ts';
+import { protocols } from '../../flow/protocols.ts';
 import { MOST_WORKERS } from '../../layout/limits.ts';
-import { addressOf, joinPort } from '../address.ts';
+import { addressOf, joinPort, withoutPort } from '../address.ts';
 import { readCpus } from '../cpus.ts';
-import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts } from '../model.ts';
+import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts, TransportProtocol } from '../model.ts';
+import { type Mode, rewritesAnswers } from '../modes.ts';
 import type { FileConfig } from './file.ts';
 import { CHECK_INTERVAL } from './health.ts';
 import { readStatus } from './http.ts';
+import { backendProtocols, namesOf, PING, type ServiceProtocol, serviceName, servicesOf } from './services.ts';
 
 type BackendKeys = FileConfig['backends'][string];
 type PassthroughKeys = FileConfig['passthrough'];
@@ -14,39 +16,61 @@ type PassthroughKeys = FileConfig['passthrough'];
 interface Defaults {
   readonly processors: number;
   readonly statsAddress: string;
+  readonly mode?: Mode | undefined;
 }
 
 /**
  * Resolves a file that the schema and the cross checks passed.
+ * @param mode it may leave pings to lb4 itself
  * @param statsAddress where the statistics are where the file gives no address
  * @param processors how many this process may use: as many workers as the file leaves to lb4 depend on them
  */
-export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress }: Defaults): Config {
-  const backends = Object.entries(keys.backends).map(([name, backend]) => resolveBackend(name, backend));
-  const byName = new Map(backends.map((backend) => [backend.name, backend]));
-  const frontends = Object.entries(keys.frontends).map(
-    ([name, { listen_addr, backend, maxconn, accept_proxy, client_timeout }]): Frontend => ({
-      name,
-      listen: addressOf(listen_addr),
-      backend: byName.get(backend) as Backend,
-      maxconn,
-      acceptProxy: accept_proxy,
-      clientTimeoutMs: milliseconds(client_timeout),
-    }),
-  );
+export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress, mode }: Defaults): Config {
+  const [backends, frontends] = resolveServices(keys, mode);
   const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address ?? statsAddress, keys.stats.port)) };
   const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
   return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough, processors), proxy });
 }
 
-function resolveBackend(name: string, keys: BackendKeys): Backend {
-  const servers = Object.entries(keys.servers).map(([server, { addr, weight, maxconn, backup }]): Server => {
+function resolveServices(keys: FileConfig, mode: Mode | undefined): [Backend[], Frontend[]] {
+  const tables = Object.entries(keys.frontends).map(([label, table]) => {
+    const own = keys.backends[table.backend];
+    // Servers that rewrite their answers cannot tell pings of the frontend from pings of their own.
+    const answersPings = mode !== undefined && rewritesAnswers(mode, own);
+    const listen = addressOf(table.listen_addr);
+    return { ...table, label, listen, ip: listen.ip, answersPings };
+  });
+  const services = servicesOf(tables);
+  const byBackend = backendProtocols(Object.keys(keys.backends), tables, services);
+  const backends = Object.entries(keys.backends).flatMap(([label, table]) => {
+    return (byBackend.get(label) ?? []).map((protocol) => resolveBackend(label, table, protocol));
+  });
+  const byName = new Map(backends.map((backend) => [backend.name, backend]));
+  const frontends = tables.flatMap(({ label, listen, backend, maxconn, accept_proxy, client_timeout }, i) =>
+    (services[i] ?? []).map(
+      (protocol): Frontend => ({
+        ...namesOf(label, protocol),
+        listen: protocol === PING ? withoutPort(listen) : listen,
+        backend: byName.get(serviceName(backend, protocol)) as Backend,
+        maxconn,
+        acceptProxy: accept_proxy,
+        clientTimeoutMs: milliseconds(client_timeout),
+      }),
+    ),
+  );
+  return [backends, frontends];
+}
+
+function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProtocol): Backend {
+  const all = Object.entries(keys.servers).map(([server, { addr, weight, maxconn, backup }]): Server => {
     return { name: server, addr: addressOf(addr), weight, maxconn, backup };
   });
+  // Pings know no ports: of servers that differ by them alone the first one gets them.
+  const hosts = new Set<string>();
+  const servers = protocol === PING ? all.filter(({ addr }) => hosts.size < hosts.add(addr.ip).size) : all;
   return {
-    name,
-    // A file has no key for another one.
-    protocol: { name: tcp.name, number: tcp.number },
+    ...namesOf(label, protocol),
+    protocol: transportOf(protocol),
     balance: keys.balance,
     dsr: keys.dsr,
     healthCheck: resolveHealthCheck(keys),
@@ -61,6 +85,11 @@ function resolveBackend(name: string, keys: BackendKeys): Backend {
     slowStartMs: millisecondsOrNone(keys.slow_start),
     drainTimeoutMs: millisecondsOrNone(keys.drain_timeout),
   };
+}
+
+function transportOf(name: ServiceProtocol): TransportProtocol {
+  const { number } = protocols.find((one) => one.name === name) as TransportProtocol;
+  return { name, number };
 }
 
 function resolveHealthCheck(keys: BackendKeys): HealthCheck {

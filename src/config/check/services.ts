@@ -1,0 +1,53 @@
+/** What frontends of several protocols demand of a file: ports where there are any, and names that are nobody's. */
+import { readAddress, readService } from '../address.ts';
+import type { TomlNode } from '../read/toml.ts';
+import { ADDRESS } from '../schema/key.ts';
+import { isPingAlone, serviceName } from '../schema/services.ts';
+import { error, type Finding, show } from './finding.ts';
+import { protocolsIn, type Table, tables } from './places.ts';
+
+/** Missing and meaningless ports, and names that lb4 itself gives to a service of another. */
+export function serviceFindings(root: TomlNode): Finding[] {
+  const frontends = tables(root, 'frontends');
+  return [...frontends.flatMap(portFindings), ...takenNames(root, frontends)];
+}
+
+function portFindings(frontend: Table): Finding[] {
+  const node = frontend.node.children.get('listen_addr');
+  if (typeof node?.value !== 'string') return [];
+  const [address, service] = [readAddress(node.value), readService(node.value)];
+  const path = [...frontend.path, 'listen_addr'];
+  if (isPingAlone(protocolsIn(frontend))) {
+    if ('problem' in address) return [];
+    return [error(node, path, `${show(node.value)} has a port, and protocol = "icmp" has none; needed: ${show(address.ip)}`)];
+  }
+  // What is no address at all is the schema's.
+  return 'problem' in address && !('problem' in service)
+    ? [error(node, path, `${show(node.value)} ${address.problem}; allowed: ${ADDRESS}`)]
+    : [];
+}
+
+function takenNames(root: TomlNode, frontends: readonly Table[]): Finding[] {
+  const backends = tables(root, 'backends');
+  const uses = frontends.map((table) => ({ name: table.node.children.get('backend')?.value, protocols: protocolsIn(table) }));
+  return [
+    ...taken(
+      frontends,
+      frontends.map((table) => ({ name: table.name, protocols: protocolsIn(table) })),
+    ),
+    ...taken(backends, uses),
+  ];
+}
+
+function taken(named: readonly Table[], services: readonly { readonly name: unknown; readonly protocols: readonly string[] }[]): Finding[] {
+  const given = new Map<string, string>();
+  for (const { name, protocols } of services) {
+    if (typeof name !== 'string') continue;
+    for (const protocol of protocols) if (protocol !== 'tcp') given.set(serviceName(name, protocol), `${protocol} of ${show(name)}`);
+  }
+  return named.flatMap(({ name, node, path }) => {
+    const service = given.get(name);
+    if (service === undefined) return [];
+    return [{ ...error(node, path, `this is what lb4 calls ${service}; needed: another name`), position: node.keyAt }];
+  });
+}
