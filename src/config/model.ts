@@ -20,7 +20,7 @@ export type Io = (typeof IO)[number];
 /** Where packets of established connections are forwarded in the kernel, if anywhere. */
 export const FAST_PATHS = ['auto', 'tc', 'xdp', 'off'] as const;
 export type FastPath = (typeof FAST_PATHS)[number];
-export const HEALTH_CHECK = ['tcp', 'http', 'exec'] as const;
+export const HEALTH_CHECK = ['tcp', 'http', 'exec', 'udp', 'none'] as const;
 export type HealthCheckType = (typeof HEALTH_CHECK)[number];
 
 export interface Config {
@@ -118,6 +118,14 @@ export interface HealthCheck {
   };
   /** Program and arguments of an `exec` check; empty for the others. */
   readonly command: readonly string[];
+  /** Of a `udp` check, as the file spells them (payload.ts). */
+  readonly udp: {
+    readonly send: string;
+    /** Undefined: any answer will do, and none as well. */
+    readonly expect: string | undefined;
+  };
+  /** Undefined: each server's own. */
+  readonly port: number | undefined;
   /** Intervals vary by this share either way, 0–0.5. */
   readonly jitter: number;
   /** Start to start, above 0. */

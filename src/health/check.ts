@@ -8,7 +8,7 @@ export interface CheckResult {
   reason: string;
 }
 
-/** One way to look at a server, each in a file of its own: tcp.ts, http.ts, exec.ts. */
+/** One way to look at a server, each in a file of its own: tcp.ts, http.ts, exec.ts, udp.ts. */
 export interface Check {
   /** Never rejects; resolves within the check's own timeout, and soon after `signal` is aborted. */
   run(signal: AbortSignal): Promise<CheckResult>;
@@ -38,7 +38,15 @@ export interface ExecSettings {
   readonly env: Readonly<Record<string, string>>;
 }
 
-export type CheckSettings = TcpSettings | HttpSettings | ExecSettings;
+export interface UdpSettings {
+  readonly type: 'udp';
+  /** The datagram's payload; may be empty. */
+  readonly send: Uint8Array;
+  /** Bytes that an answer has; undefined: any answer will do, and none as well. */
+  readonly expect: Buffer | undefined;
+}
+
+export type CheckSettings = TcpSettings | HttpSettings | ExecSettings | UdpSettings;
 
 /** One server as one frontend reaches it. */
 export interface Target {
@@ -46,7 +54,10 @@ export interface Target {
   id: string;
   /** IPv4 or IPv6, without brackets. */
   address: string;
+  /** The one to look at. */
   port: number;
+  /** The one that it serves at; left out: the same. */
+  serverPort?: number | undefined;
   /** The frontend's listen address; connections then leave from it and a port of CHECK_PORTS. Else the kernel picks both. */
   sourceAddress?: string | undefined;
   /** Listen addresses of further frontends of the server, in the order in which they are taken where the ones before have left this host. */

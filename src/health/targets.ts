@@ -1,4 +1,5 @@
 import type { Backend, SendProxy, Server } from '../config/model.ts';
+import { payloadOf } from '../config/payload.ts';
 import type { CheckSettings, Target } from './check.ts';
 
 /** How the mode reaches servers; the file alone does not say. */
@@ -12,21 +13,24 @@ export interface Reach {
 }
 
 /**
- * A server of the configuration as a target.
+ * A server of the configuration as a target; undefined: it is not to be checked.
  * @param id the caller's name for it
  */
-export function targetFor(id: string, backend: Backend, server: Server, { sourceAddress, otherSources, sendProxy }: Reach = {}): Target {
-  const { jitter, intervalMs, timeoutMs, rise, fall } = backend.healthCheck;
-  const { ip: address, port } = server.addr;
+export function targetFor(id: string, backend: Backend, server: Server, reach: Reach = {}): Target | undefined {
+  const { sourceAddress, otherSources, sendProxy } = reach;
+  const { jitter, intervalMs, timeoutMs, rise, fall, port } = backend.healthCheck;
+  const { ip: address, port: serverPort } = server.addr;
   const check = settingsFor(backend, server, sendProxy);
-  return { id, address, port, sourceAddress, otherSources, check, jitter, intervalMs, timeoutMs, rise, fall };
+  if (check === undefined) return undefined;
+  const where = port === undefined ? { port: serverPort } : { port, serverPort };
+  return { id, address, ...where, sourceAddress, otherSources, check, jitter, intervalMs, timeoutMs, rise, fall };
 }
 
 function settingsFor(
-  { name, healthCheck: { type, http, command } }: Backend,
+  { name, healthCheck: { type, http, command, udp } }: Backend,
   server: Server,
   sendProxy: SendProxy | undefined,
-): CheckSettings {
+): CheckSettings | undefined {
   switch (type) {
     case 'tcp':
       return { type };
@@ -34,5 +38,9 @@ function settingsFor(
       return { type, ...http, sendProxy };
     case 'exec':
       return { type, command, env: { LB4_BACKEND: name, LB4_SERVER: server.name } };
+    case 'udp':
+      return { type, send: payloadOf(udp.send), expect: udp.expect === undefined ? undefined : payloadOf(udp.expect) };
+    case 'none':
+      return undefined;
   }
 }

@@ -61,8 +61,9 @@ export class Watch {
     return this.#target.id;
   }
 
-  isAt({ address, port }: Target): boolean {
-    return this.#target.address === address && this.#target.port === port;
+  /** Wherever it is looked at. */
+  isAt(target: Target): boolean {
+    return this.#target.address === target.address && servedPort(this.#target) === servedPort(target);
   }
 
   /** Goes on with new settings, counting the new interval from the last check. */
@@ -178,4 +179,8 @@ export class Watch {
   #warn(message: string, fields: object = {}): void {
     this.#context.log?.warn({ server: this.#target.id, address: endpointOf(this.#target), ...fields }, message);
   }
+}
+
+function servedPort({ port, serverPort = port }: Target): number {
+  return serverPort;
 }

@@ -92,8 +92,11 @@ function flat(value: object, joint: '_' | '.', path: readonly string[] = []): Ma
   return new Map(entries);
 }
 
+/** Levels of the model that a file's keys do not have. */
+const WITHIN: ReadonlySet<string> = new Set(['type', 'http', 'udp']);
+
 function keyOf(path: readonly string[], joint: string): string {
-  const words = path.filter((word) => word !== 'type' && word !== 'http').map((word) => word.replace(/(Ms|Us)$/, ''));
+  const words = path.filter((word) => !WITHIN.has(word)).map((word) => word.replace(/(Ms|Us)$/, ''));
   return words.map((word) => word.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)).join(joint);
 }
 

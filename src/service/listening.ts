@@ -31,11 +31,15 @@ const LIKELY = {
   local: 'their addresses have become addresses of this host, whose packets no packet mode can balance',
 } as const;
 
+const CHECKED = 'servers pass their health checks, yet';
+
 export class Listening {
   readonly #parts: ListeningParts;
   readonly #silence: Silence;
   readonly #frontends: FrontendSilence;
   #servers: readonly PlannedServer[] = [];
+  /** Of those, by their keys, whose backend asks for no checks: then nobody else can tell that they are dead. */
+  #unchecked: ReadonlySet<string> = new Set();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(parts: ListeningParts) {
@@ -70,13 +74,17 @@ export class Listening {
   }
 
   #look(path: DataPath, plan: Plan | undefined): void {
-    this.#servers = plan?.backends.flatMap(({ servers }) => servers) ?? [];
+    const now = performance.now();
+    const backends = plan?.backends ?? [];
+    this.#servers = backends.flatMap(({ servers }) => servers);
+    const unchecked = backends.filter(({ backend }) => backend.healthCheck.type === 'none');
+    this.#unchecked = new Set(unchecked.flatMap(({ servers }) => servers.map(({ key }) => key)));
     const observed: Observed[] = this.#servers.flatMap(({ key, checkKey, index, draining, state }) => {
       const counted = path.answers?.(index);
       const up = !draining && state !== 'down';
-      return counted === undefined ? [] : [{ key, up, ...counted, passedAt: this.#parts.health.passedAt(checkKey) }];
+      const passedAt = this.#unchecked.has(key) ? now : this.#parts.health.passedAt(checkKey);
+      return counted === undefined ? [] : [{ key, up, ...counted, passedAt }];
     });
-    const now = performance.now();
     this.#silence.look(observed, now);
     if (plan !== undefined) this.#frontends.look(plan, observed, (index) => path.frontendAnswers?.(index), now);
   }
@@ -90,17 +98,18 @@ export class Listening {
     const { log, mode } = this.#parts;
     const fallen = this.#servers.filter(({ key }) => keys.has(key));
     const local = fallen.filter(({ server }) => isOwn(server.addr));
+    const others = fallen.filter((server) => !local.includes(server));
+    const isUnchecked = ({ key }: PlannedServer) => this.#unchecked.has(key);
+    const likelyOthers = MODES[mode].directions === 2 ? LIKELY.byUs : LIKELY.pastUs;
     const groups = [
-      [local, LIKELY.local],
-      [fallen.filter((server) => !local.includes(server)), MODES[mode].directions === 2 ? LIKELY.byUs : LIKELY.pastUs],
+      [local, LIKELY.local, CHECKED],
+      [others.filter((server) => !isUnchecked(server)), likelyOthers, CHECKED],
+      [others.filter(isUnchecked), `they are dead; or ${likelyOthers}`, 'servers that are not checked'],
     ] as const;
-    for (const [group, likely] of groups) {
+    for (const [group, likely, who] of groups) {
       const servers = group.slice(0, NAMED).map(({ key }) => key);
       if (servers.length === 0) continue;
-      log.warn(
-        { count: group.length, servers, likely },
-        `servers pass their health checks, yet answer none of ${CONNECTIONS} connections or more`,
-      );
+      log.warn({ count: group.length, servers, likely }, `${who} answer none of ${CONNECTIONS} connections or more`);
     }
   }
 }

@@ -13,7 +13,7 @@ import { settingsOf } from './packet-path.ts';
 import { makePlan, UNCHECKED } from './plan.ts';
 
 /** Goes up with every change of {@link MembersState}, that is also of the frontends, backends and servers of config/model.ts. */
-export const VERSION = 2;
+export const VERSION = 3;
 
 /**
  * Without it the next lb4 gives out indexes anew, and connections whose owner got another one end: each element of the shared memory

@@ -95,9 +95,11 @@ function inOrder(backend: Backend, servers: readonly Entry<BackendServer>[]): En
 
 function plannedServer(entry: Entry<BackendServer>, { share, state }: ServerStatus): PlannedServer {
   const { index, key, item, leaving } = entry;
-  const { server } = item;
-  const check = checkKey(item.backend, server);
-  return { index, key, checkKey: check, server, draining: leaving, weight: server.weight * share(check), state: state(check) };
+  const { server, backend } = item;
+  const check = checkKey(backend, server);
+  // What was known of it when it was checked is no more.
+  const health = backend.healthCheck.type === 'none' ? 'unknown' : state(check);
+  return { index, key, checkKey: check, server, draining: leaving, weight: server.weight * share(check), state: health };
 }
 
 function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus): Candidate[] {

@@ -6,7 +6,7 @@ import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
 import { checkKey } from './members.ts';
 
-/** A health check for every server of a backend that a frontend uses. */
+/** A health check for every server of a backend that a frontend uses, but for those that are not to be checked. */
 export function targetsOf(config: Config, mode: Mode): Target[] {
   const targets = config.backends.flatMap((backend) => {
     const frontends = config.frontends.filter((one) => one.backend === backend);
@@ -18,7 +18,7 @@ export function targetsOf(config: Config, mode: Mode): Target[] {
     const [sourceAddress, ...otherSources] = sources;
     const sendProxy = isPacketMode(mode) ? undefined : backend.sendProxy;
     const reach = { sourceAddress, otherSources, sendProxy };
-    return backend.servers.map((server) => targetFor(checkKey(backend, server), backend, server, reach));
+    return backend.servers.flatMap((server) => targetFor(checkKey(backend, server), backend, server, reach) ?? []);
   });
   // Protocols of a backend that are checked alike have one check, the first one's.
   return [...new Map(targets.toReversed().map((target) => [target.id, target])).values()].toReversed();

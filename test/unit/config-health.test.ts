@@ -33,7 +33,34 @@ const ROWS: Row[] = [
   {
     name: 'a path for a check that there is not',
     toml: 'health_check = "htp"\nhealth_check_path = "/"',
-    lines: ['f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http" or "exec"; did you mean "http"?'],
+    lines: ['f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http", "exec", "udp" or "none"; did you mean "http"?'],
+  },
+  { name: 'a port for all that look', toml: 'health_check = "http"\nhealth_check_port = 8080', lines: [] },
+  {
+    name: 'a datagram and its answer',
+    toml: 'health_check = "udp"\nhealth_check_send = "hex:0aFF"\nhealth_check_expect = "ok"',
+    lines: [],
+  },
+  {
+    name: 'a datagram for the default',
+    toml: 'health_check_send = "x"',
+    lines: ['f:4:1: warning: backends.b.health_check_send: has no effect with health_check = "tcp", the default'],
+  },
+  {
+    name: 'half a byte, and too many',
+    toml: `health_check = "udp"\nhealth_check_send = "hex:0ag"\nhealth_check_expect = "${'x'.repeat(1473)}"`,
+    lines: [
+      'f:5:21: backends.b.health_check_send: "hex:0ag" is not bytes of two hexadecimal digits each; allowed: ' +
+        'text, or bytes as "hex:00ff", of at most 1472 bytes',
+      `f:6:23: backends.b.health_check_expect: "${'x'.repeat(60)}…" has 1473 bytes; allowed: text, or bytes as "hex:00ff", of at most 1472 bytes`,
+    ],
+  },
+  {
+    name: 'times and a port for none',
+    toml: 'health_check = "none"\nhealth_check_interval = 1\nhealth_check_port = 81',
+    lines: ['interval', 'port'].map(
+      (key, i) => `f:${i + 5}:1: warning: backends.b.health_check_${key}: has no effect with health_check = "none"`,
+    ),
   },
 ];
 

@@ -37,6 +37,8 @@ describe('a small configuration', () => {
             type: 'tcp',
             http: { path: '/', status: [[200, 399]], host: undefined },
             command: [],
+            udp: { send: '', expect: undefined },
+            port: undefined,
             jitter: 0.1,
             intervalMs: 5000,
             timeoutMs: 3000,

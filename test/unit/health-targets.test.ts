@@ -18,7 +18,9 @@ function firstTarget(keys: string, reach?: Reach) {
   );
   const backend = loadConfig(file).config.backends[0];
   rmSync(directory, { recursive: true });
-  return targetFor('web / one', backend, backend.servers[0], reach);
+  const target = targetFor('web / one', backend, backend.servers[0], reach);
+  if (target === undefined) throw new Error('it is not checked');
+  return target;
 }
 
 test('a TCP check with its times', () => {
@@ -83,6 +85,23 @@ test('a command, with the names of its server', () => {
   const { check, sourceAddress } = firstTarget('health_check = "exec"\nhealth_check_command = ["/bin/check", "-q"]');
   expect(check).toEqual({ type: 'exec', command: ['/bin/check', '-q'], env: { LB4_BACKEND: 'web', LB4_SERVER: 'one' } });
   expect(sourceAddress).toBeUndefined();
+});
+
+test('another port than the one that is served: asked of there, known by its own', () => {
+  expect(firstTarget('health_check_port = 8080')).toMatchObject({ port: 8080, serverPort: 80 });
+  expect(firstTarget('').serverPort).toBeUndefined();
+});
+
+test('a datagram, as text or in hexadecimal, and what is expected of the answer', () => {
+  const keys = 'health_check = "udp"\nhealth_check_send = "hex:00fF41"\nhealth_check_expect = "süß"';
+  expect(firstTarget(keys).check).toEqual({ type: 'udp', send: Buffer.from([0, 0xff, 0x41]), expect: Buffer.from('süß') });
+  expect(firstTarget('health_check = "udp"').check).toEqual({ type: 'udp', send: Buffer.alloc(0), expect: undefined });
+});
+
+test('who is not to be checked is no target', () => {
+  const frontend = 'frontends.a={listen_addr="192.0.2.1:80",backend="b"}';
+  const { config } = parseConfig(`${frontend}\n[backends.b]\nhealth_check="none"\nservers.s.addr="192.0.2.2:80"`, 'f');
+  expect(targetsOf(config, 'passthrough')).toEqual([]);
 });
 
 test('addresses of both families with their port', () => {

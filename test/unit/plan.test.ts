@@ -35,6 +35,11 @@ test('candidates are the servers that are up and weigh something', () => {
   expect(names(world.plan(web(A + B), { ...WELL, state: (key) => (key.includes('/ a /') ? 'down' : 'up') }))).toEqual([['10.0.0.2']]);
 });
 
+test('a server that is not to be checked is up, whatever was known of it before', () => {
+  const down: ServerStatus = { ...WELL, state: () => 'down' };
+  expect(names(new World().plan(web(A, 'health_check = "none"'), down))).toEqual([['10.0.0.1']]);
+});
+
 test('backups are candidates only while nobody else is', () => {
   const backup = 'z = { addr = "10.0.0.9:80", backup = true }\n';
   const world = new World();

@@ -5,13 +5,23 @@ import { COMMAND } from '../schema/health.ts';
 import { error, type Finding, show } from './finding.ts';
 import { type Table, tables } from './places.ts';
 
-/** The keys that one type of check reads, and no other. */
-const KEYS = {
-  health_check_path: 'http',
-  health_check_status: 'http',
-  health_check_host: 'http',
-  health_check_command: 'exec',
-} as const satisfies Record<string, HealthCheckType>;
+/** All that look at a server. */
+const ANY = HEALTH_CHECK.filter((type) => type !== 'none');
+/** The keys that some types of check read, and no other. */
+const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
+  health_check_path: ['http'],
+  health_check_status: ['http'],
+  health_check_host: ['http'],
+  health_check_command: ['exec'],
+  health_check_send: ['udp'],
+  health_check_expect: ['udp'],
+  health_check_port: ANY,
+  health_check_interval: ANY,
+  health_check_jitter: ANY,
+  health_check_timeout: ANY,
+  health_check_rise: ANY,
+  health_check_fall: ANY,
+};
 
 /** A check without its command (an error), and keys that another type of check would read (warnings). */
 export function healthFindings(root: TomlNode): Finding[] {
@@ -35,9 +45,9 @@ function missingCommand({ path, node }: Table, type: HealthCheckType): Finding[]
 
 function idleKeys({ path, node }: Table, type: HealthCheckType): Finding[] {
   const by = node.children.has('health_check') ? '' : ', the default';
-  return Object.entries(KEYS).flatMap(([key, reader]): Finding[] => {
+  return Object.entries(KEYS).flatMap(([key, readers]): Finding[] => {
     const given = node.children.get(key);
-    if (given === undefined || reader === type) return [];
+    if (given === undefined || readers.includes(type)) return [];
     const message = `has no effect with health_check = ${show(type)}${by}`;
     return [{ severity: 'warning', path: [...path, key], position: given.keyAt, message }];
   });

@@ -1,6 +1,7 @@
 /** The keys of a backend that say how its servers are checked. */
 import { z } from 'zod';
 import { HEALTH_CHECK } from '../model.ts';
+import { PAYLOAD, payloadProblem } from '../payload.ts';
 import { hostProblem, pathProblem, readStatus } from './http.ts';
 import { checked, convey, key, lb4, oneOf, seconds, whole } from './key.ts';
 
@@ -30,7 +31,14 @@ export const healthCheckKeys = {
     allowed: oneOf(HEALTH_CHECK),
     description:
       'How a server is checked. `tcp`: it completes a handshake. `http`: it answers a GET with a good status. `exec`: a command ' +
-      'exits with 0.',
+      'exits with 0. `udp`: a datagram is answered as expected or, where nothing is expected, is not refused (port unreachable). ' +
+      '`none`: it is not, and counts as up.',
+    ...lb4,
+  }),
+  health_check_port: key(z.int().min(1).max(65535).optional(), {
+    allowed: 'a whole number, 1–65535',
+    description: 'The port that is checked; an `exec` check has it in LB4_SERVER_PORT.',
+    otherwise: "each server's own",
     ...lb4,
   }),
   health_check_interval: key(
@@ -82,6 +90,18 @@ export const healthCheckKeys = {
       'What an `exec` check runs, without a shell. It finds the server in LB4_SERVER_ADDR and LB4_SERVER_PORT, and its names in ' +
       'LB4_BACKEND and LB4_SERVER.',
     otherwise: 'required with `health_check = "exec"`',
+    ...lb4,
+  }),
+  health_check_send: key(checked(payloadProblem).default(''), {
+    allowed: PAYLOAD,
+    description: 'What a `udp` check sends: a datagram, three times at most until it is answered.',
+    ...lb4,
+  }),
+  health_check_expect: key(checked(payloadProblem).optional(), {
+    allowed: PAYLOAD,
+    description: 'What must be somewhere in the answer to a `udp` check.',
+    otherwise:
+      'any answer passes, and so does silence, at the end of `health_check_timeout`; "port unreachable" fails, and a neighbour without ARP',
     ...lb4,
   }),
 };

@@ -97,6 +97,8 @@ function resolveHealthCheck(keys: BackendKeys): HealthCheck {
     type: keys.health_check,
     http: { path: keys.health_check_path, status: readStatus(String(keys.health_check_status)) ?? [], host: keys.health_check_host },
     command: keys.health_check_command ?? [],
+    udp: { send: keys.health_check_send, expect: keys.health_check_expect },
+    port: keys.health_check_port,
     jitter: keys.health_check_jitter,
     intervalMs: milliseconds(keys.health_check_interval || CHECK_INTERVAL),
     timeoutMs: milliseconds(keys.health_check_timeout),
