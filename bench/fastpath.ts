@@ -9,9 +9,7 @@
  *
  * Rounds are interleaved, so that noise falls on all alike. Root; `make bench` installs what it needs.
  */
-import { execFileSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync } from 'node:fs';
 import { FlowTable, hashKey, tableCapacity } from '../src/flow/table.ts';
 import { writeHop } from '../src/forward/next-hops.ts';
 import { fastPathObstacle, load, mapAll } from '../src/io/fast-path.ts';
@@ -25,9 +23,9 @@ import { parseAddress, portsWord } from '../src/packet/address.ts';
 import { TCP } from '../src/packet/fields.ts';
 import { buildFrame } from '../test/lab/packets.ts';
 import { clientAddress, serverAddress, Topology, VIP } from '../test/lab/topology.ts';
-import { compile, median, root, spread, table } from './measure.ts';
+import { compileBpf, median, spread, table } from './measure.ts';
 import { conntrack, haproxy, lb4, type Start } from './subjects.ts';
-import { driverRate, gigabits, silence } from './traffic.ts';
+import { compileDriver, driverRate, gigabits, silence } from './traffic.ts';
 
 const ROUNDS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 5);
 const [FLOWS, PACKETS, IPERF] = [1000, 9000, 5201];
@@ -68,16 +66,6 @@ function redirect({ balancer }: Topology, from: string, to: string, host: Topolo
   balancer.ip('link', 'set', from, 'xdpdrv', 'object', object, 'section', 'xdp');
 }
 
-function compileBpf(source: string, name: string, defines: readonly string[] = []): string {
-  const directory = join(root, 'build/bench');
-  mkdirSync(directory, { recursive: true });
-  const object = join(directory, `${name}.bpf.o`);
-  const clang = ['clang', 'clang-14'].find((tool) => existsSync(`/usr/bin/${tool}`)) ?? 'clang';
-  const flags = ['-O2', '-g', '-target', 'bpf', '-I/usr/include/x86_64-linux-gnu', ...defines];
-  execFileSync(clang, [...flags, '-c', join(root, 'bench', `${source}.bpf.c`), '-o', object], { stdio: 'inherit' });
-  return object;
-}
-
 async function measure(
   subjects: Readonly<Record<string, Start>>,
   lab: Topology,
@@ -99,12 +87,7 @@ async function packets(): Promise<void> {
   await using lab = new Topology({ servers: 1 });
   lab.likeHardware();
   silence(lab, PACKETS);
-  const driver = {
-    traffic: compile('traffic'),
-    generator: compile('generator', ['-lbpf']),
-    frames: compileBpf('generator', 'generator'),
-    sink: compileBpf('sink', 'sink'),
-  };
+  const driver = compileDriver();
   lab.servers[0].start([driver.traffic, 'answer', 'eth0', `${PACKETS}`]);
   const what = { port: PACKETS, flows: FLOWS, from: clientAddress(0), to: VIP };
   const rates = await measure(PACKET_SUBJECTS, lab, () => driverRate(lab, driver, what));

@@ -45,3 +45,14 @@ export function compile(name: string, libraries: readonly string[] = []): string
   renameSync(made, program);
   return program;
 }
+
+/** Compiles bench/SOURCE.bpf.c, with macros as clang takes them ("-DNAME=VALUE"), and returns the object's path. */
+export function compileBpf(source: string, name = source, defines: readonly string[] = []): string {
+  const directory = join(root, 'build/bench');
+  mkdirSync(directory, { recursive: true });
+  const object = join(directory, `${name}.bpf.o`);
+  const clang = ['clang', 'clang-14'].find((tool) => existsSync(`/usr/bin/${tool}`)) ?? 'clang';
+  const flags = ['-O2', '-g', '-target', 'bpf', '-I/usr/include/x86_64-linux-gnu', ...defines];
+  execFileSync(clang, [...flags, '-c', join(root, 'bench', `${source}.bpf.c`), '-o', object], { stdio: 'inherit' });
+  return object;
+}

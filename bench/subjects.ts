@@ -1,4 +1,4 @@
-/** What a Linux host can balance TCP with, to be measured in one run: each started in the lab's balancer, and ended. */
+/** What a Linux host can balance TCP or UDP with, to be measured in one run: each started in the lab's balancer, and ended. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Balancer, LARGE_RING, startBalancer } from '../test/lab/balancer.ts';
@@ -9,6 +9,8 @@ import { waitUntil } from '../test/lab/wait.ts';
 export interface Duty {
   readonly ports: readonly number[];
   readonly servers: readonly string[];
+  /** TCP when left out. */
+  readonly protocol?: 'tcp' | 'udp';
 }
 
 export interface Subject {
@@ -21,11 +23,12 @@ export type Start = (lab: Topology, duty: Duty) => Promise<Subject>;
 
 /** @param more whole sections for the configuration file */
 export function lb4(args: readonly string[] = [], more = ''): Start {
-  return async (lab, { ports, servers }) => {
+  return async (lab, { ports, servers, protocol }) => {
     const over = (port: number) => ({
       listen: `${VIP}:${port}`,
       servers: servers.map((server) => `${server}:${port}`),
       backend: 'health_check_interval = 3600',
+      ...(protocol !== undefined && { frontend: `protocol = "${protocol}"` }),
     });
     const frontends = Object.fromEntries(ports.map((port) => [`port${port}`, over(port)]));
     const settings = { frontends, more, ring: LARGE_RING };
@@ -35,14 +38,14 @@ export function lb4(args: readonly string[] = [], more = ''): Start {
 }
 
 /** The kernel's own NAT: nftables' dnat and snat, with conntrack. */
-export const conntrack: Start = async ({ balancer }, { ports, servers }) => {
+export const conntrack: Start = async ({ balancer }, { ports, servers, protocol = 'tcp' }) => {
   const turns = servers.map((server, i) => `${i} : ${server}`).join(', ');
   balancer.sysctl('net.ipv4.ip_forward', '1');
   balancer.sh(
     'nft',
     `table ip bench {
       chain in { type nat hook prerouting priority dstnat;
-        ip daddr ${VIP} tcp dport { ${ports.join(', ')} } dnat to numgen inc mod ${servers.length} map { ${turns} }; }
+        ip daddr ${VIP} ${protocol} dport { ${ports.join(', ')} } dnat to numgen inc mod ${servers.length} map { ${turns} }; }
       chain out { type nat hook postrouting priority srcnat; ip daddr { ${servers.join(', ')} } snat to ${VIP}; }
     }`,
   );
@@ -75,5 +78,27 @@ ${ports.map(listen).join('\n')}
   // It says nothing when it is ready.
   const port = `:${ports[0]} `;
   await waitUntil(() => running.exit !== undefined || balancer.sh('ss', '-ltnH').includes(port), { what: 'HAProxy to listen' });
+  return { pid: running.pid, stop: () => running.stop() };
+};
+
+/** UDP alone: its module `stream`. A session ends after as long a silence as a flow of lb4's that was answered. */
+export const nginx: Start = async ({ balancer, directory }, { ports, servers }) => {
+  const server = (port: number) =>
+    `upstream to${port} { ${servers.map((address) => `server ${address}:${port};`).join(' ')} }
+    server { listen ${VIP}:${port} udp reuseport; proxy_pass to${port}; proxy_timeout 120s; }`;
+  const file = join(directory, 'nginx.conf');
+  writeFileSync(
+    file,
+    `load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+daemon off; user root; worker_processes auto; worker_rlimit_nofile 500000; pid ${directory}/nginx.pid; error_log ${directory}/nginx.log;
+events { worker_connections 250000; }
+stream {
+  ${ports.map(server).join('\n  ')}
+}
+`,
+  );
+  const running = balancer.start(['nginx', '-c', file, '-e', join(directory, 'nginx.log')]);
+  const port = `:${ports[0]} `;
+  await waitUntil(() => running.exit !== undefined || balancer.sh('ss', '-lunH').includes(port), { what: 'nginx to listen' });
   return { pid: running.pid, stop: () => running.stop() };
 };

@@ -1,5 +1,6 @@
 /*
- * Both ends of a packet-rate benchmark over AF_PACKET, without a TCP stack in the way.
+ * Both ends of a packet-rate benchmark over AF_PACKET, without a TCP stack in the way. A PORT is TCP's, or, as 53/udp, UDP's: there every step
+ * is one and the same datagram, and an answer is what came.
  *
  *   traffic answer DEVICE PORT                          answers every SYN to PORT with a SYN+ACK, until killed
  *   traffic send DEVICE MAC SOURCE DESTINATION PORT FLOWS SECONDS
@@ -26,20 +27,25 @@ enum { BATCH = 64 };
 /* Of a flood: ports of an address, milliseconds between two steps and what may pass at most, and an acknowledgement that is wrong. */
 enum { PORTS = 65536 - FIRST_PORT, LAG = 50, LONGEST = 60000, STEPS = 8, WRONG = 0x2badcafe };
 
-static int answer(const char *device, int port) {
-  /* tcp[13] == SYN and dst port PORT, on frames without IP options */
-  struct sock_filter code[] = {{0x30, 0, 0, 47}, {0x15, 0, 3, 2}, {0x28, 0, 0, 36}, {0x15, 0, 1, port}, {6, 0, 0, -1}, {6, 0, 0, 0}};
-  struct sock_fprog program = {6, code};
+/* Has the socket hear, on frames without IP options, what goes to a port (`at` 36) or comes from one (34): of TCP what has these flags. */
+static void hear(int fd, const char *port, int flags, int at) {
+  struct sock_filter tcp[] = {{0x30, 0, 0, 47}, {0x15, 0, 3, flags}, {0x28, 0, 0, at}, {0x15, 0, 1, atoi(port)}, {6, 0, 0, -1}, {6, 0, 0, 0}};
+  struct sock_filter udp[] = {{0x30, 0, 0, 23}, {0x15, 0, 3, IPPROTO_UDP}, {0x28, 0, 0, at}, {0x15, 0, 1, atoi(port)}, {6, 0, 0, -1}, {6, 0, 0, 0}};
+  struct sock_fprog program = {6, names_udp(port) ? udp : tcp};
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program)) die("SO_ATTACH_FILTER");
+}
+
+static int answer(const char *device, const char *port) {
   struct ifreq request;
   int fd = open_device(device, &request);
-  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program)) die("SO_ATTACH_FILTER");
+  hear(fd, port, 2 /* SYN */, 36);
   for (;;) {
     struct frame in, out;
     if (recv(fd, &in, sizeof in, 0) < (int)sizeof in - 6) continue;
     out = in;
     memcpy(out.ether.ether_dhost, in.ether.ether_shost, 6), memcpy(out.ether.ether_shost, in.ether.ether_dhost, 6);
     out.ip.saddr = in.ip.daddr, out.ip.daddr = in.ip.saddr, out.tcp.source = in.tcp.dest, out.tcp.dest = in.tcp.source;
-    out.tcp.seq = htonl(SERVER_ISN), out.tcp.ack_seq = htonl(ntohl(in.tcp.seq) + 1), out.tcp.ack = 1;
+    if (!is_udp(&in)) out.tcp.seq = htonl(SERVER_ISN), out.tcp.ack_seq = htonl(ntohl(in.tcp.seq) + 1), out.tcp.ack = 1;
     checksums(&out);
     if (send(fd, &out, FRAME, 0) < 0 && errno != ENOBUFS) die("send");
   }
@@ -79,6 +85,7 @@ static void attack(struct frame *f, const struct frame *common, const char *step
   *f = *common;
   f->ip.saddr = htonl(ntohl(common->ip.saddr) + i % addresses), f->ip.tot_len = htons(40);
   f->tcp.source = htons(FIRST_PORT + i / addresses % PORTS);
+  if (is_udp(f)) return datagram(f);
   f->tcp.syn = first, f->tcp.rst = !strcmp(step, "rst"), f->tcp.ack = open || !strcmp(step, "ack");
   f->tcp.seq = htonl(CLIENT_ISN + !first), f->tcp.ack_seq = htonl(open ? SERVER_ISN + 1 : f->tcp.ack ? WRONG : 0);
   checksums(f);
@@ -134,15 +141,12 @@ static long client_of(const struct frame *in, const struct frame *common, int ad
 }
 
 static int open_all(char **argv) {
-  /* tcp[13] == SYN+ACK and src port PORT, on frames without IP options */
-  struct sock_filter code[] = {{0x30, 0, 0, 47}, {0x15, 0, 3, 18}, {0x28, 0, 0, 34}, {0x15, 0, 1, atoi(argv[7])}, {6, 0, 0, -1}, {6, 0, 0, 0}};
-  struct sock_fprog program = {6, code};
   struct ifreq request;
   int fd = open_device(argv[2], &request), addresses = atoi(argv[5]), window = atoi(argv[9]), open = 0;
   struct frame in, common = blank(&request, argv[3], argv[4], argv[6], argv[7]);
   long count = atol(argv[8]), next = 0, done = 0, again = 0;
   if (count > (long)addresses * PORTS) return fputs("too many\n", stderr), 2;
-  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program)) die("SO_ATTACH_FILTER");
+  hear(fd, argv[7], 18 /* SYN, ACK */, 34);
   char *answered = calloc(count, 1);
   struct { long client; double sent; } *waiting = calloc(window, sizeof *waiting);
   while (done < count) {
@@ -171,7 +175,7 @@ static int open_all(char **argv) {
 }
 
 int main(int argc, char **argv) {
-  if (argc == 4 && !strcmp(argv[1], "answer")) return answer(argv[2], atoi(argv[3]));
+  if (argc == 4 && !strcmp(argv[1], "answer")) return answer(argv[2], argv[3]);
   if (argc == 9 && !strcmp(argv[1], "send")) return send_all(argv);
   if (argc > 11 && argc <= 11 + STEPS && !strcmp(argv[1], "flood")) return flood(argc - 11, argv + 11, argv);
   if (argc == 10 && !strcmp(argv[1], "open")) return open_all(argv);

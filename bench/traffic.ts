@@ -1,13 +1,18 @@
-/** The two loads of bench/forward and bench/fastpath: small packets (bench/traffic.c), and one iperf3 stream. */
+/** The loads of bench/forward, bench/fastpath and bench/udp: small packets (bench/traffic.c), new clients, and one iperf3 stream. */
 import type { Topology } from '../test/lab/topology.ts';
+import { compile, compileBpf } from './measure.ts';
 
 /** Of each measurement. */
 export const SECONDS = 2;
+/** Addresses that new clients share: 64,512 ports each. */
+const CLIENTS = 64;
 
 export interface Packets {
   readonly from: string;
   readonly to: string;
   readonly port: number;
+  /** TCP when left out. */
+  readonly protocol?: 'tcp' | 'udp';
   /** Connections. */
   readonly flows: number;
   /** Its server's answers do not come back here. */
@@ -36,6 +41,15 @@ export interface Driver {
   readonly sink: string;
 }
 
+export function compileDriver(): Driver {
+  return {
+    traffic: compile('traffic'),
+    generator: compile('generator', ['-lbpf']),
+    frames: compileBpf('generator'),
+    sink: compileBpf('sink'),
+  };
+}
+
 /** The same of a sender that has frames as a network card's driver has them, and of a server that drops them in its driver. */
 export async function driverRate(lab: Topology, { traffic, generator, frames, sink }: Driver, what: Packets): Promise<number> {
   const [server] = lab.servers;
@@ -50,8 +64,9 @@ export async function driverRate(lab: Topology, { traffic, generator, frames, si
 }
 
 /** Until each has been answered: of connections that are not open no packet comes by the way that is to be measured. */
-async function open(lab: Topology, traffic: string, { from, to, port, flows, isDeaf = false }: Packets): Promise<void> {
-  if (isDeaf) return openUnheard(lab, traffic, { from, to, port, flows });
+async function open(lab: Topology, traffic: string, what: Packets): Promise<void> {
+  const { from, to, flows, isDeaf = false } = what;
+  if (isDeaf) return openUnheard(lab, traffic, what);
   const { code, stderr } = await lab.client.run(
     traffic,
     'open',
@@ -60,7 +75,7 @@ async function open(lab: Topology, traffic: string, { from, to, port, flows, isD
     from,
     '1',
     to,
-    `${port}`,
+    portOf(what),
     `${flows}`,
     '32',
   );
@@ -68,13 +83,34 @@ async function open(lab: Topology, traffic: string, { from, to, port, flows, isD
 }
 
 /** Slowly, twice: who is not answered cannot know what was lost. */
-async function openUnheard(lab: Topology, traffic: string, { from, to, port, flows }: Packets): Promise<void> {
-  const flood = ['flood', 'eth0', lab.balancer.mac('front'), from, '1', to, `${port}`, '2000', '10', `${flows}`, 'syn', 'open'];
+async function openUnheard(lab: Topology, traffic: string, what: Packets): Promise<void> {
+  const { from, to, flows } = what;
+  const flood = ['flood', 'eth0', lab.balancer.mac('front'), from, '1', to, portOf(what), '2000', '10', `${flows}`, 'syn', 'open'];
   for (const _ of [1, 2]) await lab.client.run(traffic, ...flood);
 }
 
-function load(lab: Topology, { from, to, port, flows }: Packets): string[] {
-  return ['eth0', lab.balancer.mac('front'), from, to, `${port}`, `${flows}`, `${SECONDS}`];
+function load(lab: Topology, what: Packets): string[] {
+  return ['eth0', lab.balancer.mac('front'), what.from, what.to, portOf(what), `${what.flows}`, `${SECONDS}`];
+}
+
+/** As bench/traffic.c has it. */
+function portOf({ port, protocol = 'tcp' }: Packets): string {
+  return protocol === 'udp' ? `${port}/udp` : `${port}`;
+}
+
+/**
+ * First packets of new clients that arrive at the first server a second, in thousands, of as many as one sender can make: `flows` at most.
+ * @returns how many were sent as well
+ */
+export async function newClientRate(lab: Topology, traffic: string, what: Packets): Promise<{ arrived: number; sent: number }> {
+  const [server] = lab.servers;
+  const clients = ['eth0', lab.balancer.mac('front'), what.from, `${CLIENTS}`, what.to, portOf(what), '0', `${SECONDS}`, `${what.flows}`];
+  const before = received(server);
+  const { stdout } = await lab.client.run(traffic, 'flood', ...clients, 'syn');
+  const [, sent, seconds] = /^sent (\d+) segments .* in ([\d.]+) s$/m.exec(stdout) ?? [];
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const thousands = (count: number) => count / Number(seconds) / 1000;
+  return { arrived: thousands(received(server) - before), sent: thousands(Number(sent)) };
 }
 
 function received(namespace: Topology['balancer']): number {
@@ -93,12 +129,12 @@ export async function gigabits(lab: Topology, address: string, port: number): Pr
   }
 }
 
-/** The kernel's own TCP must not answer the generator's segments. */
+/** The kernel's own TCP and UDP must not answer the generator's packets. */
 export function silence(lab: Topology, port: number): void {
   for (const namespace of [lab.client, lab.servers[0]]) {
     namespace.sh(
       'nft',
-      `table ip bench { chain in { type filter hook prerouting priority raw; tcp dport ${port} drop; tcp sport ${port} drop; }; }`,
+      `table ip bench { chain in { type filter hook prerouting priority raw; th dport ${port} drop; th sport ${port} drop; }; }`,
     );
   }
 }
