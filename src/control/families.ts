@@ -51,11 +51,11 @@ function traffic<Row extends { readonly counters: Counters }>(family: PerRow<Row
   ];
 }
 
-const frontend = perRow('lb4_frontend', ['frontend'], ({ frontends }) => frontends);
-const backend = perRow('lb4_backend', ['backend'], ({ backends }) => backends);
-const server = perRow('lb4_server', ['backend', 'server'], ({ servers }) => servers);
+const frontend = perRow('lb4_frontend', ['frontend', 'protocol'], ({ frontends }) => frontends);
+const backend = perRow('lb4_backend', ['backend', 'protocol'], ({ backends }) => backends);
+const server = perRow('lb4_server', ['backend', 'server', 'protocol'], ({ servers }) => servers);
 const worker = perRow('lb4_worker', ['worker'], ({ workers }) => workers);
-const portPool = perRow('lb4_port_pool', ['backend', 'server'], ({ servers }) => servers);
+const portPool = perRow('lb4_port_pool', ['backend', 'server', 'protocol'], ({ servers }) => servers);
 
 const PACKETS: Has = ({ packets }) => packets !== undefined;
 const PORTS: Has = ({ hasPorts }) => hasPorts === true;

@@ -44,17 +44,19 @@ export function labelRows(snapshot: Snapshot, version: string): LabelledRows {
     host,
     logLinesLost,
     version,
-    frontends: frontends.map(({ name, draining, silent, counters }) => ({
-      labels: { frontend: name },
+    frontends: frontends.map(({ name, protocol, draining, silent, counters }) => ({
+      labels: { frontend: name, protocol },
       row: { counters, silent, open: !stopping && !draining },
     })),
-    backends: backends.map(({ name, counters, queued, servers }) => {
+    backends: backends.map(({ name, protocol, counters, queued, servers }) => {
       const usable = servers.filter(mayBeChosen);
       const backups = usable.filter(({ view }) => view.backup).length;
-      return { labels: { backend: name }, row: { counters, queued, active: usable.length - backups, backups } };
+      return { labels: { backend: name, protocol }, row: { counters, queued, active: usable.length - backups, backups } };
     }),
     workers: (packets?.workers ?? []).map((row, i) => ({ labels: { worker: `${i}` }, row })),
-    servers: backends.flatMap(({ name, servers }) => servers.map((row) => ({ labels: { backend: name, server: row.view.name }, row }))),
+    servers: backends.flatMap(({ name, protocol, servers }) => {
+      return servers.map((row) => ({ labels: { backend: name, server: row.view.name, protocol }, row }));
+    }),
   };
 }
 

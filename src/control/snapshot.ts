@@ -14,6 +14,7 @@ import {
 
 export interface FrontendRow {
   readonly name: string;
+  readonly protocol: string;
   readonly draining: boolean;
   readonly silent: boolean;
   readonly counters: FrontendCounters;
@@ -26,6 +27,7 @@ export interface ServerRow {
 
 export interface BackendRow {
   readonly name: string;
+  readonly protocol: string;
   /** Its servers' sum, with those that are gone. */
   readonly counters: Counters;
   /** Connections that wait for one of them; undefined where none ever does. */
@@ -44,8 +46,8 @@ export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' 
 
 export function takeSnapshot(source: Source, view: View): Snapshot {
   const { frontends: views, backends, retired, reload, host, logLinesLost, stopping } = view;
-  const frontends = views.map(({ name, index, draining = false, silent = false }) => {
-    return { name, draining, silent, counters: source.frontend(index) };
+  const frontends = views.map(({ name, protocol, index, draining = false, silent = false }) => {
+    return { name, protocol, draining, silent, counters: source.frontend(index) };
   });
   return {
     mode: source.mode,
@@ -60,9 +62,9 @@ export function takeSnapshot(source: Source, view: View): Snapshot {
   };
 }
 
-function backendRow(source: Source, { name, servers: views, retired }: BackendView): BackendRow {
+function backendRow(source: Source, { name, protocol, servers: views, retired }: BackendView): BackendRow {
   const servers = views.map((view) => ({ view, counters: source.server(view.index) }));
-  return { name, counters: sum(retired, servers), queued: source.queued?.(name), servers };
+  return { name, protocol, counters: sum(retired, servers), queued: source.queued?.(name), servers };
 }
 
 function sum(retired: Totals, rows: readonly { readonly counters: Counters }[]): Counters {

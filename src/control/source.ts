@@ -91,7 +91,10 @@ export interface Source {
 export type ServerState = 'unknown' | 'up' | 'down' | 'drain';
 
 export interface FrontendView {
+  /** As the file has it: one of several protocols has several with one name. */
   readonly name: string;
+  /** "tcp" */
+  readonly protocol: string;
   /** Its number in the {@link Source}. */
   readonly index: number;
   /** It left the file; its last connections go on. */
@@ -127,7 +130,9 @@ export interface ServerView {
 }
 
 export interface BackendView {
+  /** As with frontends. */
   readonly name: string;
+  readonly protocol: string;
   readonly servers: readonly ServerView[];
   /** What servers that are gone had counted: the backend's totals do not shrink when one goes. */
   readonly retired: Totals;

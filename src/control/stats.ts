@@ -2,7 +2,7 @@
 import { type BackendRow, type ServerRow, type Snapshot, takeSnapshot } from './snapshot.ts';
 import type { Counters, PacketCounters, ReloadView, Source, View, WorkerCounters } from './source.ts';
 
-/** The document, ready for JSON. tx is client → server, in bytes of TCP payload. */
+/** The document, ready for JSON. tx is client → server, in bytes of payload. */
 export function statsDocument(source: Source, view: View) {
   const snapshot = takeSnapshot(source, view);
   const { all, frontends, backends } = snapshot;
@@ -18,7 +18,7 @@ export function statsDocument(source: Source, view: View) {
 }
 
 function extras({ mode, stopping, reload, host, logLinesLost, frontends, backends, packets }: Snapshot) {
-  const silent = frontends.filter((frontend) => frontend.silent).map(({ name }) => name);
+  const silent = frontends.filter((frontend) => frontend.silent).map(keysIn(frontends));
   return {
     mode,
     stopping,
@@ -84,6 +84,19 @@ function reloads({ succeeded, failed, lastSucceeded, lastError, at }: ReloadView
   return { succeeded, failed, last_succeeded: lastSucceeded, last_error: lastError, at };
 }
 
-function byName<Row extends { readonly name: string }, Value>(rows: readonly Row[], value: (row: Row) => Value): Record<string, Value> {
-  return Object.fromEntries(rows.map((row) => [row.name, value(row)]));
+function byName<Row extends Named, Value>(rows: readonly Row[], value: (row: Row) => Value): Record<string, Value> {
+  const key = keysIn(rows);
+  return Object.fromEntries(rows.map((row) => [key(row), value(row)]));
+}
+
+interface Named {
+  readonly name: string;
+  readonly protocol: string;
+}
+
+/** The name, which is all there is to say of most; where it has several protocols, those that are not TCP stand behind it: `web/udp`. */
+function keysIn(rows: readonly Named[]): (row: Named) => string {
+  const names = new Set<string>();
+  const shared = new Set(rows.flatMap(({ name }) => (names.size === names.add(name).size ? [name] : [])));
+  return ({ name, protocol }) => (shared.has(name) && protocol !== 'tcp' ? `${name}/${protocol}` : name);
 }

@@ -1,4 +1,5 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
+import { serverPort } from '../config/endpoint.ts';
 import type { Config, Passthrough } from '../config/model.ts';
 import { factsOf, MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
@@ -365,7 +366,7 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
   const { timeouts } = config.passthrough;
   return {
     services: {
-      frontends: frontends.map(({ index, draining, frontend: { listen, backend, maxconn } }) => {
+      frontends: frontends.map(({ index, draining, frontend: { listen, backend, maxconn, udpPerPacket = false } }) => {
         return {
           index,
           address: parseAddress(listen.ip),
@@ -374,6 +375,7 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
           backend: backend.name,
           maxconn,
           draining,
+          perPacket: udpPerPacket,
         };
       }),
       backends: backends.map((backend) => backendOf(backend, mode)),
@@ -394,12 +396,15 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
 
 function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMode): Settings['services']['backends'][number] {
   const { forwards, source } = factsOf(mode, backend);
+  const chosen = new Set(choice.candidates.map(({ index }) => index));
   return {
     name: backend.name,
     mode: forwards,
     choice,
-    servers: servers.map(({ index, server: { addr } }) => {
-      return { index, address: parseAddress(addr.ip), port: addr.port, protocol: backend.protocol.number };
+    servers: servers.map(({ index, server, state }) => {
+      const lost = (backend.udpFailover ?? true) && state === 'down' && !chosen.has(index) && chosen.size > 0;
+      const [address, port] = [parseAddress(server.addr.ip), serverPort(backend, server)];
+      return { index, address, port, protocol: backend.protocol.number, lost };
     }),
     sources: source === 'pool' ? backend.sourceAddrs.map(parseAddress) : [],
   };

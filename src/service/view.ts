@@ -26,7 +26,8 @@ export function viewOf(parts: ViewParts): View {
     frontends: frontendsOf(plan, monitors),
     retired: members.frontends.retired('', (index) => path.frontend(index), indexesOf(plan.frontends)),
     backends: plan.backends.map((backend) => ({
-      name: backend.backend.name,
+      name: backend.backend.label ?? backend.backend.name,
+      protocol: backend.backend.protocol.name,
       retired: members.servers.retired(backend.backend.name, (index) => path.server(index), indexesOf(backend.servers)),
       servers: serversOf(backend, health, monitors),
     })),
@@ -40,9 +41,10 @@ export function viewOf(parts: ViewParts): View {
 function frontendsOf({ frontends }: Plan, { listening }: ViewParts['monitors']): View['frontends'] {
   const repeated = repeatedNames(frontends.map(({ frontend }) => frontend.name));
   return frontends.map(({ index, draining, frontend }) => {
-    const { name, listen } = frontend;
+    const { name, label = name, listen, backend } = frontend;
     const silent = listening.isFrontendSilent(frontendKey(frontend));
-    return { name: draining && repeated.has(name) ? `${name} (${listen.text})` : name, index, draining, silent };
+    const shown = draining && repeated.has(name) ? `${label} (${listen.text})` : label;
+    return { name: shown, protocol: backend.protocol.name, index, draining, silent };
   });
 }
 

@@ -47,7 +47,7 @@ export function viewOf(more: Partial<View> = {}): View {
 }
 
 export function backendOf(name: string, servers: readonly ServerView[], more: Partial<BackendView> = {}): BackendView {
-  return { name, servers, retired: NOTHING, ...more };
+  return { name, protocol: 'tcp', servers, retired: NOTHING, ...more };
 }
 
 export function serverOf(name: string, index: number, more: Partial<ServerView> = {}): ServerView {
@@ -61,5 +61,5 @@ export function countersOf(total: number, current = 0, bytesTx = 0, bytesRx = 0)
 }
 
 export function frontendOf(name: string, index: number, more: Partial<FrontendView> = {}): FrontendView {
-  return { name, index, ...more };
+  return { name, protocol: 'tcp', index, ...more };
 }

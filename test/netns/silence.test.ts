@@ -29,7 +29,7 @@ async function knockUntil(told: Promise<string>, knocks: () => Promise<unknown>)
 
 async function silent(balancer: Namespace, backend: string): Promise<string> {
   const { stdout } = await balancer.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/metrics`);
-  return new RegExp(`^lb4_server_silent\\{backend="${backend}",server="s1"\\} (\\d)$`, 'm').exec(stdout)?.[1] ?? stdout;
+  return new RegExp(`^lb4_server_silent\\{backend="${backend}",server="s1",protocol="tcp"\\} (\\d)$`, 'm').exec(stdout)?.[1] ?? stdout;
 }
 
 const count = ({ running }: Balancer, pattern: RegExp) => running.lines.filter((line) => pattern.test(line)).length;

@@ -65,7 +65,7 @@ describe('the three pages', () => {
     expect(response.status).toBe(200);
     expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8');
     expect(response.headers.get('cache-control')).toBe('no-store');
-    expect(await response.text()).toContain('\nlb4_frontend_sessions_total{frontend="web"} 5\n');
+    expect(await response.text()).toContain('\nlb4_frontend_sessions_total{frontend="web",protocol="tcp"} 5\n');
   });
 
   test('/healthz says ok, also after a failed reload, and 503 while lb4 stops, or lacks what it put on the host', async () => {

@@ -25,6 +25,7 @@ const CONFIG: Record<string, readonly string[]> = {
   payload: [],
   model: ['address'],
   modes: ['model'],
+  endpoint: ['model'],
   restart: ['model'],
   sources: ['model'],
   schema: ['model', 'modes', 'address', 'cpus', 'payload'],

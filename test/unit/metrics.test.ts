@@ -43,36 +43,36 @@ function samplesOf(text: string): Record<string, number> {
 test('frontends, backends and servers, as HAProxy names them', async () => {
   const samples = samplesOf(await textOf(sourceOf('proxy', numbers)));
   expect(samples).toMatchObject({
-    'lb4_frontend_bytes_in_total{frontend="web"}': 100,
-    'lb4_frontend_bytes_out_total{frontend="web"}': 1000,
-    'lb4_frontend_sessions_total{frontend="web"}': 5,
-    'lb4_frontend_current_sessions{frontend="web"}': 2,
-    'lb4_frontend_status{frontend="web"}': 1,
-    'lb4_frontend_refused_total{frontend="web"}': 9,
-    'lb4_frontend_status{frontend="old"}': 0,
-    'lb4_backend_bytes_in_total{backend="app"}': 100,
-    'lb4_backend_sessions_total{backend="dead"}': 8,
-    'lb4_backend_status{backend="app"}': 1,
-    'lb4_backend_status{backend="dead"}': 0,
-    'lb4_backend_active_servers{backend="app"}': 1,
-    'lb4_backend_backup_servers{backend="app"}': 1,
-    'lb4_backend_current_queue{backend="app"}': 3,
-    'lb4_server_bytes_in_total{backend="app",server="one"}': 60,
-    'lb4_server_bytes_out_total{backend="app",server="one"}': 600,
-    'lb4_server_sessions_total{backend="app",server="one"}': 3,
-    'lb4_server_current_sessions{backend="app",server="one"}': 1,
-    'lb4_server_load{backend="app",server="one"}': 2,
-    'lb4_server_status{backend="app",server="one"}': 1,
-    'lb4_server_status{backend="app",server="two"}': 0,
-    'lb4_server_status{backend="app",server="three"}': 1,
-    'lb4_server_status{backend="app",server="four"}': 3,
-    'lb4_server_weight{backend="app",server="one"}': 2.5,
-    'lb4_server_damped{backend="app",server="two"}': 1,
-    'lb4_server_check_failures_total{backend="app",server="one"}': 6,
-    'lb4_server_checks_unmade_total{backend="app",server="one"}': 3,
-    'lb4_server_check_up_down_total{backend="app",server="one"}': 2,
-    'lb4_server_connection_errors_total{backend="app",server="one"}': 4,
-    'lb4_server_retry_warnings_total{backend="app",server="one"}': 3,
+    'lb4_frontend_bytes_in_total{frontend="web",protocol="tcp"}': 100,
+    'lb4_frontend_bytes_out_total{frontend="web",protocol="tcp"}': 1000,
+    'lb4_frontend_sessions_total{frontend="web",protocol="tcp"}': 5,
+    'lb4_frontend_current_sessions{frontend="web",protocol="tcp"}': 2,
+    'lb4_frontend_status{frontend="web",protocol="tcp"}': 1,
+    'lb4_frontend_refused_total{frontend="web",protocol="tcp"}': 9,
+    'lb4_frontend_status{frontend="old",protocol="tcp"}': 0,
+    'lb4_backend_bytes_in_total{backend="app",protocol="tcp"}': 100,
+    'lb4_backend_sessions_total{backend="dead",protocol="tcp"}': 8,
+    'lb4_backend_status{backend="app",protocol="tcp"}': 1,
+    'lb4_backend_status{backend="dead",protocol="tcp"}': 0,
+    'lb4_backend_active_servers{backend="app",protocol="tcp"}': 1,
+    'lb4_backend_backup_servers{backend="app",protocol="tcp"}': 1,
+    'lb4_backend_current_queue{backend="app",protocol="tcp"}': 3,
+    'lb4_server_bytes_in_total{backend="app",server="one",protocol="tcp"}': 60,
+    'lb4_server_bytes_out_total{backend="app",server="one",protocol="tcp"}': 600,
+    'lb4_server_sessions_total{backend="app",server="one",protocol="tcp"}': 3,
+    'lb4_server_current_sessions{backend="app",server="one",protocol="tcp"}': 1,
+    'lb4_server_load{backend="app",server="one",protocol="tcp"}': 2,
+    'lb4_server_status{backend="app",server="one",protocol="tcp"}': 1,
+    'lb4_server_status{backend="app",server="two",protocol="tcp"}': 0,
+    'lb4_server_status{backend="app",server="three",protocol="tcp"}': 1,
+    'lb4_server_status{backend="app",server="four",protocol="tcp"}': 3,
+    'lb4_server_weight{backend="app",server="one",protocol="tcp"}': 2.5,
+    'lb4_server_damped{backend="app",server="two",protocol="tcp"}': 1,
+    'lb4_server_check_failures_total{backend="app",server="one",protocol="tcp"}': 6,
+    'lb4_server_checks_unmade_total{backend="app",server="one",protocol="tcp"}': 3,
+    'lb4_server_check_up_down_total{backend="app",server="one",protocol="tcp"}': 2,
+    'lb4_server_connection_errors_total{backend="app",server="one",protocol="tcp"}': 4,
+    'lb4_server_retry_warnings_total{backend="app",server="one",protocol="tcp"}': 3,
     'lb4_config_reloads_total{result="success"}': 3,
     'lb4_config_reloads_total{result="failure"}': 1,
     lb4_config_last_reload_successful: 0,
@@ -97,8 +97,8 @@ test('packets, the ring, the flow table and the port pools of passthrough', asyn
     'lb4_worker_flow_table_entries{worker="1"}': 4,
     lb4_half_open_connections: 3,
     lb4_half_open_evicted_total: 2,
-    'lb4_port_pool_ports_in_use{backend="app",server="one"}': 9,
-    'lb4_port_pool_ports{backend="app",server="one"}': 27_233,
+    'lb4_port_pool_ports_in_use{backend="app",server="one",protocol="tcp"}': 9,
+    'lb4_port_pool_ports{backend="app",server="one",protocol="tcp"}': 27_233,
   });
 });
 
@@ -112,13 +112,13 @@ test.each<[Mode, RegExp]>([
 
 test('while lb4 stops, no frontend is up', async () => {
   const text = await textOf(sourceOf('proxy', numbers), { ...view, stopping: true });
-  expect(samplesOf(text)).toMatchObject({ 'lb4_frontend_status{frontend="web"}': 0 });
+  expect(samplesOf(text)).toMatchObject({ 'lb4_frontend_status{frontend="web",protocol="tcp"}': 0 });
 });
 
 test('a scrape reads what is true then: counters move, and a server that left the file is gone', async () => {
   let total = 1;
   const metrics = new Metrics({ ...sourceOf('proxy', numbers), server: () => countersOf(total) }, '1.2.3');
-  const key = 'lb4_server_sessions_total{backend="app",server="one"}';
+  const key = 'lb4_server_sessions_total{backend="app",server="one",protocol="tcp"}';
   expect(samplesOf(await metrics.text(view))[key]).toBe(1);
   total = 41;
   expect(samplesOf(await metrics.text(view))[key]).toBe(41);
@@ -130,7 +130,7 @@ test('a scrape reads what is true then: counters move, and a server that left th
 test('two scrapes at a time do not mix', async () => {
   const metrics = new Metrics(sourceOf('proxy', numbers), '1.2.3');
   const [one, two] = await Promise.all([metrics.text(view), metrics.text(viewOf())]);
-  expect(samplesOf(one)).toHaveProperty(['lb4_frontend_status{frontend="web"}']);
+  expect(samplesOf(one)).toHaveProperty(['lb4_frontend_status{frontend="web",protocol="tcp"}']);
   expect(two).not.toMatch(/frontend="web"/);
 });
 
@@ -153,17 +153,18 @@ test("has the process' own metrics, and nothing that keeps the process alive", a
   expect(lasting()).toEqual(before);
 });
 
-test('no series comes twice, wherever names are equal: in two backends, and for a frontend and a backend', async () => {
+test('no series comes twice, wherever names are equal: in two backends, by two protocols, and for a frontend and a backend', async () => {
   const servers = [serverOf('one', 0), serverOf('two', 1)];
   const text = await textOf(
     sourceOf('passthrough', numbers),
     viewOf({
-      frontends: [frontendOf('app', 0), frontendOf('web', 1, { draining: true })],
-      backends: [backendOf('app', servers), backendOf('web', servers)],
+      frontends: [frontendOf('app', 0), frontendOf('web', 1, { draining: true }), frontendOf('app', 2, { protocol: 'udp' })],
+      backends: [backendOf('app', servers), backendOf('web', servers), backendOf('app', servers, { protocol: 'udp' })],
     }),
   );
   const series = text.split('\n').flatMap((line) => (/^lb4_\S/.test(line) ? [line.slice(0, line.lastIndexOf(' '))] : []));
-  expect(series).toContain('lb4_server_status{backend="web",server="one"}');
+  expect(series).toContain('lb4_server_status{backend="web",server="one",protocol="tcp"}');
+  expect(series).toContain('lb4_server_status{backend="app",server="one",protocol="udp"}');
   expect(series.filter((one, index) => series.indexOf(one) !== index)).toEqual([]);
 });
 
@@ -188,7 +189,7 @@ test('docs/operations.md has no metric that is gone', async () => {
 test('labels are escaped as the format asks', async () => {
   const name = 'a "b" \\ c\nd é 猫';
   const text = await textOf(sourceOf('proxy', numbers), viewOf({ frontends: [frontendOf(name, 0)] }));
-  expect(text).toContain('lb4_frontend_status{frontend="a \\"b\\" \\\\ c\\nd é 猫"} 1\n');
+  expect(text).toContain('lb4_frontend_status{frontend="a \\"b\\" \\\\ c\\nd é 猫",protocol="tcp"} 1\n');
 });
 
 test('whatever is counted: every line can be read, no value is missing, and counters do not shrink', async () => {

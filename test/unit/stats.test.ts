@@ -57,6 +57,18 @@ test("is Convey's document, with lb4 beside it", () => {
   });
 });
 
+test('what has one name and several protocols is told apart, and nothing else is named after its protocol', () => {
+  const { frontends, backends } = documentOf(
+    sourceOf('passthrough', numbers),
+    viewOf({
+      frontends: [frontendOf('web', 0), frontendOf('web', 1, { protocol: 'udp' }), frontendOf('dns', 2, { protocol: 'udp' })],
+      backends: [backendOf('app', []), backendOf('app', [], { protocol: 'icmp' }), backendOf('names', [], { protocol: 'udp' })],
+    }),
+  );
+  expect(Object.keys(frontends)).toEqual(['web', 'web/udp', 'dns']);
+  expect(Object.keys(backends)).toEqual(['app', 'app/icmp', 'names']);
+});
+
 test('proxy mode has no packet keys, and its own counts of servers', () => {
   const servers = [{ ...countersOf(1), connectFailures: 4, retries: 2 }];
   const { lb4 } = documentOf(sourceOf('proxy', { frontends: [], servers }), view);
