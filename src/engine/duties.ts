@@ -2,7 +2,7 @@
 import type { Core } from '../forward/core.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { Driver } from '../io/driver.ts';
-import { DROPPED, FLOWS, HALF_OPEN, HALF_OPEN_EVICTED, RECEIVED } from '../layout/counters.ts';
+import { DATAGRAM_FLOWS, DATAGRAMS_EVICTED, DROPPED, FLOWS, HALF_OPEN, HALF_OPEN_EVICTED, RECEIVED } from '../layout/counters.ts';
 import type { Memory } from '../layout/memory.ts';
 import type { Orders, WorkerData } from './messages.ts';
 import { attempt } from './origin.ts';
@@ -42,6 +42,7 @@ export class Duties {
   readonly #signals: (signals: readonly Signal[]) => void;
   readonly #sources: (addresses: readonly number[]) => void;
   readonly #evictedBefore: number;
+  readonly #evictedDatagramsBefore: number;
   #lastTick = 0;
   #sweptTo = 0;
   #lastTold = 0;
@@ -59,6 +60,7 @@ export class Duties {
     this.#signals = signals;
     this.#sources = sources;
     this.#evictedBefore = memory.counters.gauges[HALF_OPEN_EVICTED];
+    this.#evictedDatagramsBefore = memory.counters.gauges[DATAGRAMS_EVICTED];
   }
 
   /** Applies the first orders, and takes up what an lb4 that died has left. Returns how many connections go on. */
@@ -143,7 +145,7 @@ export class Duties {
   }
 
   #count(): void {
-    const { table, halfOpen, connections } = this.#core;
+    const { table, halfOpen, datagrams, connections } = this.#core;
     const { gauges } = this.#memory.counters;
     const { received, dropped } = this.#driver.statistics();
     gauges[RECEIVED] += received;
@@ -151,6 +153,8 @@ export class Duties {
     gauges[FLOWS] = table.size;
     gauges[HALF_OPEN] = halfOpen.size;
     gauges[HALF_OPEN_EVICTED] = this.#evictedBefore + connections.evicted;
+    gauges[DATAGRAM_FLOWS] = datagrams.size;
+    gauges[DATAGRAMS_EVICTED] = this.#evictedDatagramsBefore + connections.evictedDatagrams;
   }
 }
 

@@ -60,7 +60,7 @@ export function recover(core: Core, set: ServiceSet, hops: FrontendHops, now: nu
 
 /**
  * Has each connection go on that is whole and belongs to somebody, and marks its flows as `kept`; the records of all others are free then.
- * Returns those half-open, each as {@link ageOf} and record in one number: so nothing is looked up, or called, to sort them.
+ * Returns those that may make way, each as {@link ageOf} and record in one number: so nothing is looked up, or called, to sort them.
  */
 function resumeAll({ table, records, connections, sweep }: Core, wayOf: WayOf, kept: Bitmap): Float64Array {
   const { words, capacity } = records;
@@ -83,7 +83,7 @@ function resumeAll({ table, records, connections, sweep }: Core, wayOf: WayOf, k
     words[r + C.POOL] = way.pool;
     way.ports?.take(sourcePort(table.words[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEW_PORTS]));
     connections.resume(record, way.hop);
-    if (!connections.isHalfOpen(record)) continue;
+    if (!connections.isListed(record)) continue;
     const seen = table.words[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.SEEN];
     if (count === 0) first = seen;
     halfOpen[count++] = ageOf(seen, first) * MOST_CONNECTIONS + record;

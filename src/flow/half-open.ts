@@ -3,6 +3,9 @@
  * (RFC 4987 section 3.3: the oldest makes way). One list for each pool of ports, and one for each frontend without; what a flood fills
  * is told by the lists' lengths. Links are memory of the worker's own, eight bytes a connection.
  *
+ * Flows of datagrams are in lists of their own kind for all their life, over the same links, since each record is in one list at most:
+ * who was seen last comes last, to a second (forward/sweep.ts).
+ *
  *     list    oldest ◄──► … ◄──► newest       add and renew at the end, evict at the head, remove anywhere
  */
 import { NONE } from '../layout/flow.ts';
@@ -17,9 +20,9 @@ export class HalfOpen {
   /** The longest list, or one that was not long ago: the sweep looks again (see {@link measure}). */
   #longest = 0;
 
-  /** @param records how many connections there may be */
-  constructor(records: number) {
-    this.#links = new Int32Array(records * 2);
+  /** @param links two words for each record there may be, shared by lists of which each record is in one at most */
+  constructor(links: Int32Array) {
+    this.#links = links;
   }
 
   /** In all lists. */

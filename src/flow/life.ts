@@ -39,10 +39,26 @@ export const RESET_BEYOND = 0x40000;
 export const WAITS_CLIENT = 0x80000;
 export const WAITS_SERVER = 0x100000;
 export const WAITING = WAITS_CLIENT | WAITS_SERVER;
+/** The server of a datagram's flow has answered. */
+export const SPOKEN = 0x200000;
+/** A way for one answer: FIRST is the server's flow, and there is no SECOND (udp_per_packet). */
+export const ANSWER_ONLY = 0x400000;
+/** Its packets stand for themselves (protocol.ts: isDatagram): it waits in a list, oldest first to make way, all its life. */
+export const DATAGRAM = 0x800000;
 /** What a connection keeps when it is opened again. */
 export const LASTING = ONE_WAY | HASHED;
 
-/** Whether packets of a connection with that LIFE word need nothing but its rewrite. */
+/** Whether packets of a connection with that LIFE word need nothing but its rewrite: the client's at least. */
 export function isFast(life: number): boolean {
   return (life & (STATE_MASK | WAITING)) === ESTABLISHED;
+}
+
+/** Whether the server's do as well: its first datagram has something to tell. */
+export function isReplyFast(life: number): boolean {
+  return isFast(life) && (life & (DATAGRAM | SPOKEN)) !== DATAGRAM;
+}
+
+/** Whether a connection with that LIFE word is in the list of those that may make way. */
+export function isListed(life: number): boolean {
+  return (life & (COUNTED | DATAGRAM)) !== COUNTED;
 }

@@ -23,15 +23,19 @@ export interface ConnectionsParts {
   readonly table: FlowTable;
   readonly records: Records;
   readonly halfOpen: HalfOpen;
+  /** Flows of datagrams, all of them. */
+  readonly datagrams: HalfOpen;
   readonly services: Services;
   readonly ledger: Ledger;
   readonly signals: Signals;
   readonly lastHops: LastHops;
 }
 
-/** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time … */
+/** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time. */
 const SHARE = 1 / 4;
-/** … but so many may be in any case. */
+/** Flows of datagrams so much of the records, and all of the ports, which are theirs alone; … */
+const DATAGRAM_SHARE = 1 / 2;
+/** … but so many of either may be in any case. */
 const LEAST = 1024;
 /** A handshake that is not complete after so many milliseconds makes way for others under their limits. */
 const STALE_MS = 1000;
@@ -43,27 +47,37 @@ export class Connections {
   readonly #table: FlowTable;
   readonly #records: Records;
   readonly #halfOpen: HalfOpen;
+  readonly #datagrams: HalfOpen;
   readonly #services: Services;
   readonly #ledger: Ledger;
   readonly #signals: Signals;
   readonly #lastHops: LastHops;
   readonly #share: number;
+  readonly #datagramShare: number;
   #evicted = 0;
+  #evictedDatagrams = 0;
 
-  constructor({ table, records, halfOpen, services, ledger, signals, lastHops }: ConnectionsParts) {
+  constructor({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops }: ConnectionsParts) {
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
+    this.#datagrams = datagrams;
     this.#services = services;
     this.#ledger = ledger;
     this.#signals = signals;
     this.#lastHops = lastHops;
     this.#share = Math.max(LEAST, records.capacity * SHARE);
+    this.#datagramShare = Math.max(LEAST, records.capacity * DATAGRAM_SHARE);
   }
 
   /** Half-open connections that had to make way, since the start. */
   get evicted(): number {
     return this.#evicted;
+  }
+
+  /** The same of flows of datagrams, which may be established. */
+  get evictedDatagrams(): number {
+    return this.#evictedDatagrams;
   }
 
   /**
@@ -84,23 +98,25 @@ export class Connections {
     const shown = protocol.weigh(flows, at, other, before, segment);
     const marked = this.#tell(r, before, shown, segment);
     if (shown === 0) return this.#table.copy(slot);
-    if (shown & OPENS) this.#ask(record, before);
+    if (shown & OPENS) this.#ask(record, before, segment.now);
     protocol.remember(flows, at, other, shown, segment);
     const after = this.#count(record, before, protocol.next(marked, shown, segment.isReply));
     connections[r + C.LIFE] = after;
-    if (T.isFast(before) !== T.isFast(after)) this.#setFast(r, T.isFast(after));
+    if (T.isFast(before) !== T.isFast(after) || T.isReplyFast(before) !== T.isReplyFast(after)) this.#setFast(r, after);
     return this.#goesBy(slot, shown, after, segment);
   }
 
   /**
    * Whether the flow must make way for a SYN: it carries no connection (nothing was answered yet, or it has ended), and its
-   * server would not get this one; or the kernel may still write to what is there.
+   * server would not get this one; or the kernel may still write to what is there. Of datagrams, which all may open, only the client's ask.
    */
   isStale(slot: number, now: number): boolean {
     const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
     const words = this.#records.words;
     const owner = words[r + C.OWNER];
-    const state = words[r + C.LIFE] & T.STATE_MASK;
+    const life = words[r + C.LIFE];
+    const state = life & T.STATE_MASK;
+    if ((life & T.DATAGRAM) !== 0 && slot !== words[r + C.FIRST]) return false;
     if (state === T.OPENING) return this.#isOrphan(r) || !this.#services.isEligible(owner & 0xffff);
     if (state < T.TIME_WAIT) return false;
     return this.#isOrphan(r) || !this.#services.takes(owner >>> 16, owner & 0xffff) || (slot === words[r + C.FIRST] && this.#rests(r, now));
@@ -115,9 +131,9 @@ export class Connections {
   begin(record: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
-    this.#halfOpen.add(record, this.#listOf(r));
+    this.wait(record);
     if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], 1);
-    if (words[r + C.SECOND] !== Flow.NONE) this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], DUE, 1);
+    if ((words[r + C.LIFE] & (T.ONE_WAY | T.DATAGRAM)) === 0) this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], DUE, 1);
   }
 
   /**
@@ -148,20 +164,27 @@ export class Connections {
   close(record: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
-    this.#setFast(r, false);
+    this.#setFast(r, 0);
     this.#mendCursors(r, words[r + C.LIFE]);
     this.collect(r, false);
     if (words[r + C.SECOND] !== Flow.NONE) this.collect(r, true);
   }
 
-  /** Puts a connection that was resumed behind all others that are half-open: those that have waited longest come first. */
+  /** Puts a connection behind all others of its list: those that have waited longest come first. */
   wait(record: number): void {
-    this.#halfOpen.add(record, this.#listOf(record << C.RECORD_SHIFT));
+    const r = record << C.RECORD_SHIFT;
+    this.#listsOf(r).add(record, this.#listOf(r));
+  }
+
+  /** The same of one that is in it. */
+  renew(record: number): void {
+    const r = record << C.RECORD_SHIFT;
+    this.#listsOf(r).renew(record, this.#listOf(r));
   }
 
   /** What takes two stores, of which whoever was killed may have made one. */
   #mend(r: number, life: number): void {
-    this.#setFast(r, T.isFast(life));
+    this.#setFast(r, life);
     this.#mendCursors(r, life);
   }
 
@@ -181,48 +204,52 @@ export class Connections {
   }
 
   /**
-   * Has the oldest make way where half-open connections have used up their share: of the list that a new one will be in, or of all. So a
-   * flood costs those who flood.
+   * Has the oldest make way where half-open connections, or flows of datagrams, have used up their share: of the list that a new one will be in, or of
+   * all. So a flood costs those who flood.
    */
-  makeRoom(list: number): void {
-    const { size, longest } = this.#halfOpen;
-    if (this.#halfOpen.length(list) >= this.#shareOf(list)) this.evict(list);
-    else if (size >= this.#share) this.evict(longest);
+  makeRoom(list: number, isDatagram: boolean, now: number): void {
+    const lists = this.#lists(isDatagram);
+    if (lists.length(list) >= this.#shareOf(list, isDatagram)) this.evict(list, isDatagram, now);
+    else if (lists.size >= this.#shareOf(Flow.NONE, isDatagram)) this.evict(lists.longest, isDatagram, now);
   }
 
-  /** Removes the oldest half-open connection of a list. False where there is none. */
-  evict(list: number): boolean {
-    const record = this.#halfOpen.oldest(list);
+  /** Removes the oldest of a list. False where there is none. */
+  evict(list: number, isDatagram: boolean, now: number): boolean {
+    const record = this.#lists(isDatagram).oldest(list);
     if (record === Flow.NONE) return false;
-    this.#removeRecord(record);
-    this.#evicted++;
+    this.end(record, now);
+    if (isDatagram) this.#evictedDatagrams++;
+    else this.#evicted++;
     return true;
   }
 
-  /** The same of the longest list. */
-  evictLongest(): boolean {
-    if (this.#halfOpen.size === 0) return false;
+  /** The same of the longest list of the kind that has more of them. */
+  evictLongest(now: number): boolean {
+    const isDatagram = this.#datagrams.size > this.#halfOpen.size;
+    const lists = this.#lists(isDatagram);
+    if (lists.size === 0) return false;
     // A flood keeps it true as it goes; to look at all lists at each SYN would be a cost out of proportion.
-    if (this.#halfOpen.length(this.#halfOpen.longest) === 0) this.#halfOpen.measure();
-    return this.evict(this.#halfOpen.longest);
+    if (lists.length(lists.longest) === 0) lists.measure();
+    return this.evict(lists.longest, isDatagram, now);
   }
 
-  /** Removes the oldest half-open connection of a list if it is that frontend's and has waited for a second: a handshake takes less. */
-  evictStale(list: number, frontend: number, now: number): boolean {
-    const record = this.#halfOpen.oldest(list);
+  /** Removes the oldest of a list if it is that frontend's and has waited for a second: a handshake takes less. */
+  evictStale(list: number, isDatagram: boolean, frontend: number, now: number): boolean {
+    const record = this.#lists(isDatagram).oldest(list);
     if (record === Flow.NONE) return false;
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     if (words[r + C.OWNER] >>> 16 !== frontend || idleOf(this.#table.words, words[r + C.FIRST] << Flow.ENTRY_SHIFT, now) < STALE_MS)
       return false;
-    return this.evict(list);
+    return this.evict(list, isDatagram, now);
   }
 
   /** Whether the connection of a flow could be moved by a segment without SYN, FIN and RST: then that must be intact. */
   isMovable(slot: number): boolean {
     const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
-    const state = this.#records.words[r + C.LIFE] & T.STATE_MASK;
-    return state <= T.ANSWERED || state === T.CLOSED;
+    const life = this.#records.words[r + C.LIFE];
+    const state = life & T.STATE_MASK;
+    return state <= T.ANSWERED || state === T.CLOSED || (life & (T.DATAGRAM | T.SPOKEN)) === T.DATAGRAM;
   }
 
   /** Whether half of the records are in use: what the hash finds again needs none. */
@@ -235,15 +262,26 @@ export class Connections {
     this.end(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION], now);
   }
 
-  /** Whether those half-open that make way before the one with the record at word `r` are so many that they get less time. */
+  /** Whether those that make way before the one with the record at word `r` are so many that they get less time. */
   isPressed(r: number): boolean {
     const list = this.#listOf(r);
-    return this.#halfOpen.size > this.#share / 2 || this.#halfOpen.length(list) > this.#shareOf(list) / 2;
+    const isDatagram = (this.#records.words[r + C.LIFE] & T.DATAGRAM) !== 0;
+    const lists = this.#lists(isDatagram);
+    return lists.size > this.#shareOf(Flow.NONE, isDatagram) / 2 || lists.length(list) > this.#shareOf(list, isDatagram) / 2;
   }
 
-  /** How many half-open connections a list may hold: a share of the ports, where it is that of a pool. */
-  #shareOf(list: number): number {
-    return poolOf(list) === Flow.NONE ? this.#share : this.#services.pools.portsEach * SHARE;
+  /** How many a list may hold: a share of the ports, where it is that of a pool. NONE: all lists of its kind. */
+  #shareOf(list: number, isDatagram: boolean): number {
+    if (list === Flow.NONE || poolOf(list) === Flow.NONE) return isDatagram ? this.#datagramShare : this.#share;
+    return this.#services.pools.portsEach * (isDatagram ? 1 : SHARE);
+  }
+
+  #lists(isDatagram: boolean): HalfOpen {
+    return isDatagram ? this.#datagrams : this.#halfOpen;
+  }
+
+  #listsOf(r: number): HalfOpen {
+    return this.#lists((this.#records.words[r + C.LIFE] & T.DATAGRAM) !== 0);
   }
 
   #listOf(r: number): number {
@@ -251,9 +289,9 @@ export class Connections {
     return listOf(words[r + C.POOL], words[r + C.OWNER] >>> 16);
   }
 
-  /** Whether a connection waits in the list of those half-open. */
-  isHalfOpen(record: number): boolean {
-    return (this.#records.words[(record << C.RECORD_SHIFT) + C.LIFE] & T.COUNTED) === 0;
+  /** Whether a connection has a place among those that may make way. */
+  isListed(record: number): boolean {
+    return T.isListed(this.#records.words[(record << C.RECORD_SHIFT) + C.LIFE]);
   }
 
   /** Whether the frontend or the server that a connection was opened for has left the set. */
@@ -267,14 +305,14 @@ export class Connections {
   }
 
   /** A client's SYN, by which it waits anew: in turn behind all others. */
-  #ask(record: number, life: number): void {
+  #ask(record: number, life: number, now: number): void {
     const r = record << C.RECORD_SHIFT;
     const list = this.#listOf(r);
     if ((life & T.COUNTED) === 0) this.#halfOpen.renew(record, list);
     if ((life & T.STATE_MASK) < T.TIME_WAIT) return;
     // A new connection in an old one's place.
     if ((life & T.COUNTED) !== 0) {
-      this.makeRoom(list);
+      this.makeRoom(list, false, now);
       this.#halfOpen.add(record, list);
     }
     this.#beginAnew(r, C.FIRST, C.COLLECTED_FIRST);
@@ -307,13 +345,14 @@ export class Connections {
     return this.#table.copy(slot);
   }
 
-  #setFast(r: number, fast: boolean): void {
+  /** As a connection with that LIFE word has them. */
+  #setFast(r: number, life: number): void {
     const { words } = this.#records;
-    this.#table.setFast(words[r + C.FIRST], fast);
-    if (words[r + C.SECOND] !== Flow.NONE) this.#table.setFast(words[r + C.SECOND], fast);
+    this.#table.setFast(words[r + C.FIRST], T.isFast(life));
+    if (words[r + C.SECOND] !== Flow.NONE) this.#table.setFast(words[r + C.SECOND], T.isReplyFast(life));
   }
 
-  /** Takes one out of the table, which the kernel may have had: half-open ones are none. */
+  /** Takes one out of the table, which the kernel may have had. */
   end(record: number, now: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
@@ -334,7 +373,7 @@ export class Connections {
       this.#table.remove(words[r + C.SECOND]);
     }
     this.#leave(r, life, (life & ~T.STATE_MASK) | T.CLOSED);
-    if ((life & T.COUNTED) === 0) this.#halfOpen.remove(record, this.#listOf(r));
+    if (T.isListed(life)) this.#listsOf(r).remove(record, this.#listOf(r));
     this.#records.release(record);
   }
 
@@ -345,20 +384,24 @@ export class Connections {
     this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], -1);
   }
 
-  /** Moves the bytes since the last time of a direction of the connection with the record at word `r` to its frontend's and its server's. */
-  collect(r: number, isReply: boolean): void {
+  /**
+   * Moves the bytes since the last time of a direction of the connection with the record at word `r` to its frontend's and its server's. Whether there
+   * were any.
+   */
+  collect(r: number, isReply: boolean): boolean {
     const { words } = this.#records;
     const flows = this.#table.words;
     const at = words[r + (isReply ? C.SECOND : C.FIRST)] << Flow.ENTRY_SHIFT;
     const cursor = r + (isReply ? C.COLLECTED_SECOND : C.COLLECTED_FIRST);
     const before = words[cursor];
     const bytes = bytesOf(flows, at);
-    if (bytes === before && flows[at + Flow.KERNEL_BYTES_HIGH] === 0) return;
+    if (bytes === before && flows[at + Flow.KERNEL_BYTES_HIGH] === 0) return false;
     const fresh = bytesSince(flows, at, before);
     // What the kernel adds from here on is in the next look.
     words[cursor] = (before + fresh) | 0;
     settleBytes(flows, at);
     this.#ledger.addBytes(words[r + C.OWNER], words[r + C.GENERATION], isReply ? RX : TX, fresh);
+    return true;
   }
 
   /**
@@ -374,7 +417,7 @@ export class Connections {
     let marked = after;
     if (state >= T.ESTABLISHED && state <= T.TIME_WAIT && (after & T.COUNTED) === 0) {
       marked |= T.COUNTED;
-      this.#halfOpen.remove(record, this.#listOf(r));
+      if ((after & T.DATAGRAM) === 0) this.#halfOpen.remove(record, this.#listOf(r));
       this.#ledger.add(owner, generation, TOTAL, 1);
       this.#ledger.add(owner, generation, CURRENT, 1);
     }
@@ -398,7 +441,7 @@ export class Connections {
   /** Tells of how a handshake goes: whether the server answers, and what does not go well. Returns the LIFE word, marked. */
   #tell(r: number, life: number, shown: number, segment: Segment): number {
     const state = life & T.STATE_MASK;
-    if (state > T.ANSWERED) return life;
+    if (state > T.ANSWERED || (life & T.DATAGRAM) !== 0) return life;
     const { words } = this.#records;
     const owner = words[r + C.OWNER];
     const generation = words[r + C.GENERATION];
@@ -419,7 +462,7 @@ export class Connections {
   }
 }
 
-/** Of the flow at word `at`. One so far, so that its calls are inlined; a second one costs each of them a look at which it is. */
+/** Of the flow at word `at`. */
 export function protocolOf(flows: Int32Array, at: number): Protocol {
   return byNumber[(flows[at + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff]!;
 }

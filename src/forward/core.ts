@@ -36,6 +36,7 @@ export interface Core {
   readonly table: FlowTable;
   readonly records: Records;
   readonly halfOpen: HalfOpen;
+  readonly datagrams: HalfOpen;
   readonly ledger: Ledger;
   readonly services: Services;
   readonly opener: Opener;
@@ -56,18 +57,20 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const { verdicts } = counters;
   const table = new FlowTable(memory.flows, homesIn(memory.flows), hashKey, isInKernel);
   const records = new Records(memory.connections);
-  const halfOpen = new HalfOpen(records.capacity);
+  const links = new Int32Array(records.capacity * 2);
+  const halfOpen = new HalfOpen(links);
+  const datagrams = new HalfOpen(links);
   const ledger = new Ledger(counters);
   const services = new Services(ledger, slice);
   const signals = new Signals();
   const lastHops = new LastHops(hops);
-  const connections = new Connections({ table, records, halfOpen, services, ledger, signals, lastHops });
-  const sweep = new Sweep({ table, records, halfOpen, lastHops, connections });
+  const connections = new Connections({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops });
+  const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections });
   const opener = new Opener({ table, records, services, ledger, connections });
   const answers = new RateLimit(answersPerSecond);
   const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers });
   const readAhead = createReadAhead({ slab, frames, table, records });
   const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead });
   const collectLatest = (): void => sweep.collectLatest(frames);
-  return { process, table, records, halfOpen, ledger, services, opener, connections, sweep, lastHops, signals, collectLatest };
+  return { process, table, records, halfOpen, datagrams, ledger, services, opener, connections, sweep, lastHops, signals, collectLatest };
 }

@@ -82,5 +82,9 @@ function restoreQuoted(slab: F.Slab, quoted: number, length: number, source: num
   const checksum = protocolAt(words, quoted)?.checksum ?? 0;
   if (length < header * 4 + checksum + 2) return;
   const at = transport * 2 + (checksum >>> 1);
-  halves[at] = update(halves[at], all);
+  const isUdp = (ttl & 0xff00) === F.UDP << 8;
+  // RFC 768: zero is none, and stays; one that comes out as zero is all ones.
+  if (isUdp && halves[at] === 0) return;
+  const after = update(halves[at], all);
+  halves[at] = isUdp && after === 0 ? 0xffff : after;
 }

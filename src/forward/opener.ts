@@ -127,17 +127,17 @@ export class Opener {
     if (!isFull(candidates[picked], loads)) return picked;
     this.#seen = -1;
     const position = leastLoaded(candidates, loads, picked);
-    return position < 0 && this.#evictStale(frontend, now) ? leastLoaded(candidates, loads, picked) : position;
+    return position < 0 && this.#evictStale(frontend, now) ? leastLoaded(candidates, loads, -1) : position;
   }
 
   /** Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others. */
-  #evictStale({ index, pools }: Frontend, now: number): boolean {
+  #evictStale({ index, pools, protocol }: Frontend, now: number): boolean {
     if (!this.#mayEvict) return false;
     const lists = Math.max(1, pools.length);
     const begin = this.#beginning(lists);
     for (let i = 0; i < Math.min(TRIES, lists); i++) {
       const pool = pools[(begin + i) % lists] ?? Flow.NONE;
-      if (!this.#connections.evictStale(listOf(pool, index), index, now)) continue;
+      if (!this.#connections.evictStale(listOf(pool, index), protocol.isDatagram, index, now)) continue;
       this.#mayEvict = false;
       return true;
     }
@@ -173,13 +173,14 @@ export class Opener {
   #installEntered(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
     const { mode, protocol } = frontend;
     const { directions } = mode;
-    const way = this.#claimPort(frontend, position);
+    const { isDatagram } = protocol;
+    const way = this.#claimPort(frontend, position, now);
     if (way === Flow.NONE) return ~Verdict.resetNoPort;
     const pool = frontend.pools[way] ?? Flow.NONE;
     const list = listOf(pool, frontend.index);
     // Only for a connection that has its port: a SYN costs one handshake for that and one for the room, no more.
-    this.#connections.makeRoom(list);
-    if (this.#records.isFull && !this.#connections.evictLongest()) {
+    this.#connections.makeRoom(list, isDatagram, now);
+    if (this.#records.isFull && !this.#connections.evictLongest(now)) {
       if (pool !== Flow.NONE) this.#services.pools.release(pool, this.#opening.port);
       return ~Verdict.resetTableFull;
     }
@@ -195,7 +196,7 @@ export class Opener {
     }
     const record = this.#records.claim();
     const owner = (frontend.index << 16) | frontend.servers[position].index;
-    this.#writeRecord(record, slot, twin, directions === 1 ? life | T.ONE_WAY : life, pool, owner);
+    this.#writeRecord(record, slot, twin, life | (directions === 1 ? T.ONE_WAY : 0) | (isDatagram ? T.DATAGRAM : 0), pool, owner);
     this.#writeFlow(slot, s, d, p, frontend.hops[way], record, now);
     if (directions === 2) this.#writeFlow(twin, destination, source, swapPorts(clientPorts), clientHop, record, now);
     protocol.begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
@@ -210,7 +211,7 @@ export class Opener {
    * Takes a port towards the server at `position`, where the mode asks for one: at the source that has most of them left, or if none is
    * left that of the oldest half-open connection of a source. Returns the way (services.ts: wayOf), NONE where there is no port.
    */
-  #claimPort({ index, sources, pools }: Frontend, position: number): number {
+  #claimPort({ index, sources, pools, protocol }: Frontend, position: number, now: number): number {
     const first = wayOf({ sources }, position);
     if (pools.length === 0) return first;
     let way = this.#roomiest(pools, first, sources.length);
@@ -219,7 +220,7 @@ export class Opener {
     for (let i = 0; port === 0 && i < sources.length && this.#asks > 0; i++) {
       this.#asks--;
       way = first + ((begin + i) % sources.length);
-      if (this.#connections.evict(listOf(pools[way], index))) port = this.#poolAt(pools[way]).claim();
+      if (this.#connections.evict(listOf(pools[way], index), protocol.isDatagram, now)) port = this.#poolAt(pools[way]).claim();
     }
     this.#opening.address = sources[way - first];
     this.#opening.port = port;

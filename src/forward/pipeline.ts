@@ -43,6 +43,8 @@ const { HOME, DETAIL, CONTROL, CHECKSUM_SHIFT, VERDICT } = Frame;
 const { ENTRY, ENTRY_SHIFT, PROBES, STATE, KEYED, PRESENCE, EMPTY, LIVE, FAST, NONE, SOURCE, DESTINATION, PORTS } = Flow;
 const { NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, SEEN, BYTES, ACKNOWLEDGED } = Flow;
 const { IP_TTL, IP_SOURCE, IP_DESTINATION, TCP_ACKNOWLEDGMENT: THIRD_WORD, ETHERNET_HALF } = Field;
+/** Where it stands in a word of the IP header. */
+const UDP_KIND = Field.UDP << 8;
 const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP_OUT, SHIFT: HOP_SHIFT } = Hop;
 
 /** Homes of a table that a second-level cache holds whole: 2 MB. */
@@ -149,10 +151,13 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
       w[ip + IP_SOURCE] = t[at + NEW_SOURCE];
       w[ip + IP_DESTINATION] = t[at + NEW_DESTINATION];
       w[transport] = t[at + NEW_PORTS];
-      const checksum = (transport << 1) + (detail >>> CHECKSUM_SHIFT);
+      const checksum = (ip << 1) + (detail >> CHECKSUM_SHIFT);
       if ((d[f + FLAGS] & FLAG_PARTIAL) === 0) {
         s = (~h16[checksum] & 0xffff) + (deltas & 0xffff);
-        h16[checksum] = ~(s + (s >>> 16));
+        s = ~(s + (s >>> 16)) & 0xffff;
+        // RFC 768: zero is none; one that comes out as zero is all ones.
+        if (s === 0 && (ttl & 0xff00) === UDP_KIND) s = 0xffff;
+        h16[checksum] = s;
       } else {
         s = h16[checksum] + (deltas >>> 16);
         h16[checksum] = s + (s >>> 16);

@@ -14,7 +14,7 @@ import * as Flow from '../layout/flow.ts';
 import * as D from '../layout/frames.ts';
 import * as Hop from '../layout/hops.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
-import { destinationPort, sourcePort, swap16, swapPorts } from '../packet/address.ts';
+import { destinationPort, isHost, sourcePort, swap16, swapPorts } from '../packet/address.ts';
 import { buildIcmpError } from '../packet/build.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
@@ -178,6 +178,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const destination = words[ip + F.IP_DESTINATION];
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
     if (frontend === undefined && !isReply(source, destination, ports, protocol)) return end(Verdict.dropNotOurs);
+    // A late answer: nobody waits for it, and its server has done nothing wrong.
+    if (frontend === undefined && protocol.isDatagram) return end(Verdict.dropStray);
     const opens = protocol.opens(words, transport);
     // Nothing is remembered of a packet that no server would take: verified where a flow would begin, and only there.
     if ((opens || frontend?.adopts) && !isIntact(f, ip, protocol)) return end(Verdict.dropMalformed);
@@ -221,10 +223,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   }
 
   function refuse(f: number, ip: number, protocol: Protocol, verdict: number, now: number): number {
+    if (!isHost(words[ip + F.IP_SOURCE])) return end(Verdict.dropStray);
     return answers.take(now) ? answer(f, protocol.refuse(slab, ip), verdict) : end(Verdict.dropRateLimited);
   }
 
   function answerError(f: number, ip: number, type: number, code: number, mtu: number, verdict: number, now: number): number {
+    if (!isHost(words[ip + F.IP_SOURCE])) return end(Verdict.dropStray);
     if (!answers.take(now)) return end(Verdict.dropRateLimited);
     return answer(f, buildIcmpError(slab, ip, type, code, mtu, words[ip + F.IP_DESTINATION]), verdict);
   }

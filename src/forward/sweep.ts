@@ -16,6 +16,7 @@ export interface SweepParts {
   readonly table: FlowTable;
   readonly records: Records;
   readonly halfOpen: HalfOpen;
+  readonly datagrams: HalfOpen;
   readonly lastHops: LastHops;
   readonly connections: Connections;
 }
@@ -30,12 +31,15 @@ const TOUCHED = 32;
 const LOOKED_AT = 8;
 /** Nothing is in flight on a connection that has been silent for so many milliseconds. */
 const QUIET_MS = 2000;
+/** Since the last sweep, where that keeps its time: those of datagrams without any payload are seen by this. */
+const RECENT_MS = 1000;
 
 /** Walks the connections of one core. */
 export class Sweep {
   readonly #table: FlowTable;
   readonly #records: Records;
   readonly #halfOpen: HalfOpen;
+  readonly #datagrams: HalfOpen;
   readonly #lastHops: LastHops;
   readonly #connections: Connections;
   /** By protocol, as it has them. */
@@ -43,10 +47,11 @@ export class Sweep {
   /** What was read ahead: kept, lest the reading be left out. */
   readonly #touched = new Int32Array(1);
 
-  constructor({ table, records, halfOpen, lastHops, connections }: SweepParts) {
+  constructor({ table, records, halfOpen, datagrams, lastHops, connections }: SweepParts) {
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
+    this.#datagrams = datagrams;
     this.#lastHops = lastHops;
     this.#connections = connections;
   }
@@ -78,6 +83,7 @@ export class Sweep {
     if (next < records.capacity) return next;
     this.#lastHops.swept();
     this.#halfOpen.measure();
+    this.#datagrams.measure();
     return 0;
   }
 
@@ -130,20 +136,26 @@ export class Sweep {
       this.#connections.end(record, now);
       return;
     }
-    this.#connections.collect(r, false);
+    let isUsed = this.#connections.collect(r, false);
     this.#lastHops.keep(flows[first + Flow.NEXT_HOP]);
-    if (isOneWay) return;
-    this.#connections.collect(r, true);
-    const second = words[r + C.SECOND] << Flow.ENTRY_SHIFT;
-    this.#lastHops.keep(flows[second + Flow.NEXT_HOP]);
-    if (T.isFast(words[r + C.LIFE])) protocolOf(flows, first).settle(flows, first, second, now, QUIET_MS);
+    if (!isOneWay) {
+      isUsed = this.#connections.collect(r, true) || isUsed;
+      const second = words[r + C.SECOND] << Flow.ENTRY_SHIFT;
+      this.#lastHops.keep(flows[second + Flow.NEXT_HOP]);
+      if (T.isFast(words[r + C.LIFE])) protocolOf(flows, first).settle(flows, first, second, now, QUIET_MS);
+    }
+    if ((words[r + C.LIFE] & T.DATAGRAM) !== 0 && (isUsed || !this.#isIdle(r, RECENT_MS, now))) this.#connections.renew(record);
   }
 
   #isExpired(r: number, now: number): boolean {
+    return this.#isIdle(r, this.#timeoutOf(r), now);
+  }
+
+  /** Whether no packet of either direction was seen for more than so many milliseconds. */
+  #isIdle(r: number, milliseconds: number, now: number): boolean {
     const { words } = this.#records;
-    const timeout = this.#timeoutOf(r);
-    if (this.#idle(words[r + C.FIRST], now) <= timeout) return false;
-    return words[r + C.SECOND] === Flow.NONE || this.#idle(words[r + C.SECOND], now) > timeout;
+    if (this.#idle(words[r + C.FIRST], now) <= milliseconds) return false;
+    return words[r + C.SECOND] === Flow.NONE || this.#idle(words[r + C.SECOND], now) > milliseconds;
   }
 
   /** Milliseconds since a packet of a flow was last seen, here or by the kernel. */

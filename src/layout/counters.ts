@@ -24,6 +24,9 @@ export const FLOWS = 3;
 export const HALF_OPEN = 4;
 /** Those that had to make way for others. */
 export const HALF_OPEN_EVICTED = 5;
+/** Flows of datagrams, and those that had to make way for others. */
+export const DATAGRAM_FLOWS = 6;
+export const DATAGRAMS_EVICTED = 7;
 
 export const ROW = 8;
 /** Connections whose handshake was completed. */

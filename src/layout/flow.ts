@@ -42,9 +42,13 @@ export const BYTES = 11;
  */
 export const KERNEL_BYTES = 12;
 export const KERNEL_BYTES_HIGH = 13;
-/** TCP: the last acknowledgement number that this side sent, as in a packet: what it has of the other side's bytes. Whoever forwards writes it. */
+/**
+ * TCP: the last acknowledgement number that this side sent, as in a packet: what it has of the other side's bytes. Whoever forwards writes it;
+ * of others the word of their packets that stands there.
+ */
 export const ACKNOWLEDGED = 14;
 /**
+ * UDP: of the client's flow, its datagrams, as long as they are too few for an established one.
  * TCP: the sequence number (host order) of this side's first byte, less what BYTES was then (and KERNEL_BYTES, as throughout). So ORIGIN + BYTES is the number that it sends
  * next, or a higher one where something was sent twice. Once its FIN has counted: the number of the FIN itself.
  */

@@ -53,3 +53,9 @@ export function sourcePort(ports: number): number {
 export function destinationPort(ports: number): number {
   return swap16(ports >>> 16);
 }
+
+/** Whether an address may be answered: that of one host, not this network's (0/8), multicast, reserved or broadcast (RFC 1122 section 3.2.2). */
+export function isHost(address: number): boolean {
+  const first = address & 0xff;
+  return first !== 0 && first < 224;
+}

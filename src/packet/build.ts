@@ -60,10 +60,18 @@ export function transportChecksum(slab: F.Slab, ip: number, length: number): num
   return ~fold(pseudo + sum(slab.bytes, (ip + 5) * 4, length)) & 0xffff;
 }
 
-/** Whether the checksum of the TCP segment, or UDP datagram, in the IPv4 packet at word `ip` is right (RFC 9293 section 3.1). */
+/**
+ * Whether the checksum of the TCP segment, or UDP datagram, in the IPv4 packet at word `ip` is right (RFC 9293 section 3.1), or there is none. A
+ * datagram is as long as its own header says (RFC 768), which must not be more than the packet has.
+ */
 export function isTransportIntact({ bytes, words }: F.Slab, ip: number): boolean {
   const header = (words[ip] & 0xf) * 4;
-  const segment = swap16(words[ip] >>> 16) - header;
+  let segment = swap16(words[ip] >>> 16) - header;
+  if ((words[ip + F.IP_TTL] & 0xff00) === F.UDP << 8) {
+    const word = words[ip + (words[ip] & 0xf) + F.UDP_LENGTH];
+    if (word >>> 16 === 0) return true;
+    segment = Math.min(segment, swap16(word & 0xffff));
+  }
   const pseudo = sum(bytes, (ip + F.IP_SOURCE) * 4, 8) + (words[ip + F.IP_TTL] & 0xff00) + swap16(segment);
   return fold(pseudo + sum(bytes, ip * 4 + header, segment)) === 0xffff;
 }

@@ -42,6 +42,9 @@ export const TCP_ACKNOWLEDGMENT = 2;
 export const TCP_FLAGS = 3; // data offset in bits 4–7, flags in bits 8–15, window in the upper half
 export const TCP_CHECKSUM = 4; // checksum in the lower half, urgent pointer in the upper
 
+// UDP words.
+export const UDP_LENGTH = 1; // length in the lower half, checksum in the upper
+
 export const FIN = 0x01;
 export const SYN = 0x02;
 export const RST = 0x04;
@@ -49,7 +52,8 @@ export const ACK = 0x10;
 
 export const ICMP_ECHO_REPLY = 0;
 export const ICMP_UNREACHABLE = 3;
-export const ICMP_FRAGMENTATION_NEEDED = 4; // code of ICMP_UNREACHABLE
+export const ICMP_PORT_UNREACHABLE = 3; // codes of ICMP_UNREACHABLE
+export const ICMP_FRAGMENTATION_NEEDED = 4;
 export const ICMP_ECHO_REQUEST = 8;
 export const ICMP_TIME_EXCEEDED = 11;
 export const ICMP_PARAMETER_PROBLEM = 12;

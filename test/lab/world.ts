@@ -45,6 +45,8 @@ type Mode = ServiceSet['backends'][number]['mode'];
 export interface WorldOptions {
   readonly mode?: Mode;
   readonly scheduler?: SchedulerName;
+  /** By its number; TCP when left out. */
+  readonly protocol?: number;
   /** Ports of the VIP, all with one backend. */
   readonly ports?: readonly number[];
   /** Whether each server is up. */
@@ -129,6 +131,7 @@ export class World {
   readonly sweep: Core['sweep'];
   readonly records: Core['records'];
   readonly halfOpen: Core['halfOpen'];
+  readonly datagrams: Core['datagrams'];
   readonly lastHops: Core['lastHops'];
   readonly memory: Memory;
   readonly core: Core;
@@ -169,6 +172,7 @@ export class World {
       sweep: this.sweep,
       records: this.records,
       halfOpen: this.halfOpen,
+      datagrams: this.datagrams,
       lastHops: this.lastHops,
       signals: this.signals,
       process: this.#process,
@@ -193,12 +197,19 @@ export class World {
 
   /** Applies the services as the options say, with changes: servers that are gone, frontends that drain or are gone. */
   apply({ up = [true, true], gone = [], draining = [], goneFrontends = [], ...others }: Change = {}) {
-    const { mode = 'passthrough', scheduler = 'roundrobin', ports = [80], maxconn = 0, frontendMaxconn = 0 } = this.#options;
+    const {
+      mode = 'passthrough',
+      scheduler = 'roundrobin',
+      ports = [80],
+      maxconn = 0,
+      frontendMaxconn = 0,
+      protocol = TCP,
+    } = this.#options;
     const { servers: addresses = SERVERS, successor } = this.#options;
     const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
     const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
-      return { index, address: parseAddress(ip), port: 8080, protocol: TCP, name: `${ip}:8080`, weight: 1, maxconn };
+      return { index, address: parseAddress(ip), port: 8080, protocol, name: `${ip}:8080`, weight: 1, maxconn };
     };
     const all = addresses.map(serverAt);
     const more = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
@@ -209,7 +220,7 @@ export class World {
         index,
         address: parseAddress(VIP),
         port,
-        protocol: TCP,
+        protocol,
         backend: successor === undefined ? 'b' : 'c',
         maxconn: frontendMaxconn,
         draining: draining.includes(index),
@@ -230,7 +241,7 @@ export class World {
 
   /** One packet through the pipeline. */
   send(packet: Packet, arrival: Arrival = {}): Outcome {
-    const flags = (packet.tcp?.partial ? D.FLAG_PARTIAL : 0) | (packet.gso ? D.FLAG_GSO | (packet.gso << 16) : 0);
+    const flags = (packet.tcp?.partial || packet.udp?.partial ? D.FLAG_PARTIAL : 0) | (packet.gso ? D.FLAG_GSO | (packet.gso << 16) : 0);
     return this.sendFrames([{ frame: buildFrame(packet), flags, arrival }])[0];
   }
 

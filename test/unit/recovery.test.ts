@@ -120,7 +120,7 @@ describe('after a kill', () => {
     const order = Array.from({ length: 5 }, () => {
       const record = next.halfOpen.oldest(list);
       const client = next.table.words[next.records.words[record * C.RECORD + C.FIRST] * Flow.ENTRY + Flow.SEEN];
-      next.connections.evict(list);
+      next.connections.evict(list, false, next.now);
       return client;
     });
     expect(order).toEqual([100, 200, 300, 400, 500]);
