@@ -31,6 +31,7 @@ class PacketSocketObject : public Napi::ObjectWrap<PacketSocketObject> {
                        {InstanceMethod<&PacketSocketObject::receive>("receive"),
                         InstanceMethod<&PacketSocketObject::transmit>("transmit"),
                         InstanceMethod<&PacketSocketObject::setFilter>("setFilter"),
+                        InstanceMethod<&PacketSocketObject::setPorts>("setPorts"),
                         InstanceMethod<&PacketSocketObject::statistics>("statistics"),
                         InstanceMethod<&PacketSocketObject::close>("close")});
   }
@@ -44,7 +45,10 @@ class PacketSocketObject : public Napi::ObjectWrap<PacketSocketObject> {
     const Napi::Value wanted = options.Get("busyPollUs");
     const auto busyPoll =
         wanted.IsUndefined() ? 0 : static_cast<uint32_t>(integer(wanted, "busyPollUs", 0, PacketSocket::MAX_BUSY_POLL_US));
-    socket_ = guard(env, [&] { return std::make_unique<PacketSocket>(slots, filter, busyPoll); });
+    const Napi::Value all = options.Get("all");
+    if (!all.IsUndefined() && !all.IsBoolean()) refuse(env, "all must be true or false");
+    const bool takesAll = all.IsBoolean() && all.As<Napi::Boolean>();
+    socket_ = guard(env, [&] { return std::make_unique<PacketSocket>(slots, filter, busyPoll, takesAll); });
     const Napi::ArrayBuffer slab = toBuffer(env, socket_->ring());
     slab_ = Napi::Weak(slab.As<Napi::Object>());
     info.This().As<Napi::Object>().DefineProperties(
@@ -81,6 +85,13 @@ class PacketSocketObject : public Napi::ObjectWrap<PacketSocketObject> {
     PacketSocket& socket = open(info.Env());
     const std::vector<sock_filter> filter = programArgument(info[0], "filter");
     guard(info.Env(), [&] { socket.setFilter(filter); });
+  }
+
+  void setPorts(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    PacketSocket& socket = open(env);
+    const std::vector<int> ports = descriptors(info[0], "ports", 0, PacketSocket::MAX_PORTS);
+    guard(env, [&] { socket.setPorts(ports); });
   }
 
   Napi::Value statistics(const Napi::CallbackInfo& info) {

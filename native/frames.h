@@ -16,6 +16,9 @@ constexpr uint32_t ETHERNET_BYTES = 14;
 constexpr uint32_t VNET_BYTES = sizeof(virtio_net_hdr);
 // From the virtio-net header to the IP header.
 constexpr uint32_t HEAD_BYTES = VNET_BYTES + ETHERNET_BYTES;
+// A VLAN tag (IEEE 802.1Q), which stands between the addresses and the EtherType.
+constexpr uint32_t TAG_BYTES = 4;
+constexpr uint32_t ADDRESSES_BYTES = 12;
 
 static_assert(VNET_BYTES == 10, "PACKET_VNET_HDR uses the legacy header, without num_buffers");
 static_assert(HEAD_BYTES == 24, "src/layout/frames.ts draws the virtio-net header at OFFSET-24");

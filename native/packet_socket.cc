@@ -28,7 +28,7 @@ constexpr int RESERVE = 6;
 constexpr uint32_t HEADERS_MAX = 60 + 60;
 constexpr uint32_t NETWORK_OFFSET = TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + RESERVE + VNET_BYTES;
 static_assert(NETWORK_OFFSET == 96 && NETWORK_OFFSET % 4 == 0, "an Int32Array must be able to read the IP header");
-static_assert(NETWORK_OFFSET - HEAD_BYTES >= TPACKET2_HDRLEN, "frames may not reach back into the slot's own header");
+static_assert(NETWORK_OFFSET - HEAD_BYTES - TAG_BYTES >= TPACKET2_HDRLEN, "frames may not reach back into the slot's own header");
 
 // Bounds what one socket keeps in device queues; above it sendmmsg waits, which is back-pressure instead of loss. 4 MB
 // (the kernel doubles what it is told) are about 50 super-packets.
@@ -115,6 +115,36 @@ bool isBig(const uint8_t* ip, uint32_t length, uint32_t flags) {
 // Total length 0 becomes 65535 or the other way round. To a one's complement sum both are zero: the checksum stays right.
 void setTotalLength(uint8_t* ip, uint8_t value) { ip[2] = ip[3] = value; }
 
+// The EtherType, or length, of the frame whose virtio-net header is at `start`, as it stands there.
+uint16_t typeAt(const uint8_t* start) {
+  uint16_t type;
+  std::memcpy(&type, start + VNET_BYTES + ADDRESSES_BYTES, sizeof type);
+  return type;
+}
+
+// What sockaddr_ll says of a frame of that EtherType; below 0x600 it is a length (IEEE 802.3), as eth_type_trans() of the kernel has it.
+uint16_t protocolOf(uint16_t type) { return ntohs(type) >= ETH_P_802_3_MIN ? type : htons(ETH_P_802_2); }
+
+// The tag that the kernel has taken off (packet(7), TP_STATUS_VLAN_VALID) as the VLAN word; 0: none.
+uint32_t tagOf(const tpacket2_hdr* head) {
+  if (!(head->tp_status & TP_STATUS_VLAN_VALID)) return 0;
+  const uint32_t type = head->tp_status & TP_STATUS_VLAN_TPID_VALID ? head->tp_vlan_tpid : ETH_P_8021Q;
+  return type << 16 | head->tp_vlan_tci;
+}
+
+// Puts it back where it stood, and returns where the virtio-net header is now.
+uint8_t* insertTag(uint8_t* start, uint32_t tag) {
+  std::memmove(start - TAG_BYTES, start, VNET_BYTES + ADDRESSES_BYTES);
+  start -= TAG_BYTES;
+  const uint16_t words[] = {htons(static_cast<uint16_t>(tag >> 16)), htons(static_cast<uint16_t>(tag))};
+  std::memcpy(start + VNET_BYTES + ADDRESSES_BYTES, words, sizeof words);
+  virtio_net_hdr vnet = loadVnet(start);
+  if (vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) vnet.csum_start += TAG_BYTES;
+  if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE) vnet.hdr_len += TAG_BYTES;
+  std::memcpy(start, &vnet, sizeof vnet);
+  return start;
+}
+
 int64_t clockNs() {
   timespec now;
   ::clock_gettime(CLOCK_MONOTONIC, &now);
@@ -135,10 +165,11 @@ void relax() {
 }  // namespace
 
 // Protocol 0 first: the socket hears nothing before its filter and ring stand (packet(7)).
-PacketSocket::PacketSocket(uint32_t slots, const std::vector<sock_filter>& filter, uint32_t busyPollUs)
+PacketSocket::PacketSocket(uint32_t slots, const std::vector<sock_filter>& filter, uint32_t busyPollUs, bool all)
     : fd_(check(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0), "socket(AF_PACKET)")),
       wake_(check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd()")),
-      busyPollNs_(int64_t{busyPollUs} * 1000) {
+      busyPollNs_(int64_t{busyPollUs} * 1000),
+      all_(all) {
   setFilter(filter);
   configure();
   mapRing(slots);
@@ -190,12 +221,29 @@ void PacketSocket::mapRing(uint32_t slots) {
   ring_ = std::make_shared<Mapping>(fd_, size_t{slots_} * slotBytes_, "mmap(PACKET_RX_RING)");
 }
 
-// ETH_P_IP, not ETH_P_ALL: such a socket taps after tc ingress, and so misses what a fast path there has handled.
+void PacketSocket::setPorts(const std::vector<int32_t>& ports) {
+  const auto has = [](const std::vector<int32_t>& all, int32_t port) { return std::find(all.begin(), all.end(), port) != all.end(); };
+  for (const int32_t port : ports)
+    if (!has(ports_, port)) setPromiscuous(port, PACKET_ADD_MEMBERSHIP);
+  for (const int32_t port : ports_)
+    if (!has(ports, port)) setPromiscuous(port, PACKET_DROP_MEMBERSHIP);
+  ports_ = ports;
+}
+
+void PacketSocket::setPromiscuous(int32_t port, int action) {
+  packet_mreq request{};
+  request.mr_ifindex = port;
+  request.mr_type = PACKET_MR_PROMISC;
+  if (::setsockopt(fd_.get(), SOL_PACKET, action, &request, sizeof request) < 0 && action == PACKET_ADD_MEMBERSHIP && errno != ENODEV)
+    throw SystemError(errno, "setsockopt(PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC)");
+}
+
+// ETH_P_IP where that suffices, not ETH_P_ALL: such a socket taps after tc ingress, and so misses what a fast path there has handled.
 void PacketSocket::bindToAllInterfaces() {
   sockaddr_ll any{};
   any.sll_family = AF_PACKET;
-  any.sll_protocol = htons(ETH_P_IP);
-  check(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&any), sizeof any), "bind(AF_PACKET, ETH_P_IP)");
+  any.sll_protocol = htons(all_ ? ETH_P_ALL : ETH_P_IP);
+  check(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&any), sizeof any), all_ ? "bind(AF_PACKET, ETH_P_ALL)" : "bind(AF_PACKET, ETH_P_IP)");
 }
 
 uint32_t PacketSocket::receive(int32_t* frames, uint32_t capacity, int timeoutMs) {
@@ -260,7 +308,13 @@ void PacketSocket::describe(uint32_t index, int32_t* frame) {
     if ((head->tp_status & TP_STATUS_COPY) && fetchCopy(index, linkBytes)) length = head->tp_len - linkBytes;
     else flags |= LB4_FRAME_FLAG_TRUNCATED;
   }
-  if (isBig(at + head->tp_net, length, flags)) {
+  if (all_) {
+    frame[LB4_FRAME_VLAN] = static_cast<int32_t>(tagOf(head));
+    if (!(flags & LB4_FRAME_FLAG_NO_ETHERNET) && typeAt(at + head->tp_net - HEAD_BYTES) != htons(ETH_P_IP)) flags |= LB4_FRAME_FLAG_FOREIGN;
+  }
+  if (flags & LB4_FRAME_FLAG_FOREIGN) {
+    if (head->tp_snaplen < head->tp_len && !(flags & LB4_FRAME_FLAG_TRUNCATED)) flags |= LB4_FRAME_FLAG_BIG;
+  } else if (isBig(at + head->tp_net, length, flags)) {
     flags |= LB4_FRAME_FLAG_BIG;
     setTotalLength(at + head->tp_net, 0xff);
   }
@@ -276,7 +330,7 @@ void PacketSocket::describe(uint32_t index, int32_t* frame) {
 bool PacketSocket::fetchCopy(uint32_t index, uint32_t linkBytes) {
   const size_t frame = VNET_BYTES + header(slot(index))->tp_len;
   // Without a link header its room in front of the packet stays free.
-  const size_t before = ETHERNET_BYTES - std::min(linkBytes, ETHERNET_BYTES);
+  const size_t before = TAG_BYTES + ETHERNET_BYTES - std::min(linkBytes, ETHERNET_BYTES);
   if (copied_ == copies_.size()) copies_.emplace_back();
   Copy& copy = copies_[copied_];
   copy.slot = index;
@@ -294,7 +348,8 @@ uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
   uint32_t index = first_;
   int32_t* frame = frames + LB4_FRAME_HEADER;
   for (uint32_t i = 0; i < count; i++, index = next(index), frame += LB4_FRAME_STRIDE) {
-    if (frame[LB4_FRAME_OUT] != LB4_FRAME_SEND && frame[LB4_FRAME_OUT] != LB4_FRAME_ROUTE) continue;
+    const int32_t out = frame[LB4_FRAME_OUT];
+    if (out != LB4_FRAME_SEND && out != LB4_FRAME_ROUTE && out != LB4_FRAME_FLOOD) continue;
     attempts++;
     uint8_t* ip = packet(index, frame);
     const auto flags = static_cast<uint32_t>(frame[LB4_FRAME_FLAGS]);
@@ -303,12 +358,16 @@ uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
       continue;
     }
     if (flags & LB4_FRAME_FLAG_BIG) ip = whole(index, ip, frame);
-    if ((flags & LB4_FRAME_FLAG_CUT) || (frame[LB4_FRAME_OUT] == LB4_FRAME_ROUTE && (flags & LB4_FRAME_FLAG_GSO))) {
+    if (out == LB4_FRAME_FLOOD) {
+      taken += flush(messages);
+      messages = 0;
+      taken += flood(ip, frame);
+    } else if ((flags & LB4_FRAME_FLAG_CUT) || (out == LB4_FRAME_ROUTE && (flags & LB4_FRAME_FLAG_GSO))) {
       // What was written down before leaves before.
       taken += flush(messages);
       messages = 0;
       taken += sendPieces(ip, frame);
-    } else if (frame[LB4_FRAME_OUT] == LB4_FRAME_SEND) {
+    } else if (out == LB4_FRAME_SEND) {
       enqueue(messages++, ip, frame);
     } else {
       const int error = raw_.send(ip, static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]), frame[LB4_FRAME_FLAGS] & LB4_FRAME_FLAG_PARTIAL);
@@ -334,12 +393,13 @@ uint8_t* PacketSocket::packet(uint32_t index, const int32_t* frame) const {
 // A BIG TCP packet as it came, with the headers as they are now: its IP header. LENGTH is true again.
 uint8_t* PacketSocket::whole(uint32_t index, uint8_t* ip, int32_t* frame) {
   const tpacket2_hdr* const head = header(slot(index));
-  setTotalLength(ip, 0);
+  const bool foreign = frame[LB4_FRAME_FLAGS] & LB4_FRAME_FLAG_FOREIGN;
+  if (!foreign) setTotalLength(ip, 0);
   frame[LB4_FRAME_LENGTH] = static_cast<int32_t>(head->tp_len - (head->tp_net - head->tp_mac));
   for (uint32_t i = 0; i < copied_; i++) {
     if (copies_[i].slot != index) continue;
-    uint8_t* const copy = copies_[i].frame.data();
-    std::memcpy(copy, ip - HEAD_BYTES, HEAD_BYTES + HEADERS_MAX);
+    uint8_t* const copy = copies_[i].frame.data() + TAG_BYTES;
+    std::memcpy(copy, ip - HEAD_BYTES, HEAD_BYTES + (foreign ? 0 : HEADERS_MAX));
     return copy + HEAD_BYTES;
   }
   return ip;
@@ -357,8 +417,9 @@ uint32_t PacketSocket::sendPieces(uint8_t* ip, int32_t* frame) {
   }
   if (frame[LB4_FRAME_OUT] == LB4_FRAME_ROUTE) return routePieces(pieces, frame);
   for (uint32_t i = 0; i < pieces; i++) {
-    std::memset(cutter_.at(i), 0, VNET_BYTES);
-    std::memcpy(cutter_.at(i) + VNET_BYTES, ip - ETHERNET_BYTES, ETHERNET_BYTES);
+    uint8_t* const start = cutter_.at(i) + TAG_BYTES;
+    std::memset(start, 0, VNET_BYTES);
+    std::memcpy(start + VNET_BYTES, ip - ETHERNET_BYTES, ETHERNET_BYTES);
   }
   return sendPiecesHere(pieces, frame);
 }
@@ -368,7 +429,7 @@ uint32_t PacketSocket::sendPiecesHere(uint32_t pieces, int32_t* frame) {
   for (uint32_t first = 0; first < pieces; first += LB4_FRAME_BATCH) {
     const uint32_t messages = std::min<uint32_t>(LB4_FRAME_BATCH, pieces - first);
     for (uint32_t i = 0; i < messages; i++)
-      address(i, cutter_.at(first + i), HEAD_BYTES + cutter_.length(first + i), frame);
+      send(i, cutter_.at(first + i) + TAG_BYTES, HEAD_BYTES + cutter_.length(first + i), frame);
     taken += flush(messages);
   }
   return taken == pieces;
@@ -376,7 +437,7 @@ uint32_t PacketSocket::sendPiecesHere(uint32_t pieces, int32_t* frame) {
 
 uint32_t PacketSocket::routePieces(uint32_t pieces, int32_t* frame) {
   for (uint32_t i = 0; i < pieces; i++) {
-    const int error = raw_.send(cutter_.at(i) + HEAD_BYTES, cutter_.length(i), false);
+    const int error = raw_.send(cutter_.at(i) + TAG_BYTES + HEAD_BYTES, cutter_.length(i), false);
     if (error == 0) continue;
     frame[LB4_FRAME_OUT] = -error;
     return 0;
@@ -387,7 +448,33 @@ uint32_t PacketSocket::routePieces(uint32_t pieces, int32_t* frame) {
 void PacketSocket::enqueue(uint32_t message, uint8_t* ip, int32_t* frame) {
   uint8_t* const start = ip - HEAD_BYTES;
   applyFlags(start, static_cast<uint32_t>(frame[LB4_FRAME_FLAGS]));
-  address(message, start, HEAD_BYTES + static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]), frame);
+  send(message, start, HEAD_BYTES + static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]), frame);
+}
+
+// Returns 1 when every port took it; otherwise OUT has an error.
+uint32_t PacketSocket::flood(uint8_t* ip, int32_t* frame) {
+  uint8_t* start = ip - HEAD_BYTES;
+  applyFlags(start, static_cast<uint32_t>(frame[LB4_FRAME_FLAGS]));
+  size_t bytes = HEAD_BYTES + static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]);
+  if (const auto tag = static_cast<uint32_t>(frame[LB4_FRAME_VLAN]); tag != 0) {
+    start = insertTag(start, tag);
+    bytes += TAG_BYTES;
+  }
+  const int32_t from = frame[LB4_FRAME_INTERFACE];
+  uint32_t messages = 0;
+  for (size_t i = 1; i < ports_.size(); i++) {
+    if (ports_[i] == from) continue;
+    address(messages, start, bytes, frame);
+    addresses_[messages++].sll_ifindex = ports_[i];
+  }
+  return flush(messages) == messages;
+}
+
+// As address(), with the frame's tag.
+void PacketSocket::send(uint32_t message, uint8_t* start, size_t bytes, int32_t* frame) {
+  const uint32_t tag = all_ ? static_cast<uint32_t>(frame[LB4_FRAME_VLAN]) : 0;
+  if (tag != 0) address(message, insertTag(start, tag), bytes + TAG_BYTES, frame);
+  else address(message, start, bytes, frame);
 }
 
 // Message `message` is `bytes` from the virtio-net header at `start` on, to the interface of `frame`.
@@ -395,7 +482,7 @@ void PacketSocket::address(uint32_t message, uint8_t* start, size_t bytes, int32
   vectors_[message] = {start, bytes};
   sockaddr_ll& to = addresses_[message];
   to.sll_family = AF_PACKET;
-  to.sll_protocol = htons(ETH_P_IP);
+  to.sll_protocol = all_ ? protocolOf(typeAt(start)) : htons(ETH_P_IP);
   to.sll_ifindex = frame[LB4_FRAME_INTERFACE];
   msghdr& head = messages_[message].msg_hdr;
   head.msg_name = &to;

@@ -1,4 +1,4 @@
-// AF_PACKET: a TPACKET_V2 receive ring for IPv4 frames of all interfaces, and sendmmsg(2) out of the same memory.
+// AF_PACKET: a TPACKET_V2 receive ring for the IPv4 frames of all interfaces, or for whatever comes by some, and sendmmsg(2) out of the same memory.
 // packet(7), Documentation/networking/packet_mmap.rst. README.md draws a slot.
 #pragma once
 
@@ -24,7 +24,11 @@ class PacketSocket {
   // `busyPollUs`: how long a wait looks at the ring before it sleeps in poll(2).
   static constexpr uint32_t MAX_BUSY_POLL_US = 10'000;
 
-  PacketSocket(uint32_t slots, const std::vector<sock_filter>& filter, uint32_t busyPollUs);
+  // Most ports that a frame is flooded to: a batch of messages.
+  static constexpr uint32_t MAX_PORTS = LB4_FRAME_BATCH;
+
+  // `all`: frames of any kind (ETH_P_ALL), with the VLAN tags that the kernel has taken off, to whomever they are addressed by `setPorts`.
+  PacketSocket(uint32_t slots, const std::vector<sock_filter>& filter, uint32_t busyPollUs, bool all);
   ~PacketSocket();
 
   const std::shared_ptr<Mapping>& ring() const { return ring_; }
@@ -42,17 +46,22 @@ class PacketSocket {
   uint32_t transmit(int32_t* frames, uint32_t count);
 
   void setFilter(const std::vector<sock_filter>& filter);
+
+  // Interfaces that take frames addressed to others as well (PACKET_MR_PROMISC) from now on, until they are no ports any more or the socket
+  // goes; FLOOD is to all but the first. One that is gone meanwhile is passed over.
+  void setPorts(const std::vector<int32_t>& ports);
   tpacket_stats statistics();
 
  private:
   struct Copy {
     uint32_t slot;
-    std::vector<uint8_t> frame;  // virtio-net header, Ethernet, packet
+    std::vector<uint8_t> frame;  // room for a tag, virtio-net header, Ethernet, packet
   };
 
   void configure();
   void mapRing(uint32_t slots);
   void bindToAllInterfaces();
+  void setPromiscuous(int32_t port, int action);
   uint8_t* slot(uint32_t index) const { return ring_->data() + size_t{index} * slotBytes_; }
   uint32_t next(uint32_t index) const { return index + 1 == slots_ ? 0 : index + 1; }
   bool isReadySoon();
@@ -65,7 +74,9 @@ class PacketSocket {
   uint32_t sendPiecesHere(uint32_t pieces, int32_t* frame);
   uint32_t routePieces(uint32_t pieces, int32_t* frame);
   void enqueue(uint32_t message, uint8_t* ip, int32_t* frame);
+  uint32_t flood(uint8_t* ip, int32_t* frame);
   void address(uint32_t message, uint8_t* start, size_t bytes, int32_t* frame);
+  void send(uint32_t message, uint8_t* start, size_t bytes, int32_t* frame);
   uint32_t flush(uint32_t messages);
   void releaseBatch();
 
@@ -74,11 +85,13 @@ class PacketSocket {
   RawSocket raw_;
   std::shared_ptr<Mapping> ring_;
   int64_t busyPollNs_;
+  bool all_;
+  std::vector<int32_t> ports_;
   uint32_t slotBytes_ = 0;
   uint32_t slots_ = 0;
   uint32_t first_ = 0;  // the batch's first slot; the next to be received when there is no batch
   uint32_t batch_ = 0;  // slots that user space holds
-  Cutter cutter_{HEAD_BYTES};
+  Cutter cutter_{TAG_BYTES + HEAD_BYTES};
   // The first `copied_` are frames of this batch that are larger than their slot; the others are room for further ones.
   std::vector<Copy> copies_;
   uint32_t copied_ = 0;

@@ -18,6 +18,8 @@ export interface Driver {
 export interface RingDriver extends Driver {
   /** Which frames the kernel hands up: classic BPF (io/filter.ts). */
   setFilter(filter: Uint32Array): void;
+  /** Of one that takes any frame: the interfaces that it stands between, by index (io/native.ts). */
+  setPorts(ports: readonly number[]): void;
   /** The socket, for `fanOut`, until it is closed. */
   readonly fd: number;
   /** Another thread writes here (see `wake`) to end a waiting `receive`. */

@@ -15,6 +15,8 @@ export interface PacketSocketOptions {
   readonly filter: Uint32Array;
   /** Microseconds that `receive` looks at the ring before it sleeps, 0–10,000; 0 when left out. */
   readonly busyPollUs?: number;
+  /** Frames of any kind (ETH_P_ALL), with VLAN tags in their VLAN word, not IPv4 alone; false when left out. */
+  readonly all?: boolean;
 }
 
 /**
@@ -38,6 +40,11 @@ export interface PacketSocket {
   transmit(frames: Int32Array, count: number): number;
   /** Replaces the in-kernel filter atomically. */
   setFilter(filter: Uint32Array): void;
+  /**
+   * Of a socket that takes `all`: up to 64 interface indexes, in place of those before. They take frames addressed to others, too
+   * (PACKET_MR_PROMISC); FLOOD goes to all but the first. One that is gone is passed over.
+   */
+  setPorts(ports: readonly number[]): void;
   /** The socket's descriptor, for {@link NativeAddon.fanOut}, from any thread of the process. Not to be closed, and nobody's after `close`. */
   readonly fd: number;
   /** The eventfd whose write ends a waiting `receive`; give it to `wake` from any thread. */

@@ -46,6 +46,12 @@ export const CHECKSUM_SHIFT = 24;
 /** What it counts as (forward/verdict.ts), once the slow path has seen it. */
 export const VERDICT = 8;
 
+/**
+ * Of a driver that takes any frame (io/driver.ts): the VLAN tag that the kernel took off, its tag control information in the low half and its
+ * EtherType in the high one, both in host order; 0: none. `transmit` puts it back where it stood, so that a frame has it whatever becomes of it.
+ */
+export const VLAN = 9;
+
 /** The transport checksum holds only the pseudo-header's sum (VIRTIO_NET_HDR_F_NEEDS_CSUM). */
 export const FLAG_PARTIAL = 1;
 /** A super-packet: the kernel or the NIC cuts it on the way out, `transmit` where it goes by ROUTE (gso_size says how). */
@@ -61,10 +67,14 @@ export const FLAG_NO_ETHERNET = 8;
 export const FLAG_BIG = 16;
 /** Set by the pipeline: too large for its next hop and without DF, so it is cut to LIMIT bytes (RFC 791 section 3.2). */
 export const FLAG_CUT = 32;
+/** No IPv4, of a driver that takes any frame: what stands at OFFSET is behind an Ethernet header of another EtherType. It has no flow. */
+export const FLAG_FOREIGN = 64;
 
 export const DROP = 0;
 export const SEND = 1;
 export const ROUTE = 2;
+/** As SEND, as it is, by each of the driver's ports but the first one and the one it came by. */
+export const FLOOD = 3;
 
 /** Frames in a batch: enough to overlap cache misses, few enough to stay in the first-level cache. */
 export const BATCH = 64;

@@ -189,6 +189,11 @@ const fanOutDescriptors = () => ({
   refused: Object.fromEntries(Object.entries(strangers()).map(([label, [fd, code]]) => [label, [[fd], code]])),
 });
 
+const ports = () => ({
+  name: 'ports',
+  wrong: { ...without(ODD, 'an array'), 7: 7, 'too many': Array.from({ length: 65 }, () => 1), 'of texts': ['1'], 'of nothing': [undefined] },
+});
+
 /** {name: {good, parameters, undo?}}: `undo` takes what a good call returned. */
 function functions() {
   return {
@@ -406,6 +411,7 @@ function packetSocket() {
       { name: 'options', wrong: { ...without(ODD, 'an array', 'an object', 'a function', 'a date'), 'a text': 'x' } },
       inside(integer('slots', 1, 16352)),
       inside(filter),
+      inside({ name: 'all', wrong: { ...without(ODD, 'undefined', 'true'), 1: 1 } }),
       {
         name: 'the getter',
         wrong: { 'slots throws': throwing('slots'), 'filter throws': { slots: 1, __proto__: throwing('filter') } },
@@ -417,6 +423,7 @@ function packetSocket() {
     receive: { good: () => [new Int32Array(600), 0], parameters: [frames(one.slab), integer('timeoutMs', -1, 2 ** 31 - 1)] },
     transmit: { good: () => [new Int32Array(600), 0], parameters: [frames(one.slab), integer('count', 0, 0)] },
     setFilter: { good: () => [ACCEPT_ALL], parameters: [filter] },
+    setPorts: { good: () => [[1]], parameters: [ports()] },
     statistics: { good: () => [], parameters: [] },
     close: { good: () => [], parameters: [] },
   };
