@@ -6,6 +6,7 @@ import { type HashKey, homesIn, type Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
 import type { PortSlice } from '../packet/steering.ts';
 import { Connections } from './connections.ts';
+import { Crossing } from './crossing.ts';
 import { Ledger } from './ledger.ts';
 import { LastHops } from './next-hops.ts';
 import { Opener } from './opener.ts';
@@ -29,6 +30,8 @@ export interface CoreOptions {
   readonly answersPerSecond: number;
   /** The source ports that it hands out; all when left out. */
   readonly slice?: PortSlice;
+  /** It stands between interfaces, and every frame of theirs comes up: MACs and TTL stay, what is no service's crosses. */
+  readonly isInline?: boolean | undefined;
 }
 
 export interface Core {
@@ -44,6 +47,8 @@ export interface Core {
   readonly sweep: Sweep;
   readonly lastHops: LastHops;
   readonly signals: Signals;
+  /** Where it stands between interfaces. */
+  readonly crossing: Crossing | undefined;
   /** Collects the byte counts of those who carry most, between two sweeps ({@link Sweep.collectLatest}). */
   readonly collectLatest: () => void;
 }
@@ -52,7 +57,7 @@ export interface Core {
  * A core over `memory`, without services or timeouts yet.
  * @throws RangeError when its flow table has another size than tableCapacity() gives
  */
-export function createCore({ memory, slab, frames, hashKey, isInKernel, answersPerSecond, slice }: CoreOptions): Core {
+export function createCore({ memory, slab, frames, hashKey, isInKernel, answersPerSecond, slice, isInline = false }: CoreOptions): Core {
   const { hops, counters } = memory;
   const { verdicts } = counters;
   const table = new FlowTable(memory.flows, homesIn(memory.flows), hashKey, isInKernel);
@@ -68,9 +73,25 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections });
   const opener = new Opener({ table, records, services, ledger, connections });
   const answers = new RateLimit(answersPerSecond);
-  const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers });
+  const crossing = isInline ? new Crossing({ slab, frames, hops, verdicts, seed: hashKey[0] }) : undefined;
+  const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, crossing });
   const readAhead = createReadAhead({ slab, frames, table, records });
-  const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead });
+  const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, isInline });
   const collectLatest = (): void => sweep.collectLatest(frames);
-  return { process, table, records, halfOpen, datagrams, ledger, services, opener, connections, sweep, lastHops, signals, collectLatest };
+  return {
+    process,
+    table,
+    records,
+    halfOpen,
+    datagrams,
+    ledger,
+    services,
+    opener,
+    connections,
+    sweep,
+    lastHops,
+    signals,
+    crossing,
+    collectLatest,
+  };
 }

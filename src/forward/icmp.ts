@@ -41,7 +41,7 @@ export function quotedPacket(slab: F.Slab, ip: number): number {
 }
 
 /** Rewrites the error for the receiver that the flow in `slot` points at. All checksums are right afterwards. */
-export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot: number): void {
+export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot: number, ttlStep = 1): void {
   const { words } = slab;
   const flow = table.words;
   const at = slot << Flow.ENTRY_SHIFT;
@@ -52,7 +52,7 @@ export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot
   // Full NAT hides the router behind our address; DSR leaves sources alone, here too.
   if (flow[at + Flow.NEW_SOURCE] !== flow[at + Flow.SOURCE]) words[ip + F.IP_SOURCE] = flow[at + Flow.NEW_SOURCE];
   words[ip + F.IP_DESTINATION] = flow[at + Flow.NEW_DESTINATION];
-  words[ip + F.IP_TTL] = words[ip + F.IP_TTL] - 1;
+  words[ip + F.IP_TTL] = words[ip + F.IP_TTL] - ttlStep;
   finishIpHeader(slab, ip);
 
   restoreQuoted(

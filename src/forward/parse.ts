@@ -7,7 +7,9 @@ import * as Frame from '../layout/frames.ts';
 import * as Field from '../packet/fields.ts';
 
 // Copied into this module: an imported binding is a load at each use (pipeline.ts).
-const { LENGTH, FLAGS, FLAG_TRUNCATED, FLAG_BIG, DETAIL } = Frame;
+const { LENGTH, FLAGS, FLAG_TRUNCATED, FLAG_FOREIGN, FLAG_BIG, DETAIL } = Frame;
+/** What is no whole IPv4 packet, whatever stands in it. */
+const NOT_WHOLE = FLAG_TRUNCATED | FLAG_FOREIGN;
 const { IP_FRAGMENT, FRAGMENT_MASK, IP_TTL } = Field;
 // The first of the table, which most packets are of, is compared with and called by name, and so becomes part of the loop: to look each
 // packet's protocol up costs 3 % at 1,000 connections (bench/core). A second one leaves that as it is; its own packets pay the look-up,
@@ -31,7 +33,7 @@ export function parse(words: Int32Array, frames: Int32Array, f: number, ip: numb
     header < 5 ||
     length > frames[f + LENGTH] ||
     (words[ip + IP_FRAGMENT] & FRAGMENT_MASK) !== 0 ||
-    (frames[f + FLAGS] & FLAG_TRUNCATED) !== 0
+    (frames[f + FLAGS] & NOT_WHOLE) !== 0
   )
     return 0;
   const transport = ip + header;

@@ -30,6 +30,8 @@ export interface PipelineParts {
   readonly verdicts: Float64Array;
   readonly slowPath: SlowPath;
   readonly readAhead: ReadAhead;
+  /** Between interfaces: TTL and Ethernet header stay. */
+  readonly isInline: boolean;
 }
 
 /** Handles the first `count` frames of the descriptor array in place: every frame gets its OUT word. */
@@ -51,13 +53,15 @@ const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP
 const CACHED = 1 << 15;
 
 /** The three passes over `table`, with what else they need; one a thread, so that its one instance is compiled for its own memory. */
-export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead }: PipelineParts): Pipeline {
+export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, isInline }: PipelineParts): Pipeline {
   const { words, halves } = slab;
   const flow = table.words;
   const [seed, k1, k2, k3] = table.key;
   const { scale } = table;
   const nowhere = table.nowhere << ENTRY_SHIFT;
   const isCached = table.capacity <= CACHED;
+  // A router takes one of the TTL, and passes nothing that has no more; one less adds 0xfffe: the TTL is the low byte of its 16-bit word.
+  const [step, least, stepSum] = isInline ? [0, -1, 0] : [1, 1, 0xfffe];
 
   return function process(batch: number): void {
     // Bound to locals: a context slot read in the loop is a load and a type check a time (bench/core: 43 → 20 ns).
@@ -101,6 +105,10 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
     // 3 apply.
     let hits = 0;
     let isReadAhead = isCached;
+    const ttlStep = step;
+    const ttlLeast = least;
+    const ttlSum = stepSum;
+    const keepsEthernet = isInline;
     for (let f = HEADER; f < last; f += STRIDE) {
       const ip = d[f + OFFSET] >>> 2;
       const first = w[ip];
@@ -126,7 +134,7 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
       }
       let hop = t[at + NEXT_HOP] << HOP_SHIFT;
       const detail = d[f + DETAIL];
-      if ((state & FAST) === 0 || (detail & CONTROL) !== 0 || (ttl & 0xff) <= 1 || length > n[hop + HOP_MTU]) {
+      if ((state & FAST) === 0 || (detail & CONTROL) !== 0 || (ttl & 0xff) <= ttlLeast || length > n[hop + HOP_MTU]) {
         if (!isReadAhead) {
           isReadAhead = true;
           readAhead(f, last);
@@ -142,12 +150,12 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
       t[at + ACKNOWLEDGED] = w[transport + THIRD_WORD];
 
       // RFC 1624 equation 3. The address delta serves the IP header and, on a partial checksum, the pseudo-header sum
-      // that stands there uncomplemented. One less of TTL adds 0xfffe: the TTL is the low byte of its 16-bit word.
+      // that stands there uncomplemented.
       const deltas = t[at + DELTAS];
-      let s = (~ttl >>> 16) + (deltas >>> 16) + 0xfffe;
+      let s = (~ttl >>> 16) + (deltas >>> 16) + ttlSum;
       s = (s & 0xffff) + (s >>> 16);
       s += s >>> 16;
-      w[ip + IP_TTL] = ((ttl & 0xffff) - 1) | (~s << 16);
+      w[ip + IP_TTL] = ((ttl & 0xffff) - ttlStep) | (~s << 16);
       w[ip + IP_SOURCE] = t[at + NEW_SOURCE];
       w[ip + IP_DESTINATION] = t[at + NEW_DESTINATION];
       w[transport] = t[at + NEW_PORTS];
@@ -163,10 +171,12 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
         h16[checksum] = s + (s >>> 16);
       }
 
-      h16[(ip << 1) + ETHERNET_HALF] = n[hop + HOP_ETHERNET];
-      w[ip - 3] = n[hop + HOP_ETHERNET + 1];
-      w[ip - 2] = n[hop + HOP_ETHERNET + 2];
-      w[ip - 1] = n[hop + HOP_ETHERNET + 3];
+      if (!keepsEthernet) {
+        h16[(ip << 1) + ETHERNET_HALF] = n[hop + HOP_ETHERNET];
+        w[ip - 3] = n[hop + HOP_ETHERNET + 1];
+        w[ip - 2] = n[hop + HOP_ETHERNET + 2];
+        w[ip - 1] = n[hop + HOP_ETHERNET + 3];
+      }
       d[f + LENGTH] = length;
       d[f + INTERFACE] = n[hop + HOP_INTERFACE];
       d[f + OUT] = n[hop + HOP_OUT];

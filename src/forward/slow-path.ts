@@ -19,6 +19,7 @@ import { buildIcmpError } from '../packet/build.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import type { Connections } from './connections.ts';
+import type { Crossing } from './crossing.ts';
 import { protocolAt, quotedPacket, translateQuoted } from './icmp.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
@@ -37,6 +38,8 @@ export interface SlowPathParts {
   readonly connections: Connections;
   readonly verdicts: Float64Array;
   readonly answers: RateLimit;
+  /** Where lb4 stands between interfaces: what is no service's goes there. */
+  readonly crossing: Crossing | undefined;
 }
 
 /**
@@ -49,15 +52,17 @@ const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, tim
 
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
-  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers } = parts;
+  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, crossing } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
+  const [ttlStep, ttlLeast] = crossing === undefined ? [1, 1] : [0, -1];
   const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, pendingFins: new PendingFins() };
 
   return function slowPath(f: number, at: number, now: number): number {
     frames[f + D.OUT] = D.DROP;
     frames[f + D.VERDICT] = forwarded;
+    if (crossing !== undefined && (frames[f + D.FLAGS] & D.FLAG_FOREIGN) !== 0) return notOurs(f, forwarded, now);
     const ip = frames[f + D.OFFSET] >>> 2;
     const protocol = protocolAt(words, ip);
     let slot = at < 0 || protocol === undefined ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
@@ -72,6 +77,13 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** Counts a frame that ends here. */
   function end(verdict: number): number {
     verdicts[verdict]++;
+    return Flow.NONE;
+  }
+
+  /** Ends a frame that is no service's: between interfaces it goes to the other side, whatever is in it. */
+  function notOurs(f: number, verdict: number, now: number): number {
+    if (crossing === undefined) return end(verdict);
+    crossing.cross(f, now);
     return Flow.NONE;
   }
 
@@ -93,7 +105,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** Whether the frame can go by the entry in `slot`, and what it shows. A frame that was just admitted comes here, too, and counts only now. */
   function examine(f: number, ip: number, protocol: Protocol, slot: number, now: number): number {
     const at = slot << Flow.ENTRY_SHIFT;
-    if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
+    if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const mtu = hops[(flow[at + Flow.NEXT_HOP] << Hop.SHIFT) + Hop.MTU];
     if (mtu === 0) return end(Verdict.dropNoRoute);
     if (wireLength(f, ip) > mtu) {
@@ -131,24 +143,31 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const first = words[ip];
     const length = swap16(first >>> 16);
     if ((first & 0xf0) !== 0x40 || (first & 0xf) < 5 || length < (first & 0xf) * 4 || length > frames[f + D.LENGTH])
-      return end(Verdict.dropMalformed);
+      return notOurs(f, Verdict.dropMalformed, now);
     // RFC 1812 section 5.2.2: a broken header is dropped. On the fast path its checksum stays as wrong as it came instead.
-    if (sum(slab.bytes, ip * 4, (first & 0xf) * 4) !== 0xffff) return end(Verdict.dropMalformed);
-    if (words[ip + F.IP_FRAGMENT] & F.FRAGMENT_MASK) return end(Verdict.dropFragment);
-    if (((words[ip + F.IP_TTL] >>> 8) & 0xff) === F.ICMP) return icmp(f, ip, length);
-    if (protocol === undefined) return end(Verdict.dropNotOurs);
-    return frames[f + D.HOME] === nowhere ? end(Verdict.dropMalformed) : unknownPacket(f, ip, protocol, now);
+    if (sum(slab.bytes, ip * 4, (first & 0xf) * 4) !== 0xffff) return notOurs(f, Verdict.dropMalformed, now);
+    if (words[ip + F.IP_FRAGMENT] & F.FRAGMENT_MASK) return fragment(f, ip, now);
+    if (((words[ip + F.IP_TTL] >>> 8) & 0xff) === F.ICMP) return icmp(f, ip, length, now);
+    if (protocol === undefined) return notOurs(f, Verdict.dropNotOurs, now);
+    return frames[f + D.HOME] === nowhere ? notOurs(f, Verdict.dropMalformed, now) : unknownPacket(f, ip, protocol, now);
   }
 
-  function icmp(f: number, ip: number, length: number): number {
+  /** Of one to a service nobody knows which: those of others cross. */
+  function fragment(f: number, ip: number, now: number): number {
+    return services.isSource(words[ip + F.IP_DESTINATION]) ? end(Verdict.dropFragment) : notOurs(f, Verdict.dropFragment, now);
+  }
+
+  function icmp(f: number, ip: number, length: number, now: number): number {
     const quoted = quotedPacket(slab, ip);
     const slot = quoted === Flow.NONE ? Flow.NONE : quotedOwner(quoted);
-    if (slot === Flow.NONE || (words[ip + F.IP_TTL] & 0xff) <= 1) return end(Verdict.dropIcmp);
+    if (slot === Flow.NONE || (words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return notOurs(f, Verdict.dropIcmp, now);
     const hop = flow[(slot << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT;
     if (hops[hop + Hop.MTU] === 0) return end(Verdict.dropNoRoute);
-    translateQuoted(slab, ip, table, slot);
-    halves[ip * 2 + F.ETHERNET_HALF] = hops[hop + Hop.ETHERNET];
-    for (let i = 1; i < 4; i++) words[ip - 4 + i] = hops[hop + Hop.ETHERNET + i];
+    translateQuoted(slab, ip, table, slot, ttlStep);
+    if (crossing === undefined) {
+      halves[ip * 2 + F.ETHERNET_HALF] = hops[hop + Hop.ETHERNET];
+      for (let i = 1; i < 4; i++) words[ip - 4 + i] = hops[hop + Hop.ETHERNET + i];
+    }
     frames[f + D.LENGTH] = length;
     frames[f + D.INTERFACE] = hops[hop + Hop.INTERFACE];
     frames[f + D.OUT] = hops[hop + Hop.OUT];
@@ -172,12 +191,14 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   /** One that no entry matches: it opens a connection, or is refused. */
   function unknownPacket(f: number, ip: number, protocol: Protocol, now: number): number {
+    // Only clients' side opens: what else comes from the servers' is no service's.
+    if (crossing?.isFront(frames[f + D.INTERFACE]) === false) return notOurs(f, Verdict.dropNotOurs, now);
     const transport = transportOf(f);
     const ports = words[transport];
     const source = words[ip + F.IP_SOURCE];
     const destination = words[ip + F.IP_DESTINATION];
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
-    if (frontend === undefined && !isReply(source, destination, ports, protocol)) return end(Verdict.dropNotOurs);
+    if (frontend === undefined && !isReply(source, destination, ports, protocol)) return notOurs(f, Verdict.dropNotOurs, now);
     // A late answer: nobody waits for it, and its server has done nothing wrong.
     if (frontend === undefined && protocol.isDatagram) return end(Verdict.dropStray);
     const opens = protocol.opens(words, transport);
@@ -186,9 +207,10 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (frontend?.adopts && !opens) return adopt(f, ip, frontend, now);
     if (protocol.refuses(words, transport)) return end(Verdict.dropStray);
     if (frontend === undefined || frontend.draining || !opens) return refuse(f, ip, protocol, resetUnknown, now);
-    if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
+    if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     if (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) halves.fill(0, ip * 2 + F.ETHERNET_HALF, ip * 2);
-    const hop = lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
+    crossing?.learn(f, now);
+    const hop = crossing?.hopBy(frames[f + D.INTERFACE]) ?? lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
     const slot = opener.open(frontend, source, destination, ports, protocol.firstOf(words, transport), hop, now);
     if (slot >= 0) return admit(f, slot, opened);
     return refuse(f, ip, protocol, ~slot, now);

@@ -27,6 +27,11 @@ const names = [
   // Added later.
   'resetFull', // a SYN while frontend or servers have as many connections as their maxconn allows: RST
   'stateless', // DSR: no room in the flow table, sent where the hash says
+  // Between interfaces (crossing.ts).
+  'crossed', // not a service's: to the other side, as it came
+  'flooded', // the same, to every frontend port: nobody knows behind which one it belongs
+  'dropNoPort', // the port that it is for is down or gone
+  'dropLoop', // a frame to many that came by another port a moment ago: the two sides are joined elsewhere
 ] as const;
 
 export type VerdictName = (typeof names)[number];

@@ -5,14 +5,15 @@ import { expect } from 'vitest';
 export const HOST = 0;
 
 const BEYOND = Symbol('beyond the packet');
-const [SKF_NET_OFF, SKF_AD_PKTTYPE] = [0xfff00000, 0xfffff004];
+const [SKF_NET_OFF, SKF_AD_PKTTYPE, SKF_AD_IFINDEX] = [0xfff00000, 0xfffff004, 0xfffff008];
 
 /** As much of it (bpf(4), linux/filter.h) as lb4 uses: what the program returns for a packet that begins with its IP header. */
-export function run(program: Uint32Array, packet: Uint8Array, packetType = HOST): number {
+export function run(program: Uint32Array, packet: Uint8Array, packetType = HOST, ifindex = 1): number {
   const memory = new Map<number, number>();
   let [a, x] = [0, 0];
   const load = (offset: number, size: number) => {
     if (offset === SKF_AD_PKTTYPE) return packetType;
+    if (offset === SKF_AD_IFINDEX) return ifindex;
     // A program of a fanout group runs where a frame's data begins with its IP header, too.
     const at = offset >= SKF_NET_OFF ? offset - SKF_NET_OFF : offset;
     if (at < 0 || at + size > packet.length) throw BEYOND;

@@ -5,6 +5,7 @@ import { recover } from '../../src/engine/recovery.ts';
 import type { Timeouts } from '../../src/flow/protocol.ts';
 import { hashKey } from '../../src/flow/table.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
+import type { Ports } from '../../src/forward/crossing.ts';
 import { writeHop } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
@@ -76,6 +77,8 @@ export interface WorldOptions {
   readonly now?: number;
   /** Its flows may be lent to the kernel; as its memory is when left out. */
   readonly isInKernel?: boolean;
+  /** It stands between these interfaces. */
+  readonly inline?: Ports;
 }
 
 export interface Change {
@@ -95,11 +98,14 @@ export interface Arrival {
   readonly noEthernet?: boolean;
   /** Bytes captured from the IP header on. */
   readonly captured?: number;
+  /** No IPv4, and its tag, as a driver says of any frame (layout/frames.ts). */
+  readonly foreign?: boolean;
+  readonly vlan?: number;
 }
 
 export interface Outcome {
   readonly verdict: VerdictName;
-  readonly out: 'drop' | 'send' | 'route';
+  readonly out: 'drop' | 'send' | 'route' | 'flood';
   readonly interface: number;
   readonly flags: number;
   /** Bytes of an IP packet that it is cut to on its way out, if so. */
@@ -114,7 +120,7 @@ const SLOTS = 4;
 /** Next hops that there are; without source addresses a server's is at its own place. */
 const WAYS = 16;
 const IP = 96;
-const OUTS = ['drop', 'send', 'route'] as const;
+const OUTS = ['drop', 'send', 'route', 'flood'] as const;
 
 export class World {
   readonly slab: Slab = slabOf(new ArrayBuffer(SLOT * SLOTS));
@@ -162,6 +168,7 @@ export class World {
       // The kernel's maps are memory of their own.
       isInKernel: options.isInKernel ?? memory.flows.buffer !== memory.connections.buffer,
       answersPerSecond: options.answers ?? 100,
+      isInline: options.inline !== undefined,
       ...(options.slice === undefined ? {} : { slice: options.slice }),
     }));
     ({
@@ -177,7 +184,8 @@ export class World {
       signals: this.signals,
       process: this.#process,
     } = core);
-    this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
+    if (options.inline !== undefined) core.crossing?.setPorts(options.inline);
+    else this.lastHops.setInterfaces(new Map([[FRONT, options.clientMtu ?? 1500]]));
     this.sweep.setTimeouts(TIMEOUTS);
     for (let i = 0; i < WAYS; i++)
       writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i % SERVERS.length]));
@@ -258,6 +266,8 @@ export class World {
       this.frames[d + D.LENGTH] = arrival.captured ?? frame.length - 14;
       this.frames[d + D.INTERFACE] = arrival.interface ?? FRONT;
       this.frames[d + D.FLAGS] = flags | (arrival.truncated ? D.FLAG_TRUNCATED : 0) | (arrival.noEthernet ? D.FLAG_NO_ETHERNET : 0);
+      if (arrival.foreign) this.frames[d + D.FLAGS] |= D.FLAG_FOREIGN;
+      this.frames[d + D.VLAN] = arrival.vlan ?? 0;
       this.frames[d + D.OUT] = 77; // whatever an earlier batch left there
     });
     this.#process(batch.length);

@@ -191,7 +191,13 @@ const fanOutDescriptors = () => ({
 
 const ports = () => ({
   name: 'ports',
-  wrong: { ...without(ODD, 'an array'), 7: 7, 'too many': Array.from({ length: 65 }, () => 1), 'of texts': ['1'], 'of nothing': [undefined] },
+  wrong: {
+    ...without(ODD, 'an array'),
+    7: 7,
+    'too many': Array.from({ length: 65 }, () => 1),
+    'of texts': ['1'],
+    'of nothing': [undefined],
+  },
 });
 
 /** {name: {good, parameters, undo?}}: `undo` takes what a good call returned. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { coarseFilter, type FilterSpec, packetFilter } from '../../src/io/filter.ts';
+import { portFilter } from '../../src/io/port-filter.ts';
 import { TCP } from '../../src/packet/fields.ts';
 import { checkProgram, HOST, run } from '../lab/bpf.ts';
 import { buildIp, type Packet, pattern } from '../lab/packets.ts';
@@ -291,4 +292,15 @@ describe('pings', () => {
     checkProgram(coarse);
     expect([8, 0, 3, 5].map((type) => run(coarse, buildIp(icmp(client, VIP, type))) !== 0)).toEqual([true, true, true, false]);
   });
+});
+
+test('between interfaces whatever comes by one of them is let up, and nothing else', () => {
+  const most = Array.from({ length: 64 }, (_, i) => 100 + i);
+  for (const ports of [[], [7], [7, 9, 8], most]) {
+    const program = portFilter(ports);
+    checkProgram(program);
+    // Addressed to others, and too short for anything.
+    const taken = [6, 7, 8, 9, 10, 100, 163, 164].filter((port) => run(program, new Uint8Array(0), OTHERHOST, port) !== 0);
+    expect(taken).toEqual([6, 7, 8, 9, 10, 100, 163, 164].filter((port) => ports.includes(port)));
+  }
 });

@@ -1,0 +1,251 @@
+/**
+ * Between interfaces (`[inline]`): what is no service's goes to the other side as it came, to the byte.
+ *
+ *     clients ── frontend ports ── lb4 ── backend port ── servers
+ *
+ * From a frontend port to the backend's. From that one to the frontend port whose client it is for: by the addresses that the file gives
+ * a port, then by what was learnt of those who sent by it, else to all of them. Two frontend ports see nothing of each other.
+ * A frame to many that was seen at another port a moment ago has come round: the sides are joined somewhere else, and it ends here.
+ */
+import * as D from '../layout/frames.ts';
+import { HOPS, INTERFACE, SERVER_HOPS, SHIFT } from '../layout/hops.ts';
+import { swap32 } from '../packet/address.ts';
+import * as F from '../packet/fields.ts';
+import { writeHop, writeNoHop } from './next-hops.ts';
+import { Stations } from './stations.ts';
+import { Verdict } from './verdict.ts';
+
+/** IPv4 addresses that begin with the first `bits` bits of `address`, in native order. */
+export interface Prefix {
+  readonly address: number;
+  readonly bits: number;
+}
+
+export interface FrontendPort {
+  /** The interface's index; 0: it is not there, or down. */
+  readonly ifindex: number;
+  readonly mtu: number;
+  /** Who is behind it, as far as the file says. */
+  readonly clients: readonly Prefix[];
+}
+
+/** The interfaces that lb4 stands between. Frontend ports keep their place in the list. */
+export interface Ports {
+  /** 0: it is not there, or down. */
+  readonly backend: number;
+  readonly frontends: readonly FrontendPort[];
+}
+
+export interface CrossingParts {
+  readonly slab: F.Slab;
+  readonly frames: Int32Array;
+  readonly hops: Int32Array;
+  readonly verdicts: Float64Array;
+  /** Kept from strangers. */
+  readonly seed: number;
+}
+
+const NOWHERE = new Uint8Array(6);
+/** To a frontend port that nobody knows: all. */
+const ALL = -1;
+/** What the hop of a port that is none stands for. */
+const NO_PORT = -2;
+
+const ARP = 0x0608;
+const ARP_REQUEST = 0x0100;
+const ARP_LENGTH = 28;
+// Of an ARP packet (RFC 826), in half-words, and in a word that its target's address is.
+const ARP_OPERATION = 3;
+const ARP_SENDER = 7;
+const ARP_TARGET = 6;
+
+/** Frames to many that are remembered, for how many milliseconds, and how many words of each tell it from others. */
+const SEEN = 1024;
+const SEEN_MS = 1000;
+const SEEN_WORDS = 16;
+
+export class Crossing {
+  readonly #slab: F.Slab;
+  readonly #frames: Int32Array;
+  readonly #hops: Int32Array;
+  readonly #verdicts: Float64Array;
+  readonly #seed: number;
+  #ports: Ports = { backend: 0, frontends: [] };
+  /** By the place of a frontend port. */
+  #hopOf: number[] = [];
+  /** By address as a host-order number: the longest prefix first. */
+  #prefixes: { readonly network: number; readonly mask: number; readonly port: number }[] = [];
+  readonly #stations: Stations;
+  readonly #addresses: Stations;
+  readonly #seenHash = new Int32Array(SEEN);
+  readonly #seenPort = new Int32Array(SEEN);
+  readonly #seenAt = new Int32Array(SEEN);
+
+  constructor({ slab, frames, hops, verdicts, seed }: CrossingParts) {
+    this.#slab = slab;
+    this.#frames = frames;
+    this.#hops = hops;
+    this.#verdicts = verdicts;
+    this.#seed = seed;
+    this.#stations = new Stations(seed);
+    this.#addresses = new Stations(seed);
+  }
+
+  /** From now on these are the ports; connections that name the hop of one go by the interface that it is now. */
+  setPorts(ports: Ports): void {
+    if (ports.frontends.length !== this.#ports.frontends.length) this.#forget();
+    this.#ports = ports;
+    ports.frontends.forEach(({ ifindex, mtu }, port) => {
+      const hop = (this.#hopOf[port] ??= this.#findHop(ifindex));
+      if (ifindex === 0) writeNoHop(this.#hops, hop);
+      else writeHop(this.#hops, hop, ifindex, mtu, NOWHERE, NOWHERE);
+    });
+    this.#prefixes = ports.frontends
+      .flatMap(({ clients }, port) => clients.map(({ address, bits }) => ({ address, bits, port })))
+      .sort((a, b) => b.bits - a.bits)
+      .map(({ address, bits, port }) => {
+        const mask = bits === 0 ? 0 : (-1 << (32 - bits)) | 0;
+        return { network: swap32(address) & mask, mask, port };
+      });
+  }
+
+  /** Whether what comes by that interface is from clients. */
+  isFront(ifindex: number): boolean {
+    return this.#portAt(ifindex) >= 0;
+  }
+
+  /** The next hop of what goes out by that frontend port; that of the kernel where it is none. */
+  hopBy(ifindex: number): number {
+    return this.#hopOf[this.#portAt(ifindex)] ?? 0;
+  }
+
+  /** Sends a frame to the other side, or ends it, counted. */
+  cross(f: number, now: number): void {
+    const frames = this.#frames;
+    const from = frames[f + D.INTERFACE];
+    const verdict =
+      (frames[f + D.FLAGS] & (D.FLAG_TRUNCATED | D.FLAG_NO_ETHERNET)) === 0 ? this.#direct(f, from, now) : Verdict.dropTruncated;
+    this.#verdicts[verdict]++;
+  }
+
+  /** Remembers behind which port the sender of a frame from clients is. */
+  learn(f: number, now: number): void {
+    if (this.#ports.frontends.length < 2) return;
+    const port = this.#portAt(this.#frames[f + D.INTERFACE]);
+    if (port < 0) return;
+    const ip = this.#frames[f + D.OFFSET] >>> 2;
+    const half = ip * 2 + F.ETHERNET_HALF;
+    const { halves, words } = this.#slab;
+    // A sender is never many (IEEE 802: the first bit of the address).
+    if ((halves[half + 3] & 1) === 0) this.#stations.learn(halves[half + 3] | (halves[half + 4] << 16), halves[half + 5], port, now);
+    const isIp = (this.#frames[f + D.FLAGS] & D.FLAG_FOREIGN) === 0;
+    const address = isIp ? words[ip + F.IP_SOURCE] : this.#isArp(f, ip) ? this.#arpSender(ip) : 0;
+    if (address !== 0) this.#addresses.learn(address, 0, port, now);
+  }
+
+  /** Where the frame goes, written down. Returns its verdict. */
+  #direct(f: number, from: number, now: number): number {
+    const frames = this.#frames;
+    if (this.#hasComeRound(f, from, now)) return Verdict.dropLoop;
+    const { backend, frontends } = this.#ports;
+    let to = backend;
+    if (from === backend) {
+      const port = frontends.length === 1 ? 0 : this.#portFor(f, now);
+      if (port === ALL) {
+        frames[f + D.OUT] = D.FLOOD;
+        return Verdict.flooded;
+      }
+      to = frontends[port].ifindex;
+    } else if (this.#portAt(from) < 0) return Verdict.dropNoPort;
+    else this.learn(f, now);
+    if (to === 0) return Verdict.dropNoPort;
+    frames[f + D.INTERFACE] = to;
+    frames[f + D.OUT] = D.SEND;
+    return Verdict.crossed;
+  }
+
+  /** The place of the frontend port with that index, NO_PORT where it is none. */
+  #portAt(ifindex: number): number {
+    const { frontends } = this.#ports;
+    for (let port = 0; port < frontends.length; port++) if (frontends[port].ifindex === ifindex && ifindex !== 0) return port;
+    return NO_PORT;
+  }
+
+  /** The frontend port that a frame from the backend's side is for. */
+  #portFor(f: number, now: number): number {
+    const ip = this.#frames[f + D.OFFSET] >>> 2;
+    const half = ip * 2 + F.ETHERNET_HALF;
+    const { halves, words } = this.#slab;
+    const isToMany = (halves[half] & 1) !== 0;
+    if (isToMany) {
+      if (!this.#isArp(f, ip) || halves[ip * 2 + ARP_OPERATION] !== ARP_REQUEST) return ALL;
+      return this.#portOf(words[ip + ARP_TARGET], now);
+    }
+    const isIp = (this.#frames[f + D.FLAGS] & D.FLAG_FOREIGN) === 0;
+    const named = isIp ? this.#namedPort(words[ip + F.IP_DESTINATION]) : ALL;
+    if (named !== ALL) return named;
+    const station = this.#stations.find(halves[half] | (halves[half + 1] << 16), halves[half + 2], now);
+    if (station >= 0 || !isIp) return station;
+    return this.#addresses.find(words[ip + F.IP_DESTINATION], 0, now);
+  }
+
+  /** Of an IPv4 address: as the file says, else as it was learnt. */
+  #portOf(address: number, now: number): number {
+    const named = this.#namedPort(address);
+    return named === ALL ? this.#addresses.find(address, 0, now) : named;
+  }
+
+  #namedPort(address: number): number {
+    const wanted = swap32(address);
+    for (const { network, mask, port } of this.#prefixes) if ((wanted & mask) === network) return port;
+    return ALL;
+  }
+
+  #isArp(f: number, ip: number): boolean {
+    return this.#slab.halves[ip * 2 + F.ETHERNET_HALF + 6] === ARP && this.#frames[f + D.LENGTH] >= ARP_LENGTH;
+  }
+
+  #arpSender(ip: number): number {
+    const { halves } = this.#slab;
+    return halves[ip * 2 + ARP_SENDER] | (halves[ip * 2 + ARP_SENDER + 1] << 16);
+  }
+
+  /** Whether a frame to many came by another port a moment ago. Its Ethernet header, the tag, its length and its beginning tell it. */
+  #hasComeRound(f: number, from: number, now: number): boolean {
+    const frames = this.#frames;
+    const ip = frames[f + D.OFFSET] >>> 2;
+    const { halves, words } = this.#slab;
+    if ((halves[ip * 2 + F.ETHERNET_HALF] & 1) === 0) return false;
+    const bytes = frames[f + D.LENGTH];
+    let h = this.#seed ^ bytes ^ Math.imul(frames[f + D.VLAN], 0x85ebca6b) ^ halves[ip * 2 + F.ETHERNET_HALF];
+    const end = ip + Math.min(SEEN_WORDS, bytes >>> 2);
+    for (let at = ip - 3; at < end; at++) h = Math.imul(h ^ words[at], 0x9e3779b1) ^ (h >>> 15);
+    const place = (h >>> 8) % SEEN;
+    const isKnown = this.#seenHash[place] === h && (now - this.#seenAt[place]) >>> 0 < SEEN_MS && this.#seenPort[place] !== 0;
+    if (isKnown && this.#seenPort[place] !== from) return true;
+    this.#seenHash[place] = h;
+    this.#seenPort[place] = from;
+    this.#seenAt[place] = now;
+    return false;
+  }
+
+  /** That of a table that was found, where connections name it by this interface; else one that has none. */
+  #findHop(ifindex: number): number {
+    let free = 0;
+    for (let hop = SERVER_HOPS; hop < HOPS; hop++) {
+      if (this.#hopOf.includes(hop)) continue;
+      const is = this.#hops[(hop << SHIFT) + INTERFACE];
+      if (is === ifindex && ifindex !== 0) return hop;
+      if (is === 0 && free === 0) free = hop;
+      if (is === 0 && hop > SERVER_HOPS + 2 * D.BATCH) break;
+    }
+    return free;
+  }
+
+  /** Other ports, other places. */
+  #forget(): void {
+    this.#hopOf = [];
+    this.#stations.clear();
+    this.#addresses.clear();
+  }
+}
