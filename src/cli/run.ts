@@ -50,7 +50,8 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     if (keeper !== undefined) stayAtRestarts(service, keeper, shutdown);
     const { frontends } = service.config;
     log.info({ version, mode, ...summary(service.config) }, 'ready');
-    for (const { text } of isPacketMode(mode) ? hiddenListeners(frontends.map(({ listen }) => listen)) : [])
+    const places = frontends.map(({ listen, backend: { protocol } }) => ({ ...listen, protocol }));
+    for (const { text } of isPacketMode(mode) ? hiddenListeners(places) : [])
       log.warn(`a program of this host listens at ${text}, too: clients get to lb4's servers instead`);
     if (isDue) reload();
     await serve(service, shutdown, log);

@@ -8,7 +8,7 @@ import { fastPath } from './fast-path.ts';
 import { type Finding, type Host, warn } from './finding.ts';
 import { firewall } from './firewall.ts';
 import { interfaces } from './interfaces.ts';
-import { actNat, clockSource } from './kernel.ts';
+import { actNat, clockSource, udpSegments } from './kernel.ts';
 import { killed } from './killed.ts';
 import { limits } from './limits.ts';
 import { listeners } from './listeners.ts';
@@ -40,6 +40,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
   if (!isPacketMode(mode)) return [...machine, ...(await proxyHost(config)), ...shared];
   const own = [
     ...workers(host),
+    ...udpSegments(config),
     ...(await interfaces(host)),
     ...(await firewall(host, mode)),
     ...listeners(host),

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
+import type { Config } from '../config/model.ts';
 import { read } from '../rules/read.ts';
 import { type Finding, ok, warn } from './finding.ts';
 
@@ -20,6 +21,20 @@ export function judgeClock(current: string | undefined, available: string): Find
   const better = FAST.find((name) => available.split(' ').includes(name));
   const mend = better === undefined ? 'boot with tsc=reliable' : `echo ${better} >${CLOCKS}/current_clocksource`;
   return warn('clock source', `${current} is slow: every look at the clock costs a microsecond or more`, mend);
+}
+
+/** Linux that gives packet sockets super-packets of UDP (860b7f27b8f7: "linux/virtio_net.h: Support USO offload in vnet header"). */
+const SINCE = [6, 2] as const;
+
+/** Nothing to say of a file without UDP, or of an lb4 that reads frames by libpcap, which gets them in pieces. */
+export function udpSegments({ backends, passthrough }: Config, kernel = release()): Finding[] {
+  if (passthrough.io === 'pcap' || !backends.some(({ protocol }) => protocol.name === 'udp')) return [];
+  const [, major, minor] = (/^(\d+)\.(\d+)/.exec(kernel) ?? []).map(Number);
+  if (major === undefined || minor === undefined) return [];
+  if (major > SINCE[0] || (major === SINCE[0] && minor >= SINCE[1])) return [ok('UDP segments', `kernel ${kernel} hands them up whole`)];
+  const lost = 'what containers and machines on this host send with UDP_SEGMENT (QUIC, WireGuard) never reaches lb4';
+  const message = `kernel ${kernel} hands no super-packets of UDP to packet sockets (Linux ${SINCE.join('.')} does): ${lost}`;
+  return [warn('UDP segments', message, 'on whoever sends them: ethtool -K DEVICE tx-udp-segmentation off')];
 }
 
 /** For DSR: the servers' `tc` dialect needs it, and servers often run the balancer's kernel. */

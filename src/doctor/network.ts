@@ -40,6 +40,9 @@ export interface ServerPath {
 /** How long a server gets to answer, so that its neighbour is known. */
 const PATIENCE_MS = 1000;
 
+/** Of servers that have none: pings. Any does, for the neighbour is asked for first. */
+const ANY_PORT = 7;
+
 /** Throws what keeps the addon from loading. */
 export function loadAddon(): void {
   native();
@@ -72,7 +75,7 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
   const all = config.backends.flatMap(({ servers, protocol }) => servers.map(({ addr }) => ({ ...addr, protocol: protocol.number })));
   const ours = all.filter(({ family }) => family === 4).map((server) => [server.ip, server] as const);
   const servers = [...new Map(ours).values()];
-  await Promise.all(servers.map(({ ip, port }) => connectError(ip, port)));
+  await Promise.all(servers.map(({ ip, port }) => connectError(ip, port || ANY_PORT)));
   const socket = new (native().RouteSocket)();
   try {
     const links = new Map(socket.interfaces().map((link) => [link.index, link]));
