@@ -10,7 +10,7 @@ import { isPingAlone, PING } from '../schema/services.ts';
 import { clashes } from './clashes.ts';
 import { error, type Finding, show } from './finding.ts';
 import { healthFindings } from './health.ts';
-import { frontendPlaces, protocolsIn, serverPlaces, statsPlace, type Table, tables } from './places.ts';
+import { backendsIn, frontendPlaces, protocolsIn, serverPlaces, statsPlace, type Table, tables } from './places.ts';
 import { serviceFindings } from './services.ts';
 import { workerFindings } from './workers.ts';
 
@@ -70,12 +70,8 @@ function sharedServers(root: TomlNode): Finding[] {
 function tooMany(root: TomlNode): Finding[] {
   // One a protocol.
   const frontends = tables(root, 'frontends').flatMap((table) => protocolsIn(table).map(() => table));
-  const used = new Map<unknown, Set<string>>();
-  for (const table of frontends) {
-    const backend = table.node.children.get('backend')?.value;
-    used.set(backend, new Set([...(used.get(backend) ?? []), ...protocolsIn(table)]));
-  }
-  const backends = tables(root, 'backends').flatMap((table) => Array.from({ length: used.get(table.name)?.size ?? 1 }, () => table));
+  const used = backendsIn(root);
+  const backends = tables(root, 'backends').flatMap((table) => Array.from({ length: used.get(table.name)?.length ?? 1 }, () => table));
   const servers = backends.flatMap(({ path }) => tables(root, ...path, 'servers'));
   return [...above(frontends, 'frontends'), ...above(backends, 'backends'), ...above(servers, 'servers')];
 }
@@ -84,7 +80,7 @@ function above(found: readonly Table[], what: keyof typeof LIMITS): Finding[] {
   const limit = LIMITS[what];
   if (found.length <= limit) return [];
   const { node, path } = found[limit];
-  const each = new Set(found).size < found.length ? ', each protocol counted' : '';
+  const each = new Set(found.map((table) => table.node)).size < found.length ? ', each protocol counted' : '';
   return [error(node, path, `this is one too many: the file has ${found.length} ${what}${each}; allowed: at most ${limit}`)];
 }
 

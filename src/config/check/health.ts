@@ -1,9 +1,11 @@
 /** Health checks whose keys do not fit together. */
 import { HEALTH_CHECK, type HealthCheckType } from '../model.ts';
 import type { TomlNode } from '../read/toml.ts';
-import { COMMAND } from '../schema/health.ts';
+import { COMMAND, DEFAULT_CHECK } from '../schema/health.ts';
+import { oneOf } from '../schema/key.ts';
+import { isPingAlone, type ServiceProtocol } from '../schema/services.ts';
 import { error, type Finding, show } from './finding.ts';
-import { type Table, tables } from './places.ts';
+import { backendsIn, type Table, tables } from './places.ts';
 
 /** All that look at a server. */
 const ANY = HEALTH_CHECK.filter((type) => type !== 'none');
@@ -25,30 +27,39 @@ const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
 
 /** A check without its command (an error), and keys that another type of check would read (warnings). */
 export function healthFindings(root: TomlNode): Finding[] {
+  const protocols = backendsIn(root);
   return tables(root, 'backends').flatMap((backend) => {
-    const type = typeOf(backend.node);
-    return type === undefined ? [] : [...missingCommand(backend, type), ...idleKeys(backend, type)];
+    const types = typesOf(backend.node, protocols.get(backend.name) ?? []);
+    return [...missingCommand(backend, types), ...missingType(backend, protocols.get(backend.name) ?? []), ...idleKeys(backend, types)];
   });
 }
 
-/** Undefined where the file has no good one. */
-function typeOf(backend: TomlNode): HealthCheckType | undefined {
+/** None where the file has no good one; where it has none, those of its protocols. */
+function typesOf(backend: TomlNode, protocols: readonly ServiceProtocol[]): readonly HealthCheckType[] {
   const node = backend.children.get('health_check');
-  return node === undefined ? 'tcp' : HEALTH_CHECK.find((type) => type === node.value);
+  if (node !== undefined) return HEALTH_CHECK.filter((type) => type === node.value);
+  return protocols.length === 0 ? ['tcp'] : [...new Set(protocols.map((protocol) => DEFAULT_CHECK[protocol]))];
 }
 
-function missingCommand({ path, node }: Table, type: HealthCheckType): Finding[] {
+/** Pings alone say nothing of how a server could be checked. */
+function missingType({ path, node }: Table, protocols: readonly ServiceProtocol[]): Finding[] {
+  if (node.children.has('health_check') || !isPingAlone(protocols)) return [];
+  return [error(node, [...path, 'health_check'], `missing; needed where pings alone are balanced: ${oneOf(HEALTH_CHECK)}`)];
+}
+
+function missingCommand({ path, node }: Table, types: readonly HealthCheckType[]): Finding[] {
   const given = node.children.get('health_check');
-  if (given === undefined || type !== 'exec' || node.children.has('health_check_command')) return [];
+  if (given === undefined || !types.includes('exec') || node.children.has('health_check_command')) return [];
   return [error(given, [...path, 'health_check_command'], `missing; needed with health_check = "exec": ${COMMAND}`)];
 }
 
-function idleKeys({ path, node }: Table, type: HealthCheckType): Finding[] {
+function idleKeys({ path, node }: Table, types: readonly HealthCheckType[]): Finding[] {
+  if (types.length === 0) return [];
   const by = node.children.has('health_check') ? '' : ', the default';
   return Object.entries(KEYS).flatMap(([key, readers]): Finding[] => {
     const given = node.children.get(key);
-    if (given === undefined || readers.includes(type)) return [];
-    const message = `has no effect with health_check = ${show(type)}${by}`;
+    if (given === undefined || types.some((type) => readers.includes(type))) return [];
+    const message = `has no effect with health_check = ${types.map(show).join(' and ')}${by}`;
     return [{ severity: 'warning', path: [...path, key], position: given.keyAt, message }];
   });
 }

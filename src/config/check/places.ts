@@ -71,6 +71,16 @@ export function statsPlace(root: TomlNode): Place[] {
   return [{ name: 'stats', owner: 'the statistics server', address, node: port ?? table, path: ['stats', 'port'] }];
 }
 
+/** The protocols of each backend that a frontend names. */
+export function backendsIn(root: TomlNode): ReadonlyMap<string, readonly ServiceProtocol[]> {
+  const found = new Map<string, readonly ServiceProtocol[]>();
+  for (const table of tables(root, 'frontends')) {
+    const backend = table.node.children.get('backend')?.value;
+    if (typeof backend === 'string') found.set(backend, [...new Set([...(found.get(backend) ?? []), ...protocolsIn(table)])]);
+  }
+  return found;
+}
+
 /** What a backend's table says of how its packets are forwarded; what is no good value is as if it were not there. */
 export function forwardingKeys({ children }: TomlNode): ForwardingKeys {
   const [dsr, nat] = [children.get('dsr')?.value, children.get('nat')?.value];

@@ -60,6 +60,13 @@ export const backend = z.object({
     description: 'When a server or frontend leaves the file, its running connections may go on for this long. 0: they end at once.',
     ...lb4,
   }),
+  udp_failover: key(z.boolean().default(true), {
+    allowed: 'true or false',
+    description:
+      'UDP flows of a server that goes down end at once, and their next datagrams go to another one. `false`: they stay until they are idle. ' +
+      'TCP connections stay either way.',
+    ...lb4,
+  }),
   dsr: key(z.enum(DSR).default('nat'), {
     allowed: oneOf(DSR),
     description:

@@ -1,12 +1,16 @@
 /** The keys of a backend that say how its servers are checked. */
 import { z } from 'zod';
-import { HEALTH_CHECK } from '../model.ts';
+import { HEALTH_CHECK, type HealthCheckType } from '../model.ts';
 import { PAYLOAD, payloadProblem } from '../payload.ts';
 import { hostProblem, pathProblem, readStatus } from './http.ts';
 import { checked, convey, key, lb4, oneOf, seconds, whole } from './key.ts';
+import type { ServiceProtocol } from './services.ts';
 
 /** Seconds between two checks where the file does not say. */
 export const CHECK_INTERVAL = 5;
+
+/** How servers are checked where the file does not say, by what they are balanced by. Where that is pings as well as TCP, one check is enough. */
+export const DEFAULT_CHECK = { tcp: 'tcp', udp: 'udp', icmp: 'tcp' } as const satisfies Record<ServiceProtocol, HealthCheckType>;
 
 /** What `exec` needs, as messages say it. */
 export const COMMAND = 'a program and its arguments, ["/usr/local/bin/check", "-q"]';
@@ -27,12 +31,13 @@ const argument = key(checked(argumentProblem), {
 });
 
 export const healthCheckKeys = {
-  health_check: key(z.enum(HEALTH_CHECK).default('tcp'), {
+  health_check: key(z.enum(HEALTH_CHECK).optional(), {
     allowed: oneOf(HEALTH_CHECK),
     description:
       'How a server is checked. `tcp`: it completes a handshake. `http`: it answers a GET with a good status. `exec`: a command ' +
       'exits with 0. `udp`: a datagram is answered as expected or, where nothing is expected, is not refused (port unreachable). ' +
       '`none`: it is not, and counts as up.',
+    otherwise: '`tcp`; of what is balanced by UDP `udp`',
     ...lb4,
   }),
   health_check_port: key(z.int().min(1).max(65535).optional(), {

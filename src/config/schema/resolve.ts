@@ -6,7 +6,7 @@ import { readCpus } from '../cpus.ts';
 import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts, TransportProtocol } from '../model.ts';
 import { type Mode, rewritesAnswers } from '../modes.ts';
 import type { FileConfig } from './file.ts';
-import { CHECK_INTERVAL } from './health.ts';
+import { CHECK_INTERVAL, DEFAULT_CHECK } from './health.ts';
 import { readStatus } from './http.ts';
 import { backendProtocols, namesOf, PING, type ServiceProtocol, serviceName, servicesOf } from './services.ts';
 
@@ -73,7 +73,7 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     protocol: transportOf(protocol),
     balance: keys.balance,
     dsr: keys.dsr,
-    healthCheck: resolveHealthCheck(keys),
+    healthCheck: resolveHealthCheck(keys, protocol),
     servers,
     sourceAddrs: keys.source_addrs ?? [],
     sendProxy: keys.send_proxy,
@@ -84,6 +84,7 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     queueTimeoutMs: milliseconds(keys.queue_timeout),
     slowStartMs: millisecondsOrNone(keys.slow_start),
     drainTimeoutMs: millisecondsOrNone(keys.drain_timeout),
+    ...(protocol !== 'tcp' && { udpFailover: keys.udp_failover }),
   };
 }
 
@@ -92,9 +93,9 @@ function transportOf(name: ServiceProtocol): TransportProtocol {
   return { name, number };
 }
 
-function resolveHealthCheck(keys: BackendKeys): HealthCheck {
+function resolveHealthCheck(keys: BackendKeys, protocol: ServiceProtocol): HealthCheck {
   return {
-    type: keys.health_check,
+    type: keys.health_check ?? DEFAULT_CHECK[protocol],
     http: { path: keys.health_check_path, status: readStatus(String(keys.health_check_status)) ?? [], host: keys.health_check_host },
     command: keys.health_check_command ?? [],
     udp: { send: keys.health_check_send, expect: keys.health_check_expect },
