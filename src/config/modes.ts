@@ -33,7 +33,12 @@ const BY_DSR: Readonly<Record<Dsr, ModeName>> = { nat: 'dsr', l2: 'dsrL2' };
 
 export const MODES = {
   proxy: { balance: 'roundrobin', directions: 2, source: 'kernel', forwards: undefined },
-  passthrough: { balance: 'maglev', directions: 2, source: 'pool', forwards: () => 'passthrough' },
+  passthrough: {
+    balance: 'maglev',
+    directions: 2,
+    source: 'pool',
+    forwards: ({ nat }) => (nat === 'destination' ? 'destination' : 'passthrough'),
+  },
   dsr: { balance: 'maglev', directions: 1, source: 'client', forwards: ({ dsr }) => BY_DSR[dsr] },
 } as const satisfies Record<string, ModeFacts>;
 

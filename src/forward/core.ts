@@ -4,12 +4,14 @@ import { Records } from '../flow/records.ts';
 import { FlowTable } from '../flow/table.ts';
 import { type HashKey, homesIn, type Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
-import type { PortSlice } from '../packet/steering.ts';
+import { ALL_PORTS, type PortSlice, steeringKey, workerOfSlice } from '../packet/steering.ts';
+import { Clash } from './clash.ts';
 import { Connections } from './connections.ts';
 import { Crossing } from './crossing.ts';
 import { Ledger } from './ledger.ts';
 import { LastHops } from './next-hops.ts';
 import { Opener } from './opener.ts';
+import { Passing } from './passing.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { RateLimit } from './rate-limit.ts';
 import { createReadAhead } from './read-ahead.ts';
@@ -71,10 +73,25 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const lastHops = new LastHops(hops);
   const connections = new Connections({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops });
   const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections });
-  const opener = new Opener({ table, records, services, ledger, connections });
+  const passing = new Passing();
+  const clash = new Clash(table, passing, { ...workerOfSlice(slice ?? ALL_PORTS), key: steeringKey(hashKey) });
+  const opener = new Opener({ table, records, services, ledger, connections, clash });
   const answers = new RateLimit(answersPerSecond);
   const crossing = isInline ? new Crossing({ slab, frames, hops, verdicts, seed: hashKey[0] }) : undefined;
-  const slowPath = createSlowPath({ slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, crossing });
+  const slowPath = createSlowPath({
+    slab,
+    frames,
+    table,
+    hops,
+    lastHops,
+    services,
+    opener,
+    connections,
+    verdicts,
+    answers,
+    passing,
+    crossing,
+  });
   const readAhead = createReadAhead({ slab, frames, table, records });
   const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, isInline });
   const collectLatest = (): void => sweep.collectLatest(frames);

@@ -8,7 +8,10 @@ export interface Opening {
   /** The chosen server: address in native order, port in host order. */
   serverAddress: number;
   serverPort: number;
-  /** Where the mode's `source` is `pool`: what the server sees, an address of ours (native order) and a port (host order). */
+  /**
+   * Where replies pass lb4: what the server sees (native order), and its port (host order). An address of ours and a port of a pool, or those
+   * of the client, if need be others in their place (prefix-map.ts, clash.ts).
+   */
   address: number;
   port: number;
 }

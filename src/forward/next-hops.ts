@@ -88,6 +88,7 @@ export function writeNoHop(hops: Int32Array, hop: number): void {
 export class LastHops {
   readonly #hops: Int32Array;
   #mtus: ReadonlyMap<number, number> = new Map();
+  #smallestMtu = 65_535;
   /** The round of the sweep in which each was last learnt or named by a flow. */
   readonly #used = new Uint32Array(HOPS);
   #round = 2;
@@ -103,6 +104,7 @@ export class LastHops {
    */
   setInterfaces(mtus: ReadonlyMap<number, number>): void {
     this.#mtus = mtus;
+    this.#smallestMtu = Math.min(65_535, ...mtus.values());
     const hops = this.#hops;
     for (let hop = SERVER_HOPS; hop < HOPS; hop++) {
       const at = hop << SHIFT;
@@ -110,6 +112,11 @@ export class LastHops {
       if (ifindex === 0) continue;
       this.#write(hop, ifindex, hops[at + ETHERNET], hops[at + ETHERNET + 1], hops[at + ETHERNET + 2], hops[at + ETHERNET + 3]);
     }
+  }
+
+  /** Of all interfaces that are up: what fits all links, in bytes. */
+  get smallestMtu(): number {
+    return this.#smallestMtu;
   }
 
   /** The hop back to whoever sent the frame whose IP header is at word `ip`: its MAC, our MAC, the interface it came by. */

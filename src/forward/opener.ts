@@ -12,9 +12,11 @@ import * as C from '../layout/connection.ts';
 import * as Flow from '../layout/flow.ts';
 import { sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
+import type { Clash } from './clash.ts';
 import type { Connections } from './connections.ts';
 import type { Ledger } from './ledger.ts';
 import type { Opening, Rewrite } from './mode.ts';
+import { shownAs } from './prefix-map.ts';
 import { type Frontend, type Services, wayOf } from './services.ts';
 import { Verdict } from './verdict.ts';
 
@@ -24,6 +26,7 @@ export interface OpenerParts {
   readonly services: Services;
   readonly ledger: Ledger;
   readonly connections: Connections;
+  readonly clash: Clash;
 }
 
 /**
@@ -42,6 +45,7 @@ export class Opener {
   readonly #services: Services;
   readonly #ledger: Ledger;
   readonly #connections: Connections;
+  readonly #clash: Clash;
   readonly #rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
   readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, address: 0, port: 0 };
   /** A SYN has one connection make way under limits, however often it must choose. */
@@ -51,16 +55,19 @@ export class Opener {
   #seen = -1;
   /** What the protocol is told of the client's first packet (flow/protocol.ts: firstOf). */
   #first = 0;
+  /** Where servers see their clients: this one may have another port (clash.ts). */
+  #mayMove = true;
   /** Where among the lists a SYN begins to ask, in parts of TURN, and how many it may still ask on behalf of a port. */
   #turn = 0;
   #asks = 0;
 
-  constructor({ table, records, services, ledger, connections }: OpenerParts) {
+  constructor({ table, records, services, ledger, connections, clash }: OpenerParts) {
     this.#table = table;
     this.#records = records;
     this.#services = services;
     this.#ledger = ledger;
     this.#connections = connections;
+    this.#clash = clash;
   }
 
   /**
@@ -75,6 +82,7 @@ export class Opener {
     this.#turn = (this.#turn + STEP) % TURN;
     this.#asks = TRIES;
     this.#mayEvict = true;
+    this.#mayMove = frontend.hashes;
     this.#describe(source, destination, ports, first);
     const life = adopts ? T.OPENING | T.HASHED : T.OPENING;
     let position = -1;
@@ -85,6 +93,9 @@ export class Opener {
       if (position < 0) return slot;
       // Where others are that quick, its load is one of the least all the same.
       if (tries === 1) this.#seen = -1;
+      slot = this.#installAnywhere(frontend, position, clientHop, life, now);
+      if (slot !== ~Verdict.resetClash || this.#mayMove) continue;
+      this.#mayMove = true;
       slot = this.#installAnywhere(frontend, position, clientHop, life, now);
     }
     // The next segment will go where the hash says: so may this one, if that is the same place.
@@ -149,13 +160,13 @@ export class Opener {
     const { candidates } = frontend;
     const { loads } = this.#ledger;
     const slot = this.#install(frontend, position, this.#seen, clientHop, life, now);
-    if (slot !== ~Verdict.resetNoPort) return slot;
+    if (!isElsewhere(slot)) return slot;
     const tries = Math.min(TRIES, candidates.length);
     for (let i = 1; i < tries; i++) {
       const next = (position + i) % candidates.length;
       if (isFull(candidates[next], loads)) continue;
       const other = this.#install(frontend, next, -1, clientHop, life, now);
-      if (other !== ~Verdict.resetNoPort) return other;
+      if (!isElsewhere(other)) return other;
     }
     return slot;
   }
@@ -174,8 +185,8 @@ export class Opener {
     const { mode, protocol } = frontend;
     const { directions } = mode;
     const { isDatagram } = protocol;
-    const way = this.#claimPort(frontend, position, now);
-    if (way === Flow.NONE) return ~Verdict.resetNoPort;
+    const way = frontend.pools.length > 0 ? this.#claimPort(frontend, position, now) : this.#seenAs(frontend, position, now);
+    if (way === Flow.NONE) return frontend.pools.length === 0 ? ~Verdict.resetClash : ~Verdict.resetNoPort;
     const pool = frontend.pools[way] ?? Flow.NONE;
     const list = listOf(pool, frontend.index);
     // Only for a connection that has its port: a SYN costs one handshake for that and one for the room, no more.
@@ -213,7 +224,6 @@ export class Opener {
    */
   #claimPort({ index, sources, pools, protocol }: Frontend, position: number, now: number): number {
     const first = wayOf({ sources }, position);
-    if (pools.length === 0) return first;
     let way = this.#roomiest(pools, first, sources.length);
     let port = this.#poolAt(pools[way]).claim();
     const begin = this.#beginning(sources.length);
@@ -225,6 +235,17 @@ export class Opener {
     this.#opening.address = sources[way - first];
     this.#opening.port = port;
     return port === 0 ? Flow.NONE : way;
+  }
+
+  /** The same where the server sees its client: as whom. NONE where its replies could not be told from another connection's. */
+  #seenAs(frontend: Frontend, position: number, now: number): number {
+    const way = wayOf(frontend, position);
+    if (frontend.mode.directions === 1) return way;
+    const opening = this.#opening;
+    this.#aim(frontend, position);
+    opening.address = shownAs(opening.source, frontend.prefix);
+    opening.port = this.#clash.portFor(opening, sourcePort(opening.ports), frontend.protocol.number, this.#mayMove, now);
+    return opening.port === 0 ? Flow.NONE : way;
   }
 
   /** The place among `count` where this SYN begins to ask. */
@@ -265,11 +286,15 @@ export class Opener {
     this.#first = first;
   }
 
-  /** Has the mode fill in the rewrite of what was described, towards the server at `position`. */
-  #decide(frontend: Frontend, position: number): void {
-    const { address, port } = frontend.servers[position];
+  #aim({ servers }: Frontend, position: number): void {
+    const { address, port } = servers[position];
     this.#opening.serverAddress = address;
     this.#opening.serverPort = port;
+  }
+
+  /** Has the mode fill in the rewrite of what was described, towards the server at `position`. */
+  #decide(frontend: Frontend, position: number): void {
+    this.#aim(frontend, position);
     frontend.mode.rewrite(this.#opening, this.#rewrite);
   }
 
@@ -310,4 +335,9 @@ export class Opener {
     words[at + Flow.DELTAS] = fold(addresses + delta(words[at + Flow.PORTS], p)) | (addresses << 16);
     words[at + Flow.NEXT_HOP] = hop;
   }
+}
+
+/** Whether another server may have what this one lacks: a port, or an answer of its own. */
+function isElsewhere(slot: number): boolean {
+  return slot === ~Verdict.resetNoPort || slot === ~Verdict.resetClash;
 }

@@ -36,6 +36,8 @@ export interface ServiceSet {
     /** Client addresses under `mask` that are `from` are shown to servers with `to` in its place. Native order. */
     readonly prefix?: { readonly mask: number; readonly from: number; readonly to: number };
   }[];
+  /** Other addresses of this host, as far as they are known: what servers send there is for its kernel. */
+  readonly locals?: readonly number[];
   /** Addresses that were among a backend's `sources`: connections that left from them go on. */
   readonly formerSources?: readonly number[];
 }

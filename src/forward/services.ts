@@ -16,6 +16,7 @@ import type { Ledger } from './ledger.ts';
 import type { Mode } from './mode.ts';
 import { modes } from './modes.ts';
 import { Pools } from './pools.ts';
+import type { Prefix } from './prefix-map.ts';
 import type { ServerEntry, ServiceSet } from './service-set.ts';
 import { allSources, presentSources, sourcesOf } from './sources.ts';
 import type { FrontendHops } from './ways.ts';
@@ -37,8 +38,21 @@ export interface Frontend {
   readonly pools: readonly number[];
   readonly mode: Mode;
   readonly protocol: Protocol;
+  /** The scheduler goes by a hash of the client, which is to find its server again. */
+  readonly hashes: boolean;
+  /** What servers see clients of a prefix as. */
+  readonly prefix: Prefix | undefined;
+  /** Where servers see their clients: the same for those that are servers of this backend themselves, whose peers would answer past lb4. */
+  readonly hairpin: Hairpin | undefined;
   /** One direction passes lb4, and any balancer with these servers would choose alike: unknown segments may go by the hash. */
   readonly adopts: boolean;
+}
+
+interface Hairpin {
+  /** The servers' addresses. */
+  readonly clients: EndpointMap;
+  /** By full NAT. */
+  readonly frontend: Frontend;
 }
 
 /** The place, in a frontend's `hops` and `pools`, of the first source's way to the candidate at `position`: those of the others follow. */
@@ -56,6 +70,9 @@ interface Backend {
   /** By position among the candidates. */
   readonly servers: readonly ServerEntry[];
   readonly sources: readonly number[];
+  readonly prefix: Prefix | undefined;
+  /** The addresses of all its servers, where they see their clients. */
+  readonly addresses: EndpointMap | undefined;
   /** By position among the candidates: the server's position in the backend. */
   readonly places: readonly number[];
 }
@@ -67,6 +84,8 @@ const NOBODY: Backend = {
   scheduler: undefined,
   servers: [],
   sources: [],
+  prefix: undefined,
+  addresses: undefined,
   places: [],
 };
 
@@ -79,7 +98,12 @@ export class Services {
   #frontends: Frontend[] = [];
   #byEndpoint = new EndpointMap([]);
   #servers = new EndpointMap([]);
+  /** Those that answer their clients; an index is a place in #vips. */
+  #returning = new EndpointMap([]);
+  #vips: readonly number[] = [];
   #addresses = new EndpointMap([]);
+  /** Other addresses of this host. */
+  #locals = new EndpointMap([]);
   /** Of those, what new connections leave from. */
   #present: ReadonlySet<number> = new Set();
   #backends: ReadonlyMap<string, Backend> = new Map();
@@ -105,11 +129,13 @@ export class Services {
     }
     // The first of two on one endpoint is found.
     this.#byEndpoint = new EndpointMap([...set.frontends].sort((a, b) => Number(a.draining) - Number(b.draining)));
-    // Only with full NAT do replies come back here.
+    // Those that see their clients are also reached by full NAT, by each other.
     this.#servers = new EndpointMap(
-      set.backends.filter(({ mode }) => modes[mode].repliesTo === 'us').flatMap((backend) => backend.servers),
+      set.backends.filter(({ mode }) => modes[mode].repliesTo !== 'nobody').flatMap((backend) => backend.servers),
     );
-    this.#addresses = new EndpointMap([...allSources(set)].map((address, index) => ({ address, port: 0, protocol: 0, index })));
+    this.#applyReturning(set);
+    this.#addresses = addressMap([...allSources(set)]);
+    this.#locals = addressMap(set.locals ?? []);
     this.#present = presentSources(set);
     this.retirePools();
   }
@@ -119,6 +145,12 @@ export class Services {
     this.pools.retain(
       ({ address, port, protocol }, source) => this.#present.has(source) && this.#servers.find(address, port, protocol) >= 0,
     );
+  }
+
+  #applyReturning({ frontends, backends }: ServiceSet): void {
+    const returning = backends.filter(({ mode }) => modes[mode].repliesTo === 'client');
+    this.#vips = returning.map(({ name }) => frontends.find(({ backend }) => backend === name)?.address ?? frontends[0]?.address ?? 0);
+    this.#returning = new EndpointMap(returning.flatMap(({ servers }, index) => servers.map((server) => ({ ...server, index }))));
   }
 
   /** Whether servers' replies to that address of ours are taken. */
@@ -135,6 +167,21 @@ export class Services {
   /** Whether a packet from (`source`, `port`) to `destination` can be a reply of one of our servers. */
   isReply(source: number, port: number, destination: number, protocol: number): boolean {
     return this.#servers.find(source, port, protocol) >= 0 && this.isSource(destination);
+  }
+
+  /**
+   * Whether a packet from (`source`, `port`) to `destination` is one of a server's that answers clients through this host, to whom is not
+   * this host: then the kernel sends none of it on. Returns the address of a frontend of that server, or 0 where it is not.
+   */
+  vipOfPassing(source: number, port: number, destination: number, protocol: number): number {
+    const index = this.#returning.find(source, port, protocol);
+    return index < 0 || this.isSource(destination) || this.#locals.find(destination, 0, 0) >= 0 ? 0 : this.#vips[index];
+  }
+
+  /** What opens connections of that client: the frontend, or what its own servers get instead. */
+  facing(frontend: Frontend, client: number): Frontend {
+    const { hairpin } = frontend;
+    return hairpin !== undefined && hairpin.clients.find(client, 0, 0) >= 0 ? hairpin.frontend : frontend;
   }
 
   /** Whether a server may be chosen, by index. */
@@ -156,27 +203,45 @@ export class Services {
   }
 
   /** A scheduler keeps its state (whose turn it is) while its candidates stay the same. */
-  #backend({ name, mode, choice, servers: all, sources = [] }: BackendEntry): Backend {
+  #backend({ name, mode, choice, servers: all, sources = [], prefix }: BackendEntry): Backend {
     const last = this.#backends.get(name);
     const scheduler = last && isSameChoice(last.choice, choice) ? last.scheduler : createScheduler(choice, this.#ledger.loads);
     const byIndex = new Map(all.map(({ index }, place) => [index, place]));
     const places = choice.candidates.map(({ index }) => byIndex.get(index)!);
-    return { mode: modes[mode], choice, scheduler, places, servers: places.map((place) => all[place]), sources };
+    const addresses = modes[mode].repliesTo === 'client' ? addressMap([...new Set(all.map(({ address }) => address))]) : undefined;
+    return { mode: modes[mode], choice, scheduler, places, servers: places.map((place) => all[place]), sources, prefix, addresses };
   }
 
-  #frontend(
-    { index, address, protocol: number, maxconn, draining }: ServiceSet['frontends'][number],
-    backend: Backend,
-    ways: readonly number[],
-  ): Frontend {
+  #frontend(entry: ServiceSet['frontends'][number], backend: Backend, ways: readonly number[]): Frontend {
+    const { index, address, protocol: number, maxconn, draining } = entry;
     const { mode, choice, scheduler, servers, places } = backend;
     const sources = sourcesOf(address, backend);
     const pools = mode.source === 'pool' ? this.#poolsOf(backend, sources) : [];
     const hops = places.flatMap((place) => sources.map((_, i) => ways[wayOf({ sources }, place) + i] ?? KERNEL_HOP));
-    const adopts = mode.directions === 1 && consistent.has(choice.scheduler);
+    const hashes = consistent.has(choice.scheduler);
+    const adopts = mode.directions === 1 && hashes;
     const protocol = byNumber[number]!; // assertServiceSet: it is one
     const { candidates } = choice;
-    return { index, maxconn, draining, scheduler, candidates, servers, sources, hops, pools, mode, protocol, adopts };
+    const { addresses: clients, prefix } = backend;
+    const fullNat = { ...backend, mode: modes.passthrough, addresses: undefined };
+    const hairpin = clients === undefined ? undefined : { clients, frontend: this.#frontend(entry, fullNat, ways) };
+    return {
+      index,
+      maxconn,
+      draining,
+      scheduler,
+      candidates,
+      servers,
+      sources,
+      hops,
+      pools,
+      mode,
+      protocol,
+      hashes,
+      prefix,
+      hairpin,
+      adopts,
+    };
   }
 
   /** By position among the candidates, and source. */
@@ -187,4 +252,9 @@ export class Services {
     if (backend.sources.length > 0) this.#pooled.set(backend, pools);
     return pools;
   }
+}
+
+/** A set of addresses, each under its place. */
+function addressMap(addresses: readonly number[]): EndpointMap {
+  return new EndpointMap(addresses.map((address, index) => ({ address, port: 0, protocol: 0, index })));
 }

@@ -23,6 +23,7 @@ import type { Crossing } from './crossing.ts';
 import { protocolAt, quotedPacket, translateQuoted } from './icmp.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
+import { forwardAsRouter, type Passing } from './passing.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
@@ -40,6 +41,7 @@ export interface SlowPathParts {
   readonly answers: RateLimit;
   /** Where lb4 stands between interfaces: what is no service's goes there. */
   readonly crossing: Crossing | undefined;
+  readonly passing: Passing;
 }
 
 /**
@@ -52,7 +54,7 @@ const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, tim
 
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
-  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, crossing } = parts;
+  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, passing, crossing } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
@@ -105,12 +107,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** Whether the frame can go by the entry in `slot`, and what it shows. A frame that was just admitted comes here, too, and counts only now. */
   function examine(f: number, ip: number, protocol: Protocol, slot: number, now: number): number {
     const at = slot << Flow.ENTRY_SHIFT;
-    if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
+    if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now, ourEnd(ip, at));
     const mtu = hops[(flow[at + Flow.NEXT_HOP] << Hop.SHIFT) + Hop.MTU];
     if (mtu === 0) return end(Verdict.dropNoRoute);
     if (wireLength(f, ip) > mtu) {
       if ((words[ip + F.IP_FRAGMENT] & F.DONT_FRAGMENT) !== 0)
-        return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now);
+        return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now, ourEnd(ip, at));
       frames[f + D.FLAGS] |= D.FLAG_CUT;
       frames[f + D.LIMIT] = mtu;
     }
@@ -122,6 +124,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     // Pass 3 counts as many bytes as the IP header tells.
     flow[by + Flow.BYTES] += excessOf(f);
     return by;
+  }
+
+  /** The address of ours that a packet of the flow at word `at` goes to; where it goes to the client itself, the one that it will come from. */
+  function ourEnd(ip: number, at: number): number {
+    const destination = words[ip + F.IP_DESTINATION];
+    return services.isSource(destination) ? destination : flow[at + Flow.NEW_SOURCE];
   }
 
   /** Has the connection learn from a segment, and returns the slot to go by. */
@@ -198,6 +206,9 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const source = words[ip + F.IP_SOURCE];
     const destination = words[ip + F.IP_DESTINATION];
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
+    const vip = frontend === undefined ? services.vipOfPassing(source, sourcePort(ports), destination, protocol.number) : 0;
+    // Between interfaces it goes on by itself.
+    if (vip !== 0 && crossing === undefined) return pass(f, ip, ports, vip, now);
     if (frontend === undefined && !isReply(source, destination, ports, protocol)) return notOurs(f, Verdict.dropNotOurs, now);
     // A late answer: nobody waits for it, and its server has done nothing wrong.
     if (frontend === undefined && protocol.isDatagram) return end(Verdict.dropStray);
@@ -211,9 +222,35 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) halves.fill(0, ip * 2 + F.ETHERNET_HALF, ip * 2);
     crossing?.learn(f, now);
     const hop = crossing?.hopBy(frames[f + D.INTERFACE]) ?? lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
-    const slot = opener.open(frontend, source, destination, ports, protocol.firstOf(words, transport), hop, now);
+    const slot = opener.open(
+      crossing === undefined ? services.facing(frontend, source) : frontend,
+      source,
+      destination,
+      ports,
+      protocol.firstOf(words, transport),
+      hop,
+      now,
+    );
     if (slot >= 0) return admit(f, slot, opened);
     return refuse(f, ip, protocol, ~slot, now);
+  }
+
+  /** One of a server's to somebody whom it does not serve by way of lb4: a router's part is done here. `vip`: a frontend's of that server. */
+  function pass(f: number, ip: number, ports: number, vip: number, now: number): number {
+    if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now, vip);
+    // The kernel finds the way; no link of this host refuses what fits all of them.
+    const mtu = lastHops.smallestMtu;
+    if (wireLength(f, ip) > mtu) {
+      if ((words[ip + F.IP_FRAGMENT] & F.DONT_FRAGMENT) !== 0)
+        return answerError(f, ip, F.ICMP_UNREACHABLE, F.ICMP_FRAGMENTATION_NEEDED, mtu, tooBig, now, vip);
+      frames[f + D.FLAGS] |= D.FLAG_CUT;
+      frames[f + D.LIMIT] = mtu;
+    }
+    passing.remember(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, now);
+    forwardAsRouter(slab, ip);
+    frames[f + D.LENGTH] = swap16(words[ip] >>> 16);
+    frames[f + D.OUT] = D.ROUTE;
+    return end(Verdict.passed);
   }
 
   /** On a partial checksum there is nothing to verify yet: the packet has seen no wire. */
@@ -249,10 +286,20 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     return answers.take(now) ? answer(f, protocol.refuse(slab, ip), verdict) : end(Verdict.dropRateLimited);
   }
 
-  function answerError(f: number, ip: number, type: number, code: number, mtu: number, verdict: number, now: number): number {
+  /** @param from our address that tells of it */
+  function answerError(
+    f: number,
+    ip: number,
+    type: number,
+    code: number,
+    mtu: number,
+    verdict: number,
+    now: number,
+    from: number = words[ip + F.IP_DESTINATION],
+  ): number {
     if (!isHost(words[ip + F.IP_SOURCE])) return end(Verdict.dropStray);
     if (!answers.take(now)) return end(Verdict.dropRateLimited);
-    return answer(f, buildIcmpError(slab, ip, type, code, mtu, words[ip + F.IP_DESTINATION]), verdict);
+    return answer(f, buildIcmpError(slab, ip, type, code, mtu, from), verdict);
   }
 
   /** Sends what was built over the frame back the way it came. */

@@ -32,6 +32,8 @@ const names = [
   'flooded', // the same, to every frontend port: nobody knows behind which one it belongs
   'dropNoPort', // the port that it is for is down or gone
   'dropLoop', // a frame to many that came by another port a moment ago: the two sides are joined elsewhere
+  'passed', // nat = "destination": of a server, to somebody whom it does not serve by way of lb4: sent on as it came
+  'resetClash', // nat = "destination": a SYN whose answers nobody could tell from another connection's: RST
 ] as const;
 
 export type VerdictName = (typeof names)[number];

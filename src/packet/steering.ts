@@ -53,6 +53,11 @@ export function portSlice(worker: number, workers: number): PortSlice {
   return { first: first + worker, count: Math.floor((last - first - worker) / workers) + 1, step: workers };
 }
 
+/** Whose slice it is, of how many. */
+export function workerOfSlice({ first, step }: PortSlice): { worker: number; workers: number } {
+  return { worker: first - CLIENT_PORTS.first, workers: step };
+}
+
 /** All of them. */
 export const ALL_PORTS = portSlice(0, 1);
 
@@ -95,6 +100,11 @@ export function workerOf(source: number, destination: number, ports: number, key
 function originalOf(address: number, prefixes: readonly ClientPrefix[]): number {
   for (const { mask, clients, as } of prefixes) if ((address & mask) === as) return address ^ as ^ clients;
   return address;
+}
+
+/** The worker of what a client sends from a port (host order), where that is none of the pools that it is sent to. */
+export function workerOfClient(client: number, port: number, key: number, workers: number): number {
+  return byHash(client, port, key, workers);
 }
 
 function byHash(address: number, port: number, key: number, workers: number): number {

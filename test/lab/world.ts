@@ -59,6 +59,10 @@ export interface WorldOptions {
   /** The backends' source addresses, and those of before. */
   readonly sources?: readonly string[];
   readonly formerSources?: readonly string[];
+  /** What servers see clients of a prefix as. */
+  readonly prefix?: ServiceSet['backends'][number]['prefix'];
+  /** Other addresses of this host. */
+  readonly locals?: readonly string[];
   /** Connections at a time, of each server and of each frontend. */
   readonly maxconn?: number;
   readonly frontendMaxconn?: number;
@@ -213,7 +217,7 @@ export class World {
       frontendMaxconn = 0,
       protocol = TCP,
     } = this.#options;
-    const { servers: addresses = SERVERS, successor } = this.#options;
+    const { servers: addresses = SERVERS, successor, prefix, locals = [] } = this.#options;
     const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
     const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
@@ -237,10 +241,11 @@ export class World {
     const set: ServiceSet = {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
       backends: [
-        { name: 'b', mode, servers, choice: prepared(scheduler, candidates), sources },
+        { name: 'b', mode, servers, choice: prepared(scheduler, candidates), sources, ...(prefix === undefined ? {} : { prefix }) },
         ...(successor === undefined ? [] : [{ name: 'c', mode, servers: more, choice: prepared(scheduler, []), sources }]),
       ],
       formerSources: formerSources.map(parseAddress),
+      locals: locals.map(parseAddress),
     };
     const hops = this.#ways.apply(set);
     this.services.apply(set, hops);

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { FLAG_GSO, FLAG_NO_ETHERNET, FLAG_PARTIAL } from '../../src/layout/frames.ts';
 import { HOP } from '../../src/layout/hops.ts';
-import { rows } from '../fixtures/frames.ts';
+import { rows } from '../fixtures/rows.ts';
 import { buildFrame, referenceChecksum, wrongChecksums } from '../lab/packets.ts';
 import { World, type WorldOptions } from '../lab/world.ts';
 

@@ -1,7 +1,8 @@
 import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { verdictNames } from '../../src/forward/verdict.ts';
 import { FLAG_GSO, FLAG_PARTIAL } from '../../src/layout/frames.ts';
-import { type Row, rows, type Step } from '../fixtures/frames.ts';
+import type { Row, Step } from '../fixtures/frames.ts';
+import { rows } from '../fixtures/rows.ts';
 import { buildFrame, wrongChecksums } from '../lab/packets.ts';
 import { BACK, FRONT, MAC, World } from '../lab/world.ts';
 
