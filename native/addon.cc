@@ -352,6 +352,12 @@ Napi::Value fanOut(const Napi::CallbackInfo& info) {
   return answer;
 }
 
+void steer(const Napi::CallbackInfo& info) {
+  const int fd = descriptor(info[0], "fd");
+  const std::vector<sock_filter> program = programArgument(info[1], "program");
+  guard(info.Env(), [&] { lb4::steer(fd, program); });
+}
+
 void wake(const Napi::CallbackInfo& info) {
   const int fd = descriptor(info[0], "wakeFd");
   guard(info.Env(), [&] { lb4::wake(fd); });
@@ -505,6 +511,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("RouteSocket", RouteSocketObject::define(env));
   exports.Set("LogWriter", LogWriterObject::define(env));
   exports.Set("fanOut", Napi::Function::New<fanOut>(env, "fanOut"));
+  exports.Set("steer", Napi::Function::New<steer>(env, "steer"));
   exports.Set("wake", Napi::Function::New<wake>(env, "wake"));
   exports.Set("createSharedMemory", Napi::Function::New<createSharedMemory>(env, "createSharedMemory"));
   exports.Set("mapSharedMemory", Napi::Function::New<mapSharedMemory>(env, "mapSharedMemory"));

@@ -46,6 +46,11 @@ Fd duplicate(int fd) { return Fd(check(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl(F
 
 }  // namespace
 
+void steer(int fd, const std::vector<sock_filter>& program) {
+  checkSocket(fd);
+  steerBy(fd, program);
+}
+
 // The program first: without one every frame is the first socket's. Who joins gets the next number
 // (net/packet/af_packet.c, __fanout_link).
 std::vector<Fd> fanOut(const std::vector<int>& fds, const std::vector<sock_filter>& program) {

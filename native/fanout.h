@@ -18,4 +18,7 @@ constexpr uint32_t MAX_FANOUT = 256;
 // Returns a duplicate of each: while it is open its socket keeps its place, whoever closes the other.
 std::vector<Fd> fanOut(const std::vector<int>& fds, const std::vector<sock_filter>& program);
 
+// Has a group go by another program from now on: that of one of its sockets, which is one of several.
+void steer(int fd, const std::vector<sock_filter>& program);
+
 }  // namespace lb4

@@ -3,7 +3,8 @@ import { closeSync } from 'node:fs';
 import { native } from '../io/native.ts';
 import { steeringProgram } from '../io/steering.ts';
 import type { HashKey } from '../layout/memory.ts';
-import { steeringKey } from '../packet/steering.ts';
+import { type Ours, steeringKey } from '../packet/steering.ts';
+import { oursIn } from './filter.ts';
 import type { Orders, RingData, ToWorker, WorkerData } from './messages.ts';
 import { type Forwarder, Thread, type ThreadReports, WaitingThread } from './thread.ts';
 
@@ -15,6 +16,8 @@ export interface CrewOptions {
   /** Of the table that they will have. */
   readonly key: HashKey;
   readonly ring: Omit<RingData, 'turn' | 'worker' | 'workers' | 'cpu'>;
+  /** What the first settings steer by. */
+  readonly ours?: Ours | undefined;
 }
 
 /** Workers that have their rings, and wait for their turn. */
@@ -28,7 +31,7 @@ export class WaitingCrew {
   }
 
   /** Rejects with the system's error when a ring cannot be opened, or frames cannot be steered; then all are gone. */
-  static async open({ workers, cpus, key, ring }: CrewOptions): Promise<WaitingCrew> {
+  static async open({ workers, cpus, key, ring, ours }: CrewOptions): Promise<WaitingCrew> {
     const opening = Array.from({ length: workers }, (_, worker) => {
       return WaitingThread.open({ ...ring, worker, workers, cpu: cpus?.[worker % cpus.length] });
     });
@@ -36,12 +39,7 @@ export class WaitingCrew {
       const threads = await allOf(opening);
       // Before a frame arrives: till now their filters take none. An lb4 that is to be followed misses fragments from here on, for which a
       // client or server sends again; to find out only after it has stopped that it cannot be followed would be worse.
-      const program = workers === 1 ? undefined : steeringProgram(steeringKey(key), workers);
-      const places = native().fanOut(
-        threads.map(({ fd }) => fd),
-        program,
-      );
-      return new WaitingCrew(threads, new Places(places));
+      return new WaitingCrew(threads, Places.take(threads, key, ours));
     } catch (error) {
       for (const one of await Promise.allSettled(opening)) if (one.status === 'fulfilled') await one.value.close();
       throw error;
@@ -81,10 +79,43 @@ export class WaitingCrew {
  */
 class Places {
   #fds: readonly number[];
+  readonly #key: number;
+  #ours: Ours | undefined;
 
-  /** @param fds what fanOut (io/native.ts) gave */
-  constructor(fds: readonly number[]) {
+  private constructor(fds: readonly number[], key: number, ours: Ours | undefined) {
     this.#fds = fds;
+    this.#key = key;
+    this.#ours = ours;
+  }
+
+  static take(threads: readonly WaitingThread[], hashKey: HashKey, ours: Ours | undefined): Places {
+    const key = steeringKey(hashKey);
+    const fds = threads.map(({ fd }) => fd);
+    const program = fds.length === 1 ? undefined : steeringProgram(key, fds.length, ours);
+    return new Places(native().fanOut(fds, program), key, ours);
+  }
+
+  /**
+   * Steers by what both these settings and those that are to follow know as lb4's own, until these are over: then by `ours` alone. So no frame
+   * of a connection that goes on changes its worker.
+   * @throws RangeError where there are too many, or the system's error; then nothing has changed
+   */
+  prepare(ours: Ours | undefined): void {
+    const last = this.#ours;
+    if (last === undefined || ours === undefined) return this.#steer(ours ?? last);
+    const addresses = new Set([...last.addresses, ...ours.addresses]);
+    this.#steer(isWithin(ours, last) ? last : { addresses, prefixes: [...ours.prefixes, ...last.prefixes] });
+  }
+
+  /** Those settings are over. */
+  settle(ours: Ours | undefined): void {
+    this.#steer(ours);
+  }
+
+  #steer(ours: Ours | undefined): void {
+    if (this.#fds.length < 2 || isSame(ours, this.#ours)) return;
+    native().steer(this.#fds[0], steeringProgram(this.#key, this.#fds.length, ours));
+    this.#ours = ours;
   }
 
   leave(): void {
@@ -110,7 +141,10 @@ class Crew implements Forwarder {
   }
 
   async apply(orders: Orders): Promise<void> {
+    const ours = oursIn(orders.settings.services);
+    this.#places.prepare(ours);
     await Promise.all(this.#threads.map((thread) => thread.apply(orders)));
+    this.#places.settle(ours);
   }
 
   post(message: ToWorker): void {
@@ -132,4 +166,14 @@ class Crew implements Forwarder {
 async function allOf<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(promises);
   return Promise.all(promises);
+}
+
+function isSame(a: Ours | undefined, b: Ours | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return isWithin(a, b) && isWithin(b, a);
+}
+
+function isWithin(a: Ours, b: Ours): boolean {
+  const known = new Set(b.prefixes.map((prefix) => JSON.stringify(prefix)));
+  return [...a.addresses].every((address) => b.addresses.has(address)) && a.prefixes.every((prefix) => known.has(JSON.stringify(prefix)));
 }

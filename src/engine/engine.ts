@@ -13,7 +13,7 @@ import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOth
 import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
 import { makeFastPath } from './fast-path.ts';
-import { filterFor } from './filter.ts';
+import { filterFor, oursIn } from './filter.ts';
 import type { Settings, WorkerData } from './messages.ts';
 import { takeUp } from './origin.ts';
 import { PcapThread } from './pcap-thread.ts';
@@ -161,7 +161,7 @@ export class Engine {
     try {
       // First: it takes time, and may fail.
       const ring = { ringSlots, busyPollUs, filter: filterFor(settings.services), memoryFd };
-      if (io !== 'pcap') waiting = await WaitingCrew.open({ workers, cpus, key, ring });
+      if (io !== 'pcap') waiting = await WaitingCrew.open({ workers, cpus, key, ring, ours: oursIn(settings.services) });
       await turn?.();
       waiting?.listen();
       options.own?.();

@@ -187,6 +187,11 @@ export interface NativeAddon {
    * come as they are.
    */
   fanOut(fds: readonly number[], program?: Uint32Array): number[];
+  /**
+   * Has a group of several sockets that {@link fanOut} made go by another program from now on: `fd` is one of its sockets, or its duplicate. Throws the
+   * system's error, and changes nothing: EINVAL where it is in no such group, ENOMEM.
+   */
+  steer(fd: number, program: Uint32Array): void;
   /** Wakes the `receive` that waits on this eventfd. Any thread. EINVAL: the descriptor is none. */
   wake(wakeFd: number): void;
   /**

@@ -204,6 +204,7 @@ const ports = () => ({
 function functions() {
   return {
     fanOut: { parameters: [fanOutDescriptors()] },
+    steer: { parameters: [integer('fd', 0, 2 ** 31 - 1)] },
     wake: { parameters: [descriptor('wakeFd', { 'shared memory': [memory.fd, 'EINVAL'] })] },
     createSharedMemory: {
       good: () => ['lb4-x', 4096],
@@ -453,6 +454,13 @@ function tryFanOut() {
   };
   const fds = { ...fanOutDescriptors(), refused };
   tryCalls('fanOut', addon.fanOut, { good, parameters: [fds, program('program')] });
+  const ofGroup = () => {
+    const [all, accept] = good();
+    addon.fanOut(all, accept);
+    return [all[0], accept];
+  };
+  const fd = { ...integer('fd', 0, 2 ** 31 - 1), refused: { 'one that is none': [shared.listening, 'EINVAL'] } };
+  tryCalls('steer', addon.steer, { good: ofGroup, parameters: [fd, program('program')] });
   [one, ...pair].forEach((socket) => socket.close());
 }
 
