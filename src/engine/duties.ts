@@ -49,6 +49,9 @@ export class Duties {
   /** Where the tick's sweep is to end, and how many connections it may still visit. */
   #sweepEnd = 0;
   #mayVisit = 0;
+  /** Records that a sweep in a hurry has still to come by, whatever a tick may visit: datagrams of a lost server go within a second. */
+  #hurriedLeft = 0;
+  #lossesSeen = 0;
   /** The sweep has not come there. */
   #isBehind = false;
   #sourcesTold = -1;
@@ -100,9 +103,11 @@ export class Duties {
 
   /** Sweeps another slice. */
   goOn(now: number, slice: number): void {
-    const { sweep } = this.#core;
+    const { sweep, records } = this.#core;
+    const from = this.#sweptTo;
     this.#sweptTo = sweep.visit(this.#sweptTo, this.#sweepEnd - this.#sweptTo, Math.min(slice, this.#mayVisit), now);
     this.#mayVisit -= slice;
+    this.#hurriedLeft -= Math.min(this.#hurriedLeft, (this.#sweptTo || records.capacity) - from);
     this.#isBehind = this.#sweptTo !== 0 && this.#sweptTo < this.#sweepEnd;
   }
 
@@ -128,6 +133,10 @@ export class Duties {
   #apply({ settings: { services: set, timeouts }, hops }: Orders): void {
     this.#core.services.apply(set, hops);
     this.#core.sweep.setTimeouts(timeouts);
+    const { losses } = this.#core.services;
+    if (losses === this.#lossesSeen) return;
+    this.#lossesSeen = losses;
+    this.#hurriedLeft = this.#core.records.capacity;
   }
 
   /** One that a reload has taken out of the file goes when its last connection has. */
@@ -141,7 +150,7 @@ export class Duties {
   #beginSweep(elapsed: number): void {
     const { capacity } = this.#core.records;
     this.#sweepEnd = Math.min(this.#sweptTo + Math.ceil((capacity * elapsed) / SWEEP_MS), capacity);
-    this.#mayVisit = MOST_VISITS;
+    this.#mayVisit = this.#hurriedLeft > 0 ? capacity : MOST_VISITS;
   }
 
   #count(): void {

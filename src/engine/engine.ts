@@ -68,6 +68,7 @@ export interface EngineOptions extends Size {
 const REASONS: Record<Signal['reason'], string> = {
   syn: 'a SYN was retransmitted',
   rst: 'the server reset a handshake',
+  unreachable: 'the server says that its port is unreachable',
 };
 
 export interface Inheritance {

@@ -40,7 +40,7 @@ export interface Protocol {
    * Pass 1: the DETAIL word (layout/frames.ts) of a packet that has `length` bytes from its transport header on; 0 where they are no whole,
    * plausible one. Only what may have been captured is read.
    */
-  describe(words: Int32Array, ip: number, transport: number, length: number): number;
+  describe(words: Int32Array, transport: number, length: number, ip: number): number;
 
   /** Whether a packet asks for a new connection. */
   opens(words: Int32Array, transport: number): boolean;

@@ -80,7 +80,6 @@ export const tcp: Protocol = {
 
 // Copied into this module: an imported binding is a load at each use (forward/pipeline.ts).
 const { TCP_FLAGS, FIN, SYN, RST, ACK } = F;
-/** From the transport header on, in half-words. */
 const CHECKSUM = (CHECKSUM_PLACE >> 1) << CHECKSUM_SHIFT;
 /** With only the last of these a segment asks for nothing but its rewrite. */
 const CONTROLS = (FIN | SYN | RST | ACK) << 8;
@@ -92,11 +91,11 @@ const HEADER_MIN = 20;
 const AFTER_RESET = HEARD_CLIENT | HEARD_SERVER | RESET_BY_SERVER | RESET_BEYOND;
 
 /** The data offset in bytes (bits 4–7 of the word with the flags) bounds the payload. */
-function describe(words: Int32Array, ip: number, transport: number, length: number): number {
+function describe(words: Int32Array, transport: number, length: number): number {
   const control = words[transport + TCP_FLAGS];
   const header = (control >>> 2) & 0x3c;
   if (header < HEADER_MIN || length < header) return 0;
-  return (CHECKSUM + ((transport - ip) << (CHECKSUM_SHIFT + 1))) | (((control & CONTROLS) ^ PLAIN) << 8) | (length - header);
+  return CHECKSUM | (((control & CONTROLS) ^ PLAIN) << 8) | (length - header);
 }
 
 function flagsOf(words: Int32Array, transport: number): number {

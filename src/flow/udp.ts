@@ -41,21 +41,21 @@ export const udp: Protocol = {
   timeoutOf,
 };
 
-/** From the transport header on, in half-words, as DETAIL has it; and the half-word in front of the IP header, where there is none to mend. */
-const CHECKSUM = (CHECKSUM_PLACE >> 1) << CHECKSUM_SHIFT;
-const NO_CHECKSUM = -1 << CHECKSUM_SHIFT;
+/** In half-words. */
+const CHECKSUM = CHECKSUM_PLACE >> 1;
 /** The client's datagram that makes its flow established: until then each goes the long way. */
 const THIRD = 3;
 const SECOND = 2;
 
 /** Its own length bounds the payload; the IP packet may be longer. */
-function describe(words: Int32Array, ip: number, transport: number, length: number): number {
+function describe(words: Int32Array, transport: number, length: number, ip: number): number {
   if (length < HEADER) return 0;
   const word = words[transport + F.UDP_LENGTH];
   const own = swap16(word & 0xffff);
   if (own < HEADER || own > length) return 0;
-  const checksum = word >>> 16 === 0 ? NO_CHECKSUM : CHECKSUM + ((transport - ip) << (CHECKSUM_SHIFT + 1));
-  return checksum | (own - HEADER);
+  // Where there is none to mend, the half-word in front of the IP header.
+  const checksum = word >>> 16 === 0 ? (ip - transport) * 2 - 1 : CHECKSUM;
+  return (checksum << CHECKSUM_SHIFT) | (own - HEADER);
 }
 
 /** ORIGIN counts the client's datagrams, as long as that matters. */

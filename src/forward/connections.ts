@@ -17,7 +17,7 @@ import { sourcePort } from '../packet/address.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
-import { HANDSHAKE_RESET, type Signals, SYN_AGAIN } from './signals.ts';
+import { HANDSHAKE_RESET, PORT_UNREACHABLE, type Signals, SYN_AGAIN } from './signals.ts';
 
 export interface ConnectionsParts {
   readonly table: FlowTable;
@@ -292,6 +292,26 @@ export class Connections {
   /** Whether a connection has a place among those that may make way. */
   isListed(record: number): boolean {
     return T.isListed(this.#records.words[(record << C.RECORD_SHIFT) + C.LIFE]);
+  }
+
+  /** Whether the server of a flow of datagrams is lost (services.ts). */
+  isLost(record: number): boolean {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    return (words[r + C.LIFE] & T.DATAGRAM) !== 0 && this.#services.isLost(words[r + C.OWNER] & 0xffff);
+  }
+
+  /** Tells that a server has nobody at its port: it says so itself, from `source`, to whom the flow in `slot` brings its answers. */
+  noteUnreachable(slot: number, source: number): void {
+    const flows = this.#table.words;
+    const at = slot << Flow.ENTRY_SHIFT;
+    const record = flows[at + Flow.CONNECTION];
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    const life = words[r + C.LIFE];
+    const isAnswers = words[r + C.SECOND] === slot || (life & T.ANSWER_ONLY) !== 0;
+    if (!isAnswers || (life & T.DATAGRAM) === 0 || flows[at + Flow.SOURCE] !== source || this.#isOrphan(r)) return;
+    this.#signals.note(words[r + C.OWNER] & 0xffff, PORT_UNREACHABLE);
   }
 
   /** Whether the frontend or the server that a connection was opened for has left the set. */

@@ -38,12 +38,12 @@ export function parse(words: Int32Array, frames: Int32Array, f: number, ip: numb
     return 0;
   const transport = ip + header;
   const rest = length - (header << 2);
-  const detail = kind === FIRST ? describe(words, ip, transport, rest) : describeOther(kind >>> 8, words, ip, transport, rest);
+  const detail = kind === FIRST ? describe(words, transport, rest, ip) : describeOther(kind >>> 8, words, transport, rest, ip);
   if (detail === 0) return 0;
   frames[f + DETAIL] = detail | ((frames[f + FLAGS] & FLAG_BIG) << BIG_SHIFT);
   return transport;
 }
 
-function describeOther(protocol: number, words: Int32Array, ip: number, transport: number, length: number): number {
-  return byNumber[protocol]?.describe(words, ip, transport, length) ?? 0;
+function describeOther(protocol: number, words: Int32Array, transport: number, length: number, ip: number): number {
+  return byNumber[protocol]?.describe(words, transport, length, ip) ?? 0;
 }

@@ -45,6 +45,8 @@ const { HOME, DETAIL, CONTROL, CHECKSUM_SHIFT, VERDICT } = Frame;
 const { ENTRY, ENTRY_SHIFT, PROBES, STATE, KEYED, PRESENCE, EMPTY, LIVE, FAST, NONE, SOURCE, DESTINATION, PORTS } = Flow;
 const { NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, SEEN, BYTES, ACKNOWLEDGED } = Flow;
 const { IP_TTL, IP_SOURCE, IP_DESTINATION, TCP_ACKNOWLEDGMENT: THIRD_WORD, ETHERNET_HALF } = Field;
+/** The EtherType of IPv4, as in a frame. */
+const IPV4 = 0x0008;
 /** Where it stands in a word of the IP header. */
 const UDP_KIND = Field.UDP << 8;
 const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP_OUT, SHIFT: HOP_SHIFT } = Hop;
@@ -159,7 +161,7 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
       w[ip + IP_SOURCE] = t[at + NEW_SOURCE];
       w[ip + IP_DESTINATION] = t[at + NEW_DESTINATION];
       w[transport] = t[at + NEW_PORTS];
-      const checksum = (ip << 1) + (detail >> CHECKSUM_SHIFT);
+      const checksum = (transport << 1) + (detail >> CHECKSUM_SHIFT);
       if ((d[f + FLAGS] & FLAG_PARTIAL) === 0) {
         s = (~h16[checksum] & 0xffff) + (deltas & 0xffff);
         s = ~(s + (s >>> 16)) & 0xffff;
@@ -176,6 +178,9 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
         w[ip - 3] = n[hop + HOP_ETHERNET + 1];
         w[ip - 2] = n[hop + HOP_ETHERNET + 2];
         w[ip - 1] = n[hop + HOP_ETHERNET + 3];
+      } else {
+        // It was written to where there was no checksum to mend.
+        h16[(ip << 1) - 1] = IPV4;
       }
       d[f + LENGTH] = length;
       d[f + INTERFACE] = n[hop + HOP_INTERFACE];

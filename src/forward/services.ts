@@ -104,6 +104,10 @@ export class Services {
   #addresses = new EndpointMap([]);
   /** Other addresses of this host. */
   #locals = new EndpointMap([]);
+  /** By index: servers that are down while others are up. */
+  #lost: ReadonlySet<number> = new Set();
+  /** Goes up whenever there are more of them. */
+  #losses = 0;
   /** Of those, what new connections leave from. */
   #present: ReadonlySet<number> = new Set();
   #backends: ReadonlyMap<string, Backend> = new Map();
@@ -137,7 +141,24 @@ export class Services {
     this.#addresses = addressMap([...allSources(set)]);
     this.#locals = addressMap(set.locals ?? []);
     this.#present = presentSources(set);
+    this.#lose(set);
     this.retirePools();
+  }
+
+  /** Goes up whenever a server is lost that was not: {@link isLost}. */
+  get losses(): number {
+    return this.#losses;
+  }
+
+  /** Whether a server, by index, is down while others are up: flows of datagrams to it end, so that the next datagram finds one of those. */
+  isLost(server: number): boolean {
+    return this.#lost.has(server);
+  }
+
+  #lose({ backends }: ServiceSet): void {
+    const before = this.#lost;
+    this.#lost = new Set(backends.flatMap(({ servers }) => servers.filter(({ lost }) => lost)).map(({ index }) => index));
+    if ([...this.#lost].some((index) => !before.has(index))) this.#losses++;
   }
 
   /** Has the pools that no new connection can have go when their last port has come back. */

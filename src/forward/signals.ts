@@ -8,11 +8,13 @@ import { MAX_SERVERS } from '../layout/counters.ts';
 export const SYN_AGAIN = 1;
 /** The server reset a handshake. */
 export const HANDSHAKE_RESET = 2;
+/** The server has nobody at its port, as an ICMP error of its own says. */
+export const PORT_UNREACHABLE = 4;
 
 export interface Signal {
   /** The server's index. */
   readonly index: number;
-  readonly reason: 'syn' | 'rst';
+  readonly reason: 'syn' | 'rst' | 'unreachable';
 }
 
 export class Signals {
@@ -36,6 +38,7 @@ export class Signals {
     for (const index of this.#servers.subarray(0, this.#count)) {
       if (this.#flags[index] & SYN_AGAIN) signals.push({ index, reason: 'syn' });
       if (this.#flags[index] & HANDSHAKE_RESET) signals.push({ index, reason: 'rst' });
+      if (this.#flags[index] & PORT_UNREACHABLE) signals.push({ index, reason: 'unreachable' });
       this.#flags[index] = 0;
     }
     this.#count = 0;

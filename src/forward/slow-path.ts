@@ -52,6 +52,9 @@ export type SlowPath = (f: number, at: number, now: number) => number;
 
 const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, timeExceeded, tooBig } = Verdict;
 
+/** Type and code, as they stand in front of an ICMP message. */
+const PORT_UNREACHABLE = F.ICMP_UNREACHABLE | (F.ICMP_PORT_UNREACHABLE << 8);
+
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
   const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, passing, crossing } = parts;
@@ -171,6 +174,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (slot === Flow.NONE || (words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return notOurs(f, Verdict.dropIcmp, now);
     const hop = flow[(slot << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT;
     if (hops[hop + Hop.MTU] === 0) return end(Verdict.dropNoRoute);
+    const icmpWord = words[ip + (words[ip] & 0xf)] & 0xffff;
+    if (icmpWord === PORT_UNREACHABLE && slot !== table.scratch) connections.noteUnreachable(slot, words[ip + F.IP_SOURCE]);
     translateQuoted(slab, ip, table, slot, ttlStep);
     if (crossing === undefined) {
       halves[ip * 2 + F.ETHERNET_HALF] = hops[hop + Hop.ETHERNET];

@@ -62,7 +62,7 @@ export class Sweep {
 
   /**
    * Visits the connections among `count` records from `from` on, `most` of them: collects their byte counts, removes those that have been
-   * idle for too long, and those whose frontend or server is no more. Returns the record to go on from, 0 at the end. All should be
+   * idle for too long, those whose frontend or server is no more, and flows of datagrams whose server is lost. Returns the record to go on from, 0 at the end. All should be
    * visited once a second, as far as `most` allows; what is empty costs next to nothing.
    */
   visit(from: number, count: number, most: number, now: number): number {
@@ -132,7 +132,7 @@ export class Sweep {
     const { words } = this.#records;
     const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
     const isOneWay = words[r + C.SECOND] === Flow.NONE;
-    if (this.#isExpired(r, now) || this.#connections.isOrphan(record)) {
+    if (this.#isExpired(r, now) || this.#connections.isOrphan(record) || this.#connections.isLost(record)) {
       this.#connections.end(record, now);
       return;
     }

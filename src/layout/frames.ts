@@ -36,8 +36,8 @@ export const LIMIT = 5;
 export const HOME = 6;
 /**
  * In one word, since each costs a store and a load a packet: bytes of payload in the lower half; above them what asks for more than a
- * rewrite (CONTROL), and where the transport checksum stands, in half-words from the IP header on, signed: one that has none says -1, where the
- * EtherType stands, which is written after it.
+ * rewrite (CONTROL), and where the transport checksum stands, in half-words from the transport header on, signed: a packet that has none says where
+ * the EtherType stands, which is written after it.
  */
 export const DETAIL = 7;
 export const CONTROL = 0xff0000;

@@ -89,6 +89,8 @@ export interface Change {
   readonly up?: readonly boolean[];
   /** Indexes of servers and frontends. */
   readonly gone?: readonly number[];
+  /** Indexes of servers that are down while others are up. */
+  readonly lost?: readonly number[];
   readonly draining?: readonly number[];
   readonly goneFrontends?: readonly number[];
   readonly sources?: readonly string[];
@@ -208,7 +210,7 @@ export class World {
   }
 
   /** Applies the services as the options say, with changes: servers that are gone, frontends that drain or are gone. */
-  apply({ up = [true, true], gone = [], draining = [], goneFrontends = [], ...others }: Change = {}) {
+  apply({ up = [true, true], gone = [], lost = [], draining = [], goneFrontends = [], ...others }: Change = {}) {
     const {
       mode = 'passthrough',
       scheduler = 'roundrobin',
@@ -225,7 +227,7 @@ export class World {
     };
     const all = addresses.map(serverAt);
     const more = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
-    const servers = all.filter(({ index }) => !gone.includes(index));
+    const servers = all.filter(({ index }) => !gone.includes(index)).map((server) => ({ ...server, lost: lost.includes(server.index) }));
     const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index], backup: false })));
     const frontends = ports.map((port, index) => {
       return {

@@ -5,8 +5,9 @@ import type { Driver } from '../../src/io/driver.ts';
 import { serverRow, TX } from '../../src/layout/counters.ts';
 import { BYTES } from '../../src/layout/flow.ts';
 import { parseAddress } from '../../src/packet/address.ts';
+import { UDP } from '../../src/packet/fields.ts';
 import { fromClient } from '../fixtures/frames.ts';
-import { connectionsIn, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
+import { CLIENT, connectionsIn, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
 
 function dutiesOf(options: WorldOptions) {
   const world = new World(options);
@@ -32,6 +33,23 @@ test('a tick visits a bounded number of connections, however many are due, and t
     [4096, 10],
     [3808, 1000],
   ]);
+});
+
+test('once a server is lost the next sweep visits all connections within a second, in slices as ever', () => {
+  const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000, protocol: UDP });
+  // More than 4,096 for each of five ticks.
+  for (let i = 0; i < 24_000; i++) world.send({ source: CLIENT, destination: VIP, udp: { from: 1024 + i, to: 80 } });
+  const { set: services, hops } = world.apply({ up: [false, true], lost: [0] });
+  duties.apply({ settings: { services, timeouts: TIMEOUTS }, hops, filter: new Uint32Array() });
+  let now = 0;
+  for (let i = 0; i < 5; i++) {
+    duties.tick((now += 200), 128);
+    while (duties.isSweeping) duties.goOn(now, 128);
+  }
+  expect([world.records.size, new Set(connectionsIn(world).map(({ server }) => server))]).toEqual([12_000, new Set([1])]);
+  // And then as before.
+  duties.tick((now += 200));
+  expect([world.records.size, duties.isSweeping, duties.idleTime()]).toEqual([12_000, false, 10]);
 });
 
 test('in slices no more are visited, nor fewer, and nothing is waited for between two', () => {

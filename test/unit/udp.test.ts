@@ -9,7 +9,7 @@ import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { ICMP, ICMP_UNREACHABLE, TCP, UDP } from '../../src/packet/fields.ts';
 import { type Packet, pattern, type UdpPart, wrongChecksums } from '../lab/packets.ts';
-import { CLIENT, connectionsIn, type Outcome, SERVERS, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
+import { BACK, CLIENT, connectionsIn, FRONT, type Outcome, SERVERS, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
 
 const PORT = CLIENT_PORTS.first;
 const ALONE: WorldOptions = { protocol: UDP, up: [true, false] };
@@ -257,6 +257,42 @@ describe('a server that may not be chosen any more', () => {
   });
 });
 
+describe('a server that is lost', () => {
+  test('its flows end with the next sweep, answered or not, so that their clients find another; others, and TCP, stay', () => {
+    for (const protocol of [UDP, TCP]) {
+      const world = new World({ protocol });
+      const ask = (from: number) =>
+        world.send(protocol === UDP ? datagram({ from }) : { source: CLIENT, destination: VIP, tcp: { from, to: 80, flags: 'S' } });
+      for (let i = 0; i < 10; i++) ask(5000 + i);
+      for (let i = 0; i < 5; i++) world.send(answer({ to: PORT + i }));
+      world.apply({ up: [false, true], lost: [0] });
+      world.sweepAll(1);
+      expect(connectionsIn(world).map(({ server }) => server)).toEqual(
+        Array.from({ length: protocol === UDP ? 5 : 10 }, (_, i) => (protocol === UDP ? 1 : i % 2)),
+      );
+      if (protocol === UDP) expect(read(ask(5000)).tuple).toContain(SERVERS[1]);
+    }
+  });
+
+  test('down, but nobody else is up: they stay', () => {
+    const world = new World({ ...ALONE });
+    world.send(datagram());
+    world.apply({ up: [false, false] });
+    world.sweepAll(1);
+    expect(world.records.size).toBe(1);
+  });
+
+  test('the slot of one that the kernel had rests: the same client goes on in another', () => {
+    const world = new World({ protocol: UDP, isInKernel: true });
+    world.send(datagram());
+    world.send(answer());
+    const [{ first }] = connectionsIn(world);
+    world.apply({ up: [false, true], lost: [0] });
+    world.sweepAll(1);
+    expect([world.send(datagram()).verdict, connectionsIn(world)[0].first === first]).toEqual(['opened', false]);
+  });
+});
+
 describe('checksums', () => {
   test('zero is none, and stays none, in either direction', () => {
     const world = new World(ALONE);
@@ -266,6 +302,19 @@ describe('checksums', () => {
         { tuple: `${VIP}:${PORT} > ${SERVERS[0]}:8080`, checksum: 0, wrong: [] },
         { tuple: `${VIP}:80 > ${CLIENT}:5000`, checksum: 0, wrong: [] },
       ]);
+    }
+  });
+
+  test('between interfaces, where Ethernet headers stay as they came', () => {
+    const port = { ifindex: FRONT, mtu: 1500, clients: [] };
+    const world = new World({ ...ALONE, inline: { backend: BACK, frontends: [port] } });
+    for (let i = 0; i < 4; i++) {
+      for (const checksum of [0, undefined]) {
+        const packet = datagram(checksum === undefined ? {} : { checksum }, { ethernet: ['02:00:00:00:00:01', '02:00:00:00:00:02'] });
+        const { frame } = world.send(packet);
+        expect([...frame.subarray(0, 14)]).toEqual([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
+        expect([read({ frame }).wrong, read({ frame }).checksum === 0]).toEqual([[], checksum === 0]);
+      }
     }
   });
 
@@ -375,6 +424,23 @@ describe('ICMP errors that quote a datagram', () => {
     expect([verdict, wrongChecksums(frame.subarray(14))]).toEqual(['icmpTranslated', []]);
     const quoted = read({ frame: frame.subarray(28) });
     expect([quoted.tuple, quoted.checksum === 0]).toEqual([`${CLIENT}:5000 > ${VIP}:80`, 'checksum' in udp]);
+  });
+
+  test('port unreachable from the server itself brings its check forward; from others, about anything else, or of another kind it does not', () => {
+    const quote = datagram({ from: PORT, to: 8080 }, { source: VIP, destination: SERVERS[0] });
+    const signalsOf = (packet: Packet) => {
+      const world = new World(ALONE);
+      world.send(datagram());
+      return [world.send(packet).verdict, world.signals.take()];
+    };
+    expect(signalsOf(error(quote))).toEqual(['icmpTranslated', [{ index: 0, reason: 'unreachable' }]]);
+    expect(signalsOf({ ...error(quote), source: '198.51.100.7' })).toEqual(['icmpTranslated', []]);
+    const kinds = [0, 1, 2, 4, 13].map((code) => ({ ...error(quote), icmp: { type: 3, code, quote } }));
+    for (const packet of [...kinds, { ...error(quote), icmp: { type: 11, code: 0, quote } }])
+      expect(signalsOf(packet)).toEqual(['icmpTranslated', []]);
+    // A client's about what the server has answered.
+    const back = datagram({ from: 80, to: 5000 }, { source: VIP, destination: CLIENT });
+    expect(signalsOf({ source: CLIENT, destination: VIP, icmp: { type: 3, code: 3, quote: back } })).toEqual(['icmpTranslated', []]);
   });
 
   test('a quoted checksum that comes out as zero is all ones', () => {
