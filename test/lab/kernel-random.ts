@@ -13,6 +13,7 @@ import { writeHop } from '../../src/forward/next-hops.ts';
 import { mapAll } from '../../src/io/fast-path.ts';
 import { interfacesNow } from '../../src/io/interfaces.ts';
 import * as Flow from '../../src/layout/flow.ts';
+import { TCP, UDP } from '../../src/packet/fields.ts';
 import { fromClient } from '../fixtures/frames.ts';
 import { KernelPath, type Program } from './kernel-path.ts';
 import { sameBytes, type Taken } from './kernel-same.ts';
@@ -21,7 +22,7 @@ import { BACK, connectionsIn, HASH_KEY, MAC, type World } from './world.ts';
 
 export interface Report {
   readonly wrong: string[];
-  /** Frames taken of random ones, with one worker and with three; and of those that met a writer by which state. */
+  /** Frames taken of random ones, with one worker and with three, and of UDP's with three; and of those that met a writer by which state. */
   readonly same: readonly Taken[];
   readonly whole: { readonly first: number; readonly second: number; readonly up: number };
   readonly bytes: readonly number[];
@@ -40,10 +41,11 @@ async function main(): Promise<void> {
   Math.random = () => 0;
   const wrong: string[] = [];
   const kernel = { program: program as Program, capacity: 256, key: HASH_KEY, interfaces };
-  const { path, world, taken } = sameBytes(kernel, 1, Number(seed), wrong);
-  const several = sameBytes(kernel, 3, Number(seed), wrong);
-  several.path.close();
-  const same = [taken, several.taken];
+  const by = (protocol: typeof TCP | typeof UDP, workers: number) => sameBytes(kernel, { protocol, workers, seed: Number(seed) }, wrong);
+  const { path, world, taken } = by(TCP, 1);
+  const others = [by(TCP, 3), by(UDP, 3)];
+  for (const other of others) other.path.close();
+  const same = [taken, ...others.map((other) => other.taken)];
   const whole = await wholeStates(path, world, wrong);
   const bytes = countedBytes(path, world);
   process.stdout.write(`${JSON.stringify({ wrong, same, whole, bytes } satisfies Report)}\n`);

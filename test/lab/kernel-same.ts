@@ -1,5 +1,5 @@
 /**
- * Random segments by the kernel's fast path, and by the pipeline of the worker that each is for (packet/steering.ts): the program passes
+ * Random segments and datagrams by the kernel's fast path, and by the pipeline of the worker that each is for (packet/steering.ts): the program passes
  * one up unchanged, or does with it what the pipeline does, to the byte; and a plain one it takes, whichever worker's it is.
  *
  * Super-packets are offered to tc, as large as a test run takes them (a page). Partial checksums cannot be offered: the frames of
@@ -8,7 +8,9 @@
 import fc from 'fast-check';
 import { hashKey } from '../../src/flow/table.ts';
 import * as D from '../../src/layout/frames.ts';
+import { TCP, UDP } from '../../src/packet/fields.ts';
 import { steeringKey, workerOfFrame } from '../../src/packet/steering.ts';
+import * as datagrams from '../fixtures/datagrams.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { KernelPath, type KernelPathOptions } from './kernel-path.ts';
 import { buildFrame, type Packet, pattern, referenceChecksum } from './packets.ts';
@@ -17,6 +19,8 @@ import { BACK, FRONT, HASH_KEY, SERVERS, type World, worldsOf } from './world.ts
 /** How many frames the program has taken. */
 export interface Taken {
   readonly workers: number;
+  /** TCP or UDP, by its number. */
+  readonly protocol: number;
   /** Without super-packets. */
   plain: number;
   /** Super-packets. */
@@ -40,20 +44,29 @@ interface Offered {
 }
 
 const [CONNECTIONS, RUNS] = [16, 2000];
-const [ETHERNET, HEADERS, MTU] = [14, 40, 1500];
+const [ETHERNET, IP, MTU] = [14, 20, 1500];
+const HEADERS = { [TCP]: 40, [UDP]: 28 } as const;
 /** Of the IP header's total length. */
 const LENGTH_AT = ETHERNET + 2;
 const STEERING = steeringKey(hashKey(HASH_KEY));
 
+export interface What {
+  readonly protocol: typeof TCP | typeof UDP;
+  readonly workers: number;
+  readonly seed: number;
+}
+
 /** @returns what the frames went by as well; `world` is the first worker's. */
-export function sameBytes(kernel: KernelPathOptions, workers: number, seed: number, wrong: string[]) {
+export function sameBytes(kernel: KernelPathOptions, { protocol, workers, seed }: What, wrong: string[]) {
   const path = new KernelPath({ ...kernel, workers });
-  const worlds = worldsOf(workers, { capacity: kernel.capacity }, path.maps);
-  const opened = Array.from({ length: CONNECTIONS }, (_, i) => establish(worlds, 5000 + i));
-  const taken: Taken = { workers, plain: 0, large: 0 };
-  for (const offered of fc.sample(frames(opened, kernel.program === 'tc'), { seed, numRuns: RUNS })) {
+  const worlds = worldsOf(workers, { capacity: kernel.capacity, protocol }, path.maps);
+  const opened = Array.from({ length: CONNECTIONS }, (_, i) => establish(worlds, protocol, 5000 + i));
+  const taken: Taken = { workers, protocol, plain: 0, large: 0 };
+  const all = protocol === TCP ? segments(opened, kernel.program === 'tc') : datagramsOf(opened, kernel.program === 'tc');
+  for (const offered of fc.sample(changed(all), { seed, numRuns: RUNS })) {
     const told = offer(path, worlds[workerOf(offered.frame, workers)], offered, taken);
-    if (told !== undefined) wrong.push(`${workers} workers, gso_size ${offered.gso}: ${hex(offered.frame)} → ${told}`);
+    if (told !== undefined)
+      wrong.push(`${protocol === TCP ? 'TCP' : 'UDP'}, ${workers} workers, gso_size ${offered.gso}: ${hex(offered.frame)} → ${told}`);
   }
   return { path, world: worlds[0], taken };
 }
@@ -74,18 +87,17 @@ function offer(path: KernelPath, world: World, { frame, gso, isReply, isPlain }:
   return isSame ? undefined : `${hex(out)}, not ${verdict} ${hex(expected)}`;
 }
 
-function establish(worlds: readonly World[], clientPort: number): Opened {
+function establish(worlds: readonly World[], protocol: What['protocol'], clientPort: number): Opened {
   const send = (packet: Packet) => worlds[workerOf(buildFrame(packet), worlds.length)].send(packet);
-  const { frame } = send(fromClient({ from: clientPort, flags: 'S', sequence: 100 }));
-  const view = new DataView(frame.buffer, frame.byteOffset);
-  const opened = {
-    clientPort,
-    port: view.getUint16(34),
-    server: SERVERS.indexOf(frame.subarray(30, 34).join('.') as (typeof SERVERS)[number]),
-  };
-  send(fromServer({ to: opened.port, flags: 'SA', sequence: 200, acknowledgment: 101 }, {}, opened.server));
-  send(fromClient({ from: clientPort, sequence: 101, acknowledgment: 201 }));
-  return opened;
+  const first = protocol === TCP ? fromClient({ from: clientPort, flags: 'S', sequence: 100 }) : datagrams.fromClient({ from: clientPort });
+  const { frame } = send(first);
+  const port = new DataView(frame.buffer, frame.byteOffset).getUint16(34);
+  const server = SERVERS.indexOf(frame.subarray(30, 34).join('.') as (typeof SERVERS)[number]);
+  if (protocol === TCP) {
+    send(fromServer({ to: port, flags: 'SA', sequence: 200, acknowledgment: 101 }, {}, server));
+    send(fromClient({ from: clientPort, sequence: 101, acknowledgment: 201 }));
+  } else send(datagrams.fromServer({ to: port }, {}, server));
+  return { clientPort, port, server };
 }
 
 /** As the kernel hands frames out. */
@@ -96,31 +108,59 @@ function workerOf(frame: Uint8Array, workers: number): number {
   return workerOfFrame(words, 0, length, STEERING, workers);
 }
 
-/** A segment of one of the connections, often with something changed, sometimes with its IP checksum put right again. */
-function frames(opened: readonly Opened[], hasSuperPackets: boolean): fc.Arbitrary<Offered> {
-  const most = MTU - HEADERS;
+/** Bytes of payload: of one packet on the wire, or of a super-packet whose parts are as large as the next hop takes, and larger. */
+function sizes(protocol: What['protocol'], hasSuperPackets: boolean): fc.Arbitrary<{ gso: number; payload: number; fits: boolean }> {
+  const most = MTU - HEADERS[protocol];
   const single = fc.record({ gso: fc.constant(0), payload: fc.oneof(fc.nat(300), fc.constantFrom(most, most + 1)) });
-  // Segments as large as the next hop takes, and larger.
   const large = fc.record({ gso: fc.constantFrom(500, most, most + 1), payload: fc.integer({ min: most + 2, max: 3400 }) });
-  const segment = fc
-    .record({
-      of: fc.constantFrom(...opened),
-      isReply: fc.boolean(),
-      size: hasSuperPackets ? fc.oneof(single, single, large) : single,
-      flags: fc.constantFrom('A', 'A', 'A', 'PA', 'F', 'R', 'S', 'U', 'UA', ''),
-      padTo: fc.constantFrom(0, 60, 80),
-      ttl: fc.constantFrom(64, 2, 1, 255),
-      tos: fc.nat(255),
-    })
-    .map(({ of, isReply, size: { gso, payload }, flags, ttl, tos, padTo }) => {
+  const size = hasSuperPackets ? fc.oneof(single, single, large) : single;
+  return size.map(({ gso, payload }) => ({ gso, payload, fits: (gso || payload) <= most }));
+}
+
+/** What is alike in both protocols. */
+function common(opened: readonly Opened[]) {
+  return {
+    of: fc.constantFrom(...opened),
+    isReply: fc.boolean(),
+    padTo: fc.constantFrom(0, 60, 80),
+    ttl: fc.constantFrom(64, 2, 1, 255),
+    tos: fc.nat(255),
+  };
+}
+
+/** A segment of one of the connections. */
+function segments(opened: readonly Opened[], hasSuperPackets: boolean): fc.Arbitrary<Offered> {
+  const flags = fc.constantFrom('A', 'A', 'A', 'PA', 'F', 'R', 'S', 'U', 'UA', '');
+  return fc
+    .record({ ...common(opened), size: sizes(TCP, hasSuperPackets), flags })
+    .map(({ of, isReply, size: { gso, payload, fits }, flags, ttl, tos, padTo }) => {
       const tcp = { flags, sequence: 101, acknowledgment: 201, payload: pattern(payload) };
       const more = { ttl, tos, padTo };
       const packet = isReply ? fromServer({ to: of.port, ...tcp }, more, of.server) : fromClient({ from: of.clientPort, ...tcp }, more);
-      const isPlain = /^[PU]?A$/.test(flags) && ttl > 1 && (gso || payload) <= most;
-      return { frame: buildFrame(packet), gso, isReply, isPlain };
+      return { frame: buildFrame(packet), gso, isReply, isPlain: /^[PU]?A$/.test(flags) && ttl > 1 && fits };
     });
+}
+
+/** A datagram of one of the flows, now and then without a checksum. */
+function datagramsOf(opened: readonly Opened[], hasSuperPackets: boolean): fc.Arbitrary<Offered> {
+  const whole = fc.constantFrom(true, true, false);
+  return fc
+    .record({ ...common(opened), size: sizes(UDP, hasSuperPackets), whole })
+    .map(({ of, isReply, size: { gso, payload, fits }, whole, ttl, tos, padTo }) => {
+      const udp = { payload: pattern(payload), ...(!whole && { checksum: 0 }) };
+      const more = { ttl, tos, padTo };
+      const { fromClient: up, fromServer: down } = datagrams;
+      const frame = buildFrame(isReply ? down({ to: of.port, ...udp }, more, of.server) : up({ from: of.clientPort, ...udp }, more));
+      // The one checksum that goes up (native/bpf/packet.h).
+      const isClear = frame[ETHERNET + IP + 6] !== 0xff || frame[ETHERNET + IP + 7] !== 0xff;
+      return { frame, gso, isReply, isPlain: ttl > 1 && fits && isClear };
+    });
+}
+
+/** The same, often with something changed, sometimes with its IP checksum put right again. */
+function changed(packets: fc.Arbitrary<Offered>): fc.Arbitrary<Offered> {
   const changes = fc.array(fc.tuple(fc.nat(70), fc.oneof(fc.nat(255), fc.constantFrom(0, 0xff, 0x45, 0x46, 0x50))), { maxLength: 3 });
-  return fc.record({ offered: segment, changes, right: fc.boolean() }).map(({ offered, changes: bytes, right }) => {
+  return fc.record({ offered: packets, changes, right: fc.boolean() }).map(({ offered, changes: bytes, right }) => {
     const { frame, gso } = offered;
     // A super-packet ends where its length says: GRO makes none that is padded.
     const isKept = (at: number) => at >= frame.length || (gso > 0 && (at === LENGTH_AT || at === LENGTH_AT + 1));

@@ -1,6 +1,7 @@
 /** The kernel's fast path, program by program: what it does with a frame is what the pipeline would, to the byte. */
 import { expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
+import { TCP, UDP } from '../../src/packet/fields.ts';
 import type { Report as RandomReport } from '../lab/kernel-random.ts';
 import type { Report } from '../lab/kernel-rows.ts';
 import { Lab, type Namespace } from '../lab/lab.ts';
@@ -14,6 +15,12 @@ const TAKEN = [
   'TCP options, urgent pointer, window, TOS, identification stay',
   'Ethernet padding is not forwarded',
   'a connection of a server that has gone down stays',
+  'UDP: the first opens a flow',
+  'UDP: the smallest, and Ethernet’s padding',
+  'UDP: 1472 bytes of payload',
+  'UDP: no checksum: none is made',
+  'UDP: a checksum that comes out as zero',
+  'UDP: nobody answers',
 ];
 /** What only the pipeline forwards, though it has a flow that is established: by a word of the row's description. */
 const LEFT = /options|kernel|too big/i;
@@ -40,20 +47,27 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])('the packet fixtures by %s', 
 
 test.skipIf(why === undefined)(`there is a fast path (${why})`, () => undefined);
 
-test.skipIf(why !== undefined).each(['tc', 'xdp'])('random segments by %s, and a writer that changes what they go by', async (program) => {
-  await using lab = new Lab();
-  const balancer = namespaceOf(lab);
-  const seed = Date.now() & 0xffff;
-  const running = balancer.program('kernel-random', program, 'front', 'back', String(seed));
-  const report = JSON.parse(await running.line(/^\{/)) as RandomReport;
-  expect(report.wrong, `seed ${seed}`).toEqual([]);
-  expect(report.same.map(({ workers }) => workers)).toEqual([1, 3]);
-  for (const { plain, large } of report.same) {
-    expect(plain, `seed ${seed}`).toBeGreaterThan(100);
-    // XDP is before there are any.
-    if (program === 'tc') expect(large, `seed ${seed}`).toBeGreaterThan(20);
-  }
-  expect(report.whole.first).toBeGreaterThan(0);
-  expect(report.whole.second).toBeGreaterThan(0);
-  expect(report.bytes).toEqual([7, 6]);
-});
+test.skipIf(why !== undefined).each(['tc', 'xdp'])(
+  'random segments and datagrams by %s, and a writer that changes what they go by',
+  async (program) => {
+    await using lab = new Lab();
+    const balancer = namespaceOf(lab);
+    const seed = Date.now() & 0xffff;
+    const running = balancer.program('kernel-random', program, 'front', 'back', String(seed));
+    const report = JSON.parse(await running.line(/^\{/)) as RandomReport;
+    expect(report.wrong, `seed ${seed}`).toEqual([]);
+    expect(report.same.map(({ protocol, workers }) => [protocol, workers])).toEqual([
+      [TCP, 1],
+      [TCP, 3],
+      [UDP, 3],
+    ]);
+    for (const { plain, large } of report.same) {
+      expect(plain, `seed ${seed}`).toBeGreaterThan(100);
+      // XDP is before there are any.
+      if (program === 'tc') expect(large, `seed ${seed}`).toBeGreaterThan(20);
+    }
+    expect(report.whole.first).toBeGreaterThan(0);
+    expect(report.whole.second).toBeGreaterThan(0);
+    expect(report.bytes).toEqual([7, 6]);
+  },
+);
