@@ -199,7 +199,7 @@ test.each(SCHEDULERS)('%s: no session moves in a pool that grows and shrinks eac
       const server = session.go(world);
       // Whose server is down may have another one, if it is none of TCP's.
       const mayMove = session.protocol.isDatagram && isDown(session.server);
-      if (mayMove ? isDown(server) : server !== session.server)
+      if (server !== session.server && (!mayMove || isDown(server)))
         moved.push(`${second} s: ${session.protocol.name} from ${session.server} to ${server}`);
       session.server = server;
     }
