@@ -8,6 +8,7 @@
  * What frontends and servers were is in shared memory, too (layout/counters.ts: PLACE), so that none is taken for another.
  */
 import { Bitmap } from '../flow/bitmap.ts';
+import { ANSWER_ONLY } from '../flow/life.ts';
 import type { PortPool } from '../flow/port-pool.ts';
 import type { FlowTable } from '../flow/table.ts';
 import type { Core } from '../forward/core.ts';
@@ -134,7 +135,8 @@ function waysOf({ table, records, connections, services }: Core, hopOf: HopOf): 
     return { hop, pool, ports: services.pools.at(pool) };
   };
   return (r) => {
-    if (connections.isOrphan(r >>> C.RECORD_SHIFT)) return undefined;
+    // A way of one answer is not worth going on with: its client asks again.
+    if (connections.isOrphan(r >>> C.RECORD_SHIFT) || (words[r + C.LIFE] & ANSWER_ONLY) !== 0) return undefined;
     const owner = words[r + C.OWNER];
     // With direct server return packets leave from their clients, of whom there are as many as connections: there is one way to a server.
     const source = words[r + C.POOL] === Flow.NONE ? 0 : flows[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.NEW_SOURCE];

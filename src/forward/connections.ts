@@ -13,7 +13,7 @@ import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
 import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
-import { sourcePort } from '../packet/address.ts';
+import { destinationPort, sourcePort } from '../packet/address.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
@@ -90,10 +90,11 @@ export class Connections {
     const record = flows[at + Flow.CONNECTION];
     const r = record << C.RECORD_SHIFT;
     const connections = this.#records.words;
+    const before = connections[r + C.LIFE];
+    if (before & T.ANSWER_ONLY) return this.#answer(record, slot, segment);
     segment.isReply = connections[r + C.FIRST] !== slot;
     const opposite = segment.isReply ? connections[r + C.FIRST] : connections[r + C.SECOND];
     const other = opposite === Flow.NONE ? -1 : opposite << Flow.ENTRY_SHIFT;
-    const before = connections[r + C.LIFE];
     const protocol = protocolOf(flows, at);
     const shown = protocol.weigh(flows, at, other, before, segment);
     const marked = this.#tell(r, before, shown, segment);
@@ -116,10 +117,18 @@ export class Connections {
     const owner = words[r + C.OWNER];
     const life = words[r + C.LIFE];
     const state = life & T.STATE_MASK;
-    if ((life & T.DATAGRAM) !== 0 && slot !== words[r + C.FIRST]) return false;
+    if ((life & T.DATAGRAM) !== 0 && (slot !== words[r + C.FIRST] || (life & T.ANSWER_ONLY) !== 0)) return false;
     if (state === T.OPENING) return this.#isOrphan(r) || !this.#services.isEligible(owner & 0xffff);
     if (state < T.TIME_WAIT) return false;
     return this.#isOrphan(r) || !this.#services.takes(owner >>> 16, owner & 0xffff) || (slot === words[r + C.FIRST] && this.#rests(r, now));
+  }
+
+  /** The one answer that a record of ANSWER_ONLY has waited for: it takes the way with it. */
+  #answer(record: number, slot: number, { payload, now }: Segment): number {
+    this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.BYTES] += payload;
+    const copy = this.#table.copy(slot);
+    this.end(record, now);
+    return copy;
   }
 
   #rests(r: number, now: number): boolean {
@@ -132,8 +141,14 @@ export class Connections {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     this.wait(record);
-    if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], 1);
-    if ((words[r + C.LIFE] & (T.ONE_WAY | T.DATAGRAM)) === 0) this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], DUE, 1);
+    const life = words[r + C.LIFE];
+    const owner = words[r + C.OWNER];
+    const generation = words[r + C.GENERATION];
+    if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(owner, generation, 1);
+    if ((life & (T.ONE_WAY | T.DATAGRAM)) === 0) this.#ledger.add(owner, generation, DUE, 1);
+    if ((life & T.ANSWER_ONLY) === 0) return;
+    this.#ledger.add(owner, generation, TOTAL, 1);
+    this.#ledger.add(owner, generation, CURRENT, 1);
   }
 
   /**
@@ -399,8 +414,13 @@ export class Connections {
 
   #releasePort(r: number): void {
     const { words } = this.#records;
+    const flows = this.#table.words;
     const at = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
-    this.#services.pools.release(words[r + C.POOL], sourcePort(this.#table.words[at + Flow.NEW_PORTS]));
+    const isAnswers = (words[r + C.LIFE] & T.ANSWER_ONLY) !== 0;
+    this.#services.pools.release(
+      words[r + C.POOL],
+      isAnswers ? destinationPort(flows[at + Flow.PORTS]) : sourcePort(flows[at + Flow.NEW_PORTS]),
+    );
     this.#ledger.addPorts(words[r + C.OWNER], words[r + C.GENERATION], -1);
   }
 
@@ -420,7 +440,12 @@ export class Connections {
     // What the kernel adds from here on is in the next look.
     words[cursor] = (before + fresh) | 0;
     settleBytes(flows, at);
-    this.#ledger.addBytes(words[r + C.OWNER], words[r + C.GENERATION], isReply ? RX : TX, fresh);
+    this.#ledger.addBytes(
+      words[r + C.OWNER],
+      words[r + C.GENERATION],
+      isReply || (words[r + C.LIFE] & T.ANSWER_ONLY) !== 0 ? RX : TX,
+      fresh,
+    );
     return true;
   }
 

@@ -9,6 +9,7 @@ import type { PortPool } from '../flow/port-pool.ts';
 import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
+import { TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
 import { sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
@@ -53,6 +54,9 @@ export class Opener {
   /** What the scheduler chose last, and what it saw there (-1: it does not go by loads). */
   #picked = 0;
   #seen = -1;
+  /** The OWNER word of what is being opened, and the slot of the client's flow once that is there. */
+  #owner = 0;
+  #slot = Flow.NONE;
   /** What the protocol is told of the client's first packet (flow/protocol.ts: firstOf). */
   #first = 0;
   /** Where servers see their clients: this one may have another port (clash.ts). */
@@ -72,7 +76,7 @@ export class Opener {
 
   /**
    * Chooses a server for a SYN and installs both directions. Returns the slot of the client's, or the table's scratch slot
-   * where the packet goes without a flow, or the complement (~) of the verdict that says why not: each is answered by a reset.
+   * where the packet goes without a flow (then {@link carry} counts it, if the frontend is one of perPacket), or the complement (~) of the verdict that says why not: each is answered by a reset.
    * @param first what the frontend's protocol says of it (firstOf)
    * @param clientHop next hop back to the client
    */
@@ -182,9 +186,9 @@ export class Opener {
 
   /** Decides the rewrite towards the server at `position` and installs it. Returns as {@link open} does. */
   #installEntered(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
-    const { mode, protocol } = frontend;
-    const { directions } = mode;
-    const { isDatagram } = protocol;
+    const { isDatagram } = frontend.protocol;
+    this.#owner = (frontend.index << 16) | frontend.servers[position].index;
+    if (frontend.perPacket && frontend.mode.directions === 1) return this.#passOnce(frontend, position);
     const way = frontend.pools.length > 0 ? this.#claimPort(frontend, position, now) : this.#seenAs(frontend, position, now);
     if (way === Flow.NONE) return frontend.pools.length === 0 ? ~Verdict.resetClash : ~Verdict.resetNoPort;
     const pool = frontend.pools[way] ?? Flow.NONE;
@@ -196,26 +200,62 @@ export class Opener {
       return ~Verdict.resetTableFull;
     }
     this.#decide(frontend, position);
+    const isDone = frontend.perPacket
+      ? this.#writeAnswer(frontend, pool, clientHop, now)
+      : this.#writeBoth(frontend, pool, frontend.hops[way], clientHop, life, now);
+    if (!isDone) {
+      if (pool !== Flow.NONE) this.#services.pools.release(pool, this.#opening.port);
+      return ~Verdict.resetTableFull;
+    }
+    return frontend.perPacket ? this.#borrow(frontend.hops[way]) : this.#slot;
+  }
 
+  /** Both directions, as decided: false where there is no room for one of them. The client's is in #slot. */
+  #writeBoth({ mode, protocol }: Frontend, pool: number, hop: number, clientHop: number, life: number, now: number): boolean {
+    const { directions } = mode;
     const { source, destination, ports: clientPorts } = this.#opening;
     const { source: s, destination: d, ports: p } = this.#rewrite;
     const slot = this.#table.reserve(source, destination, clientPorts, now);
     const twin = directions === 2 ? this.#table.reserve(d, s, swapPorts(p), now, slot) : Flow.NONE;
-    if (slot === Flow.NONE || (directions === 2 && twin === Flow.NONE)) {
-      if (pool !== Flow.NONE) this.#services.pools.release(pool, sourcePort(p));
-      return ~Verdict.resetTableFull;
-    }
+    if (slot === Flow.NONE || (directions === 2 && twin === Flow.NONE)) return false;
     const record = this.#records.claim();
-    const owner = (frontend.index << 16) | frontend.servers[position].index;
-    this.#writeRecord(record, slot, twin, life | (directions === 1 ? T.ONE_WAY : 0) | (isDatagram ? T.DATAGRAM : 0), pool, owner);
-    this.#writeFlow(slot, s, d, p, frontend.hops[way], record, now);
+    const marks = (directions === 1 ? T.ONE_WAY : 0) | (protocol.isDatagram ? T.DATAGRAM : 0);
+    this.#writeRecord(record, slot, twin, life | marks, pool);
+    this.#writeFlow(slot, s, d, p, hop, record, now);
     if (directions === 2) this.#writeFlow(twin, destination, source, swapPorts(clientPorts), clientHop, record, now);
     protocol.begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
     const kind = Flow.live(protocol.number);
     if (directions === 2) this.#table.publish(twin, kind);
     this.#table.publish(slot, kind);
     this.#connections.begin(record);
-    return slot;
+    this.#slot = slot;
+    return true;
+  }
+
+  /** The way of one answer, as decided: false where there is no room for it. */
+  #writeAnswer({ protocol }: Frontend, pool: number, clientHop: number, now: number): boolean {
+    const { source, destination, ports } = this.#opening;
+    const { source: s, destination: d, ports: p } = this.#rewrite;
+    const slot = this.#table.reserve(d, s, swapPorts(p), now);
+    if (slot === Flow.NONE) return false;
+    const record = this.#records.claim();
+    this.#writeRecord(record, slot, Flow.NONE, T.OPENING | T.COUNTED | T.DATAGRAM | T.ANSWER_ONLY, pool);
+    this.#writeFlow(slot, destination, source, swapPorts(ports), clientHop, record, now);
+    this.#table.publish(slot, Flow.live(protocol.number));
+    this.#connections.begin(record);
+    return true;
+  }
+
+  /** Counts a datagram that goes without a flow of its own, and will not be heard of again: direct server return. */
+  #passOnce(frontend: Frontend, position: number): number {
+    this.#ledger.add(this.#owner, this.#ledger.generation(this.#owner), TOTAL, 1);
+    this.#ledger.leave(this.#owner);
+    return this.#withoutFlow(frontend, position);
+  }
+
+  /** Enters the bytes of the datagram that {@link open} has just sent on without a flow of its own. */
+  carry(payload: number): void {
+    this.#ledger.addBytes(this.#owner, this.#ledger.generation(this.#owner), TX, payload);
   }
 
   /**
@@ -266,16 +306,15 @@ export class Opener {
 
   /** No room for a flow: one packet goes by the scratch entry. */
   #withoutFlow(frontend: Frontend, position: number): number {
-    const { source, destination, ports } = this.#opening;
     this.#decide(frontend, position);
+    return this.#borrow(frontend.hops[wayOf(frontend, position)]);
+  }
+
+  /** The scratch slot, with the rewrite that was decided. */
+  #borrow(hop: number): number {
+    const { source, destination, ports } = this.#opening;
     const slot = this.#table.borrow(source, destination, ports);
-    this.#writeRewrite(
-      slot,
-      this.#rewrite.source,
-      this.#rewrite.destination,
-      this.#rewrite.ports,
-      frontend.hops[wayOf(frontend, position)],
-    );
+    this.#writeRewrite(slot, this.#rewrite.source, this.#rewrite.destination, this.#rewrite.ports, hop);
     return slot;
   }
 
@@ -298,8 +337,9 @@ export class Opener {
     frontend.mode.rewrite(this.#opening, this.#rewrite);
   }
 
-  #writeRecord(record: number, first: number, second: number, life: number, pool: number, owner: number): void {
+  #writeRecord(record: number, first: number, second: number, life: number, pool: number): void {
     const { words } = this.#records;
+    const owner = this.#owner;
     const r = record << C.RECORD_SHIFT;
     words[r + C.FIRST] = first;
     words[r + C.SECOND] = second;

@@ -38,6 +38,8 @@ export interface Frontend {
   readonly pools: readonly number[];
   readonly mode: Mode;
   readonly protocol: Protocol;
+  /** Each datagram goes to a server of its own choice; what it leaves behind is the way of one answer. */
+  readonly perPacket: boolean;
   /** The scheduler goes by a hash of the client, which is to find its server again. */
   readonly hashes: boolean;
   /** What servers see clients of a prefix as. */
@@ -242,6 +244,7 @@ export class Services {
     const hashes = consistent.has(choice.scheduler);
     const adopts = mode.directions === 1 && hashes;
     const protocol = byNumber[number]!; // assertServiceSet: it is one
+    const perPacket = entry.perPacket === true && protocol.isDatagram && protocol.hasPorts;
     const { candidates } = choice;
     const { addresses: clients, prefix } = backend;
     const fullNat = { ...backend, mode: modes.passthrough, addresses: undefined };
@@ -258,6 +261,7 @@ export class Services {
       pools,
       mode,
       protocol,
+      perPacket,
       hashes,
       prefix,
       hairpin,

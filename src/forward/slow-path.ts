@@ -236,8 +236,11 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
       hop,
       now,
     );
-    if (slot >= 0) return admit(f, slot, opened);
-    return refuse(f, ip, protocol, ~slot, now);
+    if (slot < 0) return refuse(f, ip, protocol, ~slot, now);
+    if (!frontend.perPacket) return admit(f, slot, opened);
+    opener.carry(payloadOf(f));
+    frames[f + D.VERDICT] = opened;
+    return slot;
   }
 
   /** One of a server's to somebody whom it does not serve by way of lb4: a router's part is done here. `vip`: a frontend's of that server. */

@@ -48,6 +48,7 @@ export interface WorldOptions {
   readonly scheduler?: SchedulerName;
   /** By its number; TCP when left out. */
   readonly protocol?: number;
+  readonly perPacket?: boolean;
   /** Ports of the VIP, all with one backend. */
   readonly ports?: readonly number[];
   /** Whether each server is up. */
@@ -218,6 +219,7 @@ export class World {
       maxconn = 0,
       frontendMaxconn = 0,
       protocol = TCP,
+      perPacket = false,
     } = this.#options;
     const { servers: addresses = SERVERS, successor, prefix, locals = [] } = this.#options;
     const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
@@ -238,6 +240,7 @@ export class World {
         backend: successor === undefined ? 'b' : 'c',
         maxconn: frontendMaxconn,
         draining: draining.includes(index),
+        perPacket,
       };
     });
     const set: ServiceSet = {
