@@ -9,6 +9,7 @@
 import type { FlowTable } from '../flow/table.ts';
 import { live, NONE } from '../layout/flow.ts';
 import { portsWord } from '../packet/address.ts';
+import { ICMP } from '../packet/fields.ts';
 import { workerOfClient } from '../packet/steering.ts';
 import type { Passing } from './passing.ts';
 
@@ -55,7 +56,7 @@ export class Clash {
     let tries = TRIES;
     for (let looks = TRIES * this.#place.workers * 2; looks > 0 && tries > 0; looks--) {
       const port = FIRST + Math.floor(Math.random() * (LAST - FIRST + 1));
-      if (!this.#isHere(seen.source, port)) continue;
+      if (!this.#isHere(seen.source, port, protocol)) continue;
       if (!this.#isTaken(seen, port, protocol, now)) return port;
       tries--;
     }
@@ -63,13 +64,14 @@ export class Clash {
   }
 
   #isFree(seen: Seen, port: number, protocol: number, now: number): boolean {
-    return this.#isHere(seen.source, port) && !this.#isTaken(seen, port, protocol, now);
+    return this.#isHere(seen.source, port, protocol) && !this.#isTaken(seen, port, protocol, now);
   }
 
   /** Whether replies to that port of a client come to this worker. */
-  #isHere(client: number, port: number): boolean {
+  #isHere(client: number, port: number, protocol: number): boolean {
     const { worker, workers, key } = this.#place;
-    return workers === 1 || workerOfClient(client, port, key, workers) === worker;
+    // All pings are one worker's (packet/steering.ts), who asks here.
+    return workers === 1 || protocol === ICMP || workerOfClient(client, port, key, workers) === worker;
   }
 
   #isTaken({ address, serverAddress, serverPort }: Seen, port: number, protocol: number, now: number): boolean {

@@ -6,6 +6,7 @@
  *      router → VIP [quoted: VIP:port → server:sp]   becomes   VIP → client [quoted: client:cp → VIP:vp]
  */
 
+import { identified, isEcho } from '../flow/echo.ts';
 import type { Protocol } from '../flow/protocol.ts';
 import { byNumber } from '../flow/protocols.ts';
 import type { FlowTable } from '../flow/table.ts';
@@ -15,7 +16,7 @@ import { finishIpHeader } from '../packet/build.ts';
 import { delta, fold, sum, update } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 
-/** The quoted IP header and eight bytes of what follows it (RFC 792), which begin with the ports. */
+/** The quoted IP header and eight bytes of what follows it (RFC 792), which begin with the ports, or end with a ping's identifier. */
 const QUOTED_MIN = 8;
 
 /** What lb4 carries of the protocol that the IP header at word `ip` names. */
@@ -24,8 +25,8 @@ export function protocolAt(words: Int32Array, ip: number): Protocol | undefined 
 }
 
 /**
- * The word index of the IP header that the error at word `ip` quotes; NONE if the message is broken, no error, or quotes no ports of a
- * protocol that lb4 carries.
+ * The word index of the IP header that the error at word `ip` quotes; NONE if the message is broken, no error, or quotes nothing that
+ * lb4 carries.
  */
 export function quotedPacket(slab: F.Slab, ip: number): number {
   const { words, bytes } = slab;
@@ -35,6 +36,7 @@ export function quotedPacket(slab: F.Slab, ip: number): number {
   const quotedHeader = words[quoted] & 0xf;
   if (length < F.ICMP_HEADER + 20 || quotedHeader < 5 || length < F.ICMP_HEADER + quotedHeader * 4 + QUOTED_MIN) return Flow.NONE;
   if (!F.isIcmpError(words[ip + header] & 0xff) || protocolAt(words, quoted) === undefined) return Flow.NONE;
+  if (isIcmp(words, quoted) && !isEcho(words, quoted + quotedHeader)) return Flow.NONE;
   if (words[quoted + F.IP_FRAGMENT] & 0xff1f0000) return Flow.NONE;
   if (sum(bytes, (ip + header) * 4, length) !== 0xffff) return Flow.NONE;
   return quoted;
@@ -71,20 +73,27 @@ export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot
 function restoreQuoted(slab: F.Slab, quoted: number, length: number, source: number, destination: number, ports: number): void {
   const { words, halves } = slab;
   const header = words[quoted] & 0xf;
-  const transport = quoted + header;
+  const isPing = isIcmp(words, quoted);
+  const place = quoted + header + (isPing ? F.ICMP_ECHO : 0);
   const addresses = fold(delta(words[quoted + F.IP_SOURCE], source) + delta(words[quoted + F.IP_DESTINATION], destination));
-  const all = fold(addresses + delta(words[transport], ports));
+  const after = isPing ? identified(words[place], ports) : ports;
+  // ICMP's checksum covers no addresses.
+  const change = fold((isPing ? 0 : addresses) + delta(words[place], after));
   const ttl = words[quoted + F.IP_TTL];
   words[quoted + F.IP_TTL] = (ttl & 0xffff) | (update(ttl >>> 16, addresses) << 16);
   words[quoted + F.IP_SOURCE] = source;
   words[quoted + F.IP_DESTINATION] = destination;
-  words[transport] = ports;
+  words[place] = after;
   const checksum = protocolAt(words, quoted)?.checksum ?? 0;
   if (length < header * 4 + checksum + 2) return;
-  const at = transport * 2 + (checksum >>> 1);
+  const at = (quoted + header) * 2 + (checksum >>> 1);
   const isUdp = (ttl & 0xff00) === F.UDP << 8;
   // RFC 768: zero is none, and stays; one that comes out as zero is all ones.
   if (isUdp && halves[at] === 0) return;
-  const after = update(halves[at], all);
-  halves[at] = isUdp && after === 0 ? 0xffff : after;
+  const checked = update(halves[at], change);
+  halves[at] = isUdp && checked === 0 ? 0xffff : checked;
+}
+
+function isIcmp(words: Int32Array, ip: number): boolean {
+  return ((words[ip + F.IP_TTL] >>> 8) & 0xff) === F.ICMP;
 }

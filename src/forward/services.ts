@@ -62,6 +62,7 @@ export function wayOf({ sources }: Pick<Frontend, 'sources'>, position: number):
   return position * sources.length;
 }
 
+type Entry = ServiceSet['frontends'][number];
 type BackendEntry = ServiceSet['backends'][number];
 
 /** What a backend's frontends have in common. */
@@ -112,6 +113,8 @@ export class Services {
   #losses = 0;
   /** Of those, what new connections leave from. */
   #present: ReadonlySet<number> = new Set();
+  /** Addresses whose pings are answered here: whether somebody serves them. */
+  #served: ReadonlyMap<number, boolean> = new Map();
   #backends: ReadonlyMap<string, Backend> = new Map();
   /** While a set is applied: the pools of a backend that names its sources, which all its frontends have. */
   readonly #pooled = new Map<Backend, readonly number[]>();
@@ -144,6 +147,9 @@ export class Services {
     this.#locals = addressMap(set.locals ?? []);
     this.#present = presentSources(set);
     this.#lose(set);
+    const isServed = ({ index, draining }: Entry) => !draining && this.#frontends[index]?.scheduler !== undefined;
+    const served = new Set(set.frontends.filter(isServed).map(({ address }) => address));
+    this.#served = new Map(set.frontends.filter(({ echo }) => echo).map(({ address }) => [address, served.has(address)]));
     this.retirePools();
   }
 
@@ -205,6 +211,11 @@ export class Services {
   facing(frontend: Frontend, client: number): Frontend {
     const { hairpin } = frontend;
     return hairpin !== undefined && hairpin.clients.find(client, 0, 0) >= 0 ? hairpin.frontend : frontend;
+  }
+
+  /** Of an address whose pings lb4 answers itself: whether a server of a frontend there may be chosen. Of others undefined. */
+  isServed(address: number): boolean | undefined {
+    return this.#served.get(address);
   }
 
   /** Whether a server may be chosen, by index. */

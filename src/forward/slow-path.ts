@@ -6,6 +6,7 @@
  *     a flow ───────────────────────────────────────────┴─► examine: TTL, route, MTU; then what it shows is followed ─► its rewrite
  */
 
+import { echoPorts, isEcho } from '../flow/echo.ts';
 import type { Segment } from '../flow/evidence.ts';
 import { PendingFins } from '../flow/pending-fins.ts';
 import type { Protocol } from '../flow/protocol.ts';
@@ -20,6 +21,7 @@ import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import type { Connections } from './connections.ts';
 import type { Crossing } from './crossing.ts';
+import { createPing } from './echo.ts';
 import { protocolAt, quotedPacket, translateQuoted } from './icmp.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
@@ -63,6 +65,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
   const [ttlStep, ttlLeast] = crossing === undefined ? [1, 1] : [0, -1];
   const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, pendingFins: new PendingFins() };
+  const hooks = { open, examine, leave, answer, pass, mtuBack, end, notOurs };
+  const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, ...hooks });
 
   return function slowPath(f: number, at: number, now: number): number {
     frames[f + D.OUT] = D.DROP;
@@ -169,6 +173,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   }
 
   function icmp(f: number, ip: number, length: number, now: number): number {
+    if (isEcho(words, transportOf(f))) return ping(f, ip, length, now);
     const quoted = quotedPacket(slab, ip);
     const slot = quoted === Flow.NONE ? Flow.NONE : quotedOwner(quoted);
     if (slot === Flow.NONE || (words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return notOurs(f, Verdict.dropIcmp, now);
@@ -177,6 +182,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const icmpWord = words[ip + (words[ip] & 0xf)] & 0xffff;
     if (icmpWord === PORT_UNREACHABLE && slot !== table.scratch) connections.noteUnreachable(slot, words[ip + F.IP_SOURCE]);
     translateQuoted(slab, ip, table, slot, ttlStep);
+    leave(f, ip, hop, length);
+    return end(icmpTranslated);
+  }
+
+  /** Gives a frame the next hop at word `hop`. */
+  function leave(f: number, ip: number, hop: number, length: number): void {
     if (crossing === undefined) {
       halves[ip * 2 + F.ETHERNET_HALF] = hops[hop + Hop.ETHERNET];
       for (let i = 1; i < 4; i++) words[ip - 4 + i] = hops[hop + Hop.ETHERNET + i];
@@ -184,7 +195,6 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     frames[f + D.LENGTH] = length;
     frames[f + D.INTERFACE] = hops[hop + Hop.INTERFACE];
     frames[f + D.OUT] = hops[hop + Hop.OUT];
-    return end(icmpTranslated);
   }
 
   /**
@@ -194,8 +204,9 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   function quotedOwner(quoted: number): number {
     const source = words[quoted + F.IP_DESTINATION];
     const destination = words[quoted + F.IP_SOURCE];
-    const ports = swapPorts(words[quoted + (words[quoted] & 0xf)]);
+    const transport = quoted + (words[quoted] & 0xf);
     const protocol = (words[quoted + F.IP_TTL] >>> 8) & 0xff;
+    const ports = swapPorts(protocol === F.ICMP ? echoPorts(words, transport) : words[transport]);
     const slot = table.find(source, destination, ports, Flow.live(protocol));
     if (slot !== Flow.NONE) return slot;
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol);
@@ -223,24 +234,32 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (frontend?.adopts && !opens) return adopt(f, ip, frontend, now);
     if (protocol.refuses(words, transport)) return end(Verdict.dropStray);
     if (frontend === undefined || frontend.draining || !opens) return refuse(f, ip, protocol, resetUnknown, now);
+    const slot = open(f, ip, frontend, ports, now);
+    return slot < Flow.NONE ? refuse(f, ip, protocol, ~slot, now) : slot;
+  }
+
+  /** Opens a connection for a packet. Returns its slot; NONE where the packet has ended; or the complement (~) of the verdict that says why there is none. */
+  function open(f: number, ip: number, frontend: Frontend, ports: number, now: number): number {
     if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
-    if (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) halves.fill(0, ip * 2 + F.ETHERNET_HALF, ip * 2);
     crossing?.learn(f, now);
-    const hop = crossing?.hopBy(frames[f + D.INTERFACE]) ?? lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
-    const slot = opener.open(
-      crossing === undefined ? services.facing(frontend, source) : frontend,
-      source,
-      destination,
-      ports,
-      protocol.firstOf(words, transport),
-      hop,
-      now,
-    );
-    if (slot < 0) return refuse(f, ip, protocol, ~slot, now);
-    if (!frontend.perPacket) return admit(f, slot, opened);
+    const source = words[ip + F.IP_SOURCE];
+    const facing = crossing === undefined ? services.facing(frontend, source) : frontend;
+    const first = frontend.protocol.firstOf(words, transportOf(f));
+    const slot = opener.open(facing, source, words[ip + F.IP_DESTINATION], ports, first, hopBack(f, ip), now);
+    if (slot < 0 || !frontend.perPacket) return slot < 0 ? slot : admit(f, slot, opened);
     opener.carry(payloadOf(f));
     frames[f + D.VERDICT] = opened;
     return slot;
+  }
+
+  /** The next hop back the way a frame came. */
+  function hopBack(f: number, ip: number): number {
+    if (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) halves.fill(0, ip * 2 + F.ETHERNET_HALF, ip * 2);
+    return crossing?.hopBy(frames[f + D.INTERFACE]) ?? lastHops.learn(slab, ip, frames[f + D.INTERFACE]);
+  }
+
+  function mtuBack(f: number, ip: number): number {
+    return hops[(hopBack(f, ip) << Hop.SHIFT) + Hop.MTU];
   }
 
   /** One of a server's to somebody whom it does not serve by way of lb4: a router's part is done here. `vip`: a frontend's of that server. */

@@ -34,6 +34,7 @@ const names = [
   'dropLoop', // a frame to many that came by another port a moment ago: the two sides are joined elsewhere
   'passed', // nat = "destination": of a server, to somebody whom it does not serve by way of lb4: sent on as it came
   'resetClash', // nat = "destination": a SYN whose answers nobody could tell from another connection's: RST
+  'echoAnswered', // a ping of a frontend's address, answered here
 ] as const;
 
 export type VerdictName = (typeof names)[number];

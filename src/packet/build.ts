@@ -4,7 +4,7 @@
  * word index of the IP header, and returns the new length from the IP header on, in bytes.
  */
 import { swap16, swap32, swapPorts } from './address.ts';
-import { fold, sum } from './checksum.ts';
+import { delta, fold, sum, update } from './checksum.ts';
 import * as F from './fields.ts';
 
 const TTL = 64;
@@ -52,6 +52,24 @@ export function buildIcmpError(slab: F.Slab, ip: number, type: number, code: num
   words[ip + 6] = swap16(mtu) << 16;
   words[ip + 5] = words[ip + 5] | (~sum(bytes, (ip + 5) * 4, 8 + quoted) << 16);
   return 28 + quoted;
+}
+
+/** Turns a ping into its answer (RFC 792): as long as it is, with the options that it came with. */
+export function buildEchoReply(slab: F.Slab, ip: number): number {
+  const { words, halves } = slab;
+  const icmp = (ip + (words[ip] & 0xf)) * 2;
+  const source = words[ip + F.IP_DESTINATION];
+  reverseEthernet(slab, ip);
+  clearOffload(slab, ip);
+  words[ip + F.IP_DESTINATION] = words[ip + F.IP_SOURCE];
+  words[ip + F.IP_SOURCE] = source;
+  words[ip + F.IP_FRAGMENT] = words[ip + F.IP_FRAGMENT] & ~F.DONT_FRAGMENT;
+  words[ip + F.IP_TTL] = TTL | (F.ICMP << 8);
+  finishIpHeader(slab, ip);
+  const type = (halves[icmp] & 0xff00) | F.ICMP_ECHO_REPLY;
+  halves[icmp + F.ICMP_CHECKSUM / 2] = update(halves[icmp + F.ICMP_CHECKSUM / 2], delta(halves[icmp], type));
+  halves[icmp] = type;
+  return swap16(words[ip] >>> 16);
 }
 
 /** The checksum of the TCP segment, or UDP datagram, of `length` bytes behind an option-less IP header, its own field being zero. */

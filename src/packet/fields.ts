@@ -64,5 +64,9 @@ export function isIcmpError(type: number): boolean {
   return type === ICMP_UNREACHABLE || type === ICMP_TIME_EXCEEDED || type === ICMP_PARAMETER_PROBLEM;
 }
 
+/** Where its checksum stands, in bytes; of a ping: the word of identifier (lower half) and sequence number. */
+export const ICMP_CHECKSUM = 2;
+export const ICMP_ECHO = 1;
+
 /** Bytes of the ICMP header, behind which an error quotes. */
 export const ICMP_HEADER = 8;

@@ -44,6 +44,16 @@ export interface IcmpPart {
   readonly wrongBy?: number;
 }
 
+/** A ping, or with `reply` the answer to one. */
+export interface EchoPart {
+  readonly reply?: boolean;
+  readonly id: number;
+  readonly sequence?: number;
+  readonly payload?: Uint8Array;
+  /** Added to the right checksum. */
+  readonly wrongBy?: number;
+}
+
 export interface Packet {
   /** Ethernet: destination and source, "02:00:00:00:00:01". */
   readonly ethernet?: readonly [destination: string, source: string];
@@ -61,7 +71,8 @@ export interface Packet {
   readonly tcp?: TcpPart;
   readonly udp?: UdpPart;
   readonly icmp?: IcmpPart;
-  /** In place of tcp, udp and icmp. */
+  readonly echo?: EchoPart;
+  /** In place of tcp, udp, icmp and echo. */
   readonly other?: { readonly protocol: number; readonly payload: Uint8Array };
   /** Overrides, to write what is wrong. */
   readonly version?: number;
@@ -142,7 +153,8 @@ export function wrongChecksums(ip: Uint8Array, partial = false): string[] {
   if (ip[9] === 17 && !(partial ? isPseudo(6) : isNone || isRight())) wrong.push(partial ? 'UDP (partial)' : 'UDP');
   if (ip[9] === 1) {
     if (referenceChecksum(payload) !== 0) wrong.push('ICMP');
-    wrong.push(...wrongChecksums(payload.subarray(8)).map((name) => `quoted ${name}`));
+    const isEcho = payload[0] === 0 || payload[0] === 8;
+    if (!isEcho) wrong.push(...wrongChecksums(payload.subarray(8)).map((name) => `quoted ${name}`));
   }
   return wrong;
 }
@@ -156,6 +168,7 @@ function transport(packet: Packet): [protocol: number, payload: Uint8Array] {
   if (packet.tcp) return [6, buildTcp(packet, packet.tcp)];
   if (packet.udp) return [17, buildUdp(packet, packet.udp)];
   if (packet.icmp) return [1, buildIcmp(packet.icmp)];
+  if (packet.echo) return [1, buildEcho(packet.echo)];
   return [packet.other?.protocol ?? 6, packet.other?.payload ?? new Uint8Array()];
 }
 
@@ -197,6 +210,12 @@ function buildIcmp(icmp: IcmpPart): Uint8Array {
   const quote = buildIp(icmp.quote).subarray(0, icmp.quotedBytes);
   const message = concatenate(Uint8Array.from([icmp.type, icmp.code ?? 0, 0, 0, 0, 0, ...be16(icmp.mtu ?? 0)]), quote);
   message.set(be16((referenceChecksum(message) + (icmp.wrongBy ?? 0)) & 0xffff), 2);
+  return message;
+}
+
+function buildEcho({ reply = false, id, sequence = 1, payload = new Uint8Array(), wrongBy = 0 }: EchoPart): Uint8Array {
+  const message = concatenate(Uint8Array.from([reply ? 0 : 8, 0, 0, 0, ...be16(id), ...be16(sequence)]), payload);
+  message.set(be16((referenceChecksum(message) + wrongBy) & 0xffff), 2);
   return message;
 }
 

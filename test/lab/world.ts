@@ -15,7 +15,7 @@ import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
 import { type KernelMaps, type Memory, memoryIn, memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { parseAddress } from '../../src/packet/address.ts';
-import { type Slab, slabOf, TCP } from '../../src/packet/fields.ts';
+import { ICMP, type Slab, slabOf, TCP } from '../../src/packet/fields.ts';
 import { type PortSlice, portSlice } from '../../src/packet/steering.ts';
 import { buildFrame, type Packet } from './packets.ts';
 
@@ -51,6 +51,8 @@ export interface WorldOptions {
   readonly perPacket?: boolean;
   /** Ports of the VIP, all with one backend. */
   readonly ports?: readonly number[];
+  /** Pings of the VIP are answered by lb4 itself. */
+  readonly echo?: boolean;
   /** Whether each server is up. */
   readonly up?: readonly boolean[];
   /** Their addresses. */
@@ -215,17 +217,17 @@ export class World {
     const {
       mode = 'passthrough',
       scheduler = 'roundrobin',
-      ports = [80],
+      protocol = TCP,
+      ports = [protocol === ICMP ? 0 : 80],
       maxconn = 0,
       frontendMaxconn = 0,
-      protocol = TCP,
       perPacket = false,
     } = this.#options;
-    const { servers: addresses = SERVERS, successor, prefix, locals = [] } = this.#options;
+    const { servers: addresses = SERVERS, successor, prefix, locals = [], echo } = this.#options;
     const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
     const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
-      return { index, address: parseAddress(ip), port: 8080, protocol, name: `${ip}:8080`, weight: 1, maxconn };
+      return { index, address: parseAddress(ip), port: protocol === ICMP ? 0 : 8080, protocol, name: `${ip}:8080`, weight: 1, maxconn };
     };
     const all = addresses.map(serverAt);
     const more = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
@@ -241,6 +243,7 @@ export class World {
         maxconn: frontendMaxconn,
         draining: draining.includes(index),
         perPacket,
+        ...(echo === undefined ? {} : { echo }),
       };
     });
     const set: ServiceSet = {
