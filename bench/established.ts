@@ -16,7 +16,7 @@ import * as E from '../src/layout/flow.ts';
 import * as D from '../src/layout/frames.ts';
 import type { Memory } from '../src/layout/memory.ts';
 import { destinationPort, parseAddress, portsWord, swap16, swapPorts } from '../src/packet/address.ts';
-import { ACK, SYN, slabOf, TCP } from '../src/packet/fields.ts';
+import { ACK, SYN, slabOf, TCP, UDP } from '../src/packet/fields.ts';
 
 export const FRAMES = 16384;
 const SLOT = 192;
@@ -43,6 +43,8 @@ export interface Bench {
   readonly verdicts: Float64Array;
   /** The ports of each connection's packets as they leave for its server, which they tell as well. */
   readonly leaving: Int32Array;
+  /** How many connections of a hundred are UDP's. */
+  readonly udp: number;
 }
 
 /** Connection i: client 10.x.y.z:port → VIP:80, with the rewrite that passthrough would have chosen. */
@@ -59,19 +61,25 @@ function serverPorts(connections: number): number {
   return Math.ceil(connections / 20000);
 }
 
-/** What is balanced over what, for so many connections. */
-export function serviceSet(connections: number): ServiceSet {
-  const servers = Array.from({ length: serverPorts(connections) }, (_, i) => ({
-    index: i,
-    address: ADDRESSES[i % SERVERS],
-    port: FIRST_PORT + i,
-    protocol: TCP,
-  }));
-  const candidates = servers.map(({ index, port }) => ({ name: String(port), weight: 1, index, maxconn: 0 }));
-  return {
-    frontends: [{ index: 0, address: VIP, port: 80, protocol: TCP, backend: 'b', maxconn: 0, draining: false }],
-    backends: [{ name: 'b', mode: 'passthrough', choice: prepare('maglev', candidates), servers }],
-  };
+/** What is balanced over what, for so many connections of each protocol. */
+export function serviceSet(connections: number, protocols: readonly number[] = [TCP]): ServiceSet {
+  const count = serverPorts(connections);
+  const backends = protocols.map((protocol, place) => {
+    const servers = Array.from({ length: count }, (_, i) => {
+      return { index: place * count + i, address: ADDRESSES[i % SERVERS], port: FIRST_PORT + i, protocol };
+    });
+    const candidates = servers.map(({ index, port }) => ({ name: String(port), weight: 1, index, maxconn: 0 }));
+    return { name: `b${protocol}`, mode: 'passthrough' as const, choice: prepare('maglev', candidates), servers };
+  });
+  const frontends = protocols.map((protocol, index) => {
+    return { index, address: VIP, port: 80, protocol, backend: `b${protocol}`, maxconn: 0, draining: false };
+  });
+  return { frontends, backends };
+}
+
+/** Of connection i, where so many of a hundred are UDP's. */
+function protocolOf(i: number, udp: number): number {
+  return i % 100 < udp ? UDP : TCP;
 }
 
 const KEY = hashKey(new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]));
@@ -83,38 +91,43 @@ export function coreOver(memory: Memory): Pick<Bench, 'core' | 'words' | 'frames
   return { core: createCore({ memory, slab, frames, hashKey: KEY, answersPerSecond: 0 }), words: slab.words, frames };
 }
 
-/** @param memory with room for them */
-export function build(connections: number, memory: Memory): Bench {
+/**
+ * @param memory with room for them
+ * @param udp how many of a hundred are UDP's
+ */
+export function build(connections: number, memory: Memory, udp = 0): Bench {
   const { core, words, frames } = coreOver(memory);
   const { table: flows, services, opener, process } = core;
-  for (let i = 0; i < Math.max(SERVERS, serverPorts(connections)); i++)
+  for (let i = 0; i < 2 * Math.max(SERVERS, serverPorts(connections)); i++)
     writeHop(memory.hops, 1 + i, 2, 1500, new Uint8Array(6), new Uint8Array(6));
-  const set = serviceSet(connections);
+  const set = serviceSet(connections, udp === 0 ? [TCP] : [TCP, UDP]);
   services.apply(set, new Ways().apply(set));
   const leaving = new Int32Array(connections);
   for (let i = 0; i < connections; i++) {
     const [address, ports] = client(i);
-    const slot = opener.open(services.frontendAt(VIP, 80, TCP)!, address, VIP, ports, 1, 1, 0);
+    const protocol = protocolOf(i, udp);
+    const slot = opener.open(services.frontendAt(VIP, 80, protocol)!, address, VIP, ports, 1, 1, 0);
     if (slot < 0) throw new Error('no room');
-    establish(core, slot);
+    establish(core, slot, protocol);
     leaving[i] = flows.words[slot * E.ENTRY + E.NEW_PORTS];
   }
-  return { core, words, frames, process, verdicts: memory.counters.verdicts, leaving };
+  return { core, words, frames, process, verdicts: memory.counters.verdicts, leaving, udp };
 }
 
-/** The rest of a handshake: SYN+ACK and ACK. */
-function establish({ table: { words }, records, connections }: Core, slot: number): void {
+/** The rest of a handshake, SYN+ACK and ACK; or the first answer. */
+function establish({ table: { words }, records, connections }: Core, slot: number, protocol: number): void {
   const second = records.words[words[slot * E.ENTRY + E.CONNECTION] * C.RECORD + C.SECOND];
   SEGMENT.flags = SYN | ACK;
   SEGMENT.sequence = 0;
   connections.follow(second, SEGMENT);
+  if (protocol === UDP) return;
   SEGMENT.flags = ACK;
   SEGMENT.sequence = 1;
   connections.follow(slot, SEGMENT);
 }
 
-/** Lays out FRAMES bare segments of random connections, from the client or from the server. */
-function fill({ words, leaving }: Bench): void {
+/** Lays out FRAMES packets of random connections, bare segments or datagrams of as many bytes, from the client or from the server. */
+function fill({ words, leaving, udp }: Bench): void {
   for (let i = 0; i < FRAMES; i++) {
     const w = (i * SLOT + IP) >> 2;
     const connection = random() % leaving.length;
@@ -122,10 +135,13 @@ function fill({ words, leaving }: Bench): void {
     const reply = random() & 1;
     words[w] = 0x45 | (swap16(40) << 16);
     words[w + 1] = 0x40;
-    words[w + 2] = 64 | (TCP << 8);
+    const protocol = protocolOf(connection, udp);
+    words[w + 2] = 64 | (protocol << 8);
     words[w + 3] = reply ? ADDRESSES[(destinationPort(leaving[connection]) - FIRST_PORT) % SERVERS] : address;
     words[w + 4] = VIP;
     words[w + 5] = reply ? swapPorts(leaving[connection]) : ports;
+    // UDP's length, and any checksum; to TCP a sequence number.
+    words[w + 6] = swap16(20) | (1 << 16);
     words[w + 8] = (5 << 4) | (0x10 << 8);
     words[w + 9] = 0;
   }
