@@ -69,8 +69,8 @@ export function translateQuoted(slab: F.Slab, ip: number, table: FlowTable, slot
   words[ip + header] = words[ip + header] | (~sum(slab.bytes, (ip + header) * 4, length) << 16);
 }
 
-/** Puts addresses and ports back in a quoted packet of `length` bytes, and its checksums as far as they are quoted. */
-function restoreQuoted(slab: F.Slab, quoted: number, length: number, source: number, destination: number, ports: number): void {
+/** Puts addresses and ports (back) in a packet of which `length` bytes are there, and its checksums as far as they are: one that is quoted, or a first fragment. */
+export function restoreQuoted(slab: F.Slab, quoted: number, length: number, source: number, destination: number, ports: number): void {
   const { words, halves } = slab;
   const header = words[quoted] & 0xf;
   const isPing = isIcmp(words, quoted);

@@ -22,6 +22,7 @@ import * as F from '../packet/fields.ts';
 import type { Connections } from './connections.ts';
 import type { Crossing } from './crossing.ts';
 import { createPing } from './echo.ts';
+import { createFragmentPath } from './fragments.ts';
 import { protocolAt, quotedPacket, translateQuoted } from './icmp.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
@@ -66,6 +67,21 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   const [ttlStep, ttlLeast] = crossing === undefined ? [1, 1] : [0, -1];
   const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, pendingFins: new PendingFins() };
   const hooks = { open, examine, leave, answer, pass, mtuBack, end, notOurs };
+  const mayOpen = (f: number): boolean => crossing?.isFront(frames[f + D.INTERFACE]) !== false;
+  const fragmentPath = createFragmentPath({
+    slab,
+    frames,
+    table,
+    hops,
+    services,
+    connections,
+    opener,
+    ttlStep,
+    ttlLeast,
+    leave,
+    install,
+    mayOpen,
+  });
   const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, ...hooks });
 
   return function slowPath(f: number, at: number, now: number): number {
@@ -161,14 +177,16 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
       return notOurs(f, Verdict.dropMalformed, now);
     // RFC 1812 section 5.2.2: a broken header is dropped. On the fast path its checksum stays as wrong as it came instead.
     if (sum(slab.bytes, ip * 4, (first & 0xf) * 4) !== 0xffff) return notOurs(f, Verdict.dropMalformed, now);
-    if (words[ip + F.IP_FRAGMENT] & F.FRAGMENT_MASK) return fragment(f, ip, now);
+    if (words[ip + F.IP_FRAGMENT] & F.FRAGMENT_MASK) return fragment(f, ip, protocol, now);
     if (((words[ip + F.IP_TTL] >>> 8) & 0xff) === F.ICMP) return icmp(f, ip, length, now);
     if (protocol === undefined) return notOurs(f, Verdict.dropNotOurs, now);
     return frames[f + D.HOME] === nowhere ? notOurs(f, Verdict.dropMalformed, now) : unknownPacket(f, ip, protocol, now);
   }
 
-  /** Of one to a service nobody knows which: those of others cross. */
-  function fragment(f: number, ip: number, now: number): number {
+  /** Of one to a service nobody knows which, unless its packet's first one has shown it: those of others cross. */
+  function fragment(f: number, ip: number, protocol: Protocol | undefined, now: number): number {
+    const verdict = fragmentPath(f, ip, protocol, now);
+    if (verdict >= 0) return end(verdict);
     return services.isSource(words[ip + F.IP_DESTINATION]) ? end(Verdict.dropFragment) : notOurs(f, Verdict.dropFragment, now);
   }
 
@@ -216,7 +234,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** One that no entry matches: it opens a connection, or is refused. */
   function unknownPacket(f: number, ip: number, protocol: Protocol, now: number): number {
     // Only clients' side opens: what else comes from the servers' is no service's.
-    if (crossing?.isFront(frames[f + D.INTERFACE]) === false) return notOurs(f, Verdict.dropNotOurs, now);
+    if (!mayOpen(f)) return notOurs(f, Verdict.dropNotOurs, now);
     const transport = transportOf(f);
     const ports = words[transport];
     const source = words[ip + F.IP_SOURCE];
@@ -241,15 +259,20 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** Opens a connection for a packet. Returns its slot; NONE where the packet has ended; or the complement (~) of the verdict that says why there is none. */
   function open(f: number, ip: number, frontend: Frontend, ports: number, now: number): number {
     if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
-    crossing?.learn(f, now);
-    const source = words[ip + F.IP_SOURCE];
-    const facing = crossing === undefined ? services.facing(frontend, source) : frontend;
-    const first = frontend.protocol.firstOf(words, transportOf(f));
-    const slot = opener.open(facing, source, words[ip + F.IP_DESTINATION], ports, first, hopBack(f, ip), now);
+    const slot = install(f, ip, frontend, ports, now);
     if (slot < 0 || !frontend.perPacket) return slot < 0 ? slot : admit(f, slot, opened);
     opener.carry(payloadOf(f));
     frames[f + D.VERDICT] = opened;
     return slot;
+  }
+
+  /** As {@link Opener.open} does, for a packet to that frontend. */
+  function install(f: number, ip: number, frontend: Frontend, ports: number, now: number): number {
+    crossing?.learn(f, now);
+    const source = words[ip + F.IP_SOURCE];
+    const facing = crossing === undefined ? services.facing(frontend, source) : frontend;
+    const first = frontend.protocol.firstOf(words, transportOf(f));
+    return opener.open(facing, source, words[ip + F.IP_DESTINATION], ports, first, hopBack(f, ip), now);
   }
 
   /** The next hop back the way a frame came. */

@@ -35,6 +35,7 @@ const names = [
   'passed', // nat = "destination": of a server, to somebody whom it does not serve by way of lb4: sent on as it came
   'resetClash', // nat = "destination": a SYN whose answers nobody could tell from another connection's: RST
   'echoAnswered', // a ping of a frontend's address, answered here
+  'fragmentFollowed', // a datagram's fragment that the kernel has not put together: by its flow, or where the first one went
 ] as const;
 
 export type VerdictName = (typeof names)[number];

@@ -27,6 +27,8 @@ export const IP_DESTINATION = 4;
 
 /** MF and the offset: any of them set makes a fragment. DF (0x40 in byte 6) is not among them. */
 export const FRAGMENT_MASK = 0xff3f0000 | 0;
+/** The offset alone: zero in a packet's first fragment. */
+export const FRAGMENT_OFFSET = 0xff1f0000 | 0;
 export const DONT_FRAGMENT = 0x00400000;
 
 export const ICMP = 1;
