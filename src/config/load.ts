@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, formatMistake, type Mistake, type Position } from '../errors.ts';
+import { affinityFindings } from './check/affinity.ts';
 import { crossFindings } from './check/cross.ts';
 import { type Finding, mistakeOf } from './check/finding.ts';
 import { keyFindings, schemaFindings } from './check/keys.ts';
@@ -82,6 +83,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...crossFindings(root),
     ...modeFindings(root, mode),
     ...sourceFindings(root, mode),
+    ...affinityFindings(root, mode),
     ...loopFindings(root, isOwn),
     ...localServerFindings(root, mode, isOwn),
     ...checkSourceFindings(root, mode, isOwn, sourceTowards),

@@ -127,6 +127,21 @@ export const FAMILIES: readonly Family[] = [
     ({ packets }) => packets?.halfOpenEvicted,
     PACKETS,
   ),
+  single('gauge', 'datagram_flows', 'Flows of UDP and pings.', ({ packets }) => packets?.datagrams, PACKETS),
+  single(
+    'counter',
+    'datagram_flows_evicted_total',
+    'Of these, those that made way for others.',
+    ({ packets }) => packets?.datagramsEvicted,
+    PACKETS,
+  ),
+  single(
+    'counter',
+    'affinity_evicted_total',
+    'Clients who lost their server to others.',
+    ({ packets }) => packets?.affinityEvicted,
+    PACKETS,
+  ),
 
   {
     name: 'lb4_host_repairs_total',

@@ -54,6 +54,12 @@ export interface WorkerCounters {
   readonly halfOpen: number;
   /** Those that had to make way for others. */
   readonly halfOpenEvicted: number;
+  /** Flows of UDP and pings; rises and falls. */
+  readonly datagrams: number;
+  /** Those that had to make way for others. */
+  readonly datagramsEvicted: number;
+  /** Clients who had to make way for others before their `affinity` was over. */
+  readonly affinityEvicted: number;
 }
 
 /** The packet modes only. */

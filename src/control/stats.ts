@@ -71,12 +71,15 @@ function packetKeys(packets: PacketCounters) {
   return { verdicts, ...workerKeys(packets), flow_capacity: flowCapacity, workers: workers.map(workerKeys), ...fast };
 }
 
-function workerKeys({ received, dropped, transmitFailed, flows, halfOpen, halfOpenEvicted }: WorkerCounters) {
+function workerKeys({ received, dropped, transmitFailed, flows, halfOpen, halfOpenEvicted, ...more }: WorkerCounters) {
   return {
     frames: { received, dropped, transmit_failed: transmitFailed },
     flows,
     half_open: halfOpen,
     half_open_evicted: halfOpenEvicted,
+    datagrams: more.datagrams,
+    datagrams_evicted: more.datagramsEvicted,
+    affinity_evicted: more.affinityEvicted,
   };
 }
 

@@ -1,8 +1,11 @@
 /** What all workers have counted, added up: read from shared memory, nobody is asked. */
 import { type VerdictName, verdictNames } from '../forward/verdict.ts';
 import {
+  AFFINITY_EVICTED,
   ANSWERED,
   CURRENT,
+  DATAGRAM_FLOWS,
+  DATAGRAMS_EVICTED,
   DROPPED,
   DUE,
   FLOWS,
@@ -29,7 +32,7 @@ export interface Tally {
   readonly load: number;
 }
 
-/** Frames through a worker's socket, its live flow entries (two a connection), half-open connections. */
+/** Frames through a worker's socket, its live flow entries (two a connection), half-open connections, flows of datagrams, clients with affinity. */
 export interface Gauges {
   readonly received: number;
   readonly dropped: number;
@@ -37,6 +40,9 @@ export interface Gauges {
   readonly flows: number;
   readonly halfOpen: number;
   readonly halfOpenEvicted: number;
+  readonly datagrams: number;
+  readonly datagramsEvicted: number;
+  readonly affinityEvicted: number;
 }
 
 const PLACES: Readonly<Record<keyof Gauges, number>> = {
@@ -46,6 +52,9 @@ const PLACES: Readonly<Record<keyof Gauges, number>> = {
   flows: FLOWS,
   halfOpen: HALF_OPEN,
   halfOpenEvicted: HALF_OPEN_EVICTED,
+  datagrams: DATAGRAM_FLOWS,
+  datagramsEvicted: DATAGRAMS_EVICTED,
+  affinityEvicted: AFFINITY_EVICTED,
 };
 const NAMES = Object.keys(PLACES) as (keyof Gauges)[];
 

@@ -2,7 +2,16 @@
 import type { Core } from '../forward/core.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { Driver } from '../io/driver.ts';
-import { DATAGRAM_FLOWS, DATAGRAMS_EVICTED, DROPPED, FLOWS, HALF_OPEN, HALF_OPEN_EVICTED, RECEIVED } from '../layout/counters.ts';
+import {
+  AFFINITY_EVICTED,
+  DATAGRAM_FLOWS,
+  DATAGRAMS_EVICTED,
+  DROPPED,
+  FLOWS,
+  HALF_OPEN,
+  HALF_OPEN_EVICTED,
+  RECEIVED,
+} from '../layout/counters.ts';
 import type { Memory } from '../layout/memory.ts';
 import type { Orders, WorkerData } from './messages.ts';
 import { attempt } from './origin.ts';
@@ -43,6 +52,7 @@ export class Duties {
   readonly #sources: (addresses: readonly number[]) => void;
   readonly #evictedBefore: number;
   readonly #evictedDatagramsBefore: number;
+  readonly #evictedBondsBefore: number;
   #lastTick = 0;
   #sweptTo = 0;
   #lastTold = 0;
@@ -64,6 +74,7 @@ export class Duties {
     this.#sources = sources;
     this.#evictedBefore = memory.counters.gauges[HALF_OPEN_EVICTED];
     this.#evictedDatagramsBefore = memory.counters.gauges[DATAGRAMS_EVICTED];
+    this.#evictedBondsBefore = memory.counters.gauges[AFFINITY_EVICTED];
   }
 
   /** Applies the first orders, and takes up what an lb4 that died has left. Returns how many connections go on. */
@@ -154,7 +165,7 @@ export class Duties {
   }
 
   #count(): void {
-    const { table, halfOpen, datagrams, connections } = this.#core;
+    const { table, halfOpen, datagrams, connections, bonds } = this.#core;
     const { gauges } = this.#memory.counters;
     const { received, dropped } = this.#driver.statistics();
     gauges[RECEIVED] += received;
@@ -164,6 +175,7 @@ export class Duties {
     gauges[HALF_OPEN_EVICTED] = this.#evictedBefore + connections.evicted;
     gauges[DATAGRAM_FLOWS] = datagrams.size;
     gauges[DATAGRAMS_EVICTED] = this.#evictedDatagramsBefore + connections.evictedDatagrams;
+    gauges[AFFINITY_EVICTED] = this.#evictedBondsBefore + bonds.evicted;
   }
 }
 

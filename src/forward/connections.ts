@@ -14,6 +14,7 @@ import * as C from '../layout/connection.ts';
 import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
+import type { Bonds } from './affinity.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
@@ -29,6 +30,7 @@ export interface ConnectionsParts {
   readonly ledger: Ledger;
   readonly signals: Signals;
   readonly lastHops: LastHops;
+  readonly bonds: Bonds;
 }
 
 /** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time. */
@@ -52,12 +54,13 @@ export class Connections {
   readonly #ledger: Ledger;
   readonly #signals: Signals;
   readonly #lastHops: LastHops;
+  readonly #bonds: Bonds;
   readonly #share: number;
   readonly #datagramShare: number;
   #evicted = 0;
   #evictedDatagrams = 0;
 
-  constructor({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops }: ConnectionsParts) {
+  constructor({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds }: ConnectionsParts) {
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
@@ -66,6 +69,7 @@ export class Connections {
     this.#ledger = ledger;
     this.#signals = signals;
     this.#lastHops = lastHops;
+    this.#bonds = bonds;
     this.#share = Math.max(LEAST, records.capacity * SHARE);
     this.#datagramShare = Math.max(LEAST, records.capacity * DATAGRAM_SHARE);
   }
@@ -104,7 +108,19 @@ export class Connections {
     const after = this.#count(record, before, protocol.next(marked, shown, segment.isReply));
     connections[r + C.LIFE] = after;
     if (T.isFast(before) !== T.isFast(after) || T.isReplyFast(before) !== T.isReplyFast(after)) this.#setFast(r, after);
+    if (((before ^ after) & T.STATE_MASK) !== 0) this.bind(record, segment.now);
     return this.#goesBy(slot, shown, after, segment);
+  }
+
+  /** The client of a connection that is established, or has been, stays with its server (affinity.ts). */
+  bind(record: number, now: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    if ((words[r + C.LIFE] & (T.COUNTED | T.ANSWER_ONLY)) !== T.COUNTED) return;
+    const owner = words[r + C.OWNER];
+    const bond = this.#services.bondOf(owner >>> 16);
+    if (bond === undefined) return;
+    this.#bonds.renew(bond, this.#table.words[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.SOURCE], owner & 0xffff, now);
   }
 
   /**

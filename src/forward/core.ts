@@ -5,6 +5,7 @@ import { FlowTable } from '../flow/table.ts';
 import { type HashKey, homesIn, type Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
 import { ALL_PORTS, type PortSlice, steeringKey, workerOfSlice } from '../packet/steering.ts';
+import { Bonds } from './affinity.ts';
 import { Clash } from './clash.ts';
 import { Connections } from './connections.ts';
 import { Crossing } from './crossing.ts';
@@ -49,6 +50,7 @@ export interface Core {
   readonly sweep: Sweep;
   readonly lastHops: LastHops;
   readonly signals: Signals;
+  readonly bonds: Bonds;
   /** Where it stands between interfaces. */
   readonly crossing: Crossing | undefined;
   /** Collects the byte counts of those who carry most, between two sweeps ({@link Sweep.collectLatest}). */
@@ -71,11 +73,12 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const services = new Services(ledger, slice);
   const signals = new Signals();
   const lastHops = new LastHops(hops);
-  const connections = new Connections({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops });
+  const bonds = new Bonds(memory.affinity, hashKey);
+  const connections = new Connections({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds });
   const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections });
   const passing = new Passing();
   const clash = new Clash(table, passing, { ...workerOfSlice(slice ?? ALL_PORTS), key: steeringKey(hashKey) });
-  const opener = new Opener({ table, records, services, ledger, connections, clash });
+  const opener = new Opener({ table, records, services, ledger, connections, clash, bonds });
   const answers = new RateLimit(answersPerSecond);
   const crossing = isInline ? new Crossing({ slab, frames, hops, verdicts, seed: hashKey[0] }) : undefined;
   const slowPath = createSlowPath({
@@ -108,6 +111,7 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     sweep,
     lastHops,
     signals,
+    bonds,
     crossing,
     collectLatest,
   };

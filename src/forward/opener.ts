@@ -13,6 +13,7 @@ import { TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
 import { sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
+import type { Bonds } from './affinity.ts';
 import type { Clash } from './clash.ts';
 import type { Connections } from './connections.ts';
 import type { Ledger } from './ledger.ts';
@@ -28,6 +29,7 @@ export interface OpenerParts {
   readonly ledger: Ledger;
   readonly connections: Connections;
   readonly clash: Clash;
+  readonly bonds: Bonds;
 }
 
 /**
@@ -47,6 +49,7 @@ export class Opener {
   readonly #ledger: Ledger;
   readonly #connections: Connections;
   readonly #clash: Clash;
+  readonly #bonds: Bonds;
   readonly #rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
   readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, address: 0, port: 0 };
   /** A SYN has one connection make way under limits, however often it must choose. */
@@ -65,13 +68,14 @@ export class Opener {
   #turn = 0;
   #asks = 0;
 
-  constructor({ table, records, services, ledger, connections, clash }: OpenerParts) {
+  constructor({ table, records, services, ledger, connections, clash, bonds }: OpenerParts) {
     this.#table = table;
     this.#records = records;
     this.#services = services;
     this.#ledger = ledger;
     this.#connections = connections;
     this.#clash = clash;
+    this.#bonds = bonds;
   }
 
   /**
@@ -136,9 +140,11 @@ export class Opener {
     const { candidates } = frontend;
     const { loads } = this.#ledger;
     if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return -1;
-    const picked = scheduler.pick(this.#opening.source, sourcePort(this.#opening.ports));
+    const kept = frontend.bond === undefined ? -1 : this.#bonds.find(frontend.bond, this.#opening.source, now);
+    const isKept = kept >= 0 && !isFull(candidates[kept], loads);
+    const picked = isKept ? kept : scheduler.pick(this.#opening.source, sourcePort(this.#opening.ports));
     this.#picked = picked;
-    this.#seen = scheduler.seen ?? -1;
+    this.#seen = isKept ? -1 : (scheduler.seen ?? -1);
     if (!isFull(candidates[picked], loads)) return picked;
     this.#seen = -1;
     const position = leastLoaded(candidates, loads, picked);
@@ -211,7 +217,7 @@ export class Opener {
   }
 
   /** Both directions, as decided: false where there is no room for one of them. The client's is in #slot. */
-  #writeBoth({ mode, protocol }: Frontend, pool: number, hop: number, clientHop: number, life: number, now: number): boolean {
+  #writeBoth({ mode, protocol, bond }: Frontend, pool: number, hop: number, clientHop: number, life: number, now: number): boolean {
     const { directions } = mode;
     const { source, destination, ports: clientPorts } = this.#opening;
     const { source: s, destination: d, ports: p } = this.#rewrite;
@@ -228,6 +234,7 @@ export class Opener {
     if (directions === 2) this.#table.publish(twin, kind);
     this.#table.publish(slot, kind);
     this.#connections.begin(record);
+    if (bond !== undefined) this.#bonds.open(bond, source, this.#owner & 0xffff, now);
     this.#slot = slot;
     return true;
   }

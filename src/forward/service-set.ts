@@ -31,8 +31,8 @@ export interface ServiceSet {
     readonly servers: readonly ServerEntry[];
     /** Full NAT: this host's addresses that new connections leave from; empty or left out: from the one that its client called. */
     readonly sources?: readonly number[];
-    /** A client stays with its server for so many milliseconds after its last connection, in all backends of the same group. */
-    readonly affinity?: { readonly ms: number; readonly group: number };
+    /** A client stays with its server for so many milliseconds after its last connection. */
+    readonly affinity?: { readonly ms: number };
     /** Client addresses under `mask` that are `from` are shown to servers with `to` in its place. Native order. */
     readonly prefix?: { readonly mask: number; readonly from: number; readonly to: number };
   }[];
@@ -50,6 +50,6 @@ export interface ServerEntry {
   readonly protocol: number;
   /** It is down, and others are up: its datagrams go to those at once. */
   readonly lost?: boolean;
-  /** With affinity over protocols: the index under which the group knows it. */
+  /** With affinity over protocols: the index under which those of the other protocols know it. */
   readonly peer?: number;
 }

@@ -11,6 +11,7 @@ import { byNumber } from '../flow/protocols.ts';
 import { frontendLoad } from '../layout/counters.ts';
 import { KERNEL_HOP } from '../layout/hops.ts';
 import type { PortSlice } from '../packet/steering.ts';
+import { Bond } from './affinity.ts';
 import { EndpointMap } from './endpoints.ts';
 import type { Ledger } from './ledger.ts';
 import type { Mode } from './mode.ts';
@@ -48,6 +49,8 @@ export interface Frontend {
   readonly hairpin: Hairpin | undefined;
   /** One direction passes lb4, and any balancer with these servers would choose alike: unknown segments may go by the hash. */
   readonly adopts: boolean;
+  /** Clients stay with their servers (affinity.ts). */
+  readonly bond: Bond | undefined;
 }
 
 interface Hairpin {
@@ -78,6 +81,7 @@ interface Backend {
   readonly addresses: EndpointMap | undefined;
   /** By position among the candidates: the server's position in the backend. */
   readonly places: readonly number[];
+  readonly bond: Bond | undefined;
 }
 
 /** The backend of a frontend whose own is not in the set: nobody to choose. */
@@ -90,6 +94,7 @@ const NOBODY: Backend = {
   prefix: undefined,
   addresses: undefined,
   places: [],
+  bond: undefined,
 };
 
 /** The services of one core, as last applied. */
@@ -236,19 +241,26 @@ export class Services {
     return !from.draining && !this.isFrontendFull(from) && !isFull(to, this.#ledger.loads);
   }
 
+  /** That of the frontend of a connection, by the upper half of its OWNER word. */
+  bondOf(frontend: number): Bond | undefined {
+    return this.#frontends[frontend]?.bond;
+  }
+
   /** A scheduler keeps its state (whose turn it is) while its candidates stay the same. */
-  #backend({ name, mode, choice, servers: all, sources = [], prefix }: BackendEntry): Backend {
+  #backend({ name, mode, choice, servers: all, sources = [], prefix, affinity }: BackendEntry): Backend {
     const last = this.#backends.get(name);
     const scheduler = last && isSameChoice(last.choice, choice) ? last.scheduler : createScheduler(choice, this.#ledger.loads);
     const byIndex = new Map(all.map(({ index }, place) => [index, place]));
     const places = choice.candidates.map(({ index }) => byIndex.get(index)!);
     const addresses = modes[mode].repliesTo === 'client' ? addressMap([...new Set(all.map(({ address }) => address))]) : undefined;
-    return { mode: modes[mode], choice, scheduler, places, servers: places.map((place) => all[place]), sources, prefix, addresses };
+    const servers = places.map((place) => all[place]);
+    const bond = affinity && new Bond(affinity, all, servers);
+    return { mode: modes[mode], choice, scheduler, places, servers, sources, prefix, addresses, bond };
   }
 
   #frontend(entry: ServiceSet['frontends'][number], backend: Backend, ways: readonly number[]): Frontend {
     const { index, address, protocol: number, maxconn, draining } = entry;
-    const { mode, choice, scheduler, servers, places } = backend;
+    const { mode, choice, scheduler, servers, places, bond } = backend;
     const sources = sourcesOf(address, backend);
     const pools = mode.source === 'pool' ? this.#poolsOf(backend, sources) : [];
     const hops = places.flatMap((place) => sources.map((_, i) => ways[wayOf({ sources }, place) + i] ?? KERNEL_HOP));
@@ -277,6 +289,8 @@ export class Services {
       prefix,
       hairpin,
       adopts,
+      // Each datagram is chosen for.
+      bond: perPacket ? undefined : bond,
     };
   }
 

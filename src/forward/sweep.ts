@@ -132,7 +132,10 @@ export class Sweep {
     const { words } = this.#records;
     const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
     const isOneWay = words[r + C.SECOND] === Flow.NONE;
-    if (this.#isExpired(r, now) || this.#connections.isOrphan(record) || this.#connections.isLost(record)) {
+    const isExpired = this.#isExpired(r, now);
+    // A live one that was silent ends now.
+    if (isExpired && (words[r + C.LIFE] & T.STATE_MASK) < T.TIME_WAIT) this.#connections.bind(record, now);
+    if (isExpired || this.#connections.isOrphan(record) || this.#connections.isLost(record)) {
       this.#connections.end(record, now);
       return;
     }
@@ -144,6 +147,7 @@ export class Sweep {
       this.#lastHops.keep(flows[second + Flow.NEXT_HOP]);
       if (T.isFast(words[r + C.LIFE])) protocolOf(flows, first).settle(flows, first, second, now, QUIET_MS);
     }
+    if ((words[r + C.LIFE] & T.STATE_MASK) < T.TIME_WAIT) this.#connections.bind(record, now);
     if ((words[r + C.LIFE] & T.DATAGRAM) !== 0 && (isUsed || !this.#isIdle(r, RECENT_MS, now))) this.#connections.renew(record);
   }
 

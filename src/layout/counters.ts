@@ -27,6 +27,8 @@ export const HALF_OPEN_EVICTED = 5;
 /** Flows of datagrams, and those that had to make way for others. */
 export const DATAGRAM_FLOWS = 6;
 export const DATAGRAMS_EVICTED = 7;
+/** Clients who had to make way for others before their time with a server was over (layout/affinity.ts). */
+export const AFFINITY_EVICTED = 8;
 
 export const ROW = 8;
 /** Connections whose handshake was completed. */

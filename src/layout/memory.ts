@@ -2,13 +2,14 @@
  * The memory that main thread and workers share, in parts: pieces of one mapping, but for flows and next hops where the kernel's fast path goes
  * by them, too: those are BPF maps then, of all workers one after the other. Whoever uses a part does not know which.
  *
- *     | header | loads | ways | worker 0: verdicts, gauges, statistics, places, next hops, flows, connections | worker 1: … |
+ *     | header | loads | ways | affinity | worker 0: verdicts, gauges, statistics, places, next hops, flows, connections | worker 1: … |
  *
- * Workers share the loads alone, which limits are held by, and change them atomically. Every other part has one writer: the main thread
+ * Workers share the loads, which limits are held by, and change them atomically, and the clients' servers, a set at a time (affinity.ts). Every other part has one writer: the main thread
  * the header, but for its ATTEMPTS, the ways, and the servers' next hops, of which each worker has a copy; a worker all else that is its own.
  * Readers need no lock: words are read whole, and counters only grow.
  */
 
+import { affinitySets, SET } from './affinity.ts';
 import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, PLACE, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
 import { ENTRY, PROBES, READ_AHEAD } from './flow.ts';
@@ -36,6 +37,8 @@ export interface Memory {
   readonly ways: Int32Array;
   readonly flows: Int32Array;
   readonly connections: Int32Array;
+  /** All workers'. */
+  readonly affinity: Int32Array;
   readonly hops: Int32Array;
   readonly counters: Counters;
 }
@@ -96,6 +99,7 @@ export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number, maps?
   return {
     header: new Int32Array(mapping, 0, HEADER_WORDS),
     ways: new Int32Array(mapping, WAYS_AT, WAYS_LENGTH),
+    affinity: new Int32Array(mapping, AFFINITY_AT, affinityWords(room)),
     counters: {
       verdicts: new Float64Array(mapping, at.verdicts, VERDICTS),
       gauges: new Float64Array(mapping, at.gauges, GAUGES),
@@ -125,10 +129,17 @@ export function keyIn(header: Int32Array): HashKey {
 const LOADS_AT = align(HEADER_WORDS * 4);
 const WAYS_AT = align(LOADS_AT + LOADS_LENGTH * 4);
 const WAYS_LENGTH = SERVER_HOPS * WAY;
+const AFFINITY_AT = align(WAYS_AT + WAYS_LENGTH * 4);
+
+/** A client for each connection. What nobody writes takes no memory: it is a part of a file, or of a mapping. */
+function affinityWords({ connections, workers }: Room): number {
+  return affinitySets(connections * workers) * SET;
+}
 
 /** Where a worker's parts are. */
-function offsets({ capacity, connections: records, isInKernel }: Room, worker: number) {
-  const begin = align(WAYS_AT + WAYS_LENGTH * 4);
+function offsets(room: Room, worker: number) {
+  const { capacity, connections: records, isInKernel } = room;
+  const begin = align(AFFINITY_AT + affinityWords(room) * 4);
   const gauges = align(VERDICTS * 8);
   const statistics = align(gauges + GAUGES * 8);
   const places = align(statistics + STATISTICS_LENGTH * 8);

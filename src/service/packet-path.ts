@@ -28,7 +28,7 @@ import { rulesLeftToUser } from './hand-rules.ts';
 import { hostLock } from './host-lock.ts';
 import { forgetNotes } from './kept-note.ts';
 import { keptTable } from './kept-table.ts';
-import type { Plan, PlannedBackend } from './plan.ts';
+import type { Plan, PlannedBackend, PlannedServer } from './plan.ts';
 import { keptReturns } from './returns-file.ts';
 import type { Takeover } from './takeover.ts';
 import { Undo } from './undo.ts';
@@ -364,6 +364,7 @@ function tellInheritance({ isFound, connections, refused, mortal }: Inheritance,
 /** What the engine is told. */
 export function settingsOf({ config, frontends, backends, formerSources }: Plan, mode: PacketMode): Settings {
   const { timeouts } = config.passthrough;
+  const peers = peersOf(backends);
   return {
     services: {
       frontends: frontends.map(({ index, draining, frontend: { listen, backend, maxconn, udpPerPacket = false } }) => {
@@ -378,7 +379,7 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
           perPacket: udpPerPacket,
         };
       }),
-      backends: backends.map((backend) => backendOf(backend, mode)),
+      backends: backends.map((backend) => backendOf(backend, mode, peers)),
       formerSources: formerSources.map(parseAddress),
     },
     timeouts: {
@@ -394,7 +395,21 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
   };
 }
 
-function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMode): Settings['services']['backends'][number] {
+/** Who is one server by several protocols: the index of the first of them, by what they have in common. */
+type Peers = ReadonlyMap<string, number>;
+
+/** Where clients stay with a server over protocols. */
+function peersOf(backends: readonly PlannedBackend[]): Peers {
+  const across = backends.filter(({ backend }) => backend.affinityAcross === true);
+  const all = across.flatMap(({ backend, servers }) => servers.map(({ index, server }) => [peerKey(backend, server), index] as const));
+  return new Map(all.toReversed());
+}
+
+function peerKey({ name, label = name }: PlannedBackend['backend'], { name: server, addr }: PlannedServer['server']): string {
+  return JSON.stringify([label, server, addr.ip]);
+}
+
+function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMode, peers: Peers): Settings['services']['backends'][number] {
   const { forwards, source } = factsOf(mode, backend);
   const chosen = new Set(choice.candidates.map(({ index }) => index));
   return {
@@ -403,9 +418,11 @@ function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMod
     choice,
     servers: servers.map(({ index, server, state }) => {
       const lost = (backend.udpFailover ?? true) && state === 'down' && !chosen.has(index) && chosen.size > 0;
+      const peer = peers.size === 0 ? undefined : peers.get(peerKey(backend, server));
       const [address, port] = [parseAddress(server.addr.ip), serverPort(backend, server)];
-      return { index, address, port, protocol: backend.protocol.number, lost };
+      return { index, address, port, protocol: backend.protocol.number, lost, ...(peer !== undefined && { peer }) };
     }),
+    ...(backend.affinityMs !== undefined && { affinity: { ms: backend.affinityMs } }),
     sources: source === 'pool' ? backend.sourceAddrs.map(parseAddress) : [],
   };
 }

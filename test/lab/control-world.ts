@@ -15,7 +15,17 @@ import {
 } from '../../src/control/source.ts';
 
 const NONE: Counters = { ...NOTHING, current: 0 };
-const WORKER: WorkerCounters = { received: 5, dropped: 3, transmitFailed: 1, flows: 4, halfOpen: 3, halfOpenEvicted: 2 };
+const WORKER: WorkerCounters = {
+  received: 5,
+  dropped: 3,
+  transmitFailed: 1,
+  flows: 4,
+  halfOpen: 3,
+  halfOpenEvicted: 2,
+  datagrams: 6,
+  datagramsEvicted: 7,
+  affinityEvicted: 8,
+};
 export const PACKETS: PacketCounters = {
   ...WORKER,
   verdicts: { forwarded: 12, resetTableFull: 0 },

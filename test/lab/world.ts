@@ -330,9 +330,10 @@ export function worldsOf(workers: number, options: WorldOptions, maps?: KernelMa
 export function worldAfter(memory: Memory, options: WorldOptions, now: number): World {
   const { capacity = 256, connections = capacity / 4 } = options;
   const found = ownMemory({ capacity, connections });
-  const { header, ways, flows, connections: records, hops, counters } = memory;
+  const { header, ways, affinity, flows, connections: records, hops, counters } = memory;
   found.header.set(header);
   found.ways.set(ways);
+  found.affinity.set(affinity);
   found.flows.set(flows);
   found.connections.set(records);
   found.hops.set(hops);

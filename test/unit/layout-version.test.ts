@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import * as life from '../../src/flow/life.ts';
 import { FlowTable, hashKey, hashTuple, tableCapacity } from '../../src/flow/table.ts';
 import { verdictNames } from '../../src/forward/verdict.ts';
+import * as affinity from '../../src/layout/affinity.ts';
 import * as connection from '../../src/layout/connection.ts';
 import * as counters from '../../src/layout/counters.ts';
 import * as flow from '../../src/layout/flow.ts';
@@ -48,7 +49,7 @@ function owners(): number[] {
 
 test('a table of this version means what its version stands for', () => {
   const { LAYOUT_VERSION, ...rest } = header;
-  const meaning = JSON.stringify([life, connection, counters, flow, rest, hops, verdictNames, homes(), owners()]);
+  const meaning = JSON.stringify([life, affinity, connection, counters, flow, rest, hops, verdictNames, homes(), owners()]);
   expect(meaning).toContain('"CONNECTION":');
   expect(createHash('sha256').update(meaning).digest('hex').slice(0, 16)).toBe(DIGESTS[LAYOUT_VERSION]);
 });

@@ -52,6 +52,17 @@ export const backend = z.object({
     otherwise: "the mode's own: `roundrobin` in proxy mode, `maglev` in passthrough and DSR",
     ...lb4,
   }),
+  affinity: seconds(0, 604_800, 0, {
+    description:
+      'A client address stays with its server for so long after its last connection, whatever the scheduler would choose, while that server is ' +
+      'up and below its `maxconn`. 0: each connection is chosen for. Passthrough, and DSR where the scheduler does not hash; proxy mode ' +
+      'refuses it.',
+    ...lb4,
+  }),
+  affinity_across: flag({
+    description: "One server for all protocols of the backend's frontends: a client's UDP goes where its TCP went.",
+    ...lb4,
+  }),
   slow_start: seconds(0, 3600, 0, {
     description: 'A server that comes back after a failure grows to its full weight in this time. 0: at once.',
     ...lb4,

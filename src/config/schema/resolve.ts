@@ -84,6 +84,7 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     queueTimeoutMs: milliseconds(keys.queue_timeout),
     slowStartMs: millisecondsOrNone(keys.slow_start),
     drainTimeoutMs: millisecondsOrNone(keys.drain_timeout),
+    ...(keys.affinity > 0 && { affinityMs: milliseconds(keys.affinity), affinityAcross: keys.affinity_across }),
     ...(protocol !== 'tcp' && { udpFailover: keys.udp_failover }),
   };
 }
