@@ -135,3 +135,37 @@ describe('a file', () => {
     );
   });
 });
+
+describe('affinity', () => {
+  const web = { a: '192.0.2.1:53 tcp', b: '192.0.2.1:53 udp' };
+  const servers = ['192.0.2.10:53'];
+
+  test('is in milliseconds, and over protocols where the file says so', () => {
+    const { config, warnings } = load(web, servers, 'affinity=2.5\naffinity_across=true');
+    expect(warnings).toEqual([]);
+    expect(config.backends.map(({ affinityMs, affinityAcross }) => [affinityMs, affinityAcross])).toEqual([
+      [2500, true],
+      [2500, true],
+    ]);
+    expect(load(web, servers).config.backends[0]).not.toHaveProperty('affinityMs');
+  });
+
+  test.each([
+    ['proxy', '', 'f:3:10: backends.b.affinity: proxy mode keeps no affinity; needed: balance = "source", or --passthrough'],
+    [
+      'dsr',
+      '',
+      'f:3:10: backends.b.affinity: in DSR the hash of balance = "maglev" alone says where segments go; needed: balance = "first", "leastconn", "random" or "roundrobin"',
+    ],
+    ['dsr', 'balance="leastconn"\n', undefined],
+    ['passthrough', 'balance="source"\n', undefined],
+  ] as const)('with --%s %s', (mode, balance, line) => {
+    expect(check(fileWith({ a: '192.0.2.1:53 tcp' }, servers, `affinity=60\n${balance}`), mode)).toEqual(line === undefined ? [] : [line]);
+  });
+
+  test('across nothing is a doubt', () => {
+    expect(check(fileWith({ a: '192.0.2.1:53 tcp' }, servers, 'affinity_across=true'))).toEqual([
+      'f:3:1: warning: backends.b.affinity_across: has no effect without affinity = SECONDS',
+    ]);
+  });
+});
