@@ -70,6 +70,15 @@ describe('a file', () => {
     ]);
   });
 
+  test('says that each datagram is chosen for, of what is UDP', () => {
+    const file =
+      'frontends.a={listen_addr="192.0.2.1:53",protocol="udp",udp_per_packet=true,backend="b"}\nbackends.b.servers.s.addr="192.0.2.2:53"';
+    expect(parseConfig(file, 'f').config.frontends).toMatchObject([{ udpPerPacket: true }]);
+    expect(check(file.replace('protocol="udp",', ''))).toEqual([
+      'f:1:41: warning: frontends.a.udp_per_packet: has no effect with protocol = "tcp"',
+    ]);
+  });
+
   test('without the key means what it meant', () => {
     const { config } = parseConfig('frontends.a={listen_addr="192.0.2.1:53",backend="b"}\nbackends.b.servers.s.addr="192.0.2.2:53"', 'f');
     expect(config.frontends).toMatchObject([

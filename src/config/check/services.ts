@@ -9,7 +9,7 @@ import { protocolsIn, type Table, tables } from './places.ts';
 /** Missing and meaningless ports, and names that lb4 itself gives to a service of another. */
 export function serviceFindings(root: TomlNode): Finding[] {
   const frontends = tables(root, 'frontends');
-  return [...frontends.flatMap(portFindings), ...takenNames(root, frontends)];
+  return [...frontends.flatMap(portFindings), ...frontends.flatMap(idleKey), ...takenNames(root, frontends)];
 }
 
 function portFindings(frontend: Table): Finding[] {
@@ -25,6 +25,14 @@ function portFindings(frontend: Table): Finding[] {
   return 'problem' in address && !('problem' in service)
     ? [error(node, path, `${show(node.value)} ${address.problem}; allowed: ${ADDRESS}`)]
     : [];
+}
+
+function idleKey(frontend: Table): Finding[] {
+  const node = frontend.node.children.get('udp_per_packet');
+  const protocols = protocolsIn(frontend);
+  if (node?.value !== true || protocols.includes('udp')) return [];
+  const message = `has no effect with protocol = ${protocols.map(show).join(' and ')}`;
+  return [{ severity: 'warning', path: [...frontend.path, 'udp_per_packet'], position: node.keyAt, message }];
 }
 
 function takenNames(root: TomlNode, frontends: readonly Table[]): Finding[] {

@@ -31,6 +31,12 @@ const frontend = z.object({
     description: 'Connections at a time; further ones wait in the kernel (proxy) or are refused (passthrough, DSR). 0: no limit.',
     ...lb4,
   }),
+  udp_per_packet: flag({
+    description:
+      'UDP: a server is chosen for each datagram, and its answer comes back by itself (DNS, syslog). Otherwise the datagrams of a client and port ' +
+      'stay with one server until they are idle. With it `affinity` has no effect.',
+    ...lb4,
+  }),
   accept_proxy: flag({
     description: 'Proxy mode: clients are other proxies, and begin with a PROXY protocol header, v1 or v2. Without one they are refused.',
     ...lb4,

@@ -46,7 +46,7 @@ function resolveServices(keys: FileConfig, mode: Mode | undefined): [Backend[], 
     return (byBackend.get(label) ?? []).map((protocol) => resolveBackend(label, table, protocol));
   });
   const byName = new Map(backends.map((backend) => [backend.name, backend]));
-  const frontends = tables.flatMap(({ label, listen, backend, maxconn, accept_proxy, client_timeout }, i) =>
+  const frontends = tables.flatMap(({ label, listen, backend, maxconn, udp_per_packet, accept_proxy, client_timeout }, i) =>
     (services[i] ?? []).map(
       (protocol): Frontend => ({
         ...namesOf(label, protocol),
@@ -55,6 +55,7 @@ function resolveServices(keys: FileConfig, mode: Mode | undefined): [Backend[], 
         maxconn,
         acceptProxy: accept_proxy,
         clientTimeoutMs: milliseconds(client_timeout),
+        ...(protocol === 'udp' && udp_per_packet && { udpPerPacket: true }),
       }),
     ),
   );
