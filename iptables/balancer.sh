@@ -17,7 +17,8 @@
 #
 # Why. lb4 reads frames from a packet socket, which gets a copy: the kernel still sees the original, owns no such
 # connection and would answer it with a reset. So the raw table drops it, after the copy and before conntrack:
-#   - what clients send to a frontend;
+#   - what clients send to a frontend, and pings of addresses whose pings are lb4's. What answers those comes back to the kernel as well,
+#     which ignores it, and needs no rule: this host may ping a server itself;
 #   - in passthrough, what servers answer to the ports that lb4 connects from (CLIENT_PORTS). Health checks use
 #     others and are ordinary sockets of this host: their replies must pass, hence the tight match.
 # That is the form raw. Where br_netfilter shows bridged frames to iptables (net.bridge.bridge-nf-call-iptables, or the bridge's own
@@ -36,6 +37,8 @@
 MODE=''      # passthrough or dsr
 FRONTENDS='' # VIP:PORT[/PROTOCOL] …; a port alone is TCP's
 RETURNS=''   # SERVER:PORT[/PROTOCOL]>SOURCE …, the source address that lb4 uses towards that server; passthrough only
+ECHOES=''    # VIP …, addresses whose pings lb4 takes
+PINGS=''     # SERVER>SOURCE …, servers that they go to, and the source address that lb4 uses towards them; passthrough only
 CLIENT_PORTS='' # FIRST-LAST: what lb4 connects from in passthrough
 FORM=''      # raw or input; empty: raw
 WHY=''       # why that form is the right one on this host
@@ -45,6 +48,8 @@ WHY=''       # why that form is the right one on this host
 . "${0%/*}/common.sh" # `lb4 rules` puts its text here
 
 FORM=${FORM:-raw}
+ECHOES=${ECHOES:-}
+PINGS=${PINGS:-}
 WHY=${WHY:-}
 IPTABLES=${LB4_IPTABLES:-iptables}
 TAG='-m comment --comment lb4'
@@ -69,6 +74,9 @@ wanted_rules() {
   for frontend in $FRONTENDS; do
     split_port "${frontend#*:}"
     drop "-d ${frontend%:*}/32 -p $protocol -m $protocol --dport $port"
+  done
+  for address in $ECHOES; do
+    drop "-d $address/32 -p icmp -m icmp --icmp-type 8"
   done
   [ "$MODE" = passthrough ] || return 0
   for tuple in $RETURNS; do
@@ -143,6 +151,7 @@ shadows() {
       for (i = 1; i <= count; i++) {
         if (told[i] || (protocol[i] != "" && protocol[i] != option("-p")) || !meet(source[i], option("-s")) || !meet(destination[i], option("-d"))) continue
         if (!overlap(from[i], option("--sport")) || !overlap(to[i], option("--dport"))) continue
+        if (type[i] != "" && type[i] != option("--icmp-type")) continue
         told[i] = 1
         print "shadowed by " prefix rule[i]
       }
@@ -152,7 +161,7 @@ shadows() {
       rule[++count] = substr($0, length("-A " chain " ") + 1)
       protocol[count] = option("-p") == "all" ? "" : option("-p")
       source[count] = option("-s"); destination[count] = option("-d")
-      from[count] = option("--sport"); to[count] = option("--dport")
+      from[count] = option("--sport"); to[count] = option("--dport"); type[count] = option("--icmp-type")
     }'
 }
 
@@ -347,6 +356,23 @@ protocols_of() {
   done
 }
 
+# pings_that_go, pings_that_come_back: elements of a set
+pings_that_go() {
+  comma=''
+  for pair in $PINGS; do
+    printf '%s' "$comma${pair#*>} . ${pair%>*}"
+    comma=', '
+  done
+}
+
+pings_that_come_back() {
+  comma=''
+  for address in $ECHOES; do
+    printf '%s' "$comma$address"
+    comma=', '
+  done
+}
+
 # what_leaves PROTOCOL, what_goes_to_servers PROTOCOL: elements of a set
 what_leaves() {
   comma=''
@@ -383,20 +409,28 @@ untracked_table() {
     printf '    ip saddr . ip daddr . %s dport { %s } %s sport %s notrack comment "%s %s/%s"\n' \
       "$of" "$(what_goes_to_servers "$of")" "$of" "$CLIENT_PORTS" "$mark" "$part" "$parts"
   done
+  if [ -n "$ECHOES" ]; then
+    part=$((part + 1))
+    printf '    ip saddr { %s } icmp type echo-reply notrack comment "%s %s/%s"\n' "$(pings_that_come_back)" "$mark" "$part" "$parts"
+  fi
+  if [ -n "$PINGS" ]; then
+    part=$((part + 1))
+    printf '    ip saddr . ip daddr { %s } icmp type echo-request notrack comment "%s %s/%s"\n' "$(pings_that_go)" "$mark" "$part" "$parts"
+  fi
   printf '  }\n}\n'
 }
 
 # look_untracked: sets leaving and going (their protocols), mark and parts, the number of its rules, there (as nft lists it), and whole:
 # yes, where every one is in it
 look_untracked() {
-  sum=$(printf '%s' "$FRONTENDS $RETURNS" | cksum)
+  sum=$(printf '%s' "$FRONTENDS $RETURNS${ECHOES:+ $ECHOES}${PINGS:+ $PINGS}" | cksum)
   mark="lb4 ${sum%% *}${sum##* }"
   protocols_of "$FRONTENDS"
   leaving=$protocols
   protocols_of "$RETURNS"
   going=$protocols
   # shellcheck disable=SC2086 # words on purpose
-  set -- $leaving $going
+  set -- $leaving $going ${ECHOES:+echoes} ${PINGS:+pings}
   parts=$# whole=yes part=0
   [ "$parts" -gt 0 ] || parts=1
   there=$(nft list table ip lb4_untracked 2>/dev/null)
@@ -411,7 +445,7 @@ untrack() {
   command -v nft >/dev/null || return 0
   look_untracked
   [ -z "$whole" ] || return 0
-  if [ -z "$FRONTENDS" ]; then wanted=${there:+delete table ip lb4_untracked}; else wanted=$(untracked_table); fi
+  if [ -z "$FRONTENDS$ECHOES" ]; then wanted=${there:+delete table ip lb4_untracked}; else wanted=$(untracked_table); fi
   [ -n "$wanted" ] || return 0
   if [ -n "$dry_run" ]; then
     printf '# nft -f -\n%s\n' "$wanted"
@@ -464,7 +498,7 @@ put_back() {
 
 # Taking away is converging to no rules at all.
 remove_all() {
-  FRONTENDS='' RETURNS=''
+  FRONTENDS='' RETURNS='' ECHOES='' PINGS=''
   untrack
   read_tables
   comparison=$(compare)
@@ -484,7 +518,7 @@ status_all() {
     comparison="$comparison
 $state reserved ports $CLIENT_PORTS"
   fi
-  if [ -n "$FRONTENDS" ] && command -v nft >/dev/null; then
+  if [ -n "$FRONTENDS$ECHOES" ] && command -v nft >/dev/null; then
     look_untracked
     comparison="$comparison
 $([ -n "$whole" ] && echo present || echo missing) nft table ip lb4_untracked"

@@ -18,7 +18,7 @@ import { readAny, readRegular } from './read/file.ts';
 import { isCrowded, MOST_PARTS } from './read/parts.ts';
 import { formatPath, nodeAt, plainValue, readToml } from './read/toml.ts';
 import { fileSchema } from './schema/file.ts';
-import { statsAddress } from './schema/origin.ts';
+import { icmpEcho, statsAddress } from './schema/origin.ts';
 import { resolveConfig } from './schema/resolve.ts';
 
 export interface Loaded {
@@ -96,7 +96,8 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     file,
   );
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
-  return { config: resolveConfig(result.data, file, { mode, processors, statsAddress: statsAddress(plain) }), warnings: mistakes };
+  const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: icmpEcho(plain) };
+  return { config: resolveConfig(result.data, file, defaults), warnings: mistakes };
 }
 
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;

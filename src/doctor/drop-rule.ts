@@ -16,6 +16,8 @@ export interface DropRule {
   readonly destination: string | undefined;
   readonly sourcePorts: PortRange;
   readonly destinationPorts: PortRange;
+  /** Undefined: any. */
+  readonly icmpType?: string | undefined;
 }
 
 /** Packets that somebody waits for. */
@@ -28,6 +30,8 @@ export interface Awaited {
   readonly destinationPorts: PortRange;
 }
 
+/** All of ICMP that is awaited: echo requests (RFC 792). */
+const PING = '8';
 const ANY: PortRange = { first: 0, last: 65535 };
 
 /** A rule with matches that are not understood here (sets, interfaces, negations) is left out: it may well be tight. */
@@ -44,7 +48,7 @@ function parse(text: string): DropRule | undefined {
   const words = (text.match(/"[^"]*"|\S+/g) ?? []).slice(1);
   const options = new Map<string, string>();
   for (let at = 0; at < words.length; at += 2) options.set(words[at], words[at + 1] ?? '');
-  const known = ['-s', '-d', '-p', '-m', '--sport', '--dport', '--comment', '-j'];
+  const known = ['-s', '-d', '-p', '-m', '--sport', '--dport', '--icmp-type', '--comment', '-j'];
   if ([...options.keys()].some((option) => !known.includes(option))) return undefined;
   return {
     text,
@@ -54,6 +58,7 @@ function parse(text: string): DropRule | undefined {
     destination: options.get('-d'),
     sourcePorts: ports(options.get('--sport')),
     destinationPorts: ports(options.get('--dport')),
+    icmpType: options.get('--icmp-type'),
   };
 }
 
@@ -87,6 +92,7 @@ export function answersOf(
 export function drops(rule: DropRule, { protocol, source, sourcePorts, destination, destinationPorts }: Awaited): boolean {
   return (
     concerns(rule, protocol) &&
+    (rule.icmpType === undefined || rule.icmpType === PING) &&
     (source === undefined ? rule.source === undefined : covers(rule.source, source)) &&
     covers(rule.destination, destination) &&
     overlap(rule.sourcePorts, sourcePorts) &&

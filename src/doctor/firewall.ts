@@ -10,6 +10,7 @@ import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { ask, isNft, legacyTables, savedRules } from '../rules/saved.ts';
 import { type Piece, piecesOf, plain } from '../rules/status.ts';
+import { PING } from '../rules/types.ts';
 import { answersOf, concerns, type DropRule, drops, parseDropRules, requestsTo } from './drop-rule.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { acceptingJumps } from './jumps.ts';
@@ -111,6 +112,8 @@ function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Hos
   const mend = `${tool} -t raw -D ${rule.text}`;
   const answers = config.frontends.flatMap((frontend) => {
     const { servers, protocol } = frontend.backend;
+    // What answers pings is dropped by nobody's rule of lb4's.
+    if (protocol.name === PING) return [];
     return servers.flatMap(({ addr }) => sourcesOf(frontend).map((source) => answersOf(addr.ip, addr.port, source, protocol)));
   });
   if (answers.some(({ checks }) => drops(rule, checks)))
@@ -120,7 +123,9 @@ function judgeStranger(rule: DropRule, tool: string, { mode, config, form }: Hos
   const needed = [...requests, ...(MODES[mode].directions === 2 ? answers.map(({ connections }) => connections) : [])];
   if (form.name === 'input' && needed.some((packets) => drops(rule, packets)))
     return [fail('firewall', `in the way: ${rule.text} drops frames that lb4 needs: ${form.why}`, mend)];
-  const ports = config.frontends.filter(({ backend }) => concerns(rule, backend.protocol)).map(({ listen }) => listen.port);
+  const ports = config.frontends
+    .filter(({ listen, backend }) => listen.port !== 0 && concerns(rule, backend.protocol))
+    .map(({ listen }) => listen.port);
   if (!isWide(rule, ports)) return [];
   return [warn('firewall', `too wide: ${rule.text} drops that port for every address of this host, and for those behind it`, mend)];
 }

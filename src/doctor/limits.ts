@@ -3,6 +3,7 @@
 import type { Address, Backend, TransportProtocol } from '../config/model.ts';
 import { MODES, rewritesAnswers } from '../config/modes.ts';
 import { ask, savedRules } from '../rules/saved.ts';
+import { PING } from '../rules/types.ts';
 import { type Finding, type Host, ok, warn } from './finding.ts';
 
 export async function limits(host: Host): Promise<Finding[]> {
@@ -35,7 +36,7 @@ async function sourceNat({ mode, config, paths }: Host): Promise<Finding[]> {
     const why = `this host has source NAT; without nft lb4 cannot keep its own packets from it: ${what}`;
     return [warn('NAT', why, 'apt-get install nftables')];
   }
-  const mend = `iptables -t nat -I POSTROUTING -p ${first.protocol.name} -d ${first.addr.ip} --dport ${first.addr.port} -j ACCEPT (and so for each server)`;
+  const mend = `iptables -t nat -I POSTROUTING -p ${first.protocol.name} -d ${first.addr.ip}${first.protocol.name === PING ? '' : ` --dport ${first.addr.port}`} -j ACCEPT (and so for each server)`;
   return [warn('NAT', `this host has source NAT; in DSR mode it changes what lb4 sends to servers, too: ${what}`, mend)];
 }
 

@@ -1,4 +1,4 @@
-import type { Config } from '../config/model.ts';
+import type { Config, Frontend } from '../config/model.ts';
 import { holdsVip, type PacketMode } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { RulesInput, ServerRulesInput } from './types.ts';
@@ -13,7 +13,12 @@ export function rulesFor(config: Config, mode: PacketMode): RulesInput {
       sourcesOf(frontend).map((source) => ({ server: addr.ip, serverPort: addr.port, source, protocol })),
     );
   });
-  return { mode, frontends, returns };
+  return { mode, frontends, returns, echoes: echoesOf(config.frontends) };
+}
+
+/** Addresses whose pings lb4 answers itself. */
+export function echoesOf(frontends: readonly Frontend[]): string[] {
+  return [...new Set(frontends.filter(({ icmpEcho }) => icmpEcho === 'balancer').map(({ listen }) => listen.ip))];
 }
 
 /** The rules of a server: it answers for every frontend whose backend has its address. The file must suit DSR (`loadConfig`). */

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { TransportProtocol } from '../config/model.ts';
 import { isPacketMode, MODES, type PacketMode } from '../config/modes.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
-import { DIALECTS, type Dialect, type Form, type RulesInput, type ServerRulesInput } from './types.ts';
+import { DIALECTS, type Dialect, type Form, PING, type RulesInput, type ServerRulesInput } from './types.ts';
 
 const BEGIN = /^# >>> lb4 configuration.*$/m;
 const END = /^# <<< lb4 configuration$/m;
@@ -31,14 +31,20 @@ const templates = new Map<string, string>();
  */
 export function renderBalancerScript(input: RulesInput): string {
   const mode = modeWithRules(input.mode);
-  const frontends = input.frontends.map(({ address, port, protocol }) => endpoint(address, port, protocol));
+  const frontends = input.frontends.filter(hasPorts).map(({ address, port, protocol }) => endpoint(address, port, protocol));
+  const pinged = input.frontends.filter((one) => !hasPorts(one)).map(({ address }) => address);
   const returns = MODES[mode].directions === 2 ? input.returns : [];
-  const tuples = returns.map(({ server, serverPort, source, protocol }) => `${endpoint(server, serverPort, protocol)}>${ipv4(source)}`);
+  const pings = returns.filter((one) => !hasPorts(one)).map(({ server, source }) => `${ipv4(server)}>${ipv4(source)}`);
+  const tuples = returns
+    .filter(hasPorts)
+    .map(({ server, serverPort, source, protocol }) => `${endpoint(server, serverPort, protocol)}>${ipv4(source)}`);
   const form = { FORM: formName(input.form), WHY: input.form?.why ?? '' };
   return renderTemplate('balancer.sh', {
     MODE: mode,
     FRONTENDS: list(frontends),
     RETURNS: list(tuples),
+    ECHOES: list([...pinged, ...(input.echoes ?? [])].map(ipv4)),
+    PINGS: list(pings),
     CLIENT_PORTS: rangeText(CLIENT_PORTS),
     ...form,
   });
@@ -89,6 +95,10 @@ function templateDirectory(): string {
     if (existsSync(join(directory, 'package.json')) && existsSync(candidate)) return candidate;
   }
   throw new Error(`no iptables/ directory beside a package.json above ${start}`);
+}
+
+function hasPorts({ protocol }: { readonly protocol: TransportProtocol }): boolean {
+  return protocol.name !== PING;
 }
 
 /** One word a line, none twice: two frontends may share a backend. */

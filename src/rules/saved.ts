@@ -4,6 +4,7 @@ import type { TransportProtocol } from '../config/model.ts';
 import { overlap, type PortRange } from '../layout/ports.ts';
 import { iptablesCommand, runReader } from './program.ts';
 import { read } from './read.ts';
+import { PING } from './types.ts';
 
 /** A program's standard output; undefined where it is not installed, fails or hangs. */
 export async function ask(program: string, ...args: string[]): Promise<string | undefined> {
@@ -48,6 +49,7 @@ export function countedBy(saved: string): ReadonlyMap<string, number> {
 
 /** What a frontend's rule matches, as iptables-save spells it (iptables/balancer.sh). */
 export function matchFor({ ip, port }: Pick<Address, 'ip' | 'port'>, { name }: TransportProtocol): string {
+  if (name === PING) return `-d ${ip}/32 -p icmp -m icmp --icmp-type ${ECHO_REQUEST}`;
   return `-d ${ip}/32 -p ${name} -m ${name} --dport ${port}`;
 }
 
@@ -75,9 +77,15 @@ export function mayDrop(rules: string, wanted: string): boolean {
     const rule = matchOf(line);
     if (rule.source !== undefined && rule.source !== what.source) return false;
     if (rule.destination !== undefined && rule.destination !== what.destination) return false;
+    if (rule.icmpType !== undefined && rule.icmpType !== what.icmpType) return false;
     return overlap(rule.sourcePorts, what.sourcePorts) && overlap(rule.destinationPorts, what.destinationPorts);
   });
 }
+
+/** Its type (RFC 792), as iptables-save spells it; nft gives it a name. */
+const ECHO_REQUEST = '8';
+/** As iptables-save has it, and nft. */
+const ICMP_TYPE = /(?:--icmp-type|\bicmp type) ([\w-]+)/;
 
 /** What rules name in place of one of them. */
 const PROTOCOLS = ['tcp', 'udp', 'udplite', 'sctp', 'dccp', 'icmp', 'icmpv6'];
@@ -92,6 +100,7 @@ function matchOf(rule: string) {
   return {
     source: address('-s|\\bsaddr'),
     destination: address('-d|\\bdaddr'),
+    icmpType: ICMP_TYPE.exec(rule)?.[1]?.replace('echo-request', ECHO_REQUEST),
     sourcePorts: ports('sport'),
     destinationPorts: ports('dport'),
   };

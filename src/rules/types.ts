@@ -1,13 +1,18 @@
 import type { TransportProtocol } from '../config/model.ts';
 import type { PacketMode } from '../config/modes.ts';
 
+/** The protocol of pings, which has no ports, by its name. */
+export const PING = 'icmp';
+
 /** What the firewall rules of a balancer are made of. Addresses are dotted IPv4, ports 1–65535. */
 export interface RulesInput {
   mode: PacketMode;
-  /** What clients connect to. */
+  /** What clients connect to; of pings without a port. */
   frontends: { address: string; port: number; protocol: TransportProtocol }[];
   /** Whose answers come back to which of our addresses; used only where answers come back to us. */
   returns: { server: string; serverPort: number; source: string; protocol: TransportProtocol }[];
+  /** Addresses whose pings lb4 answers itself. */
+  echoes?: readonly string[] | undefined;
   /** Left out: raw. */
   form?: Form | undefined;
 }

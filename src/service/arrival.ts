@@ -104,5 +104,5 @@ class AllTogether {
 }
 
 function describe(frontend: Listened | undefined): string | undefined {
-  return frontend && `frontend ${frontend.name} (${frontend.ip}:${frontend.port})`;
+  return frontend && `frontend ${frontend.name} (${frontend.ip}${frontend.port === 0 ? '' : `:${frontend.port}`})`;
 }

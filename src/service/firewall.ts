@@ -4,6 +4,7 @@ import type { PacketMode } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { Logger } from '../log.ts';
 import { formNow } from '../rules/form.ts';
+import { echoesOf } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import type { Form, RulesInput } from '../rules/types.ts';
@@ -25,6 +26,7 @@ export interface KeptReturns {
 interface Places {
   readonly frontends: RulesInput['frontends'];
   readonly returns: Returns;
+  readonly echoes: readonly string[];
   /** The same for the same places, in whatever order. */
   readonly key: string;
 }
@@ -157,12 +159,12 @@ export class Firewall {
     this.#warning = warning;
   }
 
-  #scriptOf({ frontends, returns }: Places, form: Form | undefined): string {
-    return renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()], form });
+  #scriptOf({ frontends, returns, echoes }: Places, form: Form | undefined): string {
+    return renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()], echoes, form });
   }
 }
 
-const NOWHERE: Places = { frontends: [], returns: new Map(), key: '' };
+const NOWHERE: Places = { frontends: [], returns: new Map(), echoes: [], key: '' };
 
 export function serversOf({ returns }: Places): Set<string> {
   return new Set([...returns.values()].map(({ server }) => server));
@@ -174,8 +176,10 @@ export function placesOf(plan: Plan, last: Returns): Places {
     return { address: listen.ip, port: listen.port, protocol: backend.protocol };
   });
   const returns = returnsOf(plan, last);
+  const echoes = echoesOf(plan.frontends.map(({ frontend }) => frontend));
   const listens = new Set(plan.frontends.map(({ frontend: { listen, backend } }) => `${backend.protocol.name} ${listen.text}`));
-  return { frontends, returns, key: [...[...listens].sort(), '', ...[...returns.keys()].sort()].join('\n') };
+  const answered = echoes.map((address) => `pings ${address}`).sort();
+  return { frontends, returns, echoes, key: [...[...listens].sort(), ...answered, '', ...[...returns.keys()].sort()].join('\n') };
 }
 
 /** One stays while both its ends are balanced, since a frontend may have changed its backend. */

@@ -73,9 +73,9 @@ class HandRules {
     const key = [places.key, ...tables.map((table) => table.replaceAll(/^[#:].*\n/gm, ''))].join('\n');
     const now = performance.now();
     if (this.#last?.key === key && (this.#last.missing.length === 0 || now < this.#last.until)) return this.#last.missing;
-    const { frontends, returns } = places;
+    const { frontends, returns, echoes } = places;
     const form = formNow(serversOf(places));
-    const script = renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()], form });
+    const script = renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()], echoes, form });
     const pieces = piecesOf((await runRules(script, 'status')).output).filter(({ kind, state }) => kind === 'rule' && state === 'missing');
     const wanted = pieces.map(({ text }) => plain(text).replace(/^mangle INPUT /, ''));
     const missing = wanted.length === 0 ? [] : await this.#unanswered([...new Set(wanted)], tables);

@@ -367,7 +367,7 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
   const peers = peersOf(backends);
   return {
     services: {
-      frontends: frontends.map(({ index, draining, frontend: { listen, backend, maxconn, udpPerPacket = false } }) => {
+      frontends: frontends.map(({ index, draining, frontend: { listen, backend, maxconn, udpPerPacket = false, icmpEcho } }) => {
         return {
           index,
           address: parseAddress(listen.ip),
@@ -377,6 +377,7 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
           maxconn,
           draining,
           perPacket: udpPerPacket,
+          echo: icmpEcho === 'balancer',
         };
       }),
       backends: backends.map((backend) => backendOf(backend, mode, peers)),

@@ -7,6 +7,7 @@ import type { TransportProtocol } from '../config/model.ts';
 import { packetFilter } from '../io/filter.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
 import { parseAddress, swap32 } from '../packet/address.ts';
+import { ICMP } from '../packet/fields.ts';
 
 /** A frontend, as far as it concerns whether its frames arrive. */
 export interface Listened {
@@ -39,8 +40,13 @@ const REST = 12;
  * @throws the system's error (ENOMEM …) where this host has no room for one
  */
 export function witnessOf({ ip, port, protocol }: Pick<Listened, 'ip' | 'port' | 'protocol'>): Witness {
-  const frontends = [{ address: swap32(parseAddress(ip)) >>> 0, port, protocol: protocol.number }];
-  const socket = openPacketSocket(1, packetFilter({ frontends, servers: [], firstPort: 0, lastPort: 0 }));
+  const address = swap32(parseAddress(ip)) >>> 0;
+  const none = { frontends: [], servers: [], firstPort: 0, lastPort: 0 };
+  const asked =
+    protocol.number === ICMP
+      ? { ...none, echo: { addresses: [address], servers: [] } }
+      : { ...none, frontends: [{ address, port, protocol: protocol.number }] };
+  const socket = openPacketSocket(1, packetFilter(asked));
   let heard = 0;
   return {
     // The kernel counts those for which there is no room, too.

@@ -33,6 +33,7 @@ function rulesOf(script: string, what = 'wanted_rules'): string[] {
 }
 
 const udp = { name: 'udp', number: 17 };
+const icmp = { name: 'icmp', number: 1 };
 const tag = '-m comment --comment lb4 -j DROP';
 
 describe('the balancer script', () => {
@@ -86,6 +87,31 @@ describe('the balancer script', () => {
     expect(() =>
       renderBalancerScript({ ...both, frontends: [{ address: '192.0.2.1', port: 53, protocol: { name: "x'", number: 17 } }] }),
     ).toThrow(RangeError);
+  });
+
+  test('takes pings of addresses that are asked, or answered by lb4; what answers them is dropped nowhere, and changed by no NAT', () => {
+    const script = renderBalancerScript({
+      ...input,
+      frontends: [{ address: '192.0.2.2', port: 0, protocol: icmp }],
+      returns: [{ server: '198.51.100.7', serverPort: 0, source: '192.0.2.2', protocol: icmp }],
+      echoes: ['192.0.2.1', '192.0.2.2'],
+    });
+    expect(rulesOf(script)).toEqual([
+      `-d 192.0.2.2/32 -p icmp -m icmp --icmp-type 8 ${tag}`,
+      `-d 192.0.2.1/32 -p icmp -m icmp --icmp-type 8 ${tag}`,
+    ]);
+    const table = rulesOf(script, 'look_untracked; untracked_table').filter((line) => line.includes('notrack'));
+    expect(table.map((line) => line.trim().replace(/lb4 \d+/, 'lb4 MARK'))).toEqual([
+      'ip saddr { 192.0.2.2, 192.0.2.1 } icmp type echo-reply notrack comment "lb4 MARK 1/2"',
+      'ip saddr . ip daddr { 192.0.2.2 . 198.51.100.7 } icmp type echo-request notrack comment "lb4 MARK 2/2"',
+    ]);
+  });
+
+  test('a ping’s rule is shadowed by what lets pass pings, or all of ICMP', () => {
+    const accepts = ['--icmp-type 3', '--icmp-type 8', ''].map((type) => `-A PREROUTING -p icmp ${type && `-m icmp ${type} `}-j ACCEPT`);
+    const rule = `-A PREROUTING -d 192.0.2.1/32 -p icmp -m icmp --icmp-type 8 ${tag}`;
+    const told = rulesOf(renderBalancerScript(input), `shadows raw '${[...accepts, rule].join('\n')}'`);
+    expect(told).toEqual(['shadowed by -p icmp -m icmp --icmp-type 8 -j ACCEPT', 'shadowed by -p icmp -j ACCEPT']);
   });
 
   test('is shadowed by what lets pass its own protocol, or any', () => {

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { LIMITS, MOST_CONNECTIONS, MOST_WORKERS } from '../../layout/limits.ts';
 import { joinPort, listenProblem, readAddress, readPort, readService } from '../address.ts';
 import { LAST_CPU, readCpus } from '../cpus.ts';
-import { FAST_PATHS, IO } from '../model.ts';
+import { FAST_PATHS, ICMP_ECHO, IO } from '../model.ts';
 import { backend } from './backend.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 import { FILE_PROTOCOLS } from './services.ts';
@@ -19,13 +19,23 @@ const frontend = z.object({
   }),
   protocol: key(z.enum(FILE_PROTOCOLS).default('tcp'), {
     allowed: oneOf(FILE_PROTOCOLS),
-    description: 'What clients speak. Frontends may share an address and port by different protocols.',
+    description:
+      'What clients speak. Frontends may share an address and port by different protocols. `icmp`: pings, of an address without a port. ' +
+      '`all`: TCP and UDP of that port, and pings of that address.',
     ...lb4,
   }),
   backend: key(z.string(), {
     allowed: 'the name of a backend, a string',
     description: 'The backend that takes the connections: `NAME` of a `[backends.NAME]` in the same file.',
     ...convey,
+  }),
+  icmp_echo: key(z.enum(ICMP_ECHO).optional(), {
+    allowed: oneOf(ICMP_ECHO),
+    description:
+      'Who answers pings of the address of a frontend of `tcp` or `udp`, in passthrough and DSR, unless a frontend takes them to its servers. ' +
+      '`balancer`: lb4, while a server of a frontend there is up, else nobody. `kernel`: this host, for as long as it runs.',
+    otherwise: '`balancer`; `kernel` in a file of keys that Convey knows',
+    ...lb4,
   }),
   maxconn: whole(0, MOST_CONNECTIONS, 0, {
     description: 'Connections at a time; further ones wait in the kernel (proxy) or are refused (passthrough, DSR). 0: no limit.',

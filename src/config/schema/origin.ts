@@ -1,5 +1,6 @@
 /** Whether a file is Convey's, and what follows from that. */
 import { z } from 'zod';
+import type { IcmpEcho } from '../model.ts';
 import { fileSchema } from './file.ts';
 import { keyFacts } from './key.ts';
 import { childSchema } from './path.ts';
@@ -10,6 +11,14 @@ const STATS = { convey: '0.0.0.0', lb4: '127.0.0.1' } as const;
 /** @param file as it was read, whether good or not */
 export function statsAddress(file: unknown): string {
   return STATS[hasOwnKey(file) ? 'lb4' : 'convey'];
+}
+
+/** Who answers pings of frontends' addresses where the file does not say: with Convey the kernel does. */
+const ECHO = { convey: 'kernel', lb4: 'kernel' } as const;
+
+/** @param file as it was read, whether good or not */
+export function icmpEcho(file: unknown): IcmpEcho {
+  return ECHO[hasOwnKey(file) ? 'lb4' : 'convey'];
 }
 
 /** Whether any key of `file` is one that Convey does not know, and lb4 does. */

@@ -3,7 +3,7 @@ import { protocols } from '../../flow/protocols.ts';
 import { MOST_WORKERS } from '../../layout/limits.ts';
 import { addressOf, joinPort, withoutPort } from '../address.ts';
 import { readCpus } from '../cpus.ts';
-import type { Backend, Config, Frontend, HealthCheck, Passthrough, Server, Timeouts, TransportProtocol } from '../model.ts';
+import type { Backend, Config, Frontend, HealthCheck, IcmpEcho, Passthrough, Server, Timeouts, TransportProtocol } from '../model.ts';
 import { type Mode, rewritesAnswers } from '../modes.ts';
 import type { FileConfig } from './file.ts';
 import { CHECK_INTERVAL, DEFAULT_CHECK } from './health.ts';
@@ -16,6 +16,7 @@ type PassthroughKeys = FileConfig['passthrough'];
 interface Defaults {
   readonly processors: number;
   readonly statsAddress: string;
+  readonly icmpEcho: IcmpEcho;
   readonly mode?: Mode | undefined;
 }
 
@@ -23,16 +24,17 @@ interface Defaults {
  * Resolves a file that the schema and the cross checks passed.
  * @param mode it may leave pings to lb4 itself
  * @param statsAddress where the statistics are where the file gives no address
+ * @param icmpEcho who answers pings where the file does not say
  * @param processors how many this process may use: as many workers as the file leaves to lb4 depend on them
  */
-export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress, mode }: Defaults): Config {
-  const [backends, frontends] = resolveServices(keys, mode);
+export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress, icmpEcho, mode }: Defaults): Config {
+  const [backends, frontends] = resolveServices(keys, icmpEcho, mode);
   const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address ?? statsAddress, keys.stats.port)) };
   const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
   return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough, processors), proxy });
 }
 
-function resolveServices(keys: FileConfig, mode: Mode | undefined): [Backend[], Frontend[]] {
+function resolveServices(keys: FileConfig, icmpEcho: IcmpEcho, mode: Mode | undefined): [Backend[], Frontend[]] {
   const tables = Object.entries(keys.frontends).map(([label, table]) => {
     const own = keys.backends[table.backend];
     // Servers that rewrite their answers cannot tell pings of the frontend from pings of their own.
@@ -46,7 +48,7 @@ function resolveServices(keys: FileConfig, mode: Mode | undefined): [Backend[], 
     return (byBackend.get(label) ?? []).map((protocol) => resolveBackend(label, table, protocol));
   });
   const byName = new Map(backends.map((backend) => [backend.name, backend]));
-  const frontends = tables.flatMap(({ label, listen, backend, maxconn, udp_per_packet, accept_proxy, client_timeout }, i) =>
+  const frontends = tables.flatMap(({ label, listen, backend, maxconn, udp_per_packet, accept_proxy, client_timeout, icmp_echo }, i) =>
     (services[i] ?? []).map(
       (protocol): Frontend => ({
         ...namesOf(label, protocol),
@@ -56,6 +58,7 @@ function resolveServices(keys: FileConfig, mode: Mode | undefined): [Backend[], 
         acceptProxy: accept_proxy,
         clientTimeoutMs: milliseconds(client_timeout),
         ...(protocol === 'udp' && udp_per_packet && { udpPerPacket: true }),
+        ...(protocol !== PING && (icmp_echo ?? icmpEcho) === 'balancer' && { icmpEcho: 'balancer' as const }),
       }),
     ),
   );

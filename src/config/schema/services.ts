@@ -15,7 +15,7 @@ const STANDS_FOR = { tcp: ['tcp'], udp: ['udp'], icmp: ['icmp'], all: SERVICES }
 export type FileProtocol = keyof typeof STANDS_FOR;
 
 /** Those that a file may name by now. */
-export const FILE_PROTOCOLS: readonly FileProtocol[] = ['tcp', 'udp'];
+export const FILE_PROTOCOLS: readonly FileProtocol[] = ['tcp', 'udp', 'icmp', 'all'];
 
 /** A service without ports: an address alone is its endpoint. */
 export const PING = 'icmp' satisfies ServiceProtocol;
