@@ -11,6 +11,8 @@ export interface Duty {
   readonly servers: readonly string[];
   /** TCP when left out. */
   readonly protocol?: 'tcp' | 'udp';
+  /** UDP that nobody answers. */
+  readonly isOneWay?: boolean;
 }
 
 export interface Subject {
@@ -27,7 +29,8 @@ export function lb4(args: readonly string[] = [], more = ''): Start {
     const over = (port: number) => ({
       listen: `${VIP}:${port}`,
       servers: servers.map((server) => `${server}:${port}`),
-      backend: 'health_check_interval = 3600',
+      // The default check of UDP waits for three seconds of silence.
+      backend: protocol === 'udp' ? 'health_check = "none"' : 'health_check_interval = 3600',
       ...(protocol !== undefined && { frontend: `protocol = "${protocol}"` }),
     });
     const frontends = Object.fromEntries(ports.map((port) => [`port${port}`, over(port)]));
@@ -81,17 +84,17 @@ ${ports.map(listen).join('\n')}
   return { pid: running.pid, stop: () => running.stop() };
 };
 
-/** UDP alone: its module `stream`. A session ends after as long a silence as a flow of lb4's that was answered. */
-export const nginx: Start = async ({ balancer, directory }, { ports, servers }) => {
+/** UDP alone: its module `stream`. A session ends after as long a silence as a flow of lb4's, and at once where no answer is to come. */
+export const nginx: Start = async ({ balancer, directory }, { ports, servers, isOneWay = false }) => {
   const server = (port: number) =>
     `upstream to${port} { ${servers.map((address) => `server ${address}:${port};`).join(' ')} }
-    server { listen ${VIP}:${port} udp reuseport; proxy_pass to${port}; proxy_timeout 120s; }`;
+    server { listen ${VIP}:${port} udp reuseport; proxy_pass to${port}; proxy_timeout 120s; ${isOneWay ? 'proxy_responses 0;' : ''} }`;
   const file = join(directory, 'nginx.conf');
   writeFileSync(
     file,
     `load_module /usr/lib/nginx/modules/ngx_stream_module.so;
-daemon off; user root; worker_processes auto; worker_rlimit_nofile 500000; pid ${directory}/nginx.pid; error_log ${directory}/nginx.log;
-events { worker_connections 250000; }
+daemon off; user root; worker_processes auto; pid ${directory}/nginx.pid; error_log ${directory}/nginx.log;
+events { worker_connections 16000; }
 stream {
   ${ports.map(server).join('\n  ')}
 }
