@@ -458,6 +458,7 @@ untrack() {
 # ---- commands ------------------------------------------------------------------------------------------------------
 
 install_all() {
+  undo_inline
   read_tables
   before=$have
   comparison=$(compare)
@@ -498,6 +499,7 @@ put_back() {
 
 # Taking away is converging to no rules at all.
 remove_all() {
+  undo_inline
   FRONTENDS='' RETURNS='' ECHOES='' PINGS=''
   untrack
   read_tables

@@ -79,6 +79,24 @@ forget_state() {
   return 0
 }
 
+# ---- between interfaces --------------------------------------------------------------------------------------------
+
+# undo_inline: what inline.sh has done goes, whichever script is run next: where lb4 was killed nobody else would take it away.
+undo_inline() {
+  [ -z "$dry_run" ] || return 0
+  if [ -e "$STATE/inline" ]; then
+    reason=$(nft delete table netdev lb4_inline 2>&1) || case $reason in
+      *'No such file or directory'*) ;;
+      *) fail 'nft delete table netdev lb4_inline' "$reason" ;;
+    esac
+    forget inline
+  fi
+  for interface in $(noted inline-ipv6); do
+    [ ! -w "/proc/sys/net/ipv6/conf/$interface/disable_ipv6" ] || printf '0\n' >"/proc/sys/net/ipv6/conf/$interface/disable_ipv6"
+  done
+  forget inline-ipv6
+}
+
 # ---- ports ---------------------------------------------------------------------------------------------------------
 
 # split_port PORT[/PROTOCOL]: sets port and protocol. A port alone is TCP's.

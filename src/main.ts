@@ -13,7 +13,7 @@ import { EXIT, Lb4Error, resourceError } from './errors.ts';
 let say = (line: string): void => void process.stderr.write(line);
 
 async function start({ config, ...options }: Options): Promise<void> {
-  const mode = options.passthrough || options.dsr ? modeOf(options) : 'proxy';
+  const mode = options.passthrough || options.dsr || options.inline ? modeOf(options) : 'proxy';
   const log = openRunLog();
   say = log.say;
   const file = configFile(config, (message) => log.log.warn(message));

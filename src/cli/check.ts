@@ -15,6 +15,7 @@ export interface CheckOptions {
   /** Check what that mode demands, too; at most one. Without them: what all modes share, which is all that proxy mode asks. */
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
+  readonly inline?: boolean | undefined;
 }
 
 /** Where the lines go: findings to standard error, the good news to standard output. */
@@ -25,7 +26,7 @@ export interface CheckOutput {
 
 /** Checks a file, prints what there is to say, and returns the exit status: 0, or 78. Throws UsageError for two modes. */
 export function check(file: string, options: CheckOptions, { out, err }: CheckOutput = consoleOutput): number {
-  const mode = options.passthrough || options.dsr ? modeOf(options) : undefined;
+  const mode = options.passthrough || options.dsr || options.inline ? modeOf(options) : undefined;
   try {
     const { config, warnings } = loadConfig(file, { mode, programs: true, isOwn, sourceTowards: sourceOf, usableCpus });
     for (const warning of warnings) err(formatMistake(options.strict ? strictly(warning) : warning));
@@ -49,6 +50,7 @@ export function checkCommand(): Command {
     .option('--strict', 'let warnings fail, too')
     .option('-p, --passthrough', 'check what passthrough demands, too')
     .option('-d, --dsr', 'check what direct server return demands, too')
+    .option('--inline', 'check what lb4 between two interfaces demands, too')
     .action((file: string | undefined, { config, ...options }: CheckOptions & { readonly config?: string }) => {
       process.exitCode = check(configFile(oneOf(file, config), warnOnStderr), options);
     });

@@ -15,6 +15,7 @@ export interface DoctorOptions {
   /** The mode to look for, at most one. Left out: the packet mode that runs here, proxy mode where no other takes the file, else passthrough. */
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
+  readonly inline?: boolean | undefined;
   readonly proxy?: boolean | undefined;
   /** The TOML file; left out, the default one where there is one. */
   readonly config?: string | undefined;
@@ -28,6 +29,7 @@ export function doctorCommand(): Command {
     .addOption(configOption())
     .option('-p, --passthrough', 'for passthrough (the default, where no other mode runs here and the file can be for it)')
     .option('-d, --dsr', 'for direct server return')
+    .option('--inline', 'for lb4 between two interfaces')
     .option('--proxy', 'for proxy mode')
     .option('--json', 'print the findings as JSON')
     .action(async (options: DoctorOptions) => {
@@ -53,9 +55,9 @@ async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number
   return ok ? EXIT.ok : EXIT.failure;
 }
 
-function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr' | 'proxy'>): Mode | undefined {
-  const isForPackets = modes.passthrough || modes.dsr;
-  if (proxy && isForPackets) throw new UsageError('--proxy, --passthrough and --dsr exclude each other');
+function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr' | 'inline' | 'proxy'>): Mode | undefined {
+  const isForPackets = modes.passthrough || modes.dsr || modes.inline;
+  if (proxy && isForPackets) throw new UsageError('--proxy and the packet modes exclude each other');
   if (isForPackets) return modeOf(modes);
   return proxy ? 'proxy' : undefined;
 }

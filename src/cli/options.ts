@@ -36,14 +36,17 @@ export function configFile(named: string | undefined, warn: (message: string) =>
   throw new ConfigError([{ severity: 'error', file: path, position: undefined, path: '', message }]);
 }
 
-/** The packet mode of a command line; passthrough unless told. Throws UsageError for both. */
+/** The packet mode of a command line; passthrough unless told. Throws UsageError for more than one. */
 export function modeOf({
   passthrough,
   dsr,
+  inline,
 }: {
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
+  readonly inline?: boolean | undefined;
 }): PacketMode {
-  if (passthrough && dsr) throw new UsageError('--passthrough and --dsr exclude each other');
-  return dsr ? 'dsr' : 'passthrough';
+  const asked = Object.entries({ passthrough, dsr, inline }).flatMap(([mode, isAsked]) => (isAsked ? [mode as PacketMode] : []));
+  if (asked.length > 1) throw new UsageError(`${asked.map((mode) => `--${mode}`).join(' and ')} exclude each other`);
+  return asked[0] ?? 'passthrough';
 }

@@ -15,6 +15,7 @@ import { rulesCommand } from './rules.ts';
 export interface Options {
   readonly passthrough?: boolean;
   readonly dsr?: boolean;
+  readonly inline?: boolean;
   readonly config?: string;
   readonly rules: boolean;
   readonly takeover?: boolean;
@@ -26,10 +27,11 @@ export interface Options {
  */
 export function makeProgram(version: string, start: (options: Options) => Promise<void>, before: () => void = () => {}): Command {
   const program = new Command('lb4')
-    .description('A layer-4 load balancer: a TCP proxy, or at packet level with --passthrough and --dsr.')
+    .description('A layer-4 load balancer: a TCP proxy, or at packet level with --passthrough, --dsr and --inline.')
     .version(version, '-v, --version')
     .option('-p, --passthrough', 'forward packets with full NAT, without terminating TCP')
     .option('-d, --dsr', 'direct server return: servers answer clients themselves')
+    .option('--inline', 'between two interfaces without an address: services to their servers, all else across as it came')
     .addOption(configOption())
     .option('--no-rules', 'leave the firewall rules and the reserved ports to the user')
     .option('--takeover', 'take over from the lb4 that runs, which then ends; it goes on where that cannot be')

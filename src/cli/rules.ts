@@ -2,12 +2,14 @@
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
+import { MODES, type PacketMode } from '../config/modes.ts';
 import { EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
 import { hasKept } from '../io/kept-files.ts';
 import { deadHolder, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
-import { renderBalancerScript, renderServerScript } from '../rules/render.ts';
+import { portNames } from '../rules/inline-ports.ts';
+import { renderBalancerScript, renderInlineScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { DIALECTS, type Dialect, type Form, type RulesAction } from '../rules/types.ts';
 import { told, toldError } from './lines.ts';
@@ -20,6 +22,8 @@ export interface RulesOptions {
   /** The default; `dsr` needs fewer rules. */
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
+  /** What lb4 between two interfaces needs: no firewall rules. */
+  readonly inline?: boolean | undefined;
   /** Run the script here instead of printing it; at most one of the three. */
   readonly apply?: boolean | undefined;
   readonly remove?: boolean | undefined;
@@ -50,6 +54,7 @@ export function rulesCommand(): Command {
     .addOption(configOption())
     .option('-p, --passthrough', 'for passthrough (the default)')
     .option('-d, --dsr', 'for direct server return')
+    .option('--inline', 'for lb4 between two interfaces')
     .option('--for <host>', 'balancer, or the address of a server (with --dsr)', 'balancer')
     .option('--dialect <name>', 'how that server rewrites addresses: nft or tc (iptables cannot); else what works there')
     .option('--apply', 'install the rules on this host')
@@ -79,9 +84,7 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     for (const warning of warnings) err(told(formatMistake(warning)));
     const server = serverOf(options, config);
     const script =
-      server === undefined
-        ? renderBalancerScript({ ...rulesFor(config, mode), form: formFor(action, config) })
-        : renderServerScript({ ...serverRulesFor(config, mode, server), dialect });
+      server === undefined ? ownScript(config, mode, action) : renderServerScript({ ...serverRulesFor(config, mode, server), dialect });
     if (action === undefined) {
       out(script);
       hint?.(`lb4: nothing is installed yet. ${server === undefined ? 'Here' : `On ${server}`}, as root: sh FILE install\n`);
@@ -100,6 +103,13 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     err(toldError(error));
     return error.exitCode;
   }
+}
+
+/** This host's. */
+function ownScript(config: Config, mode: PacketMode, action: RulesAction | undefined): string {
+  const { inline } = config;
+  if (!MODES[mode].ownsAddresses && inline !== undefined) return renderInlineScript(portNames(inline));
+  return renderBalancerScript({ ...rulesFor(config, mode), form: formFor(action, config) });
 }
 
 /** Without them the kernel resets what a running lb4 forwards, until its next look puts them back. With --no-rules they are the user's. */

@@ -5,6 +5,7 @@ import { ConfigError, formatMistake, type Mistake, type Position } from '../erro
 import { affinityFindings } from './check/affinity.ts';
 import { crossFindings } from './check/cross.ts';
 import { type Finding, mistakeOf } from './check/finding.ts';
+import { inlineFindings } from './check/inline.ts';
 import { keyFindings, schemaFindings } from './check/keys.ts';
 import { modeFindings } from './check/modes.ts';
 import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, type SourceTowards } from './check/own.ts';
@@ -82,6 +83,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...keyFindings(root),
     ...crossFindings(root),
     ...modeFindings(root, mode),
+    ...inlineFindings(root, mode),
     ...sourceFindings(root, mode),
     ...affinityFindings(root, mode),
     ...loopFindings(root, isOwn),

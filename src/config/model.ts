@@ -33,6 +33,18 @@ export interface Config {
   readonly stats: { readonly listen: Address } | undefined;
   readonly passthrough: Passthrough;
   readonly proxy: Proxy;
+  /** The interfaces that lb4 stands between; undefined: the file has none. */
+  readonly inline: Inline | undefined;
+}
+
+export interface Inline {
+  /** On the side of the servers. */
+  readonly backend: string;
+  /** On the side of the clients, each with those that the file says are behind it: IPv4 prefixes. */
+  readonly frontends: readonly {
+    readonly name: string;
+    readonly clients: readonly { readonly address: string; readonly bits: number }[];
+  }[];
 }
 
 /** Who answers pings of an address that a frontend listens on: lb4 while a server is up, or the kernel. */

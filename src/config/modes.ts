@@ -18,6 +18,8 @@ interface ModeFacts {
   readonly source: Facts['source'];
   /** How packets are forwarded, by the backend's keys; undefined: no packets are, connections end here and others begin. */
   readonly forwards: ((keys: ForwardingKeys) => ModeName) | undefined;
+  /** Frontends' addresses are this host's; else lb4 stands between interfaces, and they are nobody's. */
+  readonly ownsAddresses: boolean;
 }
 
 /** What depends on a backend as well as on the mode. */
@@ -32,14 +34,16 @@ interface Facts {
 const BY_DSR: Readonly<Record<Dsr, ModeName>> = { nat: 'dsr', l2: 'dsrL2' };
 
 export const MODES = {
-  proxy: { balance: 'roundrobin', directions: 2, source: 'kernel', forwards: undefined },
+  proxy: { balance: 'roundrobin', directions: 2, source: 'kernel', forwards: undefined, ownsAddresses: true },
   passthrough: {
     balance: 'maglev',
     directions: 2,
     source: 'pool',
     forwards: ({ nat }) => (nat === 'destination' ? 'destination' : 'passthrough'),
+    ownsAddresses: true,
   },
-  dsr: { balance: 'maglev', directions: 1, source: 'client', forwards: ({ dsr }) => BY_DSR[dsr] },
+  dsr: { balance: 'maglev', directions: 1, source: 'client', forwards: ({ dsr }) => BY_DSR[dsr], ownsAddresses: true },
+  inline: { balance: 'maglev', directions: 2, source: 'client', forwards: () => 'destination', ownsAddresses: false },
 } as const satisfies Record<string, ModeFacts>;
 
 /** How lb4 runs: the command line's choice. One file may serve all. */

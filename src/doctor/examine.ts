@@ -7,6 +7,7 @@ import { addresses } from './addresses.ts';
 import { fastPath } from './fast-path.ts';
 import { type Finding, type Host, warn } from './finding.ts';
 import { firewall } from './firewall.ts';
+import { inlinePorts } from './inline.ts';
 import { interfaces } from './interfaces.ts';
 import { actNat, clockSource, udpSegments } from './kernel.ts';
 import { killed } from './killed.ts';
@@ -36,6 +37,16 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
   // Without the addon nothing more can be read; privileges() has said so.
   if (machine.some(({ mend }) => mend === 'make build')) return machine;
   const host = await hostOf(mode, config);
+  const { inline } = config;
+  if (!MODES[mode].ownsAddresses && inline !== undefined)
+    return [
+      ...machine,
+      ...killed(config.file),
+      ...(await inlinePorts(inline)),
+      ...workers(host),
+      ...udpSegments(config),
+      ...(await running(host)),
+    ];
   const shared = [...killed(config.file), ...addresses(host), ...routes(host)];
   if (!isPacketMode(mode)) return [...machine, ...(await proxyHost(config)), ...shared];
   const own = [

@@ -12,7 +12,7 @@ export async function interfaces(host: Host): Promise<Finding[]> {
 }
 
 /** Super-packets and partial checksums are fine as they are; LRO's are not: it forgets how they were cut. */
-async function offload({ name }: Link): Promise<Finding> {
+export async function offload({ name }: Pick<Link, 'name'>): Promise<Finding> {
   const told = await ask('ethtool', '-k', name);
   if (told === undefined) return warn('offloads', `${name}: only ethtool can tell`, 'apt-get install ethtool');
   const state = (feature: string) => new RegExp(`^\\s*${feature}: (on|off)`, 'm').exec(told)?.[1] ?? '?';

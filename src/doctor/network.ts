@@ -37,6 +37,9 @@ export interface ServerPath {
   readonly source: string;
 }
 
+/** Every interface of this host. */
+export const linksNow = interfacesNow;
+
 /** How long a server gets to answer, so that its neighbour is known. */
 const PATIENCE_MS = 1000;
 

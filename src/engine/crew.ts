@@ -39,7 +39,8 @@ export class WaitingCrew {
       const threads = await allOf(opening);
       // Before a frame arrives: till now their filters take none. An lb4 that is to be followed misses fragments from here on, for which a
       // client or server sends again; to find out only after it has stopped that it cannot be followed would be worse.
-      return new WaitingCrew(threads, Places.take(threads, key, ours));
+      // Between interfaces fragments go on as they came.
+      return new WaitingCrew(threads, Places.take(ring.takesAll ? [] : threads, key, ours));
     } catch (error) {
       for (const one of await Promise.allSettled(opening)) if (one.status === 'fulfilled') await one.value.close();
       throw error;
@@ -91,6 +92,7 @@ class Places {
   static take(threads: readonly WaitingThread[], hashKey: HashKey, ours: Ours | undefined): Places {
     const key = steeringKey(hashKey);
     const fds = threads.map(({ fd }) => fd);
+    if (fds.length === 0) return new Places([], key, ours);
     const program = fds.length === 1 ? undefined : steeringProgram(key, fds.length, ours);
     return new Places(native().fanOut(fds, program), key, ours);
   }

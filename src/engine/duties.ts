@@ -1,5 +1,6 @@
 /** What whoever forwards packets does now and then beside it: takes over settings, sweeps a slice of the flow table, tells counters. */
 import type { Core } from '../forward/core.ts';
+import type { Ports } from '../forward/crossing.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { Driver } from '../io/driver.ts';
 import {
@@ -78,9 +79,9 @@ export class Duties {
   }
 
   /** Applies the first orders, and takes up what an lb4 that died has left. Returns how many connections go on. */
-  begin({ mtus, attempts, ...orders }: WorkerData): number {
+  begin({ mtus, ports, attempts, ...orders }: WorkerData): number {
     this.#apply(orders);
-    this.setInterfaces(mtus);
+    this.setInterfaces(mtus, ports);
     if (attempts === 0) return 0;
     return attempt(this.#memory.header, attempts, () => recover(this.#core, orders.settings.services, orders.hops, monotonicNow()));
   }
@@ -91,8 +92,10 @@ export class Duties {
     this.#tellSources();
   }
 
-  setInterfaces(mtus: ReadonlyMap<number, number>): void {
-    this.#core.lastHops.setInterfaces(mtus);
+  /** @param ports those that it stands between, if it does */
+  setInterfaces(mtus: ReadonlyMap<number, number>, ports: Ports | undefined): void {
+    if (ports === undefined) this.#core.lastHops.setInterfaces(mtus);
+    else this.#core.crossing?.setPorts(ports);
   }
 
   /** Whether a tick is due under load; `now` as everywhere in milliseconds of CLOCK_MONOTONIC, modulo 2^32. */

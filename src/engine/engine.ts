@@ -7,6 +7,8 @@ import type { Signal } from '../forward/signals.ts';
 import type { VerdictName } from '../forward/verdict.ts';
 import { Ways } from '../forward/ways.ts';
 import { Attachments, type Wanted } from '../io/attachments.ts';
+import { interfacesNow } from '../io/interfaces.ts';
+import { portFilter } from '../io/port-filter.ts';
 import type { HashKey, Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor, takeoverObstacleTo } from './acquire.ts';
@@ -14,6 +16,7 @@ import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
 import { makeFastPath } from './fast-path.ts';
 import { filterFor, oursIn } from './filter.ts';
+import { type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
 import type { Settings, WorkerData } from './messages.ts';
 import { takeUp } from './origin.ts';
 import { PcapThread } from './pcap-thread.ts';
@@ -51,6 +54,8 @@ export interface EngineOptions extends Size {
   /** Resets and ICMP errors a second. */
   readonly answersPerSecond: number;
   readonly settings: Settings;
+  /** It stands between these interfaces, with one worker, no fast path, and the driver `ring`. */
+  readonly inline?: InlinePorts | undefined;
   /** Connections are to survive the process, and those of one that died to go on. */
   readonly keep: boolean;
   /** Another lb4 has the table: resolves when it has let go of it. Called when all else that can fail is done. */
@@ -161,7 +166,7 @@ export class Engine {
     let isHandedOn = false;
     try {
       // First: it takes time, and may fail.
-      const ring = { ringSlots, busyPollUs, filter: filterFor(settings.services), memoryFd };
+      const ring = { ringSlots, busyPollUs, filter: firstFilter(options), takesAll: options.inline !== undefined, memoryFd };
       if (io !== 'pcap') waiting = await WaitingCrew.open({ workers, cpus, key, ring, ours: oursIn(settings.services) });
       await turn?.();
       waiting?.listen();
@@ -197,24 +202,29 @@ export class Engine {
 
   static async #startIn(acquired: Acquired, options: EngineOptions, begin: Begin): Promise<Engine> {
     const { fd: memoryFd, memories, room, fastPath, isFound } = acquired;
-    const { answersPerSecond, settings } = options;
+    const { answersPerSecond, settings, inline } = options;
     let crew: Forwarder | undefined;
     const told = (message: string) => options.told?.(message);
     const attachments = fastPath && new Attachments(fastPath, options.fastPath, told);
-    const routes = ServerRoutes.open(memories, new Ways(memories[0].ways), (interfaces) => {
-      crew?.post({ type: 'interfaces', mtus: routes.mtus() });
-      if (crew !== undefined) attempt(() => attachments?.follow(interfaces), told);
-    });
+    const routes = ServerRoutes.open(
+      memories,
+      new Ways(memories[0].ways),
+      (interfaces) => {
+        crew?.post({ type: 'interfaces', ...interfacesOf(routes, inline) });
+        if (crew !== undefined) attempt(() => attachments?.follow(interfaces), told);
+      },
+      inline?.backend,
+    );
     try {
       const orders = { settings, hops: routes.apply(settings.services), filter: filterFor(settings.services) };
       const counts = new Counts(memories);
       const ports = new PortUse(counts);
       ports.apply(settings.services);
-      const data = { memoryFd, room, maps: fastPath?.programs, answersPerSecond, mtus: routes.mtus(), ...orders };
+      const data = { memoryFd, room, maps: fastPath?.programs, answersPerSecond, ...interfacesOf(routes, inline), ...orders };
       const beginAt = (attempts: number) => begin({ ...data, attempts }, reportsOf(options));
       crew = await (isFound ? takeUp(memories[0], beginAt) : beginAt(0));
       // They may have changed meanwhile.
-      crew.post({ type: 'interfaces', mtus: routes.mtus() });
+      crew.post({ type: 'interfaces', ...interfacesOf(routes, inline) });
       attempt(() => attachments?.follow(routes.interfaces()), told);
       const entries = room.connections * room.workers * directionsOf(settings);
       return new Engine({ acquired, routes, counts, ports, crew, attachments, entries, told });
@@ -334,6 +344,16 @@ function attempt(act: () => void, told: (message: string) => void): void {
   } catch (error) {
     told(`the fast path, or what is kept for the next lb4: ${messageOf(error)}`);
   }
+}
+
+/** What the kernel hands up before there is any other word. */
+function firstFilter({ inline, settings }: EngineOptions): Uint32Array {
+  if (inline === undefined) return filterFor(settings.services);
+  return portFilter(indexesOf(portsOf(inline, interfacesNow())).filter((ifindex) => ifindex !== 0));
+}
+
+function interfacesOf(routes: ServerRoutes, inline: InlinePorts | undefined) {
+  return { mtus: routes.mtus(), ports: inline && portsOf(inline, routes.interfaces()) };
 }
 
 /** Flow entries a connection. */

@@ -1,6 +1,7 @@
 /** What crosses between the main thread and its workers. */
 
 import type { Timeouts } from '../flow/protocol.ts';
+import type { Ports } from '../forward/crossing.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { FrontendHops } from '../forward/ways.ts';
@@ -32,6 +33,8 @@ export interface RingData {
   /** Receive slots of 128 KB, a power of two. */
   readonly ringSlots: number;
   readonly filter: Uint32Array;
+  /** Between interfaces: frames of any kind. */
+  readonly takesAll?: boolean | undefined;
   /** Memory of another lb4, which may still write to it: that of {@link WorkerData}, if it is found. */
   readonly memoryFd: number | undefined;
   /** Which one it is, of how many. */
@@ -59,11 +62,13 @@ export interface WorkerData extends Orders {
   readonly answersPerSecond: number;
   /** MTU by the index of an interface that is up. */
   readonly mtus: ReadonlyMap<number, number>;
+  /** The interfaces that it stands between, if it does. */
+  readonly ports?: Ports | undefined;
 }
 
 export type ToWorker =
   | ({ readonly type: 'settings' } & Orders)
-  | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number> }
+  | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number>; readonly ports?: Ports | undefined }
   | { readonly type: 'stop' };
 
 /** Settings are applied in the order in which they were sent, and each is answered. */

@@ -59,7 +59,7 @@ function begin(data: WorkerData): void {
       driver.close();
       process.exit();
     }
-    if (message.type === 'interfaces') duties.setInterfaces(message.mtus);
+    if (message.type === 'interfaces') duties.setInterfaces(message.mtus, undefined);
     else {
       settings = message.settings satisfies Settings;
       duties.apply(message);

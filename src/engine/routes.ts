@@ -6,6 +6,7 @@ import { type Interface, native, type Route, type RouteSocket } from '../io/nati
 import { OldWays, type Tables } from './old-ways.ts';
 
 const UNKNOWN_MTU = 65535;
+const NO_MAC = new Uint8Array(6);
 
 /**
  * Every ARP notice on a link may concern a server, or none: all are asked about, but for a tenth of this thread's time at most,
@@ -54,6 +55,8 @@ export class ServerRoutes {
   /** Each worker has a copy. */
   readonly #hops: readonly Int32Array[];
   readonly #changed: (interfaces: readonly Interface[]) => void;
+  /** The interface that leads to all servers, by name; undefined: the kernel's routes do. */
+  readonly #only: string | undefined;
   readonly #ways: Ways;
   readonly #oldWays: OldWays;
   /** Those that it has asked about. */
@@ -68,21 +71,29 @@ export class ServerRoutes {
   #creditAt = performance.now();
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(socket: RouteSocket, memories: readonly Tables[], ways: Ways, changed: (interfaces: readonly Interface[]) => void) {
+  private constructor(
+    socket: RouteSocket,
+    memories: readonly Tables[],
+    ways: Ways,
+    changed: (interfaces: readonly Interface[]) => void,
+    only: string | undefined,
+  ) {
     this.#socket = socket;
     this.#hops = memories.map(({ hops }) => hops);
     this.#ways = ways;
     this.#oldWays = new OldWays(ways, memories, () => this.#forget());
     this.#changed = changed;
+    this.#only = only;
   }
 
   /**
    * @param memories where next hops are written, and who names them, one a worker
    * @param ways those of another process, if any, keep their places
    * @param changed told all interfaces whenever something about links or routes changed
+   * @param only between interfaces: the one on the servers' side
    */
-  static open(memories: readonly Tables[], ways: Ways, changed: (interfaces: readonly Interface[]) => void): ServerRoutes {
-    const routes = new ServerRoutes(new (native().RouteSocket)(), memories, ways, changed);
+  static open(memories: readonly Tables[], ways: Ways, changed: (interfaces: readonly Interface[]) => void, only?: string): ServerRoutes {
+    const routes = new ServerRoutes(new (native().RouteSocket)(), memories, ways, changed, only);
     routes.#socket.watch(() => routes.#refresh());
     routes.#readInterfaces();
     return routes;
@@ -176,6 +187,7 @@ export class ServerRoutes {
   /** An interface may vanish between two questions: then this way waits for the next notice, the others do not. */
   #tryWay(way: Way): void {
     const { hop, onLink } = way;
+    if (this.#only !== undefined) return this.#passBy(hop, this.#only);
     let why: Obstacle | undefined;
     try {
       why = this.#resolveWay(way);
@@ -188,6 +200,15 @@ export class ServerRoutes {
     }
     if (why === undefined) this.#obstacles.delete(way);
     else this.#obstacles.set(way, why);
+  }
+
+  /** Whoever stands between sends by an interface, whatever routes there are, and changes no MAC. That one is down is told elsewhere. */
+  #passBy(hop: number, name: string): void {
+    const link = [...this.#interfaces.values()].find((one) => one.name === name && one.up);
+    for (const hops of this.#hops) {
+      if (link === undefined) writeNoHop(hops, hop);
+      else writeHop(hops, hop, link.index, link.mtu, NO_MAC, NO_MAC);
+    }
   }
 
   /**

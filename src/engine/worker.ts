@@ -3,13 +3,16 @@
  * allocates, awaits or logs; the event loop of this thread never runs.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { Ports } from '../forward/crossing.ts';
 import type { RingDriver } from '../io/driver.ts';
 import { native } from '../io/native.ts';
 import { openPacketSocket } from '../io/packet-socket.ts';
+import { portFilter } from '../io/port-filter.ts';
 import { TRANSMIT_FAILED } from '../layout/counters.ts';
 import { CLOCK, REFUSED } from '../layout/frames.ts';
 import { SLICE } from './duties.ts';
 import { coarseFilterForAll } from './filter.ts';
+import { indexesOf } from './inline-ports.ts';
 import { type FromWorker, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
 import { openWorkplace } from './workplace.ts';
 
@@ -23,7 +26,7 @@ const port = parentPort!;
 let filter: Uint32Array = NOTHING;
 // First, so that what it allocates is near.
 if (ring.cpu !== undefined) native().pinThread([ring.cpu]);
-const driver: RingDriver = openPacketSocket(ring.ringSlots, filter, ring.busyPollUs);
+const driver: RingDriver = openPacketSocket(ring.ringSlots, filter, ring.busyPollUs, ring.takesAll);
 const other = ring.memoryFd === undefined ? undefined : mapTouched(ring.memoryFd);
 tell({ type: 'open', fd: driver.fd });
 const data = awaitTurn();
@@ -33,6 +36,7 @@ const { process } = core;
 
 let stopping = false;
 
+usePorts(data.ports);
 tell({ type: 'ready', recovered: duties.begin(data), wakeFd: driver.wakeFd });
 Atomics.wait(turn, 0, TURN.own);
 breathe();
@@ -87,12 +91,21 @@ function tick(now: number): void {
 
 function handle(message: ToWorker): void {
   if (message.type === 'stop') stopping = true;
-  else if (message.type === 'interfaces') duties.setInterfaces(message.mtus);
-  else {
+  else if (message.type === 'interfaces') {
+    duties.setInterfaces(message.mtus, message.ports);
+    usePorts(message.ports);
+  } else {
     duties.apply(message);
-    useFilter(message.filter);
+    if (!ring.takesAll) useFilter(message.filter);
     tell({ type: 'applied' });
   }
+}
+
+/** An interface that is another one by now, or was not there, is a port from now on. */
+function usePorts(ports: Ports | undefined): void {
+  if (ports === undefined) return;
+  driver.setPorts(indexesOf(ports));
+  useFilter(portFilter(indexesOf(ports).filter((ifindex) => ifindex !== 0)));
 }
 
 function tell(message: FromWorker): void {

@@ -27,7 +27,16 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
   const slice = portSlice(worker, room.workers);
   const { isInKernel } = room;
   const hashKey = keyIn(memory.header);
-  const core = createCore({ memory, slab: slabOf(driver.slab), frames, hashKey, isInKernel, answersPerSecond, slice });
+  const core = createCore({
+    memory,
+    slab: slabOf(driver.slab),
+    frames,
+    hashKey,
+    isInKernel,
+    answersPerSecond,
+    slice,
+    isInline: data.ports !== undefined,
+  });
   const duties = new Duties({
     core,
     memory,

@@ -233,15 +233,18 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   /** One that no entry matches: it opens a connection, or is refused. */
   function unknownPacket(f: number, ip: number, protocol: Protocol, now: number): number {
-    // Only clients' side opens: what else comes from the servers' is no service's.
-    if (!mayOpen(f)) return notOurs(f, Verdict.dropNotOurs, now);
     const transport = transportOf(f);
     const ports = words[transport];
     const source = words[ip + F.IP_SOURCE];
     const destination = words[ip + F.IP_DESTINATION];
+    // Only clients' side opens: what else comes from the servers' is no service's.
+    if (!mayOpen(f)) {
+      const isPassing = services.vipOfPassing(source, sourcePort(ports), destination, protocol.number) !== 0;
+      if (isPassing) passing.remember(source, destination, ports, now);
+      return notOurs(f, Verdict.dropNotOurs, now);
+    }
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
     const vip = frontend === undefined ? services.vipOfPassing(source, sourcePort(ports), destination, protocol.number) : 0;
-    // Between interfaces it goes on by itself.
     if (vip !== 0 && crossing === undefined) return pass(f, ip, ports, vip, now);
     if (frontend === undefined && !isReply(source, destination, ports, protocol)) return notOurs(f, Verdict.dropNotOurs, now);
     // A late answer: nobody waits for it, and its server has done nothing wrong.

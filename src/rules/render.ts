@@ -13,7 +13,7 @@ const END = /^# <<< lb4 configuration$/m;
 const INCLUDE = /^# shellcheck source=.*\n\. "\$\{0%\/\*\}\/common\.sh".*\n/m;
 
 /** The characters that a setting may have: nothing that means anything to sh inside single quotes, or to printf. */
-const SAFE = /^[A-Za-z0-9.:/>\n-]*$/;
+const SAFE = /^[A-Za-z0-9_.:/>\n-]*$/;
 /** The one that scripts leave unsaid: rules that stand on hosts, and their comments, are spelled so. */
 const UNSAID = 'tcp';
 /** And those of WHY, a text for people: blanks as well. */
@@ -66,9 +66,17 @@ export function renderServerScript(input: ServerRulesInput): string {
 }
 
 /**
+ * The script of a balancer between interfaces, run in the same way.
+ * @throws RangeError for a name that is none of an interface.
+ */
+export function renderInlineScript(ports: readonly string[]): string {
+  return renderTemplate('inline.sh', { PORTS: list(ports.map(interfaceName)) });
+}
+
+/**
  * A template of iptables/ with `settings` as shell assignments between its two configuration marks, and the text of common.sh
  * in place of the line that reads it: the script stands for itself.
- * @throws RangeError when a value has a character outside letters, digits and `.:/>-`, in WHY outside those and `_=,; `.
+ * @throws RangeError when a value has a character outside letters, digits and `_.:/>-`, in WHY outside those and `_=,; `.
  */
 export function renderTemplate(name: string, settings: Record<string, string>): string {
   const template = templates.get(name) ?? readTemplate(name);
@@ -119,6 +127,11 @@ function portWord(port: number, { name }: TransportProtocol): string {
 function numbered({ name, number }: TransportProtocol): string {
   if (!Number.isInteger(number) || number < 1 || number > 255) throw new RangeError(`not a protocol's number: ${number}`);
   return `${protocolName(name)}:${number}`;
+}
+
+function interfaceName(name: string): string {
+  if (!/^[A-Za-z0-9_.:-]{1,15}$/.test(name)) throw new RangeError(`not an interface's name: ${JSON.stringify(name)}`);
+  return name;
 }
 
 function protocolName(name: string): string {

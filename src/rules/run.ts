@@ -57,11 +57,11 @@ export async function readCounters(): Promise<string> {
 }
 
 /**
- * A table of family ip as nft lists it; empty where it is not there, undefined where there is no nft.
+ * A table as nft lists it; empty where it is not there, undefined where there is no nft.
  * @throws FailureError where nft cannot tell
  */
-export function readNftTable(name: string): Promise<string | undefined> {
-  return read('nft', 'list', 'table', 'ip', name).catch((error: Error) => {
+export function readNftTable(name: string, family: 'ip' | 'netdev' = 'ip'): Promise<string | undefined> {
+  return read('nft', 'list', 'table', family, name).catch((error: Error) => {
     if (error.message.includes('No such file or directory')) return '';
     throw error;
   });

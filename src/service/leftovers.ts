@@ -14,7 +14,7 @@ export async function clearLeftovers(log: Pick<Logger, 'info' | 'warn'>): Promis
   if (dead === undefined || dead.rules === false) return forget(log);
   const who = `${nameOf(dead)} was killed here`;
   try {
-    await runRules(renderBalancerScript({ mode: 'passthrough', frontends: [], returns: [] }), 'remove');
+    await removeLeftRules();
     forget(log);
     log.info(`${who}: the firewall rules that it left are removed`);
   } catch (error) {
@@ -22,6 +22,11 @@ export async function clearLeftovers(log: Pick<Logger, 'info' | 'warn'>): Promis
       `${who}, and its firewall rules, which may drop what clients send, stay: ${messageOf(error)}; mend: lb4 rules --remove --config=FILE`,
     );
   }
+}
+
+/** Takes away what any packet mode's rules have left. Throws as `runRules` does. */
+export async function removeLeftRules(): Promise<void> {
+  await runRules(renderBalancerScript({ mode: 'passthrough', frontends: [], returns: [] }), 'remove');
 }
 
 function forget(log: Pick<Logger, 'warn'>): void {

@@ -1,6 +1,6 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
 import { serverPort } from '../config/endpoint.ts';
-import type { Config, Passthrough } from '../config/model.ts';
+import type { Config, Inline, Passthrough } from '../config/model.ts';
 import { factsOf, MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import {
@@ -12,6 +12,7 @@ import {
   takeoverObstacle,
   wouldInherit,
 } from '../engine/engine.ts';
+import type { InlinePorts } from '../engine/inline-ports.ts';
 import { TakeoverError } from '../errors.ts';
 import { deathIsOver, lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { assertPackages } from '../io/pcap-packages.ts';
@@ -26,6 +27,7 @@ import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import { rulesLeftToUser } from './hand-rules.ts';
 import { hostLock } from './host-lock.ts';
+import { type HostRules, InlineHost, portStates } from './inline-host.ts';
 import { forgetNotes } from './kept-note.ts';
 import { keptTable } from './kept-table.ts';
 import type { Plan, PlannedBackend, PlannedServer } from './plan.ts';
@@ -94,7 +96,7 @@ interface PacketPathParts {
   readonly remember: () => void;
   readonly lock: NamespaceLock;
   /** Undefined: the user looks after the firewall rules. */
-  readonly firewall: Firewall | undefined;
+  readonly firewall: HostRules | undefined;
   readonly engine: Engine;
   /** Takes back all of it. */
   readonly undo: Undo;
@@ -108,7 +110,7 @@ export class PacketPath implements DataPath {
   readonly hostStates: readonly HostState[];
   readonly #log: Logger;
   readonly #remember: () => void;
-  readonly #firewall: Firewall | undefined;
+  readonly #firewall: HostRules | undefined;
   readonly #engine: Engine;
   readonly #undo: Undo;
   readonly #since = performance.now();
@@ -125,9 +127,15 @@ export class PacketPath implements DataPath {
     this.#engine = engine;
     this.#undo = undo;
     this.#plan = plan;
+    const { inline } = plan.config;
+    const isInline = !MODES[mode].ownsAddresses && inline !== undefined;
     const byHand = rulesLeftToUser(mode, () => this.#plan);
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
-    const watched = firewall === undefined ? [byHand] : [...firewall.states, this.#frames()];
+    const watched = isInline
+      ? [...(firewall?.states ?? []), ...portStates(inline, () => engine.verdicts())]
+      : firewall === undefined
+        ? [byHand]
+        : [...firewall.states, this.#frames()];
     // First: scripts that repair what comes after it keep their notes beside it.
     this.hostStates = [hostLock(lock), keptTable(() => engine.lostTable()), fastPathHooks(engine), fastPathPins(engine), ...watched];
   }
@@ -295,7 +303,9 @@ async function open(
   { claim, isLeft, undo }: Begun,
 ): Promise<PacketPathParts> {
   const { log, failed, signal } = reports;
-  const firewall = rules ? new Firewall(mode, log, keptReturns(isLeft, log)) : undefined;
+  const { inline } = plan.config;
+  const isInline = !MODES[mode].ownsAddresses && inline !== undefined;
+  const firewall = rules ? (isInline ? new InlineHost(inline) : new Firewall(mode, log, keptReturns(isLeft, log))) : undefined;
   if (firewall !== undefined) {
     // All or nothing: where it fails there is nothing to take back.
     await firewall.install(plan);
@@ -321,7 +331,9 @@ async function open(
   };
   const told = (message: string) => log.warn(message);
   const engine = await Engine.start({
-    fastPath,
+    // Between interfaces all frames come up.
+    fastPath: isInline ? 'off' : fastPath,
+    inline: isInline ? inlineOf(inline) : undefined,
     ...sizeOf(plan.config.passthrough),
     cpus,
     ringSlots,
@@ -359,6 +371,11 @@ function tellInheritance({ isFound, connections, refused, mortal }: Inheritance,
   if (isFound) log.info({ connections }, `the connections of ${whose} go on`);
   if (refused !== undefined) log.warn({ reason: refused }, `${whose} has left a table that cannot be followed: its connections are lost`);
   if (mortal !== undefined) log.info({ reason: mortal }, 'connections will not survive the death of this process');
+}
+
+function inlineOf({ backend, frontends }: Inline): InlinePorts {
+  const prefix = ({ address, bits }: { readonly address: string; readonly bits: number }) => ({ address: parseAddress(address), bits });
+  return { backend, frontends: frontends.map(({ name, clients }) => ({ name, clients: clients.map(prefix) })) };
 }
 
 /** What the engine is told. */

@@ -1,11 +1,12 @@
 /** Reads the configuration, at the start and again, and keeps how that went. */
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
-import { isPacketMode, type Mode } from '../config/modes.ts';
+import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import type { View } from '../control/source.ts';
 import { ConfigError, formatMistake, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { assertHost, explain, isOwn, sourceOf, usableCpus } from './host.ts';
+import { assertPorts } from './inline-host.ts';
 
 export interface ReadOptions {
   readonly file: string;
@@ -16,7 +17,10 @@ export interface ReadOptions {
 /** Throws an Lb4Error when the file is wrong, or this host cannot serve it; what is only doubtful the log says. */
 export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reload: boolean }): Config {
   const { config, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus });
-  if (isPacketMode(mode)) assertHost(config);
+  if (!MODES[mode].ownsAddresses) {
+    // An interface that goes meanwhile is told; a reload is for the services.
+    if (!reload) assertPorts(config);
+  } else if (isPacketMode(mode)) assertHost(config);
   for (const warning of warnings) log.warn(formatMistake(warning));
   return config;
 }

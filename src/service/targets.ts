@@ -1,6 +1,6 @@
 /** Which servers are checked, and from where. */
 import type { Config } from '../config/model.ts';
-import { holdsVip, isPacketMode, type Mode } from '../config/modes.ts';
+import { holdsVip, isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
@@ -12,8 +12,8 @@ export function targetsOf(config: Config, mode: Mode): Target[] {
     const frontends = config.frontends.filter((one) => one.backend === backend);
     if (frontends.length === 0) return [];
     // Packet modes check from where clients' connections come. But where servers hold it themselves (L2
-    // DSR) they would answer to themselves.
-    const isFromVip = isPacketMode(mode) && !holdsVip(mode, backend);
+    // DSR) they would answer to themselves, and between interfaces this host has none of them.
+    const isFromVip = isPacketMode(mode) && MODES[mode].ownsAddresses && !holdsVip(mode, backend);
     const sources = isFromVip ? new Set(frontends.flatMap(sourcesOf)) : [];
     const [sourceAddress, ...otherSources] = sources;
     const sendProxy = isPacketMode(mode) ? undefined : backend.sendProxy;

@@ -332,7 +332,7 @@ const UNKNOWN: Row[] = [
   {
     name: 'a table',
     toml: `${GOOD}[passthru.timeouts]\nsyn = 3`,
-    lines: ['f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, stats, passthrough, proxy'],
+    lines: ['f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, stats, passthrough, inline, proxy'],
   },
   {
     name: 'an inherited name',

@@ -8,6 +8,7 @@ import { joinPort, listenProblem, readAddress, readPort, readService } from '../
 import { LAST_CPU, readCpus } from '../cpus.ts';
 import { FAST_PATHS, ICMP_ECHO, IO } from '../model.ts';
 import { backend } from './backend.ts';
+import { inline } from './inline.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 import { FILE_PROTOCOLS } from './services.ts';
 
@@ -205,6 +206,12 @@ export const fileSchema = z.object({
     allowed: 'a table, [passthrough]',
     description: 'The packet modes, `--passthrough` and `--dsr`. Proxy mode does not read it.',
     ...convey,
+  }),
+  inline: key(inline.optional(), {
+    allowed: 'a table, [inline]',
+    description: 'The interfaces that lb4 stands between, with `--inline`. Other modes do not read it.',
+    otherwise: 'none: no mode `--inline`',
+    ...lb4,
   }),
   proxy: key(proxy.prefault({}), {
     allowed: 'a table, [proxy]',

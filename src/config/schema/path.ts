@@ -13,6 +13,12 @@ export function childSchema(parent: z.core.$ZodType, name: PropertyKey): z.core.
   const schema = core(parent);
   if (schema instanceof z.ZodRecord) return schema.valueType;
   if (schema instanceof z.ZodArray) return schema.element;
+  // A list of names, or tables.
+  if (schema instanceof z.ZodUnion) {
+    const isPlace = /^\d+$/.test(String(name));
+    const fitting = schema.options.filter((option) => core(option) instanceof z.ZodArray === isPlace);
+    return fitting.map((option) => childSchema(option, name)).find((child) => child !== undefined);
+  }
   if (schema instanceof z.ZodObject && Object.hasOwn(schema.shape, name)) return schema.shape[String(name)];
   return undefined;
 }

@@ -3,11 +3,12 @@ import { protocols } from '../../flow/protocols.ts';
 import { MOST_WORKERS } from '../../layout/limits.ts';
 import { addressOf, joinPort, withoutPort } from '../address.ts';
 import { readCpus } from '../cpus.ts';
-import type { Backend, Config, Frontend, HealthCheck, IcmpEcho, Passthrough, Server, Timeouts, TransportProtocol } from '../model.ts';
-import { type Mode, rewritesAnswers } from '../modes.ts';
+import type { Backend, Config, Frontend, HealthCheck, IcmpEcho, Inline, Passthrough, Server, Timeouts, TransportProtocol } from '../model.ts';
+import { MODES, type Mode, rewritesAnswers } from '../modes.ts';
 import type { FileConfig } from './file.ts';
 import { CHECK_INTERVAL, DEFAULT_CHECK } from './health.ts';
 import { readStatus } from './http.ts';
+import { readPrefix } from './inline.ts';
 import { backendProtocols, namesOf, PING, type ServiceProtocol, serviceName, servicesOf } from './services.ts';
 
 type BackendKeys = FileConfig['backends'][string];
@@ -31,7 +32,10 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
   const [backends, frontends] = resolveServices(keys, icmpEcho, mode);
   const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address ?? statsAddress, keys.stats.port)) };
   const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
-  return deepFreeze({ file, frontends, backends, stats, passthrough: resolvePassthrough(keys.passthrough, processors), proxy });
+  const inline = resolveInline(keys.inline);
+  // Between interfaces fragments, and what is learnt of clients, are one worker's.
+  const passthrough = resolvePassthrough(keys.passthrough, mode !== undefined && !MODES[mode].ownsAddresses ? 1 : processors);
+  return deepFreeze({ file, frontends, backends, stats, passthrough, proxy, inline });
 }
 
 function resolveServices(keys: FileConfig, icmpEcho: IcmpEcho, mode: Mode | undefined): [Backend[], Frontend[]] {
@@ -63,6 +67,16 @@ function resolveServices(keys: FileConfig, icmpEcho: IcmpEcho, mode: Mode | unde
     ),
   );
   return [backends, frontends];
+}
+
+function resolveInline(keys: FileConfig['inline']): Inline | undefined {
+  if (keys === undefined) return undefined;
+  const { backend, frontends } = keys;
+  if (Array.isArray(frontends)) return { backend, frontends: frontends.map((name) => ({ name, clients: [] })) };
+  const named = Object.entries(frontends).map(([name, { address }]) => {
+    return { name, clients: [address].flat().flatMap((text) => readPrefix(text) ?? []) };
+  });
+  return { backend, frontends: named };
 }
 
 function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProtocol): Backend {
