@@ -27,8 +27,13 @@ const IPVS = 'lb4 has nothing like it';
 const METHODS = { '-g': 'dsr', '-m': 'passthrough', '-i': undefined } as const satisfies Record<string, Mode | undefined>;
 type Method = keyof typeof METHODS;
 
+/** What a service is balanced by, by the option that names its address. */
+const PROTOCOLS = { '-t': 'tcp', '-u': 'udp' } as const;
+type ProtocolOption = keyof typeof PROTOCOLS;
+
 interface Service {
   readonly line: Line;
+  readonly protocol: (typeof PROTOCOLS)[ProtocolOption];
   readonly address: string;
   readonly options: ReadonlyMap<string, string>;
   readonly servers: { readonly line: Line; readonly options: ReadonlyMap<string, string> }[];
@@ -56,11 +61,13 @@ function servicesOf(text: string, draft: Draft): Service[] {
     const [command = '#'] = line.words;
     if (command.startsWith('#')) continue;
     const options = optionsOf(line.words.slice(1));
-    const address = options.get('-t');
+    const option = (Object.keys(PROTOCOLS) as ProtocolOption[]).find((one) => options.has(one));
+    const address = option && options.get(option);
+    const key = `${option} ${address}`;
     if (command !== '-A' && command !== '-a') draft.lose(line, 'is not what ipvsadm -Sn prints');
-    else if (address === undefined) draft.lose(line, options.has('-u') ? 'lb4 balances TCP alone' : 'lb4 has no services by firewall mark');
-    else if (command === '-A') services.set(address, { line, address, options, servers: [] });
-    else if (services.has(address)) services.get(address)?.servers.push({ line, options });
+    else if (option === undefined || address === undefined) draft.lose(line, 'lb4 has no services by firewall mark');
+    else if (command === '-A') services.set(key, { line, protocol: PROTOCOLS[option], address, options, servers: [] });
+    else if (services.has(key)) services.get(key)?.servers.push({ line, options });
     else draft.lose(line, 'its service (-A) does not stand before it');
   }
   return [...services.values()];
@@ -90,6 +97,7 @@ const LONG: Readonly<Record<string, string>> = {
   '--u-threshold': '-x',
   '--l-threshold': '-y',
   '--sched-flags': '-b',
+  '--ops': '-o',
 };
 
 /** One lb4 has one mode. */
@@ -105,7 +113,7 @@ function methodOf(options: ReadonlyMap<string, string>): Method {
 }
 
 function addService(draft: Draft, service: Service, method: Method): void {
-  const { line, address, options } = service;
+  const { line, protocol, address, options } = service;
   const servers = service.servers.filter(({ line: from, options: given }) => {
     const its = methodOf(given);
     if (its === method) return true;
@@ -116,15 +124,18 @@ function addService(draft: Draft, service: Service, method: Method): void {
     return false;
   });
   if (servers.length === 0 && service.servers.length > 0) return draft.lose(line, 'none of its servers is carried over');
-  const name = `tcp-${address.replaceAll(/[[\]]/g, '')}`;
+  const name = `${protocol}-${address.replaceAll(/[[\]]/g, '')}`;
   const frontend = draft.table(['frontends', name], line);
   frontend.keys.set('listen_addr', { value: address, from: line });
+  if (protocol !== 'tcp') frontend.keys.set('protocol', { value: protocol, from: line });
+  if (options.has('-o') && protocol === 'udp') frontend.keys.set('udp_per_packet', { value: true, from: line });
   frontend.keys.set('backend', { value: name, from: line });
   const backend = draft.table(['backends', name], line);
   if (method === '-g') backend.keys.set('dsr', { value: 'l2', from: line });
   schedule(draft, service, backend);
   for (const [option, value] of options)
-    if (!['-t', '-s', '-p', '-b'].includes(option)) draft.lose(line, IPVS, value === '' ? option : `${option} ${value}`);
+    if (!['-t', '-u', '-s', '-p', '-b', ...(protocol === 'udp' ? ['-o'] : [])].includes(option))
+      draft.lose(line, IPVS, value === '' ? option : `${option} ${value}`);
   for (const server of servers) addServer(draft, name, server, WEIGHTLESS.includes(options.get('-s') ?? 'wlc'));
 }
 
@@ -155,6 +166,6 @@ function addServer(draft: Draft, service: string, { line, options }: Service['se
   const least = options.get('-y') ?? '0';
   if (least !== '0') draft.lose(line, 'a server below its maxconn takes connections again at once', `-y ${least}`);
   for (const [option, value] of options)
-    if (!['-t', '-r', '-w', '-x', '-y', ...Object.keys(METHODS)].includes(option))
+    if (!['-t', '-u', '-r', '-w', '-x', '-y', ...Object.keys(METHODS)].includes(option))
       draft.lose(line, IPVS, value === '' ? option : `${option} ${value}`);
 }

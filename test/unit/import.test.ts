@@ -331,6 +331,21 @@ describe('ipvsadm', () => {
     expect(() => of('-A -t www:http -s rr\n-a -t www:http -r app:http -m -w 1\n')).toThrow(/-A -t www:http -s rr: listen_addr: "www:http"/);
   });
 
+  test('UDP, whole flows or one packet after the other, beside TCP at the same address', () => {
+    const udp = service('').replaceAll('-t ', '-u ');
+    const { toml, lost } = of(
+      `${service('')}${udp}${udp.replaceAll('192.0.2.1:80', '192.0.2.1:53').replace('-A -u 192.0.2.1:53', '$& -o')}`,
+    );
+    expect(lost).toEqual([]);
+    const { frontends } = parseConfig(toml, 'x', { mode: 'passthrough' }).config;
+    expect(frontends.map(({ listen, backend, udpPerPacket = false }) => [listen.text, backend.protocol.name, udpPerPacket])).toEqual([
+      ['192.0.2.1:80', 'tcp', false],
+      ['192.0.2.1:80', 'udp', false],
+      ['192.0.2.1:53', 'udp', true],
+    ]);
+    expect(of(service('--ops')).lost).toMatchObject([{ why: 'lb4 has nothing like it' }]);
+  });
+
   test('IPv6 needs proxy mode', () => {
     expect(() => of('-A -t [2001:db8::1]:80 -s rr\n-a -t [2001:db8::1]:80 -r [2001:db8::2]:80 -m -w 1\n')).toThrow(
       /IPv6 works in proxy mode only/,
