@@ -1,17 +1,20 @@
 /**
- * SYN floods from addresses that nobody has, at 1,000 SYNs a second and as many as the machine can, an iperf3 stream of an established
- * connection and a request a moment beside them: how many SYNs a second reach lb4, how many it opens, what is left of the stream, and
- * whether requests are answered. One machine: sender, balancer, servers and stream share its cores. Root.
+ * Floods of SYNs and of datagrams from addresses that nobody has, at 1,000 a second and as many as the machine can, an iperf3 stream of an
+ * established connection, a request a moment and a question a moment to a UDP service beside them: how many packets a second reach lb4, how
+ * many it opens something for, what is left of the stream, and whether requests and questions are answered. Each question comes from a port of
+ * its own, and is asked twice at most. One machine: sender, balancer, servers and stream share its cores. Root.
  */
 import { type Balancer, startBalancer } from '../test/lab/balancer.ts';
 import { floodEnd, startFlood } from '../test/lab/flood.ts';
 import { serverAddress, Topology, VIP } from '../test/lab/topology.ts';
+import { startDns } from '../test/lab/udp.ts';
 import { spread, table } from './measure.ts';
 
 const ROUNDS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 5);
 const SECONDS = 4;
 const IPERF = 5201;
 const HTTP = 80;
+const WHO = 9000;
 
 interface Round {
   /** Thousands a second. */
@@ -22,19 +25,31 @@ interface Round {
   readonly stream: number;
   /** Of the requests beside it, those that were answered, in percent. */
   readonly answered: number;
+  /** Of the questions. */
+  readonly told: number;
 }
 
-/** @param rate SYNs a second; 0: none; undefined: as many as there can be */
-async function round(lab: Topology, balancer: Balancer, rate: number | undefined): Promise<Round> {
+interface Flooding {
+  readonly name: string;
+  readonly protocol?: 'tcp' | 'udp';
+  /** Packets a second; 0: none; undefined: as many as there can be. */
+  readonly rate?: number;
+}
+
+const PORTS = { tcp: { port: HTTP, protocol: 'tcp' }, udp: { port: WHO, protocol: 'udp' } } as const;
+
+async function round(lab: Topology, balancer: Balancer, { protocol = 'tcp', rate }: Flooding): Promise<Round> {
   const before = await balancer.stats();
   const stream = lab.client.run('iperf3', '-c', VIP, '-p', `${IPERF}`, '-t', `${SECONDS}`, '--json');
-  const flood = rate === 0 ? undefined : await startFlood(lab, { port: HTTP, seconds: SECONDS, ...(rate !== undefined && { rate }) });
+  const flood =
+    rate === 0 ? undefined : await startFlood(lab, { ...PORTS[protocol], seconds: SECONDS, ...(rate !== undefined && { rate }) });
   const end = performance.now() + SECONDS * 1000;
-  let [asked, answered] = [0, 0];
+  let [asked, answered, told] = [0, 0, 0];
   while (performance.now() < end) {
     const { code } = await lab.client.run('curl', '-sS', '--max-time', '2', '-o', '/dev/null', `http://${VIP}/`);
     asked++;
     if (code === 0) answered++;
+    if (await isTold(lab)) told++;
   }
   const sent = flood === undefined ? 0 : await floodEnd(flood);
   const result = JSON.parse((await stream).stdout) as { end?: { sum_received?: { bits_per_second: number } } };
@@ -46,7 +61,14 @@ async function round(lab: Topology, balancer: Balancer, rate: number | undefined
     opened: thousands((after.lb4.verdicts['opened'] ?? 0) - (before.lb4.verdicts['opened'] ?? 0)),
     stream: (result.end?.sum_received?.bits_per_second ?? 0) / 1e9,
     answered: (100 * answered) / asked,
+    told: (100 * told) / asked,
   };
+}
+
+/** Whether the UDP service answers a new client within two seconds, asked once a second. */
+async function isTold({ client }: Topology): Promise<boolean> {
+  const { stdout } = await client.run('dig', `@${VIP}`, '-p', `${WHO}`, '+tries=2', '+timeout=1', '+short', 'TXT', 'who.test');
+  return stdout.includes('server');
 }
 
 async function measure(): Promise<void> {
@@ -54,29 +76,34 @@ async function measure(): Promise<void> {
   await lab.startBackends();
   const listening = lab.servers[0].start(['iperf3', '-s', '--forceflush', '-p', `${IPERF}`]);
   await listening.line(/Server listening/);
-  const over = (port: number) => ({
+  await startDns(lab.servers[0], 'server1', WHO);
+  const over = (port: number, protocol = 'tcp') => ({
     listen: `${VIP}:${port}`,
     servers: [`${serverAddress(0)}:${port}`],
-    backend: 'health_check_interval = 3600',
+    frontend: `protocol = "${protocol}"`,
+    backend: 'health_check = "none"',
   });
-  const balancer = await startBalancer(lab.balancer, { frontends: { http: over(HTTP), iperf: over(IPERF) } }, { healthy: false });
-  const floods: readonly [name: string, rate: number | undefined][] = [
-    ['none', 0],
-    ['1,000 a second', 1000],
-    ['as many as it can', undefined],
+  const frontends = { http: over(HTTP), iperf: over(IPERF), who: over(WHO, 'udp') };
+  const balancer = await startBalancer(lab.balancer, { frontends }, { healthy: false });
+  const floods: readonly Flooding[] = [
+    { name: 'none', rate: 0 },
+    { name: 'SYNs, 1,000 a second', rate: 1000 },
+    { name: 'SYNs, as many as it can' },
+    { name: 'datagrams, 1,000 a second', protocol: 'udp', rate: 1000 },
+    { name: 'datagrams, as many as it can', protocol: 'udp' },
   ];
   const rounds = floods.map((): Round[] => []);
-  for (let i = 0; i < ROUNDS; i++) for (const [at, [, rate]] of floods.entries()) rounds[at].push(await round(lab, balancer, rate));
+  for (let i = 0; i < ROUNDS; i++) for (const [at, flood] of floods.entries()) rounds[at].push(await round(lab, balancer, flood));
   console.log(`medians of ${ROUNDS} interleaved rounds of ${SECONDS} s (least–most)`);
   table([
-    ['SYN flood', 'sent, thousand/s', 'frames received', 'opened', 'stream, Gbit/s', 'requests answered, %'],
-    ...floods.map(([name], at) => {
+    ['flood', 'sent, thousand/s', 'frames received', 'opened', 'stream, Gbit/s', 'requests answered, %', 'questions answered, %'],
+    ...floods.map(({ name }, at) => {
       const of = (key: keyof Round, digits = 1) =>
         spread(
           rounds[at].map((one) => one[key]),
           digits,
         );
-      return [name, of('sent'), of('received'), of('opened'), of('stream', 2), of('answered', 0)];
+      return [name, of('sent'), of('received'), of('opened'), of('stream', 2), of('answered', 0), of('told', 0)];
     }),
   ]);
   await balancer.stop();

@@ -1,4 +1,4 @@
-/** Attacks by bench/traffic.c: SYNs, and what may follow them, from addresses that nobody has. */
+/** Attacks by bench/traffic.c: SYNs, and what may follow them, or datagrams, from addresses that nobody has. */
 import { compile } from '../../bench/measure.ts';
 import type { Namespace } from './lab.ts';
 import type { Running } from './processes.ts';
@@ -17,8 +17,9 @@ const WINDOW = 64;
 type Step = 'syn' | 'none' | 'ack' | 'rst' | 'open';
 
 export interface Flood {
-  /** The frontend's port. */
+  /** The frontend's port, and its protocol, TCP when left out: of UDP each step is the same datagram. */
   readonly port: number;
+  readonly protocol?: 'tcp' | 'udp';
   /** New clients a second; as many as the machine can when left out. */
   readonly rate?: number;
   /** Seconds and clients at most. */
@@ -32,8 +33,8 @@ export interface Flood {
 
 /** Starts a flood of the VIP from the first client's wire, and waits until it has begun. It ends by itself. */
 export async function startFlood(lab: Topology, flood: Flood): Promise<Running> {
-  const { port, rate = 0, seconds, count = 10_000_000, addresses = 16, steps = ['syn'] } = flood;
-  const to = ['eth0', lab.balancer.mac('front'), SOURCE, addresses, VIP, port].map(String);
+  const { port, protocol = 'tcp', rate = 0, seconds, count = 10_000_000, addresses = 16, steps = ['syn'] } = flood;
+  const to = ['eth0', lab.balancer.mac('front'), SOURCE, addresses, VIP, protocol === 'udp' ? `${port}/udp` : port].map(String);
   const running = lab.client.start([compile('traffic'), 'flood', ...to, `${rate}`, `${seconds}`, `${count}`, ...steps]);
   await running.line(/^flooding/);
   return running;

@@ -32,3 +32,15 @@ export class UdpClients {
     return JSON.parse(await answer) as string[];
   }
 }
+
+/** What {@link startDns} answers for long.test: sixteen strings, 4,000 bytes. */
+export const LONG = Array.from({ length: 16 }, (_, i) => `${String(i).padStart(4, '0')}${'x'.repeat(240)}`);
+
+/** A DNS server whose TXT record of who.test is its name. */
+export async function startDns(server: Namespace, name: string, port = 53): Promise<Running> {
+  const records = [`who.test,${name}`, `long.test,${LONG.join(',')}`].map((record) => `--txt-record=${record}`);
+  const options = ['--no-daemon', '--conf-file=/dev/null', '--no-resolv', '--no-hosts', '--user=root', '--group=root', '--pid-file='];
+  const running = server.start(['dnsmasq', ...options, `--port=${port}`, '--edns-packet-max=4096', ...records]);
+  await running.line(/cleared cache/);
+  return running;
+}

@@ -7,7 +7,7 @@ import type { Namespace } from '../lab/lab.ts';
 import type { Running } from '../lab/processes.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
-import { serveUdp, UdpClients } from '../lab/udp.ts';
+import { LONG, serveUdp, startDns, UdpClients } from '../lab/udp.ts';
 import { waitUntil } from '../lab/wait.ts';
 import { tunnel } from '../lab/wireguard.ts';
 
@@ -17,8 +17,6 @@ const [INNER, OUTER] = ['10.99.0.1', '10.99.0.2'];
 const SIZE = 1_000_000;
 /** So long the tunnel is used after lb4 was killed, at least: a minute is for who asks for it. */
 const TUNNEL_MS = 1000 * Number(process.env['LB4_WIREGUARD_SECONDS'] ?? 0);
-/** Of TXT: sixteen strings, 4,000 bytes. */
-const LONG = Array.from({ length: 16 }, (_, i) => `${String(i).padStart(4, '0')}${'x'.repeat(240)}`);
 
 /** Frontends over both servers, or the first alone. */
 function settings() {
@@ -47,14 +45,6 @@ async function start(host: Namespace): Promise<Balancer> {
   const balancer = await startBalancer(host, settings(), { healthy: false });
   await balancer.health(Object.fromEntries([DNS, WHO].flatMap((port) => [0, 1].map((i) => [`${serverAddress(i)}:${port}`, true]))));
   return balancer;
-}
-
-async function startDns(server: Namespace, name: string): Promise<Running> {
-  const records = [`who.test,${name}`, `long.test,${LONG.join(',')}`].map((record) => `--txt-record=${record}`);
-  const options = ['--no-daemon', '--conf-file=/dev/null', '--no-resolv', '--no-hosts', '--user=root', '--group=root', '--pid-file='];
-  const running = server.start(['dnsmasq', ...options, '--edns-packet-max=4096', ...records]);
-  await running.line(/cleared cache/);
-  return running;
 }
 
 test('DNS, iperf3, super-packets, syslog and WireGuard pass; flows outlive a kill -9, and leave a server that died', async () => {
