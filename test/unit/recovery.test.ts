@@ -1,16 +1,17 @@
 /** The next process goes on with the memory of one that was killed. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { attempt, type Origin, obstacleIn, takeUp, writeHeader } from '../../src/engine/origin.ts';
-import { COUNTED, ESTABLISHED as ESTABLISHED_STATE, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
+import { COUNTED, DATAGRAM, isFast, isReplyFast, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
 import * as C from '../../src/layout/connection.ts';
 import { CURRENT, frontendLoad, frontendRow, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import { BOOT, CAPACITY, CONNECTIONS, DIRECTIONS, LAYOUT, LAYOUT_VERSION, MAGIC_WORD, NETWORK, WORKERS } from '../../src/layout/header.ts';
 import { keyIn, ownMemory } from '../../src/layout/memory.ts';
+import { UDP } from '../../src/packet/fields.ts';
 import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
-import { buildFrame } from '../lab/packets.ts';
-import { connectionsIn, SERVERS, TIMEOUTS, World, type WorldOptions, worldAfter } from '../lab/world.ts';
+import { buildFrame, pattern, type UdpPart } from '../lab/packets.ts';
+import { CLIENT, connectionsIn, SERVERS, TIMEOUTS, VIP, World, type WorldOptions, worldAfter } from '../lab/world.ts';
 
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
 
@@ -39,7 +40,7 @@ function open(world: World, i: number, upTo: number): void {
 }
 
 /** The books of a world as its records say. */
-function expectTrueBooks({ records, table, loads, statistics, halfOpen, services }: World): void {
+function expectTrueBooks({ records, table, loads, statistics, halfOpen, datagrams: listed, services }: World): void {
   const { words } = records;
   let [live, current, open, slots] = [0, 0, 0, 0];
   for (let record = 0; record < records.capacity; record++) {
@@ -52,19 +53,17 @@ function expectTrueBooks({ records, table, loads, statistics, halfOpen, services
     if (state < TIME_WAIT && life & COUNTED) current++;
     for (const slot of [words[r + C.FIRST], words[r + C.SECOND]].filter((one) => one !== Flow.NONE)) {
       slots++;
-      const isFast = (table.words[slot * Flow.ENTRY + Flow.STATE] & Flow.FAST) !== 0;
+      const isGiven = (table.words[slot * Flow.ENTRY + Flow.STATE] & Flow.FAST) !== 0;
       expect([table.isLive(slot), table.words[slot * Flow.ENTRY + Flow.CONNECTION]]).toEqual([true, record]);
-      expect(isFast).toBe(state === ESTABLISHED_STATE);
+      expect(isGiven).toBe(slot === words[r + C.FIRST] ? isFast(life) : isReplyFast(life));
     }
   }
   expect([records.size, table.size]).toEqual([open, slots]);
   expect([loads[0], loads[frontendLoad(0)]]).toEqual([live, live]);
   expect(statistics[serverRow(0) + CURRENT]).toBe(current);
-  expect(halfOpen.size).toBe(
-    [...Array(records.capacity).keys()].filter(
-      (one) => words[one * C.RECORD + C.LIFE] !== 0 && (words[one * C.RECORD + C.LIFE] & COUNTED) === 0,
-    ).length,
-  );
+  const lives = [...Array(records.capacity).keys()].map((one) => words[one * C.RECORD + C.LIFE]).filter((life) => life !== 0);
+  expect(halfOpen.size).toBe(lives.filter((life) => (life & (COUNTED | DATAGRAM)) === 0).length);
+  expect(listed.size).toBe(lives.filter((life) => (life & DATAGRAM) !== 0).length);
   const isFull = table.words.length > 0 && slots > open;
   if (isFull || open === 0) {
     expect(statistics[serverRow(0) + PORTS]).toBe(open);
@@ -242,7 +241,8 @@ test('what the kernel has carried of a connection that does not go on counts, to
 /** More bytes than are sent there. */
 const SENT = 10_000;
 
-test('killed at any store: the next process has whole connections, true books, and no port twice', () => {
+/** A world that is killed at its stores, each time with another process that goes on with a copy of what it has left: at every so manyth of them. */
+function killed(options: WorldOptions, play: (world: World, every: (stores: number) => void) => void): void {
   const memory = ownMemory({ capacity: 256, connections: 64 });
   let world: World | undefined;
   let stores = 0;
@@ -255,7 +255,7 @@ test('killed at any store: the next process has whole connections, true books, a
       set(target, name, value) {
         Reflect.set(target, name, value, target);
         if (world !== undefined && stores++ % every === 0) {
-          const next = worldAfter(memory, ALONE, world.now);
+          const next = worldAfter(memory, options, world.now);
           expectTrueBooks(next);
           next.sweepAll(world.now);
           for (const column of [TX, RX]) expect(next.statistics[serverRow(0) + column]).toBeLessThanOrEqual(SENT);
@@ -264,19 +264,45 @@ test('killed at any store: the next process has whole connections, true books, a
         return true;
       },
     });
-  world = new World({ ...ALONE, memory: { ...memory, flows: spied(memory.flows), connections: spied(memory.connections) } });
-  for (let i = 0; i < 8; i++) open(world, i, 1 + (i % CLOSED));
-  // What has ended begins anew.
-  every = 1;
-  const [from, to] = [4999 + CLOSED, PORT - 1 + CLOSED];
-  world.send(fromClient({ from, flags: 'A', sequence: 1002, acknowledgment: 5003 }));
-  expect(world.send(fromClient({ from, flags: 'S', sequence: 100_000 })).verdict).toBe('forwarded');
-  world.send(fromServer({ to, flags: 'SA', sequence: 100_000, acknowledgment: 100_001 }));
-  every = 7;
-  for (let i = 0; i < 8; i++) open(world, i, SYN);
-  world.sweepAll(TIMEOUTS.timeWait + 1);
+  world = new World({ ...options, memory: { ...memory, flows: spied(memory.flows), connections: spied(memory.connections) } });
+  play(world, (to) => (every = to));
   world.sweepAll(TIMEOUTS.established * 2);
   expect([world.table.size, checked > 100]).toEqual([0, true]);
+}
+
+test('killed at any store: the next process has whole connections, true books, and no port twice', () => {
+  killed(ALONE, (world, every) => {
+    for (let i = 0; i < 8; i++) open(world, i, 1 + (i % CLOSED));
+    // What has ended begins anew.
+    every(1);
+    const [from, to] = [4999 + CLOSED, PORT - 1 + CLOSED];
+    world.send(fromClient({ from, flags: 'A', sequence: 1002, acknowledgment: 5003 }));
+    expect(world.send(fromClient({ from, flags: 'S', sequence: 100_000 })).verdict).toBe('forwarded');
+    world.send(fromServer({ to, flags: 'SA', sequence: 100_000, acknowledgment: 100_001 }));
+    every(7);
+    for (let i = 0; i < 8; i++) open(world, i, SYN);
+    world.sweepAll(TIMEOUTS.timeWait + 1);
+  });
+});
+
+test.each([false, true])('the same with datagrams, each by itself: %s', (perPacket) => {
+  killed({ ...ALONE, protocol: UDP, perPacket }, (world, every) => {
+    every(3);
+    const [client, server] = [datagrams(CLIENT, { to: 80 }), datagrams(SERVERS[0], { from: 8080 })];
+    for (let i = 0; i < 6; i++) {
+      for (let sent = 0; sent <= i; sent++) world.send(client({ from: 5000 + i }));
+      if (i % 2 === 0) world.send(server({ to: PORT + i }));
+    }
+    world.apply({ up: [false, true], lost: [0] });
+    world.sweepAll(1);
+    expect(world.table.size).toBe(0);
+  });
+});
+
+const datagrams = (source: string, ends: Partial<UdpPart>) => (others: Partial<UdpPart>) => ({
+  source,
+  destination: VIP,
+  udp: { from: 0, to: 0, payload: pattern(12), ...ends, ...others },
 });
 
 describe('what cannot be followed', () => {
