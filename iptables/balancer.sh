@@ -20,11 +20,13 @@
 #   - what clients send to a frontend, and pings of addresses whose pings are lb4's. What answers those comes back to the kernel as well,
 #     which ignores it, and needs no rule: this host may ping a server itself;
 #   - in passthrough, what servers answer to the ports that lb4 connects from (CLIENT_PORTS). Health checks use
-#     others and are ordinary sockets of this host: their replies must pass, hence the tight match.
+#     others and are ordinary sockets of this host: their replies must pass, hence the tight match;
+#   - with nat = "destination" what servers answer clients, through this host: whatever leaves their ports for others than it. What of
+#     that is not lb4's to translate lb4 sends on.
 # That is the form raw. Where br_netfilter shows bridged frames to iptables (net.bridge.bridge-nf-call-iptables, or the bridge's own
 # nf_call_iptables), they pass the raw table while they are still the bridge's, before there is a copy: a DROP there hides them from
 # lb4. The form input lets them through the raw table untracked (so that no NAT of this host touches them), up to the packet socket,
-# and drops them in INPUT of the mangle table, the first to be asked once the copy is made. When the form changes, the new rules
+# and drops them in INPUT of the mangle table (what servers answer clients, in FORWARD), the first to be asked once the copy is made. When the form changes, the new rules
 # stand before the old ones go.
 # What lb4 sends goes past netfilter, but for packets whose next hop is not resolved yet or has no Ethernet: the kernel routes those,
 # and NAT of this host (MASQUERADE towards the servers) would give them other addresses. A table of nft's own keeps them untracked.
@@ -36,9 +38,9 @@
 # >>> lb4 configuration: `lb4 rules` writes what stands between these two lines
 MODE=''      # passthrough or dsr
 FRONTENDS='' # VIP:PORT[/PROTOCOL] …; a port alone is TCP's
-RETURNS=''   # SERVER:PORT[/PROTOCOL]>SOURCE …, the source address that lb4 uses towards that server; passthrough only
+RETURNS=''   # SERVER:PORT[/PROTOCOL]>SOURCE …, the source address that lb4 uses towards that server, or `clients`; passthrough only
 ECHOES=''    # VIP …, addresses whose pings lb4 takes
-PINGS=''     # SERVER>SOURCE …, servers that they go to, and the source address that lb4 uses towards them; passthrough only
+PINGS=''     # SERVER>SOURCE …, servers that they go to, and the source address that lb4 uses towards them, or `clients`; passthrough only
 CLIENT_PORTS='' # FIRST-LAST: what lb4 connects from in passthrough
 FORM=''      # raw or input; empty: raw
 WHY=''       # why that form is the right one on this host
@@ -60,16 +62,16 @@ variant='' # of iptables: nft or legacy
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
-# drop MATCH: the rules that drop it, one a line
+# drop MATCH [CHAIN]: the rules that drop it, one a line; CHAIN of mangle is where frames of a bridge come to
 drop() {
   case $FORM in
-    input) printf '%s\n' "mangle INPUT $1 $TAG -j DROP" "$1 $TAG -j CT --notrack" ;;
+    input) printf '%s\n' "mangle ${2:-INPUT} $1 $TAG -j DROP" "$1 $TAG -j CT --notrack" ;;
     *) printf '%s\n' "$1 $TAG -j DROP" ;;
   esac
 }
 
 # Every rule of this configuration, one a line, spelled as iptables-save spells it, so that text compares. Those of raw PREROUTING
-# stand as they are, those of mangle INPUT after these two words.
+# stand as they are, those of mangle INPUT and FORWARD after these two words.
 wanted_rules() {
   for frontend in $FRONTENDS; do
     split_port "${frontend#*:}"
@@ -82,7 +84,14 @@ wanted_rules() {
   for tuple in $RETURNS; do
     server=${tuple%>*}
     split_port "${server#*:}"
+    if [ "${tuple#*>}" = clients ]; then
+      drop "-s ${server%:*}/32 -p $protocol -m $protocol --sport $port -m addrtype ! --dst-type LOCAL" FORWARD
+      continue
+    fi
     drop "-s ${server%:*}/32 -d ${tuple#*>}/32 -p $protocol -m $protocol --sport $port --dport ${CLIENT_PORTS%-*}:${CLIENT_PORTS#*-}"
+  done
+  for pair in $PINGS; do
+    [ "${pair#*>}" != clients ] || drop "-s ${pair%>*}/32 -p icmp -m icmp --icmp-type 0 -m addrtype ! --dst-type LOCAL" FORWARD
   done
 }
 
@@ -92,11 +101,12 @@ is_nft() {
   [ "$variant" = nft ]
 }
 
-# in_table TABLE: sets chain to where our rules are in it, and prefix to what stands before one where those of both are in one list
+# in_table PLACE: sets table and chain to where our rules are, and prefix to what stands before one where those of all are in one list
 in_table() {
   case $1 in
-    raw) chain=PREROUTING prefix='' ;;
-    mangle) chain=INPUT prefix='mangle INPUT ' ;;
+    raw) table=raw chain=PREROUTING prefix='' ;;
+    mangle) table=mangle chain=INPUT prefix='mangle INPUT ' ;;
+    forward) table=mangle chain=FORWARD prefix='mangle FORWARD ' ;;
   esac
 }
 
@@ -113,7 +123,7 @@ save() {
   esac
 }
 
-# ours TABLE SAVED: every rule of lb4 in it, of either form
+# ours PLACE SAVED: every rule of lb4 there, of either form
 ours() {
   case $2 in *"$TAG"*) ;; *) return 0 ;; esac
   in_table "$1"
@@ -121,7 +131,7 @@ ours() {
   printf '%s\n' "$2" | sed -n -e "s/^$start DROP\\)\$/$prefix\\1/p" -e "s/^$start CT --notrack\\)\$/$prefix\\1/p"
 }
 
-# shadows TABLE SAVED: one line, "shadowed by RULE", for each rule of somebody else that lets pass what one of ours below it is to drop.
+# shadows PLACE SAVED: one line, "shadowed by RULE", for each rule of somebody else that lets pass what one of ours below it is to drop.
 # A match that is not understood here (a set, an interface, a negation) counts as one that may be true. Chains of others that are
 # jumped to are left alone: whoever keeps them (Calico) puts their jump back on top.
 shadows() {
@@ -172,14 +182,15 @@ read_tables() {
   save mangle
   mangle=$saved
   have="$(ours raw "$raw")
-$(ours mangle "$mangle")"
+$(ours mangle "$mangle")
+$(ours forward "$mangle")"
 }
 
 # What differs, one line a rule: see differences and shadows.
 compare() {
   differences "$(wanted_rules)" "$have"
   shadows raw "$raw"
-  [ "$FORM" = raw ] || shadows mangle "$mangle"
+  [ "$FORM" = raw ] || { shadows mangle "$mangle"; shadows forward "$mangle"; }
 }
 
 # transaction COMPARISON: the same as input for iptables-restore, which commits a table at a time; empty when nothing differs.
@@ -195,6 +206,7 @@ transaction() {
       table = "raw"
       chain = "PREROUTING"
       if (sub(/^mangle INPUT /, "", rule)) { table = "mangle"; chain = "INPUT" }
+      if (sub(/^mangle FORWARD /, "", rule)) { table = "mangle"; chain = "FORWARD" }
       insertion = "-I " chain " " rule "\n"
       deletion = "-D " chain " " rule "\n"
     }
@@ -249,25 +261,27 @@ can_tidy() {
   is_nft && command -v nft >/dev/null
 }
 
-# fresh_tables COMPARISON: those that have none of our rules yet, and get some
+# fresh_tables COMPARISON: the places that have none of our rules yet, and get some
 fresh_tables() {
   case $1 in *'present -'* | *'stale -'*) ;; *) forget raw-table; case $1 in *'missing -'*) printf 'raw ' ;; esac ;; esac
-  case $1 in *'present mangle '* | *'stale mangle '*) ;; *) forget mangle-table; case $1 in *'missing mangle '*) printf 'mangle ' ;; esac ;; esac
+  case $1 in *'present mangle I'* | *'stale mangle I'*) ;; *) forget mangle-table; case $1 in *'missing mangle I'*) printf 'mangle ' ;; esac ;; esac
+  case $1 in *'present mangle F'* | *'stale mangle F'*) ;; *) forget forward-table; case $1 in *'missing mangle F'*) printf 'forward ' ;; esac ;; esac
 }
 
-# remember_tables TABLE…: before our first rule, note what of `table ip TABLE` is not there yet.
+# remember_tables PLACE…: before our first rule, note what of its table is not there yet.
 remember_tables() {
   can_tidy || return 0
-  for table in "$@"; do
+  for place in "$@"; do
+    in_table "$place"
     if ! nft list table ip "$table" >/dev/null 2>&1; then
-      note "$table-table" table
-    elif in_table "$table"; ! nft list chain ip "$table" "$chain" >/dev/null 2>&1; then
-      note "$table-table" chain
+      note "$place-table" table
+    elif ! nft list chain ip "$table" "$chain" >/dev/null 2>&1; then
+      note "$place-table" chain
     fi
   done
 }
 
-# holds_nothing TABLE chain|table NAME…: no rule, no other chain, the policy untouched. (`nft delete` would take rules along.)
+# holds_nothing PLACE chain|table NAME…: no rule, no other chain, the policy untouched. (`nft delete` would take rules along.)
 holds_nothing() {
   in_table "$1"
   known="^#|^table ip $1 \\{\$|^.chain $chain \\{\$|^.*priority $1; policy accept;\$|^.?\\}\$|^\$"
@@ -275,16 +289,16 @@ holds_nothing() {
   ! nft list "$@" 2>/dev/null | grep -qEv "$known"
 }
 
-# tidy_tables TABLE…: what we had to create of them goes, where nobody else has put anything there.
+# tidy_tables PLACE…: what we had to create for them goes, where nobody else has put anything there.
 tidy_tables() {
-  for table in "$@"; do
-    created=$(noted "$table-table") || continue
-    in_table "$table"
+  for place in "$@"; do
+    created=$(noted "$place-table") || continue
+    in_table "$place"
     if can_tidy; then
-      holds_nothing "$table" chain ip "$table" "$chain" && nft delete chain ip "$table" "$chain" 2>/dev/null
-      [ "$created" = table ] && holds_nothing "$table" table ip "$table" && nft delete table ip "$table" 2>/dev/null
+      holds_nothing "$place" chain ip "$table" "$chain" && nft delete chain ip "$table" "$chain" 2>/dev/null
+      [ "$created" = table ] && holds_nothing "$place" table ip "$table" && nft delete table ip "$table" 2>/dev/null
     fi
-    forget "$table-table"
+    forget "$place-table"
   done
 }
 
@@ -356,10 +370,20 @@ protocols_of() {
   done
 }
 
-# pings_that_go, pings_that_come_back: elements of a set
+# pings_that_go, pings_that_are_shown, pings_that_come_back: elements of a set
+pings_that_are_shown() {
+  comma=''
+  for pair in $PINGS; do
+    [ "${pair#*>}" = clients ] || continue
+    printf '%s' "$comma${pair%>*}"
+    comma=', '
+  done
+}
+
 pings_that_go() {
   comma=''
   for pair in $PINGS; do
+    [ "${pair#*>}" != clients ] || continue
     printf '%s' "$comma${pair#*>} . ${pair%>*}"
     comma=', '
   done
@@ -384,9 +408,32 @@ what_leaves() {
   done
 }
 
+# facing SOURCE|CLIENTS: sets faced to the words of RETURNS of one kind
+facing() {
+  faced=''
+  for tuple in $RETURNS; do
+    case $1:$tuple in
+      clients:*'>clients' | sources:*'>'[!c]*) faced="$faced $tuple" ;;
+    esac
+  done
+}
+
+what_is_shown() {
+  comma=''
+  facing clients
+  for tuple in $faced; do
+    server=${tuple%>*}
+    split_port "${server#*:}"
+    [ "$protocol" = "$1" ] || continue
+    printf '%s' "$comma${server%:*} . $port"
+    comma=', '
+  done
+}
+
 what_goes_to_servers() {
   comma=''
-  for tuple in $RETURNS; do
+  facing sources
+  for tuple in $faced; do
     server=${tuple%>*}
     split_port "${server#*:}"
     [ "$protocol" = "$1" ] || continue
@@ -395,7 +442,7 @@ what_goes_to_servers() {
   done
 }
 
-# The whole table anew, in one transaction; of passthrough also what goes to the servers. A comment tells what it was made from.
+# The whole table anew, in one transaction; of passthrough also what goes to the servers, from this host or, as it seems, from clients. A comment tells what it was made from.
 untracked_table() {
   printf '%s\n' 'add table ip lb4_untracked' 'delete table ip lb4_untracked' 'table ip lb4_untracked {' '  chain output {' \
     '    type filter hook output priority -300; policy accept;'
@@ -409,28 +456,42 @@ untracked_table() {
     printf '    ip saddr . ip daddr . %s dport { %s } %s sport %s notrack comment "%s %s/%s"\n' \
       "$of" "$(what_goes_to_servers "$of")" "$of" "$CLIENT_PORTS" "$mark" "$part" "$parts"
   done
+  for of in $showing; do
+    part=$((part + 1))
+    printf '    ip daddr . %s dport { %s } fib saddr type != local notrack comment "%s %s/%s"\n' "$of" "$(what_is_shown "$of")" "$mark" "$part" "$parts"
+  done
   if [ -n "$ECHOES" ]; then
     part=$((part + 1))
     printf '    ip saddr { %s } icmp type echo-reply notrack comment "%s %s/%s"\n' "$(pings_that_come_back)" "$mark" "$part" "$parts"
   fi
-  if [ -n "$PINGS" ]; then
+  if [ -n "$(pings_that_go)" ]; then
     part=$((part + 1))
     printf '    ip saddr . ip daddr { %s } icmp type echo-request notrack comment "%s %s/%s"\n' "$(pings_that_go)" "$mark" "$part" "$parts"
+  fi
+  if [ -n "$(pings_that_are_shown)" ]; then
+    part=$((part + 1))
+    printf '    ip daddr { %s } icmp type echo-request fib saddr type != local notrack comment "%s %s/%s"\n' "$(pings_that_are_shown)" "$mark" "$part" "$parts"
   fi
   printf '  }\n}\n'
 }
 
-# look_untracked: sets leaving and going (their protocols), mark and parts, the number of its rules, there (as nft lists it), and whole:
+# look_untracked: sets leaving, going and showing (their protocols), mark and parts, the number of its rules, there (as nft lists it), and whole:
 # yes, where every one is in it
 look_untracked() {
   sum=$(printf '%s' "$FRONTENDS $RETURNS${ECHOES:+ $ECHOES}${PINGS:+ $PINGS}" | cksum)
   mark="lb4 ${sum%% *}${sum##* }"
   protocols_of "$FRONTENDS"
   leaving=$protocols
-  protocols_of "$RETURNS"
+  facing sources
+  protocols_of "$faced"
   going=$protocols
+  facing clients
+  protocols_of "$faced"
+  showing=$protocols
+  pinged=$(pings_that_go)
+  shown=$(pings_that_are_shown)
   # shellcheck disable=SC2086 # words on purpose
-  set -- $leaving $going ${ECHOES:+echoes} ${PINGS:+pings}
+  set -- $leaving $going $showing ${ECHOES:+echoes} ${pinged:+pings} ${shown:+shown}
   parts=$# whole=yes part=0
   [ "$parts" -gt 0 ] || parts=1
   there=$(nft list table ip lb4_untracked 2>/dev/null)
@@ -474,7 +535,7 @@ install_all() {
   fi
   if commit "$(transaction "$comparison")"; then
     # What the other form has left empty.
-    [ -n "$dry_run" ] || [ "$FORM" = input ] || tidy_tables mangle
+    [ -n "$dry_run" ] || [ "$FORM" = input ] || tidy_tables mangle forward
     untrack
     return 0
   fi
@@ -507,7 +568,7 @@ remove_all() {
   commit "$(transaction "$comparison")" || fail "$IPTABLES-restore" "$errors"
   release_ports
   [ -n "$dry_run" ] && return 0
-  tidy_tables raw mangle
+  tidy_tables raw mangle forward
   forget_state
 }
 

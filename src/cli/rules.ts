@@ -7,11 +7,11 @@ import { EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../erro
 import { hasKept } from '../io/kept-files.ts';
 import { deadHolder, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
-import { rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
+import { returnRulesFor, rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
 import { portNames } from '../rules/inline-ports.ts';
-import { renderBalancerScript, renderInlineScript, renderServerScript } from '../rules/render.ts';
+import { renderBalancerScript, renderInlineScript, renderReturnScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { DIALECTS, type Dialect, type Form, type RulesAction } from '../rules/types.ts';
+import { DIALECTS, type Dialect, type Form, type ReturnRulesInput, type RulesAction } from '../rules/types.ts';
 import { told, toldError } from './lines.ts';
 import { withExamples } from './manual.ts';
 import { configFile, configOption, modeOf } from './options.ts';
@@ -28,7 +28,7 @@ export interface RulesOptions {
   readonly apply?: boolean | undefined;
   readonly remove?: boolean | undefined;
   readonly status?: boolean | undefined;
-  /** `balancer`, the default, or the address of a server (`dsr` only). */
+  /** `balancer`, the default, or the address of a server (DSR, or nat = "destination"). */
   readonly for?: string | undefined;
   /** How a server rewrites addresses: one of DIALECTS; the script finds out when it is left out. */
   readonly dialect?: string | undefined;
@@ -55,7 +55,7 @@ export function rulesCommand(): Command {
     .option('-p, --passthrough', 'for passthrough (the default)')
     .option('-d, --dsr', 'for direct server return')
     .option('--inline', 'for lb4 between two interfaces')
-    .option('--for <host>', 'balancer, or the address of a server (with --dsr)', 'balancer')
+    .option('--for <host>', 'balancer, or the address of a server (with --dsr, or of a backend with nat = "destination")', 'balancer')
     .option('--dialect <name>', 'how that server rewrites addresses: nft or tc (iptables cannot); else what works there')
     .option('--apply', 'install the rules on this host')
     .option('--remove', 'remove them, also after a crash')
@@ -84,7 +84,11 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     for (const warning of warnings) err(told(formatMistake(warning)));
     const server = serverOf(options, config);
     const script =
-      server === undefined ? ownScript(config, mode, action) : renderServerScript({ ...serverRulesFor(config, mode, server), dialect });
+      server === undefined
+        ? ownScript(config, mode, action)
+        : MODES[mode].directions === 2
+          ? renderReturnScript(returnsOf(config, mode, server))
+          : renderServerScript({ ...serverRulesFor(config, mode, server), dialect });
     if (action === undefined) {
       out(script);
       hint?.(`lb4: nothing is installed yet. ${server === undefined ? 'Here' : `On ${server}`}, as root: sh FILE install\n`);
@@ -140,15 +144,22 @@ function serverOf(options: RulesOptions, config: Config): string | undefined {
   throw new UsageError(`--for ${address}: no backend has this server; there are: ${shown || 'none'}, and "balancer"`);
 }
 
+/** Of a server whose answers this host expects; the others answer it anyway. */
+function returnsOf(config: Config, mode: PacketMode, server: string): ReturnRulesInput {
+  const input = returnRulesFor(config, mode, server);
+  if (input.ports.length > 0) return input;
+  throw new UsageError(`--for ${server}: in passthrough it needs no rules, unless its backend has nat = "destination"; for DSR say --dsr`);
+}
+
 function isForBalancer({ for: host = 'balancer' }: RulesOptions): boolean {
   return host === 'balancer';
 }
 
 function dialectOf(options: RulesOptions): Dialect | undefined {
   const { dialect } = options;
-  if (!isForBalancer(options) && !options.dsr) throw new UsageError('--for SERVER_IP needs --dsr: in passthrough servers need no rules');
   if (dialect === undefined) return undefined;
   if (isForBalancer(options)) throw new UsageError('--dialect needs --for SERVER_IP: the balancer rewrites by itself');
+  if (!options.dsr) throw new UsageError('--dialect needs --dsr: in passthrough servers rewrite nothing');
   const known = DIALECTS.find((one) => one === dialect);
   if (known === undefined) throw new UsageError(`--dialect ${dialect} is unknown; there are: ${DIALECTS.join(', ')}`);
   return known;

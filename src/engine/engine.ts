@@ -17,6 +17,7 @@ import { WaitingCrew } from './crew.ts';
 import { makeFastPath } from './fast-path.ts';
 import { filterFor, oursIn } from './filter.ts';
 import { type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
+import { Locals } from './locals.ts';
 import type { Settings, WorkerData } from './messages.ts';
 import { takeUp } from './origin.ts';
 import { PcapThread } from './pcap-thread.ts';
@@ -120,6 +121,8 @@ interface EngineParts {
   readonly ports: PortUse;
   readonly crew: Forwarder;
   readonly attachments: Attachments | undefined;
+  readonly locals: Locals;
+  readonly settings: Settings;
   /** Flow entries at most. */
   readonly entries: number;
   readonly told: (message: string) => void;
@@ -135,11 +138,13 @@ export class Engine {
   readonly #ports: PortUse;
   readonly #crew: Forwarder;
   readonly #attachments: Attachments | undefined;
+  readonly #locals: Locals;
+  #settings: Settings;
   readonly #entries: number;
   readonly #told: (message: string) => void;
   #isStopped = false;
 
-  private constructor({ acquired, routes, counts, ports, crew, attachments, entries, told }: EngineParts) {
+  private constructor({ acquired, routes, counts, ports, crew, attachments, locals, settings, entries, told }: EngineParts) {
     const { isFound, refused, mortal } = acquired;
     this.inheritance = { isFound, connections: crew.recovered, refused, mortal };
     this.#acquired = acquired;
@@ -148,6 +153,8 @@ export class Engine {
     this.#ports = ports;
     this.#crew = crew;
     this.#attachments = attachments;
+    this.#locals = locals;
+    this.#settings = settings;
     this.#entries = entries;
     this.#told = told;
   }
@@ -203,7 +210,9 @@ export class Engine {
   static async #startIn(acquired: Acquired, options: EngineOptions, begin: Begin): Promise<Engine> {
     const { fd: memoryFd, memories, room, fastPath, isFound } = acquired;
     const { answersPerSecond, settings, inline } = options;
+    const locals = new Locals();
     let crew: Forwarder | undefined;
+    let engine: Engine | undefined;
     const told = (message: string) => options.told?.(message);
     const attachments = fastPath && new Attachments(fastPath, options.fastPath, told);
     const routes = ServerRoutes.open(
@@ -212,11 +221,14 @@ export class Engine {
       (interfaces) => {
         crew?.post({ type: 'interfaces', ...interfacesOf(routes, inline) });
         if (crew !== undefined) attempt(() => attachments?.follow(interfaces), told);
+        if (engine !== undefined)
+          engine.#followAddresses().catch((error: unknown) => told(`this host's addresses have changed: ${messageOf(error)}`));
       },
       inline?.backend,
     );
     try {
-      const orders = { settings, hops: routes.apply(settings.services), filter: filterFor(settings.services) };
+      const services = locals.in(settings.services);
+      const orders = { settings: { ...settings, services }, hops: routes.apply(services), filter: filterFor(services) };
       const counts = new Counts(memories);
       const ports = new PortUse(counts);
       ports.apply(settings.services);
@@ -227,7 +239,8 @@ export class Engine {
       crew.post({ type: 'interfaces', ...interfacesOf(routes, inline) });
       attempt(() => attachments?.follow(routes.interfaces()), told);
       const entries = room.connections * room.workers * directionsOf(settings);
-      return new Engine({ acquired, routes, counts, ports, crew, attachments, entries, told });
+      engine = new Engine({ acquired, routes, counts, ports, crew, attachments, locals, settings, entries, told });
+      return engine;
     } catch (error) {
       attempt(() => attachments?.close(isFound), told);
       routes.close();
@@ -242,9 +255,16 @@ export class Engine {
    */
   async configure(settings: Settings): Promise<void> {
     assertServiceSet(settings.services);
-    const hops = this.#routes.apply(settings.services);
-    this.#ports.apply(settings.services);
-    await this.#crew.apply({ settings, hops, filter: filterFor(settings.services) });
+    const services = this.#locals.in(settings.services);
+    const hops = this.#routes.apply(services);
+    this.#ports.apply(services);
+    this.#settings = settings;
+    await this.#crew.apply({ settings: { ...settings, services }, hops, filter: filterFor(services) });
+  }
+
+  /** Whatever an address of this host means for those that answer clients. */
+  async #followAddresses(): Promise<void> {
+    if (!this.#isStopped && this.#locals.haveChanged()) await this.configure(this.#settings);
   }
 
   /** Whether connections to servers leave, or may leave, from that address of ours (native order). */

@@ -1,17 +1,18 @@
 import type { Config, Frontend } from '../config/model.ts';
-import { holdsVip, type PacketMode } from '../config/modes.ts';
+import { type ForwardingKeys, factsOf, holdsVip, MODES, type PacketMode } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
-import type { RulesInput, ServerRulesInput } from './types.ts';
+import { native } from '../io/native.ts';
+import { formatAddress, parseAddress } from '../packet/address.ts';
+import { CLIENTS, type ReturnRulesInput, type RulesInput, type ServerRulesInput } from './types.ts';
 
 /** The rules of a configuration: every frontend, and every server's way back to the addresses that face it. */
 export function rulesFor(config: Config, mode: PacketMode): RulesInput {
   const frontends = config.frontends.map(({ listen, backend: { protocol } }) => ({ address: listen.ip, port: listen.port, protocol }));
   const returns = config.frontends.flatMap((frontend) => {
     const { servers, protocol } = frontend.backend;
+    const sources = [...sourcesOf(frontend), ...(answersClients(mode, frontend.backend) ? [CLIENTS] : [])];
     // Servers of weight 0 too: they still have connections.
-    return servers.flatMap(({ addr }) =>
-      sourcesOf(frontend).map((source) => ({ server: addr.ip, serverPort: addr.port, source, protocol })),
-    );
+    return servers.flatMap(({ addr }) => sources.map((source) => ({ server: addr.ip, serverPort: addr.port, source, protocol })));
   });
   return { mode, frontends, returns, echoes: echoesOf(config.frontends) };
 }
@@ -19,6 +20,13 @@ export function rulesFor(config: Config, mode: PacketMode): RulesInput {
 /** Addresses whose pings lb4 answers itself. */
 export function echoesOf(frontends: readonly Frontend[]): string[] {
   return [...new Set(frontends.filter(({ icmpEcho }) => icmpEcho === 'balancer').map(({ listen }) => listen.ip))];
+}
+
+/** Whether servers of a backend answer clients through this host (nat = "destination"). */
+export function answersClients(mode: PacketMode, backend: ForwardingKeys): boolean {
+  const { directions, source } = factsOf(mode, backend);
+  // Between interfaces all of it passes by itself.
+  return MODES[mode].ownsAddresses && directions === 2 && source === 'client';
 }
 
 /** The rules of a server: it answers for every frontend whose backend has its address. The file must suit DSR (`loadConfig`). */
@@ -31,6 +39,26 @@ export function serverRulesFor(config: Config, mode: PacketMode, server: string)
     }
   }
   return rules;
+}
+
+/** The same of a server that answers clients through this host, which it reaches by the address that this host would speak to it from. */
+export function returnRulesFor(config: Config, mode: PacketMode, server: string): ReturnRulesInput {
+  const backends = config.backends.filter((backend) => answersClients(mode, backend));
+  const ports = backends.flatMap(({ servers, protocol }) => {
+    return servers.filter(({ addr }) => addr.ip === server).map(({ addr: { port } }) => ({ port, protocol }));
+  });
+  return { server, gateway: addressTowards(server), ports };
+}
+
+/** Undefined where there is no way there. */
+function addressTowards(server: string): string | undefined {
+  const socket = new (native().RouteSocket)();
+  try {
+    const { source } = socket.route(parseAddress(server), 0, 0, 0);
+    return source === 0 ? undefined : formatAddress(source);
+  } finally {
+    socket.close();
+  }
 }
 
 /** The addresses of all servers, each once, in the file's order. */

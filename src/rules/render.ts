@@ -5,7 +5,16 @@ import { fileURLToPath } from 'node:url';
 import type { TransportProtocol } from '../config/model.ts';
 import { isPacketMode, MODES, type PacketMode } from '../config/modes.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
-import { DIALECTS, type Dialect, type Form, PING, type RulesInput, type ServerRulesInput } from './types.ts';
+import {
+  CLIENTS,
+  DIALECTS,
+  type Dialect,
+  type Form,
+  PING,
+  type ReturnRulesInput,
+  type RulesInput,
+  type ServerRulesInput,
+} from './types.ts';
 
 const BEGIN = /^# >>> lb4 configuration.*$/m;
 const END = /^# <<< lb4 configuration$/m;
@@ -34,10 +43,10 @@ export function renderBalancerScript(input: RulesInput): string {
   const frontends = input.frontends.filter(hasPorts).map(({ address, port, protocol }) => endpoint(address, port, protocol));
   const pinged = input.frontends.filter((one) => !hasPorts(one)).map(({ address }) => address);
   const returns = MODES[mode].directions === 2 ? input.returns : [];
-  const pings = returns.filter((one) => !hasPorts(one)).map(({ server, source }) => `${ipv4(server)}>${ipv4(source)}`);
+  const pings = returns.filter((one) => !hasPorts(one)).map(({ server, source }) => `${ipv4(server)}>${receiver(source)}`);
   const tuples = returns
     .filter(hasPorts)
-    .map(({ server, serverPort, source, protocol }) => `${endpoint(server, serverPort, protocol)}>${ipv4(source)}`);
+    .map(({ server, serverPort, source, protocol }) => `${endpoint(server, serverPort, protocol)}>${receiver(source)}`);
   const form = { FORM: formName(input.form), WHY: input.form?.why ?? '' };
   return renderTemplate('balancer.sh', {
     MODE: mode,
@@ -71,6 +80,18 @@ export function renderServerScript(input: ServerRulesInput): string {
  */
 export function renderInlineScript(ports: readonly string[]): string {
   return renderTemplate('inline.sh', { PORTS: list(ports.map(interfaceName)) });
+}
+
+/**
+ * The script of a server that answers clients through the balancer, run in the same way.
+ * @throws RangeError as above
+ */
+export function renderReturnScript({ server, gateway, ports }: ReturnRulesInput): string {
+  return renderTemplate('nat-server.sh', {
+    SERVER: ipv4(server),
+    PORTS: list(ports.map(({ port, protocol }) => (protocol.name === PING ? `0/${PING}` : portWord(port, protocol)))),
+    GATEWAY: gateway === undefined ? '' : ipv4(gateway),
+  });
 }
 
 /**
@@ -142,6 +163,11 @@ function protocolName(name: string): string {
 function portOf(port: number): number {
   if (!Number.isInteger(port) || port < 1 || port > 65535) throw new RangeError(`not a port: ${port}`);
   return port;
+}
+
+/** Whom a server answers. */
+function receiver(source: string): string {
+  return source === CLIENTS ? CLIENTS : ipv4(source);
 }
 
 function ipv4(address: string): string {

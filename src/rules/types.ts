@@ -9,7 +9,7 @@ export interface RulesInput {
   mode: PacketMode;
   /** What clients connect to; of pings without a port. */
   frontends: { address: string; port: number; protocol: TransportProtocol }[];
-  /** Whose answers come back to which of our addresses; used only where answers come back to us. */
+  /** Whose answers come back to which of our addresses, or go to `clients`, through this host; used only where answers pass us. */
   returns: { server: string; serverPort: number; source: string; protocol: TransportProtocol }[];
   /** Addresses whose pings lb4 answers itself. */
   echoes?: readonly string[] | undefined;
@@ -27,6 +27,9 @@ export interface Form {
   readonly why: string;
 }
 
+/** In place of an address of ours that servers answer to: whoever has called, by nat = "destination". */
+export const CLIENTS = 'clients';
+
 /** What a server in DSR mode needs. Addresses are dotted IPv4, ports 1–65535. */
 export interface ServerRulesInput {
   /** The server's own address. */
@@ -37,6 +40,16 @@ export interface ServerRulesInput {
   loopback: string[];
   /** Undefined: the script finds out what works on the server. */
   dialect?: Dialect | undefined;
+}
+
+/** What a server that answers clients through the balancer needs (nat = "destination"). Addresses are dotted IPv4, ports 1–65535. */
+export interface ReturnRulesInput {
+  /** The server's own address. */
+  server: string;
+  /** By which it reaches the balancer; undefined: whoever runs the script says so. */
+  gateway: string | undefined;
+  /** What its answers leave from; a protocol without ports has port 0. */
+  ports: { port: number; protocol: TransportProtocol }[];
 }
 
 /** Ways to rewrite a source address. `iptables` cannot, and its script says so. */

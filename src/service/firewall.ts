@@ -4,10 +4,10 @@ import type { PacketMode } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { Logger } from '../log.ts';
 import { formNow } from '../rules/form.ts';
-import { echoesOf } from '../rules/from-config.ts';
+import { answersClients, echoesOf } from '../rules/from-config.ts';
 import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import type { Form, RulesInput } from '../rules/types.ts';
+import { CLIENTS, type Form, type RulesInput } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
 import { hostRules } from './host-rules.ts';
 import type { Plan } from './plan.ts';
@@ -81,7 +81,7 @@ export class Firewall {
    */
   async install(plan: Plan): Promise<() => Promise<void>> {
     const last = this.#installed;
-    const wanted = placesOf(plan, last?.returns ?? returnsIn(plan, this.#kept?.last ?? []));
+    const wanted = placesOf(plan, this.#mode, last?.returns ?? returnsIn(plan, this.#kept?.last ?? []));
     if (wanted.key === last?.key) return async () => {};
     const form = this.#form ?? this.#formNow(serversOf(wanted));
     await this.#run(wanted, form);
@@ -97,7 +97,7 @@ export class Firewall {
     const last = this.#installed;
     if (last === undefined) return true;
     const stands = new Set(last.key.split('\n'));
-    return placesOf(plan, last.returns)
+    return placesOf(plan, this.#mode, last.returns)
       .key.split('\n')
       .some((place) => !stands.has(place));
   }
@@ -107,7 +107,7 @@ export class Firewall {
    * dead server in rotation. What could not be taken away the guard finds stale: it tells that, and tries again.
    */
   async prune(plan: Plan): Promise<void> {
-    const wanted = placesOf(plan, this.#installed?.returns ?? new Map());
+    const wanted = placesOf(plan, this.#mode, this.#installed?.returns ?? new Map());
     if (wanted.key === this.#installed?.key) return;
     this.#installed = wanted;
     await this.#run(wanted, this.#form).catch(() => {});
@@ -171,11 +171,11 @@ export function serversOf({ returns }: Places): Set<string> {
 }
 
 /** @param last ways back that stay while both ends are balanced */
-export function placesOf(plan: Plan, last: Returns): Places {
+export function placesOf(plan: Plan, mode: PacketMode, last: Returns): Places {
   const frontends = plan.frontends.map(({ frontend: { listen, backend } }) => {
     return { address: listen.ip, port: listen.port, protocol: backend.protocol };
   });
-  const returns = returnsOf(plan, last);
+  const returns = returnsOf(plan, mode, last);
   const echoes = echoesOf(plan.frontends.map(({ frontend }) => frontend));
   const listens = new Set(plan.frontends.map(({ frontend: { listen, backend } }) => `${backend.protocol.name} ${listen.text}`));
   const answered = echoes.map((address) => `pings ${address}`).sort();
@@ -183,7 +183,7 @@ export function placesOf(plan: Plan, last: Returns): Places {
 }
 
 /** One stays while both its ends are balanced, since a frontend may have changed its backend. */
-function returnsOf(plan: Plan, last: Returns): Returns {
+function returnsOf(plan: Plan, mode: PacketMode, last: Returns): Returns {
   const { frontends, backends } = plan;
   const sources = allSources(plan);
   const servers = new Set(
@@ -194,16 +194,17 @@ function returnsOf(plan: Plan, last: Returns): Returns {
   });
   const fresh = frontends.flatMap(({ frontend: { listen, backend } }) => {
     const own = backends.find((one) => one.backend.name === backend.name);
-    const from = own === undefined ? [] : sourcesOf({ listen, backend: own.backend });
+    const ours = own === undefined ? [] : sourcesOf({ listen, backend: own.backend });
+    const from = own !== undefined && answersClients(mode, own.backend) ? [...ours, CLIENTS] : ours;
     return (own?.servers ?? []).flatMap(({ server: { addr } }) => from.map((source) => wayBack(backend.protocol, addr, source)));
   });
   return new Map([...kept, ...fresh]);
 }
 
-/** All addresses that servers may answer to: those of old connections, too. */
+/** All that servers may answer to: addresses of old connections, too. */
 function allSources({ frontends, backends, formerSources }: Plan): Set<string> {
   const listened = frontends.map(({ frontend }) => frontend.listen.ip);
-  return new Set([...listened, ...backends.flatMap(({ backend }) => backend.sourceAddrs), ...formerSources]);
+  return new Set([...listened, ...backends.flatMap(({ backend }) => backend.sourceAddrs), ...formerSources, CLIENTS]);
 }
 
 /** By key and as a rule needs it. */

@@ -68,7 +68,7 @@ class HandRules {
   }
 
   async #find(plan: Plan): Promise<readonly string[]> {
-    const places = placesOf(plan, new Map());
+    const places = placesOf(plan, this.#mode, new Map());
     const tables = [await savedRules('raw'), await savedRules('mangle')];
     const key = [places.key, ...tables.map((table) => table.replaceAll(/^[#:].*\n/gm, ''))].join('\n');
     const now = performance.now();
@@ -77,7 +77,7 @@ class HandRules {
     const form = formNow(serversOf(places));
     const script = renderBalancerScript({ mode: this.#mode, frontends, returns: [...returns.values()], echoes, form });
     const pieces = piecesOf((await runRules(script, 'status')).output).filter(({ kind, state }) => kind === 'rule' && state === 'missing');
-    const wanted = pieces.map(({ text }) => plain(text).replace(/^mangle INPUT /, ''));
+    const wanted = pieces.map(({ text }) => plain(text).replace(/^mangle (?:INPUT|FORWARD) /, ''));
     const missing = wanted.length === 0 ? [] : await this.#unanswered([...new Set(wanted)], tables);
     this.#last = { key, until: now + AGAIN_MS, missing };
     return missing;

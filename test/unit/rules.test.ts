@@ -8,11 +8,11 @@ import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { tcp } from '../../src/flow/tcp.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../../src/rules/from-config.ts';
-import { renderBalancerScript, renderServerScript, renderTemplate } from '../../src/rules/render.ts';
+import { renderBalancerScript, renderReturnScript, renderServerScript, renderTemplate } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
 import { countedBy, isTaken, mayDrop } from '../../src/rules/saved.ts';
 import { piecesOf, plain } from '../../src/rules/status.ts';
-import type { Dialect, RulesInput, ServerRulesInput } from '../../src/rules/types.ts';
+import { CLIENTS, type Dialect, type RulesInput, type ServerRulesInput } from '../../src/rules/types.ts';
 
 const input: RulesInput = {
   mode: 'passthrough',
@@ -114,6 +114,42 @@ describe('the balancer script', () => {
     expect(told).toEqual(['shadowed by -p icmp -m icmp --icmp-type 8 -j ACCEPT', 'shadowed by -p icmp -j ACCEPT']);
   });
 
+  test('of servers that answer clients drops what goes to nobody here, and keeps what they are sent untracked', () => {
+    const clients: RulesInput = {
+      mode: 'passthrough',
+      frontends: [{ address: '192.0.2.1', port: 53, protocol: udp }],
+      returns: [
+        { server: '198.51.100.7', serverPort: 53, source: '192.0.2.1', protocol: udp },
+        { server: '198.51.100.7', serverPort: 53, source: CLIENTS, protocol: udp },
+        { server: '198.51.100.8', serverPort: 80, source: CLIENTS, protocol: tcp },
+        { server: '198.51.100.8', serverPort: 0, source: CLIENTS, protocol: icmp },
+      ],
+    };
+    const script = renderBalancerScript(clients);
+    const toOthers = '-s 198.51.100.7/32 -p udp -m udp --sport 53 -m addrtype ! --dst-type LOCAL';
+    expect(rulesOf(script)).toEqual([
+      `-d 192.0.2.1/32 -p udp -m udp --dport 53 ${tag}`,
+      `-s 198.51.100.7/32 -d 192.0.2.1/32 -p udp -m udp --sport 53 --dport 33768:61000 ${tag}`,
+      `${toOthers} ${tag}`,
+      `-s 198.51.100.8/32 -p tcp -m tcp --sport 80 -m addrtype ! --dst-type LOCAL ${tag}`,
+      `-s 198.51.100.8/32 -p icmp -m icmp --icmp-type 0 -m addrtype ! --dst-type LOCAL ${tag}`,
+    ]);
+    const table = rulesOf(script, 'look_untracked; untracked_table').filter((line) => line.includes('notrack'));
+    expect(table.map((line) => line.trim().replace(/ comment.*/, ''))).toEqual([
+      'ip saddr . udp sport { 192.0.2.1 . 53 } notrack',
+      'ip saddr . ip daddr . udp dport { 192.0.2.1 . 198.51.100.7 . 53 } udp sport 33768-61000 notrack',
+      'ip daddr . udp dport { 198.51.100.7 . 53 } fib saddr type != local notrack',
+      'ip daddr . tcp dport { 198.51.100.8 . 80 } fib saddr type != local notrack',
+      'ip daddr { 198.51.100.8 } icmp type echo-request fib saddr type != local notrack',
+    ]);
+    // Of a bridge they are forwarded, not put in.
+    const bridged = rulesOf(renderBalancerScript({ ...clients, form: { name: 'input', why: '' } }));
+    expect(bridged).toContain(`mangle FORWARD ${toOthers} ${tag}`);
+    expect(bridged).toContain(`${toOthers} -m comment --comment lb4 -j CT --notrack`);
+    const order = `transaction 'missing mangle FORWARD ${toOthers} ${tag}'`;
+    expect(rulesOf(renderBalancerScript(clients), order)).toEqual(['*mangle', `-I FORWARD ${toOthers} ${tag}`, 'COMMIT']);
+  });
+
   test('is shadowed by what lets pass its own protocol, or any', () => {
     const accepts = ['-p tcp -m tcp --dport 53', '-p udp -m udp --dport 53', '-d 192.0.2.1/32'].map(
       (match) => `-A PREROUTING ${match} -j ACCEPT`,
@@ -133,6 +169,39 @@ describe('the balancer script', () => {
 
   test('passes shellcheck, filled in', () => {
     const check = spawnSync('shellcheck', ['-s', 'sh', '-'], { input: renderBalancerScript(input), encoding: 'utf8' });
+    if (check.error !== undefined) return; // not installed
+    expect(check.stdout).toBe('');
+  });
+});
+
+describe('the script of a server that answers clients through lb4', () => {
+  const script = renderReturnScript({
+    server: '198.51.100.7',
+    gateway: '198.51.100.1',
+    ports: [
+      { port: 80, protocol: tcp },
+      { port: 80, protocol: tcp },
+      { port: 53, protocol: udp },
+    ],
+  });
+
+  test('has a rule for each port, one for ICMP where datagrams need it, and a route', () => {
+    expect([...new Set(rulesOf(script, 'wanted'))]).toEqual([
+      'from 198.51.100.7 ipproto tcp sport 80 lookup 4164',
+      'from 198.51.100.7 ipproto udp sport 53 lookup 4164',
+      'from 198.51.100.7 ipproto icmp lookup 4164',
+      'route default via 198.51.100.1',
+    ]);
+    const pings = renderReturnScript({
+      server: '198.51.100.7',
+      gateway: undefined,
+      ports: [{ port: 0, protocol: { name: 'icmp', number: 1 } }],
+    });
+    expect(rulesOf(pings, 'wanted')).toEqual(['from 198.51.100.7 ipproto icmp lookup 4164', 'route default via']);
+  });
+
+  test('passes shellcheck, filled in', () => {
+    const check = spawnSync('shellcheck', ['-s', 'sh', '-'], { input: script, encoding: 'utf8' });
     if (check.error !== undefined) return; // not installed
     expect(check.stdout).toBe('');
   });
@@ -411,7 +480,7 @@ describe('lb4 rules', () => {
   const dsr = { dsr: true };
   test.each([
     [{ ...dsr, for: '198.51.100.9' }, 'no backend has this server; there are: 198.51.100.1, 198.51.100.2, and "balancer"'],
-    [{ for: '198.51.100.1' }, '--for SERVER_IP needs --dsr'],
+    [{ for: '198.51.100.1' }, 'in passthrough it needs no rules'],
     [{ ...dsr, dialect: 'nft' }, '--dialect needs --for SERVER_IP'],
     [{ ...dsr, for: '198.51.100.1', dialect: 'pf' }, '--dialect pf is unknown; there are: tc, nft, iptables'],
     [{ ...dsr, dryRun: true }, '--dry-run needs --apply or --remove'],

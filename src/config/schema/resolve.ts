@@ -3,7 +3,18 @@ import { protocols } from '../../flow/protocols.ts';
 import { MOST_WORKERS } from '../../layout/limits.ts';
 import { addressOf, joinPort, withoutPort } from '../address.ts';
 import { readCpus } from '../cpus.ts';
-import type { Backend, Config, Frontend, HealthCheck, IcmpEcho, Inline, Passthrough, Server, Timeouts, TransportProtocol } from '../model.ts';
+import type {
+  Backend,
+  Config,
+  Frontend,
+  HealthCheck,
+  IcmpEcho,
+  Inline,
+  Passthrough,
+  Server,
+  Timeouts,
+  TransportProtocol,
+} from '../model.ts';
 import { MODES, type Mode, rewritesAnswers } from '../modes.ts';
 import type { FileConfig } from './file.ts';
 import { CHECK_INTERVAL, DEFAULT_CHECK } from './health.ts';
