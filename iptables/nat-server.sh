@@ -69,9 +69,9 @@ wanted() {
 }
 
 have() {
-  # A protocol without a name here is shown by its number.
+  # By numbers, since names of protocols and tables are what this host's files say; ip writes 6 or ipproto-6.
   ip -4 -N rule show pref $TABLE 2>/dev/null | sed -e 's/^[0-9]*:[[:space:]]*//' -e 's/[[:space:]]*$//' \
-    -e 's/ipproto 6 /ipproto tcp /' -e 's/ipproto 17 /ipproto udp /' -e 's/ipproto 1 /ipproto icmp /' | sed '/^$/d'
+    -e 's/ipproto ipproto-/ipproto /' -e 's/ipproto 6 /ipproto tcp /' -e 's/ipproto 17 /ipproto udp /' -e 's/ipproto 1 /ipproto icmp /' -e '/^$/d'
   ip -4 route show table $TABLE 2>/dev/null | awk '/^default via / { print "route " $1 " " $2 " " $3; next } NF { print "route " $0 }'
 }
 

@@ -26,6 +26,7 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   LB4_LOG: 'how much is logged: trace, debug, info (the default), warn, error, fatal or silent',
   NO_COLOR: 'set: no colours in the log on a terminal',
   LB4_IPTABLES: 'the iptables to use, iptables-legacy say (default: iptables)',
+  LB4_GATEWAY: 'on a server of nat = "destination", for its script: the address that it reaches the balancer by',
   LB4_DEVICES: 'on a DSR server, for its script: the interfaces that answers leave by, "eth0 eth1"',
   JOURNAL_STREAM: 'by systemd: whether standard error is the journal, for which each line has a priority',
   NOTIFY_SOCKET: 'by systemd: who is told that lb4 is ready',

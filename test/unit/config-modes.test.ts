@@ -60,7 +60,7 @@ describe('source_addrs', () => {
     const good = toml('["192.0.2.8","192.0.2.1"]');
     expect([check(good), check(good, 'passthrough')]).toEqual([[], []]);
     expect(check(good, 'dsr')).toEqual([
-      `f:3:25: backends.b.source_addrs: with direct server return servers see the addresses of clients; ${NEEDED}`,
+      `f:3:25: backends.b.source_addrs: servers see the addresses of clients; ${NEEDED}`,
     ]);
     expect(check(good, 'proxy')).toEqual([`f:3:25: backends.b.source_addrs: the kernel chooses what proxy mode connects from; ${NEEDED}`]);
   });

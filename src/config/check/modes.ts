@@ -14,8 +14,20 @@ export function modeFindings(root: TomlNode, mode: Mode | undefined): Finding[] 
   return MODES[mode].directions === 1 ? [...findings, ...dsrFindings(root)] : findings;
 }
 
-/** Where connections end here, they are TCP's. */
+/** Where connections end here, they are TCP's, and servers see this host. */
 function packetsAlone(root: TomlNode): Finding[] {
+  return [...protocols(root), ...keptClients(root)];
+}
+
+function keptClients(root: TomlNode): Finding[] {
+  return tables(root, 'backends').flatMap(({ path, node: { children } }) => {
+    const node = children.get('nat');
+    if (node?.value !== 'destination') return [];
+    return [error(node, [...path, 'nat'], 'proxy mode connects from addresses of this host; needed: --passthrough, or send_proxy')];
+  });
+}
+
+function protocols(root: TomlNode): Finding[] {
   return tables(root, 'frontends').flatMap((table) => {
     const node = table.node.children.get('protocol');
     if (node === undefined || protocolsIn(table).every((protocol) => protocol === 'tcp')) return [];

@@ -8,7 +8,7 @@ const KEY = 'source_addrs';
 
 const WHY_NOT = {
   kernel: 'the kernel chooses what proxy mode connects from',
-  client: 'with direct server return servers see the addresses of clients',
+  client: 'servers see the addresses of clients',
 } as const;
 
 /** @param mode undefined: whichever */
@@ -19,7 +19,7 @@ export function sourceFindings(root: TomlNode, mode: Mode | undefined): Finding[
     if (list === undefined) return [];
     const kind = mode === undefined ? 'pool' : factsOf(mode, forwardingKeys(node)).source;
     if (kind === 'pool') return twice(list, here);
-    return [error(list, here, `${WHY_NOT[kind]}; needed: passthrough, or a file without this key`)];
+    return [error(list, here, `${WHY_NOT[kind]}; needed: passthrough with nat = "full", or a file without this key`)];
   });
 }
 

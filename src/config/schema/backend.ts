@@ -4,7 +4,7 @@ import { SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { CLIENT_PORTS, portCount } from '../../layout/ports.ts';
 import { readAddress, serverProblem, sourceProblem } from '../address.ts';
-import { DSR, SEND_PROXY } from '../model.ts';
+import { DSR, NAT, SEND_PROXY } from '../model.ts';
 import { healthCheckKeys } from './health.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 
@@ -84,6 +84,14 @@ export const backend = z.object({
       "How direct server return reaches the servers; other modes do not read it. `nat`: the server's address as destination, " +
       "and the server rewrites its answers' source. `l2`: only the MAC address changes, and the server has the frontend's " +
       'address on its loopback; both share a link. `lb4 rules --dsr --for SERVER_IP` prints what the server needs.',
+    ...lb4,
+  }),
+  nat: key(z.enum(NAT).default('full'), {
+    allowed: oneOf(NAT),
+    description:
+      'What passthrough changes. `full`: both addresses, so servers see this host. `destination`: the destination alone, so servers see their ' +
+      'clients, and there is no limit of ports; their answers must come back through this host (`lb4 rules --for SERVER_IP` prints what a server ' +
+      'needs). Direct server return does not read it.',
     ...lb4,
   }),
   source_addrs: key(z.array(sourceAddr).min(1).max(LIMITS.sources).optional(), {

@@ -102,6 +102,7 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     protocol: transportOf(protocol),
     balance: keys.balance,
     dsr: keys.dsr,
+    nat: keys.nat,
     healthCheck: resolveHealthCheck(keys, protocol),
     servers,
     sourceAddrs: keys.source_addrs ?? [],
