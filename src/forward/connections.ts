@@ -141,8 +141,16 @@ export class Connections {
 
   /** The one answer that a record of ANSWER_ONLY has waited for: it takes the way with it. */
   #answer(record: number, slot: number, { payload, now }: Segment): number {
-    this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.BYTES] += payload;
+    const { words } = this.#table;
+    const at = slot << Flow.ENTRY_SHIFT;
+    words[at + Flow.BYTES] += payload;
     const copy = this.#table.copy(slot);
+    // Those of a client's port share it where servers see it (opener.ts): one for each datagram.
+    if (words[at + Flow.ORIGIN] > 0) {
+      words[at + Flow.ORIGIN]--;
+      words[at + Flow.SEEN] = now;
+      return copy;
+    }
     this.end(record, now);
     return copy;
   }

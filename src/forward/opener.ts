@@ -11,7 +11,7 @@ import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
 import { TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
-import { sourcePort, swapPorts } from '../packet/address.ts';
+import { portsWord, sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
 import type { Bonds } from './affinity.ts';
 import type { Clash } from './clash.ts';
@@ -194,7 +194,8 @@ export class Opener {
   #installEntered(frontend: Frontend, position: number, clientHop: number, life: number, now: number): number {
     const { isDatagram } = frontend.protocol;
     this.#owner = (frontend.index << 16) | frontend.servers[position].index;
-    if (frontend.perPacket && frontend.mode.directions === 1) return this.#passOnce(frontend, position);
+    if (frontend.perPacket && (frontend.mode.directions === 1 || this.#isAwaited(frontend, position, now)))
+      return this.#passOnce(frontend, position);
     const way = frontend.pools.length > 0 ? this.#claimPort(frontend, position, now) : this.#seenAs(frontend, position, now);
     if (way === Flow.NONE) return frontend.pools.length === 0 ? ~Verdict.resetClash : ~Verdict.resetNoPort;
     const pool = frontend.pools[way] ?? Flow.NONE;
@@ -253,7 +254,27 @@ export class Opener {
     return true;
   }
 
-  /** Counts a datagram that goes without a flow of its own, and will not be heard of again: direct server return. */
+  /** Where the server sees its client: whether an answer to the same port of it is awaited already, by the same service. Then one more is. */
+  #isAwaited(frontend: Frontend, position: number, now: number): boolean {
+    if (frontend.mode.source !== 'client') return false;
+    const opening = this.#opening;
+    this.#aim(frontend, position);
+    opening.address = shownAs(opening.source, frontend.prefix);
+    opening.port = sourcePort(opening.ports);
+    const ports = portsWord(opening.serverPort, opening.port);
+    const slot = this.#table.find(opening.serverAddress, opening.address, ports, Flow.live(frontend.protocol.number));
+    if (slot === Flow.NONE) return false;
+    const { words } = this.#table;
+    const at = slot << Flow.ENTRY_SHIFT;
+    const r = words[at + Flow.CONNECTION] << C.RECORD_SHIFT;
+    const isSame = (this.#records.words[r + C.LIFE] & T.ANSWER_ONLY) !== 0 && this.#records.words[r + C.OWNER] === this.#owner;
+    if (!isSame || words[at + Flow.NEW_SOURCE] !== opening.destination) return false;
+    words[at + Flow.ORIGIN]++;
+    words[at + Flow.SEEN] = now;
+    return true;
+  }
+
+  /** Counts a datagram that goes without a flow of its own, and will not be heard of again, or by the way of an answer that is there. */
   #passOnce(frontend: Frontend, position: number): number {
     this.#ledger.add(this.#owner, this.#ledger.generation(this.#owner), TOTAL, 1);
     this.#ledger.leave(this.#owner);

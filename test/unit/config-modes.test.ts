@@ -54,15 +54,25 @@ describe('for --dsr', () => {
 describe('source_addrs', () => {
   const toml = (list: string) => `${GOOD}backends.b.source_addrs=${list}`;
   const ALLOWED = 'allowed: IPv4 addresses of this host without a port, 1–64 of them, ["192.0.2.1", "192.0.2.2"]';
-  const NEEDED = 'needed: passthrough, or a file without this key';
+  const NEEDED = 'needed: passthrough with nat = "full", or a file without this key';
 
   it('is for passthrough alone: the other modes say why in one line', () => {
     const good = toml('["192.0.2.8","192.0.2.1"]');
     expect([check(good), check(good, 'passthrough')]).toEqual([[], []]);
-    expect(check(good, 'dsr')).toEqual([
+    expect(check(good, 'dsr')).toEqual([`f:3:25: backends.b.source_addrs: servers see the addresses of clients; ${NEEDED}`]);
+    expect(check(good, 'proxy')).toEqual([`f:3:25: backends.b.source_addrs: the kernel chooses what proxy mode connects from; ${NEEDED}`]);
+  });
+
+  it('goes with nat = "full" alone, and nat = "destination" with frames alone', () => {
+    const kept = `${GOOD}backends.b.nat="destination"`;
+    for (const mode of [undefined, 'passthrough', 'dsr'] as const) expect(check(kept, mode)).toEqual([]);
+    expect(check(kept, 'proxy')).toEqual([
+      'f:3:16: backends.b.nat: proxy mode connects from addresses of this host; needed: --passthrough, or send_proxy',
+    ]);
+    expect(check(`${toml('["192.0.2.8"]')}\nbackends.b.nat="destination"`, 'passthrough')).toEqual([
       `f:3:25: backends.b.source_addrs: servers see the addresses of clients; ${NEEDED}`,
     ]);
-    expect(check(good, 'proxy')).toEqual([`f:3:25: backends.b.source_addrs: the kernel chooses what proxy mode connects from; ${NEEDED}`]);
+    expect(check(`${GOOD}backends.b.nat="none"`)).toEqual(['f:3:16: backends.b.nat: "none" is unknown; allowed: "full" or "destination"']);
   });
 
   it.each([

@@ -1,0 +1,86 @@
+/** nat = "destination" beyond what one packet shows (test/fixtures/destination.ts): several workers, datagrams one by one, the next process. */
+import { describe, expect, test } from 'vitest';
+import { hashKey } from '../../src/flow/table.ts';
+import { CLIENT_PORTS } from '../../src/layout/ports.ts';
+import { parseAddress, portsWord } from '../../src/packet/address.ts';
+import { UDP } from '../../src/packet/fields.ts';
+import { steeringKey, workerOf } from '../../src/packet/steering.ts';
+import { fromClient, fromServer } from '../fixtures/frames.ts';
+import type { Packet } from '../lab/packets.ts';
+import { CLIENT, connectionsIn, HASH_KEY, type Outcome, SERVERS, VIP, World, type WorldOptions, worldsOf } from '../lab/world.ts';
+
+const ONE: WorldOptions = { mode: 'destination', servers: [SERVERS[0]] };
+const answer = (to = 5000): Packet => fromServer({ to, flags: 'SA' }, { destination: CLIENT });
+
+/** The ports of what has left. */
+function portsOf({ frame }: Outcome): [from: number, to: number] {
+  const at = 14 + (frame[14] & 0xf) * 4;
+  return [frame[at] * 256 + frame[at + 1], frame[at + 2] * 256 + frame[at + 3]];
+}
+
+describe('several workers', () => {
+  const WORKERS = 3;
+  const key = steeringKey(hashKey(HASH_KEY));
+  const ours = { addresses: new Set([parseAddress(VIP)]), prefixes: [] };
+  const ownerOf = (source: string, destination: string, from: number, to: number) => {
+    return workerOf(parseAddress(source), parseAddress(destination), portsWord(from, to), key, WORKERS, ours);
+  };
+
+  test.each([
+    ['any frontend', 80],
+    ['a frontend on a port of the pools, all of whose clients have one worker', CLIENT_PORTS.first + 100],
+  ])('each answer comes to who has its connection: %s', (_, port) => {
+    const worlds = worldsOf(WORKERS, { ...ONE, ports: [port], capacity: 1024 });
+    for (let from = 2000; from < 2100; from++) {
+      const world = worlds[ownerOf(CLIENT, VIP, from, port)];
+      const opened = world.send(fromClient({ from, to: port, flags: 'S' }));
+      expect(opened.verdict).toBe('opened');
+      const [seen] = portsOf(opened);
+      if (port === 80) expect(seen).toBe(from);
+      expect(worlds[ownerOf(SERVERS[0], CLIENT, 8080, seen)]).toBe(world);
+      expect(portsOf(world.send(answer(seen)))).toEqual([port, from]);
+    }
+  });
+});
+
+test('datagrams one by one: those of one port wait for their answers together, and so does another service by another port', () => {
+  const world = new World({ ...ONE, protocol: UDP, perPacket: true, ports: [80, 81], scheduler: 'maglev' });
+  const datagram = (to: number): Packet => {
+    return { source: CLIENT, destination: VIP, ethernet: fromClient().ethernet!, udp: { from: 5000, to } };
+  };
+  const back = (to: number): Packet => ({ ...answer(), tcp: undefined as never, udp: { from: 8080, to } });
+  const sent = [80, 80, 80].map((port) => world.send(datagram(port)));
+  expect(sent.map((one) => [one.verdict, ...portsOf(one)])).toEqual(sent.map(() => ['opened', 5000, 8080]));
+  const other = world.send(datagram(81));
+  const [port] = portsOf(other);
+  expect([other.verdict, port !== 5000]).toEqual(['opened', true]);
+  expect(world.records.size).toBe(2);
+  for (let i = 0; i < 3; i++) expect(portsOf(world.send(back(5000)))).toEqual([80, 5000]);
+  expect(portsOf(world.send(back(port)))).toEqual([81, 5000]);
+  expect([world.send(back(5000)).verdict, world.records.size, world.loads[0]]).toEqual(['passed', 0, 0]);
+});
+
+test('the next process goes on with connections of either kind, and gives no port twice', () => {
+  const world = new World({ mode: 'destination' });
+  const inside = { ...fromClient({ from: 7000, flags: 'S' }), source: SERVERS[1] };
+  expect(world.send(fromClient({ flags: 'S' })).verdict).toBe('opened');
+  const [port] = portsOf(world.send(inside));
+  expect(port).toBeGreaterThanOrEqual(CLIENT_PORTS.first);
+  const before = connectionsIn(world);
+
+  const next = world.next();
+  expect(next.recovered).toBe(2);
+  expect(connectionsIn(next).map(({ pool }) => pool < 0)).toEqual(before.map(({ pool }) => pool < 0));
+  expect(next.send(answer()).verdict).toBe('forwarded');
+  const [server] = [SERVERS[0], SERVERS[1]].filter(
+    (one) => next.send({ ...fromServer({ to: port, flags: 'SA' }), source: one }).verdict === 'forwarded',
+  );
+  expect(server).toBeDefined();
+  const free = next.services.pools;
+  const total = Array.from({ length: free.size }, (_, i) => free.at(i)!.available).reduce((sum, one) => sum + one, 0);
+  expect(total).toBe(free.size * free.portsEach - 1);
+  // Idle for long: none is left.
+  next.sweepAll(10_000_000);
+  next.sweepAll(10_000_001);
+  expect([next.records.size, next.table.size]).toEqual([0, 0]);
+});
