@@ -101,6 +101,37 @@ export function serverProblem(address: Address): string | undefined {
   return isNobodys ? 'is not the address of one host' : listenProblem(address);
 }
 
+/** An IPv4 network: its first address as a number in host order, and the bits that its addresses have in common. */
+export interface Network {
+  readonly first: number;
+  readonly bits: number;
+}
+
+/** `10.0.0.0/24` */
+export function readNetwork(text: string): Network | Problem {
+  const [ip = '', length = '', ...more] = text.split('/');
+  if (length === '' || more.length > 0) return { problem: 'is no network: an IPv4 address and a length, as 10.0.0.0/24' };
+  const address = readAddress(joinPort(ip, 1));
+  if ('problem' in address) return address;
+  if (address.family !== 4) return { problem: 'is no IPv4 network' };
+  const bits = /^(?:[1-9]|[12]\d|3[0-2])$/.test(length) ? Number(length) : undefined;
+  if (bits === undefined) return { problem: `has a length that is not 1–32, ${JSON.stringify(length)}` };
+  if (address.ipNumber % 2 ** (32 - bits) !== 0) return { problem: `has bits of its own beyond the first ${bits}` };
+  return { first: address.ipNumber, bits };
+}
+
+/** Whether an address, or a network, has addresses of a network. */
+export function meets(one: Network, other: Network): boolean {
+  const size = 2 ** (32 - Math.min(one.bits, other.bits));
+  return Math.floor(one.first / size) === Math.floor(other.first / size);
+}
+
+/** What keeps a text from being a network of clients, or undefined. */
+export function networkProblem(text: string): string | undefined {
+  const network = readNetwork(text);
+  return 'problem' in network ? network.problem : undefined;
+}
+
 /** What keeps a text from being an IPv4 address, without a port, that connections to servers may leave from, or undefined. */
 export function sourceProblem(text: string): string | undefined {
   if (text.includes(':')) return 'has a colon in it: an IPv4 address stands alone, without a port';

@@ -1,6 +1,6 @@
 /** The configuration as the rest of the program sees it: resolved, frozen, times in milliseconds. */
 import type { SchedulerName } from '../balance/index.ts';
-import type { Address } from './address.ts';
+import type { Address, Network } from './address.ts';
 
 export type { Address } from './address.ts';
 
@@ -110,6 +110,8 @@ export interface Backend {
   readonly slowStartMs: number;
   /** Connections of a server or frontend that left the file may go on for this long. */
   readonly drainTimeoutMs: number;
+  /** With `nat` destination: servers see clients of one network under the addresses of another. */
+  readonly srcIpRewrite?: { readonly clients: Network; readonly as: Network };
   /** UDP: the flows of a server that is down end at once, and begin anew with another one. Undefined: they do. */
   readonly udpFailover?: boolean;
   /** A client's address stays with its server for so long after its last connection; undefined or 0: only connections do. */

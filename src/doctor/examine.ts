@@ -4,6 +4,7 @@ import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { formNow } from '../rules/form.ts';
 import { serverAddresses } from '../rules/from-config.ts';
 import { addresses } from './addresses.ts';
+import { returnWay } from './clients.ts';
 import { fastPath } from './fast-path.ts';
 import { type Finding, type Host, warn } from './finding.ts';
 import { firewall } from './firewall.ts';
@@ -58,7 +59,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
     ...(await limits(host)),
     ...(await running(host)),
   ];
-  return [...machine, ...shared, ...ways(host), ...(await policy(host)), ...own];
+  return [...machine, ...shared, ...ways(host), ...returnWay(host), ...(await policy(host)), ...own];
 }
 
 async function hostOf(mode: Mode, config: Config): Promise<Host> {

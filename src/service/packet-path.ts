@@ -1,6 +1,6 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
 import { serverPort } from '../config/endpoint.ts';
-import type { Config, Inline, Passthrough } from '../config/model.ts';
+import type { Backend, Config, Inline, Passthrough } from '../config/model.ts';
 import { factsOf, MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import {
@@ -17,7 +17,7 @@ import { TakeoverError } from '../errors.ts';
 import { deathIsOver, lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { assertPackages } from '../io/pcap-packages.ts';
 import type { Logger } from '../log.ts';
-import { parseAddress } from '../packet/address.ts';
+import { parseAddress, swap32 } from '../packet/address.ts';
 import { readCounters } from '../rules/run.ts';
 import { countedBy } from '../rules/saved.ts';
 import { Arrival } from './arrival.ts';
@@ -440,7 +440,13 @@ function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMod
       const [address, port] = [parseAddress(server.addr.ip), serverPort(backend, server)];
       return { index, address, port, protocol: backend.protocol.number, lost, ...(peer !== undefined && { peer }) };
     }),
+    ...(source === 'client' && backend.srcIpRewrite !== undefined && { prefix: prefixOf(backend.srcIpRewrite) }),
     ...(backend.affinityMs !== undefined && { affinity: { ms: backend.affinityMs } }),
     sources: source === 'pool' ? backend.sourceAddrs.map(parseAddress) : [],
   };
+}
+
+/** In native order. */
+function prefixOf({ clients, as }: NonNullable<Backend['srcIpRewrite']>) {
+  return { mask: swap32(-1 << (32 - clients.bits)), from: swap32(clients.first), to: swap32(as.first) };
 }

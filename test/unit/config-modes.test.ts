@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
 import { BACKEND, check, FRONTEND, GOOD, type Row, WEIGHT } from '../lab/config-lines.ts';
 
 const TWO = `${FRONTEND}\n${FRONTEND.replace('s.a', 's.c').replace('2.1', '2.3')}\n`;
@@ -148,4 +149,40 @@ it.each(['proxy', 'passthrough', 'dsr'] as const)('one file serves all modes, %s
     [passthrough]
     workers=1`;
   expect(check(keys, mode)).toEqual([]);
+});
+
+describe('src_ip_rewrite', () => {
+  const toml = (clients: string, as: string, nat = 'destination') => {
+    return `${GOOD}backends.b.nat="${nat}"\nbackends.b.src_ip_rewrite={clients="${clients}",as="${as}"}`;
+  };
+  const complaints = (...words: Parameters<typeof toml>) =>
+    check(toml(...words), 'passthrough').map((line) => line.replace(/^f:4:\d+: backends\.b\.src_ip_rewrite/, ''));
+
+  it('takes two networks of one length, of which servers see the second', () => {
+    expect(complaints('10.0.0.0/24', '20.0.0.0/24')).toEqual([]);
+    const { config } = parseConfig(toml('10.0.0.0/24', '20.0.0.0/24'), 'f');
+    expect(config.backends[0]?.srcIpRewrite).toEqual({ clients: { first: 0x0a000000, bits: 24 }, as: { first: 0x14000000, bits: 24 } });
+  });
+
+  it.each([
+    ['10.0.0.0/24', '20.0.0.0/25', '.as: has another length than clients; needed: /24'],
+    ['10.0.0.0/24', '10.0.0.0/24', '.as: is the network of the clients; needed: another one'],
+    [
+      '10.0.0.1/24',
+      '20.0.0.0/24',
+      '.clients: "10.0.0.1/24" has bits of its own beyond the first 24; allowed: an IPv4 network, "10.0.0.0/24"',
+    ],
+    [
+      '10.0.0.0',
+      '20.0.0.0/24',
+      '.clients: "10.0.0.0" is no network: an IPv4 address and a length, as 10.0.0.0/24; allowed: an IPv4 network, "10.0.0.0/24"',
+    ],
+    ['10.0.0.0/0', '20.0.0.0/24', '.clients: "10.0.0.0/0" has a length that is not 1–32, "0"; allowed: an IPv4 network, "10.0.0.0/24"'],
+  ])('%s as %s', (clients, as, complaint) => expect(complaints(clients, as)).toEqual([complaint]));
+
+  it('needs servers that see clients', () => {
+    expect(complaints('10.0.0.0/24', '20.0.0.0/24', 'full')).toEqual([
+      ': servers see an address of this host; needed: nat = "destination"',
+    ]);
+  });
 });

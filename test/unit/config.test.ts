@@ -33,6 +33,7 @@ describe('a small configuration', () => {
           protocol: { name: 'tcp', number: 6 },
           balance: undefined,
           dsr: 'nat',
+          nat: 'full',
           healthCheck: {
             type: 'tcp',
             http: { path: '/', status: [[200, 399]], host: undefined },

@@ -11,6 +11,7 @@ import { clashes } from './clashes.ts';
 import { error, type Finding, show } from './finding.ts';
 import { healthFindings } from './health.ts';
 import { backendsIn, frontendPlaces, protocolsIn, serverPlaces, statsPlace, type Table, tables } from './places.ts';
+import { rewriteFindings } from './rewrite.ts';
 import { serviceFindings } from './services.ts';
 import { workerFindings } from './workers.ts';
 
@@ -26,6 +27,7 @@ export function crossFindings(root: TomlNode): Finding[] {
     ...healthFindings(root),
     ...workerFindings(root),
     ...serviceFindings(root),
+    ...rewriteFindings(root),
   ];
 }
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { CLIENT_PORTS, portCount } from '../../layout/ports.ts';
-import { readAddress, serverProblem, sourceProblem } from '../address.ts';
+import { networkProblem, readAddress, serverProblem, sourceProblem } from '../address.ts';
 import { DSR, NAT, SEND_PROXY } from '../model.ts';
 import { healthCheckKeys } from './health.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
@@ -27,6 +27,13 @@ function addrProblem(text: string): string | undefined {
 
 const SOURCES = `IPv4 addresses of this host without a port, 1–${LIMITS.sources} of them, ["192.0.2.1", "192.0.2.2"]`;
 const sourceAddr = key(checked(sourceProblem), { allowed: SOURCES, description: 'One of them.', ...lb4 });
+
+const NETWORK = 'an IPv4 network, "10.0.0.0/24"';
+const network = (description: string) => key(checked(networkProblem), { allowed: NETWORK, description, ...lb4 });
+const rewrite = z.object({
+  clients: network('Whose addresses are rewritten.'),
+  as: network('What they become: a network of the same length, none of whose addresses is a server, a client or of this host.'),
+});
 
 const server = z.object({
   addr: key(checked(addrProblem), {
@@ -92,6 +99,13 @@ export const backend = z.object({
       'What passthrough changes. `full`: both addresses, so servers see this host. `destination`: the destination alone, so servers see their ' +
       'clients, and there is no limit of ports; their answers must come back through this host (`lb4 rules --for SERVER_IP` prints what a server ' +
       'needs). Direct server return does not read it.',
+    ...lb4,
+  }),
+  src_ip_rewrite: key(rewrite.optional(), {
+    allowed: 'a table with `clients` and `as`',
+    description:
+      'With `nat = "destination"`: servers see clients of one network under the addresses of another, `{ clients = "10.0.0.0/24", as = "20.0.0.0/24" }`; ' +
+      'answers to these come back to those. Servers must have their way to `as` through this host.',
     ...lb4,
   }),
   source_addrs: key(z.array(sourceAddr).min(1).max(LIMITS.sources).optional(), {

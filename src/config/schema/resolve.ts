@@ -1,7 +1,7 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
 import { protocols } from '../../flow/protocols.ts';
 import { MOST_WORKERS } from '../../layout/limits.ts';
-import { addressOf, joinPort, withoutPort } from '../address.ts';
+import { addressOf, joinPort, type Network, readNetwork, withoutPort } from '../address.ts';
 import { readCpus } from '../cpus.ts';
 import type {
   Backend,
@@ -103,6 +103,7 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     balance: keys.balance,
     dsr: keys.dsr,
     nat: keys.nat,
+    ...(keys.src_ip_rewrite !== undefined && { srcIpRewrite: rewriteOf(keys.src_ip_rewrite) }),
     healthCheck: resolveHealthCheck(keys, protocol),
     servers,
     sourceAddrs: keys.source_addrs ?? [],
@@ -117,6 +118,11 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     ...(keys.affinity > 0 && { affinityMs: milliseconds(keys.affinity), affinityAcross: keys.affinity_across }),
     ...(protocol !== 'tcp' && { udpFailover: keys.udp_failover }),
   };
+}
+
+/** Both were checked. */
+function rewriteOf({ clients, as }: NonNullable<BackendKeys['src_ip_rewrite']>) {
+  return { clients: readNetwork(clients) as Network, as: readNetwork(as) as Network };
 }
 
 function transportOf(name: ServiceProtocol): TransportProtocol {
