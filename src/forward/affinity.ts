@@ -3,11 +3,11 @@
  * the opener asks before the scheduler. Written when a connection opens, which proves little, and when it is established; renewed by the
  * sweep while it lives.
  *
- * Whoever forges addresses can open connections, and so takes places of others that are not established either, or over: a place that a
- * connection has proven goes to another proven client alone, and first that whose time ends first.
+ * Whoever forges addresses can open connections, and have his datagrams answered, and so takes places of others that have proven nothing, or
+ * whose time is over: a place that a handshake has proven goes to another proven client alone, and first that whose time ends first.
  *
- * A set is locked by one compare-and-swap, for some nanoseconds. Where it is held, nobody waits: it is as if the client were not known. One
- * that is held for good, by who was killed just then, costs five clients their affinity.
+ * A set is locked by one compare-and-swap, for some nanoseconds, with the time in the lock: who died with it in hand holds it for a second.
+ * Where another has it for longer than a few looks, nobody waits: it is as if the client were not known.
  */
 import * as A from '../layout/affinity.ts';
 import type { HashKey } from '../layout/memory.ts';
@@ -65,6 +65,13 @@ function wordOf({ index, address, peer = index }: BondServer): number {
 /** Nobody has proven anything by a first packet: for so long at most, in ms. */
 const UNPROVEN_MS = 10_000;
 
+/** Times further ahead than a file can ask for have passed long since: the clock has 32 bits. */
+const MOST_MS = 604_800_000;
+/** Looks at a lock that another worker has. */
+const LOOKS = 100;
+/** Nobody holds one for so many ms. */
+const DEAD_MS = 1000;
+
 /** Before all whose time is not over, in ms. */
 const OVER = -(2 ** 33);
 
@@ -91,7 +98,7 @@ export class Bonds {
   /** The position among the candidates of the server that a client is to stay with, -1: whichever. */
   find(bond: Bond, client: number, now: number): number {
     const set = this.#setOf(client);
-    if (!this.#lock(set)) return -1;
+    if (!this.#lock(set, now)) return -1;
     const words = this.#words;
     let position = -1;
     for (let at = set + A.CLIENTS; at < set + A.SET && position < 0; at += A.CLIENT) {
@@ -109,16 +116,19 @@ export class Bonds {
     if (word !== 0) this.#write(bond, client, word, Math.min(bond.ms, UNPROVEN_MS), now, true);
   }
 
-  /** A connection to a server, by its index, is established, goes on, or ends. Of several servers the one that the client was sent to last counts. */
-  renew(bond: Bond, client: number, server: number, now: number): void {
+  /**
+   * A connection to a server, by its index, is established, goes on, or ends. Of several servers the one that the client was sent to last counts.
+   * @param isProven by a handshake: datagrams show nothing, since who forges one is answered as well
+   */
+  renew(bond: Bond, client: number, server: number, now: number, isProven: boolean): void {
     const word = bond.wordOf(server);
-    if (word !== 0) this.#write(bond, client, word | A.PROVEN, bond.ms, now, false);
+    if (word !== 0) this.#write(bond, client, isProven ? word | A.PROVEN : word, bond.ms, now, false);
   }
 
   /** @param moves another server of the backend that the client has is no longer its own */
   #write(bond: Bond, client: number, word: number, ms: number, now: number, moves: boolean): void {
     const set = this.#setOf(client);
-    if (!this.#lock(set)) return;
+    if (!this.#lock(set, now)) return;
     const at = this.#placeFor(set, bond, client, word, now);
     if (at >= 0) this.#store(at, client, word, ms, now, moves);
     this.#unlock(set);
@@ -127,7 +137,7 @@ export class Bonds {
   #store(at: number, client: number, word: number, ms: number, now: number, moves: boolean): void {
     const words = this.#words;
     const left = (words[at + A.UNTIL] - now) | 0;
-    const isItsOwn = words[at + A.ADDRESS] === client && left > 0;
+    const isItsOwn = words[at + A.ADDRESS] === client && left > 0 && left <= MOST_MS;
     const known = words[at + A.SERVER];
     const isSame = isItsOwn && ((known ^ word) & ~A.PROVEN) === 0;
     if (isItsOwn && !isSame && !moves) return;
@@ -146,7 +156,7 @@ export class Bonds {
     let least = Number.POSITIVE_INFINITY;
     for (let at = set + A.CLIENTS; at < set + A.SET; at += A.CLIENT) {
       const left = (words[at + A.UNTIL] - now) | 0;
-      const isOver = words[at + A.ADDRESS] === 0 || left <= 0;
+      const isOver = words[at + A.ADDRESS] === 0 || left <= 0 || left > MOST_MS;
       const server = words[at + A.SERVER];
       if (!isOver && words[at + A.ADDRESS] === client && bond.knows(server)) return at;
       // Those that are over come first, then those unproven.
@@ -165,8 +175,15 @@ export class Bonds {
     return Math.floor(((Math.imul(mixed ^ (mixed >>> 15), this.#multiplier) >>> 0) * this.#sets) / 2 ** 32) * A.SET;
   }
 
-  #lock(set: number): boolean {
-    return Atomics.compareExchange(this.#words, set + A.LOCK, 0, 1) === 0;
+  #lock(set: number, now: number): boolean {
+    const mine = now | 1;
+    let held = 0;
+    for (let looks = 0; looks < LOOKS; looks++) {
+      held = Atomics.compareExchange(this.#words, set + A.LOCK, 0, mine);
+      if (held === 0) return true;
+    }
+    const age = (now - held) | 0;
+    return (age > DEAD_MS || age < -DEAD_MS) && Atomics.compareExchange(this.#words, set + A.LOCK, held, mine) === held;
   }
 
   #unlock(set: number): void {

@@ -116,11 +116,18 @@ export class Connections {
   bind(record: number, now: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
-    if ((words[r + C.LIFE] & (T.COUNTED | T.ANSWER_ONLY)) !== T.COUNTED) return;
+    const life = words[r + C.LIFE];
+    if ((life & (T.COUNTED | T.ANSWER_ONLY)) !== T.COUNTED) return;
     const owner = words[r + C.OWNER];
     const bond = this.#services.bondOf(owner >>> 16);
     if (bond === undefined) return;
-    this.#bonds.renew(bond, this.#table.words[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.SOURCE], owner & 0xffff, now);
+    this.#bonds.renew(
+      bond,
+      this.#table.words[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.SOURCE],
+      owner & 0xffff,
+      now,
+      (life & T.DATAGRAM) === 0,
+    );
   }
 
   /**

@@ -197,63 +197,81 @@ describe('the table', () => {
 
   test('is full: who proves nothing gets no place of those who did, and of these the one goes whose time ends first', () => {
     const { bonds } = create(1);
-    for (let client = 1; client <= A.EACH; client++) bonds.renew(bond, client, 1, client);
+    for (let client = 1; client <= A.EACH; client++) bonds.renew(bond, client, 1, client, true);
     for (let client = 100; client < 200; client++) bonds.open(bond, client, 0, 50);
     expect([bonds.evicted, ...[1, 2, 3, 4, 5, 100].map((client) => bonds.find(bond, client, 50))]).toEqual([0, 1, 1, 1, 1, 1, -1]);
-    bonds.renew(bond, 6, 1, 50);
+    bonds.renew(bond, 6, 1, 50, true);
     expect([bonds.evicted, ...[1, 2, 6].map((client) => bonds.find(bond, client, 50))]).toEqual([1, -1, 1, 1]);
   });
 
   test('lets go first who has proven nothing, and whose time is over without counting it', () => {
     const { bonds } = create(1);
     for (let client = 1; client <= A.EACH; client++) bonds.open(bond, client, 1, client);
-    bonds.renew(bond, 6, 0, 50);
+    bonds.renew(bond, 6, 0, 50, true);
     expect([bonds.evicted, bonds.find(bond, 1, 50), bonds.find(bond, 6, 50)]).toEqual([1, -1, 0]);
     const later = 50 + 10_000;
-    for (let client = 11; client < 15; client++) bonds.renew(bond, client, 0, later);
+    for (let client = 11; client < 15; client++) bonds.renew(bond, client, 0, later, true);
     expect(bonds.evicted).toBe(1);
   });
 
   test('goes by the last server that a client was sent to, whatever else it has', () => {
     const { bonds } = create(4);
-    bonds.renew(bond, 7, 0, 0);
+    bonds.renew(bond, 7, 0, 0, true);
     bonds.open(bond, 7, 1, 1);
     expect(bonds.find(bond, 7, 2)).toBe(1);
     // The connection to the first one goes on.
     for (const now of [3, 5]) {
-      bonds.renew(bond, 7, 0, now);
+      bonds.renew(bond, 7, 0, now, true);
       expect(bonds.find(bond, 7, now)).toBe(1);
-      bonds.renew(bond, 7, 1, now + 1);
+      bonds.renew(bond, 7, 1, now + 1, true);
     }
     expect(bonds.find(bond, 7, MS)).toBe(1);
   });
 
+  test('takes datagrams for no proof: a flood of them, answered as it may be, costs nobody who has shown a handshake', () => {
+    const { bonds } = create(1);
+    for (let client = 1; client <= 4; client++) bonds.renew(bond, client, 1, 0, true);
+    for (let client = 100; client < 200; client++) bonds.renew(bond, client, 0, 50, false);
+    expect([1, 2, 3, 4].map((client) => bonds.find(bond, client, 50))).toEqual([1, 1, 1, 1]);
+    expect(bonds.find(bond, 199, 50)).toBe(0);
+  });
+
+  test('gives places of whom the clock has passed for half of its round to anybody', () => {
+    const { bonds } = create(1);
+    for (let client = 1; client <= A.EACH; client++) bonds.renew(bond, client, 1, 0, true);
+    const later = (MS + 2 ** 31 + 1000) | 0;
+    bonds.open(bond, 100, 0, later);
+    expect([bonds.evicted, bonds.find(bond, 100, later)]).toEqual([0, 0]);
+  });
+
   test('takes an index for another server once its address is', () => {
     const { bonds } = create(4);
-    bonds.renew(bond, 7, 0, 0);
+    bonds.renew(bond, 7, 0, 0, true);
     const others = [{ index: 0, address: parseAddress('172.16.9.9') }];
     expect(bonds.find(new Bond({ ms: MS }, others, others), 7, 1)).toBe(-1);
   });
 
   test('believes no time that is further ahead than any could be: a clock of 32 bits goes round', () => {
     const { bonds } = create(4);
-    bonds.renew(bond, 7, 0, 0);
+    bonds.renew(bond, 7, 0, 0, true);
     expect(bonds.find(bond, 7, -1_000_000)).toBe(-1);
   });
 
   test('waits for nobody', () => {
     const { words, bonds } = create(1);
-    bonds.renew(bond, 7, 1, 0);
+    bonds.renew(bond, 7, 1, 0, true);
     words[A.LOCK] = 1;
-    bonds.renew(bond, 7, 0, 0);
+    bonds.renew(bond, 7, 0, 0, true);
     expect(bonds.find(bond, 7, 1)).toBe(-1);
-    words[A.LOCK] = 0;
-    expect(bonds.find(bond, 7, 1)).toBe(1);
+    // Who had it must have died meanwhile.
+    expect(bonds.find(bond, 7, 2000)).toBe(1);
+    expect(words[A.LOCK]).toBe(0);
   });
 
   test('has each of many clients, more or less evenly', () => {
     const { bonds } = create(A.affinitySets(20_000));
-    for (let client = 0; client < 10_000; client++) bonds.renew(bond, parseAddress(`10.0.${client >> 8}.${client & 255}`), client & 1, 0);
+    for (let client = 0; client < 10_000; client++)
+      bonds.renew(bond, parseAddress(`10.0.${client >> 8}.${client & 255}`), client & 1, 0, true);
     expect(bonds.evicted).toBeLessThan(1000);
   });
 });
