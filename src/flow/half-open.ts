@@ -43,6 +43,11 @@ export class HalfOpen {
     return list < this.#oldest.length ? this.#oldest[list] : NONE;
   }
 
+  /** The one of its list that has waited longest after a record, or NONE. */
+  next(record: number): number {
+    return this.#links[record * 2];
+  }
+
   add(record: number, list: number): void {
     if (list >= this.#lengths.length) this.#grow(list);
     const last = this.#newest[list];

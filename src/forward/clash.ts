@@ -47,12 +47,12 @@ export class Clash {
   }
 
   /**
-   * The port that a client may have towards a server: its own one, or with `mayMove` another; 0 where there is none.
+   * The port that a client may have towards a server: its own one, or with `mayMove` another; -1 where there is none.
    * @param protocol its number
    */
   portFor(seen: Seen, own: number, protocol: number, mayMove: boolean, now: number): number {
     if (this.#isFree(seen, own, protocol, now)) return own;
-    if (!mayMove) return 0;
+    if (!mayMove) return -1;
     let tries = TRIES;
     for (let looks = TRIES * this.#place.workers * 2; looks > 0 && tries > 0; looks--) {
       const port = FIRST + Math.floor(Math.random() * (LAST - FIRST + 1));
@@ -60,7 +60,7 @@ export class Clash {
       if (!this.#isTaken(seen, port, protocol, now)) return port;
       tries--;
     }
-    return 0;
+    return -1;
   }
 
   #isFree(seen: Seen, port: number, protocol: number, now: number): boolean {

@@ -35,12 +35,17 @@ export interface ConnectionsParts {
 
 /** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time. */
 const SHARE = 1 / 4;
-/** Flows of datagrams so much of the records, and all of the ports, which are theirs alone; … */
+/** Flows of datagrams so much of the records, and of the ports, which are theirs alone: behind the rest a port waits for late answers; … */
 const DATAGRAM_SHARE = 1 / 2;
+const DATAGRAM_PORTS = 7 / 8;
 /** … but so many of either may be in any case. */
 const LEAST = 1024;
 /** A handshake that is not complete after so many milliseconds makes way for others under their limits. */
 const STALE_MS = 1000;
+/** The same of an established flow of datagrams: keepalives are 25 s apart at most (RFC 7675, RFC 5626, WireGuard). */
+const QUIET_MS = 30_000;
+/** Flows of datagrams that are looked at, from the oldest on, for one that may go. */
+const LOOKS = 16;
 /** What goes by the entry itself, and renews it. */
 const RENEWS = BELONGS | ESTABLISHES | RESETS | CHALLENGES | REVIVES;
 
@@ -259,14 +264,28 @@ export class Connections {
     else if (lists.size >= this.#shareOf(Flow.NONE, isDatagram)) this.evict(lists.longest, isDatagram, now);
   }
 
-  /** Removes the oldest of a list. False where there is none. */
+  /** Removes the oldest of a list; of the oldest datagrams' flows rather one whose server has not answered. False where there is none. */
   evict(list: number, isDatagram: boolean, now: number): boolean {
-    const record = this.#lists(isDatagram).oldest(list);
-    if (record === Flow.NONE) return false;
+    const oldest = this.#lists(isDatagram).oldest(list);
+    if (oldest === Flow.NONE) return false;
+    this.#evictRecord(isDatagram ? this.#unanswered(oldest) : oldest, isDatagram, now);
+    return true;
+  }
+
+  #evictRecord(record: number, isDatagram: boolean, now: number): void {
     this.end(record, now);
     if (isDatagram) this.#evictedDatagrams++;
     else this.#evicted++;
-    return true;
+  }
+
+  #unanswered(oldest: number): number {
+    const { words } = this.#records;
+    let record = oldest;
+    for (let looks = LOOKS; looks > 0 && record !== Flow.NONE; looks--) {
+      if ((words[(record << C.RECORD_SHIFT) + C.LIFE] & T.SPOKEN) === 0) return record;
+      record = this.#datagrams.next(record);
+    }
+    return oldest;
   }
 
   /** The same of the longest list of the kind that has more of them. */
@@ -279,15 +298,33 @@ export class Connections {
     return this.evict(lists.longest, isDatagram, now);
   }
 
-  /** Removes the oldest of a list if it is that frontend's and has waited for a second: a handshake takes less. */
+  /**
+   * Under a frontend's or its servers' limit: removes the oldest of a list if it is that frontend's and has waited for a second: a handshake takes less. Of
+   * datagrams one of the oldest that waits for its only answer, that long for the first, or has been quiet for longer than sessions are.
+   */
   evictStale(list: number, isDatagram: boolean, frontend: number, now: number): boolean {
-    const record = this.#lists(isDatagram).oldest(list);
-    if (record === Flow.NONE) return false;
-    const r = record << C.RECORD_SHIFT;
+    let record = this.#lists(isDatagram).oldest(list);
+    for (let looks = isDatagram ? LOOKS : 1; looks > 0 && record !== Flow.NONE; looks--) {
+      if (this.#mayGo(record << C.RECORD_SHIFT, frontend, now)) {
+        this.#evictRecord(record, isDatagram, now);
+        return true;
+      }
+      record = this.#lists(isDatagram).next(record);
+    }
+    return false;
+  }
+
+  #mayGo(r: number, frontend: number, now: number): boolean {
     const { words } = this.#records;
-    if (words[r + C.OWNER] >>> 16 !== frontend || idleOf(this.#table.words, words[r + C.FIRST] << Flow.ENTRY_SHIFT, now) < STALE_MS)
-      return false;
-    return this.evict(list, isDatagram, now);
+    const life = words[r + C.LIFE];
+    if (words[r + C.OWNER] >>> 16 !== frontend) return false;
+    if ((life & T.ANSWER_ONLY) !== 0) return true;
+    const isSession = (life & T.DATAGRAM) !== 0 && (life & T.STATE_MASK) === T.ESTABLISHED;
+    const least = isSession ? QUIET_MS : STALE_MS;
+    if (idleOf(this.#table.words, words[r + C.FIRST] << Flow.ENTRY_SHIFT, now) < least) return false;
+    return (
+      !isSession || words[r + C.SECOND] === Flow.NONE || idleOf(this.#table.words, words[r + C.SECOND] << Flow.ENTRY_SHIFT, now) >= least
+    );
   }
 
   /** Whether the connection of a flow could be moved by a segment without SYN, FIN and RST: then that must be intact. */
@@ -319,7 +356,7 @@ export class Connections {
   /** How many a list may hold: a share of the ports, where it is that of a pool. NONE: all lists of its kind. */
   #shareOf(list: number, isDatagram: boolean): number {
     if (list === Flow.NONE || poolOf(list) === Flow.NONE) return isDatagram ? this.#datagramShare : this.#share;
-    return this.#services.pools.portsEach * (isDatagram ? 1 : SHARE);
+    return this.#services.pools.portsEach * (isDatagram ? DATAGRAM_PORTS : SHARE);
   }
 
   #lists(isDatagram: boolean): HalfOpen {
@@ -340,11 +377,14 @@ export class Connections {
     return T.isListed(this.#records.words[(record << C.RECORD_SHIFT) + C.LIFE]);
   }
 
-  /** Whether the server of a flow of datagrams is lost (services.ts). */
+  /** Whether the next datagram of a flow is to be chosen for anew: its server is lost (services.ts), or each of its frontend's is by now. */
   isLost(record: number): boolean {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
-    return (words[r + C.LIFE] & T.DATAGRAM) !== 0 && this.#services.isLost(words[r + C.OWNER] & 0xffff);
+    const life = words[r + C.LIFE];
+    if ((life & T.DATAGRAM) === 0) return false;
+    const owner = words[r + C.OWNER];
+    return this.#services.isLost(owner & 0xffff) || ((life & T.ANSWER_ONLY) === 0 && this.#services.isPerPacket(owner >>> 16));
   }
 
   /** Tells that a server has nobody at its port: it says so itself, from `source`, to whom the flow in `slot` brings its answers. */

@@ -37,8 +37,8 @@ export interface FragmentsParts {
   readonly leave: (f: number, ip: number, hop: number, length: number) => void;
   /** Opens a connection for a packet: its slot, or less than 0. */
   readonly install: (f: number, ip: number, frontend: Frontend, ports: number, now: number) => number;
-  /** Whether what came by the frame's interface may open one. */
-  readonly mayOpen: (f: number) => boolean;
+  /** Whether a datagram may open one: by where it comes from, and who says to have sent it. */
+  readonly mayOpen: (f: number, ip: number, ports: number, protocol: Protocol) => boolean;
 }
 
 /** Takes a fragment that has its way, and returns the verdict; -1: nobody knows whose it is. */
@@ -159,7 +159,7 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
     if (slot !== Flow.NONE && !connections.isStale(slot, now)) return known(slot, payload, now);
     if (slot !== Flow.NONE) connections.remove(slot, now);
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
-    if (frontend === undefined || frontend.draining || !mayOpen(f)) return Flow.NONE;
+    if (frontend === undefined || frontend.draining || !mayOpen(f, ip, ports, protocol)) return Flow.NONE;
     const opened = install(f, ip, frontend, ports, now);
     if (opened < 0) return Flow.NONE;
     if (frontend.perPacket) opener.carry(payload);

@@ -313,7 +313,7 @@ export class Opener {
     this.#aim(frontend, position);
     opening.address = shownAs(opening.source, frontend.prefix);
     opening.port = this.#clash.portFor(opening, sourcePort(opening.ports), frontend.protocol.number, this.#mayMove, now);
-    return opening.port === 0 ? Flow.NONE : way;
+    return opening.port < 0 ? Flow.NONE : way;
   }
 
   /** The place among `count` where this SYN begins to ask. */

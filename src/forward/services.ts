@@ -168,6 +168,11 @@ export class Services {
     return this.#lost.has(server);
   }
 
+  /** Whether a frontend, by index, chooses for each datagram. */
+  isPerPacket(frontend: number): boolean {
+    return this.#frontends[frontend]?.perPacket ?? false;
+  }
+
   #lose({ backends }: ServiceSet): void {
     const before = this.#lost;
     this.#lost = new Set(backends.flatMap(({ servers }) => servers.filter(({ lost }) => lost)).map(({ index }) => index));

@@ -58,6 +58,9 @@ const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, tim
 /** Type and code, as they stand in front of an ICMP message. */
 const PORT_UNREACHABLE = F.ICMP_UNREACHABLE | (F.ICMP_PORT_UNREACHABLE << 8);
 
+/** The first byte of 127.0.0.0/8. */
+const LOOPBACK = 127;
+
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
   const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, passing, crossing } = parts;
@@ -67,7 +70,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   const [ttlStep, ttlLeast] = crossing === undefined ? [1, 1] : [0, -1];
   const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, pendingFins: new PendingFins() };
   const hooks = { open, examine, leave, answer, pass, mtuBack, end, notOurs };
-  const mayOpen = (f: number): boolean => crossing?.isFront(frames[f + D.INTERFACE]) !== false;
+  const isFromFront = (f: number): boolean => crossing?.isFront(frames[f + D.INTERFACE]) !== false;
   const fragmentPath = createFragmentPath({
     slab,
     frames,
@@ -80,7 +83,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     ttlLeast,
     leave,
     install,
-    mayOpen,
+    mayOpen: (f, ip, ports, protocol) =>
+      isFromFront(f) && mayAsk(f, ip) && !isReply(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, protocol),
   });
   const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, ...hooks });
 
@@ -238,17 +242,17 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const source = words[ip + F.IP_SOURCE];
     const destination = words[ip + F.IP_DESTINATION];
     // Only clients' side opens: what else comes from the servers' is no service's.
-    if (!mayOpen(f)) {
+    if (!isFromFront(f)) {
       const isPassing = services.vipOfPassing(source, sourcePort(ports), destination, protocol.number) !== 0;
       if (isPassing) passing.remember(source, destination, ports, now);
       return notOurs(f, Verdict.dropNotOurs, now);
     }
+    // A late answer: nobody waits for it, and its server has done nothing wrong; also where a frontend listens on a port of the pools.
+    if (protocol.isDatagram && isReply(source, destination, ports, protocol)) return end(Verdict.dropStray);
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
     const vip = frontend === undefined ? services.vipOfPassing(source, sourcePort(ports), destination, protocol.number) : 0;
     if (vip !== 0 && crossing === undefined) return pass(f, ip, ports, vip, now);
     if (frontend === undefined && !isReply(source, destination, ports, protocol)) return notOurs(f, Verdict.dropNotOurs, now);
-    // A late answer: nobody waits for it, and its server has done nothing wrong.
-    if (frontend === undefined && protocol.isDatagram) return end(Verdict.dropStray);
     const opens = protocol.opens(words, transport);
     // Nothing is remembered of a packet that no server would take: verified where a flow would begin, and only there.
     if ((opens || frontend?.adopts) && !isIntact(f, ip, protocol)) return end(Verdict.dropMalformed);
@@ -259,8 +263,21 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     return slot < Flow.NONE ? refuse(f, ip, protocol, ~slot, now) : slot;
   }
 
+  /**
+   * Whether a datagram's sender may have a flow: one host, and none of ours but over a link of its own (lo: no MAC addresses). Otherwise a
+   * forged datagram from one service to another has them answer each other, for as long as both do.
+   */
+  function mayAsk(f: number, ip: number): boolean {
+    const source = words[ip + F.IP_SOURCE];
+    if (!isHost(source)) return false;
+    if (!services.isSource(source) && (source & 0xff) !== LOOPBACK) return true;
+    const mac = ip * 2 + F.ETHERNET_HALF + 3;
+    return (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) === 0 && (halves[mac] | halves[mac + 1] | halves[mac + 2]) === 0;
+  }
+
   /** Opens a connection for a packet. Returns its slot; NONE where the packet has ended; or the complement (~) of the verdict that says why there is none. */
   function open(f: number, ip: number, frontend: Frontend, ports: number, now: number): number {
+    if (frontend.protocol.isDatagram && !mayAsk(f, ip)) return end(Verdict.dropStray);
     if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const slot = install(f, ip, frontend, ports, now);
     if (slot < 0 || !frontend.perPacket) return slot < 0 ? slot : admit(f, slot, opened);

@@ -6,7 +6,7 @@ import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { ANSWERED, CURRENT, DUE, frontendRow, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
 import { BYTES, FAST, LENT, SEEN, STATE } from '../../src/layout/flow.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
-import { parseAddress } from '../../src/packet/address.ts';
+import { parseAddress, portsWord } from '../../src/packet/address.ts';
 import { ICMP, ICMP_UNREACHABLE, TCP, UDP } from '../../src/packet/fields.ts';
 import { type Packet, pattern, type UdpPart, wrongChecksums } from '../lab/packets.ts';
 import { BACK, CLIENT, connectionsIn, FRONT, type Outcome, SERVERS, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
@@ -214,21 +214,50 @@ describe('who makes way', () => {
     expect(world.connections.evictedDatagrams).toBe(2);
   });
 
-  test('all ports of a server may be theirs; then the oldest gives its own', () => {
+  test('seven eighths of a server’s ports may be theirs: what the oldest gives back waits behind the rest, where a late answer finds nobody', () => {
     const world = new World({ ...ALONE, capacity: 131_072, connections: 65_536 });
-    const ports = world.services.pools.portsEach;
-    for (let i = 0; i < ports; i++) world.send(datagram({ from: 1024 + i }));
-    expect([world.datagrams.size, world.connections.evictedDatagrams]).toEqual([ports, 0]);
-    expect(read(world.send(datagram({ from: 1 }))).port).toBe(PORT);
-    expect([world.datagrams.size, world.connections.evictedDatagrams]).toEqual([ports, 1]);
+    const most = Math.ceil((world.services.pools.portsEach * 7) / 8);
+    for (let i = 0; i < most; i++) world.send(datagram({ from: 1024 + i }));
+    expect([world.datagrams.size, world.connections.evictedDatagrams]).toEqual([most, 0]);
+    expect(read(world.send(datagram({ from: 1 }))).port).toBe(PORT + most);
+    expect([world.datagrams.size, world.connections.evictedDatagrams]).toEqual([most, 1]);
+    expect(world.send(answer())).toMatchObject({ verdict: 'dropStray', out: 'drop' });
   });
 
-  test('under a limit one that was not seen for a second', () => {
+  test('of the oldest rather one that was never answered', () => {
+    const world = new World({ ...ALONE, ...room });
+    for (let i = 0; i < 4096; i++) world.send(datagram({ from: 1024 + i }));
+    for (let i = 0; i < 3; i++) world.send(answer({ to: PORT + i }));
+    world.send(datagram({ from: 10_000 }));
+    const clients = new Set(connectionsIn(world).map(({ first }) => world.table.words[first + 3]));
+    expect([1024, 1026, 1027].map((from) => clients.has(portsWord(from, 80)))).toEqual([true, true, false]);
+  });
+
+  test('under a limit one that waits for its first answer for a second, and sessions only when they have been quiet for longer than such are', () => {
     const world = new World({ ...ALONE, maxconn: 1 });
     world.send(datagram());
     expect(world.send(datagram({ from: 5001 })).verdict).toBe('resetFull');
     world.now += 1000;
     expect([world.send(datagram({ from: 5001 })).verdict, world.table.size]).toEqual(['opened', 2]);
+    world.send(answer({ to: PORT + 1 }));
+    world.now += 29_999;
+    expect(world.send(datagram()).verdict).toBe('resetFull');
+    // The server alone goes on.
+    world.send(answer({ to: PORT + 1 }));
+    world.now += 29_999;
+    expect(world.send(datagram()).verdict).toBe('resetFull');
+    world.now += 1;
+    expect(world.send(datagram()).verdict).toBe('opened');
+  });
+
+  test('a limit that sessions fill is not kept from newcomers by what was forged meanwhile', () => {
+    const world = new World({ ...ALONE, frontendMaxconn: 3 });
+    world.send(datagram());
+    world.send(answer());
+    for (let i = 1; i < 3; i++) world.send(datagram({ from: 5000 + i }));
+    world.now += 1000;
+    expect(world.send(datagram({ from: 6000 })).verdict).toBe('opened');
+    expect(world.send(answer()).verdict).toBe('forwarded');
   });
 
   test('what the kernel may have in hand rests, though it had to make way', () => {
@@ -236,9 +265,9 @@ describe('who makes way', () => {
     world.send(datagram());
     world.send(answer());
     const [{ first }] = connectionsIn(world);
-    world.now += 1000;
+    world.now += 30_000;
     world.send(datagram({ from: 5001 }));
-    expect([world.table.words[first + STATE] & LENT, world.table.words[first + SEEN]]).toEqual([LENT, 1000]);
+    expect([world.table.words[first + STATE] & LENT, world.table.words[first + SEEN]]).toEqual([LENT, 30_000]);
     expect(connectionsIn(world)[0].first).not.toBe(first);
   });
 });
@@ -341,10 +370,24 @@ describe('udp_per_packet', () => {
     expect([world.loads[0], row(world, serverRow(0)), row(world, frontendRow(0))]).toEqual([0, [2, 0, 24, 100, 0], [2, 0, 24, 100, 0]]);
   });
 
-  test('a limit holds for what waits for its answer', () => {
+  test('under a limit the oldest waits for its answer no longer: log lines have none', () => {
     const world = new World({ ...EACH, maxconn: 1 });
-    const verdicts = [1, 2, 3].map(() => world.send(datagram()).verdict);
-    expect(verdicts).toEqual(['opened', 'opened', 'resetFull']);
+    const verdicts = [1, 2, 3, 4].map(() => world.send(datagram()).verdict);
+    expect([verdicts, world.records.size]).toEqual([['opened', 'opened', 'opened', 'opened'], 2]);
+  });
+
+  test('a flow that was there before a reload asked for it ends with the next sweep', () => {
+    const world = new World({ protocol: UDP });
+    world.send(datagram());
+    world.send(answer());
+    const { set, hops } = world.apply();
+    world.services.apply({ ...set, frontends: set.frontends.map((frontend) => ({ ...frontend, perPacket: true })) }, hops);
+    world.sweepAll(1);
+    expect(world.records.size).toBe(0);
+    const sent = [1, 2].map(() => read(world.send(datagram())).tuple.split(' > ')[1]);
+    expect(new Set(sent).size).toBe(2);
+    world.sweepAll(2);
+    expect(world.records.size).toBe(2);
   });
 
   test('direct server return: nothing is remembered, but counted', () => {
@@ -476,6 +519,39 @@ describe('lengths', () => {
   test('a protocol that lb4 does not carry', () => {
     const packet = { source: CLIENT, destination: VIP, other: { protocol: 132, payload: new Uint8Array(20) } };
     expect(new World(ALONE).send(packet).verdict).toBe('dropNotOurs');
+  });
+});
+
+describe('who may ask', () => {
+  const ethernet = ['02:00:00:00:00:f1', '02:00:00:00:00:c1'] as const;
+
+  test('one service in another’s name, or in its own: nobody answers that, however it is cut', () => {
+    const world = new World({ ...ALONE, ports: [80, 81] });
+    for (const source of [VIP, '127.0.0.1', '0.1.2.3', '224.0.0.1', '255.255.255.255']) {
+      for (const from of [80, 81]) {
+        const packet = datagram({ from }, { source, ethernet });
+        expect(world.send(packet).verdict).toBe('dropStray');
+        expect(world.send({ ...packet, moreFragments: true, dontFragment: false }).verdict).toBe('dropFragment');
+        expect(world.send(packet, { noEthernet: true }).verdict).toBe('dropStray');
+      }
+    }
+    expect(world.table.size).toBe(0);
+  });
+
+  test('a program of this host, over its own link', () => {
+    const world = new World(ALONE);
+    expect(world.send(datagram({}, { source: VIP })).verdict).toBe('opened');
+  });
+
+  test('a service on a port of the pools: what its servers answer too late is no client’s', () => {
+    const world = new World({ ...ALONE, ports: [PORT] });
+    expect(world.send(answer({ to: PORT })).verdict).toBe('dropStray');
+    expect(world.send(datagram({ to: PORT })).verdict).toBe('opened');
+  });
+
+  test('port 0, where servers see their clients', () => {
+    const world = new World({ ...ALONE, mode: 'destination' });
+    expect(world.send(datagram({ from: 0 })).verdict).toBe('opened');
   });
 });
 
