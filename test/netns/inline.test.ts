@@ -32,6 +32,14 @@ backend = "web"
 listen_addr = "${SERVICE}:80"
 protocol = "udp"
 backend = "echo"
+[frontends.ping]
+listen_addr = "${SERVICE}"
+protocol = "icmp"
+backend = "ping"
+[backends.ping]
+health_check = "none"
+[backends.ping.servers.a]
+addr = "${server}:80"
 [backends.web]
 health_check = "none"
 [backends.web.servers.a]
@@ -117,7 +125,7 @@ describe('SINGLE', () => {
   afterAll(() => lab[Symbol.asyncDispose]());
 
   test('neighbours reach each other through it, and clients the service, as themselves', async () => {
-    await Promise.all([ping(client, '192.178.1.2'), ping(server, '192.178.1.1')]);
+    await Promise.all([ping(client, '192.178.1.2'), ping(server, '192.178.1.1'), ping(client, SERVICE)]);
     expect(await web(client, '192.178.1.2')).toBe('200 192.178.1.1');
     expect(await web(client, SERVICE)).toBe('200 192.178.1.1');
     expect(await udp(client, SERVICE, 80)).toBe(`192.178.1.1 ${SERVICE} 80`);
@@ -256,7 +264,7 @@ describe('MULTI', () => {
   test('each client reaches the server, the service and, through the router, the other; nobody sees frames of another’s', async () => {
     const seen = await Capture.start(bob, 'eth0', 'ip host 192.178.1.1 and not host 192.178.2.2');
     await Promise.all([ping(alice, '192.178.1.3'), ping(bob, '192.178.2.3'), ping(server, '192.178.1.1'), ping(server, '192.178.2.2')]);
-    await Promise.all([ping(alice, '192.178.2.2'), ping(bob, '192.178.1.1')]);
+    await Promise.all([ping(alice, '192.178.2.2'), ping(bob, '192.178.1.1'), ping(alice, SERVICE), ping(bob, SERVICE)]);
     expect(await Promise.all([web(alice, SERVICE), web(bob, SERVICE)])).toEqual(['200 192.178.1.1', '200 192.178.2.2']);
     expect(await Promise.all([udp(alice, SERVICE, 80), udp(bob, SERVICE, 80)])).toEqual([
       `192.178.1.1 ${SERVICE} 80`,
