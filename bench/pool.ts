@@ -37,9 +37,14 @@ async function main(): Promise<void> {
     return each;
   };
   const before = { tcp: await report(hold), udp: await names() };
+  let members = all;
   for (let second = 1; second <= SECONDS; second++) {
+    const at = Math.floor(Math.random() * SERVERS);
+    const others = members.filter((i) => i !== at);
+    // One more or one less, and one at least.
+    members = others.length === members.length ? [...members, at] : others.length > 0 ? others : all;
     const done = running.nextLine(/"msg":"configuration reloaded"/);
-    writeFileSync(`${file}.new`, text(all.filter((i) => i === second % SERVERS || Math.random() < 0.5)));
+    writeFileSync(`${file}.new`, text(members));
     renameSync(`${file}.new`, file);
     await Promise.all([done, pause(1000)]);
   }
