@@ -13,6 +13,8 @@ export interface DrainsParts {
   readonly path: DataPath;
   readonly replanner: Pick<Replanner<Plan>, 'plan' | 'inTurn' | 'renew'>;
   readonly log: Pick<Logger, 'info' | 'warn'>;
+  /** Somebody has left for good. */
+  readonly left?: () => void;
 }
 
 export class Drains {
@@ -46,9 +48,12 @@ export class Drains {
   }
 
   async #look(): Promise<void> {
-    const { members, path, replanner } = this.#parts;
+    const { members, path, replanner, left } = this.#parts;
     try {
-      if (members.expire(path, (gone) => this.#tellGone(gone))) await replanner.renew();
+      if (members.expire(path, (gone) => this.#tellGone(gone))) {
+        await replanner.renew();
+        left?.();
+      }
       this.#noteWeightless(false);
       for (const { key, index } of weightlessOf(replanner.plan)) if (path.server(index).load === 0) this.#tellEmpty(key);
     } finally {

@@ -1,7 +1,7 @@
 /** Reads the configuration, at the start and again, and keeps how that went. */
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
-import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
+import { factsOf, isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import type { View } from '../control/source.ts';
 import { ConfigError, formatMistake, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
@@ -23,6 +23,26 @@ export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reloa
   } else if (isPacketMode(mode)) assertHost(config);
   for (const warning of warnings) log.warn(formatMistake(warning));
   return config;
+}
+
+/**
+ * Throws ConfigError where backends whose servers saw their clients are to have full NAT: what those servers send to clients would not be taken any
+ * more, and connections that go on would be lost without a word.
+ */
+export function assertReloadable(before: Config, after: Config, mode: Mode): void {
+  const last = new Map(before.backends.map((backend) => [backend.name, factsOf(mode, backend)]));
+  const changed = after.backends.filter((backend) => {
+    const was = last.get(backend.name);
+    return was?.directions === 2 && was.source === 'client' && factsOf(mode, backend).source !== 'client';
+  });
+  if (changed.length === 0) return;
+  const message =
+    'servers would no longer see their clients, and running connections would be lost; needed: a restart, or a backend of another name';
+  throw new ConfigError(
+    changed.map(({ name, label = name }) => {
+      return { severity: 'error', file: after.file, position: undefined, path: `backends.${label}.nat`, message };
+    }),
+  );
 }
 
 /** Says why a reload of `file` failed, a line a mistake. Returns the first. */

@@ -22,13 +22,13 @@ import { Monitors } from './monitors.ts';
 import { canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
 import { makePlan, type Plan, type ServerStatus, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
-import { logFailure, ReloadHistory, readConfig } from './reload.ts';
+import { assertReloadable, logFailure, ReloadHistory, readConfig } from './reload.ts';
 import { Replanner } from './replan.ts';
 import { RampTimer, SlowStart } from './slow-start.ts';
 import { StatsPort } from './stats-port.ts';
 import { predecessor, type StartOptions, Succession, type SuccessionOptions } from './succession.ts';
 import type { Takeover } from './takeover.ts';
-import { targetsOf } from './targets.ts';
+import { leavingOf, targetsOf } from './targets.ts';
 import { Vacancies } from './vacancies.ts';
 import { viewOf } from './view.ts';
 
@@ -89,7 +89,8 @@ export class Service {
       complain: (error) => this.#complain(error),
     });
     this.#rampTimer = new RampTimer(this.#slowStart, () => this.#replanner.request());
-    this.#drains = new Drains({ members, path, replanner: this.#replanner, log });
+    const left = () => this.#health.set(this.#targets());
+    this.#drains = new Drains({ members, path, replanner: this.#replanner, log, left });
     this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log });
     const failed = (error: unknown) => log.error({ error: String(error) }, 'statistics');
     this.#stats = new StatsPort(() => ({ source: path, view: () => this.#view(), version, failed }));
@@ -221,7 +222,7 @@ export class Service {
       else await this.#end(() => this.#abandonPath(false)).catch(() => {});
       if (!isAlone) throw error;
     }
-    this.#health.set(targetsOf(this.#config, this.#options.mode), (key) => takeover?.health(key));
+    this.#health.set(this.#targets(), (key) => takeover?.health(key));
     this.#monitors.start();
     // Who was leaving when the last one died.
     this.#drains.follow(true);
@@ -232,6 +233,7 @@ export class Service {
     const before = this.#config;
     try {
       const config = readConfig(this.#options, { reload: true });
+      assertReloadable(before, config, this.#options.mode);
       for (const key of restartOnly(this.#startConfig, config)) log.warn({ key }, 'this key changes only with a restart');
       await this.#takeOver(config);
       this.#history.succeed();
@@ -258,8 +260,12 @@ export class Service {
       throw error;
     }
     this.#config = config;
-    this.#health.set(targetsOf(config, this.#options.mode));
+    this.#health.set(this.#targets());
     this.#drains.follow();
+  }
+
+  #targets() {
+    return targetsOf(this.#config, this.#options.mode, leavingOf(this.#members));
   }
 
   #makePlan(config: Config): Plan {

@@ -1,15 +1,36 @@
 /** Which servers are checked, and from where. */
-import type { Config } from '../config/model.ts';
+import type { Backend, Config, Frontend } from '../config/model.ts';
 import { holdsVip, isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
-import { checkKey } from './members.ts';
+import { checkKey, type Members } from './members.ts';
+
+/** What has left the file. */
+interface Leaving {
+  readonly frontends: readonly Frontend[];
+  /** With the servers that have left alone. */
+  readonly backends: readonly Backend[];
+}
+
+/**
+ * Who has left the file and is to be checked all the same: servers of datagrams. Nobody notices that one of them is gone: its clients' flows
+ * would go on for as long as they send, into nothing.
+ */
+export function leavingOf({ frontends, servers }: Members): Leaving {
+  const left = servers.entries().filter(({ leaving, item }) => leaving && item.backend.udpFailover === true);
+  return {
+    frontends: frontends.entries().flatMap(({ leaving, item }) => (leaving ? [item] : [])),
+    backends: left.map(({ item: { backend, server } }) => ({ ...backend, servers: [server] })),
+  };
+}
 
 /** A health check for every server of a backend that a frontend uses, but for those that are not to be checked. */
-export function targetsOf(config: Config, mode: Mode): Target[] {
-  const targets = config.backends.flatMap((backend) => {
-    const frontends = config.frontends.filter((one) => one.backend === backend);
+export function targetsOf(config: Config, mode: Mode, leaving: Leaving = { frontends: [], backends: [] }): Target[] {
+  const all = [...config.frontends, ...leaving.frontends];
+  const targets = [...config.backends, ...leaving.backends].flatMap((backend, i) => {
+    const known = i < config.backends.length ? config.frontends : all;
+    const frontends = known.filter((one) => one.backend.name === backend.name);
     if (frontends.length === 0) return [];
     // Packet modes check from where clients' connections come. But where servers hold it themselves (L2
     // DSR) they would answer to themselves, and between interfaces this host has none of them.

@@ -73,7 +73,13 @@ describe('a file', () => {
   test('says that each datagram is chosen for, of what is UDP', () => {
     const file =
       'frontends.a={listen_addr="192.0.2.1:53",protocol="udp",udp_per_packet=true,backend="b"}\nbackends.b.servers.s.addr="192.0.2.2:53"';
-    expect(parseConfig(file, 'f').config.frontends).toMatchObject([{ udpPerPacket: true }]);
+    expect(parseConfig(file, 'f').config.frontends).toMatchObject([{ udpPerPacket: true, backend: { balance: 'roundrobin' } }]);
+    const balanced = (balance: string) => check(`${file}\nbackends.b.balance="${balance}"`);
+    expect(balanced('random')).toEqual([]);
+    expect(balanced('maglev')).toEqual([
+      'f:1:71: frontends.a.udp_per_packet: true: balance = "maglev" has all datagrams of a client\'s port go to one server; needed in backend "b": balance = "first", ' +
+        '"leastconn", "random" or "roundrobin", or none',
+    ]);
     expect(check(file.replace('protocol="udp",', ''))).toEqual([
       'f:1:41: warning: frontends.a.udp_per_packet: has no effect with protocol = "tcp"',
     ]);

@@ -6,7 +6,9 @@ import { expect, test } from 'vitest';
 import { loadConfig, parseConfig } from '../../src/config/load.ts';
 import { endpointOf, type Target } from '../../src/health/check.ts';
 import { type Reach, targetFor } from '../../src/health/targets.ts';
-import { targetsOf } from '../../src/service/targets.ts';
+import { Members } from '../../src/service/members.ts';
+import { assertReloadable } from '../../src/service/reload.ts';
+import { leavingOf, targetsOf } from '../../src/service/targets.ts';
 import { target } from '../lab/health-lab.ts';
 
 function firstTarget(keys: string, reach?: Reach) {
@@ -107,4 +109,39 @@ test('who is not to be checked is no target', () => {
 test('addresses of both families with their port', () => {
   expect(endpointOf(target(80))).toBe('127.0.0.1:80');
   expect(endpointOf(target(80, { address: '2001:db8::1' }))).toBe('[2001:db8::1]:80');
+});
+
+test('a server of datagrams that leaves the file is checked while its flows may go on, one of TCP is not', () => {
+  const file = (...servers: string[]) => {
+    const frontends = ['tcp', 'udp'].map(
+      (protocol) => `frontends.${protocol}={listen_addr="192.0.2.1:53",protocol="${protocol}",backend="b"}`,
+    );
+    return parseConfig([...frontends, ...servers.map((addr, i) => `backends.b.servers.s${i}.addr="${addr}"`)].join('\n'), 'f').config;
+  };
+  const members = new Members(file('192.0.2.2:53', '192.0.2.3:53'));
+  const after = file('192.0.2.2:53');
+  members.enrol(after);
+  const targets = targetsOf(after, 'passthrough', leavingOf(members));
+  expect(targets.map(({ id, sourceAddress }) => [id, sourceAddress])).toEqual([
+    ['b / s0 / 192.0.2.2:53', '192.0.2.1'],
+    ['b / s0 / 192.0.2.2:53/udp', '192.0.2.1'],
+    ['b / s1 / 192.0.2.3:53/udp', '192.0.2.1'],
+  ]);
+});
+
+test('a reload does not take from servers the sight of their clients: their connections would be lost', () => {
+  const file = (nat: string) => {
+    return parseConfig(`frontends.a={listen_addr="192.0.2.1:53",backend="b"}\nbackends.b={nat="${nat}",servers.s.addr="192.0.2.2:53"}`, 'f')
+      .config;
+  };
+  const [full, destination] = [file('full'), file('destination')];
+  expect(() => assertReloadable(destination, full, 'passthrough')).toThrow(
+    /^f: backends\.b\.nat: servers would no longer see their clients/,
+  );
+  for (const [before, after, mode] of [
+    [full, destination, 'passthrough'],
+    [destination, destination, 'passthrough'],
+    [destination, full, 'dsr'],
+  ] as const)
+    expect(() => assertReloadable(before, after, mode)).not.toThrow();
 });

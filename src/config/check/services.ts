@@ -1,7 +1,8 @@
 /** What frontends of several protocols demand of a file: ports where there are any, and names that are nobody's. */
+import { consistent, SCHEDULERS } from '../../balance/index.ts';
 import { readAddress, readService } from '../address.ts';
-import type { TomlNode } from '../read/toml.ts';
-import { ADDRESS } from '../schema/key.ts';
+import { nodeAt, type TomlNode } from '../read/toml.ts';
+import { ADDRESS, oneOf } from '../schema/key.ts';
 import { isPingAlone, serviceName } from '../schema/services.ts';
 import { error, type Finding, show } from './finding.ts';
 import { protocolsIn, type Table, tables } from './places.ts';
@@ -9,7 +10,8 @@ import { protocolsIn, type Table, tables } from './places.ts';
 /** Missing and meaningless ports, and names that lb4 itself gives to a service of another. */
 export function serviceFindings(root: TomlNode): Finding[] {
   const frontends = tables(root, 'frontends');
-  return [...frontends.flatMap(portFindings), ...frontends.flatMap(idleKey), ...takenNames(root, frontends)];
+  const perPacket = frontends.flatMap((frontend) => [...idleKey(frontend), ...hashedDatagrams(root, frontend)]);
+  return [...frontends.flatMap(portFindings), ...perPacket, ...takenNames(root, frontends)];
 }
 
 function portFindings(frontend: Table): Finding[] {
@@ -33,6 +35,18 @@ function idleKey(frontend: Table): Finding[] {
   if (node?.value !== true || protocols.includes('udp')) return [];
   const message = `has no effect with protocol = ${protocols.map(show).join(' and ')}`;
   return [{ severity: 'warning', path: [...frontend.path, 'udp_per_packet'], position: node.keyAt, message }];
+}
+
+/** A hash of client and port is the same one for each datagram. */
+function hashedDatagrams(root: TomlNode, frontend: Table): Finding[] {
+  const node = frontend.node.children.get('udp_per_packet');
+  const backend = frontend.node.children.get('backend')?.value;
+  if (node?.value !== true || typeof backend !== 'string' || !protocolsIn(frontend).includes('udp')) return [];
+  const balance = nodeAt(root, ['backends', backend, 'balance'])?.value;
+  if (!SCHEDULERS.some((name) => name === balance && consistent.has(name))) return [];
+  const needed = `needed in backend ${show(backend)}: balance = ${oneOf(SCHEDULERS.filter((name) => !consistent.has(name)))}, or none`;
+  const message = `true: balance = ${show(balance)} has all datagrams of a client's port go to one server; ${needed}`;
+  return [error(node, [...frontend.path, 'udp_per_packet'], message)];
 }
 
 function takenNames(root: TomlNode, frontends: readonly Table[]): Finding[] {

@@ -45,7 +45,8 @@ const frontend = z.object({
   udp_per_packet: flag({
     description:
       'UDP: a server is chosen for each datagram, and its answer comes back by itself (DNS, syslog). Otherwise the datagrams of a client and port ' +
-      'stay with one server until they are idle. With it `affinity` has no effect.',
+      'stay with one server until they are idle. With it `affinity` has no effect, and a backend that names no `balance` has `roundrobin`; those that ' +
+      'hash are refused.',
     ...lb4,
   }),
   accept_proxy: flag({

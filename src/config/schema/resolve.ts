@@ -60,7 +60,13 @@ function resolveServices(keys: FileConfig, icmpEcho: IcmpEcho, mode: Mode | unde
   const services = servicesOf(tables);
   const byBackend = backendProtocols(Object.keys(keys.backends), tables, services);
   const backends = Object.entries(keys.backends).flatMap(([label, table]) => {
-    return (byBackend.get(label) ?? []).map((protocol) => resolveBackend(label, table, protocol));
+    // What is chosen for each datagram anew is in turn, unless the file says how.
+    const isPerPacket = tables.some(({ backend, udp_per_packet }) => udp_per_packet && backend === label);
+    const balance = table.balance ?? (isPerPacket ? 'roundrobin' : undefined);
+    return (byBackend.get(label) ?? []).map((protocol): Backend => {
+      const backend = resolveBackend(label, table, protocol);
+      return protocol === 'udp' ? { ...backend, balance } : backend;
+    });
   });
   const byName = new Map(backends.map((backend) => [backend.name, backend]));
   const frontends = tables.flatMap(({ label, listen, backend, maxconn, udp_per_packet, accept_proxy, client_timeout, icmp_echo }, i) =>
