@@ -229,17 +229,19 @@ export class Crossing {
     return false;
   }
 
-  /** That of a table that was found, where connections name it by this interface; else one that has none. */
+  /** That of a table that was found, where connections name it by this interface; else one that has none, or any of a table full of them. */
   #findHop(ifindex: number): number {
     let free = 0;
+    let any = 0;
     for (let hop = SERVER_HOPS; hop < HOPS; hop++) {
       if (this.#hopOf.includes(hop)) continue;
       const is = this.#hops[(hop << SHIFT) + INTERFACE];
       if (is === ifindex && ifindex !== 0) return hop;
+      any ||= hop;
       if (is === 0 && free === 0) free = hop;
       if (is === 0 && hop > SERVER_HOPS + 2 * D.BATCH) break;
     }
-    return free;
+    return free || any;
   }
 
   /** Other ports, other places. */

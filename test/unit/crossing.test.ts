@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { FrontendPort } from '../../src/forward/crossing.ts';
 import { Stations } from '../../src/forward/stations.ts';
-import { HOP, INTERFACE, MTU } from '../../src/layout/hops.ts';
+import { HOP, HOPS, INTERFACE, MTU, SERVER_HOPS } from '../../src/layout/hops.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { buildFrame, wrongChecksums } from '../lab/packets.ts';
@@ -130,6 +130,18 @@ describe('one frontend port', () => {
     expect(next.send(fromServer({ flags: 'SA', to: PORT }), { interface: BACK })).toMatchObject({ interface: SECOND });
     const hop = next.core.crossing!.hopBy(SECOND);
     expect([next.hops[hop * HOP + INTERFACE], next.hops[hop * HOP + MTU]]).toEqual([SECOND, 1500]);
+  });
+
+  test('of a table full of clients’ hops a port takes one, never the kernel’s', () => {
+    const world = new World();
+    for (let hop = SERVER_HOPS; hop < HOPS; hop++) world.hops[hop * HOP + INTERFACE] = 1000 + hop;
+    const next = world.next({ inline: { backend: BACK, frontends: [port(FRONT), port(SECOND)] } });
+    const hops = [FRONT, SECOND].map((ifindex) => next.core.crossing!.hopBy(ifindex));
+    expect(hops.map((hop) => [hop >= SERVER_HOPS, next.hops[hop * HOP + INTERFACE]])).toEqual([
+      [true, FRONT],
+      [true, SECOND],
+    ]);
+    expect(next.hops[INTERFACE]).toBe(0);
   });
 
   test('what comes by an interface that is no port ends', () => {
