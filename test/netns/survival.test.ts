@@ -207,3 +207,21 @@ test('a small /run is left alone: the table goes to /dev/shm with all the rest, 
   expect(seen('/run/lb4').filter((name) => name.startsWith('kept-'))).toEqual([]);
   await second.stop('SIGTERM');
 });
+
+test('affinity: clients stay with their server over a reload with another scheduler and over a kill, until the file asks for none', async () => {
+  await using live = await Live.start('passthrough', { backend: 'balance = "roundrobin"\naffinity = 600' });
+  const urls = Array.from({ length: 6 }, () => `http://${live.vip}/`);
+  const servers = async () => {
+    const { stdout } = await live.lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
+    return [...new Set(stdout.trim().split('\n'))].sort();
+  };
+  const first = await servers();
+  expect(first).toHaveLength(1);
+  await live.reload({ backend: 'balance = "leastconn"\naffinity = 600' });
+  expect(await servers()).toEqual(first);
+  await live.balancer.stop('SIGKILL');
+  await live.launch();
+  expect(await servers()).toEqual(first);
+  await live.reload({ backend: 'balance = "roundrobin"' });
+  expect(await servers()).toEqual(['server1', 'server2']);
+});
