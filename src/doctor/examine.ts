@@ -4,6 +4,7 @@ import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { formNow } from '../rules/form.ts';
 import { serverAddresses } from '../rules/from-config.ts';
 import { addresses } from './addresses.ts';
+import { checks } from './checks.ts';
 import { returnWay } from './clients.ts';
 import { fastPath } from './fast-path.ts';
 import { type Finding, type Host, warn } from './finding.ts';
@@ -53,6 +54,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
   const own = [
     ...workers(host),
     ...udpSegments(config),
+    ...checks(host),
     ...(await interfaces(host)),
     ...(await firewall(host, mode)),
     ...listeners(host),

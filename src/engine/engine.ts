@@ -71,7 +71,7 @@ export interface EngineOptions extends Size {
   readonly told?: (message: string) => void;
 }
 
-const REASONS: Record<Signal['reason'], string> = {
+export const REASONS: Record<Signal['reason'], string> = {
   syn: 'a SYN was retransmitted',
   rst: 'the server reset a handshake',
   unreachable: 'the server says that its port is unreachable',

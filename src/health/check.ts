@@ -6,6 +6,8 @@ export interface CheckResult {
   outcome: 'pass' | 'fail' | 'unknown';
   /** For people: "connected in 0.3 ms", "connection refused". */
   reason: string;
+  /** It passes only because nothing was heard against the server. */
+  isSilent?: boolean;
 }
 
 /** One way to look at a server, each in a file of its own: tcp.ts, http.ts, exec.ts, udp.ts. */

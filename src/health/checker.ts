@@ -1,4 +1,4 @@
-import type { Check, Target } from './check.ts';
+import type { Check, CheckSettings, Target } from './check.ts';
 import { checkFor } from './check-for.ts';
 import type { Description, Health } from './health-state.ts';
 import { LocalErrors } from './local-errors.ts';
@@ -13,6 +13,8 @@ export interface HealthCheckerOptions {
   log?: HealthLog;
   /** How to look at a target; what the target asks for unless told. */
   check?: (target: Target) => Check;
+  /** Bytes that have come from a server so far, whoever they were for. */
+  heard?: (id: string) => number;
 }
 
 /**
@@ -22,16 +24,22 @@ export interface HealthCheckerOptions {
  */
 const MAX_CONNECTIONS = 512;
 const MAX_COMMANDS = 64;
+/** Where silence passes, well servers fill these: no others wait behind them. */
+const MAX_DATAGRAMS = 512;
 
 /** Checks servers, all at the same time, and tells when one goes up or down. */
 export class HealthChecker {
   readonly #context: WatchContext;
   readonly #watches = new Map<string, Watch>();
 
-  constructor({ onChange, log, check = checkFor }: HealthCheckerOptions) {
-    const [connections, commands] = [new Semaphore(MAX_CONNECTIONS), new Semaphore(MAX_COMMANDS)];
-    const semaphoreFor = (target: Target) => (target.check?.type === 'exec' ? commands : connections);
-    this.#context = { makeCheck: check, semaphoreFor, onChange, log, localErrors: new LocalErrors() };
+  constructor({ onChange, log, check = checkFor, heard = () => 0 }: HealthCheckerOptions) {
+    const connections = new Semaphore(MAX_CONNECTIONS);
+    const others: Partial<Record<CheckSettings['type'], Semaphore>> = {
+      exec: new Semaphore(MAX_COMMANDS),
+      udp: new Semaphore(MAX_DATAGRAMS),
+    };
+    const semaphoreFor = ({ check: asked }: Target) => others[asked?.type ?? 'tcp'] ?? connections;
+    this.#context = { makeCheck: check, semaphoreFor, onChange, log, heard, localErrors: new LocalErrors() };
   }
 
   /**
@@ -57,9 +65,10 @@ export class HealthChecker {
    * A passive signal against a server: SYN retransmissions, resets, failed connects. It decides nothing, but the next
    * check comes at once, 250 ms (or the interval, if shorter) after the last one began at the soonest; so do those that
    * confirm a failure, until one passes or the server is down. A check under way is followed by one more.
+   * @param isRefusal its host says that nobody serves there: a check that passes by silence alone then fails
    */
-  suspect(id: string, reason: string): void {
-    this.#watches.get(id)?.suspect(reason);
+  suspect(id: string, reason: string, isRefusal = false): void {
+    this.#watches.get(id)?.suspect(reason, isRefusal);
   }
 
   /** The state of a target; `unknown` for one that is not in the set, `down` for one that is held down. */

@@ -5,7 +5,7 @@ import { PortRotation } from './ports.ts';
 import { isOwnAddress } from './source.ts';
 
 /** One rotation for the whole process: targets that start together then start on different ports. */
-const healthPorts = new PortRotation();
+export const healthPorts = new PortRotation();
 
 /** Where a socket is bound; empty: the kernel's choice. */
 export interface Place {
@@ -31,8 +31,8 @@ export async function checkFromOurs(target: Target, attempt: Attempt, signal: Ab
     if (!now.isSourceGone) break;
     now = await checkFrom({ ...target, sourceAddress }, attempt, signal, ports);
   }
-  const { outcome, reason } = now.isSourceGone ? first : now;
-  return { outcome, reason };
+  const { isSourceGone: _, ...result } = now.isSourceGone ? first : now;
+  return result;
 }
 
 async function checkFrom(target: Target, attempt: Attempt, signal: AbortSignal, ports: PortRotation): Promise<End> {

@@ -24,6 +24,8 @@ export interface WatchContext {
   readonly onChange: (change: Change) => void;
   readonly log: HealthLog | undefined;
   readonly localErrors: LocalErrors;
+  /** Bytes that have come from a server so far, whoever they were for; by the target's name. */
+  readonly heard: (id: string) => number;
 }
 
 /** Checks that a suspicion brings forward keep this distance, start to start, or the interval where that is shorter. */
@@ -45,6 +47,10 @@ export class Watch {
   #dueAt = 0;
   /** Something happened that only a check that starts from now on can answer: it comes soon. */
   #owed = false;
+  /** When the server's host last said that nobody serves there. */
+  #refusedAt = Number.NEGATIVE_INFINITY;
+  /** What had come from the server when the check under way began. */
+  #heard = 0;
   /** The last passive signal, until a check allays it or the server is down. */
   #suspicion: string | undefined;
 
@@ -78,8 +84,10 @@ export class Watch {
   /**
    * Brings the next check forward. It decides nothing by itself; of a server that is down, or held down, it says nothing
    * new. Cheap: it may be called for every packet.
+   * @param isRefusal its host says that nobody serves there: then a check that hears nothing at all does not allay it
    */
-  suspect(reason: string): void {
+  suspect(reason: string, isRefusal = false): void {
+    if (isRefusal) this.#refusedAt = performance.now();
     if (this.state.health === 'down') return;
     this.#suspicion = reason;
     this.#owed = true;
@@ -110,11 +118,23 @@ export class Watch {
   async #run(check: Check): Promise<CheckResult> {
     this.#startedAt = performance.now();
     this.#owed = false;
+    // Of the others none passes by silence.
+    if (this.#target.check?.type === 'udp') this.#heard = this.#context.heard(this.id);
     try {
-      return await check.run(this.#stop.signal);
+      return this.#weighSilence(await check.run(this.#stop.signal));
     } catch (error) {
       return { outcome: 'unknown', reason: String(error) };
     }
+  }
+
+  /**
+   * A host says "port unreachable" once a second to whoever asks (icmp_ratelimit, icmp(7)), and where clients ask, too, a check seldom hears it. So
+   * what they were told counts against silence, unless something has come from the server meanwhile: anybody can forge such a word.
+   */
+  #weighSilence(result: CheckResult): CheckResult {
+    const isRefused = result.isSilent === true && this.#refusedAt >= this.#startedAt - this.#target.intervalMs;
+    if (!isRefused || this.#context.heard(this.id) !== this.#heard) return result;
+    return { outcome: 'fail', reason: 'silent, and port unreachable to what clients send' };
   }
 
   /** A check is owed, or failures after a suspicion wait to be confirmed. */

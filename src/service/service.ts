@@ -10,6 +10,7 @@
 import type { Config } from '../config/model.ts';
 import { isPacketMode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
+import { REASONS } from '../engine/engine.ts';
 import { messageOf } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
 import { tellChanges } from './changes.ts';
@@ -76,7 +77,7 @@ export class Service {
     this.#config = config;
     this.#members = members;
     this.#path = path;
-    this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change) });
+    this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change), heard: (key) => this.#heard(key) });
     const vacancies = new Vacancies(log);
     vacancies.follow(first);
     this.#replanner = new Replanner({
@@ -301,10 +302,16 @@ export class Service {
     this.#rampTimer.follow();
   }
 
+  /** Bytes that have come from a server so far, in whichever protocols share its check. */
+  #heard(key: string): number {
+    const servers = this.#replanner.plan.backends.flatMap((backend) => backend.servers.filter(({ checkKey }) => checkKey === key));
+    return servers.reduce((sum, { index }) => sum + this.#path.server(index).bytesRx, 0);
+  }
+
   /** Signals come by the thousand when many servers die at once. */
   #suspect(server: number, reason: string): void {
     const key = this.#replanner.plan.checkKeys.get(server);
-    if (key !== undefined) this.#health.suspect(key, reason);
+    if (key !== undefined) this.#health.suspect(key, reason, reason === REASONS.unreachable);
   }
 
   #view() {

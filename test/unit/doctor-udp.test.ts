@@ -1,6 +1,8 @@
 /** What doctor has to say of UDP. */
 import { expect, test } from 'vitest';
 import type { Config } from '../../src/config/model.ts';
+import { checks } from '../../src/doctor/checks.ts';
+import type { Host } from '../../src/doctor/finding.ts';
 import { udpSegments } from '../../src/doctor/kernel.ts';
 
 const config = (name: string, io = 'ring') => ({ backends: [{ protocol: { name: 'tcp' } }, { protocol: { name } }], passthrough: { io } });
@@ -17,4 +19,15 @@ test.each([
 
 test('nobody misses them without UDP, or by libpcap', () => {
   expect([levels('5.10', 'icmp'), levels('5.10', 'udp', 'pcap')]).toEqual([[], []]);
+});
+
+test('a check that passes by silence sees nothing of hosts behind a router', () => {
+  const backend = (name: string, udp: object, ip: string) => ({ name, healthCheck: { type: 'udp', udp }, servers: [{ addr: { ip } }] });
+  const backends = [backend('far', {}, '10.2.0.1'), backend('near', {}, '10.1.0.1'), backend('asked', { expect: 'ok' }, '10.2.0.1')];
+  const path = (address: string, neighbour: string) => ({ address, neighbour, local: false });
+  const paths = [path('10.2.0.1', '10.1.0.254'), path('10.1.0.1', '10.1.0.1')];
+  const found = checks({ config: { backends }, paths } as unknown as Host);
+  expect(found.map(({ level, message }) => `${level} ${message}`)).toEqual([
+    expect.stringMatching(/^warn backend far: server 10\.2\.0\.1 is behind a router, and its health check passes by silence/),
+  ]);
 });

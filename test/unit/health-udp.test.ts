@@ -1,7 +1,9 @@
 /** Checks by a datagram: real sockets on 127.0.0.1, and what ARP says of others. */
+import { spawn } from 'node:child_process';
 import { createSocket, type RemoteInfo } from 'node:dgram';
-import { expect, test } from 'vitest';
-import type { Target } from '../../src/health/check.ts';
+import { expect, test, vi } from 'vitest';
+import type { Check, CheckResult, Target } from '../../src/health/check.ts';
+import { HealthChecker } from '../../src/health/checker.ts';
 import { answersArp } from '../../src/health/neighbour.ts';
 import { PortRotation } from '../../src/health/ports.ts';
 import { udpCheck } from '../../src/health/udp.ts';
@@ -57,7 +59,7 @@ test('the expected answer passes, wherever it stands in it; another one, or none
 
 test('silence passes where nothing is expected; a port that nobody has fails either way', async () => {
   const { port } = await serve(() => undefined);
-  const silent = { outcome: 'pass', reason: 'silent, but no port unreachable in 300 ms' };
+  const silent = { outcome: 'pass', reason: 'silent, but no port unreachable in 300 ms', isSilent: true };
   expect(await run(target(port, { timeoutMs: 300 }))).toEqual(silent);
   const dead = target(await closedPort(), { timeoutMs: 60_000 });
   for (const settings of [{}, { expect: 'ok' }]) expect(await run(dead, settings)).toEqual({ outcome: 'fail', reason: 'port unreachable' });
@@ -96,6 +98,63 @@ test('ends at once when it is stopped', async () => {
   const ended = udpCheck(target(port, { timeoutMs: 600_000 }), { type: 'udp', send: Buffer.alloc(0), expect: undefined }).run(stop.signal);
   stop.abort();
   expect(await ended).toEqual({ outcome: 'unknown', reason: 'stopped' });
+});
+
+/** ICMP "port unreachable" about datagrams from each port of the checks' to a server's, again and again: as anybody can send it. */
+const FORGER = `
+import socket, struct, sys
+out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+here, there, port = socket.inet_aton(sys.argv[1]), socket.inet_aton(sys.argv[2]), int(sys.argv[3])
+while True:
+  for local in range(32768, 33768):
+    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 28, 0, 0, 64, 17, 0, here, there)
+    data = b'\\x03\\x03\\0\\0\\0\\0\\0\\0' + ip + struct.pack('!HHHH', local, port, 8, 0)
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    total = (total & 0xffff) + (total >> 16)
+    total = (total & 0xffff) + (total >> 16)
+    out.sendto(data[:2] + struct.pack('!H', ~total & 0xffff) + data[4:], (sys.argv[1], 0))
+`;
+
+test.skipIf(process.geteuid?.() !== 0)('errors that somebody forges for all ports speak against no server', async () => {
+  const { port } = await serve(() => undefined);
+  const forger = spawn('python3', ['-c', FORGER, '127.0.0.24', '127.0.0.1', String(port)], { stdio: 'ignore' });
+  try {
+    // Until they come.
+    const to = target(port, { sourceAddress: '127.0.0.24', timeoutMs: 2000 });
+    const result = await vi.waitUntil(async () => {
+      const { outcome, reason } = await run(to);
+      return outcome === 'pass' ? undefined : { outcome, reason };
+    }, 30_000);
+    expect(result).toEqual({ outcome: 'unknown', reason: expect.stringMatching(/^somebody forges "port unreachable"/) });
+  } finally {
+    forger.kill('SIGKILL');
+  }
+});
+
+test('silence is no pass where clients were told "port unreachable" meanwhile, unless the server has sent something', async () => {
+  let heard = 0;
+  const results: CheckResult[] = [];
+  const check = (): Check => ({ run: async () => ({ outcome: 'pass', reason: 'silent', isSilent: true }) });
+  const health = new HealthChecker({
+    onChange: ({ to, reason }) => results.push({ outcome: to === 'up' ? 'pass' : 'fail', reason }),
+    check,
+    heard: () => heard,
+  });
+  closers.push(() => health.stop());
+  health.set([target(1, { intervalMs: 60_000, check: { type: 'udp', send: Buffer.alloc(0), expect: undefined } })]);
+  await vi.waitFor(() => expect(health.state('a')).toBe('up'));
+  health.suspect('a', 'refused', true);
+  await vi.waitFor(() => expect(results.at(-1)).toEqual({ outcome: 'fail', reason: 'silent, and port unreachable to what clients send' }));
+  expect(results).toHaveLength(2);
+  // A server that answers others is not believed dead: what comes is counted while the check is under way.
+  const lively = new HealthChecker({ onChange: () => {}, check, heard: () => heard++ });
+  closers.push(() => lively.stop());
+  lively.set([target(1, { intervalMs: 60_000, check: { type: 'udp', send: Buffer.alloc(0), expect: undefined } })]);
+  await vi.waitFor(() => expect(lively.state('a')).toBe('up'));
+  const before = lively.passedAt('a');
+  lively.suspect('a', 'refused', true);
+  await vi.waitFor(() => expect(lively.passedAt('a')).toBeGreaterThan(before!));
+  expect(lively.state('a')).toBe('up');
 });
 
 const ARP = `IP address       HW type     Flags       HW address            Mask     Device

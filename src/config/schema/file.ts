@@ -35,7 +35,7 @@ const frontend = z.object({
     description:
       'Who answers pings of the address of a frontend of `tcp` or `udp`, in passthrough and DSR, unless a frontend takes them to its servers. ' +
       '`balancer`: lb4, while a server of a frontend there is up, else nobody. `kernel`: this host, for as long as it runs.',
-    otherwise: '`balancer`; `kernel` in a file of keys that Convey knows',
+    otherwise: '`kernel`',
     ...lb4,
   }),
   maxconn: whole(0, MOST_CONNECTIONS, 0, {
