@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { type Balancer, startBalancer } from '../lab/balancer.ts';
 import { contentHash } from '../lab/content.ts';
+import { startFlood } from '../lab/flood.ts';
 import { Iperf } from '../lab/iperf.ts';
 import type { Namespace } from '../lab/lab.ts';
 import type { Running } from '../lab/processes.ts';
@@ -11,7 +12,7 @@ import { LONG, serveUdp, startDns, UdpClients } from '../lab/udp.ts';
 import { waitUntil } from '../lab/wait.ts';
 import { tunnel } from '../lab/wireguard.ts';
 
-const [DNS, WHO, SYSLOG, WIREGUARD] = [53, 9000, 514, 51820];
+const [DNS, WHO, PLAIN, SYSLOG, WIREGUARD] = [53, 9000, 9001, 514, 51820];
 const CLIENTS = Array.from({ length: 20 }, (_, i) => i);
 const [INNER, OUTER] = ['10.99.0.1', '10.99.0.2'];
 const SIZE = 1_000_000;
@@ -32,6 +33,7 @@ function settings() {
     frontends: {
       dns: over(DNS, often),
       who: over(WHO, `${often}\nbalance = "roundrobin"\nhealth_check = "udp"\nhealth_check_send = "who"\nhealth_check_expect = "server"`),
+      plain: over(PLAIN, `${often}\nbalance = "roundrobin"`),
       iperf: over(Iperf.port, unchecked, 'tcp', 1),
       stream: over(Iperf.port, unchecked, 'udp', 1),
       syslog: over(SYSLOG, unchecked, 'udp', 1),
@@ -43,14 +45,16 @@ function settings() {
 /** Whose servers are not checked are up without a word. */
 async function start(host: Namespace): Promise<Balancer> {
   const balancer = await startBalancer(host, settings(), { healthy: false });
-  await balancer.health(Object.fromEntries([DNS, WHO].flatMap((port) => [0, 1].map((i) => [`${serverAddress(i)}:${port}`, true]))));
+  await balancer.health(Object.fromEntries([DNS, WHO, PLAIN].flatMap((port) => [0, 1].map((i) => [`${serverAddress(i)}:${port}`, true]))));
   return balancer;
 }
 
 test('DNS, iperf3, super-packets, syslog and WireGuard pass; flows outlive a kill -9, and leave a server that died', async () => {
   await using lab = new Topology({ servers: 2 });
   const { balancer: host, client, servers } = lab;
-  const who = await Promise.all(servers.map((server, i) => serveUdp(server, `server${i + 1}`, WHO)));
+  const [who, plain] = await Promise.all(
+    [WHO, PLAIN].map((port) => Promise.all(servers.map((server, i) => serveUdp(server, `server${i + 1}`, port)))),
+  );
   const [syslog, iperf] = await Promise.all([
     serveUdp(servers[0], 'syslog', SYSLOG),
     Iperf.start(servers[0]),
@@ -82,9 +86,21 @@ test('DNS, iperf3, super-packets, syslog and WireGuard pass; flows outlive a kil
   await who[0].stop('SIGKILL');
   await balancer.health({ [`${serverAddress(0)}:${WHO}`]: false });
   expect(await namesOf(clients)).toEqual(CLIENTS.map(() => 'server2'));
+  await losesUnderLoad(lab, balancer, plain[0]);
   expect(await balancer.stop()).toEqual({ code: 0, signal: null });
   expect(traces(host)).toEqual(NOTHING);
 });
+
+/**
+ * Nobody is at a server's port any more, and its check expects no answer: its host says "port unreachable" once a second to one address, lb4's, so
+ * among a hundred datagrams a second of clients no check hears of it (icmp(7), icmp_ratelimit). lb4 goes by what these are told.
+ */
+async function losesUnderLoad(lab: Topology, balancer: Balancer, server: Running): Promise<void> {
+  const flood = await startFlood(lab, { port: PLAIN, protocol: 'udp', rate: 100, seconds: 50 });
+  await server.stop('SIGKILL');
+  await balancer.health({ [`${serverAddress(0)}:${PLAIN}`]: false });
+  await flood.stop();
+}
 
 /** The server of each client, in its own words. */
 async function namesOf(clients: UdpClients): Promise<string[]> {
