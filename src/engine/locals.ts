@@ -1,6 +1,6 @@
 /**
  * The other addresses of this host, for backends whose servers answer clients through it: what these send there is no answer to a client,
- * and stays with the kernel (forward/services.ts: vipOfPassing). For all other sets nobody asks.
+ * and stays with the kernel (forward/services.ts: passingServer). For all other sets nobody asks.
  */
 import { networkInterfaces } from 'node:os';
 import { modes } from '../forward/modes.ts';

@@ -230,7 +230,7 @@ export class ServerRoutes {
     for (const hops of this.#hops) {
       if (isResolved) writeHop(hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
       else if (isDropped) writeNoHop(hops, hop);
-      else writeKernelHop(hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU));
+      else writeKernelHop(hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU), route.ifindex);
     }
     if (asked.kind === 'source') return 'source';
     return isDropped ? obstacleOf(route, isSent) : undefined;

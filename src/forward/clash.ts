@@ -56,7 +56,7 @@ export class Clash {
     let tries = TRIES;
     for (let looks = TRIES * this.#place.workers * 2; looks > 0 && tries > 0; looks--) {
       const port = FIRST + Math.floor(Math.random() * (LAST - FIRST + 1));
-      if (!this.#isHere(seen.source, port, protocol)) continue;
+      if (!this.isHere(seen.source, port, protocol)) continue;
       if (!this.#isTaken(seen, port, protocol, now)) return port;
       tries--;
     }
@@ -64,11 +64,11 @@ export class Clash {
   }
 
   #isFree(seen: Seen, port: number, protocol: number, now: number): boolean {
-    return this.#isHere(seen.source, port, protocol) && !this.#isTaken(seen, port, protocol, now);
+    return this.isHere(seen.source, port, protocol) && !this.#isTaken(seen, port, protocol, now);
   }
 
-  /** Whether replies to that port of a client come to this worker. */
-  #isHere(client: number, port: number, protocol: number): boolean {
+  /** Whether replies to that port of a client come to this worker: whatever the server. */
+  isHere(client: number, port: number, protocol: number): boolean {
     const { worker, workers, key } = this.#place;
     // All pings are one worker's (packet/steering.ts), who asks here.
     return workers === 1 || protocol === ICMP || workerOfClient(client, port, key, workers) === worker;

@@ -38,8 +38,8 @@ export interface PingParts {
   readonly leave: (f: number, ip: number, hop: number, length: number) => void;
   /** Sends what was built over a frame back the way it came. */
   readonly answer: (f: number, length: number, verdict: number) => number;
-  /** Sends a server's packet on that is none of lb4's; `vip`: a frontend's of that server. */
-  readonly pass: (f: number, ip: number, ports: number, vip: number, now: number) => number;
+  /** Sends a server's packet on that is none of lb4's; `server` as {@link Services.passingServer} has it. */
+  readonly pass: (f: number, ip: number, ports: number, server: number, now: number) => number;
   /** Bytes of an IP packet at most, back the way it came. */
   readonly mtuBack: (f: number, ip: number) => number;
   readonly end: (verdict: number) => number;
@@ -92,8 +92,9 @@ export function createPing(parts: PingParts): Ping {
 
   /** An answer that nobody here waits for: the host's own, or of a server that answers somebody else through this host. */
   function stray(f: number, ip: number, ports: number, now: number): number {
-    const vip = crossing === undefined ? services.vipOfPassing(words[ip + F.IP_SOURCE], 0, words[ip + F.IP_DESTINATION], echo.number) : 0;
-    return vip === 0 ? notOurs(f, Verdict.dropNotOurs, now) : pass(f, ip, ports, vip, now);
+    const server =
+      crossing === undefined ? services.passingServer(words[ip + F.IP_SOURCE], 0, words[ip + F.IP_DESTINATION], echo.number) : -1;
+    return server < 0 ? notOurs(f, Verdict.dropNotOurs, now) : pass(f, ip, ports, server, now);
   }
 
   /** Of an address whose pings are lb4's to answer, or nobody's here. */

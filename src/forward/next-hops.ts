@@ -65,8 +65,14 @@ export function writeHop(hops: Int32Array, hop: number, ifindex: number, mtu: nu
 }
 
 /** Leaves a next hop to the kernel's routing: the neighbour is not resolved yet, or has no Ethernet address. */
-export function writeKernelHop(hops: Int32Array, hop: number, mtu: number): void {
+export function writeKernelHop(hops: Int32Array, hop: number, mtu: number, ifindex = 0): void {
   const at = hop << SHIFT;
+  if (hops[at + INTERFACE] !== ifindex) {
+    beginWriting(hops, at);
+    hops[at + INTERFACE] = ifindex;
+    hops[at + OUT] = ROUTE;
+    endWriting(hops, at);
+  }
   hops[at + MTU] = mtu;
   hops[at + OUT] = ROUTE;
 }

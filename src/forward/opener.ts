@@ -90,7 +90,8 @@ export class Opener {
     this.#turn = (this.#turn + STEP) % TURN;
     this.#asks = TRIES;
     this.#mayEvict = true;
-    this.#mayMove = frontend.hashes;
+    // No other server has it come here.
+    this.#mayMove = frontend.hashes || !this.#clash.isHere(source, sourcePort(ports), frontend.protocol.number);
     this.#describe(source, destination, ports, first);
     const life = adopts ? T.OPENING | T.HASHED : T.OPENING;
     let position = -1;

@@ -106,9 +106,10 @@ export class Services {
   #frontends: Frontend[] = [];
   #byEndpoint = new EndpointMap([]);
   #servers = new EndpointMap([]);
-  /** Those that answer their clients; an index is a place in #vips. */
+  /** Those that answer their clients; an index is a place in #vips and #doors: of each a frontend's address, and the next hop that leads to it. */
   #returning = new EndpointMap([]);
   #vips: readonly number[] = [];
+  #doors: readonly number[] = [];
   #addresses = new EndpointMap([]);
   /** Other addresses of this host. */
   #locals = new EndpointMap([]);
@@ -147,7 +148,7 @@ export class Services {
     this.#servers = new EndpointMap(
       set.backends.filter(({ mode }) => modes[mode].repliesTo !== 'nobody').flatMap((backend) => backend.servers),
     );
-    this.#applyReturning(set);
+    this.#applyReturning(set, hops);
     this.#addresses = addressMap([...allSources(set)]);
     this.#locals = addressMap(set.locals ?? []);
     this.#present = presentSources(set);
@@ -186,10 +187,17 @@ export class Services {
     );
   }
 
-  #applyReturning({ frontends, backends }: ServiceSet): void {
+  #applyReturning({ frontends, backends, locals = [] }: ServiceSet, hops: FrontendHops): void {
     const returning = backends.filter(({ mode }) => modes[mode].repliesTo === 'client');
-    this.#vips = returning.map(({ name }) => frontends.find(({ backend }) => backend === name)?.address ?? frontends[0]?.address ?? 0);
-    this.#returning = new EndpointMap(returning.flatMap(({ servers }, index) => servers.map((server) => ({ ...server, index }))));
+    const servers = returning.flatMap(({ name, servers: own }) => {
+      const frontend = frontends.find(({ backend }) => backend === name);
+      const vip = frontend?.address ?? frontends[0]?.address ?? locals[0] ?? 0;
+      const ways = frontend === undefined ? [] : (hops.get(frontend.index) ?? []);
+      return own.map((server, place) => ({ ...server, vip, door: ways[place] ?? KERNEL_HOP }));
+    });
+    this.#vips = servers.map(({ vip }) => vip);
+    this.#doors = servers.map(({ door }) => door);
+    this.#returning = new EndpointMap(servers.map((server, index) => ({ ...server, index })));
   }
 
   /** Whether servers' replies to that address of ours are taken. */
@@ -210,11 +218,21 @@ export class Services {
 
   /**
    * Whether a packet from (`source`, `port`) to `destination` is one of a server's that answers clients through this host, to whom is not
-   * this host: then the kernel sends none of it on. Returns the address of a frontend of that server, or 0 where it is not.
+   * this host: then the kernel sends none of it on. Returns a number for {@link vipOf} and {@link doorOf}, negative where it is not.
    */
-  vipOfPassing(source: number, port: number, destination: number, protocol: number): number {
+  passingServer(source: number, port: number, destination: number, protocol: number): number {
     const index = this.#returning.find(source, port, protocol);
-    return index < 0 || this.isSource(destination) || this.#locals.find(destination, 0, 0) >= 0 ? 0 : this.#vips[index];
+    return index < 0 || this.isSource(destination) || this.#locals.find(destination, 0, 0) >= 0 ? -1 : index;
+  }
+
+  /** An address of ours that may tell such a server of something. */
+  vipOf(server: number): number {
+    return this.#vips[server];
+  }
+
+  /** The next hop that leads there. */
+  doorOf(server: number): number {
+    return this.#doors[server];
   }
 
   /** What opens connections of that client: the frontend, or what its own servers get instead. */

@@ -243,15 +243,15 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const destination = words[ip + F.IP_DESTINATION];
     // Only clients' side opens: what else comes from the servers' is no service's.
     if (!isFromFront(f)) {
-      const isPassing = services.vipOfPassing(source, sourcePort(ports), destination, protocol.number) !== 0;
+      const isPassing = services.passingServer(source, sourcePort(ports), destination, protocol.number) >= 0;
       if (isPassing) passing.remember(source, destination, ports, now);
       return notOurs(f, Verdict.dropNotOurs, now);
     }
     // A late answer: nobody waits for it, and its server has done nothing wrong; also where a frontend listens on a port of the pools.
     if (protocol.isDatagram && isReply(source, destination, ports, protocol)) return end(Verdict.dropStray);
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
-    const vip = frontend === undefined ? services.vipOfPassing(source, sourcePort(ports), destination, protocol.number) : 0;
-    if (vip !== 0 && crossing === undefined) return pass(f, ip, ports, vip, now);
+    const server = frontend === undefined ? services.passingServer(source, sourcePort(ports), destination, protocol.number) : -1;
+    if (server >= 0 && crossing === undefined) return pass(f, ip, ports, server, now);
     if (frontend === undefined && !isReply(source, destination, ports, protocol)) return notOurs(f, Verdict.dropNotOurs, now);
     const opens = protocol.opens(words, transport);
     // Nothing is remembered of a packet that no server would take: verified where a flow would begin, and only there.
@@ -305,8 +305,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     return hops[(hopBack(f, ip) << Hop.SHIFT) + Hop.MTU];
   }
 
-  /** One of a server's to somebody whom it does not serve by way of lb4: a router's part is done here. `vip`: a frontend's of that server. */
-  function pass(f: number, ip: number, ports: number, vip: number, now: number): number {
+  /** One of a server's to somebody whom it does not serve by way of lb4: a router's part is done here. `server` as `passingServer` has it. */
+  function pass(f: number, ip: number, ports: number, server: number, now: number): number {
+    // What has the server's address alone, and comes from elsewhere, the kernel would not have let through for it.
+    const door = hops[(services.doorOf(server) << Hop.SHIFT) + Hop.INTERFACE];
+    if (door !== 0 && door !== frames[f + D.INTERFACE]) return notOurs(f, Verdict.dropNotOurs, now);
+    const vip = services.vipOf(server);
     if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now, vip);
     // The kernel finds the way; no link of this host refuses what fits all of them.
     const mtu = lastHops.smallestMtu;

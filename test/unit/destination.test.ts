@@ -7,7 +7,7 @@ import { UDP } from '../../src/packet/fields.ts';
 import { steeringKey, workerOf } from '../../src/packet/steering.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import type { Packet } from '../lab/packets.ts';
-import { CLIENT, connectionsIn, HASH_KEY, type Outcome, SERVERS, VIP, World, type WorldOptions, worldsOf } from '../lab/world.ts';
+import { BACK, CLIENT, connectionsIn, HASH_KEY, type Outcome, SERVERS, VIP, World, type WorldOptions, worldsOf } from '../lab/world.ts';
 
 const ONE: WorldOptions = { mode: 'destination', servers: [SERVERS[0]] };
 const answer = (to = 5000): Packet => fromServer({ to, flags: 'SA' }, { destination: CLIENT });
@@ -57,7 +57,7 @@ test('datagrams one by one: those of one port wait for their answers together, a
   expect(world.records.size).toBe(2);
   for (let i = 0; i < 3; i++) expect(portsOf(world.send(back(5000)))).toEqual([80, 5000]);
   expect(portsOf(world.send(back(port)))).toEqual([81, 5000]);
-  expect([world.send(back(5000)).verdict, world.records.size, world.loads[0]]).toEqual(['passed', 0, 0]);
+  expect([world.send(back(5000), { interface: BACK }).verdict, world.records.size, world.loads[0]]).toEqual(['passed', 0, 0]);
 });
 
 test('the next process goes on with connections of either kind, and gives no port twice', () => {
@@ -83,4 +83,10 @@ test('the next process goes on with connections of either kind, and gives no por
   next.sweepAll(10_000_000);
   next.sweepAll(10_000_001);
   expect([next.records.size, next.table.size]).toEqual([0, 0]);
+});
+
+test('while no frontend leads to a server, what it sends to others goes on all the same', () => {
+  const world = new World(ONE);
+  world.apply({ goneFrontends: [0] });
+  expect(world.send(answer(), { interface: BACK }).verdict).toBe('passed');
 });
