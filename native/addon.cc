@@ -273,6 +273,7 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     object.Set("up", Napi::Boolean::New(env, link.up));
     object.Set("kind", link.kind);
     object.Set("master", link.master);
+    object.Set("link", link.link);
     object.Set("callsIptables", Napi::Boolean::New(env, link.calls_iptables));
     object.Set("carrier", Napi::Boolean::New(env, link.carrier));
     return object;

@@ -158,6 +158,7 @@ Interface parseLink(const nlmsghdr* message) {
       case IFLA_IFNAME: link.name = static_cast<const char*>(RTA_DATA(attribute)); break;
       case IFLA_MTU: link.mtu = word(attribute); break;
       case IFLA_MASTER: link.master = static_cast<int32_t>(word(attribute)); break;
+      case IFLA_LINK: link.link = static_cast<int32_t>(word(attribute)); break;
       case IFLA_ADDRESS: mac = macOf(attribute); break;
       case IFLA_LINKINFO: parseLinkInfo(attribute, link); break;
     }

@@ -50,6 +50,7 @@ struct Interface {
   std::optional<Mac> mac;
   std::string kind;  // "bridge", "veth" …; empty for plain hardware
   int32_t master = 0;  // the interface that takes its frames (bridge, bond, VRF); 0: none
+  int32_t link = 0;    // the interface that its frames go by (of a VLAN, a macvlan), or a veth's other end; 0: none
   bool calls_iptables = false;
   bool up = false;       // administratively (IFF_UP)
   bool carrier = false;  // and frames leave: operationally up (IFF_RUNNING)

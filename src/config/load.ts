@@ -98,7 +98,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     file,
   );
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
-  const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: icmpEcho(plain) };
+  const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
   return { config: resolveConfig(result.data, file, defaults), warnings: mistakes };
 }
 

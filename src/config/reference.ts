@@ -23,8 +23,9 @@ A file has at most ${MAX_MIB} MiB, and at most ${MOST_PARTS.toLocaleString('en')
 Unknown keys are warnings: lb4 names them and starts all the same; \`lb4 check --strict\` refuses them. Times are in seconds,
 and decimals are welcome. \`NAME\` is yours to choose: ${GOOD_NAME}.
 
-One file serves all modes: none minds the keys of another, but for \`source_addrs\`, which passthrough alone takes. \`lb4 check\` alone checks what proxy mode asks, with \`--passthrough\` or
-\`--dsr\` also what that mode asks beyond: IPv4 addresses only, and in DSR a server's port equal to its frontend's.
+One file serves all modes: none minds the keys of another, but for those that say so: \`source_addrs\` is passthrough's alone, and proxy mode takes no \`protocol\` but TCP, no
+\`nat\` and no \`affinity\`. \`lb4 check\` alone checks what all modes ask, with \`--passthrough\`, \`--dsr\` or \`--inline\` also what that mode asks beyond: IPv4 addresses only, and in DSR a
+server's port equal to its frontend's.
 
 \`\`\`toml
 `;

@@ -13,6 +13,7 @@ import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
 import { ANSWERED, CURRENT, DUE, RX, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
+import * as Hop from '../layout/hops.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
 import type { Bonds } from './affinity.ts';
 import type { Ledger } from './ledger.ts';
@@ -131,7 +132,8 @@ export class Connections {
       this.#table.words[(words[r + C.FIRST] << Flow.ENTRY_SHIFT) + Flow.SOURCE],
       owner & 0xffff,
       now,
-      (life & T.DATAGRAM) === 0,
+      // Who hears no answer proves nothing: a SYN and its ACK are forged blind.
+      (life & (T.DATAGRAM | T.ONE_WAY)) === 0,
     );
   }
 
@@ -387,8 +389,11 @@ export class Connections {
     return this.#services.isLost(owner & 0xffff) || ((life & T.ANSWER_ONLY) === 0 && this.#services.isPerPacket(owner >>> 16));
   }
 
-  /** Tells that a server has nobody at its port: it says so itself, from `source`, to whom the flow in `slot` brings its answers. */
-  noteUnreachable(slot: number, source: number): void {
+  /**
+   * Tells that a server has nobody at its port: it says so itself, from `source`, to whom the flow in `slot` brings its answers; and by the interface
+   * that its packets leave by, for the address alone anybody can write.
+   */
+  noteUnreachable(slot: number, source: number, from: number, hops: Int32Array): void {
     const flows = this.#table.words;
     const at = slot << Flow.ENTRY_SHIFT;
     const record = flows[at + Flow.CONNECTION];
@@ -397,6 +402,9 @@ export class Connections {
     const life = words[r + C.LIFE];
     const isAnswers = words[r + C.SECOND] === slot || (life & T.ANSWER_ONLY) !== 0;
     if (!isAnswers || (life & T.DATAGRAM) === 0 || flows[at + Flow.SOURCE] !== source || this.#isOrphan(r)) return;
+    // Of a way for answers alone nobody knows the way there.
+    const client = words[r + C.FIRST];
+    if (client !== slot && hops[(flows[(client << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT) + Hop.INTERFACE] !== from) return;
     this.#signals.note(words[r + C.OWNER] & 0xffff, PORT_UNREACHABLE);
   }
 

@@ -202,7 +202,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const hop = flow[(slot << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT;
     if (hops[hop + Hop.MTU] === 0) return end(Verdict.dropNoRoute);
     const icmpWord = words[ip + (words[ip] & 0xf)] & 0xffff;
-    if (icmpWord === PORT_UNREACHABLE && slot !== table.scratch) connections.noteUnreachable(slot, words[ip + F.IP_SOURCE]);
+    if (icmpWord === PORT_UNREACHABLE && slot !== table.scratch)
+      connections.noteUnreachable(slot, words[ip + F.IP_SOURCE], frames[f + D.INTERFACE], hops);
     translateQuoted(slab, ip, table, slot, ttlStep);
     leave(f, ip, hop, length);
     return end(icmpTranslated);

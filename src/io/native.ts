@@ -90,6 +90,8 @@ export interface Interface {
   readonly kind: string;
   /** The index of the interface that takes its frames: a bridge, a bond, a VRF. 0: none. */
   readonly master: number;
+  /** The index of the interface that its frames go by (of a VLAN, a macvlan), or of a veth's other end. 0: none, or in another namespace's numbers. */
+  readonly link: number;
   /** A bridge's own nf_call_iptables: with br_netfilter its frames pass iptables, whatever the sysctl of the network namespace says. */
   readonly callsIptables: boolean;
   readonly carrier: boolean;

@@ -18,7 +18,10 @@ export const UNTIL = 2;
 export const PROVEN = 0x8000;
 export const INDEX = 0x7fff;
 
-/** Sets for so many connections: one client for each. */
+/** Connections for each client that there is a place for: so all of one connection's memory is 256 bytes at most (unit/room). */
+const CONNECTIONS = 4;
+
+/** Sets for so many connections. */
 export function affinitySets(connections: number): number {
-  return Math.ceil(connections / EACH);
+  return Math.ceil(connections / CONNECTIONS / EACH);
 }

@@ -131,7 +131,7 @@ const WAYS_AT = align(LOADS_AT + LOADS_LENGTH * 4);
 const WAYS_LENGTH = SERVER_HOPS * WAY;
 const AFFINITY_AT = align(WAYS_AT + WAYS_LENGTH * 4);
 
-/** A client for each connection. What nobody writes takes no memory: it is a part of a file, or of a mapping. */
+/** All of them are there from the start (native/shared_memory.cc): nobody is to die of a page that the host has no more. */
 function affinityWords({ connections, workers }: Room): number {
   return affinitySets(connections * workers) * SET;
 }

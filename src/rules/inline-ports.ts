@@ -27,8 +27,19 @@ export function unfit(name: string, links: readonly Interface[]): { readonly pro
       problem: `${name} has the address ${address}, which nobody would reach there any more`,
       needed: `ip address flush dev ${name}`,
     };
+  const [upper] = uppersOf(link, links);
+  if (upper !== undefined)
+    return {
+      problem: `${upper.name} is on ${name}, and would get no frame any more`,
+      needed: `${upper.name} on another interface, or none`,
+    };
   const master = links.find(({ index }) => index === link.master);
   return master && { problem: `${name} is a port of ${master.name}, which takes its frames`, needed: `ip link set ${name} nomaster` };
+}
+
+/** VLANs, macvlans and others that get their frames from `link`: nothing that comes by it reaches them behind lb4's back. */
+export function uppersOf(link: Interface, links: readonly Interface[]): Interface[] {
+  return links.filter((one) => one.link === link.index && one.kind !== 'veth');
 }
 
 /** Why nothing passes an interface just now. */

@@ -9,7 +9,7 @@ import { isPacketMode, MODES } from '../config/modes.ts';
 import { ListenAddressError } from '../errors.ts';
 import { interfacesNow } from '../io/interfaces.ts';
 import { deadHolder } from '../io/namespace-lock.ts';
-import { addressesAt, blocked, portNames, unfit } from '../rules/inline-ports.ts';
+import { addressesAt, blocked, portNames, unfit, uppersOf } from '../rules/inline-ports.ts';
 import { renderInlineScript } from '../rules/render.ts';
 import { readNftTable, runRules } from '../rules/run.ts';
 import type { Firewall } from './firewall.ts';
@@ -141,12 +141,20 @@ export function portStates(inline: Inline, verdicts: () => Readonly<Record<'drop
     },
     {
       what: 'inline_addresses',
-      name: 'addresses at the interfaces of [inline]',
+      name: 'addresses at the interfaces of [inline], and interfaces on them',
       usually: '',
       serves: true,
       words: { wrong: 'there is one', well: 'none any more' },
-      verify: async () => names.flatMap((name) => addressesAt(name).map((address) => `${address} at ${name}`)),
-      repair: cannot('nobody reaches it there, since the kernel gets no frame of these interfaces: ip address del ADDRESS dev INTERFACE'),
+      verify: async () => {
+        const links = interfacesNow();
+        const uppers = links
+          .filter(({ name }) => names.includes(name))
+          .flatMap((link) => uppersOf(link, links).map(({ name }) => `${name} on ${link.name}`));
+        return [...names.flatMap((name) => addressesAt(name).map((address) => `${address} at ${name}`)), ...uppers];
+      },
+      repair: cannot(
+        'nobody reaches it there, since the kernel gets no frame of these interfaces: ip address del ADDRESS dev INTERFACE, ip link del INTERFACE',
+      ),
     },
     {
       what: 'inline_loop',

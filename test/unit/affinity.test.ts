@@ -21,10 +21,17 @@ interface Pool {
   readonly weights?: readonly (number | undefined)[];
   readonly across?: boolean;
   readonly maxconn?: number;
+  readonly mode?: 'passthrough' | 'dsr';
 }
 
 /** A frontend on port 80 and a backend a protocol, of the same servers. */
-function serviceSet({ scheduler = 'roundrobin', weights = [1, 1, 1], across = false, maxconn = 0 }: Pool): ServiceSet {
+function serviceSet({
+  scheduler = 'roundrobin',
+  weights = [1, 1, 1],
+  across = false,
+  maxconn = 0,
+  mode = 'passthrough',
+}: Pool): ServiceSet {
   return {
     frontends: CARRIED.map(({ number: protocol }, index) => {
       return { index, address: parseAddress(VIP), port: 80, protocol, backend: `b${index}`, maxconn: 0, draining: false };
@@ -37,7 +44,7 @@ function serviceSet({ scheduler = 'roundrobin', weights = [1, 1, 1], across = fa
       const candidates = weights.flatMap((weight, i) =>
         weight === undefined ? [] : [{ name: `172.16.0.${i + 1}:8080`, weight, index: servers[i].index, maxconn }],
       );
-      return { name: `b${place}`, mode: 'passthrough' as const, servers, choice: prepare(scheduler, candidates), affinity: { ms: MS } };
+      return { name: `b${place}`, mode, servers, choice: prepare(scheduler, candidates), affinity: { ms: MS } };
     }),
   };
 }
@@ -187,6 +194,19 @@ test('workers share it', () => {
   expect([1, 2, 3].map(() => open(two, TCP, CLIENT).server)).toEqual([server, server, server]);
 });
 
+test.each([
+  ['passthrough', true],
+  ['dsr', false],
+] as const)('%s: whether a SYN and its ACK prove that a client is there: %s', (mode, proves) => {
+  const world = worldOf({ mode });
+  const { request, reply } = exchange(world, TCP, CLIENT, 999);
+  if (mode === 'passthrough') world.send(reply('SA'), { interface: BACK });
+  world.send(request('A'));
+  world.sweepAll(1000);
+  const known = [...world.memory.affinity].filter((__, i) => i % A.SET >= A.CLIENTS && ((i % A.SET) - A.CLIENTS) % A.CLIENT === A.SERVER);
+  expect(known.filter((word) => word !== 0).map((word) => (word & A.PROVEN) !== 0)).toEqual([proves]);
+});
+
 describe('the table', () => {
   const servers = [0, 1].map((index) => ({ index, address: parseAddress(`172.16.0.${index + 1}`) }));
   const bond = new Bond({ ms: MS }, servers, servers);
@@ -269,7 +289,7 @@ describe('the table', () => {
   });
 
   test('has each of many clients, more or less evenly', () => {
-    const { bonds } = create(A.affinitySets(20_000));
+    const { bonds } = create(A.affinitySets(80_000));
     for (let client = 0; client < 10_000; client++)
       bonds.renew(bond, parseAddress(`10.0.${client >> 8}.${client & 255}`), client & 1, 0, true);
     expect(bonds.evicted).toBeLessThan(1000);

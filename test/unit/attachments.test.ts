@@ -53,6 +53,7 @@ const card = (index: number): Interface => ({
   up: true,
   kind: '',
   master: 0,
+  link: 0,
   callsIptables: false,
   carrier: true,
 });

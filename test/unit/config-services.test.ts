@@ -85,6 +85,20 @@ describe('a file', () => {
     ]);
   });
 
+  test('says who answers pings of an address: where it names a protocol lb4 does, where it does not the kernel, as it did', () => {
+    const echoOf = (keys: string, mode: 'passthrough' | 'dsr' = 'passthrough') => {
+      const file = `frontends.a={listen_addr="192.0.2.1:53",backend="b"${keys}}\n[backends.b]\nhealth_check="none"\nservers.s.addr="192.0.2.2:53"`;
+      return parseConfig(file, 'f', { mode }).config.frontends.map(({ name, icmpEcho = 'kernel' }) => `${name} ${icmpEcho}`);
+    };
+    expect(echoOf('')).toEqual(['a kernel']);
+    expect(echoOf(',protocol="tcp"')).toEqual(['a balancer']);
+    expect(echoOf(',protocol="udp"')).toEqual(['a/udp balancer']);
+    expect(echoOf(',icmp_echo="balancer"')).toEqual(['a balancer']);
+    expect(echoOf(',protocol="udp",icmp_echo="kernel"')).toEqual(['a/udp kernel']);
+    // Servers that rewrite their answers get no pings: the balancer's are all there are.
+    expect(echoOf(',protocol="all"', 'dsr')).toEqual(['a balancer', 'a/udp balancer']);
+  });
+
   test('without the key means what it meant', () => {
     const { config } = parseConfig('frontends.a={listen_addr="192.0.2.1:53",backend="b"}\nbackends.b.servers.s.addr="192.0.2.2:53"', 'f');
     expect(config.frontends).toMatchObject([

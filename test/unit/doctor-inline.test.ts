@@ -4,7 +4,18 @@ import { judgeMtus, judgePort } from '../../src/doctor/inline.ts';
 import type { Interface } from '../../src/io/native.ts';
 
 const link = (name: string, more: Partial<Interface> = {}): Interface => {
-  const usual = { index: 7, name, mtu: 1500, mac: new Uint8Array(6), up: true, kind: '', master: 0, callsIptables: false, carrier: true };
+  const usual = {
+    index: 7,
+    name,
+    mtu: 1500,
+    mac: new Uint8Array(6),
+    up: true,
+    kind: '',
+    master: 0,
+    link: 0,
+    callsIptables: false,
+    carrier: true,
+  };
   return { ...usual, ...more };
 };
 const [gone, tun, down, dark, port] = ['lb4-gone', 'lb4-tun', 'lb4-down', 'lb4-dark', 'lb4-port'];
@@ -15,6 +26,9 @@ const links = [
   link(dark, { carrier: false }),
   link(port, { master: 9 }),
   link('lb4-bridge', { index: 9 }),
+  link('lb4-trunk', { index: 10 }),
+  link('lb4-trunk.10', { index: 11, link: 10, kind: 'vlan' }),
+  link('lb4-other-end', { index: 12, link: 7, kind: 'veth' }),
 ];
 
 test.each([
@@ -24,6 +38,7 @@ test.each([
   [down, 'fail', 'lb4-down is down'],
   [dark, 'fail', 'lb4-dark has no carrier'],
   [port, 'fail', 'is a port of lb4-bridge'],
+  ['lb4-trunk', 'fail', 'lb4-trunk.10 is on lb4-trunk, and would get no frame any more'],
   ['lo', 'fail', 'there is no interface lo'],
 ])('%s: %s', (name, level, text) => {
   expect(judgePort(name, links)).toMatchObject({ level, check: 'interface', message: expect.stringContaining(text) as string });

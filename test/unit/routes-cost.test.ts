@@ -35,6 +35,7 @@ vi.mock('../../src/io/native.ts', () => ({
             carrier: true,
             kind: '',
             master: 0,
+            link: 0,
             callsIptables: false,
           },
         ];

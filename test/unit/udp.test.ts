@@ -603,12 +603,14 @@ describe('ICMP errors that quote a datagram', () => {
 
   test('port unreachable from the server itself brings its check forward; from others, about anything else, or of another kind it does not', () => {
     const quote = datagram({ from: PORT, to: 8080 }, { source: VIP, destination: SERVERS[0] });
-    const signalsOf = (packet: Packet) => {
+    const signalsOf = (packet: Packet, arrival = BACK) => {
       const world = new World(ALONE);
       world.send(datagram());
-      return [world.send(packet).verdict, world.signals.take()];
+      return [world.send(packet, { interface: arrival }).verdict, world.signals.take()];
     };
     expect(signalsOf(error(quote))).toEqual(['icmpTranslated', [{ index: 0, reason: 'unreachable' }]]);
+    // Its address alone: that comes from elsewhere.
+    expect(signalsOf(error(quote), FRONT)).toEqual(['icmpTranslated', []]);
     expect(signalsOf({ ...error(quote), source: '198.51.100.7' })).toEqual(['icmpTranslated', []]);
     const kinds = [0, 1, 2, 4, 13].map((code) => ({ ...error(quote), icmp: { type: 3, code, quote } }));
     for (const packet of [...kinds, { ...error(quote), icmp: { type: 11, code: 0, quote } }])

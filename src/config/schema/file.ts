@@ -15,7 +15,8 @@ import { FILE_PROTOCOLS } from './services.ts';
 const frontend = z.object({
   listen_addr: key(checked(listenAddrProblem), {
     allowed: ADDRESS,
-    description: 'Where clients connect. In passthrough and DSR it must be an IPv4 address of this host. No two frontends may share it.',
+    description:
+      'Where clients connect. In passthrough and DSR it must be an IPv4 address of this host. Frontends may share it by `protocol` alone; with `icmp` it has no port.',
     ...convey,
   }),
   protocol: key(z.enum(FILE_PROTOCOLS).default('tcp'), {
@@ -35,7 +36,7 @@ const frontend = z.object({
     description:
       'Who answers pings of the address of a frontend of `tcp` or `udp`, in passthrough and DSR, unless a frontend takes them to its servers. ' +
       '`balancer`: lb4, while a server of a frontend there is up, else nobody. `kernel`: this host, for as long as it runs.',
-    otherwise: '`kernel`',
+    otherwise: '`balancer` where the frontend names its `protocol`, else `kernel`',
     ...lb4,
   }),
   maxconn: whole(0, MOST_CONNECTIONS, 0, {
@@ -115,7 +116,7 @@ const passthrough = z.object({
   connection_tracker_capacity: whole(1, MOST_CONNECTIONS, 262_144, {
     description:
       'Connections at a time, of all workers together: each has an equal share, rounded up. 256 bytes of memory each, and 3 MB a worker. In a ' +
-      'full table the oldest unfinished handshake makes way, where there is none new connections are refused; an established one is ' +
+      'full table the oldest unfinished handshake makes way, where there is none new connections are refused; an established one of TCP is ' +
       "never dropped. (Convey's default is 1000.)",
     ...convey,
   }),

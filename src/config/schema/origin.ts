@@ -13,12 +13,18 @@ export function statsAddress(file: unknown): string {
   return STATS[hasOwnKey(file) ? 'lb4' : 'convey'];
 }
 
-/** Who answers pings of frontends' addresses where the file does not say: with Convey the kernel does. */
-const ECHO = { convey: 'kernel', lb4: 'kernel' } as const;
+/**
+ * Who answers pings of a frontend's address where the file does not say: lb4 where the frontend names its protocol. In files that were
+ * written before there was one the kernel does, as with Convey: to others a ping would fail when no server is up, and rules of theirs lack one.
+ * @param file as it was read, whether good or not
+ */
+export function icmpEcho(file: unknown, frontend: string): IcmpEcho {
+  const table = tableIn(tableIn(file, 'frontends'), frontend);
+  return tableIn(table, 'protocol') === undefined ? 'kernel' : 'balancer';
+}
 
-/** @param file as it was read, whether good or not */
-export function icmpEcho(file: unknown): IcmpEcho {
-  return ECHO[hasOwnKey(file) ? 'lb4' : 'convey'];
+function tableIn(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Object.entries(value).find(([key]) => key === name)?.[1] : undefined;
 }
 
 /** Whether any key of `file` is one that Convey does not know, and lb4 does. */

@@ -28,7 +28,7 @@ type PassthroughKeys = FileConfig['passthrough'];
 interface Defaults {
   readonly processors: number;
   readonly statsAddress: string;
-  readonly icmpEcho: IcmpEcho;
+  readonly icmpEcho: (frontend: string) => IcmpEcho;
   readonly mode?: Mode | undefined;
 }
 
@@ -36,7 +36,7 @@ interface Defaults {
  * Resolves a file that the schema and the cross checks passed.
  * @param mode it may leave pings to lb4 itself
  * @param statsAddress where the statistics are where the file gives no address
- * @param icmpEcho who answers pings where the file does not say
+ * @param icmpEcho who answers pings of a frontend's address where the file does not say
  * @param processors how many this process may use: as many workers as the file leaves to lb4 depend on them
  */
 export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress, icmpEcho, mode }: Defaults): Config {
@@ -49,7 +49,7 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
   return deepFreeze({ file, frontends, backends, stats, passthrough, proxy, inline });
 }
 
-function resolveServices(keys: FileConfig, icmpEcho: IcmpEcho, mode: Mode | undefined): [Backend[], Frontend[]] {
+function resolveServices(keys: FileConfig, icmpEcho: Defaults['icmpEcho'], mode: Mode | undefined): [Backend[], Frontend[]] {
   const tables = Object.entries(keys.frontends).map(([label, table]) => {
     const own = keys.backends[table.backend];
     // Servers that rewrite their answers cannot tell pings of the frontend from pings of their own.
@@ -79,7 +79,7 @@ function resolveServices(keys: FileConfig, icmpEcho: IcmpEcho, mode: Mode | unde
         acceptProxy: accept_proxy,
         clientTimeoutMs: milliseconds(client_timeout),
         ...(protocol === 'udp' && udp_per_packet && { udpPerPacket: true }),
-        ...(protocol !== PING && (icmp_echo ?? icmpEcho) === 'balancer' && { icmpEcho: 'balancer' as const }),
+        ...(protocol !== PING && (icmp_echo ?? icmpEcho(label)) === 'balancer' && { icmpEcho: 'balancer' as const }),
       }),
     ),
   );
