@@ -224,7 +224,7 @@ describe('connections go on, and new ones are made, by what the kernel says now'
 test('a rule that throws away what one VIP sends, while checks take the way of another, is told once, counted, and so is its end', async () => {
   const deadEnds = async () => {
     const { stdout } = await balancer.run('curl', '-sS', `http://127.0.0.1:${STATS_PORT}/metrics`);
-    return /^lb4_server_dead_ends\{backend="http",server="s"\} (\d)$/m.exec(stdout)?.[1];
+    return /^lb4_server_dead_ends\{backend="http",server="s",protocol="tcp"\} (\d)$/m.exec(stdout)?.[1];
   };
   const told = lb4.running.nextLine(/no way from this host to a server/);
   ip(`route replace blackhole ${SERVER} table 101`);
