@@ -101,7 +101,10 @@ function drip(response: ServerResponse, bytes: number): void {
   const timer = setInterval(() => {
     response.write(piece.subarray(0, left));
     left -= piece.length;
-    if (left <= 0) response.end();
+    if (left > 0) return;
+    // Not when it has closed: on a slow way that is later, and whoever writes after the end ends the whole server.
+    clearInterval(timer);
+    response.end();
   }, 10);
   response.on('close', () => clearInterval(timer));
 }

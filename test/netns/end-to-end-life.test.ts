@@ -88,6 +88,8 @@ endToEnd((driver) => {
     for (const { exit, said } of results) {
       // 18, 56: the transfer ended early, and curl knew at once.
       if (said.includes('server1')) expect([18, 56]).toContain(exit.code);
+      // 52: nothing had come of its answer yet, so nobody can say whose it was.
+      else if (/^(curl: .* )?000 0 $/.test(said)) expect([52, 56]).toContain(exit.code);
       else expect([exit.code, said]).toEqual([0, expect.stringMatching(new RegExp(`^200 ${DRIPPED} server[23]$`))]);
     }
     expect(results.some(({ exit }) => exit.code === 0)).toBe(true);
