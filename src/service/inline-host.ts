@@ -141,7 +141,7 @@ export function portStates(inline: Inline, verdicts: () => Readonly<Record<'drop
     },
     {
       what: 'inline_addresses',
-      name: 'addresses at the interfaces of [inline], and interfaces on them',
+      name: 'addresses at the interfaces of [inline]',
       usually: '',
       serves: true,
       words: { wrong: 'there is one', well: 'none any more' },
