@@ -136,6 +136,25 @@ need_root() {
   [ "$uid" = 0 ] || stop 77 'needs root (CAP_NET_ADMIN and CAP_NET_RAW)'
 }
 
+# do_it COMMAND…: or say so
+do_it() {
+  if [ -n "$dry_run" ]; then
+    printf '# %s\n' "$*"
+    return 0
+  fi
+  errors=$("$@" 2>&1)
+}
+
+must() {
+  do_it "$@" || fail "$*" "$errors"
+}
+
+# check_host ADDRESS: the script of a server is run on that server
+check_host() {
+  [ -z "$(ip -4 -o address show to "$1/32")" ] || return 0
+  if [ -n "$dry_run" ]; then warn "$1 is not an address of this host"; else stop 1 "$1 is not an address of this host: this script is for that server"; fi
+}
+
 # need TOOL HOW: HOW to get it
 need() {
   command -v "$1" >/dev/null || stop 77 "$1 not found: $2"

@@ -52,19 +52,6 @@ TAKES_FILTERS=' htb hfsc prio drr ets qfq multiq cbq '
 action=''
 port='' protocol='' # split_port sets them
 
-# do_it COMMAND…: or say so
-do_it() {
-  if [ -n "$dry_run" ]; then
-    printf '# %s\n' "$*"
-    return 0
-  fi
-  errors=$("$@" 2>&1)
-}
-
-must() {
-  do_it "$@" || fail "$*" "$errors"
-}
-
 # ---- the rewrite, one line a rule, the same in both dialects -------------------------------------------------------
 
 vips() {
@@ -444,13 +431,8 @@ check_reverse_path() {
   done
 }
 
-check_host() {
-  [ -z "$(ip -4 -o address show to "$SERVER/32")" ] || return 0
-  if [ -n "$dry_run" ]; then warn "$SERVER is not an address of this host"; else stop 1 "$SERVER is not an address of this host: this script is for that server"; fi
-}
-
 install_all() {
-  check_host
+  check_host "$SERVER"
   choose_dialect
   rewrite_install
   loopback_install

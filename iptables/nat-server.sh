@@ -40,19 +40,6 @@ CONF=/proc/sys/net/ipv4/conf
 action=''
 port='' protocol='' # split_port sets them
 
-# do_it COMMAND…: or say so
-do_it() {
-  if [ -n "$dry_run" ]; then
-    printf '# %s\n' "$*"
-    return 0
-  fi
-  errors=$("$@" 2>&1)
-}
-
-must() {
-  do_it "$@" || fail "$*" "$errors"
-}
-
 # Every rule of this configuration, one a line, as `ip rule show` spells it; then the route, after `route`.
 wanted() {
   about=''
@@ -73,11 +60,6 @@ have() {
   ip -4 -N rule show pref $TABLE 2>/dev/null | sed -e 's/^[0-9]*:[[:space:]]*//' -e 's/[[:space:]]*$//' \
     -e 's/ipproto ipproto-/ipproto /' -e 's/ipproto 6 /ipproto tcp /' -e 's/ipproto 17 /ipproto udp /' -e 's/ipproto 1 /ipproto icmp /' -e '/^$/d'
   ip -4 route show table $TABLE 2>/dev/null | awk '/^default via / { print "route " $1 " " $2 " " $3; next } NF { print "route " $0 }'
-}
-
-check_host() {
-  [ -z "$(ip -4 -o address show to "$SERVER/32")" ] || return 0
-  if [ -n "$dry_run" ]; then warn "$SERVER is not an address of this host"; else stop 1 "$SERVER is not an address of this host: this script is for that server"; fi
 }
 
 check_gateway() {
@@ -129,7 +111,7 @@ change() {
 # ---- commands ------------------------------------------------------------------------------------------------------
 
 install_all() {
-  check_host
+  check_host "$SERVER"
   check_gateway
   check_table
   note nat-server "$TABLE"

@@ -3,7 +3,7 @@ import { consistent, SCHEDULERS } from '../../balance/index.ts';
 import { isPacketMode, MODES, type Mode } from '../modes.ts';
 import type { TomlNode } from '../read/toml.ts';
 import { oneOf } from '../schema/key.ts';
-import { error, type Finding, show } from './finding.ts';
+import { error, type Finding, show, warning } from './finding.ts';
 import { type Table, tables } from './places.ts';
 
 /** @param mode undefined: whichever */
@@ -15,7 +15,7 @@ function needless({ node, path }: Table): Finding[] {
   const across = node.children.get('affinity_across');
   if (across?.value !== true || isWanted(node)) return [];
   const message = 'has no effect without affinity = SECONDS';
-  return [{ severity: 'warning', path: [...path, 'affinity_across'], position: across.keyAt, message }];
+  return [warning(across, [...path, 'affinity_across'], message)];
 }
 
 function misplaced({ node, path }: Table, mode: Mode | undefined): Finding[] {

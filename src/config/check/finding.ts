@@ -20,6 +20,11 @@ export function error(node: TomlNode, path: Finding['path'], message: string): F
   return { severity: 'error', path, position: node.at, message };
 }
 
+/** A finding of severity "warning" about a key. */
+export function warning(node: TomlNode, path: Finding['path'], message: string): Finding {
+  return { severity: 'warning', path, position: node.keyAt, message };
+}
+
 /** A value as TOML would have it, cut where it is long. */
 export function show(value: unknown): string {
   if (typeof value !== 'string') return value instanceof Date ? '' : String(value);

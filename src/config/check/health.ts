@@ -4,7 +4,7 @@ import type { TomlNode } from '../read/toml.ts';
 import { COMMAND, DEFAULT_CHECK } from '../schema/health.ts';
 import { oneOf } from '../schema/key.ts';
 import { isPingAlone, type ServiceProtocol } from '../schema/services.ts';
-import { error, type Finding, show } from './finding.ts';
+import { error, type Finding, show, warning } from './finding.ts';
 import { backendsIn, type Table, tables } from './places.ts';
 
 /** All that look at a server. */
@@ -60,6 +60,6 @@ function idleKeys({ path, node }: Table, types: readonly HealthCheckType[]): Fin
     const given = node.children.get(key);
     if (given === undefined || types.some((type) => readers.includes(type))) return [];
     const message = `has no effect with health_check = ${types.map(show).join(' and ')}${by}`;
-    return [{ severity: 'warning', path: [...path, key], position: given.keyAt, message }];
+    return [warning(given, [...path, key], message)];
   });
 }

@@ -6,7 +6,7 @@ import { fileSchema } from '../schema/file.ts';
 import { keyFacts } from '../schema/key.ts';
 import { GOOD_NAME, isGoodName } from '../schema/names.ts';
 import { childSchema, core, schemaAt } from '../schema/path.ts';
-import { type Finding, show } from './finding.ts';
+import { type Finding, show, warning } from './finding.ts';
 
 /** Values of the wrong type or out of range, and missing keys: one finding a key, whatever zod found beside it. */
 export function schemaFindings(root: TomlNode, issues: readonly z.core.$ZodIssue[]): Finding[] {
@@ -39,7 +39,7 @@ function unknownKey(path: readonly PropertyKey[], node: TomlNode, schema: z.core
   if (!(table instanceof z.ZodObject)) return [];
   const known = Object.keys(table.shape);
   const hint = didYouMean(String(path.at(-1)), known) || `; known here: ${known.join(', ')}`;
-  return [{ severity: 'warning', path, position: node.keyAt, message: `unknown key, ignored${hint}` }];
+  return [warning(node, path, `unknown key, ignored${hint}`)];
 }
 
 function badName(path: readonly PropertyKey[], node: TomlNode): Finding {

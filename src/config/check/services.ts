@@ -4,7 +4,7 @@ import { readAddress, readService } from '../address.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { ADDRESS, oneOf } from '../schema/key.ts';
 import { isPingAlone, serviceName } from '../schema/services.ts';
-import { error, type Finding, show } from './finding.ts';
+import { error, type Finding, show, warning } from './finding.ts';
 import { protocolsIn, type Table, tables } from './places.ts';
 
 /** Missing and meaningless ports, and names that lb4 itself gives to a service of another. */
@@ -34,7 +34,7 @@ function idleKey(frontend: Table): Finding[] {
   const protocols = protocolsIn(frontend);
   if (node?.value !== true || protocols.includes('udp')) return [];
   const message = `has no effect with protocol = ${protocols.map(show).join(' and ')}`;
-  return [{ severity: 'warning', path: [...frontend.path, 'udp_per_packet'], position: node.keyAt, message }];
+  return [warning(node, [...frontend.path, 'udp_per_packet'], message)];
 }
 
 /** A hash of client and port is the same one for each datagram. */

@@ -1,7 +1,7 @@
 /** The table [inline]: the interfaces that lb4 stands between. */
 import { z } from 'zod';
 import { LIMITS } from '../../layout/limits.ts';
-import { readService } from '../address.ts';
+import { readNetwork } from '../address.ts';
 import { checked, key, lb4 } from './key.ts';
 
 /** As the kernel has them (IFNAMSIZ), of characters that scripts can hold. */
@@ -17,11 +17,8 @@ export interface ClientPrefix {
 
 /** "192.0.2.1", "192.0.2.0/24": undefined where it is none, or an address with host bits. */
 export function readPrefix(text: string): ClientPrefix | undefined {
-  const [host = '', length = '32', ...more] = text.split('/');
-  const bits = /^\d{1,2}$/.test(length) ? Number(length) : Number.NaN;
-  const address = readService(host);
-  if (more.length > 0 || 'problem' in address || address.family !== 4 || address.port !== 0 || !(bits >= 1 && bits <= 32)) return undefined;
-  return address.ipNumber % 2 ** (32 - bits) === 0 ? { address: address.ip, bits } : undefined;
+  const network = readNetwork(text.includes('/') ? text : `${text}/32`);
+  return 'problem' in network ? undefined : { address: text.replace(/\/.*/, ''), bits: network.bits };
 }
 
 const interfaceName = () => checked((text) => (INTERFACE.test(text) ? undefined : 'is no name of an interface'));
