@@ -15,12 +15,18 @@ INLINE struct tuple tuple_of(const struct packet* at) {
   return (struct tuple){at->ip->saddr, at->ip->daddr, *at->transport};
 }
 
-// The flow that a packet goes by and what to do with it; null: up. `length` is that of the IP packet on the wire.
+// The flow that a packet goes by and what to do with it; null: up. `length` is that of the IP packet on the wire. Which addresses are this
+// host's, the program does not know: so what no worker has as a packet to this host is looked up as an answer to a client as well. Only what goes up
+// costs that second look, in the same home of another worker.
 INLINE struct flow* decide(const struct packet* at, __u32 length, struct rewrite* rewrite) {
   const struct tuple key = tuple_of(at);
-  const __u32 worker = worker_of(&key);
+  __u32 worker = worker_of(&key);
   __u32 state = 0;
   struct flow* flow = find(&key, at->ip->protocol, worker, &state);
+  if (!flow && worker != worker_of_answer(&key)) {
+    worker = worker_of_answer(&key);
+    flow = find(&key, at->ip->protocol, worker, &state);
+  }
   return flow && copy_rewrite(flow, state, worker, length, rewrite) ? flow : 0;
 }
 

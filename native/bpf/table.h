@@ -43,13 +43,23 @@ INLINE __u32 scramble(__u32 x) {
   return x ^ (x >> 16);
 }
 
-// packet/steering.ts: workerOf().
+// packet/steering.ts: workerOfClient().
+INLINE __u32 worker_of_client(__u32 address, __u32 port) {
+  return scramble(scramble(bpf_ntohl(address) ^ settings.steering_key) + port) % settings.workers;
+}
+
+// packet/steering.ts: workerOf(), of a packet to this host.
 INLINE __u32 worker_of(const struct tuple* key) {
   if (settings.workers == 1) return 0;
   const __u32 to = bpf_ntohs(key->ports >> 16);
   if (to >= settings.first_port && to <= settings.last_port) return (to - settings.first_port) % settings.workers;
   const __u32 from = bpf_ntohs(key->ports & 0xffff);
-  return scramble(scramble(bpf_ntohl(key->source) ^ settings.steering_key) + from) % settings.workers;
+  return worker_of_client(key->source, from);
+}
+
+// The same of one to somebody else, which only a server can have sent to its client (nat = "destination").
+INLINE __u32 worker_of_answer(const struct tuple* key) {
+  return settings.workers == 1 ? 0 : worker_of_client(key->destination, bpf_ntohs(key->ports >> 16));
 }
 
 // The live flow of a protocol that TypeScript has given to the kernel, by its key; null where there is none, or it has been taken back. `state` is its

@@ -105,8 +105,7 @@ class Places {
   prepare(ours: Ours | undefined): void {
     const last = this.#ours;
     if (last === undefined || ours === undefined) return this.#steer(ours ?? last);
-    const addresses = new Set([...last.addresses, ...ours.addresses]);
-    this.#steer(isWithin(ours, last) ? last : { addresses, prefixes: [...ours.prefixes, ...last.prefixes] });
+    this.#steer(new Set([...last, ...ours]));
   }
 
   /** Those settings are over. */
@@ -172,10 +171,5 @@ async function allOf<T>(promises: readonly Promise<T>[]): Promise<T[]> {
 
 function isSame(a: Ours | undefined, b: Ours | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
-  return isWithin(a, b) && isWithin(b, a);
-}
-
-function isWithin(a: Ours, b: Ours): boolean {
-  const known = new Set(b.prefixes.map((prefix) => JSON.stringify(prefix)));
-  return [...a.addresses].every((address) => b.addresses.has(address)) && a.prefixes.every((prefix) => known.has(JSON.stringify(prefix)));
+  return a.size === b.size && [...a].every((address) => b.has(address));
 }

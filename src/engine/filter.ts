@@ -34,8 +34,7 @@ export function filterSpec(set: ServiceSet): FilterSpec {
 /** What several workers' frames are steered by beside their ports; undefined: nothing, since no server answers clients through this host. */
 export function oursIn(set: ServiceSet): Ours | undefined {
   if (!set.backends.some(({ mode }) => modes[mode].repliesTo === 'client')) return undefined;
-  const prefixes = set.backends.flatMap(({ prefix }) => (prefix === undefined ? [] : [prefix]));
-  return { addresses: allSources(set), prefixes: prefixes.map(({ mask, from, to }) => ({ mask, clients: from, as: to })) };
+  return allSources(set);
 }
 
 /** One that hands up whatever is of a protocol that lb4 carries. */

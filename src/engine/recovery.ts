@@ -125,12 +125,14 @@ function waysOf({ table, records, connections, services }: Core, hopOf: HopOf): 
   const find = (r: number, source: number): Way | undefined => {
     const hop = hopOf(words[r + C.OWNER] >>> 16, words[r + C.OWNER] & 0xffff, source);
     if (hop === undefined) return undefined;
-    if (words[r + C.POOL] === Flow.NONE) return { hop, pool: Flow.NONE, ports: undefined };
-    // Its answers would not be taken.
-    if (!services.isSource(source)) return undefined;
     const first = words[r + C.FIRST] << Flow.ENTRY_SHIFT;
     const protocol = (flows[first + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff;
     const server = { address: flows[first + Flow.NEW_DESTINATION], port: destinationPort(flows[first + Flow.NEW_PORTS]), protocol };
+    const isSeen = words[r + C.POOL] === Flow.NONE;
+    // Its answers would not be taken.
+    if (isSeen && words[r + C.SECOND] !== Flow.NONE && !services.returns(server)) return undefined;
+    if (isSeen) return { hop, pool: Flow.NONE, ports: undefined };
+    if (!services.isSource(source)) return undefined;
     const pool = services.pools.indexOf(source, server);
     return { hop, pool, ports: services.pools.at(pool) };
   };

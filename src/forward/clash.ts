@@ -3,8 +3,8 @@
  * replies when they meet at one server: server:sp → client:cp. So the replies' key is looked up before a connection is written down; where
  * it is taken, the connection goes to another server if the scheduler may, else it leaves from another port.
  *
- * The same is done where a reply would come to another worker than the client's packets do: a frontend that listens on a port of the
- * pools has one worker for all its clients (packet/steering.ts).
+ * The same is done where a reply would come to another worker than the client's packets do (packet/steering.ts): a frontend that listens on a
+ * port of the pools has one worker for all its clients, and the hash of an address that servers see in place of a client's own is another one.
  */
 import type { FlowTable } from '../flow/table.ts';
 import { live, NONE } from '../layout/flow.ts';
@@ -23,8 +23,6 @@ export interface Place {
 
 /** What servers see of a client, and where it goes; ports in host order, addresses in native order. */
 interface Seen {
-  /** The client's own. */
-  readonly source: number;
   readonly address: number;
   readonly serverAddress: number;
   readonly serverPort: number;
@@ -56,7 +54,7 @@ export class Clash {
     let tries = TRIES;
     for (let looks = TRIES * this.#place.workers * 2; looks > 0 && tries > 0; looks--) {
       const port = FIRST + Math.floor(Math.random() * (LAST - FIRST + 1));
-      if (!this.isHere(seen.source, port, protocol)) continue;
+      if (!this.isHere(seen.address, port, protocol)) continue;
       if (!this.#isTaken(seen, port, protocol, now)) return port;
       tries--;
     }
@@ -64,10 +62,10 @@ export class Clash {
   }
 
   #isFree(seen: Seen, port: number, protocol: number, now: number): boolean {
-    return this.isHere(seen.source, port, protocol) && !this.#isTaken(seen, port, protocol, now);
+    return this.isHere(seen.address, port, protocol) && !this.#isTaken(seen, port, protocol, now);
   }
 
-  /** Whether replies to that port of a client come to this worker: whatever the server. */
+  /** Whether replies to that port of a client, as servers see it, come to this worker: whatever the server. */
   isHere(client: number, port: number, protocol: number): boolean {
     const { worker, workers, key } = this.#place;
     // All pings are one worker's (packet/steering.ts), who asks here.

@@ -91,7 +91,7 @@ export class Opener {
     this.#asks = TRIES;
     this.#mayEvict = true;
     // No other server has it come here.
-    this.#mayMove = frontend.hashes || !this.#clash.isHere(source, sourcePort(ports), frontend.protocol.number);
+    this.#mayMove = frontend.hashes || !this.#clash.isHere(shownAs(source, frontend.prefix), sourcePort(ports), frontend.protocol.number);
     this.#describe(source, destination, ports, first);
     const life = adopts ? T.OPENING | T.HASHED : T.OPENING;
     let position = -1;

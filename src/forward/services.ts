@@ -12,7 +12,7 @@ import { frontendLoad } from '../layout/counters.ts';
 import { KERNEL_HOP } from '../layout/hops.ts';
 import type { PortSlice } from '../packet/steering.ts';
 import { Bond } from './affinity.ts';
-import { EndpointMap } from './endpoints.ts';
+import { type Endpoint, EndpointMap } from './endpoints.ts';
 import type { Ledger } from './ledger.ts';
 import type { Mode } from './mode.ts';
 import { modes } from './modes.ts';
@@ -223,6 +223,11 @@ export class Services {
   passingServer(source: number, port: number, destination: number, protocol: number): number {
     const index = this.#returning.find(source, port, protocol);
     return index < 0 || this.isSource(destination) || this.#locals.find(destination, 0, 0) >= 0 ? -1 : index;
+  }
+
+  /** Whether a server answers clients through this host. */
+  returns({ address, port, protocol }: Endpoint): boolean {
+    return this.#returning.find(address, port, protocol) >= 0;
   }
 
   /** An address of ours that may tell such a server of something. */

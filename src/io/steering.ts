@@ -5,7 +5,7 @@
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { swap32 } from '../packet/address.ts';
 import { ICMP, ICMP_ERRORS, ICMP_HEADER, TCP, UDP } from '../packet/fields.ts';
-import { type ClientPrefix, FACTORS, type Ours, SHIFTS } from '../packet/steering.ts';
+import { FACTORS, type Ours, SHIFTS } from '../packet/steering.ts';
 import * as B from './bpf.ts';
 import { headerLength, type Instruction, op, skipIf } from './bpf.ts';
 
@@ -29,12 +29,10 @@ const LEAF = 8;
 const MAX_INSTRUCTIONS = 4096;
 /** Addresses of {@link Ours} that a program has room for. */
 export const MOST_OURS = 1_500;
-/** And prefixes. */
-export const MOST_PREFIXES = 64;
 
 /**
  * Returns what `workerOfFrame` does, for the same key and number of workers.
- * @throws RangeError where `ours` has more than MOST_OURS addresses or MOST_PREFIXES prefixes: the kernel takes no program that long
+ * @throws RangeError where `ours` has more than MOST_OURS addresses: the kernel takes no program that long
  */
 export function steeringProgram(key: number, workers: number, ours?: Ours): Uint32Array {
   const isAsked = ours !== undefined;
@@ -56,7 +54,7 @@ export function steeringProgram(key: number, workers: number, ours?: Ours): Uint
     ...ofPool(workers),
     ...byHash(key, workers),
   ];
-  if (program.length > MAX_INSTRUCTIONS) throw new RangeError(`steering by ${ours?.addresses.size} addresses: more than ${MOST_OURS}`);
+  if (program.length > MAX_INSTRUCTIONS) throw new RangeError(`steering by ${ours?.size} addresses: more than ${MOST_OURS}`);
   return B.assemble(program);
 }
 
@@ -110,9 +108,10 @@ function quotedTuple(isAsked: boolean): Instruction[] {
 }
 
 /** Ends here where the packet goes to nobody of ours: it is an answer, and steered as what its client sends. A is what it was otherwise. */
-function ofOthers({ addresses, prefixes }: Ours, key: number, workers: number): Instruction[] {
-  const answers = [op(B.LOAD_MEMORY, M_TO), op(B.STORE, M_PORT), ...originalOf(prefixes), op(B.STORE, M_SOURCE), ...byHash(key, workers)];
-  const sorted = [...addresses].map((address) => swap32(address) >>> 0).sort((a, b) => a - b);
+function ofOthers(ours: Ours, key: number, workers: number): Instruction[] {
+  const client = [op(B.LOAD_MEMORY, M_DESTINATION), op(B.STORE, M_SOURCE)];
+  const answers = [op(B.LOAD_MEMORY, M_TO), op(B.STORE, M_PORT), ...client, ...byHash(key, workers)];
+  const sorted = [...ours].map((address) => swap32(address) >>> 0).sort((a, b) => a - b);
   return [op(B.STORE, M_TO), op(B.LOAD_MEMORY, M_DESTINATION), ...search(sorted, 0, answers.length), ...answers, op(B.LOAD_MEMORY, M_TO)];
 }
 
@@ -126,22 +125,6 @@ function search(sorted: readonly number[], toOthers: number, toOurs: number): In
   const above = search(sorted.slice(half), toOthers, toOurs);
   const below = search(sorted.slice(0, half), toOthers + above.length, toOurs + above.length);
   return [[B.IF_GREATER_EQUAL, 0, 1, sorted[half]], op(B.JUMP, below.length), ...below, ...above];
-}
-
-/** A = the client's own address, of the one in M_DESTINATION that servers know it by. */
-function originalOf(prefixes: readonly ClientPrefix[]): Instruction[] {
-  const tests = prefixes.flatMap(({ mask, clients, as }, i): Instruction[] => {
-    const rest = (prefixes.length - 1 - i) * 6;
-    return [
-      op(B.LOAD_MEMORY, M_DESTINATION),
-      op(B.AND, swap32(mask)),
-      [B.IF_EQUAL, 0, 3, swap32(as) >>> 0],
-      op(B.LOAD_MEMORY, M_DESTINATION),
-      op(B.XOR, swap32(as ^ clients)),
-      op(B.JUMP, rest + 1),
-    ];
-  });
-  return [...tests, op(B.LOAD_MEMORY, M_DESTINATION)];
 }
 
 /** Ends here where the port is of the pools. */

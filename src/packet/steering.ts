@@ -7,7 +7,8 @@
  *      to any other port           by a keyed hash of source address and port
  *
  * Where servers answer clients through lb4 (nat = "destination") what goes to an address that is not {@link Ours} is such an answer, and is
- * its client's: by the hash of destination address and port, whichever port that is, since clients have ports of the pools, too.
+ * its client's: by the hash of destination address and port, whichever port that is, since clients have ports of the pools, too. Where servers
+ * see a client under another address, it gets a port there whose answers come to its worker (forward/clash.ts): so nobody who steers need know of it.
  *
  * A frontend that itself listens on a port of the pools needs no exception: all its clients go to the worker that has this port, and its
  * servers' replies come to ports that this worker claimed. That is right, but not spread.
@@ -61,19 +62,8 @@ export function workerOfSlice({ first, step }: PortSlice): { worker: number; wor
 /** All of them. */
 export const ALL_PORTS = portSlice(0, 1);
 
-/** What tells packets to this host from answers to clients. Addresses as an Int32Array reads them. */
-export interface Ours {
-  readonly addresses: ReadonlySet<number>;
-  /** Under which addresses servers see clients: an answer to one of `as` is that of the client whose address it was. */
-  readonly prefixes: readonly ClientPrefix[];
-}
-
-/** Addresses with `as` under `mask` are those with `clients` there; all as an Int32Array reads them. */
-export interface ClientPrefix {
-  readonly mask: number;
-  readonly clients: number;
-  readonly as: number;
-}
+/** The addresses that tell packets to this host from answers to clients, as an Int32Array reads them. */
+export type Ours = ReadonlySet<number>;
 
 /** The uint32 that workers are chosen by: as secret as the flow table's key, so that strangers cannot aim at one worker, and as long-lived. */
 export function steeringKey(hashKey: HashKey): number {
@@ -91,18 +81,12 @@ export function steeringKey(hashKey: HashKey): number {
  */
 export function workerOf(source: number, destination: number, ports: number, key: number, workers: number, ours?: Ours): number {
   const port = destinationPort(ports);
-  if (ours !== undefined && !ours.addresses.has(destination)) return byHash(originalOf(destination, ours.prefixes), port, key, workers);
+  if (ours !== undefined && !ours.has(destination)) return byHash(destination, port, key, workers);
   if (port >= CLIENT_PORTS.first && port <= CLIENT_PORTS.last) return (port - CLIENT_PORTS.first) % workers;
   return byHash(source, sourcePort(ports), key, workers);
 }
 
-/** The client's own address, of the one that servers know it by. */
-function originalOf(address: number, prefixes: readonly ClientPrefix[]): number {
-  for (const { mask, clients, as } of prefixes) if ((address & mask) === as) return address ^ as ^ clients;
-  return address;
-}
-
-/** The worker of what a client sends from a port (host order), where that is none of the pools that it is sent to. */
+/** The worker of what a client, as servers see it, is sent by them to a port (host order), and of what it sends itself where it is its own address. */
 export function workerOfClient(client: number, port: number, key: number, workers: number): number {
   return byHash(client, port, key, workers);
 }

@@ -16,13 +16,13 @@ import * as Flow from '../../src/layout/flow.ts';
 import { TCP, UDP } from '../../src/packet/fields.ts';
 import { fromClient } from '../fixtures/frames.ts';
 import { KernelPath, type Program } from './kernel-path.ts';
-import { sameBytes, type Taken } from './kernel-same.ts';
+import { sameBytes, type Taken, type What } from './kernel-same.ts';
 import { buildFrame, pattern } from './packets.ts';
 import { BACK, connectionsIn, HASH_KEY, MAC, type World } from './world.ts';
 
 export interface Report {
   readonly wrong: string[];
-  /** Frames taken of random ones, with one worker and with three, and of UDP's with three; and of those that met a writer by which state. */
+  /** Frames taken of random ones, with one worker and with three, of UDP's with three, and where servers see clients; and of those that met a writer by which state. */
   readonly same: readonly Taken[];
   readonly whole: { readonly first: number; readonly second: number; readonly up: number };
   readonly bytes: readonly number[];
@@ -41,9 +41,10 @@ async function main(): Promise<void> {
   Math.random = () => 0;
   const wrong: string[] = [];
   const kernel = { program: program as Program, capacity: 256, key: HASH_KEY, interfaces };
-  const by = (protocol: typeof TCP | typeof UDP, workers: number) => sameBytes(kernel, { protocol, workers, seed: Number(seed) }, wrong);
+  const by = (protocol: What['protocol'], workers: number, mode: What['mode'] = 'passthrough') =>
+    sameBytes(kernel, { protocol, workers, mode, seed: Number(seed) }, wrong);
   const { path, world, taken } = by(TCP, 1);
-  const others = [by(TCP, 3), by(UDP, 3)];
+  const others = [by(TCP, 3), by(UDP, 3), by(TCP, 3, 'destination'), by(UDP, 3, 'destination')];
   for (const other of others) other.path.close();
   const same = [taken, ...others.map((other) => other.taken)];
   const whole = await wholeStates(path, world, wrong);

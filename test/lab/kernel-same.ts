@@ -8,19 +8,23 @@
 import fc from 'fast-check';
 import { hashKey } from '../../src/flow/table.ts';
 import * as D from '../../src/layout/frames.ts';
+import { parseAddress } from '../../src/packet/address.ts';
 import { TCP, UDP } from '../../src/packet/fields.ts';
-import { steeringKey, workerOfFrame } from '../../src/packet/steering.ts';
+import { type Ours, steeringKey, workerOfFrame } from '../../src/packet/steering.ts';
 import * as datagrams from '../fixtures/datagrams.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { KernelPath, type KernelPathOptions } from './kernel-path.ts';
 import { buildFrame, type Packet, pattern, referenceChecksum } from './packets.ts';
-import { BACK, FRONT, HASH_KEY, SERVERS, type World, worldsOf } from './world.ts';
+import { BACK, CLIENT, FRONT, HASH_KEY, SERVERS, VIP, type World, type WorldOptions, worldsOf } from './world.ts';
+
+type Mode = NonNullable<WorldOptions['mode']>;
 
 /** How many frames the program has taken. */
 export interface Taken {
   readonly workers: number;
   /** TCP or UDP, by its number. */
   readonly protocol: number;
+  readonly mode: Mode;
   /** Without super-packets. */
   plain: number;
   /** Super-packets. */
@@ -30,8 +34,10 @@ export interface Taken {
 /** A connection as it is seen on both sides. */
 interface Opened {
   readonly clientPort: number;
-  /** lb4's, towards the server. */
+  /** Towards the server: lb4's own, or where servers see clients that of this one. */
   readonly port: number;
+  /** Whom the server answers. */
+  readonly destination: string;
   readonly server: number;
 }
 
@@ -49,24 +55,28 @@ const HEADERS = { [TCP]: 40, [UDP]: 28 } as const;
 /** Of the IP header's total length. */
 const LENGTH_AT = ETHERNET + 2;
 const STEERING = steeringKey(hashKey(HASH_KEY));
+const OURS: Ours = new Set([parseAddress(VIP)]);
 
 export interface What {
   readonly protocol: typeof TCP | typeof UDP;
   readonly workers: number;
+  readonly mode: Mode;
   readonly seed: number;
 }
 
 /** @returns what the frames went by as well; `world` is the first worker's. */
-export function sameBytes(kernel: KernelPathOptions, { protocol, workers, seed }: What, wrong: string[]) {
+export function sameBytes(kernel: KernelPathOptions, { protocol, workers, mode, seed }: What, wrong: string[]) {
   const path = new KernelPath({ ...kernel, workers });
-  const worlds = worldsOf(workers, { capacity: kernel.capacity, protocol }, path.maps);
-  const opened = Array.from({ length: CONNECTIONS }, (_, i) => establish(worlds, protocol, 5000 + i));
-  const taken: Taken = { workers, protocol, plain: 0, large: 0 };
+  const worlds = worldsOf(workers, { capacity: kernel.capacity, protocol, mode }, path.maps);
+  const opened = Array.from({ length: CONNECTIONS }, (_, i) => establish(worlds, protocol, mode, 5000 + i));
+  const taken: Taken = { workers, protocol, mode, plain: 0, large: 0 };
   const all = protocol === TCP ? segments(opened, kernel.program === 'tc') : datagramsOf(opened, kernel.program === 'tc');
   for (const offered of fc.sample(changed(all), { seed, numRuns: RUNS })) {
-    const told = offer(path, worlds[workerOf(offered.frame, workers)], offered, taken);
+    const told = offer(path, worlds[workerOf(offered.frame, workers, mode)], offered, taken);
     if (told !== undefined)
-      wrong.push(`${protocol === TCP ? 'TCP' : 'UDP'}, ${workers} workers, gso_size ${offered.gso}: ${hex(offered.frame)} → ${told}`);
+      wrong.push(
+        `${protocol === TCP ? 'TCP' : 'UDP'}, ${mode}, ${workers} workers, gso_size ${offered.gso}: ${hex(offered.frame)} → ${told}`,
+      );
   }
   return { path, world: worlds[0], taken };
 }
@@ -87,25 +97,26 @@ function offer(path: KernelPath, world: World, { frame, gso, isReply, isPlain }:
   return isSame ? undefined : `${hex(out)}, not ${verdict} ${hex(expected)}`;
 }
 
-function establish(worlds: readonly World[], protocol: What['protocol'], clientPort: number): Opened {
-  const send = (packet: Packet) => worlds[workerOf(buildFrame(packet), worlds.length)].send(packet);
+function establish(worlds: readonly World[], protocol: What['protocol'], mode: Mode, clientPort: number): Opened {
+  const send = (packet: Packet) => worlds[workerOf(buildFrame(packet), worlds.length, mode)].send(packet);
   const first = protocol === TCP ? fromClient({ from: clientPort, flags: 'S', sequence: 100 }) : datagrams.fromClient({ from: clientPort });
   const { frame } = send(first);
   const port = new DataView(frame.buffer, frame.byteOffset).getUint16(34);
   const server = SERVERS.indexOf(frame.subarray(30, 34).join('.') as (typeof SERVERS)[number]);
+  const destination = mode === 'destination' ? CLIENT : VIP;
   if (protocol === TCP) {
-    send(fromServer({ to: port, flags: 'SA', sequence: 200, acknowledgment: 101 }, {}, server));
+    send(fromServer({ to: port, flags: 'SA', sequence: 200, acknowledgment: 101 }, { destination }, server));
     send(fromClient({ from: clientPort, sequence: 101, acknowledgment: 201 }));
-  } else send(datagrams.fromServer({ to: port }, {}, server));
-  return { clientPort, port, server };
+  } else send(datagrams.fromServer({ to: port }, { destination }, server));
+  return { clientPort, port, destination, server };
 }
 
 /** As the kernel hands frames out. */
-function workerOf(frame: Uint8Array, workers: number): number {
+function workerOf(frame: Uint8Array, workers: number, mode: Mode): number {
   const length = frame.length - ETHERNET;
   const words = new Int32Array(Math.ceil(length / 4));
   new Uint8Array(words.buffer).set(frame.subarray(ETHERNET));
-  return workerOfFrame(words, 0, length, STEERING, workers);
+  return workerOfFrame(words, 0, length, STEERING, workers, mode === 'destination' ? OURS : undefined);
 }
 
 /** Bytes of payload: of one packet on the wire, or of a super-packet whose parts are as large as the next hop takes, and larger. */
@@ -136,7 +147,9 @@ function segments(opened: readonly Opened[], hasSuperPackets: boolean): fc.Arbit
     .map(({ of, isReply, size: { gso, payload, fits }, flags, ttl, tos, padTo }) => {
       const tcp = { flags, sequence: 101, acknowledgment: 201, payload: pattern(payload) };
       const more = { ttl, tos, padTo };
-      const packet = isReply ? fromServer({ to: of.port, ...tcp }, more, of.server) : fromClient({ from: of.clientPort, ...tcp }, more);
+      const packet = isReply
+        ? fromServer({ to: of.port, ...tcp }, { destination: of.destination, ...more }, of.server)
+        : fromClient({ from: of.clientPort, ...tcp }, more);
       return { frame: buildFrame(packet), gso, isReply, isPlain: /^[PU]?A$/.test(flags) && ttl > 1 && fits };
     });
 }
@@ -150,7 +163,11 @@ function datagramsOf(opened: readonly Opened[], hasSuperPackets: boolean): fc.Ar
       const udp = { payload: pattern(payload), ...(!whole && { checksum: 0 }) };
       const more = { ttl, tos, padTo };
       const { fromClient: up, fromServer: down } = datagrams;
-      const frame = buildFrame(isReply ? down({ to: of.port, ...udp }, more, of.server) : up({ from: of.clientPort, ...udp }, more));
+      const frame = buildFrame(
+        isReply
+          ? down({ to: of.port, ...udp }, { destination: of.destination, ...more }, of.server)
+          : up({ from: of.clientPort, ...udp }, more),
+      );
       // The one checksum that goes up (native/bpf/packet.h).
       const isClear = frame[ETHERNET + IP + 6] !== 0xff || frame[ETHERNET + IP + 7] !== 0xff;
       return { frame, gso, isReply, isPlain: ttl > 1 && fits && isClear };

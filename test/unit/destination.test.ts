@@ -1,8 +1,9 @@
 /** nat = "destination" beyond what one packet shows (test/fixtures/destination.ts): several workers, datagrams one by one, the next process. */
 import { describe, expect, test } from 'vitest';
 import { hashKey } from '../../src/flow/table.ts';
+import * as Flow from '../../src/layout/flow.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
-import { parseAddress, portsWord } from '../../src/packet/address.ts';
+import { destinationPort, parseAddress, portsWord } from '../../src/packet/address.ts';
 import { UDP } from '../../src/packet/fields.ts';
 import { steeringKey, workerOf } from '../../src/packet/steering.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
@@ -21,24 +22,27 @@ function portsOf({ frame }: Outcome): [from: number, to: number] {
 describe('several workers', () => {
   const WORKERS = 3;
   const key = steeringKey(hashKey(HASH_KEY));
-  const ours = { addresses: new Set([parseAddress(VIP)]), prefixes: [] };
+  const ours = new Set([parseAddress(VIP)]);
   const ownerOf = (source: string, destination: string, from: number, to: number) => {
     return workerOf(parseAddress(source), parseAddress(destination), portsWord(from, to), key, WORKERS, ours);
   };
 
-  test.each([
-    ['any frontend', 80],
-    ['a frontend on a port of the pools, all of whose clients have one worker', CLIENT_PORTS.first + 100],
-  ])('each answer comes to who has its connection: %s', (_, port) => {
-    const worlds = worldsOf(WORKERS, { ...ONE, ports: [port], capacity: 1024 });
+  const prefix = { mask: parseAddress('255.255.255.0'), from: parseAddress('10.0.0.0'), to: parseAddress('20.0.5.0') };
+
+  test.each<[string, number, string, WorldOptions]>([
+    ['any frontend', 80, CLIENT, {}],
+    ['a frontend on a port of the pools, all of whose clients have one worker', CLIENT_PORTS.first + 100, CLIENT, {}],
+    ['clients of a prefix, whom servers see under another', 80, '20.0.5.9', { prefix }],
+  ])('each answer comes to who has its connection: %s', (_, port, client, more) => {
+    const worlds = worldsOf(WORKERS, { ...ONE, ...more, ports: [port], capacity: 1024 });
     for (let from = 2000; from < 2100; from++) {
       const world = worlds[ownerOf(CLIENT, VIP, from, port)];
       const opened = world.send(fromClient({ from, to: port, flags: 'S' }));
       expect(opened.verdict).toBe('opened');
       const [seen] = portsOf(opened);
-      if (port === 80) expect(seen).toBe(from);
-      expect(worlds[ownerOf(SERVERS[0], CLIENT, 8080, seen)]).toBe(world);
-      expect(portsOf(world.send(answer(seen)))).toEqual([port, from]);
+      if (port === 80 && client === CLIENT) expect(seen).toBe(from);
+      expect(worlds[ownerOf(SERVERS[0], client, 8080, seen)]).toBe(world);
+      expect(portsOf(world.send({ ...answer(seen), destination: client }))).toEqual([port, from]);
     }
   });
 });
@@ -83,6 +87,34 @@ test('the next process goes on with connections of either kind, and gives no por
   next.sweepAll(10_000_000);
   next.sweepAll(10_000_001);
   expect([next.records.size, next.table.size]).toEqual([0, 0]);
+});
+
+describe('the next process has another nat', () => {
+  const handshake = (world: World) => {
+    world.send(fromClient({ flags: 'S' }));
+    return world.send(answer()).verdict;
+  };
+
+  test('full: a connection whose answers nobody would take any more ends, and its client is told', () => {
+    const world = new World(ONE);
+    expect(handshake(world)).toBe('forwarded');
+    const next = world.next({ mode: 'passthrough' });
+    expect([next.recovered, next.records.size, next.table.size]).toEqual([0, 0, 0]);
+    expect(next.send(fromClient()).verdict).toBe('resetUnknown');
+    // And back: nothing of it is left.
+    expect(next.next({ mode: 'destination' }).recovered).toBe(0);
+  });
+
+  test('destination: one that leaves from the VIP goes on, as answers to it are taken', () => {
+    const world = new World({ ...ONE, mode: 'passthrough' });
+    world.send(fromClient({ flags: 'S' }));
+    const [{ second }] = connectionsIn(world);
+    const to = destinationPort(world.table.words[second! + Flow.PORTS]);
+    const next = world.next({ mode: 'destination' });
+    expect(next.recovered).toBe(1);
+    expect(next.send(fromServer({ to, flags: 'SA' })).verdict).toBe('forwarded');
+    expect(next.send(fromClient()).verdict).toBe('forwarded');
+  });
 });
 
 test('while no frontend leads to a server, what it sends to others goes on all the same', () => {

@@ -105,7 +105,8 @@ export const backend = z.object({
     allowed: 'a table with `clients` and `as`',
     description:
       'With `nat = "destination"`: servers see clients of one network under the addresses of another, `{ clients = "10.0.0.0/24", as = "20.0.0.0/24" }`; ' +
-      'answers to these come back to those. Servers must have their way to `as` through this host.',
+      'answers to these come back to those. Servers must have their way to `as` through this host. With several `workers` they see most such clients by ' +
+      'another port as well: one whose answers come to the worker that has the client.',
     ...lb4,
   }),
   source_addrs: key(z.array(sourceAddr).min(1).max(LIMITS.sources).optional(), {
