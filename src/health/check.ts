@@ -6,8 +6,10 @@ export interface CheckResult {
   outcome: 'pass' | 'fail' | 'unknown';
   /** For people: "connected in 0.3 ms", "connection refused". */
   reason: string;
-  /** It passes only because nothing was heard against the server. */
+  /** Nothing was heard of the server, and what it passes by, if it does, is that nothing was heard against it. */
   isSilent?: boolean;
+  /** "Port unreachable" came so many times. */
+  refusals?: number;
 }
 
 /** One way to look at a server, each in a file of its own: tcp.ts, http.ts, exec.ts, udp.ts. */

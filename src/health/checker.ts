@@ -3,6 +3,7 @@ import { checkFor } from './check-for.ts';
 import type { Description, Health } from './health-state.ts';
 import { LocalErrors } from './local-errors.ts';
 import { Semaphore } from './semaphore.ts';
+import { Turns } from './turns.ts';
 import { type Change, type HealthLog, Watch, type WatchContext } from './watch.ts';
 
 export type { Description, Health } from './health-state.ts';
@@ -39,7 +40,7 @@ export class HealthChecker {
       udp: new Semaphore(MAX_DATAGRAMS),
     };
     const semaphoreFor = ({ check: asked }: Target) => others[asked?.type ?? 'tcp'] ?? connections;
-    this.#context = { makeCheck: check, semaphoreFor, onChange, log, heard, localErrors: new LocalErrors() };
+    this.#context = { makeCheck: check, semaphoreFor, onChange, log, heard, localErrors: new LocalErrors(), turns: new Turns() };
   }
 
   /**
@@ -59,6 +60,7 @@ export class HealthChecker {
       if (watch === undefined) this.#watches.set(id, new Watch(target, this.#context, known?.(id)));
       else watch.update(target);
     }
+    this.#context.turns.keep(new Set(targets.map(({ address }) => address)));
   }
 
   /**

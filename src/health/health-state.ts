@@ -85,10 +85,10 @@ export class HealthState {
   }
 
   /** Takes a result in; returns the transition that it made, if any. @param now ms on a clock that never goes back */
-  learn({ outcome, reason }: CheckResult, target: Target, now: number): Transition | undefined {
+  learn({ outcome, reason, isSilent = false }: CheckResult, target: Target, now: number): Transition | undefined {
     this.lastReason = reason;
     if (outcome === 'unknown') {
-      this.unmade++;
+      if (!isSilent) this.unmade++;
       return undefined;
     }
     if (outcome === 'fail') this.failures++;

@@ -1,10 +1,12 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import type { Check, CheckResult, Target, UdpSettings } from './check.ts';
-import { answersArp } from './neighbour.ts';
+import { Neighbours } from './neighbour.ts';
 import type { PortRotation } from './ports.ts';
 import { checkFromOurs, healthPorts, named, type Place } from './tries.ts';
 
+/** Of this process: one reading for the checks of all servers that end together. */
+const neighbours = new Neighbours();
 /** A datagram may be lost: so often it is sent in a check, at equal distances. */
 const SENDINGS = 3;
 /** So much of an answer that is not the expected one is shown. */
@@ -43,12 +45,14 @@ type End = CheckResult | NodeJS.ErrnoException | 'refused' | 'forged';
 async function attempt(task: Task, from: Place): Promise<CheckResult | NodeJS.ErrnoException> {
   const { target, settings } = task;
   let end = await exchange(task, from, 0);
-  for (let round = 0; round < ROUNDS && end === 'refused'; round++) end = await exchange(task, from, DECOYS);
-  if (end === 'refused') return { outcome: 'fail', reason: 'port unreachable' };
+  let refusals = 0;
+  while (end === 'refused' && refusals++ < ROUNDS) end = await exchange(task, from, DECOYS);
+  if (end === 'refused') return { outcome: 'fail', reason: 'port unreachable', refusals };
   if (end === 'forged')
     return { outcome: 'unknown', reason: 'somebody forges "port unreachable": an ICMP error came about a datagram that was never sent' };
   if (!(end instanceof Error) || end.code !== 'ETIMEDOUT' || settings.expect !== undefined) return end;
-  if (!(await answersArp(target.address))) return { outcome: 'fail', reason: 'no answer, nor to ARP' };
+  if (!(await neighbours.answersArp(target.address))) return { outcome: 'fail', reason: 'no answer, nor to ARP' };
+  if (refusals > 0) return { outcome: 'unknown', reason: 'silent, but port unreachable a moment before', isSilent: true, refusals };
   return { outcome: 'pass', reason: `silent, but no port unreachable in ${target.timeoutMs} ms`, isSilent: true };
 }
 

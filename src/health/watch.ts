@@ -2,7 +2,9 @@ import { isDeepStrictEqual } from 'node:util';
 import { type Check, type CheckResult, endpointOf, type Target } from './check.ts';
 import { type Description, HealthState, type Transition } from './health-state.ts';
 import type { LocalErrors } from './local-errors.ts';
+import { Quiet } from './quiet.ts';
 import type { Semaphore } from './semaphore.ts';
+import type { Turns } from './turns.ts';
 
 /** A server went up or down. */
 export interface Change extends Transition {
@@ -26,6 +28,7 @@ export interface WatchContext {
   readonly localErrors: LocalErrors;
   /** Bytes that have come from a server so far, whoever they were for; by the target's name. */
   readonly heard: (id: string) => number;
+  readonly turns: Turns;
 }
 
 /** Checks that a suspicion brings forward keep this distance, start to start, or the interval where that is shorter. */
@@ -47,10 +50,7 @@ export class Watch {
   #dueAt = 0;
   /** Something happened that only a check that starts from now on can answer: it comes soon. */
   #owed = false;
-  /** When the server's host last said that nobody serves there. */
-  #refusedAt = Number.NEGATIVE_INFINITY;
-  /** What had come from the server when the check under way began. */
-  #heard = 0;
+  readonly #quiet: Quiet;
   /** The last passive signal, until a check allays it or the server is down. */
   #suspicion: string | undefined;
 
@@ -60,6 +60,7 @@ export class Watch {
     this.#target = target;
     this.#check = context.makeCheck(target);
     this.#context = context;
+    this.#quiet = new Quiet(context.turns, () => context.heard(target.id));
     void this.#round();
   }
 
@@ -87,7 +88,7 @@ export class Watch {
    * @param isRefusal its host says that nobody serves there: then a check that hears nothing at all does not allay it
    */
   suspect(reason: string, isRefusal = false): void {
-    if (isRefusal) this.#refusedAt = performance.now();
+    if (isRefusal) this.#quiet.noteRefusal();
     if (this.state.health === 'down') return;
     this.#suspicion = reason;
     this.#owed = true;
@@ -104,6 +105,9 @@ export class Watch {
   /** One check, then the next one's appointment. */
   async #round(): Promise<void> {
     this.#checking = true;
+    // Before the gate: others pass meanwhile.
+    await this.#quiet.turn(this.#target, this.#stop.signal);
+    if (this.#stop.signal.aborted) return;
     const check = this.#check;
     const result = await this.#context.semaphoreFor(this.#target).pass(() => this.#run(check));
     this.#checking = false;
@@ -118,23 +122,12 @@ export class Watch {
   async #run(check: Check): Promise<CheckResult> {
     this.#startedAt = performance.now();
     this.#owed = false;
-    // Of the others none passes by silence.
-    if (this.#target.check?.type === 'udp') this.#heard = this.#context.heard(this.id);
+    this.#quiet.begin(this.#target);
     try {
-      return this.#weighSilence(await check.run(this.#stop.signal));
+      return this.#quiet.weigh(await check.run(this.#stop.signal), this.#target);
     } catch (error) {
       return { outcome: 'unknown', reason: String(error) };
     }
-  }
-
-  /**
-   * A host says "port unreachable" once a second to whoever asks (icmp_ratelimit, icmp(7)), and where clients ask, too, a check seldom hears it. So
-   * what they were told counts against silence, unless something has come from the server meanwhile: anybody can forge such a word.
-   */
-  #weighSilence(result: CheckResult): CheckResult {
-    const isRefused = result.isSilent === true && this.#refusedAt >= this.#startedAt - this.#target.intervalMs;
-    if (!isRefused || this.#context.heard(this.id) !== this.#heard) return result;
-    return { outcome: 'fail', reason: 'silent, and port unreachable to what clients send' };
   }
 
   /** A check is owed, or failures after a suspicion wait to be confirmed. */
@@ -174,7 +167,7 @@ export class Watch {
     const suspected = this.#suspicion;
     // A check that could not be made ends the hurry, too: what it lacks will not be there in 250 ms.
     if (transition !== undefined || (result.outcome !== 'fail' && !this.#owed)) this.#suspicion = undefined;
-    if (result.outcome === 'unknown') return this.#noteUnknown(result.reason);
+    if (result.outcome === 'unknown' && result.isSilent !== true) return this.#noteUnknown(result.reason);
     this.#noteOver();
     if (transition !== undefined) this.#context.onChange({ target: this.#target, ...transition, suspected });
     if (!wasDamped && this.state.damped) this.#noteDamping();

@@ -90,7 +90,10 @@ export interface Stats {
     readonly half_open: number;
     readonly servers: Record<
       string,
-      Record<string, { readonly current_connections: number; readonly load: number; readonly ports?: number }>
+      Record<
+        string,
+        { readonly current_connections: number; readonly load: number; readonly ports?: number; readonly check_failures?: number }
+      >
     >;
   };
 }

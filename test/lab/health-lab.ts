@@ -62,13 +62,14 @@ export function target(port: number, more: Partial<Target> = {}): Target {
   return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, jitter: 0.1, timeoutMs: 1000, rise: 1, fall: 1, ...more };
 }
 
-export function checker(check?: (t: Target) => Check) {
+export function checker(check?: (t: Target) => Check, heard: () => number = () => 0) {
   const changes: Change[] = [];
   const warn = vi.fn();
   const infos: [object, string][] = [];
   const health = new HealthChecker({
     onChange: (change) => changes.push(change),
     log: { warn, info: (fields, message) => infos.push([fields, message]) },
+    heard,
     ...(check === undefined ? {} : { check }),
   });
   closers.push(() => health.stop());

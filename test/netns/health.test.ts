@@ -8,7 +8,8 @@ import { VIP as DSR_VIP, DsrTopology, SERVERS as L2_SERVERS } from '../lab/dsr-t
 import type { Namespace } from '../lab/lab.ts';
 import { Live, MODES } from '../lab/live.ts';
 import type { Running } from '../lab/processes.ts';
-import { HTTP } from '../lab/topology.ts';
+import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { serveUdp } from '../lab/udp.ts';
 import { pause, waitUntil } from '../lab/wait.ts';
 
 /** Checks so rare that what is noticed in the time of a test was noticed otherwise. */
@@ -213,3 +214,23 @@ test('DSR on one link: checks come from an address of lb4 that the servers do no
   await balancer.health({ [`${L2_SERVERS[0]}:${HTTP}`]: true });
   await answeredBy(lab.client, DSR_VIP, 'server1', 'server2');
 });
+
+test('UDP ports of one server that nobody has stay down, though its kernel says so once a second alone; a silent one beside them is up', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const [server] = lab.servers as [Namespace];
+  await serveUdp(server, 'syslog', 514);
+  const ports = [514, 9001, 9002, 9003];
+  const frontend = (port: number) => ({ listen: `${VIP}:${port}`, servers: [`${serverAddress(0)}:${port}`], frontend: 'protocol = "udp"' });
+  const frontends = Object.fromEntries(ports.map((port) => [`port${port}`, frontend(port)]));
+  const balancer = await startBalancer(lab.balancer, { frontends }, { healthy: false });
+  const said = () =>
+    balancer.running.lines.flatMap((line) => /"port(\d+)-out.*"msg":"(server (?:up|down).*)"/.exec(line)?.slice(1).join(' ') ?? []);
+  // Each has had its turn, and then all of them once more.
+  await waitUntil(() => said().length === ports.length, { what: 'a word about each' });
+  const failed = async () => {
+    const { servers } = (await balancer.stats()).lb4;
+    return ports.slice(1).every((port) => Number(Object.values(servers[`port${port}-out`] ?? {})[0]?.check_failures) > 1);
+  };
+  await waitUntil(failed, { what: 'more checks of each' });
+  expect(said().toSorted()).toEqual(ports.map((port) => `${port} server ${port === 514 ? 'up' : 'down'}`).toSorted());
+}, 120_000);

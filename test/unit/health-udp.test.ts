@@ -4,7 +4,7 @@ import { createSocket, type RemoteInfo } from 'node:dgram';
 import { expect, test, vi } from 'vitest';
 import type { Check, CheckResult, Target } from '../../src/health/check.ts';
 import { HealthChecker } from '../../src/health/checker.ts';
-import { answersArp } from '../../src/health/neighbour.ts';
+import { Neighbours } from '../../src/health/neighbour.ts';
 import { PortRotation } from '../../src/health/ports.ts';
 import { udpCheck } from '../../src/health/udp.ts';
 import { CHECK_PORTS } from '../../src/layout/ports.ts';
@@ -62,7 +62,8 @@ test('silence passes where nothing is expected; a port that nobody has fails eit
   const silent = { outcome: 'pass', reason: 'silent, but no port unreachable in 300 ms', isSilent: true };
   expect(await run(target(port, { timeoutMs: 300 }))).toEqual(silent);
   const dead = target(await closedPort(), { timeoutMs: 60_000 });
-  for (const settings of [{}, { expect: 'ok' }]) expect(await run(dead, settings)).toEqual({ outcome: 'fail', reason: 'port unreachable' });
+  for (const settings of [{}, { expect: 'ok' }])
+    expect(await run(dead, settings)).toEqual({ outcome: 'fail', reason: 'port unreachable', refusals: 3 });
 });
 
 test('a lost datagram is sent again', async () => {
@@ -170,8 +171,23 @@ test.each([
   ['who is, on another link', '192.0.2.3', true],
   ['who is behind a router', '198.51.100.1', true],
   ['another one whose address begins so', '192.0.2.', true],
-])('ARP tells %s', async (_, address, is) => expect(await answersArp(address, Promise.resolve(ARP))).toBe(is));
+])('ARP tells %s', async (_, address, is) => expect(await new Neighbours(async () => ARP).answersArp(address)).toBe(is));
 
 test('where ARP cannot be read nobody is blamed', async () => {
-  expect(await answersArp('192.0.2.2', Promise.reject(new Error('EACCES')))).toBe(true);
+  expect(await new Neighbours(() => Promise.reject(new Error('EACCES'))).answersArp('192.0.2.2')).toBe(true);
+});
+
+test('ARP is read once for all who ask together, and after they ask', async () => {
+  let reads = 0;
+  let told = '';
+  const neighbours = new Neighbours(async () => {
+    reads++;
+    return told;
+  });
+  const asked = Promise.all(['192.0.2.1', '192.0.2.2', '192.0.2.3'].map((address) => neighbours.answersArp(address)));
+  told = ARP;
+  expect(await asked).toEqual([true, false, true]);
+  expect(reads).toBe(1);
+  await neighbours.answersArp('192.0.2.1');
+  expect(reads).toBe(2);
 });

@@ -106,7 +106,8 @@ export const healthCheckKeys = {
     allowed: PAYLOAD,
     description: 'What must be somewhere in the answer to a `udp` check.',
     otherwise:
-      'any answer passes, and so does silence, at the end of `health_check_timeout`; "port unreachable" fails, and a neighbour without ARP',
+      'any answer passes, and so does silence, at the end of `health_check_timeout`; "port unreachable" fails, and a neighbour without ARP. After that three silent ' +
+      'checks are wanted, and those of one host whose ports are refused take turns, one in 1.1 to 3.3 s: a host says so once a second',
     ...lb4,
   }),
 };
