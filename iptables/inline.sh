@@ -6,7 +6,7 @@
 #
 #   sh FILE install|remove|status [--dry-run]
 #
-#   install   keep the kernel away from the interfaces; run again, it changes only what differs
+#   install   keep the kernel away from the interfaces, and from no others; run again, it changes only what differs
 #   remove    take all of it away, and put back what install changed
 #   status    one line a piece: present or missing; exit 0 when nothing is missing, else 3
 #   --dry-run say what would be done and change nothing
@@ -56,6 +56,32 @@ look() {
   table=$(nft list table netdev lb4_inline 2>/dev/null)
 }
 
+# Whether the table has a chain at one that is none of ours any more.
+has_others() {
+  chains=$(printf '%s\n' "$table" | grep -c 'hook ingress')
+  [ "$chains" -gt "$(present_ports | grep -c .)" ]
+}
+
+# is_ours PORT
+is_ours() {
+  for own in $PORTS; do [ "$own" != "$1" ] || return 0; done
+  return 1
+}
+
+# restore_ipv6: where it was switched off and the interface is none of ours any more
+restore_ipv6() {
+  left=''
+  for port in $(noted inline-ipv6); do
+    is_ours "$port" && left="$left $port" && continue
+    if [ -n "$dry_run" ]; then
+      printf '# net.ipv6.conf.%s.disable_ipv6 = 0\n' "$port"
+    else
+      [ ! -w "/proc/sys/net/ipv6/conf/$port/disable_ipv6" ] || printf '0\n' >"/proc/sys/net/ipv6/conf/$port/disable_ipv6"
+    fi
+  done
+  [ "$left" = "$(noted inline-ipv6)" ] || [ -z "$(noted inline-ipv6)" ] || note inline-ipv6 "$left"
+}
+
 # What there was is noted once: after a crash it is what lb4 itself had set.
 silence_ipv6() {
   known=$(noted inline-ipv6)
@@ -74,6 +100,7 @@ install_all() {
   look
   whole=yes
   for port in $(present_ports); do drops "$port" || whole=''; done
+  ! has_others || whole=''
   if [ -z "$whole" ]; then
     if [ -n "$dry_run" ]; then
       printf '# nft -f -\n%s\n' "$(inline_table)"
@@ -84,6 +111,7 @@ install_all() {
     fi
   fi
   silence_ipv6
+  restore_ipv6
 }
 
 remove_all() {

@@ -11,8 +11,6 @@ const RESTART_ONLY: Readonly<Record<string, (config: Config) => unknown>> = {
   'passthrough.fast_path': ({ passthrough }) => passthrough.fastPath,
   'passthrough.io': ({ passthrough }) => passthrough.io,
   'passthrough.resets_per_second': ({ passthrough }) => passthrough.resetsPerSecond,
-  'inline.frontends': ({ inline }) => JSON.stringify(inline?.frontends),
-  'inline.backend': ({ inline }) => inline?.backend,
   'proxy.workers': ({ proxy }) => proxy.workers,
 };
 

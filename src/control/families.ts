@@ -142,6 +142,13 @@ export const FAMILIES: readonly Family[] = [
     ({ packets }) => packets?.affinityEvicted,
     PACKETS,
   ),
+  single(
+    'counter',
+    'stations_evicted_total',
+    'Addresses seen between interfaces that made way for others.',
+    ({ packets }) => packets?.stationsEvicted,
+    PACKETS,
+  ),
 
   {
     name: 'lb4_host_repairs_total',

@@ -60,6 +60,8 @@ export interface WorkerCounters {
   readonly datagramsEvicted: number;
   /** Clients who had to make way for others before their `affinity` was over. */
   readonly affinityEvicted: number;
+  /** Between interfaces: addresses that had to make way for others before they were old. */
+  readonly stationsEvicted: number;
 }
 
 /** The packet modes only. */

@@ -80,6 +80,7 @@ function workerKeys({ received, dropped, transmitFailed, flows, halfOpen, halfOp
     datagrams: more.datagrams,
     datagrams_evicted: more.datagramsEvicted,
     affinity_evicted: more.affinityEvicted,
+    stations_evicted: more.stationsEvicted,
   };
 }
 

@@ -15,6 +15,7 @@ import {
   HALF_OPEN_EVICTED,
   RECEIVED,
   RX,
+  STATIONS_EVICTED,
   serverRow,
   TOTAL,
   TRANSMIT_FAILED,
@@ -43,6 +44,7 @@ export interface Gauges {
   readonly datagrams: number;
   readonly datagramsEvicted: number;
   readonly affinityEvicted: number;
+  readonly stationsEvicted: number;
 }
 
 const PLACES: Readonly<Record<keyof Gauges, number>> = {
@@ -55,6 +57,7 @@ const PLACES: Readonly<Record<keyof Gauges, number>> = {
   datagrams: DATAGRAM_FLOWS,
   datagramsEvicted: DATAGRAMS_EVICTED,
   affinityEvicted: AFFINITY_EVICTED,
+  stationsEvicted: STATIONS_EVICTED,
 };
 const NAMES = Object.keys(PLACES) as (keyof Gauges)[];
 

@@ -12,6 +12,7 @@ import {
   HALF_OPEN,
   HALF_OPEN_EVICTED,
   RECEIVED,
+  STATIONS_EVICTED,
 } from '../layout/counters.ts';
 import type { Memory } from '../layout/memory.ts';
 import type { Orders, WorkerData } from './messages.ts';
@@ -54,6 +55,7 @@ export class Duties {
   readonly #evictedBefore: number;
   readonly #evictedDatagramsBefore: number;
   readonly #evictedBondsBefore: number;
+  readonly #evictedStationsBefore: number;
   #lastTick = 0;
   #sweptTo = 0;
   #lastTold = 0;
@@ -76,6 +78,7 @@ export class Duties {
     this.#evictedBefore = memory.counters.gauges[HALF_OPEN_EVICTED];
     this.#evictedDatagramsBefore = memory.counters.gauges[DATAGRAMS_EVICTED];
     this.#evictedBondsBefore = memory.counters.gauges[AFFINITY_EVICTED];
+    this.#evictedStationsBefore = memory.counters.gauges[STATIONS_EVICTED];
   }
 
   /** Applies the first orders, and takes up what an lb4 that died has left. Returns how many connections go on. */
@@ -168,7 +171,7 @@ export class Duties {
   }
 
   #count(): void {
-    const { table, halfOpen, datagrams, connections, bonds } = this.#core;
+    const { table, halfOpen, datagrams, connections, bonds, crossing } = this.#core;
     const { gauges } = this.#memory.counters;
     const { received, dropped } = this.#driver.statistics();
     gauges[RECEIVED] += received;
@@ -179,6 +182,7 @@ export class Duties {
     gauges[DATAGRAM_FLOWS] = datagrams.size;
     gauges[DATAGRAMS_EVICTED] = this.#evictedDatagramsBefore + connections.evictedDatagrams;
     gauges[AFFINITY_EVICTED] = this.#evictedBondsBefore + bonds.evicted;
+    if (crossing !== undefined) gauges[STATIONS_EVICTED] = this.#evictedStationsBefore + crossing.evicted;
   }
 }
 

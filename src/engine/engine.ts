@@ -123,6 +123,7 @@ interface EngineParts {
   readonly attachments: Attachments | undefined;
   readonly locals: Locals;
   readonly settings: Settings;
+  readonly inline: InlinePorts | undefined;
   /** Flow entries at most. */
   readonly entries: number;
   readonly told: (message: string) => void;
@@ -140,11 +141,12 @@ export class Engine {
   readonly #attachments: Attachments | undefined;
   readonly #locals: Locals;
   #settings: Settings;
+  #inline: InlinePorts | undefined;
   readonly #entries: number;
   readonly #told: (message: string) => void;
   #isStopped = false;
 
-  private constructor({ acquired, routes, counts, ports, crew, attachments, locals, settings, entries, told }: EngineParts) {
+  private constructor({ acquired, routes, counts, ports, crew, attachments, locals, settings, inline, entries, told }: EngineParts) {
     const { isFound, refused, mortal } = acquired;
     this.inheritance = { isFound, connections: crew.recovered, refused, mortal };
     this.#acquired = acquired;
@@ -155,6 +157,7 @@ export class Engine {
     this.#attachments = attachments;
     this.#locals = locals;
     this.#settings = settings;
+    this.#inline = inline;
     this.#entries = entries;
     this.#told = told;
   }
@@ -219,7 +222,7 @@ export class Engine {
       memories,
       new Ways(memories[0].ways),
       (interfaces) => {
-        crew?.post({ type: 'interfaces', ...interfacesOf(routes, inline) });
+        crew?.post({ type: 'interfaces', ...interfacesOf(routes, engine === undefined ? inline : engine.#inline) });
         if (crew !== undefined) attempt(() => attachments?.follow(interfaces), told);
         if (engine !== undefined)
           engine.#followAddresses().catch((error: unknown) => told(`this host's addresses have changed: ${messageOf(error)}`));
@@ -239,7 +242,7 @@ export class Engine {
       crew.post({ type: 'interfaces', ...interfacesOf(routes, inline) });
       attempt(() => attachments?.follow(routes.interfaces()), told);
       const entries = room.connections * room.workers * directionsOf(settings);
-      engine = new Engine({ acquired, routes, counts, ports, crew, attachments, locals, settings, entries, told });
+      engine = new Engine({ acquired, routes, counts, ports, crew, attachments, locals, settings, inline, entries, told });
       return engine;
     } catch (error) {
       attempt(() => attachments?.close(isFound), told);
@@ -252,14 +255,23 @@ export class Engine {
    * Replaces everything that is balanced. Live connections stay where they are, but for those of a frontend or server that is
    * not in the set any more, or has another address or port: the sweep ends them. Resolves when all workers go by it, or
    * are gone. Rejects with a RangeError, and changes nothing, when an index is out of bounds.
+   * @param inline the interfaces that it stands between from now on, if it does
    */
-  async configure(settings: Settings): Promise<void> {
+  async configure(settings: Settings, inline = this.#inline): Promise<void> {
     assertServiceSet(settings.services);
     const services = this.#locals.in(settings.services);
     const hops = this.#routes.apply(services);
     this.#ports.apply(services);
     this.#settings = settings;
     await this.#crew.apply({ settings: { ...settings, services }, hops, filter: filterFor(services) });
+    this.#standBetween(inline);
+  }
+
+  #standBetween(inline: InlinePorts | undefined): void {
+    if (inline === undefined || JSON.stringify(inline) === JSON.stringify(this.#inline)) return;
+    this.#inline = inline;
+    this.#routes.leadBy(inline.backend);
+    this.#crew.post({ type: 'interfaces', ...interfacesOf(this.#routes, inline) });
   }
 
   /** Whatever an address of this host means for those that answer clients. */

@@ -18,7 +18,8 @@ export function portsOf({ backend, frontends }: InlinePorts, interfaces: Iterabl
   };
   return {
     backend: usable(backend)?.index ?? 0,
-    frontends: frontends.map(({ name, clients }) => ({ ifindex: usable(name)?.index ?? 0, mtu: usable(name)?.mtu ?? 0, clients })),
+    backendMtu: usable(backend)?.mtu ?? 0,
+    frontends: frontends.map(({ name, clients }) => ({ name, ifindex: usable(name)?.index ?? 0, mtu: usable(name)?.mtu ?? 0, clients })),
   };
 }
 

@@ -56,7 +56,7 @@ export class ServerRoutes {
   readonly #hops: readonly Int32Array[];
   readonly #changed: (interfaces: readonly Interface[]) => void;
   /** The interface that leads to all servers, by name; undefined: the kernel's routes do. */
-  readonly #only: string | undefined;
+  #only: string | undefined;
   readonly #ways: Ways;
   readonly #oldWays: OldWays;
   /** Those that it has asked about. */
@@ -97,6 +97,12 @@ export class ServerRoutes {
     routes.#socket.watch(() => routes.#refresh());
     routes.#readInterfaces();
     return routes;
+  }
+
+  /** From now on this interface leads to all servers. */
+  leadBy(name: string): void {
+    this.#only = name;
+    for (const { hop } of this.#known) this.#passBy(hop, name);
   }
 
   interfaces(): Interface[] {

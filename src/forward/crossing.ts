@@ -5,10 +5,12 @@
  *
  * From a frontend port to the backend's. From that one to the frontend port whose client it is for: by the addresses that the file gives
  * a port, then by what was learnt of those who sent by it, else to all of them. Two frontend ports see nothing of each other.
- * A frame to many that was seen at another port a moment ago has come round: the sides are joined somewhere else, and it ends here.
+ * As at a bridge, what is for somebody behind the port that it came by ends here. A frame to many that was seen at another port a moment
+ * ago has come round: the sides are joined somewhere else, and it ends here, too; so does one to a single station, whose sender was busy
+ * behind another port just now, when it comes for the second time.
  */
 import * as D from '../layout/frames.ts';
-import { HOPS, INTERFACE, SERVER_HOPS, SHIFT } from '../layout/hops.ts';
+import { HOPS, INTERFACE, KERNEL_HOP, SERVER_HOPS, SHIFT } from '../layout/hops.ts';
 import { swap32 } from '../packet/address.ts';
 import * as F from '../packet/fields.ts';
 import { writeHop, writeNoHop } from './next-hops.ts';
@@ -22,6 +24,8 @@ export interface Prefix {
 }
 
 export interface FrontendPort {
+  /** By which it is known again, whatever it is by index. */
+  readonly name: string;
   /** The interface's index; 0: it is not there, or down. */
   readonly ifindex: number;
   readonly mtu: number;
@@ -33,6 +37,7 @@ export interface FrontendPort {
 export interface Ports {
   /** 0: it is not there, or down. */
   readonly backend: number;
+  readonly backendMtu: number;
   readonly frontends: readonly FrontendPort[];
 }
 
@@ -50,6 +55,8 @@ const NOWHERE = new Uint8Array(6);
 const ALL = -1;
 /** What the hop of a port that is none stands for. */
 const NO_PORT = -2;
+/** The backend's, in place of a frontend port's number. */
+const BEHIND = 1 << 16;
 
 const ARP = 0x0608;
 const ARP_REQUEST = 0x0100;
@@ -59,7 +66,12 @@ const ARP_OPERATION = 3;
 const ARP_SENDER = 7;
 const ARP_TARGET = 6;
 
-/** Frames to many that are remembered, for how many milliseconds, and how many words of each tell it from others. */
+const IPV6 = 0xdd86;
+/** Of the headers, in bytes. */
+const [IPV6_HEADER, TCP_HEADER, UDP_HEADER] = [40, 20, 8];
+const VLAN_ID = 0xfff;
+
+/** Frames that are remembered, for how many milliseconds, and how many words of each tell it from others. */
 const SEEN = 1024;
 const SEEN_MS = 1000;
 const SEEN_WORDS = 16;
@@ -70,9 +82,9 @@ export class Crossing {
   readonly #hops: Int32Array;
   readonly #verdicts: Float64Array;
   readonly #seed: number;
-  #ports: Ports = { backend: 0, frontends: [] };
-  /** By the place of a frontend port. */
-  #hopOf: number[] = [];
+  #ports: Ports = { backend: 0, backendMtu: 0, frontends: [] };
+  /** By the name of a frontend port, those of before included: connections may name them. */
+  readonly #hopOf = new Map<string, number>();
   /** By address as a host-order number: the longest prefix first. */
   #prefixes: { readonly network: number; readonly mask: number; readonly port: number }[] = [];
   readonly #stations: Stations;
@@ -93,13 +105,16 @@ export class Crossing {
 
   /** From now on these are the ports; connections that name the hop of one go by the interface that it is now. */
   setPorts(ports: Ports): void {
-    if (ports.frontends.length !== this.#ports.frontends.length) this.#forget();
+    if (namesOf(ports) !== namesOf(this.#ports)) this.#forget();
     this.#ports = ports;
-    ports.frontends.forEach(({ ifindex, mtu }, port) => {
-      const hop = (this.#hopOf[port] ??= this.#findHop(ifindex));
+    for (const { name, ifindex, mtu } of ports.frontends) {
+      const hop = this.#hopOf.get(name) ?? this.#findHop(ifindex);
+      this.#hopOf.set(name, hop);
       if (ifindex === 0) writeNoHop(this.#hops, hop);
       else writeHop(this.#hops, hop, ifindex, mtu, NOWHERE, NOWHERE);
-    });
+    }
+    const names = new Set(ports.frontends.map(({ name }) => name));
+    for (const [name, hop] of this.#hopOf) if (!names.has(name)) writeNoHop(this.#hops, hop);
     this.#prefixes = ports.frontends
       .flatMap(({ clients }, port) => clients.map(({ address, bits }) => ({ address, bits, port })))
       .sort((a, b) => b.bits - a.bits)
@@ -116,7 +131,8 @@ export class Crossing {
 
   /** The next hop of what goes out by that frontend port; that of the kernel where it is none. */
   hopBy(ifindex: number): number {
-    return this.#hopOf[this.#portAt(ifindex)] ?? 0;
+    const port = this.#portAt(ifindex);
+    return port < 0 ? KERNEL_HOP : (this.#hopOf.get(this.#ports.frontends[port].name) ?? KERNEL_HOP);
   }
 
   /** Sends a frame to the other side, or ends it, counted. */
@@ -128,40 +144,67 @@ export class Crossing {
     this.#verdicts[verdict]++;
   }
 
-  /** Remembers behind which port the sender of a frame from clients is. */
+  /** Remembers behind which port the sender of a service's frame is. */
   learn(f: number, now: number): void {
-    if (this.#ports.frontends.length < 2) return;
-    const port = this.#portAt(this.#frames[f + D.INTERFACE]);
-    if (port < 0) return;
+    const side = this.#sideOf(this.#frames[f + D.INTERFACE]);
+    if (side !== NO_PORT) this.#learn(f, side, now);
+  }
+
+  /** Who had to make way in the tables of those who were seen. */
+  get evicted(): number {
+    return this.#stations.evicted + this.#addresses.evicted;
+  }
+
+  /** As {@link learn}. Returns false where the sender was busy behind another port just now. */
+  #learn(f: number, side: number, now: number): boolean {
     const ip = this.#frames[f + D.OFFSET] >>> 2;
     const half = ip * 2 + F.ETHERNET_HALF;
     const { halves, words } = this.#slab;
     // A sender is never many (IEEE 802: the first bit of the address).
-    if ((halves[half + 3] & 1) === 0) this.#stations.learn(halves[half + 3] | (halves[half + 4] << 16), halves[half + 5], port, now);
+    const isOne = (halves[half + 3] & 1) === 0;
+    const isThere =
+      !isOne || this.#stations.learn(halves[half + 3] | (halves[half + 4] << 16), halves[half + 5] | this.#vlanOf(f), side, now);
+    // Whom a frame from the servers is for is asked of IPv4 addresses only where there is a choice.
+    if (side === BEHIND || this.#ports.frontends.length < 2) return isThere;
     const isIp = (this.#frames[f + D.FLAGS] & D.FLAG_FOREIGN) === 0;
     const address = isIp ? words[ip + F.IP_SOURCE] : this.#isArp(f, ip) ? this.#arpSender(ip) : 0;
-    if (address !== 0) this.#addresses.learn(address, 0, port, now);
+    if (address !== 0) this.#addresses.learn(address, 0, side, now);
+    return isThere;
   }
 
   /** Where the frame goes, written down. Returns its verdict. */
   #direct(f: number, from: number, now: number): number {
     const frames = this.#frames;
-    if (this.#hasComeRound(f, from, now)) return Verdict.dropLoop;
-    const { backend, frontends } = this.#ports;
-    let to = backend;
-    if (from === backend) {
-      const port = frontends.length === 1 ? 0 : this.#portFor(f, now);
+    const side = this.#sideOf(from);
+    if (side === NO_PORT) return Verdict.dropNoPort;
+    const isToMany = this.#isToMany(f);
+    if (isToMany && this.#isKnown(f, from, now, false)) return Verdict.dropLoop;
+    const isAstray = !this.#learn(f, side, now);
+    if (!isToMany) {
+      if (isAstray && this.#isKnown(f, from, now, true)) return Verdict.dropLoop;
+      if (this.#stationOf(f, now) === side) return Verdict.dropSameSide;
+    }
+    const { backend, backendMtu, frontends } = this.#ports;
+    let [to, mtu] = [backend, backendMtu];
+    if (side === BEHIND) {
+      const port = frontends.length === 1 ? 0 : this.#portFor(f, isToMany, now);
       if (port === ALL) {
         frames[f + D.OUT] = D.FLOOD;
         return Verdict.flooded;
       }
       to = frontends[port].ifindex;
-    } else if (this.#portAt(from) < 0) return Verdict.dropNoPort;
-    else this.learn(f, now);
+      mtu = frontends[port].mtu;
+    }
     if (to === 0) return Verdict.dropNoPort;
+    if (this.#wireLength(f) > mtu) return Verdict.dropTooLong;
     frames[f + D.INTERFACE] = to;
     frames[f + D.OUT] = D.SEND;
     return Verdict.crossed;
+  }
+
+  /** The place of a frontend port, BEHIND for the backend's, NO_PORT where it is none. */
+  #sideOf(ifindex: number): number {
+    return ifindex === this.#ports.backend && ifindex !== 0 ? BEHIND : this.#portAt(ifindex);
   }
 
   /** The place of the frontend port with that index, NO_PORT where it is none. */
@@ -172,27 +215,56 @@ export class Crossing {
   }
 
   /** The frontend port that a frame from the backend's side is for. */
-  #portFor(f: number, now: number): number {
+  #portFor(f: number, isToMany: boolean, now: number): number {
     const ip = this.#frames[f + D.OFFSET] >>> 2;
-    const half = ip * 2 + F.ETHERNET_HALF;
     const { halves, words } = this.#slab;
-    const isToMany = (halves[half] & 1) !== 0;
     if (isToMany) {
       if (!this.#isArp(f, ip) || halves[ip * 2 + ARP_OPERATION] !== ARP_REQUEST) return ALL;
-      return this.#portOf(words[ip + ARP_TARGET], now);
+      return this.#portToAsk(words[ip + ARP_TARGET], now);
     }
     const isIp = (this.#frames[f + D.FLAGS] & D.FLAG_FOREIGN) === 0;
     const named = isIp ? this.#namedPort(words[ip + F.IP_DESTINATION]) : ALL;
     if (named !== ALL) return named;
-    const station = this.#stations.find(halves[half] | (halves[half + 1] << 16), halves[half + 2], now);
+    const station = this.#stationOf(f, now);
     if (station >= 0 || !isIp) return station;
     return this.#addresses.find(words[ip + F.IP_DESTINATION], 0, now);
   }
 
-  /** Of an IPv4 address: as the file says, else as it was learnt. */
-  #portOf(address: number, now: number): number {
+  /** Where ARP asks for an IPv4 address: as the file says, else where it was seen; at all ports when nobody has answered there. */
+  #portToAsk(address: number, now: number): number {
     const named = this.#namedPort(address);
-    return named === ALL ? this.#addresses.find(address, 0, now) : named;
+    return named === ALL ? this.#addresses.ask(address, 0, now) : named;
+  }
+
+  #isToMany(f: number): boolean {
+    return (this.#slab.halves[(this.#frames[f + D.OFFSET] >>> 1) + F.ETHERNET_HALF] & 1) !== 0;
+  }
+
+  /** Behind which port a frame's destination is; -1: unknown. */
+  #stationOf(f: number, now: number): number {
+    const half = (this.#frames[f + D.OFFSET] >>> 1) + F.ETHERNET_HALF;
+    const { halves } = this.#slab;
+    return this.#stations.find(halves[half] | (halves[half + 1] << 16), halves[half + 2] | this.#vlanOf(f), now);
+  }
+
+  /** Above the last half of a MAC address: each VLAN has stations of its own, a router may have one address in several. */
+  #vlanOf(f: number): number {
+    return (this.#frames[f + D.VLAN] & VLAN_ID) << 16;
+  }
+
+  /** Bytes behind the Ethernet header that a frame has on the wire: of a super-packet, a segment. */
+  #wireLength(f: number): number {
+    const flags = this.#frames[f + D.FLAGS];
+    if ((flags & D.FLAG_GSO) === 0) return this.#frames[f + D.LENGTH];
+    const ip = this.#frames[f + D.OFFSET] >>> 2;
+    const { halves, words } = this.#slab;
+    const isIp = (flags & D.FLAG_FOREIGN) === 0;
+    // Extension headers of IPv6 are left out: no segment is held to be larger than it is.
+    const header = isIp ? (words[ip] & 0xf) * 4 : IPV6_HEADER;
+    if (!isIp && halves[ip * 2 + F.ETHERNET_HALF + 6] !== IPV6) return flags >>> 16;
+    const isTcp = (isIp ? (words[ip + F.IP_TTL] >>> 8) & 0xff : (words[ip + 1] >>> 16) & 0xff) === F.TCP;
+    const transport = isTcp ? Math.max(TCP_HEADER, ((words[ip + header / 4 + 3] >>> 4) & 0xf) * 4) : UDP_HEADER;
+    return header + transport + (flags >>> 16);
   }
 
   #namedPort(address: number): number {
@@ -210,19 +282,21 @@ export class Crossing {
     return halves[ip * 2 + ARP_SENDER] | (halves[ip * 2 + ARP_SENDER + 1] << 16);
   }
 
-  /** Whether a frame to many came by another port a moment ago. Its Ethernet header, the tag, its length and its beginning tell it. */
-  #hasComeRound(f: number, from: number, now: number): boolean {
+  /**
+   * Whether a frame came by another port a moment ago, or by any; if not, it is remembered. Its Ethernet header, the tag, its length and
+   * its beginning tell it.
+   */
+  #isKnown(f: number, from: number, now: number, byAny: boolean): boolean {
     const frames = this.#frames;
     const ip = frames[f + D.OFFSET] >>> 2;
     const { halves, words } = this.#slab;
-    if ((halves[ip * 2 + F.ETHERNET_HALF] & 1) === 0) return false;
     const bytes = frames[f + D.LENGTH];
     let h = this.#seed ^ bytes ^ Math.imul(frames[f + D.VLAN], 0x85ebca6b) ^ halves[ip * 2 + F.ETHERNET_HALF];
     const end = ip + Math.min(SEEN_WORDS, bytes >>> 2);
     for (let at = ip - 3; at < end; at++) h = Math.imul(h ^ words[at], 0x9e3779b1) ^ (h >>> 15);
     const place = (h >>> 8) % SEEN;
     const isKnown = this.#seenHash[place] === h && (now - this.#seenAt[place]) >>> 0 < SEEN_MS && this.#seenPort[place] !== 0;
-    if (isKnown && this.#seenPort[place] !== from) return true;
+    if (isKnown && (byAny || this.#seenPort[place] !== from)) return true;
     this.#seenHash[place] = h;
     this.#seenPort[place] = from;
     this.#seenAt[place] = now;
@@ -231,10 +305,11 @@ export class Crossing {
 
   /** That of a table that was found, where connections name it by this interface; else one that has none, or any of a table full of them. */
   #findHop(ifindex: number): number {
+    const taken = new Set(this.#hopOf.values());
     let free = 0;
     let any = 0;
     for (let hop = SERVER_HOPS; hop < HOPS; hop++) {
-      if (this.#hopOf.includes(hop)) continue;
+      if (taken.has(hop)) continue;
       const is = this.#hops[(hop << SHIFT) + INTERFACE];
       if (is === ifindex && ifindex !== 0) return hop;
       any ||= hop;
@@ -246,8 +321,11 @@ export class Crossing {
 
   /** Other ports, other places. */
   #forget(): void {
-    this.#hopOf = [];
     this.#stations.clear();
     this.#addresses.clear();
   }
+}
+
+function namesOf({ frontends }: Ports): string {
+  return frontends.map(({ name }) => name).join();
 }

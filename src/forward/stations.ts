@@ -1,12 +1,20 @@
 /**
  * Behind which port somebody was last seen, by MAC or IPv4 address: a bounded table with an age. What it has forgotten, or never
  * learnt, is asked of all ports.
+ *
+ * Whoever sends may claim to be somebody else. So a station that is busy at its port moves only for as many frames from another one as
+ * it has just sent itself (a majority vote), or once it has been silent for a moment: a host that has moved has.
  */
 
 const SETS = 1024;
 const WAYS = 4;
 /** Milliseconds that one who is silent is remembered. */
 const AGE_MS = 300_000;
+/** Milliseconds after its last frame that a station is held to be where it was, and how many frames more than it sent move it meanwhile. */
+const BUSY_MS = 2000;
+const MOST_VOTES = 64;
+/** Milliseconds after which somebody who is silent is asked for at all ports again. */
+const FRESH_MS = 60_000;
 /** In place of a port: nobody. */
 const NOBODY = -1;
 
@@ -14,30 +22,62 @@ export class Stations {
   readonly #keys = new Int32Array(SETS * WAYS * 2);
   readonly #ports = new Int32Array(SETS * WAYS).fill(NOBODY);
   readonly #seen = new Int32Array(SETS * WAYS);
+  readonly #votes = new Uint8Array(SETS * WAYS);
+  /** When it was last claimed by another port than the one that it was busy at. */
+  readonly #disputed = new Int32Array(SETS * WAYS);
+  readonly #isDisputed = new Uint8Array(SETS * WAYS);
+  /** Asked for since it was last seen. */
+  readonly #isAsked = new Uint8Array(SETS * WAYS);
   readonly #seed: number;
+  #evicted = 0;
 
   /** @param seed a stranger who knew it could choose whom to push out */
   constructor(seed: number) {
     this.#seed = seed;
   }
 
-  /** Remembers that (`low`, `high`) is behind `port`. In a full set the one that has been silent longest makes way. */
-  learn(low: number, high: number, port: number, now: number): void {
+  /** Those that had to make way for others before they were old. */
+  get evicted(): number {
+    return this.#evicted;
+  }
+
+  /**
+   * Hears of (`low`, `high`) behind `port`. In a full set the one that has been silent longest makes way.
+   * @returns false: it was busy behind another port a moment ago: two claim to be it, it moves, or its frames come round
+   */
+  learn(low: number, high: number, port: number, now: number): boolean {
     const first = this.#setOf(low, high);
     let place = this.#placeIn(first, low, high);
-    if (place < 0) {
-      place = this.#oldestIn(first, now);
-      this.#keys[place * 2] = low;
-      this.#keys[place * 2 + 1] = high;
+    if (place < 0) place = this.#take(first, low, high, now);
+    else if (this.#ports[place] !== port) {
+      if (this.#votes[place] > 0 && this.#silence(place, now) < BUSY_MS) {
+        this.#votes[place]--;
+        this.#disputed[place] = now;
+        this.#isDisputed[place] = 1;
+        return false;
+      }
+      this.#votes[place] = 0;
     }
+    if (this.#isDisputed[place] !== 0 && (now - this.#disputed[place]) >>> 0 >= BUSY_MS) this.#isDisputed[place] = 0;
     this.#ports[place] = port;
     this.#seen[place] = now;
+    this.#isAsked[place] = 0;
+    if (this.#votes[place] < MOST_VOTES) this.#votes[place]++;
+    return this.#isDisputed[place] === 0;
   }
 
   /** The port that (`low`, `high`) is behind; -1: unknown. */
   find(low: number, high: number, now: number): number {
     const place = this.#placeIn(this.#setOf(low, high), low, high);
-    return place < 0 || this.#isOld(place, now) ? NOBODY : this.#ports[place];
+    return place < 0 || this.#silence(place, now) >= AGE_MS ? NOBODY : this.#ports[place];
+  }
+
+  /** The port at which to ask where (`low`, `high`) is; -1: at all, since it is unknown, was silent for long, or was asked for there in vain. */
+  ask(low: number, high: number, now: number): number {
+    const place = this.#placeIn(this.#setOf(low, high), low, high);
+    if (place < 0 || this.#isAsked[place] !== 0 || this.#silence(place, now) >= FRESH_MS) return NOBODY;
+    this.#isAsked[place] = 1;
+    return this.#ports[place];
   }
 
   /** Forgets all. */
@@ -56,16 +96,28 @@ export class Stations {
     return -1;
   }
 
+  /** A place in the set that begins at `first`, for somebody new. */
+  #take(first: number, low: number, high: number, now: number): number {
+    const place = this.#oldestIn(first, now);
+    if (this.#ports[place] !== NOBODY && this.#silence(place, now) < AGE_MS) this.#evicted++;
+    this.#keys[place * 2] = low;
+    this.#keys[place * 2 + 1] = high;
+    this.#votes[place] = 0;
+    this.#isDisputed[place] = 0;
+    return place;
+  }
+
   #oldestIn(first: number, now: number): number {
     let oldest = first;
     for (let place = first; place < first + WAYS; place++) {
       if (this.#ports[place] === NOBODY) return place;
-      if ((now - this.#seen[place]) >>> 0 > (now - this.#seen[oldest]) >>> 0) oldest = place;
+      if (this.#silence(place, now) > this.#silence(oldest, now)) oldest = place;
     }
     return oldest;
   }
 
-  #isOld(place: number, now: number): boolean {
-    return (now - this.#seen[place]) >>> 0 >= AGE_MS;
+  /** Milliseconds since it was seen. */
+  #silence(place: number, now: number): number {
+    return (now - this.#seen[place]) >>> 0;
   }
 }

@@ -36,6 +36,9 @@ const names = [
   'resetClash', // nat = "destination": a SYN whose answers nobody could tell from another connection's: RST
   'echoAnswered', // a ping of a frontend's address, answered here
   'fragmentFollowed', // a datagram's fragment that the kernel has not put together: by its flow, or where the first one went
+  // Between interfaces.
+  'dropSameSide', // for a station behind the port that it came by
+  'dropTooLong', // longer than the MTU of the port that it is for
 ] as const;
 
 export type VerdictName = (typeof names)[number];

@@ -29,6 +29,8 @@ export const DATAGRAM_FLOWS = 6;
 export const DATAGRAMS_EVICTED = 7;
 /** Clients who had to make way for others before their time with a server was over (layout/affinity.ts). */
 export const AFFINITY_EVICTED = 8;
+/** Between interfaces: MAC and IPv4 addresses that had to make way for others before they were old (forward/stations.ts). */
+export const STATIONS_EVICTED = 9;
 
 export const ROW = 8;
 /** Connections whose handshake was completed. */

@@ -15,15 +15,25 @@ import { readNftTable, runRules } from '../rules/run.ts';
 import type { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import { removeLeftRules } from './leftovers.ts';
+import type { Plan } from './plan.ts';
 
 /** What keeps the kernel away, whichever the mode. */
 export type HostRules = Pick<Firewall, 'states' | 'install' | 'lacks' | 'prune' | 'follow' | 'again' | 'remove'>;
 
-/** Throws ListenAddressError where lb4 cannot stand between the interfaces as they are now: one line. */
-export function assertPorts({ file, inline }: Config): void {
+/** The interfaces that a plan is for, on either side. */
+export function portsIn({ config: { inline } }: Pick<Plan, 'config'>): readonly string[] {
+  return inline === undefined ? [] : portNames(inline);
+}
+
+/**
+ * Throws ListenAddressError where lb4 cannot stand between the interfaces as they are now: one line.
+ * @param known those that it stands at already: what befalls them is told otherwise
+ */
+export function assertPorts({ file, inline }: Config, known: readonly string[] = []): void {
   if (inline === undefined) return;
   const links = interfacesNow();
   for (const name of portNames(inline)) {
+    if (known.includes(name)) continue;
     const wrong = unfit(name, links);
     if (wrong !== undefined) throw new ListenAddressError(sayOf(file, keyOf(inline, name), `${wrong.problem}; needed: ${wrong.needed}`));
   }
@@ -39,12 +49,11 @@ function keyOf({ backend, frontends }: Inline, name: string): (string | number)[
 /** The kernel, kept away from the interfaces. */
 export class InlineHost implements HostRules {
   readonly states: HostState[];
-  readonly #ports: readonly string[];
+  #ports: readonly string[] = [];
   /** Which they were when it was installed. */
   #installed = '';
 
-  constructor(inline: Inline) {
-    this.#ports = portNames(inline);
+  constructor() {
     this.states = [
       {
         what: 'inline',
@@ -56,20 +65,40 @@ export class InlineHost implements HostRules {
     ];
   }
 
-  async install(): Promise<() => Promise<void>> {
+  /** Those that it stood at before, or another lb4 stands at, stay until {@link prune}: somebody forwards there. */
+  async install(plan: Plan): Promise<() => Promise<void>> {
     const mode = deadHolder()?.mode;
     // What a killed one of another mode has left would drop what passes here.
     const ownedAddresses = mode !== undefined && isPacketMode(mode) && MODES[mode].ownsAddresses;
     if (ownedAddresses) await removeLeftRules();
-    await this.again();
-    return async () => {};
+    const last = devicesIn((await readNftTable('lb4_inline', 'netdev')) ?? '');
+    await this.#have([...new Set([...last, ...portsIn(plan)])]);
+    return async () => {
+      if (last.length > 0) await this.#have(last);
+    };
   }
 
-  lacks(): boolean {
-    return false;
+  lacks(plan: Plan): boolean {
+    return portsIn(plan).some((port) => !this.#ports.includes(port));
   }
 
-  async prune(): Promise<void> {}
+  /** Never rejects: what an interface too many keeps from the kernel the next change takes up again. */
+  async prune(plan: Plan): Promise<void> {
+    const wanted = portsIn(plan);
+    if (this.#ports.every((port) => wanted.includes(port))) return;
+    await this.#have(wanted).catch(() => {});
+  }
+
+  async #have(ports: readonly string[]): Promise<void> {
+    const last = this.#ports;
+    this.#ports = ports;
+    try {
+      await this.again();
+    } catch (error) {
+      this.#ports = last;
+      throw error;
+    }
+  }
 
   /** An interface that was made anew has nothing of what its name had. */
   async follow(): Promise<void> {
@@ -111,6 +140,11 @@ export class InlineHost implements HostRules {
   }
 }
 
+/** The interfaces that the table has a chain at. */
+function devicesIn(table: string): string[] {
+  return [...table.matchAll(/device "([^"]+)"|devices = \{ "?([^" }]+)"? \}/g)].map(([, one, other]) => one ?? other ?? '');
+}
+
 /** nft spells one device of a chain in either way, by its version. */
 function isIn(table: string, port: string): boolean {
   return [`device "${port}"`, `devices = { ${port} }`, `devices = { "${port}" }`].some((text) => table.includes(text));
@@ -121,10 +155,12 @@ async function hasIpv6(port: string): Promise<boolean> {
   return (await readFile(`/proc/sys/net/ipv6/conf/${port}/disable_ipv6`, 'utf8').catch(() => '1')).trim() === '0';
 }
 
-/** @param verdicts how many frames ended how, so far */
-export function portStates(inline: Inline, verdicts: () => Readonly<Record<'dropLoop', number>>): HostState[] {
+/**
+ * @param names the interfaces as they are by now
+ * @param verdicts how many frames ended how, so far
+ */
+export function portStates(names: () => readonly string[], verdicts: () => Readonly<Record<'dropLoop', number>>): HostState[] {
   let looped = verdicts().dropLoop;
-  const names = portNames(inline);
   return [
     {
       what: 'inline_ports',
@@ -133,7 +169,7 @@ export function portStates(inline: Inline, verdicts: () => Readonly<Record<'drop
       words: { wrong: 'frames do not pass', well: 'all up again' },
       verify: async () => {
         const links = interfacesNow();
-        return names.flatMap((name) => blocked(name, links) ?? []);
+        return names().flatMap((name) => blocked(name, links) ?? []);
       },
       repair: cannot(
         'what is for one is dropped and counted (dropNoPort, dropNoRoute): ip link set INTERFACE up, a cable, or its other end',
@@ -147,10 +183,11 @@ export function portStates(inline: Inline, verdicts: () => Readonly<Record<'drop
       words: { wrong: 'there is one', well: 'none any more' },
       verify: async () => {
         const links = interfacesNow();
+        const ports = names();
         const uppers = links
-          .filter(({ name }) => names.includes(name))
+          .filter(({ name }) => ports.includes(name))
           .flatMap((link) => uppersOf(link, links).map(({ name }) => `${name} on ${link.name}`));
-        return [...names.flatMap((name) => addressesAt(name).map((address) => `${address} at ${name}`)), ...uppers];
+        return [...ports.flatMap((name) => addressesAt(name).map((address) => `${address} at ${name}`)), ...uppers];
       },
       repair: cannot(
         'nobody reaches it there, since the kernel gets no frame of these interfaces: ip address del ADDRESS dev INTERFACE, ip link del INTERFACE',
@@ -165,7 +202,7 @@ export function portStates(inline: Inline, verdicts: () => Readonly<Record<'drop
       verify: async () => {
         const before = looped;
         looped = verdicts().dropLoop;
-        return looped === before ? [] : [`${looped - before} frames to many came by a second interface as well`];
+        return looped === before ? [] : [`${looped - before} frames came by a second interface as well`];
       },
       repair: cannot('a switch, bridge or cable leads from one interface of [inline] to another; lb4 drops what comes round (dropLoop)'),
     },

@@ -27,7 +27,7 @@ import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
 import { rulesLeftToUser } from './hand-rules.ts';
 import { hostLock } from './host-lock.ts';
-import { type HostRules, InlineHost, portStates } from './inline-host.ts';
+import { type HostRules, InlineHost, portStates, portsIn } from './inline-host.ts';
 import { forgetNotes } from './kept-note.ts';
 import { keptTable } from './kept-table.ts';
 import type { Plan, PlannedBackend, PlannedServer } from './plan.ts';
@@ -114,6 +114,7 @@ export class PacketPath implements DataPath {
   readonly #engine: Engine;
   readonly #undo: Undo;
   readonly #since = performance.now();
+  readonly #isInline: boolean;
   #plan: Plan;
   /** What it had is the next lb4's: nothing more is said of it, or done to it. */
   #isLetGo = false;
@@ -127,12 +128,17 @@ export class PacketPath implements DataPath {
     this.#engine = engine;
     this.#undo = undo;
     this.#plan = plan;
-    const { inline } = plan.config;
-    const isInline = !MODES[mode].ownsAddresses && inline !== undefined;
+    const isInline = (this.#isInline = isBetween(mode, plan));
     const byHand = rulesLeftToUser(mode, () => this.#plan);
     // Without rules of lb4's own there is nothing that counts, and iptables-legacy would make a table by being asked.
     const watched = isInline
-      ? [...(firewall?.states ?? []), ...portStates(inline, () => engine.verdicts())]
+      ? [
+          ...(firewall?.states ?? []),
+          ...portStates(
+            () => portsIn(this.#plan),
+            () => engine.verdicts(),
+          ),
+        ]
       : firewall === undefined
         ? [byHand]
         : [...firewall.states, this.#frames()];
@@ -179,7 +185,8 @@ export class PacketPath implements DataPath {
     const putBack = this.#firewall?.lacks(plan) ? await this.#firewall.install(plan) : undefined;
     try {
       this.#remember();
-      await this.#engine.configure(settingsOf(plan, this.mode));
+      const { inline } = plan.config;
+      await this.#engine.configure(settingsOf(plan, this.mode), this.#isInline && inline !== undefined ? inlineOf(inline) : undefined);
     } catch (error) {
       await putBack?.();
       throw error;
@@ -270,6 +277,10 @@ export class PacketPath implements DataPath {
   }
 }
 
+function isBetween(mode: PacketMode, { config }: Plan): boolean {
+  return !MODES[mode].ownsAddresses && config.inline !== undefined;
+}
+
 function sizeOf({ connectionTrackerCapacity: connections, workers, io }: Passthrough): Size {
   return { connections, workers, io };
 }
@@ -304,12 +315,15 @@ async function open(
 ): Promise<PacketPathParts> {
   const { log, failed, signal } = reports;
   const { inline } = plan.config;
-  const isInline = !MODES[mode].ownsAddresses && inline !== undefined;
-  const firewall = rules ? (isInline ? new InlineHost(inline) : new Firewall(mode, log, keptReturns(isLeft, log))) : undefined;
+  const isInline = isBetween(mode, plan);
+  const firewall = rules ? (isInline ? new InlineHost() : new Firewall(mode, log, keptReturns(isLeft, log))) : undefined;
   if (firewall !== undefined) {
     // All or nothing: where it fails there is nothing to take back.
-    await firewall.install(plan);
-    undo.push((isKept) => (isKept || claim.lock === undefined ? undefined : firewall.remove()));
+    const putBack = await firewall.install(plan);
+    undo.push((isKept) => {
+      if (isKept) return takeover?.isTaken === false ? putBack() : undefined;
+      return claim.lock === undefined ? undefined : firewall.remove();
+    });
     // What is to be taken back stands in the notes, which are there again when they are needed.
     undo.push(() => claim.lock?.putBack());
   }
@@ -333,7 +347,7 @@ async function open(
   const engine = await Engine.start({
     // Between interfaces all frames come up.
     fastPath: isInline ? 'off' : fastPath,
-    inline: isInline ? inlineOf(inline) : undefined,
+    inline: isInline && inline !== undefined ? inlineOf(inline) : undefined,
     ...sizeOf(plan.config.passthrough),
     cpus,
     ringSlots,
@@ -348,6 +362,8 @@ async function open(
     told,
   });
   undo.push((isKept) => engine.stop(isKept));
+  // What an lb4 before this one stood between, and this one does not, is the kernel's again.
+  if (isInline) await firewall?.prune(plan);
   if (io === 'pcap') log.warn('packets go through libpcap (io = "pcap"): several times slower than the ring');
   tellFastPath(engine.fastPath(), fastPath !== 'off' && engine.inheritance.isFound, log);
   tellInheritance(engine.inheritance, takeover === undefined ? 'an lb4 that died' : 'the lb4 that handed over', log);

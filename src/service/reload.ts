@@ -6,7 +6,7 @@ import type { View } from '../control/source.ts';
 import { ConfigError, formatMistake, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { assertHost, explain, isOwn, sourceOf, usableCpus } from './host.ts';
-import { assertPorts } from './inline-host.ts';
+import { assertPorts, portsIn } from './inline-host.ts';
 
 export interface ReadOptions {
   readonly file: string;
@@ -18,7 +18,7 @@ export interface ReadOptions {
 export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reload: boolean }): Config {
   const { config, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus });
   if (!MODES[mode].ownsAddresses) {
-    // An interface that goes meanwhile is told; a reload is for the services.
+    // A reload asks only about interfaces that are new (assertReloadable): what befalls the others is told.
     if (!reload) assertPorts(config);
   } else if (isPacketMode(mode)) assertHost(config);
   for (const warning of warnings) log.warn(formatMistake(warning));
@@ -26,10 +26,11 @@ export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reloa
 }
 
 /**
- * Throws ConfigError where backends whose servers saw their clients are to have full NAT: what those servers send to clients would not be taken any
+ * Throws ListenAddressError where lb4 cannot stand at an interface that is new in the file; ConfigError where backends whose servers saw their clients are to have full NAT: what those servers send to clients would not be taken any
  * more, and connections that go on would be lost without a word.
  */
 export function assertReloadable(before: Config, after: Config, mode: Mode): void {
+  if (!MODES[mode].ownsAddresses) assertPorts(after, portsIn({ config: before }));
   const last = new Map(before.backends.map((backend) => [backend.name, factsOf(mode, backend)]));
   const changed = after.backends.filter((backend) => {
     const was = last.get(backend.name);

@@ -25,6 +25,7 @@ const WORKER: WorkerCounters = {
   datagrams: 6,
   datagramsEvicted: 7,
   affinityEvicted: 8,
+  stationsEvicted: 9,
 };
 export const PACKETS: PacketCounters = {
   ...WORKER,

@@ -5,7 +5,7 @@ import { recover } from '../../src/engine/recovery.ts';
 import type { Timeouts } from '../../src/flow/protocol.ts';
 import { hashKey } from '../../src/flow/table.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
-import type { Ports } from '../../src/forward/crossing.ts';
+import type { FrontendPort, Ports } from '../../src/forward/crossing.ts';
 import { writeHop } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
@@ -40,6 +40,16 @@ export const TIMEOUTS: Timeouts = {
   udpStream: 120_000,
   icmp: 30_000,
 };
+
+/** Between these ports of clients and the servers' one. */
+export function between(...frontends: FrontendPort[]): Ports {
+  return { backend: BACK, backendMtu: 1500, frontends };
+}
+
+/** A port of clients, whoever they are. */
+export function frontPort(ifindex: number, clients: FrontendPort['clients'] = []): FrontendPort {
+  return { name: `eth${ifindex}`, ifindex, mtu: 1500, clients };
+}
 
 type Mode = ServiceSet['backends'][number]['mode'];
 

@@ -8,7 +8,7 @@ import { BACK, FRONT, MAC, World } from '../lab/world.ts';
 
 const seen = new Set<string>();
 /** Only between interfaces, of which crossing.test.ts tells. */
-const INLINE = new Set<string>(['crossed', 'flooded', 'dropNoPort', 'dropLoop']);
+const INLINE = new Set<string>(['crossed', 'flooded', 'dropNoPort', 'dropLoop', 'dropSameSide', 'dropTooLong']);
 const routed = verdictNames.filter((name) => !INLINE.has(name));
 // The port pools begin at their first port.
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));

@@ -3,7 +3,19 @@ import { beforeEach, expect, test, vi } from 'vitest';
 import { RX, serverRow, TX } from '../../src/layout/counters.ts';
 import { UDP } from '../../src/packet/fields.ts';
 import { buildFrame, buildIp, type Packet, pattern, type UdpPart, wrongChecksums } from '../lab/packets.ts';
-import { BACK, CLIENT, connectionsIn, FRONT, type Outcome, SERVERS, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
+import {
+  between,
+  CLIENT,
+  connectionsIn,
+  FRONT,
+  frontPort,
+  type Outcome,
+  SERVERS,
+  TIMEOUTS,
+  VIP,
+  World,
+  type WorldOptions,
+} from '../lab/world.ts';
 
 const PORT = 33_768;
 const STEP = 1480;
@@ -139,7 +151,7 @@ test('udp_per_packet: all parts go to the server of the first, and the parts of 
 });
 
 test('between interfaces: a service’s are rewritten, all others cross as they came', () => {
-  const world = new World({ ...ALONE, inline: { backend: BACK, frontends: [{ ifindex: FRONT, mtu: 1500, clients: [] }] } });
+  const world = new World({ ...ALONE, inline: between(frontPort(FRONT)) });
   const ethernet = ['02:00:00:00:00:01', '02:00:00:00:00:02'] as const;
   const there = parts(query()).map((packet) => world.send({ ...packet, ethernet }));
   expect(whole(there)).toMatchObject({ tuple: `${VIP}:${PORT} > ${SERVERS[0]}:8080`, wrong: [] });

@@ -9,7 +9,20 @@ import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { parseAddress, portsWord } from '../../src/packet/address.ts';
 import { ICMP, ICMP_UNREACHABLE, TCP, UDP } from '../../src/packet/fields.ts';
 import { type Packet, pattern, type UdpPart, wrongChecksums } from '../lab/packets.ts';
-import { BACK, CLIENT, connectionsIn, FRONT, type Outcome, SERVERS, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
+import {
+  BACK,
+  between,
+  CLIENT,
+  connectionsIn,
+  FRONT,
+  frontPort,
+  type Outcome,
+  SERVERS,
+  TIMEOUTS,
+  VIP,
+  World,
+  type WorldOptions,
+} from '../lab/world.ts';
 
 const PORT = CLIENT_PORTS.first;
 const ALONE: WorldOptions = { protocol: UDP, up: [true, false] };
@@ -446,8 +459,7 @@ describe('checksums', () => {
   });
 
   test('between interfaces, where Ethernet headers stay as they came', () => {
-    const port = { ifindex: FRONT, mtu: 1500, clients: [] };
-    const world = new World({ ...ALONE, inline: { backend: BACK, frontends: [port] } });
+    const world = new World({ ...ALONE, inline: between(frontPort(FRONT)) });
     for (let i = 0; i < 4; i++) {
       for (const checksum of [0, undefined]) {
         const packet = datagram(checksum === undefined ? {} : { checksum }, { ethernet: ['02:00:00:00:00:01', '02:00:00:00:00:02'] });

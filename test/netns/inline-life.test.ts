@@ -1,0 +1,137 @@
+/** lb4 between interfaces as time goes on: reloads that change the interfaces, MTUs that differ, its death, and another one that takes over. */
+import { writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Balancer } from '../lab/balancer.ts';
+import { holdConnections, othersLiveOn } from '../lab/hold.ts';
+import { file, ping, SERVICE, serve, startInline, textOf, web } from '../lab/inline.ts';
+import { cable, Lab, type Namespace } from '../lab/lab.ts';
+import { waitUntil } from '../lab/wait.ts';
+
+const JUMBO = 9000;
+const CLIENT = '192.178.1.1';
+const SERVER = '192.178.1.2';
+
+/**
+ *     client 192.178.1.1 ── eth0 ┐
+ *                                box ── eth1 ── server 192.178.1.2, and its MTU is 1500
+ *     other  192.178.1.3 ── eth2 ┘
+ */
+describe('the interfaces', () => {
+  const lab = new Lab();
+  const [client, other, box, server] = ['client', 'other', 'box', 'server'].map((name) => lab.namespace(name)) as [
+    Namespace,
+    Namespace,
+    Namespace,
+    Namespace,
+  ];
+  let config = '';
+  let lb4: Balancer;
+  const ports = (...names: string[]) => `[inline]\nfrontends = [${names.map((name) => `"${name}"`).join()}]\nbackend = "eth1"`;
+  const reload = async (...names: string[]) => {
+    writeFileSync(config, textOf(ports(...names), SERVER));
+    const reloaded = lb4.running.nextLine(/"msg":"configuration reloaded"/);
+    lb4.running.signal('SIGHUP');
+    await reloaded;
+  };
+  const kernelsPart = (port: string) => [
+    box.sh('nft', 'list', 'ruleset').includes(`"${port}"`),
+    box.sh('cat', `/proc/sys/net/ipv6/conf/${port}/disable_ipv6`).trim(),
+  ];
+
+  beforeAll(async () => {
+    cable(client, 'eth0', `${CLIENT}/24`, box, 'eth0', undefined, JUMBO);
+    cable(other, 'eth0', '192.178.1.3/24', box, 'eth2', undefined);
+    cable(server, 'eth0', `${SERVER}/24`, box, 'eth1', undefined);
+    for (const host of [client, other]) host.later(`route add default via ${SERVER}`);
+    config = file(box, ports('eth0'), SERVER);
+    await serve(server, SERVER);
+    lb4 = await startInline(box, config);
+  });
+  afterAll(() => lab[Symbol.asyncDispose]());
+
+  test('larger than the other side’s MTU: a service says so, and what is no service’s is dropped and counted', async () => {
+    const large = (at: string) => client.run('ping', '-c1', '-W1', '-Mdo', '-s3000', at);
+    expect((await large(SERVICE)).stdout).toMatch(/From 10\.0\.0\.1 .*Frag needed .*mtu = 1500/);
+    const before = await lb4.verdict('dropTooLong');
+    expect((await large(SERVER)).stdout).toContain('100% packet loss');
+    expect(await lb4.verdict('dropTooLong')).toBe(before + 1);
+    // A path of which the client has learnt.
+    expect(await web(client, SERVICE, '/content/100000')).toBe(`200 ${CLIENT}`);
+  });
+
+  test('one that a reload adds is taken up, one that it takes away is the kernel’s again; connections go on', async () => {
+    const hold = await holdConnections(client, 5, `${SERVICE}:7`);
+    expect(kernelsPart('eth2')).toEqual([false, '0']);
+    await reload('eth0', 'eth2');
+    await Promise.all([ping(other, SERVER), ping(client, SERVER), ping(other, SERVICE)]);
+    expect(kernelsPart('eth2')).toEqual([true, '1']);
+    expect(await othersLiveOn(hold)).toEqual([]);
+    await reload('eth2', 'eth0');
+    expect(await othersLiveOn(hold)).toEqual([]);
+    await reload('eth0');
+    expect(kernelsPart('eth2')).toEqual([false, '0']);
+    expect(await othersLiveOn(hold)).toEqual([]);
+    // Nothing of lb4 is left in its way.
+    box.ip('addr', 'add', '192.178.1.9/24', 'dev', 'eth2');
+    await ping(other, '192.178.1.9');
+    box.ip('addr', 'flush', 'dev', 'eth2');
+    hold.end();
+  });
+
+  test('one that a reload cannot take up is told in one line, and all stays as it was', async () => {
+    writeFileSync(config, textOf(ports('eth0', 'eth9'), SERVER));
+    const told = lb4.running.nextLine(/inline\.frontends\.1: there is no interface eth9/);
+    lb4.running.signal('SIGHUP');
+    await told;
+    await lb4.running.line(/reload failed/);
+    await ping(client, SERVER);
+    writeFileSync(config, textOf(ports('eth0'), SERVER));
+  });
+
+  test('down and up, and made anew by the same name: its connections go on', async () => {
+    const hold = await holdConnections(client, 5, `${SERVICE}:7`);
+    box.ip('link', 'set', 'eth1', 'down');
+    await lb4.running.line(/frames do not pass \(eth1 is down\)/);
+    box.ip('link', 'set', 'eth1', 'up');
+    expect(await othersLiveOn(hold)).toEqual([]);
+    const mac = client.mac('eth0');
+    box.ip('link', 'del', 'eth0');
+    cable(client, 'eth0', `${CLIENT}/24`, box, 'eth0', undefined, JUMBO);
+    client.later(`link set eth0 address ${mac}`);
+    client.later(`route add default via ${SERVER}`);
+    lab.settle();
+    expect(await othersLiveOn(hold)).toEqual([]);
+    hold.end();
+  });
+
+  test('killed, and started with another interface: connections go on, the old interface is the kernel’s', async () => {
+    await reload('eth0', 'eth2');
+    const hold = await holdConnections(client, 5, `${SERVICE}:7`);
+    await lb4.stop('SIGKILL');
+    // While nobody forwards the kernel does not, either.
+    expect((await client.run('ping', '-c1', '-W1', SERVER)).code).not.toBe(0);
+    writeFileSync(config, textOf(ports('eth0'), SERVER));
+    lb4 = await startInline(box, config);
+    await ping(client, SERVER);
+    expect(await othersLiveOn(hold)).toEqual([]);
+    expect([kernelsPart('eth0'), kernelsPart('eth2')]).toEqual([
+      [true, '1'],
+      [false, '0'],
+    ]);
+    hold.end();
+  });
+
+  test('another one takes over, with another interface: nothing is lost but for a moment', async () => {
+    const hold = await holdConnections(client, 5, `${SERVICE}:7`);
+    const old = lb4;
+    writeFileSync(config, textOf(ports('eth0', 'eth2'), SERVER));
+    lb4 = await startInline(box, config, '--takeover');
+    expect(await old.running.exited).toEqual({ code: 0, signal: null });
+    await Promise.all([ping(client, SERVER), ping(other, SERVICE)]);
+    expect(await othersLiveOn(hold)).toEqual([]);
+    hold.end();
+    expect((await lb4.stop()).code).toBe(0);
+    await waitUntil(() => kernelsPart('eth0')[0] === false, { what: 'nothing to be left' });
+    expect(kernelsPart('eth2')).toEqual([false, '0']);
+  });
+});
