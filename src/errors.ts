@@ -115,7 +115,7 @@ export interface Mistake {
   readonly message: string;
 }
 
-/** One line: `lb4.toml:12:9: backends.web.servers.a.addr: "foo:80" is a hostname; allowed: …`. */
+/** One line: `lb4.toml:12:9: frontends.web.listen_addr: "foo:80" is a hostname; allowed: …`. */
 export function formatMistake(mistake: Mistake): string {
   const { file, position, path, message } = mistake;
   const where = position === undefined ? file : `${file}:${position.line}:${position.column}`;

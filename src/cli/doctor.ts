@@ -7,6 +7,7 @@ import type { Finding } from '../doctor/finding.ts';
 import { onlyProxy } from '../doctor/mode.ts';
 import { EXIT, formatMistake, UsageError } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
+import { withFound } from '../service/found-servers.ts';
 import { told, warnOnStderr } from './lines.ts';
 import { withExamples } from './manual.ts';
 import { configOption, findConfig, modeOf } from './options.ts';
@@ -49,7 +50,8 @@ async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number
   const mode = asked ?? (found === undefined ? 'passthrough' : 'proxy');
   const loaded = file === undefined ? undefined : loadConfig(file, { mode });
   for (const warning of loaded?.warnings ?? []) process.stderr.write(told(formatMistake(warning)));
-  const findings = [...(found === undefined ? [] : [found]), ...(await examine(mode, loaded?.config))];
+  const known = loaded && (await withFound(loaded.config, mode, warnOnStderr));
+  const findings = [...(found === undefined ? [] : [found]), ...(await examine(mode, known))];
   const ok = findings.every(({ level }) => level !== 'fail');
   process.stdout.write(json ? `${JSON.stringify({ mode, ok, findings }, undefined, 2)}\n` : findings.map(line).join(''));
   return ok ? EXIT.ok : EXIT.failure;

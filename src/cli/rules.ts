@@ -12,6 +12,7 @@ import { portNames } from '../rules/inline-ports.ts';
 import { renderBalancerScript, renderInlineScript, renderReturnScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { DIALECTS, type Dialect, type Form, type ReturnRulesInput, type RulesAction } from '../rules/types.ts';
+import { withFound } from '../service/found-servers.ts';
 import { told, toldError } from './lines.ts';
 import { withExamples } from './manual.ts';
 import { configFile, configOption, modeOf } from './options.ts';
@@ -77,11 +78,11 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     const action = actionOf(options);
     const mode = modeOf(options);
     const dialect = dialectOf(options);
-    const { config, warnings } = loadConfig(
-      configFile(options.config, (message) => err(told(`warning: ${message}`))),
-      { mode },
-    );
+    const warn = (message: string) => err(told(`warning: ${message}`));
+    const { config: written, warnings } = loadConfig(configFile(options.config, warn), { mode });
     for (const warning of warnings) err(told(formatMistake(warning)));
+    // What is removed is found by its marks.
+    const config = action === 'remove' && isForBalancer(options) ? written : await withFound(written, mode, warn);
     const server = serverOf(options, config);
     const script =
       server === undefined

@@ -36,6 +36,23 @@ export function readAddress(text: string): Address | Problem {
   return typeof port === 'number' ? { ...ip, text: joinPort(ip.ip, port), port } : port;
 }
 
+/** The same of a server, whose host may be a name that has to be looked up. */
+export function readHost(text: string): Address | Problem | { readonly host: string; readonly port: number } {
+  const parts = splitPort(text);
+  if ('problem' in parts || text.startsWith('[') || /^[\d.]*$|[\s/]/.test(parts.host)) return readAddress(text);
+  const problem = nameProblem(parts.host);
+  if (problem !== undefined) return { problem };
+  const port = readPort(parts.port);
+  return typeof port === 'number' ? { host: parts.host, port } : port;
+}
+
+/** What keeps a text from being a name of the DNS, or undefined: RFC 1123, 2.1, and the underscores that services have (RFC 2782). */
+export function nameProblem(text: string): string | undefined {
+  const labels = text.replace(/\.$/, '').split('.');
+  const isName = text.length <= 253 && labels.every((label) => /^\w(?:[\w-]{0,61}\w)?$/.test(label)) && !/^\d+$/.test(labels.at(-1) ?? '');
+  return isName ? undefined : 'is no address and no name';
+}
+
 /** The same of a service, which may have no ports: an address without one has port 0 and stands alone, `192.0.2.1`. */
 export function readService(text: string): Address | Problem {
   const host = text.startsWith('[') ? /^\[([^\]]*)\](?::0)?$/.exec(text)?.[1] : /^([^:]*)(?::0)?$/.exec(text)?.[1];
@@ -54,6 +71,13 @@ export function addressOf(text: string): Address {
   const address = readService(text);
   if ('problem' in address) throw new RangeError(`${text} ${address.problem}`);
   return address;
+}
+
+/** The address and port of a nameserver: without a port, 53. */
+export function readNameserver(text: string): Address | Problem {
+  const service = readService(text);
+  if ('problem' in service) return service;
+  return service.port === 0 ? { ...service, port: 53, text: joinPort(service.ip, 53) } : service;
 }
 
 /** A port, 1–65535, in decimal digits. */

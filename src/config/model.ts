@@ -35,6 +35,8 @@ export interface Config {
   readonly proxy: Proxy;
   /** The interfaces that lb4 stands between; undefined: the file has none. */
   readonly inline: Inline | undefined;
+  /** Who is asked for names, as `192.0.2.53:53`; undefined: whom this host asks. */
+  readonly nameservers?: readonly string[] | undefined;
 }
 
 export interface Inline {
@@ -94,6 +96,8 @@ export interface Backend {
   readonly nat?: Nat | undefined;
   readonly healthCheck: HealthCheck;
   readonly servers: readonly Server[];
+  /** Those that are found while lb4 runs (src/discovery); undefined: none. */
+  readonly templates?: readonly ServerTemplate[];
   /** Passthrough: IPv4 addresses of this host that servers see in place of the frontends'; may be empty (sources.ts). */
   readonly sourceAddrs: readonly string[];
   /** Proxy mode: the PROXY protocol version that servers are greeted with; undefined: none. */
@@ -161,6 +165,26 @@ export interface Server {
   /** Used only while no other server of the backend is up. */
   readonly backup: boolean;
 }
+
+/** Servers that are found while lb4 runs: as many as there are answers, each with these keys. */
+export interface ServerTemplate {
+  /** Of the table in the file. */
+  readonly name: string;
+  readonly finder: Finder;
+  /** Of `srv` and `exec`: times what the answer gives to each. */
+  readonly weight: number;
+  readonly maxconn: number;
+  readonly backup: boolean;
+}
+
+/** Where servers are found. */
+export type Finder =
+  /** All addresses of a name. */
+  | { readonly kind: 'name'; readonly host: string; readonly port: number }
+  /** A service's SRV records (RFC 2782), and the addresses of their targets. */
+  | { readonly kind: 'srv'; readonly name: string }
+  /** What a program prints. */
+  | { readonly kind: 'exec'; readonly command: readonly string[]; readonly intervalMs: number };
 
 export interface Proxy {
   /** Threads; 0: one for each processor. */

@@ -16,7 +16,7 @@ lb4 reads one TOML file: \`--config=FILE\`, or without it \`lb4.toml\` in the wo
 keys marked *Convey* come from there, those marked *lb4* are lb4's own. \`lb4 check FILE\`
 reports every mistake at once:
 
-    lb4.toml:12:9: backends.web.servers.a.addr: "foo:80" is a hostname; allowed: ${ADDRESS}
+    lb4.toml:12:9: frontends.web.listen_addr: "foo:80" is a hostname; allowed: ${ADDRESS}
 
 A file has at most ${MAX_MIB} MiB, and at most ${MOST_PARTS.toLocaleString('en')} keys, tables and values. A pipe, \`--config=<(…)\`, is read once, at the start: a reload wants a regular file.
 

@@ -187,6 +187,12 @@ export const FAMILIES: readonly Family[] = [
     'When the configuration in use was taken into use.',
     ({ reload }) => reload.at,
   ),
+  single(
+    'gauge',
+    'discovery_failing',
+    'Names of servers that could not be looked up the last time.',
+    ({ discoveryFailing }) => discoveryFailing,
+  ),
   single('counter', 'log_lines_lost_total', 'Lines of the log that were lost.', ({ logLinesLost }) => logLinesLost),
   {
     name: 'lb4_build_info',

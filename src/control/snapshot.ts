@@ -35,7 +35,7 @@ export interface BackendRow {
   readonly servers: readonly ServerRow[];
 }
 
-export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' | 'stopping'> {
+export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' | 'discoveryFailing' | 'stopping'> {
   readonly mode: string;
   /** The frontends' sum, with those that are gone. */
   readonly all: Counters;
@@ -45,7 +45,7 @@ export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' 
 }
 
 export function takeSnapshot(source: Source, view: View): Snapshot {
-  const { frontends: views, backends, retired, reload, host, logLinesLost, stopping } = view;
+  const { frontends: views, backends, retired, reload, host, logLinesLost, discoveryFailing, stopping } = view;
   const frontends = views.map(({ name, protocol, index, draining = false, silent = false }) => {
     return { name, protocol, draining, silent, counters: source.frontend(index) };
   });
@@ -58,6 +58,7 @@ export function takeSnapshot(source: Source, view: View): Snapshot {
     reload,
     host,
     logLinesLost,
+    discoveryFailing,
     stopping,
   };
 }

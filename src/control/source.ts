@@ -187,6 +187,8 @@ export interface View {
   readonly host: readonly HostView[];
   /** Lines of the log that could not be written, or found nobody who read. */
   readonly logLinesLost: number;
+  /** Of the names, services and programs that servers are found by: those whose last look-up failed. */
+  readonly discoveryFailing: number;
   /** No new connections are taken any more: the process ends when the last one has. */
   readonly stopping: boolean;
 }

@@ -14,20 +14,23 @@ export interface ChangeLine {
 /** More than these nobody reads: the rest is a number. */
 const MOST = 100;
 
-/** Says each change, and returns how many there were. */
-export function tellChanges(before: Config, after: Config, log: Pick<Logger, 'info'>): number {
-  const lines = changesBetween(before, after);
+/**
+ * Says each change, and returns how many there were.
+ * @param leaves of whoever is gone
+ */
+export function tellChanges(before: Config, after: Config, log: Pick<Logger, 'info'>, leaves?: string): number {
+  const lines = changesBetween(before, after, leaves);
   for (const { message, fields } of lines.slice(0, MOST)) log.info(fields, message);
   if (lines.length > MOST) log.info({ changes: lines.length - MOST }, 'and more changes');
   return lines.length;
 }
 
 /** Frontends, backends, servers, then the rest. What only a restart changes is not among it. */
-export function changesBetween(before: Config, after: Config): ChangeLine[] {
+export function changesBetween(before: Config, after: Config, leaves = 'leaves the file'): ChangeLine[] {
   return [
-    ...changesOf('frontend', frontendsOf(before), frontendsOf(after)),
-    ...changesOf('backend', backendsOf(before), backendsOf(after)),
-    ...changesOf('server', serversOf(before), serversOf(after)),
+    ...changesOf('frontend', frontendsOf(before), frontendsOf(after), `${leaves}: it drains`),
+    ...changesOf('backend', backendsOf(before), backendsOf(after), leaves),
+    ...changesOf('server', serversOf(before), serversOf(after), `${leaves}: it drains`),
     ...settingsChange(before, after),
   ];
 }
@@ -35,8 +38,7 @@ export function changesBetween(before: Config, after: Config): ChangeLine[] {
 /** By who it is: its keys as the file has them. */
 type Things = ReadonlyMap<string, ReadonlyMap<string, string>>;
 
-function changesOf(what: 'frontend' | 'backend' | 'server', before: Things, after: Things): ChangeLine[] {
-  const leaves = what === 'backend' ? 'leaves the file' : 'leaves the file: it drains';
+function changesOf(what: 'frontend' | 'backend' | 'server', before: Things, after: Things, leaves: string): ChangeLine[] {
   const gone = [...before.keys()]
     .filter((name) => !after.has(name))
     .map((name) => ({ message: `${what} ${leaves}`, fields: { [what]: name } }));
@@ -63,7 +65,7 @@ function frontendsOf({ frontends }: Config): Things {
 }
 
 function backendsOf({ backends }: Config): Things {
-  const keysOf = ({ name: _name, servers: _servers, protocol: _protocol, ...keys }: Backend) => flat(keys, '_');
+  const keysOf = ({ name: _name, servers: _servers, templates: _templates, protocol: _protocol, ...keys }: Backend) => flat(keys, '_');
   return new Map(backends.map((backend) => [backend.name, keysOf(backend)]));
 }
 
@@ -73,8 +75,8 @@ function serversOf({ backends }: Config): Things {
 }
 
 function settingsChange(before: Config, after: Config): ChangeLine[] {
-  const [last, keys] = [before, after].map(({ stats, passthrough, proxy }) => {
-    const all = flat({ stats: stats?.listen.text, passthrough, proxy }, '.');
+  const [last, keys] = [before, after].map(({ stats, passthrough, proxy, nameservers }) => {
+    const all = flat({ stats: stats?.listen.text, passthrough, proxy, discovery: { nameservers } }, '.');
     return new Map([...all].filter(([key]) => !needsRestart(key)));
   });
   const fields = difference(last ?? new Map(), keys ?? new Map());

@@ -7,7 +7,7 @@ import { readKept, removeNotes, writeKept } from '../io/kept-files.ts';
 import type { Logger } from '../log.ts';
 
 /** The files; here, so that all of them can be taken away. */
-const FILES = { members: 'members.json', returns: 'returns.json' } as const;
+const FILES = { members: 'members.json', returns: 'returns.json', found: 'found.json' } as const;
 
 type Name = keyof typeof FILES;
 

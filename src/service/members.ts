@@ -63,7 +63,8 @@ export class Members {
     const backends = new Map<string, Backend>();
     const name = (backend: Backend): string => {
       // Its servers are members of their own.
-      backends.set(backend.name, { ...backend, servers: [] });
+      const { templates: _templates, ...kept } = backend;
+      backends.set(backend.name, { ...kept, servers: [] });
       return backend.name;
     };
     return {

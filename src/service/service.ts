@@ -16,6 +16,7 @@ import { type Change, HealthChecker } from '../health/checker.ts';
 import { tellChanges } from './changes.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
+import { FoundServers } from './found-servers.ts';
 import { explain } from './host.ts';
 import { Members } from './members.ts';
 import { MembersFile, membersAfter } from './members-file.ts';
@@ -46,7 +47,11 @@ type PathOptions = Omit<ServiceOptions, 'takeover'> & Pick<PacketPathOptions, 'r
 
 /** What a service is made of: the configuration's members, and a data path that goes by their first plan. */
 interface ServiceParts {
+  /** As the file has it. */
+  readonly written: Config;
+  /** With the servers that were found. */
   readonly config: Config;
+  readonly found: FoundServers;
   readonly members: Members;
   readonly plan: Plan;
   readonly path: DataPath;
@@ -68,13 +73,19 @@ export class Service {
   readonly #history = new ReloadHistory();
   readonly #stats: StatsPort;
   readonly #succession: Succession;
+  readonly #found: FoundServers;
+  /** As the file has it. */
+  #written: Config;
+  /** With the servers that were found. */
   #config: Config;
 
-  private constructor(options: ServiceOptions, { config, members, plan: first, path, takeover }: ServiceParts) {
+  private constructor(options: ServiceOptions, { written, config, found, members, plan: first, path, takeover }: ServiceParts) {
     const { mode, log, version } = options;
     this.#options = options;
     this.#startConfig = config;
+    this.#written = written;
     this.#config = config;
+    this.#found = found;
     this.#members = members;
     this.#path = path;
     this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change), heard: (key) => this.#heard(key) });
@@ -110,8 +121,10 @@ export class Service {
   /** Starts everything. Rejects with an Lb4Error when it cannot; then everything that was begun is undone. */
   static async start(options: ServiceOptions): Promise<Service> {
     let takeover: Takeover | undefined;
+    const found = new FoundServers(options.mode, options.log);
     try {
-      const config = readConfig(options, { reload: false });
+      const written = readConfig(options, { reload: false });
+      const config = await found.follow(written, { afterDeath: true });
       takeover = await predecessor(config, options);
       const members = membersOf(config, options, takeover);
       const file = new MembersFile(members, options.log);
@@ -122,10 +135,11 @@ export class Service {
       const path = await startPath(plan, { ...options, remember, takeover }, (server, reason) => {
         if (service !== undefined) service.#suspect(server, reason);
       });
-      service = new Service(options, { config, members, plan, path, takeover });
+      service = new Service(options, { written, config, found, members, plan, path, takeover });
       await service.#begin(takeover);
       return service;
     } catch (error) {
+      found.stop();
       // Else the data path has said what becomes of the connections.
       if (await takeover?.goesOn()) options.log.warn({ pid: takeover?.pid }, 'the lb4 that runs goes on as before');
       takeover?.abandon();
@@ -199,6 +213,7 @@ export class Service {
 
   async #end(endPath: () => Promise<void>): Promise<void> {
     this.#succession.close();
+    this.#found.stop();
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
     this.#health.stop();
@@ -225,6 +240,7 @@ export class Service {
     }
     this.#health.set(this.#targets(), (key) => takeover?.health(key));
     this.#monitors.start();
+    this.#found.begin(() => void this.#replanner.inTurn(() => this.#takeFound()));
     // Who was leaving when the last one died.
     this.#drains.follow(true);
   }
@@ -233,12 +249,14 @@ export class Service {
     const { log } = this.#options;
     const before = this.#config;
     try {
-      const config = readConfig(this.#options, { reload: true });
-      assertReloadable(before, config, this.#options.mode);
-      for (const key of restartOnly(this.#startConfig, config)) log.warn({ key }, 'this key changes only with a restart');
-      await this.#takeOver(config);
+      const written = readConfig(this.#options, { reload: true });
+      assertReloadable(before, written, this.#options.mode);
+      for (const key of restartOnly(this.#startConfig, written)) log.warn({ key }, 'this key changes only with a restart');
+      await this.#takeOver(await this.#found.follow(written));
+      this.#written = written;
       this.#history.succeed();
     } catch (error) {
+      void this.#found.follow(this.#written);
       this.#history.fail(logFailure(error, this.#options.file, log));
       return;
     }
@@ -246,6 +264,19 @@ export class Service {
     const { frontends, backends } = this.#config;
     const changes = tellChanges(before, this.#config, log);
     log.info({ frontends: frontends.length, backends: backends.length, changes }, 'configuration reloaded');
+  }
+
+  /** Others are found than before: as if the file had changed. */
+  async #takeFound(): Promise<void> {
+    const before = this.#config;
+    try {
+      await this.#takeOver(this.#found.expand(this.#written));
+    } catch (error) {
+      this.#complain(error);
+      this.#found.again();
+      return;
+    }
+    tellChanges(before, this.#config, this.#options.log, 'is not found any more');
   }
 
   /** All or nothing: what can fail comes first, and is taken back when something after it fails. */
@@ -323,6 +354,7 @@ export class Service {
       reload: this.#history,
       monitors: this.#monitors,
       logLinesLost: this.#options.logLinesLost(),
+      discoveryFailing: this.#found.failing,
       stopping: this.#replanner.isStopped,
     });
   }

@@ -12,6 +12,7 @@ export interface Row {
 }
 
 export const ADDRESS = 'an IPv4 or IPv6 address and a port, "192.0.2.1:80" or "[2001:db8::1]:80"';
+export const SERVER_ADDRESS = `${ADDRESS}, or a name and a port, "app.internal:80"`;
 export const WEIGHT = 'allowed: a whole number, 0–65535';
 export const FRONTEND = 'frontends.a={listen_addr="192.0.2.1:80",backend="b"}';
 export const BACKEND = 'backends.b.servers.s.addr="192.0.2.2:80"';

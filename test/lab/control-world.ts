@@ -54,7 +54,17 @@ export function sourceOf(mode: Mode, { frontends, servers, packets = PACKETS }: 
 
 export function viewOf(more: Partial<View> = {}): View {
   const reload = { succeeded: 0, failed: 0, lastSucceeded: true, lastError: undefined, at: 1_700_000_000 };
-  return { frontends: [], backends: [], retired: NOTHING, reload, host: [], logLinesLost: 0, stopping: false, ...more };
+  return {
+    frontends: [],
+    backends: [],
+    retired: NOTHING,
+    reload,
+    host: [],
+    logLinesLost: 0,
+    discoveryFailing: 0,
+    stopping: false,
+    ...more,
+  };
 }
 
 export function backendOf(name: string, servers: readonly ServerView[], more: Partial<BackendView> = {}): BackendView {

@@ -1,11 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import { ADDRESS, BACKEND, check, FRONTEND, GOOD } from '../lab/config-lines.ts';
+import { BACKEND, check, FRONTEND, GOOD, SERVER_ADDRESS } from '../lab/config-lines.ts';
 
 describe('refused', () => {
   it.each([
-    { addr: 'foo:80', problem: 'is a hostname' },
+    { addr: 'foo.1:80', problem: 'is no address and no name' },
+    { addr: 'foo..internal:80', problem: 'is no address and no name' },
+    { addr: '-foo:80', problem: 'is no address and no name' },
+    { addr: 'foo:0', problem: 'has port 0' },
     { addr: 'localhost', problem: 'has no port' },
     { addr: '', problem: 'has no port' },
     { addr: ':80', problem: 'has no address before the port' },
@@ -44,7 +47,7 @@ describe('refused', () => {
     { addr: '255.255.255.255:80', problem: 'is a multicast, broadcast or reserved address' },
   ])('server $addr $problem', ({ addr, problem }) => {
     expect(check(`${FRONTEND}\n[backends.b.servers.s]\naddr = "${addr}"`)).toEqual([
-      `f:3:8: backends.b.servers.s.addr: "${addr}" ${problem}; allowed: ${ADDRESS}`,
+      `f:3:8: backends.b.servers.s.addr: "${addr}" ${problem}; allowed: ${SERVER_ADDRESS}`,
     ]);
   });
 });

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
-import { ADDRESS, BACKEND, check, FRONTEND, GOOD, linesOf, type Row, WEIGHT } from '../lab/config-lines.ts';
+import { ADDRESS, BACKEND, check, FRONTEND, GOOD, linesOf, type Row, SERVER_ADDRESS, WEIGHT } from '../lab/config-lines.ts';
 
 const COMMAND = 'a program and its arguments, ["/usr/local/bin/check", "-q"]';
 const BALANCE = '"first", "leastconn", "maglev", "random", "roundrobin" or "source"';
@@ -197,7 +197,10 @@ const TABLES: Row[] = [
   {
     name: 'a missing key',
     toml: `[frontends.a]\nbackend = "b"\n[backends]\n[backends.b.servers.s]\n`,
-    lines: [`f:1:1: frontends.a.listen_addr: missing; needed: ${ADDRESS}`, `f:4:1: backends.b.servers.s.addr: missing; needed: ${ADDRESS}`],
+    lines: [
+      `f:1:1: frontends.a.listen_addr: missing; needed: ${ADDRESS}`,
+      `f:4:1: backends.b.servers.s.addr: missing; needed: ${SERVER_ADDRESS}; or srv, or exec`,
+    ],
   },
   {
     name: 'a frontend that is no table',
@@ -332,7 +335,9 @@ const UNKNOWN: Row[] = [
   {
     name: 'a table',
     toml: `${GOOD}[passthru.timeouts]\nsyn = 3`,
-    lines: ['f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, stats, passthrough, inline, proxy'],
+    lines: [
+      'f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, stats, passthrough, inline, discovery, proxy',
+    ],
   },
   {
     name: 'an inherited name',

@@ -13,6 +13,7 @@ import { healthFindings } from './health.ts';
 import { backendsIn, frontendPlaces, protocolsIn, serverPlaces, statsPlace, type Table, tables } from './places.ts';
 import { rewriteFindings } from './rewrite.ts';
 import { serviceFindings } from './services.ts';
+import { templateFindings } from './templates.ts';
 import { workerFindings } from './workers.ts';
 
 /** Everything that is wrong or doubtful between the keys of a file. */
@@ -28,6 +29,7 @@ export function crossFindings(root: TomlNode): Finding[] {
     ...workerFindings(root),
     ...serviceFindings(root),
     ...rewriteFindings(root),
+    ...templateFindings(root),
   ];
 }
 

@@ -1,4 +1,4 @@
-/** Health check commands that this host cannot run. */
+/** Programs in the file, of checks or to find servers, that this host cannot run. */
 import { accessSync, constants, statSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
@@ -11,13 +11,21 @@ import { tables } from './places.ts';
  */
 export function programFindings(root: TomlNode): Finding[] {
   return tables(root, 'backends').flatMap(({ path, node }): Finding[] => {
-    const program = nodeAt(node, ['health_check_command', 0]);
-    if (typeof program?.value !== 'string' || !isAbsolute(program.value)) return [];
-    const problem = problemOf(program.value);
-    if (problem === undefined) return [];
-    const message = `${show(program.value)} ${problem}`;
-    return [{ severity: 'warning', path: [...path, 'health_check_command', 0], position: program.at, message }];
+    const servers = tables(root, ...path, 'servers');
+    return [
+      findings(node, [...path, 'health_check_command']),
+      ...servers.map((server) => findings(server.node, [...server.path, 'exec'])),
+    ].flat();
   });
+}
+
+/** @param path of a program and its arguments; the last of its words is their key in `table` */
+function findings(table: TomlNode, path: readonly string[]): Finding[] {
+  const program = nodeAt(table, [path.at(-1) ?? '', 0]);
+  if (typeof program?.value !== 'string' || !isAbsolute(program.value)) return [];
+  const problem = problemOf(program.value);
+  if (problem === undefined) return [];
+  return [{ severity: 'warning', path: [...path, 0], position: program.at, message: `${show(program.value)} ${problem}` }];
 }
 
 function problemOf(program: string): string | undefined {

@@ -3,9 +3,9 @@ import { z } from 'zod';
 import { SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { CLIENT_PORTS, portCount } from '../../layout/ports.ts';
-import { networkProblem, readAddress, serverProblem, sourceProblem } from '../address.ts';
+import { nameProblem, networkProblem, readHost, serverProblem, sourceProblem } from '../address.ts';
 import { DSR, NAT, SEND_PROXY } from '../model.ts';
-import { healthCheckKeys } from './health.ts';
+import { argument, COMMAND, healthCheckKeys } from './health.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 
 const CHOOSES: Readonly<Record<SchedulerName, string>> = {
@@ -21,9 +21,13 @@ const schedulers = Object.entries(CHOOSES)
   .join(' ');
 
 function addrProblem(text: string): string | undefined {
-  const address = readAddress(text);
-  return 'problem' in address ? address.problem : serverProblem(address);
+  const address = readHost(text);
+  if ('problem' in address) return address.problem;
+  return 'host' in address ? undefined : serverProblem(address);
 }
+
+/** How messages and the reference write where a server is. */
+export const SERVER_ADDRESS = `${ADDRESS}, or a name and a port, "app.internal:80"`;
 
 const SOURCES = `IPv4 addresses of this host without a port, 1–${LIMITS.sources} of them, ["192.0.2.1", "192.0.2.2"]`;
 const sourceAddr = key(checked(sourceProblem), { allowed: SOURCES, description: 'One of them.', ...lb4 });
@@ -36,13 +40,37 @@ const rewrite = z.object({
 });
 
 const server = z.object({
-  addr: key(checked(addrProblem), {
-    allowed: ADDRESS,
-    description: 'Where the server listens. No two servers of a backend may share it. Hostnames are refused: a packet needs an address.',
+  addr: key(checked(addrProblem).optional(), {
+    allowed: SERVER_ADDRESS,
+    description:
+      'Where the server listens. No two servers of a backend may share it. A name is looked up while lb4 runs, and each of its addresses ' +
+      'is a server ([operations](operations.md#servers-that-are-found)).',
+    otherwise: 'one of `addr`, `srv` and `exec` is required',
     ...convey,
   }),
+  srv: key(checked(nameProblem).optional(), {
+    allowed: 'the name of a service, "_http._tcp.app.internal"',
+    description:
+      'Instead of `addr`: each SRV record of that name, with its port and weight, is a server; those of another than the best priority are backups.',
+    otherwise: 'not asked for',
+    ...lb4,
+  }),
+  exec: key(z.array(argument).min(1).optional(), {
+    allowed: COMMAND,
+    description:
+      'Instead of `addr`: a program that prints the servers, `IP:PORT` in a line each, and after it, if wanted, `weight=N` and `backup`. It runs ' +
+      'without a shell, and has ten seconds.',
+    otherwise: 'not run',
+    ...lb4,
+  }),
+  exec_interval: seconds(1, 86_400, 10, {
+    description: 'Time between two runs of `exec`, from the end of one to the start of the next.',
+    ...lb4,
+  }),
   weight: whole(0, 65535, 1, {
-    description: 'The share of new connections, relative to the other servers of the backend. 0: no new connections.',
+    description:
+      'The share of new connections, relative to the other servers of the backend. 0: no new connections. With `srv` and `exec`, the weights ' +
+      'that they give are multiplied by it.',
     ...convey,
   }),
   maxconn: whole(0, MOST_CONNECTIONS, 0, {

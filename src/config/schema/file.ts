@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { LIMITS, MOST_CONNECTIONS, MOST_WORKERS } from '../../layout/limits.ts';
-import { joinPort, listenProblem, readAddress, readPort, readService } from '../address.ts';
+import { joinPort, listenProblem, readAddress, readNameserver, readPort, readService } from '../address.ts';
 import { LAST_CPU, readCpus } from '../cpus.ts';
 import { FAST_PATHS, ICMP_ECHO, IO } from '../model.ts';
 import { backend } from './backend.ts';
@@ -178,6 +178,29 @@ const passthrough = z.object({
   }),
 });
 
+const NAMESERVERS = 'IP addresses, with a port or without, 1–8 of them, ["192.0.2.53", "192.0.2.54:5353"]';
+
+function nameserverProblem(text: string): string | undefined {
+  const address = readNameserver(text);
+  return 'problem' in address ? address.problem : undefined;
+}
+
+const discovery = z.object({
+  nameservers: key(
+    z
+      .array(key(checked(nameserverProblem), { allowed: NAMESERVERS, description: 'One of them.', ...lb4 }))
+      .min(1)
+      .max(8)
+      .optional(),
+    {
+      allowed: NAMESERVERS,
+      description: 'Who is asked for the names and services of servers.',
+      otherwise: 'those of /etc/resolv.conf; a name that they do not know is looked up as other programs of this host do',
+      ...lb4,
+    },
+  ),
+});
+
 const proxy = z.object({
   workers: whole(0, MOST_WORKERS, 0, { description: 'Threads that carry connections. 0: one for each processor.', ...lb4 }),
   grace_period: seconds(0, 86_400, 30, {
@@ -213,6 +236,11 @@ export const fileSchema = z.object({
     allowed: 'a table, [inline]',
     description: 'The interfaces that lb4 stands between, with `--inline`. Other modes do not read it.',
     otherwise: 'none: no mode `--inline`',
+    ...lb4,
+  }),
+  discovery: key(discovery.prefault({}), {
+    allowed: 'a table, [discovery]',
+    description: 'How servers are found that the file has no address of.',
     ...lb4,
   }),
   proxy: key(proxy.prefault({}), {

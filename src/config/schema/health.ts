@@ -24,7 +24,8 @@ function argumentProblem(text: string): string | undefined {
   return text.includes('\0') ? 'has a NUL in it' : undefined;
 }
 
-const argument = key(checked(argumentProblem), {
+/** A program, or an argument of one. */
+export const argument = key(checked(argumentProblem), {
   allowed: 'strings without NUL',
   description: 'A program, or an argument of one.',
   ...lb4,

@@ -1,17 +1,19 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
 import { protocols } from '../../flow/protocols.ts';
 import { MOST_WORKERS } from '../../layout/limits.ts';
-import { addressOf, joinPort, type Network, readNetwork, withoutPort } from '../address.ts';
+import { type Address, addressOf, joinPort, type Network, readHost, readNameserver, readNetwork, withoutPort } from '../address.ts';
 import { readCpus } from '../cpus.ts';
 import type {
   Backend,
   Config,
+  Finder,
   Frontend,
   HealthCheck,
   IcmpEcho,
   Inline,
   Passthrough,
   Server,
+  ServerTemplate,
   Timeouts,
   TransportProtocol,
 } from '../model.ts';
@@ -23,6 +25,7 @@ import { readPrefix } from './inline.ts';
 import { backendProtocols, namesOf, PING, type ServiceProtocol, serviceName, servicesOf } from './services.ts';
 
 type BackendKeys = FileConfig['backends'][string];
+type ServerKeys = BackendKeys['servers'][string];
 type PassthroughKeys = FileConfig['passthrough'];
 
 interface Defaults {
@@ -46,7 +49,8 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
   const inline = resolveInline(keys.inline);
   // Between interfaces fragments, and what is learnt of clients, are one worker's.
   const passthrough = resolvePassthrough(keys.passthrough, mode !== undefined && !MODES[mode].ownsAddresses ? 1 : processors);
-  return deepFreeze({ file, frontends, backends, stats, passthrough, proxy, inline });
+  const nameservers = keys.discovery.nameservers?.map((text) => (readNameserver(text) as Address).text);
+  return deepFreeze({ file, frontends, backends, stats, passthrough, proxy, inline, nameservers });
 }
 
 function resolveServices(keys: FileConfig, icmpEcho: Defaults['icmpEcho'], mode: Mode | undefined): [Backend[], Frontend[]] {
@@ -97,9 +101,11 @@ function resolveInline(keys: FileConfig['inline']): Inline | undefined {
 }
 
 function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProtocol): Backend {
-  const all = Object.entries(keys.servers).map(([server, { addr, weight, maxconn, backup }]): Server => {
-    return { name: server, addr: addressOf(addr), weight, maxconn, backup };
+  const tables = Object.entries(keys.servers).map(([name, { weight, maxconn, backup, ...where }]) => {
+    return { place: placeOf(where), keys: { name, weight, maxconn, backup } };
   });
+  const all = tables.flatMap(({ place, keys }): Server[] => ('kind' in place ? [] : [{ ...keys, addr: place }]));
+  const templates = tables.flatMap(({ place, keys }): ServerTemplate[] => ('kind' in place ? [{ ...keys, finder: place }] : []));
   // Pings know no ports: of servers that differ by them alone the first one gets them.
   const hosts = new Set<string>();
   const servers = protocol === PING ? all.filter(({ addr }) => hosts.size < hosts.add(addr.ip).size) : all;
@@ -112,6 +118,7 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     ...(keys.src_ip_rewrite !== undefined && { srcIpRewrite: rewriteOf(keys.src_ip_rewrite) }),
     healthCheck: resolveHealthCheck(keys, protocol),
     servers,
+    ...(templates.length > 0 && { templates }),
     sourceAddrs: keys.source_addrs ?? [],
     sendProxy: keys.send_proxy,
     connectTimeoutMs: milliseconds(keys.connect_timeout),
@@ -124,6 +131,15 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     ...(keys.affinity > 0 && { affinityMs: milliseconds(keys.affinity), affinityAcross: keys.affinity_across }),
     ...(protocol !== 'tcp' && { udpFailover: keys.udp_failover }),
   };
+}
+
+/** Where a server is, or how it is found; one of the keys says so. */
+function placeOf({ addr = '', srv, exec, exec_interval }: Pick<ServerKeys, 'addr' | 'srv' | 'exec' | 'exec_interval'>): Address | Finder {
+  if (exec !== undefined) return { kind: 'exec', command: exec, intervalMs: milliseconds(exec_interval) };
+  if (srv !== undefined) return { kind: 'srv', name: srv };
+  const host = readHost(addr);
+  if ('problem' in host) throw new RangeError(`${addr} ${host.problem}`);
+  return 'host' in host ? { kind: 'name', ...host } : host;
 }
 
 /** Both were checked. */

@@ -1,0 +1,117 @@
+/** Servers that the file names without an address: the configuration as it is with those that were found by now. */
+import { familyAndPort, isAny, isLoopback } from '../config/address.ts';
+import type { Address, Backend, Config } from '../config/model.ts';
+import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
+import { type Answers, Discovery } from '../discovery/discovery.ts';
+import { expand, type Refuse } from '../discovery/expand.ts';
+import type { Logger } from '../log.ts';
+import { isOwn } from './host.ts';
+import { KeptNote, readNote } from './kept-note.ts';
+
+/** Where a change could not be made: so long until the next try. */
+const RETRY_MS = 1000;
+
+export class FoundServers {
+  readonly #mode: Mode;
+  readonly #log: Pick<Logger, 'info' | 'warn'>;
+  readonly #discovery: Discovery;
+  readonly #note: KeptNote | undefined;
+  /** Called when there are others than before. */
+  #changed: () => void = () => {};
+  #told: ReadonlySet<string> = new Set();
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(mode: Mode, log: Pick<Logger, 'info' | 'warn'>) {
+    this.#mode = mode;
+    this.#log = log;
+    this.#discovery = new Discovery({ families: isPacketMode(mode) ? [4] : [4, 6], changed: () => this.#changed(), log });
+    // Without packets nothing is kept for the next lb4 but its listening sockets.
+    this.#note = isPacketMode(mode) ? new KeptNote('found', 'which servers were found', log) : undefined;
+  }
+
+  /** Finders whose last look-up failed. */
+  get failing(): number {
+    return this.#discovery.failing;
+  }
+
+  /** Asks for what `written`, as the file has it, needs; where there is no answer within a few seconds, `afterDeath` it goes by those of an lb4 that died. */
+  async follow(written: Config, { afterDeath = false } = {}): Promise<Config> {
+    if (afterDeath && this.#note !== undefined) this.#discovery.seed(lastAnswers());
+    await this.#discovery.follow(written);
+    return this.expand(written);
+  }
+
+  /** `written` with the servers that are known now. Says once which of them cannot be servers. */
+  expand(written: Config): Config {
+    const { config, left } = expand(written, (finder) => this.#discovery.answer(finder, written), refusal(written, this.#mode));
+    for (const line of left) if (!this.#told.has(line)) this.#log.warn(`a server that was found is left out: ${line}`);
+    this.#told = new Set(left);
+    return config;
+  }
+
+  /** From now on `changed` is called for each change, and the next lb4 finds what this one has. */
+  begin(changed: () => void): void {
+    this.#changed = () => {
+      this.#keep();
+      changed();
+    };
+    this.#keep();
+  }
+
+  /** The last change could not be made. */
+  again(): void {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => this.#changed(), RETRY_MS);
+  }
+
+  stop(): void {
+    this.#changed = () => {};
+    clearTimeout(this.#retry);
+    this.#discovery.stop();
+  }
+
+  #keep(): void {
+    const answers = this.#discovery.answers();
+    if (answers.length > 0) this.#note?.write(JSON.stringify(answers));
+  }
+}
+
+/** The configuration with the servers that are found right now, for commands. */
+export async function withFound(written: Config, mode: Mode, warn: (message: string) => void): Promise<Config> {
+  const say = (fields: unknown, message?: string) => warn(message === undefined ? String(fields) : `${message} ${JSON.stringify(fields)}`);
+  const found = new FoundServers(mode, { info: () => {}, warn: say });
+  try {
+    return await found.follow(written);
+  } finally {
+    found.stop();
+  }
+}
+
+/** Nobody vouches for what stands there: what is no good is as if it were not there. */
+function lastAnswers(): Answers {
+  try {
+    return JSON.parse(readNote('found') ?? '[]') as Answers;
+  } catch {
+    return [];
+  }
+}
+
+/** What no file may have either (config/check/own.ts), of addresses that no file has. */
+function refusal({ frontends }: Config, mode: Mode): Refuse {
+  return (addr, backend) => {
+    if (isPacketMode(mode) && addr.family !== 4) return 'is no IPv4 address';
+    const isHere = isLoopback(addr) || isOwn(addr);
+    if (isPacketMode(mode) && MODES[mode].ownsAddresses && isHere)
+      return 'is an address of this host, whose packets no packet mode can balance';
+    const own = frontends.find((frontend) => sameProtocol(frontend.backend, backend) && leadsTo(frontend.listen, addr, isHere));
+    return own === undefined ? undefined : `leads back to frontend ${JSON.stringify(own.name)}`;
+  };
+}
+
+function sameProtocol(a: Backend, b: Backend): boolean {
+  return a.protocol.number === b.protocol.number;
+}
+
+function leadsTo(listen: Address, addr: Address, isHere: boolean): boolean {
+  return listen.text === addr.text || (isHere && isAny(listen) && familyAndPort(listen) === familyAndPort(addr));
+}
