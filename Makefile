@@ -1,8 +1,8 @@
-# make demo · build · test · bench · doctor: each installs what it needs first. `make` alone tells.
+# make demo · build · package · test · bench · doctor: each installs what it needs first. `make` alone tells.
 SHELL := /bin/sh
 # One target at a time: they share build/, dist/ and the machine's network.
 .NOTPARALLEL:
-.PHONY: help demo build test test-unit test-netns test-bare test-kernel test-unit-and-bare tests bench doctor lint clean deps deps-test deps-demo deps-bench
+.PHONY: help demo build package test test-unit test-netns test-bare test-kernel test-unit-and-bare tests bench doctor lint clean deps deps-test deps-demo deps-bench deps-package
 # Debian's `su` leaves them out, and ip, sysctl and iptables are there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -17,10 +17,11 @@ READY = deps-test build
 help:
 	@echo 'make demo         watch lb4 balance real requests in network namespaces (root)'
 	@echo 'make build        build everything; then bin/lb4 runs'
+	@echo 'make package      what lb4 is installed from: build/package/*.tgz (npm) and *.deb'
 	@echo 'make test         install, build, lint and run every test (root)'
 	@echo 'make test-unit    the tests that need no root'
 	@echo 'make test-netns   the tests in network namespaces (root)'
-	@echo 'make test-bare    make demo on a Debian on which nothing is installed (root)'
+	@echo 'make test-bare    make demo, and both packages, on a Debian on which nothing is installed (root)'
 	@echo 'make test-kernel  the tests in a stock Debian kernel under QEMU, where that can be installed'
 	@echo 'make bench        the benchmarks (root)'
 	@echo 'make doctor       what this machine can and cannot do for lb4'
@@ -39,10 +40,16 @@ deps-demo:
 deps-bench:
 	@scripts/install-deps.sh bench
 
+deps-package:
+	@scripts/install-deps.sh package
+
 build: deps
 	@npm run --silent build:bpf
 	@scripts/quietly.sh 'building the addon' npm run --silent build:native
 	@scripts/quietly.sh 'building the TypeScript' npm run --silent build:ts
+
+package: deps-package build
+	@scripts/package.sh
 
 demo: deps-demo build
 	@node dist/demo/demo.js
@@ -60,9 +67,11 @@ test-unit: $(READY)
 test-netns: $(READY)
 	@$(VITEST) --project netns --outputFile.json=build/test/netns.json
 
-# Without debootstrap or a mirror, on this host with every wanted command hidden: the test says which it was.
+# Without debootstrap or a mirror, on this host with every wanted command hidden: the test says which it was. Where no package could be
+# made, the test of packages fails, or says what this host lacks for it.
 test-bare: $(READY)
 	@scripts/install-deps.sh bare || true
+	@scripts/package.sh || true
 	@$(VITEST) --project bare --outputFile.json=build/test/bare.json
 
 # Where QEMU cannot be installed they are skipped, and say why.
@@ -74,7 +83,7 @@ test-kernel: $(READY)
 # slow for its own clients then.
 test-unit-and-bare: $(READY)
 	@scripts/install-deps.sh bare || true
-	@mkdir -p build/test; $(VITEST) --project bare --outputFile.json=build/test/bare.json >build/test/bare.log 2>&1 & bare=$$!; \
+	@mkdir -p build/test; { scripts/package.sh; exec $(VITEST) --project bare --outputFile.json=build/test/bare.json; } >build/test/bare.log 2>&1 & bare=$$!; \
 	trap 'kill $$bare' HUP INT TERM; \
 	$(VITEST) --project unit --outputFile.json=build/test/unit.json; status=$$?; \
 	wait $$bare || status=1; \

@@ -55,7 +55,17 @@ export default defineConfig({
         },
       },
       // The first run fetches a whole Debian.
-      { test: { name: 'bare', include: ['test/bare/**/*.test.ts'], pool: 'forks', maxWorkers: 2, testTimeout: 900_000 } },
+      {
+        test: {
+          name: 'bare',
+          include: ['test/bare/**/*.test.ts'],
+          globalSetup: 'test/lab/global-setup.ts',
+          pool: 'forks',
+          maxWorkers: 2,
+          testTimeout: 900_000,
+          hookTimeout: 900_000,
+        },
+      },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], maxWorkers: 2, testTimeout: 660_000, hookTimeout: 60_000 } },
     ],
   },

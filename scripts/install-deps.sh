@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what a make target needs: install-deps.sh build|demo|test|bare|kernel|bench. Debian packages by apt, only those that are
+# Installs what a make target needs: install-deps.sh build|package|demo|test|bare|kernel|bench. Debian packages by apt, only those that are
 # missing; npm packages when package-lock.json is newer than node_modules. Safe to run any number of times. A line a step.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 build='g++:g++ make:make cmake:cmake'
 # what compiles the fast path: without it lb4 is built all the same
 optional='clang:clang /usr/include/bpf/bpf_helpers.h:libbpf-dev'
+# `make package`: the addon for the other processor
+package='aarch64-linux-gnu-g++:g++-aarch64-linux-gnu'
 lab='ip:iproute2 nsenter:util-linux mount:mount iptables:iptables sysctl:procps ethtool:ethtool curl:curl'
 test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 /usr/sbin/bpftool:bpftool nft:nftables
   wrk:wrk promtool:prometheus /usr/include/pcap/pcap.h:libpcap-dev strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc
@@ -40,14 +42,17 @@ disable_service() {
   update-rc.d "$1" disable >/dev/null 2>&1 || true
 }
 
+if [ "$(uname -m)" = aarch64 ]; then package=x86_64-linux-gnu-g++:g++-x86-64-linux-gnu; fi
+
 case "${1:-build}" in
   build) wanted="$build" ;;
+  package) wanted="$build $package" ;;
   demo) wanted="$build $lab" ;;
   test) wanted="$build $lab $test" ;;
-  bare) wanted="$build $lab $test $bare" ;;
+  bare) wanted="$build $package $lab $test $bare" ;;
   kernel) wanted="$build $lab $test $kernel" ;;
   bench) wanted="$build $lab $test $bench" ;;
-  *) echo "usage: $0 build|demo|test|bare|kernel|bench" >&2; exit 2 ;;
+  *) echo "usage: $0 build|package|demo|test|bare|kernel|bench" >&2; exit 2 ;;
 esac
 
 PATH="$PATH:/usr/sbin:/sbin"
@@ -107,7 +112,7 @@ fi
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   # Not `npm ci`: it refuses a lock file that lacks other platforms' optional packages, and a registry that mirrors only
   # this platform's (as where lb4 is built) makes just such a lock file. The versions are the lock file's all the same.
-  # No scripts: the only one is our own, and make builds the addon by itself. Node's headers are among the packages.
+  # No scripts: those of the packages of `io = "pcap"` compile, below. Node's headers are among the packages.
   scripts/quietly.sh 'installing npm packages' npm install --no-save --no-audit --no-fund --ignore-scripts
   touch node_modules/.package-lock.json
 fi

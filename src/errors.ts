@@ -30,8 +30,7 @@ export class NativeAddonError extends Lb4Error {
 export function addonError(error: unknown): NativeAddonError | undefined {
   if (!(error instanceof Error)) return undefined;
   const { code } = error as NodeJS.ErrnoException;
-  const isAddon = code === 'ERR_NATIVE_ADDON' || code === 'ERR_DLOPEN_FAILED';
-  return isAddon ? new NativeAddonError(error.message, { cause: error }) : undefined;
+  return code === 'ERR_NATIVE_ADDON' ? new NativeAddonError(error.message, { cause: error }) : undefined;
 }
 
 /** A wrong command line or environment variable. */

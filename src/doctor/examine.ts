@@ -17,7 +17,7 @@ import { limits } from './limits.ts';
 import { listeners } from './listeners.ts';
 import { describeLinks, ownAddresses, serverPaths } from './network.ts';
 import { policy } from './policy.ts';
-import { addon, privileges } from './privileges.ts';
+import { addon, lacksAddon, privileges } from './privileges.ts';
 import { proxyHost } from './proxy.ts';
 import { routes } from './routes.ts';
 import { running } from './running.ts';
@@ -36,8 +36,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
   ];
   if (config === undefined)
     return [...machine, warn('configuration', 'none given: no look at addresses, routes and firewall', 'lb4 doctor --config=FILE')];
-  // Without the addon nothing more can be read; privileges() has said so.
-  if (machine.some(({ mend }) => mend === 'make build')) return machine;
+  if (lacksAddon()) return machine;
   const host = await hostOf(mode, config);
   const { inline } = config;
   if (!MODES[mode].ownsAddresses && inline !== undefined)

@@ -1,4 +1,5 @@
 import type { Io } from '../config/model.ts';
+import { ADDON_MEND } from '../io/native.ts';
 import { loadPackages } from '../io/pcap-packages.ts';
 import { read } from '../rules/read.ts';
 import { type Finding, fail, ok } from './finding.ts';
@@ -23,8 +24,13 @@ export function addon(): Finding[] {
     loadAddon();
     return [];
   } catch (error) {
-    return [fail('addon', (error as Error).message, 'make build')];
+    return [fail('addon', (error as Error).message, ADDON_MEND)];
   }
+}
+
+/** Then nothing more can be read of this host; {@link addon} or {@link privileges} says why. */
+export function lacksAddon(): boolean {
+  return addon().length > 0;
 }
 
 function pcapPackages(): Finding {
@@ -44,7 +50,7 @@ function packetSocket(): Finding {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'EPERM' || code === 'EACCES') return fail('AF_PACKET', message, AS_ROOT);
     if (code === 'EAFNOSUPPORT') return fail('AF_PACKET', `${message}: this kernel lacks CONFIG_PACKET`, 'modprobe af_packet');
-    return fail('AF_PACKET', message, code === undefined ? 'make build' : undefined);
+    return fail('AF_PACKET', message, code === 'ERR_NATIVE_ADDON' ? ADDON_MEND : undefined);
   }
 }
 

@@ -7,12 +7,13 @@ import { FailureError } from '../errors.ts';
 import { HOPS } from '../layout/hops.ts';
 import { flowEntries, type HashKey, type KernelMaps, type Room } from '../layout/memory.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
+import { ownFile } from '../own-files.ts';
 import { steeringKey } from '../packet/steering.ts';
 import { type LoadedFastPath, native } from './native.ts';
 import { isMapPinned, openPin, pin, pinsObstacle, preparePins, removePins } from './pins.ts';
 
-/** Where it was compiled to: from src/io, and from dist/src/io or dist/src/bundle alike. */
-const OBJECTS = ['../../native/bpf/lb4.bpf.o', '../../../native/bpf/lb4.bpf.o'];
+/** Where it was compiled to. */
+const OBJECT = ownFile('native/bpf/lb4.bpf.o');
 /** Maps that the next lb4 goes on with. */
 const KEPT = ['flows', 'hops', 'counts'] as const;
 /** Places in the map of counts: native/bpf/rewrite.h. */
@@ -139,12 +140,10 @@ function hasOwnClock(): boolean {
 }
 
 function readObject(): Uint8Array {
-  for (const path of OBJECTS) {
-    try {
-      return readFileSync(new URL(path, import.meta.url));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
+  try {
+    return readFileSync(OBJECT);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new FailureError('this lb4 was built without the fast path (packages clang and libbpf-dev compile it)');
   }
-  throw new FailureError('this lb4 was built without the fast path (packages clang and libbpf-dev compile it)');
 }

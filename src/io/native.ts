@@ -5,7 +5,11 @@
  * what was attempted ("socket(AF_PACKET): Operation not permitted"). A wrong argument throws a TypeError that names it and what is
  * allowed, before anything was done.
  */
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { arch } from 'node:process';
+import { messageOf } from '../errors.ts';
+import { IS_CHECKOUT, ownFile } from '../own-files.ts';
 
 /** What the receive ring and the sockets are made of. */
 export interface PacketSocketOptions {
@@ -319,18 +323,28 @@ let addon: NativeAddon | undefined;
 
 /** Loads the addon on first use: `lb4 check` and the unit tests of the core work without it. */
 export function native(): NativeAddon {
-  // From src/io and from dist/src/io alike the build directory is found upwards.
-  if (addon === undefined) addon = loadAddon();
+  addon ??= loadAddon();
   return addon;
 }
 
+/** What mends an addon that is not there, or does not load; undefined: nothing on this host, and the error says what does. */
+export const ADDON_MEND = IS_CHECKOUT ? 'make build' : undefined;
+
+/** What a checkout has built goes before what came with the package (scripts/build-addon.sh). Throws an error that says what to do. */
 function loadAddon(): NativeAddon {
-  for (const path of ['../../build/Release/lb4.node', '../../../build/Release/lb4.node']) {
-    try {
-      return require(path) as NativeAddon;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error;
-    }
+  const file = [ownFile('build/Release/lb4.node'), ownFile('prebuilds', `linux-${arch}`, 'lb4.node')].find(existsSync);
+  if (file === undefined) throw addonMissing(`the native addon is not built${IS_CHECKOUT ? '' : ` for linux-${arch} in this package`}`);
+  try {
+    return require(file) as NativeAddon;
+  } catch (error) {
+    const [reason] = messageOf(error).split('\n');
+    throw addonMissing(`the native addon does not load (${reason})`, error);
   }
-  throw Object.assign(new Error('the native addon is not built: run `make build`'), { code: 'ERR_NATIVE_ADDON' });
+}
+
+function addonMissing(what: string, cause?: unknown): Error {
+  const advice = IS_CHECKOUT
+    ? 'run `make build`'
+    : 'packages have it for linux-x64 and linux-arm64 with glibc 2.34 or later; elsewhere run lb4 from a checkout, where `make build` builds it';
+  return Object.assign(new Error(`${what}: ${advice}`, { cause }), { code: 'ERR_NATIVE_ADDON' });
 }

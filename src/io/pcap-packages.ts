@@ -3,6 +3,7 @@
  * the kernel finds the way. Neither loads in a worker thread, and both use the event loop of the process's main thread.
  */
 import { createRequire } from 'node:module';
+import { IS_CHECKOUT, PACKAGE } from '../own-files.ts';
 
 const PACKAGES = ['cap', 'raw-socket'] as const;
 
@@ -53,7 +54,13 @@ export function assertPackages(): void {
     throw refusal(`io = "pcap" needs the npm packages ${PACKAGES.join(' and ')}; not installed: ${missing.join(', ')}`);
 }
 
-const INSTALL = `apt-get install libpcap-dev g++ make && npm install ${PACKAGES.join(' ')}`;
+/** Into a checkout; beside an installed lb4, where a new one does not take them away, and Node looks after its own directory. */
+function install(): string {
+  const packages = `apt-get install libpcap-dev g++ make && npm install`;
+  const [, prefix] = /^(.*)\/lib\/(?:node_modules\/)?lb4$/.exec(PACKAGE) ?? [];
+  if (IS_CHECKOUT || prefix === undefined) return `In lb4's directory: ${packages} ${PACKAGES.join(' ')}`;
+  return `${packages} -g --prefix=${prefix} ${PACKAGES.join(' ')}`;
+}
 
 /** Loads both. Throws an Error with the code ERR_PCAP_PACKAGES that says what to install. */
 export function loadPackages(): Packages {
@@ -72,5 +79,5 @@ function load(name: (typeof PACKAGES)[number]): unknown {
 }
 
 function refusal(what: string, cause?: unknown): Error {
-  return Object.assign(new Error(`${what}. In lb4's directory: ${INSTALL}`, { cause }), { code: 'ERR_PCAP_PACKAGES' });
+  return Object.assign(new Error(`${what}. ${install()}`, { cause }), { code: 'ERR_PCAP_PACKAGES' });
 }

@@ -1,10 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { TransportProtocol } from '../config/model.ts';
 import { isPacketMode, MODES, type PacketMode } from '../config/modes.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
+import { ownFile } from '../own-files.ts';
 import {
   CLIENTS,
   DIALECTS,
@@ -111,19 +110,8 @@ export function renderTemplate(name: string, settings: Record<string, string>): 
 }
 
 function readTemplate(name: string): string {
-  const directory = templateDirectory();
-  const common = readFileSync(join(directory, 'common.sh'), 'utf8').replace(/^# shellcheck .*\n/m, '');
-  return readFileSync(join(directory, name), 'utf8').replace(INCLUDE, () => common);
-}
-
-/** iptables/ lies beside package.json, in the checkout (src/rules/) and in the package (dist/rules/) alike. */
-function templateDirectory(): string {
-  const start = dirname(fileURLToPath(import.meta.url));
-  for (let directory = start; directory !== dirname(directory); directory = dirname(directory)) {
-    const candidate = join(directory, 'iptables');
-    if (existsSync(join(directory, 'package.json')) && existsSync(candidate)) return candidate;
-  }
-  throw new Error(`no iptables/ directory beside a package.json above ${start}`);
+  const common = readFileSync(ownFile('iptables/common.sh'), 'utf8').replace(/^# shellcheck .*\n/m, '');
+  return readFileSync(ownFile('iptables', name), 'utf8').replace(INCLUDE, () => common);
 }
 
 function hasPorts({ protocol }: { readonly protocol: TransportProtocol }): boolean {

@@ -112,7 +112,7 @@ depmod -b "$tree" "$version"
 
 # ---- the project ---------------------------------------------------------------------------------------------------
 
-# No node_modules: dist/src/bundle has the libraries in it, and four thousand files take an emulated kernel seconds.
+# No node_modules: dist/bundle has the libraries in it, and four thousand files take an emulated kernel seconds.
 mkdir "$tree/lb4"
 cp -r --parents bin dist iptables package.json package-lock.json build/Release/lb4.node test/kernel/guest "$tree/lb4/"
 # The fast path, and what reads it (tc brings libbpf along).

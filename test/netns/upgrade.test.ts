@@ -1,5 +1,5 @@
 /** The package goes away, or is replaced, under a lb4 that runs. */
-import { cpSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { answeredBy } from '../lab/answers.ts';
@@ -8,14 +8,13 @@ import { ROOT } from '../lab/lab.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
 
-/** As npm installs it, without what it depends on. */
+/** As npm installs it. */
 function copyPackage(directory: string): string {
   const copy = join(directory, 'package');
-  for (const part of ['bin', 'dist/src', 'iptables', 'package.json', 'build/Release/lb4.node']) {
+  for (const part of ['bin', 'dist/bundle', 'iptables', 'package.json', 'build/Release/lb4.node']) {
     mkdirSync(join(copy, part, '..'), { recursive: true });
     cpSync(join(ROOT, part), join(copy, part), { recursive: true });
   }
-  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
   return copy;
 }
 

@@ -12,7 +12,7 @@ let directory = '';
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'lb4-bin-'));
   cpSync(fileURLToPath(new URL('../../bin/lb4', import.meta.url)), join(directory, 'bin', 'lb4'));
-  mkdirSync(join(directory, 'dist', 'src', 'bundle'), { recursive: true });
+  mkdirSync(join(directory, 'dist', 'bundle', 'main'), { recursive: true });
   writeFileSync(join(directory, 'package.json'), '{"type":"module"}');
 });
 afterEach(() => rmSync(directory, { recursive: true }));
@@ -24,8 +24,8 @@ function lb4(): { status: number | null; signal: NodeJS.Signals | null; stdout: 
 
 test('a reload that comes while modules load does not kill', () => {
   const slow = `process.kill(process.pid, 'SIGHUP'); await new Promise((resolve) => setTimeout(resolve, 50)); console.log('loaded');`;
-  writeFileSync(join(directory, 'dist', 'src', 'bundle', 'slow.js'), slow);
-  writeFileSync(join(directory, 'dist', 'src', 'bundle', 'main.js'), `import './slow.js';`);
+  writeFileSync(join(directory, 'dist', 'bundle', 'main', 'slow.js'), slow);
+  writeFileSync(join(directory, 'dist', 'bundle', 'main', 'main.js'), `import './slow.js';`);
   expect(lb4()).toEqual({ status: 0, signal: null, stdout: 'loaded\n', stderr: '' });
 });
 
@@ -37,7 +37,7 @@ test.each([
   ['--nofile', [6, 10, 11, 16, 17, 18, 20, 24, 32, 40, 48, 64, 100, 159]],
   ['--as', [1_000_000_000, 4_000_000_000]],
 ])('under a %s that is too low for Node or for lb4: one line that says how to raise it, and status 71', (limit, values) => {
-  writeFileSync(join(directory, 'dist', 'src', 'bundle', 'main.js'), `console.log('runs');`);
+  writeFileSync(join(directory, 'dist', 'bundle', 'main', 'main.js'), `console.log('runs');`);
   for (const value of values) {
     const args = [`${limit}=${value}`, join(directory, 'bin', 'lb4'), 'check', 'x.toml'];
     const { status, stdout, stderr } = spawnSync('prlimit', args, { encoding: 'utf8' });
@@ -50,7 +50,7 @@ test.each([
 });
 
 test('arguments and the exit status pass through', () => {
-  writeFileSync(join(directory, 'dist', 'src', 'bundle', 'main.js'), 'console.log(process.argv.slice(2)); process.exitCode = 5;');
+  writeFileSync(join(directory, 'dist', 'bundle', 'main', 'main.js'), 'console.log(process.argv.slice(2)); process.exitCode = 5;');
   const { status, stdout } = spawnSync(join(directory, 'bin', 'lb4'), ['a b', '*', ''], { encoding: 'utf8' });
   expect({ status, stdout }).toEqual({ status: 5, stdout: "[ 'a b', '*', '' ]\n" });
 });

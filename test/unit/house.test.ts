@@ -35,7 +35,7 @@ const CONFIG: Record<string, readonly string[]> = {
   reference: ['read', 'schema', 'restart'],
 };
 /** Files beside the rooms that any room outside the core may use. */
-const COMMON = ['errors', 'errno', 'log', 'ip', 'look-up', 'suggest'];
+const COMMON = ['errors', 'errno', 'log', 'ip', 'look-up', 'own-files', 'suggest'];
 
 interface Import {
   readonly file: string;
@@ -176,12 +176,12 @@ test('the text of an IPv4 address is taken apart in one place, and told apart fr
 
 /** Where modes have names: the command line, which users give them to, their table, what comes from other balancers, and who runs one mode alone. */
 const NAMING = [
+  'cli/command-line.ts',
   'cli/doctor.ts',
   'cli/options.ts',
   'config/modes.ts',
   'import/haproxy.ts',
   'import/ipvsadm.ts',
-  'main.ts',
   'service/leftovers.ts',
   'service/proxy-path.ts',
 ];
