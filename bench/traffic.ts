@@ -7,6 +7,9 @@ export const SECONDS = 2;
 /** Addresses that new clients share: 64,512 ports each. */
 const CLIENTS = 64;
 
+/** Who sends, who is sent to, and the interface `front` of whom that goes by. */
+export type Road = Pick<Topology, 'client' | 'servers' | 'balancer'>;
+
 export interface Packets {
   readonly from: string;
   readonly to: string;
@@ -15,6 +18,8 @@ export interface Packets {
   readonly protocol?: 'tcp' | 'udp';
   /** Connections. */
   readonly flows: number;
+  /** The address that frames are sent to, where it is not the balancer's. */
+  readonly mac?: string;
   /** Its server's answers do not come back here. */
   readonly isDeaf?: boolean;
   /** In front of the generator's command line. */
@@ -22,7 +27,7 @@ export interface Packets {
 }
 
 /** Frames that arrive at the first server a second, in thousands, of a sender that takes them through a packet socket. */
-export async function packetRate(lab: Topology, traffic: string, what: Packets): Promise<number> {
+export async function packetRate(lab: Road, traffic: string, what: Packets): Promise<number> {
   const [server] = lab.servers;
   await open(lab, traffic, what);
   const sender = lab.client.start([...(what.prefix ?? []), traffic, 'send', ...load(lab, what)]);
@@ -51,7 +56,7 @@ export function compileDriver(): Driver {
 }
 
 /** The same of a sender that has frames as a network card's driver has them, and of a server that drops them in its driver. */
-export async function driverRate(lab: Topology, { traffic, generator, frames, sink }: Driver, what: Packets): Promise<number> {
+export async function driverRate(lab: Road, { traffic, generator, frames, sink }: Driver, what: Packets): Promise<number> {
   const [server] = lab.servers;
   await open(lab, traffic, what);
   server.ip('link', 'set', 'eth0', 'xdpdrv', 'object', sink, 'section', 'xdp');
@@ -64,33 +69,26 @@ export async function driverRate(lab: Topology, { traffic, generator, frames, si
 }
 
 /** Until each has been answered: of connections that are not open no packet comes by the way that is to be measured. */
-async function open(lab: Topology, traffic: string, what: Packets): Promise<void> {
+async function open(lab: Road, traffic: string, what: Packets): Promise<void> {
   const { from, to, flows, isDeaf = false } = what;
   if (isDeaf) return openUnheard(lab, traffic, what);
-  const { code, stderr } = await lab.client.run(
-    traffic,
-    'open',
-    'eth0',
-    lab.balancer.mac('front'),
-    from,
-    '1',
-    to,
-    portOf(what),
-    `${flows}`,
-    '32',
-  );
+  const { code, stderr } = await lab.client.run(traffic, 'open', 'eth0', macOf(lab, what), from, '1', to, portOf(what), `${flows}`, '32');
   if (code !== 0) throw new Error(`no connections: ${stderr}`);
 }
 
 /** Slowly, twice: who is not answered cannot know what was lost. */
-async function openUnheard(lab: Topology, traffic: string, what: Packets): Promise<void> {
+async function openUnheard(lab: Road, traffic: string, what: Packets): Promise<void> {
   const { from, to, flows } = what;
-  const flood = ['flood', 'eth0', lab.balancer.mac('front'), from, '1', to, portOf(what), '2000', '10', `${flows}`, 'syn', 'open'];
+  const flood = ['flood', 'eth0', macOf(lab, what), from, '1', to, portOf(what), '2000', '10', `${flows}`, 'syn', 'open'];
   for (const _ of [1, 2]) await lab.client.run(traffic, ...flood);
 }
 
-function load(lab: Topology, what: Packets): string[] {
-  return ['eth0', lab.balancer.mac('front'), what.from, what.to, portOf(what), `${what.flows}`, `${SECONDS}`];
+function load(lab: Road, what: Packets): string[] {
+  return ['eth0', macOf(lab, what), what.from, what.to, portOf(what), `${what.flows}`, `${SECONDS}`];
+}
+
+function macOf({ balancer }: Road, { mac }: Packets): string {
+  return mac ?? balancer.mac('front');
 }
 
 /** As bench/traffic.c has it. */
@@ -102,9 +100,9 @@ function portOf({ port, protocol = 'tcp' }: Packets): string {
  * First packets of new clients that arrive at the first server a second, in thousands, of as many as one sender can make: `flows` at most.
  * @returns how many were sent as well
  */
-export async function newClientRate(lab: Topology, traffic: string, what: Packets): Promise<{ arrived: number; sent: number }> {
+export async function newClientRate(lab: Road, traffic: string, what: Packets): Promise<{ arrived: number; sent: number }> {
   const [server] = lab.servers;
-  const clients = ['eth0', lab.balancer.mac('front'), what.from, `${CLIENTS}`, what.to, portOf(what), '0', `${SECONDS}`, `${what.flows}`];
+  const clients = ['eth0', macOf(lab, what), what.from, `${CLIENTS}`, what.to, portOf(what), '0', `${SECONDS}`, `${what.flows}`];
   const before = received(server);
   const { stdout } = await lab.client.run(traffic, 'flood', ...clients, 'syn');
   const [, sent, seconds] = /^sent (\d+) segments .* in ([\d.]+) s$/m.exec(stdout) ?? [];
@@ -119,7 +117,7 @@ function received(namespace: Topology['balancer']): number {
 }
 
 /** Gbit/s of one stream to an iperf3 that listens behind `address`. */
-export async function gigabits(lab: Topology, address: string, port: number): Promise<number> {
+export async function gigabits(lab: Road, address: string, port: number): Promise<number> {
   for (let attempt = 0; ; attempt++) {
     const { code, stdout, stderr } = await lab.client.run('iperf3', '-J', '-c', address, '-p', `${port}`, '-t', `${SECONDS}`);
     const result = JSON.parse(stdout || '{}') as { error?: string; end?: { sum_received?: { bits_per_second: number } } };
@@ -130,7 +128,7 @@ export async function gigabits(lab: Topology, address: string, port: number): Pr
 }
 
 /** The kernel's own TCP and UDP must not answer the generator's packets. */
-export function silence(lab: Topology, port: number): void {
+export function silence(lab: Road, port: number): void {
   for (const namespace of [lab.client, lab.servers[0]]) {
     namespace.sh(
       'nft',

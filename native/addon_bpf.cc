@@ -48,7 +48,8 @@ Napi::Value loadFastPath(const Napi::CallbackInfo& info) {
   FastPath loaded = guard(env, [&] { return lb4::loadFastPath(object, sizes, settings, flows, hops, counts); });
   Napi::Object result = Napi::Object::New(env);
   const std::pair<const char*, Fd*> parts[] = {{"flows", &loaded.flows}, {"hops", &loaded.hops}, {"counts", &loaded.counts},
-                                               {"links", &loaded.links}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp}};
+                                               {"links", &loaded.links}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp},
+                                               {"tap", &loaded.tap}};
   for (const auto& [name, fd] : parts) result.Set(name, fd->get());
   for (const auto& [name, fd] : parts) fd->release();
   return result;
@@ -175,6 +176,12 @@ Napi::Value testRun(const Napi::CallbackInfo& info) {
   return result;
 }
 
+void filterBy(const Napi::CallbackInfo& info) {
+  const int socket = descriptor(info[0], "socket");
+  const int program = descriptor(info[1], "program");
+  guard(info.Env(), [&] { lb4::filterBy(socket, program); });
+}
+
 }  // namespace
 
 void defineBpf(Napi::Env env, Napi::Object exports) {
@@ -197,6 +204,7 @@ void defineBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("programName", Napi::Function::New<programName>(env, "programName"));
   exports.Set("setElement", Napi::Function::New<setElement>(env, "setElement"));
   exports.Set("perCpuSum", Napi::Function::New<perCpuSum>(env, "perCpuSum"));
+  exports.Set("filterBy", Napi::Function::New<filterBy>(env, "filterBy"));
   exports.Set("testRun", Napi::Function::New<testRun>(env, "testRun"));
 }
 

@@ -1,6 +1,7 @@
 #include "bpf_call.h"
 
 #include <linux/bpf.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -156,6 +157,10 @@ uint64_t perCpuSum(int map, uint32_t key) {
   uint64_t sum = 0;
   for (const uint64_t value : values) sum += value;
   return sum;
+}
+
+void filterBy(int socket, int program) {
+  check(::setsockopt(socket, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof program), "setsockopt(SO_ATTACH_BPF)");
 }
 
 TestRun testRun(int program, const std::vector<uint8_t>& frame, int32_t ifindex, uint32_t gsoSize, uint32_t repeat) {

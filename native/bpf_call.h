@@ -53,6 +53,9 @@ struct TestRun {
   uint32_t duration;
 };
 
+// socket(7), SO_ATTACH_BPF: a program in the place of a socket's filter, which takes effect at once.
+void filterBy(int socket, int program);
+
 // BPF_PROG_TEST_RUN: what a program does with a frame that came in by an interface, `repeat` times (only the first sees it as it was).
 TestRun testRun(int program, const std::vector<uint8_t>& frame, int32_t ifindex, uint32_t gsoSize, uint32_t repeat);
 

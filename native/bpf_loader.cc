@@ -183,7 +183,7 @@ FastPath loadFastPath(const std::vector<uint8_t>& bytes, FastPathSizes sizes, co
   demand(library.setValue(object.map(".rodata"), settings.data(), settings.size()), "bpf_map__set_initial_value(settings)");
   object.load();
   return {object.ofMap("flows"), object.ofMap("hops"), object.ofMap("counts"), object.ofMap("links"), object.ofProgram("lb4_tc"),
-          object.ofProgram("lb4_xdp")};
+          object.ofProgram("lb4_xdp"), object.ofProgram("lb4_tap")};
 }
 
 bool attachClsact(int program, int32_t ifindex) {

@@ -18,7 +18,7 @@ struct FastPathSizes {
 
 struct FastPath {
   Fd flows, hops, counts, links;
-  Fd tc, xdp;
+  Fd tc, xdp, tap;
 };
 
 // Loads native/bpf/lb4.bpf.c as compiled. `settings` are the bytes of struct settings (native/bpf/settings.h). Maps that are given (0 or

@@ -5,6 +5,7 @@
 //     table.h     a flow that was given to us?     no ──► up
 //     rewrite.h   its rewrite, whole; its hop      no ──► up
 //                 headers, checksum, account       ──► out of the hop's interface
+#include "links.h"
 #include "parse.h"
 #include "rewrite.h"
 #include "table.h"
@@ -65,19 +66,23 @@ INLINE int cut_padding(struct __sk_buff* skb, __u32 whole) {
   return skb->len <= ETH_HLEN + whole || (!skb->gso_size && !bpf_skb_change_tail(skb, ETH_HLEN + whole, 0));
 }
 
+// Of an IP packet of `whole` bytes: of a super-packet that of one of its segments.
+INLINE __u32 wire_length(const struct __sk_buff* skb, __u32 whole, __u32 payload) {
+  return skb->gso_size ? whole - payload + skb->gso_size : whole;
+}
+
 SEC("tc")
 int lb4_tc(struct __sk_buff* skb) {
-  // As the filter of the packet socket has it (src/io/filter.ts): what is not addressed to this host passes.
-  if (skb->pkt_type != 0 /* PACKET_HOST */ || skb->vlan_present) return TC_ACT_UNSPEC;
+  // As the filter of the packet socket has it (src/io/filter.ts): what is not addressed to this host passes; between interfaces nothing is.
+  if ((skb->pkt_type != 0 /* PACKET_HOST */ && !settings.is_inline) || skb->vlan_present) return TC_ACT_UNSPEC;
   if (!has_headers(skb) && bpf_skb_pull_data(skb, skb->len < HEADERS_MAX ? skb->len : HEADERS_MAX)) return TC_ACT_UNSPEC;
   struct packet at;
   if (!find_headers(skb, &at)) return TC_ACT_UNSPEC;
   __u32 acknowledgement = 0;
   const int payload = payload_of(&at, (void*)(long)skb->data_end, skb->len - ETH_HLEN, &acknowledgement);
   if (payload < 0) return TC_ACT_UNSPEC;
-  // Of a super-packet that of one of its segments.
   const __u32 whole = bpf_ntohs(at.ip->tot_len);
-  const __u32 length = skb->gso_size ? whole - payload + skb->gso_size : whole;
+  const __u32 length = wire_length(skb, whole, payload);
   const __u32 protocol = at.ip->protocol;
   struct rewrite rewrite;
   struct flow* const flow = decide(&at, length, &rewrite);
@@ -89,36 +94,44 @@ int lb4_tc(struct __sk_buff* skb) {
   return bpf_redirect(rewrite.interface, 0);
 }
 
-// ---- XDP: a driver's own hook, before the kernel makes anything of a frame
+// ---- between interfaces: the packet socket there taps before tc, so it must not see what tc will take
 
-// The interfaces that it stands on (layout/links.ts). A frame that is addressed to somebody else passes (a promiscuous interface
-// has those, too), and so does one that would have to leave by another interface, or by one whose driver takes no redirected frames: it would lose
-// them without a word. tc, which comes next, knows no such difference.
-struct link {
-  __u32 interface;
-  __u8 address[6];
-  __u8 is_virtual;
-  __u8 takes_redirected;
-};
+// The beginning of a frame, its IP header at a multiple of four bytes.
+struct head {
+  __u8 unused[2];
+  __u8 bytes[HEADERS_MAX];
+} __attribute__((aligned(8)));
 
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __type(key, __u32);
-  __type(value, struct link);
-  __uint(max_entries, LB4_LINK_PLACES);
-} links SEC(".maps");
-
-INLINE const struct link* link_of(__u32 interface) {
-#pragma unroll
-  for (__u32 probe = 0; probe < LB4_LINK_PROBES; probe++) {
-    __u32 place = (interface + probe) % LB4_LINK_PLACES;
-    const struct link* link = bpf_map_lookup_elem(&links, &place);
-    if (link && link->interface == interface) return link;
-  }
-  return 0;
+// Whether tc will: the same questions, of a copy, since a socket's filter may not look into the frame. A flow that is given to the kernel, or
+// taken back, between the two is forwarded twice, or not at all, for this one frame.
+INLINE int is_taken(struct __sk_buff* skb) {
+  struct head head = {};
+  if (skb->vlan_present || skb->len < HEADERS_MIN) return 0;
+  if (skb->len < HEADERS_MAX ? bpf_skb_load_bytes(skb, 0, head.bytes, HEADERS_MIN) : bpf_skb_load_bytes(skb, 0, head.bytes, HEADERS_MAX))
+    return 0;
+  const struct packet at = packet_at(head.bytes);
+  __u32 acknowledgement = 0;
+  const int payload = payload_of(&at, head.bytes + HEADERS_MAX, skb->len - ETH_HLEN, &acknowledgement);
+  if (payload < 0) return 0;
+  struct rewrite rewrite;
+  return decide(&at, wire_length(skb, bpf_ntohs(at.ip->tot_len), payload), &rewrite) != 0;
 }
 
+// How many bytes of a frame the socket has: none, or all.
+SEC("socket")
+int lb4_tap(struct __sk_buff* skb) {
+  const struct link* const link = link_of(skb->ifindex);
+  if (!link || (link->has_tc && is_taken(skb))) return 0;
+  return -1;
+}
+
+// ---- XDP: a driver's own hook, before the kernel makes anything of a frame
+
+// A frame that is addressed to somebody else passes (a promiscuous interface has those, too), and so does one that would have to leave by an interface
+// where it does not stand, or whose driver takes no redirected frames: it would lose them without a word. tc, which comes next, knows no such
+// difference. Between interfaces no frame is addressed to this host.
 INLINE int is_ours(const struct ethhdr* ethernet, __u32 interface) {
+  if (settings.is_inline) return 1;
   const struct link* link = link_of(interface);
   if (!link) return 0;
   return *(__u32*)link->address == *(__u32*)ethernet->h_dest && *(__u16*)(link->address + 4) == *(__u16*)(ethernet->h_dest + 4);

@@ -4,6 +4,7 @@
 
 #include "parse_tcp.h"
 #include "parse_udp.h"
+#include "settings.h"
 
 #define FRAGMENT_BITS 0x3fff
 // Bytes of the frame that a plain one has at least, and those that all is decided by.
@@ -20,7 +21,7 @@ INLINE int payload_of(const struct packet* at, const void* end, __u32 room, __u3
   if (at->ethernet->h_proto != bpf_htons(ETH_P_IP)) return -1;
   const struct iphdr* ip = at->ip;
   // Version 4, five words: options go up.
-  if (*(const __u8*)ip != 0x45 || ip->ttl <= 1) return -1;
+  if (*(const __u8*)ip != 0x45 || (ip->ttl <= 1 && !settings.is_inline)) return -1;
   if (ip->frag_off & bpf_htons(FRAGMENT_BITS)) return -1;
   const __u32 length = bpf_ntohs(ip->tot_len);
   if (length > room) return -1;

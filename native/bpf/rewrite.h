@@ -76,16 +76,20 @@ INLINE __u32 fold(__u32 sum) {
   return (sum & 0xffff) + (sum >> 16);
 }
 
-// All but the transport checksum: Ethernet and IP header, addresses, ports (RFC 1624 equation 3, as in src/forward/pipeline.ts: one less of
-// TTL adds 0xfffe to the 16-bit word whose low byte it is).
-INLINE void rewrite_headers(const struct packet* at, const struct rewrite* rewrite) {
+INLINE void rewrite_ethernet(const struct packet* at, const struct rewrite* rewrite) {
   __u32* const addresses = (__u32*)((void*)at->ethernet + 2);
   *(__u16*)at->ethernet = rewrite->ethernet[0];
   addresses[0] = rewrite->ethernet[1];
   addresses[1] = rewrite->ethernet[2];
   addresses[2] = rewrite->ethernet[3];
-  at->ip->check = ~fold((~at->ip->check & 0xffff) + rewrite->address_delta + 0xfffe);
-  at->ip->ttl--;
+}
+
+// All but the transport checksum: Ethernet and IP header, addresses, ports (RFC 1624 equation 3, as in src/forward/pipeline.ts: one less of
+// TTL adds 0xfffe to the 16-bit word whose low byte it is). Between interfaces the Ethernet header and TTL stay.
+INLINE void rewrite_headers(const struct packet* at, const struct rewrite* rewrite) {
+  if (!settings.is_inline) rewrite_ethernet(at, rewrite);
+  at->ip->check = ~fold((~at->ip->check & 0xffff) + rewrite->address_delta + (settings.is_inline ? 0 : 0xfffe));
+  if (!settings.is_inline) at->ip->ttl--;
   at->ip->saddr = rewrite->to.source;
   at->ip->daddr = rewrite->to.destination;
   *at->transport = rewrite->to.ports;

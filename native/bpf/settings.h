@@ -16,6 +16,8 @@ struct settings {
   // layout/ports.ts: CLIENT_PORTS.
   __u32 first_port;
   __u32 last_port;
+  // It stands between interfaces: frames to anybody, whose Ethernet header and TTL stay.
+  __u32 is_inline;
 };
 
 const volatile struct settings settings = {};

@@ -7,6 +7,7 @@ import type { Signal } from '../forward/signals.ts';
 import type { VerdictName } from '../forward/verdict.ts';
 import { Ways } from '../forward/ways.ts';
 import { Attachments, type Wanted } from '../io/attachments.ts';
+import { openTap } from '../io/fast-path.ts';
 import { interfacesNow } from '../io/interfaces.ts';
 import { portFilter } from '../io/port-filter.ts';
 import type { HashKey, Room } from '../layout/memory.ts';
@@ -16,7 +17,7 @@ import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
 import { makeFastPath } from './fast-path.ts';
 import { filterFor, oursIn } from './filter.ts';
-import { type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
+import { among, type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
 import { Locals } from './locals.ts';
 import type { Settings, WorkerData } from './messages.ts';
 import { takeUp } from './origin.ts';
@@ -55,7 +56,7 @@ export interface EngineOptions extends Size {
   /** Resets and ICMP errors a second. */
   readonly answersPerSecond: number;
   readonly settings: Settings;
-  /** It stands between these interfaces, with one worker, no fast path, and the driver `ring`. */
+  /** It stands between these interfaces, with one worker and the driver `ring`. */
   readonly inline?: InlinePorts | undefined;
   /** Connections are to survive the process, and those of one that died to go on. */
   readonly keep: boolean;
@@ -174,9 +175,11 @@ export class Engine {
     const key = keyFor(memoryFd);
     let waiting: WaitingCrew | undefined;
     let isHandedOn = false;
+    let taps: number | undefined;
     try {
       // First: it takes time, and may fail.
-      const ring = { ringSlots, busyPollUs, filter: firstFilter(options), takesAll: options.inline !== undefined, memoryFd };
+      const tap = options.inline === undefined ? undefined : (taps = openTap());
+      const ring = { ringSlots, busyPollUs, filter: firstFilter(options), takesAll: options.inline !== undefined, tap, memoryFd };
       if (io !== 'pcap') waiting = await WaitingCrew.open({ workers, cpus, key, ring, ours: oursIn(settings.services) });
       await turn?.();
       waiting?.listen();
@@ -189,11 +192,13 @@ export class Engine {
       await waiting?.close();
       if (!isHandedOn && memoryFd !== undefined) closeSync(memoryFd);
       throw error;
+    } finally {
+      if (taps !== undefined) closeSync(taps);
     }
   }
 
   static async #acquire(options: EngineOptions, key: HashKey, other: number | undefined, begin: Begin): Promise<Engine> {
-    const room = roomFor(options.connections, options.workers);
+    const room = { ...roomFor(options.connections, options.workers), isInline: options.inline !== undefined };
     const { fastPath, io, told } = options;
     const make = (wanted: Room, hashKey: HashKey, isLost: boolean) =>
       makeFastPath(wanted, hashKey, isLost, { fastPath, takesMaps: takesMaps(io), told });
@@ -217,13 +222,13 @@ export class Engine {
     let crew: Forwarder | undefined;
     let engine: Engine | undefined;
     const told = (message: string) => options.told?.(message);
-    const attachments = fastPath && new Attachments(fastPath, options.fastPath, told);
+    const attachments = fastPath && new Attachments(fastPath, options.fastPath, told, inline !== undefined);
     const routes = ServerRoutes.open(
       memories,
       new Ways(memories[0].ways),
       (interfaces) => {
         crew?.post({ type: 'interfaces', ...interfacesOf(routes, engine === undefined ? inline : engine.#inline) });
-        if (crew !== undefined) attempt(() => attachments?.follow(interfaces), told);
+        if (crew !== undefined) attempt(() => attachments?.follow(among(interfaces, engine === undefined ? inline : engine.#inline)), told);
         if (engine !== undefined)
           engine.#followAddresses().catch((error: unknown) => told(`this host's addresses have changed: ${messageOf(error)}`));
       },
@@ -236,11 +241,13 @@ export class Engine {
       const ports = new PortUse(counts);
       ports.apply(settings.services);
       const data = { memoryFd, room, maps: fastPath?.programs, answersPerSecond, ...interfacesOf(routes, inline), ...orders };
+      // First: the packet socket goes by it.
+      if (inline !== undefined) attempt(() => attachments?.follow(among(routes.interfaces(), inline)), told);
       const beginAt = (attempts: number) => begin({ ...data, attempts }, reportsOf(options));
       crew = await (isFound ? takeUp(memories[0], beginAt) : beginAt(0));
       // They may have changed meanwhile.
       crew.post({ type: 'interfaces', ...interfacesOf(routes, inline) });
-      attempt(() => attachments?.follow(routes.interfaces()), told);
+      attempt(() => attachments?.follow(among(routes.interfaces(), inline)), told);
       const entries = room.connections * room.workers * directionsOf(settings);
       engine = new Engine({ acquired, routes, counts, ports, crew, attachments, locals, settings, inline, entries, told });
       return engine;
@@ -271,6 +278,7 @@ export class Engine {
     if (inline === undefined || JSON.stringify(inline) === JSON.stringify(this.#inline)) return;
     this.#inline = inline;
     this.#routes.leadBy(inline.backend);
+    attempt(() => this.#attachments?.follow(among(this.#routes.interfaces(), inline)), this.#told);
     this.#crew.post({ type: 'interfaces', ...interfacesOf(this.#routes, inline) });
   }
 

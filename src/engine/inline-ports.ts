@@ -27,3 +27,10 @@ export function portsOf({ backend, frontends }: InlinePorts, interfaces: Iterabl
 export function indexesOf({ backend, frontends }: Ports): number[] {
   return [backend, ...frontends.map(({ ifindex }) => ifindex)];
 }
+
+/** Those of them at which the fast path may stand: all, but for one that stands between interfaces. */
+export function among(interfaces: readonly Interface[], ports: InlinePorts | undefined): readonly Interface[] {
+  if (ports === undefined) return interfaces;
+  const names = new Set([ports.backend, ...ports.frontends.map(({ name }) => name)]);
+  return interfaces.filter(({ name }) => names.has(name));
+}

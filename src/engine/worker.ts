@@ -35,6 +35,8 @@ const { core, duties, frames, gauges } = openWorkplace(data, mapping, driver, te
 const { process } = core;
 
 let stopping = false;
+/** The filter is the fast path's. */
+let isTapped = false;
 
 usePorts(data.ports);
 tell({ type: 'ready', recovered: duties.begin(data), wakeFd: driver.wakeFd });
@@ -61,7 +63,8 @@ function mapTouched(fd: number): ArrayBuffer | undefined {
 /** What another lb4 forwards must not be forwarded twice; what nobody does waits in the ring. */
 function awaitTurn(): WorkerData {
   Atomics.wait(turn, 0, TURN.others);
-  useFilter(ring.filter);
+  if (ring.tap === undefined) useFilter(ring.filter);
+  else native().filterBy(driver.fd, ring.tap);
   Atomics.wait(turn, 0, TURN.nobodys);
   return receiveMessageOnPort(port)!.message as WorkerData;
 }
@@ -105,7 +108,11 @@ function handle(message: ToWorker): void {
 function usePorts(ports: Ports | undefined): void {
   if (ports === undefined) return;
   driver.setPorts(indexesOf(ports));
-  useFilter(portFilter(indexesOf(ports).filter((ifindex) => ifindex !== 0)));
+  if (data.maps !== undefined) {
+    // It knows them from the main thread, and those of their frames that are the kernel's.
+    if (!isTapped) native().filterBy(driver.fd, data.maps.tap);
+    isTapped = true;
+  } else useFilter(portFilter(indexesOf(ports).filter((ifindex) => ifindex !== 0)));
 }
 
 function tell(message: FromWorker): void {

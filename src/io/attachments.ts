@@ -37,6 +37,7 @@ export class Attachments {
   readonly #fastPath: FastPath;
   readonly #wanted: Wanted | 'off';
   readonly #told: (message: string) => void;
+  readonly #isInline: boolean;
   readonly #xdpLinks: XdpLinks;
   /** By hook and interface's index. */
   readonly #attached = new Map<string, Attachment>();
@@ -44,11 +45,17 @@ export class Attachments {
   readonly #lost = new Map<string, Place>();
   /** Interfaces as they were when it last followed them. */
   #seen = '';
+  /** Between interfaces: those that there are. */
+  #ports: readonly Interface[] = [];
   /** What has been told, once each. */
   readonly #said = new Set<string>();
 
-  /** @param wanted `off`: what another lb4 has left is taken away, since flows are still in its maps */
-  constructor(fastPath: FastPath, wanted: Wanted | 'off', told: (message: string) => void) {
+  /**
+   * @param wanted `off`: what another lb4 has left is taken away, since flows are still in its maps
+   * @param isInline the packet socket's filter is to know where tc stands
+   */
+  constructor(fastPath: FastPath, wanted: Wanted | 'off', told: (message: string) => void, isInline = false) {
+    this.#isInline = isInline;
     this.#fastPath = fastPath;
     this.#xdpLinks = new XdpLinks(fastPath.programs.links);
     this.#wanted = wanted;
@@ -76,6 +83,13 @@ export class Attachments {
     for (const name of linkPins()) if (!wanted.has(name)) this.#try(() => removeLink(name));
     for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index))) this.#try(() => standsAtClsact(index) && leaveClsact(index));
     for (const [key, { link, hook }] of wanted) if (!this.#attached.has(key) && !this.#lost.has(key)) this.#attach(key, link, hook);
+    this.#ports = this.#isInline ? able : [];
+    this.#try(() => this.#tellTap());
+  }
+
+  /** Between interfaces: what tc takes at a port the packet socket is not to have, and all else it is. */
+  #tellTap(): void {
+    for (const link of this.#ports) this.#xdpLinks.set(link, takesRedirected(link), this.#attached.has(keyOf('tc', link.index)));
   }
 
   /** Where it stood and does not any more, as people say it: `tc of eth0`. */
@@ -87,6 +101,7 @@ export class Attachments {
       // Whoever puts it back says what is in the way.
       attempted(() => this.#detach(key, attachment));
     }
+    this.#try(() => this.#tellTap());
     return [...this.#lost.values()].map(({ hook, link }) => `${hook} of ${link.name}`);
   }
 
@@ -96,6 +111,7 @@ export class Attachments {
     eachOf(this.#lost, ([key, { link, hook }]) => {
       this.#stand(key, link, hook);
       this.#lost.delete(key);
+      this.#tellTap();
     });
   }
 
@@ -135,8 +151,8 @@ export class Attachments {
   }
 
   #announce(link: Interface): void {
-    const takes = native().takesRedirected(link.index) ?? true;
-    this.#xdpLinks.set(link, takes);
+    const takes = takesRedirected(link);
+    this.#xdpLinks.set(link, takes, this.#isInline && this.#attached.has(keyOf('tc', link.index)));
     if (!takes) this.#tellOnce(`what leaves by ${link.name} goes by tc, not by XDP: it takes no redirected frames${peerOf(link)}`);
   }
 
@@ -199,7 +215,8 @@ export class Attachments {
 
   #detach(key: string, { link, hook, fd }: Attachment): void {
     this.#attached.delete(key);
-    if (hook === 'xdp') this.#xdpLinks.delete(link.index);
+    // Between interfaces nothing comes up from there until it is told again (#tellTap).
+    if (hook === 'xdp' || this.#isInline) this.#xdpLinks.delete(link.index);
     if (fd === undefined) {
       leaveClsact(link.index);
       return;
@@ -211,6 +228,10 @@ export class Attachments {
   #end(key: string, fd: number): void {
     eachOf([() => native().detachLink(fd), () => unpin(key), () => closeSync(fd)], (act) => act());
   }
+}
+
+function takesRedirected({ index }: Interface): boolean {
+  return native().takesRedirected(index) ?? true;
 }
 
 /** The loopback's address is zero. */

@@ -16,6 +16,8 @@ import { isMapPinned, openPin, pin, pinsObstacle, preparePins, removePins } from
 const OBJECT = ownFile('native/bpf/lb4.bpf.o');
 /** Maps that the next lb4 goes on with. */
 const KEPT = ['flows', 'hops', 'counts'] as const;
+/** The filter of the packet socket between interfaces, for the next lb4's socket until that has a program of its own. */
+const TAP = 'tap';
 /** Places in the map of counts: native/bpf/rewrite.h. */
 const FORWARDED = 0;
 
@@ -23,6 +25,8 @@ const FORWARDED = 0;
 export interface MapFds {
   readonly flows: number;
   readonly hops: number;
+  /** Between interfaces: a program, the filter of the packet socket. */
+  readonly tap: number;
 }
 
 /** The fast path of this network namespace, loaded; it takes packets where it is attached (attachments.ts). */
@@ -46,6 +50,7 @@ export class FastPath {
       removePins();
       preparePins();
       for (const name of KEPT) pin(programs[name], name);
+      if (room.isInline) pin(programs.tap, TAP);
       return new FastPath(programs);
     } catch (error) {
       closeAll(programs);
@@ -59,7 +64,9 @@ export class FastPath {
     try {
       const [flows, hops, counts] = kept;
       if (flows === undefined || hops === undefined || counts === undefined || native().mapId(flows) !== id) return undefined;
-      return new FastPath(load(room, key, { flows, hops, counts }));
+      const programs = load(room, key, { flows, hops, counts });
+      if (room.isInline) pin(programs.tap, TAP);
+      return new FastPath(programs);
     } finally {
       for (const fd of kept) if (fd !== undefined) closeSync(fd);
     }
@@ -96,8 +103,17 @@ function closeAll(programs: LoadedFastPath): void {
   for (const fd of Object.values(programs)) closeSync(fd);
 }
 
+/** The descriptor of the filter that another lb4's packet socket between interfaces has, or had; undefined: it had no fast path. */
+export function openTap(): number | undefined {
+  try {
+    return pinsObstacle() === undefined ? openPin(TAP) : undefined;
+  } catch {
+    return undefined; // until there is another one the socket has what the kernel forwards as well
+  }
+}
+
 /** Maps that are there. */
-export function mapAll({ flows, hops }: MapFds): KernelMaps {
+export function mapAll({ flows, hops }: Pick<MapFds, 'flows' | 'hops'>): KernelMaps {
   return { flows: native().mapArray(flows), hops: native().mapArray(hops) };
 }
 
@@ -113,14 +129,18 @@ export function fastPathObstacle(): string | undefined {
 }
 
 /** @param kept maps to go on with */
-export function load({ capacity, workers }: Room, key: HashKey, kept?: Pick<LoadedFastPath, (typeof KEPT)[number]>): LoadedFastPath {
+export function load(
+  { capacity, workers, isInline = false }: Room,
+  key: HashKey,
+  kept?: Pick<LoadedFastPath, (typeof KEPT)[number]>,
+): LoadedFastPath {
   // TypeScript's stores, and the program's loads, come in their order there alone.
   if (hasOwnClock()) throw new FailureError('the fast path goes by the clock of the host, and this time namespace has its own');
   if (process.arch !== 'x64') throw new FailureError(`the fast path is for x86-64 alone, this is ${process.arch}`);
   const { first, last } = CLIENT_PORTS;
   const entries = flowEntries(capacity);
   // `struct settings` of native/bpf/settings.h.
-  const settings = Int32Array.of(...key, capacity, entries, workers, steeringKey(key), first, last);
+  const settings = Int32Array.of(...key, capacity, entries, workers, steeringKey(key), first, last, Number(isInline));
   return native().loadFastPath(readObject(), {
     flows: entries * workers,
     hops: HOPS * workers,

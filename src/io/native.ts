@@ -161,6 +161,8 @@ export interface LoadedFastPath {
   readonly links: number;
   readonly tc: number;
   readonly xdp: number;
+  /** Of a packet socket between interfaces: what `tc` will not take. */
+  readonly tap: number;
 }
 
 export interface TestRun {
@@ -306,6 +308,8 @@ export interface NativeAddon {
   setElement(map: number, key: number, value: Uint8Array): void;
   /** The sum of a 64-bit element of a per-CPU array, over all processors. */
   perCpuSum(map: number, key: number): number;
+  /** SO_ATTACH_BPF (socket(7)): a loaded program in the place of a socket's filter, which takes effect at once. EINVAL where it is none for sockets. */
+  filterBy(socket: number, program: number): void;
   /** BPF_PROG_TEST_RUN: what a program does with a frame that came by an interface. `gsoSize` 0: no super-packet. `duration` of a run in ns. */
   testRun(program: number, frame: Uint8Array, ifindex: number, gsoSize: number, repeat: number): TestRun;
   /** Full one's complement sum (RFC 1071) of `length` bytes at `offset`, folded to 16 bits, not complemented, native order. */

@@ -1,12 +1,13 @@
-/** Tells the fast path's XDP program at which interfaces it stands (layout/links.ts). */
+/** Tells the fast path's programs at which interfaces they stand (layout/links.ts). */
 import { PLACES, PROBES } from '../layout/links.ts';
 import { type Interface, native } from './native.ts';
 
-/** `struct link` of native/bpf/lb4.bpf.c: index, address, whether it is virtual, whether it takes redirected frames. No interface has index 0. */
-const BYTES = 12;
+/** `struct link` of native/bpf/links.h: index, address, whether it is virtual, takes redirected frames, has tc. No interface has index 0. */
+const BYTES = 16;
 const ADDRESS = 4;
 const IS_VIRTUAL = 10;
 const TAKES_REDIRECTED = 11;
+const HAS_TC = 12;
 
 export class XdpLinks {
   readonly #map: number;
@@ -21,9 +22,10 @@ export class XdpLinks {
   /**
    * It stands there, or goes on to.
    * @param takes whether the interface takes redirected frames
+   * @param hasTc whether tc stands there, which only a packet socket between interfaces has to know
    * @throws Error where others whose index has about the same lower bits have all places
    */
-  set({ index, mac, kind }: Pick<Interface, 'index' | 'mac' | 'kind'>, takes: boolean): void {
+  set({ index, mac, kind }: Pick<Interface, 'index' | 'mac' | 'kind'>, takes: boolean, hasTc = false): void {
     const place = this.#places.get(index) ?? this.#free(index);
     if (place === undefined) throw new Error(`${PROBES} others have the places of interface ${index}`);
     const element = new Uint8Array(BYTES);
@@ -31,6 +33,7 @@ export class XdpLinks {
     element.set(mac, ADDRESS);
     element[IS_VIRTUAL] = Number(kind !== '');
     element[TAKES_REDIRECTED] = Number(takes);
+    element[HAS_TC] = Number(hasTc);
     native().setElement(this.#map, place, element);
     this.#places.set(index, place);
   }

@@ -1,5 +1,5 @@
 /**
- * The interfaces at which the fast path stands by XDP, a map of its own (native/bpf/lb4.bpf.c: struct link). One is at the place that the lower
+ * The interfaces at which the fast path stands by XDP, between interfaces all of them, a map of its own (native/bpf/links.h: struct link). One is at the place that the lower
  * bits of its index say, or at one of those behind it.
  */
 

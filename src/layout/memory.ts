@@ -74,6 +74,8 @@ export interface Room {
   readonly workers: number;
   /** Flows and next hops are in the kernel's maps. */
   readonly isInKernel?: boolean;
+  /** The kernel's program is for one that stands between interfaces. */
+  readonly isInline?: boolean;
 }
 
 /** The kernel's maps, each whole. */

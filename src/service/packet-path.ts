@@ -345,8 +345,7 @@ async function open(
   };
   const told = (message: string) => log.warn(message);
   const engine = await Engine.start({
-    // Between interfaces all frames come up.
-    fastPath: isInline ? 'off' : fastPath,
+    fastPath,
     inline: isInline && inline !== undefined ? inlineOf(inline) : undefined,
     ...sizeOf(plan.config.passthrough),
     cpus,

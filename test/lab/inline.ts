@@ -88,6 +88,27 @@ for _ in range(20):
     break
 `;
 
+/** How many of 200 datagrams come back, and how many different ones: none is forwarded twice. */
+export async function flood(from: Namespace, at: string, port: number): Promise<string> {
+  return (await from.run('python3', '-c', FLOOD, at, `${port}`)).stdout.trim();
+}
+
+const FLOOD = `
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect((sys.argv[1], int(sys.argv[2])))
+s.settimeout(1)
+seen = []
+for i in range(200):
+    s.send(b"%d" % i)
+    seen.append(s.recv(65535))
+try:
+    while True:
+        seen.append(s.recv(65535))
+except TimeoutError:
+    print(len(seen), len(set(seen)))
+`;
+
 /** Whether it is answered. */
 export async function ping(from: Namespace, to: string): Promise<void> {
   const { code, stdout } = await from.run('ping', '-c1', '-W1', '-w20', to);

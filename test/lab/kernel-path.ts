@@ -13,6 +13,8 @@ export type Program = 'tc' | 'xdp';
 /** As a program answers when the frame is on its way: TC_ACT_REDIRECT; XDP_TX, XDP_REDIRECT. */
 const GONE: Record<Program, readonly number[]> = { tc: [7], xdp: [3, 4] };
 const MAC_BYTES = 6;
+/** A test run of a socket's filter shows it what is behind the link header; to a packet socket it shows that, too. */
+const ETHERNET = new Uint8Array(14);
 
 export interface KernelPathOptions {
   readonly program: Program;
@@ -23,6 +25,8 @@ export interface KernelPathOptions {
   readonly key: Uint32Array;
   /** Interfaces by which frames may come in, by the MAC that they are addressed to. */
   readonly interfaces: ReadonlyMap<string, number>;
+  /** It stands between them. */
+  readonly isInline?: boolean;
 }
 
 export class KernelPath {
@@ -33,13 +37,15 @@ export class KernelPath {
   readonly #loaded: LoadedFastPath;
   readonly #program: Program;
   readonly #interfaces: ReadonlyMap<string, number>;
+  readonly #isInline: boolean;
 
   /** Throws where this kernel, or this build, has no fast path. */
-  constructor({ program, capacity, key, interfaces, workers = 1 }: KernelPathOptions) {
+  constructor({ program, capacity, key, interfaces, workers = 1, isInline = false }: KernelPathOptions) {
     const connections = capacity / 4;
-    this.#loaded = load({ capacity, connections, workers, isInKernel: true }, hashKey(key));
+    this.#loaded = load({ capacity, connections, workers, isInKernel: true, isInline }, hashKey(key));
     this.#program = program;
     this.#interfaces = interfaces;
+    this.#isInline = isInline;
     this.maps = mapAll(this.#loaded);
     const flows = new Int32Array(this.maps.flows, 0, flowWords(capacity));
     this.memory = { ...ownMemory({ capacity, connections }), flows, hops: new Int32Array(this.maps.hops, 0, HOPS * HOP) };
@@ -47,7 +53,7 @@ export class KernelPath {
     const links = new XdpLinks(this.#loaded.links);
     for (const index of [FRONT, BACK]) links.set({ index, mac: new Uint8Array(MAC_BYTES), kind: '' }, true);
     for (const [mac, index] of interfaces)
-      links.set({ index, mac: Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)), kind: '' }, true);
+      links.set({ index, mac: Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16)), kind: '' }, true, true);
   }
 
   /**
@@ -58,7 +64,13 @@ export class KernelPath {
     const mac = macOf(frame);
     const index = this.#interfaces.get(mac) ?? this.#interfaces.values().next().value!;
     const { verdict, frame: out } = native().testRun(this.#loaded[this.#program], frame, index, gsoSize, 1);
-    if (GONE[this.#program].includes(verdict)) return out;
+    const isTaken = GONE[this.#program].includes(verdict);
+    // What tc takes, and nothing else, the packet socket is not to have.
+    if (this.#isInline && this.#program === 'tc') {
+      const isTapped = native().testRun(this.#loaded.tap, Buffer.concat([ETHERNET, frame]), index, gsoSize, 1).verdict !== 0;
+      if (isTapped === isTaken) throw new Error(isTaken ? 'taken, and passed up as well' : 'neither taken nor passed up');
+    }
+    if (isTaken) return out;
     if (Buffer.compare(out, frame) !== 0) throw new Error(`changed, and passed up with ${verdict}`);
     return undefined;
   }

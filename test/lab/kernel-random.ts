@@ -22,7 +22,7 @@ import { BACK, connectionsIn, HASH_KEY, MAC, type World } from './world.ts';
 
 export interface Report {
   readonly wrong: string[];
-  /** Frames taken of random ones, with one worker and with three, of UDP's with three, and where servers see clients; and of those that met a writer by which state. */
+  /** Frames taken of random ones, with one worker and with three, of UDP's with three, where servers see clients, and between interfaces; and of those that met a writer by which state. */
   readonly same: readonly Taken[];
   readonly whole: { readonly first: number; readonly second: number; readonly up: number };
   readonly bytes: readonly number[];
@@ -41,10 +41,17 @@ async function main(): Promise<void> {
   Math.random = () => 0;
   const wrong: string[] = [];
   const kernel = { program: program as Program, capacity: 256, key: HASH_KEY, interfaces };
-  const by = (protocol: What['protocol'], workers: number, mode: What['mode'] = 'passthrough') =>
-    sameBytes(kernel, { protocol, workers, mode, seed: Number(seed) }, wrong);
+  const by = (protocol: What['protocol'], workers: number, mode: What['mode'] = 'passthrough', isInline = false) =>
+    sameBytes(kernel, { protocol, workers, mode, isInline, seed: Number(seed) }, wrong);
   const { path, world, taken } = by(TCP, 1);
-  const others = [by(TCP, 3), by(UDP, 3), by(TCP, 3, 'destination'), by(UDP, 3, 'destination')];
+  const others = [
+    by(TCP, 3),
+    by(UDP, 3),
+    by(TCP, 3, 'destination'),
+    by(UDP, 3, 'destination'),
+    by(TCP, 1, 'destination', true),
+    by(UDP, 1, 'destination', true),
+  ];
   for (const other of others) other.path.close();
   const same = [taken, ...others.map((other) => other.taken)];
   const whole = await wholeStates(path, world, wrong);

@@ -15,7 +15,7 @@ import * as datagrams from '../fixtures/datagrams.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { KernelPath, type KernelPathOptions } from './kernel-path.ts';
 import { buildFrame, type Packet, pattern, referenceChecksum } from './packets.ts';
-import { BACK, CLIENT, FRONT, HASH_KEY, SERVERS, VIP, type World, type WorldOptions, worldsOf } from './world.ts';
+import { BACK, between, CLIENT, FRONT, frontPort, HASH_KEY, SERVERS, VIP, type World, type WorldOptions, worldsOf } from './world.ts';
 
 type Mode = NonNullable<WorldOptions['mode']>;
 
@@ -25,6 +25,7 @@ export interface Taken {
   /** TCP or UDP, by its number. */
   readonly protocol: number;
   readonly mode: Mode;
+  readonly isInline: boolean;
   /** Without super-packets. */
   plain: number;
   /** Super-packets. */
@@ -61,16 +62,20 @@ export interface What {
   readonly protocol: typeof TCP | typeof UDP;
   readonly workers: number;
   readonly mode: Mode;
+  /** It stands between interfaces. */
+  readonly isInline: boolean;
   readonly seed: number;
 }
 
 /** @returns what the frames went by as well; `world` is the first worker's. */
-export function sameBytes(kernel: KernelPathOptions, { protocol, workers, mode, seed }: What, wrong: string[]) {
-  const path = new KernelPath({ ...kernel, workers });
-  const worlds = worldsOf(workers, { capacity: kernel.capacity, protocol, mode }, path.maps);
+export function sameBytes(kernel: KernelPathOptions, { protocol, workers, mode, isInline, seed }: What, wrong: string[]) {
+  const path = new KernelPath({ ...kernel, workers, isInline });
+  const inline = isInline ? { inline: between(frontPort(FRONT)) } : {};
+  const worlds = worldsOf(workers, { capacity: kernel.capacity, protocol, mode, ...inline }, path.maps);
   const opened = Array.from({ length: CONNECTIONS }, (_, i) => establish(worlds, protocol, mode, 5000 + i));
-  const taken: Taken = { workers, protocol, mode, plain: 0, large: 0 };
-  const all = protocol === TCP ? segments(opened, kernel.program === 'tc') : datagramsOf(opened, kernel.program === 'tc');
+  const taken: Taken = { workers, protocol, mode, isInline, plain: 0, large: 0 };
+  const kinds = { hasSuperPackets: kernel.program === 'tc', leastTtl: isInline ? 0 : 2 };
+  const all = protocol === TCP ? segments(opened, kinds) : datagramsOf(opened, kinds);
   for (const offered of fc.sample(changed(all), { seed, numRuns: RUNS })) {
     const told = offer(path, worlds[workerOf(offered.frame, workers, mode)], offered, taken);
     if (told !== undefined)
@@ -98,16 +103,16 @@ function offer(path: KernelPath, world: World, { frame, gso, isReply, isPlain }:
 }
 
 function establish(worlds: readonly World[], protocol: What['protocol'], mode: Mode, clientPort: number): Opened {
-  const send = (packet: Packet) => worlds[workerOf(buildFrame(packet), worlds.length, mode)].send(packet);
+  const send = (packet: Packet, by = FRONT) => worlds[workerOf(buildFrame(packet), worlds.length, mode)].send(packet, { interface: by });
   const first = protocol === TCP ? fromClient({ from: clientPort, flags: 'S', sequence: 100 }) : datagrams.fromClient({ from: clientPort });
   const { frame } = send(first);
   const port = new DataView(frame.buffer, frame.byteOffset).getUint16(34);
   const server = SERVERS.indexOf(frame.subarray(30, 34).join('.') as (typeof SERVERS)[number]);
   const destination = mode === 'destination' ? CLIENT : VIP;
   if (protocol === TCP) {
-    send(fromServer({ to: port, flags: 'SA', sequence: 200, acknowledgment: 101 }, { destination }, server));
+    send(fromServer({ to: port, flags: 'SA', sequence: 200, acknowledgment: 101 }, { destination }, server), BACK);
     send(fromClient({ from: clientPort, sequence: 101, acknowledgment: 201 }));
-  } else send(datagrams.fromServer({ to: port }, { destination }, server));
+  } else send(datagrams.fromServer({ to: port }, { destination }, server), BACK);
   return { clientPort, port, destination, server };
 }
 
@@ -134,13 +139,19 @@ function common(opened: readonly Opened[]) {
     of: fc.constantFrom(...opened),
     isReply: fc.boolean(),
     padTo: fc.constantFrom(0, 60, 80),
-    ttl: fc.constantFrom(64, 2, 1, 255),
+    ttl: fc.constantFrom(64, 2, 1, 255, 0),
     tos: fc.nat(255),
   };
 }
 
+interface Kinds {
+  readonly hasSuperPackets: boolean;
+  /** Of what needs nothing but a rewrite. */
+  readonly leastTtl: number;
+}
+
 /** A segment of one of the connections. */
-function segments(opened: readonly Opened[], hasSuperPackets: boolean): fc.Arbitrary<Offered> {
+function segments(opened: readonly Opened[], { hasSuperPackets, leastTtl }: Kinds): fc.Arbitrary<Offered> {
   const flags = fc.constantFrom('A', 'A', 'A', 'PA', 'F', 'R', 'S', 'U', 'UA', '');
   return fc
     .record({ ...common(opened), size: sizes(TCP, hasSuperPackets), flags })
@@ -150,12 +161,12 @@ function segments(opened: readonly Opened[], hasSuperPackets: boolean): fc.Arbit
       const packet = isReply
         ? fromServer({ to: of.port, ...tcp }, { destination: of.destination, ...more }, of.server)
         : fromClient({ from: of.clientPort, ...tcp }, more);
-      return { frame: buildFrame(packet), gso, isReply, isPlain: /^[PU]?A$/.test(flags) && ttl > 1 && fits };
+      return { frame: buildFrame(packet), gso, isReply, isPlain: /^[PU]?A$/.test(flags) && ttl >= leastTtl && fits };
     });
 }
 
 /** A datagram of one of the flows, now and then without a checksum. */
-function datagramsOf(opened: readonly Opened[], hasSuperPackets: boolean): fc.Arbitrary<Offered> {
+function datagramsOf(opened: readonly Opened[], { hasSuperPackets, leastTtl }: Kinds): fc.Arbitrary<Offered> {
   const whole = fc.constantFrom(true, true, false);
   return fc
     .record({ ...common(opened), size: sizes(UDP, hasSuperPackets), whole })
@@ -170,7 +181,7 @@ function datagramsOf(opened: readonly Opened[], hasSuperPackets: boolean): fc.Ar
       );
       // The one checksum that goes up (native/bpf/packet.h).
       const isClear = frame[ETHERNET + IP + 6] !== 0xff || frame[ETHERNET + IP + 7] !== 0xff;
-      return { frame, gso, isReply, isPlain: ttl > 1 && fits && isClear };
+      return { frame, gso, isReply, isPlain: ttl >= leastTtl && fits && isClear };
     });
 }
 

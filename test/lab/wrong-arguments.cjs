@@ -362,6 +362,7 @@ function bpfFunctions() {
     programName: { parameters: [integer('id', 1, 2 ** 31 - 1)] },
     setElement: { parameters: [fd('map')] },
     perCpuSum: { parameters: [fd('map')] },
+    filterBy: { parameters: [fd('socket')] },
     testRun: { parameters: [fd('program')] },
   };
 }

@@ -57,12 +57,14 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])(
     const running = balancer.program('kernel-random', program, 'front', 'back', String(seed));
     const report = JSON.parse(await running.line(/^\{/)) as RandomReport;
     expect(report.wrong, `seed ${seed}`).toEqual([]);
-    expect(report.same.map(({ protocol, workers, mode }) => [protocol, workers, mode])).toEqual([
-      [TCP, 1, 'passthrough'],
-      [TCP, 3, 'passthrough'],
-      [UDP, 3, 'passthrough'],
-      [TCP, 3, 'destination'],
-      [UDP, 3, 'destination'],
+    expect(report.same.map(({ protocol, workers, mode, isInline }) => [protocol, workers, mode, isInline])).toEqual([
+      [TCP, 1, 'passthrough', false],
+      [TCP, 3, 'passthrough', false],
+      [UDP, 3, 'passthrough', false],
+      [TCP, 3, 'destination', false],
+      [UDP, 3, 'destination', false],
+      [TCP, 1, 'destination', true],
+      [UDP, 1, 'destination', true],
     ]);
     for (const { plain, large } of report.same) {
       expect(plain, `seed ${seed}`).toBeGreaterThan(100);

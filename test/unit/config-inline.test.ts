@@ -85,10 +85,6 @@ test.each([
   [`${PAIR}[passthrough]\nworkers = 2\n`, 'passthrough.workers: 2: --inline forwards with one worker; allowed: 0 or 1'],
   [`${PAIR}[passthrough]\ncpus = "0-1"\n`, 'passthrough.cpus: "0-1": --inline forwards with one worker; allowed: one processor'],
   [`${PAIR}[passthrough]\nio = "pcap"\n`, 'passthrough.io: "pcap": --inline has no libpcap; allowed: "ring"'],
-  [
-    `${PAIR}[passthrough]\nfast_path = "xdp"\n`,
-    'passthrough.fast_path: "xdp": --inline has no fast path in the kernel; allowed: "off" or "auto"',
-  ],
   [`${PAIR}[backends.web]\nsource_addrs = ["192.0.2.9"]\n`, 'backends.web.source_addrs'],
 ])('%j is one mistake', (toml, line) => {
   expect(lines(toml)).toEqual([expect.stringContaining(line)]);

@@ -34,15 +34,10 @@ function demands(root: TomlNode): Finding[] {
     ),
     ...notWith(root, [PASSTHROUGH, 'cpus'], (value) => /[-,]/.test(String(value)), 'forwards with one worker; allowed: one processor'),
     ...notWith(root, [PASSTHROUGH, 'io'], (value) => value === 'pcap', 'has no libpcap; allowed: "ring"'),
-    ...notWith(root, [PASSTHROUGH, 'fast_path'], isWanted, 'has no fast path in the kernel; allowed: "off" or "auto"'),
     ...tables(root, 'backends').flatMap(({ path }) =>
       notWith(root, [...path, 'nat'], (value) => value === 'full', 'keeps the client\'s address; allowed: "destination"'),
     ),
   ];
-}
-
-function isWanted(value: unknown): boolean {
-  return value === 'tc' || value === 'xdp';
 }
 
 function notWith(root: TomlNode, path: readonly string[], isWrong: (value: unknown) => boolean, what: string): Finding[] {
