@@ -7,15 +7,12 @@ import { ConfigError, EXIT, formatMistake, type Mistake, UsageError } from '../e
 import { isOwn, sourceOf, usableCpus } from '../service/host.ts';
 import { warnOnStderr } from './lines.ts';
 import { withExamples } from './manual.ts';
-import { configFile, configOption, modeOf } from './options.ts';
+import { askedMode, configFile, configOption, type ModeOptions } from './options.ts';
 
-export interface CheckOptions {
+/** Check what the mode demands, too, as a start in it would. Without one: what all modes share. */
+export interface CheckOptions extends ModeOptions {
   /** Warnings fail, too. */
   readonly strict?: boolean | undefined;
-  /** Check what that mode demands, too; at most one. Without them: what all modes share, which is all that proxy mode asks. */
-  readonly passthrough?: boolean | undefined;
-  readonly dsr?: boolean | undefined;
-  readonly inline?: boolean | undefined;
 }
 
 /** Where the lines go: findings to standard error, the good news to standard output. */
@@ -26,7 +23,7 @@ export interface CheckOutput {
 
 /** Checks a file, prints what there is to say, and returns the exit status: 0, or 78. Throws UsageError for two modes. */
 export function check(file: string, options: CheckOptions, { out, err }: CheckOutput = consoleOutput): number {
-  const mode = options.passthrough || options.dsr || options.inline ? modeOf(options) : undefined;
+  const mode = askedMode(options);
   try {
     const { config, warnings } = loadConfig(file, { mode, programs: true, isOwn, sourceTowards: sourceOf, usableCpus });
     for (const warning of warnings) err(formatMistake(options.strict ? strictly(warning) : warning));
@@ -51,6 +48,7 @@ export function checkCommand(): Command {
     .option('-p, --passthrough', 'check what passthrough demands, too')
     .option('-d, --dsr', 'check what direct server return demands, too')
     .option('--inline', 'check what lb4 between two interfaces demands, too')
+    .option('--proxy', 'check what proxy mode demands, too')
     .action((file: string | undefined, { config, ...options }: CheckOptions & { readonly config?: string }) => {
       process.exitCode = check(configFile(oneOf(file, config), warnOnStderr), options);
     });

@@ -2,7 +2,7 @@
 import { CommanderError } from 'commander';
 import { EXIT, Lb4Error, resourceError } from '../errors.ts';
 import { toldError } from './lines.ts';
-import { configFile, modeOf } from './options.ts';
+import { askedMode, configFile } from './options.ts';
 import { guardOutputs } from './outputs.ts';
 import { makeProgram, type Options } from './program.ts';
 
@@ -29,7 +29,7 @@ export async function commandLine(version: string): Promise<void> {
 
 /** Loads what only a running lb4 needs, all of it: the package may go away, or be replaced, under one that runs. */
 async function start({ config, ...options }: Options, version: string): Promise<void> {
-  const mode = options.passthrough || options.dsr || options.inline ? modeOf(options) : 'proxy';
+  const mode = askedMode(options) ?? 'proxy';
   const [{ openRunLog }, { run }] = await Promise.all([import('./run-log.ts'), import('./run.ts')]);
   const log = openRunLog();
   say = log.say;

@@ -5,19 +5,15 @@ import { isPacketMode, type Mode } from '../config/modes.ts';
 import { examine } from '../doctor/examine.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { onlyProxy } from '../doctor/mode.ts';
-import { EXIT, formatMistake, UsageError } from '../errors.ts';
+import { EXIT, formatMistake } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { withFound } from '../service/found-servers.ts';
 import { told, warnOnStderr } from './lines.ts';
 import { withExamples } from './manual.ts';
-import { configOption, findConfig, modeOf } from './options.ts';
+import { askedMode, configOption, findConfig, type ModeOptions } from './options.ts';
 
-export interface DoctorOptions {
-  /** The mode to look for, at most one. Left out: the packet mode that runs here, proxy mode where no other takes the file, else passthrough. */
-  readonly passthrough?: boolean | undefined;
-  readonly dsr?: boolean | undefined;
-  readonly inline?: boolean | undefined;
-  readonly proxy?: boolean | undefined;
+/** The mode to look for. Left out: the packet mode that runs here, proxy mode where no other takes the file, else passthrough. */
+export interface DoctorOptions extends ModeOptions {
   /** The TOML file; left out, the default one where there is one. */
   readonly config?: string | undefined;
   readonly json?: boolean | undefined;
@@ -55,13 +51,6 @@ async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number
   const ok = findings.every(({ level }) => level !== 'fail');
   process.stdout.write(json ? `${JSON.stringify({ mode, ok, findings }, undefined, 2)}\n` : findings.map(line).join(''));
   return ok ? EXIT.ok : EXIT.failure;
-}
-
-function askedMode({ proxy, ...modes }: Pick<DoctorOptions, 'passthrough' | 'dsr' | 'inline' | 'proxy'>): Mode | undefined {
-  const isForPackets = modes.passthrough || modes.dsr || modes.inline;
-  if (proxy && isForPackets) throw new UsageError('--proxy and the packet modes exclude each other');
-  if (isForPackets) return modeOf(modes);
-  return proxy ? 'proxy' : undefined;
 }
 
 /** Of the lb4 whose packet mode has this network namespace. */

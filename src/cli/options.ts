@@ -1,7 +1,7 @@
 /** What several commands take: the file, and the mode. */
 import { existsSync } from 'node:fs';
 import { Option } from 'commander';
-import type { PacketMode } from '../config/modes.ts';
+import type { Mode, PacketMode } from '../config/modes.ts';
 import { ConfigError, UsageError } from '../errors.ts';
 
 /** The file where none is named, in the working directory; Convey's, for those who come from there. */
@@ -36,17 +36,22 @@ export function configFile(named: string | undefined, warn: (message: string) =>
   throw new ConfigError([{ severity: 'error', file: path, position: undefined, path: '', message }]);
 }
 
-/** The packet mode of a command line; passthrough unless told. Throws UsageError for more than one. */
-export function modeOf({
-  passthrough,
-  dsr,
-  inline,
-}: {
+/** The modes that a command line may ask for, at most one. */
+export interface ModeOptions {
   readonly passthrough?: boolean | undefined;
   readonly dsr?: boolean | undefined;
   readonly inline?: boolean | undefined;
-}): PacketMode {
-  const asked = Object.entries({ passthrough, dsr, inline }).flatMap(([mode, isAsked]) => (isAsked ? [mode as PacketMode] : []));
+  readonly proxy?: boolean | undefined;
+}
+
+/** The mode that a command line asks for. Throws UsageError for more than one. */
+export function askedMode({ passthrough, dsr, inline, proxy }: ModeOptions): Mode | undefined {
+  const asked = Object.entries({ passthrough, dsr, inline, proxy }).flatMap(([mode, isAsked]) => (isAsked ? [mode as Mode] : []));
   if (asked.length > 1) throw new UsageError(`${asked.map((mode) => `--${mode}`).join(' and ')} exclude each other`);
-  return asked[0] ?? 'passthrough';
+  return asked[0];
+}
+
+/** The packet mode of a command line; passthrough unless told. Throws UsageError for more than one. */
+export function modeOf({ passthrough, dsr, inline }: Omit<ModeOptions, 'proxy'>): PacketMode {
+  return (askedMode({ passthrough, dsr, inline }) as PacketMode | undefined) ?? 'passthrough';
 }

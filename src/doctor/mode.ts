@@ -4,8 +4,9 @@ import type { Config } from '../config/model.ts';
 import { type Finding, ok, warn } from './finding.ts';
 import { ownAddresses } from './network.ts';
 
-/** The finding that the file works in proxy mode only; undefined when a packet mode may be meant. */
+/** The finding that the file works in proxy mode only; undefined when a packet mode may be meant, or must be. */
 export async function onlyProxy({ file, frontends, backends }: Config): Promise<Finding | undefined> {
+  if (backends.some(({ protocol }) => protocol.name !== 'tcp')) return undefined;
   const look = (why: string) => `this is a look for proxy mode: ${why}, which packet modes do not take`;
   const listens = frontends.map(({ listen }) => listen);
   const servers = backends.flatMap((backend) => backend.servers.map(({ addr }) => addr));

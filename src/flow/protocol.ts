@@ -32,7 +32,7 @@ export interface Protocol {
   readonly hasPorts: boolean;
   /**
    * Whether its packets stand for themselves. Then an answer proves no client (whoever forges a query's source is answered as well), so its flows may always
-   * make way for others; none is due, so silence says nothing of a server; and what belongs to no flow any more is not refused.
+   * make way for others; none need come, so silence says little of a server (service/silence.ts); and what belongs to no flow any more is not refused.
    */
   readonly isDatagram: boolean;
 

@@ -158,6 +158,7 @@ export class Connections {
     const { words } = this.#table;
     const at = slot << Flow.ENTRY_SHIFT;
     words[at + Flow.BYTES] += payload;
+    this.#noteAnswer(record << C.RECORD_SHIFT);
     const copy = this.#table.copy(slot);
     // Those of a client's port share it where servers see it (opener.ts): one for each datagram.
     if (words[at + Flow.ORIGIN] > 0) {
@@ -183,7 +184,7 @@ export class Connections {
     const owner = words[r + C.OWNER];
     const generation = words[r + C.GENERATION];
     if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(owner, generation, 1);
-    if ((life & (T.ONE_WAY | T.DATAGRAM)) === 0) this.#ledger.add(owner, generation, DUE, 1);
+    if ((life & T.ONE_WAY) === 0) this.#ledger.add(owner, generation, DUE, 1);
     if ((life & T.ANSWER_ONLY) === 0) return;
     this.#ledger.add(owner, generation, TOTAL, 1);
     this.#ledger.add(owner, generation, CURRENT, 1);
@@ -565,7 +566,11 @@ export class Connections {
   /** Tells of how a handshake goes: whether the server answers, and what does not go well. Returns the LIFE word, marked. */
   #tell(r: number, life: number, shown: number, segment: Segment): number {
     const state = life & T.STATE_MASK;
-    if (state > T.ANSWERED || (life & T.DATAGRAM) !== 0) return life;
+    if ((life & T.DATAGRAM) !== 0) {
+      if (segment.isReply && (life & T.SPOKEN) === 0) this.#noteAnswer(r);
+      return life;
+    }
+    if (state > T.ANSWERED) return life;
     const { words } = this.#records;
     const owner = words[r + C.OWNER];
     const generation = words[r + C.GENERATION];
@@ -577,12 +582,17 @@ export class Connections {
     if (state !== T.OPENING || (life & T.ADOPTED) !== 0) return life;
     // Only the client's half passes with direct server return: whatever it says after its SYN, it has heard from the server.
     const isAnswered = isReply || ((life & T.ONE_WAY) !== 0 && (shown & ~OPENS) !== 0);
-    if (isAnswered) this.#ledger.add(owner, generation, ANSWERED, 1);
+    if (isAnswered) this.#noteAnswer(r);
     // There a SYN that comes again is the first sign that an answer is due.
     const isDue = (life & (T.ONE_WAY | T.REPEATED)) === T.ONE_WAY && (shown & OPENS) !== 0;
     if (!isDue) return life;
     this.#ledger.add(owner, generation, DUE, 1);
     return life | T.REPEATED;
+  }
+
+  #noteAnswer(r: number): void {
+    const { words } = this.#records;
+    this.#ledger.add(words[r + C.OWNER], words[r + C.GENERATION], ANSWERED, 1);
   }
 }
 

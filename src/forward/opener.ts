@@ -9,7 +9,7 @@ import type { PortPool } from '../flow/port-pool.ts';
 import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
-import { TOTAL, TX } from '../layout/counters.ts';
+import { DUE, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
 import { portsWord, sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
@@ -277,7 +277,10 @@ export class Opener {
 
   /** Counts a datagram that goes without a flow of its own, and will not be heard of again, or by the way of an answer that is there. */
   #passOnce(frontend: Frontend, position: number): number {
-    this.#ledger.add(this.#owner, this.#ledger.generation(this.#owner), TOTAL, 1);
+    const generation = this.#ledger.generation(this.#owner);
+    this.#ledger.add(this.#owner, generation, TOTAL, 1);
+    // With direct server return no answer passes here.
+    if (frontend.mode.directions === 2) this.#ledger.add(this.#owner, generation, DUE, 1);
     this.#ledger.leave(this.#owner);
     return this.#withoutFlow(frontend, position);
   }

@@ -88,6 +88,11 @@ export class HealthChecker {
     return this.#watches.get(id)?.passedAt;
   }
 
+  /** Whether a target has answered a check by datagram: so it is of a protocol that has answers. */
+  answersDatagrams(id: string): boolean {
+    return this.#watches.get(id)?.answersDatagrams ?? false;
+  }
+
   /** Of all targets, by their names. */
   all(): (readonly [id: string, Description])[] {
     return [...this.#watches.values()].map(({ id, state }) => [id, state.description()] as const);

@@ -27,10 +27,16 @@ export class Quiet {
   #refusedAt = Number.NEGATIVE_INFINITY;
   /** Silent checks that it takes to pass. */
   #doubts = 0;
+  #hasAnswered = false;
 
   constructor(turns: Turns, heard: () => number) {
     this.#turns = turns;
     this.#heard = heard;
+  }
+
+  /** Whether an answer has come from the port that it serves at: then its clients want one, too. */
+  get hasAnswered(): boolean {
+    return this.#hasAnswered;
   }
 
   /** The server's host says so to clients: then a check that hears nothing does not allay it. */
@@ -61,6 +67,7 @@ export class Quiet {
     this.#lastRefusals = refusals;
     if (refusals > 0) this.#turns.refused(target, Math.max(0, refusals - this.#foreseen));
     if (isSilent) return this.#weighSilence(result, target);
+    if (outcome === 'pass') this.#hasAnswered ||= target.serverPort === undefined || target.serverPort === target.port;
     if (outcome === 'pass') this.#doubts = 0;
     else if (refusals > 0) this.#doubts = SILENT_CHECKS;
     return result;

@@ -68,6 +68,11 @@ export class Watch {
     return this.#target.id;
   }
 
+  /** Whether it has answered a check by datagram at the port that it serves at. */
+  get answersDatagrams(): boolean {
+    return this.#quiet.hasAnswered;
+  }
+
   /** Wherever it is looked at. */
   isAt(target: Target): boolean {
     return this.#target.address === target.address && servedPort(this.#target) === servedPort(target);

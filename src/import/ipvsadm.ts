@@ -22,6 +22,13 @@ const SCHEDULERS: Readonly<Record<string, readonly [balance: string, but?: strin
 /** Those that do not look at weights, but for 0. */
 const WEIGHTLESS = ['rr', 'lc', 'twos'];
 
+/** ipvsadm(8): -p without a time. */
+const PERSISTENT_SECONDS = 300;
+/** What the key `affinity` takes. */
+const MAX_AFFINITY_SECONDS = 604_800;
+/** Masks of -M that leave an address as it is. */
+const WHOLE = ['255.255.255.255', '128'];
+
 const IPVS = 'lb4 has nothing like it';
 /** How packets reach servers, and which of lb4's modes does that. */
 const METHODS = { '-g': 'dsr', '-m': 'passthrough', '-i': undefined } as const satisfies Record<string, Mode | undefined>;
@@ -89,6 +96,7 @@ const LONG: Readonly<Record<string, string>> = {
   '--udp-service': '-u',
   '--scheduler': '-s',
   '--persistent': '-p',
+  '--netmask': '-M',
   '--real-server': '-r',
   '--gatewaying': '-g',
   '--ipip': '-i',
@@ -132,14 +140,15 @@ function addService(draft: Draft, service: Service, method: Method): void {
   frontend.keys.set('backend', { value: name, from: line });
   const backend = draft.table(['backends', name], line);
   if (method === '-g') backend.keys.set('dsr', { value: 'l2', from: line });
-  schedule(draft, service, backend);
+  schedule(draft, service, backend, method);
   for (const [option, value] of options)
-    if (!['-t', '-u', '-s', '-p', '-b', ...(protocol === 'udp' ? ['-o'] : [])].includes(option))
+    if (!['-t', '-u', '-s', '-p', '-M', '-b', ...(protocol === 'udp' ? ['-o'] : [])].includes(option))
       draft.lose(line, IPVS, value === '' ? option : `${option} ${value}`);
   for (const server of servers) addServer(draft, name, server, WEIGHTLESS.includes(options.get('-s') ?? 'wlc'));
 }
 
-function schedule(draft: Draft, { line, options }: Service, backend: Table): void {
+function schedule(draft: Draft, service: Service, backend: Table, method: Method): void {
+  const { line, options } = service;
   // ipvsadm(8): the default.
   const scheduler = options.get('-s') ?? 'wlc';
   const flags = options.get('-b') ?? '';
@@ -149,9 +158,23 @@ function schedule(draft: Draft, { line, options }: Service, backend: Table): voi
     scheduler === 'mh' && !/mh-port|flag-2/.test(flags) ? 'source' : scheduler === 'sh' && /sh-port|flag-2/.test(flags) ? 'maglev' : known;
   if (but !== undefined) draft.lose(line, but, `-s ${scheduler}`);
   if (/fallback|flag-1/.test(flags)) draft.lose(line, 'not needed: the hash finds another server for one that is down', `-b ${flags}`);
+  // There the hash alone says where a client's segments go (config/check/affinity.ts).
+  const hashes = method === '-g' && (balance === 'source' || balance === 'maglev');
   const isPersistent = options.has('-p');
-  if (isPersistent) draft.lose(line, 'balance = "source" keeps a client with its server, without a time', `-p ${options.get('-p')}`.trim());
-  backend.keys.set('balance', { value: isPersistent ? 'source' : balance, from: line });
+  backend.keys.set('balance', { value: isPersistent && hashes ? 'source' : balance, from: line });
+  if (isPersistent) persist(draft, service, backend, hashes);
+}
+
+/** A client's address with its server (ipvsadm(8), -p). */
+function persist(draft: Draft, { line, options }: Service, backend: Table, hashes: boolean): void {
+  const given = options.get('-p') ?? '';
+  const wanted = given === '' ? PERSISTENT_SECONDS : Number(given);
+  const seconds = Math.min(wanted, MAX_AFFINITY_SECONDS);
+  if (hashes) draft.lose(line, 'in DSR balance = "source" keeps a client with its server, without a time', `-p ${given}`.trim());
+  else backend.keys.set('affinity', { value: seconds, from: line });
+  if (!hashes && seconds < wanted) draft.lose(line, `affinity is ${seconds} s at most`, `-p ${given}`);
+  const mask = options.get('-M');
+  if (mask !== undefined && !WHOLE.includes(mask)) draft.lose(line, 'lb4 goes by the whole address of a client', `-M ${mask}`);
 }
 
 function addServer(draft: Draft, service: string, { line, options }: Service['servers'][number], isWeightless: boolean): void {

@@ -43,10 +43,10 @@ export const RX = 3;
 export const PORTS = 4;
 /**
  * Connections whose answer is due: from their SYN; with direct server return, where nobody sees the answer, from the first time
- * that the SYN comes again.
+ * that the SYN comes again. Of datagrams, flows that may get one: not with direct server return.
  */
 export const DUE = 5;
-/** Those that were answered, by a reset as well; with direct server return, what the client sends after its SYN shows it. */
+/** Those that were answered (of datagrams that are chosen for one by one each answer), by a reset as well; with direct server return, what the client sends after its SYN shows it. */
 export const ANSWERED = 6;
 
 /** Length in float64. */

@@ -6,16 +6,17 @@
 import type { Logger } from '../log.ts';
 import { frontendKey } from './members.ts';
 import type { Plan } from './plan.ts';
-import { CONNECTIONS, type Observed, Silence } from './silence.ts';
+import { leastOf, type Observed, Silence } from './silence.ts';
 
 /** Of a backend: who of it is up, and when the last of them had passed a check that began then. */
 interface Group {
   readonly servers: readonly Observed[];
   readonly among: string;
   readonly passedAt: number | undefined;
+  readonly isDatagram: boolean;
 }
 
-type Answers = (index: number) => { due: number; answered: number } | undefined;
+type Answers = (index: number) => { due: number; answered: number; heard: number } | undefined;
 
 const LIKELY =
   "the servers' script or address for this frontend is missing, or a route, a firewall or rp_filter lets only other frontends' packets pass; see lb4 doctor";
@@ -48,27 +49,32 @@ export class FrontendSilence {
       const group = groups.get(frontend.backend.name);
       const counted = answers(index);
       if (group === undefined || counted === undefined) return [];
-      const { among, passedAt } = group;
-      return [{ group, key: frontendKey(frontend), up: !draining && group.servers.length > 0, ...counted, among, passedAt }];
+      const { among, passedAt, isDatagram } = group;
+      const { due, answered, heard } = counted;
+      const observed = { key: frontendKey(frontend), up: !draining && group.servers.length > 0, due, answered, among, passedAt };
+      return [{ group, ...observed, ...(isDatagram ? { datagrams: { heard, isTwoWay: group.servers.some(isTwoWay) } } : {}) }];
     });
     this.#silence.look(frontends, now);
     for (const key of this.#told) if (!this.#silence.isSilent(key)) this.#told.delete(key);
-    for (const { key, group } of frontends)
-      if (this.#silence.isSilent(key) && group.servers.some((server) => this.#answersOthers(server))) this.#tell(key);
+    for (const frontend of frontends) {
+      const { key, group } = frontend;
+      if (this.#silence.isSilent(key) && group.servers.some((server) => this.#answersOthers(server))) this.#tell(key, leastOf(frontend));
+    }
   }
 
   #answersOthers({ key, answered }: Observed): boolean {
     return answered > 0 && !this.#isServerSilent(key);
   }
 
-  #tell(frontend: string): void {
+  #tell(frontend: string, count: number): void {
     if (this.#told.has(frontend)) return;
     this.#told.add(frontend);
-    this.#log.warn(
-      { frontend, likely: LIKELY },
-      `a frontend's servers answer others, yet none of ${CONNECTIONS} connections or more to it`,
-    );
+    this.#log.warn({ frontend, likely: LIKELY }, `a frontend's servers answer others, yet none of ${count} connections or more to it`);
   }
+}
+
+function isTwoWay({ datagrams }: Observed): boolean {
+  return datagrams?.isTwoWay === true;
 }
 
 function groupsOf({ backends }: Plan, observed: readonly Observed[]): ReadonlyMap<string, Group> {
@@ -81,7 +87,12 @@ function groupsOf({ backends }: Plan, observed: readonly Observed[]): ReadonlyMa
       const passed = up.map(({ passedAt = Number.NEGATIVE_INFINITY }) => passedAt);
       return [
         backend.name,
-        { servers: up, among, passedAt: passed.reduce((oldest, at) => Math.min(oldest, at), Number.POSITIVE_INFINITY) },
+        {
+          servers: up,
+          among,
+          passedAt: passed.reduce((oldest, at) => Math.min(oldest, at), Number.POSITIVE_INFINITY),
+          isDatagram: up.some(({ datagrams }) => datagrams !== undefined),
+        },
       ];
     }),
   );

@@ -7,11 +7,11 @@ import type { DataPath } from './data-path.ts';
 import { FrontendSilence } from './frontend-silence.ts';
 import { isOwn } from './host.ts';
 import type { Plan, PlannedServer } from './plan.ts';
-import { CONNECTIONS, type Observed, Silence } from './silence.ts';
+import { CONNECTIONS, FLOWS, type Observed, Silence } from './silence.ts';
 
 export interface ListeningParts {
   readonly mode: Mode;
-  readonly health: Pick<HealthChecker, 'passedAt' | 'suspect'>;
+  readonly health: Pick<HealthChecker, 'passedAt' | 'suspect' | 'answersDatagrams'>;
   readonly log: Pick<Logger, 'info' | 'warn'>;
 }
 
@@ -40,6 +40,8 @@ export class Listening {
   #servers: readonly PlannedServer[] = [];
   /** Of those, by their keys, whose backend asks for no checks: then nobody else can tell that they are dead. */
   #unchecked: ReadonlySet<string> = new Set();
+  /** Those whose protocol has no connections. */
+  #ofDatagrams: ReadonlySet<string> = new Set();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(parts: ListeningParts) {
@@ -77,16 +79,21 @@ export class Listening {
     const now = performance.now();
     const backends = plan?.backends ?? [];
     this.#servers = backends.flatMap(({ servers }) => servers);
-    const unchecked = backends.filter(({ backend }) => backend.healthCheck.type === 'none');
-    this.#unchecked = new Set(unchecked.flatMap(({ servers }) => servers.map(({ key }) => key)));
-    const observed: Observed[] = this.#servers.flatMap(({ key, checkKey, index, draining, state }) => {
-      const counted = path.answers?.(index);
-      const up = !draining && state !== 'down';
-      const passedAt = this.#unchecked.has(key) ? now : this.#parts.health.passedAt(checkKey);
-      return counted === undefined ? [] : [{ key, up, ...counted, passedAt }];
+    this.#unchecked = keysOf(backends.filter(({ backend }) => backend.healthCheck.type === 'none'));
+    this.#ofDatagrams = keysOf(backends.filter(({ backend }) => backend.protocol.name !== 'tcp'));
+    const observed: Observed[] = backends.flatMap(({ servers }) => {
+      const isTwoWay = servers.some(({ key, checkKey }) => this.#silence.isAnswering(key) || this.#parts.health.answersDatagrams(checkKey));
+      return servers.flatMap(({ key, checkKey, index, draining, state }) => {
+        const counted = path.answers?.(index);
+        if (counted === undefined) return [];
+        const up = !draining && state !== 'down';
+        const passedAt = this.#unchecked.has(key) ? now : this.#parts.health.passedAt(checkKey);
+        const datagrams = { heard: path.server(index).bytesRx, isTwoWay };
+        return [{ key, up, ...counted, passedAt, ...(this.#ofDatagrams.has(key) ? { datagrams } : {}) }];
+      });
     });
     this.#silence.look(observed, now);
-    if (plan !== undefined) this.#frontends.look(plan, observed, (index) => path.frontendAnswers?.(index), now);
+    if (plan !== undefined) this.#frontends.look(plan, observed, (index) => answersOf(path, index), now);
   }
 
   #suspect(server: string): void {
@@ -95,8 +102,17 @@ export class Listening {
   }
 
   #tell(keys: ReadonlySet<string>): void {
-    const { log, mode } = this.#parts;
     const fallen = this.#servers.filter(({ key }) => keys.has(key));
+    const isOfDatagrams = ({ key }: PlannedServer) => this.#ofDatagrams.has(key);
+    this.#tellOf(
+      fallen.filter((server) => !isOfDatagrams(server)),
+      `${CONNECTIONS} connections or more`,
+    );
+    this.#tellOf(fallen.filter(isOfDatagrams), `${FLOWS} flows of datagrams or more, of a protocol that is answered otherwise`);
+  }
+
+  #tellOf(fallen: readonly PlannedServer[], what: string): void {
+    const { log, mode } = this.#parts;
     const local = fallen.filter(({ server }) => isOwn(server.addr));
     const others = fallen.filter((server) => !local.includes(server));
     const isUnchecked = ({ key }: PlannedServer) => this.#unchecked.has(key);
@@ -109,7 +125,16 @@ export class Listening {
     for (const [group, likely, who] of groups) {
       const servers = group.slice(0, NAMED).map(({ key }) => key);
       if (servers.length === 0) continue;
-      log.warn({ count: group.length, servers, likely }, `${who} answer none of ${CONNECTIONS} connections or more`);
+      log.warn({ count: group.length, servers, likely }, `${who} answer none of ${what}`);
     }
   }
+}
+
+function keysOf(backends: Plan['backends']): ReadonlySet<string> {
+  return new Set(backends.flatMap(({ servers }) => servers.map(({ key }) => key)));
+}
+
+function answersOf(path: DataPath, frontend: number) {
+  const counted = path.frontendAnswers?.(frontend);
+  return counted === undefined ? undefined : { ...counted, heard: path.frontend(frontend).bytesRx };
 }

@@ -1,6 +1,10 @@
 /**
  * The packet modes: `ready`, every server up, and nothing passes. What is forwarded to a server that passes its health checks is
  * lost on the way there or back, and no check can tell. The counters can: connections are opened to it, and none is answered.
+ *
+ * Datagrams need no answer (syslog), and some of a protocol that has answers get none: strangers' scans, what is malformed. So they count only where it
+ * is known that such a service answers: it has, most of the time, or a check by datagram, or its backend's other servers do; many more of them
+ * must wait, for longer; and nothing at all may come from the server meanwhile.
  */
 
 /** What is known of a server at one look. Times are on the monotonic clock, in ms. */
@@ -15,6 +19,13 @@ export interface Observed {
   readonly passedAt: number | undefined;
   /** Who may be the one that answers, where that is several: once it changes, those that wait tell nothing any more. */
   readonly among?: string;
+  /** Of datagrams alone. */
+  readonly datagrams?: {
+    /** Bytes that have come from it so far. */
+    readonly heard: number;
+    /** Something else than what it has done itself shows that such a service answers. */
+    readonly isTwoWay: boolean;
+  };
 }
 
 export interface SilenceReports {
@@ -31,12 +42,19 @@ export const CONNECTIONS = 3;
 /** An answer may be on its way for so long: longer than a handshake around the world, and than the first repetition of a SYN. */
 export const PATIENCE_MS = 2000;
 
+/** The same of flows of datagrams: a recursive DNS server takes 5 s for a name whose servers are gone. */
+export const FLOWS = 16;
+export const FLOWS_PATIENCE_MS = 10_000;
+/** So many that were answered, and half of all that were asked for until then, show that a service answers. */
+const LEARNT = 8;
+
 interface SilenceRecord {
   /** `due` when it last answered, or when this was begun. */
   from: number;
   answered: number;
   /** When it was first seen that too many wait. */
   doubted: number | undefined;
+  heard: number | undefined;
   among: string | undefined;
   silent: boolean;
 }
@@ -53,6 +71,12 @@ export class Silence {
     return this.#records.get(key)?.silent ?? false;
   }
 
+  /** Whether what it has done so far shows that it answers. */
+  isAnswering(key: string): boolean {
+    const record = this.#records.get(key);
+    return record !== undefined && record.answered >= LEARNT && record.answered * 2 >= record.from;
+  }
+
   /** Looks at all servers, a second or so after the last time. Who is not among them is forgotten. */
   look(servers: readonly Observed[], now: number): void {
     const last = this.#records;
@@ -63,25 +87,35 @@ export class Silence {
 
   /** Whether it has fallen silent just now. */
   #falls(server: Observed, record: SilenceRecord, now: number): boolean {
-    if (!server.up || server.answered !== record.answered || server.due < record.from) {
+    if (!server.up || hasAnswered(server, record)) {
       // Of a server that is down its checks have told.
       if (record.silent && server.up) this.#reports.answers(server.key);
       Object.assign(record, begin(server));
       return false;
     }
-    if (!record.silent && server.among !== record.among) Object.assign(record, begin(server));
-    if (record.silent || server.due - record.from < CONNECTIONS) return false;
+    const isOneWay = server.datagrams !== undefined && !server.datagrams.isTwoWay && !this.isAnswering(server.key);
+    if (!record.silent && (isOneWay || server.among !== record.among)) Object.assign(record, begin(server));
+    if (record.silent || server.due - record.from < leastOf(server)) return false;
     if (record.doubted === undefined) {
       record.doubted = now;
       this.#reports.suspect(server.key);
       return false;
     }
     const hasPassed = server.passedAt !== undefined && server.passedAt >= record.doubted;
-    record.silent = hasPassed && now - record.doubted >= PATIENCE_MS;
+    record.silent = hasPassed && now - record.doubted >= (server.datagrams === undefined ? PATIENCE_MS : FLOWS_PATIENCE_MS);
     return record.silent;
   }
 }
 
-function begin({ due, answered, among }: Observed): SilenceRecord {
-  return { from: due, answered, doubted: undefined, among, silent: false };
+function hasAnswered({ answered, due, datagrams }: Observed, record: SilenceRecord): boolean {
+  return answered !== record.answered || due < record.from || datagrams?.heard !== record.heard;
+}
+
+/** So many must wait for an answer. */
+export function leastOf({ datagrams }: Pick<Observed, 'datagrams'>): number {
+  return datagrams === undefined ? CONNECTIONS : FLOWS;
+}
+
+function begin({ due, answered, among, datagrams }: Observed): SilenceRecord {
+  return { from: due, answered, doubted: undefined, heard: datagrams?.heard, among, silent: false };
 }

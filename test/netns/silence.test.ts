@@ -4,6 +4,8 @@ import { type Balancer, configuration, LB4, type Settings, STATS_PORT, startBala
 import { VIP as DSR_VIP, DsrTopology } from '../lab/dsr-topology.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { serveUdp, UdpClients } from '../lab/udp.ts';
+import { pause } from '../lab/wait.ts';
 
 const FELL = /"msg":"servers pass their health checks, yet answer none/;
 const ANSWERS = /"msg":"a silent server answers again"/;
@@ -106,4 +108,37 @@ test.concurrent('DSR without the script on the servers: repeated SYNs that no cl
   await knockUntil(answers, () => knock(lab.client, `${DSR_VIP}:5201`, 2));
   expect(await silent(lab.balancer, 'iperf-out')).toBe('0');
   expect(count(balancer, FELL)).toBe(1);
+});
+
+test.concurrent('UDP: one whose checks are answered and whose clients are not; not syslog, which answers nobody', {
+  timeout: 150_000,
+}, async () => {
+  await using lab = new Topology({ servers: 1 });
+  const [server] = lab.servers as [Namespace];
+  const [WHO, SYSLOG] = [9000, 514];
+  await Promise.all([serveUdp(server, 'server1', WHO), serveUdp(server, 'syslog', SYSLOG)]);
+  const over = (port: number, backend: string) => {
+    return { listen: `${VIP}:${port}`, servers: [`${serverAddress(0)}:${port}`], frontend: 'protocol = "udp"', backend };
+  };
+  const asks = 'health_check_send = "who"\nhealth_check_expect = "server"\nhealth_check_interval = 0.25\nhealth_check_rise = 1';
+  const frontends = { who: over(WHO, asks), syslog: over(SYSLOG, 'health_check = "none"') };
+  const balancer = await startBalancer(lab.balancer, { frontends }, { healthy: false });
+  await balancer.health({ [`${serverAddress(0)}:${WHO}`]: true });
+  const clients = new UdpClients(lab.client);
+  let client = 0;
+  const send = async (least: number) => {
+    await clients.ask(client++, `${VIP}:${SYSLOG}`, '<13>a line', 0);
+    return clients.ask(client++, `${VIP}:${WHO}`, 'who', least);
+  };
+  expect(await send(1)).toEqual(['server1']);
+  // A program may be told of what its own host's netfilter drops.
+  const drop = 'table netdev t { chain c { type filter hook egress device "eth0" priority 0; udp dport 33768-61000 drop; }; }';
+  server.sh('nft', drop);
+  const fell = balancer.running.nextLine(/flows of datagrams or more, of a protocol that is answered otherwise/);
+  expect(await knockUntil(fell, () => send(0).then(() => pause(50)))).toMatch(/"servers":\["who-out \/ s1 .*see lb4 doctor/);
+  server.sh('nft', 'delete table netdev t');
+  const answers = balancer.running.nextLine(ANSWERS);
+  await knockUntil(answers, () => send(1).then(() => pause(50)));
+  // Of the other as many were sent.
+  expect(balancer.running.lines.filter((line) => line.includes('flows of datagrams or more'))).toHaveLength(1);
 });

@@ -1,8 +1,11 @@
 /** Connections whose answer is due, and those that were answered: the counters by which silence is told from idleness. */
 import { beforeEach, expect, test, vi } from 'vitest';
 import { ANSWERED, DUE, serverRow } from '../../src/layout/counters.ts';
+import { CLIENT_PORTS } from '../../src/layout/ports.ts';
+import { UDP } from '../../src/packet/fields.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
-import { World, type WorldOptions } from '../lab/world.ts';
+import { pattern } from '../lab/packets.ts';
+import { CLIENT, SERVERS, VIP, World, type WorldOptions } from '../lab/world.ts';
 
 beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
 
@@ -36,3 +39,23 @@ test.each<[string, string, number, number]>([
 ])('direct server return: %s', (_name, segments, due, answered) => {
   expect(after(segments, { mode: 'dsr', scheduler: 'maglev' })).toEqual({ due, answered });
 });
+
+/** Datagrams to the first server and back, by the source port that lb4 gives. */
+function afterDatagrams(sides: string, options: WorldOptions = {}): { due: number; answered: number } {
+  const world = new World({ up: [true, false], protocol: UDP, ...options });
+  const [from, to] = [
+    { from: 5000, to: 80, payload: pattern(4) },
+    { from: 8080, to: CLIENT_PORTS.first, payload: pattern(4) },
+  ];
+  for (const side of sides)
+    world.send(side === 'c' ? { source: CLIENT, destination: VIP, udp: from } : { source: SERVERS[0], destination: VIP, udp: to });
+  const row = serverRow(0);
+  return { due: world.statistics[row + DUE], answered: world.statistics[row + ANSWERED] };
+}
+
+test.each<[string, string, number, number]>([
+  ['one', 'c', 1, 0],
+  ['more of the flow', 'cccc', 1, 0],
+  ['answered', 'cs', 1, 1],
+  ['answered late, and once', 'ccccss', 1, 1],
+])('datagrams: %s', (_name, sides, due, answered) => expect(afterDatagrams(sides)).toEqual({ due, answered }));

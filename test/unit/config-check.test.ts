@@ -66,8 +66,30 @@ it('checks what passthrough demands with --passthrough', () => {
   expect(run(text, { passthrough: true })).toMatchObject({ status: 78, err: [expect.stringMatching(/IPv6 works in proxy mode only$/)] });
 });
 
+it('checks what proxy mode demands with --proxy', () => {
+  const text = GOOD.replace('",backend', '",protocol="udp",backend');
+  expect(run(text).status).toBe(0);
+  expect(run(text, { passthrough: true }).status).toBe(0);
+  const err = ['lb4.toml:1:50: frontends.a.protocol: "udp": proxy mode carries TCP alone; needed: --passthrough or --dsr'];
+  expect(run(text, { proxy: true })).toEqual({ status: 78, out: [], err });
+});
+
+it.each([
+  ['proxy', GOOD.replace('",backend', '",protocol="all",backend')],
+  ['proxy', `${GOOD}backends.b.nat="destination"`],
+  ['passthrough', GOOD.replace('192.0.2.1:', '[2001:db8::1]:')],
+  ['dsr', GOOD.replace('2.2:80', '2.2:8080')],
+  ['inline', GOOD],
+] as const)('refuses for --%s what a start in that mode does, in its words: %s', (mode, text) => {
+  const { status, err } = run(text, { [mode]: true });
+  expect(status).toBe(78);
+  const start = () => readConfig({ file: join(directory, 'lb4.toml'), mode, log: { warn: () => {} } }, { reload: false });
+  expect(start).toThrow(expect.objectContaining({ message: err.join('\n').replaceAll('lb4.toml', join(directory, 'lb4.toml')) }));
+});
+
 it('checks for one mode at a time', () => {
   expect(() => run(GOOD, { passthrough: true, dsr: true })).toThrow(UsageError);
+  expect(() => run(GOOD, { passthrough: true, proxy: true })).toThrow('--passthrough and --proxy exclude each other');
 });
 
 it('warns of commands that this host cannot run, if they are given with their whole path', () => {

@@ -66,6 +66,15 @@ test('texts of alerts and legends name labels that their query leaves', () => {
   }
 });
 
+test('what is of one protocol is not added up with another one, and texts say of which it is', () => {
+  const isOfOne = (text: string) => namesIn(text).some((name) => families.get(name)?.labels.includes('protocol'));
+  for (const query of Object.values(queries).flat().filter(isOfOne))
+    for (const [, names = ''] of query.matchAll(/by \(([^)]*)\)/g)) expect(names.split(', '), query).toContain('protocol');
+  for (const { expr, legendFormat } of targets)
+    if (isOfOne(expr) && legendFormat !== '') expect(legendFormat, expr).toContain('{{protocol}}');
+  for (const alert of rules.split('- alert: ').slice(1)) if (isOfOne(alert)) expect(alert).toContain('{{ $labels.protocol }}');
+});
+
 test('variables of the dashboard are asked of metrics that there are', () => {
   const asked = dashboard.templating.list.map(({ query }) => (typeof query === 'string' ? query : query.query));
   expect(asked.flatMap(namesIn).filter((name) => !families.has(name))).toEqual([]);

@@ -4,6 +4,7 @@ import type { Config } from '../../src/config/model.ts';
 import { checks } from '../../src/doctor/checks.ts';
 import type { Host } from '../../src/doctor/finding.ts';
 import { udpSegments } from '../../src/doctor/kernel.ts';
+import { onlyProxy } from '../../src/doctor/mode.ts';
 
 const config = (name: string, io = 'ring') => ({ backends: [{ protocol: { name: 'tcp' } }, { protocol: { name } }], passthrough: { io } });
 const levels = (kernel: string, ...asked: Parameters<typeof config>) =>
@@ -30,4 +31,17 @@ test('a check that passes by silence sees nothing of hosts behind a router', () 
   expect(found.map(({ level, message }) => `${level} ${message}`)).toEqual([
     expect.stringMatching(/^warn backend far: server 10\.2\.0\.1 is behind a router, and its health check passes by silence/),
   ]);
+});
+
+test('proxy mode is not looked for where it would refuse the file', async () => {
+  const file = (name: string) => {
+    const backends = [{ protocol: { name }, servers: [] }];
+    return {
+      file: 'lb4.toml',
+      frontends: [{ listen: { text: '127.0.0.1:53', ip: '127.0.0.1', ipNumber: 0x7f000001, family: 4 } }],
+      backends,
+    } as unknown as Config;
+  };
+  expect(await onlyProxy(file('tcp'))).toMatchObject({ message: expect.stringMatching(/^this is a look for proxy mode/) });
+  expect(await onlyProxy(file('udp'))).toBeUndefined();
 });

@@ -35,8 +35,8 @@ function told(looks: readonly Look[], silent: readonly string[] = []): string[] 
     ({ due = due, answered = answered } = look);
     servers = servers.map((server) => ({ ...server, answered: server.answered + 1, ...look[server.key as 'a' | 'b'] }));
     const counted = [
-      { due: index, answered: index },
-      { due, answered },
+      { due: index, answered: index, heard: 0 },
+      { due, answered, heard: 0 },
     ];
     silence.look(plan, servers, (which) => counted[which], (index + 1) * 1000);
   });
@@ -60,4 +60,19 @@ test.each<[string, Look[], string[]]>([
 test('where the servers are silent altogether, that is told of them alone', () => {
   expect(told([{}, { due: 3 }, ...passed(2500)], ['a', 'b'])).toEqual([]);
   expect(told([{}, { due: 3 }, ...passed(2500)], ['a'])).toEqual([FELL, 'silent']);
+});
+
+test('of datagrams, where its servers answer others', () => {
+  const told: unknown[] = [];
+  const silence = new FrontendSilence({ info: () => {}, warn: (_: unknown, text: unknown) => told.push(text) } as never, () => false);
+  const look = (isTwoWay: boolean, due: number, now: number) => {
+    const servers = ['a', 'b'].map(
+      (key): Observed => ({ key, up: true, due: 9, answered: 9, passedAt: now, datagrams: { heard: now, isTwoWay } }),
+    );
+    silence.look(plan, servers, () => ({ due, answered: 0, heard: 0 }), now);
+  };
+  for (let now = 1; now < 30_000; now += 1000) look(false, now, now);
+  expect(told).toEqual([]);
+  for (let now = 30_000; now < 60_000; now += 1000) look(true, now, now);
+  expect(told).toEqual(Array(2).fill("a frontend's servers answer others, yet none of 16 connections or more to it"));
 });

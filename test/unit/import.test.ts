@@ -322,10 +322,28 @@ describe('ipvsadm', () => {
     ['-s sh -b sh-port', 'maglev'],
     ['-s mh', 'source'],
     ['-s mh -b mh-port', 'maglev'],
-    ['-s rr -p 300', 'source'],
+    ['-s rr -p 300', 'roundrobin'],
     ['-s lblc', 'leastconn'],
     ['-s constructor', 'leastconn'],
   ])('%s', (options, balance) => expect(parseConfig(of(service(options)).toml, 'x').config.backends[0]?.balance).toBe(balance));
+
+  test.each<[string, number | undefined, string[]]>([
+    ['-s rr -p 600', 600, []],
+    ['-s sh -p', 300, []],
+    ['-s wlc --persistent 3000000', 604_800, ['-p 3000000']],
+    ['-s rr -p 60 -M 255.255.255.255', 60, []],
+    ['-s rr -p 60 -M 255.255.255.0', 60, ['-M 255.255.255.0']],
+    ['-s rr -p 60 --netmask 255.255.255.0 -g', 60, ['-M 255.255.255.0']],
+    ['-s sh -p 60 -g', undefined, ['-p 60']],
+    ['-s rr', undefined, []],
+  ])('persistence: %s', (options, seconds, lost) => {
+    const isDirect = options.endsWith(' -g');
+    const list = isDirect ? service(options.slice(0, -3)).replace(' -m ', ' -g ') : service(options);
+    const found = of(list);
+    expect(/^affinity = (\d+)$/m.exec(found.toml)?.slice(1).map(Number)[0]).toBe(seconds);
+    expect(found.lost.map(({ text }) => text).filter((text) => text !== '-w 2')).toEqual(lost);
+    parseConfig(found.toml, 'x', { mode: isDirect ? 'dsr' : 'passthrough' });
+  });
 
   test('names, where -n was left out, are told', () => {
     expect(() => of('-A -t www:http -s rr\n-a -t www:http -r app:http -m -w 1\n')).toThrow(/-A -t www:http -s rr: listen_addr: "www:http"/);

@@ -1,6 +1,6 @@
 /** Who passes its health checks and answers nobody, by counters alone. */
 import { expect, test } from 'vitest';
-import { type Observed, PATIENCE_MS, Silence } from '../../src/service/silence.ts';
+import { FLOWS_PATIENCE_MS, type Observed, PATIENCE_MS, Silence } from '../../src/service/silence.ts';
 
 /** Looks a second apart, each with what has changed of a server since; returns what was told, in order. */
 function told(looks: readonly Partial<Observed>[]): string[] {
@@ -41,6 +41,30 @@ test.each<[string, Partial<Observed>[], string[]]>([
   ['another server under its name begins anew', [{ due: 50, answered: 50 }, { due: 0, answered: 0 }, { due: 2 }, ...later(5000)], []],
   ['what was open before the first look counts for nothing', [{ due: 7 }, { due: 8 }, ...later(5000)], []],
 ])('%s', (_name, looks, said) => expect(told(looks)).toEqual(said));
+
+/** Of datagrams: a server that has sent so many bytes, and whether something else shows that such a service answers. */
+const datagrams = (heard = 0, isTwoWay = false): Partial<Observed> => ({ datagrams: { heard, isTwoWay } });
+const muchLater = (passedAt: number): Partial<Observed>[] => Array.from({ length: FLOWS_PATIENCE_MS / 1000 }, () => ({ passedAt }));
+const FELL = ['suspect a', 'fell a', 'silent'];
+
+test.each<[string, Partial<Observed>[], string[]]>([
+  ['syslog', [datagrams(), { due: 1000 }, ...muchLater(2500)], []],
+  ['a service whose others answer, or its checks', [datagrams(0, true), { due: 16 }, ...muchLater(2500)], FELL],
+  ['as many as a scan', [datagrams(0, true), { due: 15 }, ...muchLater(2500)], []],
+  ['one that has answered nearly all', [datagrams(), { due: 9, answered: 8 }, { due: 25 }, ...muchLater(3500)], FELL],
+  ['one that has answered few of many', [datagrams(), { due: 100, answered: 40 }, { due: 200 }, ...muchLater(3500)], []],
+  ['one that has answered too few to tell', [datagrams(), { due: 7, answered: 7 }, { due: 200 }, ...muchLater(3500)], []],
+  [
+    'something comes from it by flows of old',
+    [datagrams(0, true), { due: 16 }, ...muchLater(2500).map((look, i) => ({ ...look, ...datagrams(i + 1, true) }))],
+    ['suspect a'],
+  ],
+  [
+    'it is slow: what comes is the recovery',
+    [datagrams(0, true), { due: 16 }, ...muchLater(2500), datagrams(9, true)],
+    ['suspect a', 'fell a', 'answers a'],
+  ],
+])('datagrams: %s', (_name, looks, said) => expect(told(looks)).toEqual(said));
 
 test('many that fall silent at once are told in one go, and who leaves is forgotten', () => {
   const said: (readonly string[])[] = [];

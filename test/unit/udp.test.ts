@@ -153,15 +153,15 @@ describe('what a flow is given', () => {
 describe('the books', () => {
   const row = (world: World, at: number, columns: number[]) => columns.map((column) => world.statistics[at + column]);
 
-  test('a flow counts when it is established; no answer is due, and no server is suspected', () => {
+  test('a flow counts when it is established, its answer when it comes; no server is suspected', () => {
     const world = new World(ALONE);
     const columns = [TOTAL, CURRENT, TX, RX, DUE, ANSWERED];
     for (let i = 0; i < 2; i++) world.send(datagram());
-    expect([world.loads[0], ...row(world, frontendRow(0), columns)]).toEqual([1, 0, 0, 0, 0, 0, 0]);
+    expect([world.loads[0], ...row(world, frontendRow(0), columns)]).toEqual([1, 0, 0, 0, 0, 1, 0]);
     world.send(answer());
     world.sweepAll(1);
-    expect(row(world, frontendRow(0), columns)).toEqual([1, 1, 24, 12, 0, 0]);
-    expect(row(world, serverRow(0), [...columns, PORTS])).toEqual([1, 1, 24, 12, 0, 0, 1]);
+    expect(row(world, frontendRow(0), columns)).toEqual([1, 1, 24, 12, 1, 1]);
+    expect(row(world, serverRow(0), [...columns, PORTS])).toEqual([1, 1, 24, 12, 1, 1, 1]);
     world.sweepAll(TIMEOUTS.udpStream + 2);
     expect([world.loads[0], ...row(world, serverRow(0), [TOTAL, CURRENT, PORTS])]).toEqual([0, 1, 0, 0]);
     expect(world.signals.isNoted).toBe(false);
