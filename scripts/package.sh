@@ -28,7 +28,7 @@ put() {
 
 rm -rf "$out"
 npm=$out/npm
-put "$npm" bin dist/bundle iptables contrib docs README.md CHANGELOG.md LICENSE
+put "$npm" bin dist/bundle iptables dashboard contrib docs README.md CHANGELOG.md LICENSE
 if [ -e native/bpf/lb4.bpf.o ]; then put "$npm" native/bpf/lb4.bpf.o; fi
 cp -R build/prebuilds "$npm/"
 cp dist/THIRD-PARTY.md "$npm/"
@@ -53,7 +53,7 @@ for arch in $archs; do
   lib=$root/usr/lib/lb4
   share=$root/usr/share
   mkdir -p "$lib" "$root/DEBIAN" "$root/usr/bin"
-  cp -R "$npm/bin" "$npm/dist" "$npm/iptables" "$npm/package.json" "$lib/"
+  cp -R "$npm/bin" "$npm/dist" "$npm/iptables" "$npm/dashboard" "$npm/package.json" "$lib/"
   chmod 755 "$lib"/iptables/*.sh
   if [ -e "$npm/native" ]; then cp -R "$npm/native" "$lib/"; fi
   install_file 644 "build/prebuilds/linux-$arch/lb4.node" "$lib/prebuilds/linux-$arch"

@@ -1,9 +1,10 @@
-/** The statistics port: /stats, /metrics, /healthz. */
+/** The statistics port: /stats, /metrics, /healthz, and a page for people. */
 import { once } from 'node:events';
 import { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import { Hono } from 'hono';
+import { addDashboard } from './dashboard.ts';
 import { Metrics } from './metrics.ts';
 import { boundReaders } from './readers.ts';
 import { Rendered } from './rendered.ts';
@@ -76,8 +77,9 @@ function routes({ source, view, version }: StatsServerOptions, failed: (error: E
     const health = { status, mode: source.mode, ...more };
     return context.body(`${JSON.stringify(health)}\n`, status === 'ok' ? 200 : 503, JSON_TYPE);
   });
-  for (const path of PATHS) app.all(path, (context) => context.text('lb4: GET or HEAD\n', 405, { allow: 'GET, HEAD' }));
-  app.notFound((context) => context.text(`lb4: GET ${PATHS.join(', ')}\n`, 404));
+  const pages = addDashboard(app);
+  for (const path of [...PATHS, ...pages]) app.all(path, (context) => context.text('lb4: GET or HEAD\n', 405, { allow: 'GET, HEAD' }));
+  app.notFound((context) => context.text(`lb4: GET ${PATHS.join(', ')}, or / in a browser\n`, 404));
   app.onError((error, context) => {
     failed(error);
     return context.text('lb4: internal error\n', 500);

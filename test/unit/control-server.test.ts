@@ -113,13 +113,16 @@ describe('the three pages', () => {
     expect(await answerTo(server, `TRACE ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`)).toMatch(/^HTTP\/1\.1 40[05] /);
   });
 
-  test.each(['/', '/stats/', '/STATS', '/stats/../etc/passwd', '/%73tat', '//stats'])('%s is 404 in one line', async (path) => {
-    const { server } = await start();
-    const answer = await answerTo(server, `GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
-    expect(answer).toMatch(/^HTTP\/1\.1 404 /);
-    expect(answer).toMatch(/cache-control: no-store/i);
-    expect(answer).toContain('lb4: GET /stats, /metrics, /healthz\n');
-  });
+  test.each(['/dashboard/', '/dashboard/../package.json', '/stats/', '/STATS', '/stats/../etc/passwd', '/%73tat', '//stats'])(
+    '%s is 404 in one line',
+    async (path) => {
+      const { server } = await start();
+      const answer = await answerTo(server, `GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+      expect(answer).toMatch(/^HTTP\/1\.1 404 /);
+      expect(answer).toMatch(/cache-control: no-store/i);
+      expect(answer).toContain('lb4: GET /stats, /metrics, /healthz, or / in a browser\n');
+    },
+  );
 
   test('an HTTP/1.0 client without a Host header is served', async () => {
     const { server } = await start();

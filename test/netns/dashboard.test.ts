@@ -1,0 +1,98 @@
+/** The page at `/` in a real browser, while traffic passes: charts draw, the table follows servers, narrow and wide, light and dark, by keyboard. */
+import { expect, test } from 'vitest';
+import { STATS_PORT } from '../lab/balancer.ts';
+import { startBrowser } from '../lab/browser.ts';
+import { holdConnections } from '../lab/hold.ts';
+import { Live } from '../lab/live.ts';
+import { PATIENCE, waitUntil } from '../lab/wait.ts';
+
+/** A screenshot for docs/ is made where this names its file. */
+const SCREENSHOT = process.env['LB4_SCREENSHOT'];
+
+/** Whether a chart has pixels in the colour of its first line. In the page's own words: this program knows no document. */
+const HAS_DRAWN = `(index) => {
+  const canvas = document.querySelectorAll('figure')[index]?.querySelector('canvas');
+  const pixels = canvas?.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data ?? [];
+  let count = 0;
+  for (let at = 0; at < pixels.length; at += 4) if (pixels[at] === 0 && pixels[at + 1] === 0x72 && pixels[at + 2] === 0xb2) count++;
+  return count > 10;
+}`;
+
+test('charts draw, the table follows a server that goes down and one that drains', async () => {
+  await using live = await Live.start('passthrough');
+  const { client, balancer: host, servers } = live.lab;
+  const busy = await holdConnections(client, 8, `${live.vip}:7`);
+  const browser = await startBrowser(live.lab, host);
+  try {
+    const page = await browser.newPage({ viewport: { width: 1400, height: 900 }, colorScheme: 'light' });
+    page.setDefaultTimeout(PATIENCE);
+    const [problems, asked]: [string[], Set<string>] = [[], new Set()];
+    page.on('pageerror', (error) => problems.push(String(error)));
+    page.on('console', (message) => message.type() === 'error' && problems.push(message.text()));
+    page.on('request', (request) => asked.add(new URL(request.url()).host));
+    await page.goto(`http://127.0.0.1:${STATS_PORT}/`);
+    const row = (name: string) => page.locator('#servers tr', { hasText: name });
+    const state = (name: string, text: string) => row(name).locator('td.state', { hasText: text }).waitFor();
+    await page.getByText('passthrough', { exact: true }).waitFor();
+    await page.locator('#health.ok').waitFor();
+    const [first, second] = [`${live.addresses[0]}:7`, `${live.addresses[1]}:7`];
+    await state(first, 'up');
+    expect(await page.locator('#servers tr').count()).toBe(4);
+
+    // Each chart that has something to draw has drawn it: in the colour of its first line.
+    for (const index of [0, 2, 3])
+      await waitUntil(() => page.evaluate<boolean>(`(${HAS_DRAWN})(${index})`), { what: `chart ${index} to be drawn`, every: 200 });
+    // Not all 0: the connections are busy.
+    await page.locator('[aria-label^="Packets"][aria-label*="packets"]:not([aria-label$=" 0"])').waitFor();
+    await row(first).locator('polyline[points]').waitFor({ state: 'attached' });
+
+    await live.reload({ weights: [1, 0] });
+    await state(second, 'drain');
+    await servers[0]?.run('iptables', '-w', '5', '-A', 'INPUT', '-p', 'tcp', '--dport', '7', '-j', 'REJECT', '--reject-with', 'tcp-reset');
+    await state(first, 'down');
+    await row(first)
+      .locator('td.reason', { hasText: /refused/ })
+      .waitFor();
+
+    // By keyboard alone.
+    await page.keyboard.press('/');
+    await page.keyboard.type('echo down');
+    await waitUntil(async () => (await page.locator('#servers tr').count()) === 1, { what: 'one row to be left', every: 100 });
+    expect(await page.locator('#shown').textContent()).toBe('1 of 4');
+    await page.locator('#filter').fill('');
+    const head = page.locator('th', { hasText: 'State' });
+    await head.getByRole('button').focus();
+    await page.keyboard.press('Enter');
+    expect(await head.getAttribute('aria-sort')).toBe('ascending');
+    await page.keyboard.press('Enter');
+    expect(await head.getAttribute('aria-sort')).toBe('descending');
+    if (SCREENSHOT !== undefined) await page.screenshot({ path: SCREENSHOT, fullPage: true });
+
+    for (const width of [400, 1400])
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await page.setViewportSize({ width, height: 900 });
+        await page.emulateMedia({ colorScheme });
+        await row(first).waitFor();
+        const [wide, paper] = await page.evaluate<[number, string]>(
+          '[document.documentElement.scrollWidth, getComputedStyle(document.body).backgroundColor]',
+        );
+        expect([wide <= width, paper], `${width} ${colorScheme}`).toEqual([
+          true,
+          colorScheme === 'dark' ? 'rgb(18, 23, 29)' : 'rgb(255, 255, 255)',
+        ]);
+      }
+    expect(problems).toEqual([]);
+    expect([...asked]).toEqual([`127.0.0.1:${STATS_PORT}`]);
+
+    // lb4 goes: the page says so, and goes on when it is back.
+    await live.balancer.stop();
+    await page.getByText(/no answer since/).waitFor();
+    await live.launch();
+    await page.locator('#notice').waitFor({ state: 'hidden' });
+  } finally {
+    await browser.close();
+  }
+  busy.end();
+  await busy.exited;
+  expect((await live.balancer.stop()).code).toBe(0);
+});
