@@ -16,10 +16,11 @@ INLINE struct tuple tuple_of(const struct packet* at) {
   return (struct tuple){at->ip->saddr, at->ip->daddr, *at->transport};
 }
 
-// The flow that a packet goes by and what to do with it; null: up. `length` is that of the IP packet on the wire. Which addresses are this
+// The flow that a packet goes by and what to do with it; null: up. `length` is that of the IP packet on the wire, which came by `interface`. What
+// forges a server's answer goes up, and is counted there. Which addresses are this
 // host's, the program does not know: so what no worker has as a packet to this host is looked up as an answer to a client as well. Only what goes up
 // costs that second look, in the same home of another worker.
-INLINE struct flow* decide(const struct packet* at, __u32 length, struct rewrite* rewrite) {
+INLINE struct flow* decide(const struct packet* at, __u32 interface, __u32 length, struct rewrite* rewrite) {
   const struct tuple key = tuple_of(at);
   __u32 worker = worker_of(&key);
   __u32 state = 0;
@@ -28,6 +29,7 @@ INLINE struct flow* decide(const struct packet* at, __u32 length, struct rewrite
     worker = worker_of_answer(&key);
     flow = find(&key, at->ip->protocol, worker, &state);
   }
+  if (flow && state & LB4_FLOW_GUARDED && is_clients_alone(worker, interface)) return 0;
   return flow && copy_rewrite(flow, state, worker, length, rewrite) ? flow : 0;
 }
 
@@ -85,7 +87,7 @@ int lb4_tc(struct __sk_buff* skb) {
   const __u32 length = wire_length(skb, whole, payload);
   const __u32 protocol = at.ip->protocol;
   struct rewrite rewrite;
-  struct flow* const flow = decide(&at, length, &rewrite);
+  struct flow* const flow = decide(&at, skb->ifindex, length, &rewrite);
   if (!flow) return TC_ACT_UNSPEC;
   if (!cut_padding(skb, whole) || !find_headers(skb, &at)) return TC_ACT_UNSPEC;
   account(flow, payload, acknowledgement);
@@ -114,7 +116,7 @@ INLINE int is_taken(struct __sk_buff* skb) {
   const int payload = payload_of(&at, head.bytes + HEADERS_MAX, skb->len - ETH_HLEN, &acknowledgement);
   if (payload < 0) return 0;
   struct rewrite rewrite;
-  return decide(&at, wire_length(skb, bpf_ntohs(at.ip->tot_len), payload), &rewrite) != 0;
+  return decide(&at, skb->ifindex, wire_length(skb, bpf_ntohs(at.ip->tot_len), payload), &rewrite) != 0;
 }
 
 // How many bytes of a frame the socket has: none, or all.
@@ -158,7 +160,7 @@ int lb4_xdp(struct xdp_md* xdp) {
   if (payload < 0 || !is_ours(at.ethernet, xdp->ingress_ifindex)) return XDP_PASS;
   const __u32 protocol = at.ip->protocol;
   struct rewrite rewrite;
-  struct flow* const flow = decide(&at, length, &rewrite);
+  struct flow* const flow = decide(&at, xdp->ingress_ifindex, length, &rewrite);
   if (!flow) return XDP_PASS;
   const struct link* const out = link_of(rewrite.interface);
   if (!out) return XDP_PASS;

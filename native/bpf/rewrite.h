@@ -31,6 +31,19 @@ INLINE void count_one(void) {
   if (number) (*number)++;
 }
 
+// The word of a set of links in which an interface has its bit (src/forward/links.ts); `first` is the set's first entry.
+INLINE __u32 links_at(__u32 worker, __u32 first, __u32 interface) {
+  const __u32 bit = interface % LB4_HOP_LINKS;
+  const __u32 place = worker * LB4_HOP_ENTRIES + first + bit / (32 * LB4_HOP_HOP);
+  const struct hop* links = bpf_map_lookup_elem(&hops, &place);
+  return links ? READ_ONCE(links->word[bit / 32 % LB4_HOP_HOP]) : 0;
+}
+
+// isClientsAlone() of src/forward/links.ts.
+INLINE int is_clients_alone(__u32 worker, __u32 interface) {
+  return links_at(worker, LB4_HOP_CLIENT_LINKS, interface) & ~links_at(worker, LB4_HOP_SERVER_LINKS, interface) & 1u << interface % 32;
+}
+
 struct rewrite {
   struct tuple to;
   // Of the addresses alone, and of all that the transport checksum covers: one's complement sums of 16 bits.
@@ -50,7 +63,7 @@ INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u3
   const __u32 deltas = READ_ONCE(flow->word[LB4_FLOW_DELTAS]);
   rewrite->address_delta = deltas >> 16;
   rewrite->transport_delta = deltas & 0xffff;
-  const __u32 place = worker * LB4_HOP_HOPS + READ_ONCE(flow->word[LB4_FLOW_NEXT_HOP]);
+  const __u32 place = worker * LB4_HOP_ENTRIES + READ_ONCE(flow->word[LB4_FLOW_NEXT_HOP]);
   const struct hop* hop = bpf_map_lookup_elem(&hops, &place);
   if (!hop) return 0;
   const __u32 version = READ_ONCE(hop->word[LB4_HOP_VERSION]);

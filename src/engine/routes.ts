@@ -1,8 +1,10 @@
 /** Keeps the servers' next hops true: asks rtnetlink for each server, and again whenever the kernel says it changed. */
+import { addLink, setLinks } from '../forward/links.ts';
 import { writeHop, writeKernelHop, writeNoHop } from '../forward/next-hops.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import { type FrontendHops, type Way, Ways } from '../forward/ways.ts';
 import { type Interface, native, type Route, type RouteSocket } from '../io/native.ts';
+import { INTERFACE, SERVER_LINKS, SHIFT } from '../layout/hops.ts';
 import { OldWays, type Tables } from './old-ways.ts';
 
 const UNKNOWN_MTU = 65535;
@@ -103,6 +105,7 @@ export class ServerRoutes {
   leadBy(name: string): void {
     this.#only = name;
     for (const { hop } of this.#known) this.#passBy(hop, name);
+    this.#tellLinks();
   }
 
   interfaces(): Interface[] {
@@ -123,6 +126,7 @@ export class ServerRoutes {
     const known = this.#known;
     this.#forget();
     for (const way of this.#known) if (!known.has(way)) this.#tryWay(way);
+    this.#tellLinks();
     this.#oldWays.watch();
     return hops;
   }
@@ -181,9 +185,23 @@ export class ServerRoutes {
       this.#walk = this.#ways.all();
     }
     const { value, done } = this.#walk.next();
-    if (done) this.#walk = undefined;
-    else this.#tryWay(value);
+    if (done) {
+      this.#walk = undefined;
+      this.#tellLinks();
+    } else {
+      this.#tryWay(value);
+      // At once: its servers' answers may come by another link already.
+      for (const hops of this.#hops) addLink(hops, SERVER_LINKS, linkOf(hops, value));
+    }
     return true;
+  }
+
+  /** Which links lead to servers. */
+  #tellLinks(): void {
+    const [hops] = this.#hops;
+    if (hops === undefined) return;
+    const links = new Set([...this.#known].map((way) => linkOf(hops, way)));
+    for (const each of this.#hops) setLinks(each, SERVER_LINKS, links);
   }
 
   #readInterfaces(): void {
@@ -241,6 +259,11 @@ export class ServerRoutes {
     if (asked.kind === 'source') return 'source';
     return isDropped ? obstacleOf(route, isSent) : undefined;
   }
+}
+
+/** The interface that a way leads by, by its index; 0: none is known. */
+function linkOf(hops: Int32Array, { hop }: Way): number {
+  return hops[(hop << SHIFT) + INTERFACE];
 }
 
 /** Of a way whose packets are dropped: unicast is so in L2 DSR alone. */

@@ -44,6 +44,7 @@ export interface PingParts {
   readonly mtuBack: (f: number, ip: number) => number;
   readonly end: (verdict: number) => number;
   readonly notOurs: (f: number, verdict: number, now: number) => number;
+  readonly isForged: (f: number, slot: number) => boolean;
 }
 
 /** Takes a frame whose IP packet of `length` bytes, at word `ip`, is a ping or the answer to one, and ends it, counted. Returns NONE. */
@@ -55,7 +56,7 @@ const KIND = Flow.live(echo.number);
 
 export function createPing(parts: PingParts): Ping {
   const { slab, frames, table, services, connections, verdicts, crossing, ttlStep } = parts;
-  const { open, examine, leave, answer, pass, mtuBack, end, notOurs } = parts;
+  const { open, examine, leave, answer, pass, mtuBack, end, notOurs, isForged } = parts;
   const { words, halves } = slab;
   const flow = table.words;
 
@@ -67,6 +68,7 @@ export function createPing(parts: PingParts): Ping {
     const isRequest = (words[ip + header] & 0xff) === F.ICMP_ECHO_REQUEST;
     const ports = echoPorts(words, ip + header);
     let slot = table.find(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, KIND);
+    if (isForged(f, slot)) return notOurs(f, Verdict.dropOtherLink, now);
     if (slot !== Flow.NONE && isRequest && connections.isStale(slot, now)) {
       connections.remove(slot, now);
       slot = Flow.NONE;

@@ -37,6 +37,8 @@ export interface FragmentsParts {
   readonly leave: (f: number, ip: number, hop: number, length: number) => void;
   /** Opens a connection for a packet: its slot, or less than 0. */
   readonly install: (f: number, ip: number, frontend: Frontend, ports: number, now: number) => number;
+  /** Whether a frame cannot be of the server whose answers go by a slot. */
+  readonly isForged: (f: number, slot: number) => boolean;
   /** Whether a datagram may open one: by where it comes from, and who says to have sent it. */
   readonly mayOpen: (f: number, ip: number, ports: number, protocol: Protocol) => boolean;
 }
@@ -124,7 +126,7 @@ function packetOf(words: Int32Array, ip: number): number {
 
 /** For one core's slow path. */
 export function createFragmentPath(parts: FragmentsParts): FragmentPath {
-  const { slab, frames, table, hops, services, connections, opener, ttlStep, ttlLeast, leave, install, mayOpen } = parts;
+  const { slab, frames, table, hops, services, connections, opener, ttlStep, ttlLeast, leave, install, isForged, mayOpen } = parts;
   const { words } = slab;
   const flow = table.words;
   const ways = new Ways(table.key);
@@ -156,6 +158,7 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
     const ports = words[ip + (words[ip] & 0xf)];
     const [source, destination] = [words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION]];
     const slot = table.find(source, destination, ports, Flow.live(protocol.number));
+    if (isForged(f, slot)) return Flow.NONE;
     if (slot !== Flow.NONE && !connections.isStale(slot, now)) return known(slot, payload, now);
     if (slot !== Flow.NONE) connections.remove(slot, now);
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);

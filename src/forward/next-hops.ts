@@ -1,7 +1,8 @@
 /** Writing next hops, and learning those of clients: the table is laid out in layout/hops.ts. */
 import { DROP, ROUTE, SEND } from '../layout/frames.ts';
-import { ETHERNET, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT, VERSION } from '../layout/hops.ts';
+import { CLIENT_LINKS, ETHERNET, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT, VERSION } from '../layout/hops.ts';
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
+import { setLinks } from './links.ts';
 
 const IPV4_ETHERTYPE = 0x0008 << 16;
 const LEARN_PROBES = 16;
@@ -109,6 +110,8 @@ export class LastHops {
    * which may know another way, until it is back.
    */
   setInterfaces(mtus: ReadonlyMap<number, number>): void {
+    // By which links clients come is learnt anew with each of those that there are.
+    if (this.#mtus.size > 0 && !isSameLinks(mtus, this.#mtus)) setLinks(this.#hops, CLIENT_LINKS, []);
     this.#mtus = mtus;
     this.#smallestMtu = Math.min(65_535, ...mtus.values());
     const hops = this.#hops;
@@ -164,4 +167,8 @@ export class LastHops {
     const isSent = mtu !== undefined && (e0 | e1 | e2) !== 0;
     write(this.#hops, hop, isSent ? SEND : ROUTE, mtu ?? 65535, ifindex, e0, e1, e2, e3);
   }
+}
+
+function isSameLinks(a: ReadonlyMap<number, number>, b: ReadonlyMap<number, number>): boolean {
+  return a.size === b.size && [...a.keys()].every((ifindex) => b.has(ifindex));
 }

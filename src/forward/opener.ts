@@ -17,7 +17,7 @@ import type { Bonds } from './affinity.ts';
 import type { Clash } from './clash.ts';
 import type { Connections } from './connections.ts';
 import type { Ledger } from './ledger.ts';
-import type { Opening, Rewrite } from './mode.ts';
+import type { Mode, Opening, Rewrite } from './mode.ts';
 import { shownAs } from './prefix-map.ts';
 import { type Frontend, type Services, wayOf } from './services.ts';
 import { Verdict } from './verdict.ts';
@@ -233,7 +233,7 @@ export class Opener {
     if (directions === 2) this.#writeFlow(twin, destination, source, swapPorts(clientPorts), clientHop, record, now);
     protocol.begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
     const kind = Flow.live(protocol.number);
-    if (directions === 2) this.#table.publish(twin, kind);
+    if (directions === 2) this.#table.publish(twin, kind | guardOf(mode));
     this.#table.publish(slot, kind);
     this.#connections.begin(record);
     if (bond !== undefined) this.#bonds.open(bond, source, this.#owner & 0xffff, now);
@@ -242,7 +242,7 @@ export class Opener {
   }
 
   /** The way of one answer, as decided: false where there is no room for it. */
-  #writeAnswer({ protocol }: Frontend, pool: number, clientHop: number, now: number): boolean {
+  #writeAnswer({ mode, protocol }: Frontend, pool: number, clientHop: number, now: number): boolean {
     const { source, destination, ports } = this.#opening;
     const { source: s, destination: d, ports: p } = this.#rewrite;
     const slot = this.#table.reserve(d, s, swapPorts(p), now);
@@ -250,7 +250,7 @@ export class Opener {
     const record = this.#records.claim();
     this.#writeRecord(record, slot, Flow.NONE, T.OPENING | T.COUNTED | T.DATAGRAM | T.ANSWER_ONLY, pool);
     this.#writeFlow(slot, destination, source, swapPorts(ports), clientHop, record, now);
-    this.#table.publish(slot, Flow.live(protocol.number));
+    this.#table.publish(slot, Flow.live(protocol.number) | guardOf(mode));
     this.#connections.begin(record);
     return true;
   }
@@ -407,6 +407,11 @@ export class Opener {
     words[at + Flow.DELTAS] = fold(addresses + delta(words[at + Flow.PORTS], p)) | (addresses << 16);
     words[at + Flow.NEXT_HOP] = hop;
   }
+}
+
+/** What the STATE of answers has beside their kind. */
+function guardOf({ repliesTo }: Mode): number {
+  return repliesTo === 'client' ? Flow.GUARDED : 0;
 }
 
 /** Whether another server may have what this one lacks: a port, or an answer of its own. */

@@ -42,13 +42,15 @@ export type Pipeline = (count: number) => void;
 const { forwarded } = Verdict;
 const { CLOCK, HEADER, STRIDE, OFFSET, LENGTH, FLAGS, FLAG_PARTIAL, INTERFACE, OUT } = Frame;
 const { HOME, DETAIL, CONTROL, CHECKSUM_SHIFT, VERDICT } = Frame;
-const { ENTRY, ENTRY_SHIFT, PROBES, STATE, KEYED, PRESENCE, EMPTY, LIVE, FAST, NONE, SOURCE, DESTINATION, PORTS } = Flow;
+const { ENTRY, ENTRY_SHIFT, PROBES, STATE, KEYED, PRESENCE, EMPTY, LIVE, FAST, GUARDED, NONE, SOURCE, DESTINATION, PORTS } = Flow;
 const { NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, SEEN, BYTES, ACKNOWLEDGED } = Flow;
 const { IP_TTL, IP_SOURCE, IP_DESTINATION, TCP_ACKNOWLEDGMENT: THIRD_WORD, ETHERNET_HALF } = Field;
 /** The EtherType of IPv4, as in a frame. */
 const IPV4 = 0x0008;
 /** Where it stands in a word of the IP header. */
 const UDP_KIND = Field.UDP << 8;
+/** isClientsAlone() of forward/links.ts. */
+const [CLIENT_WORDS, SERVER_WORDS, LAST_LINK] = [Hop.CLIENT_LINKS * Hop.HOP, Hop.SERVER_LINKS * Hop.HOP, Hop.LINKS - 1];
 const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP_OUT, SHIFT: HOP_SHIFT } = Hop;
 
 /** Homes of a table that a second-level cache holds whole: 2 MB. */
@@ -136,6 +138,11 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
       }
       let hop = t[at + NEXT_HOP] << HOP_SHIFT;
       const detail = d[f + DETAIL];
+      if ((state & GUARDED) !== 0) {
+        const link = d[f + INTERFACE];
+        const word = (link & LAST_LINK) >>> 5;
+        if ((n[CLIENT_WORDS + word] & ~n[SERVER_WORDS + word] & (1 << link)) !== 0) state = 0;
+      }
       if ((state & FAST) === 0 || (detail & CONTROL) !== 0 || (ttl & 0xff) <= ttlLeast || length > n[hop + HOP_MTU]) {
         if (!isReadAhead) {
           isReadAhead = true;

@@ -14,6 +14,7 @@ import type { FlowTable } from '../flow/table.ts';
 import * as Flow from '../layout/flow.ts';
 import * as D from '../layout/frames.ts';
 import * as Hop from '../layout/hops.ts';
+import { CLIENT_LINKS } from '../layout/hops.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { destinationPort, isHost, sourcePort, swap16, swapPorts } from '../packet/address.ts';
 import { buildIcmpError } from '../packet/build.ts';
@@ -24,6 +25,7 @@ import type { Crossing } from './crossing.ts';
 import { createPing } from './echo.ts';
 import { createFragmentPath } from './fragments.ts';
 import { protocolAt, quotedPacket, translateQuoted } from './icmp.ts';
+import { addLink, isClientsAlone } from './links.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
 import { forwardAsRouter, type Passing } from './passing.ts';
@@ -53,7 +55,7 @@ export interface SlowPathParts {
  */
 export type SlowPath = (f: number, at: number, now: number) => number;
 
-const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, timeExceeded, tooBig } = Verdict;
+const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, timeExceeded, tooBig, dropOtherLink } = Verdict;
 
 /** Type and code, as they stand in front of an ICMP message. */
 const PORT_UNREACHABLE = F.ICMP_UNREACHABLE | (F.ICMP_PORT_UNREACHABLE << 8);
@@ -69,7 +71,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
   const [ttlStep, ttlLeast] = crossing === undefined ? [1, 1] : [0, -1];
   const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, pendingFins: new PendingFins() };
-  const hooks = { open, examine, leave, answer, pass, mtuBack, end, notOurs };
+  const hooks = { open, examine, leave, answer, pass, mtuBack, end, notOurs, isForged };
   const isFromFront = (f: number): boolean => crossing?.isFront(frames[f + D.INTERFACE]) !== false;
   const fragmentPath = createFragmentPath({
     slab,
@@ -83,6 +85,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     ttlLeast,
     leave,
     install,
+    isForged,
     mayOpen: (f, ip, ports, protocol) =>
       isFromFront(f) && mayAsk(f, ip) && !isReply(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, protocol),
   });
@@ -95,6 +98,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const ip = frames[f + D.OFFSET] >>> 2;
     const protocol = protocolAt(words, ip);
     let slot = at < 0 || protocol === undefined ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
+    if (isForged(f, slot)) return notOurs(f, dropOtherLink, now);
     if (slot >= 0 && protocol?.opens(words, transportOf(f)) && connections.isStale(slot, now)) {
       connections.remove(slot, now);
       slot = Flow.NONE;
@@ -114,6 +118,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (crossing === undefined) return end(verdict);
     crossing.cross(f, now);
     return Flow.NONE;
+  }
+
+  /** Whether a frame cannot be of the server whose answers go by a slot, by the link that it came by. */
+  function isForged(f: number, slot: number): boolean {
+    const isGuarded = slot !== Flow.NONE && (flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.GUARDED) !== 0;
+    return isGuarded && isClientsAlone(hops, frames[f + D.INTERFACE]);
   }
 
   /** Word index of the transport header, which begins with the ports. */
@@ -199,6 +209,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const quoted = quotedPacket(slab, ip);
     const slot = quoted === Flow.NONE ? Flow.NONE : quotedOwner(quoted);
     if (slot === Flow.NONE || (words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return notOurs(f, Verdict.dropIcmp, now);
+    if (slot !== table.scratch && isForged(f, slot)) return notOurs(f, dropOtherLink, now);
     const hop = flow[(slot << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT;
     if (hops[hop + Hop.MTU] === 0) return end(Verdict.dropNoRoute);
     const icmpWord = words[ip + (words[ip] & 0xf)] & 0xffff;
@@ -292,6 +303,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     crossing?.learn(f, now);
     const source = words[ip + F.IP_SOURCE];
     const facing = crossing === undefined ? services.facing(frontend, source) : frontend;
+    // Of a server that calls its own service it tells nothing.
+    if (facing === frontend && frontend.mode.repliesTo === 'client') addLink(hops, CLIENT_LINKS, frames[f + D.INTERFACE]);
     const first = frontend.protocol.firstOf(words, transportOf(f));
     return opener.open(facing, source, words[ip + F.IP_DESTINATION], ports, first, hopBack(f, ip), now);
   }
@@ -310,7 +323,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   function pass(f: number, ip: number, ports: number, server: number, now: number): number {
     // What has the server's address alone, and comes from elsewhere, the kernel would not have let through for it.
     const door = hops[(services.doorOf(server) << Hop.SHIFT) + Hop.INTERFACE];
-    if (door !== 0 && door !== frames[f + D.INTERFACE]) return notOurs(f, Verdict.dropNotOurs, now);
+    if (door !== 0 && door !== frames[f + D.INTERFACE]) return notOurs(f, dropOtherLink, now);
     const vip = services.vipOf(server);
     if ((words[ip + F.IP_TTL] & 0xff) <= 1) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now, vip);
     // The kernel finds the way; no link of this host refuses what fits all of them.

@@ -36,6 +36,7 @@ const names = [
   'resetClash', // nat = "destination": a SYN whose answers nobody could tell from another connection's: RST
   'echoAnswered', // a ping of a frontend's address, answered here
   'fragmentFollowed', // a datagram's fragment that the kernel has not put together: by its flow, or where the first one went
+  'dropOtherLink', // nat = "destination": it says that a server sent it, or concerns what one was sent, and came by a link of clients alone
   // Between interfaces.
   'dropSameSide', // for a station behind the port that it came by
   'dropTooLong', // longer than the MTU of the port that it is for

@@ -4,7 +4,7 @@
  */
 import { closeSync, readFileSync } from 'node:fs';
 import { FailureError } from '../errors.ts';
-import { HOPS } from '../layout/hops.ts';
+import { ENTRIES } from '../layout/hops.ts';
 import { flowEntries, type HashKey, type KernelMaps, type Room } from '../layout/memory.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { ownFile } from '../own-files.ts';
@@ -143,7 +143,7 @@ export function load(
   const settings = Int32Array.of(...key, capacity, entries, workers, steeringKey(key), first, last, Number(isInline));
   return native().loadFastPath(readObject(), {
     flows: entries * workers,
-    hops: HOPS * workers,
+    hops: ENTRIES * workers,
     settings: new Uint8Array(settings.buffer),
     ...(kept === undefined ? {} : { flowsFd: kept.flows, hopsFd: kept.hops, countsFd: kept.counts }),
   });

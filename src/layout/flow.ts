@@ -12,8 +12,8 @@ export const ENTRY_SHIFT = 4;
 /**
  * What the entry is, of which the loop tests all at once:
  *
- *     31 … 16    15 … 8     7      6      1 0
- *     version    protocol   FAST   LENT   EMPTY, TOMBSTONE or LIVE
+ *     31 … 16    15 … 8     7      6      5         1 0
+ *     version    protocol   FAST   LENT   GUARDED   EMPTY, TOMBSTONE or LIVE
  *
  * The version goes up whenever the slot is taken: who looks twice sees that it is another flow.
  */
@@ -66,6 +66,8 @@ export const FAST = 0x80;
  * its slot rests then (flow/table.ts: REST_MS); SEEN says since when.
  */
 export const LENT = 0x40;
+/** What a server sends its client through this host: it is not taken from a link of clients alone (layout/hops.ts). */
+export const GUARDED = 0x20;
 export const PROTOCOL_SHIFT = 8;
 export const VERSION_SHIFT = 16;
 /** The bits of STATE that belong to the key: presence and protocol. */

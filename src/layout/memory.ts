@@ -14,7 +14,7 @@ import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, PLACE, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
 import { ENTRY, PROBES, READ_AHEAD } from './flow.ts';
 import { HEADER_WORDS, KEY } from './header.ts';
-import { HOP, HOPS, SERVER_HOPS, WAY } from './hops.ts';
+import { ENTRIES, HOP, SERVER_HOPS, WAY } from './hops.ts';
 
 const LINE = 64;
 
@@ -96,7 +96,7 @@ export function memorySize(room: Room): number {
 export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number, maps?: KernelMaps): Memory {
   const { capacity, connections } = room;
   const at = offsets(room, worker);
-  const hopBytes = HOPS * HOP * 4;
+  const hopBytes = ENTRIES * HOP * 4;
   const flowBytes = flowWords(capacity) * 4;
   return {
     header: new Int32Array(mapping, 0, HEADER_WORDS),
@@ -109,7 +109,7 @@ export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number, maps?
       loads: new Int32Array(mapping, LOADS_AT, LOADS_LENGTH),
       places: new Int32Array(mapping, at.places, LOADS_LENGTH * PLACE),
     },
-    hops: maps ? new Int32Array(maps.hops, worker * hopBytes, HOPS * HOP) : new Int32Array(mapping, at.hops, HOPS * HOP),
+    hops: maps ? new Int32Array(maps.hops, worker * hopBytes, ENTRIES * HOP) : new Int32Array(mapping, at.hops, ENTRIES * HOP),
     flows: maps
       ? new Int32Array(maps.flows, worker * flowBytes, flowWords(capacity))
       : new Int32Array(mapping, at.flows, flowWords(capacity)),
@@ -146,7 +146,7 @@ function offsets(room: Room, worker: number) {
   const statistics = align(gauges + GAUGES * 8);
   const places = align(statistics + STATISTICS_LENGTH * 8);
   const hops = align(places + LOADS_LENGTH * PLACE * 4);
-  const flows = align(hops + (isInKernel ? 0 : HOPS * HOP * 4));
+  const flows = align(hops + (isInKernel ? 0 : ENTRIES * HOP * 4));
   const connections = align(flows + (isInKernel ? 0 : flowWords(capacity) * 4));
   const end = align(connections + records * RECORD * 4);
   const at = begin + worker * end;

@@ -4,7 +4,7 @@ import { hashKey } from '../../src/flow/table.ts';
 import { load, mapAll } from '../../src/io/fast-path.ts';
 import { type LoadedFastPath, native } from '../../src/io/native.ts';
 import { XdpLinks } from '../../src/io/xdp-links.ts';
-import { HOP, HOPS } from '../../src/layout/hops.ts';
+import { ENTRIES, HOP } from '../../src/layout/hops.ts';
 import { flowWords, type KernelMaps, type Memory, ownMemory } from '../../src/layout/memory.ts';
 import { BACK, FRONT } from './world.ts';
 
@@ -48,7 +48,7 @@ export class KernelPath {
     this.#isInline = isInline;
     this.maps = mapAll(this.#loaded);
     const flows = new Int32Array(this.maps.flows, 0, flowWords(capacity));
-    this.memory = { ...ownMemory({ capacity, connections }), flows, hops: new Int32Array(this.maps.hops, 0, HOPS * HOP) };
+    this.memory = { ...ownMemory({ capacity, connections }), flows, hops: new Int32Array(this.maps.hops, 0, ENTRIES * HOP) };
     // Where a world's hops lead: XDP asks whether it stands there.
     const links = new XdpLinks(this.#loaded.links);
     for (const index of [FRONT, BACK]) links.set({ index, mac: new Uint8Array(MAC_BYTES), kind: '' }, true);

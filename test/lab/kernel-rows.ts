@@ -4,15 +4,17 @@
  *
  *     node kernel-rows.js tc|xdp FRONT BACK       names of the interfaces
  */
+import { addLink, isClientsAlone } from '../../src/forward/links.ts';
 import { native } from '../../src/io/native.ts';
 import * as Flow from '../../src/layout/flow.ts';
+import { CLIENT_LINKS } from '../../src/layout/hops.ts';
 import { parseAddress, portsWord } from '../../src/packet/address.ts';
 import { TCP, UDP } from '../../src/packet/fields.ts';
 import type { Row, Step } from '../fixtures/frames.ts';
 import { rows } from '../fixtures/rows.ts';
 import { KernelPath, type Program } from './kernel-path.ts';
 import { buildFrame, type Packet } from './packets.ts';
-import { connectionsIn, HASH_KEY, MAC, World } from './world.ts';
+import { BACK, connectionsIn, FRONT, HASH_KEY, MAC, World } from './world.ts';
 
 export interface Report {
   /** What came out otherwise than the row says. */
@@ -47,6 +49,8 @@ function run(row: Row): void {
   const world = new World({ ...row.world, memory: { flows, hops } });
   for (const [i, step] of row.steps.entries()) {
     step.first?.(world);
+    // What the pipeline knows of the fixtures' links holds of the namespace's.
+    if (isClientsAlone(world.hops, FRONT)) addLink(world.hops, CLIENT_LINKS, interfaces.get(MAC.front)!);
     const what = `${row.description}, step ${i}`;
     const out = isOffered(step) ? path.take(buildFrame(step.in), 0) : undefined;
     if (out === undefined) {
@@ -78,8 +82,19 @@ function pathOf(capacity: number): KernelPath {
 /** A test run makes frames of bytes alone, a page with what the kernel adds: no partial checksums, nothing that was cut off. */
 function isOffered({ in: frame, arrival }: Step): boolean {
   return (
-    !frame.tcp?.partial && !frame.udp?.partial && frame.gso === undefined && arrival === undefined && buildFrame(frame).length <= LARGEST
+    !frame.tcp?.partial &&
+    !frame.udp?.partial &&
+    frame.gso === undefined &&
+    isByItsLink(frame, arrival) &&
+    buildFrame(frame).length <= LARGEST
   );
+}
+
+/** Whether a frame comes by the interface that it is addressed to: the kernel knows by which one, the fixtures say it. */
+function isByItsLink({ ethernet }: Packet, arrival: Step['arrival']): boolean {
+  if (arrival === undefined) return true;
+  const { interface: link, ...more } = arrival;
+  return Object.keys(more).length === 0 && link === BACK && ethernet?.[0] === MAC.back;
 }
 
 /** The flow of a frame, if it has been given to the kernel. */

@@ -6,6 +6,7 @@ import type { Timeouts } from '../../src/flow/protocol.ts';
 import { hashKey } from '../../src/flow/table.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
 import type { FrontendPort, Ports } from '../../src/forward/crossing.ts';
+import { setLinks } from '../../src/forward/links.ts';
 import { writeHop } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
@@ -13,6 +14,7 @@ import { Ways } from '../../src/forward/ways.ts';
 import * as C from '../../src/layout/connection.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
+import { SERVER_LINKS } from '../../src/layout/hops.ts';
 import { type KernelMaps, type Memory, memoryIn, memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { ICMP, type Slab, slabOf, TCP } from '../../src/packet/fields.ts';
@@ -208,6 +210,7 @@ export class World {
     this.sweep.setTimeouts(TIMEOUTS);
     for (let i = 0; i < WAYS; i++)
       writeHop(this.hops, 1 + i, BACK, options.mtu ?? 1500, mac(MAC.back), mac(MAC.servers[i % SERVERS.length]));
+    setLinks(this.hops, SERVER_LINKS, [BACK]);
     const { set, hops } = this.apply({ up: options.up ?? [true, true] });
     this.recovered = options.found === undefined ? 0 : recover(core, set, hops, this.now | 0);
   }

@@ -8,9 +8,23 @@ import { UDP } from '../../src/packet/fields.ts';
 import { steeringKey, workerOf } from '../../src/packet/steering.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import type { Packet } from '../lab/packets.ts';
-import { BACK, CLIENT, connectionsIn, HASH_KEY, type Outcome, SERVERS, VIP, World, type WorldOptions, worldsOf } from '../lab/world.ts';
+import {
+  type Arrival,
+  BACK,
+  CLIENT,
+  connectionsIn,
+  HASH_KEY,
+  type Outcome,
+  SERVERS,
+  VIP,
+  World,
+  type WorldOptions,
+  worldsOf,
+} from '../lab/world.ts';
 
 const ONE: WorldOptions = { mode: 'destination', servers: [SERVERS[0]] };
+/** By the servers' link. */
+const BEHIND: Arrival = { interface: BACK };
 const answer = (to = 5000): Packet => fromServer({ to, flags: 'SA' }, { destination: CLIENT });
 
 /** The ports of what has left. */
@@ -42,7 +56,7 @@ describe('several workers', () => {
       const [seen] = portsOf(opened);
       if (port === 80 && client === CLIENT) expect(seen).toBe(from);
       expect(worlds[ownerOf(SERVERS[0], client, 8080, seen)]).toBe(world);
-      expect(portsOf(world.send({ ...answer(seen), destination: client }))).toEqual([port, from]);
+      expect(portsOf(world.send({ ...answer(seen), destination: client }, BEHIND))).toEqual([port, from]);
     }
   });
 });
@@ -59,9 +73,9 @@ test('datagrams one by one: those of one port wait for their answers together, a
   const [port] = portsOf(other);
   expect([other.verdict, port !== 5000]).toEqual(['opened', true]);
   expect(world.records.size).toBe(2);
-  for (let i = 0; i < 3; i++) expect(portsOf(world.send(back(5000)))).toEqual([80, 5000]);
-  expect(portsOf(world.send(back(port)))).toEqual([81, 5000]);
-  expect([world.send(back(5000), { interface: BACK }).verdict, world.records.size, world.loads[0]]).toEqual(['passed', 0, 0]);
+  for (let i = 0; i < 3; i++) expect(portsOf(world.send(back(5000), BEHIND))).toEqual([80, 5000]);
+  expect(portsOf(world.send(back(port), BEHIND))).toEqual([81, 5000]);
+  expect([world.send(back(5000), BEHIND).verdict, world.records.size, world.loads[0]]).toEqual(['passed', 0, 0]);
 });
 
 test('the next process goes on with connections of either kind, and gives no port twice', () => {
@@ -75,7 +89,7 @@ test('the next process goes on with connections of either kind, and gives no por
   const next = world.next();
   expect(next.recovered).toBe(2);
   expect(connectionsIn(next).map(({ pool }) => pool < 0)).toEqual(before.map(({ pool }) => pool < 0));
-  expect(next.send(answer()).verdict).toBe('forwarded');
+  expect(next.send(answer(), BEHIND).verdict).toBe('forwarded');
   const [server] = [SERVERS[0], SERVERS[1]].filter(
     (one) => next.send({ ...fromServer({ to: port, flags: 'SA' }), source: one }).verdict === 'forwarded',
   );
@@ -92,7 +106,7 @@ test('the next process goes on with connections of either kind, and gives no por
 describe('the next process has another nat', () => {
   const handshake = (world: World) => {
     world.send(fromClient({ flags: 'S' }));
-    return world.send(answer()).verdict;
+    return world.send(answer(), BEHIND).verdict;
   };
 
   test('full: a connection whose answers nobody would take any more ends, and its client is told', () => {
@@ -120,5 +134,5 @@ describe('the next process has another nat', () => {
 test('while no frontend leads to a server, what it sends to others goes on all the same', () => {
   const world = new World(ONE);
   world.apply({ goneFrontends: [0] });
-  expect(world.send(answer(), { interface: BACK }).verdict).toBe('passed');
+  expect(world.send(answer(), BEHIND).verdict).toBe('passed');
 });

@@ -5,7 +5,7 @@ import { GROUP } from '../../src/flow/records.ts';
 import { tableCapacity } from '../../src/flow/table.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/layout/counters.ts';
-import { HOP, HOPS, SERVER_HOPS } from '../../src/layout/hops.ts';
+import { ENTRIES, HOP, SERVER_HOPS } from '../../src/layout/hops.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../src/layout/limits.ts';
 import { flowWords, memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { TCP } from '../../src/packet/fields.ts';
@@ -70,7 +70,7 @@ describe('packets', () => {
     expect(SERVER).toBeLessThan(frontendLoad(0));
     expect(frontendLoad(FRONTEND)).toBeLessThan(loads.length);
     expect(8 * (SERVER + 1)).toBeLessThanOrEqual(SERVER_HOPS);
-    expect(hops.length).toBe(HOPS * HOP);
+    expect(hops.length).toBe(ENTRIES * HOP);
   });
 });
 

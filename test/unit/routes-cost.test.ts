@@ -4,7 +4,7 @@ import { ServerRoutes } from '../../src/engine/routes.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Ways } from '../../src/forward/ways.ts';
 import { ROUTE, SEND } from '../../src/layout/frames.ts';
-import { HOP, HOPS, MTU, OUT, SERVER_HOPS, VERSION, WAY } from '../../src/layout/hops.ts';
+import { ENTRIES, HOP, MTU, OUT, SERVER_HOPS, VERSION, WAY } from '../../src/layout/hops.ts';
 import { TCP } from '../../src/packet/fields.ts';
 
 /** In ms, a question to the kernel. */
@@ -80,7 +80,7 @@ function pass(ms: number): void {
 }
 
 test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread, and the last state is seen', () => {
-  const hops = new Int32Array(HOPS * HOP);
+  const hops = new Int32Array(ENTRIES * HOP);
   const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
   routes.apply(set);
   const mtus = () => new Set(Array.from({ length: SERVERS }, (_, way) => hops[(way + 1) * HOP + MTU]));
@@ -104,7 +104,7 @@ test('100 notices a second for ten seconds, 1,000 servers: a tenth of the thread
 });
 
 test('a single change is followed at once', () => {
-  const hops = new Int32Array(HOPS * HOP);
+  const hops = new Int32Array(ENTRIES * HOP);
   const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
   routes.apply(set);
   kernel.mtu = 1300;
@@ -115,7 +115,7 @@ test('a single change is followed at once', () => {
 });
 
 test('what a route wraps (MPLS, SRv6, a tunnel) is left to the kernel, from one notice on to another', () => {
-  const hops = new Int32Array(HOPS * HOP);
+  const hops = new Int32Array(ENTRIES * HOP);
   const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
   routes.apply(set);
   const seen = [false, true, false].map((encapsulated) => {
@@ -129,7 +129,7 @@ test('what a route wraps (MPLS, SRv6, a tunnel) is left to the kernel, from one 
 });
 
 test('ways of another process keep their places, and are asked about anew', () => {
-  const hops = new Int32Array(HOPS * HOP);
+  const hops = new Int32Array(ENTRIES * HOP);
   const places = new Int32Array(SERVER_HOPS * WAY);
   const reversed = { ...set, backends: set.backends.map((backend) => ({ ...backend, servers: backend.servers.toReversed() })) };
   const first = ServerRoutes.open([tables(hops)], new Ways(places), () => {});
@@ -144,7 +144,7 @@ test('ways of another process keep their places, and are asked about anew', () =
 });
 
 test('a notice of nothing new writes nothing: the kernel hands up no packet for it', () => {
-  const hops = new Int32Array(HOPS * HOP);
+  const hops = new Int32Array(ENTRIES * HOP);
   const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
   routes.apply(set);
   const versions = () => new Set(Array.from({ length: SERVERS }, (_, way) => hops[(way + 1) * HOP + VERSION]));

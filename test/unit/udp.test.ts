@@ -418,7 +418,9 @@ describe('udp_per_packet', () => {
     expect(there[2].tuple).toBe(there[0].tuple);
     for (const { tuple } of there) {
       const [from, to] = tuple.split(' > ').map((end) => end.split(':') as [string, string]);
-      const back = world.send(datagram({ from: Number(to[1]), to: Number(from[1]) }, { source: to[0], destination: from[0] }));
+      const back = world.send(datagram({ from: Number(to[1]), to: Number(from[1]) }, { source: to[0], destination: from[0] }), {
+        interface: BACK,
+      });
       expect(read(back)).toMatchObject({ tuple: `${VIP}:80 > ${CLIENT}:5000`, wrong: [] });
     }
     expect(world.table.size).toBe(0);

@@ -1,0 +1,37 @@
+/**
+ * By which links clients come, and which lead to servers: where servers answer clients through this host, an answer, or an error about what
+ * a server was sent, is not taken from a link of clients alone, since whoever sends from there has no server's address. As a router that goes by reverse path
+ * does (RFC 3704), but for what it may not know: a link on which no client was seen may be another way of a server's (several next hops, a
+ * route that is its own), and so is any link that leads to a server.
+ *
+ * Two sets in each worker's table of next hops (layout/hops.ts), where the kernel's fast path finds them, too: clients' is the worker's, servers' the
+ * main thread's.
+ */
+import { CLIENT_LINKS, HOP, LINKS, SERVER_LINKS } from '../layout/hops.ts';
+
+/** Of a set, by its first entry. */
+type Group = typeof CLIENT_LINKS | typeof SERVER_LINKS;
+
+function wordOf(group: Group, ifindex: number): number {
+  return group * HOP + ((ifindex & (LINKS - 1)) >>> 5);
+}
+
+/** Adds an interface, by its index, to a set. */
+export function addLink(hops: Int32Array, group: Group, ifindex: number): void {
+  const at = wordOf(group, ifindex);
+  const bit = 1 << ifindex;
+  if ((hops[at] & bit) === 0) hops[at] |= bit;
+}
+
+/** Makes a set that of those interfaces. None that stays in it is missing for a moment. */
+export function setLinks(hops: Int32Array, group: Group, indexes: Iterable<number>): void {
+  const first = wordOf(group, 0);
+  const wanted = new Int32Array(LINKS / 32);
+  for (const ifindex of indexes) wanted[wordOf(group, ifindex) - first] |= 1 << ifindex;
+  hops.set(wanted, first);
+}
+
+/** Whether clients came by an interface that leads to no server. */
+export function isClientsAlone(hops: Int32Array, ifindex: number): boolean {
+  return (hops[wordOf(CLIENT_LINKS, ifindex)] & ~hops[wordOf(SERVER_LINKS, ifindex)] & (1 << ifindex)) !== 0;
+}
