@@ -9,22 +9,20 @@
  */
 import { CLIENT_LINKS, HOP, LINKS, SERVER_LINKS } from '../layout/hops.ts';
 
-/** Of a set, by its first entry. */
-type Group = typeof CLIENT_LINKS | typeof SERVER_LINKS;
-
-function wordOf(group: Group, ifindex: number): number {
+/** @param group which set: CLIENT_LINKS or SERVER_LINKS */
+function wordOf(group: number, ifindex: number): number {
   return group * HOP + ((ifindex & (LINKS - 1)) >>> 5);
 }
 
 /** Adds an interface, by its index, to a set. */
-export function addLink(hops: Int32Array, group: Group, ifindex: number): void {
+export function addLink(hops: Int32Array, group: number, ifindex: number): void {
   const at = wordOf(group, ifindex);
   const bit = 1 << ifindex;
   if ((hops[at] & bit) === 0) hops[at] |= bit;
 }
 
 /** Makes a set that of those interfaces. None that stays in it is missing for a moment. */
-export function setLinks(hops: Int32Array, group: Group, indexes: Iterable<number>): void {
+export function setLinks(hops: Int32Array, group: number, indexes: Iterable<number>): void {
   const first = wordOf(group, 0);
   const wanted = new Int32Array(LINKS / 32);
   for (const ifindex of indexes) wanted[wordOf(group, ifindex) - first] |= 1 << ifindex;
