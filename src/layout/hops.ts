@@ -22,14 +22,15 @@ export const VERSION = 7;
 
 /** Entries kept for the ways to servers, the kernel's included: eight source addresses for each of as many servers as there may be. */
 export const SERVER_HOPS = 65_536;
+const LEARNT = 12_287;
 /** Next hops in all: 12,287 clients or routers on our own links can be told apart, further ones go by the kernel's routing. */
-export const HOPS = SERVER_HOPS + 12_287;
+export const HOPS = SERVER_HOPS + LEARNT;
 /**
  * Behind them two sets of links, each a bit an interface (forward/links.ts), by its index modulo LINKS: those by which clients came, told by the
  * worker, then those that lead to servers, told by the main thread. Each by the first of its entries.
  */
 export const LINKS = 8192;
-export const CLIENT_LINKS = HOPS;
+export const CLIENT_LINKS = SERVER_HOPS + LEARNT;
 export const SERVER_LINKS = HOPS + 32;
 /** Entries in all. */
 export const ENTRIES = HOPS + 64;
