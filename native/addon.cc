@@ -16,6 +16,7 @@
 #include "network_namespace.h"
 #include "packet_socket.h"
 #include "process.h"
+#include "raw_socket.h"
 #include "route.h"
 #include "shared_memory.h"
 
@@ -359,6 +360,24 @@ void steer(const Napi::CallbackInfo& info) {
   guard(info.Env(), [&] { lb4::steer(fd, program); });
 }
 
+Napi::Value sendPackets(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  constexpr size_t MAX_PACKETS = 1 << 20;
+  if (!info[0].IsArrayBuffer() || info[0].As<Napi::ArrayBuffer>().ByteLength() > MAX_PACKETS)
+    refuse(env, "packets must be an ArrayBuffer of at most " + std::to_string(MAX_PACKETS) + " bytes");
+  auto packets = info[0].As<Napi::ArrayBuffer>();
+  const auto bytes = static_cast<size_t>(integer(info[1], "bytes", 20, 65535));
+  if (packets.ByteLength() < bytes) return Napi::Number::New(env, 0);
+  auto* const data = static_cast<uint8_t*>(packets.Data());
+  const uint32_t sent = guard(env, [&] {
+    RawSocket socket;
+    uint32_t count = 0;
+    for (size_t at = 0; at + bytes <= packets.ByteLength(); at += bytes) count += socket.send(data + at, bytes, false) == 0;
+    return count;
+  });
+  return Napi::Number::New(env, sent);
+}
+
 void wake(const Napi::CallbackInfo& info) {
   const int fd = descriptor(info[0], "wakeFd");
   guard(info.Env(), [&] { lb4::wake(fd); });
@@ -523,6 +542,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("openDatagram", Napi::Function::New<openDatagram>(env, "openDatagram"));
   exports.Set("sendDatagram", Napi::Function::New<sendDatagram>(env, "sendDatagram"));
   exports.Set("receiveDatagram", Napi::Function::New<receiveDatagram>(env, "receiveDatagram"));
+  exports.Set("sendPackets", Napi::Function::New<sendPackets>(env, "sendPackets"));
   exports.Set("cut", Napi::Function::New<cut>(env, "cut"));
   exports.Set("tryLockFile", Napi::Function::New<tryLockFile>(env, "tryLockFile"));
   exports.Set("unlockFile", Napi::Function::New<unlockFile>(env, "unlockFile"));

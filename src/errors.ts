@@ -4,10 +4,23 @@
  */
 
 /**
- * Exit statuses. 69, 71, 75, 77 and 78 are EX_UNAVAILABLE, EX_OSERR, EX_TEMPFAIL, EX_NOPERM and EX_CONFIG of sysexits(3). bin/lb4 ends
+ * Exit statuses. 3 and 4 are those of systemctl for what does not run and for a name that there is not, 124 is timeout(1)'s. 69, 71, 75, 77 and 78 are EX_UNAVAILABLE, EX_OSERR, EX_TEMPFAIL, EX_NOPERM and EX_CONFIG of sysexits(3). bin/lb4 ends
  * with 71, too.
  */
-export const EXIT = { ok: 0, failure: 1, usage: 2, unavailable: 69, resources: 71, takeover: 75, missing: 77, config: 78 } as const;
+export const EXIT = {
+  ok: 0,
+  failure: 1,
+  usage: 2,
+  absent: 3,
+  unknown: 4,
+  refused: 5,
+  unavailable: 69,
+  resources: 71,
+  takeover: 75,
+  missing: 77,
+  config: 78,
+  timeout: 124,
+} as const;
 
 /** The common parent: `message` is written for a terminal, without a stack trace. */
 export class Lb4Error extends Error {
@@ -37,6 +50,30 @@ export function addonError(error: unknown): NativeAddonError | undefined {
 export class UsageError extends Lb4Error {
   override readonly code = 'LB4_USAGE';
   override readonly exitCode = EXIT.usage;
+}
+
+/** No lb4 runs that could be asked; the message says where one was looked for. */
+export class AbsentError extends Lb4Error {
+  override readonly code = 'LB4_ABSENT';
+  override readonly exitCode = EXIT.absent;
+}
+
+/** A running lb4 knows no server or frontend of that name; the message has the nearest. */
+export class UnknownNameError extends Lb4Error {
+  override readonly code = 'LB4_UNKNOWN_NAME';
+  override readonly exitCode = EXIT.unknown;
+}
+
+/** A running lb4 does not carry out an order; the message says why. */
+export class RefusedError extends Lb4Error {
+  override readonly code = 'LB4_REFUSED';
+  override readonly exitCode = EXIT.refused;
+}
+
+/** What was waited for has not happened in time. */
+export class TimeoutError extends Lb4Error {
+  override readonly code = 'LB4_TIMEOUT';
+  override readonly exitCode = EXIT.timeout;
 }
 
 /** Nothing can be taken over; whoever runs goes on. */

@@ -1,6 +1,6 @@
 /** `lb4 completion SHELL`: what bash, zsh or fish need to complete lb4's commands and options, from the commands themselves. */
 import { Argument, Command } from 'commander';
-import { type Described, described } from './described.ts';
+import { type Described, type DescribedArgument, described } from './described.ts';
 import { withExamples } from './manual.ts';
 
 /** By the name of the shell. */
@@ -34,6 +34,9 @@ function all(node: Described): Described[] {
   return [node, ...node.commands.flatMap(all)];
 }
 
+/** Prints the servers of a running lb4, or nothing. */
+const NAMES = 'lb4 list --names 2>/dev/null';
+
 function bash(root: Described): string {
   const nodes = all(root);
   const steps = nodes.flatMap(({ path, commands }) => commands.map(({ name }) => `      '${path} ${name}') path='${path} ${name}' ;;`));
@@ -43,13 +46,15 @@ function bash(root: Described): string {
   const filed = valued.filter((name) =>
     nodes.some(({ options }) => options.some((one) => one.takes === 'file' && one.names.includes(name))),
   );
-  const words = nodes.map(({ path, options, commands, argument }) => {
-    const list = [...options.flatMap(({ names }) => names), ...commands.map(({ name }) => name), ...(argument?.choices ?? [])];
-    return `    '${path}') words='${list.join(' ')}' files='${argument?.isFile === true ? 'yes' : ''}' ;;`;
+  const words = nodes.map(({ path, options, commands, args }) => {
+    const choices = args.flatMap((argument) => argument.choices ?? []);
+    const list = [...options.flatMap(({ names }) => names), ...commands.map(({ name }) => name), ...choices];
+    const yes = (is: (argument: DescribedArgument) => boolean) => (args.some(is) ? 'yes' : '');
+    return `    '${path}') words='${list.join(' ')}' files='${yes((one) => one.isFile)}' servers='${yes((one) => one.isServer)}' ;;`;
   });
   return `# bash completion for lb4 (lb4 completion bash)
 _lb4() {
-  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} path=lb4 words='' files='' i
+  local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} path=lb4 words='' files='' servers='' i
   # --config=FILE is three words for bash
   if [ "$cur" = = ]; then cur=''; elif [ "$prev" = = ]; then prev=\${COMP_WORDS[COMP_CWORD-2]}; fi
   for ((i = 1; i < COMP_CWORD; i++)); do
@@ -64,7 +69,8 @@ ${steps.join('\n')}
   case $path in
 ${words.join('\n')}
   esac
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur" || :; if [ -n "$files" ]; then compgen -f -- "$cur"; fi)
+  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur" || :; if [ -n "$files" ]; then compgen -f -- "$cur"; fi
+    if [ -n "$servers" ]; then compgen -W "$(${NAMES})" -- "$cur" || :; fi)
 }
 complete -o filenames -F _lb4 lb4 lb4-service
 `;
@@ -78,7 +84,7 @@ _lb4 "$@"
 `;
 }
 
-function zshFunction({ path, options, commands, argument }: Described): string {
+function zshFunction({ path, options, commands, args }: Described): string {
   const name = `_${path.replaceAll(' ', '_')}`;
   const specs = options.map(({ names, takes, meaning }) => {
     const value = takes === undefined ? '' : takes === 'file' ? ':file:_files' : `:${takes}: `;
@@ -86,8 +92,10 @@ function zshFunction({ path, options, commands, argument }: Described): string {
       ? `{${names.join(',')}}${quoted(`[${zshText(meaning)}]${value}`)}`
       : quoted(`${names[0]}${takes === undefined ? '' : '='}[${zshText(meaning)}]${value}`);
   });
-  if (argument !== undefined)
-    specs.push(quoted(argument.isFile ? '1:file:_files' : `1:${argument.name}:(${(argument.choices ?? []).join(' ')})`));
+  args.forEach(({ name: word, isFile, isServer, choices = [] }, i) => {
+    const values = isServer ? `{compadd -- \${(f)"$(${NAMES})"}}` : `(${choices.join(' ')})`;
+    specs.push(quoted(`${i + 1}:${word}:${isFile ? '_files' : values}`));
+  });
   if (commands.length === 0) return `${name}() {\n  _arguments ${specs.join(' \\\n    ')}\n}`;
   const list = commands.map((one) => quoted(`${one.name}:${one.meaning.replaceAll(':', '\\:')}`)).join(' ');
   const cases = commands.map((one) => `      ${one.name}) ${name}_${one.name} ;;`).join('\n');
@@ -113,7 +121,7 @@ function fish(root: Described): string {
   return `# fish completion for lb4 (lb4 completion fish)\ncomplete -c lb4 -f\n${all(root).flatMap(fishLines).join('\n')}\n`;
 }
 
-function fishLines({ path, options, commands, argument }: Described): string[] {
+function fishLines({ path, options, commands, args }: Described): string[] {
   const [, ...words] = path.split(' ');
   const names = commands.map(({ name }) => name).join(' ');
   const here = [
@@ -127,8 +135,9 @@ function fishLines({ path, options, commands, argument }: Described): string[] {
       const flags = spelled.map((one) => (one.startsWith('--') ? `-l ${one.slice(2)}` : `-s ${one.slice(1)}`)).join(' ');
       return line(`${flags}${takes === undefined ? '' : takes === 'file' ? ' -r -F' : ' -x'} -d ${quoted(meaning)}`);
     }),
-    ...(argument?.isFile === true ? [line('-F')] : []),
-    ...(argument?.choices ?? []).map((choice) => line(`-a ${choice}`)),
+    ...(args.some(({ isFile }) => isFile) ? [line('-F')] : []),
+    ...(args.some(({ isServer }) => isServer) ? [line(`-a '(${NAMES})'`)] : []),
+    ...args.flatMap(({ choices = [] }) => choices).map((choice) => line(`-a ${choice}`)),
   ];
 }
 

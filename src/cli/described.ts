@@ -16,7 +16,8 @@ export interface Described {
   readonly meaning: string;
   readonly options: readonly DescribedOption[];
   readonly commands: readonly Described[];
-  readonly argument: DescribedArgument | undefined;
+  /** In order. */
+  readonly args: readonly DescribedArgument[];
   readonly command: Command;
 }
 
@@ -25,6 +26,8 @@ export interface DescribedArgument {
   readonly meaning: string;
   readonly isRequired: boolean;
   readonly isFile: boolean;
+  /** BACKEND/SERVER of a running lb4. */
+  readonly isServer: boolean;
   readonly choices: readonly string[] | undefined;
 }
 
@@ -35,7 +38,6 @@ export interface DescribedArgument {
 export function described(command: Command, parent = '', others: readonly Command[] = []): Described {
   const path = `${parent} ${command.name()}`.trim();
   const help = command.createHelp();
-  const [argument] = command.registeredArguments;
   return {
     name: command.name(),
     path,
@@ -45,14 +47,15 @@ export function described(command: Command, parent = '', others: readonly Comman
       return { names, takes: /[<[]([\w-]+)/.exec(flags)?.[1], meaning: description };
     }),
     commands: help.visibleCommands(command).map((child, _, children) => described(child, path, children)),
-    argument: argument && {
+    args: command.registeredArguments.map((argument) => ({
       name: argument.name(),
       meaning: argument.description,
       isRequired: argument.required,
       isFile: argument.name() === 'file',
+      isServer: argument.name() === 'server',
       choices:
         argument.argChoices ?? (command.name() === 'help' ? others.filter((one) => one !== command).map((one) => one.name()) : undefined),
-    },
+    })),
     command,
   };
 }

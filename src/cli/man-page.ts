@@ -15,6 +15,7 @@ const SIGNALS: Readonly<Record<string, string>> = {
 const FILES: Readonly<Record<string, string>> = {
   'lb4.toml, config.toml': 'The configuration, in the directory where lb4 is started, if none is named.',
   '/run/lb4': 'In the packet modes the lock of the network namespace, and what the next lb4 needs to go on after a kill.',
+  '/run/lb4/control.sock': 'Where a running lb4 takes orders, unless [control] says otherwise.',
   '/sys/fs/bpf/lb4-*': 'With fast_path the programs and maps of the kernel, by network namespace, for the next lb4.',
 };
 
@@ -48,7 +49,9 @@ export function renderManPage(program: Command): string {
     '.SH EXAMPLES',
     ...[root, ...commands].flatMap(({ command }) => examplesOf(command)).flatMap(({ command, meaning }) => term(text(command), meaning)),
     '.SH SEE ALSO',
-    text('The documents that come with lb4: README.md, docs/configuration.md, docs/operations.md, docs/modes.md, docs/errors.md.'),
+    text(
+      'The documents that come with lb4: README.md, docs/configuration.md, docs/operations.md, docs/control.md, docs/modes.md, docs/errors.md.',
+    ),
     '',
   ].join('\n');
 }
@@ -57,25 +60,27 @@ function commandsBelow({ commands }: Described): Described[] {
   return commands.filter(({ name }) => name !== 'help').flatMap((node) => (node.commands.length === 0 ? [node] : commandsBelow(node)));
 }
 
-function synopsis({ path, options: list, argument }: Described): string {
+function synopsis({ path, options: list, args }: Described): string {
   const given = list
     .filter(({ names }) => !names.includes('--help'))
     .map(({ names, takes }) => {
       const value = takes === undefined ? '' : ` \\fI${text(takes.toUpperCase())}\\fR`;
       return `[\\fB${text(names.at(-1) ?? '')}\\fR${value}]`;
     });
-  const word = argument && `\\fI${text(argument.choices?.join('|') ?? argument.name.toUpperCase())}\\fR`;
-  const last = word === undefined ? [] : [argument?.isRequired === true ? word : `[${word}]`];
-  return [`\\fB${text(path)}\\fR`, ...given, ...last].join('\n');
+  const words = args.map(({ name, choices, isRequired }) => {
+    const word = `\\fI${text(choices?.join('|') ?? name.toUpperCase())}\\fR`;
+    return isRequired ? word : `[${word}]`;
+  });
+  return [`\\fB${text(path)}\\fR`, ...given, ...words].join('\n');
 }
 
-function options({ options: list, argument }: Described): string[] {
-  const word = argument === undefined ? [] : term(`\\fI${text(argument.name.toUpperCase())}\\fR`, sentence(argument.meaning));
+function options({ options: list, args }: Described): string[] {
+  const words = args.flatMap(({ name, meaning }) => term(`\\fI${text(name.toUpperCase())}\\fR`, sentence(meaning)));
   const rest = list.flatMap(({ names, takes, meaning }: DescribedOption) => {
     const value = takes === undefined ? '' : ` \\fI${text(takes.toUpperCase())}\\fR`;
     return term(`${names.map((name) => `\\fB${text(name)}\\fR`).join(', ')}${value}`, sentence(meaning));
   });
-  return [...word, ...rest];
+  return [...words, ...rest];
 }
 
 function terms(list: Readonly<Record<string, string>>): string[] {

@@ -25,12 +25,14 @@ export function examplesOf(command: Command): readonly Example[] {
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   LB4_LOG: 'how much is logged: trace, debug, info (the default), warn, error, fatal or silent',
   NO_COLOR: 'set: no colours in the log on a terminal',
+  LB4_CONTROL: 'the control socket of a running lb4, as --control',
+  LB4_CONTROL_TOKEN: 'the token for a running lb4 that is asked by TCP',
   LB4_IPTABLES: 'the iptables to use, iptables-legacy say (default: iptables)',
   LB4_GATEWAY: 'on a server of nat = "destination", for its script: the address that it reaches the balancer by',
   LB4_DEVICES: 'on a DSR server, for its script: the interfaces that answers leave by, "eth0 eth1"',
   JOURNAL_STREAM: 'by systemd: whether standard error is the journal, for which each line has a priority',
   NOTIFY_SOCKET: 'by systemd: who is told that lb4 is ready',
-  XDG_RUNTIME_DIR: 'proxy mode as another user than root: where two lb4 meet at a takeover',
+  XDG_RUNTIME_DIR: 'proxy mode as another user than root: where two lb4 meet at a takeover, and where the control socket is',
   LB4_KEEPER: 'by lb4-service, which stands in front of lb4 in a systemd unit',
 };
 
@@ -39,11 +41,15 @@ export const STATUS: Readonly<Record<keyof typeof EXIT, string>> = {
   ok: 'all is well',
   failure: 'something failed while it ran; of doctor: something fails here',
   usage: 'an option, argument or environment variable is wrong',
+  absent: 'no lb4 runs that could be asked',
+  unknown: 'the lb4 that runs has no server or frontend of that name',
+  refused: 'the lb4 that runs does not carry out the order; of reload: the file was not taken',
   unavailable: 'the npm packages of io = "pcap" are missing',
   resources: 'a limit on files, threads or memory is too low',
   takeover: '--takeover: nobody could be taken over from',
   missing: 'a privilege, or something of the kernel, is missing',
   config: 'the configuration is missing, unreadable or wrong',
+  timeout: 'what was waited for has not happened in time',
 };
 
 /** The end of `lb4 --help`. */

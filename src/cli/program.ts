@@ -6,10 +6,17 @@ import { didYouMean } from '../suggest.ts';
 import { checkCommand } from './check.ts';
 import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
+import { flowsCommand, killCommand } from './flows.ts';
 import { importCommand } from './import.ts';
+import { listCommand } from './list.ts';
 import { manual, withExamples } from './manual.ts';
 import { configOption } from './options.ts';
+import { configCommand, reloadCommand } from './reload.ts';
 import { rulesCommand } from './rules.ts';
+import { setCommand } from './set.ts';
+import { statusCommand } from './status.ts';
+import { waitCommand } from './wait.ts';
+import { whyCommand } from './why.ts';
 
 /** Those of a running lb4. */
 export interface Options {
@@ -55,10 +62,13 @@ export function makeProgram(version: string, start: (options: Options) => Promis
     lb4: 'a TCP proxy, until SIGINT or SIGTERM',
     'lb4 --passthrough --config=/etc/lb4.toml': 'packets, as root',
     'lb4 doctor --dsr': 'what this host lacks for that mode, and what mends it',
+    'lb4 list --rate': 'servers of the lb4 that runs, and what they carry',
     'lb4 rules --dsr --for 10.0.0.11 >server.sh': 'what that server needs, as a script',
   });
   program.addHelpText('after', manual());
-  for (const command of [checkCommand(), doctorCommand(), rulesCommand(), importCommand(), completionCommand()])
+  const beforeItRuns = [checkCommand(), doctorCommand(), rulesCommand(), importCommand()];
+  const whileItRuns = [statusCommand(), listCommand(), whyCommand(), setCommand(), waitCommand(), flowsCommand(), killCommand()];
+  for (const command of [...beforeItRuns, ...whileItRuns, reloadCommand(), configCommand(), completionCommand()])
     program.addCommand(command);
   strict(program);
   return program;

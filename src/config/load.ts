@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, formatMistake, type Mistake, type Position } from '../errors.ts';
 import { affinityFindings } from './check/affinity.ts';
+import { controlFindings } from './check/control.ts';
 import { crossFindings } from './check/cross.ts';
 import { type Finding, mistakeOf } from './check/finding.ts';
 import { inlineFindings } from './check/inline.ts';
@@ -13,6 +14,7 @@ import { programFindings } from './check/programs.ts';
 import { sourceFindings } from './check/sources.ts';
 import { statsFindings } from './check/stats.ts';
 import { cpuFindings, type UsableCpus } from './check/workers.ts';
+import { effectiveKeys, type Keys } from './effective.ts';
 import type { Config } from './model.ts';
 import type { Mode } from './modes.ts';
 import { readAny, readRegular } from './read/file.ts';
@@ -24,6 +26,8 @@ import { resolveConfig } from './schema/resolve.ts';
 
 export interface Loaded {
   readonly config: Config;
+  /** The file's keys, as it spells them, with those that it leaves to lb4 (effective.ts). */
+  readonly keys: Keys;
   /** Unknown keys and other doubts, in the file's order; print them with `formatMistake`. */
   readonly warnings: readonly Mistake[];
 }
@@ -91,6 +95,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...checkSourceFindings(root, mode, isOwn, sourceTowards),
     ...cpuFindings(root, mode, { isOwn, usableCpus, isRunning: reload }),
     ...statsFindings(root),
+    ...controlFindings(root),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
   const mistakes = bounded(
@@ -99,7 +104,8 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   );
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
-  return { config: resolveConfig(result.data, file, defaults), warnings: mistakes };
+  const config = resolveConfig(result.data, file, defaults);
+  return { config, keys: effectiveKeys(result.data, config, mode), warnings: mistakes };
 }
 
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;

@@ -31,12 +31,30 @@ export interface Config {
   readonly backends: readonly Backend[];
   /** Undefined: no statistics server. */
   readonly stats: { readonly listen: Address } | undefined;
+  readonly control: Control;
   readonly passthrough: Passthrough;
   readonly proxy: Proxy;
   /** The interfaces that lb4 stands between; undefined: the file has none. */
   readonly inline: Inline | undefined;
   /** Who is asked for names, as `192.0.2.53:53`; undefined: whom this host asks. */
   readonly nameservers?: readonly string[] | undefined;
+}
+
+/** Where a running lb4 takes orders. */
+export interface Control {
+  /** Undefined: at no socket. */
+  readonly socket:
+    | {
+        /** Undefined: the default of whoever runs lb4. */
+        readonly path: string | undefined;
+        /** A name of /etc/group, or a number. */
+        readonly group: string | undefined;
+        /** As of chmod(2). */
+        readonly mode: number;
+      }
+    | undefined;
+  /** Undefined: at no port. */
+  readonly tcp: { readonly listen: Address; readonly token: string | undefined; readonly tokenFile: string | undefined } | undefined;
 }
 
 export interface Inline {

@@ -14,8 +14,11 @@ const MUCH = 65_536;
 /** In ms: the whole answer must be read by then, be the reader ever so lively. */
 const ANSWER_MS = 30_000;
 
-/** Watches over all connections of `server` from now on. */
-export function boundReaders(server: Server): void {
+/**
+ * Watches over all connections of `server` from now on.
+ * @param answerMs by when an answer must be written and read
+ */
+export function boundReaders(server: Server, answerMs = ANSWER_MS): void {
   const connections = new Set<Socket>();
   // In a Set the oldest comes first.
   const reading = new Set<Socket>();
@@ -25,7 +28,7 @@ export function boundReaders(server: Server): void {
     if (connections.size > CONNECTIONS) oldestOfMost(connections)?.destroy();
   });
   server.on('request', ({ socket }, response) => {
-    const timer = setTimeout(() => socket.destroy(), ANSWER_MS);
+    const timer = setTimeout(() => socket.destroy(), answerMs);
     reading.add(socket);
     response.once('close', () => {
       clearTimeout(timer);

@@ -4,6 +4,7 @@ import {
   type BackendView,
   type Counters,
   type FrontendCounters,
+  type FrontendView,
   type PacketCounters,
   type ServerCounters,
   type ServerView,
@@ -12,9 +13,7 @@ import {
   type View,
 } from './source.ts';
 
-export interface FrontendRow {
-  readonly name: string;
-  readonly protocol: string;
+export interface FrontendRow extends Pick<FrontendView, 'name' | 'protocol' | 'address' | 'backend'> {
   readonly draining: boolean;
   readonly silent: boolean;
   readonly counters: FrontendCounters;
@@ -25,9 +24,7 @@ export interface ServerRow {
   readonly counters: ServerCounters;
 }
 
-export interface BackendRow {
-  readonly name: string;
-  readonly protocol: string;
+export interface BackendRow extends Pick<BackendView, 'name' | 'protocol' | 'balance'> {
   /** Its servers' sum, with those that are gone. */
   readonly counters: Counters;
   /** Connections that wait for one of them; undefined where none ever does. */
@@ -46,8 +43,8 @@ export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' 
 
 export function takeSnapshot(source: Source, view: View): Snapshot {
   const { frontends: views, backends, retired, reload, host, logLinesLost, discoveryFailing, stopping } = view;
-  const frontends = views.map(({ name, protocol, index, draining = false, silent = false }) => {
-    return { name, protocol, draining, silent, counters: source.frontend(index) };
+  const frontends = views.map(({ index, draining = false, silent = false, ...names }) => {
+    return { ...names, draining, silent, counters: source.frontend(index) };
   });
   return {
     mode: source.mode,
@@ -63,9 +60,9 @@ export function takeSnapshot(source: Source, view: View): Snapshot {
   };
 }
 
-function backendRow(source: Source, { name, protocol, servers: views, retired }: BackendView): BackendRow {
+function backendRow(source: Source, { servers: views, retired, ...names }: BackendView): BackendRow {
   const servers = views.map((view) => ({ view, counters: source.server(view.index) }));
-  return { name, protocol, counters: sum(retired, servers), queued: source.queued?.(name), servers };
+  return { ...names, counters: sum(retired, servers), queued: source.queued?.(names.name), servers };
 }
 
 function sum(retired: Totals, rows: readonly { readonly counters: Counters }[]): Counters {

@@ -103,6 +103,10 @@ export interface FrontendView {
   readonly name: string;
   /** "tcp" */
   readonly protocol: string;
+  /** Where clients connect, "IP:PORT". */
+  readonly address?: string | undefined;
+  /** The name of its backend. */
+  readonly backend?: string | undefined;
   /** Its number in the {@link Source}. */
   readonly index: number;
   /** It left the file; its last connections go on. */
@@ -120,6 +124,8 @@ export interface ServerView {
   readonly state: ServerState;
   /** As it counts now: a fraction of the file's during a slow start. */
   readonly weight: number;
+  /** What operators have set at run time; undefined: nothing. */
+  readonly set?: { readonly state?: 'drain' | 'down' | undefined; readonly weight?: number | undefined } | undefined;
   readonly backup: boolean;
   /** It went up and down too often and is kept out for a while; its state is `down` then. */
   readonly damped: boolean;
@@ -141,6 +147,8 @@ export interface BackendView {
   /** As with frontends. */
   readonly name: string;
   readonly protocol: string;
+  /** How a server is chosen. */
+  readonly balance?: string | undefined;
   readonly servers: readonly ServerView[];
   /** What servers that are gone had counted: the backend's totals do not shrink when one goes. */
   readonly retired: Totals;

@@ -47,6 +47,7 @@ function details({ view, counters }: ServerRow) {
     name: view.name,
     state: view.state,
     weight: view.weight,
+    set: view.set,
     backup: view.backup,
     damped: view.damped,
     silent: view.silent,

@@ -152,6 +152,10 @@ class Crew implements Forwarder {
     for (const thread of this.#threads) thread.post(message);
   }
 
+  postTo(worker: number, message: ToWorker): void {
+    this.#threads[worker]?.post(message);
+  }
+
   /** The places go with the process, which ends soon: to close a socket takes the kernel milliseconds, and packets wait for the next lb4. */
   async halt(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.halt()));

@@ -3,6 +3,7 @@ import type { Core } from '../forward/core.ts';
 import type { Ports } from '../forward/crossing.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { Driver } from '../io/driver.ts';
+import { FIRST, RECORD_SHIFT } from '../layout/connection.ts';
 import {
   AFFINITY_EVICTED,
   DATAGRAM_FLOWS,
@@ -14,8 +15,9 @@ import {
   RECEIVED,
   STATIONS_EVICTED,
 } from '../layout/counters.ts';
+import { ENTRY_SHIFT, STATE, VERSION_SHIFT } from '../layout/flow.ts';
 import type { Memory } from '../layout/memory.ts';
-import type { Orders, WorkerData } from './messages.ts';
+import { ORDER, type Orders, type WorkerData } from './messages.ts';
 import { attempt } from './origin.ts';
 import { recover } from './recovery.ts';
 
@@ -99,6 +101,20 @@ export class Duties {
   setInterfaces(mtus: ReadonlyMap<number, number>, ports: Ports | undefined): void {
     if (ports === undefined) this.#core.lastHops.setInterfaces(mtus);
     else this.#core.crossing?.setPorts(ports);
+  }
+
+  /** Ends connections by order: as of EndRecords (messages.ts). */
+  end(records: Int32Array): void {
+    const { table, connections, records: all } = this.#core;
+    const now = monotonicNow();
+    for (let i = 0; i < records.length; i += ORDER) {
+      const [record, slot, version] = [records[i], records[i + 1], records[i + 2]];
+      const isSame =
+        all.isTaken(record) &&
+        all.words[(record << RECORD_SHIFT) + FIRST] === slot &&
+        table.words[(slot << ENTRY_SHIFT) + STATE] >>> VERSION_SHIFT === version;
+      if (isSame) connections.end(record, now);
+    }
   }
 
   /** Whether a tick is due under load; `now` as everywhere in milliseconds of CLOCK_MONOTONIC, modulo 2^32. */
@@ -187,6 +203,6 @@ export class Duties {
 }
 
 /** CLOCK_MONOTONIC in milliseconds, modulo 2^32: no frame has told it yet. */
-function monotonicNow(): number {
+export function monotonicNow(): number {
   return Number(process.hrtime.bigint() / 1_000_000n) | 0;
 }

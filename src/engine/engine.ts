@@ -17,6 +17,8 @@ import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
 import { makeFastPath } from './fast-path.ts';
 import { filterFor, oursIn } from './filter.ts';
+import { type Ended, endFlows } from './flow-end.ts';
+import { type CarriedFlow, type FlowQuery, flowAt, placesOf } from './flow-list.ts';
 import { among, type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
 import { Locals } from './locals.ts';
 import type { Settings, WorkerData } from './messages.ts';
@@ -355,6 +357,26 @@ export class Engine {
   /** The same of a frontend. */
   frontendAnswers(index: number): { due: number; answered: number } {
     return this.#counts.frontendAnswers(index);
+  }
+
+  /** Connections, and flows of datagrams, that fit; `limit` at most. */
+  async flows(query: FlowQuery, limit: number): Promise<{ flows: CarriedFlow[]; more: boolean }> {
+    const { memories } = this.#acquired;
+    const flows: CarriedFlow[] = [];
+    for await (const place of placesOf(memories, query)) {
+      const flow = flowAt(memories[place.worker], place);
+      if (flow === undefined) continue;
+      if (flows.length === limit) return { flows, more: true };
+      flows.push(flow);
+    }
+    return { flows, more: false };
+  }
+
+  /** Ends those that fit, and tells both ends of TCP by a reset where this host has ways of its own to them. */
+  async endFlows(query: FlowQuery): Promise<Ended> {
+    const { memories } = this.#acquired;
+    const postTo: Forwarder['postTo'] = (worker, message) => this.#crew.postTo(worker, message);
+    return endFlows({ memories, postTo, canReset: this.#inline === undefined }, query);
   }
 
   /** The ways from frontends to servers that lead nowhere now. */

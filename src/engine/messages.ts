@@ -71,7 +71,17 @@ export interface WorkerData extends Orders {
 export type ToWorker =
   | ({ readonly type: 'settings' } & Orders)
   | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number>; readonly ports?: Ports | undefined }
+  | EndRecords
   | { readonly type: 'stop' };
+
+/** Connections to be ended by order: of each its record, the slot of its client's flow, and that slot's VERSION. What is another one by now stays. */
+export interface EndRecords {
+  readonly type: 'end';
+  readonly records: Int32Array;
+}
+
+/** Words of each of {@link EndRecords}. */
+export const ORDER = 3;
 
 /** Settings are applied in the order in which they were sent, and each is answered. */
 export type FromWorker =

@@ -77,6 +77,10 @@ export class PcapThread implements Forwarder {
     await applied;
   }
 
+  postTo(_worker: number, message: ToWorker): void {
+    this.post(message);
+  }
+
   post(message: ToWorker): void {
     // Whoever comes next begins with it.
     if (message.type === 'interfaces') this.#mtus = message.mtus;

@@ -24,6 +24,8 @@ export interface Forwarder {
   apply(orders: Orders): Promise<void>;
   /** Nothing happens when it is gone. */
   post(message: ToWorker): void;
+  /** The same for one of its workers. */
+  postTo(worker: number, message: ToWorker): void;
   /** Resolves when it forwards no more, and its memory may be somebody else's. It goes by itself. */
   halt(): Promise<void>;
   /** Resolves when it is gone. */
@@ -151,6 +153,10 @@ export class Thread implements Forwarder {
     const applied = this.#answers.applied();
     this.post({ type: 'settings', ...orders });
     await applied;
+  }
+
+  postTo(_worker: number, message: ToWorker): void {
+    this.post(message);
   }
 
   post(message: ToWorker): void {

@@ -97,7 +97,8 @@ function handle(message: ToWorker): void {
   else if (message.type === 'interfaces') {
     duties.setInterfaces(message.mtus, message.ports);
     usePorts(message.ports);
-  } else {
+  } else if (message.type === 'end') duties.end(message.records);
+  else {
     duties.apply(message);
     if (!ring.takesAll) useFilter(message.filter);
     tell({ type: 'applied' });

@@ -1,6 +1,6 @@
 import type { Check, CheckSettings, Target } from './check.ts';
 import { checkFor } from './check-for.ts';
-import type { Description, Health } from './health-state.ts';
+import type { Description, Health, History } from './health-state.ts';
 import { LocalErrors } from './local-errors.ts';
 import { Semaphore } from './semaphore.ts';
 import { Turns } from './turns.ts';
@@ -101,6 +101,11 @@ export class HealthChecker {
   /** Undefined for a target that is not in the set. */
   describe(id: string): Description | undefined {
     return this.#watches.get(id)?.state.description();
+  }
+
+  /** Its last checks, and what they come to; undefined for a target that is not in the set. */
+  history(id: string): History | undefined {
+    return this.#watches.get(id)?.history;
   }
 
   /** Ends all checks; no change is told any more. `set` would start afresh. */

@@ -30,6 +30,30 @@ export interface Description {
   readonly since: number;
 }
 
+/** A check that was made, or could not be. */
+export interface PastCheck extends Pick<CheckResult, 'outcome' | 'reason'> {
+  /** When it ended, epoch ms. */
+  readonly at: number;
+}
+
+/** Why a server's health is what it is, for people. */
+export interface History {
+  /** The last checks, the latest first. */
+  readonly checks: readonly PastCheck[];
+  /** When the state began, epoch ms. */
+  readonly since: number;
+  /** How often it has flapped lately, and for how many ms it is held down if it does not again; 0: it is not. */
+  readonly flaps: number;
+  readonly heldForMs: number;
+  /** Checks in a row that bring a failed server back, or take one out, and the time between two. */
+  readonly rise: number;
+  readonly fall: number;
+  readonly intervalMs: number;
+}
+
+/** Checks that are remembered. */
+const REMEMBERED = 5;
+
 /** What the checks of one server add up to: rise, fall, damping and a few counts. It knows no timer and no clock. */
 export class HealthState {
   /** What the rest of the program goes by. */
@@ -50,6 +74,7 @@ export class HealthState {
   #seen: Health = 'unknown';
   /** Results in a row that speak against `seen`. */
   #against = 0;
+  #checks: readonly PastCheck[] = [];
   readonly #damping = new Damping();
 
   /** @param known goes on from there; that the server was held down, and why, is forgotten: it is down until checks pass again */
@@ -63,6 +88,12 @@ export class HealthState {
   description(): Description {
     const { health: state, damped, failures, unmade, changes, falls, lastReason, since } = this;
     return { state, damped, failures, unmade, changes, falls, lastReason, since };
+  }
+
+  history(target: Target): History {
+    const { since, flaps, damped } = this;
+    const { rise, fall, intervalMs } = target;
+    return { checks: this.#checks, since, flaps, heldForMs: damped ? this.heldForMs(target) : 0, rise, fall, intervalMs };
   }
 
   /** Whether the server is held down because it flapped. */
@@ -87,6 +118,7 @@ export class HealthState {
   /** Takes a result in; returns the transition that it made, if any. @param now ms on a clock that never goes back */
   learn({ outcome, reason, isSilent = false }: CheckResult, target: Target, now: number): Transition | undefined {
     this.lastReason = reason;
+    this.#checks = [{ at: Date.now(), outcome, reason }, ...this.#checks.slice(0, REMEMBERED - 1)];
     if (outcome === 'unknown') {
       if (!isSilent) this.unmade++;
       return undefined;

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Check, type CheckResult, endpointOf, type Target } from './check.ts';
-import { type Description, HealthState, type Transition } from './health-state.ts';
+import { type Description, HealthState, type History, type Transition } from './health-state.ts';
 import type { LocalErrors } from './local-errors.ts';
 import { Quiet } from './quiet.ts';
 import type { Semaphore } from './semaphore.ts';
@@ -71,6 +71,10 @@ export class Watch {
   /** Whether it has answered a check by datagram at the port that it serves at. */
   get answersDatagrams(): boolean {
     return this.#quiet.hasAnswered;
+  }
+
+  get history(): History {
+    return this.state.history(this.#target);
   }
 
   /** Wherever it is looked at. */

@@ -257,6 +257,11 @@ export interface NativeAddon {
    * not there, are left out; EINVAL where none is left. A thread that it starts later inherits that (sched_setaffinity(2)).
    */
   pinThread(cpus: readonly number[]): void;
+  /**
+   * Sends IPv4 packets of `bytes` (20–65535) each, which stand one behind the other in at most 1 MB, by the kernel's routing, whatever their source (raw(7)).
+   * Returns how many it took. EPERM: without CAP_NET_RAW.
+   */
+  sendPackets(packets: ArrayBuffer, bytes: number): number;
   /** The processors that the calling thread may run on now, ascending. */
   threadCpus(): number[];
   /** The processors that a thread of this process can be pinned to, ascending: those of its cpuset (cpuset(7)), whatever this one is pinned to. */

@@ -8,7 +8,7 @@ import { delta, fold, sum, update } from './checksum.ts';
 import * as F from './fields.ts';
 
 const TTL = 64;
-const RESET_LENGTH = 40;
+export const RESET_LENGTH = 40;
 /** RFC 1812 section 4.3.2.3: an ICMP error is as long as it can be without exceeding 576 bytes. */
 const ICMP_ERROR_MAX = 576;
 
@@ -26,15 +26,39 @@ export function buildReset(slab: F.Slab, ip: number): number {
   const acknowledgment = acknowledged ? 0 : swap32(swap32(words[tcp + F.TCP_SEQUENCE]) + consumed);
 
   reverseEthernet(slab, ip);
-  writeHeader(slab, ip, RESET_LENGTH, F.TCP, words[ip + F.IP_DESTINATION], words[ip + F.IP_SOURCE]);
+  writeReset(
+    slab,
+    ip,
+    words[ip + F.IP_DESTINATION],
+    words[ip + F.IP_SOURCE],
+    swapPorts(ports),
+    acknowledged ? F.RST : F.RST | F.ACK,
+    sequence,
+    acknowledgment,
+  );
+  return RESET_LENGTH;
+}
+
+/** Writes a reset at word `ip`, without an Ethernet header, {@link RESET_LENGTH} bytes long. Addresses, ports word and numbers are as in a packet. */
+export function writeReset(
+  slab: F.Slab,
+  ip: number,
+  source: number,
+  destination: number,
+  ports: number,
+  flags: number,
+  sequence: number,
+  acknowledgment: number,
+): void {
+  const { words } = slab;
+  writeHeader(slab, ip, RESET_LENGTH, F.TCP, source, destination);
   const out = ip + 5;
-  words[out + F.TCP_PORTS] = swapPorts(ports);
+  words[out + F.TCP_PORTS] = ports;
   words[out + F.TCP_SEQUENCE] = sequence;
   words[out + F.TCP_ACKNOWLEDGMENT] = acknowledgment;
-  words[out + F.TCP_FLAGS] = (5 << 4) | ((acknowledged ? F.RST : F.RST | F.ACK) << 8);
+  words[out + F.TCP_FLAGS] = (5 << 4) | (flags << 8);
   words[out + F.TCP_CHECKSUM] = 0;
   words[out + F.TCP_CHECKSUM] = transportChecksum(slab, ip, 20);
-  return RESET_LENGTH;
 }
 
 /**

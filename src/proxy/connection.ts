@@ -4,6 +4,7 @@ import { meaningOfError } from '../errno.ts';
 import type { Endpoints } from './address.ts';
 import type { Backend, PendingConnection } from './backend.ts';
 import type { Context } from './context.ts';
+import type { ProxyFlow } from './flow-list.ts';
 import type { FrontendListener } from './frontend-listener.ts';
 import { readHeader } from './header-reader.ts';
 import { CONNECT_FAILURES, frontendRow, REFUSED, RETRIES, serverRow, TOTAL } from './memory.ts';
@@ -43,6 +44,30 @@ export class Connection implements PendingConnection {
   /** Undefined while it waits. */
   get server(): ServerPlan | undefined {
     return this.#target;
+  }
+
+  /** The client, as it connected here. */
+  get remote(): { readonly address: string | undefined; readonly port: number | undefined } {
+    const { remoteAddress: address, remotePort: port } = this.#client;
+    return { address, port };
+  }
+
+  describe(now: number): ProxyFlow {
+    const client = this.#client;
+    const server = this.#server;
+    const isUp = this.#tunnel !== undefined;
+    return {
+      client: joined(client.remoteAddress, client.remotePort),
+      to: joined(client.localAddress, client.localPort),
+      frontend: this.frontend.plan.index,
+      server: this.#target?.index ?? -1,
+      via: isUp ? joined(server?.localAddress, server?.localPort) : undefined,
+      address: this.#target && joined(this.#target.host, this.#target.port),
+      state: isUp ? 'established' : this.#target === undefined ? 'waiting' : 'connecting',
+      bytesTx: isUp ? client.bytesRead : 0,
+      bytesRx: isUp ? client.bytesWritten : 0,
+      idleMs: this.#tunnel?.idleMs(now) ?? 0,
+    };
   }
 
   start(): void {
@@ -180,6 +205,11 @@ export class Connection implements PendingConnection {
 function endpointsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): Endpoints | undefined {
   if (remoteAddress === undefined || remotePort === undefined || localAddress === undefined || localPort === undefined) return undefined;
   return { source: remoteAddress, sourcePort: remotePort, destination: localAddress, destinationPort: localPort };
+}
+
+/** A socket that is closed has forgotten both. */
+function joined(host = '', port = 0): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function timeoutError(ms: number): Error {

@@ -1,4 +1,5 @@
 /** What crosses between the main thread and a worker. */
+import type { ProxyFlow, ProxyQuery } from './flow-list.ts';
 import type { SharedMemory } from './memory.ts';
 import type { ProxyPlan } from './plan.ts';
 
@@ -18,10 +19,29 @@ export interface WorkerData {
   readonly assignment: Assignment;
 }
 
-export type ToWorker = { readonly type: 'assign'; readonly assignment: Assignment } | { readonly type: 'stop'; readonly graceMs: number };
+export type ToWorker =
+  | { readonly type: 'assign'; readonly assignment: Assignment }
+  | { readonly type: 'stop'; readonly graceMs: number }
+  | Question;
+
+/** Each is answered. */
+export type Question =
+  /** `limit` of those that fit, at most. */
+  | { readonly type: 'list'; readonly query: ProxyQuery; readonly limit: number }
+  /** Resets them. */
+  | { readonly type: 'end'; readonly query: ProxyQuery };
+
+export interface Answer {
+  readonly type: 'answer';
+  readonly flows: readonly ProxyFlow[];
+  /** How many were reset. */
+  readonly ended: number;
+}
 
 export type FromWorker =
   /** The last assignment is in force, what it removed is gone. */
   | { readonly type: 'applied' }
+  /** To a question, in their order. */
+  | Answer
   | { readonly type: 'signal'; readonly server: number; readonly reason: string }
   | { readonly type: 'warn'; readonly fields: object; readonly message: string };

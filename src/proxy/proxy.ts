@@ -1,4 +1,5 @@
 /** The main thread's handle on the TCP proxy: owns its listening sockets and workers, tells them the plan, sums their counters. */
+import type { ProxyFlow, ProxyQuery } from './flow-list.ts';
 import { Listeners } from './listeners.ts';
 import {
   CONNECT_FAILURES,
@@ -13,7 +14,7 @@ import {
   TOTAL,
   TX,
 } from './memory.ts';
-import type { Assignment, FromWorker } from './messages.ts';
+import type { Answer, Assignment, FromWorker, Question } from './messages.ts';
 import { assertWithin, type ProxyPlan } from './plan.ts';
 import { Rows } from './rows.ts';
 import { Thread } from './thread.ts';
@@ -137,6 +138,23 @@ export class Proxy {
   queued(backend: string): number {
     const row = this.#queueRows.of(backend);
     return row === undefined ? 0 : Atomics.load(this.#gauges.queued, row);
+  }
+
+  /** Connections that fit, `limit` at most. */
+  async flows(query: ProxyQuery, limit: number): Promise<{ flows: ProxyFlow[]; more: boolean }> {
+    const answers = await this.#ask({ type: 'list', query, limit: limit + 1 });
+    const flows = answers.flatMap((answer) => answer.flows);
+    return { flows: flows.slice(0, limit), more: flows.length > limit };
+  }
+
+  /** Resets both sides of those that fit; returns how many there were. */
+  async end(query: ProxyQuery): Promise<number> {
+    const answers = await this.#ask({ type: 'end', query });
+    return answers.reduce((sum, { ended }) => sum + ended, 0);
+  }
+
+  #ask(question: Question): Promise<Answer[]> {
+    return Promise.all(this.#threads.map((thread) => thread.ask(question)));
   }
 
   /** Accepts nothing any more; running connections may end within `graceMs`, then are reset. Again with less: that counts. */

@@ -1,15 +1,19 @@
 /** The main thread's handle on one worker. */
 import { Worker } from 'node:worker_threads';
-import type { Assignment, FromWorker, ToWorker, WorkerData } from './messages.ts';
+import type { Answer, Assignment, FromWorker, Question, ToWorker, WorkerData } from './messages.ts';
 
 /** A worker that has not ended so long after its grace is ended by force. */
 const FORCE_AFTER_MS = 2000;
+
+const NOTHING: Answer = { type: 'answer', flows: [], ended: 0 };
 
 export class Thread {
   readonly #worker: Worker;
   readonly #exited: Promise<void>;
   /** Who waits for `applied`, in the order of the assignments. */
   readonly #waiting: (() => void)[] = [];
+  /** And for answers, in the order of the questions. */
+  readonly #asking: ((answer: Answer) => void)[] = [];
   #isGone = false;
   #isStopping = false;
   #isForced = false;
@@ -22,6 +26,7 @@ export class Thread {
     this.#worker.on('error', (error: Error) => (cause = error));
     this.#worker.on('message', (message: FromWorker) => {
       if (message.type === 'applied') this.#waiting.shift()?.();
+      else if (message.type === 'answer') this.#asking.shift()?.(message);
       else told(message);
     });
     this.#exited = new Promise((resolve) => {
@@ -30,6 +35,7 @@ export class Thread {
         clearTimeout(this.#force);
         if (!this.#isStopping || (code !== 0 && !this.#isForced)) died(cause ?? new Error(`a proxy worker ended with code ${code}`));
         for (const go of this.#waiting.splice(0)) go();
+        for (const answer of this.#asking.splice(0)) answer(NOTHING);
         resolve();
       });
     });
@@ -44,6 +50,12 @@ export class Thread {
   apply(assignment: Assignment): Promise<void> {
     this.#post({ type: 'assign', assignment });
     return this.#applied();
+  }
+
+  /** Of one that is gone, nothing. */
+  ask(question: Question): Promise<Answer> {
+    this.#post(question);
+    return this.#isGone ? Promise.resolve(NOTHING) : new Promise((resolve) => this.#asking.push(resolve));
   }
 
   /** Resolves when the thread is gone. May be called again with less grace. */

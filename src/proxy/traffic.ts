@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { Backend } from './backend.ts';
 import { Connection } from './connection.ts';
 import { Context } from './context.ts';
+import { matcherOf, type ProxyFlow, type ProxyQuery } from './flow-list.ts';
 import { FrontendListener } from './frontend-listener.ts';
 import { clearRow, frontendRow, type Gauges, serverRow } from './memory.ts';
 import type { Assignment, FromWorker } from './messages.ts';
@@ -57,6 +58,24 @@ export class Traffic {
     clearTimeout(this.#grace);
     this.#grace = setTimeout(() => this.#abort(() => true), graceMs);
     if (this.#connections.size === 0) this.#emptied();
+  }
+
+  /** Of the connections that are meant, `limit` at most. */
+  flows(query: ProxyQuery, limit: number): ProxyFlow[] {
+    const isMeant = matcherOf(query);
+    const flows: ProxyFlow[] = [];
+    for (const connection of this.#connections) {
+      if (flows.length === limit) break;
+      if (isMeant(connection)) flows.push(connection.describe(performance.now()));
+    }
+    return flows;
+  }
+
+  /** Resets the connections that are meant, and returns how many they were. */
+  end(query: ProxyQuery): number {
+    const meant = [...this.#connections].filter(matcherOf(query));
+    for (const connection of meant) connection.abort();
+    return meant.length;
   }
 
   #applyBackends({ plan, queueRows }: Assignment): void {

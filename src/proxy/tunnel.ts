@@ -27,6 +27,11 @@ class Side {
     return timeoutMs > 0 && now - this.#since >= timeoutMs;
   }
 
+  /** At the last sweep, or since: to a second or so. */
+  idleMs(now: number): number {
+    return this.active || this.#since === 0 ? 0 : now - this.#since;
+  }
+
   /** A side that has ended need only take bytes; one that is not read, as the other is slow, need do nothing. */
   #isDue(): boolean {
     const { readableEnded, writableLength } = this.socket;
@@ -60,6 +65,11 @@ export class Tunnel {
   isIdle(now: number, clientTimeoutMs: number, serverTimeoutMs: number): boolean {
     const isClientIdle = this.#client.isIdle(now, clientTimeoutMs);
     return this.#server.isIdle(now, serverTimeoutMs) || isClientIdle;
+  }
+
+  /** Milliseconds since a byte passed, as far as sweeps know. */
+  idleMs(now: number): number {
+    return Math.min(this.#client.idleMs(now), this.#server.idleMs(now));
   }
 
   #join(from: Side, to: Side, column: number): void {

@@ -15,14 +15,20 @@ export interface ChangeLine {
 const MOST = 100;
 
 /**
- * Says each change, and returns how many there were.
+ * Says each change, and returns them.
  * @param leaves of whoever is gone
  */
-export function tellChanges(before: Config, after: Config, log: Pick<Logger, 'info'>, leaves?: string): number {
+export function tellChanges(before: Config, after: Config, log: Pick<Logger, 'info'>, leaves?: string): readonly ChangeLine[] {
   const lines = changesBetween(before, after, leaves);
   for (const { message, fields } of lines.slice(0, MOST)) log.info(fields, message);
   if (lines.length > MOST) log.info({ changes: lines.length - MOST }, 'and more changes');
-  return lines.length;
+  return lines;
+}
+
+/** For who reads no log: `server changed: web / a / 10.0.0.1:80: weight 1 → 2`. */
+export function changeText({ message, fields: { frontend, backend, server, ...keys } }: ChangeLine): string {
+  const changes = Object.entries(keys).map(([key, value]) => `${key} ${value}`);
+  return [message, server ?? backend ?? frontend, changes.join(', ')].filter((part) => part !== undefined && part !== '').join(': ');
 }
 
 /** Frontends, backends, servers, then the rest. What only a restart changes is not among it. */

@@ -1,10 +1,20 @@
 /** What moves the traffic: the packet engine or the proxy. A service drives either in the same way. */
 import type { FrontendCounters, Source } from '../control/source.ts';
+import type { CarriedFlow } from '../engine/flow-list.ts';
 import type { DeadEnd } from '../engine/routes.ts';
 import type { Logger } from '../log.ts';
 import type { Book } from './books.ts';
 import type { HostState } from './guard.ts';
 import type { Plan } from './plan.ts';
+
+/** Which connections are meant: those that fit all that is given. */
+export interface CarriedQuery {
+  /** Indexes. */
+  readonly frontends?: ReadonlySet<number> | undefined;
+  readonly servers?: ReadonlySet<number> | undefined;
+  /** Addresses that begin with the first `bits` bits of `ip`, of either family. */
+  readonly client?: { readonly ip: string; readonly bits: number; readonly port: number | undefined } | undefined;
+}
 
 export interface DataPath extends Source {
   /** What it has put on this host and others can take away, for the guard: whatever a mode installs is here. */
@@ -19,6 +29,10 @@ export interface DataPath extends Source {
   frontendAnswers?(index: number): { readonly due: number; readonly answered: number };
   /** Passthrough: whether connections to servers leave, or may leave, from that address of this host. */
   usesSource?(ip: string): boolean;
+  /** Who is connected to what: those that fit, `limit` at most. */
+  flows(query: CarriedQuery, limit: number): Promise<{ readonly flows: readonly CarriedFlow[]; readonly more: boolean }>;
+  /** Ends those that fit. `reset`: how many of TCP were told so, both sides. Rejects with the system's error where nobody could be. */
+  endFlows(query: CarriedQuery): Promise<{ readonly ended: number; readonly reset: number }>;
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */
   apply(plan: Plan): Promise<void>;
   /** Asks whether this host has changed so that what is installed on it must, too, and does that. Rejects when it cannot. */

@@ -12,6 +12,7 @@ import {
   takeoverObstacle,
   wouldInherit,
 } from '../engine/engine.ts';
+import type { FlowQuery } from '../engine/flow-list.ts';
 import type { InlinePorts } from '../engine/inline-ports.ts';
 import { TakeoverError } from '../errors.ts';
 import { deathIsOver, lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
@@ -21,7 +22,7 @@ import { parseAddress, swap32 } from '../packet/address.ts';
 import { readCounters } from '../rules/run.ts';
 import { countedBy } from '../rules/saved.ts';
 import { Arrival } from './arrival.ts';
-import type { DataPath, Reports } from './data-path.ts';
+import type { CarriedQuery, DataPath, Reports } from './data-path.ts';
 import { fastPathHooks, fastPathPins } from './fast-path-hooks.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
@@ -245,6 +246,14 @@ export class PacketPath implements DataPath {
     return this.#engine.answers(index);
   }
 
+  flows(query: CarriedQuery, limit: number) {
+    return this.#engine.flows(queryOf(query), limit);
+  }
+
+  endFlows(query: CarriedQuery) {
+    return this.#engine.endFlows(queryOf(query));
+  }
+
   deadEnds() {
     return this.#engine.deadEnds();
   }
@@ -279,6 +288,15 @@ export class PacketPath implements DataPath {
 
 function isBetween(mode: PacketMode, { config }: Plan): boolean {
   return !MODES[mode].ownsAddresses && config.inline !== undefined;
+}
+
+/** Of an IPv6 client there is nothing. */
+function queryOf({ client, ...indexes }: CarriedQuery): FlowQuery {
+  if (client === undefined) return indexes;
+  if (client.ip.includes(':')) return { servers: new Set() };
+  // A shift by 32 bits is none.
+  const mask = client.bits === 0 ? 0 : swap32(-1 << (32 - client.bits));
+  return { ...indexes, client: { network: parseAddress(client.ip) & mask, mask, port: client.port } };
 }
 
 function sizeOf({ connectionTrackerCapacity: connections, workers, io }: Passthrough): Size {

@@ -7,6 +7,7 @@ import { MODES, type Mode } from '../config/modes.ts';
 import type { Health } from '../health/checker.ts';
 import { type BackendServer, checkKey, type Members, serverKey } from './members.ts';
 import type { Entry } from './roster.ts';
+import type { Setting } from './runtime.ts';
 
 export interface Plan {
   readonly config: Config;
@@ -45,6 +46,8 @@ export interface PlannedServer {
   readonly state: Health;
   /** What it counts for now: its weight, less while it starts slowly. */
   readonly weight: number;
+  /** What of this was set at run time; undefined: nothing. */
+  readonly setting?: Setting | undefined;
 }
 
 export interface ServerStatus {
@@ -54,6 +57,8 @@ export interface ServerStatus {
   readonly isSpare: (key: string) => boolean;
   /** The share of its weight that a server has by now, above 0. */
   readonly share: (key: string) => number;
+  /** What was set at run time; undefined: nothing, of any server. */
+  readonly setting?: (backend: Backend, server: Server) => Setting | undefined;
 }
 
 /** Before the first check: a server counts as up, since a restart must not refuse connections. */
@@ -93,13 +98,16 @@ function inOrder(backend: Backend, servers: readonly Entry<BackendServer>[]): En
   return own.sort((a, b) => (position.get(a.key) ?? last) - (position.get(b.key) ?? last));
 }
 
-function plannedServer(entry: Entry<BackendServer>, { share, state }: ServerStatus): PlannedServer {
+function plannedServer(entry: Entry<BackendServer>, { share, state, setting }: ServerStatus): PlannedServer {
   const { index, key, item, leaving } = entry;
   const { server, backend } = item;
   const check = checkKey(backend, server);
+  const set = setting?.(backend, server);
   // What was known of it when it was checked is no more.
-  const health = backend.healthCheck.type === 'none' ? 'unknown' : state(check);
-  return { index, key, checkKey: check, server, draining: leaving, weight: server.weight * share(check), state: health };
+  const known = backend.healthCheck.type === 'none' ? 'unknown' : state(check);
+  const health = set?.state === 'down' ? 'down' : known;
+  const weight = set?.state === 'drain' ? 0 : (set?.weight ?? server.weight) * share(check);
+  return { index, key, checkKey: check, server, draining: leaving, weight, state: health, ...(set !== undefined && { setting: set }) };
 }
 
 function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus): Candidate[] {
@@ -108,7 +116,7 @@ function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus
     return eligible(here.map((one) => ({ ...one, backup: one.server.backup, up: isFit(one) })));
   };
   const up = choose(({ state }) => state !== 'down');
-  return (up.length > 0 ? up : choose((one) => isSpare(one.checkKey))).map(({ index, weight, server }) => {
+  return (up.length > 0 ? up : choose((one) => isSpare(one.checkKey) && one.setting?.state !== 'down')).map(({ index, weight, server }) => {
     return { name: server.addr.text, index, weight, maxconn: server.maxconn };
   });
 }

@@ -1,10 +1,11 @@
 /** Proxy mode as a data path. */
 import { availableParallelism } from 'node:os';
+import type { ProxyQuery } from '../proxy/flow-list.ts';
 import type { ProxyPlan } from '../proxy/plan.ts';
 import { Proxy } from '../proxy/proxy.ts';
 import type { Book } from './books.ts';
 import { Credits } from './credits.ts';
-import type { DataPath, Reports } from './data-path.ts';
+import type { CarriedQuery, DataPath, Reports } from './data-path.ts';
 import { rulesInTheWay } from './hand-rules.ts';
 import { clearLeftovers } from './leftovers.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
@@ -60,9 +61,24 @@ export class ProxyPath implements DataPath {
     return this.#credits.server(index, this.#proxy.server(index));
   }
 
+  async flows(query: CarriedQuery, limit: number) {
+    const { flows, more } = await this.#proxy.flows(plainOf(query), limit);
+    return { flows: flows.map((flow) => ({ ...flow, protocol: 'tcp' })), more };
+  }
+
+  async endFlows(query: CarriedQuery) {
+    const ended = await this.#proxy.end(plainOf(query));
+    return { ended, reset: ended };
+  }
+
   queued(backend: string): number {
     return this.#proxy.queued(backend);
   }
+}
+
+/** As it crosses to them. */
+function plainOf({ frontends, servers, client }: CarriedQuery): ProxyQuery {
+  return { frontends: frontends && [...frontends], servers: servers && [...servers], client };
 }
 
 /** What the proxy's workers are told. */

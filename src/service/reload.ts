@@ -1,5 +1,5 @@
 /** Reads the configuration, at the start and again, and keeps how that went. */
-import { loadConfig } from '../config/load.ts';
+import { type Loaded, loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { factsOf, isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import type { View } from '../control/source.ts';
@@ -15,14 +15,14 @@ export interface ReadOptions {
 }
 
 /** Throws an Lb4Error when the file is wrong, or this host cannot serve it; what is only doubtful the log says. */
-export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reload: boolean }): Config {
-  const { config, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus });
+export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reload: boolean }): Omit<Loaded, 'warnings'> {
+  const { config, keys, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus });
   if (!MODES[mode].ownsAddresses) {
     // A reload asks only about interfaces that are new (assertReloadable): what befalls the others is told.
     if (!reload) assertPorts(config);
   } else if (isPacketMode(mode)) assertHost(config);
   for (const warning of warnings) log.warn(formatMistake(warning));
-  return config;
+  return { config, keys };
 }
 
 /**
@@ -46,14 +46,14 @@ export function assertReloadable(before: Config, after: Config, mode: Mode): voi
   );
 }
 
-/** Says why a reload of `file` failed, a line a mistake. Returns the first. */
-export function logFailure(error: unknown, file: string, log: Pick<Logger, 'warn' | 'error'>): string {
+/** Says why a reload of `file` failed, a line a mistake. Returns them. */
+export function logFailure(error: unknown, file: string, log: Pick<Logger, 'warn' | 'error'>): readonly string[] {
   const reason = explain(error, file);
   const mistakes = reason instanceof ConfigError ? reason.mistakes : [];
   const said = mistakes.length > 0 ? mistakes.map(formatMistake) : [messageOf(reason)];
   said.forEach((line, i) => log[mistakes[i]?.severity === 'warning' ? 'warn' : 'error'](line));
   log.error('reload failed: the running configuration stays as it is');
-  return said[0] ?? '';
+  return said;
 }
 
 /** How reloads went. */

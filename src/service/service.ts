@@ -7,13 +7,18 @@
  *     passing traffic ──┘  (rosters, slow starts)
  */
 
-import type { Config } from '../config/model.ts';
+import { resolve } from 'node:path';
+import { type Keys, keysInEffect } from '../config/effective.ts';
+import type { Backend, Config, Server } from '../config/model.ts';
 import { isPacketMode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
+import { renderKeys } from '../config/written.ts';
+import type { Reloaded } from '../control/orders.ts';
 import { REASONS } from '../engine/engine.ts';
 import { messageOf } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
-import { tellChanges } from './changes.ts';
+import { changeText, tellChanges } from './changes.ts';
+import { ControlPort } from './control-port.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
 import { FoundServers } from './found-servers.ts';
@@ -21,11 +26,13 @@ import { explain } from './host.ts';
 import { Members } from './members.ts';
 import { MembersFile, membersAfter } from './members-file.ts';
 import { Monitors } from './monitors.ts';
+import { Operator } from './operator.ts';
 import { canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
 import { makePlan, type Plan, type ServerStatus, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
 import { assertReloadable, logFailure, ReloadHistory, readConfig } from './reload.ts';
 import { Replanner } from './replan.ts';
+import { type Forgotten, RuntimeSettings, settingText } from './runtime.ts';
 import { RampTimer, SlowStart } from './slow-start.ts';
 import { StatsPort } from './stats-port.ts';
 import { predecessor, type StartOptions, Succession, type SuccessionOptions } from './succession.ts';
@@ -52,16 +59,21 @@ interface ServiceParts {
   /** With the servers that were found. */
   readonly config: Config;
   readonly found: FoundServers;
+  readonly keys: Keys;
   readonly members: Members;
   readonly plan: Plan;
   readonly path: DataPath;
   readonly takeover: Takeover | undefined;
 }
 
+const NOT_TAKEN: Reloaded = { taken: false, changes: [], restart: [], forgotten: [], errors: [] };
+const STOPPING: Reloaded = { ...NOT_TAKEN, errors: ['this lb4 stops, or another has taken over from it'] };
+
 export class Service {
   readonly #options: ServiceOptions;
   /** What sizes and threads were made by. */
   readonly #startConfig: Config;
+  readonly #startKeys: Keys;
   readonly #members: Members;
   readonly #path: DataPath;
   readonly #health: HealthChecker;
@@ -72,17 +84,22 @@ export class Service {
   readonly #monitors: Monitors;
   readonly #history = new ReloadHistory();
   readonly #stats: StatsPort;
+  readonly #control: ControlPort;
   readonly #succession: Succession;
+  readonly #settings = new RuntimeSettings();
   readonly #found: FoundServers;
   /** As the file has it. */
   #written: Config;
   /** With the servers that were found. */
   #config: Config;
+  #keys: Keys;
 
-  private constructor(options: ServiceOptions, { written, config, found, members, plan: first, path, takeover }: ServiceParts) {
+  private constructor(options: ServiceOptions, { written, config, keys, found, members, plan: first, path, takeover }: ServiceParts) {
     const { mode, log, version } = options;
     this.#options = options;
     this.#startConfig = config;
+    this.#startKeys = keys;
+    this.#keys = keys;
     this.#written = written;
     this.#config = config;
     this.#found = found;
@@ -106,6 +123,7 @@ export class Service {
     this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log });
     const failed = (error: unknown) => log.error({ error: String(error) }, 'statistics');
     this.#stats = new StatsPort(() => ({ source: path, view: () => this.#view(), version, failed }));
+    this.#control = new ControlPort({ orders: this.#operator(), log });
     const parts = {
       options,
       path,
@@ -114,6 +132,7 @@ export class Service {
       replanner: this.#replanner,
       monitors: this.#monitors,
       stats: this.#stats,
+      control: this.#control,
     };
     this.#succession = new Succession({ ...parts, config: () => this.#config, takeover });
   }
@@ -123,7 +142,7 @@ export class Service {
     let takeover: Takeover | undefined;
     const found = new FoundServers(options.mode, options.log);
     try {
-      const written = readConfig(options, { reload: false });
+      const { config: written, keys } = readConfig(options, { reload: false });
       const config = await found.follow(written, { afterDeath: true });
       takeover = await predecessor(config, options);
       const members = membersOf(config, options, takeover);
@@ -135,7 +154,7 @@ export class Service {
       const path = await startPath(plan, { ...options, remember, takeover }, (server, reason) => {
         if (service !== undefined) service.#suspect(server, reason);
       });
-      service = new Service(options, { written, config, found, members, plan, path, takeover });
+      service = new Service(options, { written, config, keys, found, members, plan, path, takeover });
       await service.#begin(takeover);
       return service;
     } catch (error) {
@@ -168,12 +187,14 @@ export class Service {
   }
 
   /** Reads the file again and takes it over. Never rejects: a bad file keeps everything as it is, and the log says why. */
-  reload(): Promise<void> {
-    return this.#replanner.inTurn(async () => {
+  async reload(): Promise<Reloaded> {
+    let outcome = STOPPING;
+    await this.#replanner.inTurn(async () => {
       // Whatever the file says: who asks for a reload wants lb4 to work.
       await this.#monitors.checkHost();
-      await this.#reload();
+      outcome = await this.#reload();
     });
+    return outcome;
   }
 
   /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
@@ -195,8 +216,8 @@ export class Service {
 
   /** Stops for a restart: as `stop`, but connections wait for the next lb4 where the mode can let them. */
   async rest(graceMs: number, hurry: AbortSignal): Promise<void> {
-    // The next one may serve statistics while this one drains.
-    await this.#stats.close();
+    // The next one may serve both while this one drains.
+    await Promise.all([this.#stats.close(), this.#control.close()]);
     if (!this.#succession.canRest) return this.stop(graceMs, hurry);
     this.#options.log.info('connections wait for the next start: their table and the firewall rules stay');
     return this.#end(() => this.#succession.letGo());
@@ -223,8 +244,15 @@ export class Service {
       await endPath();
       await this.#succession.end();
     } finally {
-      await this.#stats.close();
+      await Promise.all([this.#stats.close(), this.#control.close()]);
+      this.#sayWhatIsForgotten();
     }
+  }
+
+  /** What was set at run time is nobody's any more. */
+  #sayWhatIsForgotten(): void {
+    const set = this.#settings.all.map(({ backend, server, setting }) => `${backend}/${server}: ${settingText(setting)}`);
+    if (set.length > 0) this.#options.log.info({ set }, 'what was set by control is forgotten');
   }
 
   /** From now on checks, monitors and statistics run. Rejects when they cannot; then the data path, too, has stopped. */
@@ -238,6 +266,7 @@ export class Service {
       else await this.#end(() => this.#abandonPath(false)).catch(() => {});
       if (!isAlone) throw error;
     }
+    await this.#control.move(this.#config.control);
     this.#health.set(this.#targets(), (key) => takeover?.health(key));
     this.#monitors.start();
     this.#found.begin(() => void this.#replanner.inTurn(() => this.#takeFound()));
@@ -245,55 +274,73 @@ export class Service {
     this.#drains.follow(true);
   }
 
-  async #reload(): Promise<void> {
+  async #reload(): Promise<Reloaded> {
     const { log } = this.#options;
     const before = this.#config;
+    let forgotten: readonly Forgotten[];
+    let restart: readonly string[];
     try {
-      const written = readConfig(this.#options, { reload: true });
+      const { config: written, keys } = readConfig(this.#options, { reload: true });
       assertReloadable(before, written, this.#options.mode);
-      for (const key of restartOnly(this.#startConfig, written)) log.warn({ key }, 'this key changes only with a restart');
-      await this.#takeOver(await this.#found.follow(written));
+      restart = restartOnly(this.#startConfig, written);
+      for (const key of restart) log.warn({ key }, 'this key changes only with a restart');
+      forgotten = await this.#takeOver(await this.#found.follow(written));
       this.#written = written;
+      this.#keys = keys;
       this.#history.succeed();
     } catch (error) {
       void this.#found.follow(this.#written);
-      this.#history.fail(logFailure(error, this.#options.file, log));
-      return;
+      const errors = logFailure(error, this.#options.file, log);
+      this.#history.fail(errors[0] ?? '');
+      return { ...NOT_TAKEN, errors };
     }
     // It has been applied, however telling of it goes.
     const { frontends, backends } = this.#config;
+    this.#tellForgotten(forgotten);
     const changes = tellChanges(before, this.#config, log);
-    log.info({ frontends: frontends.length, backends: backends.length, changes }, 'configuration reloaded');
+    log.info({ frontends: frontends.length, backends: backends.length, changes: changes.length }, 'configuration reloaded');
+    const gone = forgotten.map(({ server, reason }) => `${server}: ${reason}`);
+    return { taken: true, changes: changes.map(changeText), restart, forgotten: gone, errors: [] };
   }
 
   /** Others are found than before: as if the file had changed. */
   async #takeFound(): Promise<void> {
     const before = this.#config;
+    let forgotten: readonly Forgotten[];
     try {
-      await this.#takeOver(this.#found.expand(this.#written));
+      forgotten = await this.#takeOver(this.#found.expand(this.#written));
     } catch (error) {
       this.#complain(error);
       this.#found.again();
       return;
     }
+    this.#tellForgotten(forgotten);
     tellChanges(before, this.#config, this.#options.log, 'is not found any more');
   }
 
-  /** All or nothing: what can fail comes first, and is taken back when something after it fails. */
-  async #takeOver(config: Config): Promise<void> {
+  #tellForgotten(forgotten: readonly Forgotten[]): void {
+    for (const { server, reason } of forgotten) this.#options.log.info({ server, reason }, 'what was set by control is forgotten');
+  }
+
+  /** All or nothing: what can fail comes first, and is taken back when something after it fails. Returns what was set at run time and is no more. */
+  async #takeOver(config: Config): Promise<readonly Forgotten[]> {
     const takeBack = this.#members.enrol(config);
+    const settings = this.#settings.follow(config);
     const plan = this.#makePlan(config);
     try {
       await this.#stats.move(config.stats?.listen);
       await this.#replanner.apply(plan);
     } catch (error) {
       takeBack();
+      settings.takeBack();
       await this.#stats.move(this.#config.stats?.listen).catch((cause) => this.#complain(cause));
       throw error;
     }
     this.#config = config;
+    await this.#control.move(config.control);
     this.#health.set(this.#targets());
     this.#drains.follow();
+    return settings.forgotten;
   }
 
   #targets() {
@@ -306,6 +353,7 @@ export class Service {
       state: (key: string) => this.#health.state(key),
       isSpare: (key: string) => this.#health.damped(key),
       share: (key: string) => this.#slowStart.share(key, now),
+      setting: (backend: Backend, server: Server) => this.#settings.of(backend, server),
     };
     return makePlan(config, this.#options.mode, this.#members, status, this.#replanner.plan);
   }
@@ -343,6 +391,28 @@ export class Service {
   #suspect(server: number, reason: string): void {
     const key = this.#replanner.plan.checkKeys.get(server);
     if (key !== undefined) this.#health.suspect(key, reason, reason === REASONS.unreachable);
+  }
+
+  #operator(): Operator {
+    const { mode, file, version, log } = this.#options;
+    return new Operator({
+      mode,
+      file: resolve(file),
+      version,
+      log,
+      path: this.#path,
+      health: this.#health,
+      monitors: this.#monitors,
+      replanner: this.#replanner,
+      settings: this.#settings,
+      drains: this.#drains,
+      view: () => this.#view(),
+      config: () => this.#config,
+      effective: () => renderKeys(keysInEffect(this.#keys, this.#startKeys), mode),
+      makePlan: () => this.#makePlan(this.#config),
+      reload: () => this.reload(),
+      startSlowly: (key) => this.#startSlowly(key),
+    });
   }
 
   #view() {

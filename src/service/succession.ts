@@ -6,6 +6,7 @@ import type { HealthChecker } from '../health/checker.ts';
 import { isPoint, unitPoint } from '../io/meeting-point.ts';
 import { Afterwards } from './afterwards.ts';
 import { addBook, type Book, bookOf } from './books.ts';
+import type { ControlPort } from './control-port.ts';
 import type { DataPath } from './data-path.ts';
 import { type Asker, Door } from './door.ts';
 import type { Members } from './members.ts';
@@ -38,6 +39,7 @@ export interface SuccessionParts {
   readonly replanner: Replanner<Plan>;
   readonly monitors: Pick<Monitors, 'checkHost' | 'stop'>;
   readonly stats: StatsPort;
+  readonly control: ControlPort;
   /** As it was last taken over. */
   readonly config: () => Config;
   /** From which it takes over, if any. */
@@ -141,7 +143,7 @@ export class Succession {
 
   /** In turn: meanwhile no plan is made, and nothing repaired. */
   async #handOver(asker: Asker): Promise<void> {
-    const { options, path, health, replanner, monitors, stats, config } = this.#parts;
+    const { options, path, health, replanner, monitors, stats, control, config } = this.#parts;
     const { log, failed, handedOver } = options;
     const obstacle = path.obstacle?.();
     if (obstacle !== undefined) return asker.refuse(obstacle);
@@ -154,7 +156,7 @@ export class Succession {
     }
     const isOver = path.letGo !== undefined;
     // First: nothing waits for it, and what is told from now on is told by the other one.
-    await stats.close();
+    await Promise.all([stats.close(), control.close()]);
     if (isOver) await this.letGo();
     const book = path.credit && this.#book();
     if (await asker.begins(book)) {
@@ -165,7 +167,7 @@ export class Succession {
     } else if (isOver) failed(new FailureError(`${LOST} (pid ${asker.pid})`));
     else {
       log.warn({ pid: asker.pid }, 'it does not take over: this one goes on');
-      await stats.move(config().stats?.listen);
+      await Promise.all([stats.move(config().stats?.listen), control.move(config().control)]);
     }
   }
 

@@ -1,12 +1,12 @@
 /** The names and states behind a data path's numbers, for the statistics port. */
 
-import type { ServerView, View } from '../control/source.ts';
+import type { ServerState, ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import { indexesOf } from './books.ts';
 import type { DataPath } from './data-path.ts';
 import { frontendKey, type Members } from './members.ts';
 import type { Monitors } from './monitors.ts';
-import type { Plan, PlannedBackend } from './plan.ts';
+import type { Plan, PlannedBackend, PlannedServer } from './plan.ts';
 import type { ReloadHistory } from './reload.ts';
 
 export interface ViewParts {
@@ -27,8 +27,9 @@ export function viewOf(parts: ViewParts): View {
     frontends: frontendsOf(plan, monitors),
     retired: members.frontends.retired('', (index) => path.frontend(index), indexesOf(plan.frontends)),
     backends: plan.backends.map((backend) => ({
-      name: backend.backend.label ?? backend.backend.name,
+      name: labelOf(backend.backend),
       protocol: backend.backend.protocol.name,
+      balance: backend.choice.scheduler,
       retired: members.servers.retired(backend.backend.name, (index) => path.server(index), indexesOf(backend.servers)),
       servers: serversOf(backend, health, monitors),
     })),
@@ -40,13 +41,18 @@ export function viewOf(parts: ViewParts): View {
   };
 }
 
+/** As the file has it. */
+export function labelOf({ name, label = name }: { readonly name: string; readonly label?: string }): string {
+  return label;
+}
+
 function frontendsOf({ frontends }: Plan, { listening }: ViewParts['monitors']): View['frontends'] {
   const repeated = repeatedNames(frontends.map(({ frontend }) => frontend.name));
   return frontends.map(({ index, draining, frontend }) => {
     const { name, label = name, listen, backend } = frontend;
     const silent = listening.isFrontendSilent(frontendKey(frontend));
     const shown = draining && repeated.has(name) ? `${label} (${listen.text})` : label;
-    return { name: shown, protocol: backend.protocol.name, index, draining, silent };
+    return { name: shown, protocol: backend.protocol.name, address: listen.text, backend: labelOf(backend), index, draining, silent };
   });
 }
 
@@ -56,15 +62,16 @@ function serversOf(
   { listening, deadEnds }: ViewParts['monitors'],
 ): ServerView[] {
   const repeated = repeatedNames(servers.map(({ server }) => server.name));
-  return servers.map(({ index, key, checkKey, server: { name, addr, backup }, draining, weight, state }) => {
+  return servers.map(({ index, key, checkKey, server: { name, addr, backup }, draining, weight, state, setting }) => {
     const known = health.describe(checkKey);
     return {
       name: draining && repeated.has(name) ? `${name} (${addr.text})` : name,
       address: addr.text,
       index,
       // As the data path goes by it: a change shows when it has taken effect.
-      state: draining || weight === 0 ? 'drain' : state,
+      state: stateOf({ draining, weight, state, setting }),
       weight,
+      set: setting,
       backup,
       damped: known?.damped ?? false,
       silent: listening.isSilent(key),
@@ -75,6 +82,17 @@ function serversOf(
       lastCheck: known?.lastReason ?? '',
     };
   });
+}
+
+/** One that was set down is so whatever it weighs. */
+export function stateOf({
+  draining,
+  weight,
+  state,
+  setting,
+}: Pick<PlannedServer, 'draining' | 'weight' | 'state' | 'setting'>): ServerState {
+  if (draining || (weight === 0 && setting?.state !== 'down')) return 'drain';
+  return state;
 }
 
 /** A name that moves to another address belongs to two or more until the first of them have drained. */

@@ -282,6 +282,14 @@ function functions() {
         integer('mtu', 1, 65535),
       ],
     },
+    sendPackets: {
+      // None: the socket would need a privilege.
+      good: () => [new ArrayBuffer(0), 40],
+      parameters: [
+        { name: 'packets', wrong: { ...ODD, 'a typed array': new Uint8Array(64), 'too large': new ArrayBuffer(2 ** 20 + 1) } },
+        integer('bytes', 20, 65535),
+      ],
+    },
     pinThread: {
       // Wherever it runs already.
       good: () => [addon.threadCpus()],

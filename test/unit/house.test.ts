@@ -27,10 +27,12 @@ const CONFIG: Record<string, readonly string[]> = {
   modes: ['model'],
   endpoint: ['model'],
   restart: ['model'],
+  effective: ['model', 'modes', 'restart', 'schema'],
   sources: ['model'],
   schema: ['model', 'modes', 'address', 'cpus', 'payload'],
   check: ['read', 'schema', 'model', 'modes', 'address', 'cpus'],
-  load: ['check', 'read', 'schema', 'model', 'modes'],
+  load: ['check', 'read', 'schema', 'model', 'modes', 'effective'],
+  written: ['effective', 'load', 'modes'],
   watch: ['read'],
   reference: ['read', 'schema', 'restart'],
 };

@@ -8,6 +8,7 @@ import { joinPort, listenProblem, readAddress, readNameserver, readPort, readSer
 import { LAST_CPU, readCpus } from '../cpus.ts';
 import { FAST_PATHS, ICMP_ECHO, IO } from '../model.ts';
 import { backend } from './backend.ts';
+import { control } from './control.ts';
 import { inline } from './inline.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 import { FILE_PROTOCOLS } from './services.ts';
@@ -226,6 +227,11 @@ export const fileSchema = z.object({
     description: 'The statistics server. Without this table there is none.',
     otherwise: 'no statistics server',
     ...convey,
+  }),
+  control: key(control.prefault({}), {
+    allowed: 'a table, [control]',
+    description: 'Where a running lb4 takes orders: `lb4 status`, `lb4 set server` and others ([control](control.md)).',
+    ...lb4,
   }),
   passthrough: key(passthrough.prefault({}), {
     allowed: 'a table, [passthrough]',

@@ -6,6 +6,7 @@ import { readCpus } from '../cpus.ts';
 import type {
   Backend,
   Config,
+  Control,
   Finder,
   Frontend,
   HealthCheck,
@@ -50,7 +51,7 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
   // Between interfaces fragments, and what is learnt of clients, are one worker's.
   const passthrough = resolvePassthrough(keys.passthrough, mode !== undefined && !MODES[mode].ownsAddresses ? 1 : processors);
   const nameservers = keys.discovery.nameservers?.map((text) => (readNameserver(text) as Address).text);
-  return deepFreeze({ file, frontends, backends, stats, passthrough, proxy, inline, nameservers });
+  return deepFreeze({ file, frontends, backends, stats, control: resolveControl(keys.control), passthrough, proxy, inline, nameservers });
 }
 
 function resolveServices(keys: FileConfig, icmpEcho: Defaults['icmpEcho'], mode: Mode | undefined): [Backend[], Frontend[]] {
@@ -88,6 +89,12 @@ function resolveServices(keys: FileConfig, icmpEcho: Defaults['icmpEcho'], mode:
     ),
   );
   return [backends, frontends];
+}
+
+function resolveControl({ enabled, path, group, mode, address, token, token_file: tokenFile }: FileConfig['control']): Control {
+  if (!enabled) return { socket: undefined, tcp: undefined };
+  const bits = Number.parseInt(mode ?? (group === undefined ? '0600' : '0660'), 8);
+  return { socket: { path, group, mode: bits }, tcp: address === undefined ? undefined : { listen: addressOf(address), token, tokenFile } };
 }
 
 function resolveInline(keys: FileConfig['inline']): Inline | undefined {

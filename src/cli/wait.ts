@@ -1,0 +1,60 @@
+/** `lb4 wait BACKEND/SERVER drained`: ends when nobody is on a server any more. */
+import { setTimeout } from 'node:timers/promises';
+import { Argument, type Command } from 'commander';
+import type { Explanation } from '../control/orders.ts';
+import { RefusedError, TimeoutError, UnknownNameError, UsageError } from '../errors.ts';
+import { ask, controlCommand, type Reach } from './control-client.ts';
+import { withExamples } from './manual.ts';
+
+interface WaitOptions extends Reach {
+  readonly timeout?: number | undefined;
+}
+
+/** Between two looks. */
+const EVERY_MS = 250;
+
+/** The command, for the program to add. */
+export function waitCommand(): Command {
+  const command = controlCommand('wait', 'wait until a server has drained: no new connections come, and the last one has ended')
+    .argument('<server>', 'BACKEND/SERVER, as the file names them')
+    .addArgument(new Argument('<what>', 'what is waited for').choices(['drained']))
+    .option('--timeout <seconds>', 'give up after so long, with exit status 124', secondsIn)
+    .action(async (server: string, _what: string, options: WaitOptions) => {
+      await drained(server, options);
+      process.stdout.write(`${server} has drained\n`);
+    });
+  return withExamples(command, {
+    'lb4 wait web/a drained --timeout 300': 'after lb4 set server web/a state drain, or when it has left the file',
+  });
+}
+
+async function drained(server: string, options: WaitOptions): Promise<void> {
+  const end = performance.now() + 1000 * (options.timeout ?? Number.POSITIVE_INFINITY);
+  for (let looks = 0; ; looks++) {
+    const servers = await lookAt(server, options, looks > 0);
+    if (servers === undefined) return;
+    const taking = servers.find(({ state }) => state === 'up' || state === 'unknown');
+    if (taking !== undefined) throw new RefusedError(`${server} takes new connections; first: lb4 set server ${server} state drain`);
+    const left = servers.reduce((sum, { load }) => sum + load, 0);
+    if (left === 0) return;
+    if (performance.now() >= end) throw new TimeoutError(`${server} has not drained in ${options.timeout} s: connections left: ${left}`);
+    await setTimeout(EVERY_MS);
+  }
+}
+
+/** Undefined: it was there, and has left for good. */
+async function lookAt(server: string, reach: Reach, wasThere: boolean): Promise<readonly Explanation[] | undefined> {
+  try {
+    return (await ask<{ servers: Explanation[] }>(reach, 'GET', '/v1/server', { server })).servers;
+  } catch (error) {
+    if (wasThere && error instanceof UnknownNameError) return undefined;
+    throw error;
+  }
+}
+
+function secondsIn(text: string): number {
+  const seconds = Number(text);
+  if (text.trim() === '' || !Number.isFinite(seconds) || seconds < 0)
+    throw new UsageError(`--timeout=${text}; allowed: seconds, 0 or more`);
+  return seconds;
+}

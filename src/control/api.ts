@@ -1,0 +1,135 @@
+/**
+ * The control API, JSON over HTTP, for `lb4 status` and the other commands, and for scripts: docs/control.md. An answer is a document, or
+ * `{ "error": { "why": …, "message": one line } }`.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { type Context, Hono } from 'hono';
+import { didYouMean } from '../suggest.ts';
+import { listOf, statusOf } from './listing.ts';
+import { type FlowFilter, OrderError, type Orders, type ServerOrder } from './orders.ts';
+
+/** Of a request's body: what is ordered has a hundred or so. */
+const MOST_BYTES = 4096;
+/** Flows in an answer, unless it is asked for fewer, or for more. */
+export const FLOWS = { few: 1000, most: 100_000 } as const;
+const MOST_WEIGHT = 65_535;
+const STATES = ['ready', 'drain', 'down'] as const;
+const FILTERS = ['server', 'client', 'frontend'] as const;
+
+const STATUS = { unknown: 404, refused: 409, wrong: 400 } as const;
+
+export interface ApiOptions {
+  readonly orders: Orders;
+  /** Only for who says it: `Authorization: Bearer TOKEN`. Undefined: whoever gets there may. */
+  readonly token?: string | undefined;
+  readonly failed: (error: Error) => void;
+}
+
+export function apiOf({ orders, token, failed }: ApiOptions): Hono {
+  const app = new Hono();
+  app.use(async (context, next) => {
+    if (token !== undefined && !isSaid(token, context.req.header('authorization')))
+      return say(context, 401, 'unauthorized', 'needed: Authorization: Bearer TOKEN, with the token of [control]');
+    await next();
+    context.header('cache-control', 'no-store');
+  });
+  app.get('/v1/status', (context) => context.json(statusOf(orders)));
+  app.get('/v1/servers', (context) => context.json(listOf(orders)));
+  app.get('/v1/server', (context) => context.json({ servers: orders.explain(serverIn(context)) }));
+  app.post('/v1/server', async (context) => context.json(await orders.set(serverIn(context), orderIn(await jsonIn(context)))));
+  app.get('/v1/flows', async (context) => context.json(await orders.flows(filterIn(context, ['limit']), limitIn(context))));
+  app.delete('/v1/flows', async (context) => context.json(await orders.kill(someIn(filterIn(context, [])))));
+  app.post('/v1/reload', async (context) => context.json(await orders.reload()));
+  app.get('/v1/config', (context) => context.json({ toml: orders.config() }));
+  app.notFound((context) => {
+    const known = [...new Set(app.routes.filter(({ method }) => method !== 'ALL').map(({ method, path }) => `${method} ${path}`))];
+    return say(context, 404, 'wrong', `there is no ${context.req.method} ${context.req.path}; there are: ${known.join(', ')}`);
+  });
+  app.onError((error, context) => {
+    if (error instanceof OrderError) return say(context, STATUS[error.why], error.why, error.message);
+    failed(error);
+    return say(context, 500, 'failed', `internal error: ${error.message}`);
+  });
+  return app;
+}
+
+/** In a time that tells nothing of how much of it was right. */
+function isSaid(token: string, header: string | undefined): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(`Bearer ${token}`), digest(header ?? ''));
+}
+
+function say(context: Context, status: 400 | 401 | 404 | 409 | 500, why: string, message: string) {
+  return context.json({ error: { why, message: message.replaceAll('\n', ' ') } }, status);
+}
+
+function serverIn(context: Context): string {
+  return assertQuery(context, ['server'])['server'] ?? wrong('needed: ?server=BACKEND/SERVER');
+}
+
+function filterIn(context: Context, more: readonly string[]): FlowFilter {
+  const { server, client, frontend } = assertQuery(context, [...FILTERS, ...more]);
+  return { server, client, frontend };
+}
+
+/** Without any all would be meant, which nobody should get for a slip. */
+function someIn(filter: FlowFilter): FlowFilter {
+  return Object.values(filter).some((value) => value !== undefined) ? filter : wrong(`needed: one of ${FILTERS.join(', ')}`);
+}
+
+function limitIn(context: Context): number {
+  const text = context.req.query('limit') ?? String(FLOWS.few);
+  const limit = Number(text);
+  return /^\d+$/.test(text) && limit >= 1 && limit <= FLOWS.most ? limit : wrong(`limit: "${text}"; allowed: 1–${FLOWS.most}`);
+}
+
+function assertQuery(context: Context, known: readonly string[]): Record<string, string> {
+  const query = context.req.query();
+  const strange = Object.keys(query).find((name) => !known.includes(name));
+  return strange === undefined
+    ? query
+    : wrong(`there is no "${strange}" here${didYouMean(strange, known) || `; there are: ${known.join(', ')}`}`);
+}
+
+/** hono's own bound wants to replace the request by another one, which this server's is not. */
+async function textIn(context: Context): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of context.req.raw.body ?? []) {
+    length += part.length;
+    if (length > MOST_BYTES) throw new OrderError('wrong', `the body has more than ${MOST_BYTES} bytes`);
+    parts.push(part);
+  }
+  return Buffer.concat(parts).toString();
+}
+
+async function jsonIn(context: Context): Promise<unknown> {
+  const text = await textIn(context);
+  try {
+    return JSON.parse(text);
+  } catch {
+    return wrong('the body is no JSON; needed: { "state": "drain" }, or { "weight": 5 }');
+  }
+}
+
+function orderIn(body: unknown): ServerOrder {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return wrong('needed: { "state": "drain" }, or { "weight": 5 }');
+  const { state, weight, ...rest } = body as { state?: unknown; weight?: unknown };
+  const [strange] = Object.keys(rest);
+  if (strange !== undefined) return wrong(`there is no "${strange}"${didYouMean(strange, ['state', 'weight'])}`);
+  if (state === undefined && weight === undefined) return wrong('needed: state, or weight');
+  return { state: state === undefined ? undefined : stateIn(state), weight: weight === undefined ? undefined : weightIn(weight) };
+}
+
+function stateIn(value: unknown): ServerOrder['state'] {
+  return STATES.find((state) => state === value) ?? wrong(`state: ${JSON.stringify(value)}; allowed: ${STATES.join(', ')}`);
+}
+
+function weightIn(value: unknown): number {
+  const isWeight = Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MOST_WEIGHT;
+  return isWeight ? (value as number) : wrong(`weight: ${JSON.stringify(value)}; allowed: a whole number, 0–${MOST_WEIGHT}`);
+}
+
+function wrong(message: string): never {
+  throw new OrderError('wrong', message);
+}

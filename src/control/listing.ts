@@ -1,0 +1,62 @@
+/** GET /v1/status and /v1/servers: the state of all, as an operator asks for it. */
+import type { Orders } from './orders.ts';
+import { type BackendRow, type FrontendRow, type ServerRow, takeSnapshot } from './snapshot.ts';
+import { type Counters, summarize } from './source.ts';
+
+/** `lb4 status`. */
+export function statusOf(orders: Orders) {
+  const { mode, all, frontends, backends, reload, host, stopping } = takeSnapshot(orders.source, orders.view());
+  const servers = backends.flatMap((backend) => backend.servers);
+  const count = (state: string) => servers.filter(({ view }) => view.state === state).length;
+  return {
+    ...orders.about(),
+    mode,
+    stopping,
+    frontends: frontends.filter(({ draining }) => !draining).length,
+    backends: backends.length,
+    servers: { up: count('up'), unknown: count('unknown'), drain: count('drain'), down: count('down') },
+    connections: { current: all.current, total: all.total },
+    set: servers.filter(({ view }) => view.set !== undefined).length,
+    reload: { succeeded: reload.succeeded, failed: reload.failed, last_error: reload.lastError ?? null, at: reload.at },
+    host: host
+      .filter(({ missing }) => missing.length > 0)
+      .map(({ name, missing, reason }) => `${name}: ${summarize(missing)}${reason === undefined ? '' : `: ${reason}`}`),
+  };
+}
+export type Status = ReturnType<typeof statusOf>;
+
+/** `lb4 list`. */
+export function listOf(orders: Orders) {
+  const { mode, frontends, backends } = takeSnapshot(orders.source, orders.view());
+  return { mode, frontends: frontends.map(frontendOf), backends: backends.map(backendOf) };
+}
+export type Listing = ReturnType<typeof listOf>;
+
+function frontendOf({ name, protocol, address, backend, draining, silent, counters }: FrontendRow) {
+  return { name, protocol, address, backend, draining, silent, ...totals(counters) };
+}
+
+function backendOf({ name, protocol, balance, queued, counters, servers }: BackendRow) {
+  return { name, protocol, balance, queued: queued ?? null, ...totals(counters), servers: servers.map(serverOf) };
+}
+
+function serverOf({ view, counters }: ServerRow) {
+  const { name, address, state, weight, set, backup, damped, silent, lastCheck } = view;
+  return {
+    name,
+    address,
+    state,
+    weight,
+    set: set ?? null,
+    backup,
+    damped,
+    silent: silent ?? false,
+    last_check: lastCheck,
+    load: counters.load,
+    ...totals(counters),
+  };
+}
+
+function totals({ current, total, bytesTx, bytesRx }: Counters) {
+  return { current, total, bytes_tx: bytesTx, bytes_rx: bytesRx };
+}

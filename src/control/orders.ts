@@ -1,0 +1,116 @@
+/** What the control API asks of a running lb4: what operators want to know, and what they order. */
+import type { FlowRow } from './flow-rows.ts';
+import type { Source, View } from './source.ts';
+
+/** Why an order is not carried out: `unknown`: no such name; `refused`: it cannot be now; `wrong`: the question itself. */
+export type Why = 'unknown' | 'refused' | 'wrong';
+
+/** An order that is not carried out; the message is one line for whoever gave it. */
+export class OrderError extends Error {
+  readonly why: Why;
+
+  constructor(why: Why, message: string) {
+    super(message);
+    this.why = why;
+  }
+}
+
+/** What may be set of a server. `ready` takes a state back, the file's own weight a weight. */
+export interface ServerOrder {
+  readonly state?: 'ready' | 'drain' | 'down' | undefined;
+  readonly weight?: number | undefined;
+}
+
+/** What stands of it afterwards; undefined: nothing, it goes by the file alone. */
+export interface ServerSet {
+  readonly server: string;
+  readonly set: { readonly state?: 'drain' | 'down' | undefined; readonly weight?: number | undefined } | null;
+}
+
+/** Which flows are meant: those that fit all that is given. */
+export interface FlowFilter {
+  /** BACKEND/SERVER */
+  readonly server?: string | undefined;
+  /** "192.0.2.1", "192.0.2.1:4711", "192.0.2.0/24" */
+  readonly client?: string | undefined;
+  readonly frontend?: string | undefined;
+}
+
+export interface FlowList {
+  readonly flows: readonly FlowRow[];
+  /** There are more than were asked for. */
+  readonly more: boolean;
+}
+
+export interface Killed {
+  readonly killed: number;
+  /** Of these, how many of TCP were told by a reset, both sides. */
+  readonly reset: number;
+}
+
+export interface Reloaded {
+  readonly taken: boolean;
+  /** What has changed, a line each. */
+  readonly changes: readonly string[];
+  /** Keys that change only with a restart. */
+  readonly restart: readonly string[];
+  /** What was set at run time, and is no more. */
+  readonly forgotten: readonly string[];
+  /** Why it was not taken, a line a mistake. */
+  readonly errors: readonly string[];
+}
+
+/** A health check, as it was made. */
+export interface PastCheck {
+  /** Seconds since 1970. */
+  readonly at: number;
+  readonly outcome: 'pass' | 'fail' | 'unknown';
+  readonly reason: string;
+}
+
+/** Why a server is as it is, by one of its protocols. */
+export interface Explanation {
+  readonly server: string;
+  readonly protocol: string;
+  readonly address: string;
+  readonly state: string;
+  readonly weight: number;
+  readonly file_weight: number;
+  readonly set: ServerSet['set'];
+  readonly load: number;
+  /** It has left the file. */
+  readonly leaving: boolean;
+  /** Of its health; null: it is not checked. */
+  readonly since: number | null;
+  readonly damped: boolean;
+  /** The last ones, the latest first. */
+  readonly checks: readonly PastCheck[];
+  readonly reasons: readonly string[];
+  /** What would change it. */
+  readonly remedies: readonly string[];
+}
+
+export interface StatusAnswer {
+  readonly version: string;
+  readonly pid: number;
+  readonly mode: string;
+  /** The configuration's, absolute. */
+  readonly file: string;
+  /** Seconds. */
+  readonly uptime: number;
+  readonly statistics: string | null;
+}
+
+/** A running lb4. Whatever it refuses it throws, or rejects with, as an {@link OrderError}. */
+export interface Orders {
+  readonly source: Source;
+  view(): View;
+  about(): StatusAnswer;
+  set(server: string, order: ServerOrder): Promise<ServerSet>;
+  explain(server: string): readonly Explanation[];
+  flows(filter: FlowFilter, limit: number): Promise<FlowList>;
+  kill(filter: FlowFilter): Promise<Killed>;
+  reload(): Promise<Reloaded>;
+  /** What is in effect, as TOML. */
+  config(): string;
+}

@@ -1,0 +1,331 @@
+/** The control API: what it lets in, what it answers, and what of a configuration it shows. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { ask } from '../../src/cli/control-client.ts';
+import { listText, ratesBetween } from '../../src/cli/list.ts';
+import { whyText } from '../../src/cli/why.ts';
+import { keysInEffect } from '../../src/config/effective.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import type { Control } from '../../src/config/model.ts';
+import { MODES, type Mode } from '../../src/config/modes.ts';
+import { renderKeys } from '../../src/config/written.ts';
+import { apiOf } from '../../src/control/api.ts';
+import { type FlowFilter, OrderError, type Orders, type ServerOrder } from '../../src/control/orders.ts';
+import { createLogger } from '../../src/log.ts';
+import { ControlPort } from '../../src/service/control-port.ts';
+import { RuntimeSettings } from '../../src/service/runtime.ts';
+import { backendOf, countersOf, frontendOf, serverOf, sourceOf, viewOf } from '../lab/control-world.ts';
+import { waitUntil } from '../lab/wait.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'lb4-control-'));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+/** What was ordered. */
+const ordered: unknown[] = [];
+
+const servers = [serverOf('a', 0, { set: { weight: 5 }, weight: 5 }), serverOf('b', 1, { state: 'down' })];
+const orders: Orders = {
+  source: sourceOf('passthrough', { frontends: [countersOf(30, 3, 50_000, 20)], servers: [countersOf(10, 1), countersOf(20, 2)] }),
+  view: () =>
+    viewOf({
+      frontends: [frontendOf('web', 0, { address: '192.0.2.1:80', backend: 'app' })],
+      backends: [backendOf('app', servers, { balance: 'maglev' })],
+    }),
+  about: () => ({ version: '1.2.3', pid: 7, mode: 'passthrough', file: '/etc/lb4.toml', uptime: 60, statistics: null }),
+  set: async (server: string, order: ServerOrder) => {
+    if (server === 'app/c') throw new OrderError('unknown', 'there is no server "app/c"');
+    ordered.push([server, order]);
+    return { server, set: null };
+  },
+  explain: () => [],
+  flows: async (filter: FlowFilter, limit: number) => {
+    ordered.push([filter, limit]);
+    return { flows: [], more: false };
+  },
+  kill: async (filter: FlowFilter) => {
+    ordered.push(filter);
+    return { killed: 2, reset: 1 };
+  },
+  reload: () => Promise.reject(new Error('two\nlines')),
+  config: () => '',
+};
+const failures: string[] = [];
+const failed = (error: Error) => void failures.push(error.message);
+const api = apiOf({ orders, failed });
+
+async function answer(request: string, body?: string): Promise<{ status: number; json: unknown }> {
+  const [method, path = ''] = request.split(' ');
+  const response = await api.request(path, { method, ...(body !== undefined && { body }) });
+  return { status: response.status, json: await response.json() };
+}
+
+describe('the API', () => {
+  test.each([
+    ['POST /v1/server?server=app/a', '{"state":"drain"}', ['app/a', { state: 'drain', weight: undefined }]],
+    ['POST /v1/server?server=app%2Fa', '{"weight":0,"state":"ready"}', ['app/a', { state: 'ready', weight: 0 }]],
+    ['GET /v1/flows?client=192.0.2.0/24&limit=5', undefined, [{ client: '192.0.2.0/24' }, 5]],
+    ['DELETE /v1/flows?frontend=web', undefined, { frontend: 'web' }],
+  ])('%s %s', async (request, body, order) => {
+    expect((await answer(request, body)).status).toBe(200);
+    expect(ordered.pop()).toEqual(order);
+  });
+
+  test.each([
+    ['POST /v1/server?server=app/c', '{"weight":1}', 404, 'unknown', /no server "app\/c"/],
+    ['POST /v1/server?server=app/a', '{"weight":-1}', 400, 'wrong', /weight: -1; allowed: a whole number, 0–65535/],
+    ['POST /v1/server?server=app/a', '{"weight":"5"}', 400, 'wrong', /weight: "5"/],
+    ['POST /v1/server?server=app/a', '{"state":"dran"}', 400, 'wrong', /state: "dran"; allowed: ready, drain, down/],
+    ['POST /v1/server?server=app/a', '{"wieght":1}', 400, 'wrong', /did you mean "weight"\?/],
+    ['POST /v1/server?server=app/a', '{}', 400, 'wrong', /needed: state, or weight/],
+    ['POST /v1/server?server=app/a', '[]', 400, 'wrong', /needed/],
+    ['POST /v1/server?server=app/a', 'weight', 400, 'wrong', /no JSON/],
+    ['POST /v1/server?server=app/a', ' '.repeat(5000), 400, 'wrong', /more than 4096 bytes/],
+    ['POST /v1/server', '{"weight":1}', 400, 'wrong', /needed: \?server/],
+    ['GET /v1/flows?limit=0', undefined, 400, 'wrong', /limit: "0"; allowed: 1–100000/],
+    ['GET /v1/flows?severs=a', undefined, 400, 'wrong', /did you mean "server"\?/],
+    ['DELETE /v1/flows', undefined, 400, 'wrong', /needed: one of server, client, frontend/],
+    ['PUT /v1/server', undefined, 404, 'wrong', /there are: GET \/v1\/status/],
+    ['POST /v1/reload', undefined, 500, 'failed', /^internal error: two lines$/],
+  ])('%s %s is refused in one line', async (request, body, status, why, message) => {
+    expect(await answer(request, body)).toEqual({ status, json: { error: { why, message: expect.stringMatching(message) as string } } });
+    expect(ordered).toEqual([]);
+  });
+
+  test('with a token only for who says it', async () => {
+    const secret = apiOf({ orders, token: '0123456789abcdef', failed });
+    const status = async (authorization: string) => (await secret.request('/v1/status', { headers: { authorization } })).status;
+    expect([await status(''), await status('Bearer 0123456789abcdeF'), await status('0123456789abcdef')]).toEqual([401, 401, 401]);
+    expect(await status('Bearer 0123456789abcdef')).toBe(200);
+  });
+});
+
+test('the table has frontends with their servers, and what was set', async () => {
+  const listing = (await answer('GET /v1/servers')).json as Parameters<typeof listText>[0];
+  expect(`\n${listText(listing, {})}`).toBe(`
+lb4 passthrough
+Prot  Frontend  Address       State  Weight  Active  Conns  InBytes  OutBytes  Remarks
+tcp   web       192.0.2.1:80  open                3     30    50.0K        20  maglev
+  ->  app/a     10.0.0.0:80   up          5       1     10        0         0  weight 5 by control
+  ->  app/b     10.0.0.1:80   down        1       2     20        0         0
+`);
+  const later = structuredClone(listing);
+  Object.assign(later.backends[0]?.servers[0] ?? {}, { total: 13, current: 4 });
+  expect(ratesBetween(listing, later).backends[0]?.servers.map(({ total, current }) => [total, current])).toEqual([
+    [3, 4],
+    [0, 2],
+  ]);
+  const shown = listText(ratesBetween(listing, later), { numeric: true, rate: true }).split('\n');
+  expect(shown[2]).toBe('tcp   192.0.2.1:80  maglev   open                3    0      0       0');
+});
+
+test('why: reasons, what would change it, and the last checks', () => {
+  const text = whyText(
+    {
+      server: 'app/a',
+      protocol: 'tcp',
+      address: '10.0.0.1:80',
+      state: 'down',
+      weight: 1,
+      file_weight: 1,
+      set: null,
+      load: 2,
+      leaving: false,
+      since: 940,
+      damped: false,
+      checks: [{ at: 990, outcome: 'fail', reason: 'connection refused' }],
+      reasons: ['its checks fail'],
+      remedies: ['2 checks in a row'],
+    },
+    1000,
+  );
+  expect(text).toBe(
+    'app/a, 10.0.0.1:80 tcp: down (its health for 1 min 0 s), weight 1, 2 connections\nwhy:\n  its checks fail\n' +
+      'what would change it:\n  2 checks in a row\nlast checks:\n  1970-01-01T00:16:30.000Z  fail  connection refused\n',
+  );
+});
+
+describe('what is in effect', () => {
+  const everyKey = readFileSync(new URL('../fixtures/config/every-key.toml', import.meta.url), 'utf8');
+  const example = readFileSync(new URL('../../lb4.toml', import.meta.url), 'utf8');
+
+  test.each([
+    ['lb4.toml', example, 'proxy'],
+    ['lb4.toml', example, 'passthrough'],
+    ['every key', everyKey.replace('token = "0123456789abcdef"\n', ''), undefined],
+  ] as const)('%s: lb4 takes it without a warning, and it is the same', (_, text, mode?: Mode) => {
+    const { config, keys } = parseConfig(text, 'a.toml', { mode });
+    const written = renderKeys(keys, mode);
+    const again = parseConfig(written, 'a.toml', { mode });
+    expect(again.warnings).toEqual([]);
+    // What has no name of its own before has the mode's.
+    const settled = config.backends.map((backend) => ({ ...backend, balance: backend.balance ?? (mode && MODES[mode].balance) }));
+    expect(again.config).toMatchObject({
+      ...config,
+      backends: settled,
+      frontends: config.frontends.map(({ backend: _backend, ...one }) => one),
+    });
+    expect(again.keys).toEqual(keys);
+  });
+
+  test('a token is not shown, nor an address that would have none', () => {
+    const { keys } = parseConfig(everyKey, 'a.toml');
+    const written = renderKeys(keys, undefined);
+    expect(written).not.toContain('0123456789abcdef');
+    expect(written).toMatch(/^# \[control\] address = "127\.0\.0\.1:7001", with a token that is not shown here\n/);
+    expect(parseConfig(written, 'a.toml').config.control.tcp).toBeUndefined();
+  });
+
+  test('of what only a restart changes, what it was started with', () => {
+    const [start, now] = ['ring_slots = 64\nresets_per_second = 1', 'ring_slots = 128\n[passthrough.timeouts]\nsyn = 9'].map(
+      (more) => parseConfig(`${example}\n[passthrough]\n${more}`, 'a.toml').keys,
+    );
+    const { passthrough } = keysInEffect(now, start);
+    expect([passthrough.ring_slots, passthrough.resets_per_second, passthrough.timeouts.syn]).toEqual([64, 1, 9]);
+  });
+});
+
+describe('what was set at run time', () => {
+  const FILE = '[frontends.web]\nlisten_addr = "192.0.2.1:80"\nbackend = "app"\n[backends.app.servers]\n';
+  const load = (server: string) => parseConfig(FILE + server, 'a.toml').config;
+  const A = 'a = { addr = "10.0.0.1:80", weight = 2 }';
+  /** Of server a of a file, once that was reloaded. */
+  const after = (settings: RuntimeSettings, text: string) => {
+    const config = load(text);
+    const forgotten = settings.follow(config).forgotten.map(({ server, reason }) => `${server}: ${reason}`);
+    const [backend] = config.backends;
+    return { set: settings.of(backend, backend.servers[0]), forgotten };
+  };
+
+  function settingsOf(state: 'drain' | 'down' | undefined, weight: number | undefined): RuntimeSettings {
+    const settings = new RuntimeSettings();
+    const [backend] = load(A).backends;
+    settings.set(backend, backend.servers[0], { state, weight });
+    return settings;
+  }
+
+  test.each([
+    ['the same file keeps it', A, { state: 'drain', weight: 5 }, []],
+    ['another key keeps it', 'a = { addr = "10.0.0.1:80", weight = 2, maxconn = 9 }', { state: 'drain', weight: 5 }, []],
+    [
+      'another weight takes the weight alone',
+      'a = { addr = "10.0.0.1:80", weight = 3 }',
+      { state: 'drain' },
+      ['app/a: the file has another weight, 3'],
+    ],
+    [
+      'another address takes both',
+      'a = { addr = "10.0.0.2:80", weight = 2 }',
+      undefined,
+      ['app/a: the file has another addr, 10.0.0.2:80'],
+    ],
+    ['out of the file', 'b = { addr = "10.0.0.1:80" }', undefined, ['app/a: it has left the file']],
+  ])('%s', (_, text, set, forgotten) => {
+    expect(after(settingsOf('drain', 5), text)).toEqual({ set, forgotten });
+  });
+
+  test('what has gone does not come back by the next reload', () => {
+    const settings = settingsOf('down', undefined);
+    after(settings, 'b = { addr = "10.0.0.1:80" }');
+    expect(after(settings, A)).toEqual({ set: undefined, forgotten: [] });
+  });
+
+  test("'ready' takes a state back, the file's weight a weight, and what failed is as before", () => {
+    const settings = settingsOf('down', 7);
+    const [backend] = load(A).backends;
+    const [server] = backend.servers;
+    settings.set(backend, server, { state: 'ready' });
+    expect(settings.of(backend, server)).toEqual({ weight: 7 });
+    const takeBack = settings.set(backend, server, { weight: 2 });
+    expect(settings.all).toEqual([]);
+    takeBack();
+    expect(settings.of(backend, server)).toEqual({ weight: 7 });
+  });
+});
+
+describe('the socket', () => {
+  const lines: string[] = [];
+  const log = createLogger({ level: 'info', stream: { write: (line) => lines.push(line) } });
+  const at = (path: string, more: Partial<NonNullable<Control['socket']>> = {}): Control => {
+    return { socket: { path, group: undefined, mode: 0o600, ...more }, tcp: undefined };
+  };
+  const port = () => new ControlPort({ orders, log });
+
+  test('is its owner’s, in a directory of his, answers, and leaves nothing', async () => {
+    const path = join(directory, 'own', 'a.sock');
+    const control = port();
+    await control.move(at(path));
+    expect([statSync(path).mode & 0o777, statSync(join(directory, 'own')).mode & 0o777]).toEqual([0o600, 0o700]);
+    expect(await ask({ control: path }, 'GET', '/v1/status')).toMatchObject({ version: '1.2.3', servers: { up: 1, down: 1 }, set: 1 });
+    await expect(ask({ control: path }, 'POST', '/v1/server', { server: 'app/c' }, { weight: 1 })).rejects.toMatchObject({ exitCode: 4 });
+    // One that says nothing of its length is read no further than it may be.
+    await expect(ask({ control: path }, 'DELETE', '/v1/flows', { server: 'app/a' })).resolves.toEqual({ killed: 2, reset: 1 });
+    ordered.pop();
+    await control.close();
+    expect(() => statSync(join(directory, 'own'))).toThrow('ENOENT');
+    await expect(ask({ control: path }, 'GET', '/v1/status')).rejects.toMatchObject({ exitCode: 3 });
+  });
+
+  test('of a process that died is replaced, one that answers is not', async () => {
+    const path = join(directory, 'b.sock');
+    writeDead(path);
+    const [first, second] = [port(), port()];
+    await first.move(at(path));
+    lines.length = 0;
+    await second.move(at(path));
+    expect(lines.join('')).toMatch(/"level":"warn".*another program answers at .*b\.sock; \[control\] path names another place/);
+    await second.close();
+    expect(await ask({ control: path }, 'GET', '/v1/status')).toMatchObject({ pid: 7 });
+    await first.close();
+  });
+
+  test('is there again when somebody has removed it', async () => {
+    const path = join(directory, 'c.sock');
+    const control = port();
+    await control.move(at(path));
+    rmSync(path);
+    await waitUntil(() => connects(path), { what: 'the socket' });
+    await control.close();
+  });
+
+  test.each([
+    ['writable by others', (place: string) => mkdirSync(place, { mode: 0o777 }), /writable by others \(mode 777\)/],
+    ['no directory', (place: string) => writeFileSync(place, ''), /is no directory/],
+  ])('is not made where its directory is %s', async (what, make, reason) => {
+    const place = join(directory, what.replaceAll(' ', '-'));
+    const before = process.umask(0);
+    make(place);
+    process.umask(before);
+    lines.length = 0;
+    const control = port();
+    await control.move(at(join(place, 'd.sock')));
+    expect(lines.join('')).toMatch(reason);
+    await control.close();
+  });
+
+  test('a group that there is none of is told', async () => {
+    lines.length = 0;
+    const control = port();
+    await control.move(at(join(directory, 'e.sock'), { group: 'nobodys-group' }));
+    expect(lines.join('')).toMatch(/there is no group \\"nobodys-group\\" in \/etc\/group/);
+    await control.close();
+  });
+});
+
+function connects(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+}
+
+/** A socket at which nobody listens any more, as after a kill. */
+function writeDead(path: string): void {
+  execFileSync('python3', ['-c', 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])', path]);
+}
