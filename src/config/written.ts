@@ -21,7 +21,7 @@ export function renderKeys({ control: { token, ...control }, ...keys }: Keys, mo
 
 /** From 1. */
 function idleLines(lines: readonly string[], mode: Mode | undefined): number[] {
-  const isIdle = ({ message }: Mistake) => message.startsWith('has no effect');
+  const isIdle = ({ message }: Mistake) => /^has no effect|^only \w+ reads it/.test(message);
   const { warnings } = parseConfig(lines.join('\n'), '', { mode });
   return warnings.filter(isIdle).flatMap(({ position }) => position?.line ?? []);
 }

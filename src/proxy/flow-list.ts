@@ -1,6 +1,5 @@
 /** Who is connected to what, by worker: what the main thread asks for, and is told. */
 import { BlockList } from 'node:net';
-import type { Connection } from './connection.ts';
 
 /** Which connections are meant: those that fit all that is given. Plain data, which crosses threads. */
 export interface ProxyQuery {
@@ -33,8 +32,15 @@ export interface ProxyFlow {
   readonly idleMs: number;
 }
 
+/** Of a connection, what tells whether it is meant. */
+interface Meant {
+  readonly frontend: { readonly plan: { readonly index: number } };
+  readonly server: { readonly index: number } | undefined;
+  readonly remote: { readonly address: string | undefined; readonly port: number | undefined };
+}
+
 /** Tells whether a connection is meant. */
-export function matcherOf({ frontends, servers, client }: ProxyQuery): (connection: Connection) => boolean {
+export function matcherOf({ frontends, servers, client }: ProxyQuery): (connection: Meant) => boolean {
   const [inFrontends, inServers] = [frontends, servers].map((list) => list && new Set(list));
   const isClient = client === undefined ? () => true : clientMatcher(client);
   return (connection) =>
@@ -43,7 +49,7 @@ export function matcherOf({ frontends, servers, client }: ProxyQuery): (connecti
     isClient(connection.remote);
 }
 
-function clientMatcher({ ip, bits, port }: ClientRange): (remote: Connection['remote']) => boolean {
+function clientMatcher({ ip, bits, port }: ClientRange): (remote: Meant['remote']) => boolean {
   const list = new BlockList();
   list.addSubnet(ip, bits, familyOf(ip));
   return ({ address, port: own }) =>
