@@ -130,10 +130,11 @@ read_words() {
   [ -n "$action" ] || usage
 }
 
+# Bits 12 and 13 of CapEff (capabilities(7)): who has these needs not be root.
 need_root() {
-  uid=''
-  while read -r key _ uid _; do [ "$key" != Uid: ] || break; done </proc/self/status
-  [ "$uid" = 0 ] || stop 77 'needs root (CAP_NET_ADMIN and CAP_NET_RAW)'
+  capabilities=0
+  while read -r key value; do [ "$key" != CapEff: ] || capabilities=$value; done </proc/self/status
+  [ $((0x$capabilities >> 12 & 3)) = 3 ] || stop 77 'needs root (CAP_NET_ADMIN and CAP_NET_RAW)'
 }
 
 # do_it COMMAND…: or say so

@@ -54,7 +54,7 @@ for arch in $archs; do
   share=$root/usr/share
   mkdir -p "$lib" "$root/DEBIAN" "$root/usr/bin"
   cp -R "$npm/bin" "$npm/dist" "$npm/iptables" "$npm/dashboard" "$npm/package.json" "$lib/"
-  chmod 755 "$lib"/iptables/*.sh
+  chmod 755 "$lib"/iptables/[!c]*.sh # common.sh is a part of the others
   if [ -e "$npm/native" ]; then cp -R "$npm/native" "$lib/"; fi
   install_file 644 "build/prebuilds/linux-$arch/lb4.node" "$lib/prebuilds/linux-$arch"
   for name in lb4 lb4-service; do ln -s "../lib/lb4/bin/$name" "$root/usr/bin/$name"; done

@@ -36,7 +36,8 @@ case $1 in
       'Maintainer: nobody <nobody@localhost>' 'Description: Node.js of the host that tests' >"$node/DEBIAN/control"
     dpkg-deb -Znone --build "$node" "$root/tmp/nodejs.deb" >/dev/null
     cp "build/package/lb4_${version}_$(dpkg --print-architecture).deb" "$root/tmp/lb4.deb"
-    newcomer apt-get -q install -y /tmp/nodejs.deb /tmp/lb4.deb
+    # systemd: for the unit
+    newcomer apt-get -q install -y --no-install-recommends /tmp/nodejs.deb /tmp/lb4.deb iptables nftables libbpf1 systemd
     ;;
 esac
 # what tests write for lb4

@@ -2,16 +2,20 @@
  * What `make package` has made, installed as its users do where nothing else is installed: no checkout, no compiler, and no script of the
  * package is run. The lb4 that is installed serves in every mode.
  */
-import { rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { answeredBy } from '../lab/answers.ts';
-import { LB4, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import { configuration, LB4, startBalancer, writeConfiguration } from '../lab/balancer.ts';
 import { VIP as DSR_VIP, DsrTopology } from '../lab/dsr-topology.ts';
-import { cable, Lab, ROOT } from '../lab/lab.ts';
+import { holdConnections, othersLiveOn } from '../lab/hold.ts';
+import { cable, Lab, type Namespace, ROOT } from '../lab/lab.ts';
 import { host, Running } from '../lab/processes.ts';
-import { Topology, VIP } from '../lab/topology.ts';
+import { removeGroup, whyNoSystemd } from '../lab/systemd.ts';
+import { ECHO, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
+import { PATIENCE, waitUntil, within } from '../lab/wait.ts';
 
 /** What the lab runs as lb4 (test/lab/balancer.ts reads the variable once): a file that each installation writes. */
 const INSTALLED = vi.hoisted(() => (process.env['LB4_BIN'] = `${process.cwd()}/build/lb4-installed-${process.pid}`));
@@ -54,8 +58,55 @@ class Installation {
     return host(...this.#inside(), 'sh', '-c', command).trim();
   }
 
+  /** Boots the systemd that is installed there, and waits until it answers. */
+  async boot(namespace: Namespace): Promise<Machine> {
+    const group = `lb4-boot-${process.pid}`;
+    const script = ['sh', join(ROOT, 'test/bare/boot.sh'), this.#root, group, ...controlGroups()];
+    const running = namespace.start(['nsenter', `--mount=/proc/${this.#running.pid}/ns/mnt`, 'setpriv', '--pdeathsig', 'KILL', ...script]);
+    const machine = new Machine(running, this.#root, group);
+    await waitUntil(() => machine.systemctl('is-system-running', '--wait').includes('running'), { what: 'systemd to run', every: 100 });
+    return machine;
+  }
+
   async end(): Promise<void> {
     await this.#running.stop('SIGKILL');
+  }
+}
+
+/** Where hierarchies of control groups are mounted. Not cpuset's old one: a group there has no processor at first. */
+function controlGroups(): string[] {
+  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+  return mounts.filter((line) => / cgroup2? /.test(line) && !/[ ,]cpuset[ ,]/.test(line)).map((line) => line.split(' ')[1]);
+}
+
+/** A booted {@link Installation}, until it is disposed of. */
+class Machine {
+  readonly #running: Running;
+  readonly #root: string;
+  readonly #group: string;
+
+  constructor(running: Running, root: string, group: string) {
+    this.#running = running;
+    this.#root = root;
+    this.#group = group;
+  }
+
+  /** What a command in it prints, and how it ends. */
+  run(...command: string[]): string {
+    if (this.#running.exit !== undefined) throw new Error(this.#running.lines.join('\n'));
+    const [pid = ''] = readFileSync(`/proc/${this.#running.pid}/task/${this.#running.pid}/children`, 'utf8').split(' ');
+    const inside = ['--target', pid, '--mount', '--pid', '--net', '--', 'chroot', this.#root, ...command];
+    const { status, stdout, stderr } = spawnSync('nsenter', inside, { encoding: 'utf8' });
+    return `${stdout}${stderr}${status}`;
+  }
+
+  systemctl(...args: string[]): string {
+    return this.run('systemctl', ...args);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#running.stop('SIGKILL');
+    for (const hierarchy of controlGroups()) removeGroup(join(hierarchy, this.#group));
   }
 }
 
@@ -98,6 +149,30 @@ describe.each(['npm', 'deb'])('%s', (kind) => {
     await answeredBy(lab.client, VIP, 'server1', 'server2');
     expect(await balancer.stop()).toEqual({ code: 0, signal: null });
     expect(traces(lab.balancer)).toEqual(NOTHING);
+  });
+
+  test.runIf(kind === 'deb' && whyNoSystemd() === undefined)('its unit serves, not as root; a restart ends no connection', async () => {
+    if (installed === undefined) return;
+    await using lab = new Topology({ servers: 2 });
+    await lab.startBackends();
+    installed.sh(`cat >/etc/lb4/lb4.toml <<'END'\n${configuration(lab.settings())}\nEND\necho LB4_OPTIONS=--passthrough >/etc/default/lb4`);
+    await using machine = await installed.boot(lab.balancer);
+    expect(machine.systemctl('enable', '--now', '--quiet', 'lb4')).toBe('0');
+    await answeredBy(lab.client, VIP, 'server1', 'server2');
+    expect(machine.run('sh', '-c', 'stat -c %U /proc/$(systemctl show --property=MainPID --value lb4)')).toBe('lb4\n0');
+    // Of ten times what systemd-analyze prints.
+    expect(machine.run('systemd-analyze', 'security', '--threshold=30', '--no-pager', 'lb4')).toMatch(/\n0$|[^\d]0$/);
+
+    const hold = await holdConnections(lab.client, 10, `${VIP}:${ECHO}`);
+    for (const verb of ['restart', 'reload']) expect(machine.systemctl(verb, 'lb4')).toBe('0');
+    expect(await othersLiveOn(hold)).toEqual([]);
+    hold.end();
+    await within(hold.exited, 2 * PATIENCE, 'the end of the connections');
+    expect(machine.systemctl('stop', 'lb4')).toBe('0');
+    expect(machine.systemctl('show', '--property=Result', '--value', 'lb4')).toBe('success\n0');
+    expect(machine.run('journalctl', '--unit=lb4', '--output=cat')).toContain('"msg":"handed over"');
+    const { rules, reserved } = traces(lab.balancer);
+    expect({ rules, reserved }).toEqual({ rules: [], reserved: '' });
   });
 
   test('--dsr serves, with the scripts that it prints for servers', async () => {

@@ -40,10 +40,11 @@ make_pristine() {
 
 mkdir -p "$root"
 exec 9>"$cache/lock"
-flock 9 # one at a time, to the end: the kernel lets go of it
+flock 9 # one makes it, the others wait
 rm -f "$pristine.new"
 mount -t tmpfs -o mode=755 lb4-bare "$root" || lacking 'no file system may be mounted here'
 if [ -e "$pristine" ]; then tar -C "$root" -xf "$pristine"; else make_pristine; fi
+exec 9>&-
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 

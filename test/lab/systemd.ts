@@ -102,7 +102,8 @@ export class Systemd {
   }
 }
 
-function removeGroup(group: string): void {
+/** One that is empty but for such, and that nobody is in any more. */
+export function removeGroup(group: string): void {
   for (const { name } of readdirSync(group, { withFileTypes: true }).filter((entry) => entry.isDirectory())) removeGroup(join(group, name));
   try {
     rmdirSync(group);
