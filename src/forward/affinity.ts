@@ -130,11 +130,11 @@ export class Bonds {
     const set = this.#setOf(client);
     if (!this.#lock(set, now)) return;
     const at = this.#placeFor(set, bond, client, word, now);
-    if (at >= 0) this.#store(at, client, word, ms, now, moves);
+    if (at >= 0) this.#store(at, client, word, ms, bond.ms, now, moves);
     this.#unlock(set);
   }
 
-  #store(at: number, client: number, word: number, ms: number, now: number, moves: boolean): void {
+  #store(at: number, client: number, word: number, ms: number, most: number, now: number, moves: boolean): void {
     const words = this.#words;
     const left = (words[at + A.UNTIL] - now) | 0;
     const isItsOwn = words[at + A.ADDRESS] === client && left > 0 && left <= MOST_MS;
@@ -143,7 +143,8 @@ export class Bonds {
     if (isItsOwn && !isSame && !moves) return;
     words[at + A.ADDRESS] = client;
     words[at + A.SERVER] = isSame ? known | word : word;
-    words[at + A.UNTIL] = now + (isSame ? Math.max(left, ms) : ms);
+    // A file that asks for less than when it was entered has its way from now on.
+    words[at + A.UNTIL] = now + (isSame ? Math.min(Math.max(left, ms), most) : ms);
   }
 
   /**

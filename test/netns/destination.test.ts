@@ -10,6 +10,7 @@ import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { clientAddress, ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
+import { ACK, RawHost, RST } from '../lab/wire.ts';
 
 const BYTES = 1_000_000;
 /** The VIP and its service, over both servers. */
@@ -68,6 +69,15 @@ test('servers see clients, by two workers; direct visitors, connections of serve
   expect(lb4.verdicts).toMatchObject({ resetUnknown: 0, resetClash: 0, dropNotOurs: 0 });
   expect(lb4.verdicts['passed']).toBeGreaterThan(5);
   expect(Math.min(...lb4.workers.map(({ frames }) => frames.received))).toBeGreaterThan(20);
+
+  // Forged by one client for the other: as either server's, of which one has the connection.
+  const raw = await RawHost.attach(two, 'eth0', '10.71.0.200', { namespace: host, device: 'front' });
+  const { stdout } = await one.run('ss', '-Htn', 'state', 'established', `dport = :${ECHO}`);
+  const port = Number(/:(\d+)\s/.exec(stdout)?.[1]);
+  const forged = { destination: clientAddress(0), sourcePort: ECHO, destinationPort: port, flags: RST | ACK };
+  for (const index of [0, 1]) raw.send({ source: serverAddress(index), ...forged });
+  await balancer.settled('what is forged to be dropped', ({ lb4: { verdicts } }) => verdicts['dropOtherLink'] === 2);
+  for (const connections of held) expect(await othersLiveOn(connections)).toEqual([]);
 
   await balancer.stop('SIGKILL');
   const next = await startBalancer(host, settings(SLOW, workers));

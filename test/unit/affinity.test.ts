@@ -277,6 +277,16 @@ describe('the table', () => {
     expect(bonds.find(bond, 7, -1_000_000)).toBe(-1);
   });
 
+  test('keeps a client that goes on while its backend asks for less by now, and not for longer than that', () => {
+    const { bonds } = create(1);
+    const less = new Bond({ ms: MS / 10 }, servers, servers);
+    bonds.renew(bond, 7, 1, 0, true);
+    // The sweep, while it has a connection.
+    bonds.renew(less, 7, 1, 1, true);
+    expect(bonds.find(less, 7, MS / 10)).toBe(1);
+    expect(bonds.find(less, 7, MS / 10 + 1)).toBe(-1);
+  });
+
   test('waits for nobody', () => {
     const { words, bonds } = create(1);
     bonds.renew(bond, 7, 1, 0, true);
