@@ -85,7 +85,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   const findings = [
     ...schemaFindings(root, issues),
     ...keyFindings(root),
-    ...crossFindings(root),
+    ...crossFindings(root, mode),
     ...modeFindings(root, mode),
     ...inlineFindings(root, mode),
     ...sourceFindings(root, mode),

@@ -30,7 +30,11 @@ describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
       new URL('./guest/network-card.ts', import.meta.url),
       ['in the drivers: '],
     ],
-    ['Convey: VLAN unsupported', new URL('./guest/vlan.ts', import.meta.url), ['all of it with its tag']],
+    [
+      'Convey: VLAN unsupported',
+      new URL('./guest/vlan.ts', import.meta.url),
+      ['all of it with its tag', 'a service between interfaces, in a VLAN'],
+    ],
   ])('%s', async (_, script, said) => {
     const { code, output } = await image.run(fileURLToPath(script));
     expect(code, output).toBe(0);

@@ -1,5 +1,4 @@
 /** lb4 between interfaces, a service of TCP, UDP and pings that is nobody's address, and who asks it. */
-import { expect } from 'vitest';
 import { Balancer, LB4, STATS_PORT, writeConfiguration } from './balancer.ts';
 import type { Namespace } from './lab.ts';
 
@@ -79,12 +78,12 @@ import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.settimeout(1)
 for _ in range(20):
-    s.sendto(b"x" * 100, (sys.argv[1], int(sys.argv[2])))
+    s.sendto(b"x" * int(sys.argv[3]), (sys.argv[1], int(sys.argv[2])))
     try:
         data, peer = s.recvfrom(65535)
     except TimeoutError:
         continue
-    print(data[100:].decode().strip(), peer[0], peer[1])
+    print(data[int(sys.argv[3]):].decode().strip(), peer[0], peer[1])
     break
 `;
 
@@ -109,10 +108,10 @@ except TimeoutError:
     print(len(seen), len(set(seen)))
 `;
 
-/** Whether it is answered. */
+/** Rejects where it is not answered. */
 export async function ping(from: Namespace, to: string): Promise<void> {
   const { code, stdout } = await from.run('ping', '-c1', '-W1', '-w20', to);
-  expect(code, stdout).toBe(0);
+  if (code !== 0) throw new Error(`ping ${to}: ${stdout}`);
 }
 
 /** Whom the web server has seen. */
@@ -121,7 +120,7 @@ export async function web(from: Namespace, at: string, path = '/'): Promise<stri
   return (stdout || stderr).replace(/:\d+$/, '');
 }
 
-/** Whom the echo server has seen, and from whom the answer came. */
-export async function udp(from: Namespace, at: string, port: number): Promise<string> {
-  return (await from.run('python3', '-c', ASK, at, `${port}`)).stdout.trim();
+/** Whom the echo server has seen of a datagram of so many bytes, and from whom the answer came. */
+export async function udp(from: Namespace, at: string, port: number, bytes = 100): Promise<string> {
+  return (await from.run('python3', '-c', ASK, at, `${port}`, `${bytes}`)).stdout.trim();
 }

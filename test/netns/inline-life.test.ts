@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Balancer, writeConfiguration } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
-import { flood, ping, SERVICE, serve, startInline, textOf, web } from '../lab/inline.ts';
+import { flood, ping, SERVICE, serve, startInline, textOf, udp, web } from '../lab/inline.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
 import { waitUntil } from '../lab/wait.ts';
 
@@ -29,8 +29,9 @@ describe.each(['off', 'tc', 'xdp'])('fast_path = %s', (fastPath) => {
   const ports = (...names: string[]) => `[inline]\nfrontends = [${names.map((name) => `"${name}"`).join()}]\nbackend = "eth1"`;
   const text = (...names: string[]) => textOf(ports(...names), SERVER, `fast_path = "${fastPath}"`);
   const inKernel = async () => (fastPath === 'off' ? undefined : (await lb4.stats()).lb4.fast_path?.forwarded);
-  const reload = async (...names: string[]) => {
-    writeFileSync(config, text(...names));
+  const reload = (...names: string[]) => take(text(...names));
+  const take = async (toml: string) => {
+    writeFileSync(config, toml);
     const reloaded = lb4.running.nextLine(/"msg":"configuration reloaded"/);
     lb4.running.signal('SIGHUP');
     await reloaded;
@@ -67,6 +68,21 @@ describe.each(['off', 'tc', 'xdp'])('fast_path = %s', (fastPath) => {
     const forwarded = await inKernel();
     expect(await flood(client, SERVICE, 80)).toBe('200 200');
     if (forwarded !== undefined) expect(await inKernel()).toBeGreaterThan(forwarded + 300);
+  });
+
+  test('fragments of a service’s datagrams follow their first one', async () => {
+    expect(await udp(client, SERVICE, 80, 4000)).toBe(`${CLIENT} ${SERVICE} 80`);
+  });
+
+  test('src_ip_rewrite and affinity: servers see the other address, and answer it', async () => {
+    server.ip('route', 'add', '10.9.9.0/24', 'via', CLIENT);
+    const keys = 'affinity = 60\nsrc_ip_rewrite = { clients = "192.178.1.0/24", as = "10.9.9.0/24" }\n';
+    await take(text('eth0').replace('[backends.web]\n', `[backends.web]\n${keys}`));
+    const forwarded = await inKernel();
+    expect(await web(client, SERVICE, '/content/1000000')).toBe('200 10.9.9.1');
+    if (forwarded !== undefined) expect(await inKernel()).toBeGreaterThan(forwarded + 20);
+    await reload('eth0');
+    expect(await web(client, SERVICE)).toBe(`200 ${CLIENT}`);
   });
 
   test('one that a reload adds is taken up, one that it takes away is the kernel’s again; connections go on', async () => {

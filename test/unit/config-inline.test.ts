@@ -32,6 +32,12 @@ describe('allowed', () => {
     expect(read(PAIR).inline).toEqual({ backend: 'eth1', frontends: [{ name: 'eth0', clients: [] }] });
   });
 
+  it('src_ip_rewrite, since servers see clients in any case', () => {
+    const keys = '[backends.web.src_ip_rewrite]\nclients = "10.1.0.0/24"\nas = "10.2.0.0/24"\n';
+    expect(read(`${PAIR}${keys}`).backends[0]?.srcIpRewrite).toMatchObject({ as: { bits: 24 } });
+    expect(() => read(`${PAIR}${keys}`, 'passthrough')).toThrow(/needed: nat = "destination"/);
+  });
+
   it('tables with addresses and prefixes of clients', () => {
     const toml =
       '[inline]\nbackend = "br-lan.7"\n[inline.frontends.eth0]\naddress = "192.0.2.1"\n[inline.frontends.eth2]\naddress = ["10.3.0.0/16", "192.0.2.9/32"]\n';

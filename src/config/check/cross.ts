@@ -5,6 +5,7 @@
 
 import { LIMITS } from '../../layout/limits.ts';
 import { didYouMean } from '../../suggest.ts';
+import type { Mode } from '../modes.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { isPingAlone, PING } from '../schema/services.ts';
 import { clashes } from './clashes.ts';
@@ -17,7 +18,7 @@ import { templateFindings } from './templates.ts';
 import { workerFindings } from './workers.ts';
 
 /** Everything that is wrong or doubtful between the keys of a file. */
-export function crossFindings(root: TomlNode): Finding[] {
+export function crossFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
   return [
     ...noFrontends(root),
     ...missingBackends(root),
@@ -28,7 +29,7 @@ export function crossFindings(root: TomlNode): Finding[] {
     ...healthFindings(root),
     ...workerFindings(root),
     ...serviceFindings(root),
-    ...rewriteFindings(root),
+    ...rewriteFindings(root, mode),
     ...templateFindings(root),
   ];
 }

@@ -1,18 +1,21 @@
 /** What `src_ip_rewrite` demands beyond its schema: servers that see clients, networks of one length, and none that has addresses of lb4's own file. */
 import { meets, type Network, readNetwork } from '../address.ts';
+import type { Mode } from '../modes.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { error, type Finding, show } from './finding.ts';
 import { frontendPlaces, type Path, type Place, serverPlaces, tables } from './places.ts';
 
 const KEY = 'src_ip_rewrite';
 
-export function rewriteFindings(root: TomlNode): Finding[] {
+/** @param mode between interfaces servers see clients, whatever the file says of nat */
+export function rewriteFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
   return tables(root, 'backends').flatMap(({ name, path, node }) => {
     const here = [...path, KEY];
     const table = nodeAt(root, here);
     if (table?.kind !== 'table') return [];
     const nat = node.children.get('nat')?.value;
-    if (nat !== 'destination') return [error(table, here, 'servers see an address of this host; needed: nat = "destination"')];
+    if (nat !== 'destination' && mode !== 'inline')
+      return [error(table, here, 'servers see an address of this host; needed: nat = "destination"')];
     return ofNetworks(root, table, here, name);
   });
 }

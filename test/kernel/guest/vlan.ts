@@ -3,6 +3,7 @@ import { ok, strictEqual } from 'node:assert';
 import { startBalancer } from '../../lab/balancer.ts';
 import { Capture } from '../../lab/capture.ts';
 import { contentHash } from '../../lab/content.ts';
+import { file, SERVICE, serve, startInline, udp, web } from '../../lab/inline.ts';
 import { cable, Lab, type Namespace } from '../../lab/lab.ts';
 import { HTTP, serverAddress, VIP } from '../../lab/topology.ts';
 
@@ -45,3 +46,20 @@ for (const { id, all } of wires) {
 }
 process.stdout.write('all of it with its tag\n');
 strictEqual((await lb4.stop()).code, 0);
+
+// Between the two interfaces, in one VLAN: a service's connection keeps its tag, with a fast path beside it, which leaves tagged frames to lb4.
+const inline = lab.namespace('inline');
+const [alice, bob] = [lab.namespace('alice'), lab.namespace('bob')];
+cable(alice, 'eth0', undefined, inline, 'eth0', undefined);
+cable(bob, 'eth0', undefined, inline, 'eth1', undefined);
+tagged(alice, 'eth0', 7, '192.178.1.1/24');
+tagged(bob, 'eth0', 7, '192.178.1.2/24');
+alice.ip('route', 'add', 'default', 'via', '192.178.1.2');
+await serve(bob, '192.178.1.2');
+const more = 'fast_path = "tc"\nconnection_tracker_capacity = 10000';
+const between = await startInline(inline, file(inline, '[inline]\nfrontends = ["eth0"]\nbackend = "eth1"', '192.178.1.2', more));
+strictEqual(await web(alice, SERVICE, `/content/${SIZE}`), '200 192.178.1.1');
+strictEqual(await udp(alice, SERVICE, 80, 4000), `192.178.1.1 ${SERVICE} 80`);
+strictEqual((await alice.run('ping', '-c1', '-W5', SERVICE)).code, 0);
+process.stdout.write('a service between interfaces, in a VLAN\n');
+strictEqual((await between.stop()).code, 0);
