@@ -44,10 +44,16 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     service = await Service.start({ file, mode, rules, takeover, isUnit: keeper !== undefined, version, ...told });
     // Asked while it took over: what it has taken waits for the next start, and in proxy mode the other one goes on.
     if (service.hasTakenOver && shutdown.isAsked) return await serve(service, shutdown, log, true);
+    let settled: () => void = () => {};
+    const isSettled = new Promise<void>((resolve) => {
+      settled = resolve;
+    });
+    // From then on a restart may come.
+    if (keeper !== undefined) stayAtRestarts(service, keeper, shutdown, isSettled);
     // First: systemd would take the end of the one before for the end of all.
     await tellReady(keeper, log);
     await settle(service);
-    if (keeper !== undefined) stayAtRestarts(service, keeper, shutdown);
+    settled();
     const { frontends } = service.config;
     log.info({ version, mode, ...summary(service.config) }, 'ready');
     const places = frontends.map(({ listen, backend: { protocol } }) => ({ ...listen, protocol }));
@@ -67,8 +73,8 @@ function summary({ file, frontends, backends, stats }: Config) {
 }
 
 /** At a restart of its unit lb4 serves until the next one takes over. Where that takes too long, it ends as at SIGQUIT otherwise. */
-function stayAtRestarts(service: Service, keeper: Keeper, shutdown: Shutdown): void {
-  shutdown.stay = () => void service.stay(() => shutdown.ask('SIGQUIT'));
+function stayAtRestarts(service: Service, keeper: Keeper, shutdown: Shutdown, isSettled: Promise<void>): void {
+  shutdown.stay = () => void isSettled.then(() => service.stay(() => shutdown.ask('SIGQUIT')));
   // It may also have been killed: by somebody, or by systemd when the time for a stop is up.
   keeper.whenGone(() => {
     if (shutdown.stay !== undefined || shutdown.isStopping) shutdown.ask('SIGQUIT');

@@ -38,12 +38,18 @@ export class Keeper {
     }
   }
 
-  /** Calls back once it is gone: at a restart of the unit it goes before lb4 does, or it was killed. */
+  /**
+   * Calls back once it is gone: at a restart of the unit it goes before lb4 does, or it was killed. A look late: it says SIGQUIT before it goes, and where the event
+   * loop was held up its timers come first. Taken for two requests, a restart would end the lb4 that has to serve until the next one does.
+   */
   whenGone(callback: () => void): void {
+    let wasGone = false;
     const timer = setInterval(() => {
-      if (!this.isGone) return;
-      clearInterval(timer);
-      callback();
+      if (wasGone) {
+        clearInterval(timer);
+        callback();
+      }
+      wasGone = this.isGone;
     }, LOOK_MS).unref();
   }
 }

@@ -1,6 +1,7 @@
 """UDP from inside a namespace.
 
-    udp.py serve NAME PORT   answers each datagram: `who` with NAME, `segments COUNT BYTES` with so many datagrams of so many bytes in one
+    udp.py serve NAME PORT ADDRESS
+                             answers each datagram: `who` with NAME, `segments COUNT BYTES` with so many datagrams of so many bytes in one
                              super-packet (udp(7), UDP_SEGMENT), each beginning with its number; anything else with itself. What begins
                              as a message of syslog's (<13>) is not answered but printed: NAME got <13>…
     udp.py talk              sockets that are kept, led by lines of standard input, a JSON list each: number, address, port, text, least
@@ -17,9 +18,9 @@ UDP_SEGMENT = 103  # linux/udp.h
 PATIENCE = 60
 
 
-def serve(name, port):
+def serve(name, port, address):
     here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    here.bind(("0.0.0.0", port))
+    here.bind((address, port))
     print("listening", flush=True)
     while True:
         datagram, client = here.recvfrom(65536)
@@ -69,7 +70,7 @@ def quiet(what):
 
 
 if sys.argv[1] == "serve":
-    serve(sys.argv[2], int(sys.argv[3]))
+    serve(sys.argv[2], int(sys.argv[3]), sys.argv[4])
 else:
     known = {}
     for line in sys.stdin:

@@ -7,8 +7,8 @@ import { PATIENCE } from './wait.ts';
 const PROGRAM = [PYTHON, '-IS', join(ROOT, 'test/lab/udp.py')];
 
 /** Starts a server and waits until it listens. */
-export async function serveUdp(namespace: Namespace, name: string, port: number): Promise<Running> {
-  const running = namespace.start([...PROGRAM, 'serve', name, `${port}`]);
+export async function serveUdp(namespace: Namespace, name: string, port: number, address = '0.0.0.0'): Promise<Running> {
+  const running = namespace.start([...PROGRAM, 'serve', name, `${port}`, address]);
   await running.line(/^listening$/);
   return running;
 }

@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
@@ -127,4 +128,34 @@ test('at an upgrade it goes by the lb4 that took over, once that serves, and end
   expect(child.exitCode).toBeNull();
   process.kill(first, 'SIGALRM');
   expect(await ended).toBe(5);
+});
+
+/** An lb4 whose event loop is held up while its keeper says SIGQUIT and goes, at the moment when it looks for its keeper. */
+const HELD_UP = `
+import { Keeper } from '${new URL('../../dist/src/cli/systemd.js', import.meta.url).href}';
+process.on('SIGQUIT', () => console.log('QUIT'));
+Keeper.find().whenGone(() => {
+  console.log('gone');
+  process.exit();
+});
+console.log('ready');
+// After the loop has looked for signals, before it runs timers.
+const holdUp = () => {
+  for (const until = performance.now() + 600; performance.now() < until; );
+};
+setTimeout(() => setImmediate(holdUp), 200);
+setInterval(() => {}, 1000);
+`;
+
+test('the SIGQUIT of a keeper that has gone is heard before that: they are one restart, not two', async () => {
+  writeFileSync(join(directory, 'held-up.mjs'), HELD_UP);
+  const keeper = `LB4_KEEPER=$$ "$0" held-up.mjs & read -r _; sleep 0.3; kill -s QUIT $!`;
+  const child = spawn('bash', ['-c', keeper, process.execPath], { cwd: directory });
+  const lines: string[] = [];
+  createInterface(child.stdout).on('line', (line) => {
+    lines.push(line);
+    if (line === 'ready') child.stdin.write('\n');
+  });
+  await vi.waitFor(() => expect(lines).toContain('gone'), { timeout: 20_000 });
+  expect(lines).toEqual(['ready', 'QUIT', 'gone']);
 });
