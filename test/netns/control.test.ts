@@ -88,7 +88,7 @@ function wantedIn(live: Live, wanted: Wanted): Wanted {
   return { ...wanted, more: `[control]\npath = "${socketOf(live)}"\n${wanted.more ?? ''}` };
 }
 
-describe.concurrent.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
+describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
   test('drain and wait, who is on it, end that, and all of it back', async () => {
     const world = await World.start(mode);
     await using live = world.live;
