@@ -67,6 +67,7 @@ describe('a small configuration', () => {
         },
       ],
       stats: undefined,
+      control: { socket: { path: undefined, group: undefined, mode: 0o600 }, tcp: undefined },
       passthrough: {
         connectionTrackerCapacity: 262144,
         workers: 1,
