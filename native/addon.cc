@@ -172,6 +172,7 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "RouteSocket",
                        {InstanceMethod<&RouteSocketObject::route>("route"),
+                        InstanceMethod<&RouteSocketObject::links>("links"),
                         InstanceMethod<&RouteSocketObject::neighbour>("neighbour"),
                         InstanceMethod<&RouteSocketObject::interfaces>("interfaces"),
                         InstanceMethod<&RouteSocketObject::watch>("watch"),
@@ -228,14 +229,33 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     return six;
   }
 
+  struct Question {
+    explicit Question(const Napi::CallbackInfo& info)
+        : destination(ipv4(info[0], "destination")),
+          source(ipv4(info[1], "source")),
+          port(static_cast<uint16_t>(integer(info[2], "port", 0, 65535))),
+          protocol(static_cast<uint8_t>(integer(info[3], "protocol", 0, 255))) {}
+    uint32_t destination;
+    uint32_t source;
+    uint16_t port;
+    uint8_t protocol;
+  };
+
+  Napi::Value links(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    RouteSocket& socket = open(env);
+    const Question of(info);
+    const auto links = guard(env, [&] { return socket.links(of.destination, of.source, of.port, of.protocol); });
+    Napi::Array result = Napi::Array::New(env, links.size());
+    for (uint32_t i = 0; i < links.size(); i++) result.Set(i, links[i]);
+    return result;
+  }
+
   Napi::Value route(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     RouteSocket& socket = open(env);
-    const uint32_t destination = ipv4(info[0], "destination");
-    const uint32_t source = ipv4(info[1], "source");
-    const auto port = static_cast<uint16_t>(integer(info[2], "port", 0, 65535));
-    const auto protocol = static_cast<uint8_t>(integer(info[3], "protocol", 0, 255));
-    const Route route = guard(env, [&] { return socket.route(destination, source, port, protocol); });
+    const Question of(info);
+    const Route route = guard(env, [&] { return socket.route(of.destination, of.source, of.port, of.protocol); });
     Napi::Object result = Napi::Object::New(env);
     result.Set("ifindex", route.ifindex);
     result.Set("kind", kindName(route.kind));

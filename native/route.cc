@@ -101,6 +101,19 @@ std::optional<Address> viaOf(const rtattr* attribute) {
   return address;
 }
 
+// rtnetlink(7), RTA_MULTIPATH: a struct rtnexthop each, with attributes of its own behind it.
+std::vector<int32_t> linksOf(const rtattr* attribute) {
+  std::vector<int32_t> links;
+  const auto* next = static_cast<const rtnexthop*>(RTA_DATA(attribute));
+  int left = static_cast<int>(RTA_PAYLOAD(attribute));
+  while (left >= static_cast<int>(sizeof *next) && RTNH_OK(next, left)) {
+    links.push_back(next->rtnh_ifindex);
+    left -= static_cast<int>(RTNH_ALIGN(next->rtnh_len));
+    next = RTNH_NEXT(next);
+  }
+  return links;
+}
+
 RouteKind kindOf(uint8_t type) {
   switch (type) {
     case RTN_UNICAST: return RouteKind::unicast;
@@ -127,6 +140,7 @@ Route parseRoute(const nlmsghdr* message, uint32_t destination) {
       case RTA_VIA: route.neighbour = viaOf(attribute).value_or(route.neighbour); break;
       case RTA_PREFSRC: route.source = word(attribute); break;
       case RTA_METRICS: route.mtu = metricMtu(attribute); break;
+      case RTA_MULTIPATH: route.links = linksOf(attribute); break;
       case RTA_ENCAP_TYPE: route.encapsulated = true; break;
     }
   });
@@ -215,10 +229,12 @@ bool RouteSocket::take(size_t bytes, const Handler& each, int& error) {
 }
 
 // Protocol and ports serve rules (ip-rule(8): ipproto, dport) and hashes over ports; a kernel before 4.18 passes over them.
-int RouteSocket::askRoute(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol, Route& route) {
+int RouteSocket::askRoute(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol, Route& route,
+                          uint32_t flags) {
   Request<rtmsg> request(RTM_GETROUTE, 0);
   request.body.rtm_family = AF_INET;
   request.body.rtm_dst_len = 32;
+  request.body.rtm_flags = flags;
   request.add(RTA_DST, destination);
   if (source != 0) {
     request.body.rtm_src_len = 32;
@@ -246,6 +262,16 @@ Route RouteSocket::route(uint32_t destination, uint32_t source, uint16_t port, u
   if (route.source == 0) route.source = source;
   if (route.mtu == 0 && route.ifindex != 0) route.mtu = linkMtu(route.ifindex);
   return route;
+}
+
+// RTM_F_FIB_MATCH: the route itself rather than the way of one flow (Linux 4.13; before, one next hop's). Of a nexthop object with
+// several hops as well, as long as net.ipv4.nexthop_compat_mode is 1, as it is of itself.
+std::vector<int32_t> RouteSocket::links(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol) {
+  Route route;
+  const int error = askRoute(destination, source, port, protocol, route, RTM_F_FIB_MATCH);
+  if (error != 0 && !kindOfError(error)) throw SystemError(error, "RTM_GETROUTE");
+  if (error == 0 && route.links.empty() && route.ifindex != 0) route.links.push_back(route.ifindex);
+  return route.links;
 }
 
 uint32_t RouteSocket::linkMtu(int32_t ifindex) {

@@ -40,6 +40,7 @@ struct Route {
   Address neighbour = uint32_t{0};
   uint32_t source = 0;
   uint32_t mtu = 0;
+  std::vector<int32_t> links;  // of all next hops, where there are several (RTA_MULTIPATH)
   bool encapsulated = false;  // the kernel would wrap packets (RTA_ENCAP: MPLS, SRv6, tunnels by route)
 };
 
@@ -62,6 +63,8 @@ class RouteSocket {
 
   // `port`: the destination's in host order, `protocol`: its number; 0: a packet of none in particular.
   Route route(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol);
+  // The interfaces of all next hops of the same route; one where there is one, none where nothing leads there.
+  std::vector<int32_t> links(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol);
   std::optional<Mac> neighbour(int32_t ifindex, const Address& address);
   std::vector<Interface> interfaces();
 
@@ -71,8 +74,8 @@ class RouteSocket {
   int ask(nlmsghdr* request, const Handler& each);
   // Takes one datagram's answers; true once the exchange is over.
   bool take(size_t bytes, const Handler& each, int& error);
-  // Asks RTM_GETROUTE; the answer's type, or the errno that stands for one.
-  int askRoute(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol, Route& route);
+  // Asks RTM_GETROUTE; the answer's type, or the errno that stands for one. `flags`: RTM_F_*.
+  int askRoute(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol, Route& route, uint32_t flags = 0);
   uint32_t linkMtu(int32_t ifindex);
 
   Fd fd_;

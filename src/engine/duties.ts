@@ -154,7 +154,7 @@ export class Duties {
       this.#core.collectLatest();
       this.#beginSweep(elapsed);
       this.goOn(now, slice);
-    } else lastHops.swept();
+    } else lastHops.swept(now);
     this.#tellSources();
     if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
       this.#lastTold = now;

@@ -1,5 +1,6 @@
 /** Keeps the servers' next hops true: asks rtnetlink for each server, and again whenever the kernel says it changed. */
 import { addLink, setLinks } from '../forward/links.ts';
+import { modes } from '../forward/modes.ts';
 import { writeHop, writeKernelHop, writeNoHop } from '../forward/next-hops.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import { type FrontendHops, type Way, Ways } from '../forward/ways.ts';
@@ -64,6 +65,10 @@ export class ServerRoutes {
   /** Those that it has asked about. */
   #known: ReadonlySet<Way> = new Set();
   readonly #obstacles = new Map<Way, Obstacle>();
+  /** Some servers answer clients through this host: by which links matters (forward/links.ts). */
+  #isGuarding = false;
+  /** By which links each way may lead, where that matters: all that the kernel has, of several next hops. */
+  readonly #links = new Map<Way, readonly number[]>();
   #interfaces = new Map<number, Interface>();
   /** Something changed since the walk over all ways began. */
   #isDirty = false;
@@ -124,8 +129,10 @@ export class ServerRoutes {
   apply(set: ServiceSet): FrontendHops {
     const hops = this.#ways.apply(set);
     const known = this.#known;
+    const wasGuarding = this.#isGuarding;
+    this.#isGuarding = set.backends.some(({ mode }) => modes[mode].repliesTo === 'client');
     this.#forget();
-    for (const way of this.#known) if (!known.has(way)) this.#tryWay(way);
+    for (const way of this.#known) if (!known.has(way) || this.#isGuarding !== wasGuarding) this.#tryWay(way);
     this.#tellLinks();
     this.#oldWays.watch();
     return hops;
@@ -134,7 +141,7 @@ export class ServerRoutes {
   /** Knows those that there are. */
   #forget(): void {
     this.#known = new Set(this.#ways.all());
-    for (const way of this.#obstacles.keys()) if (!this.#known.has(way)) this.#obstacles.delete(way);
+    for (const ways of [this.#obstacles, this.#links]) for (const way of ways.keys()) if (!this.#known.has(way)) ways.delete(way);
   }
 
   /** The ways that lead nowhere as the kernel last said; those that only old connections have, too. */
@@ -191,7 +198,7 @@ export class ServerRoutes {
     } else {
       this.#tryWay(value);
       // At once: its servers' answers may come by another link already.
-      for (const hops of this.#hops) addLink(hops, SERVER_LINKS, linkOf(hops, value));
+      for (const hops of this.#hops) for (const link of this.#linksOf(hops, value)) addLink(hops, SERVER_LINKS, link);
     }
     return true;
   }
@@ -200,8 +207,22 @@ export class ServerRoutes {
   #tellLinks(): void {
     const [hops] = this.#hops;
     if (hops === undefined) return;
-    const links = new Set([...this.#known].map((way) => linkOf(hops, way)));
+    const links = new Set([...this.#known].flatMap((way) => this.#linksOf(hops, way)));
     for (const each of this.#hops) setLinks(each, SERVER_LINKS, links);
+  }
+
+  /** All next hops of a way, of which the kernel's answer for one flow has one. */
+  #askLinks(way: Way, source: number): void {
+    try {
+      this.#links.set(way, this.#socket.links(way.destination, source, way.port, way.protocol));
+    } catch {
+      // As without memory for the answer: what is known goes on until the next notice.
+    }
+  }
+
+  /** The interfaces that a way leads by, by index: that of its next hop (0: none is known), and those that the kernel has for other flows. */
+  #linksOf(hops: Int32Array, way: Way): readonly number[] {
+    return [hops[(way.hop << SHIFT) + INTERFACE], ...(this.#links.get(way) ?? [])];
   }
 
   #readInterfaces(): void {
@@ -240,10 +261,12 @@ export class ServerRoutes {
    * not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here.
    * Returns what is in the way.
    */
-  #resolveWay({ hop, source, destination, port, protocol, onLink }: Way): Obstacle | undefined {
+  #resolveWay(way: Way): Obstacle | undefined {
+    const { hop, source, destination, port, protocol, onLink } = way;
     const asked = this.#socket.route(destination, source, port, protocol);
     // A source that is no address of this host (any more) has no route at all: then the answer without one must do.
     const route = asked.kind === 'source' ? this.#socket.route(destination, 0, port, protocol) : asked;
+    if (this.#isGuarding) this.#askLinks(way, asked.kind === 'source' ? 0 : source);
     const link = this.#interfaces.get(route.ifindex);
     const isSent = route.kind === 'unicast' && !(onLink && (route.encapsulated || route.neighbour !== destination));
     // What the route wraps is left to the kernel, too: a frame of ours would go out bare.
@@ -259,11 +282,6 @@ export class ServerRoutes {
     if (asked.kind === 'source') return 'source';
     return isDropped ? obstacleOf(route, isSent) : undefined;
   }
-}
-
-/** The interface that a way leads by, by its index; 0: none is known. */
-function linkOf(hops: Int32Array, { hop }: Way): number {
-  return hops[(hop << SHIFT) + INTERFACE];
 }
 
 /** Of a way whose packets are dropped: unicast is so in L2 DSR alone. */

@@ -48,6 +48,11 @@ export const DATAGRAM = 0x800000;
 /** What a connection keeps when it is opened again. */
 export const LASTING = ONE_WAY | HASHED;
 
+/** Whether both sides of a connection with that LIFE word have been heard. */
+export function isHeard(life: number): boolean {
+  return (life & COUNTED) !== 0 && (life & (DATAGRAM | SPOKEN)) !== DATAGRAM;
+}
+
 /** Whether packets of a connection with that LIFE word need nothing but its rewrite: the client's at least. */
 export function isFast(life: number): boolean {
   return (life & (STATE_MASK | WAITING)) === ESTABLISHED;

@@ -115,7 +115,21 @@ export class Connections {
     connections[r + C.LIFE] = after;
     if (T.isFast(before) !== T.isFast(after) || T.isReplyFast(before) !== T.isReplyFast(after)) this.#setFast(r, after);
     if (((before ^ after) & T.STATE_MASK) !== 0) this.bind(record, segment.now);
+    if (T.isHeard(after) && !T.isHeard(before)) this.noteClient(r);
     return this.#goesBy(slot, shown, after, segment);
+  }
+
+  /** Tells by which link the client comes of the connection with the record at word `r`, once both sides of it are heard (links.ts). */
+  noteClient(r: number): void {
+    const { words } = this.#records;
+    if (!T.isHeard(words[r + C.LIFE]) || words[r + C.SECOND] === Flow.NONE) return;
+    this.#noteClientOf(words[r + C.SECOND] << Flow.ENTRY_SHIFT);
+  }
+
+  /** @param at the flow of a server's answers, at that word */
+  #noteClientOf(at: number): void {
+    const flows = this.#table.words;
+    if ((flows[at + Flow.STATE] & Flow.GUARDED) !== 0) this.#lastHops.noteClient(flows[at + Flow.NEXT_HOP]);
   }
 
   /** The client of a connection that is established, or has been, stays with its server (affinity.ts). */
@@ -159,6 +173,7 @@ export class Connections {
     const at = slot << Flow.ENTRY_SHIFT;
     words[at + Flow.BYTES] += payload;
     this.#noteAnswer(record << C.RECORD_SHIFT);
+    this.#noteClientOf(at);
     const copy = this.#table.copy(slot);
     // Those of a client's port share it where servers see it (opener.ts): one for each datagram.
     if (words[at + Flow.ORIGIN] > 0) {
@@ -212,6 +227,7 @@ export class Connections {
     if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(owner, generation, 1);
     if (words[r + C.SECOND] === Flow.NONE) return;
     this.#lastHops.keep(flows[(words[r + C.SECOND] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP]);
+    this.noteClient(r);
   }
 
   /** Takes a connection of an lb4 that died, which does not go on, from the kernel, and enters what it has carried until then. */

@@ -1,8 +1,8 @@
 /** Writing next hops, and learning those of clients: the table is laid out in layout/hops.ts. */
 import { DROP, ROUTE, SEND } from '../layout/frames.ts';
-import { CLIENT_LINKS, ETHERNET, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT, VERSION } from '../layout/hops.ts';
+import { ETHERNET, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT, VERSION } from '../layout/hops.ts';
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
-import { setLinks } from './links.ts';
+import { ClientLinks } from './links.ts';
 
 const IPV4_ETHERTYPE = 0x0008 << 16;
 const LEARN_PROBES = 16;
@@ -99,9 +99,11 @@ export class LastHops {
   /** The round of the sweep in which each was last learnt or named by a flow. */
   readonly #used = new Uint32Array(HOPS);
   #round = 2;
+  readonly #clientLinks: ClientLinks;
 
   constructor(hops: Int32Array) {
     this.#hops = hops;
+    this.#clientLinks = new ClientLinks(hops);
     writeKernelHop(hops, KERNEL_HOP, 65535);
   }
 
@@ -111,7 +113,7 @@ export class LastHops {
    */
   setInterfaces(mtus: ReadonlyMap<number, number>): void {
     // By which links clients come is learnt anew with each of those that there are.
-    if (this.#mtus.size > 0 && !isSameLinks(mtus, this.#mtus)) setLinks(this.#hops, CLIENT_LINKS, []);
+    if (this.#mtus.size > 0 && !isSameLinks(mtus, this.#mtus)) this.#clientLinks.forget();
     this.#mtus = mtus;
     this.#smallestMtu = Math.min(65_535, ...mtus.values());
     const hops = this.#hops;
@@ -156,9 +158,15 @@ export class LastHops {
     return hop;
   }
 
+  /** Behind this hop is a client that has been heard as well as its server (links.ts). */
+  noteClient(hop: number): void {
+    this.#clientLinks.note(this.#hops[(hop << SHIFT) + INTERFACE]);
+  }
+
   /** Every live flow has been seen since this was last called; or there is none. */
-  swept(): void {
+  swept(now: number): void {
     this.#round++;
+    this.#clientLinks.age(now);
   }
 
   #write(hop: number, ifindex: number, e0: number, e1: number, e2: number, e3: number): void {

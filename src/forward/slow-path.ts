@@ -14,7 +14,6 @@ import type { FlowTable } from '../flow/table.ts';
 import * as Flow from '../layout/flow.ts';
 import * as D from '../layout/frames.ts';
 import * as Hop from '../layout/hops.ts';
-import { CLIENT_LINKS } from '../layout/hops.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { destinationPort, isHost, sourcePort, swap16, swapPorts } from '../packet/address.ts';
 import { buildIcmpError } from '../packet/build.ts';
@@ -25,7 +24,7 @@ import type { Crossing } from './crossing.ts';
 import { createPing } from './echo.ts';
 import { createFragmentPath } from './fragments.ts';
 import { protocolAt, quotedPacket, translateQuoted } from './icmp.ts';
-import { addLink, isClientsAlone } from './links.ts';
+import { isClientsAlone } from './links.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
 import { forwardAsRouter, type Passing } from './passing.ts';
@@ -303,8 +302,6 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     crossing?.learn(f, now);
     const source = words[ip + F.IP_SOURCE];
     const facing = crossing === undefined ? services.facing(frontend, source) : frontend;
-    // Of a server that calls its own service it tells nothing.
-    if (facing === frontend && frontend.mode.repliesTo === 'client') addLink(hops, CLIENT_LINKS, frames[f + D.INTERFACE]);
     const first = frontend.protocol.firstOf(words, transportOf(f));
     return opener.open(facing, source, words[ip + F.IP_DESTINATION], ports, first, hopBack(f, ip), now);
   }

@@ -81,7 +81,7 @@ export class Sweep {
     }
     const next = Math.max(Math.min(record, end), from);
     if (next < records.capacity) return next;
-    this.#lastHops.swept();
+    this.#lastHops.swept(now);
     this.#halfOpen.measure();
     this.#datagrams.measure();
     return 0;
@@ -145,6 +145,7 @@ export class Sweep {
       isUsed = this.#connections.collect(r, true) || isUsed;
       const second = words[r + C.SECOND] << Flow.ENTRY_SHIFT;
       this.#lastHops.keep(flows[second + Flow.NEXT_HOP]);
+      this.#connections.noteClient(r);
       if (T.isFast(words[r + C.LIFE])) protocolOf(flows, first).settle(flows, first, second, now, QUIET_MS);
     }
     if ((words[r + C.LIFE] & T.STATE_MASK) < T.TIME_WAIT) this.#connections.bind(record, now);

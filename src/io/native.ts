@@ -110,6 +110,8 @@ export interface RouteSocket {
    * the two addresses take. Throws only what says nothing of a route (ENOBUFS …).
    */
   route(destination: number, source: number, port: number, protocol: number): Route;
+  /** The interfaces of all next hops of that route, by index: one where there is one, none where there is no route. Throws as `route` does. */
+  links(destination: number, source: number, port: number, protocol: number): number[];
   /** RTM_GETNEIGH for an IPv4 address, or the 16 bytes of an IPv6 one: six bytes, or undefined while it is unresolved or failed. */
   neighbour(ifindex: number, address: number | Uint8Array): Uint8Array | undefined;
   /** RTM_GETLINK dump. */

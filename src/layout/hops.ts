@@ -26,7 +26,7 @@ const LEARNT = 12_287;
 /** Next hops in all: 12,287 clients or routers on our own links can be told apart, further ones go by the kernel's routing. */
 export const HOPS = SERVER_HOPS + LEARNT;
 /**
- * Behind them two sets of links, each a bit an interface (forward/links.ts), by its index modulo LINKS: those by which clients came, told by the
+ * Behind them two sets of links, each a bit an interface (forward/links.ts), by its index modulo LINKS: those by which clients come, told by the
  * worker, then those that lead to servers, told by the main thread. Each by the first of its entries.
  */
 export const LINKS = 8192;

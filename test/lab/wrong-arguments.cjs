@@ -378,11 +378,13 @@ function bpfFunctions() {
 const shared = { listening: listening() };
 
 function routeSocket() {
+  const question = {
+    good: () => [0x0100007f, 0, 0, 0],
+    parameters: [address('destination'), address('source'), integer('port', 0, 65535), integer('protocol', 0, 255)],
+  };
   const methods = {
-    route: {
-      good: () => [0x0100007f, 0, 0, 0],
-      parameters: [address('destination'), address('source'), integer('port', 0, 65535), integer('protocol', 0, 255)],
-    },
+    route: question,
+    links: question,
     neighbour: { good: () => [1, 0x0100007f], parameters: [integer('ifindex', 1, 2 ** 31 - 1), anyAddress] },
     interfaces: { good: () => [], parameters: [] },
     watch: { good: () => [() => {}], parameters: [{ name: 'changed', wrong: { ...without(ODD, 'a function'), 'a number': 1 } }] },

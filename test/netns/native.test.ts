@@ -518,11 +518,18 @@ describe('RouteSocket', () => {
         const { kind, ifindex, neighbour, mtu } = socket.route(ip(destination), ip(source), port, protocol);
         return [kind, ...(ifindex === 0 ? [] : [names.get(ifindex), text(neighbour), mtu])].join(' ');
       };
+      const links = ['10.95.0.5', '10.95.0.6', '10.96.0.1', '192.0.2.1'].map((destination) =>
+        socket
+          .links(ip(destination), ip('10.99.0.2'), 80, 17)
+          .map((link) => names.get(link))
+          .join(' '),
+      );
       sh('ip link set v2 down');
       const several = ask('10.95.0.5');
       sh('ip link set v2 up; ip route replace 10.95.0.8 via 10.94.0.1 table 101');
       const six = Uint8Array.from([0xfd, ...Array.from({ length: 14 }, () => 0), 9]);
       const answers = {
+        links,
         several,
         prohibit: ask('10.95.0.1'),
         throw: ask('10.95.0.2'),
@@ -552,6 +559,7 @@ describe('RouteSocket', () => {
       return answers;
     });
     expect(seen).toEqual({
+      links: ['v2 v1', 'v1', '', ''],
       several: 'unicast v1 10.99.0.1 1500',
       prohibit: 'prohibit',
       throw: 'none',

@@ -1,11 +1,14 @@
 /** nat = "destination" beyond what one packet shows (test/fixtures/destination.ts): several workers, datagrams one by one, the next process. */
 import { describe, expect, test } from 'vitest';
 import { hashKey } from '../../src/flow/table.ts';
+import { addLink, FORGOTTEN_MS, isClientsAlone } from '../../src/forward/links.ts';
 import * as Flow from '../../src/layout/flow.ts';
+import { CLIENT_LINKS } from '../../src/layout/hops.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { destinationPort, parseAddress, portsWord } from '../../src/packet/address.ts';
 import { UDP } from '../../src/packet/fields.ts';
 import { steeringKey, workerOf } from '../../src/packet/steering.ts';
+import * as datagrams from '../fixtures/datagrams.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import type { Packet } from '../lab/packets.ts';
 import {
@@ -13,6 +16,7 @@ import {
   BACK,
   CLIENT,
   connectionsIn,
+  FRONT,
   HASH_KEY,
   type Outcome,
   SERVERS,
@@ -135,4 +139,65 @@ test('while no frontend leads to a server, what it sends to others goes on all t
   const world = new World(ONE);
   world.apply({ goneFrontends: [0] });
   expect(world.send(answer(), BEHIND).verdict).toBe('passed');
+});
+describe('which links are of clients alone', () => {
+  const syn = fromClient({ flags: 'S' });
+  /** As the server's, by the clients' link. */
+  const byFront = (world: World) => world.send(answer()).verdict;
+  const connect = (world: World, from = 5000) => {
+    world.send(fromClient({ from, flags: 'S' }));
+    world.send(answer(from), BEHIND);
+    world.send(fromClient({ from }));
+  };
+
+  test('one SYN, or three, make none: anybody forges them; an established connection does', () => {
+    const world = new World(ONE);
+    for (let i = 0; i < 3; i++) world.send(syn);
+    expect(isClientsAlone(world.hops, FRONT)).toBe(false);
+    connect(world);
+    expect(isClientsAlone(world.hops, FRONT)).toBe(true);
+    expect(byFront(world)).toBe('dropOtherLink');
+  });
+
+  test.each([false, true])('datagrams make none until one is answered; one by one: %s', (perPacket) => {
+    const world = new World({ ...ONE, protocol: UDP, perPacket });
+    for (let i = 0; i < 4; i++) world.send(datagrams.fromClient({ from: 5000 }));
+    expect(isClientsAlone(world.hops, FRONT)).toBe(false);
+    world.send(datagrams.fromServer({ to: 5000 }, { destination: CLIENT }), BEHIND);
+    expect(isClientsAlone(world.hops, FRONT)).toBe(true);
+  });
+
+  test('it is one for as long as a connection lives, and some minutes more; what one forged costs then ends', () => {
+    const world = new World(ONE);
+    connect(world);
+    const alone = (at: number) => {
+      world.sweepAll(at);
+      return isClientsAlone(world.hops, FRONT);
+    };
+    // Established for 100 s, then gone.
+    expect([1, 1 + FORGOTTEN_MS, 2 + 2 * FORGOTTEN_MS].map(alone)).toEqual([true, true, false]);
+    expect(world.records.size).toBe(0);
+  });
+
+  test('the next process knows those of the connections that go on, and no other', () => {
+    const world = new World(ONE);
+    addLink(world.hops, CLIENT_LINKS, 9);
+    connect(world);
+    const next = world.next();
+    expect([FRONT, 9].map((link) => isClientsAlone(next.hops, link))).toEqual([true, false]);
+  });
+
+  test('and so it is where interfaces come and go', () => {
+    const world = new World(ONE);
+    connect(world);
+    world.lastHops.setInterfaces(
+      new Map([
+        [FRONT, 1500],
+        [7, 1500],
+      ]),
+    );
+    expect(isClientsAlone(world.hops, FRONT)).toBe(false);
+    world.sweepAll(1000);
+    expect(isClientsAlone(world.hops, FRONT)).toBe(true);
+  });
 });

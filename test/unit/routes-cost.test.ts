@@ -1,17 +1,18 @@
 /** What notices of the kernel cost: a flood of them about neighbours that are nobody's server takes a part of the thread only. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ServerRoutes } from '../../src/engine/routes.ts';
+import { addLink, isClientsAlone } from '../../src/forward/links.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Ways } from '../../src/forward/ways.ts';
 import { ROUTE, SEND } from '../../src/layout/frames.ts';
-import { ENTRIES, HOP, MTU, OUT, SERVER_HOPS, VERSION, WAY } from '../../src/layout/hops.ts';
+import { CLIENT_LINKS, ENTRIES, HOP, MTU, OUT, SERVER_HOPS, VERSION, WAY } from '../../src/layout/hops.ts';
 import { TCP } from '../../src/packet/fields.ts';
 
 /** In ms, a question to the kernel. */
 const COST = 0.02;
 const SERVERS = 1000;
 
-const kernel = vi.hoisted(() => ({ now: 0, cost: 0, asked: 0, mtu: 1500, notify: () => {}, encapsulated: false, up: true }));
+const kernel = vi.hoisted(() => ({ now: 0, cost: 0, asked: 0, mtu: 1500, notify: () => {}, encapsulated: false, up: true, links: [1] }));
 
 vi.mock('../../src/io/native.ts', () => ({
   native: () => ({
@@ -20,6 +21,9 @@ vi.mock('../../src/io/native.ts', () => ({
         kernel.asked++;
         kernel.now += kernel.cost;
         return { ifindex: 1, neighbour: 9, source: 5, mtu: kernel.mtu, local: false, kind: 'unicast', encapsulated: kernel.encapsulated };
+      }
+      links() {
+        return kernel.links;
       }
       neighbour() {
         return new Uint8Array([2, 0, 0, 0, 0, 9]);
@@ -167,5 +171,22 @@ test('an interface that is down is none to send by', () => {
   pass(1);
   expect(routes.mtus()).toEqual(new Map());
   kernel.up = true;
+  routes.close();
+});
+
+test('where servers answer clients, the links of all next hops lead to them, from one notice on to another', () => {
+  const hops = new Int32Array(ENTRIES * HOP);
+  const routes = ServerRoutes.open([tables(hops)], new Ways(), () => {});
+  for (const link of [1, 2, 3]) addLink(hops, CLIENT_LINKS, link);
+  const clientsAlone = () => [1, 2, 3].filter((link) => isClientsAlone(hops, link));
+  kernel.links = [1, 2];
+  routes.apply(set);
+  expect(clientsAlone()).toEqual([2, 3]);
+  routes.apply({ ...set, backends: set.backends.map((backend) => ({ ...backend, mode: 'destination' })) });
+  expect(clientsAlone()).toEqual([3]);
+  kernel.links = [1, 3];
+  kernel.notify();
+  for (let i = 0; i < 200; i++) pass(10);
+  expect(clientsAlone()).toEqual([2]);
   routes.close();
 });
