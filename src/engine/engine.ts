@@ -78,6 +78,7 @@ export const REASONS: Record<Signal['reason'], string> = {
   syn: 'a SYN was retransmitted',
   rst: 'the server reset a handshake',
   unreachable: 'the server says that its port is unreachable',
+  claimed: 'a client is told that the port is unreachable, by the server as it seems',
 };
 
 export interface Inheritance {

@@ -19,7 +19,7 @@ import type { Bonds } from './affinity.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
-import { HANDSHAKE_RESET, PORT_UNREACHABLE, type Signals, SYN_AGAIN } from './signals.ts';
+import { CLAIMED_UNREACHABLE, HANDSHAKE_RESET, PORT_UNREACHABLE, type Signals, SYN_AGAIN } from './signals.ts';
 
 export interface ConnectionsParts {
   readonly table: FlowTable;
@@ -408,7 +408,8 @@ export class Connections {
 
   /**
    * Tells that a server has nobody at its port: it says so itself, from `source`, to whom the flow in `slot` brings its answers; and by the interface
-   * that its packets leave by, for the address alone anybody can write.
+   * that its packets leave by, for the address alone anybody can write. Where servers see their clients it is no more than a hint: on a link that both
+   * share a client can write all of it.
    */
   noteUnreachable(slot: number, source: number, from: number, hops: Int32Array): void {
     const flows = this.#table.words;
@@ -422,7 +423,8 @@ export class Connections {
     // Of a way for answers alone nobody knows the way there.
     const client = words[r + C.FIRST];
     if (client !== slot && hops[(flows[(client << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT) + Hop.INTERFACE] !== from) return;
-    this.#signals.note(words[r + C.OWNER] & 0xffff, PORT_UNREACHABLE);
+    const isKnownToClient = (flows[at + Flow.STATE] & Flow.GUARDED) !== 0;
+    this.#signals.note(words[r + C.OWNER] & 0xffff, isKnownToClient ? CLAIMED_UNREACHABLE : PORT_UNREACHABLE);
   }
 
   /** Whether the frontend or the server that a connection was opened for has left the set. */

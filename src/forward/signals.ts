@@ -10,11 +10,13 @@ export const SYN_AGAIN = 1;
 export const HANDSHAKE_RESET = 2;
 /** The server has nobody at its port, as an ICMP error of its own says. */
 export const PORT_UNREACHABLE = 4;
+/** The same to a client whom the server sees: he knows all that such an error quotes, so he may have written it himself. */
+export const CLAIMED_UNREACHABLE = 8;
 
 export interface Signal {
   /** The server's index. */
   readonly index: number;
-  readonly reason: 'syn' | 'rst' | 'unreachable';
+  readonly reason: 'syn' | 'rst' | 'unreachable' | 'claimed';
 }
 
 export class Signals {
@@ -39,6 +41,7 @@ export class Signals {
       if (this.#flags[index] & SYN_AGAIN) signals.push({ index, reason: 'syn' });
       if (this.#flags[index] & HANDSHAKE_RESET) signals.push({ index, reason: 'rst' });
       if (this.#flags[index] & PORT_UNREACHABLE) signals.push({ index, reason: 'unreachable' });
+      if (this.#flags[index] & CLAIMED_UNREACHABLE) signals.push({ index, reason: 'claimed' });
       this.#flags[index] = 0;
     }
     this.#count = 0;

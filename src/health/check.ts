@@ -10,6 +10,8 @@ export interface CheckResult {
   isSilent?: boolean;
   /** "Port unreachable" came so many times. */
   refusals?: number;
+  /** Its host is not on the link that it should be on. */
+  isGone?: boolean;
 }
 
 /** One way to look at a server, each in a file of its own: tcp.ts, http.ts, exec.ts, udp.ts. */

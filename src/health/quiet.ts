@@ -62,7 +62,8 @@ export class Quiet {
   /** What its result means. */
   weigh(result: CheckResult, target: Target): CheckResult {
     if (!isByDatagram(target)) return result;
-    const { outcome, isSilent = false, refusals = 0 } = result;
+    const { outcome, isSilent = false, refusals = 0, isGone = false } = result;
+    if (isGone) this.#turns.gone(target);
     if (isSilent || outcome !== 'unknown') this.#wasMute = isSilent || outcome === 'fail';
     this.#lastRefusals = refusals;
     if (refusals > 0) this.#turns.refused(target, Math.max(0, refusals - this.#foreseen));

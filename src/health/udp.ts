@@ -51,7 +51,7 @@ async function attempt(task: Task, from: Place): Promise<CheckResult | NodeJS.Er
   if (end === 'forged')
     return { outcome: 'unknown', reason: 'somebody forges "port unreachable": an ICMP error came about a datagram that was never sent' };
   if (!(end instanceof Error) || end.code !== 'ETIMEDOUT' || settings.expect !== undefined) return end;
-  if (!(await neighbours.answersArp(target.address))) return { outcome: 'fail', reason: 'no answer, nor to ARP' };
+  if (!(await neighbours.answersArp(target.address))) return { outcome: 'fail', reason: 'no answer, nor to ARP', isGone: true };
   if (refusals > 0) return { outcome: 'unknown', reason: 'silent, but port unreachable a moment before', isSilent: true, refusals };
   return { outcome: 'pass', reason: `silent, but no port unreachable in ${target.timeoutMs} ms`, isSilent: true };
 }

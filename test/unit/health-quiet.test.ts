@@ -1,6 +1,7 @@
 /** What a check by datagram makes of silence after "port unreachable", which a host says seldom. Time is vitest's here: nothing waits. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Check, CheckResult, Target } from '../../src/health/check.ts';
+import { Turns } from '../../src/health/turns.ts';
 import { checker, target } from '../lab/health-lab.ts';
 
 beforeEach(() => vi.useFakeTimers({ now: 0, toFake: ['setTimeout', 'clearTimeout', 'performance', 'Date'] }));
@@ -111,5 +112,47 @@ test('who waits for a turn ends with its watch', async () => {
   const before = [...host.starts.values()].flat().length;
   await pass(60_000);
   expect([...host.starts.values()].flat().length).toBe(before);
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+const GONE: CheckResult = { outcome: 'fail', reason: 'no answer, nor to ARP', isGone: true };
+
+test('a host that is gone takes no turns: all its ports are down soon after one has found out, however many there are', async () => {
+  const host = new Host();
+  const silent = Array.from({ length: 40 }, (_, i) => `s${i}`);
+  for (const id of silent) host.alive.add(id);
+  let isGone = false;
+  const check = (of: Target): Check => ({
+    run: async (signal) => {
+      if (!isGone) return host.check(of).run(signal);
+      await sleep(TIMEOUT_MS);
+      return GONE;
+    },
+  });
+  const { health } = checker(check);
+  health.set(['dead', ...silent].map((id) => datagrams(id)));
+  await pass(300_000);
+  expect(silent.filter((id) => health.state(id) !== 'up')).toEqual([]);
+  isGone = true;
+  // Whose turn it is finds out; then the others, and each once more where an interval lies between.
+  await pass(2 * TIMEOUT_MS + 5000 + 3500);
+  expect(silent.filter((id) => health.state(id) !== 'down')).toEqual([]);
+});
+
+test('whoever leaves the line gives his turn to the next', async () => {
+  const turns = new Turns();
+  const host = datagrams('a');
+  turns.refused(host, 1);
+  const served: string[] = [];
+  const stops = ['a', 'b', 'c'].map((id) => {
+    const stop = new AbortController();
+    void turns.wait(host, 3, stop.signal).then(() => served.push(id));
+    return stop;
+  });
+  await pass(1000);
+  stops[0].abort();
+  stops[1].abort();
+  await pass(200);
+  expect(served).toEqual(['a', 'b', 'c']);
   expect(vi.getTimerCount()).toBe(0);
 });

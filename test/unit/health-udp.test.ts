@@ -123,8 +123,9 @@ test.skipIf(process.geteuid?.() !== 0)('errors that somebody forges for all port
     // Until they come.
     const to = target(port, { sourceAddress: '127.0.0.24', timeoutMs: 2000 });
     const result = await vi.waitUntil(async () => {
-      const { outcome, reason } = await run(to);
-      return outcome === 'pass' ? undefined : { outcome, reason };
+      const { outcome, reason, isSilent } = await run(to);
+      // Or where one came at first and none to the question that followed: on a busy machine whoever forges has not got there yet.
+      return isSilent ? undefined : { outcome, reason };
     }, 30_000);
     expect(result).toEqual({ outcome: 'unknown', reason: expect.stringMatching(/^somebody forges "port unreachable"/) });
   } finally {

@@ -634,6 +634,14 @@ describe('ICMP errors that quote a datagram', () => {
     expect(signalsOf({ source: CLIENT, destination: VIP, icmp: { type: 3, code: 3, quote: back } })).toEqual(['icmpTranslated', []]);
   });
 
+  test('where servers see their clients a client can write it himself: the check comes, and its silence passes all the same', () => {
+    const world = new World({ ...ALONE, mode: 'destination' });
+    world.send(datagram());
+    const quote = datagram({ to: 8080 }, { destination: SERVERS[0] });
+    expect(world.send({ ...error(quote), destination: CLIENT }, { interface: BACK }).verdict).toBe('icmpTranslated');
+    expect(world.signals.take()).toEqual([{ index: 0, reason: 'claimed' }]);
+  });
+
   test('a quoted checksum that comes out as zero is all ones', () => {
     const world = new World(ALONE);
     const payload = Uint8Array.of(0, 0);
