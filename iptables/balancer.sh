@@ -28,6 +28,10 @@
 # lb4. The form input lets them through the raw table untracked (so that no NAT of this host touches them), up to the packet socket,
 # and drops them in INPUT of the mangle table (what servers answer clients, in FORWARD), the first to be asked once the copy is made. When the form changes, the new rules
 # stand before the old ones go.
+# Rules that go by ports see the first fragment of a datagram alone: the others would wait half a minute, in the kernel's bounded memory for
+# fragments, for one that was dropped, here or at the client they are forwarded to, and once that is full all fragments are lost. So
+# with UDP or pings one more rule, which matches nothing, has the kernel put fragments together before these rules, as it does for conntrack: whatever
+# asks for sockets there needs them whole (xt_socket). Of the form input only what is forwarded needs it: INPUT comes after that.
 # What lb4 sends goes past netfilter, but for packets whose next hop is not resolved yet or has no Ethernet: the kernel routes those,
 # and NAT of this host (MASQUERADE towards the servers) would give them other addresses. A table of nft's own keeps them untracked.
 # The kernel must not give those ports to its own connections either: they are added to ip_local_reserved_ports.
@@ -55,8 +59,13 @@ PINGS=${PINGS:-}
 WHY=${WHY:-}
 IPTABLES=${LB4_IPTABLES:-iptables}
 TAG='-m comment --comment lb4'
+# A source that nobody has.
+GATHER='-s 255.255.255.255/32 -m socket'
+# To one other host: neither to this one, nor to all or many on a server's link.
+ELSEWHERE='-m addrtype --dst-type UNICAST'
 RESERVED=/proc/sys/net/ipv4/ip_local_reserved_ports
 action=''
+cannot='' alone='' # why_refused sets them
 port='' protocol='' # split_port sets them
 variant='' # of iptables: nft or legacy
 
@@ -70,9 +79,21 @@ drop() {
   esac
 }
 
+# gathers: whether fragments are to be put together before our rules
+gathers() {
+  case "${ECHOES:+/}$FRONTENDS$RETURNS" in */*) ;; *) return 1 ;; esac
+  case $FORM:$RETURNS$PINGS in raw:* | *'>clients'*) ;; *) return 1 ;; esac
+}
+
+# cannot_gather: whether this kernel has refused that
+cannot_gather() {
+  gathers && noted no-socket >/dev/null
+}
+
 # Every rule of this configuration, one a line, spelled as iptables-save spells it, so that text compares. Those of raw PREROUTING
 # stand as they are, those of mangle INPUT and FORWARD after these two words.
 wanted_rules() {
+  if gathers && ! cannot_gather; then printf '%s\n' "$GATHER $TAG -j DROP"; fi
   for frontend in $FRONTENDS; do
     split_port "${frontend#*:}"
     drop "-d ${frontend%:*}/32 -p $protocol -m $protocol --dport $port"
@@ -85,13 +106,13 @@ wanted_rules() {
     server=${tuple%>*}
     split_port "${server#*:}"
     if [ "${tuple#*>}" = clients ]; then
-      drop "-s ${server%:*}/32 -p $protocol -m $protocol --sport $port -m addrtype ! --dst-type LOCAL" FORWARD
+      drop "-s ${server%:*}/32 -p $protocol -m $protocol --sport $port $ELSEWHERE" FORWARD
       continue
     fi
     drop "-s ${server%:*}/32 -d ${tuple#*>}/32 -p $protocol -m $protocol --sport $port --dport ${CLIENT_PORTS%-*}:${CLIENT_PORTS#*-}"
   done
   for pair in $PINGS; do
-    [ "${pair#*>}" != clients ] || drop "-s ${pair%>*}/32 -p icmp -m icmp --icmp-type 0 -m addrtype ! --dst-type LOCAL" FORWARD
+    [ "${pair#*>}" != clients ] || drop "-s ${pair%>*}/32 -p icmp -m icmp --icmp-type 0 $ELSEWHERE" FORWARD
   done
 }
 
@@ -137,7 +158,7 @@ ours() {
 shadows() {
   case $2 in *' -j ACCEPT'* | *' -j RETURN'*) ;; *) return 0 ;; esac
   in_table "$1"
-  printf '%s\n' "$2" | awk -v ours=" $TAG -j (DROP|CT --notrack)\$" -v chain="$chain" -v prefix="$prefix" '
+  printf '%s\n' "$2" | awk -v ours=" $TAG -j (DROP|CT --notrack)\$" -v chain="$chain" -v prefix="$prefix" -v gather=" $GATHER " '
     function number(address,   p) { split(address, p, "."); return ((p[1] * 256 + p[2]) * 256 + p[3]) * 256 + p[4] }
     function meet(a, b,   x, y, bits) {
       if (a == "" || b == "") return 1
@@ -156,7 +177,7 @@ shadows() {
       for (i = 3; i < NF; i++) if ($i == name && $(i - 1) != "!") return $(i + 1)
       return ""
     }
-    $1 != "-A" || $2 != chain { next }
+    $1 != "-A" || $2 != chain || index($0, gather) { next }
     $0 ~ ours {
       for (i = 1; i <= count; i++) {
         if (told[i] || (protocol[i] != "" && protocol[i] != option("-p")) || !meet(source[i], option("-s")) || !meet(destination[i], option("-d"))) continue
@@ -249,9 +270,14 @@ COMMIT" >/dev/null || return 1
 COMMIT' >/dev/null
 }
 
-# Is that what failed? Asked with another rule as well, since a lock or a lack of privilege fails for any.
-lacks_notrack() {
-  [ "$FORM" = input ] && probe '-A lb4-probe -j ACCEPT' && ! probe '-A lb4-probe -j CT --notrack'
+# why_refused: sets cannot and alone: whether CT, or what has fragments put together, is what failed. Asked with another rule as well, once,
+# since a lock or a lack of privilege fails for any.
+why_refused() {
+  cannot='' alone=''
+  [ "$FORM" = input ] || { gathers && ! cannot_gather; } || return 0
+  probe '-A lb4-probe -j ACCEPT' || return 0
+  [ "$FORM" = raw ] || probe '-A lb4-probe -j CT --notrack' || cannot=yes
+  ! gathers || cannot_gather || probe "-A lb4-probe $GATHER -j DROP" || alone=yes
 }
 
 # ---- an empty table that iptables-nft would leave behind -----------------------------------------------------------
@@ -284,7 +310,7 @@ remember_tables() {
 # holds_nothing PLACE chain|table NAME…: no rule, no other chain, the policy untouched. (`nft delete` would take rules along.)
 holds_nothing() {
   in_table "$1"
-  known="^#|^table ip $1 \\{\$|^.chain $chain \\{\$|^.*priority $1; policy accept;\$|^.?\\}\$|^\$"
+  known="^#|^table ip $table \\{\$|^.chain $chain \\{\$|^.*priority $table; policy accept;\$|^.?\\}\$|^\$"
   shift
   ! nft list "$@" 2>/dev/null | grep -qEv "$known"
 }
@@ -537,18 +563,27 @@ install_all() {
     # What the other form has left empty.
     [ -n "$dry_run" ] || [ "$FORM" = input ] || tidy_tables mangle forward
     untrack
+    ! cannot_gather || warn "$(refusal)"
     return 0
   fi
   reason=$errors
   put_back "$before"
   [ -z "$lacking" ] || release_ports
-  cannot=''
-  lacks_notrack && cannot=yes
+  why_refused
   # shellcheck disable=SC2086
   tidy_tables $fresh
+  forget no-socket
   forget_state
   [ -z "$cannot" ] || stop 77 "this kernel has no CT target (xt_CT, CONFIG_NETFILTER_XT_TARGET_CT) for the rules in INPUT, which this host needs${WHY:+: $WHY}. Load it (modprobe xt_CT), or keep bridged frames out of iptables: sysctl -w net.bridge.bridge-nf-call-iptables=0"
-  fail "$IPTABLES-restore" "$reason"
+  [ -n "$alone" ] || fail "$IPTABLES-restore" "$reason"
+  # Without it the others do what they can, until they are taken away.
+  note no-socket yes
+  install_all
+}
+
+# Told by doctor as well.
+refusal() {
+  printf '%s' "this kernel has no xt_socket (CONFIG_NETFILTER_XT_MATCH_SOCKET). Unless conntrack is at work here, fragments whose first one is dropped fill its memory for them (net.ipv4.ipfrag_high_thresh), and then all fragments are lost. Load it (modprobe xt_socket), and restart lb4"
 }
 
 # put_back RULES: of a transaction that failed, one table may have been changed
@@ -567,6 +602,7 @@ remove_all() {
   comparison=$(compare)
   commit "$(transaction "$comparison")" || fail "$IPTABLES-restore" "$errors"
   release_ports
+  forget no-socket
   [ -n "$dry_run" ] && return 0
   tidy_tables raw mangle forward
   forget_state
@@ -586,6 +622,7 @@ $state reserved ports $CLIENT_PORTS"
     comparison="$comparison
 $([ -n "$whole" ] && echo present || echo missing) nft table ip lb4_untracked"
   fi
+  ! cannot_gather || printf 'refused %s: %s\n' "$GATHER" "$(refusal)"
   [ -z "$WHY" ] || printf 'form %s: %s\n' "$FORM" "$WHY"
   tell "$comparison"
 }

@@ -69,6 +69,8 @@ function judge(pieces: readonly Piece[], mend: string): Finding[] {
   const missing = of('missing', 'rule');
   const [table] = of('missing', 'table');
   const [ports] = of('missing', 'ports');
+  const [fragments] = of('missing', 'fragments');
+  const [refused] = of('refused');
   const stale = of('stale');
   const shadowed = of('shadowed');
   const holder = lockHolder();
@@ -78,6 +80,15 @@ function judge(pieces: readonly Piece[], mend: string): Finding[] {
     : (check: string, what: string) => ok(check, `${what}; lb4 sees to it when it starts (with --no-rules you do: ${mend})`);
   return [
     ...(missing.length > 0 ? [absent('firewall', `${missing.length} DROP rules are missing, the first ${plain(missing[0])}`)] : []),
+    ...(fragments === undefined
+      ? []
+      : [
+          absent(
+            'firewall',
+            `the rule that has fragments put together is missing (${plain(fragments)}): those of datagrams fill the kernel's memory`,
+          ),
+        ]),
+    ...(refused === undefined ? [] : [warn('firewall', refused.replace(/^.*?: /, ''), 'modprobe xt_socket')]),
     ...(ports === undefined ? [] : [absent('reserved ports', `net.ipv4.ip_local_reserved_ports lacks ${ports.split(' ').at(-1)}`)]),
     ...(table === undefined ? [] : [absent('firewall', `${table} is missing: NAT of this host may change what lb4 sends`)]),
     ...(shadowed.length > 0

@@ -90,7 +90,7 @@ export class Opener {
     this.#turn = (this.#turn + STEP) % TURN;
     this.#asks = TRIES;
     this.#mayEvict = true;
-    // No other server has it come here.
+    // No other server has it come here, nor where it stays with the one that it knows.
     this.#mayMove = frontend.hashes || !this.#clash.isHere(shownAs(source, frontend.prefix), sourcePort(ports), frontend.protocol.number);
     this.#describe(source, destination, ports, first);
     const life = adopts ? T.OPENING | T.HASHED : T.OPENING;
@@ -144,6 +144,7 @@ export class Opener {
     const kept = frontend.bond === undefined ? -1 : this.#bonds.find(frontend.bond, this.#opening.source, now);
     const isKept = kept >= 0 && !isFull(candidates[kept], loads);
     const picked = isKept ? kept : scheduler.pick(this.#opening.source, sourcePort(this.#opening.ports));
+    if (isKept) this.#mayMove = true;
     this.#picked = picked;
     this.#seen = isKept ? -1 : (scheduler.seen ?? -1);
     if (!isFull(candidates[picked], loads)) return picked;

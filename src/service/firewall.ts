@@ -9,7 +9,7 @@ import { renderBalancerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
 import { CLIENTS, type Form, type RulesInput } from '../rules/types.ts';
 import type { HostState } from './guard.ts';
-import { hostRules } from './host-rules.ts';
+import { hostRules, isOfTable } from './host-rules.ts';
 import type { Plan } from './plan.ts';
 
 /** Servers' ways back, by server and source. */
@@ -42,7 +42,7 @@ export class Firewall {
   /** Undefined: nothing was installed yet. */
   #installed: Places | undefined;
   /** Of the last installation; empty: it was all done. */
-  #warning = '';
+  #warnings: readonly string[] = [];
 
   /**
    * @param kept where the ways back are written down, for connections that outlive this process
@@ -68,7 +68,7 @@ export class Firewall {
       mode: this.#mode,
       key: () => `${this.#form?.name}\n${this.#installed?.key}`,
       tables: () => (this.#form?.name === 'input' ? ['raw', 'mangle'] : ['raw']),
-      untracks: () => this.#warning === '' && (this.#installed?.frontends.length ?? 0) > 0,
+      untracks: () => !this.#warnings.some(isOfTable) && (this.#installed?.frontends.length ?? 0) > 0,
       script: () => this.#script(),
     });
     return [...rules, form];
@@ -148,15 +148,16 @@ export class Firewall {
     this.#kept?.write([...places.returns.keys()]);
     const { warnings } = await runRules(this.#scriptOf(places, form), 'install');
     this.#installed = places;
-    this.#hear(warnings.join('; '));
+    this.#hear(warnings);
   }
 
   /** Tells at the change what this host refuses, and lb4 can do without. */
-  #hear(warning: string): void {
-    if (warning === this.#warning) return;
+  #hear(warnings: readonly string[]): void {
+    const warning = warnings.join('; ');
+    if (warning === this.#warnings.join('; ')) return;
     if (warning === '') this.#log.info({}, 'firewall rules: all there, also what this host had refused');
     else this.#log.warn({}, `firewall rules: ${warning}`);
-    this.#warning = warning;
+    this.#warnings = warnings;
   }
 
   #scriptOf({ frontends, returns, echoes }: Places, form: Form | undefined): string {

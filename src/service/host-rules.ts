@@ -25,7 +25,8 @@ export interface Installed {
 export function hostRules(installed: Installed): HostState[] {
   const repair = async () => {
     const { warnings } = await runRules(installed.script(), 'install');
-    if (installed.untracks() && warnings[0] !== undefined) throw new FailureError(warnings[0]);
+    const refused = installed.untracks() ? warnings.find(isOfTable) : undefined;
+    if (refused !== undefined) throw new FailureError(refused);
   };
   const rules = new RulesReading(installed);
   const all: HostState[] = [
@@ -47,6 +48,11 @@ export function hostRules(installed: Installed): HostState[] {
     repair,
   };
   return [...all, ports];
+}
+
+/** Whether a warning of the script's says that this host refuses the table `lb4_untracked`. */
+export function isOfTable(warning: string): boolean {
+  return warning.startsWith('what lb4 sends is tracked');
 }
 
 /** What lb4 sends by the kernel's routing shall pass no NAT: for that the script makes a table, of rules with comments "lb4 MARK 1/2". */
@@ -74,7 +80,8 @@ class RulesReading {
     const reading = await readRules(this.#installed.tables());
     if (key === this.#good.key && reading === this.#good.reading) return [];
     const { output } = await runRules(this.#installed.script(), 'status');
-    const wrong = piecesOf(output).filter(({ kind, state }) => kind === 'rule' && state !== 'present');
+    const rules = piecesOf(output).filter(({ kind }) => kind === 'rule' || kind === 'fragments');
+    const wrong = rules.filter(({ state }) => state !== 'present' && state !== 'refused');
     // Read again: between the reading and `status` somebody may have changed what was read.
     if (wrong.length === 0 && reading === (await readRules(this.#installed.tables()))) this.#good = { key, reading };
     return wrong.map(({ state, text }) => `${state} ${plain(text)}`);

@@ -36,3 +36,8 @@ export function keptIn(namespace: string): string[] {
 export function pinsIn(namespace: string): string {
   return `/sys/fs/bpf/lb4-${statSync(`/run/netns/${namespace}`).ino}`;
 }
+
+/** Bytes of fragments for which its kernel awaits others: of 4 MB (net.ipv4.ipfrag_high_thresh), each for 30 s. */
+export function fragmentBytes(namespace: Namespace): number {
+  return Number(/^FRAG: .*memory (\d+)$/m.exec(namespace.sh('cat', '/proc/net/sockstat'))?.[1]);
+}

@@ -76,6 +76,8 @@ export interface WorldOptions {
   readonly formerSources?: readonly string[];
   /** What servers see clients of a prefix as. */
   readonly prefix?: ServiceSet['backends'][number]['prefix'];
+  /** So long a client stays with its server after its last connection, in ms. */
+  readonly affinity?: number;
   /** Other addresses of this host. */
   readonly locals?: readonly string[];
   /** Connections at a time, of each server and of each frontend. */
@@ -236,7 +238,7 @@ export class World {
       frontendMaxconn = 0,
       perPacket = false,
     } = this.#options;
-    const { servers: addresses = SERVERS, successor, prefix, locals = [], echo } = this.#options;
+    const { servers: addresses = SERVERS, successor, prefix, affinity, locals = [], echo } = this.#options;
     const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
     const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
@@ -259,10 +261,19 @@ export class World {
         ...(echo === undefined ? {} : { echo }),
       };
     });
+    const kept = affinity === undefined ? {} : { affinity: { ms: affinity } };
     const set: ServiceSet = {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
       backends: [
-        { name: 'b', mode, servers, choice: prepared(scheduler, candidates), sources, ...(prefix === undefined ? {} : { prefix }) },
+        {
+          name: 'b',
+          mode,
+          servers,
+          choice: prepared(scheduler, candidates),
+          sources,
+          ...kept,
+          ...(prefix === undefined ? {} : { prefix }),
+        },
         ...(successor === undefined ? [] : [{ name: 'c', mode, servers: more, choice: prepared(scheduler, []), sources }]),
       ],
       formerSources: formerSources.map(parseAddress),

@@ -8,11 +8,14 @@ import { configuration, LB4, type Settings, SLOW, startBalancer, UNTALKATIVE, wr
 import { contentHash } from '../lab/content.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { clientAddress, ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
-import { NOTHING, traces } from '../lab/traces.ts';
+import { fragmentBytes, NOTHING, traces } from '../lab/traces.ts';
+import { serveUdp, UdpClients } from '../lab/udp.ts';
 import { ACK, RawHost, RST } from '../lab/wire.ts';
 
 const BYTES = 1_000_000;
+const WHO = 9000;
 /** The VIP and its service, over both servers. */
 const through = (port: number, checks: string) => ({
   listen: `${VIP}:${port}`,
@@ -84,6 +87,31 @@ test('servers see clients, by two workers; direct visitors, connections of serve
   for (const connections of held) expect(await othersLiveOn(connections)).toEqual([]);
   expect((await next.stop()).code).toBe(0);
   expect(traces(host)).toEqual(NOTHING);
+});
+
+test('of UDP in fragments nothing stays with the client or here; broadcasts of a server’s port reach this host', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const { balancer: host, client, servers } = lab;
+  const here = await serveUdp(host, 'here', WHO + 1);
+  const send = `import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+s.bind(('', ${WHO})); s.sendto(b'<13>all', ('10.72.0.255', ${WHO + 1}))`;
+  const who = {
+    listen: `${VIP}:${WHO}`,
+    servers: [`${serverAddress(0)}:${WHO}`],
+    frontend: 'protocol = "udp"',
+    backend: 'health_check = "none"\nnat = "destination"',
+  };
+  const balancer = await startBalancer(host, { frontends: { who } }, { healthy: false });
+  servers[0].sh(PYTHON, '-c', send);
+  await here.line(/^here got <13>all$/);
+
+  await serveUdp(servers[0], 'server1', WHO);
+  const clients = new UdpClients(client);
+  const text = 'abcdefgh'.repeat(500);
+  for (let i = 0; i < 30; i++) expect(await clients.ask(0, `${VIP}:${WHO}`, text)).toEqual([text]);
+  expect([host, client].map(fragmentBytes).filter((bytes) => bytes > 50_000)).toEqual([]);
+  expect((await balancer.stop()).code).toBe(0);
+  expect(traces(host).rules).toEqual([]);
 });
 
 test('the script gives a server its way back, thrice alike, and takes it away', async () => {

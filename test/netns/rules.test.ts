@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { tcp } from '../../src/flow/tcp.ts';
 import { renderBalancerScript } from '../../src/rules/render.ts';
-import type { RulesInput } from '../../src/rules/types.ts';
+import { CLIENTS, type RulesInput } from '../../src/rules/types.ts';
 
 const small: RulesInput = {
   mode: 'passthrough',
@@ -17,6 +17,14 @@ const small: RulesInput = {
     { server: '198.51.100.1', serverPort: 8080, source: '192.0.2.1', protocol: tcp },
     { server: '198.51.100.2', serverPort: 8080, source: '192.0.2.2', protocol: tcp },
   ],
+};
+
+const udp = { name: 'udp', number: 17 };
+/** Of datagrams; its servers answer their clients. */
+const datagrams: RulesInput = {
+  mode: 'passthrough',
+  frontends: [{ address: '192.0.2.1', port: 53, protocol: udp }],
+  returns: [{ server: '198.51.100.1', serverPort: 53, source: CLIENTS, protocol: udp }],
 };
 
 const large: RulesInput = {
@@ -232,6 +240,58 @@ describe.each(['iptables-nft', 'iptables-legacy'])('the balancer script by %s', 
     const installed = snapshot();
     expect(ok(small, '--dry-run remove').match(/^-D PREROUTING /gm)).toHaveLength(4);
     expect(snapshot()).toBe(installed);
+  });
+
+  /** Thirty datagrams of 4,000 bytes to its frontend: the bytes of their fragments that the kernel keeps. */
+  function kept(): number {
+    must(`ip link set lo up mtu 1500; ip address replace 192.0.2.1/32 dev lo`);
+    must(`bash -c 'for i in $(seq 30); do head -c 4000 /dev/zero >/dev/udp/192.0.2.1/53; done'`);
+    return Number(/^FRAG: .*memory (\d+)$/m.exec(must('cat /proc/net/sockstat'))?.[1]);
+  }
+
+  test.each([
+    ['raw', datagrams],
+    ['input', { ...datagrams, form: { name: 'input', why: 'frames of br0 pass iptables' } }],
+  ] as const)('leaves no fragments behind in the form %s', (_, input) => {
+    if (iptables === 'iptables-legacy') must('iptables-legacy -t mangle -S');
+    const before = snapshot();
+    ok(input, 'install');
+    const installed = snapshot();
+    ok(input, 'install');
+    expect(snapshot()).toBe(installed);
+    expect(ok(input, 'status')).toMatch(/^present -s 255\.255\.255\.255\/32 -m socket /m);
+    expect(kept()).toBe(0);
+    must(`${iptables} -t raw -D PREROUTING -s 255.255.255.255/32 -m socket -m comment --comment lb4 -j DROP`);
+    expect(script(input, 'status')).toMatchObject({ status: 3, stdout: expect.stringMatching(/^missing -s 255\..* -m socket /m) });
+    ok(input, 'install');
+    ok(input, 'remove');
+    expect(snapshot()).toBe(before);
+    expect(stateFiles()).toBe('');
+  });
+
+  test('where the kernel cannot have fragments put together, the other rules stand, and that is told until they are taken away', () => {
+    const before = snapshot();
+    const lacking = join(directory, 'lacking');
+    const wrap = (suffix: string, body: string) => writeFileSync(lacking + suffix, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+    wrap('', `exec ${iptables} "$@"`);
+    wrap('-save', `exec ${iptables}-save "$@"`);
+    wrap('-restore', `sed 's/-m socket/-m nosuch/' | ${iptables}-restore "$@"`);
+    const file = join(directory, 'balancer.sh');
+    writeFileSync(file, renderBalancerScript(datagrams));
+    const run = (words: string) => inside(`sh ${file} ${words}`, { LB4_IPTABLES: lacking });
+    const told = { status: 0, stderr: expect.stringMatching(/^lb4 rules: warning: this kernel has no xt_socket .*\n$/) };
+    expect(run('install')).toMatchObject(told);
+    expect(ourRules()).toHaveLength(2);
+    const installed = snapshot();
+    expect(run('install')).toMatchObject(told);
+    expect(snapshot()).toBe(installed);
+    expect(run('status')).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/^refused -s \S+ -m socket: this kernel has no xt_socket/m),
+    });
+    expect(run('remove')).toMatchObject({ status: 0, stderr: '' });
+    expect(snapshot()).toBe(before);
+    expect(stateFiles()).toBe('');
   });
 
   const inInput: RulesInput = { ...small, form: { name: 'input', why: 'frames of br0 pass iptables' } };

@@ -35,6 +35,8 @@ function rulesOf(script: string, what = 'wanted_rules'): string[] {
 const udp = { name: 'udp', number: 17 };
 const icmp = { name: 'icmp', number: 1 };
 const tag = '-m comment --comment lb4 -j DROP';
+/** Has fragments put together before the others. */
+const gathering = `-s 255.255.255.255/32 -m socket ${tag}`;
 
 describe('the balancer script', () => {
   test('drops what clients send to frontends and what servers answer, each once', () => {
@@ -72,6 +74,7 @@ describe('the balancer script', () => {
     };
     const script = renderBalancerScript(both);
     expect(rulesOf(script)).toEqual([
+      gathering,
       `-d 192.0.2.1/32 -p tcp -m tcp --dport 53 ${tag}`,
       `-d 192.0.2.1/32 -p udp -m udp --dport 53 ${tag}`,
       `-s 198.51.100.7/32 -d 192.0.2.1/32 -p udp -m udp --sport 53 --dport 33768:61000 ${tag}`,
@@ -97,6 +100,7 @@ describe('the balancer script', () => {
       echoes: ['192.0.2.1', '192.0.2.2'],
     });
     expect(rulesOf(script)).toEqual([
+      gathering,
       `-d 192.0.2.2/32 -p icmp -m icmp --icmp-type 8 ${tag}`,
       `-d 192.0.2.1/32 -p icmp -m icmp --icmp-type 8 ${tag}`,
     ]);
@@ -126,13 +130,14 @@ describe('the balancer script', () => {
       ],
     };
     const script = renderBalancerScript(clients);
-    const toOthers = '-s 198.51.100.7/32 -p udp -m udp --sport 53 -m addrtype ! --dst-type LOCAL';
+    const toOthers = '-s 198.51.100.7/32 -p udp -m udp --sport 53 -m addrtype --dst-type UNICAST';
     expect(rulesOf(script)).toEqual([
+      gathering,
       `-d 192.0.2.1/32 -p udp -m udp --dport 53 ${tag}`,
       `-s 198.51.100.7/32 -d 192.0.2.1/32 -p udp -m udp --sport 53 --dport 33768:61000 ${tag}`,
       `${toOthers} ${tag}`,
-      `-s 198.51.100.8/32 -p tcp -m tcp --sport 80 -m addrtype ! --dst-type LOCAL ${tag}`,
-      `-s 198.51.100.8/32 -p icmp -m icmp --icmp-type 0 -m addrtype ! --dst-type LOCAL ${tag}`,
+      `-s 198.51.100.8/32 -p tcp -m tcp --sport 80 -m addrtype --dst-type UNICAST ${tag}`,
+      `-s 198.51.100.8/32 -p icmp -m icmp --icmp-type 0 -m addrtype --dst-type UNICAST ${tag}`,
     ]);
     const table = rulesOf(script, 'look_untracked; untracked_table').filter((line) => line.includes('notrack'));
     expect(table.map((line) => line.trim().replace(/ comment.*/, ''))).toEqual([
@@ -144,6 +149,7 @@ describe('the balancer script', () => {
     ]);
     // Of a bridge they are forwarded, not put in.
     const bridged = rulesOf(renderBalancerScript({ ...clients, form: { name: 'input', why: '' } }));
+    expect(bridged).toContain(gathering);
     expect(bridged).toContain(`mangle FORWARD ${toOthers} ${tag}`);
     expect(bridged).toContain(`${toOthers} -m comment --comment lb4 -j CT --notrack`);
     const order = `transaction 'missing mangle FORWARD ${toOthers} ${tag}'`;
@@ -157,6 +163,19 @@ describe('the balancer script', () => {
     const rule = `-A PREROUTING -d 192.0.2.1/32 -p udp -m udp --dport 53 ${tag}`;
     const told = rulesOf(renderBalancerScript(input), `shadows raw '${[...accepts, rule].join('\n')}'`);
     expect(told).toEqual(['shadowed by -p udp -m udp --dport 53 -j ACCEPT', 'shadowed by -d 192.0.2.1/32 -j ACCEPT']);
+  });
+
+  test('has fragments put together where datagrams go by ports; in INPUT they are', () => {
+    const dns = [{ address: '192.0.2.1', port: 53, protocol: udp }];
+    const form = { name: 'input', why: '' } as const;
+    const all: RulesInput[] = [input, { ...input, echoes: ['192.0.2.1'] }, { mode: 'dsr', frontends: dns, returns: [] }];
+    expect(all.map((one) => rulesOf(renderBalancerScript(one)).includes(gathering))).toEqual([false, true, true]);
+    expect(rulesOf(renderBalancerScript({ mode: 'dsr', frontends: dns, returns: [], form }))).not.toContain(gathering);
+  });
+
+  test('what has fragments put together matches nothing: nothing shadows it', () => {
+    const told = rulesOf(renderBalancerScript(input), `shadows raw '-A PREROUTING -j ACCEPT\n-A PREROUTING ${gathering}'`);
+    expect(told).toEqual(['']);
   });
 
   test('in dsr drops nothing that servers send', () => {
@@ -386,12 +405,16 @@ present reserved ports 33768-61000
 missing mangle INPUT -d 192.0.2.1/32 ${tag}
 stale -d 192.0.2.9/32 ${tag}
 missing nft table ip lb4_untracked
+missing ${gathering}
+refused -s 255.255.255.255/32 -m socket: why not
 `;
   expect(piecesOf(output).map(({ state, kind, text }) => [state, kind, plain(text)])).toEqual([
     ['present', 'ports', 'reserved ports 33768-61000'],
     ['missing', 'rule', 'mangle INPUT -d 192.0.2.1/32'],
     ['stale', 'rule', '-d 192.0.2.9/32'],
     ['missing', 'table', 'nft table ip lb4_untracked'],
+    ['missing', 'fragments', '-s 255.255.255.255/32 -m socket'],
+    ['refused', 'fragments', '-s 255.255.255.255/32 -m socket: why not'],
   ]);
 });
 
