@@ -45,6 +45,8 @@ export const PATIENCE_MS = 2000;
 /** The same of flows of datagrams: a recursive DNS server takes 5 s for a name whose servers are gone. */
 export const FLOWS = 16;
 export const FLOWS_PATIENCE_MS = 10_000;
+/** They must have come within so long: over a night strangers' scans of an idle service add up to more than that. */
+export const FLOWS_WINDOW_MS = 300_000;
 /** So many that were answered, and half of all that were asked for until then, show that a service answers. */
 const LEARNT = 8;
 
@@ -52,6 +54,8 @@ interface SilenceRecord {
   /** `due` when it last answered, or when this was begun. */
   from: number;
   answered: number;
+  /** When more than that were first seen. */
+  waiting: number | undefined;
   /** When it was first seen that too many wait. */
   doubted: number | undefined;
   heard: number | undefined;
@@ -95,6 +99,7 @@ export class Silence {
     }
     const isOneWay = server.datagrams !== undefined && !server.datagrams.isTwoWay && !this.isAnswering(server.key);
     if (!record.silent && (isOneWay || server.among !== record.among)) Object.assign(record, begin(server));
+    if (!record.silent && isStale(server, record, now)) Object.assign(record, begin(server));
     if (record.silent || server.due - record.from < leastOf(server)) return false;
     if (record.doubted === undefined) {
       record.doubted = now;
@@ -111,11 +116,18 @@ function hasAnswered({ answered, due, datagrams }: Observed, record: SilenceReco
   return answered !== record.answered || due < record.from || datagrams?.heard !== record.heard;
 }
 
+/** Whether datagrams wait, too few, and for too long to be one matter with those to come. */
+function isStale({ due, datagrams }: Observed, record: SilenceRecord, now: number): boolean {
+  if (datagrams === undefined || due === record.from || due - record.from >= FLOWS) return false;
+  record.waiting ??= now;
+  return now - record.waiting > FLOWS_WINDOW_MS;
+}
+
 /** So many must wait for an answer. */
 export function leastOf({ datagrams }: Pick<Observed, 'datagrams'>): number {
   return datagrams === undefined ? CONNECTIONS : FLOWS;
 }
 
 function begin({ due, answered, among, datagrams }: Observed): SilenceRecord {
-  return { from: due, answered, doubted: undefined, heard: datagrams?.heard, among, silent: false };
+  return { from: due, answered, waiting: undefined, doubted: undefined, heard: datagrams?.heard, among, silent: false };
 }

@@ -45,11 +45,22 @@ test.each<[string, Partial<Observed>[], string[]]>([
 /** Of datagrams: a server that has sent so many bytes, and whether something else shows that such a service answers. */
 const datagrams = (heard = 0, isTwoWay = false): Partial<Observed> => ({ datagrams: { heard, isTwoWay } });
 const muchLater = (passedAt: number): Partial<Observed>[] => Array.from({ length: FLOWS_PATIENCE_MS / 1000 }, () => ({ passedAt }));
+const idle = (seconds: number): Partial<Observed>[] => Array.from({ length: seconds }, () => ({}));
 const FELL = ['suspect a', 'fell a', 'silent'];
 
 test.each<[string, Partial<Observed>[], string[]]>([
   ['syslog', [datagrams(), { due: 1000 }, ...muchLater(2500)], []],
   ['a service whose others answer, or its checks', [datagrams(0, true), { due: 16 }, ...muchLater(2500)], FELL],
+  [
+    'sixteen over a night, by strangers',
+    [datagrams(0, true), ...Array.from({ length: 16 }, (_, i) => [{ due: i + 1 }, ...idle(60)]).flat(), { passedAt: 1e6 }, ...idle(20)],
+    [],
+  ],
+  [
+    'sixteen within five minutes',
+    [datagrams(0, true), ...Array.from({ length: 16 }, (_, i) => [{ due: i + 1 }, ...idle(15)]).flat(), ...muchLater(3e5)],
+    FELL,
+  ],
   ['as many as a scan', [datagrams(0, true), { due: 15 }, ...muchLater(2500)], []],
   ['one that has answered nearly all', [datagrams(), { due: 9, answered: 8 }, { due: 25 }, ...muchLater(3500)], FELL],
   ['one that has answered few of many', [datagrams(), { due: 100, answered: 40 }, { due: 200 }, ...muchLater(3500)], []],
