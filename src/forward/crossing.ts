@@ -75,6 +75,8 @@ const VLAN_ID = 0xfff;
 const SEEN = 1024;
 const SEEN_MS = 1000;
 const SEEN_WORDS = 16;
+/** In place of the port that one came by: it has come by two. */
+const SEVERAL = -1;
 
 export class Crossing {
   readonly #slab: F.Slab;
@@ -284,7 +286,7 @@ export class Crossing {
 
   /**
    * Whether a frame came by another port a moment ago, or by any; if not, it is remembered. Its Ethernet header, the tag, its length and
-   * its beginning tell it.
+   * its beginning tell it. One that has come by two is known from every port: what was sent out before that comes back by the first one.
    */
   #isKnown(f: number, from: number, now: number, byAny: boolean): boolean {
     const frames = this.#frames;
@@ -296,7 +298,13 @@ export class Crossing {
     for (let at = ip - 3; at < end; at++) h = Math.imul(h ^ words[at], 0x9e3779b1) ^ (h >>> 15);
     const place = (h >>> 8) % SEEN;
     const isKnown = this.#seenHash[place] === h && (now - this.#seenAt[place]) >>> 0 < SEEN_MS && this.#seenPort[place] !== 0;
-    if (isKnown && (byAny || this.#seenPort[place] !== from)) return true;
+    if (isKnown && this.#seenPort[place] !== from) {
+      // Not renewed by what comes later: whoever asks again all the time is heard once a second.
+      if (this.#seenPort[place] !== SEVERAL) this.#seenAt[place] = now;
+      this.#seenPort[place] = SEVERAL;
+      return true;
+    }
+    if (isKnown && byAny) return true;
     this.#seenHash[place] = h;
     this.#seenPort[place] = from;
     this.#seenAt[place] = now;
