@@ -96,6 +96,15 @@ silence_ipv6() {
   done
 }
 
+# leave_as_it_was NOTE: nft has changed nothing, so what an install before has put there, as NOTE says, goes on keeping the kernel away.
+leave_as_it_was() {
+  if [ -n "$table$1" ]; then
+    note inline "${1:-$PORTS}"
+  else
+    undo_inline && forget_state
+  fi
+}
+
 install_all() {
   look
   whole=yes
@@ -105,9 +114,10 @@ install_all() {
     if [ -n "$dry_run" ]; then
       printf '# nft -f -\n%s\n' "$(inline_table)"
     else
+      last=$(noted inline)
       # First: whoever is killed in between has said what there is to take away.
       note inline "$PORTS"
-      reason=$(inline_table | nft -f - 2>&1) || { undo_inline && forget_state; fail 'nft: a table of family netdev' "$reason"; }
+      reason=$(inline_table | nft -f - 2>&1) || { leave_as_it_was "$last"; fail 'nft: a table of family netdev' "$reason"; }
     fi
   fi
   silence_ipv6

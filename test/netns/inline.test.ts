@@ -8,7 +8,8 @@
  *                               lb4 eth1 ── 192.178.1.3 and 192.178.2.3, a router and server
  *     bob   192.178.2.2 ── eth2 ┘
  */
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Balancer, LB4, writeConfiguration } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
@@ -113,6 +114,20 @@ describe('SINGLE', () => {
     await ping(client, '192.178.1.2');
     expect(await web(client, SERVICE)).toBe('200 192.178.1.1');
     expect(box.sh('nft', 'list', 'table', 'netdev', 'lb4_inline')).toContain('"eth1"');
+  });
+
+  test('rules that nft refuses leave those that are there, and lb4 keeps the kernel away', async () => {
+    const table = () => box.sh('nft', 'list', 'table', 'netdev', 'lb4_inline');
+    const before = table();
+    const nft = `case "$*" in "-f -") cat >/dev/null; echo no room >&2; exit 1;; esac; exec ${box.sh('which', 'nft').trim()} "$@"`;
+    mkdirSync(join(lab.directory, 'bin'));
+    writeFileSync(join(lab.directory, 'bin/nft'), `#!/bin/sh\n${nft}\n`, { mode: 0o755 });
+    const script = box.sh(LB4, 'rules', '--inline', `--config=${config}`).replace(/^PORTS=.*/m, "PORTS='eth0 lo'");
+    const env = `PATH=${lab.directory}/bin:${process.env['PATH']}`;
+    const { code, stderr } = await box.run('env', env, 'sh', '-c', script, 'sh', 'install');
+    expect([code, stderr]).toEqual([1, 'lb4 rules: nft: a table of family netdev: no room\n']);
+    expect([table(), box.sh('cat', '/proc/sys/net/ipv6/conf/eth0/disable_ipv6')]).toEqual([before, '1\n']);
+    expect(await web(client, SERVICE)).toBe('200 192.178.1.1');
   });
 
   test('one that was killed leaves the kernel away, the next goes on; lb4 rules --remove, or a stop, puts all back', async () => {
