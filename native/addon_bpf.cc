@@ -81,7 +81,9 @@ Napi::Value linkProgram(const Napi::CallbackInfo& info) {
   const int program = descriptor(info[0], "program");
   const int32_t ifindex = ifindexArgument(info[1]);
   const Hook hook = hookArgument(info[2]);
-  Fd link = guard(info.Env(), [&] { return lb4::linkProgram(program, ifindex, hook); });
+  if (!info[3].IsUndefined() && !info[3].IsBoolean()) refuse(info.Env(), "isFirst must be a boolean");
+  const bool isFirst = info[3].IsBoolean() && info[3].As<Napi::Boolean>();
+  Fd link = guard(info.Env(), [&] { return lb4::linkProgram(program, ifindex, hook, isFirst); });
   return Napi::Number::New(info.Env(), link.release());
 }
 

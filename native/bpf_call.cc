@@ -17,6 +17,8 @@ namespace {
 // enum bpf_attach_type: BPF_XDP is there since Linux 5.2, BPF_TCX_INGRESS since 6.6.
 constexpr uint32_t XDP = 37;
 constexpr uint32_t TCX_INGRESS = 46;
+// linux/bpf.h has it since 6.6: BPF_F_BEFORE, without a program to stand before: before all.
+constexpr uint32_t BEFORE = 1 << 3;
 // linux/if_link.h: XDP_FLAGS_DRV_MODE.
 constexpr uint32_t DRIVER_MODE = 1 << 2;
 constexpr size_t MOST_FRAME = 4096;
@@ -75,12 +77,12 @@ Fd openPinned(const std::string& path) {
   return Fd(bpf(BPF_OBJ_GET, attr, "bpf(BPF_OBJ_GET)"));
 }
 
-Fd linkProgram(int program, int32_t ifindex, Hook hook) {
+Fd linkProgram(int program, int32_t ifindex, Hook hook, bool isFirst) {
   bpf_attr attr{};
   attr.link_create.prog_fd = static_cast<uint32_t>(program);
   attr.link_create.target_ifindex = static_cast<uint32_t>(ifindex);
   attr.link_create.attach_type = hook == Hook::tcx ? TCX_INGRESS : XDP;
-  attr.link_create.flags = hook == Hook::tcx ? 0 : DRIVER_MODE;
+  attr.link_create.flags = hook == Hook::xdp ? DRIVER_MODE : isFirst ? BEFORE : 0;
   return Fd(bpf(BPF_LINK_CREATE, attr, hook == Hook::tcx ? "bpf(BPF_LINK_CREATE, tcx)" : "bpf(BPF_LINK_CREATE, XDP)"));
 }
 

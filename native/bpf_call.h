@@ -24,9 +24,9 @@ uint32_t mapId(int map);
 void pinBpf(int fd, const std::string& path);
 Fd openPinned(const std::string& path);
 
-// BPF_LINK_CREATE: the program runs at an interface's ingress for as long as the link lives. Behind those that others have attached there
-// (tcx); EBUSY where the hook takes only one (XDP, in the driver itself, never on a socket buffer).
-Fd linkProgram(int program, int32_t ifindex, Hook hook);
+// BPF_LINK_CREATE: the program runs at an interface's ingress for as long as the link lives. Behind those that others have attached there,
+// or before them (tcx); EBUSY where the hook takes only one (XDP, in the driver itself, never on a socket buffer).
+Fd linkProgram(int program, int32_t ifindex, Hook hook, bool isFirst);
 // BPF_LINK_UPDATE: another program in its place, without a packet that meets none.
 void updateLink(int link, int program);
 // The interface of a link; 0 where that is gone, or somebody has detached the link.

@@ -78,30 +78,31 @@ export class Attachments {
       const attachment = this.#attached.get(key);
       if (attachment !== undefined) this.#attached.set(key, { ...attachment, link });
     }
-    this.#try(() => this.#announceAll());
+    this.#announceAll();
     // A dead lb4's.
     for (const name of linkPins()) if (!wanted.has(name)) this.#try(() => removeLink(name));
     for (const { index } of interfaces) if (!wanted.has(keyOf('tc', index))) this.#try(() => standsAtClsact(index) && leaveClsact(index));
     for (const [key, { link, hook }] of wanted) if (!this.#attached.has(key) && !this.#lost.has(key)) this.#attach(key, link, hook);
     this.#ports = this.#isInline ? able : [];
-    this.#try(() => this.#tellTap());
+    this.#tellTap();
   }
 
-  /** Between interfaces: what tc takes at a port the packet socket is not to have, and all else it is. */
+  /** Between interfaces: what tc takes at a port the packet socket is not to have, and all else it is. One without a place keeps no other from its own. */
   #tellTap(): void {
-    for (const link of this.#ports) this.#xdpLinks.set(link, takesRedirected(link), this.#attached.has(keyOf('tc', link.index)));
+    for (const link of this.#ports)
+      this.#try(() => this.#xdpLinks.set(link, takesRedirected(link), this.#attached.has(keyOf('tc', link.index))));
   }
 
   /** Where it stood and does not any more, as people say it: `tc of eth0`. */
   missing(): string[] {
-    this.#try(() => this.#announceAll());
+    this.#announceAll();
     for (const [key, attachment] of this.#attached) {
       if (isThere(attachment)) continue;
       this.#lost.set(key, attachment);
       // Whoever puts it back says what is in the way.
       attempted(() => this.#detach(key, attachment));
     }
-    this.#try(() => this.#tellTap());
+    this.#tellTap();
     return [...this.#lost.values()].map(({ hook, link }) => `${hook} of ${link.name}`);
   }
 
@@ -147,7 +148,7 @@ export class Attachments {
 
   /** Nobody tells when a driver takes redirected frames no more: a veth, whose peer is somewhere else. */
   #announceAll(): void {
-    for (const { hook, link } of this.#attached.values()) if (hook === 'xdp') this.#announce(link);
+    for (const { hook, link } of this.#attached.values()) if (hook === 'xdp') this.#try(() => this.#announce(link));
   }
 
   #announce(link: Interface): void {
@@ -191,7 +192,7 @@ export class Attachments {
   #stand(key: string, link: Interface, hook: Hook): void {
     const { programs } = this.#fastPath;
     const adopted = this.#adopted(key, link, hook);
-    const fd = adopted ?? linked(programs[hook], link, hook);
+    const fd = adopted ?? linked(programs[hook], link, hook, this.#isInline);
     try {
       if (hook === 'xdp') this.#announce(link);
       // Never anew: a kill between the old pin and the new one would end it.
@@ -252,10 +253,13 @@ function keyOf(hook: Hook, index: number): string {
   return `${hook}-${index}`;
 }
 
-/** A link's descriptor; undefined: it stands there by cls_bpf, on a kernel that has no tcx. */
-function linked(program: number, { index }: Interface, hook: Hook): number | undefined {
+/**
+ * A link's descriptor; undefined: it stands there by cls_bpf, on a kernel that has no tcx.
+ * @param isFirst before what others have attached. Between interfaces: what the packet socket does not have since tc takes it must come to tc
+ */
+function linked(program: number, { index }: Interface, hook: Hook, isFirst: boolean): number | undefined {
   try {
-    return native().linkProgram(program, index, hook === 'tc' ? 'tcx' : 'xdp');
+    return native().linkProgram(program, index, hook === 'tc' ? 'tcx' : 'xdp', isFirst);
   } catch (error) {
     if (hook === 'xdp' || (error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
     const isQdiscOurs = native().attachClsact(program, index);

@@ -283,9 +283,10 @@ export interface NativeAddon {
   openPinned(path: string): number;
   /**
    * Has a program run at an interface's ingress for as long as the link lives, whose descriptor is returned: behind those that others have
-   * attached (`tcx`, Linux 6.6: EINVAL before), or in the driver, which takes one (`xdp`: EBUSY where there is one, EOPNOTSUPP where the driver knows none).
+   * attached, or before them with `isFirst` (`tcx`, Linux 6.6: EINVAL before), or in the driver, which takes one (`xdp`: EBUSY where there is one,
+   * EOPNOTSUPP where the driver knows none).
    */
-  linkProgram(program: number, ifindex: number, hook: 'tcx' | 'xdp'): number;
+  linkProgram(program: number, ifindex: number, hook: 'tcx' | 'xdp', isFirst?: boolean): number;
   /** Another program in a link's place, without a packet that meets none. */
   updateLink(link: number, program: number): void;
   /** The interface of a link; 0 once that is gone, or the link detached. */

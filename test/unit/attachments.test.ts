@@ -3,6 +3,7 @@ import { beforeEach, expect, test, vi } from 'vitest';
 import { Attachments, type Wanted } from '../../src/io/attachments.ts';
 import type { FastPath } from '../../src/io/fast-path.ts';
 import type { Interface } from '../../src/io/native.ts';
+import { PLACES, PROBES } from '../../src/layout/links.ts';
 
 const failed = (code: string) => Object.assign(new Error(`bpf(): ${code}`), { code });
 const raise = (code: string) => (): never => {
@@ -16,19 +17,24 @@ const kernel = {
   unpin: (_name: string): void => {},
   mark: (): void => {},
   done: [] as string[],
+  /** Interfaces that the map of them tells of. */
+  told: [] as number[],
 };
 const usual = { ...kernel };
 const did = (what: string) => void kernel.done.push(what);
 
 vi.mock('../../src/io/native.ts', () => ({
   native: () => ({
-    linkProgram: (_: number, ifindex: number, hook: string) => kernel.link(ifindex, hook),
+    linkProgram: (_: number, ifindex: number, hook: string, isFirst: boolean) => {
+      if (isFirst) did(`first at ${hook} of ${ifindex}`);
+      return kernel.link(ifindex, hook);
+    },
     linkedInterface: () => 2,
     updateLink: () => {},
     detachLink: (link: number) => did(`detach ${link}`),
     attachClsact: () => true,
     takesRedirected: () => true,
-    setElement: () => {},
+    setElement: (_: number, __: number, element: Uint8Array) => void kernel.told.push(new Uint32Array(element.buffer)[0]),
   }),
 }));
 vi.mock('../../src/io/pins.ts', () => ({
@@ -43,7 +49,7 @@ vi.mock('../../src/io/pins.ts', () => ({
 }));
 vi.mock('node:fs', () => ({ closeSync: (fd: number) => did(`close ${fd}`) }));
 
-beforeEach(() => void Object.assign(kernel, usual, { done: [] }));
+beforeEach(() => void Object.assign(kernel, usual, { done: [], told: [] }));
 
 const card = (index: number): Interface => ({
   index,
@@ -58,10 +64,12 @@ const card = (index: number): Interface => ({
   carrier: true,
 });
 
-function attach(wanted: Wanted, ...indices: number[]) {
+const attach = (wanted: Wanted, ...indices: number[]) => attachTo(false, wanted, indices);
+
+function attachTo(isInline: boolean, wanted: Wanted, indices: number[]) {
   const said: string[] = [];
   const fastPath = { programs: { links: 9, tc: 10, xdp: 11 } } as unknown as FastPath;
-  const attachments = new Attachments(fastPath, wanted, (message) => said.push(message));
+  const attachments = new Attachments(fastPath, wanted, (message) => said.push(message), isInline);
   attachments.follow(indices.map(card));
   return { attachments, said };
 }
@@ -103,4 +111,15 @@ test.each([
   kernel.link = (_, hook) => (hook === 'tcx' ? LINK : raise(code)());
   const { attachments, said } = attach(wanted, 2);
   expect([attachments.names('tc'), attachments.names('xdp'), said]).toEqual([['eth2'], [], told]);
+});
+
+test('between interfaces tc stands before all others: the packet socket has not what it takes', () => {
+  attachTo(true, 'tc', [2]);
+  expect(kernel.done).toEqual(['first at tcx of 2', 'pin tc-2']);
+});
+
+test('an interface that has no place in the map keeps no other from its own', () => {
+  const crowd = Array.from({ length: PROBES + 1 }, (_, i) => 2 + i * PLACES);
+  const { said } = attachTo(true, 'tc', [...crowd, 11]);
+  expect([said, kernel.told.at(-1)]).toEqual([[`the fast path: ${PROBES} others have the places of interface ${crowd.at(-1)}`], 11]);
 });
