@@ -85,8 +85,11 @@ export class Crossing {
   readonly #verdicts: Float64Array;
   readonly #seed: number;
   #ports: Ports = { backend: 0, backendMtu: 0, frontends: [] };
-  /** By the name of a frontend port, those of before included: connections may name them. */
-  readonly #hopOf = new Map<string, number>();
+  /**
+   * By the name of a frontend port, those of before included: connections may name them. The first is that of new ones; others are of an lb4 that died,
+   * found when the port came up.
+   */
+  readonly #hopsOf = new Map<string, number[]>();
   /** By address as a host-order number: the longest prefix first. */
   #prefixes: { readonly network: number; readonly mask: number; readonly port: number }[] = [];
   readonly #stations: Stations;
@@ -110,13 +113,16 @@ export class Crossing {
     if (namesOf(ports) !== namesOf(this.#ports)) this.#forget();
     this.#ports = ports;
     for (const { name, ifindex, mtu } of ports.frontends) {
-      const hop = this.#hopOf.get(name) ?? this.#findHop(ifindex);
-      this.#hopOf.set(name, hop);
-      if (ifindex === 0) writeNoHop(this.#hops, hop);
-      else writeHop(this.#hops, hop, ifindex, mtu, NOWHERE, NOWHERE);
+      const known = this.#hopsOf.get(name) ?? [this.#findHop(ifindex)];
+      this.#hopsOf.set(name, known);
+      known.push(...this.#othersTo(ifindex));
+      for (const hop of known) {
+        if (ifindex === 0) writeNoHop(this.#hops, hop);
+        else writeHop(this.#hops, hop, ifindex, mtu, NOWHERE, NOWHERE);
+      }
     }
     const names = new Set(ports.frontends.map(({ name }) => name));
-    for (const [name, hop] of this.#hopOf) if (!names.has(name)) writeNoHop(this.#hops, hop);
+    for (const [name, known] of this.#hopsOf) if (!names.has(name)) for (const hop of known) writeNoHop(this.#hops, hop);
     this.#prefixes = ports.frontends
       .flatMap(({ clients }, port) => clients.map(({ address, bits }) => ({ address, bits, port })))
       .sort((a, b) => b.bits - a.bits)
@@ -134,7 +140,7 @@ export class Crossing {
   /** The next hop of what goes out by that frontend port; that of the kernel where it is none. */
   hopBy(ifindex: number): number {
     const port = this.#portAt(ifindex);
-    return port < 0 ? KERNEL_HOP : (this.#hopOf.get(this.#ports.frontends[port].name) ?? KERNEL_HOP);
+    return port < 0 ? KERNEL_HOP : (this.#hopsOf.get(this.#ports.frontends[port].name)?.[0] ?? KERNEL_HOP);
   }
 
   /** Sends a frame to the other side, or ends it, counted. */
@@ -313,7 +319,7 @@ export class Crossing {
 
   /** That of a table that was found, where connections name it by this interface; else one that has none, or any of a table full of them. */
   #findHop(ifindex: number): number {
-    const taken = new Set(this.#hopOf.values());
+    const taken = this.#takenHops();
     let free = 0;
     let any = 0;
     for (let hop = SERVER_HOPS; hop < HOPS; hop++) {
@@ -325,6 +331,20 @@ export class Crossing {
       if (is === 0 && hop > SERVER_HOPS + 2 * D.BATCH) break;
     }
     return free || any;
+  }
+
+  /** Those of nobody that lead to an interface: connections of an lb4 that died go by them. */
+  #othersTo(ifindex: number): number[] {
+    if (ifindex === 0) return [];
+    const taken = this.#takenHops();
+    const others: number[] = [];
+    for (let hop = SERVER_HOPS; hop < HOPS; hop++)
+      if (this.#hops[(hop << SHIFT) + INTERFACE] === ifindex && !taken.has(hop)) others.push(hop);
+    return others;
+  }
+
+  #takenHops(): Set<number> {
+    return new Set([...this.#hopsOf.values()].flat());
   }
 
   /** Other ports, other places. */

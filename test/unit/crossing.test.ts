@@ -134,6 +134,22 @@ describe('one frontend port', () => {
     expect([next.hops[hop * HOP + INTERFACE], next.hops[hop * HOP + MTU]]).toEqual([SECOND, 1500]);
   });
 
+  test('down when lb4 dies and when the next one starts, then up: its connections go on, and follow it', () => {
+    const world = single();
+    world.send(fromClient({ flags: 'S' }));
+    const named = (ifindex: number) => between({ ...port(ifindex), name: 'eth1' });
+    world.core.crossing?.setPorts(named(0));
+    const next = world.next({ inline: named(0) });
+    const answer = () => next.send(fromServer({ flags: 'SA' }), { interface: BACK });
+    expect(answer()).toMatchObject({ verdict: 'dropNoRoute', out: 'drop' });
+    for (const ifindex of [FRONT, 9]) {
+      next.core.crossing?.setPorts(named(ifindex));
+      expect(answer()).toMatchObject({ verdict: 'forwarded', interface: ifindex });
+    }
+    next.core.crossing?.setPorts(named(0));
+    expect(answer()).toMatchObject({ verdict: 'dropNoRoute', out: 'drop' });
+  });
+
   test('of a table full of clients’ hops a port takes one, never the kernel’s', () => {
     const world = new World();
     for (let hop = SERVER_HOPS; hop < HOPS; hop++) world.hops[hop * HOP + INTERFACE] = 1000 + hop;
