@@ -182,7 +182,8 @@ export class Engine {
     try {
       // First: it takes time, and may fail.
       const tap = options.inline === undefined ? undefined : (taps = openTap());
-      const ring = { ringSlots, busyPollUs, filter: firstFilter(options), takesAll: options.inline !== undefined, tap, memoryFd };
+      const ports = options.inline && indexesOf(portsOf(options.inline, interfacesNow()));
+      const ring = { ringSlots, busyPollUs, filter: firstFilter(settings, ports), takesAll: ports !== undefined, ports, tap, memoryFd };
       if (io !== 'pcap') waiting = await WaitingCrew.open({ workers, cpus, key, ring, ours: oursIn(settings.services) });
       await turn?.();
       waiting?.listen();
@@ -410,9 +411,9 @@ function attempt(act: () => void, told: (message: string) => void): void {
 }
 
 /** What the kernel hands up before there is any other word. */
-function firstFilter({ inline, settings }: EngineOptions): Uint32Array {
-  if (inline === undefined) return filterFor(settings.services);
-  return portFilter(indexesOf(portsOf(inline, interfacesNow())).filter((ifindex) => ifindex !== 0));
+function firstFilter({ services }: Settings, ports: readonly number[] | undefined): Uint32Array {
+  if (ports === undefined) return filterFor(services);
+  return portFilter(ports.filter((ifindex) => ifindex !== 0));
 }
 
 function interfacesOf(routes: ServerRoutes, inline: InlinePorts | undefined) {

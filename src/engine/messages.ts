@@ -35,6 +35,8 @@ export interface RingData {
   readonly filter: Uint32Array;
   /** Between interfaces: frames of any kind. */
   readonly takesAll?: boolean | undefined;
+  /** Between interfaces: those that are ports by now, as the driver has them; nothing is received of them yet. */
+  readonly ports?: readonly number[] | undefined;
   /** The filter of another lb4's socket, a loaded program, where the kernel forwards a part of what comes there. */
   readonly tap?: number | undefined;
   /** Memory of another lb4, which may still write to it: that of {@link WorkerData}, if it is found. */

@@ -27,6 +27,8 @@ let filter: Uint32Array = NOTHING;
 // First, so that what it allocates is near.
 if (ring.cpu !== undefined) native().pinThread([ring.cpu]);
 const driver: RingDriver = openPacketSocket(ring.ringSlots, filter, ring.busyPollUs, ring.takesAll);
+// Before another lb4's socket is gone: a NIC that is promiscuous for nobody takes no frame for others, and to acquire the memory takes a while.
+if (ring.ports !== undefined) driver.setPorts(ring.ports);
 const other = ring.memoryFd === undefined ? undefined : mapTouched(ring.memoryFd);
 tell({ type: 'open', fd: driver.fd });
 const data = awaitTurn();

@@ -152,11 +152,21 @@ describe.each(['off', 'tc', 'xdp'])('fast_path = %s', (fastPath) => {
     const hold = await holdConnections(client, 5, `${SERVICE}:7`);
     const old = lb4;
     writeFileSync(config, text('eth0', 'eth2'));
+    const links = box.start(['ip', '-d', '-o', 'monitor', 'link']);
+    let changes = 0;
+    const isHeard = () => {
+      box.ip('link', 'set', 'eth0', 'alias', `change ${++changes}`);
+      return links.lines.some((line) => line.includes('eth0'));
+    };
+    await waitUntil(isHeard, { what: 'changes of links to be told' });
     lb4 = await startInline(box, config, '--takeover');
     expect(await old.running.exited).toEqual({ code: 0, signal: null });
     await Promise.all([ping(client, SERVER), ping(other, SERVICE)]);
     expect(await othersLiveOn(hold)).toEqual([]);
     hold.end();
+    // A NIC that is promiscuous for nobody, be it for a moment, takes nothing of what passes.
+    expect(links.lines.filter((line) => /eth[01]\b.*promiscuity 0/.test(line))).toEqual([]);
+    links.signal('SIGTERM');
     expect((await lb4.stop()).code).toBe(0);
     await waitUntil(() => kernelsPart('eth0')[0] === false, { what: 'nothing to be left' });
     expect(kernelsPart('eth2')).toEqual([false, '0']);
