@@ -18,6 +18,7 @@ import { finishIpHeader } from '../packet/build.ts';
 import * as F from '../packet/fields.ts';
 import type { Connections } from './connections.ts';
 import { restoreQuoted } from './icmp.ts';
+import { isClientsAlone } from './links.ts';
 import type { Opener } from './opener.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
@@ -55,8 +56,8 @@ const SHIFT = 22;
 const REST_MS = 1000;
 
 /** Words of a place: the packet, when its first one came, and where that went. */
-const PLACE = 8;
-const [SOURCE, DESTINATION, PACKET, SEEN, NEW_SOURCE, NEW_DESTINATION, NEXT_HOP, SLOT] = [0, 1, 2, 3, 4, 5, 6, 7];
+const PLACE = 9;
+const [SOURCE, DESTINATION, PACKET, SEEN, NEW_SOURCE, NEW_DESTINATION, NEXT_HOP, SLOT, IS_GUARDED] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 /** In PACKET, which has identification and protocol: there is one. */
 const TAKEN = 1 << 24;
 
@@ -69,19 +70,21 @@ interface Way {
   hop: number;
   /** Its flow's slot by then; NONE where it had none. */
   slot: number;
+  /** Whether it was what a server sends its client: layout/flow.ts. */
+  isGuarded: boolean;
 }
 
 class Ways {
   readonly #key: HashKey;
   readonly #places = new Int32Array(PLACES * PLACE);
-  readonly #way: Way = { source: 0, destination: 0, hop: 0, slot: Flow.NONE };
+  readonly #way: Way = { source: 0, destination: 0, hop: 0, slot: Flow.NONE, isGuarded: false };
 
   constructor(key: HashKey) {
     this.#key = key;
   }
 
   /** The first fragment at word `ip` is about to go by the flow at word `at` of `flows`, in `slot` (NONE: one that is not kept). */
-  remember(words: Int32Array, ip: number, flows: Int32Array, at: number, slot: number, now: number): void {
+  remember(words: Int32Array, ip: number, flows: Int32Array, at: number, slot: number, isGuarded: boolean, now: number): void {
     const place = this.#placeOf(words, ip);
     const places = this.#places;
     places[place + SOURCE] = words[ip + F.IP_SOURCE];
@@ -92,6 +95,7 @@ class Ways {
     places[place + NEW_DESTINATION] = flows[at + Flow.NEW_DESTINATION];
     places[place + NEXT_HOP] = flows[at + Flow.NEXT_HOP];
     places[place + SLOT] = slot;
+    places[place + IS_GUARDED] = Number(isGuarded);
   }
 
   /** Where the first one went of the packet that the fragment at word `ip` is of; it holds until the next call. */
@@ -110,6 +114,7 @@ class Ways {
     way.destination = places[place + NEW_DESTINATION];
     way.hop = places[place + NEXT_HOP];
     way.slot = places[place + SLOT];
+    way.isGuarded = places[place + IS_GUARDED] !== 0;
     return way;
   }
 
@@ -132,6 +137,9 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
   const ways = new Ways(table.key);
   const segment: Segment = { flags: 0, sequence: 0, acknowledgment: 0, payload: 0, isReply: false, now: 0, pendingFins: new PendingFins() };
 
+  /** Of the flow that a first one was found by: it may go by a copy, which does not tell. */
+  let isGuarded = false;
+
   return function fragment(f, ip, protocol, now) {
     if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast || (frames[f + D.FLAGS] & D.FLAG_PARTIAL) !== 0) return UNKNOWN;
     if ((words[ip + F.IP_FRAGMENT] & F.FRAGMENT_OFFSET) !== 0) {
@@ -139,6 +147,7 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
       return way === undefined ? UNKNOWN : follow(f, ip, way);
     }
     if (!protocol?.isDatagram || !protocol.hasPorts) return UNKNOWN;
+    isGuarded = false;
     const slot = leader(f, ip, protocol, now);
     return slot === Flow.NONE ? UNKNOWN : lead(f, ip, slot, now);
   };
@@ -174,7 +183,9 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
   function known(slot: number, payload: number, now: number): number {
     segment.payload = payload;
     segment.now = now;
-    const isFast = (flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.FAST) !== 0;
+    const state = flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE];
+    isGuarded = (state & Flow.GUARDED) !== 0;
+    const isFast = (state & Flow.FAST) !== 0;
     const by = isFast ? slot : connections.follow(slot, segment);
     const at = by << Flow.ENTRY_SHIFT;
     flow[at + Flow.SEEN] = now;
@@ -185,7 +196,7 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
   /** Sends a first fragment by the entry in `slot`, and has the others follow it. */
   function lead(f: number, ip: number, slot: number, now: number): number {
     const at = slot << Flow.ENTRY_SHIFT;
-    ways.remember(words, ip, flow, at, slot === table.scratch ? Flow.NONE : slot, now);
+    ways.remember(words, ip, flow, at, slot === table.scratch ? Flow.NONE : slot, isGuarded, now);
     restoreQuoted(
       slab,
       ip,
@@ -198,7 +209,9 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
   }
 
   /** Sends a later one where the first one went. */
-  function follow(f: number, ip: number, { source, destination, hop, slot }: Way): number {
+  function follow(f: number, ip: number, way: Way): number {
+    const { source, destination, hop, slot } = way;
+    if (way.isGuarded && isClientsAlone(hops, frames[f + D.INTERFACE])) return UNKNOWN;
     const at = slot << Flow.ENTRY_SHIFT;
     const isKept = slot !== Flow.NONE && table.isLive(slot);
     if (isKept && flow[at + Flow.NEW_SOURCE] === source && flow[at + Flow.NEW_DESTINATION] === destination)

@@ -4,6 +4,7 @@ import { RX, serverRow, TX } from '../../src/layout/counters.ts';
 import { UDP } from '../../src/packet/fields.ts';
 import { buildFrame, buildIp, type Packet, pattern, type UdpPart, wrongChecksums } from '../lab/packets.ts';
 import {
+  BACK,
   between,
   CLIENT,
   connectionsIn,
@@ -167,4 +168,14 @@ test('whoever sends thousands of first ones takes nobody’s memory but their ow
   for (let i = 0; i < 5000; i++) world.send(parts(query({ from: 1024 + (i % 100) }), i)[0]);
   expect(whole(send(world, parts(query(), 9)))).toMatchObject({ wrong: [] });
   expect(world.records.size).toBe(101);
+});
+
+test('nat = "destination": what follows an answer by a link of clients alone is nobody’s', () => {
+  for (const more of [{}, { perPacket: true }]) {
+    const world = new World({ ...ALONE, mode: 'destination', ...more });
+    send(world, parts(query()));
+    const [first, second] = parts({ ...answer({ to: 5000 }), destination: CLIENT });
+    expect(world.send(first, { interface: BACK }).verdict).toBe('fragmentFollowed');
+    expect([FRONT, BACK].map((side) => world.send(second, { interface: side }).verdict)).toEqual(['dropFragment', 'fragmentFollowed']);
+  }
 });
