@@ -104,7 +104,7 @@ export class Crossing {
     this.#hops = hops;
     this.#verdicts = verdicts;
     this.#seed = seed;
-    this.#stations = new Stations(seed);
+    this.#stations = new Stations(seed, BEHIND);
     this.#addresses = new Stations(seed);
   }
 

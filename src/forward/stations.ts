@@ -3,7 +3,8 @@
  * learnt, is asked of all ports.
  *
  * Whoever sends may claim to be somebody else. So a station that is busy at its port moves only for as many frames from another one as
- * it has just sent itself (a majority vote), or once it has been silent for a moment: a host that has moved has.
+ * it has just sent itself (a majority vote), or once it has been silent for a moment: a host that has moved has. Behind one port (the servers') more is
+ * asked: who speaks by services alone is not heard here, though it is there, and strangers are at the others.
  */
 
 const SETS = 1024;
@@ -29,11 +30,16 @@ export class Stations {
   /** Asked for since it was last seen. */
   readonly #isAsked = new Uint8Array(SETS * WAYS);
   readonly #seed: number;
+  readonly #settled: number;
   #evicted = 0;
 
-  /** @param seed a stranger who knew it could choose whom to push out */
-  constructor(seed: number) {
+  /**
+   * @param seed a stranger who knew it could choose whom to push out
+   * @param settled the port from which a station moves by votes alone, until it has been silent for {@link FRESH_MS}
+   */
+  constructor(seed: number, settled: number = NOBODY) {
     this.#seed = seed;
+    this.#settled = settled;
   }
 
   /** Those that had to make way for others before they were old. */
@@ -50,7 +56,8 @@ export class Stations {
     let place = this.#placeIn(first, low, high);
     if (place < 0) place = this.#take(first, low, high, now);
     else if (this.#ports[place] !== port) {
-      if (this.#votes[place] > 0 && this.#silence(place, now) < BUSY_MS) {
+      const held = this.#ports[place] === this.#settled ? FRESH_MS : BUSY_MS;
+      if (this.#votes[place] > 0 && this.#silence(place, now) < held) {
         this.#votes[place]--;
         this.#disputed[place] = now;
         this.#isDisputed[place] = 1;

@@ -353,6 +353,20 @@ describe('a station that is busy', () => {
     expect(stations.learn(1, 2, 0, 4300)).toBe(true);
   });
 
+  test('behind the servers’ port moves by frames alone for a minute, though it is silent: a service’s are not counted', () => {
+    const stations = new Stations(7, 5);
+    for (let i = 0; i < 3; i++) stations.learn(1, 2, 5, 0);
+    for (let i = 0; i < 3; i++) expect(stations.learn(1, 2, 0, 50_000)).toBe(false);
+    expect(stations.find(1, 2, 50_000)).toBe(5);
+    stations.learn(1, 2, 0, 50_001);
+    expect(stations.find(1, 2, 50_001)).toBe(0);
+    // Of other ports two seconds do.
+    stations.learn(1, 2, 5, 52_001);
+    expect(stations.find(1, 2, 52_001)).toBe(5);
+    stations.learn(1, 2, 0, 112_001);
+    expect(stations.find(1, 2, 112_001)).toBe(0);
+  });
+
   test('has at most 64 frames to its credit', () => {
     const stations = new Stations(7);
     for (let i = 0; i < 1000; i++) stations.learn(1, 2, 0, 0);
