@@ -10,7 +10,7 @@ import { CLIENT_PORTS } from '../layout/ports.ts';
 import { ownFile } from '../own-files.ts';
 import { steeringKey } from '../packet/steering.ts';
 import { type LoadedFastPath, native } from './native.ts';
-import { isMapPinned, openPin, pin, pinsObstacle, preparePins, removePins } from './pins.ts';
+import { isMapPinned, openPin, pin, pins, pinsObstacle, preparePins, removePins } from './pins.ts';
 
 /** Where it was compiled to. */
 const OBJECT = ownFile('native/bpf/lb4.bpf.o');
@@ -36,8 +36,11 @@ export class FastPath {
   /** The id of the map with the flows: the table's header says it. */
   readonly id: number;
 
-  private constructor(programs: LoadedFastPath) {
+  readonly #isInline: boolean;
+
+  private constructor(programs: LoadedFastPath, isInline = false) {
     this.programs = programs;
+    this.#isInline = isInline;
     this.maps = mapAll(programs);
     this.id = native().mapId(programs.flows);
   }
@@ -51,7 +54,7 @@ export class FastPath {
       preparePins();
       for (const name of KEPT) pin(programs[name], name);
       if (room.isInline) pin(programs.tap, TAP);
-      return new FastPath(programs);
+      return new FastPath(programs, room.isInline);
     } catch (error) {
       closeAll(programs);
       throw error;
@@ -65,8 +68,13 @@ export class FastPath {
       const [flows, hops, counts] = kept;
       if (flows === undefined || hops === undefined || counts === undefined || native().mapId(flows) !== id) return undefined;
       const programs = load(room, key, { flows, hops, counts });
-      if (room.isInline) pin(programs.tap, TAP);
-      return new FastPath(programs);
+      try {
+        if (room.isInline) pin(programs.tap, TAP);
+        return new FastPath(programs, room.isInline);
+      } catch (error) {
+        closeAll(programs);
+        throw error;
+      }
     } finally {
       for (const fd of kept) if (fd !== undefined) closeSync(fd);
     }
@@ -77,9 +85,10 @@ export class FastPath {
     return isMapPinned('flows', this.id);
   }
 
-  /** Names of the maps that it would not find. */
-  unpinned(): (typeof KEPT)[number][] {
-    return KEPT.filter((name) => !isMapPinned(name, native().mapId(this.programs[name])));
+  /** Names of what it would not find: maps, and the socket's filter. */
+  unpinned(): ((typeof KEPT)[number] | typeof TAP)[] {
+    const maps = KEPT.filter((name) => !isMapPinned(name, native().mapId(this.programs[name])));
+    return this.#isInline && !pins().includes(TAP) ? [...maps, TAP] : maps;
   }
 
   /** Pins those anew. Throws the system's error. */
