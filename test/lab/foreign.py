@@ -1,6 +1,6 @@
 """Somebody else's BPF program at an interface, which passes everything; it stands there until standard input ends (x86-64).
 
-    foreign.py xdp|tcx DEV
+    foreign.py xdp|tcx|accept DEV        accept: by tcx, and programs behind it do not run
 
 Prints "stands", and for each line that comes "stands" again, or "is gone".
 """
@@ -11,8 +11,9 @@ import struct
 import sys
 
 SYS_BPF, PROG_LOAD, OBJ_GET_INFO_BY_FD, LINK_CREATE = 321, 5, 15, 28
-# Program type, attach type, what it returns (XDP_PASS, TCX_NEXT), flags (XDP_FLAGS_DRV_MODE).
-TYPE, ATTACH, RESULT, FLAGS = {"xdp": (6, 37, 2, 4), "tcx": (3, 46, 0xFFFFFFFF, 0)}[sys.argv[1]]
+# Program type, attach type, what it returns (XDP_PASS, TCX_NEXT, TCX_PASS), flags (XDP_FLAGS_DRV_MODE).
+HOOKS = {"xdp": (6, 37, 2, 4), "tcx": (3, 46, 0xFFFFFFFF, 0), "accept": (3, 46, 0, 0)}
+TYPE, ATTACH, RESULT, FLAGS = HOOKS[sys.argv[1]]
 
 libc = ctypes.CDLL(None, use_errno=True)
 

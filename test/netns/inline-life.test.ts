@@ -1,10 +1,11 @@
 /** lb4 between interfaces as time goes on: reloads that change the interfaces, MTUs that differ, its death, and another one that takes over. */
 import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Balancer, writeConfiguration } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { flood, ping, SERVICE, serve, startInline, textOf, udp, web } from '../lab/inline.ts';
-import { cable, Lab, type Namespace } from '../lab/lab.ts';
+import { cable, Lab, type Namespace, ROOT } from '../lab/lab.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const JUMBO = 9000;
@@ -48,6 +49,8 @@ describe.each(['off', 'tc', 'xdp'])('fast_path = %s', (fastPath) => {
     for (const host of [client, other]) host.later(`route add default via ${SERVER}`);
     config = writeConfiguration(box, text('eth0'));
     await serve(server, SERVER);
+    // It must stand in front of this one, which lets nobody behind it see a frame.
+    if (fastPath !== 'off') await box.start(['python3', join(ROOT, 'test/lab/foreign.py'), 'accept', 'eth1']).line(/^stands$/);
     lb4 = await startInline(box, config);
   });
   afterAll(() => lab[Symbol.asyncDispose]());
