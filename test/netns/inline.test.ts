@@ -122,7 +122,7 @@ describe('SINGLE', () => {
     const nft = `case "$*" in "-f -") cat >/dev/null; echo no room >&2; exit 1;; esac; exec ${box.sh('which', 'nft').trim()} "$@"`;
     mkdirSync(join(lab.directory, 'bin'));
     writeFileSync(join(lab.directory, 'bin/nft'), `#!/bin/sh\n${nft}\n`, { mode: 0o755 });
-    const script = box.sh(LB4, 'rules', '--inline', `--config=${config}`).replace(/^PORTS=.*/m, "PORTS='eth0 lo'");
+    const script = box.sh(LB4, 'rules', '--inline', `--config=${config}`).replace(/^PORTS='[^']*'/m, "PORTS='eth0 lo'");
     const env = `PATH=${lab.directory}/bin:${process.env['PATH']}`;
     const { code, stderr } = await box.run('env', env, 'sh', '-c', script, 'sh', 'install');
     expect([code, stderr]).toEqual([1, 'lb4 rules: nft: a table of family netdev: no room\n']);
