@@ -283,23 +283,40 @@ uint32_t RouteSocket::linkMtu(int32_t ifindex) {
   return mtu;
 }
 
-std::optional<Mac> RouteSocket::neighbour(int32_t ifindex, const Address& address) {
+RouteSocket::Entry RouteSocket::entry(int32_t ifindex, const Address& address) {
   Request<ndmsg> request(RTM_GETNEIGH, 0);
   request.body.ndm_family = std::holds_alternative<uint32_t>(address) ? AF_INET : AF_INET6;
   request.body.ndm_ifindex = ifindex;
   std::visit([&](const auto& value) { request.add(NDA_DST, value); }, address);
-  std::optional<Mac> mac;
-  uint16_t state = 0;
+  Entry entry;
   const int error = ask(&request.header, [&](const nlmsghdr* message) {
-    state = parse<ndmsg>(message, [&](const rtattr* attribute) {
-              if (attribute->rta_type == NDA_LLADDR) mac = macOf(attribute);
-            })->ndm_state;
+    entry.state = parse<ndmsg>(message, [&](const rtattr* attribute) {
+                    if (attribute->rta_type == NDA_LLADDR) entry.mac = macOf(attribute);
+                  })->ndm_state;
   });
-  if (error == ENOENT || error == ENODEV) return std::nullopt;
+  if (error == ENOENT || error == ENODEV) return {};
   if (error != 0) throw SystemError(error, "RTM_GETNEIGH");
+  return entry;
+}
+
+std::optional<Mac> RouteSocket::neighbour(int32_t ifindex, const Address& address) {
+  const Entry found = entry(ifindex, address);
   // NUD_VALID of the kernel (include/net/neighbour.h): all states in which it would send; INCOMPLETE and FAILED are not.
   constexpr uint16_t VALID = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_PERMANENT | NUD_NOARP;
-  return state & VALID ? mac : std::nullopt;
+  return found.state & VALID ? found.mac : std::nullopt;
+}
+
+// NTF_USE (neigh_add in net/core/neighbour.c): an entry that is STALE is probed after a moment, one that is FAILED or was not there asked for.
+// All others need nothing, and a permanent one would no longer be (NEIGH_UPDATE_F_USE of Linux 5.16).
+void RouteSocket::solicit(int32_t ifindex, const Address& address) {
+  if (entry(ifindex, address).state & ~(NUD_STALE | NUD_FAILED)) return;
+  Request<ndmsg> request(RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE);
+  request.body.ndm_family = std::holds_alternative<uint32_t>(address) ? AF_INET : AF_INET6;
+  request.body.ndm_ifindex = ifindex;
+  request.body.ndm_flags = NTF_USE;
+  std::visit([&](const auto& value) { request.add(NDA_DST, value); }, address);
+  const int error = ask(&request.header, [](const nlmsghdr*) {});
+  if (error != 0) throw SystemError(error, "RTM_NEWNEIGH");
 }
 
 std::vector<Interface> RouteSocket::interfaces() {

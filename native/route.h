@@ -66,10 +66,18 @@ class RouteSocket {
   // The interfaces of all next hops of the same route; one where there is one, none where nothing leads there.
   std::vector<int32_t> links(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol);
   std::optional<Mac> neighbour(int32_t ifindex, const Address& address);
+  // Has the kernel find out whether a neighbour is (still) there, as if it had a packet for it.
+  void solicit(int32_t ifindex, const Address& address);
   std::vector<Interface> interfaces();
 
  private:
   using Handler = std::function<void(const nlmsghdr*)>;
+  // What the kernel knows of a neighbour; NUD_NONE where it has no entry.
+  struct Entry {
+    uint16_t state = 0;
+    std::optional<Mac> mac;
+  };
+  Entry entry(int32_t ifindex, const Address& address);
   // Sends one request and hands every answer to `each`. Returns 0 or the errno the kernel answered with.
   int ask(nlmsghdr* request, const Handler& each);
   // Takes one datagram's answers; true once the exchange is over.

@@ -7,6 +7,7 @@ import { type FrontendHops, type Way, Ways } from '../forward/ways.ts';
 import { type Interface, native, type Route, type RouteSocket } from '../io/native.ts';
 import { INTERFACE, SERVER_LINKS, SHIFT } from '../layout/hops.ts';
 import { OldWays, type Tables } from './old-ways.ts';
+import { Solicitor } from './solicitor.ts';
 
 const UNKNOWN_MTU = 65535;
 const NO_MAC = new Uint8Array(6);
@@ -62,6 +63,7 @@ export class ServerRoutes {
   #only: string | undefined;
   readonly #ways: Ways;
   readonly #oldWays: OldWays;
+  readonly #solicitor: Solicitor;
   /** Those that it has asked about. */
   #known: ReadonlySet<Way> = new Set();
   readonly #obstacles = new Map<Way, Obstacle>();
@@ -89,6 +91,7 @@ export class ServerRoutes {
     this.#hops = memories.map(({ hops }) => hops);
     this.#ways = ways;
     this.#oldWays = new OldWays(ways, memories, () => this.#forget());
+    this.#solicitor = new Solicitor(socket);
     this.#changed = changed;
     this.#only = only;
   }
@@ -141,6 +144,7 @@ export class ServerRoutes {
   /** Knows those that there are. */
   #forget(): void {
     this.#known = new Set(this.#ways.all());
+    this.#solicitor.keep(this.#known);
     for (const ways of [this.#obstacles, this.#links]) for (const way of ways.keys()) if (!this.#known.has(way)) ways.delete(way);
   }
 
@@ -152,6 +156,7 @@ export class ServerRoutes {
   close(): void {
     clearTimeout(this.#timer);
     this.#oldWays.close();
+    this.#solicitor.close();
     this.#socket.close();
   }
 
@@ -270,9 +275,12 @@ export class ServerRoutes {
     const link = this.#interfaces.get(route.ifindex);
     const isSent = route.kind === 'unicast' && !(onLink && (route.encapsulated || route.neighbour !== destination));
     // What the route wraps is left to the kernel, too: a frame of ours would go out bare.
-    const neighbour =
-      isSent && !route.encapsulated && link?.mac.length === 6 ? this.#socket.neighbour(route.ifindex, route.neighbour) : undefined;
+    const isOurs = isSent && !route.encapsulated && link?.mac.length === 6;
+    const neighbour = isOurs ? this.#socket.neighbour(route.ifindex, route.neighbour) : undefined;
     const isResolved = link !== undefined && neighbour !== undefined;
+    // One that is missing the kernel asks for where it has the packets.
+    const isAsked = isResolved || (isOurs && onLink);
+    this.#solicitor.note(way, isAsked ? { ifindex: route.ifindex, address: route.neighbour, isKnown: isResolved } : undefined);
     const isDropped = !isResolved && (onLink || !(isSent || route.local));
     for (const hops of this.#hops) {
       if (isResolved) writeHop(hops, hop, route.ifindex, route.mtu, link.mac, neighbour);

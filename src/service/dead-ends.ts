@@ -10,7 +10,6 @@ import type { Logger } from '../log.ts';
 import { formatAddress } from '../packet/address.ts';
 import type { DataPath } from './data-path.ts';
 import type { Plan } from './plan.ts';
-import { Solicitor } from './solicit.ts';
 
 const EVERY_MS = 1000;
 /** So many looks in a row: a route may be replaced in two steps, and the first check makes the kernel ask for a neighbour. */
@@ -45,7 +44,6 @@ export class DeadEnds {
   /** Of servers, by backend and address, those that were told. */
   #counts: ReadonlyMap<string, number> = new Map();
   #timer: NodeJS.Timeout | undefined;
-  readonly #solicitor = new Solicitor();
 
   constructor(mode: Mode, log: Pick<Logger, 'info' | 'warn'>) {
     this.#mode = mode;
@@ -55,19 +53,11 @@ export class DeadEnds {
   /** From now on. In proxy mode the kernel finds the ways. */
   start(path: Pick<DataPath, 'deadEnds'>, plan: () => Plan | undefined): void {
     if (path.deadEnds === undefined) return;
-    const look = () => {
-      const found = path.deadEnds?.() ?? [];
-      // Packets of L2 DSR pass the kernel by, and there may be no checks: nobody else would have it ask.
-      this.#solicitor.ask(new Set(found.filter(({ why }) => why === 'neighbour').map(({ destination }) => formatAddress(destination))));
-      return found;
-    };
-    look();
-    this.#timer = setInterval(() => this.look(look(), plan()), EVERY_MS).unref();
+    this.#timer = setInterval(() => this.look(path.deadEnds?.() ?? [], plan()), EVERY_MS).unref();
   }
 
   stop(): void {
     clearInterval(this.#timer);
-    this.#solicitor.close();
   }
 
   /** How many addresses of this host have no way to a server of this backend and address. */

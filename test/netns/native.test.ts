@@ -586,13 +586,24 @@ describe('RouteSocket', () => {
   });
 
   it('knows neighbours and interfaces', async () => {
-    const seen = await balancer(({ addon, ip }) => {
+    const seen = await balancer(({ addon, ip, sh }) => {
       const socket = new addon.RouteSocket();
       const links = socket.interfaces().map((each) => ({ ...each, mac: [...each.mac] }));
       const index = links.find((each) => each.name === 'v1')?.index ?? 0;
       const mac = (text: string) => [...(socket.neighbour(index, ip(text)) ?? [])];
-      return { links, permanent: mac('10.99.0.9'), learnt: mac('10.99.0.1'), unknown: socket.neighbour(index, ip('10.99.0.77')) ?? null };
+      socket.solicit(index, ip('10.99.0.9'));
+      socket.solicit(index, ip('10.99.0.78'));
+      const solicited = sh('ip neighbour show dev v1');
+      return {
+        solicited,
+        links,
+        permanent: mac('10.99.0.9'),
+        learnt: mac('10.99.0.1'),
+        unknown: socket.neighbour(index, ip('10.99.0.77')) ?? null,
+      };
     });
+    expect(seen.solicited).toMatch(/10\.99\.0\.9 .*PERMANENT/);
+    expect(seen.solicited).toMatch(/10\.99\.0\.78 .*INCOMPLETE/);
     expect(seen.permanent).toEqual([2, 0, 0, 0, 0, 9]);
     expect(seen.learnt).toEqual([2, 0, 0, 0, 0, 1]);
     expect(seen.unknown).toBeNull();

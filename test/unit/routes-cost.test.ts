@@ -1,6 +1,7 @@
 /** What notices of the kernel cost: a flood of them about neighbours that are nobody's server takes a part of the thread only. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ServerRoutes } from '../../src/engine/routes.ts';
+import { ROUND } from '../../src/engine/solicitor.ts';
 import { addLink, isClientsAlone } from '../../src/forward/links.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { Ways } from '../../src/forward/ways.ts';
@@ -12,7 +13,18 @@ import { TCP } from '../../src/packet/fields.ts';
 const COST = 0.02;
 const SERVERS = 1000;
 
-const kernel = vi.hoisted(() => ({ now: 0, cost: 0, asked: 0, mtu: 1500, notify: () => {}, encapsulated: false, up: true, links: [1] }));
+const kernel = vi.hoisted(() => ({
+  now: 0,
+  cost: 0,
+  asked: 0,
+  mtu: 1500,
+  notify: () => {},
+  encapsulated: false,
+  up: true,
+  links: [1],
+  solicited: [] as string[],
+  isMissing: false,
+}));
 
 vi.mock('../../src/io/native.ts', () => ({
   native: () => ({
@@ -22,10 +34,14 @@ vi.mock('../../src/io/native.ts', () => ({
         kernel.now += kernel.cost;
         return { ifindex: 1, neighbour: 9, source: 5, mtu: kernel.mtu, local: false, kind: 'unicast', encapsulated: kernel.encapsulated };
       }
+      solicit(ifindex: number, address: number) {
+        kernel.solicited.push(`${ifindex} ${address}`);
+      }
       links() {
         return kernel.links;
       }
       neighbour() {
+        if (kernel.isMissing) return undefined;
         return new Uint8Array([2, 0, 0, 0, 0, 9]);
       }
       interfaces() {
@@ -188,5 +204,29 @@ test('where servers answer clients, the links of all next hops lead to them, fro
   kernel.notify();
   for (let i = 0; i < 200; i++) pass(10);
   expect(clientsAlone()).toEqual([2]);
+  routes.close();
+});
+
+test('the kernel is asked for a MAC address in use now and then, once for all ways to it; for a missing one of L2 DSR each second', () => {
+  const routes = ServerRoutes.open([tables(new Int32Array(ENTRIES * HOP))], new Ways(), () => {});
+  const [backend] = set.backends;
+  // On the link itself: it is the neighbour (its address is that of the answer).
+  routes.apply({ ...set, backends: [{ ...backend, mode: 'dsrL2', servers: [{ ...backend.servers[0], address: 9 }] }] });
+  const asked = (ms: number) => {
+    kernel.solicited = [];
+    for (let i = 0; i < ms / 100; i++) pass(100);
+    return kernel.solicited.length;
+  };
+  expect(asked(2 * ROUND * 1000)).toBe(2);
+  kernel.isMissing = true;
+  kernel.notify();
+  expect(asked(5000)).toBeGreaterThanOrEqual(5);
+  kernel.isMissing = false;
+  kernel.notify();
+  pass(100);
+  expect(asked(ROUND * 1000)).toBe(1);
+  expect(new Set(kernel.solicited)).toEqual(new Set(['1 9']));
+  routes.apply(set);
+  expect(asked(ROUND * 1000)).toBe(1);
   routes.close();
 });
