@@ -31,7 +31,10 @@ async function look() {
       `no answer since ${last === undefined ? 'the page was opened' : new Date(last.at * 1000).toLocaleTimeString()} (${error.message}); trying again`,
     );
   }
-  setTimeout(isPaused ? wait : look, Math.max(INTERVAL, SHARE * (performance.now() - began)) - (performance.now() - began));
+  setTimeout(
+    isPaused || document.hidden ? wait : look,
+    Math.max(INTERVAL, SHARE * (performance.now() - began)) - (performance.now() - began),
+  );
 }
 
 /** Paused, or in a tab that nobody sees. */

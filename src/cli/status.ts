@@ -29,6 +29,9 @@ export function statusText(status: Status): string {
     ['servers', states.map(([state, count]) => `${count} ${state}`).join(', ') || 'none'],
     ['connections', `${connections.current} open, ${connections.total} in all`],
     ...(set === 0 ? [] : [['set', `${counted(set, 'server')} by control: see lb4 list`]]),
+    ...(status.discovery_failing === 0
+      ? []
+      : [['names', `${status.discovery_failing} of servers could not be looked up the last time: the log says which`]]),
     ...(host.length === 0 ? [['host', 'all is there']] : host.map((problem) => ['host', problem])),
   ];
   return head + columns(rows);

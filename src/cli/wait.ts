@@ -33,13 +33,21 @@ async function drained(server: string, options: WaitOptions): Promise<void> {
   for (let looks = 0; ; looks++) {
     const servers = await lookAt(server, options, looks > 0);
     if (servers === undefined) return;
-    const taking = servers.find(({ state }) => state === 'up' || state === 'unknown');
-    if (taking !== undefined) throw new RefusedError(`${server} takes new connections; first: lb4 set server ${server} state drain`);
+    const taking = servers.find((one) => !isOut(one));
+    if (taking !== undefined)
+      throw new RefusedError(`${server} takes new connections, or will when it is up; first: lb4 set server ${server} state drain`);
     const left = servers.reduce((sum, { load }) => sum + load, 0);
     if (left === 0) return;
     if (performance.now() >= end) throw new TimeoutError(`${server} has not drained in ${options.timeout} s: connections left: ${left}`);
     await setTimeout(EVERY_MS);
   }
+}
+
+/** By somebody's word: one that is down by its checks alone may be back the next second. */
+function isOut({ leaving, set, weight, file_weight: fileWeight }: Explanation): boolean {
+  return (
+    leaving || set?.state === 'drain' || set?.state === 'down' || (set?.weight ?? fileWeight) === 0 || (weight === 0 && fileWeight === 0)
+  );
 }
 
 /** Undefined: it was there, and has left for good. */

@@ -45,6 +45,8 @@ export interface LoadOptions {
   readonly usableCpus?: UsableCpus | undefined;
   /** lb4 runs already: refuse what is not a regular file, rather than wait for a pipe's writer while traffic waits for lb4. */
   readonly reload?: boolean | undefined;
+  /** Say all, however many there are: for programs. */
+  readonly unbounded?: boolean | undefined;
   /** So many processors are this process's to use: for tests. */
   readonly processors?: number | undefined;
 }
@@ -75,7 +77,7 @@ function positionIn(file: string, path: readonly PropertyKey[]): Position | unde
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
 export function parseConfig(text: string, file: string, options: LoadOptions = {}): Loaded {
-  const { mode, programs, isOwn, sourceTowards, usableCpus, reload = false, processors = PROCESSORS } = options;
+  const { mode, programs, isOwn, sourceTowards, usableCpus, reload = false, unbounded = false, processors = PROCESSORS } = options;
   if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
@@ -98,10 +100,8 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...controlFindings(root),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
-  const mistakes = bounded(
-    findings.map((finding) => mistakeOf(finding, file)),
-    file,
-  );
+  const all = findings.map((finding) => mistakeOf(finding, file));
+  const mistakes = unbounded ? all : bounded(all, file);
   if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
   const config = resolveConfig(result.data, file, defaults);

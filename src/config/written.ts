@@ -22,7 +22,7 @@ export function renderKeys({ control: { token, ...control }, ...keys }: Keys, mo
 /** From 1. */
 function idleLines(lines: readonly string[], mode: Mode | undefined): number[] {
   const isIdle = ({ message }: Mistake) => /^has no effect|^only \w+ reads it/.test(message);
-  const { warnings } = parseConfig(lines.join('\n'), '', { mode });
+  const { warnings } = parseConfig(lines.join('\n'), '', { mode, unbounded: true });
   return warnings.filter(isIdle).flatMap(({ position }) => position?.line ?? []);
 }
 

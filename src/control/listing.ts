@@ -5,7 +5,7 @@ import { type Counters, summarize } from './source.ts';
 
 /** `lb4 status`. */
 export function statusOf(orders: Orders) {
-  const { mode, all, frontends, backends, reload, host, stopping } = takeSnapshot(orders.source, orders.view());
+  const { mode, all, frontends, backends, reload, host, stopping, discoveryFailing } = takeSnapshot(orders.source, orders.view());
   const servers = backends.flatMap((backend) => backend.servers);
   const count = (state: string) => servers.filter(({ view }) => view.state === state).length;
   return {
@@ -16,6 +16,8 @@ export function statusOf(orders: Orders) {
     backends: backends.length,
     servers: { up: count('up'), unknown: count('unknown'), drain: count('drain'), down: count('down') },
     connections: { current: all.current, total: all.total },
+    /** Names of servers that could not be looked up the last time. */
+    discovery_failing: discoveryFailing,
     set: servers.filter(({ view }) => view.set !== undefined).length,
     reload: { succeeded: reload.succeeded, failed: reload.failed, last_error: reload.lastError ?? null, at: reload.at },
     host: host

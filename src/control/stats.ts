@@ -17,7 +17,7 @@ export function statsDocument(source: Source, view: View) {
   };
 }
 
-function extras({ mode, stopping, reload, host, logLinesLost, frontends, backends, packets }: Snapshot) {
+function extras({ mode, stopping, reload, host, logLinesLost, discoveryFailing, frontends, backends, packets }: Snapshot) {
   const silent = frontends.filter((frontend) => frontend.silent).map(keysIn(frontends));
   return {
     mode,
@@ -26,8 +26,9 @@ function extras({ mode, stopping, reload, host, logLinesLost, frontends, backend
     ...(host.length > 0 && { host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })) }),
     ...(silent.length > 0 && { silent_frontends: silent }),
     log: { lines_lost: logLinesLost },
+    ...(discoveryFailing > 0 && { discovery_failing: discoveryFailing }),
     ...(packets && packetKeys(packets)),
-    servers: byName(backends, ({ servers }) => Object.fromEntries(servers.map((server) => [server.view.address, details(server)]))),
+    servers: byName(backends, ({ servers }) => Object.fromEntries(shown(servers).map((server) => [server.view.address, details(server)]))),
   };
 }
 
@@ -39,6 +40,13 @@ function health({ servers }: BackendRow): Record<string, boolean> {
 
 function totals({ total, current, bytesTx, bytesRx }: Counters) {
   return { total_connections: total, current_connections: current, bytes_tx: bytesTx, bytes_rx: bytesRx };
+}
+
+/** Of those with one address not who drains while another one does not: /stats has room for one. */
+function shown(servers: readonly ServerRow[]): readonly ServerRow[] {
+  const rows = new Map<string, ServerRow>();
+  for (const row of servers) if (row.view.state !== 'drain' || !rows.has(row.view.address)) rows.set(row.view.address, row);
+  return [...rows.values()];
 }
 
 /** JSON leaves out what is undefined: what the mode does not know. */

@@ -66,7 +66,7 @@ export class Asking {
     if (this.#failure !== undefined) log.info({ name: what }, 'its servers are found again');
     this.#failure = undefined;
     this.#failures = 0;
-    const found = [...all].sort(byAddress).slice(0, MOST_FOUND);
+    const found = [...all].sort(inOrder).slice(0, MOST_FOUND);
     const isNew = this.#found === undefined || JSON.stringify(found) !== JSON.stringify(this.#found);
     if (isNew && all.length > MOST_FOUND)
       log.warn({ name: what, servers: all.length }, `it has too many servers: the first ${MOST_FOUND} are used`);
@@ -87,7 +87,8 @@ export class Asking {
   }
 }
 
-/** Nameservers turn their answers round: the same ones are no change. */
-function byAddress({ addr: a }: Found, { addr: b }: Found): number {
-  return a.text < b.text ? -1 : Number(a.text > b.text);
+/** Nameservers turn their answers round: the same ones are no change, also where an address is there twice. */
+function inOrder(a: Found, b: Found): number {
+  if (a.addr.text !== b.addr.text) return a.addr.text < b.addr.text ? -1 : 1;
+  return Number(a.backup) - Number(b.backup) || b.weight - a.weight;
 }

@@ -6,9 +6,6 @@ import type { Found } from './answer.ts';
 import { Asking } from './asking.ts';
 import { describe, find } from './find.ts';
 
-/** A start, or a reload, waits so long for those that are new: then it goes on without. */
-const PATIENCE_MS = 4000;
-
 /** As plain data, for a next process: questions and their last answers. */
 export type Answers = readonly (readonly [question: string, found: readonly Found[]])[];
 
@@ -20,42 +17,53 @@ export interface DiscoveryParts {
   readonly log: Pick<Logger, 'info' | 'warn'>;
 }
 
+/** One that is asked, and what for. */
+interface Asked {
+  readonly what: string;
+  readonly asking: Asking;
+}
+
 export class Discovery {
   readonly #parts: DiscoveryParts;
-  readonly #askings = new Map<string, Asking>();
-  /** Of another process; used until there is a first answer. */
+  readonly #askings = new Map<string, Asked>();
+  /** By what was asked for, of whoever was asked before or of another process: used until there is a first answer. */
   #last: ReadonlyMap<string, readonly Found[]> = new Map();
 
   constructor(parts: DiscoveryParts) {
     this.#parts = parts;
   }
 
-  /** Asks for those of `config`, and for others no more. Resolves when each of them has an answer or a failure, after four seconds at the latest. */
-  async follow(config: Config): Promise<void> {
-    const wanted = new Map(findersOf(config).map((finder) => [keyOf(finder, config), finder]));
-    for (const [key, asking] of this.#askings) {
+  /**
+   * Asks for those of `config`, and for others no more. Resolves when each of them has an answer or a failure, after `patienceMs` at the latest.
+   * What was found of those that are asked for no more is known until the next time: a reload may have to be taken back.
+   */
+  async follow(config: Config, patienceMs: number): Promise<void> {
+    const finders = findersOf(config);
+    const [wanted, asked] = [new Map(finders.map((finder) => [keyOf(finder, config), finder])), new Set(finders.map(whatOf))];
+    this.#last = new Map([...[...this.#last].filter(([what]) => asked.has(what)), ...this.answers()]);
+    for (const [key, { asking }] of this.#askings) {
       if (wanted.has(key)) continue;
       asking.stop();
       this.#askings.delete(key);
     }
-    for (const [key, finder] of wanted) if (!this.#askings.has(key)) this.#askings.set(key, this.#begin(finder, config));
-    const firsts = Promise.all([...this.#askings.values()].map(({ first }) => first));
+    for (const [key, finder] of wanted)
+      if (!this.#askings.has(key)) this.#askings.set(key, { what: whatOf(finder), asking: this.#begin(finder, config) });
+    const firsts = Promise.all([...this.#askings.values()].map(({ asking }) => asking.first));
     const patience = new AbortController();
-    await Promise.race([firsts, after(PATIENCE_MS, undefined, { signal: patience.signal }).catch(() => {})]);
+    await Promise.race([firsts, after(patienceMs, undefined, { signal: patience.signal }).catch(() => {})]);
     patience.abort();
   }
 
   /** The last answer; undefined while there was none. */
   answer(finder: Finder, config: Config): readonly Found[] | undefined {
-    const key = keyOf(finder, config);
-    return this.#askings.get(key)?.found ?? this.#last.get(key);
+    return this.#askings.get(keyOf(finder, config))?.asking.found ?? this.#last.get(whatOf(finder));
   }
 
   /** All that are known. */
   answers(): Answers {
-    return [...this.#askings].flatMap(([key, { found }]) => {
-      const known = found ?? this.#last.get(key);
-      return known === undefined ? [] : [[key, known] as const];
+    return [...this.#askings.values()].flatMap(({ what, asking }) => {
+      const known = asking.found ?? this.#last.get(what);
+      return known === undefined ? [] : [[what, known] as const];
     });
   }
 
@@ -66,11 +74,11 @@ export class Discovery {
 
   /** Those whose last look-up failed. */
   get failing(): number {
-    return [...this.#askings.values()].filter(({ failure }) => failure !== undefined).length;
+    return [...this.#askings.values()].filter(({ asking }) => asking.failure !== undefined).length;
   }
 
   stop(): void {
-    for (const asking of this.#askings.values()) asking.stop();
+    for (const { asking } of this.#askings.values()) asking.stop();
     this.#askings.clear();
   }
 
@@ -83,6 +91,11 @@ export class Discovery {
 
 function findersOf({ backends }: Config): readonly Finder[] {
   return backends.flatMap(({ templates = [] }) => templates.map(({ finder }) => finder));
+}
+
+/** Whoever is asked, and however often: what another nameserver has said is better than nothing. */
+function whatOf(finder: Finder): string {
+  return JSON.stringify([finder.kind, describe(finder)]);
 }
 
 /** Whoever is asked is a part of the question. */

@@ -3,7 +3,7 @@
 import type { SrvRecord } from 'node:dns';
 import { promises } from 'node:dns';
 import { lookup } from 'node:dns/promises';
-import { type Address, addressOf, joinPort } from '../config/address.ts';
+import { joinPort, readAddress } from '../config/address.ts';
 import type { Answer, Found } from './answer.ts';
 
 export interface DnsOptions {
@@ -25,7 +25,7 @@ const SRV_MS = 30_000;
 /** Every address of `host`, each with `port`. Rejects where there is none. */
 export async function findName(host: string, port: number, options: DnsOptions): Promise<Answer> {
   const { addresses, holdsMs } = await addressesOf(host, options);
-  return { found: addresses.map((ip) => foundAt(ip, port)), holdsMs };
+  return { found: foundAt(addresses, port), holdsMs };
 }
 
 /**
@@ -39,7 +39,7 @@ export async function findService(name: string, options: DnsOptions): Promise<An
   const targets = await Promise.all(records.map(async (record) => ({ record, ...(await addressesOf(record.name, options)) })));
   const best = Math.min(...records.map(({ priority }) => priority));
   const found = targets.flatMap(({ record, addresses }) =>
-    addresses.map((ip) => ({ ...foundAt(ip, record.port), weight: weightOf(record, records), backup: record.priority > best })),
+    foundAt(addresses, record.port).map((one) => ({ ...one, weight: weightOf(record, records), backup: record.priority > best })),
   );
   return { found, holdsMs: Math.min(SRV_MS, ...targets.map(({ holdsMs }) => holdsMs)) };
 }
@@ -50,9 +50,13 @@ function weightOf({ weight, priority }: SrvRecord, records: readonly SrvRecord[]
   return isWeighed ? Math.max(1, weight) : 1;
 }
 
-function foundAt(ip: string, port: number): Found {
-  const addr: Address = addressOf(joinPort(ip, port));
-  return { addr, weight: 1, backup: false };
+/** Those that are addresses here, of which expand.ts says which can be servers; an IPv4 address in IPv6 form is none. Throws where none is. */
+function foundAt(addresses: readonly string[], port: number): Found[] {
+  const read = addresses.map((ip) => readAddress(joinPort(ip, port)));
+  const found = read.flatMap((addr) => ('problem' in addr ? [] : [{ addr, weight: 1, backup: false }]));
+  const [first] = read.flatMap((addr) => ('problem' in addr ? [addr.problem] : []));
+  if (found.length === 0 && first !== undefined) throw new Error(`its answer ${first}`);
+  return found;
 }
 
 interface Addresses {
@@ -63,8 +67,11 @@ interface Addresses {
 async function addressesOf(host: string, options: DnsOptions): Promise<Addresses> {
   const asked = await Promise.allSettled(options.families.map((family) => resolveOf(host, family, options)));
   const answers = asked.flatMap((one) => (one.status === 'fulfilled' ? one.value : []));
-  if (answers.length > 0) return { addresses: answers.map(({ address }) => address), holdsMs: within(answers) };
-  const [failure] = asked.flatMap((one) => (one.status === 'rejected' ? [one.reason as NodeJS.ErrnoException] : []));
+  const failures = asked.flatMap((one) => (one.status === 'rejected' ? [one.reason as NodeJS.ErrnoException] : []));
+  // A family that could not be asked for is no family without addresses: half an answer would take the other half's servers away.
+  const failure = failures.find((one) => !isUnknown(one)) ?? failures[0];
+  if (answers.length > 0 && (failure === undefined || isUnknown(failure)))
+    return { addresses: answers.map(({ address }) => address), holdsMs: within(answers) };
   if (options.nameservers !== undefined || !isUnknown(failure)) throw failure ?? new Error(`${host} has no address`);
   return lookUp(host, options, failure);
 }

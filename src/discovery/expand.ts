@@ -1,4 +1,5 @@
 /** A configuration with the servers that were found, as if they stood in the file. */
+import { serverProblem } from '../config/address.ts';
 import type { Address, Backend, Config, Finder, Server, ServerTemplate } from '../config/model.ts';
 import { LIMITS } from '../layout/limits.ts';
 import type { Found } from './answer.ts';
@@ -12,7 +13,7 @@ export interface Expanded {
 /** What is known of a finder; undefined: nothing yet. */
 export type AnswerOf = (finder: Finder) => readonly Found[] | undefined;
 /** Why an address can be no server's of that backend, to follow it in a sentence; undefined: it can. */
-export type Refuse = (addr: Address, backend: Backend) => string | undefined;
+export type Refuse = (addr: Address, backend: Backend, template: ServerTemplate) => string | undefined;
 
 /** Servers are called `NAME@ADDRESS`. Those that another server of the backend is already, or beyond what a file may hold, are left out. */
 export function expand(config: Config, answerOf: AnswerOf, refuse: Refuse): Expanded {
@@ -25,7 +26,10 @@ export function expand(config: Config, answerOf: AnswerOf, refuse: Refuse): Expa
       const servers = (backend.templates ?? []).flatMap((template) =>
         (answerOf(template.finder) ?? []).flatMap((found): Server[] => {
           const place = placeOf(found.addr, backend);
-          const problem = refuse(found.addr, backend) ?? (room === 0 ? `is one server too many; allowed: ${LIMITS.servers}` : undefined);
+          const problem =
+            serverProblem(found.addr) ??
+            refuse(found.addr, backend, template) ??
+            (room === 0 ? `is one server too many; allowed: ${LIMITS.servers}` : undefined);
           if (problem !== undefined) left.push(`${backend.name}/${template.name}: ${found.addr.text} ${problem}`);
           if (problem !== undefined || taken.has(place)) return [];
           taken.add(place);

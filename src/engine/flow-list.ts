@@ -52,7 +52,7 @@ export interface FlowPlace {
 }
 
 /** Records that are looked at between two looks at the event loop: a millisecond or so. */
-const SLICE = 32_768;
+const SLICE = 1 << 15;
 
 const STATES: Readonly<Record<number, string>> = {
   [T.OPENING]: 'opening',

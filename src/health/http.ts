@@ -1,13 +1,11 @@
 import { type Check, endpointOf, type HttpSettings, type Target } from './check.ts';
 import { checkOverConnection, type Talk } from './connection.ts';
+import { excerpt } from './excerpt.ts';
 import type { PortRotation } from './ports.ts';
 import { OWN_HEADER } from './proxy-header.ts';
 
 /** An answer must be understood within its first so many characters: neither an endless line nor endless headers are kept. */
 const MAX_HEAD = 8192;
-
-/** So much of something that is no HTTP is shown. */
-const MAX_EXCERPT = 40;
 
 /**
  * Passes when the server answers a GET with a good status. The status line decides as soon as it is there (node:http
@@ -39,7 +37,7 @@ function askWith(request: Buffer, { status: ranges }: HttpSettings): Talk {
       head += chunk;
       const status = readStatus(head);
       if (status === 'more' && head.length <= MAX_HEAD) return;
-      if (typeof status === 'string') end({ outcome: 'fail', reason: `not HTTP: ${JSON.stringify(head.slice(0, MAX_EXCERPT))}` });
+      if (typeof status === 'string') end({ outcome: 'fail', reason: `not HTTP: ${excerpt(head)}` });
       else if (!ranges.some(([first, last]) => first <= status && status <= last)) end({ outcome: 'fail', reason: `HTTP ${status}` });
       else end({ outcome: 'pass', reason: `HTTP ${status} in ${(performance.now() - started).toFixed(1)} ms` });
     });

@@ -1,6 +1,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { isIPv6 } from 'node:net';
 import type { Check, CheckResult, Target, UdpSettings } from './check.ts';
+import { excerpt } from './excerpt.ts';
 import { Neighbours } from './neighbour.ts';
 import type { PortRotation } from './ports.ts';
 import { checkFromOurs, healthPorts, named, type Place } from './tries.ts';
@@ -9,8 +10,6 @@ import { checkFromOurs, healthPorts, named, type Place } from './tries.ts';
 const neighbours = new Neighbours();
 /** A datagram may be lost: so often it is sent in a check, at equal distances. */
 const SENDINGS = 3;
-/** So much of an answer that is not the expected one is shown. */
-const MAX_EXCERPT = 40;
 /**
  * To a datagram anybody can forge "port unreachable": the kernel asks for no more than addresses and ports, of which there are a thousand. So one is
  * asked for again, beside sockets that send nothing: whoever forges errors for all ports is heard there first, sixteen times of seventeen.
@@ -106,7 +105,7 @@ class Exchange {
     const { send, expect } = this.#task.settings;
     socket.on('message', (answer) => {
       if (expect === undefined || answer.includes(expect)) this.#end(passed(this.#started));
-      else this.#late = { outcome: 'fail', reason: `another answer: ${JSON.stringify(answer.toString('latin1', 0, MAX_EXCERPT))}` };
+      else this.#late = { outcome: 'fail', reason: `another answer: ${excerpt(answer.toString('latin1'))}` };
     });
     const again = () => socket.send(send, (error) => error && socket.emit('error', error));
     again();

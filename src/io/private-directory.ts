@@ -14,7 +14,10 @@ export function makePrivate(path: string): void {
   const fd = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   try {
     const { uid } = fstatSync(fd);
-    if (uid !== 0 && uid !== process.geteuid?.()) throw new FailureError(`${path} belongs to user ${uid}, not to root: remove it`);
+    if (uid !== 0 && uid !== process.geteuid?.())
+      throw new FailureError(
+        `${path} belongs to user ${uid}, not to root: another lb4 may run as that user; stop it, or remove the directory where none does`,
+      );
     fchmodSync(fd, 0o700);
   } finally {
     closeSync(fd);

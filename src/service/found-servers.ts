@@ -1,6 +1,6 @@
 /** Servers that the file names without an address: the configuration as it is with those that were found by now. */
 import { familyAndPort, isAny, isLoopback } from '../config/address.ts';
-import type { Address, Backend, Config } from '../config/model.ts';
+import type { Address, Backend, Config, Finder } from '../config/model.ts';
 import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { type Answers, Discovery } from '../discovery/discovery.ts';
 import { expand, type Refuse } from '../discovery/expand.ts';
@@ -8,6 +8,10 @@ import type { Logger } from '../log.ts';
 import { isOwn } from './host.ts';
 import { KeptNote, readNote } from './kept-note.ts';
 
+/** A start waits so long for first answers, and goes on without; … */
+const START_MS = 4000;
+/** … a reload not as long, for no other change is made meanwhile: what comes later is a change of its own. */
+const RELOAD_MS = 500;
 /** Where a change could not be made: so long until the next try. */
 const RETRY_MS = 1000;
 
@@ -17,7 +21,9 @@ export class FoundServers {
   readonly #discovery: Discovery;
   readonly #note: KeptNote | undefined;
   /** Called when there are others than before. */
-  #changed: () => void = () => {};
+  #changed: () => void = () => (this.#isDue = true);
+  /** There have been, before anybody was to be called. */
+  #isDue = false;
   #told: ReadonlySet<string> = new Set();
   #retry: NodeJS.Timeout | undefined;
 
@@ -34,10 +40,16 @@ export class FoundServers {
     return this.#discovery.failing;
   }
 
-  /** Asks for what `written`, as the file has it, needs; where there is no answer within a few seconds, `afterDeath` it goes by those of an lb4 that died. */
-  async follow(written: Config, { afterDeath = false } = {}): Promise<Config> {
-    if (afterDeath && this.#note !== undefined) this.#discovery.seed(lastAnswers());
-    await this.#discovery.follow(written);
+  /** Asks for what `written`, as the file has it, needs; where there is no answer within a few seconds it goes by those of an lb4 that died. */
+  async start(written: Config): Promise<Config> {
+    if (this.#note !== undefined) this.#discovery.seed(lastAnswers());
+    await this.#discovery.follow(written, START_MS);
+    return this.expand(written);
+  }
+
+  /** The same for another file; where there is no answer at once, it goes by the last ones. */
+  async follow(written: Config): Promise<Config> {
+    await this.#discovery.follow(written, RELOAD_MS);
     return this.expand(written);
   }
 
@@ -55,7 +67,8 @@ export class FoundServers {
       this.#keep();
       changed();
     };
-    this.#keep();
+    if (this.#isDue) this.#changed();
+    else this.#keep();
   }
 
   /** The last change could not be made. */
@@ -81,7 +94,7 @@ export async function withFound(written: Config, mode: Mode, warn: (message: str
   const say = (fields: unknown, message?: string) => warn(message === undefined ? String(fields) : `${message} ${JSON.stringify(fields)}`);
   const found = new FoundServers(mode, { info: () => {}, warn: say });
   try {
-    return await found.follow(written);
+    return await found.start(written);
   } finally {
     found.stop();
   }
@@ -98,14 +111,21 @@ function lastAnswers(): Answers {
 
 /** What no file may have either (config/check/own.ts), of addresses that no file has. */
 function refusal({ frontends }: Config, mode: Mode): Refuse {
-  return (addr, backend) => {
+  return (addr, backend, { finder }) => {
     if (isPacketMode(mode) && addr.family !== 4) return 'is no IPv4 address';
     const isHere = isLoopback(addr) || isOwn(addr);
     if (isPacketMode(mode) && MODES[mode].ownsAddresses && isHere)
       return 'is an address of this host, whose packets no packet mode can balance';
+    // Or whoever answers for a name could show clients what listens here for this host alone.
+    if (isLoopback(addr) && !mayBeLoopback(finder)) return 'is a loopback address, and the DNS gives none of this host';
     const own = frontends.find((frontend) => sameProtocol(frontend.backend, backend) && leadsTo(frontend.listen, addr, isHere));
     return own === undefined ? undefined : `leads back to frontend ${JSON.stringify(own.name)}`;
   };
+}
+
+/** The file's own words, or a name that stands for nothing else (RFC 6761, 6.3). */
+function mayBeLoopback(finder: Finder): boolean {
+  return finder.kind === 'exec' || (finder.kind === 'name' && /(?:^|\.)localhost\.?$/i.test(finder.host));
 }
 
 function sameProtocol(a: Backend, b: Backend): boolean {

@@ -2,7 +2,7 @@
  * What operators have set at run time, by backend and server as the file names them. It survives a reload unless the file names something
  * else for that server, and ends with the process: nobody writes it down.
  */
-import type { Backend, Config, Server } from '../config/model.ts';
+import type { Backend, Config, Server, ServerTemplate } from '../config/model.ts';
 
 export interface Setting {
   /** `drain`: as of weight 0; `down`: as a server that has failed. */
@@ -66,7 +66,7 @@ export class RuntimeSettings {
         backend: label,
         server: server.name,
         address: server.addr.text,
-        fileWeight: server.weight,
+        fileWeight: templateOf(backend.templates ?? [], server.name)?.weight ?? server.weight,
         setting,
       });
     this.#entries = entries;
@@ -77,12 +77,23 @@ export class RuntimeSettings {
   follow({ backends }: Pick<Config, 'backends'>): { readonly forgotten: readonly Forgotten[]; readonly takeBack: () => void } {
     const before = this.#entries;
     const here = new Map(
-      backends.flatMap(({ name, label = name, servers }) => servers.map((server) => [keyOf(label, server.name), server] as const)),
+      backends.flatMap(({ name, label = name, servers, templates = [] }) =>
+        servers.map((server) => {
+          const template = templateOf(templates, server.name);
+          return [keyOf(label, server.name), template === undefined ? server : { ...server, weight: template.weight }] as const;
+        }),
+      ),
     );
+    const templates = new Map(backends.map(({ name, label = name, templates: own = [] }) => [label, own]));
     const forgotten: Forgotten[] = [];
     const entries = new Map<string, Entry>();
     for (const [key, entry] of before) {
       const server = here.get(key);
+      // Who is not found just now may be again in a second, and must not come back into service by that.
+      if (server === undefined && templateOf(templates.get(entry.backend) ?? [], entry.server) !== undefined) {
+        entries.set(key, entry);
+        continue;
+      }
       const kept = entry.setting.weight !== undefined && server?.weight !== entry.fileWeight ? withoutWeight(entry) : entry;
       const reason = reasonOf(entry, server, kept);
       if (reason !== undefined) forgotten.push({ server: `${entry.backend}/${entry.server}`, reason });
@@ -91,6 +102,11 @@ export class RuntimeSettings {
     this.#entries = entries;
     return { forgotten, takeBack: () => (this.#entries = before) };
   }
+}
+
+/** Of a server that was found; what its answer gives it as weight is not the file's. */
+function templateOf(templates: readonly ServerTemplate[], server: string): ServerTemplate | undefined {
+  return templates.find(({ name }) => server.startsWith(`${name}@`));
 }
 
 /** As people read it: `drain, weight 5`. */

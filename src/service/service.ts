@@ -143,7 +143,7 @@ export class Service {
     const found = new FoundServers(options.mode, options.log);
     try {
       const { config: written, keys } = readConfig(options, { reload: false });
-      const config = await found.follow(written, { afterDeath: true });
+      const config = await found.start(written);
       takeover = await predecessor(config, options);
       const members = membersOf(config, options, takeover);
       const file = new MembersFile(members, options.log);
@@ -287,6 +287,7 @@ export class Service {
       forgotten = await this.#takeOver(await this.#found.follow(written));
       this.#written = written;
       this.#keys = keys;
+      await this.#control.move(written.control);
       this.#history.succeed();
     } catch (error) {
       void this.#found.follow(this.#written);
@@ -337,7 +338,6 @@ export class Service {
       throw error;
     }
     this.#config = config;
-    await this.#control.move(config.control);
     this.#health.set(this.#targets());
     this.#drains.follow();
     return settings.forgotten;

@@ -8,6 +8,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { ask } from '../../src/cli/control-client.ts';
 import { listText, ratesBetween } from '../../src/cli/list.ts';
 import { whyText } from '../../src/cli/why.ts';
+import { addressOf } from '../../src/config/address.ts';
 import { keysInEffect } from '../../src/config/effective.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Control } from '../../src/config/model.ts';
@@ -15,6 +16,7 @@ import { MODES, type Mode } from '../../src/config/modes.ts';
 import { renderKeys } from '../../src/config/written.ts';
 import { apiOf } from '../../src/control/api.ts';
 import { type FlowFilter, OrderError, type Orders, type ServerOrder } from '../../src/control/orders.ts';
+import { expand } from '../../src/discovery/expand.ts';
 import { createLogger } from '../../src/log.ts';
 import { ControlPort } from '../../src/service/control-port.ts';
 import { RuntimeSettings } from '../../src/service/runtime.ts';
@@ -231,6 +233,33 @@ describe('what was set at run time', () => {
     const settings = settingsOf('down', undefined);
     after(settings, 'b = { addr = "10.0.0.1:80" }');
     expect(after(settings, A)).toEqual({ set: undefined, forgotten: [] });
+  });
+
+  test('a server that was found keeps it while it is not found, and when its answer gives it another weight; out of the file it goes', () => {
+    const written = load('app = { srv = "_http._tcp.app", weight = 2 }');
+    const found = (weight?: number) => {
+      const servers = weight === undefined ? [] : [{ addr: addressOf('10.0.0.1:80'), weight, backup: false }];
+      return expand(
+        written,
+        () => servers,
+        () => undefined,
+      ).config;
+    };
+    const [backend] = found(10).backends;
+    const settings = new RuntimeSettings();
+    settings.set(backend, backend.servers[0], { state: 'drain', weight: 7 });
+    for (const weight of [undefined, 30, 10]) expect(settings.follow(found(weight)).forgotten).toEqual([]);
+    expect(settings.of(backend, backend.servers[0])).toEqual({ state: 'drain', weight: 7 });
+    const reason = 'the file has another weight, 3';
+    const other = expand(
+      load('app = { srv = "_http._tcp.app", weight = 3 }'),
+      () => [{ addr: addressOf('10.0.0.1:80'), weight: 10, backup: false }],
+      () => undefined,
+    );
+    expect(settings.follow(other.config).forgotten).toEqual([{ server: 'app/app@10.0.0.1:80', reason }]);
+    expect(settings.follow(load('b = { addr = "10.0.0.1:80" }')).forgotten).toEqual([
+      { server: 'app/app@10.0.0.1:80', reason: 'it has left the file' },
+    ]);
   });
 
   test("'ready' takes a state back, the file's weight a weight, and what failed is as before", () => {

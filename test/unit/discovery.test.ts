@@ -2,8 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import type { Config } from '../../src/config/model.ts';
 import type { Found } from '../../src/discovery/answer.ts';
 import { Asking } from '../../src/discovery/asking.ts';
+import { Discovery } from '../../src/discovery/discovery.ts';
 import { findByProgram, readServers } from '../../src/discovery/exec.ts';
 import { expand } from '../../src/discovery/expand.ts';
 import { check, FRONTEND, SERVER_ADDRESS } from '../lab/config-lines.ts';
@@ -163,4 +165,50 @@ test('a failure keeps the last answer, is told once, and so is its end; another 
   const both = '10.0.0.1:80,10.0.0.2:80';
   expect([states.slice(1, 5), changes]).toEqual([[both, `${both} down`, `${both} down`, both], 2]);
   expect(lines).toEqual(['its servers cannot be found: the last that were stay', 'its servers are found again']);
+});
+
+describe('what was found before', () => {
+  const toml = (servers: string, nameservers = '127.0.0.1:9') => `
+    [frontends.a]
+    listen_addr = "192.0.2.1:80"
+    backend = "b"
+    [backends.b.servers]
+    ${servers}
+    [discovery]
+    nameservers = ["${nameservers}"]`;
+  const configOf = (text: string) => parseConfig(text, 'f').config;
+  const log = { info: () => {}, warn: () => {} } as never;
+  const program = (words: string, interval = 60) => `s = { exec = [${words}], exec_interval = ${interval} }`;
+  const answerOf = (discovery: Discovery, config: Config) => discovery.answer(config.backends[0]!.templates![0]!.finder, config);
+
+  test('stays while another interval or nameserver has no answer, and while a reload is taken back', async () => {
+    const discovery = new Discovery({ families: [4], changed: () => {}, log });
+    try {
+      const first = configOf(toml(program('"/bin/echo", "10.0.0.1:80"')));
+      await discovery.follow(first, 5000);
+      expect(answerOf(discovery, first)).toEqual([found('10.0.0.1:80')]);
+      // Asked anew, and nobody waits for it.
+      const other = configOf(toml(program('"/bin/echo", "10.0.0.1:80"', 30), '127.0.0.1:10'));
+      await discovery.follow(other, 0);
+      expect(answerOf(discovery, other)).toEqual([found('10.0.0.1:80')]);
+      const without = configOf(toml('s = { addr = "10.0.0.9:80" }'));
+      await discovery.follow(without, 0);
+      const back = discovery.follow(other, 0);
+      expect(answerOf(discovery, other)).toEqual([found('10.0.0.1:80')]);
+      await back;
+    } finally {
+      discovery.stop();
+    }
+  });
+
+  test('names have no address that no server can have, and none of this host but by their own words', () => {
+    const { config } = parseConfig(toml('s = { addr = "app.test:80" }'), 'f');
+    const { config: expanded, left } = expand(
+      config,
+      () => [found('0.0.0.0:80'), found('10.0.0.2:80')],
+      () => undefined,
+    );
+    expect(expanded.backends[0]?.servers.map(({ addr }) => addr.text)).toEqual(['10.0.0.2:80']);
+    expect(left).toEqual(['b/s: 0.0.0.0:80 is not the address of one host']);
+  });
 });
