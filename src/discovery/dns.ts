@@ -86,9 +86,9 @@ function within(answers: readonly { readonly ttl: number }[]): number {
   return Math.max(HOLDS_MS.least, Math.min(ms, HOLDS_MS.most));
 }
 
-/** The nameservers say that there is no such name, or there are none to ask: this host may know it (/etc/hosts, search domains). */
+/** No answer will come: the nameservers say that there is no such name, do not answer for it, or there are none to ask: this host may know it (/etc/hosts, search domains). */
 function isUnknown(error: NodeJS.ErrnoException | undefined): boolean {
-  return error === undefined || ['ENOTFOUND', 'ENODATA', 'ECONNREFUSED'].includes(error.code ?? '');
+  return error === undefined || ['ENOTFOUND', 'ENODATA', 'EREFUSED', 'ENOTIMP', 'ECONNREFUSED'].includes(error.code ?? '');
 }
 
 async function lookUp(host: string, { families }: DnsOptions, before: Error | undefined): Promise<Addresses> {

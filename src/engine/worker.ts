@@ -42,7 +42,7 @@ let isTapped = false;
 
 usePorts(data.ports);
 tell({ type: 'ready', recovered: duties.begin(data), wakeFd: driver.wakeFd });
-Atomics.wait(turn, 0, TURN.own);
+waitWhile(TURN.own);
 breathe();
 tell({ type: 'stopped' });
 driver.close();
@@ -64,11 +64,16 @@ function mapTouched(fd: number): ArrayBuffer | undefined {
 
 /** What another lb4 forwards must not be forwarded twice; what nobody does waits in the ring. */
 function awaitTurn(): WorkerData {
-  Atomics.wait(turn, 0, TURN.others);
+  waitWhile(TURN.others);
   if (ring.tap === undefined) useFilter(ring.filter);
   else native().filterBy(driver.fd, ring.tap);
-  Atomics.wait(turn, 0, TURN.nobodys);
+  waitWhile(TURN.nobodys);
   return receiveMessageOnPort(port)!.message as WorkerData;
+}
+
+/** A store and its notification are two steps: one that comes late wakes whoever waits for the next turn by then. */
+function waitWhile(value: number): void {
+  while (Atomics.load(turn, 0) === value) Atomics.wait(turn, 0, value);
 }
 
 function breathe(): void {

@@ -98,7 +98,7 @@ describe.each(['off', 'tc', 'xdp'])('fast_path = %s', (fastPath) => {
     await reload('eth2', 'eth0');
     expect(await othersLiveOn(hold)).toEqual([]);
     await reload('eth0');
-    expect(kernelsPart('eth2')).toEqual([false, '0']);
+    await waitUntil(() => kernelsPart('eth2').join() === 'false,0', { what: "eth2 to be the kernel's again", every: 50 });
     expect(await othersLiveOn(hold)).toEqual([]);
     // Nothing of lb4 is left in its way.
     box.ip('addr', 'add', '192.178.1.9/24', 'dev', 'eth2');

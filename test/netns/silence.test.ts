@@ -5,7 +5,7 @@ import { VIP as DSR_VIP, DsrTopology } from '../lab/dsr-topology.ts';
 import type { Namespace } from '../lab/lab.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { serveUdp, UdpClients } from '../lab/udp.ts';
-import { pause } from '../lab/wait.ts';
+import { PATIENCE, pause } from '../lab/wait.ts';
 
 const FELL = /"msg":"servers pass their health checks, yet answer none/;
 const ANSWERS = /"msg":"a silent server answers again"/;
@@ -134,7 +134,7 @@ test.concurrent('UDP: one whose checks are answered and whose clients are not; n
   // A program may be told of what its own host's netfilter drops.
   const drop = 'table netdev t { chain c { type filter hook egress device "eth0" priority 0; udp dport 33768-61000 drop; }; }';
   server.sh('nft', drop);
-  const fell = balancer.running.nextLine(/flows of datagrams or more, of a protocol that is answered otherwise/);
+  const fell = balancer.running.nextLine(/flows of datagrams or more, of a protocol that is answered otherwise/, 2 * PATIENCE);
   expect(await knockUntil(fell, () => send(0).then(() => pause(50)))).toMatch(/"servers":\["who-out \/ s1 .*see lb4 doctor/);
   server.sh('nft', 'delete table netdev t');
   const answers = balancer.running.nextLine(ANSWERS);
