@@ -179,7 +179,7 @@ describe('what was found before', () => {
   const configOf = (text: string) => parseConfig(text, 'f').config;
   const log = { info: () => {}, warn: () => {} } as never;
   const program = (words: string, interval = 60) => `s = { exec = [${words}], exec_interval = ${interval} }`;
-  const answerOf = (discovery: Discovery, config: Config) => discovery.answer(config.backends[0]!.templates![0]!.finder, config);
+  const answerOf = (discovery: Discovery, config: Config) => discovery.answer(config.backends[0].templates![0].finder, config);
 
   test('stays while another interval or nameserver has no answer, and while a reload is taken back', async () => {
     const discovery = new Discovery({ families: [4], changed: () => {}, log });
