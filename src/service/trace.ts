@@ -9,7 +9,7 @@ import { OrderError, type Trace, type TracedServer } from '../control/orders.ts'
 import type { CarriedFlow } from '../engine/flow-list.ts';
 import { hashableAddress } from '../proxy/address.ts';
 import type { DataPath } from './data-path.ts';
-import { type ExplainParts, explain } from './explain.ts';
+import { type ExplainParts, explain, NOT_CHOSEN } from './explain.ts';
 import { flowRows, frontendsNamed } from './flow-names.ts';
 import type { Plan, PlannedBackend, PlannedFrontend, PlannedServer } from './plan.ts';
 import { serverName } from './server-names.ts';
@@ -245,8 +245,13 @@ function tracedServer(server: PlannedServer, asked: Asked): TracedServer {
     load: loads[server.index] ?? 0,
     maxconn: server.server.maxconn,
     eligible,
-    reasons: eligible ? [] : explain({ backend: backend.backend, choice: backend.choice, server }, asked).reasons,
+    reasons: eligible ? [] : whyNot(server, asked),
   };
+}
+
+function whyNot(server: PlannedServer, asked: Asked): string[] {
+  const { backend, choice } = asked.backend;
+  return explain({ backend, choice, server }, asked).reasons.filter((reason) => reason !== NOT_CHOSEN);
 }
 
 function candidateAt({ backend }: Asked, server: number) {
