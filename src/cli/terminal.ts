@@ -20,7 +20,7 @@ export interface TerminalEvents {
   readonly key: (key: Key) => void;
   /** Its size is another one, or it is back after a stop. */
   readonly changed: () => void;
-  /** Nobody is at the keyboard any more. */
+  /** Nobody is at the keyboard, or the screen, any more. */
   readonly gone: () => void;
 }
 
@@ -37,6 +37,7 @@ export class Terminal {
     this.#on(process, 'SIGTSTP', () => this.#stop());
     this.#on(process, 'SIGCONT', () => this.#continue());
     this.#on(process.stdout, 'resize', () => this.#events.changed());
+    this.#on(process.stdout, 'error', () => this.#events.gone());
     if (process.stdin.isTTY) this.#listen();
     this.#enter();
   }
