@@ -16,7 +16,7 @@ import { waitUntil } from '../lab/wait.ts';
 /** What the terminal does by itself when a program leaves it as it was. */
 const KEPT = "stty -a | grep -oE -- '-?(icanon|echo)\\b' | tr '\\n' ' '";
 
-test('top: a table that follows, sorts, filters and fits, and a terminal that is as it was, whatever ends it', {
+test('top follows, sorts, filters and fits, and leaves the terminal as it was', {
   timeout: 300_000,
 }, async () => {
   const world = await Operated.start('passthrough');
@@ -27,11 +27,9 @@ test('top: a table that follows, sorts, filters and fits, and a terminal that is
   const script = `echo before; ${top}; echo "by a key: $?"; ${KEPT}; echo; (echo $BASHPID >${pid}; exec ${top}); echo "by a signal: $?"; ${KEPT}`;
   await using terminal = await Tmux.start(live.lab, live.lab.balancer, script);
 
-  const first = await terminal.shows(
-    (lines) => lines.filter((line) => /^tcp +(http|echo)-out\/server\d /.test(line)).length === 4,
-    'four servers',
-  );
-  expect(first[0]).toMatch(/^lb4 .*passthrough, up .*servers: 4 up$/);
+  const rowsOf = (lines: readonly string[]) => lines.filter((line) => /^tcp +(http|echo)-out\/server\d /.test(line));
+  const first = await terminal.shows((lines) => /passthrough, up .*servers: 4 up$/.test(lines[0] ?? ''), 'four servers that are up');
+  expect(rowsOf(first)).toHaveLength(4);
   expect(first.at(-1)).toMatch(/^4 servers .*q quit$/);
   // Connections that are busy: somebody's rates are not 0.
   await terminal.shows(/echo-out\/server\d .* ▲ up +1 +[1-9]\d* +\d+ +[1-9][\d.]*[KMG]? /);
@@ -41,7 +39,7 @@ test('top: a table that follows, sorts, filters and fits, and a terminal that is
   await terminal.shows(/http-out\/server2 .*◐ drain +0 .*drain by control/);
   await terminal.type('Right', 'Right', 'r');
   await terminal.shows(
-    (lines) => /Server↓/.test(lines.join()) && lines.findIndex((line) => / http-out\/server2 /.test(line)) === 4,
+    (lines) => lines.join().includes('Server↓') && rowsOf(lines)[0]?.includes('http-out/server2') === true,
     'the last name first',
   );
   await terminal.type('/', 'echo up');
@@ -68,7 +66,7 @@ test('top: a table that follows, sorts, filters and fits, and a terminal that is
   expect(once).toMatchObject({
     code: 0,
     stderr: '',
-    stdout: expect.stringMatching(/^lb4 .*\n.* connections, .*\n.*\n\nProt +Server/) as string,
+    stdout: expect.stringMatching(/^lb4 .*\n.* connections, [^]*\n\nProt +Server/) as string,
   });
   expect(once.stdout).not.toContain('\u001b');
   held.end();
