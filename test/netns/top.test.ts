@@ -24,7 +24,9 @@ test('top follows, sorts, filters and fits, and leaves the terminal as it was', 
   const held = await holdConnections(live.lab.client, 8, `${live.vip}:${ECHO}`);
   const pid = join(live.lab.directory, 'top.pid');
   const top = `${LB4} top --control ${world.socket}`;
-  const script = `${top}; echo "by a key: $?"; ${KEPT}; echo; (echo $BASHPID >${pid}; exec ${top}); echo "by a signal: $?"; ${KEPT}`;
+  const ends = join(live.lab.directory, 'top.ends');
+  const note = (how: string) => `{ echo "${how}: $?"; ${KEPT}; echo; } >>${ends}`;
+  const script = `${top}; ${note('by a key')}; (echo $BASHPID >${pid}; exec ${top}); ${note('by a signal')}; echo end >>${ends}`;
   await using terminal = await Tmux.start(live.lab, live.lab.balancer, script);
 
   const rowsOf = (lines: readonly string[]) => lines.filter((line) => /^tcp +(http|echo)-out\/server\d /.test(line));
@@ -58,8 +60,8 @@ test('top follows, sorts, filters and fits, and leaves the terminal as it was', 
   await waitUntil(() => existsSync(pid), { what: 'the second top' });
   await terminal.shows(/^lb4 .*servers: 3 up, 1 drain/);
   process.kill(Number(readFileSync(pid, 'utf8')), 'SIGTERM');
-  const left = await terminal.shows(/by a signal: 143\nicanon echo/);
-  expect(left.join('\n')).toMatch(/^by a key: 0\nicanon echo$/m);
+  await waitUntil(() => readFileSync(ends, 'utf8').endsWith('end\n'), { what: 'its end' });
+  expect(readFileSync(ends, 'utf8')).toBe('by a key: 0\nicanon echo \nby a signal: 143\nicanon echo \nend\n');
   expect(await terminal.tells('#{alternate_on} #{cursor_flag}')).toBe('0 1');
 
   const once = await world.run('top');
