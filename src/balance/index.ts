@@ -3,11 +3,11 @@
  * becomes a scheduler where connections arrive.
  */
 import { first } from './first.ts';
-import { leastconn } from './leastconn.ts';
+import { leastconn, leastOf } from './leastconn.ts';
 import { maglev, prepareMaglev, source } from './maglev.ts';
 import { random } from './random.ts';
 import { roundrobin } from './roundrobin.ts';
-import type { Candidate, Loads, Scheduler } from './scheduler.ts';
+import { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 import { turnsMemory } from './turns.ts';
 
 export { reserve } from './reserve.ts';
@@ -26,17 +26,47 @@ interface Prepared {
 interface Kind {
   /** `table`: the choice follows from client and servers alone. `turns`: servers take turns. */
   readonly needs?: 'table' | 'turns';
+  /** What decides, for people. */
+  readonly by: string;
+  /** Positions of those of which it would choose one now; left out: any. */
+  readonly among?: (prepared: Prepared, loads: Loads, address: number, port: number) => readonly number[];
   make(prepared: Prepared, loads: Loads): Scheduler;
 }
 
 /** Every scheduler there is: a new one is a file and a line here (and its words in config/schema/backend.ts). */
 const KINDS = {
-  first: { make: ({ candidates }, loads) => first(candidates, loads) },
-  leastconn: { needs: 'turns', make: ({ candidates, turns }, loads) => leastconn(candidates, loads, turns!) },
-  maglev: { needs: 'table', make: ({ table }) => maglev(table!) },
-  random: { make: ({ candidates }, loads) => random(candidates, loads) },
-  roundrobin: { needs: 'turns', make: ({ candidates, turns }) => roundrobin(candidates, turns!) },
-  source: { needs: 'table', make: ({ table }) => source(table!) },
+  first: {
+    by: 'the first in the order of the file that is not full',
+    among: ({ candidates }, loads) => [first(candidates, loads).pick(0, 0)],
+    make: ({ candidates }, loads) => first(candidates, loads),
+  },
+  leastconn: {
+    needs: 'turns',
+    by: 'the fewest connections for the weight; equals take turns',
+    among: ({ candidates }, loads) => leastOf(candidates, loads),
+    make: ({ candidates, turns }, loads) => leastconn(candidates, loads, turns!),
+  },
+  maglev: {
+    needs: 'table',
+    by: "a hash of the client's address and port",
+    among: ({ table }, _, address, port) => [maglev(table!).pick(address, port)],
+    make: ({ table }) => maglev(table!),
+  },
+  random: {
+    by: 'two are drawn by lot, by weight, and the one with fewer connections for its weight is taken',
+    make: ({ candidates }, loads) => random(candidates, loads),
+  },
+  roundrobin: {
+    needs: 'turns',
+    by: 'they take turns, by weight',
+    make: ({ candidates, turns }) => roundrobin(candidates, turns!),
+  },
+  source: {
+    needs: 'table',
+    by: "a hash of the client's address",
+    among: ({ table }, _, address, port) => [source(table!).pick(address, port)],
+    make: ({ table }) => source(table!),
+  },
 } as const satisfies Record<string, Kind>;
 
 export type SchedulerName = keyof typeof KINDS;
@@ -91,4 +121,26 @@ function isSame(a: Candidate, b: Candidate): boolean {
 /** Makes the scheduler of a choice; undefined when there is nobody to choose. */
 export function createScheduler({ scheduler, ...prepared }: Choice, loads: Loads): Scheduler | undefined {
   return prepared.candidates.length === 0 ? undefined : kindOf(scheduler).make(prepared, loads);
+}
+
+/** Whom a choice would fall on. */
+export interface Foresight {
+  /** Positions of the candidates with room of which it is one; empty: all are full, or there are none. */
+  readonly among: readonly number[];
+  /** What decides, for people. */
+  readonly by: string;
+  /** The one that the scheduler names, where that is full: then the least loaded of the others is taken. */
+  readonly full: number | undefined;
+}
+
+/** What {@link Scheduler.pick} would come to, without taking anybody's turn. */
+export function foresee({ scheduler, ...prepared }: Choice, loads: Loads, address: number, port: number): Foresight {
+  const { candidates } = prepared;
+  const { by, among } = kindOf(scheduler);
+  if (candidates.length === 0) return { among: [], by, full: undefined };
+  const named = among?.(prepared, loads, address, port) ?? candidates.map((_, i) => i);
+  const open = named.filter((position) => !isFull(candidates[position], loads));
+  if (open.length > 0) return { among: open, by, full: undefined };
+  const instead = leastLoaded(candidates, loads, -1);
+  return { among: instead < 0 ? [] : [instead], by, full: named.length === 1 ? named[0] : undefined };
 }

@@ -1,4 +1,4 @@
-import { type Candidate, hasRoom, type Loads, type Scheduler } from './scheduler.ts';
+import { type Candidate, hasRoom, isFull, type Loads, type Scheduler } from './scheduler.ts';
 import { Turns } from './turns.ts';
 
 /**
@@ -30,4 +30,11 @@ export function leastconn(candidates: readonly Candidate[], loads: Loads, memory
       return seen[chosen];
     },
   };
+}
+
+/** Positions of those that have the fewest connections for their weight now; empty: all are full. */
+export function leastOf(candidates: readonly Candidate[], loads: Loads): number[] {
+  const shares = candidates.map((one) => (isFull(one, loads) ? Number.POSITIVE_INFINITY : loads[one.index] / one.weight));
+  const least = shares.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  return least === Number.POSITIVE_INFINITY ? [] : [...shares.keys()].filter((i) => shares[i] === least);
 }

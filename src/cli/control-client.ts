@@ -16,6 +16,8 @@ import { defaultControlPath } from '../io/control-point.ts';
 export interface Reach {
   /** The socket's path, or `http://ADDRESS:PORT`. */
   readonly control?: string | undefined;
+  /** Ends the wait for an answer. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Asked extends Reach {
@@ -48,7 +50,7 @@ export function askingCommand(name: string, description: string): Command {
 
 /** With what is given of `query`. Rejects with an Lb4Error that says why there is no answer. */
 export async function ask<T>(
-  { control }: Reach,
+  { control, signal }: Reach,
   method: Method,
   path: string,
   query: Readonly<Record<string, unknown>> = {},
@@ -58,7 +60,7 @@ export async function ask<T>(
   const search = new URLSearchParams(Object.fromEntries(given)).toString();
   const place = control ?? process.env['LB4_CONTROL'] ?? defaultControlPath();
   if (place === undefined) throw new UsageError('XDG_RUNTIME_DIR is not set; --control=PATH names the socket of the lb4 that is meant');
-  const { status, text } = await exchange(place, method, search === '' ? path : `${path}?${search}`, body);
+  const { status, text } = await exchange(place, method, search === '' ? path : `${path}?${search}`, body, signal);
   const answer = parsed(text, place);
   if (status === 200) return answer as T;
   const { why = '', message = `it answers with status ${status}` } = (answer as { error?: { why?: string; message?: string } }).error ?? {};
@@ -70,7 +72,13 @@ export function show<T>(answer: T, { json }: Asked, text: (answer: T) => string)
   process.stdout.write(json === true ? `${JSON.stringify(answer, undefined, 2)}\n` : text(answer));
 }
 
-function exchange(place: string, method: Method, path: string, body: object | undefined): Promise<{ status: number; text: string }> {
+function exchange(
+  place: string,
+  method: Method,
+  path: string,
+  body: object | undefined,
+  signal: AbortSignal | undefined,
+): Promise<{ status: number; text: string }> {
   const isUrl = place.startsWith('http://');
   const token = process.env['LB4_CONTROL_TOKEN'];
   const options = {
@@ -79,6 +87,7 @@ function exchange(place: string, method: Method, path: string, body: object | un
     // None that was left open: the lb4 at its other end may have ended.
     agent: false as const,
     timeout: PATIENCE_MS,
+    signal,
     headers: {
       ...(body !== undefined && { 'content-type': 'application/json' }),
       ...(isUrl && token !== undefined && { authorization: `Bearer ${token}` }),

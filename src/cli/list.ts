@@ -5,6 +5,7 @@ import type { Listing } from '../control/listing.ts';
 import { columns, short } from './columns.ts';
 import { type Asked, ask, askingCommand, show } from './control-client.ts';
 import { withExamples } from './manual.ts';
+import { ratesBetween } from './rates.ts';
 
 interface ListOptions extends Asked {
   readonly numeric?: boolean | undefined;
@@ -29,7 +30,9 @@ export function listCommand(): Command {
       if (options.names === true) return void process.stdout.write(serverNames(first));
       if (options.rate !== true) return show(first, options, (listing) => listText(listing, options));
       await setTimeout(RATE_MS);
-      show(ratesBetween(first, await ask<Listing>(options, 'GET', '/v1/servers')), options, (listing) => listText(listing, options));
+      show(ratesBetween(first, await ask<Listing>(options, 'GET', '/v1/servers'), RATE_MS / 1000), options, (listing) =>
+        listText(listing, options),
+      );
     });
   return withExamples(command, {
     'lb4 list': 'what is balanced over what',
@@ -40,37 +43,6 @@ export function listCommand(): Command {
 function serverNames({ backends }: Listing): string {
   const names = backends.flatMap((backend) => backend.servers.map((server) => `${backend.name}/${server.name}\n`));
   return [...new Set(names)].join('');
-}
-
-/** Totals become what was added in between; it was a second. */
-export function ratesBetween(before: Listing, after: Listing): Listing {
-  const rates = <Row extends Totals>(row: Row, last: Totals | undefined): Row => ({
-    ...row,
-    total: since(last?.total, row.total),
-    bytes_tx: since(last?.bytes_tx, row.bytes_tx),
-    bytes_rx: since(last?.bytes_rx, row.bytes_rx),
-  });
-  const same = <Row extends { name: string; protocol: string }>(rows: readonly Row[], { name, protocol }: Row) =>
-    rows.find((row) => row.name === name && row.protocol === protocol);
-  return {
-    ...after,
-    frontends: after.frontends.map((row) => rates(row, same(before.frontends, row))),
-    backends: after.backends.map((row) => {
-      const last = same(before.backends, row);
-      const servers = row.servers.map((server) =>
-        rates(
-          server,
-          last?.servers.find(({ name, address }) => name === server.name && address === server.address),
-        ),
-      );
-      return { ...rates(row, last), servers };
-    }),
-  };
-}
-
-/** What begins to count in between has counted from 0. */
-function since(before = 0, after: number): number {
-  return Math.max(0, after - before);
 }
 
 const HEADS = {
@@ -113,17 +85,19 @@ function numbers({ current, total, bytes_tx, bytes_rx }: Totals): string[] {
 }
 
 /** A part of it while it starts slowly. */
-function weightText(weight: number): string {
+export function weightText(weight: number): string {
   return Number.isInteger(weight) ? String(weight) : weight.toFixed(1);
 }
 
-function remarks({ set, backup, damped, silent }: Backend['servers'][number]): string {
+/** What an operator should know of a server beside its state. */
+export function remarks({ set, backup, damped, silent, dead_ends: deadEnds }: Backend['servers'][number]): string {
   const parts = [
     set?.state === undefined ? undefined : `${set.state} by control`,
     set?.weight === undefined ? undefined : `weight ${set.weight} by control`,
     backup ? 'backup' : undefined,
     damped ? 'held down: it flapped' : undefined,
     silent ? 'silent' : undefined,
+    deadEnds > 0 ? 'no way' : undefined,
   ];
   return parts.filter((part) => part !== undefined).join(', ');
 }

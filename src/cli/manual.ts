@@ -24,7 +24,8 @@ export function examplesOf(command: Command): readonly Example[] {
 /** The variables that lb4 goes by; a unit test holds them together with the code. */
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   LB4_LOG: 'how much is logged: trace, debug, info (the default), warn, error, fatal or silent',
-  NO_COLOR: 'set: no colours in the log on a terminal',
+  NO_COLOR: 'set: no colours in the log on a terminal, and in lb4 top',
+  TERM: 'dumb: lb4 top prints one table and ends',
   LB4_CONTROL: 'the control socket of a running lb4, as --control',
   LB4_CONTROL_TOKEN: 'the token for a running lb4 that is asked by TCP',
   LB4_IPTABLES: 'the iptables to use, iptables-legacy say (default: iptables)',

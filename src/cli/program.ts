@@ -15,6 +15,8 @@ import { configCommand, reloadCommand } from './reload.ts';
 import { rulesCommand } from './rules.ts';
 import { setCommand } from './set.ts';
 import { statusCommand } from './status.ts';
+import { topCommand } from './top.ts';
+import { traceCommand } from './trace.ts';
 import { waitCommand } from './wait.ts';
 import { whyCommand } from './why.ts';
 
@@ -67,7 +69,17 @@ export function makeProgram(version: string, start: (options: Options) => Promis
   });
   program.addHelpText('after', manual());
   const beforeItRuns = [checkCommand(), doctorCommand(), rulesCommand(), importCommand()];
-  const whileItRuns = [statusCommand(), listCommand(), whyCommand(), setCommand(), waitCommand(), flowsCommand(), killCommand()];
+  const whileItRuns = [
+    statusCommand(),
+    topCommand(),
+    listCommand(),
+    whyCommand(),
+    traceCommand(),
+    setCommand(),
+    waitCommand(),
+    flowsCommand(),
+    killCommand(),
+  ];
   for (const command of [...beforeItRuns, ...whileItRuns, reloadCommand(), configCommand(), completionCommand()])
     program.addCommand(command);
   strict(program);

@@ -37,6 +37,11 @@ export function apiOf({ orders, token, failed }: ApiOptions): Hono {
   app.get('/v1/servers', (context) => context.json(listOf(orders)));
   app.get('/v1/server', (context) => context.json({ servers: orders.explain(serverIn(context)) }));
   app.post('/v1/server', async (context) => context.json(await orders.set(serverIn(context), orderIn(await jsonIn(context)))));
+  app.get('/v1/trace', async (context) => {
+    const { client, frontend } = assertQuery(context, ['client', 'frontend']);
+    if (client === undefined || frontend === undefined) return wrong('needed: ?client=IP:PORT&frontend=NAME');
+    return context.json({ traces: await orders.trace(client, frontend) });
+  });
   app.get('/v1/flows', async (context) => context.json(await orders.flows(filterIn(context, ['limit']), limitIn(context))));
   app.delete('/v1/flows', async (context) => context.json(await orders.kill(someIn(filterIn(context, [])))));
   app.post('/v1/reload', async (context) => context.json(await orders.reload()));

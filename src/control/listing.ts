@@ -1,7 +1,7 @@
 /** GET /v1/status and /v1/servers: the state of all, as an operator asks for it. */
 import type { Orders } from './orders.ts';
 import { type BackendRow, type FrontendRow, type ServerRow, takeSnapshot } from './snapshot.ts';
-import { type Counters, summarize } from './source.ts';
+import { type Counters, type PacketCounters, summarize } from './source.ts';
 
 /** `lb4 status`. */
 export function statusOf(orders: Orders) {
@@ -29,10 +29,29 @@ export type Status = ReturnType<typeof statusOf>;
 
 /** `lb4 list`. */
 export function listOf(orders: Orders) {
-  const { mode, frontends, backends } = takeSnapshot(orders.source, orders.view());
-  return { mode, frontends: frontends.map(frontendOf), backends: backends.map(backendOf) };
+  const { mode, all, packets, frontends, backends } = takeSnapshot(orders.source, orders.view());
+  return {
+    mode,
+    totals: totals(all),
+    packets: packets === undefined ? null : packetsOf(packets),
+    frontends: frontends.map(frontendOf),
+    backends: backends.map(backendOf),
+  };
 }
 export type Listing = ReturnType<typeof listOf>;
+
+/** Verdicts of packets that were dropped or refused: forward/verdict.ts. */
+const REFUSED = /^(drop|reset|unreachable)/;
+
+function packetsOf({ verdicts, received, dropped, transmitFailed, fastPath }: PacketCounters) {
+  const refused = Object.entries(verdicts).filter(([name]) => REFUSED.test(name));
+  // What the ring, and the kernel that was to send, had no room for has no verdict.
+  const lost = { 'ring full': dropped, 'not sent': transmitFailed };
+  return {
+    received: received + (fastPath?.forwarded ?? 0),
+    refused: { ...Object.fromEntries(refused), ...lost } as Record<string, number>,
+  };
+}
 
 function frontendOf({ name, protocol, address, backend, draining, silent, counters }: FrontendRow) {
   return { name, protocol, address, backend, draining, silent, ...totals(counters) };
@@ -43,7 +62,7 @@ function backendOf({ name, protocol, balance, queued, counters, servers }: Backe
 }
 
 function serverOf({ view, counters }: ServerRow) {
-  const { name, address, state, weight, set, backup, damped, silent, lastCheck } = view;
+  const { name, address, state, weight, set, backup, damped, silent, deadEnds, lastCheck } = view;
   return {
     name,
     address,
@@ -53,6 +72,7 @@ function serverOf({ view, counters }: ServerRow) {
     backup,
     damped,
     silent: silent ?? false,
+    dead_ends: deadEnds ?? 0,
     last_check: lastCheck,
     load: counters.load,
     ...totals(counters),

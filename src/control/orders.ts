@@ -90,6 +90,46 @@ export interface Explanation {
   readonly remedies: readonly string[];
 }
 
+/** Where a connection of a client would go, by one protocol of a frontend. */
+export interface Trace {
+  /** "IP:PORT" */
+  readonly client: string;
+  readonly frontend: string;
+  readonly protocol: string;
+  /** Where the frontend listens. */
+  readonly to: string;
+  readonly backend: string;
+  readonly mode: string;
+  readonly balance: string;
+  /** `flow`: where the one goes on that is there; `goes`: to that server; `open`: to one of `among`; `waits`: until there is room. */
+  readonly outcome: 'flow' | 'goes' | 'open' | 'waits' | 'refused';
+  /** BACKEND/SERVER, and its address; null: none, or nobody can know. */
+  readonly server: string | null;
+  readonly address: string | null;
+  readonly among: readonly string[];
+  /** What leads there, one after the other. */
+  readonly reasons: readonly string[];
+  /** What is there of that client's address and port already. */
+  readonly flow: FlowRow | null;
+  /** With whom the client's address is to stay, and for how long yet. */
+  readonly affinity: { readonly server: string; readonly seconds: number } | null;
+  readonly servers: readonly TracedServer[];
+}
+
+export interface TracedServer {
+  readonly server: string;
+  readonly address: string;
+  readonly state: string;
+  readonly weight: number;
+  readonly load: number;
+  /** 0: no limit. */
+  readonly maxconn: number;
+  /** It may get a connection now. */
+  readonly eligible: boolean;
+  /** Why not. */
+  readonly reasons: readonly string[];
+}
+
 export interface StatusAnswer {
   readonly version: string;
   readonly pid: number;
@@ -108,6 +148,8 @@ export interface Orders {
   about(): StatusAnswer;
   set(server: string, order: ServerOrder): Promise<ServerSet>;
   explain(server: string): readonly Explanation[];
+  /** One for each protocol of the frontend. */
+  trace(client: string, frontend: string): Promise<readonly Trace[]>;
   flows(filter: FlowFilter, limit: number): Promise<FlowList>;
   kill(filter: FlowFilter): Promise<Killed>;
   reload(): Promise<Reloaded>;

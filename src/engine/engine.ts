@@ -1,6 +1,7 @@
 /** The main thread's handle on the data path: starts its workers, tells them what to balance, reads their counters. */
 import { closeSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
+import { Bond, Bonds } from '../forward/affinity.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
 import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
@@ -10,11 +11,12 @@ import { Attachments, type Wanted } from '../io/attachments.ts';
 import { openTap } from '../io/fast-path.ts';
 import { interfacesNow } from '../io/interfaces.ts';
 import { portFilter } from '../io/port-filter.ts';
-import type { HashKey, Room } from '../layout/memory.ts';
+import { type HashKey, keyIn, type Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor, takeoverObstacleTo } from './acquire.ts';
 import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
+import { monotonicNow } from './duties.ts';
 import { makeFastPath } from './fast-path.ts';
 import { filterFor, oursIn } from './filter.ts';
 import { type Ended, endFlows } from './flow-end.ts';
@@ -372,6 +374,16 @@ export class Engine {
       flows.push(flow);
     }
     return { flows, more: false };
+  }
+
+  /** The server, by its index, that a client (native order) of a frontend is to stay with, and for how many ms yet. */
+  kept(frontend: number, client: number): { readonly server: number; readonly leftMs: number } | undefined {
+    const { frontends, backends } = this.#settings.services;
+    const entry = frontends.find(({ index }) => index === frontend);
+    const backend = backends.find(({ name }) => name === entry?.backend);
+    if (backend?.affinity === undefined || entry?.perPacket === true) return undefined;
+    const [{ affinity, header }] = this.#acquired.memories;
+    return new Bonds(affinity, keyIn(header)).peek(new Bond(backend.affinity, backend.servers, []), client, monotonicNow());
   }
 
   /** Ends those that fit, and tells both ends of TCP by a reset where this host has ways of its own to them. */

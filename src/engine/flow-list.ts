@@ -15,6 +15,8 @@ export interface FlowQuery {
   readonly frontends?: ReadonlySet<number> | undefined;
   readonly servers?: ReadonlySet<number> | undefined;
   readonly client?: ClientQuery | undefined;
+  /** Those that have ended and are still remembered, too. */
+  readonly ended?: boolean | undefined;
 }
 
 /** Addresses whose `mask` is that of `network`, in native order. */
@@ -59,15 +61,17 @@ const STATES: Readonly<Record<number, string>> = {
   [T.ANSWERED]: 'answered',
   [T.ESTABLISHED]: 'established',
   [T.CLOSING]: 'closing',
+  [T.TIME_WAIT]: 'time wait',
+  [T.CLOSED]: 'closed',
 };
 
-/** All that fit, from the first worker's first record on; those that have ended (TIME_WAIT, closed) are none. */
+/** All that fit, from the first worker's first record on; those that have ended (TIME_WAIT, closed) are none unless asked for. */
 export async function* placesOf(memories: readonly Memory[], query: FlowQuery): AsyncGenerator<FlowPlace> {
   for (const [worker, { connections, flows }] of memories.entries()) {
     for (let r = 0, count = 0; r < connections.length; r += C.RECORD, count++) {
       if (count % SLICE === SLICE - 1) await setImmediate();
       const life = connections[r + C.LIFE];
-      if (life === 0 || (life & T.STATE_MASK) >= T.TIME_WAIT) continue;
+      if (life === 0 || (query.ended !== true && (life & T.STATE_MASK) >= T.TIME_WAIT)) continue;
       const owner = connections[r + C.OWNER];
       if (query.frontends?.has(owner >>> 16) === false || query.servers?.has(owner & 0xffff) === false) continue;
       const slot = connections[r + C.FIRST];

@@ -51,6 +51,11 @@ export class Bond {
     return this.#known.has(word & ~A.PROVEN);
   }
 
+  /** The index of the server that a word of the table is of, whether it may be chosen or not; undefined: it is another backend's. */
+  serverOf(word: number): number | undefined {
+    return [...this.#words].find(([, own]) => own === (word & ~A.PROVEN))?.[0];
+  }
+
   /** What the table has of a server, by its index; 0: it is not of this backend. */
   wordOf(index: number): number {
     return this.#words.get(index) ?? 0;
@@ -108,6 +113,22 @@ export class Bonds {
     }
     this.#unlock(set);
     return position;
+  }
+
+  /**
+   * The server that a client is with, by its index, and for how many ms yet; undefined: with none. For who only looks: no worker finds the set
+   * locked by it. While a worker writes it may be wrong.
+   */
+  peek(bond: Bond, client: number, now: number): { readonly server: number; readonly leftMs: number } | undefined {
+    const set = this.#setOf(client);
+    const words = this.#words;
+    for (let at = set + A.CLIENTS; at < set + A.SET; at += A.CLIENT) {
+      const leftMs = (words[at + A.UNTIL] - now) | 0;
+      if (words[at + A.ADDRESS] !== client || leftMs <= 0 || leftMs > bond.ms) continue;
+      const server = bond.serverOf(words[at + A.SERVER]);
+      if (server !== undefined) return { server, leftMs };
+    }
+    return undefined;
   }
 
   /** A client's first packet goes to a server, by its index. */

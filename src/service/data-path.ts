@@ -14,6 +14,8 @@ export interface CarriedQuery {
   readonly servers?: ReadonlySet<number> | undefined;
   /** Addresses that begin with the first `bits` bits of `ip`, of either family. */
   readonly client?: { readonly ip: string; readonly bits: number; readonly port: number | undefined } | undefined;
+  /** The packet modes: those that have ended and are still remembered, too. */
+  readonly ended?: boolean | undefined;
 }
 
 export interface DataPath extends Source {
@@ -31,6 +33,8 @@ export interface DataPath extends Source {
   usesSource?(ip: string): boolean;
   /** Who is connected to what: those that fit, `limit` at most. */
   flows(query: CarriedQuery, limit: number): Promise<{ readonly flows: readonly CarriedFlow[]; readonly more: boolean }>;
+  /** The packet modes: the server, by its index, that a client of a frontend is to stay with (`affinity`), and for how long yet. */
+  kept?(frontend: number, ip: string): { readonly server: number; readonly leftMs: number } | undefined;
   /** Ends those that fit. `reset`: how many of TCP were told so, both sides. Rejects with the system's error where nobody could be. */
   endFlows(query: CarriedQuery): Promise<{ readonly ended: number; readonly reset: number }>;
   /** Makes `plan` what is balanced; connections stay where they are. Rejects when it cannot, and then nothing has changed. */

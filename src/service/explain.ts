@@ -22,6 +22,9 @@ interface Known extends NamedServer {
   readonly deadEnds: number;
 }
 
+/** What is said of each that may not be chosen, beside why. */
+export const NOT_CHOSEN = 'it gets no new connections';
+
 /** A reason, and what would take it away, where anything would. */
 type Point = readonly [reason: string, remedy?: string];
 
@@ -116,5 +119,5 @@ function choicePoints({ choice, load, server: { index, server, weight, state, dr
       ? [[`full: ${load} connections of maxconn ${maxconn}`, 'the end of some, or a larger maxconn']]
       : [];
   const isWaiting = backup && !draining && state !== 'down' && weight > 0;
-  return isWaiting ? [['a backup: chosen only while no other server of its backend is up']] : [['it gets no new connections']];
+  return isWaiting ? [['a backup: chosen only while no other server of its backend is up']] : [[NOT_CHOSEN]];
 }

@@ -38,7 +38,8 @@ export function flowRows(flows: readonly CarriedFlow[], { frontends, backends }:
   }));
 }
 
-function frontendsNamed(name: string, { frontends }: Plan): ReadonlySet<number> {
+/** Indexes of all that have that name. Throws OrderError where there is none. */
+export function frontendsNamed(name: string, { frontends }: Plan): ReadonlySet<number> {
   const found = frontends.filter(({ frontend }) => labelOf(frontend) === name);
   if (found.length > 0) return new Set(found.map(({ index }) => index));
   const names = new Set(frontends.map(({ frontend }) => labelOf(frontend)));

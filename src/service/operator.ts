@@ -12,6 +12,7 @@ import {
   type ServerOrder,
   type ServerSet,
   type StatusAnswer,
+  type Trace,
 } from '../control/orders.ts';
 import type { View } from '../control/source.ts';
 import { messageOf } from '../errors.ts';
@@ -24,6 +25,7 @@ import type { Plan } from './plan.ts';
 import type { Replanner } from './replan.ts';
 import type { RuntimeSettings } from './runtime.ts';
 import { serversNamed } from './server-names.ts';
+import { trace } from './trace.ts';
 
 export interface OperatorParts extends Omit<ExplainParts, 'path'> {
   readonly mode: Mode;
@@ -72,6 +74,11 @@ export class Operator implements Orders {
 
   explain(name: string): readonly Explanation[] {
     return serversNamed(name, this.#parts.replanner.plan).map((one) => explain(one, this.#parts));
+  }
+
+  trace(client: string, frontend: string): Promise<readonly Trace[]> {
+    const { replanner } = this.#parts;
+    return trace(client, frontend, { ...this.#parts, plan: replanner.plan, isStopping: replanner.isStopped });
   }
 
   async flows(filter: FlowFilter, limit: number): Promise<FlowList> {

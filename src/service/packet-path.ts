@@ -254,6 +254,10 @@ export class PacketPath implements DataPath {
     return this.#engine.endFlows(queryOf(query));
   }
 
+  kept(frontend: number, ip: string) {
+    return this.#engine.kept(frontend, parseAddress(ip));
+  }
+
   deadEnds() {
     return this.#engine.deadEnds();
   }

@@ -1,96 +1,21 @@
 /** What operators do all day, with the commands that they have, under traffic: drain and wait, why, who, end it, weight, reload, config. */
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { Listing, Status } from '../../src/control/listing.ts';
+import type { Status } from '../../src/control/listing.ts';
 import type { Explanation, FlowList, Killed, Reloaded } from '../../src/control/orders.ts';
 import { LB4 } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
-import { Live, MODES, type Wanted } from '../lab/live.ts';
-import type { RunResult } from '../lab/processes.ts';
+import { MODES } from '../lab/live.ts';
+import { Operated, wantedIn } from '../lab/operated.ts';
 import { ECHO } from '../lab/topology.ts';
-import { NOTHING, traces } from '../lab/traces.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const HELD = 20;
 
-/** A running lb4, and whoever gives it orders. */
-class World {
-  readonly live: Live;
-  readonly socket: string;
-  readonly #before: ReturnType<typeof traces>;
-
-  private constructor(live: Live, before: ReturnType<typeof traces>) {
-    this.live = live;
-    this.socket = socketOf(live);
-    this.#before = before;
-  }
-
-  static async start(mode: (typeof MODES)[number]): Promise<World> {
-    const live = await Live.start(mode);
-    // With a socket of its own: others run beside it.
-    const before = { ...NOTHING, processes: traces(live.lab.balancer).processes };
-    await live.reload(wantedIn(live, {}));
-    await waitUntil(() => existsSync(socketOf(live)), { what: 'the socket' });
-    return new World(live, before);
-  }
-
-  run(...words: string[]): Promise<RunResult> {
-    return this.live.lab.balancer.run(LB4, ...words, '--control', this.socket);
-  }
-
-  /** As scripts do: by the API. */
-  async get<T>(path: string, ...options: string[]): Promise<T> {
-    const { code, stdout, stderr } = await this.live.lab.balancer.run(
-      'curl',
-      '-sS',
-      '--unix-socket',
-      this.socket,
-      ...options,
-      `http://lb4${path}`,
-    );
-    expect(code, stderr).toBe(0);
-    return JSON.parse(stdout) as T;
-  }
-
-  reload(wanted: Wanted): Promise<void> {
-    return this.live.reload(wantedIn(this.live, wanted));
-  }
-
-  async server(name: string): Promise<Listing['backends'][number]['servers'][number] | undefined> {
-    const { backends } = await this.get<Listing>('/v1/servers');
-    return backends
-      .flatMap((backend) => backend.servers.map((one) => ({ ...one, name: `${backend.name}/${one.name}` })))
-      .find((one) => one.name === name);
-  }
-
-  /** Who answers. */
-  async answering(): Promise<string[]> {
-    const urls = Array.from({ length: 20 }, () => `http://${this.live.vip}/`);
-    const { code, stdout, stderr } = await this.live.lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
-    expect(code, stderr).toBe(0);
-    return [...new Set(stdout.trim().split('\n'))].toSorted();
-  }
-
-  /** It ends, and the host is as it was. */
-  async end(): Promise<void> {
-    expect((await this.live.balancer.stop()).code).toBe(0);
-    expect(existsSync(this.socket)).toBe(false);
-    expect({ ...traces(this.live.lab.balancer), processes: [] }).toEqual({ ...this.#before, processes: [] });
-  }
-}
-
-function socketOf(live: Live): string {
-  return join(live.lab.directory, 'control', 'control.sock');
-}
-
-function wantedIn(live: Live, wanted: Wanted): Wanted {
-  return { ...wanted, more: `[control]\npath = "${socketOf(live)}"\n${wanted.more ?? ''}` };
-}
-
 describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
   test('drain and wait, who is on it, end that, and all of it back', async () => {
-    const world = await World.start(mode);
+    const world = await Operated.start(mode);
     await using live = world.live;
     const held = await holdConnections(live.lab.client, HELD, `${live.vip}:${ECHO}`);
     expect(statSync(world.socket).mode & 0o777).toBe(0o600);
@@ -147,7 +72,7 @@ describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
 
   // Of the mode itself there is nothing in it.
   test.skipIf(mode === 'dsr')('down, weights, a file that is wrong and one that is right, what is in effect', async () => {
-    const world = await World.start(mode);
+    const world = await Operated.start(mode);
     await using live = world.live;
     expect((await world.run('set', 'server', 'http-out/server2', 'state', 'down')).stdout).toContain('http-out/server2 is set: down');
     expect(await world.answering()).toEqual(['server1']);

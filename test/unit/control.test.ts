@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ask } from '../../src/cli/control-client.ts';
-import { listText, ratesBetween } from '../../src/cli/list.ts';
+import { listText } from '../../src/cli/list.ts';
+import { ratesBetween } from '../../src/cli/rates.ts';
 import { whyText } from '../../src/cli/why.ts';
 import { addressOf } from '../../src/config/address.ts';
 import { keysInEffect } from '../../src/config/effective.ts';
@@ -44,6 +45,10 @@ const orders: Orders = {
     return { server, set: null };
   },
   explain: () => [],
+  trace: async (client: string, frontend: string) => {
+    ordered.push([client, frontend]);
+    return [];
+  },
   flows: async (filter: FlowFilter, limit: number) => {
     ordered.push([filter, limit]);
     return { flows: [], more: false };
@@ -71,6 +76,7 @@ describe('the API', () => {
     ['POST /v1/server?server=app%2Fa', '{"weight":0,"state":"ready"}', ['app/a', { state: 'ready', weight: 0 }]],
     ['GET /v1/flows?client=192.0.2.0/24&limit=5', undefined, [{ client: '192.0.2.0/24' }, 5]],
     ['DELETE /v1/flows?frontend=web', undefined, { frontend: 'web' }],
+    ['GET /v1/trace?client=192.0.2.7:4711&frontend=web', undefined, ['192.0.2.7:4711', 'web']],
   ])('%s %s', async (request, body, order) => {
     expect((await answer(request, body)).status).toBe(200);
     expect(ordered.pop()).toEqual(order);
@@ -89,6 +95,7 @@ describe('the API', () => {
     ['POST /v1/server', '{"weight":1}', 400, 'wrong', /needed: \?server/],
     ['GET /v1/flows?limit=0', undefined, 400, 'wrong', /limit: "0"; allowed: 1–100000/],
     ['GET /v1/flows?severs=a', undefined, 400, 'wrong', /did you mean "server"\?/],
+    ['GET /v1/trace?client=192.0.2.7:4711', undefined, 400, 'wrong', /needed: \?client=IP:PORT&frontend=NAME/],
     ['DELETE /v1/flows', undefined, 400, 'wrong', /needed: one of server, client, frontend/],
     ['PUT /v1/server', undefined, 404, 'wrong', /there are: GET \/v1\/status/],
     ['POST /v1/reload', undefined, 500, 'failed', /^internal error: two lines$/],
@@ -116,11 +123,11 @@ tcp   web       192.0.2.1:80  open                3     30    50.0K        20  m
 `);
   const later = structuredClone(listing);
   Object.assign(later.backends[0]?.servers[0] ?? {}, { total: 13, current: 4 });
-  expect(ratesBetween(listing, later).backends[0]?.servers.map(({ total, current }) => [total, current])).toEqual([
+  expect(ratesBetween(listing, later, 1).backends[0]?.servers.map(({ total, current }) => [total, current])).toEqual([
     [3, 4],
     [0, 2],
   ]);
-  const shown = listText(ratesBetween(listing, later), { numeric: true, rate: true }).split('\n');
+  const shown = listText(ratesBetween(listing, later, 1), { numeric: true, rate: true }).split('\n');
   expect(shown[2]).toBe('tcp   192.0.2.1:80  maglev   open                3    0      0       0');
 });
 
