@@ -254,6 +254,10 @@ export class PacketPath implements DataPath {
     return this.#engine.endFlows(queryOf(query));
   }
 
+  get pulses() {
+    return this.#engine.pulses;
+  }
+
   deadEnds() {
     return this.#engine.deadEnds();
   }
