@@ -51,7 +51,8 @@ function perform(name: string, { dryRun = false }: InstallOptions, stepsOn: (hos
   process.umask(0o022);
   for (const step of stepsOn(host)) {
     process.stdout.write(`${dryRun ? 'would ' : ''}${stepText(step)}\n`);
-    if (!dryRun) carryOut(host, step);
+    const note = dryRun ? undefined : carryOut(host, step);
+    if (note !== undefined) process.stdout.write(`${note}\n`);
   }
   return !dryRun;
 }

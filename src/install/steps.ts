@@ -25,6 +25,7 @@ const USERADD = [
 ] as const;
 /** RuntimeDirectory= of the unit, which systemd keeps. */
 const RUNTIME = '/run/lb4';
+const WAITING = 'an lb4 runs, or what a killed one has left waits for the next (lb4 rules --remove); it goes with a reboot';
 const DROP_INS = `${UNIT}.d`;
 
 /** A file that belongs to an installation. */
@@ -39,7 +40,9 @@ export interface Asset {
 
 export type Step =
   | { readonly act: 'run'; readonly program: string; readonly args: readonly string[]; readonly mayFail?: boolean }
-  | { readonly act: 'make' | 'remove' | 'remove directory'; readonly path: string }
+  | { readonly act: 'make' | 'remove'; readonly path: string }
+  /** `full`: what is said where it is not empty. */
+  | { readonly act: 'remove directory'; readonly path: string; readonly full?: string }
   | { readonly act: 'write'; readonly path: string; readonly text: string }
   | { readonly act: 'leave'; readonly path: string; readonly why: string };
 
@@ -93,25 +96,31 @@ export function uninstallSteps(host: Host): Step[] {
     systemctl('daemon-reload'),
     { ...systemctl('reset-failed', 'lb4.service'), mayFail: true },
     ...(host.has(DROP_INS) ? [leave(DROP_INS, 'it is not by lb4 install')] : []),
-    ...(host.has(RUNTIME) ? [runtime(host)] : []),
+    // What is in it by now the service has yet to take away.
+    ...(host.has(RUNTIME) ? [{ act: 'remove directory', path: RUNTIME, full: WAITING } as const] : []),
     ...(made.user && host.hasUser(USER) ? [{ act: 'run', program: 'userdel', args: [USER] } as const] : []),
     { act: 'remove', path: RECORD },
     ...made.directories.toReversed().map((path) => ({ act: 'remove directory', path }) as const),
   ];
 }
 
-/** Does it. A directory that is not empty stays. Throws FailureError; then the next uninstall does what is left. */
-export function carryOut(host: Host, step: Step): void {
+/**
+ * Does it. Returns what else there is to say: a directory that is not empty stays. Throws FailureError; then the next uninstall does what is
+ * left.
+ */
+export function carryOut(host: Host, step: Step): string | undefined {
+  if (step.act === 'remove directory' && !host.isEmpty(step.path)) return step.full && `${step.path} stays: ${step.full}`;
   try {
     if (step.act === 'run') host.run(step.program, step.args);
     else if (step.act === 'make') host.makeDirectory(step.path);
     else if (step.act === 'write') host.write(step.path, step.text);
     else if (step.act === 'remove') host.remove(step.path);
-    else if (step.act === 'remove directory' && host.isEmpty(step.path)) host.removeDirectory(step.path);
+    else if (step.act === 'remove directory') host.removeDirectory(step.path);
   } catch (error) {
-    if (step.act === 'run' && step.mayFail) return;
-    throw error instanceof FailureError ? error : new FailureError(String(error), { cause: error });
+    if (step.act !== 'run' || !step.mayFail)
+      throw error instanceof FailureError ? error : new FailureError(String(error), { cause: error });
   }
+  return undefined;
 }
 
 /** In the imperative. */
@@ -157,12 +166,6 @@ function removal(host: Host, path: string, digest: string): Step[] {
   if (!host.has(path)) return [];
   const isOurs = path === UNIT || digestOf(host.text(path) ?? '') === digest;
   return [isOurs ? { act: 'remove', path } : leave(path, 'it was changed')];
-}
-
-function runtime(host: Host): Step {
-  return host.isEmpty(RUNTIME)
-    ? { act: 'remove directory', path: RUNTIME }
-    : leave(RUNTIME, 'an lb4 runs, or what a killed one has left waits for the next (lb4 rules --remove); it is gone with a reboot');
 }
 
 /** Directories that are not there, parents first. */
