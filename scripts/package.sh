@@ -28,7 +28,7 @@ put() {
 
 rm -rf "$out"
 npm=$out/npm
-put "$npm" bin dist/bundle iptables dashboard contrib docs README.md CHANGELOG.md LICENSE
+put "$npm" bin dist/bundle iptables dashboard contrib docs lb4.toml README.md CHANGELOG.md LICENSE
 if [ -e native/bpf/lb4.bpf.o ]; then put "$npm" native/bpf/lb4.bpf.o; fi
 cp -R build/prebuilds "$npm/"
 cp dist/THIRD-PARTY.md "$npm/"

@@ -25,7 +25,8 @@ export function completionScript(program: Command, shell: string): string {
   return SCRIPTS[shell]?.(described(program)) ?? '';
 }
 
-function rootOf(command: Command): Command {
+/** Of a command in it. */
+export function rootOf(command: Command): Command {
   return command.parent === null ? command : rootOf(command.parent);
 }
 

@@ -8,6 +8,7 @@ import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { flowsCommand, killCommand } from './flows.ts';
 import { importCommand } from './import.ts';
+import { installCommand, uninstallCommand } from './install.ts';
 import { listCommand } from './list.ts';
 import { manual, withExamples } from './manual.ts';
 import { configOption } from './options.ts';
@@ -80,8 +81,8 @@ export function makeProgram(version: string, start: (options: Options) => Promis
     flowsCommand(),
     killCommand(),
   ];
-  for (const command of [...beforeItRuns, ...whileItRuns, reloadCommand(), configCommand(), completionCommand()])
-    program.addCommand(command);
+  const ofTheHost = [installCommand(), uninstallCommand(), completionCommand()];
+  for (const command of [...beforeItRuns, ...whileItRuns, reloadCommand(), configCommand(), ...ofTheHost]) program.addCommand(command);
   strict(program);
   return program;
 }

@@ -7,7 +7,7 @@ import type { Logger } from '../log.ts';
 import { hiddenListeners } from '../rules/hidden.ts';
 import { Service } from '../service/service.ts';
 import type { RunLog } from './run-log.ts';
-import { Keeper, startSuccessor, tellReady } from './systemd.ts';
+import { Keeper, startSuccessor, tellReady, Watchdog } from './systemd.ts';
 
 export interface RunOptions {
   /** The TOML file. */
@@ -25,6 +25,7 @@ export interface RunOptions {
 export async function run({ config: file, mode, rules, takeover, version }: RunOptions, { log, lost }: RunLog): Promise<void> {
   const shutdown = new Shutdown();
   const keeper = Keeper.find();
+  const watchdog = Watchdog.find(log);
   // Watched before it is read: a change in between is taken over as soon as lb4 runs.
   let service: Service | undefined;
   let isDue = false;
@@ -40,7 +41,12 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     const { fail: failed, handedOver } = shutdown;
     const isStopping = () => shutdown.isAsked;
     process.on('SIGUSR2', () => service !== undefined && !shutdown.isAsked && startSuccessor(log));
-    const told = { isStopping, log, logLinesLost: lost, failed, handedOver };
+    // One that is to end says nothing of the next one, which must live by then.
+    let isReady = false;
+    const beat = () => {
+      if (isReady && !shutdown.isEnding) watchdog?.feed();
+    };
+    const told = { isStopping, log, logLinesLost: lost, failed, handedOver, beat };
     service = await Service.start({ file, mode, rules, takeover, isUnit: keeper !== undefined, version, ...told });
     // Asked while it took over: what it has taken waits for the next start, and in proxy mode the other one goes on.
     if (service.hasTakenOver && shutdown.isAsked) return await serve(service, shutdown, log, true);
@@ -52,6 +58,7 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     if (keeper !== undefined) stayAtRestarts(service, keeper, shutdown, isSettled);
     // First: systemd would take the end of the one before for the end of all.
     await tellReady(keeper, log);
+    isReady = true;
     await settle(service);
     settled();
     const { frontends } = service.config;
@@ -142,6 +149,8 @@ class Shutdown {
   error: Error | undefined;
   /** A signal has come, or another lb4 has taken over. */
   isAsked = false;
+  /** The same, or it serves only until the next one takes over. */
+  isEnding = false;
   readonly #failed = new AbortController();
   readonly fail = (error: Error): void => this.#failed.abort((this.error ??= error));
   /** Another lb4 has taken over. */
@@ -160,10 +169,12 @@ class Shutdown {
       this.handedOver = () => {
         this.stay = undefined;
         this.isAsked = true;
+        this.isEnding = true;
         resolve('handed over');
       };
       this.ask = (signal) => {
         const { stay, isAsked } = this;
+        this.isEnding = true;
         this.stay = undefined;
         if (signal === 'SIGQUIT' && stay !== undefined && !isAsked) return stay();
         if (isAsked) this.#again(signal);

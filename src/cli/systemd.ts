@@ -1,4 +1,4 @@
-/** What systemd is told, and what it may ask for: an upgrade in which the unit's process changes (docs/operations.md). */
+/** What systemd is told (ready, alive), and what it may ask for: an upgrade in which the unit's process changes (docs/operations.md). */
 import { spawn } from 'node:child_process';
 import { setTimeout } from 'node:timers/promises';
 import { messageOf } from '../errors.ts';
@@ -8,6 +8,9 @@ import type { Logger } from '../log.ts';
 /** So often and so long it is waited for a systemd that is busy, say, with many units at boot. */
 const TRIES = 20;
 const BETWEEN_MS = 50;
+
+/** A beat comes about once a second (service/pulse.ts), and later on a busy host. */
+const LEAST_WATCHDOG_MS = 3000;
 
 /** How often it is asked whether bin/lb4-service is there. */
 const LOOK_MS = 250;
@@ -58,6 +61,45 @@ export class Keeper {
 export async function tellReady(keeper: Keeper | undefined, log: Logger): Promise<void> {
   await tellSystemd(keeper === undefined ? `READY=1\nMAINPID=${process.pid}` : 'READY=1', log);
   keeper?.serve();
+}
+
+/**
+ * systemd's watchdog (sd_watchdog_enabled(3)): where it is not fed for WatchdogSec=, it ends the unit by SIGABRT, and starts it again. Whatever process
+ * WATCHDOG_PID names: that is bin/lb4-service, or the lb4 from which this one has taken over.
+ */
+export class Watchdog {
+  readonly #path: string;
+  readonly #log: Logger;
+  #isTold = false;
+
+  private constructor(path: string, log: Logger) {
+    this.#path = path;
+    this.#log = log;
+  }
+
+  /** Undefined where the unit has none. */
+  static find(log: Logger): Watchdog | undefined {
+    const path = process.env['NOTIFY_SOCKET'] ?? '';
+    const ms = Number(process.env['WATCHDOG_USEC']) / 1000;
+    if (path === '' || !(ms > 0)) return undefined;
+    if (ms < LEAST_WATCHDOG_MS)
+      log.warn(
+        { seconds: ms / 1000 },
+        `WatchdogSec is too short, and will end lb4 for nothing: at least ${LEAST_WATCHDOG_MS / 1000} s, 30 s is usual`,
+      );
+    return new Watchdog(path, log);
+  }
+
+  /** Where systemd is busy, the next one will do. */
+  feed(): void {
+    try {
+      if (sent(this.#path, 'WATCHDOG=1', false)) this.#isTold = false;
+    } catch (error) {
+      if (!this.#isTold)
+        this.#log.warn({ reason: messageOf(error) }, "systemd's watchdog could not be fed (NOTIFY_SOCKET): it will end lb4");
+      this.#isTold = true;
+    }
+  }
 }
 
 async function tellSystemd(state: string, log: Logger): Promise<void> {

@@ -6,6 +6,8 @@ export class Answers {
   readonly #signals: (signals: readonly Signal[]) => void;
   /** Who waits for settings to be applied, in the order in which they were sent. */
   readonly #applying: (() => void)[] = [];
+  /** And for its being asked whether it lives. */
+  readonly #asking: (() => void)[] = [];
   /** Undefined: not told yet. */
   #sources: ReadonlySet<number> | undefined;
 
@@ -16,6 +18,7 @@ export class Answers {
   /** Takes note of one. */
   readonly take = (message: Readonly<FromWorker>): void => {
     if (message.type === 'applied') this.#applying.shift()?.();
+    else if (message.type === 'alive') this.#asking.shift()?.();
     else if (message.type === 'sources') this.#sources = new Set(message.addresses);
     else if (message.type === 'signals') this.#signals(message.servers);
   };
@@ -23,6 +26,11 @@ export class Answers {
   /** Resolves when settings that are sent now have been applied, or whoever was to is gone. */
   applied(): Promise<void> {
     return new Promise((resolve) => this.#applying.push(resolve));
+  }
+
+  /** Resolves when a question that is asked now has been answered, or whoever was to is gone. */
+  alive(): Promise<void> {
+    return new Promise((resolve) => this.#asking.push(resolve));
   }
 
   /** As {@link Forwarder.usesSource} (thread.ts). */
@@ -33,6 +41,6 @@ export class Answers {
   /** Nobody answers any more; whoever comes next has told nothing yet. */
   end(): void {
     this.#sources = undefined;
-    for (const resolve of this.#applying.splice(0)) resolve();
+    for (const resolve of [...this.#applying.splice(0), ...this.#asking.splice(0)]) resolve();
   }
 }

@@ -128,12 +128,14 @@ class Places {
 /** Workers that forward. */
 class Crew implements Forwarder {
   readonly recovered: number;
+  readonly pulses: Forwarder['pulses'];
   readonly #threads: readonly Thread[];
   readonly #places: Places;
 
   constructor(threads: readonly Thread[], places: Places) {
     this.#threads = threads;
     this.#places = places;
+    this.pulses = threads.flatMap((thread) => thread.pulses);
     this.recovered = threads.reduce((sum, thread) => sum + thread.recovered, 0);
   }
 

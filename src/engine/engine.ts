@@ -393,6 +393,11 @@ export class Engine {
     return endFlows({ memories, postTo, canReset: this.#inline === undefined }, query);
   }
 
+  /** As {@link Forwarder.pulses}. */
+  get pulses(): Forwarder['pulses'] {
+    return this.#crew.pulses;
+  }
+
   /** The ways from frontends to servers that lead nowhere now. */
   deadEnds(): DeadEnd[] {
     return this.#routes.deadEnds();

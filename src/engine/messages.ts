@@ -74,6 +74,8 @@ export type ToWorker =
   | ({ readonly type: 'settings' } & Orders)
   | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number>; readonly ports?: Ports | undefined }
   | EndRecords
+  /** Whether it lives: its loop answers `alive`. */
+  | { readonly type: 'ask' }
   | { readonly type: 'stop' };
 
 /** Connections to be ended by order: of each its record, the slot of its client's flow, and that slot's VERSION. What is another one by now stays. */
@@ -93,6 +95,7 @@ export type FromWorker =
   | { readonly type: 'stopped' }
   | Ready
   | { readonly type: 'applied' }
+  | { readonly type: 'alive' }
   /** Told whenever they change, and before what changed them is applied: what some connection leaves from, or may. Native order. */
   | { readonly type: 'sources'; readonly addresses: readonly number[] }
   | { readonly type: 'signals'; readonly servers: readonly Signal[] };

@@ -59,6 +59,7 @@ function begin(data: WorkerData): void {
       driver.close();
       process.exit();
     }
+    if (message.type === 'ask') return tell({ type: 'alive' });
     if (message.type === 'end') return duties.end(message.records);
     if (message.type === 'interfaces') duties.setInterfaces(message.mtus, undefined);
     else {

@@ -33,6 +33,7 @@ interface Started {
  */
 export class PcapThread implements Forwarder {
   readonly recovered: number;
+  readonly pulses = [() => this.#pulse()];
   readonly #reports: ThreadReports;
   readonly #data: WorkerData;
   readonly #answers: Answers;
@@ -99,6 +100,14 @@ export class PcapThread implements Forwarder {
     const timer = setTimeout(() => child?.kill('SIGKILL'), STOP_MS);
     await this.#ended;
     clearTimeout(timer);
+  }
+
+  async #pulse(): Promise<void> {
+    // Of its end, and how the next one fares, is told anyway.
+    if (this.#child === undefined) return;
+    const alive = this.#answers.alive();
+    this.post({ type: 'ask' });
+    await alive;
   }
 
   /** Until the end of the last process. */

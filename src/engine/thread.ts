@@ -22,6 +22,8 @@ export interface Forwarder {
   usesSource(address: number): boolean;
   /** Resolves when it goes by them, or is gone. */
   apply(orders: Orders): Promise<void>;
+  /** One for each of its workers: asks whether it lives, and resolves when its loop has answered, or it is gone. */
+  readonly pulses: readonly (() => Promise<void>)[];
   /** Nothing happens when it is gone. */
   post(message: ToWorker): void;
   /** The same for one of its workers. */
@@ -101,6 +103,7 @@ export class WaitingThread {
 /** The packet worker, from its start to its end. */
 export class Thread implements Forwarder {
   readonly recovered: number;
+  readonly pulses = [() => this.#pulse()];
   readonly #waiting: WaitingThread;
   readonly #failed: (error: Error) => void;
   readonly #answers: Answers;
@@ -179,6 +182,13 @@ export class Thread implements Forwarder {
   #stop(): void {
     this.#isStopping = true;
     this.post({ type: 'stop' });
+  }
+
+  async #pulse(): Promise<void> {
+    if (this.#wakeFd < 0) return;
+    const alive = this.#answers.alive();
+    this.post({ type: 'ask' });
+    await alive;
   }
 
   /** With the worker goes its eventfd, whose number may soon be somebody else's, and whoever waits for an answer waits in vain. */

@@ -101,6 +101,7 @@ function tick(now: number): void {
 
 function handle(message: ToWorker): void {
   if (message.type === 'stop') stopping = true;
+  else if (message.type === 'ask') tell({ type: 'alive' });
   else if (message.type === 'interfaces') {
     duties.setInterfaces(message.mtus, message.ports);
     usePorts(message.ports);

@@ -26,6 +26,8 @@ export type ToWorker =
 
 /** Each is answered. */
 export type Question =
+  /** Whether it lives. */
+  | { readonly type: 'pulse' }
   /** `limit` of those that fit, at most. */
   | { readonly type: 'list'; readonly query: ProxyQuery; readonly limit: number }
   /** Resets them. */

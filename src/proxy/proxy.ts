@@ -153,6 +153,11 @@ export class Proxy {
     return answers.reduce((sum, { ended }) => sum + ended, 0);
   }
 
+  /** One for each worker: asks whether it lives, and resolves when its event loop has answered, or it is gone. */
+  get pulses(): readonly (() => Promise<void>)[] {
+    return this.#threads.map((thread) => async () => void (await thread.ask({ type: 'pulse' })));
+  }
+
   #ask(question: Question): Promise<Answer[]> {
     return Promise.all(this.#threads.map((thread) => thread.ask(question)));
   }

@@ -15,6 +15,7 @@ process.on('warning', ({ name, message }) => tell({ type: 'warn', fields: { name
 
 port.on('message', (message: ToWorker) => {
   if (message.type === 'stop') return traffic.stop(message.graceMs, () => port.close());
+  if (message.type === 'pulse') return tell({ type: 'answer', flows: [], ended: 0 });
   if (message.type === 'list') return tell({ type: 'answer', flows: traffic.flows(message.query, message.limit), ended: 0 });
   if (message.type === 'end') return tell({ type: 'answer', flows: [], ended: traffic.end(message.query) });
   traffic.apply(message.assignment);

@@ -21,6 +21,8 @@ export interface CarriedQuery {
 export interface DataPath extends Source {
   /** What it has put on this host and others can take away, for the guard: whatever a mode installs is here. */
   readonly hostStates: readonly HostState[];
+  /** One for each worker: asks whether it lives, and resolves when its loop has answered, or it is gone. */
+  readonly pulses: readonly (() => Promise<void>)[];
   /** `load`: connections now, those still opening or waiting included. */
   frontend(index: number): FrontendCounters & { readonly load: number };
   /** The packet modes: connections of a server whose answer is due, and those that it answered; both only grow. */

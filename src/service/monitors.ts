@@ -9,6 +9,7 @@ import { Guard } from './guard.ts';
 import { HostChanges } from './host-changes.ts';
 import { Listening } from './listening.ts';
 import type { Plan } from './plan.ts';
+import { Pulse } from './pulse.ts';
 import type { Replanner } from './replan.ts';
 
 export interface MonitorsParts {
@@ -17,6 +18,8 @@ export interface MonitorsParts {
   readonly health: HealthChecker;
   readonly replanner: Replanner<Plan>;
   readonly log: Logger;
+  /** Called about once a second while all who forward answer. */
+  readonly beat: () => void;
 }
 
 export class Monitors {
@@ -24,16 +27,18 @@ export class Monitors {
   readonly deadEnds: DeadEnds;
   readonly #guard: Guard;
   readonly #hostChanges: HostChanges;
+  readonly #pulse: Pulse;
   readonly #parts: MonitorsParts;
 
   constructor(parts: MonitorsParts) {
-    const { mode, path, health, replanner, log } = parts;
+    const { mode, path, health, replanner, log, beat } = parts;
     const inTurn = (work: () => Promise<void>) => replanner.inTurn(work);
     this.#parts = parts;
     this.#guard = new Guard({ states: path.hostStates, log, inTurn });
     this.#hostChanges = new HostChanges({ follow: path.follow?.bind(path), inTurn });
     this.listening = new Listening({ mode, health, log });
     this.deadEnds = new DeadEnds(mode, log);
+    this.#pulse = new Pulse({ pulses: path.pulses, beat, log });
   }
 
   /** From now on they look. */
@@ -43,6 +48,7 @@ export class Monitors {
     this.#hostChanges.start();
     this.listening.start(path, () => replanner.plan);
     this.deadEnds.start(path, () => replanner.plan);
+    this.#pulse.start();
   }
 
   /** What lb4 has put on this host, and how it fares. */
@@ -60,6 +66,7 @@ export class Monitors {
     this.#hostChanges.stop();
     this.listening.stop();
     this.deadEnds.stop();
+    this.#pulse.stop();
     await this.#guard.stop();
   }
 }

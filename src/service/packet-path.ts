@@ -258,6 +258,10 @@ export class PacketPath implements DataPath {
     return this.#engine.kept(frontend, parseAddress(ip));
   }
 
+  get pulses() {
+    return this.#engine.pulses;
+  }
+
   deadEnds() {
     return this.#engine.deadEnds();
   }

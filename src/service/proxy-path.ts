@@ -71,6 +71,10 @@ export class ProxyPath implements DataPath {
     return { ended, reset: ended };
   }
 
+  get pulses() {
+    return this.#proxy.pulses;
+  }
+
   queued(backend: string): number {
     return this.#proxy.queued(backend);
   }

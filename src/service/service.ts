@@ -48,6 +48,8 @@ export interface ServiceOptions extends SuccessionOptions, StartOptions {
   readonly version: string;
   /** Lines of `log` that were lost so far. */
   readonly logLinesLost: () => number;
+  /** Called about once a second while all who forward answer. */
+  readonly beat?: (() => void) | undefined;
 }
 
 type PathOptions = Omit<ServiceOptions, 'takeover'> & Pick<PacketPathOptions, 'remember'> & Pick<ServiceParts, 'takeover'>;
@@ -95,7 +97,7 @@ export class Service {
   #keys: Keys;
 
   private constructor(options: ServiceOptions, { written, config, keys, found, members, plan: first, path, takeover }: ServiceParts) {
-    const { mode, log, version } = options;
+    const { mode, log, version, beat = () => {} } = options;
     this.#options = options;
     this.#startConfig = config;
     this.#startKeys = keys;
@@ -120,7 +122,7 @@ export class Service {
     this.#rampTimer = new RampTimer(this.#slowStart, () => this.#replanner.request());
     const left = () => this.#health.set(this.#targets());
     this.#drains = new Drains({ members, path, replanner: this.#replanner, log, left });
-    this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log });
+    this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log, beat });
     const failed = (error: unknown) => log.error({ error: String(error) }, 'statistics');
     this.#stats = new StatsPort(() => ({ source: path, view: () => this.#view(), version, failed }));
     this.#control = new ControlPort({ orders: this.#operator(), log });

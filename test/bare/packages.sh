@@ -23,8 +23,8 @@ case $1 in
   npm)
     cp "build/package/lb4-$version.tgz" "$root/tmp/lb4.tgz"
     newcomer npm install --global --ignore-scripts --no-audit --no-fund /tmp/lb4.tgz
-    # what the packet modes want beside it (docs/operations.md)
-    newcomer apt-get -q install -y --no-install-recommends iptables nftables
+    # what the packet modes want beside it (docs/operations.md), and what `lb4 install` does
+    newcomer apt-get -q install -y --no-install-recommends iptables nftables systemd
     ;;
   deb)
     # A package of Node.js, which Debian 12 has too old, made of this host's

@@ -73,6 +73,10 @@ class Installation {
   }
 }
 
+/** All that an installation may change on a host; what useradd keeps of files it changes does not count. */
+const HOST =
+  "cat /etc/passwd /etc/group; find /etc /usr /var/lib -path /var/lib/systemd -prune -o ! -name '*-' ! -name .pwd.lock -print | sort";
+
 /** Where hierarchies of control groups are mounted. Not cpuset's old one: a group there has no processor at first. */
 function controlGroups(): string[] {
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
@@ -98,6 +102,10 @@ class Machine {
     const inside = ['--target', pid, '--mount', '--pid', '--net', '--', 'chroot', this.#root, ...command];
     const { status, stdout, stderr } = spawnSync('nsenter', inside, { encoding: 'utf8' });
     return `${stdout}${stderr}${status}`;
+  }
+
+  sh(command: string): string {
+    return this.run('sh', '-c', command);
   }
 
   systemctl(...args: string[]): string {
@@ -174,6 +182,51 @@ describe.each(['npm', 'deb'])('%s', (kind) => {
     const { rules, reserved } = traces(lab.balancer);
     expect({ rules, reserved }).toEqual({ rules: [], reserved: '' });
   });
+
+  test.runIf(kind === 'npm' && whyNoSystemd() === undefined)(
+    'lb4 install makes it a service; one that hangs is killed and goes on',
+    async () => {
+      if (installed === undefined) return;
+      await using lab = new Topology({ servers: 2 });
+      await lab.startBackends();
+      await using machine = await installed.boot(lab.balancer);
+      const before = machine.sh(HOST);
+      const dry = machine.sh('lb4 install --dry-run');
+      expect(dry).toContain('would write /etc/systemd/system/lb4.service\n');
+      expect(machine.sh(HOST)).toBe(before);
+      expect(`would ${machine.sh('lb4 install').replaceAll('\n', '\nwould ')}`).toContain(dry.replace(/0$/, ''));
+
+      const dropIn = '/etc/systemd/system/lb4.service.d';
+      machine.sh(`cat >/etc/lb4/lb4.toml <<'END'\n${configuration(lab.settings())}\nEND\necho LB4_OPTIONS=--passthrough >/etc/default/lb4`);
+      machine.sh(`mkdir ${dropIn}; printf '[Service]\\nWatchdogSec=10\\n' >${dropIn}/watchdog.conf; systemctl daemon-reload`);
+      expect(machine.sh('systemctl enable --now --quiet lb4')).toBe('0');
+      await answeredBy(lab.client, VIP, 'server1', 'server2');
+      expect(machine.sh('systemd-analyze security --threshold=30 --no-pager lb4')).toMatch(/\n0$|[^\d]0$/);
+
+      const hold = await holdConnections(lab.client, 10, `${VIP}:${ECHO}`);
+      const shown = (property: string) => machine.sh(`systemctl show --property=${property} --value lb4`);
+      expect(machine.sh('main=$(systemctl show --property=MainPID --value lb4); kill -STOP $(cat /proc/$main/task/$main/children)')).toBe(
+        '0',
+      );
+      await waitUntil(() => shown('NRestarts') !== '0\n0' && shown('ActiveState') === 'active\n0', {
+        what: 'the unit to start again',
+        every: 200,
+      });
+      expect(machine.sh('journalctl --unit=lb4 --output=cat')).toMatch(/Watchdog timeout[^]*the connections of an lb4 that died go on/);
+      expect(await othersLiveOn(hold)).toEqual([]);
+      hold.end();
+      await within(hold.exited, 2 * PATIENCE, 'the end of the connections');
+
+      const said = machine.sh('lb4 uninstall');
+      for (const path of ['/etc/lb4/lb4.toml', '/etc/default/lb4', dropIn]) expect(said).toContain(`leave ${path} as it is`);
+      expect(said).toMatch(/\n0$/);
+      expect(machine.sh('ls -d /run/lb4')).toMatch(/2$/);
+      machine.sh(`rm -r /etc/lb4 /etc/default/lb4 ${dropIn}`);
+      expect(machine.sh(HOST)).toBe(before);
+      const { rules, reserved } = traces(lab.balancer);
+      expect({ rules, reserved }).toEqual({ rules: [], reserved: '' });
+    },
+  );
 
   test('--dsr serves, with the scripts that it prints for servers', async () => {
     if (installed === undefined) return;

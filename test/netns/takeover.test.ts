@@ -1,13 +1,13 @@
 /** One lb4 takes over from another: nobody who is served notices. */
-import { closeSync, existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { native } from '../../src/io/native.ts';
 import { LB4, SLOW } from '../lab/balancer.ts';
 import type { LoadReport } from '../lab/client.ts';
 import { contentHash } from '../lab/content.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live, MODES } from '../lab/live.ts';
+import { NotifySocket } from '../lab/notify-socket.ts';
 import type { Exit, Running } from '../lab/processes.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
 import { PATIENCE, waitUntil, within } from '../lab/wait.ts';
@@ -143,26 +143,13 @@ test('as systemd has it: SIGUSR2 starts the next one, which says who it is now; 
   await using live = await Live.start('passthrough', { checks: SLOW });
   const { client, balancer: host } = live.lab;
   await live.balancer.stop();
-  const path = join(live.lab.directory, 'notify');
-  const systemd = native().openDatagram(path);
-  using _closed = { [Symbol.dispose]: () => closeSync(systemd) };
-  const told = () =>
-    waitUntil(
-      () => {
-        try {
-          return native().receiveDatagram(systemd).text;
-        } catch {
-          return undefined; // nothing yet
-        }
-      },
-      { what: 'lb4 to tell who it is' },
-    );
-  const first = host.start([LB4, '--passthrough', `--config=${live.file}`], { env: { NOTIFY_SOCKET: path } });
-  expect(await told()).toBe(`READY=1\nMAINPID=${first.pid}`);
+  using systemd = new NotifySocket(join(live.lab.directory, 'notify'));
+  const first = host.start([LB4, '--passthrough', `--config=${live.file}`], { env: { NOTIFY_SOCKET: systemd.path } });
+  expect(await systemd.next()).toBe(`READY=1\nMAINPID=${first.pid}`);
   const hold = await holdConnections(client, 10, `${live.vip}:7`);
   const { rules, kept } = traces(host);
   first.signal('SIGUSR2');
-  const [, pid] = /^READY=1\nMAINPID=(\d+)$/.exec(await told()) ?? [];
+  const [, pid] = /^READY=1\nMAINPID=(\d+)$/.exec(await systemd.next()) ?? [];
   await first.line(/"handed over"/);
   await waitUntil(() => !host.pids().includes(first.pid), { what: 'the first one to end' });
   expect(await othersLiveOn(hold)).toEqual([]);

@@ -108,6 +108,15 @@ test('at a restart it ends before its lb4 does', async () => {
   process.kill(pid, 'SIGABRT');
 });
 
+test("the watchdog's signal kills an lb4 that hangs", async () => {
+  const { child, ended, heard } = service();
+  const pid = await heard('starts');
+  process.kill(pid, 'SIGSTOP');
+  child.kill('SIGABRT');
+  expect(await ended).toBe(134);
+  await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow('ESRCH'), { timeout: 20_000 });
+});
+
 test('at an upgrade it goes by the lb4 that took over, once that serves, and ends when all have; a successor that fails changes nothing', async () => {
   const { child, ended, heard } = service('--dsr');
   const first = await heard('starts --dsr');

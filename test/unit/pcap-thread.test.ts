@@ -148,6 +148,23 @@ test('the next one begins with the interfaces that were told while there was non
   expect(last().sent.slice(1)).toEqual([{ type: 'interfaces', mtus: mtus[1] }]);
 });
 
+test('it is asked whether it lives, and answers, or is gone, or there is none', async () => {
+  const thread = await start();
+  const heard: string[] = [];
+  const ask = (name: string) => void thread.pulses[0]?.().then(() => heard.push(name));
+  ask('answered');
+  await later(10_000);
+  expect([last().sent.at(-1), heard]).toEqual([{ type: 'ask' }, []]);
+  last().emit('message', { type: 'alive' });
+  await later(0);
+  ask('gone');
+  last().end('SIGABRT');
+  await later(0);
+  ask('none');
+  await later(0);
+  expect(heard).toEqual(['answered', 'gone', 'none']);
+});
+
 test('one that hangs before it is ready is ended, and another one started', async () => {
   await start();
   await later(5000);

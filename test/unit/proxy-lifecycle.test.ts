@@ -219,6 +219,14 @@ describe('start and stop', () => {
     expect(failures).toEqual([]);
   });
 
+  test('each worker answers when it is asked whether it lives, and one that is gone is asked nothing', async () => {
+    const { proxy } = await run({ servers: [] }, 2);
+    expect(proxy.pulses).toHaveLength(2);
+    for (const pulse of proxy.pulses) await pulse();
+    await proxy.stop(0);
+    for (const pulse of proxy.pulses) await pulse();
+  });
+
   test('a worker that dies is told', async () => {
     const failures: Error[] = [];
     const port = await freePort();
