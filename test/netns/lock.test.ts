@@ -113,7 +113,7 @@ test.each([
   [
     "another user's directory",
     'mkdir -m 777 /run/lb4 && chown nobody /run/lb4',
-    /\/run\/lb4 belongs to user 65534, not to root: remove it/,
+    /\/run\/lb4 belongs to user 65534, not to root: another lb4 may run as that user; stop it, or remove the directory/,
   ],
   ['a symbolic link', 'mkdir /run/mine && ln -s mine /run/lb4', /\/run\/lb4 must be a directory .* no link: remove it/],
   ['a file', 'touch /run/lb4', /\/run\/lb4 must be a directory .* no link: remove it/],
