@@ -4,8 +4,8 @@ import type { Address, Network } from './address.ts';
 
 export type { Address } from './address.ts';
 
-/** Who changes addresses in DSR. */
-export const DSR = ['nat', 'l2'] as const;
+/** How a client's packet comes to its server in DSR: with another address, with another MAC address alone, or inside of another packet. */
+export const DSR = ['nat', 'l2', 'gue', 'ipip'] as const;
 export type Dsr = (typeof DSR)[number];
 /** What full NAT changes: both addresses, or the destination alone, so that servers see their clients. */
 export const NAT = ['full', 'destination'] as const;
@@ -108,8 +108,10 @@ export interface Backend {
   readonly protocol: TransportProtocol;
   /** Undefined: the mode's default. */
   readonly balance: SchedulerName | undefined;
-  /** Who changes addresses in DSR: `nat` the servers, on their way out; `l2` nobody. */
+  /** Who changes addresses in DSR: `nat` the servers, on their way out; `l2`, `gue` and `ipip` nobody. */
   readonly dsr: Dsr;
+  /** With `gue` and `ipip`. */
+  readonly tunnel?: Tunnel;
   /** Passthrough; undefined: `full`. */
   readonly nat?: Nat | undefined;
   readonly healthCheck: HealthCheck;
@@ -140,6 +142,14 @@ export interface Backend {
   readonly affinityMs?: number;
   /** Over all protocols of the backend. */
   readonly affinityAcross?: boolean;
+}
+
+/** What packets to servers are wrapped in. */
+export interface Tunnel {
+  /** UDP port of the servers; 0: a protocol without ports. */
+  readonly port: number;
+  /** IPv4 address of this host that it comes from; undefined: the one that the kernel would send from. */
+  readonly source: string | undefined;
 }
 
 export interface HealthCheck {

@@ -31,7 +31,7 @@ interface Facts {
   readonly forwards: ModeName | undefined;
 }
 
-const BY_DSR: Readonly<Record<Dsr, ModeName>> = { nat: 'dsr', l2: 'dsrL2' };
+const BY_DSR: Readonly<Record<Dsr, ModeName>> = { nat: 'dsr', l2: 'dsrL2', gue: 'dsrGue', ipip: 'dsrIpip' };
 
 export const MODES = {
   proxy: { balance: 'roundrobin', directions: 2, source: 'kernel', forwards: undefined, ownsAddresses: true },
@@ -67,10 +67,21 @@ export function factsOf(mode: Mode, keys: ForwardingKeys): Facts {
   return { source, directions, forwards: name };
 }
 
-/** Servers of the backend hold the frontends' addresses themselves, and share a link with this host. */
+/** Servers of the backend hold the frontends' addresses themselves. */
 export function holdsVip(mode: Mode, keys: ForwardingKeys): boolean {
+  return sharesLink(mode, keys) || isWrapped(mode, keys);
+}
+
+/** Servers of the backend must be on a link of this host's. */
+export function sharesLink(mode: Mode, keys: ForwardingKeys): boolean {
   const { forwards } = factsOf(mode, keys);
   return forwards !== undefined && modes[forwards].onLink;
+}
+
+/** Packets go to the servers of the backend inside of others. */
+export function isWrapped(mode: Mode, keys: ForwardingKeys): boolean {
+  const { forwards } = factsOf(mode, keys);
+  return forwards !== undefined && modes[forwards].tunnel !== undefined;
 }
 
 /** Servers of the backend answer clients themselves, and put the frontend's address in place of their own as an answer leaves. */

@@ -1,4 +1,4 @@
-import { holdsVip } from '../config/modes.ts';
+import { holdsVip, sharesLink } from '../config/modes.ts';
 import { type Finding, fail, type Host, ok } from './finding.ts';
 import type { ServerPath } from './network.ts';
 import { NOWHERE } from './ways.ts';
@@ -10,12 +10,9 @@ export function routes(host: Host): Finding[] {
   return [...ways, ...checkSources(host)];
 }
 
-function layerTwoBackends({ config, mode }: Host) {
-  return config.backends.filter((backend) => holdsVip(mode, backend));
-}
-
-function layerTwoServers(host: Host): Set<string> {
-  return new Set(layerTwoBackends(host).flatMap(({ servers }) => servers.map(({ addr }) => addr.ip)));
+function layerTwoServers({ config, mode }: Host): Set<string> {
+  const backends = config.backends.filter((backend) => sharesLink(mode, backend));
+  return new Set(backends.flatMap(({ servers }) => servers.map(({ addr }) => addr.ip)));
 }
 
 function routeTo({ links }: Host, { address, kind, link, neighbour, resolved }: ServerPath, mustBeOnLink: boolean): Finding {
@@ -44,10 +41,12 @@ function routeTo({ links }: Host, { address, kind, link, neighbour, resolved }: 
   return ok('route', `server ${address} is reached ${way}`);
 }
 
-/** Servers of `dsr = "l2"` hold the VIP, too, and would answer a check from it to themselves: this host needs a second address. */
+/** Servers of `dsr = "l2"`, and those that unwrap packets, hold the VIP, too, and would answer a check from it to themselves: this host needs a second address. */
 function checkSources(host: Host): Finding[] {
   const vips = new Set(host.config.frontends.map(({ listen }) => listen.ip));
-  return layerTwoBackends(host).flatMap(({ name, servers }) => {
+  const { config, mode } = host;
+  const holding = config.backends.filter((backend) => holdsVip(mode, backend));
+  return holding.flatMap(({ name, dsr, servers }) => {
     const own = host.paths.filter(({ address, link }) => link !== undefined && servers.some(({ addr }) => addr.ip === address));
     const wrong = own.find(({ source }) => vips.has(source));
     if (wrong === undefined) return own.slice(0, 1).map(({ source }) => ok('check source', `backend ${name} is checked from ${source}`));
@@ -55,7 +54,7 @@ function checkSources(host: Host): Finding[] {
     return [
       fail(
         'check source',
-        `backend ${name}: this host would check server ${address} from ${source}, a frontend's address, which with dsr = "l2" the server ` +
+        `backend ${name}: this host would check server ${address} from ${source}, a frontend's address, which with dsr = "${dsr}" the server ` +
           'holds, too: it answers itself. A second address is needed on that link',
         `ip address add ADDRESS/PREFIX dev ${link} && ip route replace ${address} dev ${link} src ADDRESS`,
       ),

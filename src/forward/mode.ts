@@ -1,4 +1,5 @@
 /** A mode is a few facts and a pure function from a new connection to its rewrite; nobody asks for its name. */
+import type { Tunnel } from '../packet/tunnel.ts';
 
 /** A connection that is about to be opened: its 5-tuple as the client sent it, and where it shall go. */
 export interface Opening {
@@ -32,6 +33,8 @@ export interface Mode {
   readonly repliesTo: 'us' | 'client' | 'nobody';
   /** The server must be on the link itself, and the kernel cannot help: the VIP is local to it. */
   readonly onLink: boolean;
+  /** What a client's packet is inside of on its way to the server; undefined: nothing. */
+  readonly tunnel?: Tunnel;
   /** Fills `rewrite`. Allocates nothing. */
   readonly rewrite: (opening: Opening, rewrite: Rewrite) => void;
 }

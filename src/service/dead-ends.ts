@@ -3,7 +3,7 @@
  * nothing in any more. Checks take one of several ways, and in L2 DSR another than clients' packets: they need not notice. Each is told
  * once when it has lasted, and once when it is over.
  */
-import { holdsVip, type Mode } from '../config/modes.ts';
+import { type Mode, sharesLink } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { DeadEnd, Obstacle } from '../engine/routes.ts';
 import type { Logger } from '../log.ts';
@@ -128,7 +128,7 @@ function usersOf({ frontends, backends }: Plan, mode: Mode): ReadonlyMap<string,
     const alive = new Set(servers.filter(({ draining, state }) => !draining && state !== 'down').map(({ server }) => server.addr.ip));
     for (const source of sources)
       for (const address of alive) {
-        const key = keyOf(source, address, holdsVip(mode, backend));
+        const key = keyOf(source, address, sharesLink(mode, backend));
         users.set(key, [...(users.get(key) ?? []), `${backend.name} ${address}`]);
       }
   }

@@ -95,7 +95,7 @@ const VALUES: Row[] = [
   {
     name: 'an unknown kind of DSR',
     toml: `${GOOD}backends.b.dsr = "tunnel"`,
-    lines: ['f:3:18: backends.b.dsr: "tunnel" is unknown; allowed: "nat" or "l2"'],
+    lines: ['f:3:18: backends.b.dsr: "tunnel" is unknown; allowed: "nat", "l2", "gue" or "ipip"'],
   },
   {
     name: 'a word of no kin',

@@ -16,6 +16,7 @@ import { rewriteFindings } from './rewrite.ts';
 import { serviceFindings } from './services.ts';
 import { templateFindings } from './templates.ts';
 import { workerFindings } from './workers.ts';
+import { tunnelKeyFindings } from './wrapped.ts';
 
 /** Everything that is wrong or doubtful between the keys of a file. */
 export function crossFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
@@ -30,6 +31,7 @@ export function crossFindings(root: TomlNode, mode: Mode | undefined): Finding[]
     ...workerFindings(root),
     ...serviceFindings(root),
     ...rewriteFindings(root, mode),
+    ...tunnelKeyFindings(root),
     ...templateFindings(root),
   ];
 }

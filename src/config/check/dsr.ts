@@ -3,10 +3,15 @@
  * schema's result, so that its mistakes come together with all others and with their positions.
  */
 
+import type { Dsr } from '../model.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { isPingAlone, PING } from '../schema/services.ts';
 import { error, type Finding, show } from './finding.ts';
 import { type FrontendPlace, frontendPlaces, type Place, serverPlaces } from './places.ts';
+import { wrappedFindings } from './wrapped.ts';
+
+/** With which servers have the frontends' addresses themselves. */
+const HOLDING_VIP: ReadonlySet<unknown> = new Set(['l2', 'gue', 'ipip'] satisfies Dsr[]);
 
 /** A frontend and the servers behind it. */
 type FrontendTable = FrontendPlace & { readonly servers: readonly Place[] };
@@ -14,7 +19,7 @@ type FrontendTable = FrontendPlace & { readonly servers: readonly Place[] };
 /** Ports that differ, and servers that could not tell which address to answer from. */
 export function dsrFindings(root: TomlNode): Finding[] {
   const frontends = frontendsOf(root);
-  return [...differentPorts(frontends), ...twoAddresses(root, frontends), ...pings(root, frontends)];
+  return [...differentPorts(frontends), ...twoAddresses(root, frontends), ...pings(root, frontends), ...wrappedFindings(root)];
 }
 
 /** IPv6 is a mistake of its own in the packet modes: one is enough. */
@@ -82,5 +87,5 @@ function pings(root: TomlNode, frontends: readonly FrontendTable[]): Finding[] {
 
 function isNat(root: TomlNode, backend: unknown): boolean {
   const node = typeof backend === 'string' ? nodeAt(root, ['backends', backend]) : undefined;
-  return node !== undefined && node.children.get('dsr')?.value !== 'l2';
+  return node !== undefined && !HOLDING_VIP.has(node.children.get('dsr')?.value);
 }

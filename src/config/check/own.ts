@@ -4,7 +4,7 @@ import { holdsVip, isPacketMode, type Mode } from '../modes.ts';
 import type { TomlNode } from '../read/toml.ts';
 import type { ServiceProtocol } from '../schema/services.ts';
 import { error, type Finding, show } from './finding.ts';
-import { frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
+import { forwardingKeys, frontendPlaces, type Place, serverPlaces, tables } from './places.ts';
 
 /** By which connections can lead back: a check is none of pings. */
 const WITH_PORTS = ['tcp', 'udp'] as const satisfies readonly ServiceProtocol[];
@@ -64,24 +64,26 @@ export function localServerFindings(root: TomlNode, mode: Mode | undefined, isOw
 /** The address that this host would send from, `192.0.2.1`; undefined where that cannot be told. */
 export type SourceTowards = (address: Address) => string | undefined;
 
-const L2 = { dsr: 'l2' } as const;
-
 /**
- * L2 DSR: health checks cannot come from the VIP, which the servers hold as well, so this host needs another address towards them.
+ * Where servers hold the VIP (L2 DSR, tunnels) health checks cannot come from it, so this host needs another address towards them.
  * Nothing is said of a file that is meant for another host.
  */
 export function checkSourceFindings(root: TomlNode, mode: Mode | undefined, isOwn?: IsOwn, sourceTowards?: SourceTowards): Finding[] {
   const frontends = frontendPlaces(root);
-  if (mode === undefined || !holdsVip(mode, L2) || sourceTowards === undefined || !isHere(frontends, isOwn)) return [];
+  if (mode === undefined || sourceTowards === undefined || !isHere(frontends, isOwn)) return [];
   const vips = new Set(frontends.map(({ address }) => address.ip));
   return tables(root, 'backends').flatMap(({ name, path, node }) => {
     const dsr = node.children.get('dsr');
-    if (dsr?.value !== L2.dsr) return [];
+    if (dsr === undefined || !holdsVip(mode, forwardingKeys(node))) return [];
     const server = serverPlaces(root, name).find(({ address }) => address.family === 4 && vips.has(sourceTowards(address) ?? ''));
     if (server === undefined) return [];
     const needed = `needed: an address of this host that is no frontend's towards ${server.address.ip}, to check from`;
     return [
-      error(dsr, [...path, 'dsr'], `"l2": this host would check its servers from a frontend's address, which they hold, too; ${needed}`),
+      error(
+        dsr,
+        [...path, 'dsr'],
+        `${show(dsr.value)}: this host would check its servers from a frontend's address, which they hold, too; ${needed}`,
+      ),
     ];
   });
 }

@@ -32,6 +32,10 @@ export const SERVER_ADDRESS = `${ADDRESS}, or a name and a port, "app.internal:8
 const SOURCES = `IPv4 addresses of this host without a port, 1–${LIMITS.sources} of them, ["192.0.2.1", "192.0.2.2"]`;
 const sourceAddr = key(checked(sourceProblem), { allowed: SOURCES, description: 'One of them.', ...lb4 });
 
+const SOURCE = 'an IPv4 address of this host without a port, "192.0.2.1"';
+/** As GLB has it. */
+const GUE_PORT = 19_523;
+
 const NETWORK = 'an IPv4 network, "10.0.0.0/24"';
 const network = (description: string) => key(checked(networkProblem), { allowed: NETWORK, description, ...lb4 });
 const rewrite = z.object({
@@ -118,7 +122,20 @@ export const backend = z.object({
     description:
       "How direct server return reaches the servers; other modes do not read it. `nat`: the server's address as destination, " +
       "and the server rewrites its answers' source. `l2`: only the MAC address changes, and the server has the frontend's " +
-      'address on its loopback; both share a link. `lb4 rules --dsr --for SERVER_IP` prints what the server needs.',
+      'address on its loopback; both share a link. `gue` and `ipip`: the packet as it came, inside of another one to the server, which unwraps it ' +
+      "and has the frontend's address, too; it may be anywhere. `gue` is Generic UDP Encapsulation as GLB sends it, `ipip` IP in IP (RFC 2003). " +
+      '`lb4 rules --dsr --for SERVER_IP` prints what the server needs.',
+    ...lb4,
+  }),
+  gue_port: whole(1, 65535, GUE_PORT, {
+    description: 'With `dsr = "gue"`: the UDP port at which the servers unwrap packets.',
+    ...lb4,
+  }),
+  source_addr: key(checked(sourceProblem).optional(), {
+    allowed: SOURCE,
+    description:
+      'With `dsr = "gue"` and `"ipip"`: the address of this host that wrapped packets come from, and the way to the servers is asked for.',
+    otherwise: "this host's address on the way to each server",
     ...lb4,
   }),
   nat: key(z.enum(NAT).default('full'), {

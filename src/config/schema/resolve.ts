@@ -121,6 +121,7 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     protocol: transportOf(protocol),
     balance: keys.balance,
     dsr: keys.dsr,
+    ...tunnelOf(keys),
     nat: keys.nat,
     ...(keys.src_ip_rewrite !== undefined && { srcIpRewrite: rewriteOf(keys.src_ip_rewrite) }),
     healthCheck: resolveHealthCheck(keys, protocol),
@@ -138,6 +139,11 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     ...(keys.affinity > 0 && { affinityMs: milliseconds(keys.affinity), affinityAcross: keys.affinity_across }),
     ...(protocol !== 'tcp' && { udpFailover: keys.udp_failover }),
   };
+}
+
+function tunnelOf({ dsr, gue_port, source_addr: source }: BackendKeys): Pick<Backend, 'tunnel'> {
+  const port = { nat: undefined, l2: undefined, gue: gue_port, ipip: 0 }[dsr];
+  return port === undefined ? {} : { tunnel: { port, source } };
 }
 
 /** Where a server is, or how it is found; one of the keys says so. */
