@@ -1,6 +1,7 @@
 /** lb4 between interfaces, a service of TCP, UDP and pings that is nobody's address, and who asks it. */
 import { Balancer, LB4, STATS_PORT, writeConfiguration } from './balancer.ts';
 import type { Namespace } from './lab.ts';
+import { PYTHON } from './processes.ts';
 
 export const SERVICE = '10.0.0.1';
 
@@ -60,7 +61,7 @@ export async function startInline(box: Namespace, config: string, ...flags: stri
 /** HTTP on 80, echo on 7, and UDP that comes back from 8080 of `address`. */
 export async function serve(server: Namespace, address: string): Promise<void> {
   const web = server.program('backend', 'server', 'http=80', 'echo=7');
-  const echo = server.start(['python3', '-c', ECHO, address]);
+  const echo = server.start([PYTHON, '-c', ECHO, address]);
   await Promise.all([web.line(/^listening/), echo.line(/^ready/)]);
 }
 
@@ -89,11 +90,12 @@ for _ in range(20):
 
 /** How many of 200 datagrams come back, and how many different ones: none is forwarded twice. */
 export async function flood(from: Namespace, at: string, port: number): Promise<string> {
-  return (await from.run('python3', '-c', FLOOD, at, `${port}`)).stdout.trim();
+  return (await from.run(PYTHON, '-c', FLOOD, at, `${port}`)).stdout.trim();
 }
 
 const FLOOD = `
 import socket, sys, time
+import { PYTHON } from './processes.ts';
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.connect((sys.argv[1], int(sys.argv[2])))
 s.settimeout(1)
@@ -122,5 +124,5 @@ export async function web(from: Namespace, at: string, path = '/'): Promise<stri
 
 /** Whom the echo server has seen of a datagram of so many bytes, and from whom the answer came. */
 export async function udp(from: Namespace, at: string, port: number, bytes = 100): Promise<string> {
-  return (await from.run('python3', '-c', ASK, at, `${port}`, `${bytes}`)).stdout.trim();
+  return (await from.run(PYTHON, '-c', ASK, at, `${port}`, `${bytes}`)).stdout.trim();
 }

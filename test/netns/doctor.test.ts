@@ -7,6 +7,7 @@ import { judgeClock } from '../../src/doctor/kernel.ts';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { configuration, LB4, launch, type Settings, writeConfiguration } from '../lab/balancer.ts';
 import { ROOT } from '../lab/lab.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { waitUntil } from '../lab/wait.ts';
 
@@ -374,7 +375,7 @@ test.each(['net_raw', 'net_admin'])('without CAP_%s', async (name) => {
 });
 
 /** Before lb4's own command: a kernel without bpf(2), and an lb4 without the programs. */
-const WITHOUT_BPF = ['python3', join(ROOT, 'test/lab/without-bpf.py')];
+const WITHOUT_BPF = [PYTHON, join(ROOT, 'test/lab/without-bpf.py')];
 const WITHOUT_OBJECT = [
   'unshare',
   '--mount',

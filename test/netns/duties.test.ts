@@ -7,6 +7,7 @@ import { Capture } from '../lab/capture.ts';
 import { content, contentHash } from '../lab/content.ts';
 import { Duties, type Forwarder, FRONTENDS, VIP } from '../lab/duties.ts';
 import { type Namespace, ROOT } from '../lab/lab.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { PATIENCE, pause, waitUntil } from '../lab/wait.ts';
 import { ACK, CWR, ECE, ICMP, ipv4, type Parsed, PSH, parseIpv4, type RawHost } from '../lab/wire.ts';
 
@@ -107,7 +108,7 @@ const situations: readonly Situation[] = [
     situation: 'super-packets of more than 64 KB (BIG TCP), either way',
     delivers: async (lab) => {
       const grow = (size: number) => {
-        for (const host of [lab.client, lab.server]) host.sh('python3', `${ROOT}/test/lab/big-tcp.py`, 'eth0', `${size}`);
+        for (const host of [lab.client, lab.server]) host.sh(PYTHON, `${ROOT}/test/lab/big-tcp.py`, 'eth0', `${size}`);
       };
       grow(185_000);
       await upload(lab.client, 'server');

@@ -8,6 +8,7 @@ import { contentHash } from '../lab/content.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { ROOT } from '../lab/lab.ts';
 import { Live } from '../lab/live.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { ECHO, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, pinsIn, traces } from '../lab/traces.ts';
 import { PATIENCE, waitUntil, within } from '../lab/wait.ts';
@@ -99,7 +100,7 @@ test.skipIf(why !== undefined)(
     await using lab = new Topology({ servers: 1 });
     await lab.startBackends();
     const { balancer: host, client } = lab;
-    const foreign = ['xdp', 'tcx'].map((hook) => host.start(['python3', join(ROOT, 'test/lab/foreign.py'), hook, 'front']));
+    const foreign = ['xdp', 'tcx'].map((hook) => host.start([PYTHON, join(ROOT, 'test/lab/foreign.py'), hook, 'front']));
     for (const running of foreign) await running.line(/^stands$/);
     host.sh('tc', 'qdisc', 'add', 'dev', 'front', 'clsact');
     const balancer = await startBalancer(host, lab.settings({ more: '[passthrough]\nfast_path = "xdp"' }));

@@ -6,6 +6,7 @@ import { type Balancer, writeConfiguration } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { flood, ping, SERVICE, serve, startInline, textOf, udp, web } from '../lab/inline.ts';
 import { cable, Lab, type Namespace, ROOT } from '../lab/lab.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const JUMBO = 9000;
@@ -50,7 +51,7 @@ describe.each(['off', 'tc', 'xdp'])('fast_path = %s', (fastPath) => {
     config = writeConfiguration(box, text('eth0'));
     await serve(server, SERVER);
     // It must stand in front of this one, which lets nobody behind it see a frame.
-    if (fastPath !== 'off') await box.start(['python3', join(ROOT, 'test/lab/foreign.py'), 'accept', 'eth1']).line(/^stands$/);
+    if (fastPath !== 'off') await box.start([PYTHON, join(ROOT, 'test/lab/foreign.py'), 'accept', 'eth1']).line(/^stands$/);
     lb4 = await startInline(box, config);
   });
   afterAll(() => lab[Symbol.asyncDispose]());

@@ -15,7 +15,7 @@ import { type Balancer, LB4, writeConfiguration } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import { file, ping, SERVICE, serve, startInline, udp, web } from '../lab/inline.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
-import type { Running } from '../lab/processes.ts';
+import { PYTHON, type Running } from '../lab/processes.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const JUMBO = 9000;
@@ -248,7 +248,7 @@ for line in sys.stdin.read().split():
 
 async function send(from: Namespace, frames: readonly string[]): Promise<void> {
   const path = writeConfiguration(from, frames.join('\n'));
-  const { code, stderr } = await from.run('sh', '-c', `python3 -c '${SEND}' <${path}`);
+  const { code, stderr } = await from.run('sh', '-c', `${PYTHON} -c '${SEND}' <${path}`);
   expect(code, stderr).toBe(0);
 }
 

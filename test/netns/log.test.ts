@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Balancer, configuration, LB4, type Mode, STATS_PORT, type Stats, writeConfiguration } from '../lab/balancer.ts';
 import { ROOT } from '../lab/lab.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
 import { waitUntil } from '../lab/wait.ts';
@@ -163,7 +164,7 @@ const SITUATIONS: readonly Situation[] = [
   {
     name: 'a terminal that is gone',
     everywhere: true,
-    start: `exec python3 ${join(ROOT, 'test/lab/on-terminal.py')} "$@"`,
+    start: `exec ${PYTHON} ${join(ROOT, 'test/lab/on-terminal.py')} "$@"`,
     meanwhile: async ({ balancer: { running } }) => {
       running.write('');
       await running.line(/^gone$/);

@@ -10,6 +10,7 @@ import type { NativeAddon } from '../../src/io/native.ts';
 import { steeringProgram } from '../../src/io/steering.ts';
 import * as layout from '../../src/layout/frames.ts';
 import { workerOfFrame } from '../../src/packet/steering.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { steered } from '../lab/steered.ts';
 import { expectNoAbort } from '../lab/wrong-arguments.ts';
 
@@ -415,7 +416,7 @@ describe('fanOut', () => {
       };
       // From one processor: two would overtake each other.
       const send = () =>
-        client(`python3 -c '
+        client(`${PYTHON} -c '
 import os, socket, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)

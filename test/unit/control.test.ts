@@ -22,6 +22,7 @@ import { createLogger } from '../../src/log.ts';
 import { ControlPort } from '../../src/service/control-port.ts';
 import { RuntimeSettings } from '../../src/service/runtime.ts';
 import { backendOf, countersOf, frontendOf, serverOf, sourceOf, viewOf } from '../lab/control-world.ts';
+import { PYTHON } from '../lab/processes.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'lb4-control-'));
@@ -363,5 +364,5 @@ function connects(path: string): Promise<boolean> {
 
 /** A socket at which nobody listens any more, as after a kill. */
 function writeDead(path: string): void {
-  execFileSync('python3', ['-c', 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])', path]);
+  execFileSync(PYTHON, ['-c', 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])', path]);
 }

@@ -9,6 +9,7 @@ import { PortRotation } from '../../src/health/ports.ts';
 import { udpCheck } from '../../src/health/udp.ts';
 import { CHECK_PORTS } from '../../src/layout/ports.ts';
 import { closers, target } from '../lab/health-lab.ts';
+import { PYTHON } from '../lab/processes.ts';
 
 interface Heard {
   readonly port: number;
@@ -118,7 +119,7 @@ while True:
 
 test.skipIf(process.geteuid?.() !== 0)('errors that somebody forges for all ports speak against no server', async () => {
   const { port } = await serve(() => undefined);
-  const forger = spawn('python3', ['-c', FORGER, '127.0.0.24', '127.0.0.1', String(port)], { stdio: 'ignore' });
+  const forger = spawn(PYTHON, ['-c', FORGER, '127.0.0.24', '127.0.0.1', String(port)], { stdio: 'ignore' });
   try {
     // Until they come.
     const to = target(port, { sourceAddress: '127.0.0.24', timeoutMs: 2000 });
