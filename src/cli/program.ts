@@ -7,6 +7,7 @@ import { checkCommand } from './check.ts';
 import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
 import { flowsCommand, killCommand } from './flows.ts';
+import { glbCommand } from './glb-command.ts';
 import { importCommand } from './import.ts';
 import { installCommand, uninstallCommand } from './install.ts';
 import { listCommand } from './list.ts';
@@ -69,7 +70,7 @@ export function makeProgram(version: string, start: (options: Options) => Promis
     'lb4 rules --dsr --for 10.0.0.11 >server.sh': 'what that server needs, as a script',
   });
   program.addHelpText('after', manual());
-  const beforeItRuns = [checkCommand(), doctorCommand(), rulesCommand(), importCommand()];
+  const beforeItRuns = [checkCommand(), doctorCommand(), rulesCommand(), importCommand(), glbCommand()];
   const whileItRuns = [
     statusCommand(),
     topCommand(),

@@ -1,7 +1,15 @@
-import { expect, test } from 'vitest';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
 import { glbHash, glbRow, type HashField } from '../../src/balance/glb-hash.ts';
 import { glbTable, hopsOf, primaryOf, rankRows, type Standing, secondaryOf } from '../../src/balance/glb-table.ts';
 import { sipHash, sipKey } from '../../src/balance/siphash.ts';
+import { ConfigError, FailureError, formatMistake, messageOf } from '../../src/errors.ts';
+import { binaryTables } from '../../src/glb/binary.ts';
+import { buildConfig } from '../../src/glb/build-config.ts';
+import { readForwardingTables } from '../../src/glb/forwarding-table.ts';
 import { parseAddress, portsWord } from '../../src/packet/address.ts';
 
 /** Of GLB's own tests: tests/data/table.json. */
@@ -114,4 +122,92 @@ test('the order of servers is nothing to a row', () => {
 test('a server that is alone is its own second', () => {
   const { table } = tableOf(['1.2.3.4']);
   expect(new Set(table)).toEqual(new Set([0]));
+});
+
+// glb-director-cli's own, of the same two files (test/fixtures/glb).
+test.each([
+  ['table.json', 'd68cd7ce00f406f0a52ea5f9926449718447a667a5453c570dca033b6252eaf0'],
+  ['table1.json', '611f9ad9651b8d1bb6a93320b32b8ac399f701073c0a825cabacb5a07bcf3e8a'],
+])('%s becomes the very bytes that glb-director-cli makes of it', (file, sum) => {
+  const { tables, mistakes } = readForwardingTables(readFileSync(new URL(`../fixtures/glb/${file}`, import.meta.url), 'utf8'), file);
+  expect(mistakes).toEqual([]);
+  expect(createHash('sha256').update(binaryTables(tables)).digest('hex')).toBe(sum);
+});
+
+describe('build-config', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lb4-glb-'));
+  afterAll(() => rmSync(directory, { recursive: true }));
+  const [source, made] = [join(directory, 'a.json'), join(directory, 'a.bin')];
+  const write = (text: string) => writeFileSync(source, text);
+  const table = (backends: string) =>
+    `{"tables": [{"hash_key": "${KEY}", "seed": "${SEED}",\n "binds": [{"ip": "10.0.0.0/8", "proto": "udp", "port_start": 1, "port_end": 9}],\n "backends": [${backends}]}]}`;
+  const refusal = (text: string) => {
+    write(text);
+    try {
+      buildConfig(source, made);
+    } catch (error) {
+      expect(error).toBeInstanceOf(ConfigError);
+      return messageOf(error).replaceAll(source, 'f').split('\n');
+    }
+    return [];
+  };
+
+  test('writes at once, and a mistake leaves what was there', () => {
+    write(table('{"ip": "1.2.3.4", "state": "active", "healthy": true}, {"ip": "2.3.4.5", "state": "inactive"}'));
+    expect(buildConfig(source, made)).toEqual([]);
+    const bytes = readFileSync(made);
+    // A range of ports and a network; nobody but the first one is in a row.
+    expect(
+      bytes
+        .subarray(24 + 4 + 256 * 24 + 4)
+        .subarray(0, 28)
+        .toString('hex'),
+    ).toBe(`010000000a${'00'.repeat(15)}0800010009001100`);
+    expect(bytes.subarray(-65_536 * 8).every((byte) => byte === 0)).toBe(true);
+    expect(refusal(table(''))).toEqual(['f:1:13: no backend is in any row; needed: one that is not inactive']);
+    expect(readFileSync(made).equals(bytes)).toBe(true);
+    expect(readdirSync(directory).toSorted()).toEqual(['a.bin', 'a.json']);
+  });
+
+  test('says what is doubtful', () => {
+    write(table('{"ip": "1.2.3.4", "state": "draining"},\n {"ip": "2.3.4.5", "state": "filling"}'));
+    expect(buildConfig(source, made).map((one) => formatMistake(one).replaceAll(source, 'f'))).toEqual([
+      'f:4:2: warning: tables[0].backends[1]: 2.3.4.5 is filling while 1.2.3.4 is draining, line 3: connections of rows that have both break; one server at a time',
+      'f:3:15: warning: healthy is missing, as of 1 more of this table: this table takes that for unhealthy, as glb-director-cli does',
+    ]);
+  });
+
+  test('refuses with a line for each mistake', () => {
+    const backend = (ip: string, more = '') => `{"ip": "${ip}", "state": "active", "healthy": true${more}}`;
+    expect(refusal(table(`${backend('1.2.3.4')}, ${backend('1.2.3.4')}`))).toEqual([
+      'f:3:70: tables[0].backends[1]: 1.2.3.4 stands twice in this table: line 3 has it, too',
+    ]);
+    expect(refusal(table(backend('fdb4::1')))).toEqual([
+      'f:3:22: tables[0].backends[0].ip: "fdb4::1" is not good; allowed: an IPv4 address',
+    ]);
+    expect(refusal(table(backend('1.2.3.4', ', "helthy": 1').replace('active', 'Active')))).toEqual([
+      'f:3:42: tables[0].backends[0].state: "Active" is not good; allowed: "filling", "active", "draining", "inactive"',
+      'f:3:79: warning: tables[0].backends[0].helthy: unknown key, ignored; did you mean "healthy"?',
+    ]);
+    const many = Array.from({ length: 257 }, (_, i) => backend(`10.0.${i >> 8}.${i & 255}`)).join(',');
+    expect(refusal(table(many))).toEqual([
+      expect.stringMatching(
+        /^f:3:\d+: tables\[0\]\.backends\[256\]: this is one too many: the table has 257 backends; allowed: at most 256$/,
+      ),
+    ]);
+    expect(refusal('{"tables": {}}')).toEqual(['f:1:12: tables: is no array; needed: an array of tables']);
+    expect(refusal('{"tables": [{"hash_key": "12"}]}')).toEqual([
+      'f:1:13: tables[0]: binds is missing; needed: an array of addresses that clients connect to',
+      'f:1:13: tables[0]: backends is missing; needed: an array of servers',
+      'f:1:13: tables[0]: seed is missing; needed: 32 hexadecimal digits',
+      'f:1:26: tables[0].hash_key: "12" is not good; allowed: 32 hexadecimal digits',
+    ]);
+    expect(refusal('{"tables": [],\n}')).toEqual([expect.stringMatching(/^f:2:1: not valid JSON: /)]);
+    expect(refusal('[]')).toEqual(['f:1:1: is no object; needed: { … }']);
+  });
+
+  test('a directory that takes nothing is told', () => {
+    write(table('{"ip": "1.2.3.4", "state": "active", "healthy": true}'));
+    expect(() => buildConfig(source, join(directory, 'none', 'a.bin'))).toThrow(FailureError);
+  });
 });

@@ -1,0 +1,65 @@
+/** What `glb-director-cli build-config SRC.json DST.bin` does. */
+import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { ConfigError, FailureError, type Mistake, messageOf } from '../errors.ts';
+import { binaryTables } from './binary.ts';
+import { type ForwardingTable, readForwardingTables } from './forwarding-table.ts';
+
+/** It has the keys of hashes in it. */
+const OWNER_ALONE = 0o600;
+
+/**
+ * Writes the table of the JSON at `source` to `destination`, in one step: beside it, then renamed. Returns what is doubtful. Throws ConfigError for
+ * what is wrong, FailureError where it cannot be written; then nothing has changed.
+ */
+export function buildConfig(source: string, destination: string): readonly Mistake[] {
+  const { tables, mistakes } = readForwardingTables(readSource(source), source);
+  if (mistakes.some(isError)) throw new ConfigError(mistakes);
+  const all = [...mistakes, ...tables.flatMap((table) => [...emptyRows(table, source), ...unknownHealth(table, source)])];
+  if (all.some(isError)) throw new ConfigError(all);
+  writeAtOnce(destination, binaryTables(tables));
+  return all;
+}
+
+function isError({ severity }: Mistake): boolean {
+  return severity === 'error';
+}
+
+function readSource(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError([{ severity: 'error', file, position: undefined, path: '', message: `cannot be read: ${messageOf(error)}` }]);
+  }
+}
+
+/** GLB's program writes what happens to be in its memory. */
+function emptyRows({ backends, place }: ForwardingTable, file: string): Mistake[] {
+  if (backends.some(({ state }) => state !== 'inactive')) return [];
+  const message = 'no backend is in any row; needed: one that is not inactive';
+  return [{ severity: 'error', file, position: place.node.at, path: '', message }];
+}
+
+function unknownHealth({ backends }: ForwardingTable, file: string): Mistake[] {
+  const [first, ...more] = backends.filter(({ healthy, state }) => healthy === undefined && state !== 'inactive');
+  if (first === undefined) return [];
+  const others = more.length === 0 ? '' : `, as of ${more.length} more of this table`;
+  const message = `healthy is missing${others}: this table takes that for unhealthy, as glb-director-cli does`;
+  return [{ severity: 'warning', file, position: first.place.node.at, path: '', message }];
+}
+
+function writeAtOnce(path: string, bytes: Buffer): void {
+  const temporary = join(dirname(path), `.glb-table-${process.pid}`);
+  try {
+    const fd = openSync(temporary, 'wx', OWNER_ALONE);
+    try {
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw new FailureError(`${path} cannot be written: ${messageOf(error)}`, { cause: error });
+  }
+}

@@ -1,0 +1,96 @@
+/** JSON text as a tree that remembers where every value stood. */
+import { messageOf, type Position } from '../errors.ts';
+
+export interface JsonNode {
+  /** Of a string, number, boolean or null. */
+  readonly value: unknown;
+  readonly kind: 'object' | 'array' | 'leaf';
+  readonly at: Position;
+  /** Of an object by their names (of one that stands twice the last), of an array by their indexes. */
+  readonly children: ReadonlyMap<string | number, JsonNode>;
+}
+
+/** Where and why a text is not JSON. */
+export interface SyntaxMistake {
+  readonly position: Position | undefined;
+  readonly message: string;
+}
+
+/** Reads JSON (RFC 8259). A text that is none gives the first mistake. */
+export function readJson(text: string): JsonNode | SyntaxMistake {
+  try {
+    JSON.parse(text);
+    return new Walker(text).tree();
+  } catch (error) {
+    // Both call themselves for every level of nesting.
+    if (error instanceof RangeError) return { position: undefined, message: 'arrays or objects are nested too deeply' };
+    const [at] = /(?<=position )\d+/.exec(messageOf(error)) ?? [];
+    const position = at === undefined ? undefined : positionOf(text, Number(at));
+    return { position, message: `not valid JSON: ${messageOf(error).replace(/ in JSON at position.*$/s, '')}` };
+  }
+}
+
+/** A token and the white space before it. */
+const TOKEN = /[ \t\r\n]*(?:[{}[\]:,]|"(?:[^"\\]|\\.)*"|[^\s"{}[\]:,]+)/y;
+
+/** Goes through a text that is known to be good. */
+class Walker {
+  readonly #text: string;
+  #offset = 0;
+  /** Of the line that #offset is on. */
+  #line = 1;
+  #lineStart = 0;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  tree(): JsonNode {
+    return this.#node(this.#next());
+  }
+
+  #node(token: string): JsonNode {
+    const at = this.#position(token);
+    if (token === '[') return { kind: 'array', value: undefined, at, children: this.#elements() };
+    if (token === '{') return { kind: 'object', value: undefined, at, children: this.#members() };
+    return { kind: 'leaf', value: JSON.parse(token) as unknown, at, children: new Map() };
+  }
+
+  #elements(): Map<number, JsonNode> {
+    const children = new Map<number, JsonNode>();
+    for (let token = this.#next(); token !== ']'; token = this.#next()) if (token !== ',') children.set(children.size, this.#node(token));
+    return children;
+  }
+
+  #members(): Map<string, JsonNode> {
+    const children = new Map<string, JsonNode>();
+    for (let token = this.#next(); token !== '}'; token = this.#next()) {
+      if (token === ',') continue;
+      this.#next(); // :
+      children.set(JSON.parse(token) as string, this.#node(this.#next()));
+    }
+    return children;
+  }
+
+  #next(): string {
+    TOKEN.lastIndex = this.#offset;
+    const token = TOKEN.exec(this.#text)?.[0] ?? '';
+    this.#offset += token.length;
+    return token.trimStart();
+  }
+
+  /** Of the token that was read last. */
+  #position(token: string): Position {
+    const start = this.#offset - token.length;
+    for (let end = this.#text.indexOf('\n', this.#lineStart); end >= 0 && end < start; end = this.#text.indexOf('\n', end + 1)) {
+      this.#line++;
+      this.#lineStart = end + 1;
+    }
+    return { line: this.#line, column: start - this.#lineStart + 1 };
+  }
+}
+
+function positionOf(text: string, offset: number): Position {
+  const before = text.slice(0, offset).split('\n');
+  return { line: before.length, column: (before.at(-1) ?? '').length + 1 };
+}
