@@ -1,5 +1,6 @@
-/** Asks /stats and /healthz again and again, and has the page drawn. Read-only. */
+/** Asks /stats and /healthz again and again, and has the page drawn. */
 import { Charts } from './charts.js';
+import { OrderDialog } from './orders.js';
 import { KEPT, sampleOf, serversOf, short } from './samples.js';
 import { Table } from './table.js';
 
@@ -11,7 +12,15 @@ const PATIENCE = 10_000;
 const at = (id) => document.getElementById(id);
 const samples = [];
 const charts = new Charts(at('charts'));
-const table = new Table({ heads: at('heads'), body: at('servers'), shown: at('shown'), more: at('more'), filter: at('filter') });
+const dialog = new OrderDialog(at('order'), at('said'));
+const table = new Table({
+  heads: at('heads'),
+  body: at('servers'),
+  shown: at('shown'),
+  more: at('more'),
+  filter: at('filter'),
+  order: (row) => dialog.open(row),
+});
 let last;
 let isPaused = false;
 
@@ -76,6 +85,7 @@ function figures({ connections, opened, packets, bitsIn, bitsOut }) {
 
 function say({ lb4 }, { status, reasons = [] }) {
   at('mode').textContent = lb4.mode;
+  document.body.classList.toggle('read-only', lb4.dashboard !== 'write');
   const lines = [status, ...reasons];
   if (!lb4.reload.last_succeeded) lines.push(`the last reload failed: ${lb4.reload.last_error}`);
   const text = lines.join('; ');

@@ -1,4 +1,5 @@
 /** What the page draws, made of two answers of /stats and the time between them. Pure: no document, no clock. */
+import { setText } from './orders.js';
 
 /** Of charts: five minutes of a sample a second. */
 export const KEPT = 300;
@@ -57,15 +58,21 @@ export function serversOf(last, { at, stats }) {
         key: `${backend} ${address}`,
         backend,
         server: server.name,
+        fullName: server.full_name,
         address,
         state: stateOf(server),
         weight: server.weight,
+        fileWeight: server.file_weight,
+        set: server.set ?? {},
+        byControl: setText(server.set ?? {}),
         backup: server.backup,
         sessions: server.current_connections,
         load: server.load,
         opened: rate(before.total_connections, server.total_connections, seconds),
         bits: 8 * (rate(before.bytes_tx, server.bytes_tx, seconds) + rate(before.bytes_rx, server.bytes_rx, seconds)),
         lastCheck: server.last_check,
+        lastResult: server.last_check_result,
+        checkAge: server.last_check_age,
         failures: server.check_failures,
       };
     }),
@@ -90,8 +97,9 @@ export function worst(samples, most) {
 /** Rows in which each word is somewhere, in the order of a column; equal ones stay as they were. */
 export function arranged(rows, filter, column, isDown) {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const kept = rows.filter(({ backend, server, address, state, lastCheck }) => {
-    const text = `${backend} ${server} ${address} ${state} ${lastCheck}`.toLowerCase();
+  const kept = rows.filter(({ backend, server, address, state, byControl, lastCheck }) => {
+    const set = byControl === '' ? '' : `${byControl} by control`;
+    const text = `${backend} ${server} ${address} ${state} ${set} ${lastCheck}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
   if (column === undefined) return kept;
@@ -111,4 +119,15 @@ export function short(number) {
   while (value >= 999.5 && unit < UNITS.length - 1) [value, unit] = [value / 1000, unit + 1];
   const digits = value >= 100 || Number.isInteger(value) ? 0 : value >= 10 ? 1 : 2;
   return `${value.toFixed(digits)}${UNITS[unit]}`;
+}
+
+/** How a check went, how long ago, and why. */
+export function checkText({ lastResult, checkAge, lastCheck }) {
+  return lastResult === undefined ? lastCheck : `${lastResult}, ${ago(checkAge)}: ${lastCheck}`;
+}
+
+function ago(seconds) {
+  if (seconds < 1) return 'just now';
+  const [amount, unit] = seconds < 120 ? [seconds, 's'] : seconds < 7200 ? [seconds / 60, 'min'] : [seconds / 3600, 'h'];
+  return `${Math.floor(amount)} ${unit} ago`;
 }

@@ -1,5 +1,5 @@
 /** The table of servers: rows are kept and changed in place, so that whoever reads or selects is not disturbed. */
-import { arranged, SPARK, short } from './samples.js';
+import { arranged, checkText, SPARK, short } from './samples.js';
 
 /** Rows that are drawn until somebody asks for more: a page of thousands takes longer than a second. */
 const STEP = 200;
@@ -16,12 +16,14 @@ const COLUMNS = [
     text: ({ state }) => `${SIGNS[state] ?? '?'} ${state}`,
     name: ({ state }) => `state ${state.replace(' ', '-')}`,
   },
+  { key: 'byControl', head: 'By control', text: ({ byControl }) => (byControl === '' ? '' : `✎ ${byControl}`), name: () => 'set' },
   { key: 'weight', head: 'Weight', text: ({ weight }) => short(weight), isNumber: true },
   { key: 'sessions', head: 'Sessions', text: ({ sessions }) => short(sessions), isNumber: true },
   { key: 'opened', head: 'New/s', text: ({ opened }) => short(opened), isNumber: true },
   { key: 'bits', head: 'Bits/s', text: ({ bits }) => short(bits), isNumber: true },
   { key: 'spark', head: 'Last minute', isChart: true },
-  { key: 'lastCheck', head: 'Last check', text: ({ lastCheck }) => lastCheck, name: () => 'reason' },
+  { key: 'lastCheck', head: 'Last check', text: checkText, name: () => 'reason' },
+  { key: 'order', head: 'Order', isButton: true },
 ];
 
 export class Table {
@@ -29,6 +31,7 @@ export class Table {
   #shown;
   #more;
   #filter;
+  #order;
   #rows = [];
   #lines = new Map();
   #history = new Map();
@@ -36,8 +39,9 @@ export class Table {
   #isDown = false;
   #most = STEP;
 
-  constructor({ heads, body, shown, more, filter }) {
-    [this.#body, this.#shown, this.#more, this.#filter] = [body, shown, more, filter];
+  /** @param order is given the row of which the button was pressed */
+  constructor({ heads, body, shown, more, filter, order }) {
+    [this.#body, this.#shown, this.#more, this.#filter, this.#order] = [body, shown, more, filter, order];
     for (const column of COLUMNS) heads.append(this.#head(column));
     filter.addEventListener('input', () => this.#draw());
     more.addEventListener('click', () => {
@@ -63,7 +67,8 @@ export class Table {
     const cell = document.createElement('th');
     cell.scope = 'col';
     cell.className = column.isNumber ? 'number' : '';
-    if (column.isChart) {
+    if (column.isButton) cell.className = 'order';
+    if (column.isChart || column.isButton) {
       cell.textContent = column.head;
       return cell;
     }
@@ -99,9 +104,14 @@ export class Table {
   }
 
   #line(row) {
-    const known = this.#lines.get(row.key) ?? newLine();
+    const known = this.#lines.get(row.key) ?? newLine((line) => this.#order(line.row));
     this.#lines.set(row.key, known);
-    for (const [i, { text, name, isChart, isNumber }] of COLUMNS.entries()) {
+    known.row = row;
+    for (const [i, { text, name, isChart, isNumber, isButton }] of COLUMNS.entries()) {
+      if (isButton) {
+        if (known.button.ariaLabel !== `Set ${row.fullName}`) known.button.ariaLabel = `Set ${row.fullName}`;
+        continue;
+      }
       const cell = known.cells[i];
       if (isChart) {
         drawSpark(known.spark, this.#history.get(row.key) ?? []);
@@ -119,7 +129,8 @@ export class Table {
 const SVG = 'http://www.w3.org/2000/svg';
 const [WIDTH, HEIGHT] = [96, 20];
 
-function newLine() {
+/** @param press is given the line */
+function newLine(press) {
   const line = document.createElement('tr');
   const cells = COLUMNS.map(({ head }) => {
     const cell = document.createElement('td');
@@ -134,7 +145,15 @@ function newLine() {
   svg.setAttribute('aria-hidden', 'true');
   svg.append(spark);
   cells[COLUMNS.findIndex(({ isChart }) => isChart)].append(svg);
-  return { line, cells, spark };
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.textContent = 'Set …';
+  const place = cells[COLUMNS.findIndex(({ isButton }) => isButton)];
+  place.className = 'order';
+  place.append(button);
+  const known = { line, cells, spark, button };
+  button.addEventListener('click', () => press(known));
+  return known;
 }
 
 function drawSpark(polyline, values) {

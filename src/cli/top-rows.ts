@@ -1,6 +1,6 @@
 /** What `lb4 top` knows of a moment, and which servers it shows in which order. */
 import type { Listing, Status } from '../control/listing.ts';
-import { short } from './columns.ts';
+import { duration, short } from './columns.ts';
 import { remarks, weightText } from './list.ts';
 import { serverKey } from './rates.ts';
 
@@ -78,14 +78,21 @@ export function glanceOf(status: Status, rates: Listing): Glance {
         opened: server.total,
         bitsIn: 8 * server.bytes_tx,
         bitsOut: 8 * server.bytes_rx,
-        why: clean([remarks(server), server.last_check].filter(Boolean).join('; ')),
+        why: clean([remarks(server), checkText(server)].filter(Boolean).join('; ')),
       };
     }),
   );
   return { status, rates, rows };
 }
 
-function stateOf({ state, silent, damped, dead_ends: deadEnds }: Listing['backends'][number]['servers'][number]): string {
+type ServerListing = Listing['backends'][number]['servers'][number];
+
+/** How it went, how long ago, and why. */
+function checkText({ last_check: reason, last_check_result: result, last_check_age: age }: ServerListing): string {
+  return result === null || age === null ? reason : `${result}, ${duration(age)} ago: ${reason}`;
+}
+
+function stateOf({ state, silent, damped, dead_ends: deadEnds }: ServerListing): string {
   if (state !== 'up') return damped ? 'damped' : state;
   if (silent) return 'silent';
   return deadEnds > 0 ? 'no way' : state;

@@ -54,7 +54,15 @@ export interface Control {
       }
     | undefined;
   /** Undefined: at no port. */
-  readonly tcp: { readonly listen: Address; readonly token: string | undefined; readonly tokenFile: string | undefined } | undefined;
+  readonly tcp: (Secret & { readonly listen: Address }) | undefined;
+  /** From the dashboard; undefined: it is read-only. */
+  readonly dashboard: Secret | undefined;
+}
+
+/** What who gives orders must say; one of the two is there, and `token` counts where both are. */
+export interface Secret {
+  readonly token: string | undefined;
+  readonly tokenFile: string | undefined;
 }
 
 export interface Inline {

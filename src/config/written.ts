@@ -6,17 +6,53 @@ import type { Mode } from './modes.ts';
 
 type Table = Readonly<Record<string, unknown>>;
 
+/** What operators have set of a server at run time. */
+export interface SetAtRunTime {
+  /** As the file has them; a server that was found is named for its table and its address, `web@192.0.2.1:80`. */
+  readonly backend: string;
+  readonly server: string;
+  readonly setting: { readonly state?: string | undefined; readonly weight?: number | undefined };
+}
+
+/** Comments below the heads of tables, by the path of the table. */
+type Notes = ReadonlyMap<string, readonly string[]>;
+
 /**
  * TOML of it, which lb4 takes without a warning: what has no effect there, and is there by default, is left out. A token is not shown, nor is
- * an address set where without one anybody could give orders.
+ * what would be refused without one. What was set at run time stands there as comments.
  */
-export function renderKeys({ control: { token, ...control }, ...keys }: Keys, mode: Mode | undefined): string {
-  const shown = token === undefined ? control : { ...control, address: undefined, token_file: undefined };
-  const secret = token === undefined ? '' : `# [control] address = ${quoted(control.address ?? '')}, with a token that is not shown here\n`;
-  const all = linesOf([], { ...keys, control: shown });
+export function renderKeys(
+  { control: { token, ...control }, ...keys }: Keys,
+  mode: Mode | undefined,
+  set: readonly SetAtRunTime[] = [],
+): string {
+  const shown = token === undefined ? control : { ...control, address: undefined, dashboard: undefined, token_file: undefined };
+  const secret = token === undefined ? '' : `# [control] ${secretText(control)}, with a token that is not shown here\n`;
+  const all = linesOf([], { ...keys, control: shown }, notesOf(set));
   const idle = new Set(idleLines(all, mode));
   const lines = all.filter((_, i) => !idle.has(i + 1));
   return `${secret}${lines.join('\n').trim()}\n`;
+}
+
+function secretText({ address, dashboard }: Partial<Keys['control']>): string {
+  const parts = [
+    address === undefined ? undefined : `address = ${quoted(address)}`,
+    dashboard === 'write' ? 'dashboard = "write"' : undefined,
+  ];
+  return parts.filter((part) => part !== undefined).join(' and ');
+}
+
+function notesOf(set: readonly SetAtRunTime[]): Notes {
+  const notes = new Map<string, string[]>();
+  for (const { backend, server, setting } of set) {
+    const table = server.replace(/@.*/, '');
+    const found = server === table ? '' : `${server}: `;
+    const own = Object.entries(setting).filter(([, value]) => value !== undefined);
+    const lines = own.map(([key, value]) => `# ${found}${key} ${value}: set at run time, by lb4 set or the dashboard`);
+    const path = pathText(['backends', backend, 'servers', table]);
+    notes.set(path, [...(notes.get(path) ?? []), ...lines]);
+  }
+  return notes;
 }
 
 /** From 1. */
@@ -27,15 +63,20 @@ function idleLines(lines: readonly string[], mode: Mode | undefined): number[] {
 }
 
 /** Keys before tables, as TOML wants them. */
-function linesOf(path: readonly string[], table: Table): string[] {
+function linesOf(path: readonly string[], table: Table, notes: Notes): string[] {
   const entries = Object.entries(table).filter(([, value]) => value !== undefined);
   const leaves = entries.filter(([, value]) => !isTable(value));
-  const head = path.length > 0 && (leaves.length > 0 || entries.length === 0) ? ['', `[${path.map(bare).join('.')}]`] : [];
+  const head = path.length > 0 && (leaves.length > 0 || entries.length === 0) ? ['', `[${pathText(path)}]`] : [];
   return [
     ...head,
+    ...(notes.get(pathText(path)) ?? []),
     ...leaves.map(([key, value]) => `${bare(key)} = ${valueText(value)}`),
-    ...entries.filter(([, value]) => isTable(value)).flatMap(([key, value]) => linesOf([...path, key], value as Table)),
+    ...entries.filter(([, value]) => isTable(value)).flatMap(([key, value]) => linesOf([...path, key], value as Table, notes)),
   ];
+}
+
+function pathText(path: readonly string[]): string {
+  return path.map(bare).join('.');
 }
 
 function isTable(value: unknown): boolean {

@@ -2,11 +2,12 @@
  * The control API, JSON over HTTP, for `lb4 status` and the other commands, and for scripts: docs/control.md. An answer is a document, or
  * `{ "error": { "why": …, "message": one line } }`.
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import { type Context, Hono } from 'hono';
 import { didYouMean } from '../suggest.ts';
 import { listOf, statusOf } from './listing.ts';
-import { type FlowFilter, OrderError, type Orders, type ServerOrder } from './orders.ts';
+import { type FlowFilter, OrderError, type Orders, type ServerOrder, type ServerSet } from './orders.ts';
+import type { Judgement, TokenGate } from './token.ts';
 
 /** Of a request's body: what is ordered has a hundred or so. */
 const MOST_BYTES = 4096;
@@ -21,22 +22,22 @@ const STATUS = { unknown: 404, refused: 409, wrong: 400 } as const;
 export interface ApiOptions {
   readonly orders: Orders;
   /** Only for who says it: `Authorization: Bearer TOKEN`. Undefined: whoever gets there may. */
-  readonly token?: string | undefined;
+  readonly token?: { readonly text: string; readonly gate: TokenGate } | undefined;
   readonly failed: (error: Error) => void;
 }
 
 export function apiOf({ orders, token, failed }: ApiOptions): Hono {
   const app = new Hono();
   app.use(async (context, next) => {
-    if (token !== undefined && !isSaid(token, context.req.header('authorization')))
-      return say(context, 401, 'unauthorized', 'needed: Authorization: Bearer TOKEN, with the token of [control]');
+    const judgement = token?.gate.judge(token.text, context.req.header('authorization'), addressIn(context)) ?? 'right';
+    if (judgement !== 'right') return sayUnauthorized(context, judgement);
     await next();
     context.header('cache-control', 'no-store');
   });
   app.get('/v1/status', (context) => context.json(statusOf(orders)));
   app.get('/v1/servers', (context) => context.json(listOf(orders)));
   app.get('/v1/server', (context) => context.json({ servers: orders.explain(serverIn(context)) }));
-  app.post('/v1/server', async (context) => context.json(await orders.set(serverIn(context), orderIn(await jsonIn(context)))));
+  app.post('/v1/server', async (context) => context.json(await setServer(context, orders)));
   app.get('/v1/trace', async (context) => {
     const { client, frontend } = assertQuery(context, ['client', 'frontend']);
     if (client === undefined || frontend === undefined) return wrong('needed: ?client=IP:PORT&frontend=NAME');
@@ -50,21 +51,32 @@ export function apiOf({ orders, token, failed }: ApiOptions): Hono {
     const known = [...new Set(app.routes.filter(({ method }) => method !== 'ALL').map(({ method, path }) => `${method} ${path}`))];
     return say(context, 404, 'wrong', `there is no ${context.req.method} ${context.req.path}; there are: ${known.join(', ')}`);
   });
-  app.onError((error, context) => {
-    if (error instanceof OrderError) return say(context, STATUS[error.why], error.why, error.message);
-    failed(error);
-    return say(context, 500, 'failed', `internal error: ${error.message}`);
-  });
+  app.onError((error, context) => answerFailure(context, error, failed));
   return app;
 }
 
-/** In a time that tells nothing of how much of it was right. */
-function isSaid(token: string, header: string | undefined): boolean {
-  const digest = (text: string) => createHash('sha256').update(text).digest();
-  return timingSafeEqual(digest(`Bearer ${token}`), digest(header ?? ''));
+/** `?server=BACKEND/SERVER`, and what is ordered in the body. Rejects with an OrderError. */
+export async function setServer(context: Context, orders: Pick<Orders, 'set'>): Promise<ServerSet> {
+  return orders.set(serverIn(context), orderIn(await jsonIn(context)));
 }
 
-function say(context: Context, status: 400 | 401 | 404 | 409 | 500, why: string, message: string) {
+/** The client's. */
+export function addressIn({ env }: Context): string {
+  return (env as { readonly incoming?: IncomingMessage } | undefined)?.incoming?.socket.remoteAddress ?? '';
+}
+
+export function answerFailure(context: Context, error: Error, failed: (error: Error) => void) {
+  if (error instanceof OrderError) return say(context, STATUS[error.why], error.why, error.message);
+  failed(error);
+  return say(context, 500, 'failed', `internal error: ${error.message}`);
+}
+
+export function sayUnauthorized(context: Context, judgement: Exclude<Judgement, 'right'>) {
+  if (judgement === 'later') return say(context, 429, 'unauthorized', 'too many wrong tokens from this address; again in a minute');
+  return say(context, 401, 'unauthorized', 'needed: Authorization: Bearer TOKEN, with the token of [control]');
+}
+
+export function say(context: Context, status: 400 | 401 | 403 | 404 | 409 | 415 | 429 | 500, why: string, message: string) {
   return context.json({ error: { why, message: message.replaceAll('\n', ' ') } }, status);
 }
 

@@ -10,6 +10,7 @@ const PARTS = {
   'samples.js': SCRIPT,
   'charts.js': SCRIPT,
   'table.js': SCRIPT,
+  'orders.js': SCRIPT,
   'uPlot.iife.min.js': SCRIPT,
   'uPlot.min.css': STYLE,
   'dashboard.css': STYLE,

@@ -62,18 +62,21 @@ function backendOf({ name, protocol, balance, queued, counters, servers }: Backe
 }
 
 function serverOf({ view, counters }: ServerRow) {
-  const { name, address, state, weight, set, backup, damped, silent, deadEnds, lastCheck } = view;
+  const { name, address, state, weight, fileWeight, set, backup, damped, silent, deadEnds, lastCheck, lastResult, lastCheckAge } = view;
   return {
     name,
     address,
     state,
     weight,
+    file_weight: fileWeight,
     set: set ?? null,
     backup,
     damped,
     silent: silent ?? false,
     dead_ends: deadEnds ?? 0,
     last_check: lastCheck,
+    last_check_result: lastResult ?? null,
+    last_check_age: lastCheckAge ?? null,
     load: counters.load,
     ...totals(counters),
   };

@@ -5,7 +5,9 @@ import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import { Hono } from 'hono';
 import { addDashboard } from './dashboard.ts';
+import { type DashboardWriter, dashboardOrders, ORDER_PATH } from './dashboard-orders.ts';
 import { Metrics } from './metrics.ts';
+import { isOwnHost } from './own-host.ts';
 import { boundReaders } from './readers.ts';
 import { Rendered } from './rendered.ts';
 import { type Source, summarize, type View } from './source.ts';
@@ -17,6 +19,10 @@ export interface StatsServerOptions {
   readonly view: () => View;
   /** lb4's own. */
   readonly version: string;
+  /** Only this host reaches it: then a name in `Host` that is not its own is of a page from elsewhere (own-host.ts). */
+  readonly isLocal: boolean;
+  /** Takes what the dashboard orders; undefined: it is read-only. */
+  readonly writer?: DashboardWriter | undefined;
   /** A request failed, or a connection could not be taken. */
   readonly failed?: (error: Error) => void;
 }
@@ -37,6 +43,9 @@ const LIMITS = { headersTimeout: 5000, requestTimeout: 10_000, keepAliveTimeout:
 const SILENCE = 20_000;
 /** For clients of HTTP/1.0, which need not name a host. */
 const HOST = 'lb4';
+/** For those whose name leads here, and is not known. */
+const NOT_HERE =
+  'these statistics are for this host alone, and the name in Host is not its own: ask by an address, or as localhost; or [stats] address names one that others reach';
 
 /** Listens on an IPv4 or IPv6 address; port 0 takes a free one. Rejects with the system's error when the port is taken. */
 export async function startStatsServer(host: string, port: number, options: StatsServerOptions): Promise<StatsServer> {
@@ -60,12 +69,13 @@ export async function startStatsServer(host: string, port: number, options: Stat
   };
 }
 
-function routes({ source, view, version }: StatsServerOptions, failed: (error: Error) => void): Hono {
+function routes({ source, view, version, isLocal, writer }: StatsServerOptions, failed: (error: Error) => void): Hono {
   const metrics = new Metrics(source, version);
-  const stats = new Rendered(() => `${JSON.stringify(statsDocument(source, view()))}\n`);
+  const stats = new Rendered(() => `${JSON.stringify(statsDocument(source, view(), writer?.token() !== undefined))}\n`);
   const scrape = new Rendered(() => metrics.text(view()));
   const app = new Hono();
   app.use(async (context, next) => {
+    if (isLocal && !isOwnHost(context.req.header('host'))) return context.text(`lb4: ${NOT_HERE}\n`, 421);
     await next();
     context.header('cache-control', 'no-store');
   });
@@ -78,6 +88,8 @@ function routes({ source, view, version }: StatsServerOptions, failed: (error: E
     return context.body(`${JSON.stringify(health)}\n`, status === 'ok' ? 200 : 503, JSON_TYPE);
   });
   const pages = addDashboard(app);
+  app.route('/', dashboardOrders(writer, failed));
+  app.all(ORDER_PATH, (context) => context.text('lb4: POST\n', 405, { allow: 'POST' }));
   for (const path of [...PATHS, ...pages]) app.all(path, (context) => context.text('lb4: GET or HEAD\n', 405, { allow: 'GET, HEAD' }));
   app.notFound((context) => context.text(`lb4: GET ${PATHS.join(', ')}, or / in a browser\n`, 404));
   app.onError((error, context) => {

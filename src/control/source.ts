@@ -124,6 +124,7 @@ export interface ServerView {
   readonly state: ServerState;
   /** As it counts now: a fraction of the file's during a slow start. */
   readonly weight: number;
+  readonly fileWeight: number;
   /** What operators have set at run time; undefined: nothing. */
   readonly set?: { readonly state?: 'drain' | 'down' | undefined; readonly weight?: number | undefined } | undefined;
   readonly backup: boolean;
@@ -141,6 +142,10 @@ export interface ServerView {
   readonly checkChanges: number;
   /** How the last check ended, for people: "connection refused". */
   readonly lastCheck: string;
+  /** Undefined: there was none, or another lb4 has made it. */
+  readonly lastResult?: 'pass' | 'fail' | 'unknown' | undefined;
+  /** In seconds, since it ended; undefined as before. */
+  readonly lastCheckAge?: number | undefined;
 }
 
 export interface BackendView {

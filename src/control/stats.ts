@@ -2,8 +2,11 @@
 import { type BackendRow, type ServerRow, type Snapshot, takeSnapshot } from './snapshot.ts';
 import type { Counters, PacketCounters, ReloadView, Source, View, WorkerCounters } from './source.ts';
 
-/** The document, ready for JSON. tx is client → server, in bytes of payload. */
-export function statsDocument(source: Source, view: View) {
+/**
+ * The document, ready for JSON. tx is client → server, in bytes of payload.
+ * @param isWritable orders are taken from the dashboard
+ */
+export function statsDocument(source: Source, view: View, isWritable = false) {
   const snapshot = takeSnapshot(source, view);
   const { all, frontends, backends } = snapshot;
   return {
@@ -13,22 +16,26 @@ export function statsDocument(source: Source, view: View) {
     total_bytes_rx: all.bytesRx,
     backends: byName(backends, (backend) => ({ ...totals(backend.counters), servers: health(backend) })),
     frontends: byName(frontends, ({ counters }) => totals(counters)),
-    lb4: extras(snapshot),
+    lb4: extras(snapshot, isWritable),
   };
 }
 
-function extras({ mode, stopping, reload, host, logLinesLost, discoveryFailing, frontends, backends, packets }: Snapshot) {
+function extras(snapshot: Snapshot, isWritable: boolean) {
+  const { mode, stopping, reload, host, logLinesLost, discoveryFailing, frontends, backends, packets } = snapshot;
   const silent = frontends.filter((frontend) => frontend.silent).map(keysIn(frontends));
   return {
     mode,
     stopping,
     reload: reloads(reload),
+    dashboard: isWritable ? 'write' : 'read',
     ...(host.length > 0 && { host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })) }),
     ...(silent.length > 0 && { silent_frontends: silent }),
     log: { lines_lost: logLinesLost },
     ...(discoveryFailing > 0 && { discovery_failing: discoveryFailing }),
     ...(packets && packetKeys(packets)),
-    servers: byName(backends, ({ servers }) => Object.fromEntries(shown(servers).map((server) => [server.view.address, details(server)]))),
+    servers: byName(backends, ({ name, servers }) =>
+      Object.fromEntries(shown(servers).map((server) => [server.view.address, details(server, name)])),
+    ),
   };
 }
 
@@ -50,11 +57,13 @@ function shown(servers: readonly ServerRow[]): readonly ServerRow[] {
 }
 
 /** JSON leaves out what is undefined: what the mode does not know. */
-function details({ view, counters }: ServerRow) {
+function details({ view, counters }: ServerRow, backend: string) {
   return {
     name: view.name,
+    full_name: `${backend}/${view.name}`,
     state: view.state,
     weight: view.weight,
+    file_weight: view.fileWeight,
     set: view.set,
     backup: view.backup,
     damped: view.damped,
@@ -65,6 +74,8 @@ function details({ view, counters }: ServerRow) {
     checks_unmade: view.checksUnmade,
     check_changes: view.checkChanges,
     last_check: view.lastCheck,
+    last_check_result: view.lastResult,
+    last_check_age: view.lastCheckAge,
     connect_failures: counters.connectFailures,
     retries: counters.retries,
     ports: counters.ports,

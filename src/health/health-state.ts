@@ -26,6 +26,8 @@ export interface Description {
   readonly falls: number;
   /** Of the last check; empty before it. */
   readonly lastReason: string;
+  /** The last check; undefined before it, and in an older lb4. */
+  readonly last?: PastCheck | undefined;
   /** When the state began, epoch ms. */
   readonly since: number;
 }
@@ -80,14 +82,15 @@ export class HealthState {
   /** @param known goes on from there; that the server was held down, and why, is forgotten: it is down until checks pass again */
   constructor(known?: Description) {
     if (known === undefined) return;
-    const { state, failures, unmade, changes, falls, lastReason, since } = known;
+    const { state, failures, unmade, changes, falls, lastReason, last, since } = known;
     Object.assign(this, { health: state, failures, unmade, changes, falls, lastReason, since });
     this.#seen = state;
+    if (last !== undefined) this.#checks = [last];
   }
 
   description(): Description {
     const { health: state, damped, failures, unmade, changes, falls, lastReason, since } = this;
-    return { state, damped, failures, unmade, changes, falls, lastReason, since };
+    return { state, damped, failures, unmade, changes, falls, lastReason, last: this.#checks[0], since };
   }
 
   history(target: Target): History {

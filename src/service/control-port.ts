@@ -5,9 +5,11 @@
 import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
-import type { Control } from '../config/model.ts';
+import type { Control, Secret } from '../config/model.ts';
 import { startApi } from '../control/api-server.ts';
+import type { DashboardWriter } from '../control/dashboard-orders.ts';
 import type { Orders } from '../control/orders.ts';
+import { TokenGate } from '../control/token.ts';
 import { FailureError, messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { assertUnused, listenAt, type Place, pathOf } from './control-place.ts';
@@ -21,34 +23,47 @@ export interface ControlPortOptions {
 const LOOK_MS = 5000;
 const LEAST_TOKEN = 16;
 
-/** One of the two, as it is served. */
+/** One of them, as it is served. */
 interface Serving {
-  readonly server: Server;
+  /** Undefined: that of the statistics serves it. */
+  readonly server?: Server;
   readonly place?: Place;
+  readonly token?: string;
 }
 
-type Kind = 'socket' | 'tcp';
+const NOWHERE: Control = { socket: undefined, tcp: undefined, dashboard: undefined };
+
+type Kind = keyof Control;
 
 export class ControlPort {
   readonly #options: ControlPortOptions;
   readonly #serving = new Map<Kind, Serving>();
   /** Why one is not served; what was said once is not said again. */
   readonly #reasons = new Map<Kind, string>();
-  #wanted: Control = { socket: undefined, tcp: undefined };
+  readonly #gate: TokenGate;
+  #wanted = NOWHERE;
   #timer: NodeJS.Timeout | undefined;
   /** One after the other. */
   #last: Promise<void> = Promise.resolve();
 
   constructor(options: ControlPortOptions) {
     this.#options = options;
+    this.#gate = new TokenGate((wrong) => options.log.warn(wrong, 'control: a wrong token was said; nothing has changed'));
+  }
+
+  /** For the server of the statistics, where the dashboard is. */
+  get dashboard(): DashboardWriter {
+    return { orders: this.#options.orders, token: () => this.#serving.get('dashboard')?.token, gate: this.#gate };
   }
 
   /** Serves where `control` says from now on. Never rejects. */
   move(control: Control): Promise<void> {
     return this.#inTurn(async () => {
       // A token's file may have another one by now.
-      if (!isDeepStrictEqual(control.tcp, this.#wanted.tcp) || control.tcp?.tokenFile !== undefined) await this.#close('tcp');
-      if (!isDeepStrictEqual(control.socket, this.#wanted.socket)) await this.#close('socket');
+      const isOther = (kind: Kind) => !isDeepStrictEqual(control[kind], this.#wanted[kind]);
+      for (const kind of ['tcp', 'dashboard'] as const)
+        if (isOther(kind) || control[kind]?.tokenFile !== undefined) await this.#close(kind);
+      if (isOther('socket')) await this.#close('socket');
       this.#wanted = control;
       await this.#look();
       this.#timer ??= setInterval(() => void this.#inTurn(() => this.#look()), LOOK_MS).unref();
@@ -60,8 +75,8 @@ export class ControlPort {
     clearInterval(this.#timer);
     this.#timer = undefined;
     return this.#inTurn(async () => {
-      this.#wanted = { socket: undefined, tcp: undefined };
-      await Promise.all([this.#close('socket'), this.#close('tcp')]);
+      this.#wanted = NOWHERE;
+      await Promise.all([...this.#serving.keys()].map((kind) => this.#close(kind)));
     });
   }
 
@@ -71,11 +86,13 @@ export class ControlPort {
   }
 
   async #look(): Promise<void> {
-    const { socket, tcp } = this.#wanted;
+    const { socket, tcp, dashboard } = this.#wanted;
     if (this.#serving.get('socket')?.place?.isThere() === false) await this.#close('socket');
     if (socket !== undefined && !this.#serving.has('socket'))
       await this.#try('socket', () => this.#openSocket(socket), socket.path !== undefined);
     if (tcp !== undefined && !this.#serving.has('tcp')) await this.#try('tcp', () => this.#openTcp(tcp), true);
+    if (dashboard !== undefined && !this.#serving.has('dashboard'))
+      await this.#try('dashboard', async () => ({ token: tokenOf(dashboard) }), true);
   }
 
   /** @param isAskedFor the file says where: else another lb4 may have the default, and that is no fault */
@@ -100,13 +117,13 @@ export class ControlPort {
     return { server, ...(place !== undefined && { place }) };
   }
 
-  async #openTcp({ listen, token, tokenFile }: NonNullable<Control['tcp']>): Promise<Serving> {
-    const secret = token ?? tokenIn(tokenFile);
-    return { server: await startApi(this.#api(secret), (server) => server.listen(listen.port, listen.ip)) };
+  async #openTcp({ listen, ...secret }: NonNullable<Control['tcp']>): Promise<Serving> {
+    return { server: await startApi(this.#api(tokenOf(secret)), (server) => server.listen(listen.port, listen.ip)) };
   }
 
-  #api(token?: string) {
+  #api(text?: string) {
     const { orders, log } = this.#options;
+    const token = text === undefined ? undefined : { text, gate: this.#gate };
     return { orders, token, failed: (error: Error) => log.error({ error: String(error) }, 'control') };
   }
 
@@ -115,12 +132,14 @@ export class ControlPort {
     if (serving === undefined) return;
     this.#serving.delete(kind);
     serving.place?.remove();
-    serving.server.close();
-    serving.server.closeIdleConnections();
+    serving.server?.close();
+    serving.server?.closeIdleConnections();
   }
 }
 
-function tokenIn(file: string | undefined): string {
+/** Throws a FailureError, or the system's. */
+function tokenOf({ token: written, tokenFile: file }: Secret): string {
+  if (written !== undefined) return written;
   const token = file === undefined ? '' : readFileSync(file, 'utf8').trim();
   if (token.length < LEAST_TOKEN)
     throw new FailureError(`${file}: the token has ${token.length} characters; needed: at least ${LEAST_TOKEN}`);

@@ -124,8 +124,8 @@ export class Service {
     this.#drains = new Drains({ members, path, replanner: this.#replanner, log, left });
     this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log, beat });
     const failed = (error: unknown) => log.error({ error: String(error) }, 'statistics');
-    this.#stats = new StatsPort(() => ({ source: path, view: () => this.#view(), version, failed }));
     this.#control = new ControlPort({ orders: this.#operator(), log });
+    this.#stats = new StatsPort(() => ({ source: path, view: () => this.#view(), version, writer: this.#control.dashboard, failed }));
     const parts = {
       options,
       path,
@@ -410,7 +410,7 @@ export class Service {
       drains: this.#drains,
       view: () => this.#view(),
       config: () => this.#config,
-      effective: () => renderKeys(keysInEffect(this.#keys, this.#startKeys), mode),
+      effective: () => renderKeys(keysInEffect(this.#keys, this.#startKeys), mode, this.#settings.all),
       makePlan: () => this.#makePlan(this.#config),
       reload: () => this.reload(),
       startSlowly: (key) => this.#startSlowly(key),

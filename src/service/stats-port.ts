@@ -1,6 +1,7 @@
 /** The statistics port: where the configuration wants it, and nowhere without one. */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { isLoopback } from '../config/address.ts';
 import type { Address } from '../config/model.ts';
 import { type StatsServer, type StatsServerOptions, startStatsServer } from '../control/server.ts';
 
@@ -24,12 +25,12 @@ function named(error: unknown): Error {
 }
 
 export class StatsPort {
-  readonly #options: () => StatsServerOptions;
+  readonly #options: () => Omit<StatsServerOptions, 'isLocal'>;
   #server: StatsServer | undefined;
   #listen: Address | undefined;
 
   /** @param options asked whenever it begins to serve */
-  constructor(options: () => StatsServerOptions) {
+  constructor(options: () => Omit<StatsServerOptions, 'isLocal'>) {
     this.#options = options;
   }
 
@@ -56,7 +57,7 @@ export class StatsPort {
   async #open(listen: Address | undefined): Promise<void> {
     if (listen === undefined) return;
     try {
-      this.#server = await startStatsServer(listen.ip, listen.port, this.#options());
+      this.#server = await startStatsServer(listen.ip, listen.port, { ...this.#options(), isLocal: isLoopback(listen) });
     } catch (error) {
       throw named(error);
     }

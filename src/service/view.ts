@@ -61,8 +61,9 @@ function serversOf(
   health: HealthChecker,
   { listening, deadEnds }: ViewParts['monitors'],
 ): ServerView[] {
+  const now = Date.now();
   const repeated = repeatedNames(servers.map(({ server }) => server.name));
-  return servers.map(({ index, key, checkKey, server: { name, addr, backup }, draining, weight, state, setting }) => {
+  return servers.map(({ index, key, checkKey, server: { name, addr, weight: fileWeight, backup }, draining, weight, state, setting }) => {
     const known = health.describe(checkKey);
     return {
       name: draining && repeated.has(name) ? `${name} (${addr.text})` : name,
@@ -71,6 +72,7 @@ function serversOf(
       // As the data path goes by it: a change shows when it has taken effect.
       state: stateOf({ draining, weight, state, setting }),
       weight,
+      fileWeight,
       set: setting,
       backup,
       damped: known?.damped ?? false,
@@ -80,6 +82,9 @@ function serversOf(
       checksUnmade: known?.unmade ?? 0,
       checkChanges: known?.falls ?? 0,
       lastCheck: known?.lastReason ?? '',
+      lastResult: known?.last?.outcome,
+      // The host's clock may have been set meanwhile.
+      lastCheckAge: known?.last && Math.max(0, now - known.last.at) / 1000,
     };
   });
 }

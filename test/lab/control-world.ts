@@ -74,7 +74,7 @@ export function backendOf(name: string, servers: readonly ServerView[], more: Pa
 export function serverOf(name: string, index: number, more: Partial<ServerView> = {}): ServerView {
   const address = `10.0.${index >> 8}.${index & 255}:80`;
   const checks = { checkFailures: 0, checksUnmade: 0, checkChanges: 0, lastCheck: 'connected in 0.3 ms' };
-  return { name, index, address, state: 'up', weight: 1, backup: false, damped: false, ...checks, ...more };
+  return { name, index, address, state: 'up', weight: 1, fileWeight: 1, backup: false, damped: false, ...checks, ...more };
 }
 
 export function countersOf(total: number, current = 0, bytesTx = 0, bytesRx = 0): ServerCounters {

@@ -1,4 +1,8 @@
-/** The page at `/` in a real browser, while traffic passes: charts draw, the table follows servers, narrow and wide, light and dark, by keyboard. */
+/**
+ * The page at `/` in a real browser, while traffic passes: charts draw, the table follows servers, narrow and wide, light and dark, by keyboard;
+ * servers are set from it where the file lets them be.
+ */
+import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
 import { STATS_PORT } from '../lab/balancer.ts';
 import { startBrowser } from '../lab/browser.ts';
@@ -17,6 +21,42 @@ const HAS_DRAWN = `(index) => {
   for (let at = 0; at < pixels.length; at += 4) if (pixels[at] === 0 && pixels[at + 1] === 0x72 && pixels[at + 2] === 0xb2) count++;
   return count > 10;
 }`;
+
+const TOKEN = 'a token of 21 letters'.replaceAll(' ', '-');
+
+/** By keyboard alone: a server is drained by who has the token, and taken back on a narrow screen. */
+async function assertSets(page: Page, address: string): Promise<void> {
+  const row = page.locator('#servers tr', { hasText: address });
+  const dialog = page.getByRole('dialog');
+  const state = (text: string) => row.locator('td.state', { hasText: text }).waitFor();
+  const choose = async (from: string, key: string) => {
+    await row.getByRole('button', { name: 'Set echo-out/server1' }).press('Enter');
+    await dialog.getByRole('radio', { name: from }).press(key);
+  };
+  await choose('ready', 'ArrowDown');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Tab');
+  await page.keyboard.type('not-the-token-at-all');
+  await page.keyboard.press('Enter');
+  await dialog.getByRole('alert').filter({ hasText: 'not the token' }).waitFor();
+  await page.keyboard.type(TOKEN);
+  await page.keyboard.press('Enter');
+  await page.getByText('echo-out/server1 is set: drain').waitFor();
+  await state('drain');
+  await row.locator('td.set', { hasText: '✎ drain' }).waitFor();
+  if (SCREENSHOT !== undefined) await page.screenshot({ path: SCREENSHOT, fullPage: true });
+  expect(await page.evaluate('[JSON.stringify(localStorage).includes("token"), Object.values(sessionStorage)]')).toEqual([false, [TOKEN]]);
+
+  await page.setViewportSize({ width: 400, height: 900 });
+  await choose('drain', 'ArrowUp');
+  expect(await dialog.getByLabel('Token').isVisible()).toBe(false);
+  const { x, width } = (await dialog.boundingBox()) ?? { x: 0, width: 0 };
+  expect([x >= 0, width > 300, x + width <= 400]).toEqual([true, true, true]);
+  await dialog.getByRole('button', { name: 'Set', exact: true }).press('Enter');
+  await state('up');
+  expect(await row.locator('td.set', { hasText: 'drain' }).count()).toBe(0);
+  await page.setViewportSize({ width: 1400, height: 900 });
+}
 
 test('charts draw, the table follows a server that goes down and one that drains', async () => {
   await using live = await Live.start('passthrough');
@@ -46,7 +86,17 @@ test('charts draw, the table follows a server that goes down and one that drains
     await page.locator('[aria-label^="Packets"][aria-label*="packets"]:not([aria-label$=" 0"])').waitFor();
     await row(first).locator('polyline[points]').waitFor({ state: 'attached' });
 
+    const button = row(first).getByRole('button', { name: 'Set echo-out/server1' });
+    expect(await button.count()).toBe(0);
+    await live.reload({ more: `[control]\ndashboard = "write"\ntoken = "${TOKEN}"` });
+    await button.waitFor();
+    await assertSets(page, first);
+    // A wrong token, which the browser's console tells of.
+    expect(problems.splice(0)).toEqual([expect.stringContaining('401')]);
+    await live.balancer.running.line(/"from":"127\.0\.0\.1","attempts":1.*a wrong token was said/);
+
     await live.reload({ weights: [1, 0] });
+    await button.waitFor({ state: 'hidden' });
     await state(second, 'drain');
     await servers[0]?.run('iptables', '-w', '5', '-A', 'INPUT', '-p', 'tcp', '--dport', '7', '-j', 'REJECT', '--reject-with', 'tcp-reset');
     await state(first, 'down');
@@ -66,7 +116,6 @@ test('charts draw, the table follows a server that goes down and one that drains
     expect(await head.getAttribute('aria-sort')).toBe('ascending');
     await page.keyboard.press('Enter');
     expect(await head.getAttribute('aria-sort')).toBe('descending');
-    if (SCREENSHOT !== undefined) await page.screenshot({ path: SCREENSHOT, fullPage: true });
 
     for (const width of [400, 1400])
       for (const colorScheme of ['light', 'dark'] as const) {

@@ -306,6 +306,39 @@ const CROSS: Row[] = [
   },
 ];
 
+const CONTROL: Row[] = [
+  {
+    name: 'an address without a token',
+    toml: `${GOOD}[control]\naddress="127.0.0.1:7001"`,
+    lines: ['f:4:9: control.address: without a token anybody could give orders there; needed: token, or token_file'],
+  },
+  {
+    name: 'a dashboard without a token',
+    toml: `${GOOD}[control]\ndashboard="write"\n[stats]`,
+    lines: ['f:4:11: control.dashboard: without a token anybody could give orders from there; needed: token, or token_file'],
+  },
+  {
+    name: 'a dashboard that is something else',
+    toml: `${GOOD}[control]\ndashboard="readonly"\n[stats]`,
+    lines: ['f:4:11: control.dashboard: "readonly" is unknown; allowed: "read" or "write"'],
+  },
+  {
+    name: 'a dashboard that nobody serves',
+    toml: `${GOOD}[control]\ndashboard="write"\ntoken_file="/a/b"`,
+    lines: ['f:4:1: warning: control.dashboard: has no effect without [stats], where the dashboard is'],
+  },
+  {
+    name: 'a dashboard without orders',
+    toml: `${GOOD}[control]\nenabled=false\ndashboard="write"\ntoken_file="/a/b"\n[stats]`,
+    lines: ['f:5:1: warning: control.dashboard: has no effect with enabled = false'],
+  },
+  {
+    name: 'a token for nobody',
+    toml: `${GOOD}[control]\ndashboard="read"\ntoken="0123456789abcdef"`,
+    lines: ['f:5:1: warning: control.token: has no effect without address, or dashboard = "write"'],
+  },
+];
+
 const UNKNOWN: Row[] = [
   {
     name: 'a slip',
@@ -367,7 +400,7 @@ const SYNTAX: Row[] = [
   ].map((row) => ({ ...row, lines: ['f:1:1: arrays or tables are nested too deeply'] })),
 ];
 
-describe.each(Object.entries({ VALUES, TABLES, CROSS, UNKNOWN, SYNTAX }))('%s', (_, rows) => {
+describe.each(Object.entries({ VALUES, TABLES, CROSS, CONTROL, UNKNOWN, SYNTAX }))('%s', (_, rows) => {
   it.each(rows)('$name', ({ toml, lines }) => expect(check(toml)).toEqual(lines));
 });
 

@@ -67,7 +67,7 @@ describe('a small configuration', () => {
         },
       ],
       stats: undefined,
-      control: { socket: { path: undefined, group: undefined, mode: 0o600 }, tcp: undefined },
+      control: { socket: { path: undefined, group: undefined, mode: 0o600 }, tcp: undefined, dashboard: undefined },
       passthrough: {
         connectionTrackerCapacity: 262144,
         workers: 1,

@@ -17,6 +17,7 @@ import { MODES, type Mode } from '../../src/config/modes.ts';
 import { renderKeys } from '../../src/config/written.ts';
 import { apiOf } from '../../src/control/api.ts';
 import { type FlowFilter, OrderError, type Orders, type ServerOrder } from '../../src/control/orders.ts';
+import { TokenGate, type WrongTokens } from '../../src/control/token.ts';
 import { expand } from '../../src/discovery/expand.ts';
 import { createLogger } from '../../src/log.ts';
 import { ControlPort } from '../../src/service/control-port.ts';
@@ -106,10 +107,14 @@ describe('the API', () => {
   });
 
   test('with a token only for who says it', async () => {
-    const secret = apiOf({ orders, token: '0123456789abcdef', failed });
+    const told: WrongTokens[] = [];
+    const gate = new TokenGate((wrong) => told.push(wrong));
+    const secret = apiOf({ orders, token: { text: '0123456789abcdef', gate }, failed });
     const status = async (authorization: string) => (await secret.request('/v1/status', { headers: { authorization } })).status;
     expect([await status(''), await status('Bearer 0123456789abcdeF'), await status('0123456789abcdef')]).toEqual([401, 401, 401]);
     expect(await status('Bearer 0123456789abcdef')).toBe(200);
+    expect([await status('x'), await status('x'), await status('Bearer 0123456789abcdef')]).toEqual([401, 401, 429]);
+    expect(told).toHaveLength(1);
   });
 });
 
@@ -185,8 +190,21 @@ describe('what is in effect', () => {
     const { keys } = parseConfig(everyKey, 'a.toml');
     const written = renderKeys(keys, undefined);
     expect(written).not.toContain('0123456789abcdef');
-    expect(written).toMatch(/^# \[control\] address = "127\.0\.0\.1:7001", with a token that is not shown here\n/);
+    expect(written).toMatch(/^# \[control\] address = "127\.0\.0\.1:7001" and dashboard = "write", with a token that is not shown here\n/);
     expect(parseConfig(written, 'a.toml').config.control.tcp).toBeUndefined();
+  });
+
+  test('what was set at run time stands beside it, and changes nothing', () => {
+    const text = '[frontends.web]\nlisten_addr = "192.0.2.1:80"\nbackend = "my app"\n[backends."my app".servers]\n';
+    const { keys } = parseConfig(`${text}a = { addr = "10.0.0.1:80" }\nb = { srv = "_http._tcp.app" }\n`, 'a.toml');
+    const written = renderKeys(keys, undefined, [
+      { backend: 'my app', server: 'a', setting: { state: 'drain', weight: 5 } },
+      { backend: 'my app', server: 'b@10.0.0.2:80', setting: { state: undefined, weight: 7 } },
+    ]);
+    const by = 'set at run time, by lb4 set or the dashboard';
+    expect(written).toContain(`[backends."my app".servers.a]\n# state drain: ${by}\n# weight 5: ${by}\naddr = "10.0.0.1:80"\n`);
+    expect(written).toContain(`[backends."my app".servers.b]\n# b@10.0.0.2:80: weight 7: ${by}\n`);
+    expect(parseConfig(written, 'a.toml').keys).toEqual(keys);
   });
 
   test('of what only a restart changes, what it was started with', () => {
@@ -287,7 +305,7 @@ describe('the socket', () => {
   const lines: string[] = [];
   const log = createLogger({ level: 'info', stream: { write: (line) => lines.push(line) } });
   const at = (path: string, more: Partial<NonNullable<Control['socket']>> = {}): Control => {
-    return { socket: { path, group: undefined, mode: 0o600, ...more }, tcp: undefined };
+    return { socket: { path, group: undefined, mode: 0o600, ...more }, tcp: undefined, dashboard: undefined };
   };
   const port = () => new ControlPort({ orders, log });
 

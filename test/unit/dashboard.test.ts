@@ -15,20 +15,22 @@ interface Sample {
   readonly bitsOut: number;
   readonly refused: Readonly<Record<string, number>>;
 }
-type Row = Readonly<Record<string, string | number>>;
+type Row = Readonly<Record<string, unknown>>;
 interface Answer {
   readonly at: number;
   readonly stats: unknown;
 }
 
-const { arranged, rate, sampleOf, serversOf, short, worst } = (await import(ownFile('dashboard/samples.js'))) as {
+const { arranged, checkText, rate, sampleOf, serversOf, short, worst } = (await import(ownFile('dashboard/samples.js'))) as {
   arranged(rows: readonly Row[], filter: string, column?: string, isDown?: boolean): Row[];
+  checkText(row: Row): string;
   rate(before: number, after: number, seconds: number): number;
   sampleOf(last: Answer | undefined, now: Answer): Sample;
   serversOf(last: Answer | undefined, now: Answer): Row[];
   short(number: number): string;
   worst(samples: readonly Sample[], most: number): string[];
 };
+const { orderOf } = (await import(ownFile('dashboard/orders.js'))) as { orderOf(row: object, state: string, weight: number): object };
 
 const server = (more: object = {}) => ({
   name: 'one',
@@ -97,6 +99,32 @@ describe('servers', () => {
     expect(serversOf(undefined, { at: 1, stats: stats(1, {}, more) })).toMatchObject([{ backend: 'b', address: '10.0.0.1:80', state }]);
   });
 
+  test('what was set by control is theirs, and found by it', () => {
+    const rows = serversOf(undefined, { at: 1, stats: stats(1, {}, { set: { state: 'drain', weight: 5 } }) });
+    expect(rows).toMatchObject([{ byControl: 'drain, weight 5' }]);
+    expect([arranged(rows, 'weight 5 by control').length, arranged(rows, 'weight 6').length]).toEqual([1, 0]);
+    expect(arranged(serversOf(undefined, { at: 1, stats: stats(1) }), 'control')).toEqual([]);
+  });
+
+  test.each([
+    [undefined, undefined, 'connected'],
+    ['pass', 0.4, 'pass, just now: connected'],
+    ['fail', 119.9, 'fail, 119 s ago: connected'],
+    ['pass', 125, 'pass, 2 min ago: connected'],
+    ['pass', 7200, 'pass, 2 h ago: connected'],
+  ])('a check that ended %s, %s s ago', (lastResult, checkAge, text) => {
+    expect(checkText({ lastCheck: 'connected', lastResult, checkAge })).toBe(text);
+  });
+
+  test.each([
+    [{}, 'ready', 2, {}],
+    [{}, 'drain', 2, { state: 'drain' }],
+    [{ state: 'drain', weight: 5 }, 'ready', 5, { state: 'ready' }],
+    [{ state: 'down', weight: 5 }, 'down', 2, { weight: 2 }],
+  ])('of %o, made %s and %d, only what changes is ordered', (set, state, weight, order) => {
+    expect(orderOf({ set, fileWeight: 2 }, state, weight)).toEqual(order);
+  });
+
   test('have rates of their own', () => {
     expect(serversOf({ at: 0, stats: stats(1) }, { at: 2, stats: stats(3) })).toMatchObject([{ opened: 4, bits: 800 }]);
   });
@@ -107,6 +135,7 @@ describe('servers', () => {
       server: `s${weight}`,
       address: '10.0.0.1:80',
       state: 'up',
+      byControl: '',
       lastCheck: 'ok',
       weight,
     }));

@@ -72,7 +72,7 @@ test('what has one name and several protocols is told apart, and nothing else is
 test('proxy mode has no packet keys, and its own counts of servers', () => {
   const servers = [{ ...countersOf(1), connectFailures: 4, retries: 2 }];
   const { lb4 } = documentOf(sourceOf('proxy', { frontends: [], servers }), view);
-  expect(Object.keys(lb4)).toEqual(['mode', 'stopping', 'reload', 'log', 'servers']);
+  expect(Object.keys(lb4)).toEqual(['mode', 'stopping', 'reload', 'dashboard', 'log', 'servers']);
   expect(lb4.servers.app['10.0.0.0:80']).toMatchObject({ connect_failures: 4, retries: 2 });
   expect(lb4.servers.app['10.0.0.1:80']).not.toHaveProperty('retries');
 });

@@ -31,7 +31,7 @@ function glance(servers: readonly ServerView[]): Glance {
 
 const SERVERS = [
   serverOf('a', 0, { set: { weight: 5 }, weight: 5 }),
-  serverOf('b', 1, { state: 'down', lastCheck: 'connection \u001b[2Jrefused' }),
+  serverOf('b', 1, { state: 'down', lastCheck: 'connection \u001b[2Jrefused', lastResult: 'fail', lastCheckAge: 61.5 }),
   serverOf('c', 2, { silent: true }),
   serverOf('d', 3, { state: 'drain', weight: 0 }),
 ];
@@ -68,7 +68,7 @@ test('totals, rates, drops, and a row a server, with a sign for each state', () 
     'dropped or refused a second: dropStray 2',
     'Prot  Server  Address     State     Weight  Sessions  New/s  In bit/s  Out bit/s Last check',
     'tcp   web/a   10.0.0.0:80 ▲ up           5         0      0         0          8 weight 5 by control; connected in 0.3 ms',
-    'tcp   web/b   10.0.0.1:80 ▼ down         1         1      1      8000          8 connection ?[2Jrefused',
+    'tcp   web/b   10.0.0.1:80 ▼ down         1         1      1      8000          8 fail, 1 min 1 s ago: connection ?[2Jrefused',
     'tcp   web/c   10.0.0.2:80 ∅ silent       1         2      2     16.0K          8 silent; connected in 0.3 ms',
     'tcp   web/d   10.0.0.3:80 ◐ drain        0         3      3     24.0K          8 connected in 0.3 ms',
   ]);

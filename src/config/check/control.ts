@@ -1,5 +1,5 @@
 /** Orders that anybody could give, or nobody. */
-import { nodeAt, type TomlNode } from '../read/toml.ts';
+import { nodeAt, plainValue, type TomlNode } from '../read/toml.ts';
 import { error, type Finding, warning } from './finding.ts';
 
 export function controlFindings(root: TomlNode): Finding[] {
@@ -8,11 +8,16 @@ export function controlFindings(root: TomlNode): Finding[] {
   const at = (key: string) => table.children.get(key);
   const findings: Finding[] = [];
   const [address, token, file, group] = ['address', 'token', 'token_file', 'group'].map(at);
+  const dashboard = at('dashboard');
+  const isWritten = dashboard !== undefined && plainValue(dashboard) === 'write';
   if (address !== undefined && token === undefined && file === undefined)
     findings.push(error(address, ['control', 'address'], 'without a token anybody could give orders there; needed: token, or token_file'));
   const secret = token ?? file;
-  if (address === undefined && secret !== undefined)
-    findings.push(warning(secret, ['control', token === undefined ? 'token_file' : 'token'], 'has no effect without address'));
+  if (isWritten) findings.push(...dashboardFindings(root, table, dashboard, secret));
+  if (address === undefined && !isWritten && secret !== undefined)
+    findings.push(
+      warning(secret, ['control', token === undefined ? 'token_file' : 'token'], 'has no effect without address, or dashboard = "write"'),
+    );
   if (group !== undefined && at('path') === undefined)
     findings.push(
       error(
@@ -22,4 +27,13 @@ export function controlFindings(root: TomlNode): Finding[] {
       ),
     );
   return findings;
+}
+
+function dashboardFindings(root: TomlNode, table: TomlNode, dashboard: TomlNode, secret: TomlNode | undefined): Finding[] {
+  const path = ['control', 'dashboard'];
+  if (secret === undefined)
+    return [error(dashboard, path, 'without a token anybody could give orders from there; needed: token, or token_file')];
+  const enabled = table.children.get('enabled');
+  if (enabled !== undefined && plainValue(enabled) === false) return [warning(dashboard, path, 'has no effect with enabled = false')];
+  return nodeAt(root, ['stats']) === undefined ? [warning(dashboard, path, 'has no effect without [stats], where the dashboard is')] : [];
 }

@@ -55,9 +55,17 @@ export const control = z.object({
     otherwise: 'no orders by TCP',
     ...lb4,
   }),
+  dashboard: key(z.enum(['read', 'write']).default('read'), {
+    allowed: '"read" or "write"',
+    description:
+      '`"write"`: state and weight of servers may be set from the [dashboard](operations.md#the-dashboard), too, by whoever has the token. It goes in the ' +
+      'clear: for the statistics on 127.0.0.1, or a network that nobody listens to.',
+    ...lb4,
+  }),
   token: key(checked((text) => (/^[!-~]{16,512}$/.test(text) ? undefined : 'is no token')).optional(), {
     allowed: TOKEN,
-    description: 'What must be said at `address`: `Authorization: Bearer TOKEN`. Whoever can read the file knows it.',
+    description:
+      'What must be said at `address`, and asked for by the dashboard: `Authorization: Bearer TOKEN`. Whoever can read the file knows it.',
     otherwise: '`token_file`',
     ...lb4,
   }),

@@ -91,10 +91,15 @@ function resolveServices(keys: FileConfig, icmpEcho: Defaults['icmpEcho'], mode:
   return [backends, frontends];
 }
 
-function resolveControl({ enabled, path, group, mode, address, token, token_file: tokenFile }: FileConfig['control']): Control {
-  if (!enabled) return { socket: undefined, tcp: undefined };
+function resolveControl({ enabled, path, group, mode, address, dashboard, token, token_file: tokenFile }: FileConfig['control']): Control {
+  if (!enabled) return { socket: undefined, tcp: undefined, dashboard: undefined };
   const bits = Number.parseInt(mode ?? (group === undefined ? '0600' : '0660'), 8);
-  return { socket: { path, group, mode: bits }, tcp: address === undefined ? undefined : { listen: addressOf(address), token, tokenFile } };
+  const secret = { token, tokenFile };
+  return {
+    socket: { path, group, mode: bits },
+    tcp: address === undefined ? undefined : { listen: addressOf(address), ...secret },
+    dashboard: dashboard === 'write' ? secret : undefined,
+  };
 }
 
 function resolveInline(keys: FileConfig['inline']): Inline | undefined {
