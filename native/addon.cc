@@ -548,7 +548,7 @@ Napi::Value cut(const Napi::CallbackInfo& info) {
     Napi::Array result = Napi::Array::New(env, pieces);
     for (size_t i = 0; i < pieces; i++) {
       Napi::ArrayBuffer piece = Napi::ArrayBuffer::New(env, cutter.length(i));
-      std::memcpy(piece.Data(), cutter.at(i), cutter.length(i));
+      std::memcpy(piece.Data(), cutter.packet(i), cutter.length(i));
       result.Set(static_cast<uint32_t>(i), piece);
     }
     return result;

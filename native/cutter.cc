@@ -117,6 +117,7 @@ size_t laterHeader(const uint8_t* packet, uint8_t* later) {
 size_t Cutter::cut(uint8_t* packet, size_t length, const Cuts& how) {
   bytes_.clear();
   pieces_.clear();
+  wrapped_ = 0;
   if (length < IP_MIN || headerBytes(packet) < IP_MIN || headerBytes(packet) > length) return 0;
   bool whole;
   if (how.segment != 0) whole = segment(packet, length, how);
@@ -176,11 +177,21 @@ bool Cutter::fragment(const uint8_t* packet, size_t length, uint32_t mtu) {
   return true;
 }
 
+void Cutter::wrap(const uint8_t* headers, size_t bytes) {
+  wrapped_ = bytes;
+  for (size_t i = 0; i < pieces_.size(); i++) {
+    uint8_t* const out = packet(i);
+    std::memcpy(out, headers, bytes);
+    if (out[9] == IPPROTO_UDP) store16(out + IP_MIN + UDP_LENGTH, length(i) - IP_MIN);
+    finishIpHeader(out, length(i));
+  }
+}
+
 // Returns where the piece's IP header stands, until the next one is appended.
 uint8_t* Cutter::append(const uint8_t* header, size_t headerLength, const uint8_t* body, size_t bodyBytes) {
   pieces_.push_back({bytes_.size(), headerLength + bodyBytes});
   bytes_.resize(bytes_.size() + room_ + headerLength + bodyBytes);
-  uint8_t* const out = at(pieces_.size() - 1) + room_;
+  uint8_t* const out = packet(pieces_.size() - 1);
   std::memcpy(out, header, headerLength);
   std::memcpy(out + headerLength, body, bodyBytes);
   return out;

@@ -24,9 +24,13 @@ class Cutter {
   // length or the MTU leaves no room for eight bytes of payload. Finishes a partial checksum in place.
   size_t cut(uint8_t* packet, size_t length, const Cuts& how);
 
-  // Piece `index` of the last packet: `room` bytes, then its IP packet of length(index) bytes.
-  uint8_t* at(size_t index) { return bytes_.data() + pieces_[index].at; }
-  size_t length(size_t index) const { return pieces_[index].length; }
+  // Puts the headers of a tunnel (src/packet/tunnel.ts), `bytes` of them from the outer IP header on, in front of every piece, in its room; lengths
+  // and the outer checksum are each piece's own.
+  void wrap(const uint8_t* headers, size_t bytes);
+
+  // The IP packet of piece `index` of the last packet, length(index) bytes, with what is left of `room` in front of it.
+  uint8_t* packet(size_t index) { return bytes_.data() + pieces_[index].at + room_ - wrapped_; }
+  size_t length(size_t index) const { return pieces_[index].length + wrapped_; }
 
  private:
   struct Piece {
@@ -39,6 +43,7 @@ class Cutter {
   uint8_t* append(const uint8_t* header, size_t headerBytes, const uint8_t* body, size_t bodyBytes);
 
   size_t room_;
+  size_t wrapped_ = 0;  // bytes of the headers that every piece was wrapped in
   uint16_t lastId_ = 0;
   std::vector<uint8_t> bytes_;
   std::vector<Piece> pieces_;

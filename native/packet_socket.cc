@@ -10,6 +10,8 @@
 
 #include <algorithm>
 
+#include "checksum.h"
+
 namespace lb4 {
 namespace {
 
@@ -22,13 +24,15 @@ constexpr uint32_t PLAIN_SLOT = 128 * 1024;
 constexpr uint32_t SLOTS_A_BLOCK = 32;
 static_assert(STAGGERED_SLOT * SLOTS_A_BLOCK % 4096 == 0, "blocks are whole pages");
 
-// tpacket_rcv() puts the IP header at TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + reserve + vnet header. 6 + 10 keep it aligned.
-constexpr int RESERVE = 6;
-// The longest IP and TCP headers.
+// tpacket_rcv() puts the IP header at TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + reserve + vnet header. 6 + 10 keep it aligned; the rest is room for the
+// headers of a tunnel.
+constexpr int RESERVE = 6 + LB4_FRAME_HEADROOM;
+// The shortest IP header, and the longest IP and TCP headers.
+constexpr uint32_t IP_MIN = 20;
 constexpr uint32_t HEADERS_MAX = 60 + 60;
 constexpr uint32_t NETWORK_OFFSET = TPACKET_ALIGN(TPACKET2_HDRLEN + 16) + RESERVE + VNET_BYTES;
-static_assert(NETWORK_OFFSET == 96 && NETWORK_OFFSET % 4 == 0, "an Int32Array must be able to read the IP header");
-static_assert(NETWORK_OFFSET - HEAD_BYTES - TAG_BYTES >= TPACKET2_HDRLEN, "frames may not reach back into the slot's own header");
+static_assert(NETWORK_OFFSET == 144 && NETWORK_OFFSET % 4 == 0, "an Int32Array must be able to read the IP header");
+static_assert(NETWORK_OFFSET - LB4_FRAME_HEADROOM - HEAD_BYTES - TAG_BYTES >= TPACKET2_HDRLEN, "frames may not reach back into the slot's own header");
 
 // Bounds what one socket keeps in device queues; above it sendmmsg waits, which is back-pressure instead of loss. 4 MB
 // (the kernel doubles what it is told) are about 50 super-packets.
@@ -62,7 +66,7 @@ bool ready(uint8_t* slot) { return __atomic_load_n(&header(slot)->tp_status, __A
 
 void release(uint8_t* slot) { __atomic_store_n(&header(slot)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE); }
 
-// The slot's header, its address and virtio-net header, and the IP and transport headers: three lines.
+// The slot's header and its address, the virtio-net header, and the IP and transport headers: three lines.
 void prefetch(const uint8_t* slot) {
   __builtin_prefetch(slot);
   __builtin_prefetch(slot + 64);
@@ -105,6 +109,11 @@ void applyFlags(uint8_t* at, uint32_t flags) {
     vnet.gso_size = vnet.hdr_len = 0;
   }
   std::memcpy(at, &vnet, sizeof vnet);
+}
+
+// Of the headers of a tunnel that the frame's packet is in; 0: it is in none.
+uint32_t wrappedBytes(const int32_t* frame) {
+  return frame[LB4_FRAME_FLAGS] & LB4_FRAME_FLAG_TUNNEL ? static_cast<uint32_t>(frame[LB4_FRAME_TUNNEL]) : 0;
 }
 
 // BIG TCP (include/net/ip.h, iph_totlen()): a super-packet that no 16 bits can tell the length of says 0.
@@ -329,8 +338,8 @@ void PacketSocket::describe(uint32_t index, int32_t* frame) {
 // the slots. It takes the place of the slot's packet when that is sent.
 bool PacketSocket::fetchCopy(uint32_t index, uint32_t linkBytes) {
   const size_t frame = VNET_BYTES + header(slot(index))->tp_len;
-  // Without a link header its room in front of the packet stays free.
-  const size_t before = TAG_BYTES + ETHERNET_BYTES - std::min(linkBytes, ETHERNET_BYTES);
+  // Without a link header its room in front of the packet stays free, and so does a tunnel's.
+  const size_t before = LB4_FRAME_HEADROOM + TAG_BYTES + ETHERNET_BYTES - std::min(linkBytes, ETHERNET_BYTES);
   if (copied_ == copies_.size()) copies_.emplace_back();
   Copy& copy = copies_[copied_];
   copy.slot = index;
@@ -358,15 +367,18 @@ uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
       continue;
     }
     if (flags & LB4_FRAME_FLAG_BIG) ip = whole(index, ip, frame);
+    const uint32_t wrapped = wrappedBytes(frame);
     if (out == LB4_FRAME_FLOOD) {
       taken += flush(messages);
       messages = 0;
       taken += flood(ip, frame);
-    } else if ((flags & LB4_FRAME_FLAG_CUT) || (out == LB4_FRAME_ROUTE && (flags & LB4_FRAME_FLAG_GSO))) {
+    } else if ((flags & LB4_FRAME_FLAG_CUT) || ((out == LB4_FRAME_ROUTE || wrapped != 0) && (flags & LB4_FRAME_FLAG_GSO))) {
       // What was written down before leaves before.
       taken += flush(messages);
       messages = 0;
       taken += sendPieces(ip, frame);
+    } else if (wrapped != 0 && !finishInner(ip, frame)) {
+      frame[LB4_FRAME_OUT] = -EINVAL;
     } else if (out == LB4_FRAME_SEND) {
       enqueue(messages++, ip, frame);
     } else {
@@ -387,19 +399,30 @@ uint8_t* PacketSocket::packet(uint32_t index, const int32_t* frame) const {
   const uint32_t inSlot = static_cast<uint32_t>(frame[LB4_FRAME_OFFSET]) - index * slotBytes_;
   const uint32_t length = static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]);
   if (inSlot < TPACKET2_HDRLEN + HEAD_BYTES || inSlot > slotBytes_ || length > slotBytes_ - inSlot) return nullptr;
+  const uint32_t wrapped = wrappedBytes(frame);
+  if (wrapped != 0 && (wrapped > LB4_FRAME_HEADROOM || wrapped + IP_MIN > length)) return nullptr;
   return slot(index) + inSlot;
+}
+
+// No device need know that there is a checksum to finish inside of another packet: it is finished here.
+bool PacketSocket::finishInner(uint8_t* ip, int32_t* frame) const {
+  if (!(frame[LB4_FRAME_FLAGS] & LB4_FRAME_FLAG_PARTIAL)) return true;
+  const uint32_t wrapped = wrappedBytes(frame);
+  frame[LB4_FRAME_FLAGS] &= ~LB4_FRAME_FLAG_PARTIAL;
+  return finishPartialChecksum(ip + wrapped, static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]) - wrapped);
 }
 
 // A BIG TCP packet as it came, with the headers as they are now: its IP header. LENGTH is true again.
 uint8_t* PacketSocket::whole(uint32_t index, uint8_t* ip, int32_t* frame) {
   const tpacket2_hdr* const head = header(slot(index));
   const bool foreign = frame[LB4_FRAME_FLAGS] & LB4_FRAME_FLAG_FOREIGN;
-  if (!foreign) setTotalLength(ip, 0);
-  frame[LB4_FRAME_LENGTH] = static_cast<int32_t>(head->tp_len - (head->tp_net - head->tp_mac));
+  const uint32_t wrapped = wrappedBytes(frame);
+  if (!foreign) setTotalLength(ip + wrapped, 0);
+  frame[LB4_FRAME_LENGTH] = static_cast<int32_t>(wrapped + head->tp_len - (head->tp_net - head->tp_mac));
   for (uint32_t i = 0; i < copied_; i++) {
     if (copies_[i].slot != index) continue;
-    uint8_t* const copy = copies_[i].frame.data() + TAG_BYTES;
-    std::memcpy(copy, ip - HEAD_BYTES, HEAD_BYTES + (foreign ? 0 : HEADERS_MAX));
+    uint8_t* const copy = copies_[i].frame.data() + LB4_FRAME_HEADROOM - wrapped + TAG_BYTES;
+    std::memcpy(copy, ip - HEAD_BYTES, HEAD_BYTES + (foreign ? 0 : wrapped + HEADERS_MAX));
     return copy + HEAD_BYTES;
   }
   return ip;
@@ -410,14 +433,16 @@ uint32_t PacketSocket::sendPieces(uint8_t* ip, int32_t* frame) {
   const auto flags = static_cast<uint32_t>(frame[LB4_FRAME_FLAGS]);
   const uint32_t mtu = flags & LB4_FRAME_FLAG_CUT ? static_cast<uint32_t>(frame[LB4_FRAME_LIMIT]) : 0xffff;
   const Cuts how = {flags & LB4_FRAME_FLAG_GSO ? flags >> 16 : 0, (flags & LB4_FRAME_FLAG_PARTIAL) != 0, mtu};
-  const auto pieces = static_cast<uint32_t>(cutter_.cut(ip, static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]), how));
+  const uint32_t wrapped = wrappedBytes(frame);
+  const auto pieces = static_cast<uint32_t>(cutter_.cut(ip + wrapped, static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]) - wrapped, how));
   if (pieces == 0) {
     frame[LB4_FRAME_OUT] = -EMSGSIZE;
     return 0;
   }
+  if (wrapped != 0) cutter_.wrap(ip, wrapped);
   if (frame[LB4_FRAME_OUT] == LB4_FRAME_ROUTE) return routePieces(pieces, frame);
   for (uint32_t i = 0; i < pieces; i++) {
-    uint8_t* const start = cutter_.at(i) + TAG_BYTES;
+    uint8_t* const start = cutter_.packet(i) - HEAD_BYTES;
     std::memset(start, 0, VNET_BYTES);
     std::memcpy(start + VNET_BYTES, ip - ETHERNET_BYTES, ETHERNET_BYTES);
   }
@@ -429,7 +454,7 @@ uint32_t PacketSocket::sendPiecesHere(uint32_t pieces, int32_t* frame) {
   for (uint32_t first = 0; first < pieces; first += LB4_FRAME_BATCH) {
     const uint32_t messages = std::min<uint32_t>(LB4_FRAME_BATCH, pieces - first);
     for (uint32_t i = 0; i < messages; i++)
-      send(i, cutter_.at(first + i) + TAG_BYTES, HEAD_BYTES + cutter_.length(first + i), frame);
+      send(i, cutter_.packet(first + i) - HEAD_BYTES, HEAD_BYTES + cutter_.length(first + i), frame);
     taken += flush(messages);
   }
   return taken == pieces;
@@ -437,7 +462,7 @@ uint32_t PacketSocket::sendPiecesHere(uint32_t pieces, int32_t* frame) {
 
 uint32_t PacketSocket::routePieces(uint32_t pieces, int32_t* frame) {
   for (uint32_t i = 0; i < pieces; i++) {
-    const int error = raw_.send(cutter_.at(i) + TAG_BYTES + HEAD_BYTES, cutter_.length(i), false);
+    const int error = raw_.send(cutter_.packet(i), cutter_.length(i), false);
     if (error == 0) continue;
     frame[LB4_FRAME_OUT] = -error;
     return 0;

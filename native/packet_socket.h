@@ -55,7 +55,7 @@ class PacketSocket {
  private:
   struct Copy {
     uint32_t slot;
-    std::vector<uint8_t> frame;  // room for a tag, virtio-net header, Ethernet, packet
+    std::vector<uint8_t> frame;  // room for a tunnel and a tag, virtio-net header, Ethernet, packet
   };
 
   void configure();
@@ -69,6 +69,7 @@ class PacketSocket {
   void describe(uint32_t index, int32_t* frame);
   bool fetchCopy(uint32_t index, uint32_t linkBytes);
   uint8_t* packet(uint32_t index, const int32_t* frame) const;
+  bool finishInner(uint8_t* ip, int32_t* frame) const;
   uint8_t* whole(uint32_t index, uint8_t* ip, int32_t* frame);
   uint32_t sendPieces(uint8_t* ip, int32_t* frame);
   uint32_t sendPiecesHere(uint32_t pieces, int32_t* frame);
@@ -91,7 +92,7 @@ class PacketSocket {
   uint32_t slots_ = 0;
   uint32_t first_ = 0;  // the batch's first slot; the next to be received when there is no batch
   uint32_t batch_ = 0;  // slots that user space holds
-  Cutter cutter_{TAG_BYTES + HEAD_BYTES};
+  Cutter cutter_{TAG_BYTES + HEAD_BYTES + LB4_FRAME_HEADROOM};
   // The first `copied_` are frames of this batch that are larger than their slot; the others are room for further ones.
   std::vector<Copy> copies_;
   uint32_t copied_ = 0;

@@ -16,7 +16,7 @@ INLINE struct tuple tuple_of(const struct packet* at) {
   return (struct tuple){at->ip->saddr, at->ip->daddr, *at->transport};
 }
 
-// The flow that a packet goes by and what to do with it; null: up. `length` is that of the IP packet on the wire, which came by `interface`. What
+// The flow that a packet goes by and what to do with it; null: up, as all that is to be wrapped. `length` is that of the IP packet on the wire, which came by `interface`. What
 // forges a server's answer goes up, and is counted there. Which addresses are this
 // host's, the program does not know: so what no worker has as a packet to this host is looked up as an answer to a client as well. Only what goes up
 // costs that second look, in the same home of another worker.
@@ -29,6 +29,7 @@ INLINE struct flow* decide(const struct packet* at, __u32 interface, __u32 lengt
     worker = worker_of_answer(&key);
     flow = find(&key, at->ip->protocol, worker, &state);
   }
+  if (flow && state & LB4_FLOW_WRAPPED) return 0;
   if (flow && state & LB4_FLOW_GUARDED && is_clients_alone(worker, interface)) return 0;
   return flow && copy_rewrite(flow, state, worker, length, rewrite) ? flow : 0;
 }

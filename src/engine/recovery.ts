@@ -13,6 +13,7 @@ import type { PortPool } from '../flow/port-pool.ts';
 import type { FlowTable } from '../flow/table.ts';
 import type { Core } from '../forward/core.ts';
 import type { Endpoint } from '../forward/endpoints.ts';
+import type { Mode } from '../forward/mode.ts';
 import { modes } from '../forward/modes.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import { wayOf } from '../forward/services.ts';
@@ -50,7 +51,7 @@ export function recover(core: Core, set: ServiceSet, hops: FrontendHops, now: nu
   const { table, records, connections, services, ledger } = core;
   ledger.reopen();
   const kept = new Bitmap(table.end);
-  const halfOpen = resumeAll(core, waysOf(core, hopsOf(set, hops)), kept);
+  const halfOpen = resumeAll(core, waysOf(core, hopsOf(set, hops), wrapsOf(set)), kept);
   records.recount();
   table.recount(kept, now);
   // Those of addresses that only old connections leave from.
@@ -118,7 +119,7 @@ function names(flows: Int32Array, slot: number, record: number, end: number): bo
  * The ways of connections whose frontend and server are in the set, and still who they were: each is found out once, by the first flow that
  * goes there, and known by its owner and source from then on.
  */
-function waysOf({ table, records, connections, services }: Core, hopOf: HopOf): WayOf {
+function waysOf({ table, records, connections, services }: Core, hopOf: HopOf, wraps: (server: number) => boolean): WayOf {
   const { words } = records;
   const flows = table.words;
   const known = new Map<number, Map<number, Way | undefined>>();
@@ -129,6 +130,8 @@ function waysOf({ table, records, connections, services }: Core, hopOf: HopOf): 
     const protocol = (flows[first + Flow.STATE] >>> Flow.PROTOCOL_SHIFT) & 0xff;
     const server = { address: flows[first + Flow.NEW_DESTINATION], port: destinationPort(flows[first + Flow.NEW_PORTS]), protocol };
     const isSeen = words[r + C.POOL] === Flow.NONE;
+    // Its mode was another one: what was written down of it cannot go by the way that its server has now.
+    if (((flows[first + Flow.STATE] & Flow.WRAPPED) !== 0) !== wraps(words[r + C.OWNER] & 0xffff)) return undefined;
     // Its answers would not be taken.
     if (isSeen && words[r + C.SECOND] !== Flow.NONE && !services.returns(server)) return undefined;
     if (isSeen) return { hop, pool: Flow.NONE, ports: undefined };
@@ -149,9 +152,16 @@ function waysOf({ table, records, connections, services }: Core, hopOf: HopOf): 
   };
 }
 
+/** Tells whether packets to a server, by its index, are wrapped. */
+function wrapsOf({ backends }: ServiceSet): (server: number) => boolean {
+  const wrapped = backends.filter(({ mode }) => (modes[mode] as Mode).tunnel !== undefined);
+  const servers = new Set(wrapped.flatMap((backend) => backend.servers.map(({ index }) => index)));
+  return (server) => servers.has(server);
+}
+
 /**
  * By what leads there now, of whichever frontend at this address: a frontend may have changed its backend, or that its name. Where
- * nothing does, by the kernel's routing; with L2 DSR, whose address is the kernel's own, not at all.
+ * nothing does, by the kernel's routing; with L2 DSR and tunnels, whose address is the kernel's own, not at all.
  */
 function hopsOf(set: ServiceSet, hops: FrontendHops): HopOf {
   const places = new Map(set.backends.map(({ name, servers }) => [name, new Map(servers.map(({ index }, place) => [index, place]))]));
@@ -188,16 +198,17 @@ function otherHop(
   const last = backends.find(({ servers }) => servers.some(({ index }) => index === server));
   const to = last?.servers.find(({ index }) => index === server);
   if (from === undefined || last === undefined || to === undefined) return KERNEL_HOP; // an orphan
-  const { onLink, source: kind } = modes[last.mode];
+  const { onLink, tunnel, source: kind }: Mode = modes[last.mode];
   for (const { index, address, backend: name } of frontends.filter((one) => kind === 'pool' || one.address === from.address)) {
     const backend = backends.find((one) => one.name === name);
-    if (backend === undefined || modes[backend.mode].onLink !== onLink) continue;
+    const mode: Mode | undefined = backend && modes[backend.mode];
+    if (backend === undefined || mode?.onLink !== onLink || mode.tunnel !== tunnel) continue;
     const sources = sourcesOf(address, backend);
     const place = backend.servers.findIndex((one) => isSame(one, to));
     const turn = sourceIndex(source, sources, backend);
     if (place >= 0 && turn >= 0) return hops.get(index)?.[wayOf({ sources }, place) + turn] ?? KERNEL_HOP;
   }
-  return onLink ? undefined : KERNEL_HOP;
+  return onLink || tunnel !== undefined ? undefined : KERNEL_HOP;
 }
 
 function isSame(a: Endpoint, b: Endpoint): boolean {

@@ -1,7 +1,7 @@
 /** Keeps the servers' next hops true: asks rtnetlink for each server, and again whenever the kernel says it changed. */
 import { addLink, setLinks } from '../forward/links.ts';
 import { modes } from '../forward/modes.ts';
-import { writeHop, writeKernelHop, writeNoHop } from '../forward/next-hops.ts';
+import { writeHop, writeKernelHop, writeNoHop, writeTunnel } from '../forward/next-hops.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import { type FrontendHops, type Way, Ways } from '../forward/ways.ts';
 import { type Interface, native, type Route, type RouteSocket } from '../io/native.ts';
@@ -9,7 +9,9 @@ import { INTERFACE, SERVER_LINKS, SHIFT } from '../layout/hops.ts';
 import { OldWays, type Tables } from './old-ways.ts';
 import { Solicitor } from './solicitor.ts';
 
-const UNKNOWN_MTU = 65535;
+const UNKNOWN_MTU = 65_535;
+/** No IP packet has more bytes, whatever a link takes. */
+const MOST_MTU = 65_535;
 const NO_MAC = new Uint8Array(6);
 
 /**
@@ -242,11 +244,13 @@ export class ServerRoutes {
     try {
       why = this.#resolveWay(way);
     } catch {
+      // What is not known to come from anywhere cannot be wrapped.
+      const isDropped = onLink || way.tunnel > 0;
       for (const hops of this.#hops) {
-        if (onLink) writeNoHop(hops, hop);
+        if (isDropped) writeNoHop(hops, hop);
         else writeKernelHop(hops, hop, UNKNOWN_MTU);
       }
-      why = onLink ? 'none' : undefined;
+      why = isDropped ? 'none' : undefined;
     }
     if (why === undefined) this.#obstacles.delete(way);
     else this.#obstacles.set(way, why);
@@ -282,10 +286,13 @@ export class ServerRoutes {
     const isAsked = isResolved || (isOurs && onLink);
     this.#solicitor.note(way, isAsked ? { ifindex: route.ifindex, address: route.neighbour, isKnown: isResolved } : undefined);
     const isDropped = !isResolved && (onLink || !(isSent || route.local));
+    const mtu = Math.min(route.mtu || (link?.mtu ?? UNKNOWN_MTU), MOST_MTU) - way.tunnel;
     for (const hops of this.#hops) {
-      if (isResolved) writeHop(hops, hop, route.ifindex, route.mtu, link.mac, neighbour);
+      // No packet is wrapped before it is known what it comes from: the last word written is what to do with it.
+      writeTunnel(hops, hop, way, source || route.source);
+      if (isResolved) writeHop(hops, hop, route.ifindex, mtu, link.mac, neighbour);
       else if (isDropped) writeNoHop(hops, hop);
-      else writeKernelHop(hops, hop, route.mtu || (link?.mtu ?? UNKNOWN_MTU), route.ifindex);
+      else writeKernelHop(hops, hop, mtu, route.ifindex);
     }
     if (asked.kind === 'source') return 'source';
     return isDropped ? obstacleOf(route, isSent) : undefined;

@@ -175,8 +175,9 @@ export class FlowTable {
   }
 
   /** The scratch slot, with a key written. */
-  borrow(source: number, destination: number, ports: number): number {
+  borrow(source: number, destination: number, ports: number, marks = 0): number {
     this.#writeKey(this.scratch, source, destination, ports);
+    this.words[(this.scratch << E.ENTRY_SHIFT) + E.STATE] = marks;
     return this.scratch;
   }
 
@@ -219,6 +220,7 @@ export class FlowTable {
     const from = slot << E.ENTRY_SHIFT;
     const to = this.scratch << E.ENTRY_SHIFT;
     for (let word = E.STATE + 1; word < E.ENTRY; word++) this.words[to + word] = this.words[from + word];
+    this.words[to + E.STATE] = this.words[from + E.STATE] & E.WRAPPED;
     return this.scratch;
   }
 

@@ -458,7 +458,7 @@ export class Connections {
     if (slot === Flow.NONE) return;
     this.collect(r, direction === C.SECOND);
     const at = slot << Flow.ENTRY_SHIFT;
-    this.#table.renew(slot, this.#table.words[at + Flow.STATE] & (Flow.KEYED | Flow.LENT | Flow.GUARDED));
+    this.#table.renew(slot, this.#table.words[at + Flow.STATE] & (Flow.KEYED | Flow.LENT | Flow.GUARDED | Flow.WRAPPED));
     // The kernel's number is not ours to write: both together begin at 0.
     this.#table.words[at + Flow.BYTES] = -this.#table.words[at + Flow.KERNEL_BYTES];
     words[r + cursor] = 0;

@@ -20,6 +20,7 @@ import { Services } from './services.ts';
 import { Signals } from './signals.ts';
 import { createSlowPath } from './slow-path.ts';
 import { Sweep } from './sweep.ts';
+import { createWrap } from './wrap.ts';
 
 export interface CoreOptions {
   readonly memory: Memory;
@@ -81,6 +82,7 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const opener = new Opener({ table, records, services, ledger, connections, clash, bonds });
   const answers = new RateLimit(answersPerSecond);
   const crossing = isInline ? new Crossing({ slab, frames, hops, verdicts, seed: hashKey[0] }) : undefined;
+  const wrap = createWrap({ slab, frames, table, hops });
   const slowPath = createSlowPath({
     slab,
     frames,
@@ -94,9 +96,10 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     answers,
     passing,
     crossing,
+    wrap,
   });
   const readAhead = createReadAhead({ slab, frames, table, records });
-  const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, isInline });
+  const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, wrap, isInline });
   const collectLatest = (): void => sweep.collectLatest(frames);
   return {
     process,

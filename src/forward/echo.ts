@@ -18,6 +18,7 @@ import type { Connections } from './connections.ts';
 import type { Crossing } from './crossing.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
+import type { Wrap } from './wrap.ts';
 
 /** What it has of the slow path, and does as that does. */
 export interface PingParts {
@@ -34,6 +35,7 @@ export interface PingParts {
   readonly open: (f: number, ip: number, frontend: Frontend, ports: number, now: number) => number;
   /** Follows a packet of a slot: the word index of the entry to go by, or NONE. */
   readonly examine: (f: number, ip: number, protocol: Protocol, slot: number, now: number) => number;
+  readonly wrap: Wrap;
   /** Gives a frame its next hop, at that word of the hops. */
   readonly leave: (f: number, ip: number, hop: number, length: number) => void;
   /** Sends what was built over a frame back the way it came. */
@@ -55,7 +57,7 @@ const SHORT = 576;
 const KIND = Flow.live(echo.number);
 
 export function createPing(parts: PingParts): Ping {
-  const { slab, frames, table, services, connections, verdicts, crossing, ttlStep } = parts;
+  const { slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap } = parts;
   const { open, examine, leave, answer, pass, mtuBack, end, notOurs, isForged } = parts;
   const { words, halves } = slab;
   const flow = table.words;
@@ -118,6 +120,14 @@ export function createPing(parts: PingParts): Ping {
   function forward(f: number, ip: number, length: number, at: number, now: number): number {
     flow[at + Flow.SEEN] = now;
     flow[at + Flow.BYTES] += frames[f + D.DETAIL];
+    if ((flow[at + Flow.STATE] & Flow.WRAPPED) !== 0) wrap(f, ip, length, at);
+    else rewrite(f, ip, length, at);
+    const verdict = frames[f + D.VERDICT];
+    if (verdict === Verdict.forwarded) verdicts[verdict]++;
+    return Flow.NONE;
+  }
+
+  function rewrite(f: number, ip: number, length: number, at: number): void {
     const icmp = ip + (words[ip] & 0xf);
     const before = words[icmp + F.ICMP_ECHO];
     const after = identified(before, flow[at + Flow.NEW_PORTS]);
@@ -129,8 +139,5 @@ export function createPing(parts: PingParts): Ping {
     words[ip + F.IP_TTL] -= ttlStep;
     finishIpHeader(slab, ip);
     leave(f, ip, flow[at + Flow.NEXT_HOP] << Hop.SHIFT, length);
-    const verdict = frames[f + D.VERDICT];
-    if (verdict === Verdict.forwarded) verdicts[verdict]++;
-    return Flow.NONE;
   }
 }

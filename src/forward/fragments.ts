@@ -196,6 +196,8 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
   /** Sends a first fragment by the entry in `slot`, and has the others follow it. */
   function lead(f: number, ip: number, slot: number, now: number): number {
     const at = slot << Flow.ENTRY_SHIFT;
+    // They come only where no packet is wrapped: by a driver that has no room for it, or between interfaces.
+    if ((flow[at + Flow.STATE] & Flow.WRAPPED) !== 0) return UNKNOWN;
     ways.remember(words, ip, flow, at, slot === table.scratch ? Flow.NONE : slot, isGuarded, now);
     restoreQuoted(
       slab,

@@ -1,8 +1,23 @@
 /** Writing next hops, and learning those of clients: the table is laid out in layout/hops.ts. */
 import { DROP, ROUTE, SEND } from '../layout/frames.ts';
-import { ETHERNET, HOPS, INTERFACE, KERNEL_HOP, MTU, OUT, SERVER_HOPS, SHIFT, VERSION } from '../layout/hops.ts';
+import {
+  ETHERNET,
+  HOPS,
+  INTERFACE,
+  KERNEL_HOP,
+  MTU,
+  OUT,
+  SERVER_HOPS,
+  SHIFT,
+  TUNNEL,
+  TUNNEL_DESTINATION,
+  TUNNEL_SOURCE,
+  VERSION,
+} from '../layout/hops.ts';
+import { swap16 } from '../packet/address.ts';
 import { ETHERNET_HALF, type Slab } from '../packet/fields.ts';
 import { ClientLinks } from './links.ts';
+import type { Way } from './ways.ts';
 
 const IPV4_ETHERTYPE = 0x0008 << 16;
 const LEARN_PROBES = 16;
@@ -55,6 +70,23 @@ function leadsTo(hops: Int32Array, at: number, ifindex: number, e0: number, e1: 
     hops[at + ETHERNET + 2] === e2 &&
     hops[at + ETHERNET + 3] === e3
   );
+}
+
+/**
+ * Says what packets of a way are put into, or that they leave as they are: before its next hop is written.
+ * @param source the outer packet's, native order
+ */
+export function writeTunnel(hops: Int32Array, hop: number, { tunnel, port, destination }: Omit<Way, 'hop'>, source: number): void {
+  const at = hop << SHIFT;
+  const word = tunnel === 0 ? 0 : tunnel | (swap16(port) << 16);
+  const isSame =
+    hops[at + TUNNEL] === word && (word === 0 || (hops[at + TUNNEL_SOURCE] === source && hops[at + TUNNEL_DESTINATION] === destination));
+  if (isSame) return;
+  beginWriting(hops, at);
+  hops[at + TUNNEL_SOURCE] = source;
+  hops[at + TUNNEL_DESTINATION] = destination;
+  hops[at + TUNNEL] = word;
+  endWriting(hops, at);
 }
 
 /** Writes a next hop where it is another one by now. Addresses are six bytes. */

@@ -13,6 +13,7 @@ import { DUE, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
 import { portsWord, sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
+import { outerPort } from '../packet/tunnel.ts';
 import type { Bonds } from './affinity.ts';
 import type { Clash } from './clash.ts';
 import type { Connections } from './connections.ts';
@@ -40,6 +41,8 @@ const TRIES = 16;
 /** Each SYN begins to ask by the golden section further on: so none is left out, however many lists there are and servers take turns. */
 const TURN = 2 ** 30;
 const STEP = 663_608_941;
+/** The golden ratio, in parts of 2^32. */
+const SCATTER = 0x9e3779b1;
 
 /** Opens the connections of one core; where there is no room it has others make it ({@link Connections}). */
 export class Opener {
@@ -216,12 +219,13 @@ export class Opener {
       if (pool !== Flow.NONE) this.#services.pools.release(pool, this.#opening.port);
       return ~Verdict.resetTableFull;
     }
-    return frontend.perPacket ? this.#borrow(frontend.hops[way]) : this.#slot;
+    return frontend.perPacket ? this.#borrow(frontend, frontend.hops[way]) : this.#slot;
   }
 
   /** Both directions, as decided: false where there is no room for one of them. The client's is in #slot. */
   #writeBoth({ mode, protocol, bond }: Frontend, pool: number, hop: number, clientHop: number, life: number, now: number): boolean {
     const { directions } = mode;
+    const isWrapped = mode.tunnel !== undefined;
     const { source, destination, ports: clientPorts } = this.#opening;
     const { source: s, destination: d, ports: p } = this.#rewrite;
     const slot = this.#table.reserve(source, destination, clientPorts, now);
@@ -231,11 +235,12 @@ export class Opener {
     const marks = (directions === 1 ? T.ONE_WAY : 0) | (protocol.isDatagram ? T.DATAGRAM : 0);
     this.#writeRecord(record, slot, twin, life | marks, pool);
     this.#writeFlow(slot, s, d, p, hop, record, now);
+    if (isWrapped) this.#writeOuter(slot);
     if (directions === 2) this.#writeFlow(twin, destination, source, swapPorts(clientPorts), clientHop, record, now);
     protocol.begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
     const kind = Flow.live(protocol.number);
     if (directions === 2) this.#table.publish(twin, kind | guardOf(mode));
-    this.#table.publish(slot, kind);
+    this.#table.publish(slot, isWrapped ? kind | Flow.WRAPPED : kind);
     this.#connections.begin(record);
     if (bond !== undefined) this.#bonds.open(bond, source, this.#owner & 0xffff, now);
     this.#slot = slot;
@@ -340,15 +345,25 @@ export class Opener {
   /** No room for a flow: one packet goes by the scratch entry. */
   #withoutFlow(frontend: Frontend, position: number): number {
     this.#decide(frontend, position);
-    return this.#borrow(frontend.hops[wayOf(frontend, position)]);
+    return this.#borrow(frontend, frontend.hops[wayOf(frontend, position)]);
   }
 
   /** The scratch slot, with the rewrite that was decided. */
-  #borrow(hop: number): number {
+  #borrow({ mode }: Frontend, hop: number): number {
     const { source, destination, ports } = this.#opening;
-    const slot = this.#table.borrow(source, destination, ports);
+    const isWrapped = mode.tunnel !== undefined;
+    const slot = this.#table.borrow(source, destination, ports, isWrapped ? Flow.WRAPPED : 0);
     this.#writeRewrite(slot, this.#rewrite.source, this.#rewrite.destination, this.#rewrite.ports, hop);
+    if (isWrapped) this.#writeOuter(slot);
     return slot;
+  }
+
+  /** What the packets of a wrapped flow, whose rewrite was written, are wrapped in beside what its next hop says. */
+  #writeOuter(slot: number): void {
+    const { source, ports } = this.#opening;
+    // Whose addresses differ in any byte, differ in the bits that become a port.
+    const hash = Math.imul(source, SCATTER) >>> 16;
+    this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.DELTAS] = outerPort(hash, sourcePort(ports));
   }
 
   #describe(source: number, destination: number, ports: number, first: number): void {

@@ -19,6 +19,7 @@ import { parse } from './parse.ts';
 import type { ReadAhead } from './read-ahead.ts';
 import type { SlowPath } from './slow-path.ts';
 import { Verdict } from './verdict.ts';
+import type { Wrap } from './wrap.ts';
 
 export interface PipelineParts {
   readonly slab: Field.Slab;
@@ -30,6 +31,7 @@ export interface PipelineParts {
   readonly verdicts: Float64Array;
   readonly slowPath: SlowPath;
   readonly readAhead: ReadAhead;
+  readonly wrap: Wrap;
   /** Between interfaces: TTL and Ethernet header stay. */
   readonly isInline: boolean;
 }
@@ -42,7 +44,7 @@ export type Pipeline = (count: number) => void;
 const { forwarded } = Verdict;
 const { CLOCK, HEADER, STRIDE, OFFSET, LENGTH, FLAGS, FLAG_PARTIAL, INTERFACE, OUT } = Frame;
 const { HOME, DETAIL, CONTROL, CHECKSUM_SHIFT, VERDICT } = Frame;
-const { ENTRY, ENTRY_SHIFT, PROBES, STATE, KEYED, PRESENCE, EMPTY, LIVE, FAST, GUARDED, NONE, SOURCE, DESTINATION, PORTS } = Flow;
+const { ENTRY, ENTRY_SHIFT, PROBES, STATE, KEYED, PRESENCE, EMPTY, LIVE, FAST, GUARDED, WRAPPED, NONE, SOURCE, DESTINATION, PORTS } = Flow;
 const { NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, SEEN, BYTES, ACKNOWLEDGED } = Flow;
 const { IP_TTL, IP_SOURCE, IP_DESTINATION, TCP_ACKNOWLEDGMENT: THIRD_WORD, ETHERNET_HALF } = Field;
 /** The EtherType of IPv4, as in a frame. */
@@ -57,7 +59,7 @@ const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP
 const CACHED = 1 << 15;
 
 /** The three passes over `table`, with what else they need; one a thread, so that its one instance is compiled for its own memory. */
-export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, isInline }: PipelineParts): Pipeline {
+export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, wrap, isInline }: PipelineParts): Pipeline {
   const { words, halves } = slab;
   const flow = table.words;
   const [seed, k1, k2, k3] = table.key;
@@ -151,12 +153,19 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
         at = slowPath(f, at === nowhere ? NONE : at, now);
         if (at < 0) continue;
         hop = t[at + NEXT_HOP] << HOP_SHIFT;
+        state = t[at + STATE];
         if (d[f + VERDICT] !== forwarded) hits--;
       }
       t[at + SEEN] = now;
       t[at + BYTES] = t[at + BYTES] + (detail & 0xffff);
       // In TCP the acknowledgement, by which the other side's FIN or RST is judged (flow/tcp-evidence.ts).
       t[at + ACKNOWLEDGED] = w[transport + THIRD_WORD];
+
+      if ((state & WRAPPED) !== 0) {
+        wrap(f, ip, length, at);
+        hits++;
+        continue;
+      }
 
       // RFC 1624 equation 3. The address delta serves the IP header and, on a partial checksum, the pseudo-header sum
       // that stands there uncomplemented.

@@ -31,6 +31,8 @@ export interface ServiceSet {
     readonly servers: readonly ServerEntry[];
     /** Full NAT: this host's addresses that new connections leave from; empty or left out: from the one that its client called. */
     readonly sources?: readonly number[];
+    /** Of a mode that wraps packets: UDP port of the servers (0: the protocol has none), the source, native order (0: the kernel's choice), and further hops at most. */
+    readonly tunnel?: { readonly port: number; readonly source: number; readonly hops?: number };
     /** A client stays with its server for so many milliseconds after its last connection. */
     readonly affinity?: { readonly ms: number };
     /** Client addresses under `mask` that are `from` are shown to servers with `to` in its place. Native order. */

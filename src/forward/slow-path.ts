@@ -31,6 +31,7 @@ import { forwardAsRouter, type Passing } from './passing.ts';
 import type { RateLimit } from './rate-limit.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
+import type { Wrap } from './wrap.ts';
 
 export interface SlowPathParts {
   readonly slab: F.Slab;
@@ -46,6 +47,7 @@ export interface SlowPathParts {
   /** Where lb4 stands between interfaces: what is no service's goes there. */
   readonly crossing: Crossing | undefined;
   readonly passing: Passing;
+  readonly wrap: Wrap;
 }
 
 /**
@@ -64,7 +66,7 @@ const LOOPBACK = 127;
 
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
-  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, passing, crossing } = parts;
+  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, passing, crossing, wrap } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
@@ -88,7 +90,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     mayOpen: (f, ip, ports, protocol) =>
       isFromFront(f) && mayAsk(f, ip) && !isReply(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, protocol),
   });
-  const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, ...hooks });
+  const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, ...hooks });
 
   return function slowPath(f: number, at: number, now: number): number {
     frames[f + D.OUT] = D.DROP;
@@ -143,7 +145,9 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** Whether the frame can go by the entry in `slot`, and what it shows. A frame that was just admitted comes here, too, and counts only now. */
   function examine(f: number, ip: number, protocol: Protocol, slot: number, now: number): number {
     const at = slot << Flow.ENTRY_SHIFT;
-    if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now, ourEnd(ip, at));
+    // Who wraps a packet is no hop of its way.
+    const isOld = (words[ip + F.IP_TTL] & 0xff) <= ttlLeast && (flow[at + Flow.STATE] & Flow.WRAPPED) === 0;
+    if (isOld) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now, ourEnd(ip, at));
     const mtu = hops[(flow[at + Flow.NEXT_HOP] << Hop.SHIFT) + Hop.MTU];
     if (mtu === 0) return end(Verdict.dropNoRoute);
     if (wireLength(f, ip) > mtu) {
@@ -214,6 +218,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const icmpWord = words[ip + (words[ip] & 0xf)] & 0xffff;
     if (icmpWord === PORT_UNREACHABLE && slot !== table.scratch)
       connections.noteUnreachable(slot, words[ip + F.IP_SOURCE], frames[f + D.INTERFACE], hops);
+    if ((flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.WRAPPED) !== 0) {
+      // What no tunnel takes whole is none that a router has made (RFC 1812 section 4.3.2.3).
+      if (length > hops[hop + Hop.MTU]) return end(Verdict.dropIcmp);
+      wrap(f, ip, length, slot << Flow.ENTRY_SHIFT);
+      return end(icmpTranslated);
+    }
     translateQuoted(slab, ip, table, slot, ttlStep);
     leave(f, ip, hop, length);
     return end(icmpTranslated);
@@ -289,7 +299,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** Opens a connection for a packet. Returns its slot; NONE where the packet has ended; or the complement (~) of the verdict that says why there is none. */
   function open(f: number, ip: number, frontend: Frontend, ports: number, now: number): number {
     if (frontend.protocol.isDatagram && !mayAsk(f, ip)) return end(Verdict.dropStray);
-    if ((words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
+    const isOld = (words[ip + F.IP_TTL] & 0xff) <= ttlLeast && frontend.mode.tunnel === undefined;
+    if (isOld) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const slot = install(f, ip, frontend, ports, now);
     if (slot < 0 || !frontend.perPacket) return slot < 0 ? slot : admit(f, slot, opened);
     opener.carry(payloadOf(f));

@@ -5,7 +5,10 @@
  * true (engine/routes.ts), the worker is told which frontend reaches which server by which. Places outlive the process, as the flows do.
  */
 import { ON_LINK, ROUTED, SERVER_HOPS, WAY, WAY_DESTINATION, WAY_KIND, WAY_PORT, WAY_SOURCE } from '../layout/hops.ts';
+import { UDP } from '../packet/fields.ts';
+import { IPIP, type Tunnel } from '../packet/tunnel.ts';
 import type { Endpoint } from './endpoints.ts';
+import type { Mode } from './mode.ts';
 import { modes } from './modes.ts';
 import type { ServiceSet } from './service-set.ts';
 import { allSources, sourcesOf } from './sources.ts';
@@ -14,7 +17,7 @@ import { allSources, sourcesOf } from './sources.ts';
 export interface Way {
   /** Its place in the table of next hops, 1 to SERVER_HOPS - 1. */
   readonly hop: number;
-  /** With full NAT what packets leave from (sources.ts); else the frontend's address. */
+  /** With full NAT what packets leave from (sources.ts); of wrapped ones what the outer ones do, 0: what the kernel would; else the frontend's address. */
   readonly source: number;
   readonly destination: number;
   /** The server's; 0: whichever. */
@@ -23,6 +26,8 @@ export interface Way {
   readonly protocol: number;
   /** L2 DSR: the server must be on the link itself, and the kernel cannot help (the VIP is local to it). */
   readonly onLink: boolean;
+  /** Packets go inside of others, whose headers have so many bytes at most (packet/tunnel.ts); 0: as they are. */
+  readonly tunnel: number;
 }
 
 /** By a frontend's index: the next hops of each server of its backend, in the backend's order, and of each of them one a source (sources.ts). */
@@ -107,7 +112,7 @@ export class Ways {
     const sources = allSources(set);
     const servers = new Set(set.backends.flatMap((backend) => backend.servers.map(({ address }) => address)));
     for (const [key, way] of this.#byKey)
-      if (!wanted.has(key) && !(sources.has(way.source) && servers.has(way.destination))) this.#giveBack(key, way);
+      if (!wanted.has(key) && !((way.tunnel > 0 || sources.has(way.source)) && servers.has(way.destination))) this.#giveBack(key, way);
   }
 
   #add(key: string, way: Way): void {
@@ -117,7 +122,7 @@ export class Ways {
     this.#places[at + WAY_SOURCE] = way.source;
     this.#places[at + WAY_DESTINATION] = way.destination;
     this.#places[at + WAY_PORT] = way.port | (way.protocol << 16);
-    this.#places[at + WAY_KIND] = way.onLink ? ON_LINK : ROUTED;
+    this.#places[at + WAY_KIND] = way.tunnel || (way.onLink ? ON_LINK : ROUTED);
   }
 
   /** A place for one more: never used, or rested, or taken from a way that is only kept for old flows. */
@@ -167,6 +172,10 @@ function wantedBy({ frontends, backends }: ServiceSet, isSplit: boolean): Map<st
 }
 
 type WantedWay = Omit<Way, 'hop'>;
+type BackendTunnel = NonNullable<ServiceSet['backends'][number]['tunnel']>;
+
+/** Of a frontend whose backend is not in the set. */
+const NO_MODE = modes.passthrough;
 
 /** What a place stands for; undefined: nothing. */
 function wayAt(places: Int32Array, hop: number): WantedWay | undefined {
@@ -175,7 +184,7 @@ function wayAt(places: Int32Array, hop: number): WantedWay | undefined {
   if (kind === 0) return undefined;
   const port = places[at + WAY_PORT];
   const ends = { source: places[at + WAY_SOURCE], destination: places[at + WAY_DESTINATION] };
-  return { ...ends, port: port & 0xffff, protocol: port >>> 16, onLink: kind === ON_LINK };
+  return { ...ends, port: port & 0xffff, protocol: port >>> 16, onLink: kind === ON_LINK, tunnel: kind > ON_LINK ? kind : 0 };
 }
 
 function wayOf(
@@ -184,10 +193,20 @@ function wayOf(
   backend: ServiceSet['backends'][number] | undefined,
   isSplit: boolean,
 ): WantedWay {
+  const { onLink, tunnel }: Mode = backend === undefined ? NO_MODE : modes[backend.mode];
+  if (tunnel !== undefined) return wrappedWay(tunnel, address, backend?.tunnel);
   const ports = isSplit ? { port, protocol } : { port: 0, protocol: 0 };
-  return { source, destination: address, ...ports, onLink: backend !== undefined && modes[backend.mode].onLink };
+  return { source, destination: address, ...ports, onLink, tunnel: 0 };
 }
 
-function keyOf({ source, destination, port, protocol, onLink }: WantedWay): string {
-  return `${source} ${destination} ${port} ${protocol} ${onLink}`;
+/** The kernel is asked for the way of the outer packet. All services of a server share it. */
+function wrappedWay(tunnel: Tunnel, destination: number, outer: BackendTunnel = { port: 0, source: 0 }): WantedWay {
+  const { port, source } = outer;
+  // Of a way by IP in IP it takes no question (rtm_getroute_parse_ip_proto() of Linux): rules by protocol are not followed then.
+  const protocol = tunnel === IPIP ? 0 : UDP;
+  return { source, destination, port, protocol, onLink: false, tunnel: tunnel + 4 * (outer.hops ?? 0) };
+}
+
+function keyOf({ source, destination, port, protocol, onLink, tunnel }: WantedWay): string {
+  return `${source} ${destination} ${port} ${protocol} ${onLink} ${tunnel}`;
 }

@@ -12,8 +12,8 @@ export const ENTRY_SHIFT = 4;
 /**
  * What the entry is, of which the loop tests all at once:
  *
- *     31 … 16    15 … 8     7      6      5         1 0
- *     version    protocol   FAST   LENT   GUARDED   EMPTY, TOMBSTONE or LIVE
+ *     31 … 16    15 … 8     7      6      5         4         1 0
+ *     version    protocol   FAST   LENT   GUARDED   WRAPPED   EMPTY, TOMBSTONE or LIVE
  *
  * The version goes up whenever the slot is taken: who looks twice sees that it is another flow.
  */
@@ -22,11 +22,17 @@ export const STATE = 0;
 export const SOURCE = 1;
 export const DESTINATION = 2;
 export const PORTS = 3;
-/** The rewrite: the same three as the packet leaves. */
+/**
+ * The rewrite: the same three as the packet leaves. Of a WRAPPED flow, whose packets leave as they came, the hops to try after the first one, in
+ * their order, as far as there are any: addresses as in a packet.
+ */
 export const NEW_SOURCE = 4;
 export const NEW_DESTINATION = 5;
 export const NEW_PORTS = 6;
-/** Checksum deltas: transport (addresses and ports) in the lower half, addresses alone in the upper. */
+/**
+ * Checksum deltas: transport (addresses and ports) in the lower half, addresses alone in the upper. Of a WRAPPED flow the UDP port that it leaves
+ * from in the lower half, as in a packet, and how many further hops there are in the upper one.
+ */
 export const DELTAS = 7;
 /** Index into the next-hop table. */
 export const NEXT_HOP = 8;
@@ -68,6 +74,8 @@ export const FAST = 0x80;
 export const LENT = 0x40;
 /** What a server sends its client through this host: it is not taken from a link of clients alone (layout/hops.ts). */
 export const GUARDED = 0x20;
+/** Its packets go inside of others (packet/tunnel.ts): the next hop says where to. */
+export const WRAPPED = 0x10;
 export const PROTOCOL_SHIFT = 8;
 export const VERSION_SHIFT = 16;
 /** The bits of STATE that belong to the key: presence and protocol. */

@@ -6,8 +6,13 @@
  * (4-byte aligned, so that an Int32Array reads it):
  *
  *     OFFSET-24        OFFSET-14        OFFSET
- *     | virtio_net_hdr | Ethernet       | IPv4 …            (room to grow: ROOM bytes)
+ *     | virtio_net_hdr | Ethernet       | IPv4 …
+ *
+ * In front of that are HEADROOM bytes for the headers of a tunnel: then OFFSET moves down, and what stands before it with it.
  */
+
+/** Bytes in front of each frame that `transmit` may find headers in, beside its own. */
+export const HEADROOM = 48;
 
 /** Words before the first frame. */
 export const HEADER = 16;
@@ -52,6 +57,9 @@ export const VERDICT = 8;
  */
 export const VLAN = 9;
 
+/** With FLAG_TUNNEL: bytes of the headers at OFFSET in front of the packet itself. */
+export const TUNNEL = 10;
+
 /** The transport checksum holds only the pseudo-header's sum (VIRTIO_NET_HDR_F_NEEDS_CSUM). */
 export const FLAG_PARTIAL = 1;
 /** A super-packet: the kernel or the NIC cuts it on the way out, `transmit` where it goes by ROUTE (gso_size says how). */
@@ -69,6 +77,11 @@ export const FLAG_BIG = 16;
 export const FLAG_CUT = 32;
 /** No IPv4, of a driver that takes any frame: what stands at OFFSET is behind an Ethernet header of another EtherType. It has no flow. */
 export const FLAG_FOREIGN = 64;
+/**
+ * Set by the pipeline: the packet is inside of another one, whose headers stand at OFFSET. FLAG_CUT and LIMIT, as the flags that it came with, are of
+ * the packet itself: what is cut is wrapped piece by piece.
+ */
+export const FLAG_TUNNEL = 128;
 
 export const DROP = 0;
 export const SEND = 1;

@@ -3,7 +3,7 @@
  * nothing in any more. Checks take one of several ways, and in L2 DSR another than clients' packets: they need not notice. Each is told
  * once when it has lasted, and once when it is over.
  */
-import { type Mode, sharesLink } from '../config/modes.ts';
+import { isWrapped, type Mode, sharesLink } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { DeadEnd, Obstacle } from '../engine/routes.ts';
 import type { Logger } from '../log.ts';
@@ -14,6 +14,8 @@ import type { Plan } from './plan.ts';
 const EVERY_MS = 1000;
 /** So many looks in a row: a route may be replaced in two steps, and the first check makes the kernel ask for a neighbour. */
 const LOOKS = 3;
+/** Of a way, in place of its source, where the kernel chooses one. */
+const UNSAID = '0.0.0.0';
 /** A line names so many ways. */
 const NAMED = 10;
 
@@ -111,20 +113,18 @@ function fieldsOf(ways: readonly string[]): object {
   return { count: ways.length, ways: ways.slice(0, NAMED) };
 }
 
-/** "192.0.2.1 -> 10.0.0.1": one more word in L2 DSR, where servers may have another way. */
+/** "192.0.2.1 -> 10.0.0.1": one more word in L2 DSR, where servers may have another way. Wrapped packets come from where the kernel has them come from. */
 function keyOf(source: string, destination: string, onLink: boolean): string {
-  return `${source} -> ${destination}${onLink ? ' (l2)' : ''}`;
+  return `${source === UNSAID ? 'this host' : source} -> ${destination}${onLink ? ' (l2)' : ''}`;
 }
 
 /** The ways that new connections may take, each with its backends and the server's address; without servers that are down. */
 function usersOf({ frontends, backends }: Plan, mode: Mode): ReadonlyMap<string, readonly string[]> {
   const users = new Map<string, string[]>();
   for (const { backend, servers } of backends) {
-    const sources = new Set(
-      frontends
-        .filter(({ draining, frontend }) => !draining && frontend.backend === backend)
-        .flatMap(({ frontend }) => sourcesOf(frontend)),
-    );
+    const own = frontends.filter(({ draining, frontend }) => !draining && frontend.backend === backend);
+    const isOwn = isWrapped(mode, backend);
+    const sources = new Set(own.flatMap(({ frontend }) => (isOwn ? [backend.tunnel?.source ?? UNSAID] : sourcesOf(frontend))));
     const alive = new Set(servers.filter(({ draining, state }) => !draining && state !== 'down').map(({ server }) => server.addr.ip));
     for (const source of sources)
       for (const address of alive) {

@@ -21,7 +21,7 @@ const BALANCER = '10.82.0.9/24';
 export const CLIENT = '10.81.0.2';
 export const SERVERS = ['10.82.0.11', '10.82.0.12'] as const;
 
-export type Dsr = 'nat' | 'l2';
+export type Dsr = 'nat' | 'l2' | 'gue' | 'ipip';
 
 const scripts = new Map<string, string>();
 

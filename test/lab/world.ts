@@ -7,7 +7,7 @@ import { hashKey } from '../../src/flow/table.ts';
 import { type Core, createCore } from '../../src/forward/core.ts';
 import type { FrontendPort, Ports } from '../../src/forward/crossing.ts';
 import { setLinks } from '../../src/forward/links.ts';
-import { writeHop } from '../../src/forward/next-hops.ts';
+import { writeHop, writeTunnel } from '../../src/forward/next-hops.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { type VerdictName, verdictNames } from '../../src/forward/verdict.ts';
 import { Ways } from '../../src/forward/ways.ts';
@@ -30,6 +30,8 @@ export const MAC = {
   back: '02:00:00:00:00:b1',
   servers: ['02:00:00:00:05:01', '02:00:00:00:05:02'],
 } as const;
+/** What wrapped packets come from where nobody says otherwise. */
+export const OUTER = '172.16.0.254';
 export const [FRONT, BACK] = [1, 2];
 export const HASH_KEY = new Uint32Array([1, 0x9e3779b1, 0x85ebca6b, 0xc2b2ae35]);
 export const TIMEOUTS: Timeouts = {
@@ -74,6 +76,8 @@ export interface WorldOptions {
   /** The backends' source addresses, and those of before. */
   readonly sources?: readonly string[];
   readonly formerSources?: readonly string[];
+  /** What packets are wrapped in, where the mode has them wrapped. */
+  readonly tunnel?: ServiceSet['backends'][number]['tunnel'];
   /** What servers see clients of a prefix as. */
   readonly prefix?: ServiceSet['backends'][number]['prefix'];
   /** So long a client stays with its server after its last connection, in ms. */
@@ -142,7 +146,7 @@ const SLOT = 1 << 17;
 const SLOTS = 4;
 /** Next hops that there are; without source addresses a server's is at its own place. */
 const WAYS = 16;
-const IP = 96;
+const IP = 96 + D.HEADROOM;
 const OUTS = ['drop', 'send', 'route', 'flood'] as const;
 
 export class World {
@@ -238,7 +242,7 @@ export class World {
       frontendMaxconn = 0,
       perPacket = false,
     } = this.#options;
-    const { servers: addresses = SERVERS, successor, prefix, affinity, locals = [], echo } = this.#options;
+    const { servers: addresses = SERVERS, successor, prefix, tunnel, affinity, locals = [], echo } = this.#options;
     const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
     const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
@@ -261,6 +265,7 @@ export class World {
         ...(echo === undefined ? {} : { echo }),
       };
     });
+    const outer = tunnel === undefined ? {} : { tunnel };
     const kept = affinity === undefined ? {} : { affinity: { ms: affinity } };
     const set: ServiceSet = {
       frontends: frontends.filter(({ index }) => !goneFrontends.includes(index)),
@@ -273,13 +278,26 @@ export class World {
           sources,
           ...kept,
           ...(prefix === undefined ? {} : { prefix }),
+          ...outer,
         },
-        ...(successor === undefined ? [] : [{ name: 'c', mode, servers: more, choice: prepared(scheduler, []), sources }]),
+        ...(successor === undefined ? [] : [{ name: 'c', mode, servers: more, choice: prepared(scheduler, []), sources, ...outer }]),
       ],
       formerSources: formerSources.map(parseAddress),
       locals: locals.map(parseAddress),
     };
     const hops = this.#ways.apply(set);
+    for (const way of this.#ways.all()) {
+      writeTunnel(this.hops, way.hop, way, way.source || parseAddress(OUTER));
+      if (way.tunnel > 0)
+        writeHop(
+          this.hops,
+          way.hop,
+          BACK,
+          (this.#options.mtu ?? 1500) - way.tunnel,
+          mac(MAC.back),
+          mac(MAC.servers[(way.hop - 1) % SERVERS.length]),
+        );
+    }
     this.services.apply(set, hops);
     return { set, hops };
   }
@@ -327,7 +345,7 @@ export class World {
     const d = D.HEADER + i * D.STRIDE;
     const out = OUTS[this.frames[d + D.OUT]];
     if (out === undefined) throw new Error(`OUT is ${this.frames[d + D.OUT]} after ${verdict}`);
-    const ip = i * SLOT + IP;
+    const ip = this.frames[d + D.OFFSET];
     return {
       verdict,
       out,

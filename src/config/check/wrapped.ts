@@ -25,13 +25,11 @@ export function tunnelKeyFindings(root: TomlNode): Finding[] {
 
 /** In DSR: what moves packets must be able to wrap them. */
 export function wrappedFindings(root: TomlNode): Finding[] {
-  const isPcap = nodeAt(root, ['passthrough', 'io'])?.value === 'pcap';
+  if (nodeAt(root, ['passthrough', 'io'])?.value !== 'pcap') return [];
   return tables(root, 'backends').flatMap(({ path, node }) => {
     const dsr = node.children.get('dsr');
     if (dsr === undefined || !WRAPPING.some((one) => one === dsr.value)) return [];
-    const here = [...path, 'dsr'];
-    if (isPcap)
-      return [error(dsr, here, `${show(dsr.value)}: io = "pcap" cannot wrap packets; needed: io = "ring", or dsr = "nat" or "l2"`)];
-    return [error(dsr, here, `${show(dsr.value)}: lb4 does not wrap packets yet; allowed: "nat" or "l2"`)];
+    const needed = 'needed: io = "ring", or dsr = "nat" or "l2"';
+    return [error(dsr, [...path, 'dsr'], `${show(dsr.value)}: io = "pcap" cannot wrap packets; ${needed}`)];
   });
 }

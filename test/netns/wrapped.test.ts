@@ -1,0 +1,70 @@
+/** `dsr = "gue"` and `"ipip"` end to end: packets inside of others, unwrapped by servers that hold the VIP. */
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { Capture } from '../lab/capture.ts';
+import { content, contentHash } from '../lab/content.ts';
+import { CLIENT, DsrTopology, VIP } from '../lab/dsr-topology.ts';
+import { ROOT } from '../lab/lab.ts';
+import { PYTHON } from '../lab/processes.ts';
+import { PATIENCE } from '../lab/wait.ts';
+import { ACK, ICMP, ipv4, RawHost } from '../lab/wire.ts';
+
+const SIZE = 10_000_000;
+const OUTER = '10.82.0.9';
+
+async function upload(lab: DsrTopology): Promise<string> {
+  const curl = lab.client.start(['curl', '-sS', '--max-time', '60', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
+  await curl.feed(content(SIZE));
+  return curl.line(/^[0-9a-f]{64}$/, 2 * PATIENCE);
+}
+
+/** Has each server unwrap packets, and hold the VIP without answering ARP for it. */
+async function unwrap(lab: DsrTopology, port: number): Promise<void> {
+  for (const server of lab.servers) {
+    server.ip('address', 'add', `${VIP}/32`, 'dev', 'lo');
+    server.sysctl('net.ipv4.conf.all.arp_ignore', '1');
+    server.sysctl('net.ipv4.conf.all.arp_announce', '2');
+    await server.start([PYTHON, '-IS', join(ROOT, 'test/lab/unwrap.py'), 'tun0', `${port}`]).line(/^ready/);
+  }
+}
+
+describe.each([
+  ['gue', 6080, 'gue_port = 6080', 1464, `udp and src ${OUTER} and dst port 6080`],
+  ['ipip', 0, `source_addr = "${OUTER}"`, 1480, `ip proto 4 and src ${OUTER}`],
+] as const)('%s', (dsr, port, keys, mtu, wrapped) => {
+  test('requests, a large answer, and an upload in super-packets, whose sender learns what fits; an error about an answer', async () => {
+    await using lab = new DsrTopology();
+    await lab.startServers();
+    await unwrap(lab, port);
+    const { frontends } = lab.settings(dsr);
+    const more = Object.entries(frontends).map(([name, frontend]) => [name, { ...frontend, backend: `${frontend.backend}\n${keys}` }]);
+    const balancer = await lab.serve({ frontends: Object.fromEntries(more), more: '[passthrough]\nio = "ring"\n' });
+    const wires = await Promise.all(lab.servers.map((server) => Capture.start(server, 'eth0', wrapped, 128)));
+
+    const urls = Array.from({ length: 40 }, () => `http://${VIP}/`);
+    const { stdout } = await lab.client.run('curl', '-sS', '--max-time', '60', '-H', 'Connection: close', ...urls);
+    expect([...new Set(stdout.trim().split('\n'))].sort()).toEqual(['server1', 'server2']);
+    expect((await lab.client.run('sh', '-c', `curl -sS --max-time 80 http://${VIP}/content/${SIZE} | sha256sum`)).stdout.slice(0, 64)).toBe(
+      contentHash(SIZE),
+    );
+    expect(await upload(lab)).toBe(contentHash(SIZE));
+    expect(lab.client.ip('route', 'get', VIP)).toContain(`mtu ${mtu}`);
+    expect(await balancer.verdict('tooBig')).toBeGreaterThanOrEqual(1);
+    for (const wire of wires) {
+      const lines = await wire.stop('-v');
+      expect(lines.length).toBeGreaterThan(40);
+      expect(lines.filter((line) => !/ttl 64, id 0, offset 0, flags \[DF\]/.test(line))).toEqual([]);
+      expect(lines.filter((line) => /bad cksum/.test(line))).toEqual([]);
+    }
+
+    // lb4 knows no flow of it: the hash alone says whose it is.
+    const inside = await Promise.all(lab.servers.map((server) => Capture.start(server, 'tun0', 'icmp')));
+    const router = await RawHost.attach(lab.router, 'in', '10.82.0.200', { namespace: lab.balancer, device: 'eth0' });
+    const quoted = { source: VIP, sourcePort: 80, destination: CLIENT, destinationPort: 4321, flags: ACK, payload: Buffer.alloc(100) };
+    router.send({ destination: VIP, protocol: ICMP, type: 3, code: 4, rest: 1300, payload: ipv4(quoted).subarray(0, 28) });
+    await balancer.settled('the error handed on', ({ lb4 }) => lb4.verdicts['icmpTranslated'] === 1);
+    const heard = (await Promise.all(inside.map((wire) => wire.stop()))).flat();
+    expect(heard).toEqual([expect.stringContaining(`${VIP}: ICMP ${CLIENT} unreachable - need to frag (mtu 1300)`)]);
+    expect((await balancer.stop()).code).toBe(0);
+  });
+});

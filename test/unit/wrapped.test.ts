@@ -1,0 +1,193 @@
+/** Packets inside of others (dsr = "gue" and "ipip"): every byte of what goes out, and what becomes of what does not fit. */
+import { describe, expect, test } from 'vitest';
+import * as Flow from '../../src/layout/flow.ts';
+import * as D from '../../src/layout/frames.ts';
+import { HOP, TUNNEL } from '../../src/layout/hops.ts';
+import { parseAddress } from '../../src/packet/address.ts';
+import { buildFrame, type Packet, referenceSum } from '../lab/packets.ts';
+import { CLIENT, connectionsIn, MAC, SERVERS, VIP, World, type WorldOptions } from '../lab/world.ts';
+
+const GUE: WorldOptions = { mode: 'dsrGue', tunnel: { port: 19_523, source: 0 }, scheduler: 'maglev', up: [true, false] };
+const IPIP: WorldOptions = {
+  mode: 'dsrIpip',
+  tunnel: { port: 0, source: parseAddress('172.16.0.9') },
+  scheduler: 'maglev',
+  up: [true, false],
+};
+const ETHERNET = 14;
+
+const segment = (flags: string, more: Partial<Packet> = {}, payload = 0): Packet => ({
+  ethernet: [MAC.front, MAC.client],
+  source: CLIENT,
+  destination: VIP,
+  tcp: { from: 5000, to: 80, flags, payload: new Uint8Array(payload).fill(0x61) },
+  ...more,
+});
+
+const hex = (bytes: Uint8Array) =>
+  Buffer.from(bytes)
+    .toString('hex')
+    .replaceAll(/..(?=.)/g, '$& ');
+const inner = (packet: Packet) => hex(buildFrame(packet).subarray(ETHERNET));
+
+describe('what goes out', () => {
+  test('gue: IPv4, UDP without a checksum, GUE, and the packet as it came, its TTL too', () => {
+    const world = new World(GUE);
+    const syn = segment('S', { ttl: 1 });
+    const { verdict, out, frame, flags } = world.send(syn);
+    expect([verdict, out, flags]).toEqual(['opened', 'send', D.FLAG_TUNNEL]);
+    const port = Buffer.from(frame).readUInt16BE(34);
+    expect(port).toBeGreaterThanOrEqual(0x8000);
+    expect(referenceSum(frame.subarray(14, 34))).toBe(0xffff);
+    const checksum = hex(frame.subarray(24, 26));
+    expect(hex(frame)).toBe(
+      [
+        hex(Uint8Array.from([...bytesOf(MAC.servers[0]), ...bytesOf(MAC.back), 8, 0])),
+        `45 00 00 4c 00 00 40 00 40 11 ${checksum} ac 10 00 fe ac 10 00 01`,
+        `${hex(frame.subarray(34, 36))} 4c 43 00 38 00 00`,
+        '01 04 00 00 00 00 00 00',
+        inner(syn),
+      ].join(' '),
+    );
+  });
+
+  test('ipip: IPv4 alone, from the address that the file says', () => {
+    const world = new World(IPIP);
+    const { frame } = world.send(segment('S'));
+    expect(referenceSum(frame.subarray(14, 34))).toBe(0xffff);
+    const checksum = hex(frame.subarray(24, 26));
+    expect(hex(frame.subarray(ETHERNET))).toBe(`45 00 00 3c 00 00 40 00 40 04 ${checksum} ac 10 00 09 ac 10 00 01 ${inner(segment('S'))}`);
+  });
+
+  test.each([1, 3])('gue with %i more hops: their addresses follow, and the length says so', (count) => {
+    const world = new World({ ...GUE, tunnel: { port: 6080, source: 0, hops: count } });
+    world.send(segment('S'));
+    const { first } = connectionsIn(world)[0];
+    const { words } = world.table;
+    ['10.1.1.1', '10.1.1.2', '10.1.1.3'].forEach((address, i) => (words[first + Flow.NEW_SOURCE + i] = parseAddress(address)));
+    words[first + Flow.DELTAS] |= count << 16;
+    const { verdict, frame } = world.send(segment('A'));
+    expect(verdict).toBe('forwarded');
+    const hops = ['0a 01 01 01', '0a 01 01 02', '0a 01 01 03'].slice(0, count);
+    const total = 40 + 36 + 4 * count;
+    const length = (bytes: number) => `00 ${bytes.toString(16)}`;
+    const port = hex(frame.subarray(34, 36));
+    expect(hex(frame.subarray(16, 18))).toBe(length(total));
+    expect(hex(frame.subarray(34))).toBe(
+      [`${port} 17 c0 ${length(total - 20)} 00 00`, `0${1 + count} 04 00 00 00 00 00 0${count}`, ...hops, inner(segment('A'))].join(' '),
+    );
+  });
+
+  test('one client’s connections leave from different ports, all packets of one from the same', () => {
+    const world = new World(GUE);
+    const portOf = (from: number, flags: string) => {
+      const { frame } = world.send(segment(flags, { tcp: { from, to: 80, flags } }));
+      return Buffer.from(frame).readUInt16BE(34);
+    };
+    const ports = [5000, 5001, 5002].map((from) => portOf(from, 'S'));
+    expect(new Set(ports).size).toBe(3);
+    expect([5000, 5001, 5002].map((from) => portOf(from, 'A'))).toEqual(ports);
+  });
+
+  test('a super-packet and a partial checksum are left to transmit, which is told how many bytes are around the packet', () => {
+    const world = new World(GUE);
+    world.send(segment('S'));
+    const partial = segment('A', { tcp: { from: 5000, to: 80, flags: 'A', partial: true, payload: new Uint8Array(4000) }, gso: 1400 });
+    const { flags, frame } = world.send(partial);
+    expect(flags).toBe(D.FLAG_TUNNEL | D.FLAG_PARTIAL | D.FLAG_GSO | (1400 << 16));
+    expect(world.frames[D.HEADER + D.TUNNEL]).toBe(36);
+    expect(hex(frame.subarray(ETHERNET + 36))).toBe(inner(partial));
+  });
+});
+
+describe('what does not fit', () => {
+  test.each([
+    ['gue', GUE, 1464],
+    ['gue with a hop more', { ...GUE, tunnel: { port: 19_523, source: 0, hops: 1 } }, 1460],
+    ['gue with three', { ...GUE, tunnel: { port: 19_523, source: 0, hops: 3 } }, 1452],
+    ['ipip', IPIP, 1480],
+  ] as const)('%s: its sender is told how much does', (_, options, most) => {
+    const world = new World(options);
+    world.send(segment('S'));
+    const fits = world.send(segment('A', { dontFragment: true }, most - 40));
+    expect([fits.verdict, fits.frame.length - ETHERNET - most]).toEqual(['forwarded', world.frames[D.HEADER + D.TUNNEL]]);
+    const { verdict, frame } = world.send(segment('A', { dontFragment: true }, most - 39));
+    expect([verdict, frame[34], frame[35], Buffer.from(frame).readUInt16BE(40)]).toEqual(['tooBig', 3, 4, most]);
+  });
+
+  test('without DF it is cut before it is wrapped', () => {
+    const world = new World(GUE);
+    world.send(segment('S'));
+    const { verdict, cut, flags } = world.send(segment('A', { dontFragment: false }, 1460));
+    expect([verdict, cut, flags]).toEqual(['forwarded', 1464, D.FLAG_TUNNEL | D.FLAG_CUT]);
+  });
+});
+
+describe('what belongs to no flow', () => {
+  const answer: Packet = { source: VIP, destination: CLIENT, tcp: { from: 80, to: 5000, flags: 'A', payload: new Uint8Array(8) } };
+  const error: Packet = {
+    ethernet: [MAC.front, MAC.client],
+    source: '10.0.0.1',
+    destination: VIP,
+    icmp: { type: 3, code: 4, mtu: 1300, quote: answer },
+  };
+
+  test.each([
+    ['a segment in mid-stream', segment('A'), 'adopted'],
+    ['an error about an answer', error, 'icmpTranslated'],
+  ] as const)('%s goes where the hash says, as it came', (_, packet, verdict) => {
+    for (const [up, server] of [
+      [[true, false], SERVERS[0]],
+      [[false, true], SERVERS[1]],
+    ] as const) {
+      const sent = new World({ ...GUE, up }).send(packet);
+      expect([sent.verdict, hex(sent.frame.subarray(30, 34))]).toEqual([verdict, hex(addressOf(server))]);
+      expect(hex(sent.frame.subarray(ETHERNET + 36))).toBe(inner(packet));
+    }
+  });
+
+  test('an error about an answer of a known connection goes to its server', () => {
+    const world = new World({ ...GUE, up: [false, true] });
+    world.send(segment('S'));
+    world.setServers([true, false]);
+    expect(hex(world.send(error).frame.subarray(30, 34))).toBe(hex(addressOf(SERVERS[1])));
+  });
+});
+
+test('a ping goes to a server as it came', () => {
+  const world = new World({ ...GUE, protocol: 1 });
+  const ping: Packet = {
+    ethernet: [MAC.front, MAC.client],
+    source: CLIENT,
+    destination: VIP,
+    ttl: 1,
+    echo: { id: 77, payload: new Uint8Array(8) },
+  };
+  for (const verdict of ['opened', 'forwarded']) {
+    const sent = world.send(ping);
+    expect([sent.verdict, hex(sent.frame.subarray(ETHERNET + 36))]).toEqual([verdict, inner(ping)]);
+  }
+});
+
+test('a way that wraps nothing any more takes nothing', () => {
+  const world = new World(GUE);
+  world.send(segment('S'));
+  world.hops[HOP + TUNNEL] = 0;
+  expect(world.send(segment('A')).out).toBe('drop');
+});
+
+test('the next process goes on with what is still wrapped, and with nothing that is not any more', () => {
+  const world = new World(GUE);
+  world.send(segment('S'));
+  world.send(segment('A'));
+  expect(world.next().recovered).toBe(1);
+  expect(world.next({ mode: 'dsrL2' }).recovered).toBe(0);
+});
+
+function bytesOf(mac: string): number[] {
+  return mac.split(':').map((byte) => Number.parseInt(byte, 16));
+}
+
+function addressOf(text: string): Uint8Array {
+  return Uint8Array.from(text.split('.'), Number);
+}
