@@ -154,7 +154,7 @@ function waysOf({ table, records, connections, services }: Core, hopOf: HopOf, w
 
 /** Tells whether packets to a server, by its index, are wrapped. */
 function wrapsOf({ backends }: ServiceSet): (server: number) => boolean {
-  const wrapped = backends.filter(({ mode }) => (modes[mode] as Mode).tunnel !== undefined);
+  const wrapped = backends.filter(({ mode }) => modes[mode].tunnel !== undefined);
   const servers = new Set(wrapped.flatMap((backend) => backend.servers.map(({ index }) => index)));
   return (server) => servers.has(server);
 }

@@ -63,7 +63,7 @@ test('a hop that a connection names is not given away, however long it lasts and
       lastHops.learn(slab, 4, 1);
     }
   }
-  const words = Array.from({ length: HOPS - SERVER_HOPS }, (_, i) => hops.subarray((SERVER_HOPS + i) * 8, (SERVER_HOPS + i) * 8 + 8));
+  const words = Array.from({ length: HOPS - SERVER_HOPS }, (_, i) => hops.subarray((SERVER_HOPS + i) * HOP, (SERVER_HOPS + i + 1) * HOP));
   // macOf(7) as it is stored: 06 00, 00 00 00 07.
   expect(words.filter((hop) => hop[3] === 6 && hop[4] === 7 << 24)).toHaveLength(1);
 });
