@@ -28,10 +28,17 @@ export function renderKeys(
 ): string {
   const shown = token === undefined ? control : { ...control, address: undefined, dashboard: undefined, token_file: undefined };
   const secret = token === undefined ? '' : `# [control] ${secretText(control)}, with a token that is not shown here\n`;
-  const all = linesOf([], { ...keys, control: shown }, notesOf(set));
+  const all = linesOf([], { ...keys, backends: withoutRefused(keys.backends), control: shown }, notesOf(set));
   const idle = new Set(idleLines(all, mode));
   const lines = all.filter((_, i) => !idle.has(i + 1));
   return `${secret}${lines.join('\n').trim()}\n`;
+}
+
+/** The port of GUE has a default, and is refused where nothing is wrapped in it (config/check/wrapped.ts). */
+function withoutRefused(backends: Keys['backends']): Table {
+  return Object.fromEntries(
+    Object.entries(backends).map(([name, table]) => [name, table.dsr === 'gue' ? table : { ...table, gue_port: undefined }]),
+  );
 }
 
 function secretText({ address, dashboard }: Partial<Keys['control']>): string {

@@ -11,7 +11,7 @@
  * that `sweep` can tell what a killed run left.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -253,7 +253,7 @@ export class Lab {
   #remove(): void {
     removeNamespaces(this.#names);
     this.namespaces.length = 0;
-    rmSync(this.directory, { recursive: true, force: true });
+    removeDirectory(this.directory);
     open.delete(this);
   }
 }
@@ -358,8 +358,17 @@ export function sweep(run?: string): string[] {
     return owner !== undefined && (owner === run || !existsSync(`/proc/${owner}`));
   });
   removeNamespaces(names);
-  for (const name of names) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  for (const name of names) removeDirectory(join(tmpdir(), name));
   return names;
+}
+
+/** With what a test has mounted in it, which else nobody could remove: every later run would fail of it. */
+function removeDirectory(directory: string): void {
+  const mounts = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '');
+  for (const mount of mounts.filter((path) => path.startsWith(`${directory}/`)).toReversed()) host('umount', mount);
+  rmSync(directory, { recursive: true, force: true });
 }
 
 function list(directory: string): string[] {

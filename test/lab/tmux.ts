@@ -16,7 +16,8 @@ export class Tmux {
   /** Runs a shell's script on a terminal of that size; the terminal stays when it has ended. To be closed. */
   static async start(lab: Lab, host: Namespace, script: string, { width = 140, height = 24 } = {}): Promise<Tmux> {
     const [file, settings] = [join(lab.directory, 'on-tmux.sh'), join(lab.directory, 'tmux.conf')];
-    writeFileSync(file, script);
+    // One whose program has ended has no cursor.
+    writeFileSync(file, `${script}\ncat\n`);
     writeFileSync(settings, 'set -g remain-on-exit on\nset -g status off\nset -s escape-time 0\nset -g default-terminal screen-256color\n');
     const tmux = new Tmux(host, join(lab.directory, 'tmux.sock'));
     const size = ['-x', String(width), '-y', String(height)];

@@ -1,28 +1,19 @@
 /** The package goes away, or is replaced, under a lb4 that runs. */
-import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { answeredBy } from '../lab/answers.ts';
 import { Balancer, configuration, type Mode, STATS_PORT } from '../lab/balancer.ts';
-import { ROOT } from '../lab/lab.ts';
+import { copyPackage } from '../lab/package.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
 
-/** As npm installs it. */
-function copyPackage(directory: string): string {
-  const copy = join(directory, 'package');
-  for (const part of ['bin', 'dist/bundle', 'iptables', 'package.json', 'build/Release/lb4.node']) {
-    mkdirSync(join(copy, part, '..'), { recursive: true });
-    cpSync(join(ROOT, part), join(copy, part), { recursive: true });
-  }
-  return copy;
-}
-
 async function start(lab: Topology, mode: Mode): Promise<{ balancer: Balancer; copy: string; file: string }> {
-  const copy = copyPackage(lab.directory);
+  const copy = join(lab.directory, 'package');
+  const lb4 = copyPackage(copy);
   const file = join(lab.directory, 'upgrade.toml');
   writeFileSync(file, configuration(lab.settings()));
-  const running = lab.balancer.start([join(copy, 'bin/lb4'), ...(mode === 'proxy' ? [] : [`--${mode}`]), `--config=${file}`]);
+  const running = lab.balancer.start([lb4, ...(mode === 'proxy' ? [] : [`--${mode}`]), `--config=${file}`]);
   await running.line(/"msg":"ready"/);
   const balancer = new Balancer(lab.balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
   await balancer.health({ [`${serverAddress(0)}:${HTTP}`]: true, [`${serverAddress(1)}:${HTTP}`]: true });
