@@ -1,5 +1,5 @@
 /**
- * dist/src, with all of npm that it needs, into dist/bundle: four files that Node is started with, and of the first one the parts that it
+ * dist/src, with all of npm that it needs, into dist/bundle: five files that Node is started with, and of the first one the parts that it
  * loads when they are needed. They find each other by `../ROOM/FILE.js` from any directory here, as they do in dist/src. Whoever
  * installs lb4 needs no other package. Names stay, so that a stack trace says something.
  */
@@ -26,5 +26,5 @@ const asWritten = { ...small, compress: false };
 
 export default [
   bundle('main/main', 'main', small),
-  ...['engine/worker', 'engine/pcap-process', 'proxy/worker'].map((name) => bundle(name, name, asWritten)),
+  ...['engine/worker', 'engine/pcap-process', 'proxy/worker', 'service/rank-worker'].map((name) => bundle(name, name, asWritten)),
 ];

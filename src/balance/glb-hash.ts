@@ -16,6 +16,16 @@ export type HashField = (typeof HASH_FIELDS)[number];
  */
 export type GlbHash = (source: number, destination: number, ports: number) => number;
 
+/** What a scheduler that goes by rows knows beside its choice, for whoever sends packets with both hops. */
+export interface RowTable {
+  readonly hash: GlbHash;
+  /** Undefined: none. */
+  readonly altHash: GlbHash | undefined;
+  /** As {@link hopsOf} reads it: positions of candidates. */
+  readonly table: Uint16Array;
+  readonly generation: number;
+}
+
 /** The hash of a table. Calls of it allocate nothing. @param key 32 hexadecimal digits */
 export function glbHash(key: string, fields: readonly HashField[]): GlbHash {
   const words = sipKey(key);

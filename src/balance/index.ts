@@ -3,6 +3,8 @@
  * becomes a scheduler where connections arrive.
  */
 import { first } from './first.ts';
+import { type GlbKeys, glb, prepareGlb, type Rank, type Rows } from './glb.ts';
+import { rankRows } from './glb-table.ts';
 import { leastconn, leastOf } from './leastconn.ts';
 import { maglev, prepareMaglev, source } from './maglev.ts';
 import { random } from './random.ts';
@@ -10,6 +12,9 @@ import { roundrobin } from './roundrobin.ts';
 import { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 import { turnsMemory } from './turns.ts';
 
+export { type GlbKeys, inRankOrder, type Rank } from './glb.ts';
+export { HASH_FIELDS, type HashField } from './glb-hash.ts';
+export { GLB_STATES, type GlbState, rankRows } from './glb-table.ts';
 export { reserve } from './reserve.ts';
 export { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 
@@ -17,19 +22,21 @@ export { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from 
 interface Prepared {
   /** Those that may be chosen; empty: none is left. */
   readonly candidates: readonly Candidate[];
-  /** Maglev's lookup table, where there are candidates and the scheduler is one that hashes. */
+  /** Maglev's lookup table, or GLB's, where there are candidates and the scheduler is one that hashes. */
   readonly table: Uint16Array | undefined;
   /** Whose turn it is (turns.ts), where there are candidates and they take turns; all threads that have the choice share it. */
   readonly turns: ArrayBufferLike | undefined;
+  /** How packets find their row, where the table is GLB's. */
+  readonly rows?: Rows;
 }
 
 interface Kind {
-  /** `table`: the choice follows from client and servers alone. `turns`: servers take turns. */
-  readonly needs?: 'table' | 'turns';
+  /** `table`, `rows`: the choice follows from client and servers alone; of Maglev, or GLB. `turns`: servers take turns. */
+  readonly needs?: 'table' | 'rows' | 'turns';
   /** What decides, for people. */
   readonly by: string;
   /** Positions of those of which it would choose one now; left out: any. */
-  readonly among?: (prepared: Prepared, loads: Loads, address: number, port: number) => readonly number[];
+  readonly among?: (prepared: Prepared, loads: Loads, address: number, port: number, to: number, toPort: number) => readonly number[];
   make(prepared: Prepared, loads: Loads): Scheduler;
 }
 
@@ -39,6 +46,12 @@ const KINDS = {
     by: 'the first in the order of the file that is not full',
     among: ({ candidates }, loads) => [first(candidates, loads).pick(0, 0)],
     make: ({ candidates }, loads) => first(candidates, loads),
+  },
+  glb: {
+    needs: 'rows',
+    by: "GLB's table, by a hash of what hash_fields names",
+    among: ({ table, rows }, _, address, port, to, toPort) => [glb(table!, rows!).pick(address, port, to, toPort)],
+    make: ({ table, rows }) => glb(table!, rows!),
   },
   leastconn: {
     needs: 'turns',
@@ -79,18 +92,32 @@ export interface Choice extends Prepared {
   readonly scheduler: SchedulerName;
 }
 
+const HASHING: readonly Kind['needs'][] = ['table', 'rows'];
+
 /** Those whose choice follows from client and servers alone, so that another balancer, or this one after a restart, chooses alike. */
-export const consistent: ReadonlySet<SchedulerName> = new Set(SCHEDULERS.filter((name) => kindOf(name).needs === 'table'));
+export const consistent: ReadonlySet<SchedulerName> = new Set(SCHEDULERS.filter((name) => HASHING.includes(kindOf(name).needs)));
 
 function kindOf(name: SchedulerName): Kind {
   return KINDS[name];
 }
 
+/** What GLB's table is made of, beside candidates. */
+export interface GlbParts {
+  readonly keys: GlbKeys;
+  /** Slow, unless it is known already what comes of it. */
+  readonly rank?: Rank | undefined;
+}
+
 /** Prepares a choice; `last`, the one before it, gives its table, or its turns, when the candidates are the same. */
-export function prepare(scheduler: SchedulerName, candidates: readonly Candidate[], last?: Choice): Choice {
+export function prepare(scheduler: SchedulerName, candidates: readonly Candidate[], last?: Choice, parts?: GlbParts): Choice {
   const choice = { scheduler, candidates, table: undefined, turns: undefined };
   if (candidates.length === 0) return choice;
   const { needs } = kindOf(scheduler);
+  if (needs === 'rows') {
+    if (parts === undefined) throw new RangeError('balance = "glb" without its keys');
+    const { keys, rank = rankRows } = parts;
+    return { ...choice, ...prepareGlb(candidates, keys, rank) };
+  }
   if (needs === 'turns') {
     const goesOn = last !== undefined && isSameChoice(last, choice);
     return { ...choice, turns: goesOn ? last.turns : turnsMemory(candidates.length) };
@@ -109,6 +136,7 @@ function hashed(candidates: readonly Candidate[]): string {
 export function isSameChoice(a: Choice, b: Choice): boolean {
   return (
     a.scheduler === b.scheduler &&
+    JSON.stringify(a.rows) === JSON.stringify(b.rows) &&
     a.candidates.length === b.candidates.length &&
     a.candidates.every((one, i) => isSame(one, b.candidates[i]))
   );
@@ -134,11 +162,11 @@ export interface Foresight {
 }
 
 /** What {@link Scheduler.pick} would come to, without taking anybody's turn. */
-export function foresee({ scheduler, ...prepared }: Choice, loads: Loads, address: number, port: number): Foresight {
+export function foresee({ scheduler, ...prepared }: Choice, loads: Loads, address: number, port: number, to = 0, toPort = 0): Foresight {
   const { candidates } = prepared;
   const { by, among } = kindOf(scheduler);
   if (candidates.length === 0) return { among: [], by, full: undefined };
-  const named = among?.(prepared, loads, address, port) ?? candidates.map((_, i) => i);
+  const named = among?.(prepared, loads, address, port, to, toPort) ?? candidates.map((_, i) => i);
   const open = named.filter((position) => !isFull(candidates[position], loads));
   if (open.length > 0) return { among: open, by, full: undefined };
   const instead = leastLoaded(candidates, loads, -1);

@@ -3,6 +3,9 @@
  * knows nothing of packets or sockets.
  */
 
+import type { RowTable } from './glb-hash.ts';
+import type { Standing } from './glb-table.ts';
+
 /** A server as a scheduler sees it. */
 export interface Candidate {
   /** What names it everywhere and always ("192.0.2.7:80"): hashing schedulers must agree between processes and hosts. */
@@ -13,6 +16,8 @@ export interface Candidate {
   readonly index: number;
   /** Connections that it may have at a time; 0: no limit. */
   readonly maxconn: number;
+  /** With balance = "glb": what it is to the table. */
+  readonly standing?: { readonly state: Standing['state']; readonly healthy: boolean };
 }
 
 /** Connections that each server has now, those still opening included. Read at each pick: whoever counts them writes them. */
@@ -23,10 +28,14 @@ export interface Scheduler {
    * The position of the chosen server among the candidates, which may be full.
    * @param address the client's address, any int32
    * @param port the client's port, any 16 bits
+   * @param to and
+   * @param toPort what the client called
    */
-  pick(address: number, port: number): number;
+  pick(address: number, port: number, to?: number, toPort?: number): number;
   /** Of one that chooses by loads: that of the server chosen last, when it was chosen. */
   readonly seen?: number;
+  /** Of one that goes by GLB's table: the whole of what it knows. */
+  readonly rows?: RowTable;
 }
 
 /** Whether a server with that load may get another connection. */

@@ -1,5 +1,5 @@
 /** The configuration as the rest of the program sees it: resolved, frozen, times in milliseconds. */
-import type { SchedulerName } from '../balance/index.ts';
+import type { GlbKeys, GlbState, SchedulerName } from '../balance/index.ts';
 import type { Address, Network } from './address.ts';
 
 export type { Address } from './address.ts';
@@ -116,6 +116,8 @@ export interface Backend {
   readonly protocol: TransportProtocol;
   /** Undefined: the mode's default. */
   readonly balance: SchedulerName | undefined;
+  /** With `glb`. */
+  readonly glb?: GlbKeys;
   /** Who changes addresses in DSR: `nat` the servers, on their way out; `l2`, `gue` and `ipip` nobody. */
   readonly dsr: Dsr;
   /** With `gue` and `ipip`. */
@@ -200,6 +202,8 @@ export interface Server {
   readonly maxconn: number;
   /** Used only while no other server of the backend is up. */
   readonly backup: boolean;
+  /** With `glb`; undefined: active. */
+  readonly state?: GlbState;
 }
 
 /** Servers that are found while lb4 runs: as many as there are answers, each with these keys. */

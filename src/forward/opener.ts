@@ -11,7 +11,7 @@ import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
 import { DUE, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
-import { portsWord, sourcePort, swapPorts } from '../packet/address.ts';
+import { destinationPort, portsWord, sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
 import { outerPort } from '../packet/tunnel.ts';
 import type { Bonds } from './affinity.ts';
@@ -122,7 +122,7 @@ export class Opener {
    */
   adopt(frontend: Frontend, source: number, destination: number, ports: number, first: number, now: number): number {
     if (frontend.scheduler === undefined) return ~Verdict.resetNoServer;
-    const position = frontend.scheduler.pick(source, sourcePort(ports));
+    const position = frontend.scheduler.pick(source, sourcePort(ports), destination, destinationPort(ports));
     this.#describe(source, destination, ports, first);
     if (this.#connections.isCrowded) return this.#withoutFlow(frontend, position);
     const slot = this.#installEntered(frontend, position, Flow.NONE, T.OPENING | T.ADOPTED | T.HASHED, now);
@@ -136,7 +136,7 @@ export class Opener {
   pass(frontend: Frontend, source: number, destination: number, ports: number): number {
     if (frontend.scheduler === undefined) return Flow.NONE;
     this.#describe(source, destination, ports, 0);
-    return this.#withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports)));
+    return this.#withoutFlow(frontend, frontend.scheduler.pick(source, sourcePort(ports), destination, destinationPort(ports)));
   }
 
   /** The position of the server for what was described, -1: it or the frontend is full, and nothing makes way. */
@@ -146,7 +146,8 @@ export class Opener {
     if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return -1;
     const kept = frontend.bond === undefined ? -1 : this.#bonds.find(frontend.bond, this.#opening.source, now);
     const isKept = kept >= 0 && !isFull(candidates[kept], loads);
-    const picked = isKept ? kept : scheduler.pick(this.#opening.source, sourcePort(this.#opening.ports));
+    const { source, destination, ports } = this.#opening;
+    const picked = isKept ? kept : scheduler.pick(source, sourcePort(ports), destination, destinationPort(ports));
     if (isKept) this.#mayMove = true;
     this.#picked = picked;
     this.#seen = isKept ? -1 : (scheduler.seen ?? -1);

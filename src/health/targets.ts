@@ -21,7 +21,8 @@ export function targetFor(id: string, backend: Backend, server: Server, reach: R
   const { jitter, intervalMs, timeoutMs, rise, fall, port } = backend.healthCheck;
   const { ip: address, port: serverPort } = server.addr;
   const check = settingsFor(backend, server, sendProxy);
-  if (check === undefined) return undefined;
+  // In no row, it may be switched off.
+  if (check === undefined || server.state === 'inactive') return undefined;
   const where = port === undefined ? { port: serverPort } : { port, serverPort };
   return { id, address, ...where, sourceAddress, otherSources, check, jitter, intervalMs, timeoutMs, rise, fall };
 }

@@ -1,4 +1,5 @@
 /** Why a server is as it is, and what would change it: `lb4 why`. */
+import type { GlbState } from '../balance/index.ts';
 import type { Explanation } from '../control/orders.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import type { DataPath } from './data-path.ts';
@@ -58,6 +59,13 @@ export function explain(one: NamedServer, { health, path, monitors }: ExplainPar
   };
 }
 
+/** What comes of what the file says, where the table is GLB's. */
+const STATES: Readonly<Record<Exclude<GlbState, 'active'>, string>> = {
+  filling: "as active, but it takes no draining server's place",
+  draining: 'the second of its rows wherever the other one is active: new connections go there',
+  inactive: 'it is in no row, and not checked',
+};
+
 /** What the file and operators say. */
 function settingPoints({ name, backend, server: { server, draining, setting, weight } }: Known): Point[] {
   const points: Point[] = [];
@@ -74,6 +82,8 @@ function settingPoints({ name, backend, server: { server, draining, setting, wei
         ...(setting.weight === undefined ? [] : [`lb4 set server ${name} weight ${server.weight}`]),
       ].join('; '),
     ]);
+  if (server.state !== undefined && server.state !== 'active')
+    points.push([`state = ${JSON.stringify(server.state)} in the file: ${STATES[server.state]}`, 'state = "active" in the file']);
   if (server.weight === 0 && setting?.weight === undefined)
     points.push(['weight 0 in the file: no new connections', `another weight in the file, or lb4 set server ${name} weight 1`]);
   const full = setting?.weight ?? server.weight;
@@ -82,7 +92,8 @@ function settingPoints({ name, backend, server: { server, draining, setting, wei
 }
 
 /** What its checks say. */
-function healthPoints({ backend, history, server: { state, setting, draining, weight } }: Known): Point[] {
+function healthPoints({ backend, history, server: { server, state, setting, draining, weight } }: Known): Point[] {
+  if (server.state === 'inactive') return [];
   if (backend.healthCheck.type === 'none') return [['it is not checked (health_check = "none"): it counts as up']];
   if (history === undefined) return [['it is not checked: no frontend leads to it, or it has left the file']];
   const [last] = history.checks;

@@ -42,6 +42,9 @@ export function textOf(state: MembersState): string {
   return JSON.stringify({ version: VERSION, state });
 }
 
+/** No packet goes by what is asserted alone. */
+const nobodyRanks = () => new Uint16Array(0);
+
 /**
  * Those of `config`, with the indexes that they had when an lb4 died; where that cannot be known, with new ones, and the log says why:
  * whoever gets an index that was another's begins anew (forward/ledger.ts).
@@ -56,7 +59,7 @@ export function membersAfter(
   try {
     const members = new Members(config, stateIn(read()));
     // Nobody vouches for what stands there: it must do for all that is made of it.
-    assertServiceSet(settingsOf(makePlan(config, mode, members, UNCHECKED, undefined), mode).services);
+    assertServiceSet(settingsOf(makePlan(config, mode, members, UNCHECKED, undefined, nobodyRanks), mode).services);
     return members;
   } catch (error) {
     log.warn(

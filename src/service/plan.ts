@@ -1,7 +1,7 @@
 /** What is balanced over what at this moment, for any mode: configuration, health, slow starts and drains in one. */
 
 import { eligible } from '../balance/eligible.ts';
-import { type Candidate, type Choice, prepare } from '../balance/index.ts';
+import { type Candidate, type Choice, prepare, type Rank } from '../balance/index.ts';
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
 import { MODES, type Mode } from '../config/modes.ts';
 import type { Health } from '../health/checker.ts';
@@ -64,8 +64,11 @@ export interface ServerStatus {
 /** Before the first check: a server counts as up, since a restart must not refuse connections. */
 export const UNCHECKED: ServerStatus = { state: () => 'unknown', isSpare: () => false, share: () => 1 };
 
-/** @param last the plan before this one, whose lookup tables are kept where nothing changed */
-export function makePlan(config: Config, mode: Mode, members: Members, status: ServerStatus, last: Plan | undefined): Plan {
+/**
+ * @param last the plan before this one, whose lookup tables are kept where nothing changed
+ * @param rank undefined: tables of GLB's are ranked here
+ */
+export function makePlan(config: Config, mode: Mode, members: Members, status: ServerStatus, last: Plan | undefined, rank?: Rank): Plan {
   const servers = members.servers.entries();
   const frontends = members.frontends.entries();
   const plannedFrontends = frontends.map(({ index, item, leaving }) => ({ index, frontend: item, draining: leaving }));
@@ -75,7 +78,9 @@ export function makePlan(config: Config, mode: Mode, members: Members, status: S
     backends: backendsOf(config, frontends, servers).map((backend) => {
       const own = inOrder(backend, servers).map((entry) => plannedServer(entry, status));
       const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
-      return { backend, servers: own, choice: prepare(backend.balance ?? MODES[mode].balance, candidates(own, status), lastChoice) };
+      const parts = backend.glb && { keys: backend.glb, rank };
+      const among = backend.glb === undefined ? candidates(own, status) : ranked(own);
+      return { backend, servers: own, choice: prepare(backend.balance ?? MODES[mode].balance, among, lastChoice, parts) };
     }),
     formerSources: members.sources.former,
     serverKeys: new Map(servers.map(({ index, key }) => [index, key])),
@@ -106,7 +111,8 @@ function plannedServer(entry: Entry<BackendServer>, { share, state, setting }: S
   // What was known of it when it was checked is no more.
   const known = backend.healthCheck.type === 'none' ? 'unknown' : state(check);
   const health = set?.state === 'down' ? 'down' : known;
-  const weight = set?.state === 'drain' ? 0 : (set?.weight ?? server.weight) * share(check);
+  const isLeft = set?.state === 'drain' || server.state === 'draining' || server.state === 'inactive';
+  const weight = isLeft ? 0 : (set?.weight ?? server.weight) * share(check);
   return { index, key, checkKey: check, server, draining: leaving, weight, state: health, ...(set !== undefined && { setting: set }) };
 }
 
@@ -118,5 +124,14 @@ function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus
   const up = choose(({ state }) => state !== 'down');
   return (up.length > 0 ? up : choose((one) => isSpare(one.checkKey) && one.setting?.state !== 'down')).map(({ index, weight, server }) => {
     return { name: server.addr.text, index, weight, maxconn: server.maxconn };
+  });
+}
+
+/** Of a table of GLB's: all but the inactive ones, well or not, since rows only swap. What operators take out is as if it drained. */
+function ranked(servers: readonly PlannedServer[]): Candidate[] {
+  return servers.flatMap(({ index, server, draining, weight, state }): Candidate[] => {
+    if (draining || server.state === 'inactive') return [];
+    const standing = { state: weight === 0 ? ('draining' as const) : (server.state ?? 'active'), healthy: state !== 'down' };
+    return [{ name: server.addr.text, index, weight: 1, maxconn: 0, standing }];
   });
 }

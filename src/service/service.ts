@@ -22,6 +22,7 @@ import { ControlPort } from './control-port.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
 import { FoundServers } from './found-servers.ts';
+import { GlbRanks } from './glb-ranks.ts';
 import { explain } from './host.ts';
 import { Members } from './members.ts';
 import { MembersFile, membersAfter } from './members-file.ts';
@@ -61,6 +62,7 @@ interface ServiceParts {
   /** With the servers that were found. */
   readonly config: Config;
   readonly found: FoundServers;
+  readonly ranks: GlbRanks;
   readonly keys: Keys;
   readonly members: Members;
   readonly plan: Plan;
@@ -90,13 +92,17 @@ export class Service {
   readonly #succession: Succession;
   readonly #settings = new RuntimeSettings();
   readonly #found: FoundServers;
+  readonly #ranks: GlbRanks;
   /** As the file has it. */
   #written: Config;
   /** With the servers that were found. */
   #config: Config;
   #keys: Keys;
 
-  private constructor(options: ServiceOptions, { written, config, keys, found, members, plan: first, path, takeover }: ServiceParts) {
+  private constructor(
+    options: ServiceOptions,
+    { written, config, keys, found, ranks, members, plan: first, path, takeover }: ServiceParts,
+  ) {
     const { mode, log, version, beat = () => {} } = options;
     this.#options = options;
     this.#startConfig = config;
@@ -105,6 +111,7 @@ export class Service {
     this.#written = written;
     this.#config = config;
     this.#found = found;
+    this.#ranks = ranks;
     this.#members = members;
     this.#path = path;
     this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change), heard: (key) => this.#heard(key) });
@@ -146,17 +153,19 @@ export class Service {
     try {
       const { config: written, keys } = readConfig(options, { reload: false });
       const config = await found.start(written);
+      const ranks = new GlbRanks(options.log);
+      await ranks.follow(config);
       takeover = await predecessor(config, options);
       const members = membersOf(config, options, takeover);
       const file = new MembersFile(members, options.log);
       const remember = () => file.save();
-      const plan = makePlan(config, options.mode, members, statusAfter(takeover), undefined);
+      const plan = makePlan(config, options.mode, members, statusAfter(takeover), undefined, ranks.rank);
       // Each needs the other. What the data path hears before the service is there speaks against nobody: no check has begun.
       let service: Service | undefined;
       const path = await startPath(plan, { ...options, remember, takeover }, (server, reason) => {
         if (service !== undefined) service.#suspect(server, reason);
       });
-      service = new Service(options, { written, config, keys, found, members, plan, path, takeover });
+      service = new Service(options, { written, config, keys, found, ranks, members, plan, path, takeover });
       await service.#begin(takeover);
       return service;
     } catch (error) {
@@ -293,6 +302,7 @@ export class Service {
       this.#history.succeed();
     } catch (error) {
       void this.#found.follow(this.#written);
+      void this.#ranks.follow(before);
       const errors = logFailure(error, this.#options.file, log);
       this.#history.fail(errors[0] ?? '');
       return { ...NOT_TAKEN, errors };
@@ -327,6 +337,7 @@ export class Service {
 
   /** All or nothing: what can fail comes first, and is taken back when something after it fails. Returns what was set at run time and is no more. */
   async #takeOver(config: Config): Promise<readonly Forgotten[]> {
+    await this.#ranks.follow(config);
     const takeBack = this.#members.enrol(config);
     const settings = this.#settings.follow(config);
     const plan = this.#makePlan(config);
@@ -357,7 +368,7 @@ export class Service {
       share: (key: string) => this.#slowStart.share(key, now),
       setting: (backend: Backend, server: Server) => this.#settings.of(backend, server),
     };
-    return makePlan(config, this.#options.mode, this.#members, status, this.#replanner.plan);
+    return makePlan(config, this.#options.mode, this.#members, status, this.#replanner.plan, this.#ranks.rank);
   }
 
   #complain(error: unknown): void {

@@ -156,9 +156,10 @@ function keptWay(asked: Asked): Way | undefined {
 
 /** Whom the scheduler chooses. */
 function chosenWay(asked: Asked): Way {
-  const { backend, loads, client, kept, path } = asked;
+  const { backend, loads, client, kept, path, entry } = asked;
+  const { listen } = entry.frontend;
   const { choice } = backend;
-  const { among, by, full } = foresee(choice, loads, hashableAddress(client.ip), client.port);
+  const { among, by, full } = foresee(choice, loads, hashableAddress(client.ip), client.port, hashableAddress(listen.ip), listen.port);
   const indexOf = (position: number) => choice.candidates[position]?.index ?? -1;
   const nameOf = (position: number) => nameAt(asked, indexOf(position));
   const reasons = [

@@ -10,6 +10,7 @@ import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { isPingAlone, PING } from '../schema/services.ts';
 import { clashes } from './clashes.ts';
 import { error, type Finding, show } from './finding.ts';
+import { glbFindings } from './glb.ts';
 import { healthFindings } from './health.ts';
 import { backendsIn, frontendPlaces, protocolsIn, serverPlaces, statsPlace, type Table, tables } from './places.ts';
 import { rewriteFindings } from './rewrite.ts';
@@ -28,6 +29,7 @@ export function crossFindings(root: TomlNode, mode: Mode | undefined): Finding[]
     ...tooMany(root),
     ...idleBackends(root),
     ...healthFindings(root),
+    ...glbFindings(root, mode),
     ...workerFindings(root),
     ...serviceFindings(root),
     ...rewriteFindings(root, mode),

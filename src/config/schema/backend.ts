@@ -1,6 +1,6 @@
 /** The keys of a backend and of its servers. */
 import { z } from 'zod';
-import { SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
+import { GLB_STATES, HASH_FIELDS, SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
 import { CLIENT_PORTS, portCount } from '../../layout/ports.ts';
 import { nameProblem, networkProblem, readHost, serverProblem, sourceProblem } from '../address.ts';
@@ -15,6 +15,7 @@ const CHOOSES: Readonly<Record<SchedulerName, string>> = {
   leastconn: 'the one with the fewest connections',
   random: 'the less loaded of two drawn by lot',
   first: 'the first in the file that is below its `maxconn`',
+  glb: "by GLB's table, without regard to weights or loads, so that many balancers agree on every packet ([modes](modes.md#glbs-table))",
 };
 const schedulers = Object.entries(CHOOSES)
   .map(([name, how]) => `\`${name}\`: ${how}.`)
@@ -82,13 +83,49 @@ const server = z.object({
     ...lb4,
   }),
   backup: flag({ description: 'Gets connections only while no other server of the backend is up.', ...lb4 }),
+  state: key(z.enum(GLB_STATES).optional(), {
+    allowed: oneOf(GLB_STATES),
+    description:
+      'With `balance = "glb"`. `active`: as usual. `draining`: the second of its rows wherever that one is active, so that new connections go there. `filling`: as active, but ' +
+      "not in a draining server's place. `inactive`: in no row, and not checked. One server at a time should be another than active.",
+    otherwise: '`active`',
+    ...lb4,
+  }),
 });
+
+const HASH_KEY = '32 hexadecimal digits, "0123456789abcdef0123456789abcdef"';
+const hashKey = (description: string) =>
+  key(checked((text) => (/^[\da-f]{32}$/i.test(text) ? undefined : 'is no such key')).optional(), {
+    allowed: HASH_KEY,
+    description,
+    otherwise: 'required with `balance = "glb"`',
+    ...lb4,
+  });
+const FIELDS = `a list of ${oneOf(HASH_FIELDS)}`;
+const hashField = key(z.enum(HASH_FIELDS), { allowed: oneOf(HASH_FIELDS), description: 'One of them.', ...lb4 });
 
 export const backend = z.object({
   balance: key(z.enum(SCHEDULERS).optional(), {
     allowed: oneOf(SCHEDULERS),
     description: `How a server is chosen, by weight except for \`first\`. ${schedulers}`,
     otherwise: "the mode's own: `roundrobin` in proxy mode, `maglev` in passthrough and DSR",
+    ...lb4,
+  }),
+  hash_key: hashKey('With `balance = "glb"`: the secret of the hash by which packets find their row; the same on all balancers.'),
+  seed: hashKey(
+    'With `balance = "glb"`: the secret by which servers are ranked in each row; the same on all balancers, another one for each backend.',
+  ),
+  hash_fields: key(z.array(hashField).min(1).optional(), {
+    allowed: FIELDS,
+    description: 'With `balance = "glb"`: what of a packet is hashed. By `source` alone a client stays with its server.',
+    otherwise: '`["source"]`',
+    ...lb4,
+  }),
+  alt_hash_fields: key(z.array(hashField).optional(), {
+    allowed: FIELDS,
+    description:
+      'With `balance = "glb"` and `dsr = "gue"`, while `hash_fields` are being changed: the ones of before, or to come, whose servers get what the others do not know.',
+    otherwise: 'none',
     ...lb4,
   }),
   affinity: seconds(0, 604_800, 0, {

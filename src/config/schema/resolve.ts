@@ -113,8 +113,8 @@ function resolveInline(keys: FileConfig['inline']): Inline | undefined {
 }
 
 function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProtocol): Backend {
-  const tables = Object.entries(keys.servers).map(([name, { weight, maxconn, backup, ...where }]) => {
-    return { place: placeOf(where), keys: { name, weight, maxconn, backup } };
+  const tables = Object.entries(keys.servers).map(([name, { weight, maxconn, backup, state, ...where }]) => {
+    return { place: placeOf(where), keys: { name, weight, maxconn, backup, ...(state !== undefined && { state }) } };
   });
   const all = tables.flatMap(({ place, keys }): Server[] => ('kind' in place ? [] : [{ ...keys, addr: place }]));
   const templates = tables.flatMap(({ place, keys }): ServerTemplate[] => ('kind' in place ? [{ ...keys, finder: place }] : []));
@@ -125,6 +125,7 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
     ...namesOf(label, protocol),
     protocol: transportOf(protocol),
     balance: keys.balance,
+    ...glbOf(keys),
     dsr: keys.dsr,
     ...tunnelOf(keys),
     nat: keys.nat,
@@ -149,6 +150,14 @@ function resolveBackend(label: string, keys: BackendKeys, protocol: ServiceProto
 function tunnelOf({ dsr, gue_port, source_addr: source }: BackendKeys): Pick<Backend, 'tunnel'> {
   const port = { nat: undefined, l2: undefined, gue: gue_port, ipip: 0 }[dsr];
   return port === undefined ? {} : { tunnel: { port, source } };
+}
+
+/** Whose keys are there: that was checked. */
+function glbOf({ balance, hash_key, seed, hash_fields, alt_hash_fields }: BackendKeys): Pick<Backend, 'glb'> {
+  if (balance !== 'glb') return {};
+  return {
+    glb: { hashKey: hash_key ?? '', seed: seed ?? '', hashFields: hash_fields ?? ['source'], altHashFields: alt_hash_fields ?? [] },
+  };
 }
 
 /** Where a server is, or how it is found; one of the keys says so. */

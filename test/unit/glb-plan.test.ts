@@ -1,0 +1,169 @@
+/** `balance = "glb"`: what a file may say with it, and what a plan makes of states, health and orders. */
+import { describe, expect, test } from 'vitest';
+import { createScheduler, isSameChoice, rankRows } from '../../src/balance/index.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import type { Mode } from '../../src/config/modes.ts';
+import { messageOf } from '../../src/errors.ts';
+import { parseAddress } from '../../src/packet/address.ts';
+import { GlbRanks } from '../../src/service/glb-ranks.ts';
+import { Members } from '../../src/service/members.ts';
+import { makePlan, type Plan, type ServerStatus, UNCHECKED } from '../../src/service/plan.ts';
+
+const HEAD = `[frontends.web]
+listen_addr = "1.1.1.1:80"
+backend = "web"
+[backends.web]
+balance = "glb"
+hash_key = "12345678901234561234567890123456"
+seed = "34567890123456783456789012345678"
+`;
+const server = (name: string, addr: string, more = '') => `servers.${name} = { addr = "${addr}:80"${more} }\n`;
+const [A, B, C] = [server('a', '1.2.3.4'), server('b', '2.3.4.5'), server('c', '3.4.5.6')];
+
+/** Ranked once for all. */
+const ranked = new Map<string, Uint16Array>();
+const rank = (seed: string, addresses: readonly number[]): Uint16Array => {
+  const known = ranked.get(`${seed} ${addresses}`) ?? rankRows(seed, addresses);
+  ranked.set(`${seed} ${addresses}`, known);
+  return known;
+};
+
+class Balancer {
+  last: Plan | undefined;
+  members: Members | undefined;
+
+  plan(servers: string, status: Partial<ServerStatus> = {}): Plan {
+    const { config } = parseConfig(HEAD + servers, 'f', { mode: 'dsr' });
+    if (this.members === undefined) this.members = new Members(config);
+    else this.members.enrol(config);
+    this.last = makePlan(config, 'dsr', this.members, { ...UNCHECKED, ...status }, this.last, rank);
+    return this.last;
+  }
+}
+
+/** Where two clients go, and their seconds: they are those of GLB's own tests (glb.test.ts). */
+function hops({ backends: [backend] }: Plan) {
+  const { choice } = backend!;
+  const scheduler = createScheduler(structuredClone(choice), new Int32Array(16));
+  const { rows } = scheduler!;
+  return ['127.1.0.1', '127.199.255.255'].map((client) => {
+    const row = rows!.hash(parseAddress(client), 0, 0) & 0xffff;
+    const names = [rows!.table[2 * row], rows!.table[2 * row + 1]].map((position) => choice.candidates[position!]!.name.split('.')[0]);
+    expect(choice.candidates[scheduler!.pick(parseAddress(client), 0)]!.name.split('.')[0]).toBe(names[0]);
+    return names.join();
+  });
+}
+
+describe('a plan', () => {
+  test.each<[string, string, Partial<ServerStatus>, [string, string]]>([
+    ['all active', A + B + C, {}, ['1,2', '3,2']],
+    ['draining', A + B + server('c', '3.4.5.6', ', state = "draining"'), {}, ['1,2', '2,3']],
+    ['filling', A + B + server('c', '3.4.5.6', ', state = "filling"'), {}, ['1,2', '3,2']],
+    ['inactive', server('a', '1.2.3.4', ', state = "inactive"') + B + C, {}, ['2,3', '3,2']],
+    ['not healthy', A + B + C, { state: (key) => (key.includes('/ c /') ? 'down' : 'up') }, ['1,2', '2,3']],
+    ['none healthy', A + B + C, { state: () => 'down' }, ['1,2', '3,2']],
+    ['taken out by an order', A + B + C, { setting: (_, { name }) => (name === 'c' ? { state: 'drain' } : undefined) }, ['1,2', '2,3']],
+    ['set down by an order', A + B + C, { setting: (_, { name }) => (name === 'c' ? { state: 'down' } : undefined) }, ['1,2', '2,3']],
+    ['in another order', C + A + B, {}, ['1,2', '3,2']],
+  ])('%s', (_, servers, status, expected) => {
+    expect(hops(new Balancer().plan(servers, status))).toEqual(expected);
+  });
+
+  test('two balancers agree, whatever the order of their files and what they went through', () => {
+    const [one, other] = [new Balancer(), new Balancer()];
+    other.plan(server('x', '9.9.9.9') + C + B, { state: () => 'down' });
+    const [a, b] = [one.plan(A + B + C), other.plan(C + B + A)].map(({ backends: [backend] }) => {
+      const { table, candidates } = backend!.choice;
+      return Array.from(table!, (position) => candidates[position]!.name);
+    });
+    expect(a).toEqual(b);
+  });
+
+  test('the generation is another one with another table alone, and the same after a restart', () => {
+    const balancer = new Balancer();
+    const generation = (plan: Plan) => plan.backends[0]!.choice.rows!.generation;
+    const [first, drained] = [balancer.plan(A + B + C), balancer.plan(A + B + server('c', '3.4.5.6', ', state = "draining"'))];
+    expect(generation(drained)).not.toBe(generation(first));
+    expect(isSameChoice(drained.backends[0]!.choice, first.backends[0]!.choice)).toBe(false);
+    const again = new Balancer().plan(A + B + C);
+    expect(generation(again)).toBe(generation(first));
+    expect(isSameChoice(again.backends[0]!.choice, first.backends[0]!.choice)).toBe(true);
+  });
+});
+
+test('what is ranked already, a plan takes as it is', async () => {
+  const warnings: string[] = [];
+  const ranks = new GlbRanks({ warn: (_: unknown, text?: string) => void warnings.push(text ?? '') });
+  const { config } = parseConfig(HEAD + C + A + B, 'f');
+  await ranks.follow(config);
+  const addresses = ['1.2.3.4', '2.3.4.5', '3.4.5.6'].map(parseAddress).toSorted((a, b) => a - b);
+  const [known] = [ranks.rank('34567890123456783456789012345678', addresses)];
+  expect(ranks.rank('34567890123456783456789012345678', addresses)).toBe(known);
+  expect(known).toEqual(rank('34567890123456783456789012345678', addresses));
+  // Here, from source, there is no bundle whose thread could do it.
+  expect(warnings).toHaveLength(1);
+});
+
+describe('a file', () => {
+  const check = (toml: string, mode: Mode = 'dsr'): string[] => {
+    try {
+      return parseConfig(toml, 'f', { mode }).warnings.map(({ path, message }) => `warning: ${path}: ${message}`);
+    } catch (error) {
+      return messageOf(error).split('\n');
+    }
+  };
+
+  test('is good in the packet modes alone', () => {
+    expect(check(HEAD + A)).toEqual([]);
+    expect(check(HEAD + A, 'passthrough')).toEqual([]);
+    expect(check(HEAD + A, 'proxy')).toEqual([
+      'f:5:11: backends.web.balance: "glb" is for packets; needed: --passthrough or --dsr, or another balance',
+    ]);
+  });
+
+  test('has both keys', () => {
+    const why = 'missing; needed with balance = "glb": 32 hexadecimal digits, the same on all balancers';
+    expect(check(HEAD.replace(/hash_key.*\n/, '') + A)).toEqual([`f:4:1: backends.web.hash_key: ${why}`]);
+    expect(check(HEAD.replace('seed = "34', 'seed = "3x') + A)).toEqual([
+      'f:7:8: backends.web.seed: "3x567890123456783456789012345678" is no such key; allowed: 32 hexadecimal digits, "0123456789abcdef0123456789abcdef"',
+    ]);
+    expect(check(`${HEAD}hash_fields = []\n${A}`)).toEqual([
+      expect.stringMatching(/^f:8:15: backends\.web\.hash_fields: is an empty array/),
+    ]);
+  });
+
+  test('has nothing that rows do not know', () => {
+    const why = 'with balance = "glb" rows alone say where packets go; allowed:';
+    const all = server('a', '1.2.3.4', ', maxconn = 1, weight = 2, backup = true');
+    expect(check(`${HEAD}affinity = 5\nslow_start = 1\n${all}${B}`, 'passthrough')).toEqual([
+      `f:8:12: backends.web.affinity: ${why} 0, or no such key`,
+      `f:9:14: backends.web.slow_start: ${why} 0, or no such key`,
+      `f:10:46: backends.web.servers.a.maxconn: ${why} 0, or no such key`,
+      `f:10:58: backends.web.servers.a.weight: ${why} 1, or no such key`,
+      `f:10:70: backends.web.servers.a.backup: ${why} false, or no such key`,
+    ]);
+  });
+
+  test('has servers that can be ranked', () => {
+    expect(check(`${HEAD}servers.a = { srv = "_http._tcp.a.internal" }\n`)).toEqual([
+      'f:8:21: backends.web.servers.a.srv: with balance = "glb" servers are ranked by their addresses; needed: addr = "192.0.2.7:80", IPv4',
+    ]);
+    expect(check(HEAD + A + 'servers.z = { addr = "1.2.3.4:81" }\n', 'passthrough')).toEqual([
+      'f:9:22: backends.web.servers.z.addr: "1.2.3.4" is ranked already, as server "a", line 8; needed with balance = "glb": an address of its own',
+    ]);
+    const many = Array.from({ length: 257 }, (_, i) => server(`s${i}`, `10.0.${i >> 8}.${i & 255}`)).join('');
+    expect(check(HEAD + many.replaceAll('10.0.0.0:', '10.0.9.0:'))).toEqual([
+      "f:264:16: backends.web.servers.s256: this is one too many: a table of GLB's has 256 servers at most",
+    ]);
+  });
+
+  test('has one server at a time on its way, and no keys for nobody', () => {
+    expect(check(HEAD + server('a', '1.2.3.4', ', state = "draining"') + server('b', '2.3.4.5', ', state = "filling"'))).toEqual([
+      'warning: backends.web.servers.b.state: server "a" is not active either, line 8: connections of rows that have both break; one server at a time',
+    ]);
+    expect(check(HEAD.replace('"glb"', '"maglev"').replace(/hash_key.*\n/, '') + server('a', '1.2.3.4', ', state = "active"'))).toEqual([
+      'warning: backends.web.seed: has no effect without balance = "glb"',
+      'warning: backends.web.servers.a.state: has no effect without balance = "glb"',
+    ]);
+  });
+});
