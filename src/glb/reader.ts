@@ -6,8 +6,9 @@ import { type JsonNode, readJson } from './json.ts';
 /** The way to a value: `tables`, 0, `hash_key`. */
 export type Path = readonly (string | number)[];
 
-/** A value, or where it is missing, and the way to it. */
+/** A value of a file, and the way to it. */
 export interface Place {
+  readonly file: string;
   readonly node: JsonNode;
   readonly path: Path;
 }
@@ -28,7 +29,7 @@ export class Reader {
       this.#mistakes.push({ severity: 'error', file: this.#file, path: '', ...node });
       return undefined;
     }
-    const place = { node, path: [] };
+    const place = { file: this.#file, node, path: [] };
     if (node.kind === 'object') return place;
     this.error(place, 'is no object; needed: { … }');
     return undefined;
@@ -49,9 +50,9 @@ export class Reader {
   }
 
   /** A member; undefined where there is none. */
-  member({ node, path }: Place, name: string): Place | undefined {
+  member({ file, node, path }: Place, name: string): Place | undefined {
     const child = node.children.get(name);
-    return child && { node: child, path: [...path, name] };
+    return child && { file, node: child, path: [...path, name] };
   }
 
   /** A member of which `test` says that it is good; a mistake and undefined where it is not, or where there is none and one is needed. */
@@ -82,16 +83,16 @@ export class Reader {
       else this.error(found, `is no array; needed: ${allowed}`);
       return [];
     }
-    const elements = [...found.node.children].map(([i, node]) => ({ node, path: [...found.path, i] }));
+    const elements = [...found.node.children].map(([i, node]) => ({ ...found, node, path: [...found.path, i] }));
     for (const element of elements) if (element.node.kind !== 'object') this.error(element, 'is no object; needed: { … }');
     return elements.filter(({ node }) => node.kind === 'object');
   }
 
   /** Warns of members that nobody reads. */
-  onlyThese({ node, path }: Place, known: readonly string[]): void {
+  onlyThese({ file, node, path }: Place, known: readonly string[]): void {
     for (const [name, child] of node.children)
       if (!known.includes(String(name)))
-        this.warning({ node: child, path: [...path, name] }, `unknown key, ignored${didYouMean(String(name), known)}`);
+        this.warning({ file, node: child, path: [...path, name] }, `unknown key, ignored${didYouMean(String(name), known)}`);
   }
 
   #tell(severity: Mistake['severity'], { node, path }: Place, message: string): void {
@@ -100,7 +101,7 @@ export class Reader {
 }
 
 /** `tables[0].hash_key` */
-function formatPath(path: Path): string {
+export function formatPath(path: Path): string {
   return path
     .map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`))
     .join('')

@@ -4,9 +4,11 @@ export interface Line {
   /** From 1. */
   readonly number: number;
   readonly words: readonly string[];
+  /** Where it is not the file that is read. */
+  readonly file?: string;
 }
 
-export type Value = string | number | boolean;
+export type Value = string | number | boolean | readonly string[];
 
 export interface Table {
   readonly path: readonly string[];
@@ -22,6 +24,8 @@ export interface Given {
 
 /** A line, or a part of it, that could not be carried over. */
 export interface Lost {
+  /** As a line's. */
+  readonly file?: string | undefined;
   readonly line: number;
   readonly text: string;
   readonly why: string;
@@ -39,6 +43,6 @@ export class Draft {
 
   /** @param text the whole line without it */
   lose(line: Line, why: string, text = line.words.join(' ')): void {
-    this.lost.push({ line: line.number, text, why });
+    this.lost.push({ file: line.file, line: line.number, text, why });
   }
 }

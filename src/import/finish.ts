@@ -46,14 +46,14 @@ export function finish(draft: Draft, mode: Mode, { name, head }: Origin): Import
 
 const NOTHING = 'nothing of it that listens can be carried over';
 
-function mistakeOf({ line, text, why }: Lost, file: string): Mistake {
+function mistakeOf({ file: own, line, text, why }: Lost, file: string): Mistake {
   const message = text === '' ? why : `${text}: ${why}`;
-  return { severity: 'error', file, position: { line, column: 1 }, path: '', message };
+  return { severity: 'error', file: own ?? file, position: { line, column: 1 }, path: '', message };
 }
 
 /** What stands in defaults may be lost in several sections. */
 function unique(lost: readonly Lost[]): Lost[] {
-  return [...new Map(lost.map((one) => [formatLost(one), one])).values()];
+  return [...new Map(lost.map((one) => [`${one.file}:${formatLost(one)}`, one])).values()];
 }
 
 /** What stands in a line of the file: a table's head, or one of its keys. */
@@ -67,7 +67,7 @@ function takeOut(tables: Table[], { table, key }: Placed, why: string): Lost {
   // A frontend without its address or backend is none, nor is a server without an address.
   if (key === undefined || ['listen_addr', 'backend', 'addr'].includes(key)) tables.splice(tables.indexOf(table), 1);
   else table.keys.delete(key);
-  return { line: from.number, text: from.words.join(' '), why: key === undefined ? why : `${key}: ${why}` };
+  return { file: from.file, line: from.number, text: from.words.join(' '), why: key === undefined ? why : `${key}: ${why}` };
 }
 
 function errorsOf(text: string, mode: Mode): readonly Mistake[] {
@@ -100,11 +100,15 @@ function bare(name: string): string {
 }
 
 function written(value: Value): string {
-  return typeof value === 'string' ? JSON.stringify(value) : String(value);
+  return typeof value === 'object'
+    ? `[${value.map(written).join(', ')}]`
+    : typeof value === 'string'
+      ? JSON.stringify(value)
+      : String(value);
 }
 
 function lostLines(lost: readonly Lost[]): string {
-  return comment(['', 'Not carried over:', ...lost.map((one) => `  ${formatLost(one)}`)]);
+  return comment(['', 'Not carried over:', ...lost.map((one) => `  ${one.file === undefined ? '' : `${one.file}:`}${formatLost(one)}`)]);
 }
 
 /** `12: option tcplog: why` */

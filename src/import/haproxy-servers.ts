@@ -69,7 +69,7 @@ function takeShared(servers: readonly Server[], backend: Table, draft: Draft): v
     for (const server of servers) {
       // Who is not checked has been told of.
       if (read(server) === value || (key.startsWith('health_check') && read(server) === undefined)) continue;
-      draft.lose(server.line, `a backend has one ${key}: it is ${value}, as of server ${first.name}`, `server ${server.name}`);
+      draft.lose(server.line, `a backend has one ${key}: it is ${String(value)}, as of server ${first.name}`, `server ${server.name}`);
     }
   }
 }

@@ -127,7 +127,7 @@ function targetOf({ kind, name, settings }: Pick<Proxy, 'kind' | 'name' | 'setti
 function loseUnreached(section: Section, settings: Settings, servers: readonly ServerLine[], draft: Draft): void {
   const [use, otherwise] = [settings.given.get('use_backend'), settings.given.get('default_backend')];
   if (use !== undefined && otherwise !== undefined)
-    draft.lose(otherwise.from, `use_backend ${use.value} takes every connection of ${section.name}`);
+    draft.lose(otherwise.from, `use_backend ${String(use.value)} takes every connection of ${section.name}`);
   const target = targetOf({ ...section, settings });
   if (servers.length === 0 || target === section.name) return;
   const why = `takes every connection of ${section.name}, whose own servers get none`;

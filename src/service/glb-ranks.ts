@@ -28,7 +28,7 @@ export class GlbRanks {
     const kept = [...this.#known].filter(([key]) => wanted.has(key));
     const made = missing.length === 0 ? [] : await this.#rankAll(missing.map(([, job]) => job));
     this.#last = this.#known;
-    this.#known = new Map([...kept, ...missing.map(([key], i): [string, Uint16Array] => [key, made[i]!])]);
+    this.#known = new Map([...kept, ...missing.map(([key], i): [string, Uint16Array] => [key, made[i]])]);
   }
 
   /** What is known, or takes its time. */

@@ -8,4 +8,4 @@ export interface RankJob {
   readonly addresses: readonly number[];
 }
 
-for (const { seed, addresses } of workerData as readonly RankJob[]) parentPort?.postMessage(rankRows(seed, addresses));
+for (const { seed, addresses } of workerData as readonly RankJob[]) parentPort?.postMessage(rankRows(seed, addresses), []);

@@ -182,6 +182,7 @@ const NAMING = [
   'cli/doctor.ts',
   'cli/options.ts',
   'config/modes.ts',
+  'import/glb.ts',
   'import/haproxy.ts',
   'import/ipvsadm.ts',
   'service/leftovers.ts',

@@ -182,13 +182,19 @@ describe('trace', () => {
   });
 });
 
+/** Rows of anybody. */
+const GLB = {
+  keys: { hashKey: '0'.repeat(32), seed: '0'.repeat(32), hashFields: ['source' as const], altHashFields: [] },
+  rank: (_: string, { length }: readonly number[]) => Uint16Array.from({ length: 2 * 65_536 }, (_row, i) => i % length),
+};
+
 test.each(SCHEDULERS)('%s: what is foreseen is what is chosen, and nobody loses his turn by it', (name) => {
   const servers = fc.array(fc.record({ weight: fc.integer({ min: 1, max: 5 }), load: fc.nat(4) }), { minLength: 1, maxLength: 5 });
   fc.assert(
     fc.property(servers, fc.integer(), fc.nat(65535), fc.nat(4), (some, address, port, maxconn) => {
       const candidates = some.map(({ weight }, i): Candidate => ({ name: `10.0.0.${i}:80`, weight, index: i, maxconn }));
       const loads = Int32Array.from(some, ({ load }) => load);
-      const choice = prepare(name, candidates);
+      const choice = prepare(name, candidates, undefined, GLB);
       const before = choice.turns && new Uint8Array(choice.turns).join();
       const { among } = foresee(choice, loads, address, port);
       expect(choice.turns && new Uint8Array(choice.turns).join()).toBe(before);

@@ -42,7 +42,9 @@ export function glbFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
 function idleKeys(root: TomlNode, { path, node }: Table): Finding[] {
   const message = 'has no effect without balance = "glb"';
   const own = KEYS.flatMap((key) => warningAt(node, path, key, message));
-  return [...own, ...tables(root, ...path, 'servers').flatMap((server) => warningAt(server.node, server.path, STATE, message))];
+  // Active is what a server is anyway.
+  const servers = tables(root, ...path, 'servers').filter(({ node: { children } }) => children.get(STATE)?.value !== 'active');
+  return [...own, ...servers.flatMap((server) => warningAt(server.node, server.path, STATE, message))];
 }
 
 function warningAt({ children }: TomlNode, path: readonly string[], key: string, message: string): Finding[] {

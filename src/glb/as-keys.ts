@@ -1,0 +1,146 @@
+/**
+ * GLB's services as tables and keys of a file for lb4, each with the place that it comes from. A server of lb4's has a port, in DSR that of its frontend: a
+ * table of GLB's whose addresses have several ports becomes a backend for each.
+ */
+import type { DirectorConfig, Left } from './director.ts';
+import type { Bind, ForwardingTable, ForwardingTables, TableBackend } from './forwarding-table.ts';
+import type { Place } from './reader.ts';
+
+export type KeyValue = string | number | boolean | readonly string[];
+
+export interface KeyTable {
+  readonly path: readonly string[];
+  readonly from: Place;
+  readonly keys: ReadonlyMap<string, { readonly value: KeyValue; readonly from: Place }>;
+}
+
+export interface AsKeys {
+  readonly tables: readonly KeyTable[];
+  readonly left: readonly Left[];
+}
+
+/** What glb-healthcheck does where its file does not say, in milliseconds and checks. */
+const CHECKS = { intervalMs: 2000, timeoutMs: 1000, trigger: 3 };
+const GOOD_STATUS = '200';
+/** So much of a name of GLB's, to leave room for ports. */
+const NAME_CHARACTERS = 40;
+
+/** @param director undefined: there is none, or it is not known */
+export function asKeys(forwarding: ForwardingTables, director: DirectorConfig | undefined): AsKeys {
+  const maker = new Maker(forwarding, director);
+  for (const [i, table] of forwarding.tables.entries()) maker.add(table, i);
+  return { tables: maker.tables, left: [...maker.left, ...(director?.left ?? [])] };
+}
+
+class Maker {
+  readonly tables: KeyTable[] = [];
+  readonly left: Left[] = [];
+  readonly #forwarding: ForwardingTables;
+  readonly #director: DirectorConfig | undefined;
+  readonly #names = new Set<string>();
+
+  constructor(forwarding: ForwardingTables, director: DirectorConfig | undefined) {
+    this.#forwarding = forwarding;
+    this.#director = director;
+  }
+
+  add(table: ForwardingTable, i: number): void {
+    const carried = table.binds.filter((bind) => this.#carries(bind));
+    const ports = [...new Set(carried.map(({ firstPort }) => firstPort))];
+    const name = this.#named(table.name?.replaceAll(/[^\p{L}\p{N}_.-]/gu, '_') || `table-${i + 1}`);
+    if (ports.length === 0) this.left.push({ place: table.place, why: 'no address of it can be carried over' });
+    for (const port of ports) {
+      const backend = ports.length === 1 ? name : `${name}-${port}`;
+      const binds = carried.filter(({ firstPort }) => firstPort === port);
+      for (const [n, bind] of binds.entries()) this.#frontend(bind, binds.length === 1 ? backend : `${backend}-${n + 1}`, backend);
+      this.#backend(table, backend, port, port === ports[0]);
+    }
+  }
+
+  #named(wanted: string): string {
+    const name = wanted.slice(0, NAME_CHARACTERS);
+    let unique = name;
+    for (let n = 2; this.#names.has(unique); n++) unique = `${name}_${n}`;
+    this.#names.add(unique);
+    return unique;
+  }
+
+  #carries({ place, family, bits, firstPort, lastPort }: Bind): boolean {
+    const why =
+      family === 6
+        ? 'lb4 forwards packets of IPv4 alone'
+        : bits < 32
+          ? 'a frontend has one address'
+          : lastPort > firstPort
+            ? 'a frontend has one port'
+            : undefined;
+    if (why !== undefined) this.left.push({ place, why });
+    return why === undefined;
+  }
+
+  #frontend({ place, ip, firstPort, protocol }: Bind, name: string, backend: string): void {
+    this.#table(['frontends', name], place, {
+      listen_addr: `${ip}:${firstPort}`,
+      ...(protocol === 'tcp' ? {} : { protocol }),
+      backend,
+    });
+  }
+
+  /** @param tells each part of a table is told of once, however many backends it becomes */
+  #backend(table: ForwardingTable, name: string, port: number, tells: boolean): void {
+    const { place, hashKey, seed, backends } = table;
+    const { source, hashFields, altHashFields } = this.#director ?? {};
+    const keys = {
+      dsr: 'gue',
+      balance: 'glb',
+      hash_key: hashKey,
+      seed,
+      ...this.#checks(backends, port, tells),
+    };
+    const made = new Map(Object.entries<KeyValue>(keys).map(([key, value]) => [key, { value, from: place }]));
+    if (source !== undefined) made.set('source_addr', { value: source.value, from: source.place });
+    if (hashFields !== undefined) made.set('hash_fields', { value: hashFields.value, from: hashFields.place });
+    if (altHashFields !== undefined) made.set('alt_hash_fields', { value: altHashFields.value, from: altHashFields.place });
+    this.tables.push({ path: ['backends', name], from: place, keys: made });
+    for (const backend of backends) this.#server(backend, name, port);
+  }
+
+  #server({ place, ip, state, healthy, checks }: TableBackend, backend: string, port: number): void {
+    // Nobody looks at it, and somebody knows better: as one that drains it is swapped in the same rows.
+    const isOut = healthy === false && checks === undefined && state !== 'inactive';
+    const its = isOut ? 'draining' : state;
+    this.#table(['backends', backend, 'servers', ip], place, { addr: `${ip}:${port}`, ...(its === 'active' ? {} : { state: its }) });
+  }
+
+  /** One way to look at all servers of a backend: the first one's, where they differ. */
+  #checks(backends: readonly TableBackend[], port: number, tells: boolean): Record<string, KeyValue> {
+    const checked = backends.filter(({ checks, state }) => checks !== undefined && state !== 'inactive');
+    if (tells) this.#tellChecks(checked);
+    const [first] = checked.filter(({ checks }) => checks?.http !== undefined);
+    if (first?.checks?.http === undefined) return { health_check: 'none' };
+    const { intervalMs = CHECKS.intervalMs, timeoutMs = CHECKS.timeoutMs, trigger = CHECKS.trigger } = this.#forwarding;
+    return {
+      health_check: 'http',
+      ...(first.checks.http === port ? {} : { health_check_port: first.checks.http }),
+      ...(first.checks.httpUri === undefined ? {} : { health_check_path: first.checks.httpUri }),
+      health_check_status: GOOD_STATUS,
+      health_check_interval: intervalMs / 1000,
+      health_check_timeout: timeoutMs / 1000,
+      health_check_rise: trigger,
+      health_check_fall: trigger,
+    };
+  }
+
+  #tellChecks(checked: readonly TableBackend[]): void {
+    const [first] = checked;
+    const gue = checked.find(({ checks }) => checks?.gue !== undefined);
+    if (gue !== undefined) this.left.push({ place: gue.place, why: 'healthchecks.gue: lb4 does not check servers through their tunnel' });
+    for (const one of checked)
+      if (one.checks?.http !== first?.checks?.http || one.checks?.httpUri !== first?.checks?.httpUri)
+        this.left.push({ place: one.place, why: `healthchecks: the servers of a backend are checked alike: as ${first?.ip}` });
+  }
+
+  #table(path: readonly string[], from: Place, keys: Readonly<Record<string, KeyValue>>): void {
+    this.tables.push({ path, from, keys: new Map(Object.entries(keys).map(([key, value]) => [key, { value, from }])) });
+  }
+}

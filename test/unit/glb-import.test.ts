@@ -1,0 +1,76 @@
+/** GLB's files as one for lb4: what comes of them, and what is told. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+import { ConfigError, formatMistake, messageOf } from '../../src/errors.ts';
+import { importGlb } from '../../src/import/glb.ts';
+
+const fixture = (name: string) => ({ name, text: readFileSync(new URL(`../fixtures/glb/${name}`, import.meta.url), 'utf8') });
+const told = ({ lost }: ReturnType<typeof importGlb>) => lost.map(({ file = 't', line, text, why }) => `${file}:${line}: ${text}: ${why}`);
+
+test('what a site has becomes a file that lb4 check passes', async () => {
+  const made = importGlb(fixture('forwarding_table.src.json'), fixture('director.conf'));
+  // Whether packets are wrapped by now is not this test's.
+  await expect(made.toml.replaceAll(/^.*(dsr|source_addr).*\n/gm, '')).toMatchFileSnapshot('../fixtures/glb/forwarding_table.toml');
+  const { config, warnings } = parseConfig(made.toml, 'f', { mode: 'dsr' });
+  expect(warnings.map(({ message }) => message)).toEqual([expect.stringMatching(/^server "192.168.60.1" is not active either/)]);
+  expect(
+    config.backends.map(
+      ({ name, glb, servers }) =>
+        `${name} ${glb?.hashFields.join()} ${servers.map(({ name: ip, state = 'active' }) => `${ip} ${state}`).join()}`,
+    ),
+  ).toEqual([
+    'example1-80 source,source_port 192.168.50.10 active,192.168.50.11 draining',
+    'example1-80/udp source,source_port 192.168.50.10 active,192.168.50.11 draining',
+    'example1-443 source,source_port 192.168.50.10 active,192.168.50.11 draining',
+    'table-2 source,source_port 192.168.60.1 draining,192.168.60.2 inactive',
+  ]);
+});
+
+describe('a table', () => {
+  const table = (more: string) =>
+    `{"tables": [{"hash_key": "12345678901234561234567890123456", "seed": "34567890123456783456789012345678",\n${more}}]}`;
+  const BIND = '"binds": [{"ip": "1.1.1.1", "proto": "tcp", "port": 80}]';
+
+  test('without a check has servers that are well', () => {
+    const { toml } = importGlb({ name: 't', text: table(`${BIND},\n"backends": [{"ip": "1.2.3.4", "state": "active"}]`) }, undefined);
+    expect(parseConfig(toml, 'f', { mode: 'dsr' }).config.backends[0]?.healthCheck.type).toBe('none');
+  });
+
+  test('that names no address that lb4 can serve is refused', () => {
+    const binds = '"binds": [{"ip": "fdb4::1", "proto": "tcp", "port": 80}]';
+    const make = () => importGlb({ name: 't', text: table(`${binds},\n"backends": []`) }, undefined);
+    expect(make).toThrow(ConfigError);
+    expect(() => make()).toThrow(
+      't:2:1: tables[0].binds[0]: lb4 forwards packets of IPv4 alone\nt:1:1: tables[0]: no address of it can be carried over\nt: nothing',
+    );
+  });
+
+  test('with servers that are checked otherwise than the first one is told so', () => {
+    const checks = (http: number) => `"state": "active", "healthchecks": {"http": ${http}, "gue": 19523}`;
+    const backends = `"backends": [{"ip": "1.2.3.4", ${checks(81)}},\n{"ip": "1.2.3.5", ${checks(82)}}]`;
+    const made = importGlb({ name: 't', text: table(`${BIND},\n${backends}`) }, undefined);
+    expect(told(made)).toContain('t:4: tables[0].backends[1]: healthchecks: the servers of a backend are checked alike: as 1.2.3.4');
+    expect(parseConfig(made.toml, 'f').config.backends[0]?.healthCheck).toMatchObject({
+      type: 'http',
+      port: 81,
+      rise: 3,
+      intervalMs: 2000,
+    });
+  });
+});
+
+test('a director without a field to hash, and keys that nobody knows, are told', () => {
+  const text = '{"hash_fields": {"src_addr": false}, "statsd_prot": 1}';
+  const make = () => importGlb(fixture('table.json'), { name: 'd', text });
+  try {
+    make();
+    expect.unreachable();
+  } catch (error) {
+    expect((error as ConfigError).mistakes.map(formatMistake)).toEqual(messageOf(error).split('\n'));
+    expect(messageOf(error).split('\n')).toEqual([
+      'd:1:17: hash_fields: has no field that is true; needed: one of src_addr, dst_addr, src_port, dst_port',
+      'd:1:53: warning: statsd_prot: unknown key, ignored; did you mean "statsd_port"?',
+    ]);
+  }
+});
