@@ -361,6 +361,24 @@ describe('the socket', () => {
     await control.close();
   });
 
+  test('the token of the dashboard is read at each reload; without one it is read-only, and that is told', async () => {
+    const file = join(directory, 'token');
+    const wanted: Control = { socket: undefined, tcp: undefined, dashboard: { token: undefined, tokenFile: file } };
+    const control = port();
+    const token = () => control.dashboard.token();
+    lines.length = 0;
+    await control.move(wanted);
+    expect([token(), lines.join('')]).toEqual([undefined, expect.stringMatching(/"at":"dashboard","reason":"ENOENT.*no orders are taken/)]);
+    for (const text of ['0123456789abcdef', 'fedcba9876543210']) {
+      writeFileSync(file, `${text}\n`);
+      await control.move(wanted);
+      expect(token()).toBe(text);
+    }
+    await control.move({ ...wanted, dashboard: undefined });
+    expect(token()).toBeUndefined();
+    await control.close();
+  });
+
   test('a group that there is none of is told', async () => {
     lines.length = 0;
     const control = port();
