@@ -138,6 +138,8 @@ export class ListenAddressError extends Lb4Error {
 export interface Position {
   readonly line: number;
   readonly column: number;
+  /** Where it is another one than the file that is read. */
+  readonly file?: string;
 }
 
 /** One thing to mend in a configuration file. A warning does not stop lb4. */

@@ -1,13 +1,13 @@
 /** `lb4`, `lb4 --passthrough`, `lb4 --dsr`: runs until a signal, or until the data path dies, then leaves the host as it was, or as the next lb4 needs it. */
 import type { Config } from '../config/model.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
-import { watchConfig } from '../config/watch.ts';
 import { EXIT, FailureError, Lb4Error } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { hiddenListeners } from '../rules/hidden.ts';
 import { Service } from '../service/service.ts';
 import type { RunLog } from './run-log.ts';
 import { Keeper, startSuccessor, tellReady, Watchdog } from './systemd.ts';
+import { Watches } from './watches.ts';
 
 export interface RunOptions {
   /** The TOML file. */
@@ -31,9 +31,10 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
   let isDue = false;
   const reload = () => {
     if (service === undefined) isDue = true;
-    else void service.reload();
+    else void reloaded(service, watches);
   };
-  const watching = watchConfig(file, reload, { log: (message) => log.warn(message) });
+  const watches = new Watches(reload, log);
+  watches.add(file);
   process.on('SIGHUP', reload);
   // A file that grows beyond `ulimit -f`: write(2) says so, too, and that does not end lb4.
   process.on('SIGXFSZ', () => {});
@@ -46,7 +47,7 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     const beat = () => {
       if (isReady && !shutdown.isEnding) watchdog?.feed();
     };
-    const told = { isStopping, log, logLinesLost: lost, failed, handedOver, beat };
+    const told = { isStopping, log, reads: watches.add, logLinesLost: lost, failed, handedOver, beat };
     service = await Service.start({ file, mode, rules, takeover, isUnit: keeper !== undefined, version, ...told });
     // Asked while it took over: what it has taken waits for the next start, and in proxy mode the other one goes on.
     if (service.hasTakenOver && shutdown.isAsked) return await serve(service, shutdown, log, true);
@@ -69,8 +70,14 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
     if (isDue) reload();
     await serve(service, shutdown, log);
   } finally {
-    watching.close();
+    watches.close();
   }
+}
+
+/** What the configuration is made of may be other files by now; of one that is not taken those that it names are watched, too, until they are mended. */
+async function reloaded(service: Service, watches: Watches): Promise<void> {
+  const { taken } = await service.reload();
+  if (taken) watches.keep([service.config.file, ...(service.config.files ?? [])]);
 }
 
 /** What it serves, for one line. */

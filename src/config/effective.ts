@@ -10,8 +10,10 @@ type Table = Readonly<Record<string, unknown>>;
 
 /** What has no default of its own in the schema is as lb4 has settled it. */
 export function effectiveKeys(keys: Keys, config: Config, mode: Mode | undefined): Keys {
+  // What it asks for stands in the other tables by now.
+  const { glb: _glb, ...own } = keys;
   return {
-    ...keys,
+    ...own,
     frontends: mapTable(keys.frontends, (table, name) => {
       const own = config.frontends.filter(({ name: one, label = one }) => label === name);
       // Pings have no port, and no answer of lb4's own.

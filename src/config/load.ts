@@ -15,6 +15,7 @@ import { sourceFindings } from './check/sources.ts';
 import { statsFindings } from './check/stats.ts';
 import { cpuFindings, type UsableCpus } from './check/workers.ts';
 import { effectiveKeys, type Keys } from './effective.ts';
+import { graft } from './graft.ts';
 import type { Config } from './model.ts';
 import type { Mode } from './modes.ts';
 import { readAny, readRegular } from './read/file.ts';
@@ -45,6 +46,8 @@ export interface LoadOptions {
   readonly usableCpus?: UsableCpus | undefined;
   /** lb4 runs already: refuse what is not a regular file, rather than wait for a pipe's writer while traffic waits for lb4. */
   readonly reload?: boolean | undefined;
+  /** Gets the path of each further file (`[glb]`) before it is read. */
+  readonly reads?: ((path: string) => void) | undefined;
   /** Say all, however many there are: for programs. */
   readonly unbounded?: boolean | undefined;
   /** So many processors are this process's to use: for tests. */
@@ -77,10 +80,15 @@ function positionIn(file: string, path: readonly PropertyKey[]): Position | unde
 
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
 export function parseConfig(text: string, file: string, options: LoadOptions = {}): Loaded {
-  const { mode, programs, isOwn, sourceTowards, usableCpus, reload = false, unbounded = false, processors = PROCESSORS } = options;
+  const { mode, programs, isOwn, sourceTowards, usableCpus, reload = false, unbounded = false, processors = PROCESSORS, reads } = options;
   if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
+  const grafted = graft(root, (path) => {
+    reads?.(path);
+    return readText(path, reload ? readRegular : readAny);
+  });
+  if (grafted.mistakes.some(isError)) throw new ConfigError(grafted.mistakes);
   const plain = plainValue(root);
   const result = fileSchema.safeParse(plain);
   const issues = result.success ? [] : result.error.issues;
@@ -100,11 +108,11 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...controlFindings(root),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
-  const all = findings.map((finding) => mistakeOf(finding, file));
+  const all = [...grafted.mistakes, ...findings.map((finding) => mistakeOf(finding, file))];
   const mistakes = unbounded ? all : bounded(all, file);
-  if (!result.success || mistakes.some(({ severity }) => severity === 'error')) throw new ConfigError(mistakes);
+  if (!result.success || mistakes.some(isError)) throw new ConfigError(mistakes);
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
-  const config = resolveConfig(result.data, file, defaults);
+  const config = resolveConfig(result.data, file, { ...defaults, files: grafted.files });
   return { config, keys: effectiveKeys(result.data, config, mode), warnings: mistakes };
 }
 
@@ -124,7 +132,13 @@ function bounded(mistakes: readonly Mistake[], file: string): readonly Mistake[]
   return [...mistakes.filter((one) => told.has(one)), { ...fileMistake(file, `… and ${rest} more`), severity }];
 }
 
+function isError({ severity }: Mistake): boolean {
+  return severity === 'error';
+}
+
 function byPosition({ position: a }: Finding, { position: b }: Finding): number {
+  const files = [a.file ?? '', b.file ?? ''];
+  if (files[0] !== files[1]) return files[0] < files[1] ? -1 : 1;
   return a.line - b.line || a.column - b.column;
 }
 

@@ -26,6 +26,8 @@ export type HealthCheckType = (typeof HEALTH_CHECK)[number];
 export interface Config {
   /** The file it came from, as given. */
   readonly file: string;
+  /** Further ones that it is made of (`[glb]`): absolute paths. */
+  readonly files?: readonly string[];
   /** At least one, in the file's order. */
   readonly frontends: readonly Frontend[];
   readonly backends: readonly Backend[];

@@ -12,11 +12,13 @@ export interface ReadOptions {
   readonly file: string;
   readonly mode: Mode;
   readonly log: Pick<Logger, 'warn'>;
+  /** Gets the path of each further file before it is read. */
+  readonly reads?: ((path: string) => void) | undefined;
 }
 
 /** Throws an Lb4Error when the file is wrong, or this host cannot serve it; what is only doubtful the log says. */
-export function readConfig({ file, mode, log }: ReadOptions, { reload }: { reload: boolean }): Omit<Loaded, 'warnings'> {
-  const { config, keys, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus });
+export function readConfig({ file, mode, log, reads }: ReadOptions, { reload }: { reload: boolean }): Omit<Loaded, 'warnings'> {
+  const { config, keys, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus, reads });
   if (!MODES[mode].ownsAddresses) {
     // A reload asks only about interfaces that are new (assertReloadable): what befalls the others is told.
     if (!reload) assertPorts(config);

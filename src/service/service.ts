@@ -49,6 +49,8 @@ export interface ServiceOptions extends SuccessionOptions, StartOptions {
   readonly version: string;
   /** Lines of `log` that were lost so far. */
   readonly logLinesLost: () => number;
+  /** Gets the path of each further file of the configuration before it is read. */
+  readonly reads?: ((path: string) => void) | undefined;
   /** Called about once a second while all who forward answer. */
   readonly beat?: (() => void) | undefined;
 }

@@ -1,11 +1,15 @@
 /** `balance = "glb"`: what a file may say with it, and what a plan makes of states, health and orders. */
-import { describe, expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
 import { glbRow } from '../../src/balance/glb-hash.ts';
 import { hopsOf, primaryOf, ROWS, rankRows, secondaryOf } from '../../src/balance/glb-table.ts';
 import { createScheduler, isSameChoice } from '../../src/balance/index.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Mode } from '../../src/config/modes.ts';
-import { messageOf } from '../../src/errors.ts';
+import { renderKeys } from '../../src/config/written.ts';
+import { formatMistake, messageOf } from '../../src/errors.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { GlbRanks } from '../../src/service/glb-ranks.ts';
 import { Members } from '../../src/service/members.ts';
@@ -171,5 +175,74 @@ describe('a file', () => {
       'warning: backends.web.seed: has no effect without balance = "glb"',
       'warning: backends.web.servers.a.state: has no effect without balance = "glb"',
     ]);
+  });
+});
+
+describe('[glb]', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lb4-glb-keys-'));
+  afterAll(() => rmSync(directory, { recursive: true }));
+  const [json, conf] = [join(directory, 'table.json'), join(directory, 'director.conf')];
+  const TOML = `[glb]\nforwarding_table = "${json}"\n`;
+  const write = (binds: string, more = '') =>
+    writeFileSync(
+      json,
+      `{"tables": [{"name": "web", "hash_key": "12345678901234561234567890123456", "seed": "34567890123456783456789012345678",\n"binds": [${binds}],\n"backends": [{"ip": "1.2.3.4", "state": "active"${more}}]}]}`,
+    );
+  const BIND = '{"ip": "1.1.1.1", "proto": "tcp", "port": 80}';
+  const read = (toml: string, mode: Mode = 'passthrough') => {
+    const asked: string[] = [];
+    const loaded = parseConfig(toml, 'f', { mode, reads: (path) => asked.push(path) });
+    return { ...loaded, asked };
+  };
+  const refusal = (toml: string) => {
+    try {
+      read(toml);
+    } catch (error) {
+      return messageOf(error).replaceAll(json, 'j').replaceAll(conf, 'd');
+    }
+    return 'good';
+  };
+
+  test('a file may have nothing else, and is told of the others before they are read', () => {
+    write(BIND);
+    writeFileSync(conf, '{"hash_fields": {"src_addr": true, "dst_port": true}}');
+    const { config, asked, keys, warnings } = read(`${TOML}director = "${conf}"\n`);
+    expect(asked).toEqual([json, conf]);
+    expect(config.files).toEqual([json, conf]);
+    expect(warnings).toEqual([]);
+    expect(config.frontends.map(({ name, listen, backend }) => [name, listen.text, backend.glb?.hashFields])).toEqual([
+      ['web', '1.1.1.1:80', ['source', 'destination_port']],
+    ]);
+    // What is in effect stands there once.
+    const { config: again } = parseConfig(renderKeys(keys, 'passthrough'), 'f', { mode: 'passthrough' });
+    expect(again.backends).toEqual(config.backends);
+    expect(again.files).toBeUndefined();
+  });
+
+  test('stands beside what the file has itself, and mistakes of both name their file', () => {
+    write(`${BIND}, {"ip": "fdb4::1", "proto": "tcp", "port": 80}`);
+    const own = (name: string, address: string) =>
+      `[frontends.${name}]\nlisten_addr = "${address}"\nbackend = "own"\n[backends.own]\nservers.a = { addr = "9.9.9.9:80" }\n`;
+    const { config, warnings } = read(TOML + own('own', '1.1.1.2:80'));
+    expect(config.frontends.map(({ name }) => name).toSorted()).toEqual(['own', 'web']);
+    expect(warnings.map((one) => formatMistake(one).replaceAll(json, 'j'))).toEqual([
+      'j:2:58: warning: tables[0].binds[1]: left out: lb4 forwards packets of IPv4 alone',
+    ]);
+    expect(refusal(TOML + own('web', '1.1.1.2:80'))).toContain(
+      "j:2:11: tables[0].binds[0]: frontends.web stands in lb4's own file as well, line 3; needed: another name of this table",
+    );
+    expect(refusal(TOML + own('own', '1.1.1.1:80'))).toMatch(/^j:2:11: frontends\.web\.listen_addr: .*frontend "own"/m);
+  });
+
+  test('files that are wrong, or are not there, are refused with their lines', () => {
+    write(BIND, ', "state": "up"');
+    expect(refusal(TOML)).toBe(
+      'j:3:60: tables[0].backends[0].state: "up" is not good; allowed: "filling", "active", "draining", "inactive"',
+    );
+    write(BIND);
+    expect(refusal(`${TOML}director = "${conf}.none"\n`)).toBe('d.none: cannot be read: no such file or directory (ENOENT)');
+    expect(refusal('[glb]\nforwarding_table = "table.json"\n')).toMatch(
+      /^f:2:20: glb\.forwarding_table: "table\.json" is no absolute path/m,
+    );
   });
 });

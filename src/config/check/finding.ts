@@ -12,7 +12,7 @@ export interface Finding {
 
 /** Makes the line of the report that a finding becomes. */
 export function mistakeOf(finding: Finding, file: string): Mistake {
-  return { ...finding, path: formatPath(finding.path), file };
+  return { ...finding, path: formatPath(finding.path), file: finding.position.file ?? file };
 }
 
 /** A finding of severity "error" about a value. */

@@ -202,6 +202,25 @@ const discovery = z.object({
   ),
 });
 
+const PATH = 'an absolute path, "/etc/glb/forwarding_table.src.json"';
+const path = checked((text) => (/^\/[^\0]*[^/\0]$/.test(text) ? undefined : 'is no absolute path of a file'));
+
+const glb = z.object({
+  forwarding_table: key(path, {
+    allowed: PATH,
+    description:
+      'GLB\'s forwarding table in JSON: each of its tables becomes a backend with `balance = "glb"` and `dsr = "gue"`, and its addresses frontends, as `lb4 glb import` prints them. It is ' +
+      'watched and taken over as this file is; what cannot be carried over is warned of.',
+    ...lb4,
+  }),
+  director: key(path.optional(), {
+    allowed: 'an absolute path, "/etc/glb/director.conf"',
+    description: "The director's configuration, for hash fields and the address that packets leave from. Watched likewise.",
+    otherwise: "GLB's defaults: the client's address is hashed, and the kernel chooses",
+    ...lb4,
+  }),
+});
+
 const proxy = z.object({
   workers: whole(0, MOST_WORKERS, 0, { description: 'Threads that carry connections. 0: one for each processor.', ...lb4 }),
   grace_period: seconds(0, 86_400, 30, {
@@ -247,6 +266,12 @@ export const fileSchema = z.object({
   discovery: key(discovery.prefault({}), {
     allowed: 'a table, [discovery]',
     description: 'How servers are found that the file has no address of.',
+    ...lb4,
+  }),
+  glb: key(glb.optional(), {
+    allowed: 'a table, [glb]',
+    description: "Services from GLB's own files, beside those of this one.",
+    otherwise: 'none',
     ...lb4,
   }),
   proxy: key(proxy.prefault({}), {

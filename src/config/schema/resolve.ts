@@ -34,6 +34,7 @@ interface Defaults {
   readonly statsAddress: string;
   readonly icmpEcho: (frontend: string) => IcmpEcho;
   readonly mode?: Mode | undefined;
+  readonly files?: readonly string[];
 }
 
 /**
@@ -41,9 +42,10 @@ interface Defaults {
  * @param mode it may leave pings to lb4 itself
  * @param statsAddress where the statistics are where the file gives no address
  * @param icmpEcho who answers pings of a frontend's address where the file does not say
+ * @param files the others that `keys` are from
  * @param processors how many this process may use: as many workers as the file leaves to lb4 depend on them
  */
-export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress, icmpEcho, mode }: Defaults): Config {
+export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress, icmpEcho, mode, files = [] }: Defaults): Config {
   const [backends, frontends] = resolveServices(keys, icmpEcho, mode);
   const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address ?? statsAddress, keys.stats.port)) };
   const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
@@ -51,7 +53,19 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
   // Between interfaces fragments, and what is learnt of clients, are one worker's.
   const passthrough = resolvePassthrough(keys.passthrough, mode !== undefined && !MODES[mode].ownsAddresses ? 1 : processors);
   const nameservers = keys.discovery.nameservers?.map((text) => (readNameserver(text) as Address).text);
-  return deepFreeze({ file, frontends, backends, stats, control: resolveControl(keys.control), passthrough, proxy, inline, nameservers });
+  const others = files.length > 0 && { files };
+  return deepFreeze({
+    file,
+    ...others,
+    frontends,
+    backends,
+    stats,
+    control: resolveControl(keys.control),
+    passthrough,
+    proxy,
+    inline,
+    nameservers,
+  });
 }
 
 function resolveServices(keys: FileConfig, icmpEcho: Defaults['icmpEcho'], mode: Mode | undefined): [Backend[], Frontend[]] {
