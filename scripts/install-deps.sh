@@ -15,7 +15,7 @@ lab='ip:iproute2 nsenter:util-linux mount:mount iptables:iptables sysctl:procps 
 test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 ping:iputils-ping setpriv:util-linux tc:iproute2 /usr/sbin/bpftool:bpftool nft:nftables
   wrk:wrk promtool:prometheus /usr/include/pcap/pcap.h:libpcap-dev strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc
   dnsmasq:dnsmasq-base dig:bind9-dnsutils wg:wireguard-tools wireguard-go:wireguard-go
-  /lib/systemd/systemd:systemd chromium:chromium tmux:tmux'
+  /lib/systemd/systemd:systemd chromium:chromium tmux:tmux tshark:tshark'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
   dnsmasq:dnsmasq-base dig:bind9-dnsutils'
 # `make test-bare`: what makes a Debian on which nothing is installed

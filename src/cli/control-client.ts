@@ -50,21 +50,46 @@ export function askingCommand(name: string, description: string): Command {
 
 /** With what is given of `query`. Rejects with an Lb4Error that says why there is no answer. */
 export async function ask<T>(
-  { control, signal }: Reach,
+  reach: Reach,
   method: Method,
   path: string,
   query: Readonly<Record<string, unknown>> = {},
   body?: object,
 ): Promise<T> {
-  const given = Object.entries(query).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)] as const]));
-  const search = new URLSearchParams(Object.fromEntries(given)).toString();
-  const place = control ?? process.env['LB4_CONTROL'] ?? defaultControlPath();
-  if (place === undefined) throw new UsageError('XDG_RUNTIME_DIR is not set; --control=PATH names the socket of the lb4 that is meant');
-  const { status, text } = await exchange(place, method, search === '' ? path : `${path}?${search}`, body, signal);
-  const answer = parsed(text, place);
+  const place = placeOf(reach);
+  const response = await send(place, method, withQuery(path, query), body, reach.signal);
+  return answerOf<T>(response, place);
+}
+
+/** The same of an answer that has no end: its parts as they come. */
+export async function listen(
+  { signal, ...reach }: Reach,
+  path: string,
+  query: Readonly<Record<string, unknown>>,
+): Promise<IncomingMessage> {
+  const place = placeOf(reach);
+  const response = await send(place, 'GET', withQuery(path, query), undefined, signal);
+  return response.statusCode === 200 ? response : answerOf(response, place);
+}
+
+async function answerOf<T>(response: IncomingMessage, place: string): Promise<T> {
+  const answer = parsed(await textOf(response, place), place);
+  const { statusCode: status = 0 } = response;
   if (status === 200) return answer as T;
   const { why = '', message = `it answers with status ${status}` } = (answer as { error?: { why?: string; message?: string } }).error ?? {};
   throw errorOf(why, message);
+}
+
+function placeOf({ control }: Reach): string {
+  const place = control ?? process.env['LB4_CONTROL'] ?? defaultControlPath();
+  if (place === undefined) throw new UsageError('XDG_RUNTIME_DIR is not set; --control=PATH names the socket of the lb4 that is meant');
+  return place;
+}
+
+function withQuery(path: string, query: Readonly<Record<string, unknown>>): string {
+  const given = Object.entries(query).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)] as const]));
+  const search = new URLSearchParams(Object.fromEntries(given)).toString();
+  return search === '' ? path : `${path}?${search}`;
 }
 
 /** Prints `answer` as JSON where that is asked for, else the text of it. */
@@ -72,13 +97,14 @@ export function show<T>(answer: T, { json }: Asked, text: (answer: T) => string)
   process.stdout.write(json === true ? `${JSON.stringify(answer, undefined, 2)}\n` : text(answer));
 }
 
-function exchange(
+/** Resolves when an answer begins. */
+function send(
   place: string,
   method: Method,
   path: string,
   body: object | undefined,
   signal: AbortSignal | undefined,
-): Promise<{ status: number; text: string }> {
+): Promise<IncomingMessage> {
   const isUrl = place.startsWith('http://');
   const token = process.env['LB4_CONTROL_TOKEN'];
   const options = {
@@ -94,17 +120,21 @@ function exchange(
     },
   };
   return new Promise((resolve, reject) => {
-    const answered = (response: IncomingMessage) => {
-      const parts: Buffer[] = [];
-      response.on('data', (part: Buffer) => parts.push(part));
-      response.on('error', (error) => reject(unreachable(error, place)));
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, text: Buffer.concat(parts).toString() }));
-    };
-    const asked = isUrl ? request(urlOf(place), options, answered) : request({ ...options, socketPath: place }, answered);
+    const asked = isUrl ? request(urlOf(place), options, resolve) : request({ ...options, socketPath: place }, resolve);
     asked.on('error', (error) => reject(unreachable(error, place)));
     asked.on('timeout', () => asked.destroy(new TimeoutError(`the lb4 at ${place} does not answer`)));
     asked.end(body === undefined ? undefined : JSON.stringify(body));
   });
+}
+
+async function textOf(response: IncomingMessage, place: string): Promise<string> {
+  const parts: Buffer[] = [];
+  try {
+    for await (const part of response) parts.push(part as Buffer);
+  } catch (error) {
+    throw unreachable(error as Error, place);
+  }
+  return Buffer.concat(parts).toString();
 }
 
 function urlOf(place: string): URL {

@@ -44,7 +44,8 @@ export function killCommand(): Command {
   return withExamples(command, { 'lb4 kill flows --server web/a': 'what lb4 flows --server web/a lists' });
 }
 
-function withFilters(command: Command): Command {
+/** Which connections are meant. */
+export function withFilters(command: Command): Command {
   return command
     .option('--server <server>', 'of that server, BACKEND/SERVER')
     .option('--client <address>', 'of that client: an address, with a port or not, or a network')

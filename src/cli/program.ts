@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { UsageError } from '../errors.ts';
 import { didYouMean } from '../suggest.ts';
+import { captureCommand } from './capture.ts';
 import { checkCommand } from './check.ts';
 import { completionCommand } from './completion.ts';
 import { doctorCommand } from './doctor.ts';
@@ -81,6 +82,7 @@ export function makeProgram(version: string, start: (options: Options) => Promis
     waitCommand(),
     flowsCommand(),
     killCommand(),
+    captureCommand(),
   ];
   const ofTheHost = [installCommand(), uninstallCommand(), completionCommand()];
   for (const command of [...beforeItRuns, ...whileItRuns, reloadCommand(), configCommand(), ...ofTheHost]) program.addCommand(command);

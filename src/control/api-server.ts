@@ -19,7 +19,7 @@ export async function startApi(options: ApiOptions, listen: (server: Server) => 
   const server = createAdaptorServer({ fetch, hostname: 'lb4', overrideGlobalObjects: false, serverOptions: LIMITS });
   if (!(server instanceof Server)) throw new TypeError('HTTP/1 was asked for');
   server.setTimeout(ANSWER_MS);
-  boundReaders(server, ANSWER_MS);
+  boundReaders(server, ANSWER_MS, ({ url = '' }) => url.startsWith('/v1/capture'));
   const listening = once(server, 'listening');
   // Where what follows fails first, nobody waits for it.
   listening.catch(() => {});

@@ -3,10 +3,12 @@
  * `{ "error": { "why": …, "message": one line } }`.
  */
 import type { IncomingMessage } from 'node:http';
+import type { HttpBindings } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
 import { didYouMean } from '../suggest.ts';
+import { MOST_PACKETS, pcapngOf, SNAPLEN } from './capture.ts';
 import { listOf, statusOf } from './listing.ts';
-import { type FlowFilter, OrderError, type Orders, type ServerOrder, type ServerSet } from './orders.ts';
+import { type CaptureWanted, type FlowFilter, OrderError, type Orders, type ServerOrder, type ServerSet } from './orders.ts';
 import type { Judgement, TokenGate } from './token.ts';
 
 /** Of a request's body: what is ordered has a hundred or so. */
@@ -14,6 +16,8 @@ const MOST_BYTES = 4096;
 /** Flows in an answer, unless it is asked for fewer, or for more. */
 export const FLOWS = { few: 1000, most: 100_000 } as const;
 const MOST_WEIGHT = 65_535;
+/** In ms: so long an answer that has ended may still be read. */
+const LINGER_MS = 1000;
 const STATES = ['ready', 'drain', 'down'] as const;
 const FILTERS = ['server', 'client', 'frontend'] as const;
 
@@ -44,6 +48,15 @@ export function apiOf({ orders, token, failed }: ApiOptions): Hono {
     return context.json({ traces: await orders.trace(client, frontend) });
   });
   app.get('/v1/flows', async (context) => context.json(await orders.flows(filterIn(context, ['limit']), limitIn(context))));
+  app.get('/v1/capture', async (context) => {
+    // One that nobody would read.
+    if (context.req.method !== 'GET') return wrong('allowed: GET');
+    const wanted = captureIn(context);
+    const captured = await orders.capture(wanted);
+    // Who does not read the end of it does not keep lb4 from its own.
+    captured.stopping.addEventListener('abort', () => setTimeout(() => outgoingOf(context)?.destroy(), LINGER_MS).unref());
+    return context.body(pcapngOf(captured, wanted, `lb4 ${orders.about().version}`), 200, { 'content-type': 'application/x-pcapng' });
+  });
   app.delete('/v1/flows', async (context) => context.json(await orders.kill(someIn(filterIn(context, [])))));
   app.post('/v1/reload', async (context) => context.json(await orders.reload()));
   app.get('/v1/config', (context) => context.json({ toml: orders.config() }));
@@ -95,9 +108,25 @@ function someIn(filter: FlowFilter): FlowFilter {
 }
 
 function limitIn(context: Context): number {
-  const text = context.req.query('limit') ?? String(FLOWS.few);
-  const limit = Number(text);
-  return /^\d+$/.test(text) && limit >= 1 && limit <= FLOWS.most ? limit : wrong(`limit: "${text}"; allowed: 1–${FLOWS.most}`);
+  return numberIn(context, 'limit', 1, FLOWS.most) ?? FLOWS.few;
+}
+
+function captureIn(context: Context): CaptureWanted {
+  const filter = filterIn(context, ['count', 'snaplen']);
+  const snaplen = numberIn(context, 'snaplen', SNAPLEN.least, SNAPLEN.most) ?? SNAPLEN.few;
+  return { filter, snaplen, count: numberIn(context, 'count', 1, MOST_PACKETS) };
+}
+
+function numberIn(context: Context, name: string, least: number, most: number): number | undefined {
+  const text = context.req.query(name);
+  if (text === undefined) return undefined;
+  const number = Number(text);
+  return /^\d+$/.test(text) && number >= least && number <= most ? number : wrong(`${name}: "${text}"; allowed: ${least}–${most}`);
+}
+
+/** Undefined where no server has sent it here. */
+function outgoingOf(context: Context): HttpBindings['outgoing'] | undefined {
+  return (context.env as Partial<HttpBindings> | undefined)?.outgoing;
 }
 
 function assertQuery(context: Context, known: readonly string[]): Record<string, string> {

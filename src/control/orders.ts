@@ -1,5 +1,6 @@
 /** What the control API asks of a running lb4: what operators want to know, and what they order. */
 import type { FlowRow } from './flow-rows.ts';
+import type { CapturedPacket } from './pcapng.ts';
 import type { Source, View } from './source.ts';
 
 /** Why an order is not carried out: `unknown`: no such name; `refused`: it cannot be now; `wrong`: the question itself. */
@@ -40,6 +41,32 @@ export interface FlowList {
   readonly flows: readonly FlowRow[];
   /** There are more than were asked for. */
   readonly more: boolean;
+}
+
+export interface CaptureWanted {
+  readonly filter: FlowFilter;
+  readonly snaplen: number;
+  /** Undefined: until whoever reads has enough. */
+  readonly count: number | undefined;
+}
+
+/** What has come since the last time. */
+export interface CaptureBatch {
+  readonly packets: readonly CapturedPacket[];
+  /** Packets, since it began, that found no room. */
+  readonly lost: number;
+  /** What else people should know. */
+  readonly note: string | undefined;
+}
+
+/** Packets that are captured. */
+export interface Captured {
+  /** Resolves when there is something, or after a moment; undefined: it has ended. */
+  next(): Promise<CaptureBatch | undefined>;
+  /** Ends it. Again does nothing. */
+  stop(): Promise<void>;
+  /** Aborted when lb4 itself ends it. */
+  readonly stopping: AbortSignal;
 }
 
 export interface Killed {
@@ -152,6 +179,8 @@ export interface Orders {
   trace(client: string, frontend: string): Promise<readonly Trace[]>;
   flows(filter: FlowFilter, limit: number): Promise<FlowList>;
   kill(filter: FlowFilter): Promise<Killed>;
+  /** One at a time. */
+  capture(wanted: CaptureWanted): Promise<Captured>;
   reload(): Promise<Reloaded>;
   /** What is in effect, as TOML. */
   config(): string;

@@ -2,7 +2,7 @@
  * The statistics port's clients, bounded: one that reads slowly, or not at all, holds a connection and perhaps megabytes. Whoever
  * comes is taken, and the oldest goes instead: turned away at the door would be whoever asks for /healthz.
  */
-import type { Server } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import type { Socket } from 'node:net';
 
 /** At a time. */
@@ -17,8 +17,9 @@ const ANSWER_MS = 30_000;
 /**
  * Watches over all connections of `server` from now on.
  * @param answerMs by when an answer must be written and read
+ * @param isEndless whether the answer to a request has no end: its reader has that time for each part of it (the server's own timeout)
  */
-export function boundReaders(server: Server, answerMs = ANSWER_MS): void {
+export function boundReaders(server: Server, answerMs = ANSWER_MS, isEndless: (request: IncomingMessage) => boolean = () => false): void {
   const connections = new Set<Socket>();
   // In a Set the oldest comes first.
   const reading = new Set<Socket>();
@@ -27,8 +28,9 @@ export function boundReaders(server: Server, answerMs = ANSWER_MS): void {
     socket.once('close', () => connections.delete(socket));
     if (connections.size > CONNECTIONS) oldestOfMost(connections)?.destroy();
   });
-  server.on('request', ({ socket }, response) => {
-    const timer = setTimeout(() => socket.destroy(), answerMs);
+  server.on('request', (request, response) => {
+    const { socket } = request;
+    const timer = isEndless(request) ? undefined : setTimeout(() => socket.destroy(), answerMs);
     reading.add(socket);
     response.once('close', () => {
       clearTimeout(timer);

@@ -105,16 +105,24 @@ export class Duties {
 
   /** Ends connections by order: as of EndRecords (messages.ts). */
   end(records: Int32Array): void {
-    const { table, connections, records: all } = this.#core;
     const now = monotonicNow();
-    for (let i = 0; i < records.length; i += ORDER) {
-      const [record, slot, version] = [records[i], records[i + 1], records[i + 2]];
-      const isSame =
-        all.isTaken(record) &&
-        all.words[(record << RECORD_SHIFT) + FIRST] === slot &&
-        table.words[(slot << ENTRY_SHIFT) + STATE] >>> VERSION_SHIFT === version;
-      if (isSame) connections.end(record, now);
-    }
+    for (let i = 0; i < records.length; i += ORDER) if (this.#isThere(records, i)) this.#core.connections.end(records[i], now);
+  }
+
+  /** Has all packets of such connections come the long way. */
+  takeBack(records: Int32Array): void {
+    for (let i = 0; i < records.length; i += ORDER) if (this.#isThere(records, i)) this.#core.connections.takeBack(records[i]);
+  }
+
+  /** Whether what stands at `i` is still the connection that was meant. */
+  #isThere(records: Int32Array, i: number): boolean {
+    const { table, records: all } = this.#core;
+    const [record, slot, version] = [records[i], records[i + 1], records[i + 2]];
+    return (
+      all.isTaken(record) &&
+      all.words[(record << RECORD_SHIFT) + FIRST] === slot &&
+      table.words[(slot << ENTRY_SHIFT) + STATE] >>> VERSION_SHIFT === version
+    );
   }
 
   /** Whether a tick is due under load; `now` as everywhere in milliseconds of CLOCK_MONOTONIC, modulo 2^32. */

@@ -14,13 +14,15 @@ import { portFilter } from '../io/port-filter.ts';
 import { type HashKey, keyIn, type Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor, takeoverObstacleTo } from './acquire.ts';
+import { CaptureRun } from './captures.ts';
 import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
 import { monotonicNow } from './duties.ts';
 import { makeFastPath } from './fast-path.ts';
 import { filterFor, oursIn } from './filter.ts';
 import { type Ended, endFlows } from './flow-end.ts';
-import { type CarriedFlow, type FlowQuery, flowAt, placesOf } from './flow-list.ts';
+import { type CarriedFlow, flowAt, placesOf } from './flow-list.ts';
+import type { FlowQuery } from './flow-query.ts';
 import { among, type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
 import { Locals } from './locals.ts';
 import type { Settings, WorkerData } from './messages.ts';
@@ -391,6 +393,15 @@ export class Engine {
     const { memories } = this.#acquired;
     const postTo: Forwarder['postTo'] = (worker, message) => this.#crew.postTo(worker, message);
     return endFlows({ memories, postTo, canReset: this.#inline === undefined }, query);
+  }
+
+  /**
+   * Has the workers copy what fits `query`, up to `snaplen` bytes of each packet. Whoever starts it closes it before the engine stops. Rejects with
+   * the system's error where there is no memory for it.
+   */
+  capture(query: FlowQuery, snaplen: number): Promise<CaptureRun> {
+    const { memories, fastPath } = this.#acquired;
+    return CaptureRun.start({ memories, crew: this.#crew, query, snaplen, hasFastPath: fastPath !== undefined });
   }
 
   /** As {@link Forwarder.pulses}. */

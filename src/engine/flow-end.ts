@@ -9,7 +9,8 @@ import type { Memory } from '../layout/memory.ts';
 import { swap32, swapPorts } from '../packet/address.ts';
 import { RESET_LENGTH, writeReset } from '../packet/build.ts';
 import { RST, slabOf, TCP } from '../packet/fields.ts';
-import { type FlowPlace, type FlowQuery, isThere, placesOf } from './flow-list.ts';
+import { type FlowPlace, isThere, placesOf } from './flow-list.ts';
+import type { FlowQuery } from './flow-query.ts';
 import { type EndRecords, ORDER } from './messages.ts';
 
 export interface Ended {
@@ -63,7 +64,8 @@ async function endBatch({ memories, postTo, canReset }: EnderParts, places: read
   return { ended: gone.length, reset: gone.filter((one) => one.length === 2).length };
 }
 
-function ordersOf(places: readonly FlowPlace[]): Int32Array {
+/** Of each what {@link EndRecords} has. */
+export function ordersOf(places: readonly FlowPlace[]): Int32Array {
   const records = new Int32Array(places.length * ORDER);
   places.forEach(({ record, slot, version }, i) => records.set([record, slot, version], i * ORDER));
   return records;

@@ -8,23 +8,7 @@ import * as Flow from '../layout/flow.ts';
 import type { Memory } from '../layout/memory.ts';
 import { destinationPort, formatAddress, sourcePort } from '../packet/address.ts';
 import { monotonicNow } from './duties.ts';
-
-/** Which are meant: those that fit all that is given. */
-export interface FlowQuery {
-  /** Their indexes. */
-  readonly frontends?: ReadonlySet<number> | undefined;
-  readonly servers?: ReadonlySet<number> | undefined;
-  readonly client?: ClientQuery | undefined;
-  /** Those that have ended and are still remembered, too. */
-  readonly ended?: boolean | undefined;
-}
-
-/** Addresses whose `mask` is that of `network`, in native order. */
-export interface ClientQuery {
-  readonly network: number;
-  readonly mask: number;
-  readonly port: number | undefined;
-}
+import { type FlowQuery, isClientOf } from './flow-query.ts';
 
 /** A connection, or the flow of a client's datagrams, as a data path knows it. */
 export interface CarriedFlow {
@@ -78,7 +62,7 @@ export async function* placesOf(memories: readonly Memory[], query: FlowQuery): 
       const at = slot << Flow.ENTRY_SHIFT;
       const state = flows[at + Flow.STATE];
       if ((state & Flow.PRESENCE) !== Flow.LIVE || flows[at + Flow.CONNECTION] !== r >>> C.RECORD_SHIFT) continue;
-      if (query.client !== undefined && !isClient(query.client, flows, at, life)) continue;
+      if (query.client !== undefined && !isClientOf(query.client, flows, at, life)) continue;
       yield { worker, record: r >>> C.RECORD_SHIFT, slot, version: state >>> Flow.VERSION_SHIFT };
     }
   }
@@ -138,11 +122,4 @@ function endpointsAt(flows: Int32Array, from: number, at: number): { source: str
   const hasPorts = byNumber[protocolAt(flows, at)]?.name !== 'icmp';
   const text = (address: number, port: number) => (hasPorts ? `${formatAddress(address)}:${port}` : formatAddress(address));
   return { source: text(flows[from], sourcePort(ports)), destination: text(flows[from + 1], destinationPort(ports)) };
-}
-
-function isClient({ network, mask, port }: ClientQuery, flows: Int32Array, at: number, life: number): boolean {
-  const isAnswer = (life & T.ANSWER_ONLY) !== 0;
-  const address = flows[at + (isAnswer ? Flow.NEW_DESTINATION : Flow.SOURCE)];
-  const own = isAnswer ? destinationPort(flows[at + Flow.NEW_PORTS]) : sourcePort(flows[at + Flow.PORTS]);
-  return (port === undefined || port === own) && (address & mask) === network;
 }

@@ -7,6 +7,7 @@ import type { Signal } from '../forward/signals.ts';
 import type { FrontendHops } from '../forward/ways.ts';
 import type { MapFds } from '../io/fast-path.ts';
 import type { Room } from '../layout/memory.ts';
+import type { FlowQuery } from './flow-query.ts';
 
 /** What the packet core is told, all of it each time: applying it twice changes nothing. */
 export interface Settings {
@@ -74,6 +75,10 @@ export type ToWorker =
   | ({ readonly type: 'settings' } & Orders)
   | { readonly type: 'interfaces'; readonly mtus: ReadonlyMap<number, number>; readonly ports?: Ports | undefined }
   | EndRecords
+  /** Connections whose packets are to come the long way, the kernel's, too. */
+  | { readonly type: 'takeBack'; readonly records: Int32Array }
+  /** Captures by that order from now on; undefined: no more. */
+  | { readonly type: 'capture'; readonly order: CaptureOrder | undefined }
   /** Whether it lives: its loop answers `alive`. */
   | { readonly type: 'ask' }
   | { readonly type: 'stop' };
@@ -82,6 +87,18 @@ export type ToWorker =
 export interface EndRecords {
   readonly type: 'end';
   readonly records: Int32Array;
+}
+
+/** What a worker is told of a capture. */
+export interface CaptureOrder {
+  /** A ring for each worker (capture-ring.ts): a descriptor of the process `pid`. */
+  readonly fd: number;
+  readonly pid: number;
+  readonly query: FlowQuery;
+  /** Bytes of a packet that are kept at most. */
+  readonly snaplen: number;
+  /** Flows that are captured are the kernel's no more meanwhile. */
+  readonly takesBack: boolean;
 }
 
 /** Words of each of {@link EndRecords}. */

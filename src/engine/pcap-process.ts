@@ -7,6 +7,7 @@ import { native } from '../io/native.ts';
 import { PcapDriver } from '../io/pcap.ts';
 import { TRANSMIT_FAILED } from '../layout/counters.ts';
 import { CLOCK, REFUSED } from '../layout/frames.ts';
+import type { Capture } from './capture.ts';
 import { filterSpec } from './filter.ts';
 import type { FromProcess, Settings, ToWorker, WorkerData } from './messages.ts';
 import { openWorkplace } from './workplace.ts';
@@ -28,9 +29,10 @@ process.once('message', (data: WorkerData) => {
 
 function begin(data: WorkerData): void {
   const driver = new PcapDriver({ arrived, tell: (message) => tell({ type: 'told', message }) });
-  const { core, duties, frames, gauges } = openWorkplace(data, native().mapSharedMemory(data.memoryFd), driver, tell);
+  const { core, duties, frames, gauges, capture } = openWorkplace(data, native().mapSharedMemory(data.memoryFd), driver, tell);
   const routes = new (native().RouteSocket)();
   let { settings } = data;
+  let captured: Capture | undefined;
 
   const recovered = duties.begin(data);
   driver.capture(filterSpec(settings.services), routes.interfaces());
@@ -41,7 +43,9 @@ function begin(data: WorkerData): void {
   tell({ type: 'ready', recovered, wakeFd: -1 });
 
   function arrived(): void {
-    core.process(driver.receive(frames, 0));
+    const count = driver.receive(frames, 0);
+    if (captured === undefined) core.process(count);
+    else captured.process(count);
     driver.transmit(frames, 1);
     if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED] += frames[REFUSED];
     // Where frames follow each other without end no timer is heard.
@@ -61,6 +65,11 @@ function begin(data: WorkerData): void {
     }
     if (message.type === 'ask') return tell({ type: 'alive' });
     if (message.type === 'end') return duties.end(message.records);
+    if (message.type === 'takeBack') return duties.takeBack(message.records);
+    if (message.type === 'capture') {
+      captured = capture(message.order);
+      return;
+    }
     if (message.type === 'interfaces') duties.setInterfaces(message.mtus, undefined);
     else {
       settings = message.settings satisfies Settings;

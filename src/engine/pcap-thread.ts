@@ -5,7 +5,7 @@ import { messageOf } from '../errors.ts';
 import { native } from '../io/native.ts';
 import { type Memory, memoryIn } from '../layout/memory.ts';
 import { Answers } from './answers.ts';
-import type { FromProcess, Orders, ToWorker, WorkerData } from './messages.ts';
+import type { CaptureOrder, FromProcess, Orders, ToWorker, WorkerData } from './messages.ts';
 import { isSound, takeUp } from './origin.ts';
 import type { Forwarder, ThreadReports } from './thread.ts';
 
@@ -43,6 +43,7 @@ export class PcapThread implements Forwarder {
   #orders: Orders;
   /** As last told: of the interfaces there are. */
   #mtus: ReadonlyMap<number, number>;
+  #capture: CaptureOrder | undefined;
   #child: ChildProcess | undefined;
   /** The next one, which does not forward yet. */
   #starting: ChildProcess | undefined;
@@ -85,6 +86,7 @@ export class PcapThread implements Forwarder {
   post(message: ToWorker): void {
     // Whoever comes next begins with it.
     if (message.type === 'interfaces') this.#mtus = message.mtus;
+    if (message.type === 'capture') this.#capture = message.order;
     if (this.#child?.connected) send(this.#child, message.type === 'settings' ? { ...message, ...crossing(message) } : message);
   }
 
@@ -168,6 +170,7 @@ export class PcapThread implements Forwarder {
       // Others came while it started; of what went up or down since it looked it has heard nothing.
       if (this.#orders !== began) void this.apply(this.#orders);
       this.post({ type: 'interfaces', mtus: this.#mtus });
+      if (this.#capture !== undefined) this.post({ type: 'capture', order: this.#capture });
       return started;
     } finally {
       this.#starting = undefined;

@@ -10,6 +10,7 @@ import { openPacketSocket } from '../io/packet-socket.ts';
 import { portFilter } from '../io/port-filter.ts';
 import { TRANSMIT_FAILED } from '../layout/counters.ts';
 import { CLOCK, REFUSED } from '../layout/frames.ts';
+import type { Capture } from './capture.ts';
 import { SLICE } from './duties.ts';
 import { coarseFilterForAll } from './filter.ts';
 import { indexesOf } from './inline-ports.ts';
@@ -33,10 +34,12 @@ const other = ring.memoryFd === undefined ? undefined : mapTouched(ring.memoryFd
 tell({ type: 'open', fd: driver.fd });
 const data = awaitTurn();
 const mapping = data.attempts > 0 && other !== undefined ? other : native().mapSharedMemory(data.memoryFd);
-const { core, duties, frames, gauges } = openWorkplace(data, mapping, driver, tell);
+const { core, duties, frames, gauges, capture } = openWorkplace(data, mapping, driver, tell);
 const { process } = core;
 
 let stopping = false;
+/** While somebody looks. */
+let captured: Capture | undefined;
 /** The filter is the fast path's. */
 let isTapped = false;
 
@@ -80,7 +83,8 @@ function breathe(): void {
   while (!stopping) {
     const count = driver.receive(frames, duties.idleTime());
     if (count > 0) {
-      process(count);
+      if (captured === undefined) process(count);
+      else captured.process(count);
       driver.transmit(frames, count);
       if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED] += frames[REFUSED];
     }
@@ -106,6 +110,8 @@ function handle(message: ToWorker): void {
     duties.setInterfaces(message.mtus, message.ports);
     usePorts(message.ports);
   } else if (message.type === 'end') duties.end(message.records);
+  else if (message.type === 'takeBack') duties.takeBack(message.records);
+  else if (message.type === 'capture') captured = capture(message.order);
   else {
     duties.apply(message);
     if (!ring.takesAll) useFilter(message.filter);

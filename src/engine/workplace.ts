@@ -6,8 +6,9 @@ import { createFrames } from '../layout/frames.ts';
 import { keyIn, memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
 import { portSlice } from '../packet/steering.ts';
+import { Capture, type CaptureParts } from './capture.ts';
 import { Duties } from './duties.ts';
-import type { FromWorker, WorkerData } from './messages.ts';
+import type { CaptureOrder, FromWorker, WorkerData } from './messages.ts';
 
 export interface Workplace {
   readonly core: Core;
@@ -16,6 +17,8 @@ export interface Workplace {
   readonly frames: Int32Array;
   /** Its own (layout/counters.ts). */
   readonly gauges: Float64Array;
+  /** A worker that is looked at; undefined: nobody looks. */
+  readonly capture: (order: CaptureOrder | undefined) => Capture | undefined;
 }
 
 /** @param mapping all of the shared memory */
@@ -27,9 +30,10 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
   const slice = portSlice(worker, room.workers);
   const { isInKernel } = room;
   const hashKey = keyIn(memory.header);
+  const slab = slabOf(driver.slab);
   const core = createCore({
     memory,
-    slab: slabOf(driver.slab),
+    slab,
     frames,
     hashKey,
     isInKernel,
@@ -44,7 +48,21 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     signals: (servers) => tell({ type: 'signals', servers }),
     sources: (addresses) => tell({ type: 'sources', addresses }),
   });
-  return { core, duties, frames, gauges: memory.counters.gauges };
+  let last: Capture | undefined;
+  const capture = (order: CaptureOrder | undefined): Capture | undefined => {
+    if (order === undefined || last?.follow(order) !== true) last = order && openCapture({ core, slab, frames, worker, order });
+    return last;
+  };
+  return { core, duties, frames, gauges: memory.counters.gauges, capture };
+}
+
+/** Whoever forwards goes on without: that its ring was not taken its main thread sees. */
+function openCapture(parts: CaptureParts): Capture | undefined {
+  try {
+    return new Capture(parts);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Of whole numbers that all shares come to: the first workers have one more where they must. */

@@ -485,6 +485,23 @@ export class Connections {
     if (words[r + C.SECOND] !== Flow.NONE) this.#table.setFast(words[r + C.SECOND], T.isReplyFast(life));
   }
 
+  /** Has all packets of a connection come the long way, until the next one of each side gives that back. */
+  takeBack(record: number): void {
+    this.#setFast(record << C.RECORD_SHIFT, 0);
+  }
+
+  /** Of a flow that is not FAST: whether it is one that was taken back, which it is no more then. */
+  giveBack(slot: number): boolean {
+    const { words } = this.#records;
+    const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
+    const isFirst = words[r + C.FIRST] === slot;
+    if (!isFirst && words[r + C.SECOND] !== slot) return false;
+    const life = words[r + C.LIFE];
+    if (!(isFirst ? T.isFast(life) : T.isReplyFast(life))) return false;
+    this.#table.setFast(slot, true);
+    return true;
+  }
+
   /** Takes one out of the table, which the kernel may have had. */
   end(record: number, now: number): void {
     const r = record << C.RECORD_SHIFT;

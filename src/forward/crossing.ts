@@ -149,6 +149,7 @@ export class Crossing {
     const from = frames[f + D.INTERFACE];
     const verdict =
       (frames[f + D.FLAGS] & (D.FLAG_TRUNCATED | D.FLAG_NO_ETHERNET)) === 0 ? this.#direct(f, from, now) : Verdict.dropTruncated;
+    frames[f + D.VERDICT] = verdict;
     this.#verdicts[verdict]++;
   }
 

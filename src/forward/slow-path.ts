@@ -92,7 +92,11 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   });
   const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, ...hooks });
 
+  /** The one that it has. */
+  let frame = 0;
+
   return function slowPath(f: number, at: number, now: number): number {
+    frame = f;
     frames[f + D.OUT] = D.DROP;
     frames[f + D.VERDICT] = forwarded;
     if (crossing !== undefined && (frames[f + D.FLAGS] & D.FLAG_FOREIGN) !== 0) return notOurs(f, forwarded, now);
@@ -110,6 +114,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   /** Counts a frame that ends here. */
   function end(verdict: number): number {
+    frames[frame + D.VERDICT] = verdict;
     verdicts[verdict]++;
     return Flow.NONE;
   }
@@ -175,7 +180,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** Has the connection learn from a segment, and returns the slot to go by. */
   function follow(f: number, ip: number, protocol: Protocol, slot: number, now: number): number {
     const isPlain = (frames[f + D.DETAIL] & D.CONTROL) === 0;
-    if (isPlain && (flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.FAST) !== 0) return slot;
+    if (isPlain && ((flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.FAST) !== 0 || connections.giveBack(slot))) return slot;
     // What its receiver drops moves nothing. What was adopted a moment ago was verified for that.
     const isVerified = frames[f + D.VERDICT] === adopted;
     if (!isVerified && (!isPlain || connections.isMovable(slot)) && !isIntact(f, ip, protocol)) return table.copy(slot);

@@ -1,5 +1,6 @@
 /** What moves the traffic: the packet engine or the proxy. A service drives either in the same way. */
 import type { FrontendCounters, Source } from '../control/source.ts';
+import type { CapturedFrame } from '../engine/captures.ts';
 import type { CarriedFlow } from '../engine/flow-list.ts';
 import type { DeadEnd } from '../engine/routes.ts';
 import type { Logger } from '../log.ts';
@@ -16,6 +17,19 @@ export interface CarriedQuery {
   readonly client?: { readonly ip: string; readonly bits: number; readonly port: number | undefined } | undefined;
   /** The packet modes: those that have ended and are still remembered, too. */
   readonly ended?: boolean | undefined;
+}
+
+/** A capture under way. */
+export interface CarriedCapture {
+  /** Packets that found no room. */
+  readonly lost: number;
+  /** What the kernel would forward is captured as well. */
+  readonly takesBack: boolean;
+  /** What has come since the last time, about so many bytes of each worker's. */
+  read(most: number): CapturedFrame[];
+  /** The same filter, which means others by now. */
+  follow(query: CarriedQuery): void;
+  close(): Promise<void>;
 }
 
 export interface DataPath extends Source {
@@ -35,6 +49,8 @@ export interface DataPath extends Source {
   usesSource?(ip: string): boolean;
   /** Who is connected to what: those that fit, `limit` at most. */
   flows(query: CarriedQuery, limit: number): Promise<{ readonly flows: readonly CarriedFlow[]; readonly more: boolean }>;
+  /** The packet modes: copies what fits, up to `snaplen` bytes of each packet, until it is closed. Rejects with the system's error where it cannot. */
+  capture?(query: CarriedQuery, snaplen: number): Promise<CarriedCapture>;
   /** The packet modes: the server, by its index, that a client of a frontend is to stay with (`affinity`), and for how long yet. */
   kept?(frontend: number, ip: string): { readonly server: number; readonly leftMs: number } | undefined;
   /** Ends those that fit. `reset`: how many of TCP were told so, both sides. Rejects with the system's error where nobody could be. */

@@ -18,17 +18,27 @@ export function queryOf({ server, client, frontend }: FlowFilter, plan: Plan): C
   };
 }
 
-export function flowRows(flows: readonly CarriedFlow[], { frontends, backends }: Plan): FlowRow[] {
-  const frontendNames = new Map(frontends.map(({ index, frontend }) => [index, labelOf(frontend)]));
-  const serverNames = new Map(
-    backends.flatMap(({ backend, servers }) => servers.map((one) => [one.index, serverName(backend, one)] as const)),
-  );
+/** By their indexes. */
+export interface Names {
+  readonly frontends: ReadonlyMap<number, string>;
+  readonly servers: ReadonlyMap<number, string>;
+}
+
+export function namesIn({ frontends, backends }: Plan): Names {
+  return {
+    frontends: new Map(frontends.map(({ index, frontend }) => [index, labelOf(frontend)])),
+    servers: new Map(backends.flatMap(({ backend, servers }) => servers.map((one) => [one.index, serverName(backend, one)] as const))),
+  };
+}
+
+export function flowRows(flows: readonly CarriedFlow[], plan: Plan): FlowRow[] {
+  const names = namesIn(plan);
   return flows.map(({ protocol, client, to, frontend, server, via, address, state, bytesTx, bytesRx, idleMs }) => ({
     protocol,
     client,
-    frontend: frontendNames.get(frontend) ?? null,
+    frontend: names.frontends.get(frontend) ?? null,
     to,
-    server: serverNames.get(server) ?? null,
+    server: names.servers.get(server) ?? null,
     via: via ?? null,
     address: address ?? null,
     state,

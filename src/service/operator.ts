@@ -2,6 +2,8 @@
 import type { Config } from '../config/model.ts';
 import type { Mode } from '../config/modes.ts';
 import {
+  type Captured,
+  type CaptureWanted,
   type Explanation,
   type FlowFilter,
   type FlowList,
@@ -17,6 +19,7 @@ import {
 import type { View } from '../control/source.ts';
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { Captures } from './captures.ts';
 import type { DataPath } from './data-path.ts';
 import type { Drains } from './drains.ts';
 import { type ExplainParts, explain } from './explain.ts';
@@ -50,9 +53,12 @@ export interface OperatorParts extends Omit<ExplainParts, 'path'> {
 
 export class Operator implements Orders {
   readonly #parts: OperatorParts;
+  readonly #captures: Captures;
 
   constructor(parts: OperatorParts) {
     this.#parts = parts;
+    const { path, replanner } = parts;
+    this.#captures = new Captures({ path, plan: () => replanner.plan, isStopped: () => replanner.isStopped });
   }
 
   get source(): DataPath {
@@ -96,6 +102,15 @@ export class Operator implements Orders {
       log.info({ ...filter, ended, reset }, 'connections ended by control');
       return { killed: ended, reset };
     });
+  }
+
+  capture(wanted: CaptureWanted): Promise<Captured> {
+    return this.#captures.start(wanted);
+  }
+
+  /** Ends what goes on for somebody who asked for it. */
+  close(): Promise<void> {
+    return this.#captures.close();
   }
 
   reload(): Promise<Reloaded> {

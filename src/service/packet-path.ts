@@ -12,7 +12,7 @@ import {
   takeoverObstacle,
   wouldInherit,
 } from '../engine/engine.ts';
-import type { FlowQuery } from '../engine/flow-list.ts';
+import type { FlowQuery } from '../engine/flow-query.ts';
 import type { InlinePorts } from '../engine/inline-ports.ts';
 import { TakeoverError } from '../errors.ts';
 import { deathIsOver, lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
@@ -22,7 +22,7 @@ import { parseAddress, swap32 } from '../packet/address.ts';
 import { readCounters } from '../rules/run.ts';
 import { countedBy } from '../rules/saved.ts';
 import { Arrival } from './arrival.ts';
-import type { CarriedQuery, DataPath, Reports } from './data-path.ts';
+import type { CarriedCapture, CarriedQuery, DataPath, Reports } from './data-path.ts';
 import { fastPathHooks, fastPathPins } from './fast-path-hooks.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
@@ -252,6 +252,19 @@ export class PacketPath implements DataPath {
 
   endFlows(query: CarriedQuery) {
     return this.#engine.endFlows(queryOf(query));
+  }
+
+  async capture(query: CarriedQuery, snaplen: number): Promise<CarriedCapture> {
+    const run = await this.#engine.capture(queryOf(query), snaplen);
+    return {
+      get lost() {
+        return run.lost;
+      },
+      takesBack: run.takesBack,
+      read: (most) => run.read(most),
+      follow: (now) => run.follow(queryOf(now)),
+      close: () => run.close(),
+    };
   }
 
   kept(frontend: number, ip: string) {

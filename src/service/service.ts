@@ -90,6 +90,7 @@ export class Service {
   readonly #monitors: Monitors;
   readonly #history = new ReloadHistory();
   readonly #stats: StatsPort;
+  readonly #operator: Operator;
   readonly #control: ControlPort;
   readonly #succession: Succession;
   readonly #settings = new RuntimeSettings();
@@ -133,7 +134,8 @@ export class Service {
     this.#drains = new Drains({ members, path, replanner: this.#replanner, log, left });
     this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log, beat });
     const failed = (error: unknown) => log.error({ error: String(error) }, 'statistics');
-    this.#control = new ControlPort({ orders: this.#operator(), log });
+    this.#operator = this.#makeOperator();
+    this.#control = new ControlPort({ orders: this.#operator, log });
     this.#stats = new StatsPort(() => ({ source: path, view: () => this.#view(), version, writer: this.#control.dashboard, failed }));
     const parts = {
       options,
@@ -248,6 +250,8 @@ export class Service {
   async #end(endPath: () => Promise<void>): Promise<void> {
     this.#succession.close();
     this.#found.stop();
+    // While there is a data path to read from.
+    await this.#operator.close();
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
     this.#health.stop();
@@ -408,7 +412,7 @@ export class Service {
     if (key !== undefined) this.#health.suspect(key, reason, reason === REASONS.unreachable);
   }
 
-  #operator(): Operator {
+  #makeOperator(): Operator {
     const { mode, file, version, log } = this.#options;
     return new Operator({
       mode,

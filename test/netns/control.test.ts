@@ -51,6 +51,16 @@ describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
     expect((await world.get<FlowList>(`/v1/flows?client=${one?.client}`)).flows).toHaveLength(1);
     expect(await world.get<FlowList>('/v1/flows?frontend=echo&limit=1')).toMatchObject({ flows: [{}], more: true });
 
+    const captured = await world.run('capture', '--client', one?.client ?? '', '--count', '4');
+    if (mode === 'proxy')
+      expect(captured).toMatchObject({ code: 5, stderr: expect.stringContaining('connections, not packets') as string });
+    else {
+      const lines = captured.stdout.trim().split('\n');
+      expect(lines).toHaveLength(4);
+      expect(lines.filter((line) => line.endsWith('  forwarded; frontend echo; server echo-out/server1'))).toEqual(lines);
+      expect(lines.map((line) => line.split(' ')[1]).toSorted()).toEqual(['in', 'in', 'out', 'out']);
+    }
+
     const killed = await world.run('kill', 'flows', '--server', 'echo-out/server1', '--json');
     expect(JSON.parse(killed.stdout) as Killed).toEqual({ killed: there, reset: there });
     await waitUntil(async () => (await report(held)).every(({ server, ended }) => server !== 'server1' || ended !== undefined), {

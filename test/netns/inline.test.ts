@@ -15,7 +15,7 @@ import { type Balancer, LB4, writeConfiguration } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import { file, ping, SERVICE, serve, startInline, udp, web } from '../lab/inline.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
-import { PYTHON, type Running } from '../lab/processes.ts';
+import { PYTHON, type Running, run } from '../lab/processes.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const JUMBO = 9000;
@@ -25,6 +25,7 @@ const [HERE, THERE] = ['020000000077', '020000000088'];
 describe('SINGLE', () => {
   const lab = new Lab();
   const [client, box, server] = ['client', 'box', 'server'].map((name) => lab.namespace(name)) as [Namespace, Namespace, Namespace];
+  const socket = join(lab.directory, 'control', 'control.sock');
   let config = '';
   let lb4: Balancer;
 
@@ -32,7 +33,7 @@ describe('SINGLE', () => {
     cable(client, 'eth0', '192.178.1.1/24', box, 'eth0', undefined, JUMBO);
     cable(server, 'eth0', '192.178.1.2/24', box, 'eth1', undefined, JUMBO);
     client.later('route add default via 192.178.1.2');
-    config = file(box, '[inline]\nfrontends = ["eth0"]\nbackend = "eth1"', '192.178.1.2');
+    config = file(box, '[inline]\nfrontends = ["eth0"]\nbackend = "eth1"', '192.178.1.2', `[control]\npath = "${socket}"\n`);
     await serve(server, '192.178.1.2');
     lb4 = await startInline(box, config);
   });
@@ -69,6 +70,9 @@ describe('SINGLE', () => {
   });
 
   test('what comes in goes out, to the byte: IPv6, VLAN, GRE, LLDP, jumbo, IP options, and what is broken', async () => {
+    const captured = join(lab.directory, 'crossed.pcapng');
+    const own = box.start([LB4, 'capture', '--control', socket, '-w', captured, '--snaplen', '65535']);
+    await own.line(/capturing/);
     for (const [from, to, source] of [
       [client, server, HERE],
       [server, client, THERE],
@@ -79,7 +83,12 @@ describe('SINGLE', () => {
       await waitUntil(() => framesIn(capture.file).length >= frames.length, { what: `${frames.length} frames`, every: 50 });
       await capture.stop();
       expect(framesIn(capture.file).sort()).toEqual([...frames].sort());
+      // lb4's own capture has each as it came and as it went, with the VLAN tag that the kernel had taken off.
+      const all = () => readFileSync(captured, 'hex');
+      await waitUntil(() => frames.every((frame) => all().split(frame).length > 2), { what: 'all of them to be captured', every: 50 });
     }
+    expect(await own.stop('SIGINT')).toMatchObject({ code: 0 });
+    expect((await run(['tshark', '-n', '-r', captured, '-Y', 'frame.comment == "crossed"'])).stdout).toContain('LLDP');
   });
 
   test('the kernel of the box sees nothing of it, and sends nothing', async () => {

@@ -6,11 +6,11 @@ import { type Balancer, configuration, LB4, SLOW, startBalancer, writeConfigurat
 import { pcapObstacle } from '../lab/end-to-end.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { ROOT } from '../lab/lab.ts';
-import { Topology, VIP } from '../lab/topology.ts';
+import { clientAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
 import { waitUntil } from '../lab/wait.ts';
 
-const SETTINGS = { more: '[passthrough]\nio = "pcap"\n' };
+const PCAP = '[passthrough]\nio = "pcap"\n';
 
 const obstacle = pcapObstacle();
 const areBuilt = obstacle === undefined;
@@ -29,11 +29,13 @@ beforeAll(async () => {
 function start(): Promise<Balancer> {
   const { frontends } = lab.settings();
   const slow = Object.entries(frontends).map(([name, one]) => [name, { ...one, backend: SLOW }] as const);
-  return startBalancer(lab.balancer, { frontends: Object.fromEntries(slow), ...SETTINGS });
+  return startBalancer(lab.balancer, { frontends: Object.fromEntries(slow), more: `[control]\npath = "${socket()}"\n${PCAP}` });
 }
 
 afterAll(() => lab?.[Symbol.asyncDispose]());
 
+/** Where it takes orders. */
+const socket = () => join(lab.directory, 'control', 'control.sock');
 const started = (): Balancer => balancer ?? expect.fail('lb4 did not start');
 /** The packet worker's process. */
 const workers = (): number[] =>
@@ -61,10 +63,14 @@ test.runIf(areBuilt)(`connections live on when cap aborts its process, and the n
       .split('\n')
       .some((line) => line.trim().split(/\s+/)[4] === indexOf('spare'));
   await waitUntil(isCaptured, { what: 'a capture of an interface that comes up' });
+  const capture = lab.balancer.start([LB4, 'capture', '--control', socket(), '--client', clientAddress(0), '--frontend', 'echo']);
+  await capture.line(/ out back .*:7 tcp \[P\.\] .*forwarded; frontend echo; server /);
   process.kill(first, 'SIGABRT');
   await started().running.line(/the pcap process ended by SIGABRT/);
   await waitUntil(() => workers().some((pid) => pid !== first) && isCaptured(), { what: 'another process that captures' });
   expect(await othersLiveOn(hold)).toEqual([]);
+  await capture.nextLine(/ out front .*\[P\.\] .*forwarded; frontend echo; server /);
+  expect(await capture.stop('SIGINT')).toMatchObject({ code: 0 });
   hold.end();
   await hold.exited;
 });
@@ -104,7 +110,7 @@ function isAlive(pid: number): boolean {
 test('without the packages it does not start, and says in one line what to install', async () => {
   const nothing = join(lab.directory, 'nothing');
   mkdirSync(nothing);
-  const file = writeConfiguration(lab.balancer, configuration(lab.settings(SETTINGS)));
+  const file = writeConfiguration(lab.balancer, configuration(lab.settings({ more: PCAP })));
   // Hidden from this process alone.
   const hide = ['cap', 'raw-socket'].map(
     (name) => `if [ -d ${join(ROOT, 'node_modules', name)} ]; then mount --bind ${nothing} ${join(ROOT, 'node_modules', name)}; fi`,

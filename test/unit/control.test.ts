@@ -16,7 +16,7 @@ import type { Control } from '../../src/config/model.ts';
 import { MODES, type Mode } from '../../src/config/modes.ts';
 import { renderKeys } from '../../src/config/written.ts';
 import { apiOf } from '../../src/control/api.ts';
-import { type FlowFilter, OrderError, type Orders, type ServerOrder } from '../../src/control/orders.ts';
+import { type CaptureWanted, type FlowFilter, OrderError, type Orders, type ServerOrder } from '../../src/control/orders.ts';
 import { TokenGate, type WrongTokens } from '../../src/control/token.ts';
 import { expand } from '../../src/discovery/expand.ts';
 import { createLogger } from '../../src/log.ts';
@@ -59,6 +59,10 @@ const orders: Orders = {
     ordered.push(filter);
     return { killed: 2, reset: 1 };
   },
+  capture: async (wanted: CaptureWanted) => {
+    ordered.push(wanted);
+    throw new OrderError('refused', 'another capture runs');
+  },
   reload: () => Promise.reject(new Error('two\nlines')),
   config: () => '',
 };
@@ -96,6 +100,8 @@ describe('the API', () => {
     ['POST /v1/server?server=app/a', ' '.repeat(5000), 400, 'wrong', /more than 4096 bytes/],
     ['POST /v1/server', '{"weight":1}', 400, 'wrong', /needed: \?server/],
     ['GET /v1/flows?limit=0', undefined, 400, 'wrong', /limit: "0"; allowed: 1–100000/],
+    ['GET /v1/capture?count=0', undefined, 400, 'wrong', /count: "0"; allowed: 1–/],
+    ['GET /v1/capture?snaplen=50', undefined, 400, 'wrong', /snaplen: "50"; allowed: 96–65535/],
     ['GET /v1/flows?severs=a', undefined, 400, 'wrong', /did you mean "server"\?/],
     ['GET /v1/trace?client=192.0.2.7:4711', undefined, 400, 'wrong', /needed: \?client=IP:PORT&frontend=NAME/],
     ['DELETE /v1/flows', undefined, 400, 'wrong', /needed: one of server, client, frontend/],
