@@ -13,8 +13,8 @@ import { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from 
 import { turnsMemory } from './turns.ts';
 
 export { type GlbKeys, inRankOrder, type Rank } from './glb.ts';
-export { HASH_FIELDS } from './glb-hash.ts';
-export { GLB_STATES, type GlbState, rankRows } from './glb-table.ts';
+export { glbRow, HASH_FIELDS } from './glb-hash.ts';
+export { GLB_STATES, type GlbState, hopsOf, primaryOf, rankRows, secondaryOf } from './glb-table.ts';
 export { reserve } from './reserve.ts';
 export { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 

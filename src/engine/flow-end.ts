@@ -88,8 +88,8 @@ function resetsOf({ flows, connections }: Memory, { record, slot }: FlowPlace): 
   const [client, vip] = [flows[at + Flow.SOURCE], flows[at + Flow.DESTINATION]];
   const toClient = resetPacket(vip, client, swapPorts(flows[at + Flow.PORTS]), fromServer);
   const server = flows[at + Flow.NEW_DESTINATION];
-  // Its address is this host's as well (dsr = "l2"): the kernel would keep it.
-  if (server === vip) return [toClient];
+  // Its address is this host's as well (dsr = "l2", "gue", "ipip"): the kernel would keep it.
+  if (server === vip || (flows[at + Flow.STATE] & Flow.WRAPPED) !== 0) return [toClient];
   return [toClient, resetPacket(flows[at + Flow.NEW_SOURCE], server, flows[at + Flow.NEW_PORTS], nextOf(flows, at, life & T.FIN_CLIENT))];
 }
 

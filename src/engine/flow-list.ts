@@ -88,7 +88,8 @@ export function flowAt(memory: Memory, place: FlowPlace): CarriedFlow | undefine
   const bytes = (from: number | undefined) => (from === undefined ? 0 : bytesSince(flows, from, 0));
   const isAnswer = (life & T.ANSWER_ONLY) !== 0;
   const came = endpointsAt(flows, at + Flow.SOURCE, at);
-  const leaves = endpointsAt(flows, at + Flow.NEW_SOURCE, at);
+  const isWrapped = (flows[at + Flow.STATE] & Flow.WRAPPED) !== 0;
+  const leaves = isWrapped ? came : endpointsAt(flows, at + Flow.NEW_SOURCE, at);
   const flow = {
     protocol: byNumber[protocolAt(flows, at)]?.name ?? '',
     client: isAnswer ? leaves.destination : came.source,

@@ -220,14 +220,37 @@ export class Connections {
     // Written only where it changes, as everything here: of ten million connections each line is read from memory once, and seldom goes back.
     if (flows[at] !== hop) flows[at] = hop;
     this.#mend(r, life);
-    if ((life & T.STATE_MASK) < T.TIME_WAIT) {
-      if ((life & T.ADOPTED) === 0) this.#ledger.addLoad(owner, generation, 1);
-      if (life & T.COUNTED) this.#ledger.add(owner, generation, CURRENT, 1);
-    }
+    // Which tables it has gone by, the one that died knew alone.
+    const tagged =
+      (flows[at - Flow.NEXT_HOP + Flow.STATE] & Flow.WRAPPED) !== 0 && flows[at - Flow.NEXT_HOP + Flow.DELTAS] >>> Flow.TAG_SHIFT > 0;
+    if (tagged) flows[at - Flow.NEXT_HOP + Flow.DELTAS] |= Flow.MOST_TAG << Flow.TAG_SHIFT;
+    this.#weigh(r, life, 1);
     if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(owner, generation, 1);
     if (words[r + C.SECOND] === Flow.NONE) return;
     this.#lastHops.keep(flows[(words[r + C.SECOND] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP]);
     this.noteClient(r);
+  }
+
+  /** A connection goes to another server of its frontend from now on: `owner` is its OWNER word then. What it has carried stays with the one before. */
+  move(record: number, owner: number): void {
+    const r = record << C.RECORD_SHIFT;
+    const { words } = this.#records;
+    const life = words[r + C.LIFE];
+    this.collect(r, false);
+    this.#weigh(r, life, -1);
+    words[r + C.OWNER] = owner;
+    words[r + C.GENERATION] = this.#ledger.generation(owner);
+    this.#weigh(r, life, 1);
+  }
+
+  /** Enters a connection that has not ended in the loads and counts of its owner, or takes it out of them. */
+  #weigh(r: number, life: number, by: number): void {
+    if ((life & T.STATE_MASK) >= T.TIME_WAIT) return;
+    const { words } = this.#records;
+    const owner = words[r + C.OWNER];
+    const generation = words[r + C.GENERATION];
+    if ((life & T.ADOPTED) === 0) this.#ledger.addLoad(owner, generation, by);
+    if (life & T.COUNTED) this.#ledger.add(owner, generation, CURRENT, by);
   }
 
   /** Takes a connection of an lb4 that died, which does not go on, from the kernel, and enters what it has carried until then. */

@@ -16,6 +16,7 @@ import { Passing } from './passing.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { RateLimit } from './rate-limit.ts';
 import { createReadAhead } from './read-ahead.ts';
+import { Rows } from './rows.ts';
 import { Services } from './services.ts';
 import { Signals } from './signals.ts';
 import { createSlowPath } from './slow-path.ts';
@@ -79,7 +80,8 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections });
   const passing = new Passing();
   const clash = new Clash(table, passing, { ...workerOfSlice(slice ?? ALL_PORTS), key: steeringKey(hashKey) });
-  const opener = new Opener({ table, records, services, ledger, connections, clash, bonds });
+  const rows = new Rows({ table, records, services, connections });
+  const opener = new Opener({ table, records, services, ledger, connections, clash, bonds, rows });
   const answers = new RateLimit(answersPerSecond);
   const crossing = isInline ? new Crossing({ slab, frames, hops, verdicts, seed: hashKey[0] }) : undefined;
   const wrap = createWrap({ slab, frames, table, hops });
@@ -97,9 +99,22 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     passing,
     crossing,
     wrap,
+    rows,
   });
   const readAhead = createReadAhead({ slab, frames, table, records });
-  const process = createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, wrap, isInline });
+  const process = createPipeline({
+    slab,
+    frames,
+    table,
+    hops,
+    verdicts,
+    slowPath,
+    readAhead,
+    wrap,
+    rows,
+    tables: services.tables,
+    isInline,
+  });
   const collectLatest = (): void => sweep.collectLatest(frames);
   return {
     process,

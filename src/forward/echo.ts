@@ -16,6 +16,7 @@ import { delta, update } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import type { Connections } from './connections.ts';
 import type { Crossing } from './crossing.ts';
+import type { Rows } from './rows.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
 import type { Wrap } from './wrap.ts';
@@ -36,6 +37,7 @@ export interface PingParts {
   /** Follows a packet of a slot: the word index of the entry to go by, or NONE. */
   readonly examine: (f: number, ip: number, protocol: Protocol, slot: number, now: number) => number;
   readonly wrap: Wrap;
+  readonly rows: Rows;
   /** Gives a frame its next hop, at that word of the hops. */
   readonly leave: (f: number, ip: number, hop: number, length: number) => void;
   /** Sends what was built over a frame back the way it came. */
@@ -57,7 +59,7 @@ const SHORT = 576;
 const KIND = Flow.live(echo.number);
 
 export function createPing(parts: PingParts): Ping {
-  const { slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap } = parts;
+  const { slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, rows } = parts;
   const { open, examine, leave, answer, pass, mtuBack, end, notOurs, isForged } = parts;
   const { words, halves } = slab;
   const flow = table.words;
@@ -71,6 +73,7 @@ export function createPing(parts: PingParts): Ping {
     const ports = echoPorts(words, ip + header);
     let slot = table.find(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, KIND);
     if (isForged(f, slot)) return notOurs(f, Verdict.dropOtherLink, now);
+    if (slot !== Flow.NONE) rows.renew(slot << Flow.ENTRY_SHIFT);
     if (slot !== Flow.NONE && isRequest && connections.isStale(slot, now)) {
       connections.remove(slot, now);
       slot = Flow.NONE;

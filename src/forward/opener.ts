@@ -13,13 +13,13 @@ import { DUE, TOTAL, TX } from '../layout/counters.ts';
 import * as Flow from '../layout/flow.ts';
 import { destinationPort, portsWord, sourcePort, swapPorts } from '../packet/address.ts';
 import { delta, fold } from '../packet/checksum.ts';
-import { outerPort } from '../packet/tunnel.ts';
 import type { Bonds } from './affinity.ts';
 import type { Clash } from './clash.ts';
 import type { Connections } from './connections.ts';
 import type { Ledger } from './ledger.ts';
 import type { Mode, Opening, Rewrite } from './mode.ts';
 import { shownAs } from './prefix-map.ts';
+import type { Rows } from './rows.ts';
 import { type Frontend, type Services, wayOf } from './services.ts';
 import { Verdict } from './verdict.ts';
 
@@ -31,6 +31,7 @@ export interface OpenerParts {
   readonly connections: Connections;
   readonly clash: Clash;
   readonly bonds: Bonds;
+  readonly rows: Rows;
 }
 
 /**
@@ -41,8 +42,6 @@ const TRIES = 16;
 /** Each SYN begins to ask by the golden section further on: so none is left out, however many lists there are and servers take turns. */
 const TURN = 2 ** 30;
 const STEP = 663_608_941;
-/** The golden ratio, in parts of 2^32. */
-const SCATTER = 0x9e3779b1;
 
 /** Opens the connections of one core; where there is no room it has others make it ({@link Connections}). */
 export class Opener {
@@ -53,6 +52,7 @@ export class Opener {
   readonly #connections: Connections;
   readonly #clash: Clash;
   readonly #bonds: Bonds;
+  readonly #rows: Rows;
   readonly #rewrite: Rewrite = { source: 0, destination: 0, ports: 0 };
   readonly #opening: Opening = { source: 0, destination: 0, ports: 0, serverAddress: 0, serverPort: 0, address: 0, port: 0 };
   /** A SYN has one connection make way under limits, however often it must choose. */
@@ -71,7 +71,7 @@ export class Opener {
   #turn = 0;
   #asks = 0;
 
-  constructor({ table, records, services, ledger, connections, clash, bonds }: OpenerParts) {
+  constructor({ table, records, services, ledger, connections, clash, bonds, rows }: OpenerParts) {
     this.#table = table;
     this.#records = records;
     this.#services = services;
@@ -79,6 +79,7 @@ export class Opener {
     this.#connections = connections;
     this.#clash = clash;
     this.#bonds = bonds;
+    this.#rows = rows;
   }
 
   /**
@@ -224,7 +225,8 @@ export class Opener {
   }
 
   /** Both directions, as decided: false where there is no room for one of them. The client's is in #slot. */
-  #writeBoth({ mode, protocol, bond }: Frontend, pool: number, hop: number, clientHop: number, life: number, now: number): boolean {
+  #writeBoth(frontend: Frontend, pool: number, hop: number, clientHop: number, life: number, now: number): boolean {
+    const { mode, protocol, bond } = frontend;
     const { directions } = mode;
     const isWrapped = mode.tunnel !== undefined;
     const { source, destination, ports: clientPorts } = this.#opening;
@@ -236,7 +238,7 @@ export class Opener {
     const marks = (directions === 1 ? T.ONE_WAY : 0) | (protocol.isDatagram ? T.DATAGRAM : 0);
     this.#writeRecord(record, slot, twin, life | marks, pool);
     this.#writeFlow(slot, s, d, p, hop, record, now);
-    if (isWrapped) this.#writeOuter(slot);
+    if (isWrapped) this.#rows.write(slot << Flow.ENTRY_SHIFT, frontend);
     if (directions === 2) this.#writeFlow(twin, destination, source, swapPorts(clientPorts), clientHop, record, now);
     protocol.begin(this.#table.words, slot << Flow.ENTRY_SHIFT, directions === 2 ? twin << Flow.ENTRY_SHIFT : -1, this.#first);
     const kind = Flow.live(protocol.number);
@@ -350,21 +352,13 @@ export class Opener {
   }
 
   /** The scratch slot, with the rewrite that was decided. */
-  #borrow({ mode }: Frontend, hop: number): number {
+  #borrow(frontend: Frontend, hop: number): number {
     const { source, destination, ports } = this.#opening;
-    const isWrapped = mode.tunnel !== undefined;
+    const isWrapped = frontend.mode.tunnel !== undefined;
     const slot = this.#table.borrow(source, destination, ports, isWrapped ? Flow.WRAPPED : 0);
     this.#writeRewrite(slot, this.#rewrite.source, this.#rewrite.destination, this.#rewrite.ports, hop);
-    if (isWrapped) this.#writeOuter(slot);
+    if (isWrapped) this.#rows.write(slot << Flow.ENTRY_SHIFT, frontend);
     return slot;
-  }
-
-  /** What the packets of a wrapped flow, whose rewrite was written, are wrapped in beside what its next hop says. */
-  #writeOuter(slot: number): void {
-    const { source, ports } = this.#opening;
-    // Whose addresses differ in any byte, differ in the bits that become a port.
-    const hash = Math.imul(source, SCATTER) >>> 16;
-    this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.DELTAS] = outerPort(hash, sourcePort(ports));
   }
 
   #describe(source: number, destination: number, ports: number, first: number): void {

@@ -17,6 +17,8 @@ import * as Hop from '../layout/hops.ts';
 import * as Field from '../packet/fields.ts';
 import { parse } from './parse.ts';
 import type { ReadAhead } from './read-ahead.ts';
+import type { Rows } from './rows.ts';
+import type { Services } from './services.ts';
 import type { SlowPath } from './slow-path.ts';
 import { Verdict } from './verdict.ts';
 import type { Wrap } from './wrap.ts';
@@ -32,6 +34,9 @@ export interface PipelineParts {
   readonly slowPath: SlowPath;
   readonly readAhead: ReadAhead;
   readonly wrap: Wrap;
+  readonly rows: Rows;
+  /** {@link Services.tables} */
+  readonly tables: Services['tables'];
   /** Between interfaces: TTL and Ethernet header stay. */
   readonly isInline: boolean;
 }
@@ -45,7 +50,7 @@ const { forwarded } = Verdict;
 const { CLOCK, HEADER, STRIDE, OFFSET, LENGTH, FLAGS, FLAG_PARTIAL, INTERFACE, OUT } = Frame;
 const { HOME, DETAIL, CONTROL, CHECKSUM_SHIFT, VERDICT } = Frame;
 const { ENTRY, ENTRY_SHIFT, PROBES, STATE, KEYED, PRESENCE, EMPTY, LIVE, FAST, GUARDED, WRAPPED, NONE, SOURCE, DESTINATION, PORTS } = Flow;
-const { NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, NEXT_HOP, SEEN, BYTES, ACKNOWLEDGED } = Flow;
+const { NEW_SOURCE, NEW_DESTINATION, NEW_PORTS, DELTAS, TAG_SHIFT, NEXT_HOP, SEEN, BYTES, ACKNOWLEDGED } = Flow;
 const { IP_TTL, IP_SOURCE, IP_DESTINATION, TCP_ACKNOWLEDGMENT: THIRD_WORD, ETHERNET_HALF } = Field;
 /** The EtherType of IPv4, as in a frame. */
 const IPV4 = 0x0008;
@@ -59,7 +64,19 @@ const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP
 const CACHED = 1 << 15;
 
 /** The three passes over `table`, with what else they need; one a thread, so that its one instance is compiled for its own memory. */
-export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, readAhead, wrap, isInline }: PipelineParts): Pipeline {
+export function createPipeline({
+  slab,
+  frames,
+  table,
+  hops,
+  verdicts,
+  slowPath,
+  readAhead,
+  wrap,
+  rows,
+  tables,
+  isInline,
+}: PipelineParts): Pipeline {
   const { words, halves } = slab;
   const flow = table.words;
   const [seed, k1, k2, k3] = table.key;
@@ -137,6 +154,10 @@ export function createPipeline({ slab, frames, table, hops, verdicts, slowPath, 
         }
         at += ENTRY;
         state = t[at + STATE];
+      }
+      if ((state & WRAPPED) !== 0) {
+        const tag = t[at + DELTAS] >>> TAG_SHIFT;
+        if (tag !== 0 && tag !== tables[0]) rows.follow(at);
       }
       let hop = t[at + NEXT_HOP] << HOP_SHIFT;
       const detail = d[f + DETAIL];

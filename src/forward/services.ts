@@ -9,6 +9,7 @@ import { type Candidate, type Choice, consistent, createScheduler, isFull, isSam
 import type { Protocol } from '../flow/protocol.ts';
 import { byNumber } from '../flow/protocols.ts';
 import { frontendLoad } from '../layout/counters.ts';
+import { MOST_TAG } from '../layout/flow.ts';
 import { KERNEL_HOP } from '../layout/hops.ts';
 import type { PortSlice } from '../packet/steering.ts';
 import { Bond } from './affinity.ts';
@@ -100,6 +101,9 @@ const NOBODY: Backend = {
 /** The services of one core, as last applied. */
 export class Services {
   readonly pools: Pools;
+  /** One word: another number whenever a table that flows follow has changed (rows.ts), below Flow.MOST_TAG and above 0. */
+  readonly tables = Int32Array.of(1);
+  #generations = '';
   readonly #ledger: Ledger;
   /** By server index: who may be chosen, and as what. */
   #candidates: ReadonlyMap<number, Candidate> = new Map();
@@ -148,6 +152,7 @@ export class Services {
     this.#servers = new EndpointMap(
       set.backends.filter(({ mode }) => modes[mode].repliesTo !== 'nobody').flatMap((backend) => backend.servers),
     );
+    this.#noteTables(set);
     this.#applyReturning(set, hops);
     this.#addresses = addressMap([...allSources(set)]);
     this.#locals = addressMap(set.locals ?? []);
@@ -157,6 +162,19 @@ export class Services {
     const served = new Set(set.frontends.filter(isServed).map(({ address }) => address));
     this.#served = new Map(set.frontends.filter(({ echo }) => echo).map(({ address }) => [address, served.has(address)]));
     this.retirePools();
+  }
+
+  #noteTables({ backends }: ServiceSet): void {
+    const byRows = backends.filter(({ choice }) => choice.rows !== undefined);
+    const generations = JSON.stringify(byRows.map(({ name, choice, servers }) => [name, choice.rows, servers.map(({ index }) => index)]));
+    if (generations === this.#generations) return;
+    this.#generations = generations;
+    this.tables[0] = (this.tables[0] % (MOST_TAG - 1)) + 1;
+  }
+
+  /** By its index; undefined: there is none any more. */
+  frontendOf(index: number): Frontend | undefined {
+    return this.#frontends[index];
   }
 
   /** Goes up whenever a server is lost that was not: {@link isLost}. */

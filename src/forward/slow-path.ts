@@ -29,6 +29,7 @@ import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
 import { forwardAsRouter, type Passing } from './passing.ts';
 import type { RateLimit } from './rate-limit.ts';
+import type { Rows } from './rows.ts';
 import type { Frontend, Services } from './services.ts';
 import { Verdict } from './verdict.ts';
 import type { Wrap } from './wrap.ts';
@@ -48,6 +49,7 @@ export interface SlowPathParts {
   readonly crossing: Crossing | undefined;
   readonly passing: Passing;
   readonly wrap: Wrap;
+  readonly rows: Rows;
 }
 
 /**
@@ -66,7 +68,7 @@ const LOOPBACK = 127;
 
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
-  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, passing, crossing, wrap } = parts;
+  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, passing, crossing, wrap, rows } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
@@ -90,7 +92,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     mayOpen: (f, ip, ports, protocol) =>
       isFromFront(f) && mayAsk(f, ip) && !isReply(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, protocol),
   });
-  const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, ...hooks });
+  const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, rows, ...hooks });
 
   /** The one that it has. */
   let frame = 0;
@@ -256,7 +258,10 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const protocol = (words[quoted + F.IP_TTL] >>> 8) & 0xff;
     const ports = swapPorts(protocol === F.ICMP ? echoPorts(words, transport) : words[transport]);
     const slot = table.find(source, destination, ports, Flow.live(protocol));
-    if (slot !== Flow.NONE) return slot;
+    if (slot !== Flow.NONE) {
+      rows.renew(slot << Flow.ENTRY_SHIFT);
+      return slot;
+    }
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol);
     return frontend?.adopts ? opener.pass(frontend, source, destination, ports) : Flow.NONE;
   }

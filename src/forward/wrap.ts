@@ -24,7 +24,7 @@ export type Wrap = (f: number, ip: number, length: number, at: number) => void;
 
 // Copied into this module: an imported binding is a load at each use (pipeline.ts).
 const { OFFSET, LENGTH, FLAGS, FLAG_TUNNEL, INTERFACE, OUT, TUNNEL: FRAME_TUNNEL, DROP } = Frame;
-const { DELTAS, NEXT_HOP, NEW_SOURCE } = Flow;
+const { DELTAS, HOPS_SHIFT, NEXT_HOP, NEW_SOURCE } = Flow;
 const { SHIFT, ETHERNET, INTERFACE: HOP_INTERFACE, OUT: HOP_OUT, TUNNEL, TUNNEL_SOURCE, TUNNEL_DESTINATION } = Hop;
 const { ETHERNET_HALF } = Field;
 const { GUE, IPIP, MOST_HOPS, HOPS_WORD } = Tunnel;
@@ -42,7 +42,7 @@ export function createWrap({ slab: { words, halves }, frames, table, hops }: Wra
     }
     const outgoing = flow[at + DELTAS];
     const isGue = (tunnel & 0xffff) !== IPIP;
-    const count = isGue ? Math.min(outgoing >>> 16, MOST_HOPS) : 0;
+    const count = isGue ? (outgoing >>> HOPS_SHIFT) & MOST_HOPS : 0;
     const bytes = isGue ? GUE + count * 4 : IPIP;
     const ports = (outgoing & 0xffff) | (tunnel & 0xffff0000);
     const outer = Tunnel.wrap(words, ip, length, bytes, hops[hop + TUNNEL_SOURCE], hops[hop + TUNNEL_DESTINATION], ports);

@@ -31,9 +31,14 @@ export const NEW_DESTINATION = 5;
 export const NEW_PORTS = 6;
 /**
  * Checksum deltas: transport (addresses and ports) in the lower half, addresses alone in the upper. Of a WRAPPED flow the UDP port that it leaves
- * from in the lower half, as in a packet, and how many further hops there are in the upper one.
+ * from in the lower half, as in a packet; then how many further hops there are, in two bits (HOPS_SHIFT), and above them (TAG_SHIFT) which tables were in
+ * force when they were written (forward/rows.ts); 0: it follows none, all ones: nobody knows.
  */
 export const DELTAS = 7;
+export const HOPS_SHIFT = 16;
+export const TAG_SHIFT = 18;
+/** The greatest tag there is. */
+export const MOST_TAG = 0x3fff;
 /** Index into the next-hop table. */
 export const NEXT_HOP = 8;
 /** Index of the record of its connection (layout/connection.ts). */

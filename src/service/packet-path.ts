@@ -500,14 +500,15 @@ function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMod
     }),
     ...(source === 'client' && backend.srcIpRewrite !== undefined && { prefix: prefixOf(backend.srcIpRewrite) }),
     ...(backend.affinityMs !== undefined && { affinity: { ms: backend.affinityMs } }),
-    ...(isWrapped(mode, backend) && backend.tunnel !== undefined && { tunnel: tunnelOf(backend.tunnel) }),
+    ...(isWrapped(mode, backend) && backend.tunnel !== undefined && { tunnel: tunnelOf(backend.tunnel, backend.glb) }),
     sources: source === 'pool' ? backend.sourceAddrs.map(parseAddress) : [],
   };
 }
 
 /** In native order; 0: the kernel's choice. */
-function tunnelOf({ port, source }: NonNullable<Backend['tunnel']>) {
-  return { port, source: source === undefined ? 0 : parseAddress(source) };
+function tunnelOf({ port, source }: NonNullable<Backend['tunnel']>, glb: Backend['glb']) {
+  const hops = glb === undefined || port === 0 ? 0 : glb.altHashFields.length === 0 ? 1 : 3;
+  return { port, source: source === undefined ? 0 : parseAddress(source), hops };
 }
 
 /** In native order. */

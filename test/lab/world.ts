@@ -1,6 +1,7 @@
 /** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
 import { eligible } from '../../src/balance/eligible.ts';
-import { type Candidate, type Choice, prepare, type SchedulerName } from '../../src/balance/index.ts';
+import type { HashField } from '../../src/balance/glb-hash.ts';
+import { type Candidate, type Choice, prepare, rankRows, type SchedulerName } from '../../src/balance/index.ts';
 import { recover } from '../../src/engine/recovery.ts';
 import type { Timeouts } from '../../src/flow/protocol.ts';
 import { hashKey } from '../../src/flow/table.ts';
@@ -76,6 +77,9 @@ export interface WorldOptions {
   /** The backends' source addresses, and those of before. */
   readonly sources?: readonly string[];
   readonly formerSources?: readonly string[];
+  /** With the scheduler `glb`: what each server is to the table (active), and what is hashed beside the source. */
+  readonly states?: readonly ('active' | 'draining')[];
+  readonly altHashFields?: readonly HashField[];
   /** What packets are wrapped in, where the mode has them wrapped. */
   readonly tunnel?: ServiceSet['backends'][number]['tunnel'];
   /** What servers see clients of a prefix as. */
@@ -113,6 +117,7 @@ export interface Change {
   /** Indexes of servers that are down while others are up. */
   readonly lost?: readonly number[];
   readonly draining?: readonly number[];
+  readonly states?: readonly ('active' | 'draining')[];
   readonly goneFrontends?: readonly number[];
   readonly sources?: readonly string[];
   readonly formerSources?: readonly string[];
@@ -251,7 +256,12 @@ export class World {
     const all = addresses.map(serverAt);
     const more = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
     const servers = all.filter(({ index }) => !gone.includes(index)).map((server) => ({ ...server, lost: lost.includes(server.index) }));
-    const candidates = eligible(servers.map((server) => ({ ...server, up: up[server.index], backup: false })));
+    const { states = [], altHashFields = [] } = { ...this.#options, ...others };
+    const parts = scheduler === 'glb' ? { keys: { ...GLB_KEYS, altHashFields }, rank } : undefined;
+    const standing = (index: number) => ({ standing: { state: states[index] ?? ('active' as const), healthy: true } });
+    const ranked = servers.map(({ index, name, weight }) => ({ index, name, weight, maxconn, ...standing(index) }));
+    const eligibles = eligible(servers.map((server) => ({ ...server, up: up[server.index], backup: false })));
+    const candidates = parts === undefined ? eligibles : ranked;
     const frontends = ports.map((port, index) => {
       return {
         index,
@@ -274,7 +284,7 @@ export class World {
           name: 'b',
           mode,
           servers,
-          choice: prepared(scheduler, candidates),
+          choice: parts === undefined ? prepared(scheduler, candidates) : prepare(scheduler, candidates, undefined, parts),
           sources,
           ...kept,
           ...(prefix === undefined ? {} : { prefix }),
@@ -383,6 +393,16 @@ export function worldAfter(memory: Memory, options: WorldOptions, now: number): 
   for (const part of ['verdicts', 'gauges', 'statistics', 'places'] as const) found.counters[part].set(counters[part]);
   return new World({ ...options, found, now });
 }
+
+const GLB_KEYS = { hashKey: '12345678901234561234567890123456', seed: '34567890123456783456789012345678', hashFields: ['source'] } as const;
+
+/** Ranks take long, and are of addresses alone. */
+const ranks = new Map<string, Uint16Array>();
+const rank = (seed: string, addresses: readonly number[]): Uint16Array => {
+  const known = ranks.get(addresses.join()) ?? rankRows(seed, addresses);
+  ranks.set(addresses.join(), known);
+  return known;
+};
 
 const choices = new Map<string, Choice>();
 

@@ -28,8 +28,16 @@ async function unwrap(lab: DsrTopology, port: number): Promise<void> {
   }
 }
 
+/** By source and port, so that one client has rows of both servers. */
+const GLB = [
+  'balance = "glb"',
+  'hash_fields = ["source", "source_port"]',
+  'hash_key = "12345678901234561234567890123456"',
+  'seed = "34567890123456783456789012345678"',
+];
+
 describe.each([
-  ['gue', 6080, 'gue_port = 6080', 1464, `udp and src ${OUTER} and dst port 6080`],
+  ['gue', 6080, ['gue_port = 6080', ...GLB].join('\n'), 1460, `udp and src ${OUTER} and dst port 6080`],
   ['ipip', 0, `source_addr = "${OUTER}"`, 1480, `ip proto 4 and src ${OUTER}`],
 ] as const)('%s', (dsr, port, keys, mtu, wrapped) => {
   test('requests, a large answer, and an upload in super-packets, whose sender learns what fits; an error about an answer', async () => {

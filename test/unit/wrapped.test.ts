@@ -1,5 +1,6 @@
 /** Packets inside of others (dsr = "gue" and "ipip"): every byte of what goes out, and what becomes of what does not fit. */
 import { describe, expect, test } from 'vitest';
+import { glbHash } from '../../src/balance/glb-hash.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
 import { HOP, TUNNEL } from '../../src/layout/hops.ts';
@@ -151,6 +152,56 @@ describe('what belongs to no flow', () => {
     world.send(segment('S'));
     world.setServers([true, false]);
     expect(hex(world.send(error).frame.subarray(30, 34))).toBe(hex(addressOf(SERVERS[1])));
+  });
+});
+
+describe('by GLB’s table', () => {
+  const GLB: WorldOptions = { ...GUE, scheduler: 'glb', up: [true, true], tunnel: { port: 19_523, source: 0, hops: 1 } };
+  const outerOf = ({ frame }: { readonly frame: Uint8Array }) => {
+    const bytes = (at: number) => frame.subarray(at, at + 4).join('.');
+    const count = frame[49];
+    return { to: bytes(30), port: Buffer.from(frame).readUInt16BE(34), hops: Array.from({ length: count }, (_, i) => bytes(50 + 4 * i)) };
+  };
+  const otherThan = (server: string) => SERVERS.filter((one) => one !== server);
+  /** What GLB's own director has of this key and client (glb.test.ts has its pins). */
+  const HASH = glbHash('12345678901234561234567890123456', ['source'])(parseAddress(CLIENT), 0, 0);
+
+  test('the second server of the row comes along, the port is that of the hash, and any packet goes there', () => {
+    const world = new World(GLB);
+    const syn = outerOf(world.send(segment('S')));
+    expect(syn).toEqual({ to: syn.to, port: 0x8000 | ((HASH ^ 5000) & 0x7fff), hops: otherThan(syn.to) });
+    expect(outerOf(world.send(segment('A')))).toEqual(syn);
+    expect(outerOf(new World(GLB).send(segment('A')))).toEqual(syn);
+  });
+
+  test('alone, a server has no other; while fields are changed there are three', () => {
+    expect(outerOf(new World({ ...GLB, servers: [SERVERS[0]] }).send(segment('S')))).toMatchObject({ to: SERVERS[0], hops: [] });
+    const world = new World({ ...GLB, altHashFields: ['source_port'], tunnel: { port: 19_523, source: 0, hops: 3 } });
+    const { to, hops } = outerOf(world.send(segment('S')));
+    expect(hops).toEqual([otherThan(to)[0], hops[1], otherThan(hops[1])[0]]);
+  });
+
+  test('a table that changes takes its flows along at the next packet: nobody is pinned, and what was carried stays counted', () => {
+    const world = new World(GLB);
+    const { to, port } = outerOf(world.send(segment('S')));
+    world.send(segment('A', {}, 100));
+    const primary = SERVERS.findIndex((one) => one === to);
+    expect(Array.from(world.loads.subarray(0, 2))).toEqual(primary === 0 ? [1, 0] : [0, 1]);
+    world.apply({ states: [primary === 0 ? 'draining' : 'active', primary === 1 ? 'draining' : 'active'] });
+    const after = { to: otherThan(to)[0], port, hops: [to] };
+    expect(outerOf(world.send(segment('A', {}, 10)))).toEqual(after);
+    expect(Array.from(world.loads.subarray(0, 2))).toEqual(primary === 0 ? [0, 1] : [1, 0]);
+    expect(connectionsIn(world)).toHaveLength(1);
+    expect(outerOf(world.next().send(segment('A')))).toMatchObject({ to, hops: [after.to] });
+    world.apply();
+    const quote: Packet = { source: VIP, destination: CLIENT, tcp: { from: 80, to: 5000, flags: 'A', payload: new Uint8Array(8) } };
+    const error: Packet = {
+      ethernet: [MAC.front, MAC.client],
+      source: '10.0.0.1',
+      destination: VIP,
+      icmp: { type: 3, code: 4, mtu: 1300, quote },
+    };
+    expect(outerOf(world.send(error))).toMatchObject({ to, hops: [after.to] });
   });
 });
 
