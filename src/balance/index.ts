@@ -116,7 +116,8 @@ export function prepare(scheduler: SchedulerName, candidates: readonly Candidate
   if (needs === 'rows') {
     if (parts === undefined) throw new RangeError('balance = "glb" without its keys');
     const { keys, rank = rankRows } = parts;
-    return { ...choice, ...prepareGlb(candidates, keys, rank) };
+    const isSame = last?.rows !== undefined && ranked(last.candidates, last.rows) === ranked(candidates, keys);
+    return isSame ? { ...choice, table: last.table, rows: last.rows } : { ...choice, ...prepareGlb(candidates, keys, rank) };
   }
   if (needs === 'turns') {
     const goesOn = last !== undefined && isSameChoice(last, choice);
@@ -130,6 +131,11 @@ export function prepare(scheduler: SchedulerName, candidates: readonly Candidate
 /** What goes into a table. */
 function hashed(candidates: readonly Candidate[]): string {
   return JSON.stringify(candidates.map(({ name, weight }) => [name, weight]));
+}
+
+/** What goes into GLB's. */
+function ranked(candidates: readonly Candidate[], { hashKey, seed, hashFields, altHashFields }: GlbKeys): string {
+  return JSON.stringify([hashKey, seed, hashFields, altHashFields, candidates.map(({ name, standing }) => [name, standing])]);
 }
 
 /** Whether two choices are among the same candidates: then a scheduler of the one serves for the other, and keeps its state. */

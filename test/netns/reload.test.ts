@@ -230,3 +230,40 @@ describe('how a file changes', () => {
     expect(await named).toContain('restart');
   });
 });
+
+test("GLB's forwarding table is watched as the file that names it: a state swaps its rows, a mistake in it changes nothing", async () => {
+  await using live = await Live.start('passthrough', { frontends: ['echo'] });
+  const json = join(live.lab.directory, 'forwarding_table.json');
+  const write = (states: readonly string[]) => {
+    const backends = live.addresses.map((ip, i) => ({ ip, state: states[i] }));
+    const keys = { hash_key: '12345678901234561234567890123456', seed: '34567890123456783456789012345678' };
+    writeFileSync(
+      `${json}.new`,
+      JSON.stringify({ tables: [{ name: 'web', ...keys, binds: [{ ip: live.vip, proto: 'tcp', port: 80 }], backends }] }),
+    );
+    renameSync(`${json}.new`, json);
+  };
+  const taken = () => live.balancer.running.nextLine(/"msg":"configuration reloaded"/);
+  write(['active', 'active']);
+  await live.reload({ frontends: ['echo'], more: `[glb]\nforwarding_table = "${json}"\n` });
+  // One client is in one row.
+  const [first, ...others] = await answering(live);
+  expect(others).toEqual([]);
+  const place = first === 'server1' ? 0 : 1;
+  const drained = taken();
+  write(['active', 'active'].with(place, 'draining'));
+  await drained;
+  expect(await answering(live)).toEqual([place === 0 ? 'server2' : 'server1']);
+  const refusal = live.balancer.running.nextLine(/reload failed/);
+  write(['active', 'actve']);
+  await refusal;
+  expect(live.balancer.running.lines.join('\n')).toMatch(
+    /forwarding_table\.json:1:\d+: tables\[0\]\.backends\[1\]\.state: \\"actve\\" is not good/,
+  );
+  expect(await answering(live)).toEqual([place === 0 ? 'server2' : 'server1']);
+  const mended = taken();
+  write(['active', 'active']);
+  await mended;
+  expect(await answering(live)).toEqual([first]);
+  expect(live.balancer.running.lines.join('\n')).not.toContain('without a thread of its own');
+});

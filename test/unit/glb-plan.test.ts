@@ -95,6 +95,7 @@ describe('a plan', () => {
     const [first, drained] = [balancer.plan(A + B + C), balancer.plan(A + B + server('c', '3.4.5.6', ', state = "draining"'))];
     expect(generation(drained)).not.toBe(generation(first));
     expect(isSameChoice(choiceOf(drained), choiceOf(first))).toBe(false);
+    expect(choiceOf(balancer.plan(A + B + server('c', '3.4.5.6', ', state = "draining"'))).table).toBe(choiceOf(drained).table);
     const again = new Balancer().plan(A + B + C);
     expect(generation(again)).toBe(generation(first));
     expect(isSameChoice(choiceOf(again), choiceOf(first))).toBe(true);
