@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2034 # what tunnel.sh alone reads
 # What a server behind lb4 in DSR mode needs, so that it answers clients itself. Nothing happens before somebody runs it: on the
 # server, as root, after each boot and each change of lb4's frontends,
 #
@@ -14,8 +15,8 @@
 #   --dry-run say what would be done and change nothing
 #
 # Exit: 0 done · 1 failed · 2 usage · 3 status found something missing · 77 no privilege, or a tool or kernel feature lacks.
-# LB4_DEVICES="eth0 eth1" names the interfaces that answers leave by, for tc; else those with the server's address or a
-# default route.
+# LB4_DEVICES="eth0 eth1" names the interfaces that answers leave by, for tc, or tunnels arrive by; else those with the server's address or a
+# default route. LB4_MTU=1500 is what the way from the balancer takes, where that is less than these interfaces do.
 #
 # Why. In DSR the client's packets come through lb4, and the answers go straight to the client, who must see them come
 # from the address that it asked: the frontend's, the VIP.
@@ -30,6 +31,13 @@
 #   dsr = "l2"   packets arrive with the VIP as destination, so the VIP stands on the loopback; nobody but lb4 may answer
 #                ARP requests for it: arp_ignore and arp_announce. (A server that owns the VIP gets no packet from it: there
 #                lb4's health checks come from another address of the balancer.)
+#   dsr = "gue"  the same packets, VIP and all, inside of UDP (Generic UDP Encapsulation, as GLB sends it), or of IP ("ipip"): the VIP stands on
+#   dsr = "ipip" the loopback, and something unwraps them:
+#                  bpf  a program at tc ingress, of which this script has the object. What belongs to no connection of this server it
+#                       sends on to the next server of the packet's list ("second chance"). iptables sees the client's packet alone, and so no
+#                       rule of this server's keeps others than the balancer from sending to the port: the network has to
+#                  fou  the kernel's own (modules fou, ipip and sit; of "ipip" in any case): no second chance
+#                Clients must send smaller segments, so that they fit with what is around them: an nft rule lowers what SYN-ACKs allow (MSS).
 #
 # The server never answers ARP for a VIP, and needs a route to the clients. With strict rp_filter, that route must leave
 # by the interface where lb4's packets arrive. For what was there before see /run/lb4, one directory a network namespace;
@@ -41,10 +49,18 @@ REWRITES='' # PORT[/PROTOCOL]>VIP …, for dsr = "nat"; a port alone is TCP's
 LOOPBACK='' # VIP …, for dsr = "l2"
 DIALECT=''  # nft or tc; empty: what works here, nft first
 PROTOCOLS='' # NAME:NUMBER …, of the rewrites' protocols: tc knows no names
+TUNNELED=''  # VIP>BYTES …, for dsr = "gue" and "ipip": what the tunnel adds to each packet
+GUE_PORTS='' # PORT …, of UDP
+IPIP=''      # yes or empty
+UNWRAP=''    # bpf or fou; empty: what is there, else bpf
+PROGRAM=''   # the name of OBJECT, by its content
+OBJECT=''    # a BPF object, gzip and base64
 # <<< lb4 configuration
 
 # shellcheck source=/dev/null
 . "${0%/*}/common.sh" # `lb4 rules` puts its text here
+# shellcheck source=/dev/null
+. "${0%/*}/tunnel.sh" # and here
 
 LABEL=lo:lb4
 CONF=/proc/sys/net/ipv4/conf/all
@@ -89,16 +105,16 @@ END
   printf '  }\n}\n'
 }
 
-# The table's text; nothing when it is not there.
+# nft_listing FAMILY TABLE: its text; nothing when it is not there
 nft_listing() {
   command -v nft >/dev/null || return 0
-  listing=$(nft list table ip lb4 2>&1) && { printf '%s\n' "$listing"; return 0; }
+  listing=$(nft list table "$1" "$2" 2>&1) && { printf '%s\n' "$listing"; return 0; }
   case $listing in *'No such file'*) return 0 ;; esac
   fail nft "$listing"
 }
 
 nft_rewrites() {
-  listing=$(nft_listing) || exit $?
+  listing=$(nft_listing ip lb4) || exit $?
   foreign=$(printf '%s\n' "$listing" | grep -vE '^$|^#|^table ip lb4 \{|^.chain dsr \{|hook postrouting|oifname "lo" accept|comment "lb4 |^.?\}$')
   [ -z "$foreign" ] || stop 1 "table ip lb4 has something that is not lb4's: $(printf '%s' "$foreign" | head -n 1 | sed 's/^[[:space:]]*//')"
   printf '%s\n' "$listing" | sed -n 's/.* comment "lb4 \(.*\)"$/\1/p'
@@ -126,7 +142,7 @@ nft_install() {
 }
 
 nft_remove() {
-  listing=$(nft_listing) || exit $?
+  listing=$(nft_listing ip lb4) || exit $?
   [ -n "$listing" ] || return 0
   nft_rewrites >/dev/null || exit $?
   must nft delete table ip lb4
@@ -317,7 +333,7 @@ choose_dialect() {
     stop 77 'iptables cannot do this: its NAT follows connections, and an answer leaves from the address that the request went to. Use --dialect nft or tc, or dsr = "l2"'
   fi
   [ -z "$DIALECT" ] || return 0
-  listing=$(nft_listing) || exit $?
+  listing=$(nft_listing ip lb4) || exit $?
   if [ -n "$listing" ]; then DIALECT=nft
   elif [ -n "$(noted_devices)" ]; then DIALECT=tc
   elif nft_works; then DIALECT=nft
@@ -434,14 +450,18 @@ check_reverse_path() {
 install_all() {
   check_host "$SERVER"
   choose_dialect
+  choose_unwrapping
+  check_tunnels
   rewrite_install
   loopback_install
+  tunnels_install
   check_reverse_path
   forget_state
 }
 
 remove_all() {
   LOOPBACK=''
+  tunnels_remove
   tc_remove
   loopback_install
   nft_remove
@@ -450,10 +470,14 @@ remove_all() {
 
 status_all() {
   choose_dialect
+  choose_unwrapping
   rewrites=$(rewrite_compare) || exit $?
   loopback=$(loopback_compare) || exit $?
+  tunnels=$(tunnels_compare) || exit $?
   tell "$(printf '%s\n' "$rewrites" | sed "s/^[a-z]* /&${DIALECT:-nft} /")
-$loopback"
+$loopback
+$tunnels
+$(tell_counters)"
 }
 
 main() {

@@ -29,7 +29,9 @@ put() {
 rm -rf "$out"
 npm=$out/npm
 put "$npm" bin dist/bundle iptables dashboard contrib docs lb4.toml README.md CHANGELOG.md LICENSE
-if [ -e native/bpf/lb4.bpf.o ]; then put "$npm" native/bpf/lb4.bpf.o; fi
+for object in native/bpf/*.o; do
+  if [ -e "$object" ]; then put "$npm" "$object"; fi
+done
 cp -R build/prebuilds "$npm/"
 cp dist/THIRD-PARTY.md "$npm/"
 node scripts/package-json.js >"$npm/package.json"
@@ -54,7 +56,8 @@ for arch in $archs; do
   share=$root/usr/share
   mkdir -p "$lib" "$root/DEBIAN" "$root/usr/bin"
   cp -R "$npm/bin" "$npm/dist" "$npm/iptables" "$npm/dashboard" "$npm/package.json" "$lib/"
-  chmod 755 "$lib"/iptables/[!c]*.sh # common.sh is a part of the others
+  chmod 755 "$lib"/iptables/*.sh
+  chmod 644 "$lib"/iptables/common.sh "$lib"/iptables/tunnel.sh # parts of the others
   if [ -e "$npm/native" ]; then cp -R "$npm/native" "$lib/"; fi
   install_file 644 "build/prebuilds/linux-$arch/lb4.node" "$lib/prebuilds/linux-$arch"
   for name in lb4 lb4-service; do ln -s "../lib/lb4/bin/$name" "$root/usr/bin/$name"; done

@@ -7,8 +7,8 @@ import { join, sep } from 'node:path';
 const HEADERS = ['node-addon-api', 'node-api-headers'];
 
 const COMPILED = `The addon holds parts of GCC's libstdc++ and libgcc (GPL-3.0 with the GCC Runtime Library Exception, which lets them go into programs under
-any licence). The fast path, lb4.bpf.o, is compiled with the headers of libbpf (LGPL-2.1 or BSD-2-Clause, here the latter;
-Copyright the libbpf authors).
+any licence). The programs for kernels, native/bpf/*.o, are compiled with the headers of libbpf (LGPL-2.1 or BSD-2-Clause, here
+the latter; Copyright the libbpf authors).
 `;
 
 /** A plugin of rolldown: writes `file` with a part for each package that modules came from. One that has no licence in it ends the build. */

@@ -8,10 +8,11 @@ import { hasKept } from '../io/kept-files.ts';
 import { deadHolder, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
 import { formNow } from '../rules/form.ts';
 import { returnRulesFor, rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
+import { GUE_PORTS_MAX } from '../rules/gue-object.ts';
 import { portNames } from '../rules/inline-ports.ts';
 import { renderBalancerScript, renderInlineScript, renderReturnScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { DIALECTS, type Dialect, type Form, type ReturnRulesInput, type RulesAction } from '../rules/types.ts';
+import { DIALECTS, type Form, type ReturnRulesInput, type RulesAction, type ServerRulesInput, UNWRAPS } from '../rules/types.ts';
 import { withFound } from '../service/found-servers.ts';
 import { told, toldError } from './lines.ts';
 import { withExamples } from './manual.ts';
@@ -31,7 +32,7 @@ export interface RulesOptions {
   readonly status?: boolean | undefined;
   /** `balancer`, the default, or the address of a server (DSR, or nat = "destination"). */
   readonly for?: string | undefined;
-  /** How a server rewrites addresses: one of DIALECTS; the script finds out when it is left out. */
+  /** How a server rewrites addresses or unwraps packets: one of DIALECTS or UNWRAPS; the script finds out when it is left out. */
   readonly dialect?: string | undefined;
   /** With `apply` or `remove`: say what would be done, and do nothing. */
   readonly dryRun?: boolean | undefined;
@@ -57,7 +58,10 @@ export function rulesCommand(): Command {
     .option('-d, --dsr', 'for direct server return')
     .option('--inline', 'for lb4 between two interfaces')
     .option('--for <host>', 'balancer, or the address of a server (with --dsr, or of a backend with nat = "destination")', 'balancer')
-    .option('--dialect <name>', 'how that server rewrites addresses: nft or tc (iptables cannot); else what works there')
+    .option(
+      '--dialect <name>',
+      'how that server rewrites addresses, nft or tc (iptables cannot), or unwraps packets, bpf or fou; else what works there',
+    )
     .option('--apply', 'install the rules on this host')
     .option('--remove', 'remove them, also after a crash')
     .option('--status', 'tell which rules are there')
@@ -89,7 +93,7 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
         ? ownScript(config, mode, action)
         : MODES[mode].directions === 2
           ? renderReturnScript(returnsOf(config, mode, server))
-          : renderServerScript({ ...serverRulesFor(config, mode, server), dialect });
+          : renderServerScript({ ...ownRulesOf(config, mode, server), ...dialect });
     if (action === undefined) {
       out(script);
       hint?.(`lb4: nothing is installed yet. ${server === undefined ? 'Here' : `On ${server}`}, as root: sh FILE install\n`);
@@ -156,14 +160,24 @@ function isForBalancer({ for: host = 'balancer' }: RulesOptions): boolean {
   return host === 'balancer';
 }
 
-function dialectOf(options: RulesOptions): Dialect | undefined {
+/** Of a server in DSR. */
+function ownRulesOf(config: Config, mode: PacketMode, server: string): ServerRulesInput {
+  const input = serverRulesFor(config, mode, server);
+  const ports = new Set(input.tunnels?.map(({ port }) => port).filter((port) => port !== 0));
+  if (ports.size <= GUE_PORTS_MAX) return input;
+  throw new UsageError(`--for ${server}: its backends have ${ports.size} different gue_port; a server unwraps at ${GUE_PORTS_MAX} at most`);
+}
+
+function dialectOf(options: RulesOptions): Pick<ServerRulesInput, 'dialect' | 'unwrap'> {
   const { dialect } = options;
-  if (dialect === undefined) return undefined;
+  if (dialect === undefined) return {};
   if (isForBalancer(options)) throw new UsageError('--dialect needs --for SERVER_IP: the balancer rewrites by itself');
   if (!options.dsr) throw new UsageError('--dialect needs --dsr: in passthrough servers rewrite nothing');
+  const unwrap = UNWRAPS.find((one) => one === dialect);
+  if (unwrap !== undefined) return { unwrap };
   const known = DIALECTS.find((one) => one === dialect);
-  if (known === undefined) throw new UsageError(`--dialect ${dialect} is unknown; there are: ${DIALECTS.join(', ')}`);
-  return known;
+  if (known !== undefined) return { dialect: known };
+  throw new UsageError(`--dialect ${dialect} is unknown; there are: ${[...DIALECTS, ...UNWRAPS].join(', ')}`);
 }
 
 function actionOf({ apply, remove, status, dryRun }: RulesOptions): RulesAction | undefined {

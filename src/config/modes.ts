@@ -80,8 +80,13 @@ export function sharesLink(mode: Mode, keys: ForwardingKeys): boolean {
 
 /** Packets go to the servers of the backend inside of others. */
 export function isWrapped(mode: Mode, keys: ForwardingKeys): boolean {
+  return wrapping(mode, keys) !== undefined;
+}
+
+/** Bytes of the headers around a packet on its way to servers of the backend (packet/tunnel.ts); undefined: it goes as it is. */
+export function wrapping(mode: Mode, keys: ForwardingKeys): number | undefined {
   const { forwards } = factsOf(mode, keys);
-  return forwards !== undefined && modes[forwards].tunnel !== undefined;
+  return forwards === undefined ? undefined : modes[forwards].tunnel;
 }
 
 /** Servers of the backend answer clients themselves, and put the frontend's address in place of their own as an answer leaves. */

@@ -1,9 +1,9 @@
-import type { Config, Frontend } from '../config/model.ts';
-import { type ForwardingKeys, factsOf, holdsVip, MODES, type PacketMode } from '../config/modes.ts';
+import type { Backend, Config, Frontend } from '../config/model.ts';
+import { type ForwardingKeys, factsOf, holdsVip, MODES, type PacketMode, wrapping } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import { native } from '../io/native.ts';
 import { formatAddress, parseAddress } from '../packet/address.ts';
-import { CLIENTS, type ReturnRulesInput, type RulesInput, type ServerRulesInput } from './types.ts';
+import { CLIENTS, type ReturnRulesInput, type RulesInput, type ServerRulesInput, type TunnelInput } from './types.ts';
 
 /** The rules of a configuration: every frontend, and every server's way back to the addresses that face it. */
 export function rulesFor(config: Config, mode: PacketMode): RulesInput {
@@ -32,13 +32,25 @@ export function answersClients(mode: PacketMode, backend: ForwardingKeys): boole
 /** The rules of a server: it answers for every frontend whose backend has its address. The file must suit DSR (`loadConfig`). */
 export function serverRulesFor(config: Config, mode: PacketMode, server: string): ServerRulesInput {
   const rules: ServerRulesInput = { server, rewrites: [], loopback: [] };
+  const tunnels: TunnelInput[] = [];
   for (const { listen, backend } of config.frontends) {
     for (const { addr } of backend.servers.filter(({ addr }) => addr.ip === server)) {
-      if (holdsVip(mode, backend)) rules.loopback.push(listen.ip);
+      const around = wrapping(mode, backend);
+      if (around !== undefined) tunnels.push(tunnelTo(listen.ip, backend, around));
+      else if (holdsVip(mode, backend)) rules.loopback.push(listen.ip);
       else rules.rewrites.push({ port: addr.port, vip: listen.ip, protocol: backend.protocol });
     }
   }
-  return rules;
+  return tunnels.length === 0 ? rules : { ...rules, tunnels };
+}
+
+/** Bytes of a hop in GUE's list. Room for one is left, which GLB's tables have; while they migrate to other fields they have three. */
+const HOP_BYTES = 4;
+
+function tunnelTo(vip: string, { tunnel, glb }: Pick<Backend, 'tunnel' | 'glb'>, around: number): TunnelInput {
+  const { port } = tunnel ?? { port: 0 };
+  const hops = glb === undefined || glb.altHashFields.length === 0 ? 1 : 3;
+  return { vip, port, overhead: port === 0 ? around : around + hops * HOP_BYTES };
 }
 
 /** The same of a server that answers clients through this host, which it reaches by the address that this host would speak to it from. */

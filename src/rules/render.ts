@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { isIPv4 } from 'node:net';
+import { isIPv4, isIPv6 } from 'node:net';
 import type { TransportProtocol } from '../config/model.ts';
 import { isPacketMode, MODES, type PacketMode } from '../config/modes.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { ownFile } from '../own-files.ts';
+import { GUE_PORTS_MAX, gueObject } from './gue-object.ts';
 import {
   CLIENTS,
   DIALECTS,
@@ -13,19 +14,22 @@ import {
   type ReturnRulesInput,
   type RulesInput,
   type ServerRulesInput,
+  type TunnelInput,
+  UNWRAPS,
+  type Unwrap,
 } from './types.ts';
 
 const BEGIN = /^# >>> lb4 configuration.*$/m;
 const END = /^# <<< lb4 configuration$/m;
 /** How a template takes in the functions that all of them share. */
-const INCLUDE = /^# shellcheck source=.*\n\. "\$\{0%\/\*\}\/common\.sh".*\n/m;
+const INCLUDE = /^# shellcheck source=.*\n\. "\$\{0%\/\*\}\/(\w+\.sh)".*\n/gm;
 
 /** The characters that a setting may have: nothing that means anything to sh inside single quotes, or to printf. */
 const SAFE = /^[A-Za-z0-9_.:/>\n-]*$/;
 /** The one that scripts leave unsaid: rules that stand on hosts, and their comments, are spelled so. */
 const UNSAID = 'tcp';
-/** And those of WHY, a text for people: blanks as well. */
-const TEXT = /^[A-Za-z0-9.:=_,; -]*$/;
+/** Settings that may have others: WHY, a text for people, blanks, and OBJECT all of base64. */
+const OTHERS: Readonly<Record<string, RegExp>> = { WHY: /^[A-Za-z0-9.:=_,; -]*$/, OBJECT: /^[A-Za-z0-9+/=\n]*$/ };
 
 /**
  * Templates as they were when they were first asked for, which a lb4 in a packet mode does as it starts: what replaces or removes
@@ -60,17 +64,44 @@ export function renderBalancerScript(input: RulesInput): string {
 
 /**
  * A DSR server's script for `input`, run in the same way.
- * @throws RangeError as above, and for an unknown dialect.
+ * @throws RangeError as above, and for an unknown dialect; FailureError where this lb4 lacks the program that it would carry.
  */
 export function renderServerScript(input: ServerRulesInput): string {
   const rewrites = input.rewrites.map(({ port, vip, protocol }) => `${portWord(port, protocol)}>${ipv4(vip)}`);
   return renderTemplate('dsr-server.sh', {
     SERVER: ipv4(input.server),
     REWRITES: list(rewrites),
-    LOOPBACK: list(input.loopback.map(ipv4)),
+    LOOPBACK: list([...input.loopback, ...tunneled4(input)].map(ipv4)),
     DIALECT: dialect(input.dialect),
     PROTOCOLS: list(input.rewrites.map(({ protocol }) => numbered(protocol))),
+    ...tunnelSettings(input),
   });
+}
+
+/** Their addresses stand on the loopback as those of `l2` do; those of IPv6 the script treats apart. */
+function tunneled4({ tunnels = [] }: ServerRulesInput): string[] {
+  return tunnels.filter(({ vip }) => isIPv4(vip)).map(({ vip }) => vip);
+}
+
+function tunnelSettings({ server, tunnels = [], unwrap }: ServerRulesInput): Record<string, string> {
+  const ports = [...new Set(tunnels.filter(({ port }) => port !== 0).map(({ port }) => portOf(port)))];
+  if (ports.length > GUE_PORTS_MAX) throw new RangeError(`more ports of GUE than ${GUE_PORTS_MAX} at ${server}: ${ports.join(', ')}`);
+  const object = ports.length === 0 || unwrap === 'fou' ? undefined : gueObject(server, ports);
+  return {
+    TUNNELED: list(overheads(tunnels)),
+    GUE_PORTS: list(ports.map(String)),
+    IPIP: tunnels.some(({ port }) => port === 0) ? 'yes' : '',
+    UNWRAP: unwrapping(unwrap),
+    PROGRAM: object?.name ?? '',
+    OBJECT: object?.text ?? '',
+  };
+}
+
+/** `VIP>BYTES`, of an address in several tunnels the largest. */
+function overheads(tunnels: readonly TunnelInput[]): string[] {
+  const largest = new Map<string, number>();
+  for (const { vip, overhead } of tunnels) largest.set(vip, Math.max(overhead, largest.get(vip) ?? 0));
+  return [...largest].map(([vip, overhead]) => `${isIPv6(vip) ? vip : ipv4(vip)}>${overhead}`);
 }
 
 /**
@@ -94,9 +125,9 @@ export function renderReturnScript({ server, gateway, ports }: ReturnRulesInput)
 }
 
 /**
- * A template of iptables/ with `settings` as shell assignments between its two configuration marks, and the text of common.sh
- * in place of the line that reads it: the script stands for itself.
- * @throws RangeError when a value has a character outside letters, digits and `_.:/>-`, in WHY outside those and `_=,; `.
+ * A template of iptables/ with `settings` as shell assignments between its two configuration marks, and the texts of common.sh and
+ * other parts in place of the lines that read them: the script stands for itself.
+ * @throws RangeError when a value has a character outside letters, digits and `_.:/>-`, or outside what WHY and OBJECT may have.
  */
 export function renderTemplate(name: string, settings: Record<string, string>): string {
   const template = templates.get(name) ?? readTemplate(name);
@@ -104,14 +135,15 @@ export function renderTemplate(name: string, settings: Record<string, string>): 
   const begin = BEGIN.exec(template);
   const end = END.exec(template);
   if (begin === null || end === null) throw new Error(`iptables/${name} has lost its configuration marks`);
-  const lines = Object.entries(settings).map(([key, value]) => `${key}='${safe(value, key === 'WHY' ? TEXT : SAFE)}'\n`);
+  const lines = Object.entries(settings).map(([key, value]) => `${key}='${safe(value, OTHERS[key] ?? SAFE)}'\n`);
   const head = template.slice(0, begin.index + begin[0].length + 1);
   return head + lines.join('') + template.slice(end.index);
 }
 
 function readTemplate(name: string): string {
-  const common = readFileSync(ownFile('iptables/common.sh'), 'utf8').replace(/^# shellcheck .*\n/m, '');
-  return readFileSync(ownFile('iptables', name), 'utf8').replace(INCLUDE, () => common);
+  return readFileSync(ownFile('iptables', name), 'utf8').replaceAll(INCLUDE, (_, part: string) => {
+    return readFileSync(ownFile('iptables', part), 'utf8').replace(/^# shellcheck .*\n/m, '');
+  });
 }
 
 function hasPorts({ protocol }: { readonly protocol: TransportProtocol }): boolean {
@@ -176,6 +208,11 @@ function formName(form: Form | undefined): string {
 
 function dialect(value: Dialect | undefined): string {
   if (value !== undefined && !DIALECTS.includes(value)) throw new RangeError(`not a dialect: ${JSON.stringify(value)}`);
+  return value ?? '';
+}
+
+function unwrapping(value: Unwrap | undefined): string {
+  if (value !== undefined && !UNWRAPS.includes(value)) throw new RangeError(`not a way to unwrap: ${JSON.stringify(value)}`);
   return value ?? '';
 }
 

@@ -108,5 +108,5 @@ function reason(stderr: string, action: RulesAction): string {
 /** The script has one exit status for everything that this host lacks; its line tells which. */
 function failure(status: number | null, message: string): Lb4Error {
   if (status !== EXIT.missing) return new FailureError(message);
-  return /not found|act_nat|xt_CT|iptables cannot/.test(message) ? new KernelFeatureError(message) : new PrivilegeError(message);
+  return /not found|act_nat|xt_CT|iptables cannot|unwraps/.test(message) ? new KernelFeatureError(message) : new PrivilegeError(message);
 }

@@ -38,9 +38,26 @@ export interface ServerRulesInput {
   rewrites: { port: number; vip: string; protocol: TransportProtocol }[];
   /** `dsr = "l2"`: addresses that stand on the server's loopback. */
   loopback: string[];
+  /** `dsr = "gue"` and `"ipip"`: addresses that stand there as well, and packets for which come inside of others. */
+  tunnels?: readonly TunnelInput[] | undefined;
   /** Undefined: the script finds out what works on the server. */
   dialect?: Dialect | undefined;
+  /** The same of unwrapping. */
+  unwrap?: Unwrap | undefined;
 }
+
+export interface TunnelInput {
+  /** Dotted IPv4, or IPv6. */
+  readonly vip: string;
+  /** UDP port of GUE; 0: IP in IP. */
+  readonly port: number;
+  /** Bytes that the tunnel adds to a packet. */
+  readonly overhead: number;
+}
+
+/** How a server takes packets out of GUE: a BPF program, which gives a second chance, or the kernel's fou. */
+export const UNWRAPS = ['bpf', 'fou'] as const;
+export type Unwrap = (typeof UNWRAPS)[number];
 
 /** What a server that answers clients through the balancer needs (nat = "destination"). Addresses are dotted IPv4, ports 1–65535. */
 export interface ReturnRulesInput {

@@ -17,7 +17,7 @@ tree=$out/tree
 # What runs in the guest (bash: bin/lb4); busybox stands in for the rest. Its own shell would run its applets before these.
 tools='sh bash ip tc bridge nft iptables iptables-save iptables-restore kmod nsenter setpriv sysctl ethtool curl tcpdump'
 # Module directories and single modules, each taken with what it depends on.
-modules='net/sched net/netfilter net/ipv4/netfilter net/bridge net/8021q drivers/net/veth.ko drivers/net/dummy.ko drivers/net/tun.ko
+modules='net/sched net/netfilter net/ipv4/netfilter net/bridge net/8021q net/ipv4/fou.ko net/ipv4/ipip.ko net/ipv6/sit.ko drivers/net/veth.ko drivers/net/dummy.ko drivers/net/tun.ko
   drivers/virtio/virtio_pci.ko drivers/net/virtio_net.ko'
 
 lacking() {
@@ -115,8 +115,10 @@ depmod -b "$tree" "$version"
 # No node_modules: dist/bundle has the libraries in it, and four thousand files take an emulated kernel seconds.
 mkdir "$tree/lb4"
 cp -r --parents bin dist iptables package.json package-lock.json build/Release/lb4.node test/kernel/guest "$tree/lb4/"
-# The fast path, and what reads it (tc brings libbpf along).
-if [ -e native/bpf/lb4.bpf.o ]; then cp --parents native/bpf/lb4.bpf.o "$tree/lb4/"; fi
+# The fast path and the servers' program, and what reads them (tc brings libbpf along).
+for object in native/bpf/*.o; do
+  if [ -e "$object" ]; then cp --parents "$object" "$tree/lb4/"; fi
+done
 cp "$kernel/boot/vmlinuz-$version" "$out/vmlinuz"
 (cd "$tree" && find . -print0 | cpio --null --quiet --create --format=newc --owner=0:0) >"$out/initramfs"
 rm -rf "$tree"

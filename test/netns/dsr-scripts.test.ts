@@ -30,6 +30,12 @@ const nat: ServerRulesInput = {
   ],
   loopback: [],
 };
+const gue: ServerRulesInput = {
+  server: SERVER,
+  rewrites: [],
+  loopback: [],
+  tunnels: [VIP, '2001:db8::80'].map((vip) => ({ vip, port: 19_523, overhead: 40 })),
+};
 const l2: ServerRulesInput = { server: SERVER, rewrites: [], loopback: [VIP, '10.83.0.99'] };
 
 let lab: Lab;
@@ -78,9 +84,10 @@ async function ok(input: ServerRulesInput, ...words: string[]): Promise<string> 
 function snapshot(): string {
   return sh(`nft list ruleset
     for c in iptables-nft-save iptables-legacy-save; do $c 2>/dev/null | sed '/^# /d; s/\\[[0-9:]*\\]//'; done
-    for d in lo eth0 eth1; do tc qdisc show dev $d; tc filter show dev $d; tc class show dev $d; done 2>/dev/null
+    for d in lo eth0 eth1; do tc qdisc show dev $d; tc filter show dev $d; tc filter show dev $d ingress; tc class show dev $d; done 2>/dev/null
     cd /proc/sys/net/ipv4 && grep . conf/*/arp_* conf/*/rp_filter ip_local_*
-    ip -4 address; ip -4 route show table all; ip -4 rule
+    ip -4 address; ip -6 address show dev lo; ip -4 route show table all; ip -4 rule
+    ls /sys/fs/bpf/tc/globals 2>/dev/null | grep $(printf %x $(readlink /proc/self/ns/net | tr -dc 0-9))
     ls -R /run/lb4/netns-$(readlink /proc/self/ns/net | tr -dc 0-9) 2>/dev/null || :`);
 }
 
@@ -186,6 +193,11 @@ describe('installing and removing', () => {
       'tc qdisc add dev eth0 root handle 1: htb default 1; tc class add dev eth0 parent 1: classid 1:1 htb rate 1gbit',
     ],
     ['nat beside an own qdisc without', nat, 'tc qdisc add dev eth0 root tbf rate 1gbit burst 1mb latency 50ms'],
+    [
+      'gue beside nat, and beside own filters',
+      { ...gue, rewrites: nat.rewrites },
+      'tc qdisc add dev eth0 clsact; tc filter add dev eth0 ingress pref 7 protocol ip u32 match ip src 192.0.2.1/32 classid 1:1',
+    ],
     ['l2 beside own addresses', l2, 'ip address add 10.99.0.1/32 dev lo; ip address add 10.83.0.99/32 dev lo'],
     ['l2 with ARP tuned', l2, 'sysctl -qw net.ipv4.conf.all.arp_ignore=2 net.ipv4.conf.eth0.arp_announce=1'],
   ])('%s: twice, shown, removed twice, byte for byte', async (_, input, setup) => {
@@ -197,7 +209,7 @@ describe('installing and removing', () => {
     await ok(input, 'install');
     expect(snapshot()).toBe(installed);
     const shown = (await ok(input, 'status')).trim().split('\n');
-    expect(shown.filter((line) => !line.startsWith('present '))).toEqual([]);
+    expect(shown.filter((line) => !/^(present|counter) /.test(line))).toEqual([]);
     await ok(input, 'remove');
     expect(snapshot()).toBe(before);
     await ok(input, 'remove');
@@ -229,6 +241,9 @@ describe('installing and removing', () => {
     expect(sh('ip address show dev lo; cat /proc/sys/net/ipv4/conf/all/arp_ignore')).toMatch(/^(?![^]*10\.83)[^]*\n0\n$/);
     await ok(l2, 'install');
     expect(sh('nft list ruleset')).toBe('');
+    await ok(gue, 'install');
+    await ok(l2, 'install');
+    expect(sh('nft list ruleset; tc qdisc show dev eth0 clsact')).toBe('');
     await ok(nat, 'remove');
     expect(snapshot()).toBe(before);
   });
@@ -304,7 +319,7 @@ test('l2: the server takes packets for the VIP by its MAC address, and answers n
 test('the templates and the filled-in script pass shellcheck', () => {
   const file = join(lab.directory, 'server.sh');
   writeFileSync(file, renderServerScript({ ...nat, loopback: [VIP], dialect: 'tc' }));
-  const templates = ['dsr-server.sh', 'common.sh'].map((name) => join(import.meta.dirname, '../../iptables', name));
+  const templates = ['dsr-server.sh', 'common.sh', 'tunnel.sh'].map((name) => join(import.meta.dirname, '../../iptables', name));
   expect(server.sh('shellcheck', '-s', 'sh', ...templates, file)).toBe('');
 });
 

@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, describe, expect, test } from 'vitest';
 import { rules } from '../../src/cli/rules.ts';
 import { addressOf } from '../../src/config/address.ts';
@@ -286,6 +287,31 @@ describe("a DSR server's script", () => {
     expect(rulesOf(script, 'tc_filters eth0 10:').at(-1)).toContain('match ip protocol 17 0xff match ip sport 53 0xffff action nat egress');
   });
 
+  test('of tunnels has the largest overhead of each address, ports once, and the program with both written into it', () => {
+    const [address, other] = ['192.0.2.1', '2001:db8::1'];
+    const tunnels = [
+      { vip: address, port: 19_523, overhead: 40 },
+      { vip: address, port: 0, overhead: 20 },
+      { vip: other, port: 1027, overhead: 48 },
+      { vip: other, port: 19_523, overhead: 36 },
+    ];
+    const wrapped = { server: '198.51.100.7', rewrites: [], loopback: [], tunnels };
+    const script = renderServerScript(wrapped);
+    expect(rulesOf(script, 'printf "%s " $TUNNELED $GUE_PORTS $IPIP $LOOPBACK')).toEqual([
+      '192.0.2.1>40 2001:db8::1>48 19523 1027 yes 192.0.2.1',
+    ]);
+    const packed = /^OBJECT='\n([^']+)'$/m.exec(script)?.[1] ?? '';
+    const object = gunzipSync(Buffer.from(packed, 'base64'));
+    const at = object.indexOf('lb4-gue:') + 8;
+    expect([...object.subarray(at, at + 12)]).toEqual([198, 51, 100, 7, 0x4c, 0x43, 4, 3, 0, 0, 0, 0]);
+    const name = /^PROGRAM='(.*)'$/m;
+    expect(name.exec(script)?.[1]).toMatch(/^lb4-gue-[0-9a-f]{8}$/);
+    expect(name.exec(renderServerScript({ ...wrapped, server: '198.51.100.8' }))?.[1]).not.toBe(name.exec(script)?.[1]);
+    expect(renderServerScript({ ...wrapped, unwrap: 'fou' })).toMatch(/^UNWRAP='fou'\nPROGRAM=''\nOBJECT=''$/m);
+    const five = [1, 2, 3, 4, 5].map((port) => ({ vip: address, port, overhead: 40 }));
+    expect(() => renderServerScript({ ...wrapped, tunnels: five })).toThrow(RangeError);
+  });
+
   test('stands for itself: the shared functions are in it', () => {
     for (const script of [renderServerScript(server), renderBalancerScript(input)]) {
       expect(script).not.toContain('common.sh');
@@ -453,6 +479,17 @@ describe('the rules of a configuration', () => {
     ];
     expect(serverRulesFor(config, 'dsr', '198.51.100.1')).toEqual({ server: '198.51.100.1', rewrites: [first, second], loopback: [] });
     expect(serverRulesFor(config, 'dsr', '198.51.100.2')).toEqual({ server: '198.51.100.2', rewrites: [first], loopback: ['192.0.2.3'] });
+    const wrapped = (dsr: 'gue' | 'ipip', port: number) => {
+      const backends = config.backends.map((backend) => ({ ...backend, dsr, tunnel: { port, source: undefined } }));
+      const frontends = config.frontends.map((frontend) => ({
+        ...frontend,
+        backend: { ...frontend.backend, dsr, tunnel: { port, source: undefined } },
+      }));
+      return serverRulesFor({ ...config, frontends, backends }, 'dsr', '198.51.100.2');
+    };
+    const vips = ['192.0.2.1', '192.0.2.3'];
+    expect(wrapped('gue', 1027).tunnels).toEqual(vips.map((vip) => ({ vip, port: 1027, overhead: 40 })));
+    expect(wrapped('ipip', 0).tunnels).toEqual(vips.map((vip) => ({ vip, port: 0, overhead: 20 })));
   });
 });
 
@@ -505,7 +542,7 @@ describe('lb4 rules', () => {
     [{ ...dsr, for: '198.51.100.9' }, 'no backend has this server; there are: 198.51.100.1, 198.51.100.2, and "balancer"'],
     [{ for: '198.51.100.1' }, 'in passthrough it needs no rules'],
     [{ ...dsr, dialect: 'nft' }, '--dialect needs --for SERVER_IP'],
-    [{ ...dsr, for: '198.51.100.1', dialect: 'pf' }, '--dialect pf is unknown; there are: tc, nft, iptables'],
+    [{ ...dsr, for: '198.51.100.1', dialect: 'pf' }, '--dialect pf is unknown; there are: tc, nft, iptables, bpf, fou'],
     [{ ...dsr, dryRun: true }, '--dry-run needs --apply or --remove'],
   ])('refuses %j', async (options, message) => {
     const { status, err, out } = await said({ config: dsrFile, ...options });
