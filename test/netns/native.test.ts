@@ -41,6 +41,7 @@ interface Kit {
   /** Runs a shell command, in this or in the client's namespace. */
   sh(command: string): string;
   client(command: string): string;
+  python: string;
 }
 
 /** Of the descriptors, in the program that a body is part of. */
@@ -55,7 +56,8 @@ async function balancer<T, D>(body: (kit: Kit, data: D) => Promise<T> | T, data?
     const sh = (command) => execFileSync('sh', ['-ec', command], { encoding: 'utf8' });
     const kit = { addon: require(${JSON.stringify(path)}), path: ${JSON.stringify(path)}, all: Uint32Array.of(6, 0x40000),
       ip: (text) => new Int32Array(Uint8Array.from(text.split('.'), Number).buffer)[0], sh,
-      client: (command) => execFileSync('${inside(CLIENT)[0]}', ['${inside(CLIENT)[1]}', 'sh', '-ec', command], { encoding: 'utf8' }) };
+      client: (command) => execFileSync('${inside(CLIENT)[0]}', ['${inside(CLIENT)[1]}', 'sh', '-ec', command], { encoding: 'utf8' }),
+      python: ${JSON.stringify(PYTHON)} };
     (async () => (${body.toString()})(kit, ${JSON.stringify(data)}))().then(
       (value) => { process.stdout.write('RESULT' + JSON.stringify(value ?? null)); },
       (error) => { console.error(error); process.exitCode = 1; });`;
@@ -393,7 +395,7 @@ describe('fanOut', () => {
       packets: packets.length,
       frames: packets.flatMap(({ frames }) => frames.map((frame) => Buffer.from(frame).toString('hex'))).join('\n'),
     };
-    const seen = await balancer(async ({ addon, client }, { program, filter, workers, packets: sent, frames: lines }) => {
+    const seen = await balancer(async ({ addon, client, python }, { program, filter, workers, packets: sent, frames: lines }) => {
       // Room for all that any of them gets; the kernel keeps more than that for a processor (net.core.netdev_max_backlog).
       const sockets = Array.from({ length: workers }, () => new addon.PacketSocket({ slots: 128, filter: Uint32Array.of(6, 0) }));
       addon.fanOut(
@@ -416,7 +418,7 @@ describe('fanOut', () => {
       };
       // From one processor: two would overtake each other.
       const send = () =>
-        client(`${PYTHON} -c '
+        client(`${python} -c '
 import os, socket, sys
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
