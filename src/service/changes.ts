@@ -101,14 +101,18 @@ function flat(value: object, joint: '_' | '.', path: readonly string[] = []): Ma
 }
 
 /** Levels of the model that a file's keys do not have. */
-const WITHIN: ReadonlySet<string> = new Set(['type', 'http', 'udp']);
+const WITHIN: ReadonlySet<string> = new Set(['type', 'http', 'udp', 'glb']);
 
 function keyOf(path: readonly string[], joint: string): string {
   const words = path.filter((word) => !WITHIN.has(word)).map((word) => word.replace(/(Ms|Us)$/, ''));
   return words.map((word) => word.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)).join(joint);
 }
 
+/** Whose values the log is not to have. */
+const SECRETS: ReadonlySet<string> = new Set(['hashKey', 'seed']);
+
 function textOf(name: string, value: unknown): string {
+  if (SECRETS.has(name)) return `${String(value).slice(0, 4)}…`;
   if (name.endsWith('Ms')) return `${Number(value) / 1000} s`;
   return Array.isArray(value) ? value.map((one) => (Array.isArray(one) ? one.join('-') : String(one))).join(', ') || UNSET : String(value);
 }

@@ -11,6 +11,7 @@ import type { Mode } from '../../src/config/modes.ts';
 import { renderKeys } from '../../src/config/written.ts';
 import { formatMistake, messageOf } from '../../src/errors.ts';
 import { parseAddress } from '../../src/packet/address.ts';
+import { changesBetween } from '../../src/service/changes.ts';
 import { GlbRanks } from '../../src/service/glb-ranks.ts';
 import { Members } from '../../src/service/members.ts';
 import { makePlan, type Plan, type ServerStatus, UNCHECKED } from '../../src/service/plan.ts';
@@ -100,6 +101,12 @@ describe('a plan', () => {
     expect(generation(again)).toBe(generation(first));
     expect(isSameChoice(choiceOf(again), choiceOf(first))).toBe(true);
   });
+});
+
+test('the log of a reload has no whole key', () => {
+  const configOf = (text: string) => parseConfig(text, 'f').config;
+  const [change] = changesBetween(configOf(HEAD + A), configOf(HEAD.replace('"1234', '"4321') + A));
+  expect(change?.fields).toEqual({ backend: 'web', hash_key: '1234… → 4321…' });
 });
 
 test('what is ranked already, a plan takes as it is', async () => {
