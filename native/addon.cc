@@ -333,7 +333,7 @@ class LogWriterObject : public Napi::ObjectWrap<LogWriterObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "LogWriter",
                        {InstanceMethod<&LogWriterObject::write>("write"), InstanceMethod<&LogWriterObject::drain>("drain"),
-                        InstanceMethod<&LogWriterObject::counters>("counters")});
+                        InstanceMethod<&LogWriterObject::counters>("counters"), InstanceMethod<&LogWriterObject::close>("close")});
   }
 
   explicit LogWriterObject(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -343,29 +343,39 @@ class LogWriterObject : public Napi::ObjectWrap<LogWriterObject> {
   }
 
  private:
+  LogWriter& open(Napi::Env env) {
+    if (writer_ == nullptr) throw toJs(env, SystemError(EBADF, "write(closed)"));
+    return *writer_;
+  }
+
   // Any length: a line longer than the capacity is lost like another for which there is no room.
   Napi::Value write(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     if (!info[0].IsString()) refuse(env, "line must be a string");
     if (!info[1].IsBoolean()) refuse(env, "isNotice must be a boolean");
+    LogWriter& writer = open(env);
     std::string line = info[0].As<Napi::String>().Utf8Value();
     const bool isNotice = info[1].As<Napi::Boolean>().Value();
-    return Napi::Boolean::New(env, guard(env, [&] { return writer_->write(std::move(line), isNotice); }));
+    return Napi::Boolean::New(env, guard(env, [&] { return writer.write(std::move(line), isNotice); }));
   }
 
   Napi::Value drain(const Napi::CallbackInfo& info) {
     const auto timeout = static_cast<int>(integer(info[0], "timeoutMs", 0, MAX_INT));
-    return Napi::Boolean::New(info.Env(), writer_->drain(timeout));
+    return Napi::Boolean::New(info.Env(), open(info.Env()).drain(timeout));
   }
 
   Napi::Value counters(const Napi::CallbackInfo& info) {
-    const LogWriter::Counters counters = writer_->counters();
+    const LogWriter::Counters counters = open(info.Env()).counters();
     Napi::Object result = Napi::Object::New(info.Env());
     result.Set("pending", static_cast<double>(counters.pending));
     result.Set("lost", static_cast<double>(counters.lost));
     result.Set("notices", static_cast<double>(counters.notices));
+    result.Set("error", counters.error);
     return result;
   }
+
+  // What waits is still written, and then the descriptor goes: not when the garbage collector finds it, for a file that was moved away.
+  void close(const Napi::CallbackInfo&) { writer_.reset(); }
 
   std::unique_ptr<LogWriter> writer_;
 };

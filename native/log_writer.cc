@@ -70,7 +70,9 @@ struct LogWriter::State {
   void run();
   bool put(const Line& line);
 
-  // The thread's own: the last line was cut, by a disk that became full. The next begins a line of its own.
+  // The thread's own: what the last write failed with.
+  int error = 0;
+  // The last line was cut, by a disk that became full. The next begins a line of its own.
   bool isCut = false;
 };
 
@@ -85,6 +87,7 @@ void LogWriter::State::run() {
     const bool isWritten = put(line);
     lock.lock();
     counters.pending -= line.text.size();
+    counters.error = isWritten ? 0 : error;
     if (line.isNotice) counters.notices += isWritten;
     else counters.lost += !isWritten;
     if (counters.pending == 0) idle.notify_all();
@@ -92,9 +95,13 @@ void LogWriter::State::run() {
 }
 
 bool LogWriter::State::put(const Line& line) {
-  if (isCut && writeAll(fd.get(), "\n", 1) != 1) return false;
+  if (isCut && writeAll(fd.get(), "\n", 1) != 1) {
+    error = errno;
+    return false;
+  }
   isCut = false;
   const size_t written = writeAll(fd.get(), line.text.data(), line.text.size());
+  error = errno;
   isCut = written > 0 && written < line.text.size();
   return written == line.text.size();
 }

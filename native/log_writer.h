@@ -23,6 +23,8 @@ class LogWriter {
     uint64_t lost;
     // Notices written.
     uint64_t notices;
+    // The errno of the last line, 0: it was written.
+    int error;
   };
 
   // At most `capacity` bytes wait. Duplicates `fd`: EBADF, EMFILE. std::system_error: no thread.

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, formatMistake, type Mistake, type Position } from '../errors.ts';
 import { affinityFindings } from './check/affinity.ts';
+import { connectionLogFindings } from './check/connection-log.ts';
 import { controlFindings } from './check/control.ts';
 import { crossFindings } from './check/cross.ts';
 import { type Finding, mistakeOf } from './check/finding.ts';
@@ -105,6 +106,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...checkSourceFindings(root, mode, isOwn, sourceTowards),
     ...cpuFindings(root, mode, { isOwn, usableCpus, isRunning: reload }),
     ...statsFindings(root),
+    ...connectionLogFindings(root),
     ...controlFindings(root),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);

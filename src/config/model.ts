@@ -23,6 +23,10 @@ export type FastPath = (typeof FAST_PATHS)[number];
 export const HEALTH_CHECK = ['tcp', 'http', 'exec', 'udp', 'none'] as const;
 export type HealthCheckType = (typeof HEALTH_CHECK)[number];
 
+/** Where the connection log goes, and what its lines look like. */
+export const CONNECTION_LOGS = ['file', 'journal', 'syslog'] as const;
+export const LOG_FORMATS = ['text', 'json'] as const;
+
 export interface Config {
   /** The file it came from, as given. */
   readonly file: string;
@@ -34,12 +38,30 @@ export interface Config {
   /** Undefined: no statistics server. */
   readonly stats: { readonly listen: Address } | undefined;
   readonly control: Control;
+  /** Undefined: there is none. */
+  readonly connectionLog?: ConnectionLog | undefined;
   readonly passthrough: Passthrough;
   readonly proxy: Proxy;
   /** The interfaces that lb4 stands between; undefined: the file has none. */
   readonly inline: Inline | undefined;
   /** Who is asked for names, as `192.0.2.53:53`; undefined: whom this host asks. */
   readonly nameservers?: readonly string[] | undefined;
+}
+
+/** A line for each connection that has ended. */
+export interface ConnectionLog {
+  readonly target:
+    | { readonly to: 'file'; readonly path: string }
+    | { readonly to: 'journal' }
+    | { readonly to: 'syslog'; readonly path: string }
+    | { readonly to: 'syslog'; readonly address: Address };
+  readonly format: (typeof LOG_FORMATS)[number];
+  /** What part of the connections has a line, above 0 and at most 1. */
+  readonly sample: number;
+  /** Lines a second. */
+  readonly rate: number;
+  /** Those that were never established, too. */
+  readonly attempts: boolean;
 }
 
 /** Where a running lb4 takes orders. */

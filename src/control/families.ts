@@ -194,6 +194,18 @@ export const FAMILIES: readonly Family[] = [
     ({ discoveryFailing }) => discoveryFailing,
   ),
   single('counter', 'log_lines_lost_total', 'Lines of the log that were lost.', ({ logLinesLost }) => logLinesLost),
+  single('counter', 'connection_log_lines_total', 'Lines for the connection log.', ({ connectionLog }) => connectionLog?.lines ?? 0),
+  single('counter', 'connection_log_lost_total', 'Those of them that were lost.', ({ connectionLog }) => connectionLog?.lost ?? 0),
+  {
+    name: 'lb4_connection_log_left_out_total',
+    type: 'counter',
+    help: 'Connections that were to have a line and have none, by why.',
+    labels: ['reason'],
+    each({ connectionLog }, take) {
+      take({ reason: 'rate' }, connectionLog?.overRate ?? 0);
+      take({ reason: 'room' }, connectionLog?.noRoom ?? 0);
+    },
+  },
   {
     name: 'lb4_build_info',
     type: 'gauge',

@@ -5,7 +5,8 @@ import type { Counters, FrontendCounters, WorkerCounters } from './source.ts';
 export type Labels = Readonly<Record<string, string>>;
 
 /** Of a snapshot, each row with its labels: one object a row, which all its samples share. */
-export interface LabelledRows extends Pick<Snapshot, 'mode' | 'packets' | 'reload' | 'host' | 'logLinesLost' | 'discoveryFailing'> {
+export interface LabelledRows
+  extends Pick<Snapshot, 'mode' | 'packets' | 'reload' | 'host' | 'logLinesLost' | 'connectionLog' | 'discoveryFailing'> {
   readonly version: string;
   readonly frontends: readonly Labelled<FrontendSummary>[];
   readonly backends: readonly Labelled<BackendSummary>[];
@@ -36,13 +37,14 @@ interface BackendSummary {
 
 /** What the families read, put together once a scrape. */
 export function labelRows(snapshot: Snapshot, version: string): LabelledRows {
-  const { mode, packets, reload, host, logLinesLost, discoveryFailing, stopping, frontends, backends } = snapshot;
+  const { mode, packets, reload, host, logLinesLost, connectionLog, discoveryFailing, stopping, frontends, backends } = snapshot;
   return {
     mode,
     packets,
     reload,
     host,
     logLinesLost,
+    connectionLog,
     discoveryFailing,
     version,
     frontends: frontends.map(({ name, protocol, draining, silent, counters }) => ({

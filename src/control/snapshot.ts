@@ -32,7 +32,7 @@ export interface BackendRow extends Pick<BackendView, 'name' | 'protocol' | 'bal
   readonly servers: readonly ServerRow[];
 }
 
-export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' | 'discoveryFailing' | 'stopping'> {
+export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' | 'connectionLog' | 'discoveryFailing' | 'stopping'> {
   readonly mode: string;
   /** The frontends' sum, with those that are gone. */
   readonly all: Counters;
@@ -42,7 +42,7 @@ export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' 
 }
 
 export function takeSnapshot(source: Source, view: View): Snapshot {
-  const { frontends: views, backends, retired, reload, host, logLinesLost, discoveryFailing, stopping } = view;
+  const { frontends: views, backends, retired, reload, host, logLinesLost, connectionLog, discoveryFailing, stopping } = view;
   const frontends = views.map(({ index, draining = false, silent = false, ...names }) => {
     return { ...names, draining, silent, counters: source.frontend(index) };
   });
@@ -55,6 +55,7 @@ export function takeSnapshot(source: Source, view: View): Snapshot {
     reload,
     host,
     logLinesLost,
+    connectionLog,
     discoveryFailing,
     stopping,
   };

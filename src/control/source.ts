@@ -190,6 +190,16 @@ export function summarize([first = 'nothing', ...more]: readonly string[]): stri
   return more.length === 0 ? first : `${first}, and ${more.length} more`;
 }
 
+/** What became of connections that were to have a line in the connection log. */
+export interface ConnectionLogView {
+  /** Lines handed over to where it goes, and those of them that were lost. */
+  readonly lines: number;
+  readonly lost: number;
+  /** Connections without a line: beyond the rate, or without room on the way. */
+  readonly overRate: number;
+  readonly noRoom: number;
+}
+
 /** What the configuration says now, and what the health checks have found. */
 export interface View {
   readonly frontends: readonly FrontendView[];
@@ -200,6 +210,8 @@ export interface View {
   readonly host: readonly HostView[];
   /** Lines of the log that could not be written, or found nobody who read. */
   readonly logLinesLost: number;
+  /** Undefined: there was no connection log yet. */
+  readonly connectionLog?: ConnectionLogView | undefined;
   /** Of the names, services and programs that servers are found by: those whose last look-up failed. */
   readonly discoveryFailing: number;
   /** No new connections are taken any more: the process ends when the last one has. */

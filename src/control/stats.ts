@@ -21,7 +21,7 @@ export function statsDocument(source: Source, view: View, isWritable = false) {
 }
 
 function extras(snapshot: Snapshot, isWritable: boolean) {
-  const { mode, stopping, reload, host, logLinesLost, discoveryFailing, frontends, backends, packets } = snapshot;
+  const { mode, stopping, reload, host, logLinesLost, connectionLog, discoveryFailing, frontends, backends, packets } = snapshot;
   const silent = frontends.filter((frontend) => frontend.silent).map(keysIn(frontends));
   return {
     mode,
@@ -31,12 +31,17 @@ function extras(snapshot: Snapshot, isWritable: boolean) {
     ...(host.length > 0 && { host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })) }),
     ...(silent.length > 0 && { silent_frontends: silent }),
     log: { lines_lost: logLinesLost },
+    ...(connectionLog && { connection_log: connectionLogKeys(connectionLog) }),
     ...(discoveryFailing > 0 && { discovery_failing: discoveryFailing }),
     ...(packets && packetKeys(packets)),
     servers: byName(backends, ({ name, servers }) =>
       Object.fromEntries(shown(servers).map((server) => [server.view.address, details(server, name)])),
     ),
   };
+}
+
+function connectionLogKeys({ lines, lost, overRate, noRoom }: NonNullable<View['connectionLog']>) {
+  return { lines, lost, over_rate: overRate, no_room: noRoom };
 }
 
 /** Convey's `servers`: up or down. Those that nobody has checked yet, or that take no new connections, are neither. */

@@ -1,9 +1,17 @@
 /** What somebody who forwards has answered, a thread or a process, and who waits for more of it. */
+
+import type { Endings } from '../forward/endings.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { FromWorker } from './messages.ts';
 
+/** Who hears what nobody has asked for. */
+interface Heard {
+  readonly signals: (signals: readonly Signal[]) => void;
+  readonly ended: (endings: Endings) => void;
+}
+
 export class Answers {
-  readonly #signals: (signals: readonly Signal[]) => void;
+  readonly #heard: Heard;
   /** Who waits for settings to be applied, in the order in which they were sent. */
   readonly #applying: (() => void)[] = [];
   /** And for its being asked whether it lives. */
@@ -11,8 +19,8 @@ export class Answers {
   /** Undefined: not told yet. */
   #sources: ReadonlySet<number> | undefined;
 
-  constructor(signals: (signals: readonly Signal[]) => void) {
-    this.#signals = signals;
+  constructor(heard: Heard) {
+    this.#heard = heard;
   }
 
   /** Takes note of one. */
@@ -20,7 +28,8 @@ export class Answers {
     if (message.type === 'applied') this.#applying.shift()?.();
     else if (message.type === 'alive') this.#asking.shift()?.();
     else if (message.type === 'sources') this.#sources = new Set(message.addresses);
-    else if (message.type === 'signals') this.#signals(message.servers);
+    else if (message.type === 'signals') this.#heard.signals(message.servers);
+    else if (message.type === 'ended') this.#heard.ended(message.endings);
   };
 
   /** Resolves when settings that are sent now have been applied, or whoever was to is gone. */

@@ -1,6 +1,7 @@
 /** What whoever forwards packets does now and then beside it: takes over settings, sweeps a slice of the flow table, tells counters. */
 import type { Core } from '../forward/core.ts';
 import type { Ports } from '../forward/crossing.ts';
+import { type Endings, How } from '../forward/endings.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { Driver } from '../io/driver.ts';
 import { FIRST, RECORD_SHIFT } from '../layout/connection.ts';
@@ -46,6 +47,8 @@ interface DutiesParts {
   readonly signals: (signals: readonly Signal[]) => void;
   /** Told all addresses of ours that connections leave from, or may, whenever others do. */
   readonly sources: (addresses: readonly number[]) => void;
+  /** Told of connections that have ended, where the connection log is on. */
+  readonly ended: (endings: Endings) => void;
 }
 
 export class Duties {
@@ -54,6 +57,7 @@ export class Duties {
   readonly #driver: Driver;
   readonly #signals: (signals: readonly Signal[]) => void;
   readonly #sources: (addresses: readonly number[]) => void;
+  readonly #ended: (endings: Endings) => void;
   readonly #evictedBefore: number;
   readonly #evictedDatagramsBefore: number;
   readonly #evictedBondsBefore: number;
@@ -71,12 +75,13 @@ export class Duties {
   #isBehind = false;
   #sourcesTold = -1;
 
-  constructor({ core, memory, driver, signals, sources }: DutiesParts) {
+  constructor({ core, memory, driver, signals, sources, ended }: DutiesParts) {
     this.#core = core;
     this.#memory = memory;
     this.#driver = driver;
     this.#signals = signals;
     this.#sources = sources;
+    this.#ended = ended;
     this.#evictedBefore = memory.counters.gauges[HALF_OPEN_EVICTED];
     this.#evictedDatagramsBefore = memory.counters.gauges[DATAGRAMS_EVICTED];
     this.#evictedBondsBefore = memory.counters.gauges[AFFINITY_EVICTED];
@@ -106,7 +111,7 @@ export class Duties {
   /** Ends connections by order: as of EndRecords (messages.ts). */
   end(records: Int32Array): void {
     const now = monotonicNow();
-    for (let i = 0; i < records.length; i += ORDER) if (this.#isThere(records, i)) this.#core.connections.end(records[i], now);
+    for (let i = 0; i < records.length; i += ORDER) if (this.#isThere(records, i)) this.#core.connections.end(records[i], How.killed, now);
   }
 
   /** Has all packets of such connections come the long way. */
@@ -132,6 +137,7 @@ export class Duties {
 
   /** Milliseconds that may pass without a tick while nothing arrives; 0: there is more to do ({@link goOn}). */
   idleTime(): number {
+    if (this.#core.endings.isWaiting) return BUSY_TICK;
     if (this.#core.table.size === 0) return EMPTY_TICK;
     if (this.isSweeping) return 0;
     return this.#isBehind ? BUSY_TICK : IDLE_TICK;
@@ -164,6 +170,7 @@ export class Duties {
       this.goOn(now, slice);
     } else lastHops.swept(now);
     this.#tellSources();
+    this.tellEnded(now);
     if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
       this.#lastTold = now;
       this.#signals(signals.take());
@@ -171,7 +178,15 @@ export class Duties {
     this.#count();
   }
 
-  #apply({ settings: { services: set, timeouts }, hops }: Orders): void {
+  /** Tells of the connections that have ended since the last time. */
+  tellEnded(now: number): void {
+    const { endings } = this.#core;
+    if (endings.isOn) endings.tick(now);
+    if (endings.isWaiting) this.#ended(endings.take());
+  }
+
+  #apply({ settings: { services: set, timeouts, endings }, hops }: Orders): void {
+    this.#core.endings.apply(endings, monotonicNow());
     this.#core.services.apply(set, hops);
     this.#core.sweep.setTimeouts(timeouts);
     const { losses } = this.#core.services;

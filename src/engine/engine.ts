@@ -3,6 +3,7 @@ import { closeSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import { Bond, Bonds } from '../forward/affinity.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
+import type { Endings } from '../forward/endings.ts';
 import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { VerdictName } from '../forward/verdict.ts';
@@ -74,6 +75,8 @@ export interface EngineOptions extends Size {
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: each worker at most ten times a second a server and reason. */
   readonly signal?: (server: number, reason: string) => void;
+  /** Connections have ended, for the connection log (ended.ts). */
+  readonly ended?: (endings: Endings) => void;
   /** Something people should know. */
   readonly told?: (message: string) => void;
 }
@@ -453,9 +456,10 @@ function directionsOf({ services }: Settings): number {
   return Math.max(1, ...services.backends.map(({ mode }) => modes[mode].directions));
 }
 
-function reportsOf({ failed, signal, told }: EngineOptions): ThreadReports {
+function reportsOf({ failed, signal, ended, told }: EngineOptions): ThreadReports {
   return {
     failed,
+    ended: (endings) => ended?.(endings),
     told: (message) => told?.(message),
     signals: (servers) => {
       for (const { index, reason } of servers) signal?.(index, REASONS[reason]);

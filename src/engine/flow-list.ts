@@ -10,18 +10,22 @@ import { destinationPort, formatAddress, sourcePort } from '../packet/address.ts
 import { monotonicNow } from './duties.ts';
 import { type FlowQuery, isClientOf } from './flow-query.ts';
 
-/** A connection, or the flow of a client's datagrams, as a data path knows it. */
-export interface CarriedFlow {
+/** Whom a connection is between. */
+export interface FlowEnds {
   readonly protocol: string;
   /** "IP:PORT"; of a ping an address. */
   readonly client: string;
   readonly to: string;
-  /** Indexes; of a server none yet: -1. */
-  readonly frontend: number;
-  readonly server: number;
   /** What the server sees, and where it is; undefined: nobody knows yet. */
   readonly via: string | undefined;
   readonly address: string | undefined;
+}
+
+/** A connection, or the flow of a client's datagrams, as a data path knows it. */
+export interface CarriedFlow extends FlowEnds {
+  /** Indexes; of a server none yet: -1. */
+  readonly frontend: number;
+  readonly server: number;
   readonly state: string;
   readonly bytesTx: number;
   readonly bytesRx: number;
@@ -87,23 +91,31 @@ export function flowAt(memory: Memory, place: FlowPlace): CarriedFlow | undefine
   const now = monotonicNow();
   const bytes = (from: number | undefined) => (from === undefined ? 0 : bytesSince(flows, from, 0));
   const isAnswer = (life & T.ANSWER_ONLY) !== 0;
-  const came = endpointsAt(flows, at + Flow.SOURCE, at);
-  const isWrapped = (flows[at + Flow.STATE] & Flow.WRAPPED) !== 0;
-  const leaves = isWrapped ? came : endpointsAt(flows, at + Flow.NEW_SOURCE, at);
   const flow = {
-    protocol: byNumber[protocolAt(flows, at)]?.name ?? '',
-    client: isAnswer ? leaves.destination : came.source,
-    to: isAnswer ? leaves.source : came.destination,
+    ...endsAt(flows, at, life),
     frontend: owner >>> 16,
     server: owner & 0xffff,
-    via: isAnswer ? came.destination : leaves.source,
-    address: isAnswer ? came.source : leaves.destination,
     state: stateName(life),
     bytesTx: isAnswer ? 0 : bytes(at),
     bytesRx: isAnswer ? bytes(at) : bytes(back),
     idleMs: Math.min(idleOf(flows, at, now), back === undefined ? Number.POSITIVE_INFINITY : idleOf(flows, back, now)),
   };
   return isThere(memory, place) ? flow : undefined;
+}
+
+/** Of the connection with the LIFE word `life`, whose record names the flow at word `at` first. */
+export function endsAt(flows: Int32Array, at: number, life: number): FlowEnds {
+  const isAnswer = (life & T.ANSWER_ONLY) !== 0;
+  const came = endpointsAt(flows, at + Flow.SOURCE, at);
+  const isWrapped = (flows[at + Flow.STATE] & Flow.WRAPPED) !== 0;
+  const leaves = isWrapped ? came : endpointsAt(flows, at + Flow.NEW_SOURCE, at);
+  return {
+    protocol: byNumber[protocolAt(flows, at)]?.name ?? '',
+    client: isAnswer ? leaves.destination : came.source,
+    to: isAnswer ? leaves.source : came.destination,
+    via: isAnswer ? came.destination : leaves.source,
+    address: isAnswer ? came.source : leaves.destination,
+  };
 }
 
 function stateName(life: number): string {

@@ -2,6 +2,7 @@
 
 import type { Timeouts } from '../flow/protocol.ts';
 import type { Ports } from '../forward/crossing.ts';
+import type { EndingOrders, Endings } from '../forward/endings.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { Signal } from '../forward/signals.ts';
 import type { FrontendHops } from '../forward/ways.ts';
@@ -13,6 +14,8 @@ import type { FlowQuery } from './flow-query.ts';
 export interface Settings {
   readonly services: ServiceSet;
   readonly timeouts: Timeouts;
+  /** What the connection log asks for; undefined: it is off. */
+  readonly endings?: EndingOrders | undefined;
 }
 
 /** Settings with what the engine adds to them. */
@@ -115,7 +118,9 @@ export type FromWorker =
   | { readonly type: 'alive' }
   /** Told whenever they change, and before what changed them is applied: what some connection leaves from, or may. Native order. */
   | { readonly type: 'sources'; readonly addresses: readonly number[] }
-  | { readonly type: 'signals'; readonly servers: readonly Signal[] };
+  | { readonly type: 'signals'; readonly servers: readonly Signal[] }
+  /** Connections that have ended. */
+  | { readonly type: 'ended'; readonly endings: Endings };
 
 /** What the process of the pcap driver tells beside that. */
 export type FromProcess =

@@ -58,7 +58,7 @@ export class PcapThread implements Forwarder {
     this.#orders = data;
     this.#mtus = data.mtus;
     this.#reports = reports;
-    this.#answers = new Answers(reports.signals);
+    this.#answers = new Answers(reports);
     this.#ended = this.#live(started);
   }
 

@@ -1,6 +1,7 @@
 /** The main thread's handle on a packet worker: messages go there, each with a wake-up, and answers come back. */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import type { Endings } from '../forward/endings.ts';
 import type { Signal } from '../forward/signals.ts';
 import { native } from '../io/native.ts';
 import { Answers } from './answers.ts';
@@ -10,6 +11,8 @@ export interface ThreadReports {
   /** It died of an error after it had started. */
   readonly failed: (error: Error) => void;
   readonly signals: (signals: readonly Signal[]) => void;
+  /** Connections have ended, and the connection log is on. */
+  readonly ended: (endings: Endings) => void;
   /** Something people should know. */
   readonly told: (message: string) => void;
 }
@@ -115,13 +118,13 @@ export class Thread implements Forwarder {
   #isForwarding = false;
   #isStopping = false;
 
-  private constructor(waiting: WaitingThread, { wakeFd, recovered }: Ready, { failed, signals }: ThreadReports) {
+  private constructor(waiting: WaitingThread, { wakeFd, recovered }: Ready, { failed, signals, ended }: ThreadReports) {
     const { worker, exited } = waiting;
     this.recovered = recovered;
     this.#waiting = waiting;
     this.#wakeFd = wakeFd;
     this.#failed = failed;
-    this.#answers = new Answers(signals);
+    this.#answers = new Answers({ signals, ended });
     worker.on('error', (error: Error) => this.#lose(error));
     void exited.then(() => this.#lose(this.#isStopping ? undefined : new Error('a packet worker ended, and nobody had asked it to')));
     this.#halted = new Promise((resolve) => {

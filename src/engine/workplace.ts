@@ -47,6 +47,7 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     driver,
     signals: (servers) => tell({ type: 'signals', servers }),
     sources: (addresses) => tell({ type: 'sources', addresses }),
+    ended: (endings) => tell({ type: 'ended', endings }),
   });
   let last: Capture | undefined;
   const capture = (order: CaptureOrder | undefined): Capture | undefined => {

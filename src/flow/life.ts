@@ -45,6 +45,8 @@ export const SPOKEN = 0x200000;
 export const ANSWER_ONLY = 0x400000;
 /** Its packets stand for themselves (protocol.ts: isDatagram): it waits in a list, oldest first to make way, all its life. */
 export const DATAGRAM = 0x800000;
+/** It has ended, and the connection log was told so (forward/endings.ts). */
+export const TOLD = 0x1000000;
 /** What a connection keeps when it is opened again. */
 export const LASTING = ONE_WAY | HASHED;
 

@@ -16,6 +16,7 @@ import * as Flow from '../layout/flow.ts';
 import * as Hop from '../layout/hops.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
 import type { Bonds } from './affinity.ts';
+import { type EndingLog, How } from './endings.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
@@ -32,6 +33,7 @@ export interface ConnectionsParts {
   readonly signals: Signals;
   readonly lastHops: LastHops;
   readonly bonds: Bonds;
+  readonly endings: EndingLog;
 }
 
 /** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time. */
@@ -61,12 +63,13 @@ export class Connections {
   readonly #signals: Signals;
   readonly #lastHops: LastHops;
   readonly #bonds: Bonds;
+  readonly #endings: EndingLog;
   readonly #share: number;
   readonly #datagramShare: number;
   #evicted = 0;
   #evictedDatagrams = 0;
 
-  constructor({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds }: ConnectionsParts) {
+  constructor({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings }: ConnectionsParts) {
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
@@ -76,6 +79,7 @@ export class Connections {
     this.#signals = signals;
     this.#lastHops = lastHops;
     this.#bonds = bonds;
+    this.#endings = endings;
     this.#share = Math.max(LEAST, records.capacity * SHARE);
     this.#datagramShare = Math.max(LEAST, records.capacity * DATAGRAM_SHARE);
   }
@@ -181,7 +185,7 @@ export class Connections {
       words[at + Flow.SEEN] = now;
       return copy;
     }
-    this.end(record, now);
+    this.end(record, How.answered, now);
     return copy;
   }
 
@@ -200,6 +204,7 @@ export class Connections {
     const generation = words[r + C.GENERATION];
     if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(owner, generation, 1);
     if ((life & T.ONE_WAY) === 0) this.#ledger.add(owner, generation, DUE, 1);
+    if (this.#endings.isOn) this.#endings.begin(record);
     if ((life & T.ANSWER_ONLY) === 0) return;
     this.#ledger.add(owner, generation, TOTAL, 1);
     this.#ledger.add(owner, generation, CURRENT, 1);
@@ -315,7 +320,7 @@ export class Connections {
   }
 
   #evictRecord(record: number, isDatagram: boolean, now: number): void {
-    this.end(record, now);
+    this.end(record, How.evicted, now);
     if (isDatagram) this.#evictedDatagrams++;
     else this.#evicted++;
   }
@@ -382,9 +387,9 @@ export class Connections {
     return this.#records.size > this.#records.capacity / 2;
   }
 
-  /** Takes the connection of a flow out of the table, both directions, and gives the port back. */
+  /** Takes the connection of a flow out of the table, both directions, and gives the port back: another one begins in its place. */
   remove(slot: number, now: number): void {
-    this.end(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION], now);
+    this.end(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION], How.replaced, now);
   }
 
   /** Whether those that make way before the one with the record at word `r` are so many that they get less time. */
@@ -473,6 +478,7 @@ export class Connections {
     }
     this.#beginAnew(r, C.FIRST, C.COLLECTED_FIRST);
     this.#beginAnew(r, C.SECOND, C.COLLECTED_SECOND);
+    if (this.#endings.isOn) this.#endings.again(record, life, now);
   }
 
   #beginAnew(r: number, direction: number, cursor: number): void {
@@ -526,25 +532,24 @@ export class Connections {
   }
 
   /** Takes one out of the table, which the kernel may have had. */
-  end(record: number, now: number): void {
+  end(record: number, how: How, now: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     this.#table.rest(words[r + C.FIRST], now);
     if (words[r + C.SECOND] !== Flow.NONE) this.#table.rest(words[r + C.SECOND], now);
-    this.#removeRecord(record);
+    this.#removeRecord(record, how, now);
   }
 
-  #removeRecord(record: number): void {
+  #removeRecord(record: number, how: How, now: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     const life = words[r + C.LIFE];
     this.collect(r, false);
+    if (words[r + C.SECOND] !== Flow.NONE) this.collect(r, true);
+    if (this.#endings.isOn) this.#endings.end(record, how, now);
     this.#table.remove(words[r + C.FIRST]);
     if (words[r + C.POOL] !== Flow.NONE) this.#releasePort(r);
-    if (words[r + C.SECOND] !== Flow.NONE) {
-      this.collect(r, true);
-      this.#table.remove(words[r + C.SECOND]);
-    }
+    if (words[r + C.SECOND] !== Flow.NONE) this.#table.remove(words[r + C.SECOND]);
     this.#leave(r, life, (life & ~T.STATE_MASK) | T.CLOSED);
     if (T.isListed(life)) this.#listsOf(r).remove(record, this.#listOf(r));
     this.#records.release(record);
@@ -578,12 +583,9 @@ export class Connections {
     // What the kernel adds from here on is in the next look.
     words[cursor] = (before + fresh) | 0;
     settleBytes(flows, at);
-    this.#ledger.addBytes(
-      words[r + C.OWNER],
-      words[r + C.GENERATION],
-      isReply || (words[r + C.LIFE] & T.ANSWER_ONLY) !== 0 ? RX : TX,
-      fresh,
-    );
+    const isReceived = isReply || (words[r + C.LIFE] & T.ANSWER_ONLY) !== 0;
+    this.#ledger.addBytes(words[r + C.OWNER], words[r + C.GENERATION], isReceived ? RX : TX, fresh);
+    if (this.#endings.isOn) this.#endings.carry(r >>> C.RECORD_SHIFT, isReceived, fresh);
     return true;
   }
 

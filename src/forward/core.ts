@@ -9,6 +9,7 @@ import { Bonds } from './affinity.ts';
 import { Clash } from './clash.ts';
 import { Connections } from './connections.ts';
 import { Crossing } from './crossing.ts';
+import { EndingLog } from './endings.ts';
 import { Ledger } from './ledger.ts';
 import { LastHops } from './next-hops.ts';
 import { Opener } from './opener.ts';
@@ -53,6 +54,8 @@ export interface Core {
   readonly lastHops: LastHops;
   readonly signals: Signals;
   readonly bonds: Bonds;
+  /** For the connection log; off until it is told otherwise. */
+  readonly endings: EndingLog;
   /** Where it stands between interfaces. */
   readonly crossing: Crossing | undefined;
   /** Collects the byte counts of those who carry most, between two sweeps ({@link Sweep.collectLatest}). */
@@ -76,8 +79,9 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const signals = new Signals();
   const lastHops = new LastHops(hops);
   const bonds = new Bonds(memory.affinity, hashKey);
-  const connections = new Connections({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds });
-  const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections });
+  const endings = new EndingLog(table, records);
+  const connections = new Connections({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings });
+  const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections, endings });
   const passing = new Passing();
   const clash = new Clash(table, passing, { ...workerOfSlice(slice ?? ALL_PORTS), key: steeringKey(hashKey) });
   const rows = new Rows({ table, records, services, connections });
@@ -130,6 +134,7 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     lastHops,
     signals,
     bonds,
+    endings,
     crossing,
     collectLatest,
   };

@@ -10,6 +10,7 @@ import * as C from '../layout/connection.ts';
 import * as Flow from '../layout/flow.ts';
 import { HEADER, HOME, STRIDE } from '../layout/frames.ts';
 import { type Connections, protocolOf } from './connections.ts';
+import { type EndingLog, How } from './endings.ts';
 import type { LastHops } from './next-hops.ts';
 
 export interface SweepParts {
@@ -19,6 +20,7 @@ export interface SweepParts {
   readonly datagrams: HalfOpen;
   readonly lastHops: LastHops;
   readonly connections: Connections;
+  readonly endings: EndingLog;
 }
 
 /** Under pressure a SYN waits for its answer so much shorter. */
@@ -42,18 +44,20 @@ export class Sweep {
   readonly #datagrams: HalfOpen;
   readonly #lastHops: LastHops;
   readonly #connections: Connections;
+  readonly #endings: EndingLog;
   /** By protocol, as it has them. */
   readonly #timeouts: Int32Array[] = byNumber.map(() => new Int32Array(T.STATES));
   /** What was read ahead: kept, lest the reading be left out. */
   readonly #touched = new Int32Array(1);
 
-  constructor({ table, records, halfOpen, datagrams, lastHops, connections }: SweepParts) {
+  constructor({ table, records, halfOpen, datagrams, lastHops, connections, endings }: SweepParts) {
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
     this.#datagrams = datagrams;
     this.#lastHops = lastHops;
     this.#connections = connections;
+    this.#endings = endings;
   }
 
   setTimeouts(timeouts: Timeouts): void {
@@ -135,8 +139,9 @@ export class Sweep {
     const isExpired = this.#isExpired(r, now);
     // A live one that was silent ends now.
     if (isExpired && (words[r + C.LIFE] & T.STATE_MASK) < T.TIME_WAIT) this.#connections.bind(record, now);
-    if (isExpired || this.#connections.isOrphan(record) || this.#connections.isLost(record)) {
-      this.#connections.end(record, now);
+    const isOrphan = this.#connections.isOrphan(record);
+    if (isExpired || isOrphan || this.#connections.isLost(record)) {
+      this.#connections.end(record, isExpired ? How.idle : isOrphan ? How.gone : How.serverDown, now);
       return;
     }
     let isUsed = this.#connections.collect(r, false);
@@ -148,6 +153,7 @@ export class Sweep {
       this.#connections.noteClient(r);
       if (T.isFast(words[r + C.LIFE])) protocolOf(flows, first).settle(flows, first, second, now, QUIET_MS);
     }
+    if (this.#endings.isOn) this.#endings.visit(record, now);
     if ((words[r + C.LIFE] & T.STATE_MASK) < T.TIME_WAIT) this.#connections.bind(record, now);
     if ((words[r + C.LIFE] & T.DATAGRAM) !== 0 && (isUsed || !this.#isIdle(r, RECENT_MS, now))) this.#connections.renew(record);
   }

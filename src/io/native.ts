@@ -131,6 +131,8 @@ export interface LogCounters {
   readonly lost: number;
   /** Notices written. */
   readonly notices: number;
+  /** The errno of the last line, 0: it was written. */
+  readonly error: number;
 }
 
 /**
@@ -143,6 +145,8 @@ export interface LogWriter {
   /** Waits until everything is written or lost, at most `timeoutMs`; true: everything is. Blocks this thread. */
   drain(timeoutMs: number): boolean;
   counters(): LogCounters;
+  /** What waits is still written; then its descriptor is closed. Every other call throws EBADF from then on. */
+  close(): void;
 }
 
 export interface FastPathOptions {

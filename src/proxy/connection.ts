@@ -4,6 +4,7 @@ import { meaningOfError } from '../errno.ts';
 import type { Endpoints } from './address.ts';
 import type { Backend, PendingConnection } from './backend.ts';
 import type { Context } from './context.ts';
+import type { End } from './endings.ts';
 import type { ProxyFlow } from './flow-list.ts';
 import type { FrontendListener } from './frontend-listener.ts';
 import { readHeader } from './header-reader.ts';
@@ -13,6 +14,14 @@ import { formatHeader } from './proxy-protocol.ts';
 import { reset } from './reset.ts';
 import { SOCKET_OPTIONS } from './sockets.ts';
 import { Tunnel } from './tunnel.ts';
+
+/** What a closed socket has forgotten, as the connection log will want it. */
+interface Noted {
+  readonly to: string;
+  /** By performance.now(); undefined: nobody has noted that. */
+  readonly began: number | undefined;
+  via: string | undefined;
+}
 
 const NONE_TRIED: ReadonlySet<number> = new Set();
 
@@ -29,6 +38,7 @@ export class Connection implements PendingConnection {
   #tried: Set<number> | undefined;
   #endpoints: Endpoints | undefined;
   #tunnel: Tunnel | undefined;
+  #noted: Noted | undefined;
   #isOver = false;
 
   /** The client is paused and the frontend has counted it. */
@@ -38,7 +48,7 @@ export class Connection implements PendingConnection {
     this.backend = backend;
     this.#client = client;
     this.#ended = ended;
-    client.on('error', () => this.abort()).on('close', () => this.#closed());
+    client.on('error', () => this.abort('reset-by-client')).on('close', () => this.#closed());
   }
 
   /** Undefined while it waits. */
@@ -70,7 +80,23 @@ export class Connection implements PendingConnection {
     };
   }
 
+  /** For the connection log, which has just begun to ask. */
+  note(): void {
+    this.#note(undefined);
+  }
+
+  #note(began: number | undefined): void {
+    const { localAddress, localPort } = this.#client;
+    this.#noted = { to: joined(localAddress, localPort), began, via: this.#viaOf(this.#tunnel === undefined ? undefined : this.#server) };
+    this.endpoints();
+  }
+
+  #viaOf(server: Socket | undefined): string | undefined {
+    return server && joined(server.localAddress, server.localPort);
+  }
+
   start(): void {
+    if (this.#context.endings.isOn) this.#note(performance.now());
     if (!this.frontend.plan.acceptProxy) return this.backend.place(this);
     readHeader(
       this.#client,
@@ -80,18 +106,18 @@ export class Connection implements PendingConnection {
       },
       (reason) => {
         this.#context.warn({ frontend: this.frontend.plan.name, reason }, 'a client without a valid PROXY header');
-        this.abort();
+        this.abort('no-proxy-header');
       },
     );
   }
 
   /** Resets both sides and gives back what was held. */
-  abort(): void {
+  abort(how: End): void {
     reset(this.#client);
     // A reset of one that is still connecting would wait for its handshake.
     if (this.#tunnel === undefined) this.#server?.destroy();
     else if (this.#server !== undefined) reset(this.#server);
-    this.#end();
+    this.#end(how);
   }
 
   /** Whether it has been silent too long. To be called at each sweep. */
@@ -114,14 +140,14 @@ export class Connection implements PendingConnection {
     // Reads until the high-water mark and so learns of a client that gives up. A FIN behind bytes is not met before they are
     // handed on: that client may want its answer.
     this.#client.once('end', () => {
-      if (this.#target === undefined) this.abort();
+      if (this.#target === undefined) this.abort('left-by-client');
     });
     this.#client.read(0);
   }
 
   refuse(): void {
     this.#context.counters[frontendRow(this.frontend.plan.index) + REFUSED]++;
-    this.abort();
+    this.abort('refused');
   }
 
   connect(server: ServerPlan): void {
@@ -131,7 +157,7 @@ export class Connection implements PendingConnection {
     this.#server = socket;
     const { connectTimeoutMs } = this.backend.plan;
     const timer = setTimeout(() => socket.destroy(timeoutError(connectTimeoutMs)), connectTimeoutMs);
-    socket.on('error', (error) => (this.#tunnel === undefined ? this.#failed(error) : this.abort()));
+    socket.on('error', (error) => (this.#tunnel === undefined ? this.#failed(error) : this.abort('reset-by-server')));
     socket.on('connect', () => {
       clearTimeout(timer);
       this.#established(socket, server);
@@ -155,7 +181,7 @@ export class Connection implements PendingConnection {
     if (fault === 'short') {
       // Another server would fare no better.
       this.#context.warn({ server: name, error: error.message }, 'this host has no resources for a connection to a server');
-      return this.abort();
+      return this.abort('refused');
     }
     if (isServers) this.#context.signal(index, fault === 'route' ? `${error.message}: ${words}` : error.message);
     // Not the server's fault, but another may be reached.
@@ -177,18 +203,21 @@ export class Connection implements PendingConnection {
     Atomics.add(gauges.frontendCurrent, frontend, 1);
     Atomics.add(gauges.serverCurrent, index, 1);
     const { sendProxy } = this.backend.plan;
+    if (this.#noted !== undefined) this.#noted.via = this.#viaOf(server);
     if (sendProxy !== undefined) server.write(formatHeader(sendProxy, this.endpoints()));
     this.#tunnel = new Tunnel(this.#context, this.#client, server, frontendRow(frontend), serverRow(index));
   }
 
   /** One side is closed; after an error all is over already. */
   #closed(): void {
-    if (this.#server === undefined || (this.#client.closed && this.#server.closed)) this.#end();
+    if (this.#server === undefined || (this.#client.closed && this.#server.closed))
+      this.#end(this.#tunnel === undefined ? 'left-by-client' : 'fin');
   }
 
-  #end(): void {
+  #end(how: End): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#tellEnd(how);
     const { gauges } = this.#context;
     if (this.#tunnel !== undefined) {
       Atomics.sub(gauges.frontendCurrent, this.frontend.plan.index, 1);
@@ -199,6 +228,31 @@ export class Connection implements PendingConnection {
     if (this.#target === undefined) this.backend.withdraw(this);
     else this.backend.release(this.#target.index);
     this.frontend.release();
+  }
+
+  /** To the connection log, if it wants to hear of this one. */
+  #tellEnd(end: End): void {
+    const noted = this.#noted;
+    const { endings } = this.#context;
+    if (noted === undefined || !endings.wants(this.#tunnel !== undefined)) return;
+    const now = performance.now();
+    const target = this.#tunnel === undefined ? undefined : this.#target;
+    const { tx, rx } = this.#tunnel?.carried ?? { tx: 0, rx: 0 };
+    const client = this.endpoints();
+    endings.add({
+      client: joined(client?.source, client?.sourcePort),
+      to: noted.to,
+      via: noted.via,
+      address: target && joined(target.host, target.port),
+      frontend: this.frontend.plan.index,
+      server: target?.index ?? -1,
+      end,
+      at: Date.now(),
+      ageMs: noted.began === undefined ? undefined : now - noted.began,
+      quietMs: this.#tunnel?.idleMs(now) ?? 0,
+      bytesTx: tx,
+      bytesRx: rx,
+    });
   }
 }
 

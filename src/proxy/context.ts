@@ -1,5 +1,6 @@
 /** What a worker's parts share. */
 import { connectionLimit } from './descriptors.ts';
+import { EndingLog } from './endings.ts';
 import type { Gauges } from './memory.ts';
 import type { FromWorker } from './messages.ts';
 
@@ -15,6 +16,7 @@ export class Context {
   readonly counters: Float64Array;
   /** Somebody waits for what another worker may free: polling begins. */
   readonly wait: () => void;
+  readonly endings: EndingLog;
   readonly #tell: (message: FromWorker) => void;
   readonly #lastTrouble = new Map<number, number>();
   readonly #lastWarning = new Map<string, { at: number; unsaid: number }>();
@@ -24,6 +26,7 @@ export class Context {
     this.counters = counters;
     this.#tell = tell;
     this.wait = wait;
+    this.endings = new EndingLog((endings) => tell({ type: 'ended', endings }));
   }
 
   /** A connect to a server failed, and it is the server's fault or the network's. */

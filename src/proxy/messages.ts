@@ -1,4 +1,5 @@
 /** What crosses between the main thread and a worker. */
+import type { Endings } from './endings.ts';
 import type { ProxyFlow, ProxyQuery } from './flow-list.ts';
 import type { SharedMemory } from './memory.ts';
 import type { ProxyPlan } from './plan.ts';
@@ -46,4 +47,6 @@ export type FromWorker =
   /** To a question, in their order. */
   | Answer
   | { readonly type: 'signal'; readonly server: number; readonly reason: string }
+  /** Connections have ended, and the connection log is on. */
+  | { readonly type: 'ended'; readonly endings: Endings }
   | { readonly type: 'warn'; readonly fields: object; readonly message: string };

@@ -2,11 +2,14 @@
 
 import type { Choice } from '../balance/index.ts';
 import { noRoom } from '../layout/limits.ts';
+import type { EndingOrders } from './endings.ts';
 import { BACKENDS, FRONTENDS, SERVERS } from './memory.ts';
 
 export interface ProxyPlan {
   readonly frontends: readonly FrontendPlan[];
   readonly backends: readonly BackendPlan[];
+  /** What the connection log asks for; undefined: it is off. */
+  readonly endings?: EndingOrders | undefined;
 }
 
 export interface FrontendPlan {

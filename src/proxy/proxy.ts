@@ -1,4 +1,5 @@
 /** The main thread's handle on the TCP proxy: owns its listening sockets and workers, tells them the plan, sums their counters. */
+import type { Endings } from './endings.ts';
 import type { ProxyFlow, ProxyQuery } from './flow-list.ts';
 import { Listeners } from './listeners.ts';
 import {
@@ -32,6 +33,8 @@ export interface ProxyOptions {
   readonly signal: (server: number, reason: string) => void;
   /** A worker died: its connections are gone, and what they counted in `current` and `load` stays counted. */
   readonly failed: (error: Error) => void;
+  /** Connections have ended, for the connection log. */
+  readonly ended?: ((endings: Endings) => void) | undefined;
   readonly log?: ProxyLog;
   /** Listening sockets by address ({@link Proxy.listeners}) of another process, which accepts from them, too, for a while. */
   readonly listeners?: ReadonlyMap<string, number> | undefined;
@@ -191,6 +194,7 @@ export class Proxy {
 
   #told(message: FromWorker): void {
     if (message.type === 'signal') this.#options.signal(message.server, message.reason);
+    else if (message.type === 'ended') this.#options.ended?.(message.endings);
     else if (message.type === 'warn') this.#options.log?.warn(message.fields, message.message);
   }
 
@@ -214,6 +218,6 @@ export class Proxy {
   }
 }
 
-function drained({ frontends, backends }: ProxyPlan): ProxyPlan {
-  return { frontends: frontends.map((frontend) => ({ ...frontend, draining: true })), backends };
+function drained({ frontends, ...rest }: ProxyPlan): ProxyPlan {
+  return { frontends: frontends.map((frontend) => ({ ...frontend, draining: true })), ...rest };
 }

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { Backend } from './backend.ts';
 import { Connection } from './connection.ts';
 import { Context } from './context.ts';
+import type { End } from './endings.ts';
 import { matcherOf, type ProxyFlow, type ProxyQuery } from './flow-list.ts';
 import { FrontendListener } from './frontend-listener.ts';
 import { clearRow, frontendRow, type Gauges, serverRow } from './memory.ts';
@@ -36,6 +37,7 @@ export class Traffic {
 
   /** Makes the plan what is done. What it no longer names is gone on return, counters that it names anew are 0. */
   apply(assignment: Assignment): void {
+    this.#applyEndings(assignment.plan);
     // Backends first: what the removals let in must go to the new plan's servers.
     this.#applyBackends(assignment);
     this.#remove(assignment.plan);
@@ -53,10 +55,11 @@ export class Traffic {
     this.#emptied = () => {
       this.#emptied = undefined;
       for (const timer of [this.#grace, this.#sweep, this.#poll]) clearTimeout(timer);
+      this.#context.endings.flush();
       stopped();
     };
     clearTimeout(this.#grace);
-    this.#grace = setTimeout(() => this.#abort(() => true), graceMs);
+    this.#grace = setTimeout(() => this.#abort('stopped', () => true), graceMs);
     if (this.#connections.size === 0) this.#emptied();
   }
 
@@ -74,8 +77,15 @@ export class Traffic {
   /** Resets the connections that are meant, and returns how many they were. */
   end(query: ProxyQuery): number {
     const meant = [...this.#connections].filter(matcherOf(query));
-    for (const connection of meant) connection.abort();
+    for (const connection of meant) connection.abort('killed');
     return meant.length;
+  }
+
+  /** Those that are there: a closed socket has forgotten whose it was. */
+  #applyEndings({ endings }: ProxyPlan): void {
+    const wasOn = this.#context.endings.isOn;
+    this.#context.endings.apply(endings);
+    if (!wasOn && endings !== undefined) for (const connection of this.#connections) connection.note();
   }
 
   #applyBackends({ plan, queueRows }: Assignment): void {
@@ -104,7 +114,7 @@ export class Traffic {
       frontend.close();
       this.#frontends.delete(index);
     }
-    this.#abort(({ frontend, backend, server }) => {
+    this.#abort('gone', ({ frontend, backend, server }) => {
       const isKnown = this.#frontends.get(frontend.plan.index) === frontend && backends.has(backend.plan.name);
       return !isKnown || (server !== undefined && servers.get(server.index) !== serverOwner(backend.plan, server));
     });
@@ -122,8 +132,8 @@ export class Traffic {
     this.#serverOwners = servers;
   }
 
-  #abort(isMeant: (connection: Connection) => boolean): void {
-    for (const connection of this.#connections) if (isMeant(connection)) connection.abort();
+  #abort(how: End, isMeant: (connection: Connection) => boolean): void {
+    for (const connection of this.#connections) if (isMeant(connection)) connection.abort(how);
   }
 
   #accepted(client: Socket, frontend: FrontendListener): void {
@@ -166,7 +176,7 @@ export class Traffic {
     clearInterval(this.#sweep);
     this.#sweep = setInterval(() => {
       const now = performance.now();
-      this.#abort((connection) => connection.isIdle(now));
+      this.#abort('idle', (connection) => connection.isIdle(now));
       for (const frontend of this.#frontends.values()) frontend.sweep();
     }, every);
   }

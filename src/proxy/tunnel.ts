@@ -13,6 +13,8 @@ class Side {
   readonly socket: Socket;
   /** A byte came from it, or was taken by it, since the last sweep: a store is all that a chunk pays for timeouts. */
   active = true;
+  /** Bytes that came from it. */
+  carried = 0;
   /** When a sweep last found it active, or out of turn. */
   #since = 0;
 
@@ -72,6 +74,11 @@ export class Tunnel {
     return Math.min(this.#client.idleMs(now), this.#server.idleMs(now));
   }
 
+  /** Bytes from the client so far, and from the server. */
+  get carried(): { readonly tx: number; readonly rx: number } {
+    return { tx: this.#client.carried, rx: this.#server.carried };
+  }
+
   #join(from: Side, to: Side, column: number): void {
     const source = from.socket;
     const sink = to.socket;
@@ -80,6 +87,7 @@ export class Tunnel {
     const server = this.#serverRow + column;
     source.on('data', (chunk: Buffer) => {
       from.active = true;
+      from.carried += chunk.length;
       counters[frontend] += chunk.length;
       counters[server] += chunk.length;
       if (sink.write(chunk)) to.active = true;

@@ -1,4 +1,7 @@
 /** What moves the traffic: the packet engine or the proxy. A service drives either in the same way. */
+
+import type { LeftOut } from '../connlog/connection-log.ts';
+import type { Ended } from '../connlog/line.ts';
 import type { FrontendCounters, Source } from '../control/source.ts';
 import type { CapturedFrame } from '../engine/captures.ts';
 import type { CarriedFlow } from '../engine/flow-list.ts';
@@ -76,11 +79,26 @@ export interface DataPath extends Source {
   abandon?(hasServed: boolean): Promise<void>;
 }
 
+/** A connection that has ended, as data paths tell of it. */
+export interface EndedFlow extends Pick<Ended, 'at' | 'protocol' | 'client' | 'to' | 'via' | 'address' | 'end'> {
+  /** Indexes; of no server -1. */
+  readonly frontend: number;
+  readonly server: number;
+  /** Milliseconds from its first packet to `at`; undefined: nobody here has seen that. And from its last one. */
+  readonly ageMs: number | undefined;
+  readonly quietMs: number;
+  /** Payload bytes; undefined: they do not come by. */
+  readonly bytesTx: number | undefined;
+  readonly bytesRx: number | undefined;
+}
+
 /** What a data path tells of itself. */
 export interface Reports {
   /** Something that passed makes a server, by index, look ill. */
   readonly signal: (server: number, reason: string) => void;
   /** It died: nothing is forwarded any more. */
   readonly failed: (error: Error) => void;
+  /** Connections have ended, for the connection log. */
+  readonly ended: (flows: readonly EndedFlow[], left: LeftOut) => void;
   readonly log: Logger;
 }

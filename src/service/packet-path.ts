@@ -3,6 +3,7 @@ import { serverPort } from '../config/endpoint.ts';
 import type { Backend, Config, Inline, Passthrough } from '../config/model.ts';
 import { factsOf, isWrapped, MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
+import { endedFlows } from '../engine/ended.ts';
 import {
   Engine,
   type FastPathState,
@@ -23,6 +24,7 @@ import { readCounters } from '../rules/run.ts';
 import { countedBy } from '../rules/saved.ts';
 import { Arrival } from './arrival.ts';
 import type { CarriedCapture, CarriedQuery, DataPath, Reports } from './data-path.ts';
+import { endingOrders } from './ended.ts';
 import { fastPathHooks, fastPathPins } from './fast-path-hooks.ts';
 import { Firewall } from './firewall.ts';
 import type { HostState } from './guard.ts';
@@ -352,7 +354,7 @@ async function open(
   reports: Reports,
   { claim, isLeft, undo }: Begun,
 ): Promise<PacketPathParts> {
-  const { log, failed, signal } = reports;
+  const { log, failed, signal, ended } = reports;
   const { inline } = plan.config;
   const isInline = isBetween(mode, plan);
   const firewall = rules ? (isInline ? new InlineHost() : new Firewall(mode, log, keptReturns(isLeft, log))) : undefined;
@@ -397,6 +399,10 @@ async function open(
     own,
     failed,
     signal,
+    ended: (endings) => {
+      if (endings.isOff) log.error('there is no memory for the connection log: a packet worker goes on without');
+      ended(endedFlows(endings), endings);
+    },
     told,
   });
   undo.push((isKept) => engine.stop(isKept));
@@ -468,6 +474,7 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
       udpStream: timeouts.udpStreamMs,
       icmp: timeouts.icmpMs,
     },
+    endings: endingOrders(config.connectionLog),
   };
 }
 

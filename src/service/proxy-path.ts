@@ -6,6 +6,7 @@ import { Proxy } from '../proxy/proxy.ts';
 import type { Book } from './books.ts';
 import { Credits } from './credits.ts';
 import type { CarriedQuery, DataPath, Reports } from './data-path.ts';
+import { endingOrders } from './ended.ts';
 import { rulesInTheWay } from './hand-rules.ts';
 import { clearLeftovers } from './leftovers.ts';
 import type { Plan, PlannedBackend } from './plan.ts';
@@ -26,10 +27,22 @@ export class ProxyPath implements DataPath {
   }
 
   /** Listens and starts to carry connections. Rejects with the system's error when an address cannot be listened on. */
-  static async start(plan: Plan, { signal, failed, log }: Reports, takeover?: Pick<Takeover, 'listeners' | 'take'>): Promise<ProxyPath> {
+  static async start(
+    plan: Plan,
+    { signal, failed, ended, log }: Reports,
+    takeover?: Pick<Takeover, 'listeners' | 'take'>,
+  ): Promise<ProxyPath> {
     await clearLeftovers(log);
     const workers = plan.config.proxy.workers || availableParallelism();
-    const proxy = await Proxy.start({ plan: proxyPlanOf(plan), workers, signal, failed, log, listeners: takeover?.listeners });
+    const proxy = await Proxy.start({
+      plan: proxyPlanOf(plan),
+      workers,
+      signal,
+      failed,
+      ended: (endings) => ended(endings.ended.map(named), { overRate: 0, noRoom: endings.noRoom }),
+      log,
+      listeners: takeover?.listeners,
+    });
     await takeover?.take();
     return new ProxyPath(proxy, plan);
   }
@@ -63,7 +76,7 @@ export class ProxyPath implements DataPath {
 
   async flows(query: CarriedQuery, limit: number) {
     const { flows, more } = await this.#proxy.flows(plainOf(query), limit);
-    return { flows: flows.map((flow) => ({ ...flow, protocol: 'tcp' })), more };
+    return { flows: flows.map(named), more };
   }
 
   async endFlows(query: CarriedQuery) {
@@ -80,14 +93,19 @@ export class ProxyPath implements DataPath {
   }
 }
 
+function named<T extends object>(flow: T) {
+  return { ...flow, protocol: 'tcp' };
+}
+
 /** As it crosses to them. */
 function plainOf({ frontends, servers, client }: CarriedQuery): ProxyQuery {
   return { frontends: frontends && [...frontends], servers: servers && [...servers], client };
 }
 
 /** What the proxy's workers are told. */
-export function proxyPlanOf({ frontends, backends }: Plan): ProxyPlan {
+export function proxyPlanOf({ config, frontends, backends }: Plan): ProxyPlan {
   return {
+    endings: endingOrders(config.connectionLog),
     frontends: frontends.map(({ index, draining, frontend: { name, listen, backend, maxconn, acceptProxy, clientTimeoutMs } }) => {
       return { index, name, host: listen.ip, port: listen.port, backend: backend.name, maxconn, acceptProxy, clientTimeoutMs, draining };
     }),

@@ -21,6 +21,7 @@ import { changeText, tellChanges } from './changes.ts';
 import { ControlPort } from './control-port.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
+import { EndedConnections } from './ended.ts';
 import { FoundServers } from './found-servers.ts';
 import { GlbRanks } from './glb-ranks.ts';
 import { explain } from './host.ts';
@@ -55,7 +56,7 @@ export interface ServiceOptions extends SuccessionOptions, StartOptions {
   readonly beat?: (() => void) | undefined;
 }
 
-type PathOptions = Omit<ServiceOptions, 'takeover'> & Pick<PacketPathOptions, 'remember'> & Pick<ServiceParts, 'takeover'>;
+type PathOptions = Omit<ServiceOptions, 'takeover'> & Pick<PacketPathOptions, 'remember'> & Pick<ServiceParts, 'takeover' | 'ended'>;
 
 /** What a service is made of: the configuration's members, and a data path that goes by their first plan. */
 interface ServiceParts {
@@ -69,6 +70,7 @@ interface ServiceParts {
   readonly members: Members;
   readonly plan: Plan;
   readonly path: DataPath;
+  readonly ended: EndedConnections;
   readonly takeover: Takeover | undefined;
 }
 
@@ -96,6 +98,7 @@ export class Service {
   readonly #settings = new RuntimeSettings();
   readonly #found: FoundServers;
   readonly #ranks: GlbRanks;
+  readonly #ended: EndedConnections;
   /** As the file has it. */
   #written: Config;
   /** With the servers that were found. */
@@ -104,7 +107,7 @@ export class Service {
 
   private constructor(
     options: ServiceOptions,
-    { written, config, keys, found, ranks, members, plan: first, path, takeover }: ServiceParts,
+    { written, config, keys, found, ranks, members, plan: first, path, ended, takeover }: ServiceParts,
   ) {
     const { mode, log, version, beat = () => {} } = options;
     this.#options = options;
@@ -115,6 +118,7 @@ export class Service {
     this.#config = config;
     this.#found = found;
     this.#ranks = ranks;
+    this.#ended = ended;
     this.#members = members;
     this.#path = path;
     this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change), heard: (key) => this.#heard(key) });
@@ -124,6 +128,7 @@ export class Service {
       first,
       make: () => this.#makePlan(this.#config),
       apply: async (plan) => {
+        ended.follow(plan);
         await path.apply(plan);
         vacancies.follow(plan);
       },
@@ -154,6 +159,7 @@ export class Service {
   static async start(options: ServiceOptions): Promise<Service> {
     let takeover: Takeover | undefined;
     const found = new FoundServers(options.mode, options.log);
+    const ended = new EndedConnections(options.log);
     try {
       const { config: written, keys } = readConfig(options, { reload: false });
       const config = await found.start(written);
@@ -164,16 +170,19 @@ export class Service {
       const file = new MembersFile(members, options.log);
       const remember = () => file.save();
       const plan = makePlan(config, options.mode, members, statusAfter(takeover), undefined, ranks.rank);
+      ended.follow(plan);
+      ended.apply(config.connectionLog);
       // Each needs the other. What the data path hears before the service is there speaks against nobody: no check has begun.
       let service: Service | undefined;
-      const path = await startPath(plan, { ...options, remember, takeover }, (server, reason) => {
+      const path = await startPath(plan, { ...options, remember, takeover, ended }, (server, reason) => {
         if (service !== undefined) service.#suspect(server, reason);
       });
-      service = new Service(options, { written, config, keys, found, ranks, members, plan, path, takeover });
+      service = new Service(options, { written, config, keys, found, ranks, members, plan, path, ended, takeover });
       await service.#begin(takeover);
       return service;
     } catch (error) {
       found.stop();
+      ended.close();
       // Else the data path has said what becomes of the connections.
       if (await takeover?.goesOn()) options.log.warn({ pid: takeover?.pid }, 'the lb4 that runs goes on as before');
       takeover?.abandon();
@@ -261,6 +270,7 @@ export class Service {
       await endPath();
       await this.#succession.end();
     } finally {
+      this.#ended.close();
       await Promise.all([this.#stats.close(), this.#control.close()]);
       this.#sayWhatIsForgotten();
     }
@@ -296,6 +306,8 @@ export class Service {
     const before = this.#config;
     let forgotten: readonly Forgotten[];
     let restart: readonly string[];
+    // Whatever the file says: its own file may have been moved away.
+    this.#ended.reopen();
     try {
       const { config: written, keys } = readConfig(this.#options, { reload: true });
       assertReloadable(before, written, this.#options.mode);
@@ -304,6 +316,7 @@ export class Service {
       forgotten = await this.#takeOver(await this.#found.follow(written));
       this.#written = written;
       this.#keys = keys;
+      this.#ended.apply(written.connectionLog);
       await this.#control.move(written.control);
       this.#history.succeed();
     } catch (error) {
@@ -443,6 +456,7 @@ export class Service {
       reload: this.#history,
       monitors: this.#monitors,
       logLinesLost: this.#options.logLinesLost(),
+      connectionLog: this.#ended.counters,
       discoveryFailing: this.#found.failing,
       stopping: this.#replanner.isStopped,
     });
@@ -462,8 +476,8 @@ function statusAfter(takeover: Takeover | undefined): ServerStatus {
 }
 
 function startPath(plan: Plan, options: PathOptions, signal: Reports['signal']): Promise<DataPath> {
-  const { mode, rules, failed, log, remember, takeover } = options;
-  const reports: Reports = { signal, failed, log };
+  const { mode, rules, failed, log, remember, takeover, ended } = options;
+  const reports: Reports = { signal, failed, log, ended: (flows, left) => ended.take(flows, left) };
   return isPacketMode(mode)
     ? PacketPath.start(plan, { mode, rules, remember, takeover }, reports)
     : ProxyPath.start(plan, reports, takeover);

@@ -17,12 +17,13 @@ export interface ViewParts {
   readonly reload: ReloadHistory;
   readonly monitors: Pick<Monitors, 'host' | 'listening' | 'deadEnds'>;
   readonly logLinesLost: number;
+  readonly connectionLog: View['connectionLog'];
   readonly discoveryFailing: number;
   readonly stopping: boolean;
 }
 
 export function viewOf(parts: ViewParts): View {
-  const { plan, health, members, path, reload, monitors, logLinesLost, discoveryFailing, stopping } = parts;
+  const { plan, health, members, path, reload, monitors, logLinesLost, connectionLog, discoveryFailing, stopping } = parts;
   return {
     frontends: frontendsOf(plan, monitors),
     retired: members.frontends.retired('', (index) => path.frontend(index), indexesOf(plan.frontends)),
@@ -36,6 +37,7 @@ export function viewOf(parts: ViewParts): View {
     reload: reload.view,
     host: monitors.host,
     logLinesLost,
+    connectionLog,
     discoveryFailing,
     stopping,
   };

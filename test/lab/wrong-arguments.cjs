@@ -411,6 +411,7 @@ function logWriter() {
     },
     drain: { good: () => [1000], parameters: [integer('timeoutMs', 0, 2 ** 31 - 1)] },
     counters: { good: () => [], parameters: [] },
+    close: { good: () => [], parameters: [] },
   };
   return { make, one: make(), methods, constructor };
 }

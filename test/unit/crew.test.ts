@@ -45,7 +45,7 @@ vi.mock(import('../../src/io/native.ts'), () => ({ native: () => ({ fanOut: () =
 
 const WORKERS = 2;
 const failed = vi.fn();
-const reports = { failed, told: () => {}, signals: () => {} };
+const reports = { failed, told: () => {}, signals: () => {}, ended: () => {} };
 const data: Omit<WorkerData, 'worker'> = {
   settings: { services: { frontends: [], backends: [] }, timeouts: TIMEOUTS },
   hops: new Map(),

@@ -14,7 +14,14 @@ function dutiesOf(options: WorldOptions) {
   const told: (readonly number[])[] = [];
   const driver = { statistics: () => ({ received: 0, dropped: 0 }) } as Driver;
   const { core, memory } = world;
-  const duties = new Duties({ core, memory, driver, signals: () => {}, sources: (addresses) => void told.push(addresses) });
+  const duties = new Duties({
+    core,
+    memory,
+    driver,
+    signals: () => {},
+    sources: (addresses) => void told.push(addresses),
+    ended: () => {},
+  });
   return { world, duties, told };
 }
 

@@ -79,6 +79,7 @@ async function start(): Promise<PcapThread> {
   const reports = {
     failed: ({ message }: Error) => void failed.push(message),
     signals: () => {},
+    ended: () => {},
     told: (text: string) => void told.push(text),
   };
   const thread = PcapThread.start(data, reports);

@@ -8,6 +8,7 @@ import { joinPort, listenProblem, readAddress, readNameserver, readPort, readSer
 import { LAST_CPU, readCpus } from '../cpus.ts';
 import { FAST_PATHS, ICMP_ECHO, IO } from '../model.ts';
 import { backend } from './backend.ts';
+import { connectionLog } from './connection-log.ts';
 import { control } from './control.ts';
 import { inline } from './inline.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
@@ -250,6 +251,12 @@ export const fileSchema = z.object({
   control: key(control.prefault({}), {
     allowed: 'a table, [control]',
     description: 'Where a running lb4 takes orders: `lb4 status`, `lb4 set server` and others ([control](control.md)).',
+    ...lb4,
+  }),
+  connection_log: key(connectionLog.optional(), {
+    allowed: 'a table, [connection_log]',
+    description: 'A line for each connection that has ended ([operations](operations.md#the-connection-log)).',
+    otherwise: 'no connection log',
     ...lb4,
   }),
   passthrough: key(passthrough.prefault({}), {

@@ -6,6 +6,7 @@ import { readCpus } from '../cpus.ts';
 import type {
   Backend,
   Config,
+  ConnectionLog,
   Control,
   Finder,
   Frontend,
@@ -54,6 +55,7 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
   const passthrough = resolvePassthrough(keys.passthrough, mode !== undefined && !MODES[mode].ownsAddresses ? 1 : processors);
   const nameservers = keys.discovery.nameservers?.map((text) => (readNameserver(text) as Address).text);
   const others = files.length > 0 && { files };
+  const { connection_log: log } = keys;
   return deepFreeze({
     file,
     ...others,
@@ -61,6 +63,7 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
     backends,
     stats,
     control: resolveControl(keys.control),
+    ...(log !== undefined && { connectionLog: resolveConnectionLog(log) }),
     passthrough,
     proxy,
     inline,
@@ -114,6 +117,17 @@ function resolveControl({ enabled, path, group, mode, address, dashboard, token,
     tcp: address === undefined ? undefined : { listen: addressOf(address), ...secret },
     dashboard: dashboard === 'write' ? secret : undefined,
   };
+}
+
+function resolveConnectionLog(keys: NonNullable<FileConfig['connection_log']>): ConnectionLog {
+  const { to, file = '', syslog, format, sample, rate, attempts } = keys;
+  return { target: targetOf(to, file, syslog), format, sample, rate, attempts };
+}
+
+function targetOf(to: 'file' | 'journal' | 'syslog', file: string, syslog: string): ConnectionLog['target'] {
+  if (to === 'journal') return { to };
+  if (to === 'file') return { to, path: file };
+  return syslog.startsWith('/') ? { to, path: syslog } : { to, address: addressOf(syslog) };
 }
 
 function resolveInline(keys: FileConfig['inline']): Inline | undefined {

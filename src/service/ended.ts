@@ -1,0 +1,63 @@
+/** The connection log of a running lb4: connections that have ended, by the names that the file has for who they were of. */
+import type { ConnectionLog as Keys } from '../config/model.ts';
+import { ConnectionLog, type ConnectionLogCounters, type LeftOut } from '../connlog/connection-log.ts';
+import type { Ended } from '../connlog/line.ts';
+import type { Logger } from '../log.ts';
+import type { EndedFlow } from './data-path.ts';
+import type { Plan } from './plan.ts';
+import { serverName } from './server-names.ts';
+import { labelOf } from './view.ts';
+
+export class EndedConnections {
+  readonly #log: ConnectionLog;
+  /** By index. Who is gone keeps its name until somebody else has the index. */
+  readonly #frontends = new Map<number, string>();
+  readonly #servers = new Map<number, string>();
+
+  constructor(log: Logger) {
+    this.#log = new ConnectionLog(log);
+  }
+
+  /** What the file asks for; undefined: no connection log. */
+  apply(keys: Keys | undefined): void {
+    this.#log.apply(keys && { target: keys.target, format: keys.format, rate: keys.rate });
+  }
+
+  /** Whoever has moved its file away wants another one. */
+  reopen(): void {
+    this.#log.reopen();
+  }
+
+  /** To be told of each plan before the data path is. */
+  follow({ frontends, backends }: Plan): void {
+    for (const { index, frontend } of frontends) this.#frontends.set(index, labelOf(frontend));
+    for (const { backend, servers } of backends) for (const one of servers) this.#servers.set(one.index, serverName(backend, one));
+  }
+
+  take(flows: readonly EndedFlow[], left: LeftOut): void {
+    this.#log.take(
+      flows.map((flow) => this.#named(flow)),
+      left,
+    );
+  }
+
+  /** Undefined: there was none yet. */
+  get counters(): ConnectionLogCounters | undefined {
+    return this.#log.counters;
+  }
+
+  close(): void {
+    this.#log.close();
+  }
+
+  #named({ frontend, server, ageMs, quietMs, bytesTx: tx, bytesRx: rx, ...rest }: EndedFlow): Ended {
+    const beganAt = ageMs === undefined ? undefined : Math.round(rest.at - ageMs);
+    const seconds = ageMs === undefined ? undefined : Math.max(0, Math.round(ageMs - quietMs)) / 1000;
+    return { ...rest, frontend: this.#frontends.get(frontend), server: this.#servers.get(server), beganAt, seconds, tx, rx };
+  }
+}
+
+/** What workers are to tell, as data paths have it. */
+export function endingOrders(keys: Keys | undefined) {
+  return keys && { share: keys.sample, rate: keys.rate, attempts: keys.attempts };
+}
