@@ -3,9 +3,27 @@
  * loads when they are needed. They find each other by `../ROOM/FILE.js` from any directory here, as they do in dist/src. Whoever
  * installs lb4 needs no other package. Names stay, so that a stack trace says something.
  */
+import { resolve } from 'node:path';
 import { thirdParty } from './scripts/third-party.js';
 
 const licences = thirdParty('dist/THIRD-PARTY.md');
+
+/** What all commands, and those that read the configuration, cannot be loaded without: a part each. A file takes as long to find as to read. */
+const PARTS = { common: 'cli/command-line', config: 'cli/check' };
+/** What `lb4 --version` needs. Not in a part with main.js, which waits for the others: they would wait for it. */
+const FIRST = resolve('dist/src/own-files.js');
+
+/** @returns the part that a module goes into; null: it is left to rolldown */
+function partOf(id, graph) {
+  if (id === FIRST) return null;
+  return Object.keys(PARTS).find((part) => needs(PARTS[part], graph).has(id)) ?? null;
+}
+
+function needs(name, graph) {
+  const found = new Set([resolve(`dist/src/${name}.js`)]);
+  for (const id of found) for (const other of graph.getModuleInfo(id)?.importedIds ?? []) found.add(other);
+  return found;
+}
 
 const bundle = (name, from, minify) => ({
   input: { [name]: `dist/src/${from}.js` },
@@ -17,6 +35,7 @@ const bundle = (name, from, minify) => ({
     entryFileNames: '[name].js',
     chunkFileNames: 'main/[name].js',
     minify,
+    codeSplitting: { groups: [{ name: partOf }], includeDependenciesRecursively: false },
   },
 });
 

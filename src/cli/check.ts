@@ -1,13 +1,10 @@
 /** `lb4 check FILE`: is this a good configuration? */
-import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { counted } from '../doctor/finding.ts';
-import { ConfigError, EXIT, formatMistake, type Mistake, UsageError } from '../errors.ts';
+import { ConfigError, EXIT, formatMistake, type Mistake } from '../errors.ts';
 import { isOwn, sourceOf, usableCpus } from '../service/host.ts';
-import { warnOnStderr } from './lines.ts';
-import { withExamples } from './manual.ts';
-import { askedMode, configFile, configOption, type ModeOptions } from './options.ts';
+import { askedMode, type ModeOptions } from './options.ts';
 
 /** Check what the mode demands, too, as a start in it would. Without one: what all modes share. */
 export interface CheckOptions extends ModeOptions {
@@ -36,32 +33,6 @@ export function check(file: string, options: CheckOptions, { out, err }: CheckOu
     err(error.message);
     return error.exitCode;
   }
-}
-
-/** The command, for the program to add. */
-export function checkCommand(): Command {
-  const command = new Command('check')
-    .description('check a configuration file and report every mistake')
-    .argument('[file]', 'the TOML file, as with --config')
-    .addOption(configOption())
-    .option('--strict', 'let warnings fail, too')
-    .option('-p, --passthrough', 'check what passthrough demands, too')
-    .option('-d, --dsr', 'check what direct server return demands, too')
-    .option('--inline', 'check what lb4 between two interfaces demands, too')
-    .option('--proxy', 'check what proxy mode demands, too')
-    .action((file: string | undefined, { config, ...options }: CheckOptions & { readonly config?: string }) => {
-      process.exitCode = check(configFile(oneOf(file, config), warnOnStderr), options);
-    });
-  return withExamples(command, {
-    'lb4 check': 'the file that lb4 would read here',
-    'lb4 check --strict --dsr /etc/lb4.toml': 'also what DSR demands, and warnings fail',
-  });
-}
-
-function oneOf(file: string | undefined, config: string | undefined): string | undefined {
-  if (file !== undefined && config !== undefined && file !== config) throw new UsageError(`check: one file, not ${config} and ${file}`);
-  if (file === '') throw new UsageError('check: "" names no file');
-  return file ?? config;
 }
 
 const consoleOutput: CheckOutput = {

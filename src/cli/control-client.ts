@@ -1,5 +1,5 @@
 /** A running lb4, as the commands ask it: docs/control.md has what it answers. */
-import { type IncomingMessage, request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { Command, Option } from 'commander';
 import {
   AbsentError,
@@ -98,13 +98,15 @@ export function show<T>(answer: T, { json }: Asked, text: (answer: T) => string)
 }
 
 /** Resolves when an answer begins. */
-function send(
+async function send(
   place: string,
   method: Method,
   path: string,
   body: object | undefined,
   signal: AbortSignal | undefined,
 ): Promise<IncomingMessage> {
+  // Loaded here: commands that ask nobody start sooner.
+  const { request } = await import('node:http');
   const isUrl = place.startsWith('http://');
   const token = process.env['LB4_CONTROL_TOKEN'];
   const options = {

@@ -1,5 +1,4 @@
 /** `lb4 doctor`: what this host lacks for a mode, and the command that mends it. */
-import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
 import { examine } from '../doctor/examine.ts';
@@ -9,8 +8,7 @@ import { EXIT, formatMistake } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { withFound } from '../service/found-servers.ts';
 import { told, warnOnStderr } from './lines.ts';
-import { withExamples } from './manual.ts';
-import { askedMode, configOption, findConfig, type ModeOptions } from './options.ts';
+import { askedMode, findConfig, type ModeOptions } from './options.ts';
 
 /** The mode to look for. Left out: the packet mode that runs here, proxy mode where no other takes the file, else passthrough. */
 export interface DoctorOptions extends ModeOptions {
@@ -19,27 +17,8 @@ export interface DoctorOptions extends ModeOptions {
   readonly json?: boolean | undefined;
 }
 
-/** The command, for the program to add. */
-export function doctorCommand(): Command {
-  const command = new Command('doctor')
-    .description('look at this host: what is ready for lb4, what is not, and the command that mends it')
-    .addOption(configOption())
-    .option('-p, --passthrough', 'for passthrough (the default, where no other mode runs here and the file can be for it)')
-    .option('-d, --dsr', 'for direct server return')
-    .option('--inline', 'for lb4 between two interfaces')
-    .option('--proxy', 'for proxy mode')
-    .option('--json', 'print the findings as JSON')
-    .action(async (options: DoctorOptions) => {
-      process.exitCode = await doctor(options);
-    });
-  return withExamples(command, {
-    'lb4 doctor': 'for the lb4 that runs here, or the file in this directory',
-    'lb4 doctor --passthrough --config=/etc/lb4.toml --json': 'for programs',
-  });
-}
-
 /** Prints one line a finding and returns the exit status: 0 when nothing fails, else 1. Throws UsageError and ConfigError. */
-async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number> {
+export async function doctor({ config, json, ...modes }: DoctorOptions): Promise<number> {
   const asked = askedMode(modes) ?? runningMode();
   const file = findConfig(config, warnOnStderr);
   const found = file === undefined || asked !== undefined ? undefined : await onlyProxy(loadConfig(file).config);

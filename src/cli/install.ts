@@ -1,15 +1,14 @@
 /** `lb4 install` and `lb4 uninstall`: lb4 as a systemd service of this host. */
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { PrivilegeError } from '../errors.ts';
 import { Host } from '../install/host.ts';
 import { type Asset, assertFitting, carryOut, installSteps, type Step, stepText, uninstallSteps } from '../install/steps.ts';
 import { placeOf, unitFor } from '../install/unit.ts';
 import { ownFile, PACKAGE } from '../own-files.ts';
-import { completionScript, rootOf } from './completion.ts';
-import { withExamples } from './manual.ts';
+import { completionScript } from './completion.ts';
 
-interface InstallOptions {
+export interface InstallOptions {
   readonly dryRun?: boolean | undefined;
 }
 
@@ -17,28 +16,14 @@ const NEXT = `next: write /etc/lb4/lb4.toml for this host, and the mode into /et
 (where it runs already: systemctl restart lb4, which ends no connection)
 `;
 
-/** The command, for the program to add. */
-export function installCommand(): Command {
-  const command = new Command('install')
-    .description('make lb4 a systemd service of this host, which runs as a user of its own; starts nothing')
-    .option('--dry-run', 'say what would be done')
-    .action((options: InstallOptions) => {
-      const all = (host: Host) => installSteps(host, unitText(), assets(rootOf(command)));
-      if (perform('install', options, all)) process.stdout.write(NEXT);
-    });
-  return withExamples(command, {
-    'lb4 install --dry-run': 'what it would do',
-    'lb4 install': 'unit, user, /etc/lb4/lb4.toml where there is none, manual page, completion',
-  });
+/** @param program whose completion is put there */
+export function install(options: InstallOptions, program: Command): void {
+  const all = (host: Host) => installSteps(host, unitText(), assets(program));
+  if (perform('install', options, all)) process.stdout.write(NEXT);
 }
 
-/** The command, for the program to add. */
-export function uninstallCommand(): Command {
-  const command = new Command('uninstall')
-    .description('stop the service and take away what install has made; a configuration that was changed stays')
-    .option('--dry-run', 'say what would be done')
-    .action((options: InstallOptions) => void perform('uninstall', options, uninstallSteps));
-  return withExamples(command, { 'lb4 uninstall': 'before npm uninstall -g lb4' });
+export function uninstall(options: InstallOptions): void {
+  perform('uninstall', options, uninstallSteps);
 }
 
 /** Says each step before it is done. Returns whether anything was. */

@@ -1,5 +1,4 @@
 /** `lb4 rules`: the script that a configuration asks of the balancer or of a server, printed or run. */
-import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
@@ -15,8 +14,7 @@ import { runRules } from '../rules/run.ts';
 import { DIALECTS, type Form, type ReturnRulesInput, type RulesAction, type ServerRulesInput, UNWRAPS } from '../rules/types.ts';
 import { withFound } from '../service/found-servers.ts';
 import { told, toldError } from './lines.ts';
-import { withExamples } from './manual.ts';
-import { configFile, configOption, modeOf } from './options.ts';
+import { configFile, modeOf } from './options.ts';
 
 export interface RulesOptions {
   /** The TOML file; left out, the default one. */
@@ -48,33 +46,6 @@ export interface RulesOutput {
 
 /** Exit status of `--status` when a rule is missing; the script's own. */
 const MISSING_RULES = 3;
-
-/** The command, for the program to add. */
-export function rulesCommand(): Command {
-  const command = new Command('rules')
-    .description('print the script that a configuration asks of the balancer or of a server, or run it here')
-    .addOption(configOption())
-    .option('-p, --passthrough', 'for passthrough (the default)')
-    .option('-d, --dsr', 'for direct server return')
-    .option('--inline', 'for lb4 between two interfaces')
-    .option('--for <host>', 'balancer, or the address of a server (with --dsr, or of a backend with nat = "destination")', 'balancer')
-    .option(
-      '--dialect <name>',
-      'how that server rewrites addresses, nft or tc (iptables cannot), or unwraps packets, bpf or fou; else what works there',
-    )
-    .option('--apply', 'install the rules on this host')
-    .option('--remove', 'remove them, also after a crash')
-    .option('--status', 'tell which rules are there')
-    .option('--dry-run', 'with --apply or --remove: say what would be done')
-    .action(async (options: RulesOptions) => {
-      process.exitCode = await rules(options);
-    });
-  return withExamples(command, {
-    'lb4 rules --config=/etc/lb4.toml >lb4-rules.sh': "this host's script, for lb4 --no-rules",
-    'lb4 rules --dsr --for 10.0.0.11 >server.sh': 'what that server needs',
-    'lb4 rules --remove': 'never to start again: all that a killed lb4 has left goes',
-  });
-}
 
 /** Returns the exit status: 0, 1, 2, 3 (`--status`: something is missing), 77 or 78. */
 export async function rules(options: RulesOptions, { out, err, hint }: RulesOutput = consoleOutput): Promise<number> {

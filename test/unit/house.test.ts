@@ -85,6 +85,19 @@ test('every room in the drawing is there, and imports those above it in the tabl
   }
 });
 
+test('what every command loads is no room but the few files that they share: --help and what asks a running lb4 start at once', () => {
+  const loaded = new Set(['cli/command-line.ts']);
+  for (const file of loaded) {
+    const text = readFileSync(join(SRC, file), 'utf8');
+    for (const [, path = ''] of text.matchAll(/^(?:import (?!type\b)|export |\})[^;]*?from '(\.[^']+)';$/gm))
+      loaded.add(join(dirname(file), path));
+  }
+  const others = [...loaded].filter((file) => !file.startsWith('cli/') && !COMMON.includes(file.replace(/\.ts$/, '')));
+  expect(others.toSorted()).toEqual(['doctor/finding.ts', 'io/control-point.ts']);
+  expect(loaded).toContain('cli/check-command.ts');
+  expect(loaded).not.toContain('cli/run.ts');
+});
+
 test('an arrow never runs up', () => {
   const wrong = imports.filter(({ room, target }) => {
     if (target === undefined || target === room || COMMON.includes(room)) return false;

@@ -1,7 +1,7 @@
 /** Configurations of HAProxy and IPVS as lb4's: what comes of them, and that nothing is dropped silently. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { importCommand } from '../../src/cli/import.ts';
+import { importCommand } from '../../src/cli/import-command.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/model.ts';
 import { ConfigError } from '../../src/errors.ts';
