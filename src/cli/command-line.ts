@@ -5,6 +5,10 @@ import { toldError } from './lines.ts';
 import { askedMode, configFile } from './options.ts';
 import { guardOutputs } from './outputs.ts';
 import { makeProgram, type Options } from './program.ts';
+import type { RunLog } from './run-log.ts';
+
+/** A process whose work is done has ended by then. */
+const LAST_MS = 2000;
 
 /** How to say why lb4 ends. */
 let say = (line: string): void => void process.stderr.write(line);
@@ -34,5 +38,19 @@ async function start({ config, ...options }: Options, version: string): Promise<
   const log = openRunLog();
   say = log.say;
   const file = configFile(config, (message) => log.log.warn(message));
-  await run({ rules: options.rules, takeover: options.takeover ?? false, config: file, mode, version }, log);
+  try {
+    await run({ rules: options.rules, takeover: options.takeover ?? false, config: file, mode, version }, log);
+  } finally {
+    endSurely(log);
+  }
+}
+
+/** A thread that hangs in the kernel keeps its process, which has undone all there is to undo. Nothing is to wait for that, systemd least of all. */
+function endSurely({ log, end }: RunLog): void {
+  const kill = () => {
+    log.error('a thread hangs, and keeps this process from its end: it is killed');
+    end();
+    process.kill(process.pid, 'SIGKILL');
+  };
+  setTimeout(kill, LAST_MS).unref();
 }

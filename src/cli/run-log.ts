@@ -16,6 +16,8 @@ export interface RunLog {
   readonly lost: () => number;
   /** Lines for a person: why lb4 ends. */
   readonly say: (line: string) => void;
+  /** Gives what waits a second to be written, and leaves terminals as they are. Nothing is logged after it. */
+  readonly end: () => void;
 }
 
 /** Throws UsageError for a level that does not exist, NativeAddonError, or FailureError where there is no thread for the log. */
@@ -26,15 +28,17 @@ export function openRunLog(): RunLog {
   const log = createLogger({ stream: sink, pretty: isatty(STDERR), priorities });
   sink.onLoss((lines) => log.warn({ lines }, 'lines of this log were lost: it could not be written, or was not read'));
   const terminals = [0, 1, 2].filter((fd) => isatty(fd));
-  process.on('exit', () => {
+  const end = () => {
     sink.close(LAST_MS);
     terminals.forEach(leaveTerminal);
-  });
+  };
+  process.on('exit', end);
   adoptPrints(log);
   return {
     log,
     lost: () => sink.lost,
     say: (line) => sink.write(priorities ? line.replaceAll(/^(?=.)/gm, () => withPriority('error', '')) : line),
+    end,
   };
 }
 

@@ -47,9 +47,16 @@ export class Answers {
     return this.#sources?.has(address) ?? true;
   }
 
+  /** Whoever waits waits in vain, since who was to answer hangs: they go on as if it were gone. Returns whether anybody waited. */
+  giveUp(): boolean {
+    const waiting = [...this.#applying.splice(0), ...this.#asking.splice(0)];
+    for (const resolve of waiting) resolve();
+    return waiting.length > 0;
+  }
+
   /** Nobody answers any more; whoever comes next has told nothing yet. */
   end(): void {
     this.#sources = undefined;
-    for (const resolve of [...this.#applying.splice(0), ...this.#asking.splice(0)]) resolve();
+    this.giveUp();
   }
 }

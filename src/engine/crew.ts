@@ -158,6 +158,10 @@ class Crew implements Forwarder {
     this.#threads[worker]?.post(message);
   }
 
+  giveUp(): void {
+    for (const thread of this.#threads) thread.giveUp();
+  }
+
   /** The places go with the process, which ends soon: to close a socket takes the kernel milliseconds, and packets wait for the next lb4. */
   async halt(): Promise<void> {
     await Promise.all(this.#threads.map((thread) => thread.halt()));

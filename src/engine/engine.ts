@@ -27,7 +27,7 @@ import type { FlowQuery } from './flow-query.ts';
 import { among, type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
 import { Locals } from './locals.ts';
 import type { Settings, WorkerData } from './messages.ts';
-import { takeUp } from './origin.ts';
+import { suspect, takeUp, trust } from './origin.ts';
 import { PcapThread } from './pcap-thread.ts';
 import { type Ports, PortUse } from './ports.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
@@ -140,6 +140,9 @@ interface EngineParts {
   readonly told: (message: string) => void;
 }
 
+/** Workers that live so long by a table that was found go well by it. */
+const TRIAL_MS = 120_000;
+
 /** A running data path: its workers, their memory, and what the main thread keeps true for them. */
 export class Engine {
   /** What came of the connections of an lb4 that died, and what will come of this one's. */
@@ -156,6 +159,7 @@ export class Engine {
   readonly #entries: number;
   readonly #told: (message: string) => void;
   #isStopped = false;
+  readonly #trial: NodeJS.Timeout;
 
   private constructor({ acquired, routes, counts, ports, crew, attachments, locals, settings, inline, entries, told }: EngineParts) {
     const { isFound, refused, mortal } = acquired;
@@ -171,6 +175,18 @@ export class Engine {
     this.#inline = inline;
     this.#entries = entries;
     this.#told = told;
+    this.#trial = setTimeout(() => void this.#endTrial(), TRIAL_MS).unref();
+  }
+
+  /** One that hangs does not answer: then there is no end. */
+  async #endTrial(): Promise<void> {
+    await Promise.all(this.pulses.map((ask) => ask()));
+    if (!this.#isStopped) trust(this.#acquired.memories[0]);
+  }
+
+  /** A worker hangs, or none does any more: where that goes on from one process to the next, the table is left. */
+  hangs(isHanging: boolean): void {
+    if (!this.#isStopped) suspect(this.#acquired.memories[0], isHanging);
   }
 
   /** Starts forwarding. Throws the system's error (EPERM, ENOMEM …) when the packet socket cannot be opened. */
@@ -417,6 +433,11 @@ export class Engine {
     return this.#routes.deadEnds();
   }
 
+  /** As {@link Forwarder.giveUp}. */
+  giveUp(): void {
+    this.#crew.giveUp();
+  }
+
   /**
    * Stops forwarding and waits until the workers are gone.
    * @param keep leaves the connections to the next lb4, and does not wait for the workers' end
@@ -424,6 +445,7 @@ export class Engine {
   async stop(keep = false): Promise<void> {
     if (this.#isStopped) return;
     this.#isStopped = true;
+    clearTimeout(this.#trial);
     this.#routes.close();
     // Whatever becomes of the programs: who forwards must not go on without rules.
     attempt(() => this.#attachments?.close(keep), this.#told);

@@ -107,7 +107,7 @@ export function obstacleIn(header: Int32Array, { room, directions, boot, network
   if (header[WORKERS] !== room.workers) return `it was written by lb4 with workers = ${header[WORKERS]}, it is ${room.workers} now`;
   if (header[CONNECTIONS] !== room.connections || header[CAPACITY] !== room.capacity)
     return `it has room for ${header[CONNECTIONS] * room.workers} connections, connection_tracker_capacity is ${room.connections * room.workers} now`;
-  if (!isSound(header)) return `${header[ATTEMPTS]} starts failed with it`;
+  if (!isSound(header)) return `${header[ATTEMPTS]} starts in a row failed with it, or had a worker that hung`;
   return undefined;
 }
 
@@ -126,7 +126,7 @@ export function headerOf(mapping: ArrayBuffer): Int32Array {
   return new Int32Array(mapping, 0, HEADER_WORDS);
 }
 
-/** So many processes may have begun to take it up, and died of that. */
+/** So many processes may have begun to take it up and died of that, or hung by it. */
 const MOST_ATTEMPTS = 3;
 
 /** Whether what is there may be taken up: false once that has failed too often. */
@@ -136,14 +136,25 @@ export function isSound(header: Int32Array): boolean {
 
 /**
  * Has workers take up `memory` that was found, of which this is one's part: its header knows from when one begins ({@link attempt}) until all
- * have. Resolves to what `begin` does.
+ * have. Resolves to what `begin` does. Whether it goes well by it is seen later.
  * @param begin told how many attempts this one makes
  */
 export async function takeUp<T>({ header, counters }: Memory, begin: (attempts: number) => Promise<T>): Promise<T> {
   counters.loads.fill(0);
-  const begun = await begin(header[ATTEMPTS] + 1);
-  header[ATTEMPTS] = 0;
+  const before = header[ATTEMPTS];
+  const begun = await begin(before + 1);
+  header[ATTEMPTS] = before;
   return begun;
+}
+
+/** A worker hangs, by what is in its table perhaps, and may be killed for it; or it does not any more. */
+export function suspect({ header }: Memory, isHanging: boolean): void {
+  header[ATTEMPTS] = Math.max(0, header[ATTEMPTS] + (isHanging ? 1 : -1));
+}
+
+/** Workers have gone well by it. */
+export function trust({ header }: Memory): void {
+  header[ATTEMPTS] = 0;
 }
 
 /** One worker takes up its part of what is in memory by `take`. Returns what that does. */

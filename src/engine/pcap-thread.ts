@@ -90,6 +90,10 @@ export class PcapThread implements Forwarder {
     if (this.#child?.connected) send(this.#child, message.type === 'settings' ? { ...message, ...crossing(message) } : message);
   }
 
+  giveUp(): void {
+    this.#answers.giveUp();
+  }
+
   halt(): Promise<void> {
     return this.stop();
   }

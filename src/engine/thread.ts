@@ -7,6 +7,11 @@ import { native } from '../io/native.ts';
 import { Answers } from './answers.ts';
 import { type FromWorker, type Opened, type Orders, type Ready, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
 
+/** One that has not ended so long after it was asked to hangs. */
+const STOP_MS = 5000;
+/** And so long after it was ended by force it hangs in the kernel. */
+const FORCE_MS = 1000;
+
 export interface ThreadReports {
   /** It died of an error after it had started. */
   readonly failed: (error: Error) => void;
@@ -31,9 +36,11 @@ export interface Forwarder {
   post(message: ToWorker): void;
   /** The same for one of its workers. */
   postTo(worker: number, message: ToWorker): void;
-  /** Resolves when it forwards no more, and its memory may be somebody else's. It goes by itself. */
+  /** Whoever waits for one of its workers that hangs waits no longer: lb4 stops. */
+  giveUp(): void;
+  /** Resolves when it forwards no more, and its memory may be somebody else's. It goes by itself. One that hangs is ended by force. */
   halt(): Promise<void>;
-  /** Resolves when it is gone. */
+  /** Resolves when it is gone, or will do nothing more whatever becomes of it: one that hangs is ended by force. */
   stop(): Promise<void>;
 }
 
@@ -108,7 +115,8 @@ export class Thread implements Forwarder {
   readonly recovered: number;
   readonly pulses = [() => this.#pulse()];
   readonly #waiting: WaitingThread;
-  readonly #failed: (error: Error) => void;
+  readonly #reports: ThreadReports;
+  readonly #index: number;
   readonly #answers: Answers;
   /** Settled when it forwards no more. */
   readonly #halted: Promise<void>;
@@ -117,14 +125,17 @@ export class Thread implements Forwarder {
   #error: Error | undefined;
   #isForwarding = false;
   #isStopping = false;
+  /** It owes an answer that nobody waits for any more. */
+  #hangs = false;
 
-  private constructor(waiting: WaitingThread, { wakeFd, recovered }: Ready, { failed, signals, ended }: ThreadReports) {
+  private constructor(waiting: WaitingThread, index: number, { wakeFd, recovered }: Ready, reports: ThreadReports) {
     const { worker, exited } = waiting;
     this.recovered = recovered;
     this.#waiting = waiting;
     this.#wakeFd = wakeFd;
-    this.#failed = failed;
-    this.#answers = new Answers({ signals, ended });
+    this.#index = index;
+    this.#reports = reports;
+    this.#answers = new Answers(reports);
     worker.on('error', (error: Error) => this.#lose(error));
     void exited.then(() => this.#lose(this.#isStopping ? undefined : new Error('a packet worker ended, and nobody had asked it to')));
     this.#halted = new Promise((resolve) => {
@@ -136,7 +147,7 @@ export class Thread implements Forwarder {
 
   /** Has it take up what was found. Rejects with the system's error when it cannot; then it is gone. */
   static async start(waiting: WaitingThread, data: WorkerData, reports: ThreadReports): Promise<Thread> {
-    return new Thread(waiting, await waiting.begin(data), reports);
+    return new Thread(waiting, data.worker, await waiting.begin(data), reports);
   }
 
   /** What it has died of; until it forwards, nobody is told otherwise. */
@@ -172,19 +183,25 @@ export class Thread implements Forwarder {
     native().wake(this.#wakeFd);
   }
 
-  async halt(): Promise<void> {
-    this.#stop();
-    await this.#halted;
+  giveUp(): void {
+    if (this.#answers.giveUp()) this.#hangs = true;
   }
 
-  async stop(): Promise<void> {
-    this.#stop();
-    await this.#waiting.exited;
+  halt(): Promise<void> {
+    return this.#stop(this.#halted);
   }
 
-  #stop(): void {
+  stop(): Promise<void> {
+    return this.#stop(this.#waiting.exited);
+  }
+
+  async #stop(ended: Promise<void>): Promise<void> {
     this.#isStopping = true;
     this.post({ type: 'stop' });
+    if (await within(this.#hangs ? 0 : STOP_MS, ended)) return;
+    this.#reports.told(`packet worker ${this.#index} does not answer: it is ended by force`);
+    // In the kernel it may still be; from there it does not come back to its loop.
+    await within(FORCE_MS, this.#waiting.close());
   }
 
   async #pulse(): Promise<void> {
@@ -200,6 +217,17 @@ export class Thread implements Forwarder {
     this.#answers.end();
     if (error === undefined || this.#error !== undefined) return;
     this.#error = error;
-    if (this.#isForwarding) this.#failed(error);
+    if (this.#isForwarding) this.#reports.failed(error);
   }
+}
+
+/** Resolves with whether `end` came within that time. */
+async function within(ms: number, end: Promise<void>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  const inTime = await Promise.race([end.then(() => true), late]);
+  clearTimeout(timer);
+  return inTime;
 }

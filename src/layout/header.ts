@@ -17,7 +17,10 @@ export const KEY = 8;
 export const BOOT = 12;
 /** Two words: which network namespace (SO_NETNS_COOKIE), the lower half first. */
 export const NETWORK = 16;
-/** How many processes have begun to take it up since one last did so: who dies of what is in it leaves it as it was, for the next one to die of. */
+/**
+ * How many processes have begun to take it up, or had a worker that hangs, since one last went well by it: who dies, or hangs, of what is in it
+ * leaves it as it was, for the next one.
+ */
 export const ATTEMPTS = 18;
 
 /** The id of the BPF map that the flows are in, next hops beside it; 0: they are in this memory. */

@@ -20,6 +20,9 @@ import { assertWithin, type ProxyPlan } from './plan.ts';
 import { Rows } from './rows.ts';
 import { Thread } from './thread.ts';
 
+/** A worker that has not answered for so long when lb4 stops hangs. */
+const ANSWER_MS = 5000;
+
 /** Fits a pino logger. */
 export interface ProxyLog {
   warn(fields: object, message: string): void;
@@ -165,11 +168,19 @@ export class Proxy {
     return Promise.all(this.#threads.map((thread) => thread.ask(question)));
   }
 
+  /** Nobody waits any longer for workers that owe an answer: they hang, and get no grace. */
+  giveUp(): void {
+    for (const [worker, thread] of this.#threads.entries())
+      if (thread.giveUp()) this.#options.log?.warn({ worker }, 'a proxy worker does not answer: it is ended by force');
+  }
+
   /** Accepts nothing any more; running connections may end within `graceMs`, then are reset. Again with less: that counts. */
   async stop(graceMs: number): Promise<void> {
     this.#isStopped = true;
+    const hanging = setTimeout(() => this.giveUp(), ANSWER_MS);
     // The listening sockets go first: with one left open the kernel would go on shaking hands.
     await this.#inTurn(() => this.#configure(drained(this.#plan)));
+    clearTimeout(hanging);
     await Promise.all(this.#threads.map((thread) => thread.stop(graceMs)));
   }
 

@@ -4,6 +4,8 @@ import type { Answer, Assignment, FromWorker, Question, ToWorker, WorkerData } f
 
 /** A worker that has not ended so long after its grace is ended by force. */
 const FORCE_AFTER_MS = 2000;
+/** And one that is still there so long after that hangs in the kernel, from where it does not come back to its loop. */
+const GONE_AFTER_MS = 1000;
 
 const NOTHING: Answer = { type: 'answer', flows: [], ended: 0 };
 
@@ -17,7 +19,10 @@ export class Thread {
   #isGone = false;
   #isStopping = false;
   #isForced = false;
+  #hangs = false;
   #force: NodeJS.Timeout | undefined;
+  /** Nobody waits for its end any more. */
+  #left: () => void = () => {};
 
   /** `died` is called at most once, also during the grace of `stop`: an end that was asked for, or forced, is no death. */
   constructor(data: WorkerData, told: (message: FromWorker) => void, died: (error: Error) => void) {
@@ -30,6 +35,7 @@ export class Thread {
       else told(message);
     });
     this.#exited = new Promise((resolve) => {
+      this.#left = resolve;
       this.#worker.once('exit', (code) => {
         this.#isGone = true;
         clearTimeout(this.#force);
@@ -58,18 +64,27 @@ export class Thread {
     return this.#isGone ? Promise.resolve(NOTHING) : new Promise((resolve) => this.#asking.push(resolve));
   }
 
-  /** Resolves when the thread is gone. May be called again with less grace. */
+  /** It owes an answer and hangs: whoever waits for that waits no longer. Returns whether anybody did. */
+  giveUp(): boolean {
+    if (this.#waiting.length === 0) return false;
+    this.#hangs = true;
+    for (const go of this.#waiting.splice(0)) go();
+    return true;
+  }
+
+  /** Resolves when the thread is gone, or will do nothing more. May be called again with less grace. */
   async stop(graceMs: number): Promise<void> {
     this.#isStopping = true;
     this.#post({ type: 'stop', graceMs });
     clearTimeout(this.#force);
-    if (!this.#isGone) this.#force = setTimeout(() => this.#end(), graceMs + FORCE_AFTER_MS);
+    if (!this.#isGone) this.#force = setTimeout(() => this.#end(), this.#hangs ? 0 : graceMs + FORCE_AFTER_MS);
     await this.#exited;
   }
 
   #end(): void {
     this.#isForced = true;
     void this.#worker.terminate();
+    this.#force = setTimeout(this.#left, GONE_AFTER_MS);
   }
 
   #applied(): Promise<void> {

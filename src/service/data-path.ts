@@ -62,6 +62,10 @@ export interface DataPath extends Source {
   apply(plan: Plan): Promise<void>;
   /** Asks whether this host has changed so that what is installed on it must, too, and does that. Rejects when it cannot. */
   follow?(): Promise<void>;
+  /** The packet modes: a worker hangs, or none does any more (pulse.ts). */
+  hangs?(isHanging: boolean): void;
+  /** lb4 stops: `apply` waits no longer for a worker that hangs. */
+  giveUp(): void;
   /** Takes no new connection, lets running ones go on for `graceMs` or until `hurry` where it can, and leaves nothing behind. */
   stop(graceMs: number, hurry: AbortSignal): Promise<void>;
   /** The packet modes: why no other lb4 can take over from this one; undefined: one can. */

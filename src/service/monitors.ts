@@ -38,7 +38,7 @@ export class Monitors {
     this.#hostChanges = new HostChanges({ follow: path.follow?.bind(path), inTurn });
     this.listening = new Listening({ mode, health, log });
     this.deadEnds = new DeadEnds(mode, log);
-    this.#pulse = new Pulse({ pulses: path.pulses, beat, log });
+    this.#pulse = new Pulse({ pulses: path.pulses, beat, hangs: path.hangs?.bind(path), log });
   }
 
   /** From now on they look. */

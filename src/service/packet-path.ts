@@ -202,6 +202,14 @@ export class PacketPath implements DataPath {
     await this.#firewall?.follow();
   }
 
+  hangs(isHanging: boolean): void {
+    this.#engine.hangs(isHanging);
+  }
+
+  giveUp(): void {
+    this.#engine.giveUp();
+  }
+
   async stop(): Promise<void> {
     if (!(await this.#undo.run(this.#log))) throw tracesLeft();
   }

@@ -53,6 +53,10 @@ export class ProxyPath implements DataPath {
     this.#credits.follow(plan);
   }
 
+  giveUp(): void {
+    this.#proxy.giveUp();
+  }
+
   async stop(graceMs: number, hurry: AbortSignal): Promise<void> {
     hurry.addEventListener('abort', () => void this.#proxy.stop(0), { once: true });
     await this.#proxy.stop(hurry.aborted ? 0 : graceMs);

@@ -12,6 +12,8 @@ export interface PulseParts {
   /** As {@link DataPath.pulses} (data-path.ts). */
   readonly pulses: readonly (() => Promise<void>)[];
   readonly beat: () => void;
+  /** Told when a worker hangs, and when none does any more. */
+  readonly hangs?: ((isHanging: boolean) => void) | undefined;
   readonly log: Pick<Logger, 'info' | 'warn'>;
 }
 
@@ -32,13 +34,15 @@ class Worker {
 export class Pulse {
   readonly #workers: readonly Worker[];
   readonly #beat: () => void;
+  readonly #hangs: (isHanging: boolean) => void;
   readonly #log: PulseParts['log'];
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
 
-  constructor({ pulses, beat, log }: PulseParts) {
+  constructor({ pulses, beat, hangs = () => {}, log }: PulseParts) {
     this.#workers = pulses.map((ask, index) => new Worker(index, ask));
     this.#beat = beat;
+    this.#hangs = hangs;
     this.#log = log;
   }
 
@@ -71,11 +75,18 @@ export class Pulse {
     const { looks, index } = worker;
     worker.isDue = false;
     worker.looks = 0;
-    if (looks >= LOOKS && !this.#isStopped) this.#log.info({ worker: index }, 'the worker answers again');
+    if (looks < LOOKS || this.#isStopped) return;
+    this.#log.info({ worker: index }, 'the worker answers again');
+    if (this.#hanging === 0) this.#hangs(false);
+  }
+
+  get #hanging(): number {
+    return this.#workers.filter(({ looks }) => looks >= LOOKS).length;
   }
 
   #miss(worker: Worker): void {
     if (++worker.looks !== LOOKS) return;
+    if (this.#hanging === 1) this.#hangs(true);
     this.#log.warn(
       { worker: worker.index, seconds: (LOOKS * EVERY_MS) / 1000 },
       'a worker does not answer, and what is its stands still: systemd restarts lb4 where the unit has WatchdogSec; elsewhere kill -KILL and start it',

@@ -74,6 +74,9 @@ interface ServiceParts {
   readonly takeover: Takeover | undefined;
 }
 
+/** Within so long a worker that does not hang has taken over any settings. */
+const ANSWER_MS = 5000;
+
 const NOT_TAKEN: Reloaded = { taken: false, changes: [], restart: [], forgotten: [], errors: [] };
 const STOPPING: Reloaded = { ...NOT_TAKEN, errors: ['this lb4 stops, or another has taken over from it'] };
 
@@ -158,7 +161,7 @@ export class Service {
   /** Starts everything. Rejects with an Lb4Error when it cannot; then everything that was begun is undone. */
   static async start(options: ServiceOptions): Promise<Service> {
     let takeover: Takeover | undefined;
-    const found = new FoundServers(options.mode, options.log);
+    const found = new FoundServers(options.mode, options.file, options.log);
     const ended = new EndedConnections(options.log);
     try {
       const { config: written, keys } = readConfig(options, { reload: false });
@@ -223,6 +226,12 @@ export class Service {
 
   /** Stops: no new connections; running ones may go on for `graceMs`, or until `hurry`, where the mode can let them. */
   stop(graceMs: number, hurry: AbortSignal): Promise<void> {
+    // Else it is another one's by now.
+    if (!this.#replanner.isStopped) this.#found.forget();
+    return this.#stop(graceMs, hurry);
+  }
+
+  #stop(graceMs: number, hurry: AbortSignal): Promise<void> {
     this.#sayWhatEnds(graceMs);
     return this.#end(() => this.#path.stop(graceMs, hurry));
   }
@@ -242,7 +251,7 @@ export class Service {
   async rest(graceMs: number, hurry: AbortSignal): Promise<void> {
     // The next one may serve both while this one drains.
     await Promise.all([this.#stats.close(), this.#control.close()]);
-    if (!this.#succession.canRest) return this.stop(graceMs, hurry);
+    if (!this.#succession.canRest) return this.#stop(graceMs, hurry);
     this.#options.log.info('connections wait for the next start: their table and the firewall rules stay');
     return this.#end(() => this.#succession.letGo());
   }
@@ -261,8 +270,10 @@ export class Service {
     this.#found.stop();
     // While there is a data path to read from.
     await this.#operator.close();
+    const hanging = setTimeout(() => this.#path.giveUp(), ANSWER_MS);
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
+    clearTimeout(hanging);
     this.#health.stop();
     this.#rampTimer.stop();
     this.#drains.stop();

@@ -5,6 +5,8 @@ import { LB4 } from '../lab/balancer.ts';
 import { Live } from '../lab/live.ts';
 import { NotifySocket } from '../lab/notify-socket.ts';
 import { injectPoll } from '../lab/packet-worker.ts';
+import { NOTHING, traces } from '../lab/traces.ts';
+import { PATIENCE, within } from '../lab/wait.ts';
 
 const BEAT = 'WATCHDOG=1';
 
@@ -29,7 +31,19 @@ test('a beat a second while the worker lives, none while it hangs, and none of a
   await running.line(/the worker answers again/);
   expect(await systemd.next()).toBe(BEAT);
   expect(running.lines.filter((line) => line.includes('does not answer'))).toHaveLength(1);
-  expect(await running.stop()).toEqual({ code: 0, signal: null });
+
+  // It hangs for good, and a reload waits for it: a stop does not.
+  const forGood = await injectPoll(host, running.pid, 'delay_exit=600000000:when=1');
+  await forGood.line(/DELAYED/);
+  live.replace(live.text({ servers: [0] }));
+  for (const signal of ['SIGHUP', 'SIGTERM']) process.kill(running.pid, signal);
+  await running.line(/a thread hangs, and keeps this process from its end/);
+  // As a thread that it traces cannot end without it.
+  await forGood.stop('SIGKILL');
+  expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: null, signal: 'SIGKILL' });
+  const said = running.lines.join('\n');
+  expect(said).toMatch(/packet worker 0 does not answer: it is ended by force.*"msg":"stopped".*a thread hangs/s);
+  expect(traces(host)).toEqual(NOTHING);
 });
 
 test('too short a period is told', async () => {

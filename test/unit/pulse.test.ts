@@ -6,8 +6,9 @@ import { Pulse } from '../../src/service/pulse.ts';
 function crew(count: number) {
   const asked = Array.from({ length: count }, (): (() => void)[] => []);
   const log = { info: vi.fn(), warn: vi.fn() };
-  const beat = vi.fn();
-  const pulse = new Pulse({ pulses: asked.map((list) => () => new Promise<void>((resolve) => list.push(resolve))), beat, log });
+  const [beat, hangs] = [vi.fn(), vi.fn()];
+  const pulses = asked.map((list) => () => new Promise<void>((resolve) => list.push(resolve)));
+  const pulse = new Pulse({ pulses, beat, hangs, log });
   pulse.start();
   /** Those answer all that they were asked, then is the next look. */
   const look = async (...answering: number[]) => {
@@ -15,7 +16,7 @@ function crew(count: number) {
     await Promise.resolve();
     pulse.look();
   };
-  return { pulse, look, log, beat, asked };
+  return { pulse, look, log, beat, hangs, asked };
 }
 
 test('a beat comes at each look at which all have answered, and not before one has', async () => {
@@ -30,13 +31,15 @@ test('a beat comes at each look at which all have answered, and not before one h
 });
 
 test('a worker that hangs starves it, is told once, and once more when it answers; the others are asked all the while, it is not', async () => {
-  const { pulse, look, beat, log, asked } = crew(2);
+  const { pulse, look, beat, hangs, log, asked } = crew(2);
   for (let i = 0; i < 4; i++) await look(0);
   expect(log.warn).not.toHaveBeenCalled();
   for (let i = 0; i < 10; i++) await look(0);
   expect(log.warn.mock.calls).toEqual([[{ worker: 1, seconds: 5 }, expect.stringContaining('does not answer')]]);
   expect([beat.mock.calls.length, asked[0].length, asked[1].length]).toEqual([0, 1, 1]);
+  expect(hangs.mock.calls).toEqual([[true]]);
   await look(0, 1);
+  expect(hangs.mock.calls).toEqual([[true], [false]]);
   expect(log.info.mock.calls).toEqual([[{ worker: 1 }, 'the worker answers again']]);
   expect(beat).toHaveBeenCalledTimes(1);
   pulse.stop();

@@ -1,6 +1,6 @@
 /** The next process goes on with the memory of one that was killed. */
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { attempt, type Origin, obstacleIn, takeUp, writeHeader } from '../../src/engine/origin.ts';
+import { attempt, type Origin, obstacleIn, suspect, takeUp, trust, writeHeader } from '../../src/engine/origin.ts';
 import { COUNTED, DATAGRAM, isFast, isReplyFast, STATE_MASK, TIME_WAIT } from '../../src/flow/life.ts';
 import * as C from '../../src/layout/connection.ts';
 import { CURRENT, frontendLoad, frontendRow, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
@@ -361,10 +361,30 @@ describe('what cannot be followed', () => {
     expect(obstacle()).toBe(undefined);
     // No load of theirs is left.
     expect(await start(() => 7)).toBe(7);
+    trust(memory);
     for (let i = 0; i < 3; i++) {
       expect(obstacle()).toBe(undefined);
       await expect(start(die)).rejects.toThrow();
     }
-    expect(obstacle()).toBe('3 starts failed with it');
+    expect(obstacle()).toBe('3 starts in a row failed with it, or had a worker that hung');
+  });
+
+  test('what three processes in a row have hung by; one that came round does not count, nor do those before one that went well', async () => {
+    const memory = ownMemory(room);
+    writeHeader(memory, origin, [7, 9, 11, 13]);
+    const live = () => takeUp(memory, async () => {});
+    const obstacle = () => obstacleIn(memory.header, origin);
+    suspect(memory, true);
+    await live();
+    suspect(memory, true);
+    trust(memory);
+    for (let i = 0; i < 3; i++) {
+      expect(obstacle()).toBe(undefined);
+      await live();
+      suspect(memory, true);
+      suspect(memory, false);
+      suspect(memory, true);
+    }
+    expect(obstacle()).toMatch(/^3 starts/);
   });
 });
