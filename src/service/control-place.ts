@@ -1,5 +1,5 @@
 /** The socket file of the control API: made where nobody else can put another, and never in the place of one that somebody answers at. */
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import { dirname } from 'node:path';
 import type { Control } from '../config/model.ts';
@@ -44,9 +44,8 @@ export async function assertUnused(path: string): Promise<void> {
 
 /** Has `server` listen at `path`, with the rights that the configuration wants. Throws the system's error, or a FailureError. */
 export function listenAt(server: Server, path: string, { path: named, group, mode }: Socket): Place {
-  const gid = group === undefined ? undefined : gidOf(group);
   const directory = dirname(path);
-  const isOurs = named === undefined || prepareDirectory(directory, gid);
+  const isOurs = named === undefined || prepareDirectory(directory, group);
   if (named === undefined) makePrivate(directory);
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === false) throw new FailureError(`${path} is there, and is no socket`);
   const own = `${path}.${process.pid}`;
@@ -58,7 +57,7 @@ export function listenAt(server: Server, path: string, { path: named, group, mod
   } finally {
     process.umask(before);
   }
-  if (gid !== undefined) chownSync(own, process.geteuid?.() ?? 0, gid);
+  if (group !== undefined) giveTo(group, own);
   chmodSync(own, mode);
   renameSync(own, path);
   const { ino } = statSync(path);
@@ -71,11 +70,16 @@ export function listenAt(server: Server, path: string, { path: named, group, mod
 }
 
 /** Whoever may write to a directory can put a socket of his own in the place of any in it. Returns whether it was made. */
-function prepareDirectory(directory: string, gid: number | undefined): boolean {
+function prepareDirectory(directory: string, group: string | undefined): boolean {
   const isMissing = lstatSync(directory, { throwIfNoEntry: false }) === undefined;
   if (isMissing) {
-    mkdirSync(directory, { mode: gid === undefined ? 0o700 : 0o750 });
-    if (gid !== undefined) chownSync(directory, process.geteuid?.() ?? 0, gid);
+    mkdirSync(directory, { mode: group === undefined ? 0o700 : 0o750 });
+    try {
+      if (group !== undefined) giveTo(group, directory);
+    } catch (error) {
+      rmdirSync(directory);
+      throw error;
+    }
   }
   const stat = statSync(directory);
   if (!stat.isDirectory()) throw new FailureError(`${directory} is no directory; [control] path`);
@@ -87,6 +91,15 @@ function prepareDirectory(directory: string, gid: number | undefined): boolean {
       `${directory} is writable by others (mode ${(mode & 0o7777).toString(8)}): chmod go-w, or another [control] path`,
     );
   return isMissing;
+}
+
+function giveTo(group: string, path: string): void {
+  try {
+    chownSync(path, process.geteuid?.() ?? 0, gidOf(group));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
+    throw new FailureError(`lb4's user may give ${path} to a group of its own alone: in its systemd unit SupplementaryGroups=${group}`);
+  }
 }
 
 function gidOf(group: string): number {

@@ -11,6 +11,7 @@ import type { DashboardWriter } from '../control/dashboard-orders.ts';
 import type { Orders } from '../control/orders.ts';
 import { TokenGate } from '../control/token.ts';
 import { FailureError, messageOf } from '../errors.ts';
+import { defaultControlPath } from '../io/control-point.ts';
 import type { Logger } from '../log.ts';
 import { assertUnused, listenAt, type Place, pathOf } from './control-place.ts';
 
@@ -41,6 +42,8 @@ export class ControlPort {
   /** Why one is not served; what was said once is not said again. */
   readonly #reasons = new Map<Kind, string>();
   readonly #gate: TokenGate;
+  /** The socket, which somebody else had, was free at the last look. */
+  #wasFree = false;
   #wanted = NOWHERE;
   #timer: NodeJS.Timeout | undefined;
   /** One after the other. */
@@ -89,29 +92,39 @@ export class ControlPort {
     const { socket, tcp, dashboard } = this.#wanted;
     if (this.#serving.get('socket')?.place?.isThere() === false) await this.#close('socket');
     if (socket !== undefined && !this.#serving.has('socket'))
-      await this.#try('socket', () => this.#openSocket(socket), socket.path !== undefined);
+      await this.#try('socket', () => this.#openSocket(socket), (socket.path ?? defaultControlPath()) !== undefined);
     if (tcp !== undefined && !this.#serving.has('tcp')) await this.#try('tcp', () => this.#openTcp(tcp), true);
     if (dashboard !== undefined && !this.#serving.has('dashboard'))
       await this.#try('dashboard', async () => ({ token: tokenOf(dashboard) }), true);
   }
 
-  /** @param isAskedFor the file says where: else another lb4 may have the default, and that is no fault */
-  async #try(kind: Kind, open: () => Promise<Serving>, isAskedFor: boolean): Promise<void> {
+  /** @param isExpected false: this user has no default place, and the file names none */
+  async #try(kind: Kind, open: () => Promise<Serving | undefined>, isExpected: boolean): Promise<void> {
     const { log } = this.#options;
     try {
-      this.#serving.set(kind, await open());
+      const serving = await open();
+      if (serving === undefined) return;
+      this.#serving.set(kind, serving);
       if (this.#reasons.delete(kind)) log.info({ at: kind }, 'control: orders are taken');
     } catch (error) {
       const reason = messageOf(error);
       if (this.#reasons.get(kind) === reason) return;
       this.#reasons.set(kind, reason);
-      log[isAskedFor ? 'warn' : 'info']({ at: kind, reason }, 'control: no orders are taken; it is tried again');
+      log[isExpected ? 'warn' : 'info']({ at: kind, reason }, 'control: no orders are taken; it is tried again');
     }
   }
 
-  async #openSocket(socket: NonNullable<Control['socket']>): Promise<Serving> {
+  /**
+   * Undefined: somebody else had it, and has just left it, perhaps to an lb4 that takes over from him. One that he has left for longer is
+   * nobody's.
+   */
+  async #openSocket(socket: NonNullable<Control['socket']>): Promise<Serving | undefined> {
     const path = pathOf(socket);
+    const wasFree = this.#wasFree;
+    this.#wasFree = false;
     await assertUnused(path);
+    this.#wasFree = this.#reasons.has('socket');
+    if (this.#wasFree && !wasFree) return undefined;
     let place: Place | undefined;
     const server = await startApi(this.#api(), (one) => (place = listenAt(one, path, socket)));
     return { server, ...(place !== undefined && { place }) };

@@ -228,7 +228,8 @@ test('more clients than descriptors: they wait and are served when others leave;
   second.end();
   expect((await requests(lab.client, 20, '/')).map(({ status }) => status)).toEqual(Array(20).fill('200'));
   await expectHealthy(balancer);
-  const warnings = balancer.running.lines.filter((line) => line.includes('"level":"warn"'));
+  // Another test's lb4 may have the control socket.
+  const warnings = balancer.running.lines.filter((line) => line.includes('"level":"warn"') && !line.includes('control:'));
   expect(warnings.length, warnings.join('\n')).toBeLessThanOrEqual(8);
   expect(warnings.every((line) => line.includes('ulimit'))).toBe(true);
   expect((await balancer.stop()).code).toBe(0);

@@ -1,9 +1,11 @@
 /** Proxy mode: what it needs, what it leaves, how it ends. */
+import { chownSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Balancer, configuration, type Frontend, launch, STATS_PORT, startBalancer } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
-import { launchAsNobody } from '../lab/nobody.ts';
+import { launchAsNobody, NOBODY } from '../lab/nobody.ts';
 import type { Running } from '../lab/processes.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
@@ -114,15 +116,21 @@ test('ports from 1024 on need no privilege', async () => {
   await using lab = new Topology({ servers: 2 });
   await lab.startBackends();
   const servers = [0, 1].map((index) => `${serverAddress(index)}:${HTTP}`);
-  const running = launchAsNobody(lab.balancer, { frontends: { http: { listen: `${VIP}:8080`, servers } } });
+  const place = join(lab.directory, 'control');
+  mkdirSync(place);
+  chownSync(place, NOBODY, NOBODY);
+  const more = `[control]\npath = "${place}/control.sock"\ngroup = "root"`;
+  const running = launchAsNobody(lab.balancer, { frontends: { http: { listen: `${VIP}:8080`, servers } }, more });
+  await running.line(/"level":"warn".*lb4's user may give .*control\.sock\S* to a group of its own alone: .*SupplementaryGroups=root/);
   await running.line(/"msg":"ready"/);
+  expect(readdirSync(place)).toEqual([]);
   expect(lab.balancer.sh('cat', `/proc/${running.pid}/status`)).toMatch(/^Uid:\s+65534\s[^]*^CapEff:\s+0{16}$/m);
   const balancer = new Balancer(lab.balancer, running, `http://127.0.0.1:${STATS_PORT}/stats`);
   await balancer.health(Object.fromEntries(servers.map((server) => [server, true])));
   const { stdout } = await lab.client.run('wrk', '-t1', '-c8', '-d1s', '-H', 'Connection: close', `http://${VIP}:8080/`);
   expect(stdout).not.toMatch(/Socket errors|Non-2xx/);
   expect(await balancer.stop()).toEqual({ code: 0, signal: null });
-  expect(running.lines.filter((line) => /"level":"(warn|error)"/.test(line))).toEqual([]);
+  expect(running.lines.filter((line) => /"level":"(warn|error)"/.test(line) && !line.includes('control:'))).toEqual([]);
 });
 
 /** That lb4 ends with `code` and one line that matches. */

@@ -338,9 +338,16 @@ describe('the socket', () => {
     lines.length = 0;
     await second.move(at(path));
     expect(lines.join('')).toMatch(/"level":"warn".*another program answers at .*b\.sock; \[control\] path names another place/);
-    await second.close();
     expect(await ask({ control: path }, 'GET', '/v1/status')).toMatchObject({ pid: 7 });
+    // In a takeover it is free for a moment: the second one does not take it for its own then, but does later.
     await first.close();
+    await second.move({ ...at(path), tcp: undefined });
+    await first.move(at(path));
+    expect(lines.join('')).not.toMatch(/orders are taken"/);
+    await first.close();
+    for (let look = 0; look < 2; look++) await second.move(at(path));
+    expect(lines.join('')).toMatch(/"level":"info".*control: orders are taken"/);
+    await second.close();
   });
 
   test('is there again when somebody has removed it', async () => {
