@@ -46,6 +46,8 @@ export interface Config {
   readonly inline: Inline | undefined;
   /** Who is asked for names, as `192.0.2.53:53`; undefined: whom this host asks. */
   readonly nameservers?: readonly string[] | undefined;
+  /** So long a server stays that answers for a name or service do not have any more. */
+  readonly holdMs?: number | undefined;
 }
 
 /** A line for each connection that has ended. */

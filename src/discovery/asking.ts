@@ -13,6 +13,8 @@ export interface AskingParts {
   /** There is another answer than before. */
   readonly changed: () => void;
   readonly log: Pick<Logger, 'info' | 'warn'>;
+  /** So long a server stays that answers have no more. */
+  readonly holdMs?: number;
   /** After a failure; for tests. */
   readonly retryMs?: number;
 }
@@ -26,6 +28,8 @@ export class Asking {
   #found: readonly Found[] | undefined;
   #failure: string | undefined;
   #failures = 0;
+  /** When an answer last had each server, by its address, on the monotonic clock: of those in `#found`. */
+  #seen: ReadonlyMap<string, number> = new Map();
 
   /** Asks at once. */
   constructor(parts: AskingParts) {
@@ -66,12 +70,24 @@ export class Asking {
     if (this.#failure !== undefined) log.info({ name: what }, 'its servers are found again');
     this.#failure = undefined;
     this.#failures = 0;
-    const found = [...all].sort(inOrder).slice(0, MOST_FOUND);
+    const found = this.#withHeld([...all].sort(inOrder).slice(0, MOST_FOUND));
     const isNew = this.#found === undefined || JSON.stringify(found) !== JSON.stringify(this.#found);
     if (isNew && all.length > MOST_FOUND)
       log.warn({ name: what, servers: all.length }, `it has too many servers: the first ${MOST_FOUND} are used`);
     this.#found = found;
     if (isNew) changed();
+  }
+
+  /** And those that answers had until a while ago. */
+  #withHeld(answered: readonly Found[]): readonly Found[] {
+    const { holdMs = 0 } = this.#parts;
+    if (holdMs === 0) return answered;
+    const now = performance.now();
+    const seen = new Map(answered.map(({ addr }) => [addr.text, now]));
+    const held = (this.#found ?? []).filter(({ addr: { text } }) => !seen.has(text) && now - (this.#seen.get(text) ?? 0) < holdMs);
+    const found = [...answered, ...held].slice(0, MOST_FOUND).sort(inOrder);
+    this.#seen = new Map(found.map(({ addr: { text } }) => [text, seen.get(text) ?? this.#seen.get(text) ?? now]));
+    return found;
   }
 
   #fail(reason: string): void {

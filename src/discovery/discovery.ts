@@ -82,10 +82,11 @@ export class Discovery {
     this.#askings.clear();
   }
 
-  #begin(finder: Finder, { nameservers }: Config): Asking {
+  #begin(finder: Finder, { nameservers, holdMs = 0 }: Config): Asking {
     const { families, changed, log } = this.#parts;
     const ask = (signal: AbortSignal) => find(finder, { nameservers, families }, signal);
-    return new Asking({ what: describe(finder), ask, changed, log });
+    // A program means what it prints.
+    return new Asking({ what: describe(finder), ask, changed, log, holdMs: finder.kind === 'exec' ? 0 : holdMs });
   }
 }
 
@@ -99,6 +100,6 @@ function whatOf(finder: Finder): string {
 }
 
 /** Whoever is asked is a part of the question. */
-function keyOf(finder: Finder, { nameservers }: Config): string {
-  return JSON.stringify([finder, nameservers]);
+function keyOf(finder: Finder, { nameservers, holdMs }: Config): string {
+  return JSON.stringify([finder, nameservers, holdMs]);
 }

@@ -22,6 +22,11 @@ export function proxyPoint(file: string): string | undefined {
   return pointOf(hashOf(resolve(file)));
 }
 
+/** A file for the next lb4 with this configuration file, beside where it is met, for those that carry connections: proxy-note.ts. */
+export function proxyNote(file: string): string | undefined {
+  return pointOf(hashOf(resolve(file)), 'found');
+}
+
 /** Where an lb4 waits for its successor that a restart of its systemd unit has left behind: a unit has a control group of its own. */
 export function unitPoint(): string | undefined {
   return pointOf(`unit-${hashOf(readFileSync('/proc/self/cgroup', 'utf8'))}`);
@@ -32,9 +37,9 @@ function hashOf(text: string): string {
 }
 
 /** Undefined where this user has no such directory. */
-function pointOf(who: string): string | undefined {
+function pointOf(who: string, what = 'takeover'): string | undefined {
   const home = process.geteuid?.() === 0 ? '/run' : process.env['XDG_RUNTIME_DIR'];
-  return home === undefined ? undefined : `${home}/lb4/takeover-${statSync('/proc/self/ns/net').ino}-${who}`;
+  return home === undefined ? undefined : `${home}/lb4/${what}-${statSync('/proc/self/ns/net').ino}-${who}`;
 }
 
 /** A name beside `point` for this process alone, where nothing is. Makes the directory. Throws the system's error. */
@@ -60,7 +65,7 @@ export function forgetPoint(point: string): void {
   removeIfEmpty(dirname(point));
 }
 
-/** Takes away the sockets of lb4s that were killed, in this network namespace and in those that are gone. Never throws: they are in nobody's way. */
+/** Takes away the sockets of lb4s that were killed, in this network namespace, and all that is of those that are gone. Never throws: they are in nobody's way. */
 export function forgetDead(): void {
   try {
     const directory = dirname(packetPoint() ?? '');
@@ -71,9 +76,9 @@ export function forgetDead(): void {
     const isBound = (path: string) => bound.some((line) => line.endsWith(` ${path}`) || line.includes(` ${path}.`));
     const present = namespaces();
     for (const name of names) {
-      const [, inode] = /^takeover-([0-9]+)-/.exec(name) ?? [];
+      const [, what, inode] = /^(takeover|found)-([0-9]+)-/.exec(name) ?? [];
       if (inode === undefined) continue;
-      const isDead = inode === own ? !isBound(`${directory}/${name}`) : present?.has(inode) === false;
+      const isDead = inode === own ? what === 'takeover' && !isBound(`${directory}/${name}`) : present?.has(inode) === false;
       if (isDead) rmSync(`${directory}/${name}`, { force: true });
     }
   } catch {

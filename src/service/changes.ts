@@ -81,8 +81,8 @@ function serversOf({ backends }: Config): Things {
 }
 
 function settingsChange(before: Config, after: Config): ChangeLine[] {
-  const [last, keys] = [before, after].map(({ stats, passthrough, proxy, nameservers }) => {
-    const all = flat({ stats: stats?.listen.text, passthrough, proxy, discovery: { nameservers } }, '.');
+  const [last, keys] = [before, after].map(({ stats, passthrough, proxy, nameservers, holdMs }) => {
+    const all = flat({ stats: stats?.listen.text, passthrough, proxy, discovery: { nameservers, holdMs } }, '.');
     return new Map([...all].filter(([key]) => !needsRestart(key)));
   });
   const fields = difference(last ?? new Map(), keys ?? new Map());

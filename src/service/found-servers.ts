@@ -4,6 +4,8 @@ import type { Address, Backend, Config, Finder } from '../config/model.ts';
 import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { type Answers, Discovery } from '../discovery/discovery.ts';
 import { expand, type Refuse } from '../discovery/expand.ts';
+import { messageOf } from '../errors.ts';
+import { readProxyNote, removeProxyNote, writeProxyNote } from '../io/proxy-note.ts';
 import type { Logger } from '../log.ts';
 import { isOwn } from './host.ts';
 import { KeptNote, readNote } from './kept-note.ts';
@@ -17,9 +19,10 @@ const RETRY_MS = 1000;
 
 export class FoundServers {
   readonly #mode: Mode;
+  readonly #file: string;
   readonly #log: Pick<Logger, 'info' | 'warn'>;
   readonly #discovery: Discovery;
-  readonly #note: KeptNote | undefined;
+  readonly #note: KeptNote;
   /** Called when there are others than before. */
   #changed: () => void = () => (this.#isDue = true);
   /** There have been, before anybody was to be called. */
@@ -27,12 +30,14 @@ export class FoundServers {
   #told: ReadonlySet<string> = new Set();
   #retry: NodeJS.Timeout | undefined;
 
-  constructor(mode: Mode, log: Pick<Logger, 'info' | 'warn'>) {
+  /** @param file the configuration's: in proxy mode there may be many lb4, each with its own */
+  constructor(mode: Mode, file: string, log: Pick<Logger, 'info' | 'warn'>) {
     this.#mode = mode;
+    this.#file = file;
     this.#log = log;
     this.#discovery = new Discovery({ families: isPacketMode(mode) ? [4] : [4, 6], changed: () => this.#changed(), log });
-    // Without packets nothing is kept for the next lb4 but its listening sockets.
-    this.#note = isPacketMode(mode) ? new KeptNote('found', 'which servers were found', log) : undefined;
+    const write = isPacketMode(mode) ? undefined : (_name: string, text: string) => writeProxyNote(file, text);
+    this.#note = new KeptNote('found', 'which servers were found', log, write);
   }
 
   /** Finders whose last look-up failed. */
@@ -40,9 +45,9 @@ export class FoundServers {
     return this.#discovery.failing;
   }
 
-  /** Asks for what `written`, as the file has it, needs; where there is no answer within a few seconds it goes by those of an lb4 that died. */
+  /** Asks for what `written`, as the file has it, needs; where there is no answer within a few seconds it goes by those of an lb4 that died or was restarted. */
   async start(written: Config): Promise<Config> {
-    if (this.#note !== undefined) this.#discovery.seed(lastAnswers());
+    this.#discovery.seed(this.#lastAnswers());
     await this.#discovery.follow(written, START_MS);
     return this.expand(written);
   }
@@ -85,27 +90,37 @@ export class FoundServers {
 
   #keep(): void {
     const answers = this.#discovery.answers();
-    if (answers.length > 0) this.#note?.write(JSON.stringify(answers));
+    if (answers.length > 0) this.#note.write(JSON.stringify(answers));
+  }
+
+  /** In proxy mode nothing is left to the next lb4: this one was stopped. What a packet path keeps it takes away itself. Never throws. */
+  forget(): void {
+    if (isPacketMode(this.#mode)) return;
+    try {
+      removeProxyNote(this.#file);
+    } catch (error) {
+      this.#log.warn({ reason: messageOf(error) }, 'which servers were found is still written down');
+    }
+  }
+
+  /** Nobody vouches for what stands there: what is no good is as if it were not there. */
+  #lastAnswers(): Answers {
+    try {
+      return JSON.parse((isPacketMode(this.#mode) ? readNote('found') : readProxyNote(this.#file)) ?? '[]') as Answers;
+    } catch {
+      return [];
+    }
   }
 }
 
 /** The configuration with the servers that are found right now, for commands. */
 export async function withFound(written: Config, mode: Mode, warn: (message: string) => void): Promise<Config> {
   const say = (fields: unknown, message?: string) => warn(message === undefined ? String(fields) : `${message} ${JSON.stringify(fields)}`);
-  const found = new FoundServers(mode, { info: () => {}, warn: say });
+  const found = new FoundServers(mode, written.file, { info: () => {}, warn: say });
   try {
     return await found.start(written);
   } finally {
     found.stop();
-  }
-}
-
-/** Nobody vouches for what stands there: what is no good is as if it were not there. */
-function lastAnswers(): Answers {
-  try {
-    return JSON.parse(readNote('found') ?? '[]') as Answers;
-  } catch {
-    return [];
   }
 }
 

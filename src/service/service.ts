@@ -268,9 +268,9 @@ export class Service {
   async #end(endPath: () => Promise<void>): Promise<void> {
     this.#succession.close();
     this.#found.stop();
+    const hanging = setTimeout(() => this.#path.giveUp(), ANSWER_MS);
     // While there is a data path to read from.
     await this.#operator.close();
-    const hanging = setTimeout(() => this.#path.giveUp(), ANSWER_MS);
     // A reload under way ends first: it sets checks and timers.
     await Promise.all([this.#replanner.stop(), this.#monitors.stop()]);
     clearTimeout(hanging);

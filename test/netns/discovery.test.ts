@@ -135,15 +135,21 @@ test.each(['passthrough', 'proxy'] as const)('%s', async (mode) => {
   expect(await live.metric('lb4_discovery_failing')).toBe(3);
   expect(await othersLiveOn(held)).toEqual([]);
 
-  if (mode === 'passthrough') {
-    // After a kill, too, with nobody to ask.
-    await live.balancer.stop('SIGKILL');
+  // After a kill, too, with nobody to ask; in proxy mode also after a restart.
+  for (const signal of mode === 'passthrough' ? (['SIGKILL'] as const) : (['SIGKILL', 'SIGQUIT'] as const)) {
+    await live.balancer.stop(signal);
     await live.launch();
     expect(await at(8080)).toEqual(both.filter((name) => name !== first));
-    expect(await othersLiveOn(held)).toEqual([]);
   }
+  if (mode === 'passthrough') expect(await othersLiveOn(held)).toEqual([]);
   held.end();
   await held.exited;
   expect((await live.balancer.stop()).code).toBe(0);
   expect(traces(host)).toEqual(NOTHING);
+  // A stop leaves nothing: the next one has to ask.
+  if (mode === 'passthrough') return;
+  const fresh = live.start();
+  await fresh.line(/app\.test:80.*cannot be found: it has none until they are/);
+  await fresh.line(/"msg":"ready"/);
+  expect((await fresh.stop()).code).toBe(0);
 });

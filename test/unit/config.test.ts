@@ -17,6 +17,7 @@ describe('a small configuration', () => {
   it('gets every default', () => {
     expect(config).toEqual({
       file: 'lb4.toml',
+      holdMs: 0,
       frontends: [
         {
           name: 'web',

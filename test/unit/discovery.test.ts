@@ -1,5 +1,5 @@
 /** Servers that are found: what a program prints, what becomes of answers, and that a failure keeps the last one. */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/model.ts';
@@ -165,6 +165,30 @@ test('a failure keeps the last answer, is told once, and so is its end; another 
   const both = '10.0.0.1:80,10.0.0.2:80';
   expect([states.slice(1, 5), changes]).toEqual([[both, `${both} down`, `${both} down`, both], 2]);
   expect(lines).toEqual(['its servers cannot be found: the last that were stay', 'its servers are found again']);
+});
+
+test('with a hold a server stays that an answer lacks, until it has been lacking for so long', async () => {
+  vi.useFakeTimers({ toFake: ['performance', 'setTimeout', 'clearTimeout'] });
+  try {
+    const [a, b] = [found('10.0.0.1:80'), found('10.0.0.2:80')];
+    const answers = [[a], [b], [a], [a], [a]];
+    const asking = new Asking({
+      what: 'app',
+      holdMs: 2500,
+      changed: () => {},
+      log: { info: () => {}, warn: () => {} } as never,
+      ask: async () => ({ found: answers.shift() ?? [], holdsMs: 1000 }),
+    });
+    const states: (string | undefined)[] = [];
+    for (let second = 0; second < 5; second++) {
+      await vi.advanceTimersByTimeAsync(second === 0 ? 0 : 1000);
+      states.push(asking.found?.map(({ addr }) => addr.text.slice(5)).join());
+    }
+    asking.stop();
+    expect(states).toEqual(['0.1:80', '0.1:80,0.2:80', '0.1:80,0.2:80', '0.1:80,0.2:80', '0.1:80']);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 describe('what was found before', () => {

@@ -201,6 +201,11 @@ const discovery = z.object({
       ...lb4,
     },
   ),
+  hold: seconds(0, 86_400, 0, {
+    description:
+      'A server that answers for a name or service have no more drains after so long without it: for nameservers that give a part of the servers at a time. Not for `exec`.',
+    ...lb4,
+  }),
 });
 
 const PATH = 'an absolute path, "/etc/glb/forwarding_table.src.json"';

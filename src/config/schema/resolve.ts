@@ -54,6 +54,7 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
   // Between interfaces fragments, and what is learnt of clients, are one worker's.
   const passthrough = resolvePassthrough(keys.passthrough, mode !== undefined && !MODES[mode].ownsAddresses ? 1 : processors);
   const nameservers = keys.discovery.nameservers?.map((text) => (readNameserver(text) as Address).text);
+  const holdMs = millisecondsOrNone(keys.discovery.hold);
   const others = files.length > 0 && { files };
   const { connection_log: log } = keys;
   return deepFreeze({
@@ -68,6 +69,7 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
     proxy,
     inline,
     nameservers,
+    holdMs,
   });
 }
 
