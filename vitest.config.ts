@@ -48,8 +48,8 @@ export default defineConfig({
           include: ['test/netns/**/*.test.ts'],
           globalSetup: 'test/lab/global-setup.ts',
           pool: 'forks',
-          // The tests share one kernel, in namespaces of their own. Most of the time they wait: two files at a time take half as long.
-          maxWorkers: 2,
+          // The tests share one kernel, in namespaces of their own, and wait for a third of the time: one file more than there are processors.
+          maxWorkers: 3,
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
