@@ -34,7 +34,7 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   JOURNAL_STREAM: 'by systemd: whether standard error is the journal, for which each line has a priority',
   NOTIFY_SOCKET: 'by systemd: who is told that lb4 is ready',
   WATCHDOG_USEC: 'by systemd: it is told that lb4 lives, while all its workers answer',
-  XDG_RUNTIME_DIR: 'proxy mode as another user than root: where two lb4 meet at a takeover, and where the control socket is',
+  XDG_RUNTIME_DIR: 'as another user than root: where two lb4 meet at a takeover, and where the control socket is',
   LB4_KEEPER: 'by lb4-service, which stands in front of lb4 in a systemd unit',
 };
 

@@ -1,5 +1,5 @@
 /**
- * Packets as pcapng (draft-ietf-opsawg-pcapng), which tshark, Wireshark and tcpdump read: blocks in this machine's byte order, times in microseconds. What
+ * Packets as pcapng (draft-ietf-opsawg-pcapng), which tshark, Wireshark and tcpdump read: blocks in little-endian order, times in microseconds. What
  * has become of a packet is its comment; what is not there stands in statistics of interface 0, which come again whenever they change.
  */
 
