@@ -82,14 +82,17 @@ function positionIn(file: string, path: readonly PropertyKey[]): Position | unde
 /** Checks `text`; `file` is its name in messages. Throws ConfigError with all mistakes and warnings. */
 export function parseConfig(text: string, file: string, options: LoadOptions = {}): Loaded {
   const { mode, programs, isOwn, sourceTowards, usableCpus, reload = false, unbounded = false, processors = PROCESSORS, reads } = options;
-  if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
+  assertRoomy(text, file);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
   const grafted = graft(root, (path) => {
     reads?.(path);
-    return readText(path, reload ? readRegular : readAny);
+    const other = readText(path, reload ? readRegular : readAny);
+    assertRoomy(other, path);
+    return other;
   });
-  if (grafted.mistakes.some(isError)) throw new ConfigError(grafted.mistakes);
+  const told = (mistakes: readonly Mistake[]) => (unbounded ? mistakes : bounded(mistakes, file));
+  if (grafted.mistakes.some(isError)) throw new ConfigError(told(grafted.mistakes));
   const plain = plainValue(root);
   const result = fileSchema.safeParse(plain);
   const issues = result.success ? [] : result.error.issues;
@@ -110,8 +113,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...controlFindings(root),
     ...(programs ? programFindings(root) : []),
   ].sort(byPosition);
-  const all = [...grafted.mistakes, ...findings.map((finding) => mistakeOf(finding, file))];
-  const mistakes = unbounded ? all : bounded(all, file);
+  const mistakes = told([...grafted.mistakes, ...findings.map((finding) => mistakeOf(finding, file))]);
   if (!result.success || mistakes.some(isError)) throw new ConfigError(mistakes);
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
   const config = resolveConfig(result.data, file, { ...defaults, files: grafted.files });
@@ -119,6 +121,11 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
 }
 
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;
+
+/** Throws ConfigError where a text, of TOML or JSON, is too much to parse. */
+function assertRoomy(text: string, file: string): void {
+  if (isCrowded(text)) throw new ConfigError([fileMistake(file, CROWDED)]);
+}
 
 /** More than this nobody reads: the rest is a number. */
 const MOST_MISTAKES = 200;

@@ -3,7 +3,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIPv6 } from 'node:net';
 import { addressBytes } from '../ip.ts';
 
-/** Wrong tokens of a client in a minute; after them none of its is looked at until the minute is over. */
+/** Wrong tokens of a client in a minute; after them none of its is looked at until the minute is over, but for this host's. */
 const MOST_WRONG = 5;
 const MINUTE_MS = 60_000;
 /** Of whom it is remembered; the oldest makes way. */
@@ -50,8 +50,10 @@ export class TokenGate {
       this.#clients.delete(client);
       guesses = undefined;
     }
-    if (guesses !== undefined && guesses.count >= MOST_WRONG) return 'later';
+    const isOver = guesses !== undefined && guesses.count >= MOST_WRONG;
+    if (isOver && !isShared(from)) return 'later';
     if (isSaid(token, header)) return 'right';
+    if (isOver) return 'later';
     if (guesses === undefined) this.#remember(client, { count: 1, until: now + MINUTE_MS });
     else guesses.count++;
     this.#note(from, now);
@@ -76,6 +78,14 @@ export class TokenGate {
 /** An IPv4 address, also one that an IPv6 socket writes its way, or the /64 of an IPv6 address. */
 function clientOf(from: string): string {
   return isIPv6(from) && !from.startsWith('::ffff:') ? addressBytes(from).subarray(0, 8).toString('hex') : from;
+}
+
+/**
+ * All users of this host are one client, and of a proxy on it all of the world: whoever guesses there would lock out whoever knows it. What 16
+ * characters and more are good for is not guessed by asking.
+ */
+function isShared(from: string): boolean {
+  return from === '::1' || /^(?:::ffff:)?127\./.test(from);
 }
 
 /** In a time that tells nothing of how much of it was right. */

@@ -205,7 +205,7 @@ export class EndingLog {
   }
 
   #tell(record: number, life: number, how: How, now: number): void {
-    if ((life & T.COUNTED) === 0 && !this.#attempts) return;
+    if (!this.#attempts && isAttempt(life, how)) return;
     if (!this.#draw()) return;
     const quiet = this.#quiet(record, now);
     const time = this.#time(now);
@@ -271,7 +271,11 @@ function endOf(life: number): How {
   return (life & T.RESET_BY_SERVER) !== 0 ? How.resetByServer : How.resetByClient;
 }
 
+/** Never established: of a datagram with a server of its own (udp_per_packet) whatever has not got its answer. */
+function isAttempt(life: number, how: How): boolean {
+  return (life & T.COUNTED) === 0 || ((life & T.ANSWER_ONLY) !== 0 && how !== How.answered);
+}
+
 function whyOf(life: number, how: How): How {
-  const isUnanswered = (life & T.COUNTED) === 0 || (life & T.ANSWER_ONLY) !== 0;
-  return how === How.idle && isUnanswered ? How.unanswered : how;
+  return how === How.idle && isAttempt(life, how) ? How.unanswered : how;
 }

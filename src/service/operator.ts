@@ -24,7 +24,7 @@ import type { DataPath } from './data-path.ts';
 import type { Drains } from './drains.ts';
 import { type ExplainParts, explain } from './explain.ts';
 import { flowRows, queryOf } from './flow-names.ts';
-import type { Plan } from './plan.ts';
+import { type Plan, weightObstacle } from './plan.ts';
 import type { Replanner } from './replan.ts';
 import type { RuntimeSettings } from './runtime.ts';
 import { serversNamed } from './server-names.ts';
@@ -126,6 +126,8 @@ export class Operator implements Orders {
     const all = serversNamed(name, replanner.plan);
     const [one] = all;
     if (one === undefined || one.server.draining) throw new OrderError('refused', `"${name}" has left the file, and drains`);
+    const obstacle = order.weight === undefined ? undefined : weightObstacle(one.backend, one.server.server, order.weight);
+    if (obstacle !== undefined) throw new OrderError('refused', obstacle);
     const was = one.server.setting;
     const takeBack = settings.set(one.backend, one.server.server, order);
     if (order.state === 'ready' && was?.state === 'down') for (const { server } of all) startSlowly(server.checkKey);

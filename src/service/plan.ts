@@ -127,6 +127,12 @@ function candidates(servers: readonly PlannedServer[], { isSpare }: ServerStatus
   });
 }
 
+/** Why a weight cannot be set; undefined: it can. Of a table of GLB's servers have their rows alike, but for one that drains. */
+export function weightObstacle({ name, label = name, glb }: Backend, server: Server, weight: number): string | undefined {
+  if (glb === undefined || weight === 0 || weight === server.weight) return undefined;
+  return `backend "${label}" has balance = "glb", whose table knows no weights; possible: 0, as state drain, and ${server.weight}`;
+}
+
 /** Of a table of GLB's: all but the inactive ones, well or not, since rows only swap. What operators take out is as if it drained. */
 function ranked(servers: readonly PlannedServer[]): Candidate[] {
   return servers.flatMap(({ index, server, draining, weight, state }): Candidate[] => {

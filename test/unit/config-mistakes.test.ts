@@ -328,6 +328,14 @@ const CONTROL: Row[] = [
     lines: ['f:4:1: warning: control.dashboard: has no effect without [stats], where the dashboard is'],
   },
   {
+    name: 'a dashboard whose token goes over the network',
+    toml: `${GOOD}[control]\ndashboard="write"\ntoken_file="/a/b"\n[stats]\naddress="10.0.0.1"`,
+    lines: [
+      'f:4:1: warning: control.dashboard: the token goes over the wire in the clear, to 10.0.0.1: whoever reads along can give orders; ' +
+        'needed: [stats] address = "127.0.0.1", and ssh -L or a proxy with TLS before it',
+    ],
+  },
+  {
     name: 'a dashboard without orders',
     toml: `${GOOD}[control]\nenabled=false\ndashboard="write"\ntoken_file="/a/b"\n[stats]`,
     lines: ['f:5:1: warning: control.dashboard: has no effect with enabled = false'],

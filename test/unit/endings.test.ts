@@ -184,7 +184,12 @@ describe('a flow of UDP', () => {
     expect(ends(told(world))).toEqual([{ end: 'server-down', tx: 12, rx: 40 }]);
   });
 
-  test('a server for each datagram: its answer', () => {
+  test('a server for each datagram: its answer; one that nobody answers is an attempt', () => {
+    for (const attempts of [false, true]) {
+      const deaf = worldWith({ ...OF_UDP, perPacket: true }, { attempts });
+      deaf.send(datagram);
+      expect(told(deaf, TIMEOUTS.udpStream + 1).map(({ end }) => end)).toEqual(attempts ? ['unanswered'] : []);
+    }
     const world = worldWith({ ...OF_UDP, perPacket: true });
     world.send(datagram);
     world.send(answer);

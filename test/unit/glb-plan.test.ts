@@ -14,7 +14,7 @@ import { parseAddress } from '../../src/packet/address.ts';
 import { changesBetween } from '../../src/service/changes.ts';
 import { GlbRanks } from '../../src/service/glb-ranks.ts';
 import { Members } from '../../src/service/members.ts';
-import { makePlan, type Plan, type ServerStatus, UNCHECKED } from '../../src/service/plan.ts';
+import { makePlan, type Plan, type ServerStatus, UNCHECKED, weightObstacle } from '../../src/service/plan.ts';
 
 const HEAD = `[frontends.web]
 listen_addr = "1.1.1.1:80"
@@ -186,6 +186,19 @@ describe('a file', () => {
   });
 });
 
+test('a weight that the table does not know cannot be set; 0 drains, and the own one takes it back', () => {
+  const { config } = parseConfig(HEAD + server('a', '1.2.3.4'), 'f', { mode: 'passthrough' });
+  const [backend] = config.backends;
+  const obstacle = (weight: number) => weightObstacle(backend, backend.servers[0], weight);
+  expect([obstacle(0), obstacle(1), obstacle(5)]).toEqual([
+    undefined,
+    undefined,
+    'backend "web" has balance = "glb", whose table knows no weights; possible: 0, as state drain, and 1',
+  ]);
+  const { glb: _, ...other } = backend;
+  expect(weightObstacle(other, backend.servers[0], 5)).toBeUndefined();
+});
+
 describe('[glb]', () => {
   const directory = mkdtempSync(join(tmpdir(), 'lb4-glb-keys-'));
   afterAll(() => rmSync(directory, { recursive: true }));
@@ -247,6 +260,12 @@ describe('[glb]', () => {
     expect(refusal(TOML)).toBe(
       'j:3:60: tables[0].backends[0].state: "up" is not good; allowed: "filling", "active", "draining", "inactive"',
     );
+    write(Array.from({ length: 300 }, () => '{"ip": "1.1.1.1", "proto": "icmp", "port": 80}').join(', '));
+    const many = refusal(TOML).split('\n');
+    // And no bind that is good.
+    expect([many.length, many.at(-1)]).toEqual([201, 'f: … and 101 more']);
+    write('[],'.repeat(200_001));
+    expect(refusal(TOML)).toMatch(/^j: it has more keys, tables and values than any configuration needs/);
     write(BIND);
     expect(refusal(`${TOML}director = "${conf}.none"\n`)).toBe('d.none: cannot be read: no such file or directory (ENOENT)');
     expect(refusal('[glb]\nforwarding_table = "table.json"\n')).toMatch(

@@ -1,4 +1,5 @@
 /** Orders that anybody could give, or nobody. */
+import { isLoopback, joinPort, readAddress } from '../address.ts';
 import { nodeAt, plainValue, type TomlNode } from '../read/toml.ts';
 import { error, type Finding, warning } from './finding.ts';
 
@@ -35,5 +36,11 @@ function dashboardFindings(root: TomlNode, table: TomlNode, dashboard: TomlNode,
     return [error(dashboard, path, 'without a token anybody could give orders from there; needed: token, or token_file')];
   const enabled = table.children.get('enabled');
   if (enabled !== undefined && plainValue(enabled) === false) return [warning(dashboard, path, 'has no effect with enabled = false')];
-  return nodeAt(root, ['stats']) === undefined ? [warning(dashboard, path, 'has no effect without [stats], where the dashboard is')] : [];
+  if (nodeAt(root, ['stats']) === undefined) return [warning(dashboard, path, 'has no effect without [stats], where the dashboard is')];
+  const address = nodeAt(root, ['stats', 'address']);
+  // With a key of lb4's own, as this is, the address that nobody writes is 127.0.0.1. What is none is the schema's.
+  const there = typeof address?.value === 'string' ? readAddress(joinPort(address.value, 1)) : undefined;
+  if (address === undefined || there === undefined || 'problem' in there || isLoopback(there)) return [];
+  const beyond = `the token goes over the wire in the clear, to ${address.value as string}: whoever reads along can give orders; needed: [stats] address`;
+  return [warning(dashboard, path, `${beyond} = "127.0.0.1", and ssh -L or a proxy with TLS before it`)];
 }
