@@ -114,7 +114,8 @@ function open(world: World, protocol: number, source: string): Session {
 const CLIENT = '10.1.2.3';
 
 describe.each(CARRIED.map((protocol) => [protocol.name, protocol.number] as const))('%s', (_, protocol) => {
-  test.each(SCHEDULERS)('%s: a client stays though others come and the pool grows', (scheduler) => {
+  // The file refuses affinity beside `glb`, by whose table each balancer goes alone.
+  test.each(SCHEDULERS.filter((name) => name !== 'glb'))('%s: a client stays though others come and the pool grows', (scheduler) => {
     const world = worldOf({ scheduler, weights: [1, 1, undefined] });
     const { server } = open(world, protocol, CLIENT);
     apply(world, { scheduler, weights: [1, 1, 3] });
