@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import type { FlowFilter } from '../control/orders.ts';
-import { FailureError, Lb4Error, messageOf, UsageError } from '../errors.ts';
+import { FailureError, messageOf, UsageError } from '../errors.ts';
 import { Blocks, CaptureLines } from './capture-lines.ts';
 import { controlCommand, listen, type Reach } from './control-client.ts';
 import { withFilters } from './flows.ts';
@@ -45,20 +45,36 @@ async function capture(reach: Reach, query: Readonly<Record<string, unknown>>, w
   const ending = new AbortController();
   const end = () => ending.abort();
   for (const signal of ENDS) process.once(signal, end);
+  let response: IncomingMessage | undefined;
   try {
-    const response = await listen({ ...reach, signal: ending.signal }, '/v1/capture', query);
-    const out = await Output.open(write, end);
+    response = await begin({ ...reach, signal: ending.signal }, query);
+    // Not before there is something for it: it takes the place of a file that is there.
+    const out = response && (await Output.open(write, end));
+    if (response === undefined || out === undefined) return;
     process.stderr.write(told(`capturing${write === undefined || write === '-' ? '' : ` to ${write}`}; Ctrl-C ends it`));
-    await copy(response, out, write === undefined);
-  } catch (error) {
-    if (error instanceof Lb4Error && !ending.signal.aborted) throw error;
+    await copy(response, out, write === undefined, ending.signal);
   } finally {
+    // Or it would hold the only capture, and this process.
+    response?.destroy();
     for (const signal of ENDS) process.off(signal, end);
   }
 }
 
-/** Whole blocks alone: whenever it ends, what was written can be read. */
-async function copy(response: IncomingMessage, out: Output, asLines: boolean): Promise<void> {
+/** Undefined: it was ended before it began. */
+async function begin(reach: Reach & { readonly signal: AbortSignal }, query: Readonly<Record<string, unknown>>) {
+  try {
+    return await listen(reach, '/v1/capture', query);
+  } catch (error) {
+    if (reach.signal.aborted) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Whole blocks alone: whenever it ends, what was written can be read.
+ * @param ending aborted where it is ended from here: that is no failure
+ */
+async function copy(response: IncomingMessage, out: Output, asLines: boolean, ending: AbortSignal): Promise<void> {
   const blocks = new Blocks();
   const lines = new CaptureLines();
   let failure: unknown;
@@ -73,12 +89,7 @@ async function copy(response: IncomingMessage, out: Output, asLines: boolean): P
   }
   await out.close();
   summarise(lines);
-  if (!out.isOver && failure !== undefined && !isAbort(failure))
-    throw new FailureError(`the lb4 that was asked has ended: ${messageOf(failure)}`);
-}
-
-function isAbort(error: unknown): boolean {
-  return error instanceof Error && error.name === 'AbortError';
+  if (failure !== undefined && !ending.aborted) throw new FailureError(`the lb4 that was asked has ended: ${messageOf(failure)}`);
 }
 
 function summarise({ packets, lost, note }: CaptureLines): void {
@@ -90,23 +101,29 @@ function summarise({ packets, lost, note }: CaptureLines): void {
 /** A file, or standard output, which stays open: others may have more to say there. */
 class Output {
   readonly #stream: Writable;
+  /** One for all that wait: each listener of their own would stay. */
+  readonly #over: Promise<void>;
   #error: Error | undefined;
   #isOver = false;
 
   private constructor(stream: Writable, over: () => void) {
     this.#stream = stream;
     stream.on('error', (error: Error) => (this.#error = error));
-    for (const event of ['error', 'close'] as const)
-      stream.once(event, () => {
-        this.#isOver = true;
-        over();
-      });
+    this.#over = new Promise((resolve) => {
+      for (const event of ['error', 'close'] as const)
+        stream.once(event, () => {
+          this.#isOver = true;
+          over();
+          resolve();
+        });
+    });
   }
 
   /** @param over called where it takes nothing more: whoever reads has seen enough, or a file has no room */
   static async open(write: string | undefined, over: () => void): Promise<Output> {
     if (write === undefined || write === '-') return new Output(process.stdout, over);
-    const file = createWriteStream(write);
+    // What clients send is for nobody else's eyes.
+    const file = createWriteStream(write, { mode: 0o600 });
     try {
       await once(file, 'open');
     } catch (error) {
@@ -115,14 +132,10 @@ class Output {
     return new Output(file, over);
   }
 
-  /** It takes nothing more. */
-  get isOver(): boolean {
-    return this.#isOver;
-  }
-
   async write(what: string | Buffer | undefined): Promise<void> {
     if (what === undefined || this.#isOver || this.#stream.write(what)) return;
-    await Promise.race([once(this.#stream, 'drain'), once(this.#stream, 'close')]);
+    const drained = new Promise<void>((resolve) => void this.#stream.once('drain', resolve));
+    await Promise.race([drained, this.#over]);
   }
 
   /** Rejects where not all of it could be written. */

@@ -33,12 +33,22 @@ export function pcapngOf(captured: Captured, { snaplen, count = Number.POSITIVE_
     if (isLast) void captured.stop();
     return Buffer.concat([...packets.map((packet) => writer.packet(packet)), ...statistics(batch, isLast)]);
   };
+  /** One that fails cancels nothing: nobody else would end the capture. */
+  const more = async (): Promise<Buffer | undefined> => {
+    try {
+      let bytes = written >= count ? undefined : await next();
+      while (bytes?.length === 0) bytes = await next();
+      return bytes;
+    } catch (error) {
+      await captured.stop();
+      throw error;
+    }
+  };
   return new ReadableStream<Uint8Array>(
     {
       start: (controller) => controller.enqueue(writer.begin(application)),
       pull: async (controller) => {
-        let bytes = written >= count ? undefined : await next();
-        while (bytes?.length === 0) bytes = await next();
+        const bytes = await more();
         if (bytes === undefined) controller.close();
         else controller.enqueue(bytes);
       },

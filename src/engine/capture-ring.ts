@@ -149,20 +149,32 @@ export class CaptureReader {
     return Atomics.load(this.#head, LOST);
   }
 
-  /** Takes out about so many bytes, in order. */
-  read(most: number): CaptureRecord[] {
-    const records: CaptureRecord[] = [];
+  /** Empty, and nobody's: for the next capture, when no worker has it any more. */
+  reset(): void {
+    for (const word of [HEAD, TAIL, LOST, TAKEN]) Atomics.store(this.#head, word, 0);
+  }
+
+  /** When the next record was begun, as {@link CaptureRecord.time}; Infinity: there is none. */
+  peek(): number {
     const head = Atomics.load(this.#head, HEAD);
     let tail = Atomics.load(this.#head, TAIL);
-    for (let taken = 0; tail !== head && taken < most; ) {
-      const at = (tail & (DATA - 1)) >>> 2;
-      const size = this.#words[at + SIZE];
-      if (this.#words[at + KIND] !== SKIP) records.push(this.#record(at));
-      tail = (tail + size) | 0;
-      taken += size;
-    }
-    Atomics.store(this.#head, TAIL, tail);
-    return records;
+    while (tail !== head && this.#words[wordAt(tail) + KIND] === SKIP) tail = this.#pass(tail);
+    return tail === head ? Number.POSITIVE_INFINITY : this.#times[(wordAt(tail) + TIME) >>> 1];
+  }
+
+  /** Takes the next record out, which {@link peek} has seen. */
+  take(): CaptureRecord {
+    const tail = Atomics.load(this.#head, TAIL);
+    const record = this.#record(wordAt(tail));
+    this.#pass(tail);
+    return record;
+  }
+
+  /** The worker has its room again. Returns where the next one stands. */
+  #pass(tail: number): number {
+    const next = (tail + this.#words[wordAt(tail) + SIZE]) | 0;
+    Atomics.store(this.#head, TAIL, next);
+    return next;
   }
 
   #record(at: number): CaptureRecord {
@@ -182,4 +194,37 @@ export class CaptureReader {
       vlan: words[at + VLAN],
     };
   }
+}
+
+/**
+ * Takes about so many bytes out of all rings together, the oldest record first. What a worker is about to publish may be older yet, by as much as a
+ * batch takes it.
+ */
+export function readOldest(readers: readonly CaptureReader[], most: number): CaptureRecord[] {
+  const records: CaptureRecord[] = [];
+  for (let taken = 0; taken < most; ) {
+    const oldest = oldestOf(readers);
+    if (oldest === undefined) break;
+    const record = oldest.take();
+    records.push(record);
+    taken += (WORDS << 2) + record.bytes.length;
+  }
+  return records;
+}
+
+/** The one with the oldest record; undefined: there is none. */
+function oldestOf(readers: readonly CaptureReader[]): CaptureReader | undefined {
+  let oldest: CaptureReader | undefined;
+  let least = Number.POSITIVE_INFINITY;
+  for (const reader of readers) {
+    const time = reader.peek();
+    if (time >= least) continue;
+    least = time;
+    oldest = reader;
+  }
+  return oldest;
+}
+
+function wordAt(place: number): number {
+  return (place & (DATA - 1)) >>> 2;
 }

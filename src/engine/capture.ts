@@ -21,6 +21,8 @@ export interface CaptureParts {
   readonly slab: Slab;
   readonly frames: Int32Array;
   readonly worker: number;
+  /** As {@link mapRings} has them. */
+  readonly rings: ArrayBuffer;
   readonly order: CaptureOrder;
 }
 
@@ -42,21 +44,18 @@ export class Capture {
   readonly #owners = new Int32Array(D.BATCH);
   #order: CaptureOrder;
 
-  /** @throws the system's error where the rings cannot be mapped */
-  constructor({ core, slab, frames, worker, order }: CaptureParts) {
+  constructor({ core, slab, frames, worker, rings, order }: CaptureParts) {
     this.#core = core;
     this.#slab = slab;
     this.#frames = frames;
     this.#order = order;
     this.#whose = new Whose({ slab, frames, table: core.table, records: core.records, services: core.services });
-    this.#writer = new Ring.CaptureWriter(mapRings(order), worker);
+    this.#writer = new Ring.CaptureWriter(rings, worker);
   }
 
   /** The same capture, of others. */
-  follow(order: CaptureOrder): boolean {
-    if (order.fd !== this.#order.fd) return false;
+  follow(order: CaptureOrder): void {
     this.#order = order;
-    return true;
   }
 
   /** As the core's, of so many frames. */
@@ -167,8 +166,11 @@ function now(): number {
   return seconds * 1000 + nanoseconds / 1e6;
 }
 
-/** @throws the system's error */
-function mapRings(order: CaptureOrder): ArrayBuffer {
+/**
+ * For the life of the worker: a mapping goes in a turn of the event loop, which never comes in its thread (worker.ts).
+ * @throws the system's error
+ */
+export function mapRings(order: CaptureOrder): ArrayBuffer {
   if (order.pid === pid) return native().mapSharedMemory(order.fd);
   // The process of pcap: the other one's descriptor is none of its own.
   const fd = openSync(`/proc/${order.pid}/fd/${order.fd}`, 'r+');

@@ -5,7 +5,7 @@ import { NO_OWNER } from '../forward/whose.ts';
 import { interfacesNow } from '../io/interfaces.ts';
 import { native } from '../io/native.ts';
 import type { Memory } from '../layout/memory.ts';
-import { CaptureReader, type CaptureRecord, RING_BYTES } from './capture-ring.ts';
+import { CaptureReader, type CaptureRecord, RING_BYTES, readOldest } from './capture-ring.ts';
 import { ordersOf } from './flow-end.ts';
 import { type FlowPlace, placesOf } from './flow-list.ts';
 import type { FlowQuery } from './flow-query.ts';
@@ -30,7 +30,25 @@ export interface CapturedFrame {
   readonly length: number;
 }
 
+/** The rings of all workers, made for the first capture and kept for the next: whoever has mapped them cannot give that back (capture.ts). */
+export class CaptureRings {
+  #memory: { readonly fd: number; readonly buffer: ArrayBuffer } | undefined;
+
+  /** @throws the system's error where there is no memory for them */
+  open(workers: number): { readonly fd: number; readonly buffer: ArrayBuffer } {
+    this.#memory ??= native().createSharedMemory('lb4 capture', RING_BYTES * workers);
+    return this.#memory;
+  }
+
+  /** No worker maps them any more. */
+  close(): void {
+    if (this.#memory !== undefined) native().closeFd(this.#memory.fd);
+    this.#memory = undefined;
+  }
+}
+
 export interface CaptureRunParts {
+  readonly rings: CaptureRings;
   readonly memories: readonly Memory[];
   readonly crew: Forwarder;
   readonly query: FlowQuery;
@@ -54,15 +72,17 @@ export class CaptureRun {
   readonly #epoch = epoch();
   #names = new Map<number, string>();
 
-  private constructor(parts: CaptureRunParts, { fd, buffer }: { fd: number; buffer: ArrayBuffer }) {
+  private constructor(parts: CaptureRunParts) {
+    const { fd, buffer } = parts.rings.open(parts.memories.length);
     this.#parts = parts;
     this.#fd = fd;
     this.#readers = parts.memories.map((_, worker) => new CaptureReader(buffer, worker));
+    for (const reader of this.#readers) reader.reset();
   }
 
-  /** Resolves when all workers capture. Rejects with the system's error where there is no memory for it; then none does. */
+  /** When no other one runs. Resolves when all workers capture. Rejects with the system's error where there is no memory for it; then none does. */
   static async start(parts: CaptureRunParts): Promise<CaptureRun> {
-    const run = new CaptureRun(parts, native().createSharedMemory('lb4 capture', RING_BYTES * parts.memories.length));
+    const run = new CaptureRun(parts);
     run.follow(parts.query);
     await run.#heard();
     if (run.#readers.some(({ isTaken }) => !isTaken)) {
@@ -90,21 +110,18 @@ export class CaptureRun {
     this.#parts.crew.post({ type: 'capture', order });
   }
 
-  /** What has come since the last time, in order, about so many bytes of each worker's. */
+  /** What has come since the last time, the oldest first, about so many bytes of all workers'. */
   read(most: number): CapturedFrame[] {
-    const records = this.#readers.flatMap((reader) => reader.read(most));
-    if (this.#readers.length > 1) records.sort((a, b) => a.time - b.time);
-    return records.map((record) => this.#frame(record));
+    return readOldest(this.#readers, most).map((record) => this.#frame(record));
   }
 
   /** Ends it. Resolves when no worker captures any more. */
   async close(): Promise<void> {
     this.#parts.crew.post({ type: 'capture', order: undefined });
     await this.#heard();
-    native().closeFd(this.#fd);
   }
 
-  /** Descriptors are taken by number: none may be another's before all have it, or have let go of it. */
+  /** The rings are emptied for the next capture: none may write there any more by then. */
   async #heard(): Promise<void> {
     await Promise.all(this.#parts.crew.pulses.map((pulse) => pulse()));
   }

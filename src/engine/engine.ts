@@ -15,7 +15,7 @@ import { portFilter } from '../io/port-filter.ts';
 import { type HashKey, keyIn, type Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
 import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor, takeoverObstacleTo } from './acquire.ts';
-import { CaptureRun } from './captures.ts';
+import { CaptureRings, CaptureRun } from './captures.ts';
 import { Counts, type Gauges, type Tally } from './counts.ts';
 import { WaitingCrew } from './crew.ts';
 import { monotonicNow } from './duties.ts';
@@ -27,7 +27,7 @@ import type { FlowQuery } from './flow-query.ts';
 import { among, type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
 import { Locals } from './locals.ts';
 import type { Settings, WorkerData } from './messages.ts';
-import { suspect, takeUp, trust } from './origin.ts';
+import { suspect, TRIAL_MS, takeUp, trust } from './origin.ts';
 import { PcapThread } from './pcap-thread.ts';
 import { type Ports, PortUse } from './ports.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
@@ -140,9 +140,6 @@ interface EngineParts {
   readonly told: (message: string) => void;
 }
 
-/** Workers that live so long by a table that was found go well by it. */
-const TRIAL_MS = 120_000;
-
 /** A running data path: its workers, their memory, and what the main thread keeps true for them. */
 export class Engine {
   /** What came of the connections of an lb4 that died, and what will come of this one's. */
@@ -158,6 +155,7 @@ export class Engine {
   #inline: InlinePorts | undefined;
   readonly #entries: number;
   readonly #told: (message: string) => void;
+  readonly #rings = new CaptureRings();
   #isStopped = false;
   readonly #trial: NodeJS.Timeout;
 
@@ -420,7 +418,7 @@ export class Engine {
    */
   capture(query: FlowQuery, snaplen: number): Promise<CaptureRun> {
     const { memories, fastPath } = this.#acquired;
-    return CaptureRun.start({ memories, crew: this.#crew, query, snaplen, hasFastPath: fastPath !== undefined });
+    return CaptureRun.start({ rings: this.#rings, memories, crew: this.#crew, query, snaplen, hasFastPath: fastPath !== undefined });
   }
 
   /** As {@link Forwarder.pulses}. */
@@ -450,6 +448,7 @@ export class Engine {
     // Whatever becomes of the programs: who forwards must not go on without rules.
     attempt(() => this.#attachments?.close(keep), this.#told);
     await (keep ? this.#crew.halt() : this.#crew.stop());
+    this.#rings.close();
     this.#acquired.close(keep);
   }
 }

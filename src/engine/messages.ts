@@ -94,7 +94,7 @@ export interface EndRecords {
 
 /** What a worker is told of a capture. */
 export interface CaptureOrder {
-  /** A ring for each worker (capture-ring.ts): a descriptor of the process `pid`. */
+  /** A ring for each worker (capture-ring.ts), the same at every capture: a descriptor of the process `pid`. */
   readonly fd: number;
   readonly pid: number;
   readonly query: FlowQuery;

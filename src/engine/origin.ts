@@ -152,6 +152,9 @@ export function suspect({ header }: Memory, isHanging: boolean): void {
   header[ATTEMPTS] = Math.max(0, header[ATTEMPTS] + (isHanging ? 1 : -1));
 }
 
+/** In ms: workers that live so long by what was found go well by it. */
+export const TRIAL_MS = 120_000;
+
 /** Workers have gone well by it. */
 export function trust({ header }: Memory): void {
   header[ATTEMPTS] = 0;

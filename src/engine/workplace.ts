@@ -6,7 +6,7 @@ import { createFrames } from '../layout/frames.ts';
 import { keyIn, memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
 import { portSlice } from '../packet/steering.ts';
-import { Capture, type CaptureParts } from './capture.ts';
+import { Capture, mapRings } from './capture.ts';
 import { Duties } from './duties.ts';
 import type { CaptureOrder, FromWorker, WorkerData } from './messages.ts';
 
@@ -49,18 +49,22 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     sources: (addresses) => tell({ type: 'sources', addresses }),
     ended: (endings) => tell({ type: 'ended', endings }),
   });
+  let rings: ArrayBuffer | undefined;
   let last: Capture | undefined;
   const capture = (order: CaptureOrder | undefined): Capture | undefined => {
-    if (order === undefined || last?.follow(order) !== true) last = order && openCapture({ core, slab, frames, worker, order });
+    if (order !== undefined) rings ??= mapped(order);
+    if (order === undefined || rings === undefined) last = undefined;
+    else if (last === undefined) last = new Capture({ core, slab, frames, worker, rings, order });
+    else last.follow(order);
     return last;
   };
   return { core, duties, frames, gauges: memory.counters.gauges, capture };
 }
 
 /** Whoever forwards goes on without: that its ring was not taken its main thread sees. */
-function openCapture(parts: CaptureParts): Capture | undefined {
+function mapped(order: CaptureOrder): ArrayBuffer | undefined {
   try {
-    return new Capture(parts);
+    return mapRings(order);
   } catch {
     return undefined;
   }

@@ -21,7 +21,7 @@ const GONE_MS = 150_000;
 const EMPTY_MS = 20;
 /** … and at such as are not: to read them is a part of the main thread's time, and never all of it. */
 const BUSY_MS = 5;
-/** Bytes of each worker's ring at a time. */
+/** Bytes of all workers' rings at a time. */
 const MOST_BYTES = 128 << 10;
 
 export class Captures {
@@ -84,6 +84,8 @@ class Run implements Captured {
   #plan: Plan;
   #names: Names;
   #isOver = false;
+  /** Packets that the kernel has forwarded since it began, as far as is known. */
+  #passed = 0;
   /** Why it has ended, and nobody has been told yet. */
   #reason: string | undefined;
 
@@ -169,9 +171,10 @@ class Run implements Captured {
   }
 
   #note(): string | undefined {
-    const passed = this.#forwardedInKernel() - this.#inKernel;
-    if (passed <= 0) return undefined;
+    // Another lb4 may have the data path by the end.
+    if (!this.#isOver) this.#passed = this.#forwardedInKernel() - this.#inKernel;
+    if (this.#passed <= 0) return undefined;
     const why = this.#parts.carried.takesBack ? ', of other clients' : '; --client=ADDRESS has those of one';
-    return `${passed} packets were forwarded by the fast path in the kernel and are not here${why}`;
+    return `${this.#passed} packets were forwarded by the fast path in the kernel and are not here${why}`;
   }
 }

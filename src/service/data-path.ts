@@ -28,7 +28,7 @@ export interface CarriedCapture {
   readonly lost: number;
   /** What the kernel would forward is captured as well. */
   readonly takesBack: boolean;
-  /** What has come since the last time, about so many bytes of each worker's. */
+  /** What has come since the last time, the oldest first, about so many bytes of all workers'. */
   read(most: number): CapturedFrame[];
   /** The same filter, which means others by now. */
   follow(query: CarriedQuery): void;

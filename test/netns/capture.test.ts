@@ -1,5 +1,7 @@
 /** Packets of a running lb4, with tshark as a reader that shares no code with it. What every mode has in common: control.test.ts. */
-import { readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { readFileSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
@@ -19,7 +21,7 @@ const FORWARDED = 'lb4_fast_path_packets_total';
 let world: Operated;
 
 beforeAll(async () => {
-  world = await Operated.start('passthrough', { more: `[passthrough]\nfast_path = "${FAST ? 'tc' : 'off'}"` });
+  world = await Operated.start('passthrough', { more: `[passthrough]\nfast_path = "${FAST ? 'tc' : 'off'}"\nworkers = 2` });
   // It changes with a restart alone.
   await world.live.balancer.stop();
   await world.live.launch();
@@ -115,7 +117,29 @@ test('one at a time, names are looked up, and Ctrl-C leaves a whole file', async
   expect(await capture.stop('SIGINT')).toMatchObject({ code: 0 });
   expect(capture.lines).toContain('lb4: 0 packets captured');
   expect((await run(['tshark', '-n', '-r', file])).code).toBe(0);
+  expect(statSync(file).mode & 0o777).toBe(0o600);
   // Its place is free again.
+  await (await start()).stop('SIGINT');
+});
+
+test('every worker is captured, and a capture leaves nothing behind in them', async () => {
+  for (let round = 0; round < 2; round++) {
+    const capture = await start('--frontend', 'http');
+    await world.answering();
+    const opened = () => capture.lines.filter((line) => line.includes(`in  front ${CLIENT}:`) && line.includes('tcp [S]')).length;
+    await waitUntil(() => opened() === 20, { what: 'a line for each connection' });
+    await capture.stop('SIGINT');
+  }
+  // The main thread's and the workers'.
+  const mappings = readFileSync(`/proc/${world.live.balancer.running.pid}/maps`, 'utf8').split('\n');
+  expect(mappings.filter((line) => line.includes('lb4 capture'))).toHaveLength(3);
+});
+
+test.each([
+  ['cannot be opened', '/proc/none/capture.pcapng', 'ENOENT'],
+  ['has no room', '/dev/full', 'what was captured could not be written: ENOSPC'],
+])('a file that %s ends it, and the next one has its place', async (_, file, why) => {
+  expect(await world.run('capture', '-w', file)).toMatchObject({ code: 1, stderr: expect.stringContaining(why) as string });
   await (await start()).stop('SIGINT');
 });
 
@@ -160,7 +184,9 @@ test.skipIf(!FAST)('a client whose connections the kernel has is seen, and they 
   held.end();
 });
 
-test('it ends with lb4', async () => {
+test('it ends with lb4, which no silent connection to its socket holds up', async () => {
+  const silent = connect(world.socket);
+  await once(silent, 'connect');
   const file = join(world.live.lab.directory, 'end.pcapng');
   const capture = await start('-w', file);
   expect((await world.live.balancer.stop()).code).toBe(0);

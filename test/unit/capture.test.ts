@@ -5,7 +5,7 @@ import { pcapngOf } from '../../src/control/capture.ts';
 import type { CaptureBatch } from '../../src/control/orders.ts';
 import { type CapturedPacket, PcapngWriter } from '../../src/control/pcapng.ts';
 import * as Ring from '../../src/engine/capture-ring.ts';
-import { CaptureReader, CaptureWriter, IN, RING_BYTES, WORDS } from '../../src/engine/capture-ring.ts';
+import { CaptureReader, CaptureWriter, IN, RING_BYTES, readOldest, WORDS } from '../../src/engine/capture-ring.ts';
 import { ACK, ipv4, UDP } from '../lab/wire.ts';
 
 const AT = Date.UTC(2026, 10, 29, 7, 30) + 0.25;
@@ -97,6 +97,16 @@ test('it comes in any pieces, ends at the count, and says what was lost', async 
   expect(lines).toMatchObject({ packets: 5, lost: 9, note: 'something else' });
 });
 
+test('one that cannot be read on is ended', async () => {
+  let stops = 0;
+  const next = () => Promise.reject(new Error('gone'));
+  const captured = { next, stop: async () => void stops++, stopping: new AbortController().signal };
+  const reader = pcapngOf(captured, { filter: {}, snaplen: 96, count: undefined }, 'lb4').getReader();
+  await reader.read();
+  await expect(reader.read()).rejects.toThrow('gone');
+  expect(stops).toBe(1);
+});
+
 test('what is cut, foreign or no first fragment has a line as well', () => {
   const whole = ipv4({ source: '192.0.2.7', destination: '192.0.2.1', flags: ACK });
   const frames = [whole.subarray(0, 20), whole.subarray(0, 5), ipv4({ source: '192.0.2.7', destination: '192.0.2.1', fragmentOffset: 8 })];
@@ -134,16 +144,37 @@ test('the ring: in order around its end, nothing of it torn, and what has no roo
     while (write(written, 1000 + (written % 777))) written++;
     refused++;
     // Not before it is finished.
-    if (round === 0) expect(reader.read(1 << 30)).toEqual([]);
+    if (round === 0) expect(readOldest([reader], 1 << 30)).toEqual([]);
     writer.publish();
-    for (const { time, bytes } of reader.read(3 << 20)) {
+    for (const { time, bytes } of readOldest([reader], 3 << 20)) {
       expect(time).toBe(read);
       const words = new Int32Array(bytes.buffer);
       expect([words[0], words.at(-1)]).toEqual([read, read]);
       read++;
     }
     // What another round has left.
-    if (round % 2 === 1) while (read < written) for (const { time } of reader.read(1 << 20)) expect(time).toBe(read++);
+    if (round % 2 === 1) while (read < written) for (const { time } of readOldest([reader], 1 << 20)) expect(time).toBe(read++);
   }
   expect([written > 2500, reader.lost]).toEqual([true, refused]);
+  // As new for the next one, who finds nothing of it.
+  reader.reset();
+  expect([reader.isTaken, reader.lost, reader.peek()]).toEqual([false, 0, Number.POSITIVE_INFINITY]);
+});
+
+test('several rings: the oldest first, and so many bytes of all of them together', () => {
+  const memory = new ArrayBuffer(3 * RING_BYTES);
+  const readers = [0, 1, 2].map((worker) => new CaptureReader(memory, worker));
+  const write = (worker: number, times: readonly number[], kind = IN) => {
+    const writer = new CaptureWriter(memory, worker);
+    for (const time of times) writer.words[writer.begin(kind, time, 25) + Ring.CAPTURED] = 52;
+    writer.publish();
+  };
+  write(0, [1, 4, 5, 9]);
+  write(2, [2, 3, 6, 7]);
+  // What nobody wanted in the end is passed over.
+  write(1, [0, 8], Ring.SKIP);
+  const timesOf = (most: number) => readOldest(readers, most).map(({ time }) => time);
+  expect([timesOf(500), timesOf(1)]).toEqual([[1, 2, 3, 4, 5], [6]]);
+  write(2, [10]);
+  expect(timesOf(1 << 20)).toEqual([7, 9, 10]);
 });
