@@ -23,6 +23,8 @@ export interface ControlPortOptions {
 /** How often it is looked whether all is there. */
 const LOOK_MS = 5000;
 const LEAST_TOKEN = 16;
+/** So long an answer under way may take yet when lb4 ends, or somebody says nothing: nobody keeps a process from its end (cli/command-line.ts). */
+const LINGER_MS = 1000;
 
 /** One of them, as it is served. */
 interface Serving {
@@ -73,13 +75,17 @@ export class ControlPort {
     });
   }
 
-  /** Answers under way end. */
+  /** Answers under way end within {@link LINGER_MS}, or are cut off then. */
   close(): Promise<void> {
     clearInterval(this.#timer);
     this.#timer = undefined;
     return this.#inTurn(async () => {
       this.#wanted = NOWHERE;
+      const servers = [...this.#serving.values()].flatMap(({ server }) => server ?? []);
       await Promise.all([...this.#serving.keys()].map((kind) => this.#close(kind)));
+      setTimeout(() => {
+        for (const server of servers) server.closeAllConnections();
+      }, LINGER_MS).unref();
     });
   }
 

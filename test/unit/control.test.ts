@@ -1,5 +1,6 @@
 /** The control API: what it lets in, what it answers, and what of a configuration it shows. */
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -328,6 +329,16 @@ describe('the socket', () => {
     await control.close();
     expect(() => statSync(join(directory, 'own'))).toThrow('ENOENT');
     await expect(ask({ control: path }, 'GET', '/v1/status')).rejects.toMatchObject({ exitCode: 3 });
+  });
+
+  test('who says nothing does not keep lb4 from its end', async () => {
+    const path = join(directory, 'silent.sock');
+    const control = port();
+    await control.move(at(path));
+    const silent = connect(path);
+    await once(silent, 'connect');
+    await control.close();
+    await once(silent, 'close');
   });
 
   test('of a process that died is replaced, one that answers is not', async () => {
