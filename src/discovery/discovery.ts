@@ -2,12 +2,9 @@
 import { setTimeout as after } from 'node:timers/promises';
 import type { Config, Finder } from '../config/model.ts';
 import type { Logger } from '../log.ts';
-import type { Found } from './answer.ts';
+import type { Answers, Found } from './answer.ts';
 import { Asking } from './asking.ts';
 import { describe, find } from './find.ts';
-
-/** As plain data, for a next process: questions and their last answers. */
-export type Answers = readonly (readonly [question: string, found: readonly Found[]])[];
 
 export interface DiscoveryParts {
   /** Addresses of which families are of use. */

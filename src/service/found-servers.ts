@@ -2,7 +2,8 @@
 import { familyAndPort, isAny, isLoopback } from '../config/address.ts';
 import type { Address, Backend, Config, Finder } from '../config/model.ts';
 import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
-import { type Answers, Discovery } from '../discovery/discovery.ts';
+import { type Answers, answersIn } from '../discovery/answer.ts';
+import { Discovery } from '../discovery/discovery.ts';
 import { expand, type Refuse } from '../discovery/expand.ts';
 import { messageOf } from '../errors.ts';
 import { readProxyNote, removeProxyNote, writeProxyNote } from '../io/proxy-note.ts';
@@ -105,10 +106,20 @@ export class FoundServers {
 
   /** Nobody vouches for what stands there: what is no good is as if it were not there. */
   #lastAnswers(): Answers {
+    const text = this.#lastNote();
     try {
-      return JSON.parse((isPacketMode(this.#mode) ? readNote('found') : readProxyNote(this.#file)) ?? '[]') as Answers;
-    } catch {
+      return text === undefined ? [] : answersIn(text);
+    } catch (error) {
+      this.#log.warn({ reason: messageOf(error) }, 'which servers were found before cannot be told: they are asked for anew');
       return [];
+    }
+  }
+
+  #lastNote(): string | undefined {
+    try {
+      return isPacketMode(this.#mode) ? readNote('found') : readProxyNote(this.#file);
+    } catch {
+      return undefined;
     }
   }
 }

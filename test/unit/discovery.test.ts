@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/model.ts';
-import type { Found } from '../../src/discovery/answer.ts';
+import { answersIn, type Found } from '../../src/discovery/answer.ts';
 import { Asking } from '../../src/discovery/asking.ts';
 import { Discovery } from '../../src/discovery/discovery.ts';
 import { findByProgram, readServers } from '../../src/discovery/exec.ts';
@@ -223,6 +223,19 @@ describe('what was found before', () => {
     } finally {
       discovery.stop();
     }
+  });
+
+  test.each(['', '{', '{}', '5', 'null', '[5]', '[["q"]]', '[["q", [null]]]', '[["q", [{"addr": {"text": "10.0.0.1:80"}}]]]'])(
+    'is nothing where it stands there as %s',
+    (text) => {
+      expect(() => answersIn(text)).toThrow();
+    },
+  );
+
+  test('is the same when it was written and read', () => {
+    const answers = [['q', [found('10.0.0.1:80', 3, true), found('[2001:db8::1]:80')]] as const];
+    expect(answersIn(JSON.stringify(answers))).toEqual(answers);
+    expect(() => answersIn(JSON.stringify(answers).replaceAll('10.0.0.1', '10.0.0.999'))).toThrow('10.0.0.999');
   });
 
   test('names have no address that no server can have, and none of this host but by their own words', () => {
