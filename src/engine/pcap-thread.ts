@@ -6,7 +6,7 @@ import { native } from '../io/native.ts';
 import { type Memory, memoryIn } from '../layout/memory.ts';
 import { Answers } from './answers.ts';
 import type { CaptureOrder, FromProcess, Orders, ToWorker, WorkerData } from './messages.ts';
-import { isSound, takeUp } from './origin.ts';
+import { isSound, TRIAL_MS, takeUp, trust } from './origin.ts';
 import type { Forwarder, ThreadReports } from './thread.ts';
 
 const PROGRAM = fileURLToPath(new URL('../engine/pcap-process.js', import.meta.url));
@@ -48,6 +48,8 @@ export class PcapThread implements Forwarder {
   /** The next one, which does not forward yet. */
   #starting: ChildProcess | undefined;
   #endPause: (() => void) | undefined;
+  /** How the last process that was started again fares. */
+  #trial: NodeJS.Timeout | undefined;
   /** How many in a row ended soon, or could not be started. */
   #failures = 0;
   #isStopping = false;
@@ -124,6 +126,7 @@ export class PcapThread implements Forwarder {
       const began = performance.now();
       const reason: string = await started.exited;
       this.#child = undefined;
+      clearTimeout(this.#trial);
       // The next one begins with the newest orders.
       this.#answers.end();
       if (this.#isStopping) return;
@@ -175,10 +178,17 @@ export class PcapThread implements Forwarder {
       if (this.#orders !== began) void this.apply(this.#orders);
       this.post({ type: 'interfaces', mtus: this.#mtus });
       if (this.#capture !== undefined) this.post({ type: 'capture', order: this.#capture });
+      this.#trial = setTimeout(() => void this.#endTrial(started.child), TRIAL_MS).unref();
       return started;
     } finally {
       this.#starting = undefined;
     }
+  }
+
+  /** Starts that failed count in a row, not over the life of this lb4. One that hangs does not answer: then there is no end. */
+  async #endTrial(child: ChildProcess): Promise<void> {
+    await this.#pulse();
+    if (this.#child === child) trust(this.#memory());
   }
 
   #memory(): Memory {

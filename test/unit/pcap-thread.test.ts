@@ -135,6 +135,22 @@ test('one that cannot start is tried again, while the table is sound', async () 
   expect([children.length, failed]).toEqual([4, ['no interface can be captured']]);
 });
 
+test('starts that failed before one that goes well do not count any more', async () => {
+  await start();
+  await later(5000);
+  header[ATTEMPTS] = 2;
+  last().end('SIGABRT');
+  await later(0);
+  last().ready();
+  await later(110_000);
+  expect(header[ATTEMPTS]).toBe(2);
+  await later(20_000);
+  expect([last().sent.at(-1), header[ATTEMPTS]]).toEqual([{ type: 'ask' }, 2]);
+  last().emit('message', { type: 'alive' });
+  await later(0);
+  expect(header[ATTEMPTS]).toBe(0);
+});
+
 test('the next one begins with the interfaces that were told while there was none, and hears of those told while it started', async () => {
   const thread = await start();
   const mtus = [9000, 1400].map((mtu) => new Map([[1, mtu]]));
