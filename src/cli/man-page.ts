@@ -14,9 +14,11 @@ const SIGNALS: Readonly<Record<string, string>> = {
 
 const FILES: Readonly<Record<string, string>> = {
   'lb4.toml, config.toml': 'The configuration, in the directory where lb4 is started, if none is named.',
-  '/etc/lb4/lb4.toml, /etc/default/lb4': 'The configuration and the options of the service, as lb4 install and the Debian package put them there.',
+  '/etc/lb4/lb4.toml, /etc/default/lb4':
+    'The configuration and the options of the service, as lb4 install and the Debian package put them there.',
   '/var/log/lb4': 'For the connection log of the service.',
-  '/run/lb4': 'In the packet modes the lock of the network namespace, and what the next lb4 needs to go on after a kill; in proxy mode the servers that were found.',
+  '/run/lb4':
+    'In the packet modes the lock of the network namespace, and what the next lb4 needs to go on after a kill; in proxy mode the servers that were found.',
   '/run/lb4/control.sock': 'Where a running lb4 takes orders, unless [control] says otherwise.',
   '/sys/fs/bpf/lb4-*': 'With fast_path the programs and maps of the kernel, by network namespace, for the next lb4.',
 };
