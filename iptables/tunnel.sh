@@ -419,6 +419,7 @@ tunnels_install() {
   esac
   vips6_install
   clamp_install
+  [ "$UNWRAP" != fou ] || warn 'fou gives no second chance: with balance = "glb" each drain or failed check breaks connections in silence; --dialect bpf does not'
   for device in $(strict_devices); do
     warn "rp_filter is strict at $device, and clients are reached by another interface: sysctl -w net.ipv4.conf.$device.rp_filter=2"
   done

@@ -1,15 +1,19 @@
 /**
  * What packets of wrapped flows are wrapped in beside what their next hop says: the UDP port that they leave from and, where the scheduler goes by rows
  * (GLB's table), the hops to try after the first one. Rows pin nobody: when a table changes, a flow goes where its row leads by now, as any other
- * balancer with that table has it, from its next packet on. So what stands in the flow is a copy, with a tag that says of when.
+ * balancer with that table has it, from its next packet on. So what stands in the flow is a copy, with a tag that says of when. Whose a TCP connection
+ * is does not change with that: the server that has it is asked as long as it is in the row (second chance), and keeps it.
+ *
+ * That takes GUE: in IP in IP there is no list of hops, and a flow stays where it was opened.
  */
 import { glbRow, hopsOf, primaryOf, secondaryOf } from '../balance/index.ts';
+import * as T from '../flow/life.ts';
 import type { Records } from '../flow/records.ts';
 import type { FlowTable } from '../flow/table.ts';
 import * as C from '../layout/connection.ts';
 import * as Flow from '../layout/flow.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
-import { outerPort } from '../packet/tunnel.ts';
+import { GUE, MOST_HOPS, outerPort } from '../packet/tunnel.ts';
 import type { Connections } from './connections.ts';
 import { type Frontend, type Services, wayOf } from './services.ts';
 
@@ -41,7 +45,7 @@ export class Rows {
   write(at: number, frontend: Frontend): void {
     const flows = this.#flows;
     const [source, ports] = [flows[at + SOURCE], flows[at + PORTS]];
-    const rows = frontend.scheduler?.rows;
+    const rows = rowsOf(frontend);
     if (rows === undefined) {
       // Whose addresses differ in any byte, differ in the bits that become a port.
       flows[at + DELTAS] = outerPort(Math.imul(source, SCATTER) >>> 16, sourcePort(ports));
@@ -74,17 +78,57 @@ export class Rows {
     const owner = this.#records.words[(record << C.RECORD_SHIFT) + C.OWNER];
     const frontend = this.#services.frontendOf(owner >>> 16);
     if (frontend?.scheduler === undefined) return;
-    // Its frontend goes by a table no more, or wraps nothing: it stays where it is.
-    if (frontend.scheduler.rows === undefined || frontend.mode.tunnel === undefined) {
+    // Its frontend goes by a table no more, or in no list of hops: it stays where it is.
+    if (rowsOf(frontend) === undefined) {
       flows[at + DELTAS] &= (1 << TAG_SHIFT) - 1;
       return;
     }
-    const [source, destination, ports] = [flows[at + SOURCE], flows[at + DESTINATION], flows[at + PORTS]];
-    const position = frontend.scheduler.pick(source, sourcePort(ports), destination, destinationPort(ports));
+    const position = this.#positionOf(at, frontend);
     this.write(at, frontend);
     flows[at + Flow.NEXT_HOP] = frontend.hops[wayOf(frontend, position)];
     const now = (frontend.index << 16) | frontend.servers[position].index;
-    if (now !== owner) this.#connections.move(record, now);
+    if (now !== owner && !this.#mayKeep(at, frontend, owner & 0xffff)) this.#connections.move(record, now);
+  }
+
+  /** Of the first server of the row, among the frontend's. */
+  #positionOf(at: number, { scheduler }: Frontend): number {
+    const flows = this.#flows;
+    const [source, destination, ports] = [flows[at + SOURCE], flows[at + DESTINATION], flows[at + PORTS]];
+    return scheduler!.pick(source, sourcePort(ports), destination, destinationPort(ports));
+  }
+
+  /**
+   * Whether a server, by index, keeps the connection of the flow at word `at`, whose row is written: it is asked when those before it do not know
+   * the segment. Datagrams have no connection that they would not know.
+   */
+  #mayKeep(at: number, { servers }: Frontend, server: number): boolean {
+    const flows = this.#flows;
+    if ((this.#lifeOf(at) & T.DATAGRAM) !== 0) return false;
+    const count = (flows[at + DELTAS] >>> HOPS_SHIFT) & MOST_HOPS;
+    for (let i = 0; i < servers.length; i++) {
+      if (servers[i].index !== server) continue;
+      for (let hop = 0; hop < count; hop++) if (flows[at + NEW_SOURCE + hop] === servers[i].address) return true;
+    }
+    return false;
+  }
+
+  #lifeOf(at: number): number {
+    return this.#records.words[(this.#flows[at + Flow.CONNECTION] << C.RECORD_SHIFT) + C.LIFE];
+  }
+
+  /**
+   * Whether a SYN by the flow at word `at` is another server's than its connection: one of which nobody has answered a SYN, or that has ended, and the
+   * row begins with another one by now, which takes every SYN.
+   */
+  isPassed(at: number): boolean {
+    const flows = this.#flows;
+    if ((flows[at + Flow.STATE] & Flow.WRAPPED) === 0 || flows[at + DELTAS] >>> TAG_SHIFT === 0) return false;
+    const state = this.#lifeOf(at) & T.STATE_MASK;
+    if (state !== T.OPENING && state < T.TIME_WAIT) return false;
+    const owner = this.#records.words[(flows[at + Flow.CONNECTION] << C.RECORD_SHIFT) + C.OWNER];
+    const frontend = this.#services.frontendOf(owner >>> 16);
+    if (frontend === undefined || rowsOf(frontend) === undefined) return false;
+    return frontend.servers[this.#positionOf(at, frontend)].index !== (owner & 0xffff);
   }
 
   /** The same of any flow, where it is one that has not yet. */
@@ -94,4 +138,9 @@ export class Rows {
     const tag = flows[at + DELTAS] >>> TAG_SHIFT;
     if (tag !== 0 && tag !== this.#services.tables[0]) this.follow(at);
   }
+}
+
+/** The table that packets to a frontend's servers go by, where they have a list of hops. */
+function rowsOf({ scheduler, mode }: Frontend) {
+  return mode.tunnel === GUE ? scheduler?.rows : undefined;
 }

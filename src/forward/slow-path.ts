@@ -106,7 +106,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const protocol = protocolAt(words, ip);
     let slot = at < 0 || protocol === undefined ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
     if (isForged(f, slot)) return notOurs(f, dropOtherLink, now);
-    if (slot >= 0 && protocol?.opens(words, transportOf(f)) && connections.isStale(slot, now)) {
+    if (slot >= 0 && protocol?.opens(words, transportOf(f)) && (connections.isStale(slot, now) || rows.isPassed(at))) {
       connections.remove(slot, now);
       slot = Flow.NONE;
     }

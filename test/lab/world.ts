@@ -118,6 +118,7 @@ export interface Change {
   readonly lost?: readonly number[];
   readonly draining?: readonly number[];
   readonly states?: readonly ('active' | 'draining')[];
+  readonly tunnel?: WorldOptions['tunnel'];
   readonly goneFrontends?: readonly number[];
   readonly sources?: readonly string[];
   readonly formerSources?: readonly string[];
@@ -247,7 +248,7 @@ export class World {
       frontendMaxconn = 0,
       perPacket = false,
     } = this.#options;
-    const { servers: addresses = SERVERS, successor, prefix, tunnel, affinity, locals = [], echo } = this.#options;
+    const { servers: addresses = SERVERS, successor, prefix, affinity, locals = [], echo } = this.#options;
     const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
     const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
@@ -256,7 +257,7 @@ export class World {
     const all = addresses.map(serverAt);
     const more = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
     const servers = all.filter(({ index }) => !gone.includes(index)).map((server) => ({ ...server, lost: lost.includes(server.index) }));
-    const { states = [], altHashFields = [] } = { ...this.#options, ...others };
+    const { states = [], altHashFields = [], tunnel } = { ...this.#options, ...others };
     const parts = scheduler === 'glb' ? { keys: { ...GLB_KEYS, altHashFields }, rank } : undefined;
     const standing = (index: number) => ({ standing: { state: states[index] ?? ('active' as const), healthy: true } });
     const ranked = servers.map(({ index, name, weight }) => ({ index, name, weight, maxconn, ...standing(index) }));

@@ -181,16 +181,22 @@ describe('by GLB’s table', () => {
     expect(hops).toEqual([otherThan(to)[0], hops[1], otherThan(hops[1])[0]]);
   });
 
-  test('a table that changes takes its flows along at the next packet: nobody is pinned, and what was carried stays counted', () => {
-    const world = new World(GLB);
-    const { to, port } = outerOf(world.send(segment('S')));
-    world.send(segment('A', {}, 100));
-    const primary = SERVERS.findIndex((one) => one === to);
-    expect(Array.from(world.loads.subarray(0, 2))).toEqual(primary === 0 ? [1, 0] : [0, 1]);
-    world.apply({ states: [primary === 0 ? 'draining' : 'active', primary === 1 ? 'draining' : 'active'] });
-    const after = { to: otherThan(to)[0], port, hops: [to] };
+  /** A world after a packet, whose row's first server has drained since; who that was, and who is first now. */
+  const drained = (options: WorldOptions, packet: Packet) => {
+    const world = new World(options);
+    const { to, port } = outerOf(world.send(packet));
+    const states = SERVERS.map((one) => (one === to ? 'draining' : 'active'));
+    world.apply({ states });
+    return { world, to, port, other: otherThan(to)[0] };
+  };
+  /** Connections of each server. */
+  const loadsOf = ({ loads }: World) => Object.fromEntries(SERVERS.map((server, i) => [server, loads[i]]));
+
+  test('a table that changes takes its flows along at the next packet: nobody is pinned, and who has a connection keeps it', () => {
+    const { world, to, port, other } = drained(GLB, segment('S'));
+    const after = { to: other, port, hops: [to] };
     expect(outerOf(world.send(segment('A', {}, 10)))).toEqual(after);
-    expect(Array.from(world.loads.subarray(0, 2))).toEqual(primary === 0 ? [0, 1] : [1, 0]);
+    expect(loadsOf(world)).toEqual({ [to]: 1, [other]: 0 });
     expect(connectionsIn(world)).toHaveLength(1);
     expect(outerOf(world.next().send(segment('A')))).toMatchObject({ to, hops: [after.to] });
     world.apply();
@@ -202,6 +208,42 @@ describe('by GLB’s table', () => {
       icmp: { type: 3, code: 4, mtu: 1300, quote },
     };
     expect(outerOf(world.send(error))).toMatchObject({ to, hops: [after.to] });
+    expect(loadsOf(world)).toEqual({ [to]: 1, [other]: 0 });
+  });
+
+  test('another port takes them along, too', () => {
+    const world = new World(GLB);
+    const { to, hops } = outerOf(world.send(segment('S')));
+    world.apply({ tunnel: { port: 6080, source: 0, hops: 1 } });
+    const sent = world.send(segment('A', {}, 10));
+    expect([outerOf(sent), Buffer.from(sent.frame).readUInt16BE(36)]).toEqual([expect.objectContaining({ to, hops }), 6080]);
+  });
+
+  test('a SYN that nobody has answered, or of a port that is used again, is the first server’s', () => {
+    const { world, to, other } = drained(GLB, segment('S'));
+    expect(outerOf(world.send(segment('S'))).to).toBe(other);
+    expect(loadsOf(world)).toEqual({ [to]: 0, [other]: 1 });
+    world.send(segment('A', {}, 10));
+    world.send(segment('RA', { tcp: { from: 5000, to: 80, flags: 'RA', sequence: 1011 } }));
+    world.apply({ states: SERVERS.map((one) => (one === other ? 'draining' : 'active')) });
+    const again = segment('S', { tcp: { from: 5000, to: 80, flags: 'S', sequence: 4_000_000 } });
+    expect(outerOf(world.send(again)).to).toBe(to);
+    expect(loadsOf(world)).toEqual({ [to]: 1, [other]: 0 });
+  });
+
+  test('datagrams have no second chance: whoever is first has them', () => {
+    const datagram: Packet = { ethernet: [MAC.front, MAC.client], source: CLIENT, destination: VIP, udp: { from: 5000, to: 80 } };
+    const { world, to, other } = drained({ ...GLB, protocol: 17 }, datagram);
+    expect(outerOf(world.send(datagram)).to).toBe(other);
+    expect(loadsOf(world)).toEqual({ [to]: 0, [other]: 1 });
+  });
+
+  test('by IP in IP, which has no list of hops, a connection stays where it is, and the next one goes by the table', () => {
+    const { world, to, other } = drained({ ...GLB, mode: 'dsrIpip', tunnel: { port: 0, source: 0 } }, segment('S'));
+    expect(outerOf(world.send(segment('A', {}, 10))).to).toBe(to);
+    expect(outerOf(world.next().send(segment('A'))).to).toBe(to);
+    expect(outerOf(world.send(segment('S', { tcp: { from: 5001, to: 80, flags: 'S' } }))).to).toBe(other);
+    expect(loadsOf(world)).toEqual({ [to]: 1, [other]: 1 });
   });
 });
 

@@ -1,5 +1,5 @@
 /** What `balance = "glb"` demands beyond its schema: its keys, servers that a table can rank, and nothing that a table does not know. */
-import { isPacketMode, type Mode } from '../modes.ts';
+import { isPacketMode, isWrapped, type Mode } from '../modes.ts';
 import type { TomlNode } from '../read/toml.ts';
 import { error, type Finding, show, warning } from './finding.ts';
 import { type Place, serverPlaces, type Table, tables } from './places.ts';
@@ -31,6 +31,7 @@ export function glbFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
         : []),
       ...missing(backend),
       ...unknown(backend, UNKNOWN_OF_BACKENDS),
+      ...unlisted(backend, mode),
       ...servers.flatMap((server) => [...unknown(server, UNKNOWN_OF_SERVERS), ...found(server, places)]),
       ...tooMany(servers),
       ...sameHost(places),
@@ -66,6 +67,13 @@ function unknown({ node, path }: Table, keys: Readonly<Record<string, unknown>>)
       error(given, [...path, key], `with balance = "glb" rows alone say where packets go; allowed: ${show(nothing)}, or no such key`),
     ];
   });
+}
+
+/** Hops to try after the first one go along in GUE alone. */
+function unlisted({ node, path }: Table, mode: Mode | undefined): Finding[] {
+  const dsr = 'gue';
+  if (node.children.get('dsr')?.value === dsr && (mode === undefined || isWrapped(mode, { dsr }))) return [];
+  return warningAt(node, path, 'alt_hash_fields', 'has no effect but with --dsr and dsr = "gue": other packets have no list of servers');
 }
 
 /** A rank is an address's, and must be there before the first packet. */
