@@ -16,16 +16,31 @@ export class GlbRanks {
   #known: Known = new Map();
   /** Of the configuration before: it stays in force where the one that was followed cannot be. */
   #last: Known = new Map();
+  /** Of one that is about to be followed. */
+  #ahead: Known = new Map();
 
   constructor(log: Pick<Logger, 'warn'>) {
     this.#log = log;
   }
 
+  /** Ranks what `config` asks for and nobody knows, so that {@link follow} has nothing left to do. Undefined: there is no such thing. Never rejects. */
+  prepare(config: Config): Promise<void> | undefined {
+    const missing = [...jobsOf(config)].filter(([key]) => !this.#known.has(key));
+    return missing.length === 0 ? undefined : this.#prepare(missing);
+  }
+
+  async #prepare(missing: readonly (readonly [string, RankJob])[]): Promise<void> {
+    const made = await this.#rankAll(missing.map(([, job]) => job));
+    this.#ahead = new Map(missing.map(([key], i) => [key, made[i]]));
+  }
+
   /** Resolves once all that `config` asks for is ranked. Never rejects. */
   async follow(config: Config): Promise<void> {
-    const wanted = new Map(config.backends.flatMap(jobOf).map((job) => [keyOf(job), job]));
-    const missing = [...wanted].filter(([key]) => !this.#known.has(key));
-    const kept = [...this.#known].filter(([key]) => wanted.has(key));
+    const wanted = jobsOf(config);
+    const known = new Map([...this.#ahead, ...this.#known]);
+    this.#ahead = new Map();
+    const missing = [...wanted].filter(([key]) => !known.has(key));
+    const kept = [...known].filter(([key]) => wanted.has(key));
     const made = missing.length === 0 ? [] : await this.#rankAll(missing.map(([, job]) => job));
     this.#last = this.#known;
     this.#known = new Map([...kept, ...missing.map(([key], i): [string, Uint16Array] => [key, made[i]])]);
@@ -49,6 +64,11 @@ export class GlbRanks {
       return jobs.map(({ seed, addresses }) => rankRows(seed, addresses));
     }
   }
+}
+
+/** By their keys. */
+function jobsOf({ backends }: Config): Map<string, RankJob> {
+  return new Map(backends.flatMap(jobOf).map((job) => [keyOf(job), job]));
 }
 
 function jobOf({ glb, servers }: Backend): RankJob[] {

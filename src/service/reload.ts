@@ -17,14 +17,28 @@ export interface ReadOptions {
 }
 
 /** Throws an Lb4Error when the file is wrong, or this host cannot serve it; what is only doubtful the log says. */
-export function readConfig({ file, mode, log, reads }: ReadOptions, { reload }: { reload: boolean }): Omit<Loaded, 'warnings'> {
-  const { config, keys, warnings } = loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus, reads });
+export function readConfig(options: ReadOptions, { reload }: { reload: boolean }): Omit<Loaded, 'warnings'> {
+  const { mode, log } = options;
+  const { config, keys, warnings } = load(options, reload);
   if (!MODES[mode].ownsAddresses) {
     // A reload asks only about interfaces that are new (assertReloadable): what befalls the others is told.
     if (!reload) assertPorts(config);
   } else if (isPacketMode(mode)) assertHost(config);
   for (const warning of warnings) log.warn(formatMistake(warning));
   return { config, keys };
+}
+
+/** What the file says, before it is read for a reload. Undefined where it is wrong: the reload says so. */
+export function foresee(options: ReadOptions): Config | undefined {
+  try {
+    return load(options, true).config;
+  } catch {
+    return undefined;
+  }
+}
+
+function load({ file, mode, reads }: ReadOptions, reload: boolean): Loaded {
+  return loadConfig(file, { mode, reload, isOwn, sourceTowards: sourceOf, usableCpus, reads });
 }
 
 /**

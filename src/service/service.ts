@@ -32,7 +32,7 @@ import { Operator } from './operator.ts';
 import { canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
 import { makePlan, type Plan, type ServerStatus, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
-import { assertReloadable, logFailure, ReloadHistory, readConfig } from './reload.ts';
+import { assertReloadable, foresee, logFailure, ReloadHistory, readConfig } from './reload.ts';
 import { Replanner } from './replan.ts';
 import { type Forgotten, RuntimeSettings, settingText } from './runtime.ts';
 import { RampTimer, SlowStart } from './slow-start.ts';
@@ -216,6 +216,10 @@ export class Service {
   /** Reads the file again and takes it over. Never rejects: a bad file keeps everything as it is, and the log says why. */
   async reload(): Promise<Reloaded> {
     let outcome = STOPPING;
+    // Seconds, maybe, for which no server's health waits.
+    const foreseen = foresee(this.#options);
+    const ranking = foreseen && this.#ranks.prepare(foreseen);
+    if (ranking !== undefined) await ranking;
     await this.#replanner.inTurn(async () => {
       // Whatever the file says: who asks for a reload wants lb4 to work.
       await this.#monitors.checkHost();

@@ -113,7 +113,9 @@ test('what is ranked already, a plan takes as it is', async () => {
   const warnings: string[] = [];
   const ranks = new GlbRanks({ warn: (_: unknown, text?: string) => void warnings.push(text ?? '') });
   const { config } = parseConfig(HEAD + C + A + B, 'f');
+  await ranks.prepare(config);
   await ranks.follow(config);
+  expect(ranks.prepare(config)).toBe(undefined);
   const addresses = ['1.2.3.4', '2.3.4.5', '3.4.5.6'].map(parseAddress).toSorted((a, b) => a - b);
   const [known] = [ranks.rank('34567890123456783456789012345678', addresses)];
   expect(ranks.rank('34567890123456783456789012345678', addresses)).toBe(known);
@@ -148,6 +150,16 @@ describe('a file', () => {
     expect(check(`${HEAD}hash_fields = []\n${A}`)).toEqual([
       expect.stringMatching(/^f:8:15: backends\.web\.hash_fields: is an empty array/),
     ]);
+  });
+
+  test('names other fields where packets can have a list of servers', () => {
+    const file = (dsr: string) => `${HEAD}alt_hash_fields = ["source_port"]\ndsr = "${dsr}"\n${A}`;
+    const warnings = [
+      'warning: backends.web.alt_hash_fields: has no effect but with --dsr and dsr = "gue": other packets have no list of servers',
+    ];
+    expect(check(file('gue'))).toEqual([]);
+    expect(check(file('ipip'))).toEqual(warnings);
+    expect(check(file('gue'), 'passthrough')).toEqual(warnings);
   });
 
   test('has nothing that rows do not know', () => {
