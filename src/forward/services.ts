@@ -166,7 +166,9 @@ export class Services {
 
   #noteTables({ backends }: ServiceSet): void {
     const byRows = backends.filter(({ choice }) => choice.rows !== undefined);
-    const generations = JSON.stringify(byRows.map(({ name, choice, servers, tunnel }) => [name, choice.rows, tunnel, servers.map(({ index }) => index)]));
+    const generations = JSON.stringify(
+      byRows.map(({ name, choice, servers, tunnel }) => [name, choice.rows, tunnel, servers.map(({ index }) => index)]),
+    );
     if (generations === this.#generations) return;
     this.#generations = generations;
     this.tables[0] = (this.tables[0] % (MOST_TAG - 1)) + 1;
