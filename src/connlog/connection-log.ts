@@ -106,6 +106,11 @@ export class ConnectionLog {
     }
   }
 
+  /** So many end at once and without a line each, since lb4 stops. */
+  tellStopped(connections: number): void {
+    this.#write(Date.now(), { not_logged: connections, end: 'stopped' });
+  }
+
   /** Writes what waits. Whatever ends later is not told of. */
   close(): void {
     const destination = this.#destination;

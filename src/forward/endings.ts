@@ -17,7 +17,7 @@ import { RateLimit } from './rate-limit.ts';
 export interface EndingOrders {
   /** What part of the connections is told of, above 0 and at most 1: drawn by lot. */
   readonly share: number;
-  /** Rows a second, of each worker: all that the log could write. */
+  /** Rows a second, of this worker. */
   readonly rate: number;
   /** Those that were never established, too. */
   readonly attempts: boolean;

@@ -4,7 +4,7 @@ import { meaningOfError } from '../errno.ts';
 import type { Endpoints } from './address.ts';
 import type { Backend, PendingConnection } from './backend.ts';
 import type { Context } from './context.ts';
-import type { End } from './endings.ts';
+import type { End, EndedConnection } from './endings.ts';
 import type { ProxyFlow } from './flow-list.ts';
 import type { FrontendListener } from './frontend-listener.ts';
 import { readHeader } from './header-reader.ts';
@@ -56,18 +56,18 @@ export class Connection implements PendingConnection {
     return this.#target;
   }
 
-  /** The client, as it connected here. */
-  get remote(): { readonly address: string | undefined; readonly port: number | undefined } {
-    const { remoteAddress: address, remotePort: port } = this.#client;
-    return { address, port };
+  /** The client, as its PROXY header says where it has one: who connected here is another proxy then, and the same for all. */
+  get remote(): Pick<Endpoints, 'source' | 'sourcePort'> | undefined {
+    return this.#endpoints ?? endpointsOf(this.#client);
   }
 
   describe(now: number): ProxyFlow {
     const client = this.#client;
+    const { remote } = this;
     const server = this.#server;
     const isUp = this.#tunnel !== undefined;
     return {
-      client: joined(client.remoteAddress, client.remotePort),
+      client: joined(remote?.source, remote?.sourcePort),
       to: joined(client.localAddress, client.localPort),
       frontend: this.frontend.plan.index,
       server: this.#target?.index ?? -1,
@@ -235,11 +235,15 @@ export class Connection implements PendingConnection {
     const noted = this.#noted;
     const { endings } = this.#context;
     if (noted === undefined || !endings.wants(this.#tunnel !== undefined)) return;
+    endings.add(() => this.#describeEnd(end, noted));
+  }
+
+  #describeEnd(end: End, noted: Noted): EndedConnection {
     const now = performance.now();
     const target = this.#tunnel === undefined ? undefined : this.#target;
     const { tx, rx } = this.#tunnel?.carried ?? { tx: 0, rx: 0 };
     const client = this.endpoints();
-    endings.add({
+    return {
       client: joined(client?.source, client?.sourcePort),
       to: noted.to,
       via: noted.via,
@@ -252,7 +256,7 @@ export class Connection implements PendingConnection {
       quietMs: this.#tunnel?.idleMs(now) ?? 0,
       bytesTx: tx,
       bytesRx: rx,
-    });
+    };
   }
 }
 

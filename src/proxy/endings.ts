@@ -4,6 +4,8 @@
 export interface EndingOrders {
   /** What part of the connections is told of, above 0 and at most 1: drawn by lot. */
   readonly share: number;
+  /** Connections a second, of this worker. */
+  readonly rate: number;
   /** Those that have reached no server, too. */
   readonly attempts: boolean;
 }
@@ -47,9 +49,10 @@ export interface EndedConnection {
   readonly bytesRx: number;
 }
 
-/** Them, and how many connections are missing for want of room. */
+/** Them, and how many connections are missing: beyond the rate, or for want of room. */
 export interface Endings {
   readonly ended: readonly EndedConnection[];
+  readonly overRate: number;
   readonly noRoom: number;
 }
 
@@ -61,7 +64,11 @@ export class EndingLog {
   readonly #tell: (endings: Endings) => void;
   #orders: EndingOrders | undefined;
   #ended: EndedConnection[] = [];
+  #overRate = 0;
   #noRoom = 0;
+  /** The second that {@link #mayTell} counts by, and how many are left of it. */
+  #second = 0;
+  #left = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(tell: (endings: Endings) => void) {
@@ -83,18 +90,30 @@ export class EndingLog {
     return this.#orders.share >= 1 || Math.random() < this.#orders.share;
   }
 
-  add(one: EndedConnection): void {
-    if (this.#ended.length === CAPACITY) this.#noRoom++;
-    else this.#ended.push(one);
+  /** @param describe asked for it only where it is told of */
+  add(describe: () => EndedConnection): void {
+    if (!this.#mayTell()) this.#overRate++;
+    else if (this.#ended.length === CAPACITY) this.#noRoom++;
+    else this.#ended.push(describe());
     this.#timer ??= setTimeout(() => this.flush(), GATHER_MS);
   }
 
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (this.#ended.length === 0) return;
-    this.#tell({ ended: this.#ended, noRoom: this.#noRoom });
+    if (this.#ended.length + this.#overRate + this.#noRoom === 0) return;
+    this.#tell({ ended: this.#ended, overRate: this.#overRate, noRoom: this.#noRoom });
     this.#ended = [];
+    this.#overRate = 0;
     this.#noRoom = 0;
+  }
+
+  #mayTell(): boolean {
+    const second = Math.floor(performance.now() / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#left = this.#orders?.rate ?? 0;
+    }
+    return this.#left-- > 0;
   }
 }

@@ -36,7 +36,7 @@ export interface ProxyFlow {
 interface Meant {
   readonly frontend: { readonly plan: { readonly index: number } };
   readonly server: { readonly index: number } | undefined;
-  readonly remote: { readonly address: string | undefined; readonly port: number | undefined };
+  readonly remote: { readonly source: string; readonly sourcePort: number } | undefined;
 }
 
 /** Tells whether a connection is meant. */
@@ -52,8 +52,8 @@ export function matcherOf({ frontends, servers, client }: ProxyQuery): (connecti
 function clientMatcher({ ip, bits, port }: ClientRange): (remote: Meant['remote']) => boolean {
   const list = new BlockList();
   list.addSubnet(ip, bits, familyOf(ip));
-  return ({ address, port: own }) =>
-    address !== undefined && (port === undefined || port === own) && list.check(address, familyOf(address));
+  return (remote) =>
+    remote !== undefined && (port === undefined || port === remote.sourcePort) && list.check(remote.source, familyOf(remote.source));
 }
 
 function familyOf(ip: string): 'ipv4' | 'ipv6' {

@@ -13,6 +13,8 @@ export class EndedConnections {
   /** By index. Who is gone keeps its name until somebody else has the index. */
   readonly #frontends = new Map<number, string>();
   readonly #servers = new Map<number, string>();
+  /** What part of them the file wants. */
+  #share = 1;
 
   constructor(log: Logger) {
     this.#log = new ConnectionLog(log);
@@ -20,6 +22,7 @@ export class EndedConnections {
 
   /** What the file asks for; undefined: no connection log. */
   apply(keys: Keys | undefined): void {
+    this.#share = keys?.sample ?? 1;
     this.#log.apply(keys && { target: keys.target, format: keys.format, rate: keys.rate });
   }
 
@@ -41,6 +44,11 @@ export class EndedConnections {
     );
   }
 
+  /** So many end without a line, since lb4 stops; as many as it draws are told of. */
+  tellStopped(connections: number): void {
+    this.#log.tellStopped(Math.ceil(connections * this.#share));
+  }
+
   /** Undefined: there was none yet. */
   get counters(): ConnectionLogCounters | undefined {
     return this.#log.counters;
@@ -57,7 +65,10 @@ export class EndedConnections {
   }
 }
 
-/** What workers are to tell, as data paths have it. */
-export function endingOrders(keys: Keys | undefined) {
-  return keys && { share: keys.sample, rate: keys.rate, attempts: keys.attempts };
+/**
+ * What each of so many workers is to tell, as data paths have it: no more, all together, than may be written, for what they tell beyond it is the
+ * main thread's work.
+ */
+export function endingOrders(keys: Keys | undefined, workers: number) {
+  return keys && { share: keys.sample, rate: Math.ceil(keys.rate / workers), attempts: keys.attempts };
 }

@@ -482,7 +482,7 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
       udpStream: timeouts.udpStreamMs,
       icmp: timeouts.icmpMs,
     },
-    endings: endingOrders(config.connectionLog),
+    endings: endingOrders(config.connectionLog, config.passthrough.workers),
   };
 }
 

@@ -1,5 +1,6 @@
 /** Proxy mode as a data path. */
 import { availableParallelism } from 'node:os';
+import type { Config } from '../config/model.ts';
 import type { ProxyQuery } from '../proxy/flow-list.ts';
 import type { ProxyPlan } from '../proxy/plan.ts';
 import { Proxy } from '../proxy/proxy.ts';
@@ -33,13 +34,12 @@ export class ProxyPath implements DataPath {
     takeover?: Pick<Takeover, 'listeners' | 'take'>,
   ): Promise<ProxyPath> {
     await clearLeftovers(log);
-    const workers = plan.config.proxy.workers || availableParallelism();
     const proxy = await Proxy.start({
       plan: proxyPlanOf(plan),
-      workers,
+      workers: workersOf(plan.config),
       signal,
       failed,
-      ended: (endings) => ended(endings.ended.map(named), { overRate: 0, noRoom: endings.noRoom }),
+      ended: (endings) => ended(endings.ended.map(named), endings),
       log,
       listeners: takeover?.listeners,
     });
@@ -97,6 +97,10 @@ export class ProxyPath implements DataPath {
   }
 }
 
+function workersOf({ proxy }: Config): number {
+  return proxy.workers || availableParallelism();
+}
+
 function named<T extends object>(flow: T) {
   return { ...flow, protocol: 'tcp' };
 }
@@ -109,7 +113,7 @@ function plainOf({ frontends, servers, client }: CarriedQuery): ProxyQuery {
 /** What the proxy's workers are told. */
 export function proxyPlanOf({ config, frontends, backends }: Plan): ProxyPlan {
   return {
-    endings: endingOrders(config.connectionLog),
+    endings: endingOrders(config.connectionLog, workersOf(config)),
     frontends: frontends.map(({ index, draining, frontend: { name, listen, backend, maxconn, acceptProxy, clientTimeoutMs } }) => {
       return { index, name, host: listen.ip, port: listen.port, backend: backend.name, maxconn, acceptProxy, clientTimeoutMs, draining };
     }),

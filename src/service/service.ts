@@ -247,8 +247,10 @@ export class Service {
     const { frontends } = this.#replanner.plan;
     const connections = frontends.reduce((sum, { index }) => sum + this.#path.frontend(index).load, 0);
     if (connections === 0) return;
-    if (ends) this.#options.log.info({ connections }, 'connections are not forwarded any more');
-    else this.#options.log.info({ connections, seconds: graceMs / 1000 }, 'waiting for connections to end; a second signal ends them');
+    if (ends) {
+      this.#options.log.info({ connections }, 'connections are not forwarded any more');
+      this.#ended.tellStopped(connections);
+    } else this.#options.log.info({ connections, seconds: graceMs / 1000 }, 'waiting for connections to end; a second signal ends them');
   }
 
   /** Stops for a restart: as `stop`, but connections wait for the next lb4 where the mode can let them. */

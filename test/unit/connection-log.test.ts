@@ -1,7 +1,20 @@
 /** The connection log's lines, and where they go: files that are moved away, full disks, sockets that nobody has. */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -122,6 +135,27 @@ describe('a file', () => {
     mkdirSync(join(directory, 'missing'));
     await waitUntil(() => words().length === 2, { what: 'a word of it' });
     expect(said[1]).toEqual(['the connection log is written again', { to: path, lost: 2 }]);
+  });
+
+  test('is none that somebody else has put there, or could: the reason says what is needed', async () => {
+    const reasonOf = (path: string) => open({ to: 'file', path }).said[0]?.[1];
+    const target = join(directory, 'target');
+    writeFileSync(target, 'precious');
+    symlinkSync(target, join(directory, 'link'));
+    expect(reasonOf(join(directory, 'link'))).toMatchObject({ reason: expect.stringContaining('is a symbolic link') as string });
+    linkSync(target, join(directory, 'second'));
+    expect(reasonOf(join(directory, 'second'))).toMatchObject({ reason: expect.stringContaining('has other names') as string });
+    const open777 = join(directory, 'open');
+    mkdirSync(open777);
+    chmodSync(open777, 0o777);
+    const { said, words, log } = open({ to: 'file', path: join(open777, 'log') });
+    expect(said[0]?.[1]).toMatchObject({ reason: expect.stringContaining('chmod o-w') as string });
+    chmodSync(open777, 0o700);
+    await waitUntil(() => words().length === 2, { what: 'the log in a directory that is good' });
+    log.tellStopped(3);
+    log.close();
+    expect(readFileSync(join(open777, 'log'), 'utf8')).toMatch(/^time=\S+ not_logged=3 end=stopped\n$/);
+    expect(readFileSync(target, 'utf8')).toBe('precious');
   });
 
   test('on a device without room: why, once, and traffic waits for nothing', async () => {

@@ -5,6 +5,8 @@ import type { EndingOrders } from '../../src/forward/endings.ts';
 import { How, ROW } from '../../src/forward/endings.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { UDP } from '../../src/packet/fields.ts';
+import { EndingLog, type Endings } from '../../src/proxy/endings.ts';
+import { endingOrders } from '../../src/service/ended.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { pattern, type TcpPart } from '../lab/packets.ts';
 import { CLIENT, SERVERS, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
@@ -196,6 +198,21 @@ describe('a flow of UDP', () => {
     const [flow] = taken(world);
     expect(flow).toMatchObject({ end: 'answered', client: `${CLIENT}:5000`, to: `${VIP}:80`, bytesTx: undefined, bytesRx: 40 });
   });
+});
+
+test('each worker has its part of the rate', () => {
+  const keys = { target: { to: 'journal' }, format: 'text', sample: 0.5, rate: 1000, attempts: true } as const;
+  expect(endingOrders(keys, 8)).toEqual({ share: 0.5, rate: 125, attempts: true });
+  expect(endingOrders({ ...keys, rate: 1 }, 3)?.rate).toBe(1);
+  // In proxy mode likewise: the rest is a number.
+  const told: Endings[] = [];
+  const log = new EndingLog((endings) => told.push(endings));
+  log.apply({ share: 1, rate: 2, attempts: false });
+  vi.spyOn(performance, 'now').mockReturnValue(5000);
+  for (let i = 0; i < 5; i++) log.add(() => ({}) as never);
+  log.flush();
+  vi.restoreAllMocks();
+  expect(told).toMatchObject([{ ended: [{}, {}], overRate: 3, noRoom: 0 }]);
 });
 
 describe('the log', () => {

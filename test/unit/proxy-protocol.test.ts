@@ -160,6 +160,18 @@ describe('on the wire', () => {
     expect(proxy.frontend(3).bytesTx).toBe(10);
   });
 
+  test('its client is the one that is listed, found, and ended', async () => {
+    const { proxy, port } = await run({ servers: [await serve()], frontend: { acceptProxy: true } });
+    const one = await client(port);
+    one.socket.write(formatHeader('v1', v4));
+    await waitUntil(() => proxy.frontend(3).current === 1, { what: 'the connection' });
+    const from = (ip: string) => ({ client: { ip, bits: 32, port: undefined } });
+    expect((await proxy.flows(from('127.0.0.1'), 10)).flows).toEqual([]);
+    expect((await proxy.flows(from(v4.source), 10)).flows).toMatchObject([{ client: `${v4.source}:${v4.sourcePort}` }]);
+    expect([await proxy.end(from('127.0.0.1')), await proxy.end(from(v4.source))]).toEqual([0, 1]);
+    expect(await one.end).toBe('reset');
+  });
+
   test('LOCAL and UNKNOWN keep the addresses of the connection', async () => {
     const { port } = await run({ servers: [await serve()], frontend: { acceptProxy: true }, backend: { sendProxy: 'v1' } });
     for (const header of [hex(`${SIGNATURE} 20 00 0000`), Buffer.from('PROXY UNKNOWN\r\n')]) {

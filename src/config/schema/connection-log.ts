@@ -46,8 +46,9 @@ export const connectionLog = z.object({
     description: 'Of all connections so many have a line, drawn by lot: 0.01 is one in a hundred.',
     ...lb4,
   }),
-  rate: whole(1, 100_000, 1000, {
-    description: 'Lines a second at most. Connections beyond are counted, and how many they were is told once a minute.',
+  rate: whole(1, 20_000, 1000, {
+    description:
+      'Lines a second at most; each worker has its part of them. Connections beyond are counted, and how many they were is told once a minute.',
     ...lb4,
   }),
   attempts: flag({
