@@ -97,7 +97,7 @@ describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
     // A disk without room: why is told once, and lines come again when there is some.
     const full = join(directory, 'full');
     mkdirSync(full);
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', full]);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,mode=700', 'tmpfs', full]);
     try {
       await world.reload({ more: inFile(join(full, 'log')) });
       execFileSync('sh', ['-c', `dd if=/dev/zero of=${full}/fill bs=4k 2>/dev/null || true`]);
