@@ -102,21 +102,21 @@ class Maker {
     if (hashFields !== undefined) made.set('hash_fields', { value: hashFields.value, from: hashFields.place });
     if (altHashFields !== undefined) made.set('alt_hash_fields', { value: altHashFields.value, from: altHashFields.place });
     this.tables.push({ path: ['backends', name], from: place, keys: made });
-    for (const backend of backends) this.#server(backend, name, port);
+    for (const backend of backends) this.#server(backend, name, port, keys.health_check === 'none');
   }
 
-  #server({ place, ip, state, healthy, checks }: TableBackend, backend: string, port: number): void {
+  #server({ place, ip, state, healthy }: TableBackend, backend: string, port: number, isUnchecked: boolean): void {
     // Nobody looks at it, and somebody knows better: as one that drains it is swapped in the same rows.
-    const isOut = healthy === false && checks === undefined && state !== 'inactive';
+    const isOut = healthy === false && isUnchecked && state !== 'inactive';
     const its = isOut ? 'draining' : state;
     this.#table(['backends', backend, 'servers', ip], place, { addr: `${ip}:${port}`, ...(its === 'active' ? {} : { state: its }) });
   }
 
   /** One way to look at all servers of a backend: the first one's, where they differ. */
-  #checks(backends: readonly TableBackend[], port: number, tells: boolean): Record<string, KeyValue> {
-    const checked = backends.filter(({ checks, state }) => checks !== undefined && state !== 'inactive');
-    if (tells) this.#tellChecks(checked);
-    const [first] = checked.filter(({ checks }) => checks?.http !== undefined);
+  #checks(backends: readonly TableBackend[], port: number, tells: boolean): { health_check: string } & Record<string, KeyValue> {
+    const inUse = backends.filter(({ state }) => state !== 'inactive');
+    const first = inUse.find(({ checks }) => checks?.http !== undefined);
+    if (tells) this.#tellChecks(inUse, first);
     if (first?.checks?.http === undefined) return { health_check: 'none' };
     const { intervalMs = CHECKS.intervalMs, timeoutMs = CHECKS.timeoutMs, trigger = CHECKS.trigger } = this.#forwarding;
     return {
@@ -131,11 +131,14 @@ class Maker {
     };
   }
 
-  #tellChecks(checked: readonly TableBackend[]): void {
-    const [first] = checked;
-    const gue = checked.find(({ checks }) => checks?.gue !== undefined);
-    if (gue !== undefined) this.left.push({ place: gue.place, why: 'healthchecks.gue: lb4 does not check servers through their tunnel' });
-    for (const one of checked)
+  /** @param first undefined: no check of any of them can be carried over */
+  #tellChecks(inUse: readonly TableBackend[], first: TableBackend | undefined): void {
+    const gue = inUse.find(({ checks }) => checks?.gue !== undefined);
+    const instead =
+      first === undefined ? ': the servers of this table are not checked at all, and count as up unless the file has healthy = false' : '';
+    if (gue !== undefined)
+      this.left.push({ place: gue.place, why: `healthchecks.gue: lb4 does not check servers through their tunnel${instead}` });
+    for (const one of first === undefined ? [] : inUse)
       if (one.checks?.http !== first?.checks?.http || one.checks?.httpUri !== first?.checks?.httpUri)
         this.left.push({ place: one.place, why: `healthchecks: the servers of a backend are checked alike: as ${first?.ip}` });
   }

@@ -46,11 +46,28 @@ describe('a table', () => {
     );
   });
 
+  test('that is checked through the tunnel alone is told to be unchecked by lb4, and goes by what the file says', () => {
+    const gue = (healthy: boolean) => `"state": "active", "healthy": ${healthy}, "healthchecks": {"gue": 19523}`;
+    const backends = `"backends": [{"ip": "1.2.3.4", ${gue(true)}},\n{"ip": "1.2.3.5", ${gue(false)}}]`;
+    const made = importGlb({ name: 't', text: table(`${BIND},\n${backends}`) }, undefined);
+    expect(told(made)).toEqual([
+      't:3: tables[0].backends[0]: healthchecks.gue: lb4 does not check servers through their tunnel: the servers of this table are not checked at all, and count ' +
+        'as up unless the file has healthy = false',
+    ]);
+    const [backend] = parseConfig(made.toml, 'f').config.backends;
+    expect([backend?.healthCheck.type, ...(backend?.servers.map(({ state }) => state) ?? [])]).toEqual(['none', undefined, 'draining']);
+  });
+
   test('with servers that are checked otherwise than the first one is told so', () => {
     const checks = (http: number) => `"state": "active", "healthchecks": {"http": ${http}, "gue": 19523}`;
-    const backends = `"backends": [{"ip": "1.2.3.4", ${checks(81)}},\n{"ip": "1.2.3.5", ${checks(82)}}]`;
+    const backends = `"backends": [{"ip": "1.2.3.4", ${checks(81)}},\n{"ip": "1.2.3.5", ${checks(82)}},\n{"ip": "1.2.3.6", "state": "active"}]`;
     const made = importGlb({ name: 't', text: table(`${BIND},\n${backends}`) }, undefined);
-    expect(told(made)).toContain('t:4: tables[0].backends[1]: healthchecks: the servers of a backend are checked alike: as 1.2.3.4');
+    const alike = 'healthchecks: the servers of a backend are checked alike: as 1.2.3.4';
+    expect(told(made)).toEqual([
+      't:3: tables[0].backends[0]: healthchecks.gue: lb4 does not check servers through their tunnel',
+      `t:4: tables[0].backends[1]: ${alike}`,
+      `t:5: tables[0].backends[2]: ${alike}`,
+    ]);
     expect(parseConfig(made.toml, 'f').config.backends[0]?.healthCheck).toMatchObject({
       type: 'http',
       port: 81,
