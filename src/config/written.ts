@@ -19,7 +19,8 @@ type Notes = ReadonlyMap<string, readonly string[]>;
 
 /**
  * TOML of it, which lb4 takes without a warning: what has no effect there, and is there by default, is left out. A token is not shown, nor is
- * what would be refused without one. What was set at run time stands there as comments.
+ * what would be refused without one. Secrets of GLB's tables are, and a comment says so: with others packets would go elsewhere than other balancers have them go.
+ * What was set at run time stands there as comments.
  */
 export function renderKeys(
   { control: { token, ...control }, ...keys }: Keys,
@@ -28,11 +29,16 @@ export function renderKeys(
 ): string {
   const shown = token === undefined ? control : { ...control, address: undefined, dashboard: undefined, token_file: undefined };
   const secret = token === undefined ? '' : `# [control] ${secretText(control)}, with a token that is not shown here\n`;
+  const hasTable = Object.values(keys.backends).some(({ hash_key, seed }) => hash_key !== undefined || seed !== undefined);
   const all = linesOf([], { ...keys, backends: withoutRefused(keys.backends), control: shown }, notesOf(set));
   const idle = new Set(idleLines(all, mode));
   const lines = all.filter((_, i) => !idle.has(i + 1));
-  return `${secret}${lines.join('\n').trim()}\n`;
+  return `${secret}${hasTable ? TABLES : ''}${lines.join('\n').trim()}\n`;
 }
+
+/** Who may read this may end connections as well; who gets to see it may not. */
+const TABLES =
+  "# hash_key and seed of GLB's tables are shown: without them these would be other tables. They are secrets: leave them out of what others get to see.\n";
 
 /** The port of GUE has a default, and is refused where nothing is wrapped in it (config/check/wrapped.ts). */
 function withoutRefused(backends: Keys['backends']): Table {

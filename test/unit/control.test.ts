@@ -201,6 +201,13 @@ describe('what is in effect', () => {
     expect(parseConfig(written, 'a.toml').config.control.tcp).toBeUndefined();
   });
 
+  test("what GLB's tables are made of is shown, and said to be: with other keys packets would go elsewhere", () => {
+    const written = renderKeys(parseConfig(everyKey, 'a.toml').keys, undefined);
+    expect(written).toContain("# hash_key and seed of GLB's tables are shown");
+    expect(written).toContain('hash_key = "12345678901234561234567890123456"');
+    expect(renderKeys(parseConfig(example, 'a.toml').keys, undefined)).not.toContain('hash_key');
+  });
+
   test('what was set at run time stands beside it, and changes nothing', () => {
     const text = '[frontends.web]\nlisten_addr = "192.0.2.1:80"\nbackend = "my app"\n[backends."my app".servers]\n';
     const { keys } = parseConfig(`${text}a = { addr = "10.0.0.1:80" }\nb = { srv = "_http._tcp.app" }\n`, 'a.toml');
