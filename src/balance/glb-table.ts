@@ -1,8 +1,8 @@
 /**
  * GLB's rendezvous table (github/glb-director, docs/development/glb-hashing.md): for each of 65,536 rows the two servers that score best,
  * the second of which gets what the first does not know. Scores depend on addresses and a seed alone, so balancers agree whatever the
- * order of their files, and a server that goes takes its own rows only. Ranking takes long (60 ms for 4 servers, 3 s for 256), and is done once for a set of
- * addresses; states and health only swap the two of a row (less than a millisecond).
+ * order of their files, and a server that goes takes its own rows only. Ranking takes long (70 ms for 4 servers, 3 s for 256), and is done once for a set of
+ * addresses; states and health only swap the two of a row (some 2 ms).
  */
 import { swap32 } from '../packet/address.ts';
 import { sipHash, sipKey } from './siphash.ts';

@@ -29,7 +29,8 @@ export function effectiveKeys(keys: Keys, config: Config, mode: Mode | undefined
         ...table,
         // Where protocols differ, the file leaves it to them.
         ...(balance !== undefined && isOne((one) => one.balance) && { balance }),
-        ...(isOne((one) => one.healthCheck.type) && { health_check: own.healthCheck.type }),
+        ...(own.healthHoldMs !== undefined && { health_hold: own.healthHoldMs / 1000 }),
+        ...(isOne((one) => one.healthCheck.type) && { health_check: table.health_check ?? own.healthCheck.type }),
       };
     }),
     ...(keys.stats && config.stats && { stats: { ...keys.stats, address: config.stats.listen.ip } }),

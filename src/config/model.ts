@@ -22,6 +22,8 @@ export const FAST_PATHS = ['auto', 'tc', 'xdp', 'off'] as const;
 export type FastPath = (typeof FAST_PATHS)[number];
 export const HEALTH_CHECK = ['tcp', 'http', 'exec', 'udp', 'none'] as const;
 export type HealthCheckType = (typeof HEALTH_CHECK)[number];
+/** Those that look at a server. */
+export const LOOKS = HEALTH_CHECK.filter((type) => type !== 'none');
 
 /** Where the connection log goes, and what its lines look like. */
 export const CONNECTION_LOGS = ['file', 'journal', 'syslog'] as const;
@@ -144,6 +146,8 @@ export interface Backend {
   readonly balance: SchedulerName | undefined;
   /** With `glb`. */
   readonly glb?: GlbKeys;
+  /** With `glb`: the table goes by health as it was for so long at least after a change; 0: not. */
+  readonly healthHoldMs?: number;
   /** Who changes addresses in DSR: `nat` the servers, on their way out; `l2`, `gue` and `ipip` nobody. */
   readonly dsr: Dsr;
   /** With `gue` and `ipip`. */
@@ -189,7 +193,10 @@ export interface Tunnel {
 }
 
 export interface HealthCheck {
+  /** The first kind. */
   readonly type: HealthCheckType;
+  /** Further kinds, in the file's order: a server is well if it passes all. Undefined: none. */
+  readonly also?: readonly HealthCheckType[];
   readonly http: {
     /** Request target, beginning with a slash. */
     readonly path: string;
@@ -217,6 +224,11 @@ export interface HealthCheck {
   readonly rise: number;
   /** Failures in a row that take a server out. */
   readonly fall: number;
+}
+
+/** All kinds of check that a server must pass. */
+export function kindsOf({ type, also = [] }: Pick<HealthCheck, 'type' | 'also'>): readonly HealthCheckType[] {
+  return [type, ...also];
 }
 
 export interface Server {

@@ -7,7 +7,9 @@ import { type Finding, type Host, warn } from './finding.ts';
  */
 export function checks({ config, paths }: Host): Finding[] {
   const routed = new Set(paths.filter(({ address, neighbour, local }) => !local && neighbour !== address).map(({ address }) => address));
-  const silent = config.backends.filter(({ healthCheck: { type, udp } }) => type === 'udp' && udp.expect === undefined);
+  const silent = config.backends.filter(
+    ({ healthCheck: { type, also, udp } }) => type === 'udp' && also === undefined && udp.expect === undefined,
+  );
   return silent.flatMap(({ name, label = name, servers }) => {
     const far = servers.filter(({ addr }) => routed.has(addr.ip));
     if (far.length === 0) return [];

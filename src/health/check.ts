@@ -70,6 +70,8 @@ export interface Target {
   otherSources?: readonly string[] | undefined;
   /** Default: a TCP handshake. */
   check?: CheckSettings | undefined;
+  /** Further ones, each of another kind: the server must pass all (all.ts). */
+  also?: readonly CheckSettings[] | undefined;
   /** From the start of one check to the start of the next, in ms, give or take `jitter`. Above 0. */
   intervalMs: number;
   /** Intervals vary by this share either way, 0–0.5, lest all servers be checked at one moment for ever. */

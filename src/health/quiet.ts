@@ -59,7 +59,7 @@ export class Quiet {
     if (isByDatagram(target)) this.#heardBefore = this.#heard();
   }
 
-  /** What its result means. */
+  /** What its result means. @param target with one kind of check */
   weigh(result: CheckResult, target: Target): CheckResult {
     if (!isByDatagram(target)) return result;
     const { outcome, isSilent = false, refusals = 0, isGone = false } = result;
@@ -92,7 +92,7 @@ export class Quiet {
   }
 }
 
-/** The only kind of check that passes by silence. */
-function isByDatagram({ check }: Target): boolean {
-  return check?.type === 'udp';
+/** The only kind of check that passes by silence; maybe one of several. */
+function isByDatagram({ check, also = [] }: Target): boolean {
+  return check?.type === 'udp' || also.some(({ type }) => type === 'udp');
 }

@@ -1,4 +1,4 @@
-import type { Backend, SendProxy, Server } from '../config/model.ts';
+import { type Backend, type HealthCheckType, kindsOf, type SendProxy, type Server } from '../config/model.ts';
 import { payloadOf } from '../config/payload.ts';
 import type { CheckSettings, Target } from './check.ts';
 
@@ -20,15 +20,17 @@ export function targetFor(id: string, backend: Backend, server: Server, reach: R
   const { sourceAddress, otherSources, sendProxy } = reach;
   const { jitter, intervalMs, timeoutMs, rise, fall, port } = backend.healthCheck;
   const { ip: address, port: serverPort } = server.addr;
-  const check = settingsFor(backend, server, sendProxy);
+  const [check, ...also] = kindsOf(backend.healthCheck).flatMap((type) => settingsFor(type, backend, server, sendProxy) ?? []);
   // In no row, it may be switched off.
   if (check === undefined || server.state === 'inactive') return undefined;
   const where = port === undefined ? { port: serverPort } : { port, serverPort };
-  return { id, address, ...where, sourceAddress, otherSources, check, jitter, intervalMs, timeoutMs, rise, fall };
+  const all = { check, ...(also.length > 0 && { also }) };
+  return { id, address, ...where, sourceAddress, otherSources, ...all, jitter, intervalMs, timeoutMs, rise, fall };
 }
 
 function settingsFor(
-  { name, healthCheck: { type, http, command, udp } }: Backend,
+  type: HealthCheckType,
+  { name, healthCheck: { http, command, udp } }: Backend,
   server: Server,
   sendProxy: SendProxy | undefined,
 ): CheckSettings | undefined {

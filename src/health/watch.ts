@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { allOf, partsOf } from './all.ts';
 import { type Check, type CheckResult, endpointOf, type Target } from './check.ts';
 import { type Description, HealthState, type History, type Transition } from './health-state.ts';
 import type { LocalErrors } from './local-errors.ts';
@@ -21,6 +22,7 @@ export interface HealthLog {
 
 /** What a watch asks of whoever keeps it. */
 export interface WatchContext {
+  /** Both of a target with one kind of check. */
   readonly makeCheck: (target: Target) => Check;
   readonly semaphoreFor: (target: Target) => Semaphore;
   readonly onChange: (change: Change) => void;
@@ -29,6 +31,12 @@ export interface WatchContext {
   /** Bytes that have come from a server so far, whoever they were for; by the target's name. */
   readonly heard: (id: string) => number;
   readonly turns: Turns;
+}
+
+/** One kind of check of a target. */
+interface Part {
+  readonly target: Target;
+  readonly check: Check;
 }
 
 /** Checks that a suspicion brings forward keep this distance, start to start, or the interval where that is shorter. */
@@ -40,12 +48,13 @@ export class Watch {
   /** When the last check that passed began, on the monotonic clock. */
   passedAt: number | undefined;
   #target: Target;
-  #check: Check;
+  #parts: readonly Part[];
   readonly #context: WatchContext;
   readonly #stop = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   /** A check runs or waits at the gate; then there is no timer. */
   #checking = false;
+  #hasBegun = false;
   #startedAt = 0;
   #dueAt = 0;
   /** Something happened that only a check that starts from now on can answer: it comes soon. */
@@ -58,8 +67,8 @@ export class Watch {
   constructor(target: Target, context: WatchContext, known?: Description) {
     this.state = new HealthState(known);
     this.#target = target;
-    this.#check = context.makeCheck(target);
     this.#context = context;
+    this.#parts = this.#partsOf(target);
     this.#quiet = new Quiet(context.turns, () => context.heard(target.id));
     void this.#round();
   }
@@ -86,7 +95,7 @@ export class Watch {
   update(target: Target): void {
     if (isDeepStrictEqual(target, this.#target)) return;
     this.#target = target;
-    this.#check = this.#context.makeCheck(target);
+    this.#parts = this.#partsOf(target);
     if (this.#checking) this.#owed = true;
     else this.#appoint();
   }
@@ -111,32 +120,44 @@ export class Watch {
     this.#context.localErrors.pass(this.#target.id);
   }
 
-  /** One check, then the next one's appointment. */
+  #partsOf(target: Target): readonly Part[] {
+    return partsOf(target).map((one) => ({ target: one, check: this.#context.makeCheck(one) }));
+  }
+
+  /** One check, of all its kinds, then the next one's appointment. */
   async #round(): Promise<void> {
     this.#checking = true;
     // Before the gate: others pass meanwhile.
     await this.#quiet.turn(this.#target, this.#stop.signal);
     if (this.#stop.signal.aborted) return;
-    const check = this.#check;
-    const result = await this.#context.semaphoreFor(this.#target).pass(() => this.#run(check));
+    const parts = this.#parts;
+    this.#hasBegun = false;
+    const results = await Promise.all(parts.map((part) => this.#context.semaphoreFor(part.target).pass(() => this.#run(part))));
     this.#checking = false;
     if (this.#stop.signal.aborted) return;
+    const targets = parts.map(({ target }) => target);
     // What a check saw whose settings have changed meanwhile counts for nothing.
-    if (check === this.#check) this.#tryToLearn(result);
+    if (parts === this.#parts) this.#tryToLearn(allOf(targets, results));
     // Whoever was told of a change may have stopped this watch.
     if (!this.#stop.signal.aborted) this.#appoint();
   }
 
   /** Never rejects: a watch that ended so would leave its server's state as it is for ever. */
-  async #run(check: Check): Promise<CheckResult> {
-    this.#startedAt = performance.now();
-    this.#owed = false;
-    this.#quiet.begin(this.#target);
+  async #run({ check, target }: Part): Promise<CheckResult> {
+    if (!this.#hasBegun) this.#begin();
+    this.#quiet.begin(target);
     try {
-      return this.#quiet.weigh(await check.run(this.#stop.signal), this.#target);
+      return this.#quiet.weigh(await check.run(this.#stop.signal), target);
     } catch (error) {
       return { outcome: 'unknown', reason: String(error) };
     }
+  }
+
+  /** With the first of its kinds that is let through its gate: what happens from now on is another check's to see. */
+  #begin(): void {
+    this.#hasBegun = true;
+    this.#startedAt = performance.now();
+    this.#owed = false;
   }
 
   /** A check is owed, or failures after a suspicion wait to be confirmed. */

@@ -1,5 +1,5 @@
 /** What a reload changes, in the file's words: for the log, server by server. */
-import type { Backend, Config, Frontend } from '../config/model.ts';
+import { type Backend, type Config, type Frontend, kindsOf } from '../config/model.ts';
 import { needsRestart } from '../config/restart.ts';
 import type { Logger } from '../log.ts';
 import { type BackendServer, frontendKey, serverKey } from './members.ts';
@@ -71,7 +71,10 @@ function frontendsOf({ frontends }: Config): Things {
 }
 
 function backendsOf({ backends }: Config): Things {
-  const keysOf = ({ name: _name, servers: _servers, templates: _templates, protocol: _protocol, ...keys }: Backend) => flat(keys, '_');
+  const keysOf = ({ name: _name, servers: _servers, templates: _templates, protocol: _protocol, healthCheck, ...keys }: Backend) => {
+    const { also: _also, ...check } = healthCheck;
+    return flat({ ...keys, healthCheck: { ...check, type: kindsOf(healthCheck) } }, '_');
+  };
   return new Map(backends.map((backend) => [backend.name, keysOf(backend)]));
 }
 

@@ -3,6 +3,7 @@ import type { GlbState } from '../balance/index.ts';
 import type { Explanation } from '../control/orders.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import type { DataPath } from './data-path.ts';
+import type { HealthHold } from './health-hold.ts';
 import type { Monitors } from './monitors.ts';
 import { settingText } from './runtime.ts';
 import { type NamedServer, serverName } from './server-names.ts';
@@ -10,6 +11,7 @@ import { stateOf } from './view.ts';
 
 export interface ExplainParts {
   readonly health: Pick<HealthChecker, 'history' | 'damped'>;
+  readonly hold: Pick<HealthHold, 'waits'>;
   readonly path: Pick<DataPath, 'server'>;
   readonly monitors: Pick<Monitors, 'listening' | 'deadEnds'>;
 }
@@ -18,6 +20,8 @@ export interface ExplainParts {
 interface Known extends NamedServer {
   readonly name: string;
   readonly history: ReturnType<HealthChecker['history']>;
+  /** Milliseconds until GLB's table takes what its checks say; undefined: it has. */
+  readonly heldForMs: number | undefined;
   readonly load: number;
   readonly isSilent: boolean;
   readonly deadEnds: number;
@@ -29,18 +33,19 @@ export const NOT_CHOSEN = 'it gets no new connections';
 /** A reason, and what would take it away, where anything would. */
 type Point = readonly [reason: string, remedy?: string];
 
-export function explain(one: NamedServer, { health, path, monitors }: ExplainParts): Explanation {
+export function explain(one: NamedServer, { health, hold, path, monitors }: ExplainParts): Explanation {
   const { backend, server } = one;
-  const { key, checkKey, index, setting } = server;
+  const { key, checkKey, index, setting, state } = server;
   const known: Known = {
     ...one,
     name: serverName(backend, server),
     history: backend.healthCheck.type === 'none' ? undefined : health.history(checkKey),
+    heldForMs: setting?.state === 'down' ? undefined : hold.waits(backend.name, checkKey, state),
     load: path.server(index).load,
     isSilent: monitors.listening.isSilent(key) === true,
     deadEnds: monitors.deadEnds.of(backend.name, server.server.addr.ip) ?? 0,
   };
-  const points = [...settingPoints(known), ...healthPoints(known), ...pathPoints(known), ...choicePoints(known)];
+  const points = [...settingPoints(known), ...healthPoints(known), ...holdPoints(known), ...pathPoints(known), ...choicePoints(known)];
   return {
     server: known.name,
     protocol: backend.protocol.name,
@@ -108,6 +113,19 @@ function healthPoints({ backend, history, server: { server, state, setting, drai
   if (state === 'up' && !isChosen) return [[`its checks pass: ${said}`]];
   if (state === 'up') return [[`its checks pass: ${said}`, `${fall} checks in a row that fail (${every})`]];
   return [[`its checks fail: ${said}`, `${rise} checks in a row that pass (${every})`]];
+}
+
+/** What the table does not know yet. */
+function holdPoints({ heldForMs, backend, server: { state } }: Known): Point[] {
+  if (heldForMs === undefined) return [];
+  const as = state === 'down' ? 'up' : 'down';
+  const hold = (backend.healthHoldMs ?? 0) / 1000;
+  return [
+    [
+      `its table still has it as ${as}: health changes it once in ${hold} s (health_hold)`,
+      `about ${Math.ceil(heldForMs / 1000)} s, if its checks stay so`,
+    ],
+  ];
 }
 
 /** What passes, or does not. */

@@ -1,5 +1,5 @@
 /**
- * Ranks of GLB's tables (balance/glb-table.ts), kept for as long as a backend goes by them. Ranking takes 60 ms for 4 servers and seconds for 256: a
+ * Ranks of GLB's tables (balance/glb-table.ts), kept for as long as a backend goes by them. Ranking takes 70 ms for 4 servers and seconds for 256: a
  * thread does it, before the plan that needs them is made. What changes later, states and health, needs no new ones.
  */
 import { Worker } from 'node:worker_threads';

@@ -57,6 +57,8 @@ export interface ServerStatus {
   readonly isSpare: (key: string) => boolean;
   /** The share of its weight that a server has by now, above 0. */
   readonly share: (key: string) => number;
+  /** What GLB's table of a backend takes a server for (health-hold.ts); undefined: what its checks say. */
+  readonly held?: (backend: string, key: string) => Health | undefined;
   /** What was set at run time; undefined: nothing, of any server. */
   readonly setting?: (backend: Backend, server: Server) => Setting | undefined;
 }
@@ -79,7 +81,7 @@ export function makePlan(config: Config, mode: Mode, members: Members, status: S
       const own = inOrder(backend, servers).map((entry) => plannedServer(entry, status));
       const lastChoice = last?.backends.find((one) => one.backend.name === backend.name)?.choice;
       const parts = backend.glb && { keys: backend.glb, rank };
-      const among = backend.glb === undefined ? candidates(own, status) : ranked(own);
+      const among = backend.glb === undefined ? candidates(own, status) : ranked(own, (key) => status.held?.(backend.name, key));
       return { backend, servers: own, choice: prepare(backend.balance ?? MODES[mode].balance, among, lastChoice, parts) };
     }),
     formerSources: members.sources.former,
@@ -134,10 +136,11 @@ export function weightObstacle({ name, label = name, glb }: Backend, server: Ser
 }
 
 /** Of a table of GLB's: all but the inactive ones, well or not, since rows only swap. What operators take out is as if it drained. */
-function ranked(servers: readonly PlannedServer[]): Candidate[] {
-  return servers.flatMap(({ index, server, draining, weight, state }): Candidate[] => {
+function ranked(servers: readonly PlannedServer[], held: (checkKey: string) => Health | undefined): Candidate[] {
+  return servers.flatMap(({ index, checkKey, server, draining, weight, state, setting }): Candidate[] => {
     if (draining || server.state === 'inactive') return [];
-    const standing = { state: weight === 0 ? ('draining' as const) : (server.state ?? 'active'), healthy: state !== 'down' };
+    const health = setting?.state === 'down' ? state : (held(checkKey) ?? state);
+    const standing = { state: weight === 0 ? ('draining' as const) : (server.state ?? 'active'), healthy: health !== 'down' };
     return [{ name: server.addr.text, index, weight: 1, maxconn: 0, standing }];
   });
 }

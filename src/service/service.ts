@@ -24,6 +24,7 @@ import { Drains } from './drains.ts';
 import { EndedConnections } from './ended.ts';
 import { FoundServers } from './found-servers.ts';
 import { GlbRanks } from './glb-ranks.ts';
+import { HealthHold } from './health-hold.ts';
 import { explain } from './host.ts';
 import { Members } from './members.ts';
 import { MembersFile, membersAfter } from './members-file.ts';
@@ -91,6 +92,7 @@ export class Service {
   readonly #slowStart = new SlowStart();
   readonly #replanner: Replanner<Plan>;
   readonly #rampTimer: RampTimer;
+  readonly #hold: HealthHold;
   readonly #drains: Drains;
   readonly #monitors: Monitors;
   readonly #history = new ReloadHistory();
@@ -138,6 +140,7 @@ export class Service {
       complain: (error) => this.#complain(error),
     });
     this.#rampTimer = new RampTimer(this.#slowStart, () => this.#replanner.request());
+    this.#hold = new HealthHold(() => this.#replanner.request());
     const left = () => this.#health.set(this.#targets());
     this.#drains = new Drains({ members, path, replanner: this.#replanner, log, left });
     this.#monitors = new Monitors({ mode, path, health: this.#health, replanner: this.#replanner, log, beat });
@@ -282,6 +285,7 @@ export class Service {
     clearTimeout(hanging);
     this.#health.stop();
     this.#rampTimer.stop();
+    this.#hold.stop();
     this.#drains.stop();
     try {
       await endPath();
@@ -398,11 +402,13 @@ export class Service {
 
   #makePlan(config: Config): Plan {
     const now = performance.now();
+    this.#hold.follow(config, (key) => this.#health.state(key), now);
     const status = {
       state: (key: string) => this.#health.state(key),
       isSpare: (key: string) => this.#health.damped(key),
       share: (key: string) => this.#slowStart.share(key, now),
       setting: (backend: Backend, server: Server) => this.#settings.of(backend, server),
+      held: (backend: string, key: string) => this.#hold.health(backend, key),
     };
     return makePlan(config, this.#options.mode, this.#members, status, this.#replanner.plan, this.#ranks.rank);
   }
@@ -451,6 +457,7 @@ export class Service {
       log,
       path: this.#path,
       health: this.#health,
+      hold: this.#hold,
       monitors: this.#monitors,
       replanner: this.#replanner,
       settings: this.#settings,

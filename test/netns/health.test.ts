@@ -67,7 +67,7 @@ describe.each(MODES)('%s', (mode) => {
     expect(await live.metric('lb4_server_check_up_down_total', 'server="server1"')).toBe(1);
   });
 
-  test('an exec check: a script decides for each server, and its last line is the reason; a tcp check in its place', async () => {
+  test('an exec check: a script decides for each server, and its last line is the reason; a tcp check in its place; both', async () => {
     await using live = await Live.start(mode, { frontends: ['http'], checks: QUICK });
     const script = join(live.lab.directory, 'check.sh');
     const ill = join(live.lab.directory, 'ill');
@@ -98,6 +98,16 @@ describe.each(MODES)('%s', (mode) => {
       expect.objectContaining({ msg: 'server down', reason: expect.stringMatching(/^connection (refused|reset)$/) }),
     ]);
     expect(changes(live, 2)).toHaveLength(3);
+    // All of a list must pass: the port is open, and the script has its objection still.
+    const both = `${QUICK}\nhealth_check = ["tcp", "exec"]\nhealth_check_command = ["${script}", "-q"]`;
+    await live.reload({ frontends: ['http'], checks: both });
+    await live.balancer.health({ [endpoint(live, 1)]: false, [endpoint(live, 2)]: false });
+    rmSync(`${ill}-http-out-server2`);
+    await live.balancer.health({ [endpoint(live, 1)]: false, [endpoint(live, 2)]: true });
+    expect(changes(live, 2).slice(-2)).toEqual([
+      expect.objectContaining({ msg: 'server down', reason: `exec: exit 3: ${endpoint(live, 2)} is ill` }),
+      expect.objectContaining({ msg: 'server up again', reason: expect.stringMatching(/^tcp: connected in [\d.]+ ms; exec: exit 0$/) }),
+    ]);
   });
 
   test('a server that flaps is held down, and used nevertheless when it is the only one', async () => {

@@ -45,6 +45,7 @@ test.each([
       health_check_interval: '5 s → 1 s',
     },
   ],
+  ['a list of checks', FILE.replace('"http"', '["tcp", "http"]'), 'backend changed', { backend: 'app', health_check: 'http → tcp, http' }],
   ['the type of a check', FILE.replace('"http"', '"tcp"'), 'backend changed', { backend: 'app', health_check: 'http → tcp' }],
   [
     'a frontend',

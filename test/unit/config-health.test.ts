@@ -33,7 +33,46 @@ const ROWS: Row[] = [
   {
     name: 'a path for a check that there is not',
     toml: 'health_check = "htp"\nhealth_check_path = "/"',
-    lines: ['f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http", "exec", "udp" or "none"; did you mean "http"?'],
+    lines: [
+      'f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http", "exec", "udp" or "none", or a list, ["tcp", "http"]; did you mean "http"?',
+    ],
+  },
+  {
+    name: 'a list, and keys of its kinds',
+    toml: 'health_check = ["http", "exec"]\nhealth_check_path = "/"\nhealth_check_command = ["a"]\nhealth_check_send = "x"',
+    lines: ['f:7:1: warning: backends.b.health_check_send: has no effect with health_check = "http" and "exec"'],
+  },
+  {
+    name: 'a list with exec, and no command',
+    toml: 'health_check = ["tcp", "exec"]',
+    lines: [
+      'f:4:16: backends.b.health_check_command: missing; needed with health_check = "exec": a program and its arguments, ["/usr/local/bin/check", "-q"]',
+    ],
+  },
+  {
+    name: 'a list of kinds that there are not, or twice',
+    toml: 'health_check = ["tcp", "none", "htp", "tcp"]',
+    lines: [
+      'f:4:24: backends.b.health_check.1: "none" is unknown; allowed: "tcp", "http", "exec" or "udp"',
+      'f:4:32: backends.b.health_check.2: "htp" is unknown; allowed: "tcp", "http", "exec" or "udp"; did you mean "http"?',
+    ],
+  },
+  {
+    name: 'a list that names a kind twice',
+    toml: 'health_check = ["tcp", "http", "tcp"]',
+    lines: ['f:4:32: backends.b.health_check.2: "tcp" is there already; allowed: "tcp", "http", "exec" or "udp"'],
+  },
+  {
+    name: 'a list of nothing',
+    toml: 'health_check = []',
+    lines: [
+      'f:4:16: backends.b.health_check: is an empty array; allowed: "tcp", "http", "exec", "udp" or "none", or a list, ["tcp", "http"]',
+    ],
+  },
+  {
+    name: 'neither a kind nor a list',
+    toml: 'health_check = 5',
+    lines: ['f:4:16: backends.b.health_check: 5 is a number; allowed: "tcp", "http", "exec", "udp" or "none", or a list, ["tcp", "http"]'],
   },
   { name: 'a port for all that look', toml: 'health_check = "http"\nhealth_check_port = 8080', lines: [] },
   {

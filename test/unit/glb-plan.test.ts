@@ -71,6 +71,13 @@ describe('a plan', () => {
     ['filling', A + B + server('c', '3.4.5.6', ', state = "filling"'), {}, ['1,2', '3,2']],
     ['inactive', server('a', '1.2.3.4', ', state = "inactive"') + B + C, {}, ['2,3', '3,2']],
     ['not healthy', A + B + C, { state: (key) => (key.includes('/ c /') ? 'down' : 'up') }, ['1,2', '2,3']],
+    ['not healthy, and held', A + B + C, { state: (key) => (key.includes('/ c /') ? 'down' : 'up'), held: () => 'up' }, ['1,2', '3,2']],
+    [
+      'set down by an order, which waits for nothing',
+      A + B + C,
+      { setting: (_, { name }) => (name === 'c' ? { state: 'down' } : undefined), held: () => 'up' },
+      ['1,2', '2,3'],
+    ],
     ['none healthy', A + B + C, { state: () => 'down' }, ['1,2', '3,2']],
     ['taken out by an order', A + B + C, { setting: (_, { name }) => (name === 'c' ? { state: 'drain' } : undefined) }, ['1,2', '2,3']],
     ['set down by an order', A + B + C, { setting: (_, { name }) => (name === 'c' ? { state: 'down' } : undefined) }, ['1,2', '2,3']],

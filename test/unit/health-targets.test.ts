@@ -51,6 +51,12 @@ test('an HTTP check', () => {
   expect(firstTarget(keys).check).toEqual({ type: 'http', path: '/up', status, host: 'a.example' });
 });
 
+test('a list of checks, in its order, and a server that leaves it has one again', () => {
+  const more = firstTarget('health_check = ["tcp", "http"]\nhealth_check_path = "/up"');
+  expect([more.check, more.also]).toEqual([{ type: 'tcp' }, [{ type: 'http', path: '/up', status: [[200, 399]], host: undefined }]]);
+  expect(firstTarget('health_check = ["tcp"]')).not.toHaveProperty('also');
+});
+
 test.each(['v1', 'v2', undefined] as const)(
   'an HTTP check sends the PROXY header that servers get, not the one of the file: %s',
   (sendProxy) => {

@@ -74,6 +74,7 @@ async function traceIn(world: World, client = CLIENT, frontend = 'web'): Promise
       ...(mode === 'proxy' ? { queued: () => queued } : { packets: () => PACKETS, kept: () => kept }),
     },
     health: { history: () => undefined, damped: () => false },
+    hold: { waits: () => undefined },
     monitors: { listening: { isSilent: () => false }, deadEnds: { of: () => 0 } } as unknown as TraceParts['monitors'],
   };
   const [one, ...more] = await trace(client, frontend, parts);

@@ -425,6 +425,14 @@ describe('limits', () => {
   });
 });
 
+test("with GLB's table a frontend's limit refuses SYNs alone: what other balancers have opened goes on", () => {
+  const world = new World({ ...ALONE, mode: 'dsr', scheduler: 'glb', frontendMaxconn: 1, connections: 64 });
+  client(world, { from: 1, flags: 'S' });
+  client(world, { from: 1 });
+  expect(client(world, { from: 2, flags: 'S' }).verdict).toBe('resetFull');
+  expect(client(world, { from: 3 }).verdict).toBe('adopted');
+});
+
 describe('what was believed and is not true is undone', () => {
   test('a FIN: the other side acknowledges more than that', () => {
     const world = established();

@@ -6,7 +6,7 @@ import { type Place, serverPlaces, type Table, tables } from './places.ts';
 
 const GLB = 'glb';
 /** Of backends; the first two must be there. */
-const KEYS = ['hash_key', 'seed', 'hash_fields', 'alt_hash_fields'] as const;
+const KEYS = ['hash_key', 'seed', 'hash_fields', 'alt_hash_fields', 'health_hold'] as const;
 const NEEDED = KEYS.slice(0, 2);
 /** Of servers. */
 const STATE = 'state';

@@ -1,5 +1,5 @@
 /** Health checks whose keys do not fit together. */
-import { HEALTH_CHECK, type HealthCheckType } from '../model.ts';
+import { HEALTH_CHECK, type HealthCheckType, LOOKS } from '../model.ts';
 import type { TomlNode } from '../read/toml.ts';
 import { COMMAND, DEFAULT_CHECK } from '../schema/health.ts';
 import { oneOf } from '../schema/key.ts';
@@ -7,8 +7,6 @@ import { isPingAlone, type ServiceProtocol } from '../schema/services.ts';
 import { error, type Finding, show, warning } from './finding.ts';
 import { backendsIn, type Table, tables } from './places.ts';
 
-/** All that look at a server. */
-const ANY = HEALTH_CHECK.filter((type) => type !== 'none');
 /** The keys that some types of check read, and no other. */
 const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
   health_check_path: ['http'],
@@ -17,12 +15,13 @@ const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
   health_check_command: ['exec'],
   health_check_send: ['udp'],
   health_check_expect: ['udp'],
-  health_check_port: ANY,
-  health_check_interval: ANY,
-  health_check_jitter: ANY,
-  health_check_timeout: ANY,
-  health_check_rise: ANY,
-  health_check_fall: ANY,
+  health_check_port: LOOKS,
+  health_check_interval: LOOKS,
+  health_check_jitter: LOOKS,
+  health_check_timeout: LOOKS,
+  health_check_rise: LOOKS,
+  health_check_fall: LOOKS,
+  health_hold: LOOKS,
 };
 
 /** A check without its command (an error), and keys that another type of check would read (warnings). */
@@ -37,7 +36,10 @@ export function healthFindings(root: TomlNode): Finding[] {
 /** None where the file has no good one; where it has none, those of its protocols. */
 function typesOf(backend: TomlNode, protocols: readonly ServiceProtocol[]): readonly HealthCheckType[] {
   const node = backend.children.get('health_check');
-  if (node !== undefined) return HEALTH_CHECK.filter((type) => type === node.value);
+  if (node !== undefined) {
+    const given = [node, ...node.children.values()].map(({ value }) => value);
+    return HEALTH_CHECK.filter((type) => given.includes(type));
+  }
   return protocols.length === 0 ? ['tcp'] : [...new Set(protocols.map((protocol) => DEFAULT_CHECK[protocol]))];
 }
 

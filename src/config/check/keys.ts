@@ -11,7 +11,7 @@ import { type Finding, show, warning } from './finding.ts';
 /** Values of the wrong type or out of range, and missing keys: one finding a key, whatever zod found beside it. */
 export function schemaFindings(root: TomlNode, issues: readonly z.core.$ZodIssue[]): Finding[] {
   const seen = new Set<string>();
-  const first = issues.filter(({ path }) => !seen.has(formatPath(path)) && seen.add(formatPath(path)));
+  const first = issues.flatMap(ofTheKindGiven).filter(({ path }) => !seen.has(formatPath(path)) && seen.add(formatPath(path)));
   return first.map(({ path, ...issue }) => {
     const node = nodeAt(root, path);
     const allowed = allowedAt(path);
@@ -19,6 +19,15 @@ export function schemaFindings(root: TomlNode, issues: readonly z.core.$ZodIssue
     const message = node && `${problemOf(node, issue)}; allowed: ${allowed}${near(node, path)}`;
     return { severity: 'error', path, position, message: message ?? `missing; needed: ${allowed}` };
   });
+}
+
+/** Where one of several kinds of value may stand: what is wrong with the one that does, if it is any of them. */
+function ofTheKindGiven(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const given =
+    issue.errors.find((issues) => issues.some(({ path }) => path.length > 0)) ??
+    issue.errors.find((issues) => issues.every(({ code }) => code !== 'invalid_type'));
+  return given?.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })) ?? [issue];
 }
 
 /** Keys that the schema does not know (warnings), and names that are no names (errors). */
@@ -72,6 +81,8 @@ function whatIsWrong(value: unknown, { code, message }: { code: string; message:
 /** A near miss among a key's few words. */
 function near(node: TomlNode, path: readonly PropertyKey[]): string {
   const schema = schemaAt(path);
-  const words = schema && core(schema);
-  return words instanceof z.ZodEnum && typeof node.value === 'string' ? didYouMean(node.value, words.options.map(String)) : '';
+  const kind = schema && core(schema);
+  const words = kind instanceof z.ZodUnion ? kind.options.find((option) => option instanceof z.ZodEnum) : kind;
+  if (!(words instanceof z.ZodEnum) || typeof node.value !== 'string' || words.options.includes(node.value)) return '';
+  return didYouMean(node.value, words.options.map(String));
 }

@@ -34,8 +34,9 @@ const SOURCES = `IPv4 addresses of this host without a port, 1–${LIMITS.source
 const sourceAddr = key(checked(sourceProblem), { allowed: SOURCES, description: 'One of them.', ...lb4 });
 
 const SOURCE = 'an IPv4 address of this host without a port, "192.0.2.1"';
-/** As GLB has it. */
+/** As GLB has them; seconds. */
 const GUE_PORT = 19_523;
+export const HEALTH_HOLD = 10;
 
 const NETWORK = 'an IPv4 network, "10.0.0.0/24"';
 const network = (description: string) => key(checked(networkProblem), { allowed: NETWORK, description, ...lb4 });
@@ -126,6 +127,14 @@ export const backend = z.object({
     description:
       'With `balance = "glb"` and `dsr = "gue"`, while `hash_fields` are being changed: the ones of before, or to come, whose servers get what the others do not know.',
     otherwise: 'none',
+    ...lb4,
+  }),
+  health_hold: key(z.number().min(0).max(3600).optional(), {
+    allowed: 'seconds, 0–3600',
+    description:
+      'With `balance = "glb"`: what checks say changes the table at most once in so long, so that a check that flaps does not swap rows each time. The first ' +
+      'change after a rest is taken at once, as is the first result of each server. 0: each change is.',
+    otherwise: `\`${HEALTH_HOLD}\``,
     ...lb4,
   }),
   affinity: seconds(0, 604_800, 0, {

@@ -1,6 +1,6 @@
 /** The keys of a backend that say how its servers are checked. */
 import { z } from 'zod';
-import { HEALTH_CHECK, type HealthCheckType } from '../model.ts';
+import { HEALTH_CHECK, type HealthCheckType, LOOKS } from '../model.ts';
 import { PAYLOAD, payloadProblem } from '../payload.ts';
 import { hostProblem, pathProblem, readStatus } from './http.ts';
 import { checked, convey, key, lb4, oneOf, seconds, whole } from './key.ts';
@@ -31,13 +31,20 @@ export const argument = key(checked(argumentProblem), {
   ...lb4,
 });
 
+const listed = key(z.enum(LOOKS), { allowed: oneOf(LOOKS), description: 'One of them.', ...lb4 });
+
+function kindsProblem(kinds: readonly string[], context: z.RefinementCtx): void {
+  for (const [i, kind] of kinds.entries())
+    if (kinds.indexOf(kind) < i) context.addIssue({ code: 'custom', path: [i], message: 'is there already' });
+}
+
 export const healthCheckKeys = {
-  health_check: key(z.enum(HEALTH_CHECK).optional(), {
-    allowed: oneOf(HEALTH_CHECK),
+  health_check: key(z.union([z.enum(HEALTH_CHECK), z.array(listed).min(1).superRefine(kindsProblem)]).optional(), {
+    allowed: `${oneOf(HEALTH_CHECK)}, or a list, ["tcp", "http"]`,
     description:
       'How a server is checked. `tcp`: it completes a handshake. `http`: it answers a GET with a good status. `exec`: a command ' +
       'exits with 0. `udp`: a datagram is answered as expected or, where nothing is expected, is not refused (port unreachable). ' +
-      '`none`: it is not, and counts as up.',
+      '`none`: it is not, and counts as up. With a list, `["tcp", "http"]`, a server is well if it passes all of them; each is made at every check.',
     otherwise: '`tcp`; of what is balanced by UDP `udp`',
     ...lb4,
   }),

@@ -20,6 +20,7 @@ import type {
   TransportProtocol,
 } from '../model.ts';
 import { MODES, type Mode, rewritesAnswers } from '../modes.ts';
+import { HEALTH_HOLD } from './backend.ts';
 import type { FileConfig } from './file.ts';
 import { CHECK_INTERVAL, DEFAULT_CHECK } from './health.ts';
 import { readStatus } from './http.ts';
@@ -183,9 +184,11 @@ function tunnelOf({ dsr, gue_port, source_addr: source }: BackendKeys): Pick<Bac
 }
 
 /** Whose keys are there: that was checked. */
-function glbOf({ balance, hash_key, seed, hash_fields, alt_hash_fields }: BackendKeys): Pick<Backend, 'glb'> {
+function glbOf(keys: BackendKeys): Pick<Backend, 'glb' | 'healthHoldMs'> {
+  const { balance, hash_key, seed, hash_fields, alt_hash_fields, health_hold = HEALTH_HOLD } = keys;
   if (balance !== 'glb') return {};
   return {
+    healthHoldMs: millisecondsOrNone(health_hold),
     glb: { hashKey: hash_key ?? '', seed: seed ?? '', hashFields: hash_fields ?? ['source'], altHashFields: alt_hash_fields ?? [] },
   };
 }
@@ -210,8 +213,10 @@ function transportOf(name: ServiceProtocol): TransportProtocol {
 }
 
 function resolveHealthCheck(keys: BackendKeys, protocol: ServiceProtocol): HealthCheck {
+  const [type, ...also] = [keys.health_check ?? DEFAULT_CHECK[protocol]].flat();
   return {
-    type: keys.health_check ?? DEFAULT_CHECK[protocol],
+    type,
+    ...(also.length > 0 && { also }),
     http: { path: keys.health_check_path, status: readStatus(String(keys.health_check_status)) ?? [], host: keys.health_check_host },
     command: keys.health_check_command ?? [],
     udp: { send: keys.health_check_send, expect: keys.health_check_expect },
