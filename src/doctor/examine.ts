@@ -21,6 +21,7 @@ import { addon, lacksAddon, privileges } from './privileges.ts';
 import { proxyHost } from './proxy.ts';
 import { routes } from './routes.ts';
 import { running } from './running.ts';
+import { tunnels } from './tunnels.ts';
 import { ways } from './ways.ts';
 import { workers } from './workers.ts';
 
@@ -58,6 +59,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
     ...(await firewall(host, mode)),
     ...listeners(host),
     ...(await limits(host)),
+    ...(await tunnels(host)),
     ...(await running(host)),
   ];
   return [...machine, ...shared, ...ways(host), ...returnWay(host), ...(await policy(host)), ...own];

@@ -35,6 +35,8 @@ export interface ServerPath {
   readonly local: boolean;
   /** What the kernel would send from. */
   readonly source: string;
+  /** Bytes of the largest packet that it lets through there. */
+  readonly mtu: number;
 }
 
 /** Every interface of this host. */
@@ -95,6 +97,7 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
         resolved: asks ? socket.neighbour(route.ifindex, route.neighbour) !== undefined : undefined,
         local: route.local,
         source: formatAddress(route.source),
+        mtu: route.mtu || (link?.mtu ?? 0),
       };
     });
   } finally {

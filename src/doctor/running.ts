@@ -1,5 +1,5 @@
 /** What a lb4 that runs has noticed itself, by its statistics port. */
-import { MODES } from '../config/modes.ts';
+import { MODES, wrapping } from '../config/modes.ts';
 import { CLIENT_PORTS, rangeText } from '../layout/ports.ts';
 import { type Finding, fail, type Host, warn } from './finding.ts';
 
@@ -11,6 +11,7 @@ interface Stats {
   readonly lb4?: {
     readonly host?: readonly Missing[];
     readonly silent_frontends?: readonly string[];
+    readonly verdicts?: { readonly tooBig?: number };
     readonly servers?: Readonly<Record<string, Readonly<Record<string, { readonly name?: string; readonly silent?: boolean }>>>>;
   };
 }
@@ -34,7 +35,18 @@ export async function running(host: Host): Promise<Finding[]> {
       .filter(([, server]) => server.silent === true)
       .map(([address, { name }]) => silence(`${backend} / ${name} (${address})`, mode, address)),
   );
-  return [...missing(stats?.host ?? []), ...silent, ...(stats?.silent_frontends ?? []).map((name) => silentFrontend(name, mode))];
+  const silentFrontends = (stats?.silent_frontends ?? []).map((name) => silentFrontend(name, mode));
+  return [...missing(stats?.host ?? []), ...silent, ...silentFrontends, ...sentBack(host, stats?.verdicts?.tooBig ?? 0)];
+}
+
+/** A server that asks its clients for what fits gets no others, but for those of datagrams. */
+function sentBack({ config, mode }: Host, packets: number): Finding[] {
+  const wrapped = config.backends.find((backend) => wrapping(mode, backend) !== undefined);
+  if (packets === 0 || wrapped === undefined) return [];
+  const message =
+    `lb4 has sent back ${packets} packets that do not fit a tunnel (tooBig): a server of backend ${wrapped.name}, or of another one with a tunnel, lacks the MSS clamp, ` +
+    'and where ICMP is filtered its clients hang as they upload';
+  return [warn('MSS', message, 'on each server: sh FILE status (missing mss), sh FILE install')];
 }
 
 /** What is missing just now of what it has put on this host, and it could not put back. */

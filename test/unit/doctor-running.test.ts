@@ -6,7 +6,7 @@ import type { Host } from '../../src/doctor/finding.ts';
 import { running } from '../../src/doctor/running.ts';
 
 /** The findings, one line each, where /stats says so; without a document, nobody listens. */
-async function findings(lb4: object | undefined): Promise<string[]> {
+async function findings(lb4: object | undefined, mode = 'passthrough'): Promise<string[]> {
   const server = createServer((_request, response) => response.end(JSON.stringify({ lb4 })));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -14,7 +14,10 @@ async function findings(lb4: object | undefined): Promise<string[]> {
   try {
     if (lb4 === undefined) await stop();
     const listen = { text: `127.0.0.1:${port}`, ip: '127.0.0.1', port };
-    const found = await running({ mode: 'passthrough', config: { file: 'f', stats: { listen } } } as Host);
+    const found = await running({
+      mode,
+      config: { file: 'f', stats: { listen }, backends: [{ name: 'web', dsr: 'gue' }] },
+    } as unknown as Host);
     return found.map(({ level, check, message }) => `${level} ${check}: ${message}`);
   } finally {
     if (lb4 !== undefined) await stop();
@@ -37,6 +40,14 @@ test('silent servers and silent frontends fail', async () => {
     expect.stringMatching(/^fail silence: app \/ s1 \(192\.0\.2\.9:80\) passes its health checks, yet/),
     expect.stringMatching(/^fail silence: frontend web: its servers answer others, yet none of its connections/),
   ]);
+});
+
+test('packets that did not fit a tunnel are a warning, and none where there is no tunnel', async () => {
+  expect(await findings({ verdicts: { tooBig: 7 } }, 'dsr')).toEqual([
+    expect.stringMatching(/^warn MSS: lb4 has sent back 7 packets that do not fit a tunnel \(tooBig\): a server of backend web, /),
+  ]);
+  expect(await findings({ verdicts: { tooBig: 0 } }, 'dsr')).toEqual([]);
+  expect(await findings({ verdicts: { tooBig: 7 } })).toEqual([]);
 });
 
 test('nobody runs, or it is well: nothing to say', async () => {

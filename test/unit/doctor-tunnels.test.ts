@@ -1,0 +1,32 @@
+/** What doctor has to say of the way to servers behind tunnels. */
+import { expect, test } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+import type { Host } from '../../src/doctor/finding.ts';
+import { tunnels } from '../../src/doctor/tunnels.ts';
+
+const FILE = `frontends.web = { listen_addr = "192.0.2.1:80", backend = "web" }
+backends.web = { dsr = "DSR", servers.a = { addr = "10.2.0.1:80" } }
+`;
+
+/** Its lines where packets of so many bytes arrive, of all that it asks. */
+async function lines(dsr: string, largest: number): Promise<string[]> {
+  const { config } = parseConfig(FILE.replace('DSR', dsr), 'f', { mode: 'dsr' });
+  const paths = [{ address: '10.2.0.1', link: 'eth0', local: false, mtu: 1500 }];
+  const ping = (_program: string, ...args: string[]) => {
+    const data = Number(args[args.indexOf('-s') + 1] ?? 56);
+    return Promise.resolve((args.includes('-s') ? data : 56) + 28 <= largest ? '' : undefined);
+  };
+  const found = await tunnels({ config, mode: 'dsr', paths } as unknown as Host, ping);
+  return found.map(({ level, message }) => `${level} ${message}`);
+}
+
+test.each([
+  ['gue', 1500, "ok packets of 1500 bytes reach server 10.2.0.1, so clients' packets of 1460 bytes do"],
+  ['ipip', 1500, "ok packets of 1500 bytes reach server 10.2.0.1, so clients' packets of 1480 bytes do"],
+  ['gue', 1400, 'fail server 10.2.0.1 answers small pings, and none of 1500 bytes'],
+  ['gue', 0, 'ok server 10.2.0.1 answers no pings'],
+])('%s where %i bytes arrive: %s', async (dsr, largest, wanted) =>
+  expect(await lines(dsr, largest)).toEqual([expect.stringContaining(wanted)]),
+);
+
+test('nobody asks where there is no tunnel', async () => expect(await lines('nat', 0)).toEqual([]));
