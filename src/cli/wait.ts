@@ -43,11 +43,9 @@ async function drained(server: string, options: WaitOptions): Promise<void> {
   }
 }
 
-/** By somebody's word: one that is down by its checks alone may be back the next second. */
-function isOut({ leaving, set, weight, file_weight: fileWeight }: Explanation): boolean {
-  return (
-    leaving || set?.state === 'drain' || set?.state === 'down' || (set?.weight ?? fileWeight) === 0 || (weight === 0 && fileWeight === 0)
-  );
+/** By somebody's word, the file's or an operator's: one that is down by its checks alone may be back the next second. */
+export function isOut({ leaving, set, weight }: Pick<Explanation, 'leaving' | 'set' | 'weight'>): boolean {
+  return leaving || set?.state === 'down' || weight === 0;
 }
 
 /** Undefined: it was there, and has left for good. */

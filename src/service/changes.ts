@@ -1,7 +1,8 @@
 /** What a reload changes, in the file's words: for the log, server by server. */
-import { type Backend, type Config, type Frontend, kindsOf } from '../config/model.ts';
+import { type Backend, type Config, type ConnectionLog, type Control, type Frontend, type Inline, kindsOf } from '../config/model.ts';
 import { needsRestart } from '../config/restart.ts';
 import type { Logger } from '../log.ts';
+import { lookUp } from '../look-up.ts';
 import { type BackendServer, frontendKey, serverKey } from './members.ts';
 
 /** A line of the log. */
@@ -59,7 +60,7 @@ function changesOf(what: 'frontend' | 'backend' | 'server', before: Things, afte
 
 function difference(before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): Record<string, string> {
   const keys = [...new Set([...before.keys(), ...after.keys()])].filter((key) => before.get(key) !== after.get(key));
-  return Object.fromEntries(keys.map((key) => [key, `${before.get(key) ?? UNSET} → ${after.get(key) ?? UNSET}`]));
+  return Object.fromEntries(keys.map((key) => [key, `${shown(key, before.get(key))} → ${shown(key, after.get(key))}`]));
 }
 
 const UNSET = 'unset';
@@ -84,12 +85,40 @@ function serversOf({ backends }: Config): Things {
 }
 
 function settingsChange(before: Config, after: Config): ChangeLine[] {
-  const [last, keys] = [before, after].map(({ stats, passthrough, proxy, nameservers, holdMs }) => {
-    const all = flat({ stats: stats?.listen.text, passthrough, proxy, discovery: { nameservers, holdMs } }, '.');
-    return new Map([...all].filter(([key]) => !needsRestart(key)));
+  const [last, keys] = [before, after].map((config) => {
+    return new Map([...flat(settingsOf(config), '.')].filter(([key]) => !needsRestart(key)));
   });
   const fields = difference(last ?? new Map(), keys ?? new Map());
   return Object.keys(fields).length === 0 ? [] : [{ message: 'settings changed', fields }];
+}
+
+function settingsOf({ stats, control, connectionLog, inline, passthrough, proxy, nameservers, holdMs }: Config): object {
+  return {
+    stats: stats?.listen.text,
+    control: controlKeys(control),
+    connectionLog: connectionLog && connectionLogKeys(connectionLog),
+    inline: inline && inlineKeys(inline),
+    passthrough,
+    proxy,
+    discovery: { nameservers, holdMs },
+  };
+}
+
+function controlKeys({ socket, tcp, dashboard }: Control): object {
+  const { token, tokenFile } = tcp ?? dashboard ?? {};
+  const mode = socket && `0${socket.mode.toString(8)}`;
+  const where = { address: tcp?.listen.text, dashboard: dashboard === undefined ? 'read' : 'write' };
+  return { enabled: socket !== undefined, ...socket, mode, ...where, token, tokenFile };
+}
+
+function connectionLogKeys({ target, ...keys }: ConnectionLog): object {
+  const place = 'path' in target ? target.path : 'address' in target ? target.address.text : undefined;
+  return { to: target.to, ...(target.to !== 'journal' && { [target.to]: place }), ...keys };
+}
+
+function inlineKeys({ backend, frontends }: Inline): object {
+  const clientsOf = ({ clients }: Inline['frontends'][number]) => clients.map(({ address, bits }) => `${address}/${bits}`).join(' ');
+  return { backend, frontends: frontends.map((one) => [one.name, clientsOf(one)].filter((text) => text !== '').join(': ')) };
 }
 
 /** `healthCheck.intervalMs` of 5000 is `health_check_interval` of `5 s`. */
@@ -111,11 +140,16 @@ function keyOf(path: readonly string[], joint: string): string {
   return words.map((word) => word.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)).join(joint);
 }
 
-/** Whose values the log is not to have. */
-const SECRETS: ReadonlySet<string> = new Set(['hashKey', 'seed']);
+/** Whose values nobody is to read in the log, and how much of each is enough to know which one it is. */
+const SECRETS: Readonly<Record<string, number>> = { hash_key: 4, seed: 4, 'control.token': 0 };
+
+function shown(key: string, text: string | undefined): string {
+  if (text === undefined) return UNSET;
+  const kept = lookUp(SECRETS, key);
+  return kept === undefined ? text : `${text.slice(0, kept)}…`;
+}
 
 function textOf(name: string, value: unknown): string {
-  if (SECRETS.has(name)) return `${String(value).slice(0, 4)}…`;
   if (name.endsWith('Ms')) return `${Number(value) / 1000} s`;
   return Array.isArray(value) ? value.map((one) => (Array.isArray(one) ? one.join('-') : String(one))).join(', ') || UNSET : String(value);
 }

@@ -55,8 +55,70 @@ test.each([
   ],
   ['the statistics', FILE.replace('127.0.0.1', '0.0.0.0'), 'settings changed', { stats: '127.0.0.1:7000 → 0.0.0.0:7000' }],
   ['other tables', `${FILE}[proxy]\ngrace_period = 5`, 'settings changed', { 'proxy.grace_period': '30 s → 5 s' }],
+  [
+    'who gives orders, and by which token, which is not told',
+    `${FILE}[control]\ngroup = "4"\npath = "/run/b"\naddress = "127.0.0.1:9000"\ntoken = "0123456789abcdef-2"`,
+    'settings changed',
+    {
+      'control.path': 'unset → /run/b',
+      'control.group': 'unset → 4',
+      'control.mode': '0600 → 0660',
+      'control.address': 'unset → 127.0.0.1:9000',
+      'control.token': 'unset → …',
+    },
+  ],
+  [
+    'no orders',
+    `${FILE}[control]\nenabled = false`,
+    'settings changed',
+    { 'control.enabled': 'true → false', 'control.mode': '0600 → unset' },
+  ],
+  [
+    'a connection log',
+    `${FILE}[connection_log]\nto = "file"\nfile = "/var/log/c"`,
+    'settings changed',
+    {
+      'connection_log.to': 'unset → file',
+      'connection_log.file': 'unset → /var/log/c',
+      'connection_log.format': 'unset → text',
+      'connection_log.sample': 'unset → 1',
+      'connection_log.rate': 'unset → 1000',
+      'connection_log.attempts': 'unset → false',
+    },
+  ],
   ['tables in tables', `${FILE}[passthrough.timeouts]\nsyn = 5`, 'settings changed', { 'passthrough.timeouts.syn': '30 s → 5 s' }],
 ])('%s', (_, after, message, fields) => expect(changes(after)).toEqual([[message, fields]]));
+
+test.each([
+  [
+    'a token, of which only the end is another',
+    'control',
+    'dashboard = "write"\ntoken = "0123456789abcdef-1"',
+    ['-1', '-2'],
+    'token',
+    '… → …',
+  ],
+  [
+    'where the log goes',
+    'connection_log',
+    'to = "syslog"\nsyslog = "192.0.2.1:514"',
+    [':514', ':515'],
+    'syslog',
+    '192.0.2.1:514 → 192.0.2.1:515',
+  ],
+  ['between which interfaces', 'inline', 'backend = "b"\nfrontends = ["e1"]', ['"e1"', '"e1", "e2"'], 'frontends', 'e1 → e1, e2'],
+  [
+    'and with which clients',
+    'inline',
+    'backend = "b"\n[inline.frontends.e1]\naddress = "10.1.0.0/16"',
+    ['/16', '/24'],
+    'frontends',
+    'e1: 10.1.0.0/16 → e1: 10.1.0.0/24',
+  ],
+])('%s', (_, table, keys, [was, is], key, change) => {
+  const file = `${FILE}[${table}]\n${keys}\n`;
+  expect(changes(file.replace(was, is), file)).toEqual([['settings changed', { [`${table}.${key}`]: change }]]);
+});
 
 test('a server at another address is another one', () => {
   expect(changes(FILE.replace('10.0.0.2', '10.0.0.9')).map(([message]) => message)).toEqual([
