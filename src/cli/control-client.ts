@@ -169,7 +169,7 @@ function unreachable(error: Error, place: string): Lb4Error {
 
 function errorOf(why: string, message: string): Lb4Error {
   if (why === 'unknown') return new UnknownNameError(message);
-  if (why === 'refused') return new RefusedError(message);
+  if (why === 'refused' || why === 'later') return new RefusedError(message);
   if (why === 'wrong') return new UsageError(message);
   if (why === 'unauthorized') return new PrivilegeError(`${message}; LB4_CONTROL_TOKEN has it for this command`);
   return new FailureError(message);

@@ -85,7 +85,7 @@ export function answerFailure(context: Context, error: Error, failed: (error: Er
 }
 
 export function sayUnauthorized(context: Context, judgement: Exclude<Judgement, 'right'>) {
-  if (judgement === 'later') return say(context, 429, 'unauthorized', 'too many wrong tokens from this address; again in a minute');
+  if (judgement === 'later') return say(context, 429, 'later', 'too many wrong tokens from this address; again in a minute');
   return say(context, 401, 'unauthorized', 'needed: Authorization: Bearer TOKEN, with the token of [control]');
 }
 

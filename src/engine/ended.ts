@@ -22,7 +22,8 @@ export interface EndedFlow extends FlowEnds {
   readonly bytesRx: number | undefined;
 }
 
-const NAMES = {
+/** As they stand in a line of the log. */
+export const NAMES = {
   [E.How.fin]: 'fin',
   [E.How.resetByClient]: 'reset-by-client',
   [E.How.resetByServer]: 'reset-by-server',

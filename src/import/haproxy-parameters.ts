@@ -12,7 +12,7 @@ const WITH_WORD = new Set(
 
 /** Those that say something of a server's table, or of its backend. */
 const KNOWN = new Set(
-  'weight maxconn backup check inter rise fall slowstart send-proxy send-proxy-v2 disabled enabled check-send-proxy'.split(' '),
+  'weight maxconn backup check port inter rise fall slowstart send-proxy send-proxy-v2 disabled enabled check-send-proxy'.split(' '),
 );
 
 /** Those that `no-` undoes, whether they were given before or not. */
@@ -35,11 +35,22 @@ export function parametersOf(words: readonly string[]): Map<string, string | und
   return given;
 }
 
+/**
+ * Where servers of a backend are checked; undefined: each at its own port. `several`: no one port that lb4 could have for all, which would find
+ * those down that are checked at another.
+ */
+export function checkPort(servers: readonly ReadonlyMap<string, string | undefined>[]): number | 'several' | undefined {
+  const [first, ...others] = new Set(servers.filter((one) => one.has('check')).map((one) => one.get('port')));
+  if (others.length > 0) return 'several';
+  return first === undefined ? undefined : (numberOf(first) ?? 'several');
+}
+
 const READ: Readonly<Record<string, (text: string | undefined) => number | undefined>> = {
   weight: numberOf,
   maxconn: numberOf,
   rise: numberOf,
   fall: numberOf,
+  port: numberOf,
   inter: secondsOf,
   slowstart: secondsOf,
 };

@@ -1,6 +1,6 @@
 /** `server NAME ADDRESS[:PORT] [PARAMETERS]`, `default-server` (section 5.2). */
 import type { Draft, Line, Table, Value } from './draft.ts';
-import { lostIn, parametersOf } from './haproxy-parameters.ts';
+import { checkPort, lostIn, parametersOf } from './haproxy-parameters.ts';
 import { numberOf, secondsOf } from './haproxy-words.ts';
 
 interface Server {
@@ -33,6 +33,7 @@ export function takeServers(lines: readonly ServerLine[], backend: Table, port: 
     return [{ name, line, words, given }];
   });
   takeShared(servers, backend, draft);
+  takePort(servers, backend, draft);
 }
 
 function addServer(draft: Draft, backend: Table, { name, line, words, given }: Server, addr: string): void {
@@ -71,6 +72,16 @@ function takeShared(servers: readonly Server[], backend: Table, draft: Draft): v
       if (read(server) === value || (key.startsWith('health_check') && read(server) === undefined)) continue;
       draft.lose(server.line, `a backend has one ${key}: it is ${String(value)}, as of server ${first.name}`, `server ${server.name}`);
     }
+  }
+}
+
+function takePort(servers: readonly Server[], backend: Table, draft: Draft): void {
+  const port = checkPort(servers.map(({ given }) => given));
+  for (const { name, line, given } of servers) {
+    const own = numberOf(given.get('port'));
+    if (own === undefined || port === undefined) continue;
+    if (port !== 'several') backend.keys.set('health_check_port', { value: port, from: line });
+    else draft.lose(line, 'a backend has one health_check_port: each server is checked at its own instead', `server ${name} … port ${own}`);
   }
 }
 

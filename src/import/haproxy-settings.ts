@@ -83,8 +83,10 @@ const BALANCE: Readonly<Record<string, string>> = {
   random: 'random',
 };
 
+const CONNECTION_LOG = '[connection_log] has a line for each connection that has ended';
+const STICK = 'balance = "source" keeps a client with its server; in passthrough affinity does, too';
 const CONTENT = 'lb4 does not look into what connections carry';
-const CHECK = 'lb4 checks by a TCP connect, HTTP or a command (health_check)';
+const CHECK = 'lb4 checks by a TCP connect, HTTP, a datagram or a command (health_check)';
 
 const KEYWORDS: Readonly<Record<string, Take>> = {
   mode: value('mode', (text) => text),
@@ -116,11 +118,11 @@ const KEYWORDS: Readonly<Record<string, Take>> = {
   'http-response': because(CONTENT),
   'tcp-request': because('lb4 has no rules for connections: filter in the firewall'),
   'tcp-response': because(CONTENT),
-  stick: because('balance = "source" keeps a client with its server'),
-  'stick-table': because('balance = "source" keeps a client with its server'),
+  stick: because(STICK),
+  'stick-table': because(STICK),
   source: because('in passthrough see source_addrs; a proxy connects from what the kernel chooses'),
   stats: because('lb4 has a table [stats]'),
-  log: because('lb4 logs to standard error, and no connections'),
+  log: because(`lb4 logs to standard error; ${CONNECTION_LOG}`),
   'hash-type': because("lb4's hashes are consistent (Maglev)"),
 };
 
@@ -136,9 +138,9 @@ const TIMEOUTS: Readonly<Record<string, string>> = {
 const OPTIONS: Readonly<Record<string, Take>> = {
   httpchk: takeHttpchk,
   redispatch: because('not needed: after a failed connect lb4 tries another server (retries)'),
-  tcplog: because('lb4 logs no connections'),
-  httplog: because('lb4 logs no connections'),
-  dontlognull: because('lb4 logs no connections'),
+  tcplog: because(CONNECTION_LOG),
+  httplog: because(CONNECTION_LOG),
+  dontlognull: because(`${CONNECTION_LOG}, with data or without`),
   'tcp-check': ({ settings, line }) => {
     settings.set('health_check', 'tcp', line);
     return undefined;

@@ -2,7 +2,7 @@
 import { Draft, type Given, type Line, type Table } from './draft.ts';
 import { finish, type Imported } from './finish.ts';
 import { type Bind, bindsOf } from './haproxy-binds.ts';
-import { parametersOf } from './haproxy-parameters.ts';
+import { checkPort, parametersOf } from './haproxy-parameters.ts';
 import { type ServerLine, takeServers } from './haproxy-servers.ts';
 import { Settings, TLS_CHECK, TUNNEL, takeSetting } from './haproxy-settings.ts';
 import { readLines } from './haproxy-words.ts';
@@ -175,14 +175,20 @@ function addBackend(draft: Draft, { name, head, settings, servers }: Proxy, port
   takeServers(servers, table, port, draft);
 }
 
-/** Whether HTTP checks go by TLS or to another port: those that lb4 can make would find every server down. */
+/** Whether HTTP checks go by TLS, elsewhere or to several ports: those that lb4 can make would find every server down. */
 function isElsewhere({ given }: Settings, servers: readonly ServerLine[], draft: Draft): boolean {
   const parameters = servers.map(({ line, defaults }) => parametersOf([...defaults, ...line.words.slice(3)]));
-  const is = given.has(TLS_CHECK) || ['check-ssl', 'port', 'addr'].some((word) => parameters.some((one) => one.has(word)));
+  const is =
+    given.has(TLS_CHECK) ||
+    ['check-ssl', 'addr'].some((word) => parameters.some((one) => one.has(word))) ||
+    checkPort(parameters) === 'several';
   for (const key of is ? HTTP_KEYS : []) {
     const from = given.get(key)?.from;
     if (from !== undefined)
-      draft.lose(from, "lb4's HTTP checks are plain, and go to the server's own port: it checks by a TCP connect instead");
+      draft.lose(
+        from,
+        "lb4's HTTP checks are plain, and go to each server's own address, at one port of all: it checks by a TCP connect instead",
+      );
   }
   return is;
 }

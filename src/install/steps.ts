@@ -25,6 +25,9 @@ const USERADD = [
 ] as const;
 /** RuntimeDirectory= of the unit, which systemd keeps. */
 const RUNTIME = '/run/lb4';
+/** LogsDirectory= of the unit. */
+const LOGS = '/var/log/lb4';
+const LOGGED = 'what lb4 has logged is in it';
 const WAITING = 'an lb4 runs, or what a killed one has left waits for the next (lb4 rules --remove); it goes with a reboot';
 const DROP_INS = `${UNIT}.d`;
 
@@ -98,6 +101,7 @@ export function uninstallSteps(host: Host): Step[] {
     ...(host.has(DROP_INS) ? [leave(DROP_INS, 'it is not by lb4 install')] : []),
     // What is in it by now the service has yet to take away.
     ...(host.has(RUNTIME) ? [{ act: 'remove directory', path: RUNTIME, full: WAITING } as const] : []),
+    ...(host.has(LOGS) ? [{ act: 'remove directory', path: LOGS, full: LOGGED } as const] : []),
     ...(made.user && host.hasUser(USER) ? [{ act: 'run', program: 'userdel', args: [USER] } as const] : []),
     { act: 'remove', path: RECORD },
     ...made.directories.toReversed().map((path) => ({ act: 'remove directory', path }) as const),

@@ -10,22 +10,23 @@ export interface EndingOrders {
   readonly attempts: boolean;
 }
 
-/** Why a connection is over. */
-export type End =
-  | 'fin'
-  | 'reset-by-client'
-  | 'reset-by-server'
-  | 'idle'
-  | 'killed'
-  /** Its frontend or server left the file. */
-  | 'gone'
-  | 'stopped'
-  // Without a server:
-  /** There was none, no place for it, or no time. */
-  | 'refused'
-  | 'no-proxy-header'
-  /** While it waited. */
-  | 'left-by-client';
+/** Why a connection is over, as it stands in a line of the log. */
+export const ENDS = [
+  'fin',
+  'reset-by-client',
+  'reset-by-server',
+  'idle',
+  'killed',
+  // Its frontend or server left the file.
+  'gone',
+  'stopped',
+  // Without a server: there was none, no place for it, or no time …
+  'refused',
+  'no-proxy-header',
+  // … and while it waited.
+  'left-by-client',
+] as const;
+export type End = (typeof ENDS)[number];
 
 /** A connection that has ended. */
 export interface EndedConnection {

@@ -38,7 +38,7 @@ export class FoundServers {
     this.#log = log;
     this.#discovery = new Discovery({ families: isPacketMode(mode) ? [4] : [4, 6], changed: () => this.#changed(), log });
     const write = isPacketMode(mode) ? undefined : (_name: string, text: string) => writeProxyNote(file, text);
-    this.#note = new KeptNote('found', 'which servers were found', log, write);
+    this.#note = new KeptNote('found', log, write);
   }
 
   /** Finders whose last look-up failed. */

@@ -25,9 +25,9 @@ export class MembersFile {
   #written = -1;
 
   /** @param write for tests: another place */
-  constructor(members: Members, log: Pick<Logger, 'info' | 'warn'>, write?: ConstructorParameters<typeof KeptNote>[3]) {
+  constructor(members: Members, log: Pick<Logger, 'info' | 'warn'>, write?: ConstructorParameters<typeof KeptNote>[2]) {
     this.#members = members;
-    this.#note = new KeptNote('members', 'who has which index', log, write);
+    this.#note = new KeptNote('members', log, write);
   }
 
   /** Writes what has changed. Never throws. */

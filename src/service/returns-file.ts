@@ -8,7 +8,7 @@ import { KeptNote, readNote } from './kept-note.ts';
 
 /** @param isLeft there are connections of an lb4 that died, which go on */
 export function keptReturns(isLeft: boolean, log: Pick<Logger, 'info' | 'warn'>): KeptReturns {
-  const note = new KeptNote('returns', 'the ways back from servers', log);
+  const note = new KeptNote('returns', log);
   return { last: isLeft ? readReturns() : [], write: (keys) => void note.write(JSON.stringify(keys)) };
 }
 

@@ -75,7 +75,7 @@ class Installation {
 
 /** All that an installation may change on a host; what useradd keeps of files it changes does not count. */
 const HOST =
-  "cat /etc/passwd /etc/group; find /etc /usr /var/lib -path /var/lib/systemd -prune -o ! -name '*-' ! -name .pwd.lock -print | sort";
+  "cat /etc/passwd /etc/group; find /etc /usr /var/lib /var/log -path /var/lib/systemd -prune -o -path /var/log/journal -prune -o ! -name '*-' ! -name .pwd.lock -print | sort";
 
 /** Where hierarchies of control groups are mounted. Not cpuset's old one: a group there has no processor at first. */
 function controlGroups(): string[] {

@@ -11,9 +11,11 @@ import { answeredBy } from '../lab/answers.ts';
 import { Balancer, configuration, LB4, STATS_PORT, writeConfiguration } from '../lab/balancer.ts';
 import type { LoadReport } from '../lab/client.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
+import { ROOT } from '../lab/lab.ts';
 import { copyPackage } from '../lab/package.ts';
+import { run } from '../lab/processes.ts';
 import { snapshot } from '../lab/snapshot.ts';
-import { ECHO, Topology, VIP } from '../lab/topology.ts';
+import { clientAddress, ECHO, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
 import { PATIENCE, within } from '../lab/wait.ts';
 
@@ -112,8 +114,26 @@ test('who is on it? and ends that', async () => {
   await held.exited;
 });
 
-// Its place, until it is here.
-test.todo('capture: what came in, what went out, and why');
+test('capture: what came in, what went out, and why', async () => {
+  await start();
+  const file = join(lab.directory, 'captured.pcapng');
+  const words = ['--client', clientAddress(0), '--count', '4', '-w', file];
+  const capture = lab.balancer.start([LB4, 'capture', ...words, '--control', socket]);
+  await capture.line(/^lb4: capturing/);
+  await answeredBy(lab.client, VIP, 'server1', 'server2');
+  expect(await within(capture.exited, PATIENCE, 'four packets')).toMatchObject({ code: 0 });
+  const { code, stdout } = await run(['tshark', '-n', '-r', file, '-T', 'fields', '-e', 'frame.interface_name', '-e', 'frame.comment']);
+  const said = ['front', 'back', 'back', 'front'].map(
+    (link, i) => `${link}\t${i < 2 ? 'opened' : 'forwarded'}; frontend http; server http-out/s`,
+  );
+  expect([
+    code,
+    stdout
+      .replaceAll(/(?<=\/s)\d$/gm, '')
+      .trim()
+      .split('\n'),
+  ]).toEqual([0, said]);
+});
 
 test('an upgrade: the package is replaced under it, and the new one takes over; nobody notices', async () => {
   const [place, other] = [join(lab.directory, 'package'), join(lab.directory, 'newer')];
@@ -164,17 +184,21 @@ test.skipIf(/^\/(?:home|root)\//.test(process.execPath))('a service is installed
     '-ec',
     `cp -a /etc ${lab.directory}/etc
      mount -t tmpfs none /run; mkdir -p /run/systemd/system
-     for at in /var/lib /usr/local/share /opt /etc; do mount -t tmpfs none $at; done
+     for at in /var/lib /var/log /usr/local/share /opt /etc; do mount -t tmpfs none $at; done
      cp -a ${lab.directory}/etc/. /etc; cp -a ${newer} ${place}; mkdir -p /etc/systemd/system
      printf '#!/bin/sh\\necho "$@" >>${said}\\n' >${stub}/systemctl; chmod +x ${stub}/systemctl; PATH=${stub}:$PATH
-     host() { cat /etc/passwd /etc/group /etc/shadow; find /etc /var/lib /usr/local /opt -not -name '*-' -not -name .pwd.lock | sort; }
+     host() { cat /etc/passwd /etc/group /etc/shadow; find /etc /var/lib /var/log /usr/local /opt -not -name '*-' -not -name .pwd.lock | sort; }
      host >${lab.directory}/before
      ${place}/bin/lb4 install; getent passwd lb4; cat /etc/systemd/system/lb4.service; ${place}/bin/lb4 check /etc/lb4/lb4.toml
      host | diff ${lab.directory}/before - | grep -c '^>'
+     mkdir /var/log/lb4 # As the unit does when it starts.
      ${place}/bin/lb4 uninstall
-     host | diff ${lab.directory}/before - && cat ${said}`,
+     host | diff ${lab.directory}/before - && cat ${said}
+     mkdir /var/log/lb4; sh ${ROOT}/contrib/debian/postrm purge; host | diff ${lab.directory}/before -`,
   );
   expect([code, stderr]).toEqual([0, '']);
   expect(stdout).toMatch(/write \/etc\/systemd\/system\/lb4\.service\n[^]*^lb4:x:\d+[^]*^ExecStart=\/opt\/lb4\/bin\/lb4-service [^]* ok/m);
-  expect(stdout).toMatch(/\ndaemon-reload\ndisable --now lb4\.service\ndaemon-reload\nreset-failed lb4\.service\n$/);
+  expect(stdout).toMatch(
+    /\ndaemon-reload\ndisable --now lb4\.service\ndaemon-reload\nreset-failed lb4\.service\n(?:--system daemon-reload\n)?$/,
+  );
 });

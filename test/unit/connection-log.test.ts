@@ -18,9 +18,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
 import { ConnectionLog, type ConnectionLogOptions, type Target } from '../../src/connlog/connection-log.ts';
 import { type Ended, fieldsOf, journalEntry, render, timed } from '../../src/connlog/line.ts';
+import { NAMES } from '../../src/engine/ended.ts';
 import { native } from '../../src/io/native.ts';
+import { ENDS } from '../../src/proxy/endings.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const AT = Date.UTC(2026, 10, 29, 7, 45, 12, 345);
@@ -62,6 +65,32 @@ function open(target: Target, more: Partial<ConnectionLogOptions> = {}, journal?
   log.apply(options);
   return { log, said, options, words: () => said.map(([message]) => message) };
 }
+
+describe('in the file', () => {
+  const FILE = '[frontends.web]\nlisten_addr = "192.0.2.1:80"\nbackend = "app"\n[backends.app.servers]\na = { addr = "10.0.0.1:80" }\n';
+  const warnings = (keys: string) =>
+    parseConfig(`${FILE}[connection_log]\n${keys}`, 'f').warnings.map(({ path, message }) => `${path}: ${message}`);
+
+  test.each([
+    ['to = "file"\nfile = "/a"\nsyslog = "/dev/log"', ['syslog']],
+    ['to = "journal"\nfile = "/a"\nsyslog = "/dev/log"\nformat = "json"', ['file', 'syslog', 'format']],
+    ['to = "syslog"\nfile = "/a"\nsyslog = "/dev/log"\nformat = "json"', ['file']],
+  ])('%s: what does nothing is told', (keys, idle) => {
+    const [, to] = /^to = (.*)$/m.exec(keys) ?? [];
+    expect(warnings(keys)).toEqual(idle.map((key) => `connection_log.${key}: has no effect with to = ${to}`));
+  });
+
+  test('to a file that is not named it is refused', () => {
+    expect(() => warnings('to = "file"')).toThrow('nowhere to write to');
+  });
+});
+
+test('docs/operations.md has each word for an end, and no other', () => {
+  const docs = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
+  const [, table = ''] = /^\| `end` \| \|\n\|---\|---\|\n((?:\|.*\n)+)/m.exec(docs) ?? [];
+  const words = table.split('\n').flatMap((row) => [...(row.split('|')[1] ?? '').matchAll(/`([^`]+)`/g)].map(([, word]) => word));
+  expect(words.toSorted()).toEqual([...new Set([...Object.values(NAMES), ...ENDS])].toSorted());
+});
 
 describe('a line', () => {
   test('as text and as JSON, with what is not known', () => {

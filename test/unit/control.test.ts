@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { ask } from '../../src/cli/control-client.ts';
 import { listText } from '../../src/cli/list.ts';
 import { ratesBetween } from '../../src/cli/rates.ts';
@@ -20,11 +20,13 @@ import { apiOf } from '../../src/control/api.ts';
 import { type CaptureWanted, type FlowFilter, OrderError, type Orders, type ServerOrder } from '../../src/control/orders.ts';
 import { TokenGate, type WrongTokens } from '../../src/control/token.ts';
 import { expand } from '../../src/discovery/expand.ts';
+import type { Lb4Error } from '../../src/errors.ts';
 import { createLogger } from '../../src/log.ts';
 import { ControlPort } from '../../src/service/control-port.ts';
 import { RuntimeSettings } from '../../src/service/runtime.ts';
 import { backendOf, countersOf, frontendOf, serverOf, sourceOf, viewOf } from '../lab/control-world.ts';
 import { PYTHON } from '../lab/processes.ts';
+import { freePort } from '../lab/proxy-lab.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'lb4-control-'));
@@ -408,6 +410,49 @@ describe('the socket', () => {
     await control.move({ ...wanted, dashboard: undefined });
     expect(token()).toBeUndefined();
     await control.close();
+  });
+
+  test('by TCP, for whoever has the token of its file; who guesses waits, and is not told to say another', async () => {
+    const file = join(directory, 'tcp-token');
+    const listen = addressOf(`127.0.0.1:${await freePort()}`);
+    const wanted: Control = { socket: undefined, tcp: { listen, token: undefined, tokenFile: file }, dashboard: undefined };
+    const status = (token: string) => {
+      vi.stubEnv('LB4_CONTROL_TOKEN', token);
+      return ask({ control: `http://${listen.text}` }, 'GET', '/v1/status').catch((error: Lb4Error) => [error.exitCode, error.message]);
+    };
+    const control = port();
+    try {
+      for (const token of ['0123456789abcdef', 'fedcba9876543210']) {
+        writeFileSync(file, `${token}\n`);
+        await control.move(wanted);
+        expect(await status(token)).toMatchObject({ version: '1.2.3' });
+      }
+      const refused = [77, expect.stringMatching(/^needed: .*; LB4_CONTROL_TOKEN has it for this command$/)];
+      for (let guess = 0; guess < 5; guess++) expect(await status('0123456789abcdef')).toEqual(refused);
+      expect(await status('0123456789abcdef')).toEqual([5, 'too many wrong tokens from this address; again in a minute']);
+      await control.move({ ...wanted, tcp: undefined });
+      expect(await status('fedcba9876543210')).toEqual([3, expect.stringContaining('no lb4 takes orders at http://127.0.0.1')]);
+    } finally {
+      vi.unstubAllEnvs();
+      await control.close();
+    }
+  });
+
+  test('of a group, by its name or its number, with the mode that the file says', async () => {
+    // Whoever is not root may give a file to his own alone.
+    const group = String(process.getegid?.() === 0 ? 4 : process.getegid?.());
+    const [name = ''] = /^[^:]+(?=:[^:]*:4:)/m.exec(readFileSync('/etc/group', 'utf8').replaceAll(`:${group}:`, ':4:')) ?? [];
+    for (const [i, one] of [group, name].entries()) {
+      const path = join(directory, `group-${i}`, 'f.sock');
+      const control = port();
+      await control.move(at(path, { group: one, mode: 0o620 }));
+      const seen = [path, join(path, '..')].map((place) => statSync(place)).map(({ gid, mode }) => [gid, mode & 0o777]);
+      expect(seen).toEqual([
+        [Number(group), 0o620],
+        [Number(group), 0o750],
+      ]);
+      await control.close();
+    }
   });
 
   test('a group that there is none of is told', async () => {

@@ -129,6 +129,29 @@ describe('haproxy', () => {
     expect(config.backends[0]?.servers.map(({ weight }) => weight)).toEqual([1, 7]);
   });
 
+  describe('check port', () => {
+    const of = (...ports: string[]) => {
+      const lines = ports.map((port, i) => ` server s${i} 10.0.0.${i + 1}:80 ${port}\n`).join('');
+      const { config, lost } = haproxy(`${HEAD} option httpchk GET /up\n${lines}`);
+      const { type, port } = config.backends[0]?.healthCheck ?? {};
+      return [type, port, lost];
+    };
+
+    test('is health_check_port, where all that are checked have the same', () => {
+      expect(of('check port 8080', 'check port 8080')).toEqual(['http', 8080, []]);
+      expect(of('check port 8080', '')).toEqual(['http', 8080, [expect.stringMatching(/^5: server s1 without check/)]]);
+    });
+
+    test.each(['check port 8081', 'check'])('and else told: another server has %s', (other) => {
+      const [type, port, lost] = of('check port 8080', other);
+      expect([type, port]).toEqual(['tcp', undefined]);
+      expect(lost).toContain('4: server s0 … port 8080: a backend has one health_check_port: each server is checked at its own instead');
+      expect(lost).toContainEqual(
+        expect.stringMatching(/^3: option httpchk GET \/up: .*one port of all: it checks by a TCP connect instead/),
+      );
+    });
+  });
+
   test('no-check-ssl undoes default-server, and undoing what nobody said is nothing', () => {
     const { config, lost } = haproxy(
       `${HEAD} option httpchk GET /\n default-server check-ssl\n server s 10.0.0.1:80 check no-check-ssl no-backup no-ssl`,
@@ -144,6 +167,7 @@ describe('haproxy', () => {
       ['inter "${I}"', 'inter ${I}'],
       ['slowstart "${S}"', 'slowstart ${S}'],
       ['rise "${R}" fall 3', 'rise ${R}'],
+      ['port "${P}"', 'port ${P}'],
     ])('server … %s, default-server %s', (given, told) => {
       const own = haproxy(`${HEAD} server s 10.0.0.1:80 check ${given}`).lost;
       expect(own).toEqual([`3: server s … ${told}: lb4 takes no values from the environment: write it out`]);

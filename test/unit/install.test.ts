@@ -149,6 +149,17 @@ test("what a killed lb4 has left in /run/lb4 stays, and is told; the unit's empt
   expect(host.has('/run/lb4')).toBe(false);
 });
 
+test('a log that the service has written stays, and is told; an empty directory for it goes', () => {
+  install();
+  put('/var/log/lb4/connections.log', 'line\n');
+  const notes = uninstallSteps(host).map((step) => carryOut(host, step));
+  expect(notes.filter(Boolean)).toEqual(['/var/log/lb4 stays: what lb4 has logged is in it']);
+  rmSync(join(root, '/var/log/lb4/connections.log'));
+  install();
+  uninstall();
+  expect(host.has('/var/log/lb4')).toBe(false);
+});
+
 test.each([
   ['without systemd', () => rmSync(join(root, 'run/systemd'), { recursive: true }), 'systemd does not run'],
   ["with the Debian package's unit", () => put('/usr/lib/systemd/system/lb4.service', ''), "is a package's"],

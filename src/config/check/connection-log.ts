@@ -3,7 +3,7 @@ import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { error, type Finding, warning } from './finding.ts';
 
 /** What reads each key, where that is not every connection log. */
-const READ_BY: Readonly<Record<string, readonly unknown[]>> = { file: ['file'], format: ['file', 'syslog'] };
+const READ_BY: Readonly<Record<string, readonly unknown[]>> = { file: ['file'], syslog: ['syslog'], format: ['file', 'syslog'] };
 
 export function connectionLogFindings(root: TomlNode): Finding[] {
   const table = nodeAt(root, ['connection_log']);
