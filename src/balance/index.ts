@@ -2,6 +2,7 @@
  * Schedulers by name. A choice is prepared where there is time for it (the main thread), crosses threads as plain data, and
  * becomes a scheduler where connections arrive.
  */
+import { carp } from './carp.ts';
 import { first } from './first.ts';
 import { type GlbKeys, glb, prepareGlb, type Rank, type Rows } from './glb.ts';
 import { rankRows } from './glb-table.ts';
@@ -31,8 +32,10 @@ interface Prepared {
 }
 
 interface Kind {
-  /** `table`, `rows`: the choice follows from client and servers alone; of Maglev, or GLB. `turns`: servers take turns. */
+  /** `table`, `rows`: made on the main thread, of Maglev, or GLB. `turns`: servers take turns. */
   readonly needs?: 'table' | 'rows' | 'turns';
+  /** The choice follows from client and servers alone. */
+  readonly consistent?: true;
   /** What decides, for people. */
   readonly by: string;
   /** Positions of those of which it would choose one now; left out: any. */
@@ -42,6 +45,12 @@ interface Kind {
 
 /** Every scheduler there is: a new one is a file and a line here (and its words in config/schema/backend.ts). */
 const KINDS = {
+  carp: {
+    consistent: true,
+    by: "the highest score of CARP for the client's address",
+    among: ({ candidates }, _, address, port) => [carp(candidates).pick(address, port)],
+    make: ({ candidates }) => carp(candidates),
+  },
   first: {
     by: 'the first in the order of the file that is not full',
     among: ({ candidates }, loads) => [first(candidates, loads).pick(0, 0)],
@@ -49,6 +58,7 @@ const KINDS = {
   },
   glb: {
     needs: 'rows',
+    consistent: true,
     by: "GLB's table, by a hash of what hash_fields names",
     among: ({ table, rows }, _, address, port, to, toPort) => [glb(table!, rows!).pick(address, port, to, toPort)],
     make: ({ table, rows }) => glb(table!, rows!),
@@ -61,6 +71,7 @@ const KINDS = {
   },
   maglev: {
     needs: 'table',
+    consistent: true,
     by: "a hash of the client's address and port",
     among: ({ table }, _, address, port) => [maglev(table!).pick(address, port)],
     make: ({ table }) => maglev(table!),
@@ -76,6 +87,7 @@ const KINDS = {
   },
   source: {
     needs: 'table',
+    consistent: true,
     by: "a hash of the client's address",
     among: ({ table }, _, address, port) => [source(table!).pick(address, port)],
     make: ({ table }) => source(table!),
@@ -92,10 +104,8 @@ export interface Choice extends Prepared {
   readonly scheduler: SchedulerName;
 }
 
-const HASHING: readonly Kind['needs'][] = ['table', 'rows'];
-
 /** Those whose choice follows from client and servers alone, so that another balancer, or this one after a restart, chooses alike. */
-export const consistent: ReadonlySet<SchedulerName> = new Set(SCHEDULERS.filter((name) => HASHING.includes(kindOf(name).needs)));
+export const consistent: ReadonlySet<SchedulerName> = new Set(SCHEDULERS.filter((name) => kindOf(name).consistent));
 
 function kindOf(name: SchedulerName): Kind {
   return KINDS[name];

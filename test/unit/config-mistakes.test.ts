@@ -4,7 +4,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import { ADDRESS, BACKEND, check, FRONTEND, GOOD, linesOf, type Row, SERVER_ADDRESS, WEIGHT } from '../lab/config-lines.ts';
 
 const COMMAND = 'a program and its arguments, ["/usr/local/bin/check", "-q"]';
-const BALANCE = '"first", "glb", "leastconn", "maglev", "random", "roundrobin" or "source"';
+const BALANCE = '"carp", "first", "glb", "leastconn", "maglev", "random", "roundrobin" or "source"';
 
 const VALUES: Row[] = [
   {

@@ -5,8 +5,8 @@ import { eligible } from '../../src/balance/eligible.ts';
 import { type Candidate, createScheduler, isSameChoice, leastLoaded, prepare, type SchedulerName } from '../../src/balance/index.ts';
 import { random } from '../../src/balance/random.ts';
 
-const ALL: readonly SchedulerName[] = ['first', 'leastconn', 'maglev', 'random', 'roundrobin', 'source'];
-const WEIGHTED = ALL.filter((name) => name !== 'first');
+const ALL: readonly SchedulerName[] = ['carp', 'first', 'leastconn', 'maglev', 'random', 'roundrobin', 'source'];
+const WEIGHTED = ALL.filter((name) => name !== 'first' && name !== 'carp');
 
 /** Candidates whose indexes are not their positions. */
 const candidates = (weights: readonly number[], maxconn = 0): Candidate[] =>

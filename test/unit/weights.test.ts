@@ -108,7 +108,8 @@ function chiSquare(given: readonly number[], weights: readonly number[]): number
 const ROOMY = { capacity: 65_536, connections: 32_768 };
 
 describe.each(CARRIED.map((protocol) => [protocol.name, protocol] as const))('%s', (_, protocol) => {
-  describe.each(WITHOUT_ROWS.filter((name) => name !== 'first'))('%s', (scheduler) => {
+  // CARP's hash is not even: carp.test.ts says what it gives.
+  describe.each(WITHOUT_ROWS.filter((name) => name !== 'first' && name !== 'carp'))('%s', (scheduler) => {
     test.each([{ weights: [10, 5] }, { weights: [10, 100, 1] }])(
       'gives $weights what they ask for, and other weights at once',
       ({ weights }) => {
@@ -139,6 +140,7 @@ const [CHANGES, SERVERS] = [30, 8];
 /** Of each protocol: many with lb4's default, and fewer with others, which the same code keeps. */
 const SESSIONS: Readonly<Record<Exclude<SchedulerName, 'glb'>, number>> = {
   maglev: 500,
+  carp: 50,
   first: 50,
   leastconn: 50,
   random: 50,

@@ -16,6 +16,7 @@ const CHOOSES: Readonly<Record<SchedulerName, string>> = {
   random: 'the less loaded of two drawn by lot',
   first: 'the first in the file that is below its `maxconn`',
   glb: "by GLB's table, without regard to weights or loads, so that many balancers agree on every packet ([modes](modes.md#glbs-table))",
+  carp: "by CARP's scores for the client's address, for those who come from Squid ([modes](modes.md#carp))",
 };
 const schedulers = Object.entries(CHOOSES)
   .map(([name, how]) => `\`${name}\`: ${how}.`)
