@@ -17,6 +17,7 @@ export function checkCommand(): Command {
     .option('-d, --dsr', 'check what direct server return demands, too')
     .option('--inline', 'check what lb4 between two interfaces demands, too')
     .option('--proxy', 'check what proxy mode demands, too')
+    .option('--fan-out', 'check what a fan-out demands, too')
     .action(async (file: string | undefined, { config, ...options }: CheckOptions & { readonly config?: string }) => {
       const { check } = await import('./check.ts');
       process.exitCode = check(configFile(oneOf(file, config), warnOnStderr), options);

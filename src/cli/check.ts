@@ -45,10 +45,11 @@ function strictly(warning: Mistake): Mistake {
 }
 
 /** `2 frontends, 1 backend, 3 servers, statistics on 0.0.0.0:7000` */
-function summary({ frontends, backends, stats }: Config): string {
+function summary({ frontends, backends, stats, fanOut = [] }: Config): string {
   const servers = backends.reduce((sum, backend) => sum + backend.servers.length, 0);
   const found = backends.reduce((sum, { templates = [] }) => sum + templates.length, 0);
   const counts = [counted(frontends.length, 'frontend'), counted(backends.length, 'backend'), counted(servers, 'server')];
+  if (fanOut.length > 0) counts.push(counted(fanOut.length, 'fan-out'));
   if (found > 0) counts.push(`${counted(found, 'name')} of servers to be found`);
   return [...counts, stats === undefined ? 'no statistics server' : `statistics on ${stats.listen.text}`].join(', ');
 }

@@ -42,16 +42,19 @@ export interface ModeOptions {
   readonly dsr?: boolean | undefined;
   readonly inline?: boolean | undefined;
   readonly proxy?: boolean | undefined;
+  readonly fanOut?: boolean | undefined;
 }
 
 /** The mode that a command line asks for. Throws UsageError for more than one. */
-export function askedMode({ passthrough, dsr, inline, proxy }: ModeOptions): Mode | undefined {
-  const asked = Object.entries({ passthrough, dsr, inline, proxy }).flatMap(([mode, isAsked]) => (isAsked ? [mode as Mode] : []));
+export function askedMode({ passthrough, dsr, inline, proxy, fanOut }: ModeOptions): Mode | undefined {
+  const asked = Object.entries({ passthrough, dsr, inline, proxy, 'fan-out': fanOut }).flatMap(([mode, isAsked]) =>
+    isAsked ? [mode as Mode] : [],
+  );
   if (asked.length > 1) throw new UsageError(`${asked.map((mode) => `--${mode}`).join(' and ')} exclude each other`);
   return asked[0];
 }
 
 /** The packet mode of a command line; passthrough unless told. Throws UsageError for more than one. */
-export function modeOf({ passthrough, dsr, inline }: Omit<ModeOptions, 'proxy'>): PacketMode {
+export function modeOf({ passthrough, dsr, inline }: Omit<ModeOptions, 'proxy' | 'fanOut'>): PacketMode {
   return (askedMode({ passthrough, dsr, inline }) as PacketMode | undefined) ?? 'passthrough';
 }

@@ -28,6 +28,7 @@ export interface Options {
   readonly passthrough?: boolean;
   readonly dsr?: boolean;
   readonly inline?: boolean;
+  readonly fanOut?: boolean;
   readonly config?: string;
   readonly rules: boolean;
   readonly takeover?: boolean;
@@ -44,6 +45,7 @@ export function makeProgram(version: string, start: (options: Options) => Promis
     .option('-p, --passthrough', 'forward packets with full NAT, without terminating TCP')
     .option('-d, --dsr', 'direct server return: servers answer clients themselves')
     .option('--inline', 'between two interfaces without an address: services to their servers, all else across as it came')
+    .option('--fan-out', 'ports that the kernel spreads over processes of this host: checks these, and keeps its rules')
     .addOption(configOption())
     .option('--no-rules', 'leave the firewall rules and the reserved ports to the user')
     .option('--takeover', 'take over from the lb4 that runs, which then ends; it goes on where that cannot be')

@@ -12,10 +12,11 @@ export function rulesCommand(): Command {
     .option('-p, --passthrough', 'for passthrough (the default)')
     .option('-d, --dsr', 'for direct server return')
     .option('--inline', 'for lb4 between two interfaces')
+    .option('--fan-out', 'by which the kernel alone spreads ports over processes of this host')
     .option('--for <host>', 'balancer, or the address of a server (with --dsr, or of a backend with nat = "destination")', 'balancer')
     .option(
       '--dialect <name>',
-      'how that server rewrites addresses, nft or tc (iptables cannot), or unwraps packets, bpf or fou; else what works there',
+      'how that server rewrites addresses, nft or tc (iptables cannot), or unwraps packets, bpf or fou, else what works there; of a fan-out nft (else) or iptables',
     )
     .option('--apply', 'install the rules on this host')
     .option('--remove', 'remove them, also after a crash')
@@ -28,6 +29,7 @@ export function rulesCommand(): Command {
   return withExamples(command, {
     'lb4 rules --config=/etc/lb4.toml >lb4-rules.sh': "this host's script, for lb4 --no-rules",
     'lb4 rules --dsr --for 10.0.0.11 >server.sh': 'what that server needs',
+    'lb4 rules --fan-out --apply': 'spread the ports of [fan_out], without a running lb4',
     'lb4 rules --remove': 'never to start again: all that a killed lb4 has left goes',
   });
 }

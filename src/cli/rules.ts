@@ -4,17 +4,28 @@ import type { Config } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
 import { EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
 import { hasKept } from '../io/kept-files.ts';
-import { deadHolder, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
+import { deadHolder, FAN_OUT_LOCK, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
+import { renderFanOutScript } from '../rules/fan-out.ts';
+import { assertDialect, fanOutsFor } from '../rules/fan-out-config.ts';
 import { formNow } from '../rules/form.ts';
 import { returnRulesFor, rulesFor, serverAddresses, serverRulesFor } from '../rules/from-config.ts';
 import { GUE_PORTS_MAX } from '../rules/gue-object.ts';
 import { portNames } from '../rules/inline-ports.ts';
 import { renderBalancerScript, renderInlineScript, renderReturnScript, renderServerScript } from '../rules/render.ts';
 import { runRules } from '../rules/run.ts';
-import { DIALECTS, type Form, type ReturnRulesInput, type RulesAction, type ServerRulesInput, UNWRAPS } from '../rules/types.ts';
+import {
+  DIALECTS,
+  FAN_OUT_DIALECTS,
+  type FanOutDialect,
+  type Form,
+  type ReturnRulesInput,
+  type RulesAction,
+  type ServerRulesInput,
+  UNWRAPS,
+} from '../rules/types.ts';
 import { withFound } from '../service/found-servers.ts';
 import { told, toldError } from './lines.ts';
-import { configFile, modeOf } from './options.ts';
+import { askedMode, configFile, modeOf } from './options.ts';
 
 export interface RulesOptions {
   /** The TOML file; left out, the default one. */
@@ -24,13 +35,15 @@ export interface RulesOptions {
   readonly dsr?: boolean | undefined;
   /** What lb4 between two interfaces needs: no firewall rules. */
   readonly inline?: boolean | undefined;
+  /** Rules by which the kernel alone spreads ports over processes of this host. */
+  readonly fanOut?: boolean | undefined;
   /** Run the script here instead of printing it; at most one of the three. */
   readonly apply?: boolean | undefined;
   readonly remove?: boolean | undefined;
   readonly status?: boolean | undefined;
   /** `balancer`, the default, or the address of a server (DSR, or nat = "destination"). */
   readonly for?: string | undefined;
-  /** How a server rewrites addresses or unwraps packets: one of DIALECTS or UNWRAPS; the script finds out when it is left out. */
+  /** How a server rewrites addresses or unwraps packets: one of DIALECTS or UNWRAPS; the script finds out when it is left out. Of a fan-out, one of FAN_OUT_DIALECTS. */
   readonly dialect?: string | undefined;
   /** With `apply` or `remove`: say what would be done, and do nothing. */
   readonly dryRun?: boolean | undefined;
@@ -51,6 +64,7 @@ const MISSING_RULES = 3;
 export async function rules(options: RulesOptions, { out, err, hint }: RulesOutput = consoleOutput): Promise<number> {
   try {
     const action = actionOf(options);
+    if (options.fanOut) return await fanOutRules(options, action, { out, err, hint });
     const mode = modeOf(options);
     const dialect = dialectOf(options);
     const warn = (message: string) => err(told(`warning: ${message}`));
@@ -83,6 +97,30 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     err(toldError(error));
     return error.exitCode;
   }
+}
+
+/** The same of [fan_out]. */
+async function fanOutRules(options: RulesOptions, action: RulesAction | undefined, { out, err, hint }: RulesOutput): Promise<number> {
+  askedMode(options);
+  if (!isForBalancer(options)) throw new UsageError('--for goes with no --fan-out: its rules stand on the host of the processes');
+  const asked = fanOutDialectOf(options);
+  const file = configFile(options.config, (message) => err(told(`warning: ${message}`)));
+  const { config, warnings } = loadConfig(file, { mode: 'fan-out' });
+  for (const warning of warnings) err(told(formatMistake(warning)));
+  const dialect = asked ?? 'nft';
+  if (action !== 'remove') assertDialect(config, dialect);
+  const script = renderFanOutScript(action === 'remove' ? [] : fanOutsFor(config), dialect);
+  if (action === undefined) {
+    out(script);
+    hint?.('lb4: nothing is installed yet. Here, as root: sh FILE install\n');
+    return EXIT.ok;
+  }
+  const holder = action === 'status' || options.dryRun ? undefined : lockHolder(FAN_OUT_LOCK);
+  if (holder !== undefined)
+    throw new FailureError(`rules: an lb4 --fan-out (pid ${holder.pid ?? 'unknown'}) runs here and looks after them: stop it first`);
+  const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
+  out(output);
+  return complete ? EXIT.ok : MISSING_RULES;
 }
 
 /** This host's. */
@@ -149,6 +187,12 @@ function dialectOf(options: RulesOptions): Pick<ServerRulesInput, 'dialect' | 'u
   const known = DIALECTS.find((one) => one === dialect);
   if (known !== undefined) return { dialect: known };
   throw new UsageError(`--dialect ${dialect} is unknown; there are: ${[...DIALECTS, ...UNWRAPS].join(', ')}`);
+}
+
+function fanOutDialectOf({ dialect }: RulesOptions): FanOutDialect | undefined {
+  const known = FAN_OUT_DIALECTS.find((one) => one === dialect);
+  if (dialect === undefined || known !== undefined) return known;
+  throw new UsageError(`--dialect ${dialect} is none of a fan-out; there are: ${FAN_OUT_DIALECTS.join(', ')}`);
 }
 
 function actionOf({ apply, remove, status, dryRun }: RulesOptions): RulesAction | undefined {

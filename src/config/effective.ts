@@ -1,6 +1,6 @@
 /** What is in effect, as a file: `lb4 config`. The file's own keys, those that it leaves to lb4, and what these are by its mode and host. */
 import type { Config } from './model.ts';
-import { MODES, type Mode } from './modes.ts';
+import { fansOut, MODES, type Mode } from './modes.ts';
 import { needsRestart } from './restart.ts';
 import type { FileConfig } from './schema/file.ts';
 
@@ -12,6 +12,9 @@ type Table = Readonly<Record<string, unknown>>;
 export function effectiveKeys(keys: Keys, config: Config, mode: Mode | undefined): Keys {
   // What it asks for stands in the other tables by now.
   const { glb: _glb, ...own } = keys;
+  const stats = keys.stats && config.stats && { stats: { ...keys.stats, address: config.stats.listen.ip } };
+  // Its frontends are none of the file's.
+  if (fansOut(mode)) return { ...own, ...stats };
   return {
     ...own,
     frontends: mapTable(keys.frontends, (table, name) => {
@@ -33,7 +36,7 @@ export function effectiveKeys(keys: Keys, config: Config, mode: Mode | undefined
         ...(isOne((one) => one.healthCheck.type) && { health_check: table.health_check ?? own.healthCheck.type }),
       };
     }),
-    ...(keys.stats && config.stats && { stats: { ...keys.stats, address: config.stats.listen.ip } }),
+    ...stats,
     passthrough: { ...keys.passthrough, workers: config.passthrough.workers },
   };
 }

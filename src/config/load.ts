@@ -18,7 +18,7 @@ import { cpuFindings, type UsableCpus } from './check/workers.ts';
 import { effectiveKeys, type Keys } from './effective.ts';
 import { graft } from './graft.ts';
 import type { Config } from './model.ts';
-import type { Mode } from './modes.ts';
+import { fansOut, type Mode } from './modes.ts';
 import { readAny, readRegular } from './read/file.ts';
 import { isCrowded, MOST_PARTS } from './read/parts.ts';
 import { formatPath, nodeAt, plainValue, readToml } from './read/toml.ts';
@@ -96,18 +96,20 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   const plain = plainValue(root);
   const result = fileSchema.safeParse(plain);
   const issues = result.success ? [] : result.error.issues;
+  // One that reads no frontends asks nothing of them.
+  const forwarding = fansOut(mode) ? undefined : mode;
   const findings = [
     ...schemaFindings(root, issues),
     ...keyFindings(root),
     ...crossFindings(root, mode),
-    ...modeFindings(root, mode),
-    ...inlineFindings(root, mode),
-    ...sourceFindings(root, mode),
-    ...affinityFindings(root, mode),
+    ...modeFindings(root, forwarding),
+    ...inlineFindings(root, forwarding),
+    ...sourceFindings(root, forwarding),
+    ...affinityFindings(root, forwarding),
     ...loopFindings(root, isOwn),
-    ...localServerFindings(root, mode, isOwn),
-    ...checkSourceFindings(root, mode, isOwn, sourceTowards),
-    ...cpuFindings(root, mode, { isOwn, usableCpus, isRunning: reload }),
+    ...localServerFindings(root, forwarding, isOwn),
+    ...checkSourceFindings(root, forwarding, isOwn, sourceTowards),
+    ...cpuFindings(root, forwarding, { isOwn, usableCpus, isRunning: reload }),
     ...statsFindings(root),
     ...connectionLogFindings(root),
     ...controlFindings(root),

@@ -34,7 +34,7 @@ export interface Config {
   readonly file: string;
   /** Further ones that it is made of (`[glb]`): absolute paths. */
   readonly files?: readonly string[];
-  /** At least one, in the file's order. */
+  /** At least one, in the file's order; with --fan-out those of [fan_out]. */
   readonly frontends: readonly Frontend[];
   readonly backends: readonly Backend[];
   /** Undefined: no statistics server. */
@@ -46,6 +46,8 @@ export interface Config {
   readonly proxy: Proxy;
   /** The interfaces that lb4 stands between; undefined: the file has none. */
   readonly inline: Inline | undefined;
+  /** Ports that the kernel spreads over processes of this host; undefined: the file has none. */
+  readonly fanOut?: readonly FanOut[];
   /** Who is asked for names, as `192.0.2.53:53`; undefined: whom this host asks. */
   readonly nameservers?: readonly string[] | undefined;
   /** So long a server stays that answers for a name or service do not have any more. */
@@ -263,6 +265,23 @@ export type Finder =
   | { readonly kind: 'srv'; readonly name: string }
   /** What a program prints. */
   | { readonly kind: 'exec'; readonly command: readonly string[]; readonly intervalMs: number };
+
+/** How the kernel chooses a process. */
+export const FAN_OUT_BALANCE = ['roundrobin', 'random', 'source'] as const;
+export type FanOutBalance = (typeof FAN_OUT_BALANCE)[number];
+
+/** A port that the kernel alone spreads over processes of this host. */
+export interface FanOut {
+  readonly name: string;
+  /** The address that clients call, or the any-address of each family. */
+  readonly listen: readonly Address[];
+  /** In the file's order. */
+  readonly ports: readonly { readonly port: number; readonly weight: number }[];
+  readonly balance: FanOutBalance;
+  /** For programs of this host as well. */
+  readonly local: boolean;
+  readonly protocol: TransportProtocol;
+}
 
 export interface Proxy {
   /** Threads; 0: one for each processor. */

@@ -16,10 +16,12 @@ interface ModeFacts {
   readonly directions: 1 | 2;
   /** Whom servers see, of backends that say nothing else (factsOf). */
   readonly source: Facts['source'];
-  /** How packets are forwarded, by the backend's keys; undefined: no packets are, connections end here and others begin. */
+  /** How packets are forwarded, by the backend's keys; undefined: no packets are. */
   readonly forwards: ((keys: ForwardingKeys) => ModeName) | undefined;
   /** Frontends' addresses are this host's; else lb4 stands between interfaces, and they are nobody's. */
   readonly ownsAddresses: boolean;
+  /** The tables of the file that say what is balanced. */
+  readonly reads: 'frontends' | 'fan_out';
 }
 
 /** What depends on a backend as well as on the mode. */
@@ -34,16 +36,18 @@ interface Facts {
 const BY_DSR: Readonly<Record<Dsr, ModeName>> = { nat: 'dsr', l2: 'dsrL2', gue: 'dsrGue', ipip: 'dsrIpip' };
 
 export const MODES = {
-  proxy: { balance: 'roundrobin', directions: 2, source: 'kernel', forwards: undefined, ownsAddresses: true },
+  proxy: { balance: 'roundrobin', directions: 2, source: 'kernel', forwards: undefined, ownsAddresses: true, reads: 'frontends' },
   passthrough: {
     balance: 'maglev',
     directions: 2,
     source: 'pool',
     forwards: ({ nat }) => (nat === 'destination' ? 'destination' : 'passthrough'),
     ownsAddresses: true,
+    reads: 'frontends',
   },
-  dsr: { balance: 'maglev', directions: 1, source: 'client', forwards: ({ dsr }) => BY_DSR[dsr], ownsAddresses: true },
-  inline: { balance: 'maglev', directions: 2, source: 'client', forwards: () => 'destination', ownsAddresses: false },
+  dsr: { balance: 'maglev', directions: 1, source: 'client', forwards: ({ dsr }) => BY_DSR[dsr], ownsAddresses: true, reads: 'frontends' },
+  inline: { balance: 'maglev', directions: 2, source: 'client', forwards: () => 'destination', ownsAddresses: false, reads: 'frontends' },
+  'fan-out': { balance: 'roundrobin', directions: 2, source: 'client', forwards: undefined, ownsAddresses: true, reads: 'fan_out' },
 } as const satisfies Record<string, ModeFacts>;
 
 /** How lb4 runs: the command line's choice. One file may serve all. */
@@ -54,6 +58,11 @@ export type PacketMode = { [M in Mode]: (typeof MODES)[M]['forwards'] extends un
 /** Whether frames pass through lb4, for which it needs CAP_NET_RAW and firewall rules, and not connections. */
 export function isPacketMode(mode: string): mode is PacketMode {
   return Object.hasOwn(MODES, mode) && MODES[mode as Mode].forwards !== undefined;
+}
+
+/** Whether the kernel alone has the connections, by [fan_out]. */
+export function fansOut(mode: Mode | undefined): boolean {
+  return mode !== undefined && MODES[mode].reads === 'fan_out';
 }
 
 /** What is to be known of a backend in a mode. */

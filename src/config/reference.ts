@@ -24,7 +24,7 @@ Unknown keys are warnings: lb4 names them and starts all the same; \`lb4 check -
 and decimals are welcome. \`NAME\` is yours to choose: ${GOOD_NAME}.
 
 One file serves all modes: none minds the keys of another, but for those that say so: \`source_addrs\` is passthrough's alone, and proxy mode takes no \`protocol\` but TCP, no
-\`nat\` and no \`affinity\`. \`lb4 check\` alone checks what all modes ask, with \`--passthrough\`, \`--dsr\`, \`--inline\` or \`--proxy\` also what that mode asks beyond: IPv4 addresses only, and in DSR a
+\`nat\` and no \`affinity\`. \`lb4 check\` alone checks what all modes ask, with \`--passthrough\`, \`--dsr\`, \`--inline\`, \`--fan-out\` or \`--proxy\` also what that mode asks beyond: IPv4 addresses only, and in DSR a
 server's port equal to its frontend's.
 
 \`\`\`toml

@@ -31,6 +31,9 @@ import { removeStrays } from './strays.ts';
 /** The scripts of iptables/ keep their notes there, too. */
 const DIRECTORY = '/run/lb4';
 const { O_CREAT, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
+/** The lock of a fan-out, which goes beside a packet mode: two would replace each other's rules. */
+export const FAN_OUT_LOCK = 'fan-out-lock';
+const PACKET_LOCK = 'lock';
 /** The file or its directory went while it was being opened: whoever had it ended just then. */
 const ATTEMPTS = 20;
 /** So long what a killed lb4 has kept may still be locked: by its process of the pcap driver, or while the kernel takes back its memory. */
@@ -59,8 +62,7 @@ export async function deathIsOver(): Promise<void> {
 
 /** Throws FailureError, naming the pid, where another lb4 has the lock; PrivilegeError where this process may not lock at all. */
 export function lockNamespace(about: Omit<Holder, 'pid'>): NamespaceLock {
-  const holder = { pid: process.pid, ...about };
-  const lock = new NamespaceLock(holder, takeLock(holder));
+  const lock = lockNamed(about, PACKET_LOCK);
   try {
     assertKeptFree();
     return lock;
@@ -70,24 +72,36 @@ export function lockNamespace(about: Omit<Holder, 'pid'>): NamespaceLock {
   }
 }
 
+/** The same of a fan-out: no connections are kept. */
+export function lockFanOut(about: Omit<Holder, 'pid'>): NamespaceLock {
+  return lockNamed(about, FAN_OUT_LOCK);
+}
+
+function lockNamed(about: Omit<Holder, 'pid'>, name: string): NamespaceLock {
+  const holder = { pid: process.pid, ...about };
+  return new NamespaceLock(holder, takeLock(holder, name), name);
+}
+
 /** Held. Its file can be taken away all the same, and the scripts' notes beside it: then another lb4 would start. */
 export class NamespaceLock {
   readonly #holder: Holder;
+  readonly #name: string;
   #fd: number;
   /** What the scripts have noted, by the files' names. */
   #notes: ReadonlyMap<string, string> = new Map();
 
-  constructor(holder: Holder, fd: number) {
+  constructor(holder: Holder, fd: number, name = PACKET_LOCK) {
     this.#holder = holder;
+    this.#name = name;
     this.#fd = fd;
   }
 
   /** Its path, where that is no longer the file that this process has locked; else undefined, and the notes are remembered as they are. */
   missing(): string | undefined {
-    const { directory, file } = paths();
+    const { directory, file } = paths(this.#name);
     if (!isAt(this.#fd, file)) return file;
     try {
-      const names = readdirSync(directory).filter((name) => name !== 'lock');
+      const names = readdirSync(directory).filter((name) => name !== PACKET_LOCK && name !== FAN_OUT_LOCK);
       this.#notes = new Map(names.map((name) => [name, readFileSync(`${directory}/${name}`, 'utf8')]));
     } catch {
       // A script is just taking one away: the next look reads what is left.
@@ -98,7 +112,7 @@ export class NamespaceLock {
   /** Locks anew where it is missing, and writes the notes again. Throws as {@link lockNamespace} does. */
   putBack(): void {
     if (this.missing() === undefined) return;
-    const fd = takeLock(this.#holder);
+    const fd = takeLock(this.#holder, this.#name);
     closeSync(this.#fd);
     this.#fd = fd;
     const { directory } = paths();
@@ -112,7 +126,7 @@ export class NamespaceLock {
 
   /** Leaves no file behind. */
   release(): void {
-    const { directory, file } = paths();
+    const { directory, file } = paths(this.#name);
     try {
       // While it is still locked: whoever opened it meanwhile finds that it is gone. Never the file of another lb4.
       if (isAt(this.#fd, file)) unlinkSync(file);
@@ -125,20 +139,20 @@ export class NamespaceLock {
   }
 }
 
-function takeLock(holder: Holder): number {
+function takeLock(holder: Holder, name: string): number {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const fd = attemptLock();
+    const fd = attemptLock(name);
     if (fd === undefined) continue;
     ftruncateSync(fd);
     writeSync(fd, `${JSON.stringify(holder)}\n`);
     return fd;
   }
-  throw new FailureError(`${paths().file} changes all the time: another lb4 starts and ends in this network namespace`);
+  throw new FailureError(`${paths(name).file} changes all the time: another lb4 starts and ends in this network namespace`);
 }
 
-/** Who forwards packets in this network namespace; undefined where nobody does, or this user may not know. */
-export function lockHolder(): Partial<Holder> | undefined {
-  return readHolder(true);
+/** Who forwards packets in this network namespace, or has a fan-out there; undefined where nobody does, or this user may not know. */
+export function lockHolder(name = PACKET_LOCK): Partial<Holder> | undefined {
+  return readHolder(true, name);
 }
 
 /** Whether nobody forwards packets in this network namespace: neither the lock nor a kept file is anybody's. */
@@ -179,10 +193,10 @@ export function forgetDeadHolder(forGood = false): void {
   }
 }
 
-function readHolder(alive: boolean): Partial<Holder> | undefined {
+function readHolder(alive: boolean, name = PACKET_LOCK): Partial<Holder> | undefined {
   let fd: number;
   try {
-    fd = openSync(paths().file, O_RDONLY | O_NOFOLLOW);
+    fd = openSync(paths(name).file, O_RDONLY | O_NOFOLLOW);
   } catch {
     return undefined;
   }
@@ -193,20 +207,20 @@ function readHolder(alive: boolean): Partial<Holder> | undefined {
   }
 }
 
-function paths() {
+function paths(name = PACKET_LOCK) {
   const directory = `${DIRECTORY}/netns-${statSync('/proc/self/ns/net').ino}`;
-  return { directory, file: `${directory}/lock` };
+  return { directory, file: `${directory}/${name}` };
 }
 
 /** The descriptor that holds the lock; undefined where the file went meanwhile. */
-function attemptLock(): number | undefined {
-  const { directory, file } = paths();
+function attemptLock(name: string): number | undefined {
+  const { directory, file } = paths(name);
   let fd: number | undefined;
   try {
     makePrivate(DIRECTORY);
     makePrivate(directory);
     fd = openSync(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
-    if (!native().tryLockFile(fd)) throw taken(holderIn(fd));
+    if (!native().tryLockFile(fd)) throw taken(holderIn(fd), name);
     // Its last holder may have unlinked it between our opening and locking: then the next one would lock another file.
     if (isAt(fd, file)) return fd;
   } catch (error) {
@@ -218,8 +232,9 @@ function attemptLock(): number | undefined {
   return undefined;
 }
 
-function taken({ pid }: Partial<Holder>): FailureError {
-  return new FailureError(`another lb4 (pid ${pid ?? 'unknown'}) forwards packets in this network namespace already`);
+function taken({ pid }: Partial<Holder>, name: string): FailureError {
+  const does = name === FAN_OUT_LOCK ? 'keeps a fan-out' : 'forwards packets';
+  return new FailureError(`another lb4 (pid ${pid ?? 'unknown'}) ${does} in this network namespace already`);
 }
 
 /** Empty where it has the lock, and has not written yet. */

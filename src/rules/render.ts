@@ -28,8 +28,15 @@ const INCLUDE = /^# shellcheck source=.*\n\. "\$\{0%\/\*\}\/(\w+\.sh)".*\n/gm;
 const SAFE = /^[A-Za-z0-9_.:/>\n-]*$/;
 /** The one that scripts leave unsaid: rules that stand on hosts, and their comments, are spelled so. */
 const UNSAID = 'tcp';
-/** Settings that may have others: WHY, a text for people, blanks, and OBJECT all of base64. */
-const OTHERS: Readonly<Record<string, RegExp>> = { WHY: /^[A-Za-z0-9.:=_,; -]*$/, OBJECT: /^[A-Za-z0-9+/=\n]*$/ };
+/** Rules as tools take them. */
+const RULES = /^[A-Za-z0-9_.:/=!,;{}" \n-]*$/;
+/** Settings that may have others: WHY, a text for people, blanks, OBJECT all of base64, and rules what they are spelled with. */
+const OTHERS: Readonly<Record<string, RegExp>> = {
+  WHY: /^[A-Za-z0-9.:=_,; -]*$/,
+  OBJECT: /^[A-Za-z0-9+/=\n]*$/,
+  TABLE: RULES,
+  RULES,
+};
 
 /**
  * Templates as they were when they were first asked for, which a lb4 in a packet mode does as it starts: what replaces or removes
@@ -127,7 +134,7 @@ export function renderReturnScript({ server, gateway, ports }: ReturnRulesInput)
 /**
  * A template of iptables/ with `settings` as shell assignments between its two configuration marks, and the texts of common.sh and
  * other parts in place of the lines that read them: the script stands for itself.
- * @throws RangeError when a value has a character outside letters, digits and `_.:/>-`, or outside what WHY and OBJECT may have.
+ * @throws RangeError when a value has a character outside letters, digits and `_.:/>-`, or outside what the settings of OTHERS may have.
  */
 export function renderTemplate(name: string, settings: Record<string, string>): string {
   const template = templates.get(name) ?? readTemplate(name);

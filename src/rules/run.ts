@@ -1,6 +1,6 @@
 import { EXIT, FailureError, KernelFeatureError, type Lb4Error, PrivilegeError } from '../errors.ts';
 import { type Ended, iptablesCommand, runProgram, runReader } from './program.ts';
-import type { RulesAction } from './types.ts';
+import type { FanOutDialect, RulesAction } from './types.ts';
 
 export interface RunOptions {
   /** Say what would be done and change nothing. */
@@ -41,11 +41,10 @@ export async function runRules(script: string, action: RulesAction, options: Run
  * @throws KernelFeatureError (no iptables) or FailureError
  */
 export async function readRules(tables: readonly string[]): Promise<string> {
-  return (await Promise.all(tables.map(readTable))).join('');
+  return (await Promise.all(tables.map((table) => readTable(table, saveCommand())))).join('');
 }
 
-async function readTable(table: string): Promise<string> {
-  const command = saveCommand();
+async function readTable(table: string, command: string): Promise<string> {
   const stdout = await read(command, '-t', table);
   if (stdout === undefined) throw new KernelFeatureError(`${command} not found: apt-get install iptables, or name one in LB4_IPTABLES`);
   return stdout.replaceAll(/^[#:].*\n/gm, '');
@@ -60,11 +59,19 @@ export async function readCounters(): Promise<string> {
  * A table as nft lists it; empty where it is not there, undefined where there is no nft.
  * @throws FailureError where nft cannot tell
  */
-export function readNftTable(name: string, family: 'ip' | 'netdev' = 'ip'): Promise<string | undefined> {
+export function readNftTable(name: string, family: 'ip' | 'netdev' | 'inet' = 'ip'): Promise<string | undefined> {
   return read('nft', 'list', 'table', family, name).catch((error: Error) => {
     if (error.message.includes('No such file or directory')) return '';
     throw error;
   });
+}
+
+/** What stands where the rules of a fan-out are: all of the table nat of both families, by iptables. Throws as {@link readRules} does. */
+export async function readFanOut(dialect: FanOutDialect): Promise<string> {
+  if (dialect === 'nft') return (await readNftTable('lb4_fan_out', 'inet')) ?? '';
+  return (
+    await Promise.all([saveCommand(), saveCommand().replace(/iptables(?!.*iptables)/, 'ip6tables')].map((save) => readTable('nat', save)))
+  ).join('');
 }
 
 function saveCommand(): string {

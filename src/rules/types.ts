@@ -1,4 +1,4 @@
-import type { TransportProtocol } from '../config/model.ts';
+import type { FanOutBalance, TransportProtocol } from '../config/model.ts';
 import type { PacketMode } from '../config/modes.ts';
 
 /** The protocol of pings, which has no ports, by its name. */
@@ -74,3 +74,28 @@ export const DIALECTS = ['tc', 'nft', 'iptables'] as const;
 export type Dialect = (typeof DIALECTS)[number];
 
 export type RulesAction = 'install' | 'remove' | 'status';
+
+/** What a port is spread over processes of this host by. */
+export interface FanOutInput {
+  /** Without an address: every one of this host's, of that family or both. */
+  readonly listen: { readonly ip?: string | undefined; readonly family?: 4 | 6 | undefined; readonly port: number };
+  /** In the file's order. */
+  readonly ports: readonly { readonly port: number; readonly weight: number; readonly isUp: boolean }[];
+  readonly protocol: string;
+  /** `source`: nft alone. */
+  readonly balance: FanOutBalance;
+  /** For programs of this host as well. */
+  readonly local: boolean;
+}
+
+/** Rules, each with the chain that it stands in. */
+export type FanOutRules = readonly { readonly chain: string; readonly text: string }[];
+
+export const FAN_OUT_DIALECTS = ['nft', 'iptables'] as const;
+export type FanOutDialect = (typeof FAN_OUT_DIALECTS)[number];
+
+/**
+ * Where a running lb4 checks processes of this host that a port is spread over: an address of the loopback's that nobody else calls, so that rules can let
+ * these calls alone, and where only who listens at all addresses answers.
+ */
+export const CHECK_ADDRESS = '127.76.66.52';

@@ -10,7 +10,7 @@
 import { resolve } from 'node:path';
 import { type Keys, keysInEffect } from '../config/effective.ts';
 import type { Backend, Config, Server } from '../config/model.ts';
-import { isPacketMode } from '../config/modes.ts';
+import { fansOut, isPacketMode } from '../config/modes.ts';
 import { restartOnly } from '../config/restart.ts';
 import { renderKeys } from '../config/written.ts';
 import type { Reloaded } from '../control/orders.ts';
@@ -22,6 +22,7 @@ import { ControlPort } from './control-port.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
 import { EndedConnections } from './ended.ts';
+import { FanOutPath } from './fan-out-path.ts';
 import { FoundServers } from './found-servers.ts';
 import { GlbRanks } from './glb-ranks.ts';
 import { HealthHold } from './health-hold.ts';
@@ -261,7 +262,10 @@ export class Service {
     // The next one may serve both while this one drains.
     await Promise.all([this.#stats.close(), this.#control.close()]);
     if (!this.#succession.canRest) return this.#stop(graceMs, hurry);
-    this.#options.log.info('connections wait for the next start: their table and the firewall rules stay');
+    const stays = 'their table and the firewall rules stay';
+    this.#options.log.info(
+      fansOut(this.#options.mode) ? 'the kernel goes on: its rules stay' : `connections wait for the next start: ${stays}`,
+    );
     return this.#end(() => this.#succession.letGo());
   }
 
@@ -502,6 +506,7 @@ function statusAfter(takeover: Takeover | undefined): ServerStatus {
 function startPath(plan: Plan, options: PathOptions, signal: Reports['signal']): Promise<DataPath> {
   const { mode, rules, failed, log, remember, takeover, ended } = options;
   const reports: Reports = { signal, failed, log, ended: (flows, left) => ended.take(flows, left) };
+  if (fansOut(mode)) return FanOutPath.start(plan, { rules, takeover }, reports);
   return isPacketMode(mode)
     ? PacketPath.start(plan, { mode, rules, remember, takeover }, reports)
     : ProxyPath.start(plan, reports, takeover);

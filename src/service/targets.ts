@@ -1,9 +1,11 @@
 /** Which servers are checked, and from where. */
-import type { Backend, Config, Frontend } from '../config/model.ts';
-import { holdsVip, isPacketMode, MODES, type Mode } from '../config/modes.ts';
+import { addressOf, joinPort } from '../config/address.ts';
+import type { Backend, Config, Frontend, Server } from '../config/model.ts';
+import { fansOut, holdsVip, isPacketMode, MODES, type Mode } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
+import { CHECK_ADDRESS } from '../rules/types.ts';
 import { checkKey, type Members } from './members.ts';
 
 /** What has left the file. */
@@ -25,6 +27,12 @@ export function leavingOf({ frontends, servers }: Members): Leaving {
   };
 }
 
+/** A process of this host, where it answers only if it listens at all addresses. */
+function atAll(server: Server): Server {
+  const { ip, family, port } = server.addr;
+  return { ...server, addr: addressOf(joinPort(family === 4 ? CHECK_ADDRESS : ip, port)) };
+}
+
 /** A health check for every server of a backend that a frontend uses, but for those that are not to be checked. */
 export function targetsOf(config: Config, mode: Mode, leaving: Leaving = { frontends: [], backends: [] }): Target[] {
   const all = [...config.frontends, ...leaving.frontends];
@@ -39,7 +47,9 @@ export function targetsOf(config: Config, mode: Mode, leaving: Leaving = { front
     const [sourceAddress, ...otherSources] = sources;
     const sendProxy = isPacketMode(mode) ? undefined : backend.sendProxy;
     const reach = { sourceAddress, otherSources, sendProxy };
-    return backend.servers.flatMap((server) => targetFor(checkKey(backend, server), backend, server, reach) ?? []);
+    return backend.servers.flatMap((server) => {
+      return targetFor(checkKey(backend, server), backend, fansOut(mode) ? atAll(server) : server, reach) ?? [];
+    });
   });
   // Protocols of a backend that are checked alike have one check, the first one's.
   return [...new Map(targets.toReversed().map((target) => [target.id, target])).values()].toReversed();

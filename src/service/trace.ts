@@ -4,7 +4,7 @@
  */
 import { foresee, isFull, type Loads } from '../balance/index.ts';
 import { type Address, readAddress } from '../config/address.ts';
-import { factsOf, isPacketMode, type Mode } from '../config/modes.ts';
+import { factsOf, fansOut, isPacketMode, type Mode } from '../config/modes.ts';
 import { OrderError, type Trace, type TracedServer } from '../control/orders.ts';
 import type { CarriedFlow } from '../engine/flow-list.ts';
 import { hashableAddress } from '../proxy/address.ts';
@@ -159,6 +159,13 @@ function chosenWay(asked: Asked): Way {
   const { backend, loads, client, kept, path, entry } = asked;
   const { listen } = entry.frontend;
   const { choice } = backend;
+  if (fansOut(asked.mode)) {
+    return {
+      outcome: 'open',
+      among: choice.candidates.map(({ index }) => index),
+      reasons: [`${choice.scheduler}: the kernel chooses, by its own rules`],
+    };
+  }
   const { among, by, full } = foresee(choice, loads, hashableAddress(client.ip), client.port, hashableAddress(listen.ip), listen.port);
   const indexOf = (position: number) => choice.candidates[position]?.index ?? -1;
   const nameOf = (position: number) => nameAt(asked, indexOf(position));

@@ -377,7 +377,7 @@ const UNKNOWN: Row[] = [
     name: 'a table',
     toml: `${GOOD}[passthru.timeouts]\nsyn = 3`,
     lines: [
-      'f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, stats, control, connection_log, passthrough, inline, discovery, glb, proxy',
+      'f:3:2: warning: passthru: unknown key, ignored; known here: frontends, backends, fan_out, stats, control, connection_log, passthrough, inline, discovery, glb, proxy',
     ],
   },
   {

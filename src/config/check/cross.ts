@@ -5,10 +5,11 @@
 
 import { LIMITS } from '../../layout/limits.ts';
 import { didYouMean } from '../../suggest.ts';
-import type { Mode } from '../modes.ts';
+import { fansOut, type Mode } from '../modes.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { isPingAlone, PING } from '../schema/services.ts';
 import { clashes } from './clashes.ts';
+import { fanOutFindings, needsFrontends } from './fan-out.ts';
 import { error, type Finding, show } from './finding.ts';
 import { glbFindings } from './glb.ts';
 import { healthFindings } from './health.ts';
@@ -21,18 +22,20 @@ import { tunnelKeyFindings } from './wrapped.ts';
 
 /** Everything that is wrong or doubtful between the keys of a file. */
 export function crossFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
+  const forwarding = fansOut(mode) ? undefined : mode;
   return [
-    ...noFrontends(root),
+    ...(needsFrontends(root, mode) ? noFrontends(root) : []),
+    ...fanOutFindings(root, mode),
     ...missingBackends(root),
     ...sharedListeners(root),
     ...sharedServers(root),
     ...tooMany(root),
     ...idleBackends(root),
     ...healthFindings(root),
-    ...glbFindings(root, mode),
+    ...glbFindings(root, forwarding),
     ...workerFindings(root),
     ...serviceFindings(root),
-    ...rewriteFindings(root, mode),
+    ...rewriteFindings(root, forwarding),
     ...tunnelKeyFindings(root),
     ...templateFindings(root),
   ];
@@ -40,6 +43,8 @@ export function crossFindings(root: TomlNode, mode: Mode | undefined): Finding[]
 
 function noFrontends(root: TomlNode): Finding[] {
   const node = nodeAt(root, ['frontends']);
+  const missing = ['frontends', 'backends'].filter((name) => nodeAt(root, [name]) === undefined);
+  if (missing.length > 0) return missing.map((name) => error(root, [name], `missing; needed: tables, [${name}.NAME], at least one`));
   if (node?.kind !== 'table' || node.children.size > 0) return [];
   return [error(node, ['frontends'], 'empty; needed: at least one table, [frontends.NAME]')];
 }

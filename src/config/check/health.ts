@@ -5,7 +5,7 @@ import { COMMAND, DEFAULT_CHECK } from '../schema/health.ts';
 import { oneOf } from '../schema/key.ts';
 import { isPingAlone, type ServiceProtocol } from '../schema/services.ts';
 import { error, type Finding, show, warning } from './finding.ts';
-import { backendsIn, type Table, tables } from './places.ts';
+import { backendsIn, protocolsIn, type Table, tables } from './places.ts';
 
 /** The keys that some types of check read, and no other. */
 const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
@@ -26,10 +26,12 @@ const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
 
 /** A check without its command (an error), and keys that another type of check would read (warnings). */
 export function healthFindings(root: TomlNode): Finding[] {
-  const protocols = backendsIn(root);
-  return tables(root, 'backends').flatMap((backend) => {
-    const types = typesOf(backend.node, protocols.get(backend.name) ?? []);
-    return [...missingCommand(backend, types), ...missingType(backend, protocols.get(backend.name) ?? []), ...idleKeys(backend, types)];
+  const used = backendsIn(root);
+  const backends = tables(root, 'backends').map((table) => ({ table, protocols: used.get(table.name) ?? [] }));
+  const fanOuts = tables(root, 'fan_out').map((table) => ({ table, protocols: protocolsIn(table) }));
+  return [...backends, ...fanOuts].flatMap(({ table, protocols }) => {
+    const types = typesOf(table.node, protocols);
+    return [...missingCommand(table, types), ...missingType(table, protocols), ...idleKeys(table, types)];
   });
 }
 

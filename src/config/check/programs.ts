@@ -10,7 +10,7 @@ import { tables } from './places.ts';
  * meant for another host. Asks the file system, which may have to wait for a network: not for a running lb4.
  */
 export function programFindings(root: TomlNode): Finding[] {
-  return tables(root, 'backends').flatMap(({ path, node }): Finding[] => {
+  return [...tables(root, 'backends'), ...tables(root, 'fan_out')].flatMap(({ path, node }): Finding[] => {
     const servers = tables(root, ...path, 'servers');
     return [
       findings(node, [...path, 'health_check_command']),

@@ -10,11 +10,12 @@ import { FAST_PATHS, ICMP_ECHO, IO } from '../model.ts';
 import { backend } from './backend.ts';
 import { connectionLog } from './connection-log.ts';
 import { control } from './control.ts';
+import { fanOut } from './fan-out.ts';
 import { inline } from './inline.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 import { FILE_PROTOCOLS } from './services.ts';
 
-const frontend = z.object({
+export const frontend = z.object({
   listen_addr: key(checked(listenAddrProblem), {
     allowed: ADDRESS,
     description:
@@ -237,15 +238,23 @@ const proxy = z.object({
 
 /** A whole file. */
 export const fileSchema = z.object({
-  frontends: key(z.record(z.string(), frontend), {
+  frontends: key(z.record(z.string(), frontend).prefault({}), {
     allowed: 'tables, [frontends.NAME], at least one',
     description: `An address and port that clients connect to. At least one, at most ${LIMITS.frontends}.`,
     ...convey,
   }),
-  backends: key(z.record(z.string(), backend), {
+  backends: key(z.record(z.string(), backend).prefault({}), {
     allowed: 'tables, [backends.NAME], at least one',
     description: `A group of servers, how to choose one of them, and how to check that they are well. At most ${LIMITS.backends}.`,
     ...convey,
+  }),
+  fan_out: key(z.record(z.string(), fanOut).optional(), {
+    allowed: 'tables, [fan_out.NAME]',
+    description:
+      'A port that the kernel alone spreads over processes of this host: with `--fan-out`, and by `lb4 rules --fan-out` without a running lb4 ' +
+      '([modes](modes.md#fan-out-lb4---fan-out)). Other modes do not read it, and `--fan-out` reads no frontends and backends, which such a file need not have.',
+    otherwise: 'none: no mode `--fan-out`',
+    ...lb4,
   }),
   stats: key(stats.optional(), {
     allowed: 'a table, [stats]',

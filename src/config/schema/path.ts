@@ -15,7 +15,7 @@ export function childSchema(parent: z.core.$ZodType, name: PropertyKey): z.core.
   if (schema instanceof z.ZodArray) return schema.element;
   // A list of names, or tables.
   if (schema instanceof z.ZodUnion) {
-    const isPlace = /^\d+$/.test(String(name));
+    const isPlace = typeof name === 'number';
     const fitting = schema.options.filter((option) => core(option) instanceof z.ZodArray === isPlace);
     return fitting.map((option) => childSchema(option, name)).find((child) => child !== undefined);
   }

@@ -1,5 +1,4 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
-import { protocols } from '../../flow/protocols.ts';
 import { MOST_WORKERS } from '../../layout/limits.ts';
 import { type Address, addressOf, joinPort, type Network, readHost, readNameserver, readNetwork, withoutPort } from '../address.ts';
 import { readCpus } from '../cpus.ts';
@@ -17,15 +16,15 @@ import type {
   Server,
   ServerTemplate,
   Timeouts,
-  TransportProtocol,
 } from '../model.ts';
-import { MODES, type Mode, rewritesAnswers } from '../modes.ts';
+import { fansOut, MODES, type Mode, rewritesAnswers } from '../modes.ts';
 import { HEALTH_HOLD } from './backend.ts';
+import { fanOutServices, resolveFanOuts } from './fan-outs.ts';
 import type { FileConfig } from './file.ts';
 import { CHECK_INTERVAL, DEFAULT_CHECK } from './health.ts';
 import { readStatus } from './http.ts';
 import { readPrefix } from './inline.ts';
-import { backendProtocols, namesOf, PING, type ServiceProtocol, serviceName, servicesOf } from './services.ts';
+import { backendProtocols, namesOf, PING, type ServiceProtocol, serviceName, servicesOf, transportOf } from './services.ts';
 
 type BackendKeys = FileConfig['backends'][string];
 type ServerKeys = BackendKeys['servers'][string];
@@ -48,7 +47,7 @@ interface Defaults {
  * @param processors how many this process may use: as many workers as the file leaves to lb4 depend on them
  */
 export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress, icmpEcho, mode, files = [] }: Defaults): Config {
-  const [backends, frontends] = resolveServices(keys, icmpEcho, mode);
+  const [backends, frontends] = resolveServices(fansOut(mode) ? { ...keys, ...fanOutServices(keys.fan_out) } : keys, icmpEcho, mode);
   const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address ?? statsAddress, keys.stats.port)) };
   const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
   const inline = resolveInline(keys.inline);
@@ -71,6 +70,7 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
     inline,
     nameservers,
     holdMs,
+    ...(keys.fan_out && { fanOut: resolveFanOuts(keys.fan_out) }),
   });
 }
 
@@ -205,11 +205,6 @@ function placeOf({ addr = '', srv, exec, exec_interval }: Pick<ServerKeys, 'addr
 /** Both were checked. */
 function rewriteOf({ clients, as }: NonNullable<BackendKeys['src_ip_rewrite']>) {
   return { clients: readNetwork(clients) as Network, as: readNetwork(as) as Network };
-}
-
-function transportOf(name: ServiceProtocol): TransportProtocol {
-  const { number } = protocols.find((one) => one.name === name) as TransportProtocol;
-  return { name, number };
 }
 
 function resolveHealthCheck(keys: BackendKeys, protocol: ServiceProtocol): HealthCheck {

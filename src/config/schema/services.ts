@@ -3,6 +3,9 @@
  * as a frontend or backend with a protocol of its own.
  */
 
+import { protocols } from '../../flow/protocols.ts';
+import type { TransportProtocol } from '../model.ts';
+
 /** Those that services are of, in the order in which the ones of a name stand. */
 const SERVICES = ['tcp', 'udp', 'icmp'] as const;
 export type ServiceProtocol = (typeof SERVICES)[number];
@@ -23,6 +26,12 @@ export const PING = 'icmp' satisfies ServiceProtocol;
 /** @param protocol the value of a frontend's key; what is no good value counts as none */
 export function protocolsOf(protocol: unknown): readonly ServiceProtocol[] {
   return typeof protocol === 'string' && Object.hasOwn(STANDS_FOR, protocol) ? STANDS_FOR[protocol as FileProtocol] : STANDS_FOR.tcp;
+}
+
+/** The protocol of that name. */
+export function transportOf(name: ServiceProtocol): TransportProtocol {
+  const { number } = protocols.find((one) => one.name === name) as TransportProtocol;
+  return { name, number };
 }
 
 /** Whether it is pings alone that a frontend takes. */

@@ -1,0 +1,255 @@
+/** Ports that the kernel spreads over processes of this host, by rules of either dialect: who gets how many, what is left, and lb4 --fan-out. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { LB4, QUICK } from '../lab/balancer.ts';
+import type { Answered } from '../lab/fan.ts';
+import { cable, Lab, type Namespace } from '../lab/lab.ts';
+import type { Running } from '../lab/processes.ts';
+import { waitUntil } from '../lab/wait.ts';
+
+const [HOST, HOST6] = ['10.95.0.1', 'fd95::1'];
+/** Clients' addresses: thousands, behind one namespace. */
+const [SOURCE, SOURCE6] = ['10.96.0.0', 'fd96::'];
+const PORTS = [3128, 3129, 3130, 3131];
+const COUNT = 4000;
+/** χ² of three degrees of freedom: one good run of a thousand is above it. */
+const CRITICAL = 16.27;
+
+let lab: Lab;
+let host: Namespace;
+let client: Namespace;
+const processes = new Map<number, Running>();
+
+async function startProcess(port: number, address = ''): Promise<void> {
+  const running = host.program('fan', 'serve', `${port}`, address);
+  await running.line(/^listening/);
+  processes.set(port, running);
+}
+
+async function kill(port: number): Promise<void> {
+  await processes.get(port)?.stop('SIGKILL');
+}
+
+beforeAll(async () => {
+  lab = new Lab();
+  host = lab.namespace('host');
+  client = lab.namespace('client');
+  cable(host, 'eth0', `${HOST}/24`, client, 'eth0', '10.95.0.2/24');
+  host.later(`address add ${HOST6}/64 dev eth0 nodad`);
+  client.later('address add fd95::2/64 dev eth0 nodad');
+  client.later('route add local 10.96.0.0/16 dev lo');
+  client.later('route add local fd96::/64 dev lo');
+  host.later('route add 10.96.0.0/16 via 10.95.0.2');
+  host.later('route add fd96::/64 via fd95::2');
+  // Addresses of a route are none of an interface (ip-sysctl).
+  client.sysctl('net.ipv6.ip_nonlocal_bind', '1');
+  await Promise.all(PORTS.map((port) => startProcess(port)));
+});
+
+afterAll(() => lab[Symbol.asyncDispose]());
+
+/** A file of its own, of which lb4 takes no orders. */
+function file(name: string, text: string): string {
+  const path = join(lab.directory, `${name}.toml`);
+  writeFileSync(path, `[control]\nenabled = false\n${text}`);
+  return path;
+}
+
+const EQUAL = `ports = [${PORTS.join(', ')}]`;
+const WEIGHTED = 'ports = { 3128 = 1, 3129 = 2, 3130 = 3, 3131 = 4 }';
+/** Each at a port of its own. */
+const LISTEN = { roundrobin: 3128, random: 4002, turns: 4003, lots: 4004, source: 4005 } as const;
+
+const CASES = `
+[fan_out.roundrobin]
+listen = "${LISTEN.roundrobin}"
+local = true
+${EQUAL}
+[fan_out.random]
+listen = "${LISTEN.random}"
+balance = "random"
+${EQUAL}
+[fan_out.turns]
+listen = "${HOST}:${LISTEN.turns}"
+${WEIGHTED}
+[fan_out.lots]
+listen = "0.0.0.0:${LISTEN.lots}"
+balance = "random"
+${WEIGHTED}
+`;
+const BY_SOURCE = `[fan_out.source]\nlisten = "${LISTEN.source}"\nbalance = "source"\n${EQUAL}\n`;
+
+/** How many connections each process got; all must have been answered. */
+async function counts(from: Namespace, to: string, port: number, count: number, source = ''): Promise<number[]> {
+  const running = from.program('fan', 'call', to, `${port}`, `${count}`, ...(source === '' ? [] : [source]));
+  return countsOf(JSON.parse(await running.line(/^\{/)) as Answered);
+}
+
+function countsOf({ by, failed }: Answered): number[] {
+  expect(failed).toEqual({});
+  return PORTS.map((port) => by[port] ?? 0);
+}
+
+const fromClient = (port: number, count = COUNT) => counts(client, HOST, port, count, SOURCE);
+
+function chiSquare(found: readonly number[], shares: readonly number[]): number {
+  const [count, whole] = [found, shares].map((all) => all.reduce((sum, one) => sum + one, 0)) as [number, number];
+  return found.reduce((sum, one, i) => {
+    const due = (count * (shares[i] ?? 0)) / whole;
+    return sum + (one - due) ** 2 / due;
+  }, 0);
+}
+
+/** All rules of this host, of every tool. */
+function ruleset(): string {
+  const legacy = ['iptables-legacy-save', 'ip6tables-legacy-save'].map((save) =>
+    host.sh('sh', '-c', `${save} -t nat 2>/dev/null | grep -v '^[#:]' || :`),
+  );
+  return [host.sh('nft', 'list', 'ruleset'), ...legacy].join('').replaceAll(/counter packets \d+ bytes \d+ /g, '');
+}
+
+const DIALECTS = [
+  { name: 'nft', args: [], env: {} },
+  { name: 'iptables-nft', args: ['--dialect', 'iptables'], env: { LB4_IPTABLES: 'iptables-nft' } },
+  { name: 'iptables-legacy', args: ['--dialect', 'iptables'], env: { LB4_IPTABLES: 'iptables-legacy' } },
+] as const;
+type Tools = (typeof DIALECTS)[number];
+
+function rules({ args, env }: Tools, config: string, ...action: string[]) {
+  const words = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  return host.run('env', ...words, LB4, 'rules', '--fan-out', `--config=${config}`, ...args, ...action);
+}
+
+async function must(tools: Tools, config: string, ...action: string[]): Promise<string> {
+  const { code, stdout, stderr } = await rules(tools, config, ...action);
+  expect({ code, stderr, wrong: stdout.split('\n').filter((line) => /^(missing|stale)/.test(line)) }).toEqual({
+    code: 0,
+    stderr: '',
+    wrong: [],
+  });
+  return stdout;
+}
+
+test('a control: a quarter three times over is not a quarter each', async () => {
+  const add = (port: number, how: string) =>
+    host.sh('sh', '-c', `iptables-legacy -t nat -A PREROUTING -p tcp --dport 3128 ${how} -j REDIRECT --to-port ${port}`);
+  for (const port of [3129, 3130, 3131]) add(port, '-m statistic --mode random --probability 0.25');
+  const found = await fromClient(3128);
+  host.sh('iptables-legacy', '-t', 'nat', '-F');
+  expect(chiSquare(found, [1, 1, 1, 1])).toBeGreaterThan(20 * CRITICAL);
+  expect(chiSquare(found, [27, 16, 12, 9])).toBeLessThan(CRITICAL);
+});
+
+describe.each(DIALECTS)('$name', (tools) => {
+  test('spreads, tells what is there, swaps under load without a failure, and leaves nothing', async () => {
+    const before = ruleset();
+    const isNft = tools.name === 'nft';
+    const config = file(`cases-${tools.name}`, isNft ? CASES + BY_SOURCE : CASES);
+    await must(tools, config, '--apply');
+    const stands = ruleset();
+    const status = await must(tools, config, '--status');
+    expect(status).not.toMatch(/^(missing|stale)/m);
+    expect(status.match(/^present process/gm)).toHaveLength(PORTS.length);
+
+    expect(await fromClient(LISTEN.roundrobin)).toEqual([1000, 1000, 1000, 1000]);
+    expect(chiSquare(await fromClient(LISTEN.random), [1, 1, 1, 1])).toBeLessThan(CRITICAL);
+    expect(await fromClient(LISTEN.turns, 1000)).toEqual([100, 200, 300, 400]);
+    expect(chiSquare(await fromClient(LISTEN.lots), [1, 2, 3, 4])).toBeLessThan(CRITICAL);
+    if (isNft) {
+      const found = await fromClient(LISTEN.source);
+      expect(chiSquare(found, [1, 1, 1, 1])).toBeLessThan(CRITICAL);
+      expect(await fromClient(LISTEN.source)).toEqual(found);
+    }
+    // IPv6, by a rule of its own or the same one; programs of this host; and a process by its own port.
+    expect(await counts(client, HOST6, LISTEN.roundrobin, 400, SOURCE6)).toEqual([100, 100, 100, 100]);
+    expect(await counts(host, '127.0.0.1', LISTEN.roundrobin, 400)).toEqual([100, 100, 100, 100]);
+    expect(await counts(host, HOST, LISTEN.roundrobin, 400)).toEqual([100, 100, 100, 100]);
+    expect(await fromClient(3130, 100)).toEqual([0, 0, 100, 0]);
+
+    await must(tools, config, '--apply');
+    expect(ruleset()).toBe(stands);
+
+    const load = client.program('fan', 'load', HOST, `${LISTEN.random}`, SOURCE);
+    await load.line(/^calling/);
+    const other = file(`other-${tools.name}`, CASES.replaceAll(EQUAL, 'ports = [3129, 3131]'));
+    for (const one of [other, config, other]) await must(tools, one, '--apply');
+    load.end();
+    const held = countsOf(JSON.parse(await load.line(/^\{/)) as Answered);
+    expect(Math.min(...held)).toBeGreaterThan(0);
+    expect(await fromClient(LISTEN.roundrobin, 100)).toEqual([0, 50, 0, 50]);
+
+    const missing = await rules(tools, config, '--status');
+    expect(missing.code).toBe(3);
+    expect(missing.stdout).toMatch(/^missing .*3130/m);
+    await must(tools, config, '--remove');
+    expect(ruleset()).toBe(before);
+  });
+});
+
+test('one dialect takes the place of the other, and status tells of processes that do not hear', async () => {
+  const before = ruleset();
+  const [nft, iptables] = DIALECTS;
+  const config = file('turns', `[fan_out.squid]\nlisten = "3128"\nports = [3129, 3199, 3198]\n`);
+  await startProcess(3199, '127.0.0.1');
+  await must(iptables, config, '--apply');
+  await must(nft, config, '--apply');
+  expect(host.sh('iptables-nft-save', '-t', 'nat')).not.toMatch(/lb4/);
+  const { code, stdout } = await rules(nft, config, '--status');
+  expect(code).toBe(3);
+  expect(stdout.split('\n').slice(1)).toEqual([
+    'present process at port 3129/tcp',
+    'missing process at port 3199/tcp, at all addresses: it listens at 127.0.0.1 alone',
+    'missing process at port 3198/tcp: nobody listens',
+    '',
+  ]);
+  await must(nft, config, '--remove');
+  expect(ruleset()).toBe(before);
+});
+
+test('lb4 --fan-out: a process that dies goes out, and comes back; its rules are put back, and go at its end', async () => {
+  const before = ruleset();
+  const text = `[fan_out.squid]\nlisten = "3128"\nlocal = true\n${EQUAL}\n${QUICK}\n`;
+  const config = file('running', text);
+  const running = host.start([LB4, '--fan-out', `--config=${config}`]);
+  await running.line(/"ready"/);
+  // In use: the checks go past the rules, and each meets its own process.
+  expect(await fromClient(3128, 400)).toEqual([100, 100, 100, 100]);
+
+  const other = await host.run(LB4, '--fan-out', `--config=${config}`);
+  expect(other.stderr + other.stdout).toMatch(/keeps a fan-out in this network namespace already/);
+  expect((await rules(DIALECTS[0], config, '--remove')).stderr).toMatch(/lb4 --fan-out \(pid \d+\) runs here/);
+
+  const down = running.nextLine(/squid \/ 3130 .*server down/);
+  await kill(3130);
+  await down;
+  await waitUntil(() => !ruleset().includes('3130'), { what: 'rules without the dead process' });
+  expect(await fromClient(3128, 300)).toEqual([100, 100, 0, 100]);
+  const up = running.nextLine(/squid \/ 3130 .*server up again/);
+  await startProcess(3130);
+  await up;
+  await waitUntil(() => ruleset().includes('3130'), { what: 'rules with the process that is back' });
+
+  // Its file is read again under load, and what somebody flushes is put back.
+  const load = client.program('fan', 'load', HOST, '3128', SOURCE);
+  await load.line(/^calling/);
+  for (const ports of ['ports = [3128, 3129, 3131]', EQUAL]) {
+    const taken = running.nextLine(/configuration reloaded/);
+    file('running', text.replace(EQUAL, ports));
+    await taken;
+  }
+  load.end();
+  countsOf(JSON.parse(await load.line(/^\{/)) as Answered);
+  const putBack = running.nextLine(/rules of the fan-out were missing and are put back/);
+  host.sh('nft', 'flush', 'ruleset');
+  await putBack;
+  expect(await fromClient(3128, 400)).toEqual([100, 100, 100, 100]);
+
+  // At SIGQUIT the kernel goes on alone; the next start and its end leave nothing.
+  expect(await running.stop('SIGQUIT')).toEqual({ code: 0, signal: null });
+  expect(await fromClient(3128, 400)).toEqual([100, 100, 100, 100]);
+  const next = host.start([LB4, '--fan-out', `--config=${config}`]);
+  await next.line(/"ready"/);
+  expect(await next.stop()).toEqual({ code: 0, signal: null });
+  expect(ruleset()).toBe(before);
+});
