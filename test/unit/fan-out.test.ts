@@ -143,8 +143,8 @@ describe('a file', () => {
     expect(lines(good)).toEqual([]);
     expect(lines(good, 'fan-out')).toEqual([]);
     expect(lines(good, 'proxy')).toEqual([
-      'f:1:1: frontends: missing; needed: tables, [frontends.NAME], at least one',
-      'f:1:1: backends: missing; needed: tables, [backends.NAME], at least one',
+      'f:1:1: frontends: missing; needed: tables, [frontends.NAME], at least one; [fan_out] is for --fan-out',
+      'f:1:1: backends: missing; needed: tables, [backends.NAME], at least one; [fan_out] is for --fan-out',
     ]);
     expect(lines('', 'fan-out')).toEqual([
       'f:1:1: fan_out: missing; needed with --fan-out: at least one table, [fan_out.NAME], with its keys listen and ports',

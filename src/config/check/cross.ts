@@ -44,7 +44,9 @@ export function crossFindings(root: TomlNode, mode: Mode | undefined): Finding[]
 function noFrontends(root: TomlNode): Finding[] {
   const node = nodeAt(root, ['frontends']);
   const missing = ['frontends', 'backends'].filter((name) => nodeAt(root, [name]) === undefined);
-  if (missing.length > 0) return missing.map((name) => error(root, [name], `missing; needed: tables, [${name}.NAME], at least one`));
+  const alone = nodeAt(root, ['fan_out']) === undefined ? '' : '; [fan_out] is for --fan-out';
+  if (missing.length > 0)
+    return missing.map((name) => error(root, [name], `missing; needed: tables, [${name}.NAME], at least one${alone}`));
   if (node?.kind !== 'table' || node.children.size > 0) return [];
   return [error(node, ['frontends'], 'empty; needed: at least one table, [frontends.NAME]')];
 }

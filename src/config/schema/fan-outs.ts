@@ -28,10 +28,11 @@ export function fanOutServices(tables: FanOutKeys = {}): Pick<FileConfig, 'front
   };
 }
 
-function backendOf({ listen, ports, balance, local: _, protocol: __, ...checks }: FanOutKeys[string]): FileConfig['backends'][string] {
+/** Of the keys that both have, the values; a backend takes no others. */
+function backendOf({ listen, ports, ...keys }: FanOutKeys[string]): FileConfig['backends'][string] {
   const loopback = listensAt(listen).some(({ family }) => family === 4) ? '127.0.0.1' : '::1';
   const servers = portsOf(ports).map(({ port, weight }) => [String(port), { addr: joinPort(loopback, port), weight }]);
-  return backend.parse({ ...checks, balance, servers: Object.fromEntries(servers) });
+  return backend.parse({ ...keys, servers: Object.fromEntries(servers) });
 }
 
 function portsOf(ports: FanOutKeys[string]['ports']): FanOut['ports'] {
