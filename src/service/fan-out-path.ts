@@ -70,6 +70,9 @@ export class FanOutPath implements DataPath {
     this.#good = undefined;
   }
 
+  /** It has no worker: a tool that hangs is killed by its own limit. */
+  giveUp(): void {}
+
   /** New connections are the listening port's alone; those that are there stay with their processes. */
   async stop(): Promise<void> {
     try {
