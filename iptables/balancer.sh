@@ -58,7 +58,6 @@ ECHOES=${ECHOES:-}
 PINGS=${PINGS:-}
 WHY=${WHY:-}
 IPTABLES=${LB4_IPTABLES:-iptables}
-TAG='-m comment --comment lb4'
 # A source that nobody has.
 GATHER='-s 255.255.255.255/32 -m socket'
 # To one other host: neither to this one, nor to all or many on a server's link.
@@ -67,7 +66,6 @@ RESERVED=/proc/sys/net/ipv4/ip_local_reserved_ports
 action=''
 cannot='' alone='' # why_refused sets them
 port='' protocol='' # split_port sets them
-variant='' # of iptables: nft or legacy
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
@@ -116,12 +114,6 @@ wanted_rules() {
   done
 }
 
-# is_nft: asked once, by read_tables
-is_nft() {
-  [ -n "$variant" ] || case $("$IPTABLES" --version 2>&1) in *nf_tables*) variant=nft ;; *) variant=legacy ;; esac
-  [ "$variant" = nft ]
-}
-
 # in_table PLACE: sets table and chain to where our rules are, and prefix to what stands before one where those of all are in one list
 in_table() {
   case $1 in
@@ -136,7 +128,7 @@ save() {
   saved=''
   # iptables-legacy creates the table by looking at it, and a table that is not there has no rules.
   is_nft || grep -qsx "$1" /proc/net/ip_tables_names || return 0
-  saved=$("$IPTABLES-save" -t "$1" 2>&1) || fail "$IPTABLES-save" "$saved"
+  saved=$(saved_by "$IPTABLES-save" "$1") || exit
   # Rules of nft's own may hide the table from iptables: then ours seem to be gone, and each install would add them again.
   case $1:$FORM:$saved in
     raw:*' is incompatible, use '* | mangle:input:*' is incompatible, use '*)
@@ -281,11 +273,6 @@ why_refused() {
 }
 
 # ---- an empty table that iptables-nft would leave behind -----------------------------------------------------------
-
-# Without nft, or with iptables-legacy, there is nothing that could be taken away: the kernel keeps the empty table.
-can_tidy() {
-  is_nft && command -v nft >/dev/null
-}
 
 # fresh_tables COMPARISON: the places that have none of our rules yet, and get some
 fresh_tables() {

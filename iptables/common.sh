@@ -56,6 +56,29 @@ tell() {
   case $1 in *'missing '* | *'shadowed by '*) exit 3 ;; esac
 }
 
+# ---- iptables ------------------------------------------------------------------------------------------------------
+
+# The comment of each of our rules.
+TAG='-m comment --comment lb4'
+variant='' # of iptables: nft or legacy
+
+# is_nft: whether IPTABLES is that of nft; asked once, where it is not in a subshell
+is_nft() {
+  [ -n "$variant" ] || case $("$IPTABLES" --version 2>&1) in *nf_tables*) variant=nft ;; *) variant=legacy ;; esac
+  [ "$variant" = nft ]
+}
+
+# saved_by COMMAND TABLE: the table as iptables-save spells it. Its warnings apart: where iptables-legacy has tables, iptables-nft-save says so
+# in the middle of a rule.
+saved_by() {
+  "$1" -t "$2" 2>/dev/null || fail "$1" "$("$1" -t "$2" 2>&1 >/dev/null)"
+}
+
+# can_tidy: without nft, or with iptables-legacy, there is nothing that could be taken away: the kernel keeps the empty table.
+can_tidy() {
+  is_nft && command -v nft >/dev/null
+}
+
 # ---- remembering ---------------------------------------------------------------------------------------------------
 
 # note NAME TEXT: write it down before the deed, so that a crash in between can be undone.

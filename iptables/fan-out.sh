@@ -30,11 +30,9 @@ PROCESSES='' # PROTOCOL:PORT …
 
 IPTABLES=${LB4_IPTABLES:-iptables}
 IP6TABLES=${IPTABLES%iptables*}ip6tables${IPTABLES##*iptables}
-TAG='-m comment --comment lb4'
 TABLES='inet lb4_fan_out'
 action='' # read_words sets it
 tool='' family='' names='' # of_family sets them
-variant='' # of iptables: nft or legacy
 
 # ---- nft -----------------------------------------------------------------------------------------------------------
 
@@ -87,19 +85,13 @@ of_family() {
   esac
 }
 
-is_nft() {
-  [ -n "$variant" ] || case $("$IPTABLES" --version 2>&1) in *nf_tables*) variant=nft ;; *) variant=legacy ;; esac
-  [ "$variant" = nft ]
-}
-
 # iptables_have 4|6: our rules there, "4 CHAIN RULE", in their order
 iptables_have() {
   of_family "$1"
   command -v "$tool-save" >/dev/null || return 0
   # iptables-legacy makes the table by looking at it.
   is_nft || grep -qsx nat "$names" || return 0
-  # Its warnings apart: where iptables-legacy has tables, one would stand in the middle of a rule.
-  saved=$("$tool-save" -t nat 2>/dev/null) || fail "$tool-save" "$("$tool-save" -t nat 2>&1 >/dev/null)"
+  saved=$(saved_by "$tool-save" nat) || exit
   case $saved in *"$TAG"*) ;; *) return 0 ;; esac
   for chain in PREROUTING OUTPUT; do printf '%s\n' "$saved" | sed -n "s/^-A \\($chain .* $TAG -j REDIRECT .*\\)\$/$1 \\1/p"; done
 }
@@ -172,10 +164,6 @@ missing the order of these rules" ;;
 }
 
 # ---- an empty table that iptables-nft would leave behind -----------------------------------------------------------
-
-can_tidy() {
-  is_nft && command -v nft >/dev/null
-}
 
 # remember_table 4|6: before our first rule, note what of its table is not there yet
 remember_table() {

@@ -2,10 +2,12 @@
  * Processes that share a port, and those who call it:
  *
  *     fan serve PORT [ADDRESS]                answers each connection with its port
- *     fan call ADDRESS PORT COUNT SOURCE      COUNT connections, each from an address of its own, from SOURCE on; prints who answered how many
+ *     fan call                                for each line of its input, ADDRESS PORT COUNT [SOURCE], as many connections, each from an address
+ *                                             of its own, from SOURCE on; prints who answered how many
  *     fan load ADDRESS PORT SOURCE            one connection after the other until its standard input ends; prints the same
  */
 import { connect, createServer } from 'node:net';
+import { createInterface } from 'node:readline';
 
 /** What is printed. */
 export interface Answered {
@@ -52,7 +54,7 @@ class Tally implements Answered {
   }
 }
 
-async function call(host: string, port: number, count: number, source: string | undefined): Promise<void> {
+async function call(host: string, port: number, count: number, source: string | undefined): Promise<Answered> {
   const tally = new Tally();
   let next = 0;
   const one = async () => {
@@ -62,7 +64,14 @@ async function call(host: string, port: number, count: number, source: string | 
     }
   };
   await Promise.all(Array.from({ length: AT_A_TIME }, one));
-  console.log(JSON.stringify(tally));
+  return tally;
+}
+
+async function calls(): Promise<void> {
+  for await (const line of createInterface({ input: process.stdin })) {
+    const [host = '', port, count, source] = line.split(' ');
+    console.log(JSON.stringify(await call(host, Number(port), Number(count), source)));
+  }
 }
 
 async function load(host: string, port: number, source: string): Promise<void> {
@@ -79,7 +88,7 @@ async function load(host: string, port: number, source: string): Promise<void> {
 }
 
 const [verb, ...args] = process.argv.slice(2);
-const [first = '', second = '', third, fourth] = args;
+const [first = '', second = '', third] = args;
 if (verb === 'serve') serve(Number(first), second || '::');
-else if (verb === 'call') await call(first, Number(second), Number(third), fourth);
+else if (verb === 'call') await calls();
 else if (verb === 'load') await load(first, Number(second), third ?? '');
