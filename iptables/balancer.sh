@@ -58,6 +58,7 @@ ECHOES=${ECHOES:-}
 PINGS=${PINGS:-}
 WHY=${WHY:-}
 IPTABLES=${LB4_IPTABLES:-iptables}
+TAG='-m comment --comment lb4'
 # A source that nobody has.
 GATHER='-s 255.255.255.255/32 -m socket'
 # To one other host: neither to this one, nor to all or many on a server's link.

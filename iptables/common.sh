@@ -58,8 +58,6 @@ tell() {
 
 # ---- iptables ------------------------------------------------------------------------------------------------------
 
-# The comment of each of our rules.
-TAG='-m comment --comment lb4'
 variant='' # of iptables: nft or legacy
 
 # is_nft: whether IPTABLES is that of nft; asked once, where it is not in a subshell

@@ -30,6 +30,7 @@ PROCESSES='' # PROTOCOL:PORT …
 
 IPTABLES=${LB4_IPTABLES:-iptables}
 IP6TABLES=${IPTABLES%iptables*}ip6tables${IPTABLES##*iptables}
+TAG='-m comment --comment lb4'
 TABLES='inet lb4_fan_out'
 action='' # read_words sets it
 tool='' family='' names='' # of_family sets them
