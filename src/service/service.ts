@@ -158,6 +158,7 @@ export class Service {
       monitors: this.#monitors,
       stats: this.#stats,
       control: this.#control,
+      operator: this.#operator,
     };
     this.#succession = new Succession({ ...parts, config: () => this.#config, takeover });
   }

@@ -1,7 +1,7 @@
 /** A running lb4's part in a takeover (handover.ts): from the one before it, until that one ends, and by the one after it. */
 import type { Config } from '../config/model.ts';
 import { isPacketMode } from '../config/modes.ts';
-import { FailureError, TakeoverError } from '../errors.ts';
+import { FailureError, messageOf, TakeoverError } from '../errors.ts';
 import type { HealthChecker } from '../health/checker.ts';
 import { isPoint, unitPoint } from '../io/meeting-point.ts';
 import { Afterwards } from './afterwards.ts';
@@ -11,6 +11,7 @@ import type { DataPath } from './data-path.ts';
 import { type Asker, Door } from './door.ts';
 import type { Members } from './members.ts';
 import type { Monitors } from './monitors.ts';
+import type { Operator } from './operator.ts';
 import { assertTakable } from './packet-path.ts';
 import type { Plan } from './plan.ts';
 import type { Replanner } from './replan.ts';
@@ -40,6 +41,7 @@ export interface SuccessionParts {
   readonly monitors: Pick<Monitors, 'checkHost' | 'stop'>;
   readonly stats: StatsPort;
   readonly control: ControlPort;
+  readonly operator: Pick<Operator, 'close'>;
   /** As it was last taken over. */
   readonly config: () => Config;
   /** From which it takes over, if any. */
@@ -143,7 +145,7 @@ export class Succession {
 
   /** In turn: meanwhile no plan is made, and nothing repaired. */
   async #handOver(asker: Asker): Promise<void> {
-    const { options, path, health, replanner, monitors, stats, control, config } = this.#parts;
+    const { options, path, health, replanner, monitors, stats, control, operator, config } = this.#parts;
     const { log, failed, handedOver } = options;
     const obstacle = path.obstacle?.();
     if (obstacle !== undefined) return asker.refuse(obstacle);
@@ -157,7 +159,11 @@ export class Succession {
     const isOver = path.letGo !== undefined;
     // First: nothing waits for it, and what is told from now on is told by the other one.
     await Promise.all([stats.close(), control.close()]);
-    if (isOver) await this.letGo();
+    if (isOver) {
+      // While there is a data path to read from. Not awaited: a worker that hangs would hold up who waits for the connections.
+      operator.close().catch((error: unknown) => log.warn({ reason: messageOf(error) }, 'what is captured for somebody'));
+      await this.letGo();
+    }
     const book = path.credit && this.#book();
     if (await asker.begins(book)) {
       log.info({ pid: asker.pid }, 'handed over');
