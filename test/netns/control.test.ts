@@ -1,5 +1,5 @@
 /** What operators do all day, with the commands that they have, under traffic: drain and wait, why, who, end it, weight, reload, config. */
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Status } from '../../src/control/listing.ts';
@@ -116,8 +116,13 @@ describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
     const file = join(live.lab.directory, 'now.toml');
     const script = `${LB4} config --control ${world.socket} >${file} && ${LB4} check --strict ${flag.join(' ')} ${file}`;
     expect(await live.lab.balancer.run('bash', '-c', script)).toMatchObject({ code: 0, stderr: '' });
-    await world.end();
+    expect((await live.balancer.stop()).code).toBe(0);
     expect((await world.run('status')).code).toBe(3);
     expect(live.balancer.running.lines.join('\n')).toMatch(/"set":\["http-out\/server2: down"\].*is forgotten/);
+    await live.launch();
+    await waitUntil(() => existsSync(world.socket), { what: 'the socket' });
+    expect(await world.server('http-out/server2')).toMatchObject({ state: expect.not.stringContaining('down') as string, set: null });
+    expect(await world.answering()).toEqual(['server1', 'server2']);
+    await world.end();
   });
 });

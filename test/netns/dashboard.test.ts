@@ -4,6 +4,7 @@
  */
 import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
+import { answeredBy, RESET } from '../lab/answers.ts';
 import { STATS_PORT } from '../lab/balancer.ts';
 import { startBrowser } from '../lab/browser.ts';
 import { holdConnections } from '../lab/hold.ts';
@@ -21,6 +22,11 @@ const HAS_DRAWN = `(index) => {
   for (let at = 0; at < pixels.length; at += 4) if (pixels[at] === 0 && pixels[at + 1] === 0x72 && pixels[at + 2] === 0xb2) count++;
   return count > 10;
 }`;
+
+async function assertDrawn(page: Page, charts: readonly number[]): Promise<void> {
+  for (const index of charts)
+    await waitUntil(() => page.evaluate<boolean>(`(${HAS_DRAWN})(${index})`), { what: `chart ${index} to be drawn`, every: 200 });
+}
 
 const TOKEN = 'a token of 21 letters'.replaceAll(' ', '-');
 
@@ -80,11 +86,16 @@ test('charts draw, the table follows a server that goes down and one that drains
     expect(await page.locator('#servers tr').count()).toBe(4);
 
     // Each chart that has something to draw has drawn it: in the colour of its first line.
-    for (const index of [0, 2, 3])
-      await waitUntil(() => page.evaluate<boolean>(`(${HAS_DRAWN})(${index})`), { what: `chart ${index} to be drawn`, every: 200 });
+    await assertDrawn(page, [0, 2, 3]);
     // Not all 0: the connections are busy.
     await page.locator('[aria-label^="Packets"][aria-label*="packets"]:not([aria-label$=" 0"])').waitFor();
     await row(first).locator('polyline[points]').waitFor({ state: 'attached' });
+    // A new connection, and one that no server is there for.
+    await answeredBy(client, live.vip, 'server1', 'server2');
+    await live.reload({ weights: [0, 0] });
+    expect(RESET).toContain((await client.run('curl', '-sS', '--max-time', '60', `http://${live.vip}/`)).code);
+    await assertDrawn(page, [1, 4]);
+    await page.locator('[aria-label^="Dropped or refused"][aria-label*="resetNoServer"]').waitFor();
 
     const button = row(first).getByRole('button', { name: 'Set echo-out/server1' });
     expect(await button.count()).toBe(0);
@@ -130,6 +141,8 @@ test('charts draw, the table follows a server that goes down and one that drains
           colorScheme === 'dark' ? 'rgb(18, 23, 29)' : 'rgb(255, 255, 255)',
         ]);
       }
+    // In the dark, too.
+    await assertDrawn(page, [0, 1, 2, 3, 4]);
     expect(problems).toEqual([]);
     expect([...asked]).toEqual([`127.0.0.1:${STATS_PORT}`]);
 
