@@ -48,7 +48,7 @@ export default defineConfig({
           include: ['test/netns/**/*.test.ts'],
           globalSetup: 'test/lab/global-setup.ts',
           pool: 'forks',
-          // The tests share one kernel, in namespaces of their own, and wait for a third of the time: one file more than there are processors.
+          // The tests share one kernel, in namespaces of their own, and often wait: with three files at a time two processors are idle for 10 to 20 %.
           maxWorkers: 3,
           testTimeout: 120_000,
           hookTimeout: 120_000,
