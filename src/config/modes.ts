@@ -98,6 +98,11 @@ export function wrapping(mode: Mode, keys: ForwardingKeys): number | undefined {
   return forwards === undefined ? undefined : modes[forwards].tunnel;
 }
 
+/** Further servers in the list of hops of GUE, by a table of GLB's: its second one, or three while it migrates to other fields. */
+export function hopsIn({ altHashFields }: { readonly altHashFields: readonly unknown[] }): 1 | 3 {
+  return altHashFields.length === 0 ? 1 : 3;
+}
+
 /** Servers of the backend answer clients themselves, and put the frontend's address in place of their own as an answer leaves. */
 export function rewritesAnswers(mode: Mode, keys: ForwardingKeys): boolean {
   return factsOf(mode, keys).directions === 1 && !holdsVip(mode, keys);

@@ -1,5 +1,5 @@
 import type { Backend, Config, Frontend } from '../config/model.ts';
-import { type ForwardingKeys, factsOf, holdsVip, MODES, type PacketMode, wrapping } from '../config/modes.ts';
+import { type ForwardingKeys, factsOf, holdsVip, hopsIn, MODES, type PacketMode, wrapping } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import { native } from '../io/native.ts';
 import { formatAddress, parseAddress } from '../packet/address.ts';
@@ -49,7 +49,7 @@ const HOP_BYTES = 4;
 
 function tunnelTo(vip: string, { tunnel, glb }: Pick<Backend, 'tunnel' | 'glb'>, around: number): TunnelInput {
   const { port } = tunnel ?? { port: 0 };
-  const hops = glb === undefined || glb.altHashFields.length === 0 ? 1 : 3;
+  const hops = glb === undefined ? 1 : hopsIn(glb);
   return { vip, port, overhead: port === 0 ? around : around + hops * HOP_BYTES };
 }
 

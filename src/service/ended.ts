@@ -4,9 +4,8 @@ import { ConnectionLog, type ConnectionLogCounters, type LeftOut } from '../conn
 import type { Ended } from '../connlog/line.ts';
 import type { Logger } from '../log.ts';
 import type { EndedFlow } from './data-path.ts';
+import { namesIn } from './flow-names.ts';
 import type { Plan } from './plan.ts';
-import { serverName } from './server-names.ts';
-import { labelOf } from './view.ts';
 
 export class EndedConnections {
   readonly #log: ConnectionLog;
@@ -32,9 +31,10 @@ export class EndedConnections {
   }
 
   /** To be told of each plan before the data path is. */
-  follow({ frontends, backends }: Plan): void {
-    for (const { index, frontend } of frontends) this.#frontends.set(index, labelOf(frontend));
-    for (const { backend, servers } of backends) for (const one of servers) this.#servers.set(one.index, serverName(backend, one));
+  follow(plan: Plan): void {
+    const { frontends, servers } = namesIn(plan);
+    for (const [index, name] of frontends) this.#frontends.set(index, name);
+    for (const [index, name] of servers) this.#servers.set(index, name);
   }
 
   take(flows: readonly EndedFlow[], left: LeftOut): void {

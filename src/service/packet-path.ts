@@ -1,7 +1,7 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
 import { serverPort } from '../config/endpoint.ts';
 import type { Backend, Config, Inline, Passthrough } from '../config/model.ts';
-import { factsOf, isWrapped, MODES, type PacketMode } from '../config/modes.ts';
+import { factsOf, hopsIn, isWrapped, MODES, type PacketMode } from '../config/modes.ts';
 import type { PacketCounters } from '../control/source.ts';
 import { endedFlows } from '../engine/ended.ts';
 import {
@@ -522,7 +522,7 @@ function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMod
 
 /** In native order; 0: the kernel's choice. */
 function tunnelOf({ port, source }: NonNullable<Backend['tunnel']>, glb: Backend['glb']) {
-  const hops = glb === undefined || port === 0 ? 0 : glb.altHashFields.length === 0 ? 1 : 3;
+  const hops = glb === undefined || port === 0 ? 0 : hopsIn(glb);
   return { port, source: source === undefined ? 0 : parseAddress(source), hops };
 }
 
