@@ -4,11 +4,12 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Capture } from '../lab/capture.ts';
-import { content, contentHash } from '../lab/content.ts';
+import { contentHash } from '../lab/content.ts';
 import { Duties, type Forwarder, FRONTENDS, VIP } from '../lab/duties.ts';
 import { type Namespace, ROOT } from '../lab/lab.ts';
 import { PYTHON } from '../lab/processes.ts';
-import { PATIENCE, pause, waitUntil } from '../lab/wait.ts';
+import { hashOfUpload } from '../lab/upload.ts';
+import { pause, waitUntil } from '../lab/wait.ts';
 import { ACK, CWR, ECE, ICMP, ipv4, type Parsed, PSH, parseIpv4, type RawHost } from '../lab/wire.ts';
 
 interface Situation {
@@ -22,10 +23,7 @@ interface Situation {
 const SIZE = 1_000_000;
 
 async function upload(client: Namespace, to: keyof typeof FRONTENDS, bytes = SIZE): Promise<void> {
-  const url = `http://${VIP}:${FRONTENDS[to].port}/`;
-  const curl = client.start(['curl', '-sS', '--max-time', '60', '-H', 'Expect:', '--data-binary', '@-', url]);
-  await curl.feed(content(bytes));
-  expect(await curl.line(/^[0-9a-f]{64}$/, 2 * PATIENCE)).toBe(contentHash(bytes));
+  expect(await hashOfUpload(client, `http://${VIP}:${FRONTENDS[to].port}/`, bytes)).toBe(contentHash(bytes));
 }
 
 async function download(client: Namespace, from: keyof typeof FRONTENDS, bytes = SIZE): Promise<void> {

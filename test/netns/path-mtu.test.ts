@@ -6,10 +6,10 @@
 import { expect, test } from 'vitest';
 import { startBalancer } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
-import { content, contentHash } from '../lab/content.ts';
+import { contentHash } from '../lab/content.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
 import { VIP } from '../lab/topology.ts';
-import { PATIENCE } from '../lab/wait.ts';
+import { hashOfUpload } from '../lab/upload.ts';
 
 const SIZE = 3_000_000;
 
@@ -44,12 +44,6 @@ async function serve({ balancer, server }: Hosts, address: string) {
   return startBalancer(balancer, { frontends: { http: { listen: `${VIP}:80`, servers: [`${address}:80`] } } });
 }
 
-async function upload(client: Namespace): Promise<string> {
-  const curl = client.start(['curl', '-sS', '--max-time', '60', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
-  await curl.feed(content(SIZE));
-  return curl.line(/^[0-9a-f]{64}$/, 2 * PATIENCE);
-}
-
 async function download(client: Namespace): Promise<string> {
   const { stdout } = await client.run('sh', '-c', `curl -sS --max-time 80 http://${VIP}/content/${SIZE} | sha256sum`);
   return stdout.slice(0, 64);
@@ -64,7 +58,7 @@ for (const offloads of ['on', 'off'] as const) {
     if (offloads === 'off') hosts.client.offloads('eth0', 'off');
     const balancer = await serve(hosts, '10.73.0.11');
     const errors = await Capture.start(hosts.client, 'eth0', 'icmp');
-    expect(await upload(hosts.client)).toBe(contentHash(SIZE));
+    expect(await hashOfUpload(hosts.client, `http://${VIP}/`, SIZE)).toBe(contentHash(SIZE));
     expect(await download(hosts.client)).toBe(contentHash(SIZE));
     expect(hosts.client.ip('route', 'get', VIP)).toMatch(/mtu 1400/);
     const lines = await errors.stop('-vv');
@@ -84,7 +78,7 @@ for (const offloads of ['on', 'off'] as const) {
     const balancer = await serve(hosts, '10.72.0.11');
     const errors = await Capture.start(hosts.server, 'eth0', 'icmp');
     expect(await download(hosts.client)).toBe(contentHash(SIZE));
-    expect(await upload(hosts.client)).toBe(contentHash(SIZE));
+    expect(await hashOfUpload(hosts.client, `http://${VIP}/`, SIZE)).toBe(contentHash(SIZE));
     expect(hosts.server.ip('route', 'get', VIP)).toMatch(/mtu 1400/);
     const lines = await errors.stop('-vv');
     expect(lines.join('\n')).toContain('need to frag (mtu 1400)');
@@ -102,7 +96,7 @@ test('lb4’s own next hop is the narrow one: lb4 tells the client', async () =>
   hosts.server.ip('route', 'add', '10.71.0.0/24', 'via', '10.72.0.1');
   hosts.balancer.ip('link', 'set', 'back', 'mtu', '1400');
   const balancer = await serve(hosts, '10.72.0.11');
-  expect(await upload(hosts.client)).toBe(contentHash(SIZE));
+  expect(await hashOfUpload(hosts.client, `http://${VIP}/`, SIZE)).toBe(contentHash(SIZE));
   expect(hosts.client.ip('route', 'get', VIP)).toMatch(/mtu 1400/);
   expect(await balancer.verdict('tooBig')).toBeGreaterThanOrEqual(1);
   expect((await balancer.stop()).code).toBe(0);

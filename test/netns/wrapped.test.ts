@@ -2,21 +2,15 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Capture } from '../lab/capture.ts';
-import { content, contentHash } from '../lab/content.ts';
+import { contentHash } from '../lab/content.ts';
 import { CLIENT, DsrTopology, VIP } from '../lab/dsr-topology.ts';
 import { ROOT } from '../lab/lab.ts';
 import { PYTHON } from '../lab/processes.ts';
-import { PATIENCE } from '../lab/wait.ts';
+import { hashOfUpload } from '../lab/upload.ts';
 import { ACK, ICMP, ipv4, RawHost } from '../lab/wire.ts';
 
 const SIZE = 10_000_000;
 const OUTER = '10.82.0.9';
-
-async function upload(lab: DsrTopology): Promise<string> {
-  const curl = lab.client.start(['curl', '-sS', '--max-time', '60', '-H', 'Expect:', '--data-binary', '@-', `http://${VIP}/`]);
-  await curl.feed(content(SIZE));
-  return curl.line(/^[0-9a-f]{64}$/, 2 * PATIENCE);
-}
 
 /** Has each server unwrap packets, and hold the VIP without answering ARP for it. */
 async function unwrap(lab: DsrTopology, port: number): Promise<void> {
@@ -55,7 +49,7 @@ describe.each([
     expect((await lab.client.run('sh', '-c', `curl -sS --max-time 80 http://${VIP}/content/${SIZE} | sha256sum`)).stdout.slice(0, 64)).toBe(
       contentHash(SIZE),
     );
-    expect(await upload(lab)).toBe(contentHash(SIZE));
+    expect(await hashOfUpload(lab.client, `http://${VIP}/`, SIZE)).toBe(contentHash(SIZE));
     expect(lab.client.ip('route', 'get', VIP)).toContain(`mtu ${mtu}`);
     expect(await balancer.verdict('tooBig')).toBeGreaterThanOrEqual(1);
     for (const wire of wires) {
