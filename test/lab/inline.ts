@@ -90,12 +90,16 @@ for _ in range(20):
 
 /** How many of 200 datagrams come back, and how many different ones: none is forwarded twice. */
 export async function flood(from: Namespace, at: string, port: number): Promise<string> {
-  return (await from.run(PYTHON, '-c', FLOOD, at, `${port}`)).stdout.trim();
+  return said(await from.run(PYTHON, '-c', FLOOD, at, `${port}`));
+}
+
+/** What a program has printed, or why it could not: a failing test then shows the reason. */
+function said({ stdout, stderr }: { readonly stdout: string; readonly stderr: string }): string {
+  return (stdout || stderr).trim();
 }
 
 const FLOOD = `
 import socket, sys, time
-import { PYTHON } from './processes.ts';
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.connect((sys.argv[1], int(sys.argv[2])))
 s.settimeout(1)
@@ -118,11 +122,11 @@ export async function ping(from: Namespace, to: string): Promise<void> {
 
 /** Whom the web server has seen. */
 export async function web(from: Namespace, at: string, path = '/'): Promise<string> {
-  const { stdout, stderr } = await from.run('curl', '-sS', '-m20', '-o/dev/null', '-w%{http_code} %header{x-peer}', `http://${at}${path}`);
-  return (stdout || stderr).replace(/:\d+$/, '');
+  const seen = await from.run('curl', '-sS', '-m20', '-o/dev/null', '-w%{http_code} %header{x-peer}', `http://${at}${path}`);
+  return said(seen).replace(/:\d+$/, '');
 }
 
 /** Whom the echo server has seen of a datagram of so many bytes, and from whom the answer came. */
 export async function udp(from: Namespace, at: string, port: number, bytes = 100): Promise<string> {
-  return (await from.run(PYTHON, '-c', ASK, at, `${port}`, `${bytes}`)).stdout.trim();
+  return said(await from.run(PYTHON, '-c', ASK, at, `${port}`, `${bytes}`));
 }
