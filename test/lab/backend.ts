@@ -5,7 +5,7 @@
  *     GET  /               its name
  *     GET  /content/BYTES  that much of content.ts
  *     GET  /drip/BYTES     zeros, 16 KB every 10 ms
- *     GET  /paced/BYTES    as /content, 60,000 bytes a second in pieces of 1,200
+ *     GET  /paced/BYTES[/MS]  as /content, in pieces of 1,200 bytes, one every so many ms (20)
  *     GET  /wait/MS        its name, so much later
  *     POST /hash           SHA-256 of the body
  *     POST /late           the same, reading nothing until it is told to
@@ -41,7 +41,7 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   most = Math.max(most, ++running);
   response.setHeader('x-most', most);
   response.on('close', () => running--);
-  const [, what, size] = (request.url ?? '/').split(/[/?]/);
+  const [, what, size, every] = (request.url ?? '/').split(/[/?]/);
   const amount = Number(size ?? 0);
   if (request.method === 'POST') {
     const read = () => hashBody(request, response);
@@ -69,7 +69,7 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
     content(amount).pipe(response);
   } else if (what === 'paced') {
     response.setHeader('content-length', amount);
-    void pace(response, amount);
+    void pace(response, amount, Number(every ?? 20));
   } else if (what === 'drip') {
     response.setHeader('content-length', amount);
     drip(response, amount);
@@ -83,12 +83,12 @@ function hashBody(request: IncomingMessage, response: ServerResponse): void {
   request.on('data', (chunk: Buffer) => hash.update(chunk)).on('end', () => response.end(`${hash.digest('hex')}\n`));
 }
 
-async function pace(response: ServerResponse, bytes: number): Promise<void> {
+async function pace(response: ServerResponse, bytes: number, every: number): Promise<void> {
   let due = performance.now();
   for await (const piece of content(bytes, 1_200)) {
     // Each has its time: one that is late delays none behind it.
     await pause(Math.max(0, due - performance.now()));
-    due += 20;
+    due += every;
     if (response.destroyed) return;
     response.write(piece);
   }
