@@ -5,10 +5,12 @@
 //     table.h     a flow that was given to us?     no ──► up
 //     rewrite.h   its rewrite, whole; its hop      no ──► up
 //                 headers, checksum, account       ──► out of the hop's interface
+//     wrap.h      or the packet into another one
 #include "links.h"
 #include "parse.h"
 #include "rewrite.h"
 #include "table.h"
+#include "wrap.h"
 
 char lb4_license[] SEC("license") = "GPL";
 
@@ -16,7 +18,7 @@ INLINE struct tuple tuple_of(const struct packet* at) {
   return (struct tuple){at->ip->saddr, at->ip->daddr, *at->transport};
 }
 
-// The flow that a packet goes by and what to do with it; null: up, as all that is to be wrapped. `length` is that of the IP packet on the wire, which came by `interface`. What
+// The flow that a packet goes by and what to do with it; null: up. `length` is that of the IP packet on the wire, which came by `interface`. What
 // forges a server's answer goes up, and is counted there. Which addresses are this
 // host's, the program does not know: so what no worker has as a packet to this host is looked up as an answer to a client as well. Only what goes up
 // costs that second look, in the same home of another worker.
@@ -29,7 +31,6 @@ INLINE struct flow* decide(const struct packet* at, __u32 interface, __u32 lengt
     worker = worker_of_answer(&key);
     flow = find(&key, at->ip->protocol, worker, &state);
   }
-  if (flow && state & LB4_FLOW_WRAPPED) return 0;
   if (flow && state & LB4_FLOW_GUARDED && is_clients_alone(worker, interface)) return 0;
   return flow && copy_rewrite(flow, state, worker, length, rewrite) ? flow : 0;
 }
@@ -74,6 +75,22 @@ INLINE __u32 wire_length(const struct __sk_buff* skb, __u32 whole, __u32 payload
   return skb->gso_size ? whole - payload + skb->gso_size : whole;
 }
 
+// Puts a packet of `whole` bytes into another one. Super-packets stay so: whoever cuts them has each segment wrapped. The kernel's own sum of a frame, if
+// there is one, is kept true for whom it goes to. What has become longer cannot go up any more.
+INLINE int wrap(struct __sk_buff* skb, __u32 whole, const struct rewrite* rewrite) {
+  __u32 sum = 0;
+  if (!write_outer((void*)(long)skb->data, (void*)(long)skb->data_end, rewrite, whole, &sum)) return TC_ACT_SHOT;
+  if (sum) bpf_csum_update(skb, sum);
+  return bpf_redirect(rewrite->interface, 0);
+}
+
+// Room for the headers between Ethernet's and the packet, which are told the kernel. 0: the packet goes up as it is.
+INLINE int make_room(struct __sk_buff* skb, __u32 whole, __u32 bytes) {
+  const __u64 udp = bytes == IPIP_BYTES ? 0 : BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
+  if (whole + bytes > MOST_LENGTH) return 0;
+  return !bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | udp);
+}
+
 SEC("tc")
 int lb4_tc(struct __sk_buff* skb) {
   // As the filter of the packet socket has it (src/io/filter.ts): what is not addressed to this host passes; between interfaces nothing is.
@@ -90,7 +107,13 @@ int lb4_tc(struct __sk_buff* skb) {
   struct rewrite rewrite;
   struct flow* const flow = decide(&at, skb->ifindex, length, &rewrite);
   if (!flow) return TC_ACT_UNSPEC;
-  if (!cut_padding(skb, whole) || !find_headers(skb, &at)) return TC_ACT_UNSPEC;
+  if (!cut_padding(skb, whole)) return TC_ACT_UNSPEC;
+  if (rewrite.wrapped_by) {
+    if (!make_room(skb, whole, rewrite.wrapped_by)) return TC_ACT_UNSPEC;
+    account(flow, payload, acknowledgement);
+    return wrap(skb, whole, &rewrite);
+  }
+  if (!find_headers(skb, &at)) return TC_ACT_UNSPEC;
   account(flow, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
   update_checksum(skb, protocol, &rewrite);
@@ -147,6 +170,11 @@ INLINE void update_whole(__u16* check, __u32 protocol, __u32 delta) {
   *check = protocol == IPPROTO_UDP && !sum ? 0xffff : sum;
 }
 
+// Sends a frame on: back where it came from, or by another interface.
+INLINE int send_by(__u32 interface, int goes_back) {
+  return goes_back ? XDP_TX : bpf_redirect(interface, 0);
+}
+
 SEC("xdp")
 int lb4_xdp(struct xdp_md* xdp) {
   void* frame = (void*)(long)xdp->data;
@@ -177,11 +205,18 @@ int lb4_xdp(struct xdp_md* xdp) {
     if (frame + HEADERS_MIN > end) return XDP_PASS;
     at = packet_at(frame);
   }
+  if (rewrite.wrapped_by) {
+    __u32 sum = 0;
+    if (bpf_xdp_adjust_head(xdp, -(int)rewrite.wrapped_by)) return XDP_PASS;
+    account(flow, payload, acknowledgement);
+    frame = (void*)(long)xdp->data;
+    if (!write_outer(frame, (void*)(long)xdp->data_end, &rewrite, length, &sum)) return XDP_DROP;
+    return send_by(rewrite.interface, goes_back);
+  }
   __u16* const check = (void*)at.transport + checksum_in(protocol);
   if ((void*)(check + 1) > end) return XDP_PASS;
   account(flow, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
   update_whole(check, protocol, rewrite.transport_delta);
-  if (goes_back) return XDP_TX;
-  return bpf_redirect(rewrite.interface, 0);
+  return send_by(rewrite.interface, goes_back);
 }

@@ -4,6 +4,9 @@
 #include "kernel.h"
 
 #define IP_MIN 20
+// Of the headers of a tunnel (packet/tunnel.ts): IP in IP; GUE without further hops.
+#define IPIP_BYTES 20
+#define GUE_BYTES 36
 
 struct packet {
   struct ethhdr* ethernet;

@@ -45,13 +45,41 @@ INLINE int is_clients_alone(__u32 worker, __u32 interface) {
 }
 
 struct rewrite {
+  // Of a WRAPPED flow the addresses of further hops, in their order.
   struct tuple to;
   // Of the addresses alone, and of all that the transport checksum covers: one's complement sums of 16 bits.
   __u32 address_delta;
   __u32 transport_delta;
   __u32 interface;
   __u32 ethernet[4];
+  // Bytes of the headers of a tunnel, 0: the packet is rewritten; and their addresses and ports (wrap.h).
+  __u32 wrapped_by;
+  struct tuple outer;
 };
+
+// Which tables a worker's flows are to go by (forward/rows.ts).
+INLINE const struct hop* tables_of(__u32 worker) {
+  const __u32 place = worker * LB4_HOP_ENTRIES + LB4_HOP_TABLES;
+  return bpf_map_lookup_elem(&hops, &place);
+}
+
+// Whether a WRAPPED flow with these DELTAS follows no table, or those in force: else user space writes its row anew.
+INLINE int is_current(__u32 deltas, const struct hop* tables) {
+  const __u32 tag = deltas >> LB4_FLOW_TAG_SHIFT;
+  return !tag || (tables && tag == READ_ONCE(tables->word[0]));
+}
+
+// What packets of a WRAPPED flow are put into. Returns 0 where its next hop wraps nothing (any more).
+INLINE int copy_tunnel(const struct hop* hop, __u32 deltas, struct rewrite* rewrite) {
+  const __u32 tunnel = READ_ONCE(hop->word[LB4_HOP_TUNNEL]);
+  const __u32 most = tunnel & 0xffff;
+  const __u32 count = deltas >> LB4_FLOW_HOPS_SHIFT & ((1 << (LB4_FLOW_TAG_SHIFT - LB4_FLOW_HOPS_SHIFT)) - 1);
+  rewrite->wrapped_by = most == IPIP_BYTES ? IPIP_BYTES : GUE_BYTES + 4 * count;
+  rewrite->outer.source = READ_ONCE(hop->word[LB4_HOP_TUNNEL_SOURCE]);
+  rewrite->outer.destination = READ_ONCE(hop->word[LB4_HOP_TUNNEL_DESTINATION]);
+  rewrite->outer.ports = (deltas & 0xffff) | (tunnel & 0xffff0000);
+  return most != 0;
+}
 
 // A copy of what is to be done with a packet of `length` bytes on the wire, as one writer left it: where its flow's state or its next hop's
 // version is another one after the copy, what was copied may be half of the old and half of the new, and the packet goes up. (x86 keeps loads in order, and TypeScript's stores;
@@ -67,10 +95,15 @@ INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u3
   const struct hop* hop = bpf_map_lookup_elem(&hops, &place);
   if (!hop) return 0;
   const __u32 version = READ_ONCE(hop->word[LB4_HOP_VERSION]);
+  rewrite->wrapped_by = 0;
+  const struct hop* const tables = state & LB4_FLOW_WRAPPED ? tables_of(worker) : 0;
+  if (state & LB4_FLOW_WRAPPED && (settings.is_inline || !is_current(deltas, tables) || !copy_tunnel(hop, deltas, rewrite))) return 0;
   if (version & 1 || length > READ_ONCE(hop->word[LB4_HOP_MTU]) || READ_ONCE(hop->word[LB4_HOP_OUT]) != LB4_FRAME_SEND) return 0;
   rewrite->interface = READ_ONCE(hop->word[LB4_HOP_INTERFACE]);
 #pragma unroll
   for (int i = 0; i < 4; i++) rewrite->ethernet[i] = READ_ONCE(hop->word[LB4_HOP_ETHERNET + i]);
+  // A flow that follows a table is written anew in place, once that has changed and before its DELTAS say so.
+  if (state & LB4_FLOW_WRAPPED && (READ_ONCE(flow->word[LB4_FLOW_DELTAS]) != deltas || !is_current(deltas, tables))) return 0;
   return READ_ONCE(flow->word[LB4_FLOW_STATE]) == state && READ_ONCE(hop->word[LB4_HOP_VERSION]) == version;
 }
 

@@ -75,7 +75,7 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const halfOpen = new HalfOpen(links);
   const datagrams = new HalfOpen(links);
   const ledger = new Ledger(counters);
-  const services = new Services(ledger, slice);
+  const services = new Services(ledger, hops, slice);
   const signals = new Signals();
   const lastHops = new LastHops(hops);
   const bonds = new Bonds(memory.affinity, hashKey);

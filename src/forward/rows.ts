@@ -84,8 +84,9 @@ export class Rows {
       return;
     }
     const position = this.#positionOf(at, frontend);
-    this.write(at, frontend);
+    // The kernel's fast path goes by the flow again as soon as it has the new tag, which is written last.
     flows[at + Flow.NEXT_HOP] = frontend.hops[wayOf(frontend, position)];
+    this.write(at, frontend);
     const now = (frontend.index << 16) | frontend.servers[position].index;
     if (now !== owner && !this.#mayKeep(at, frontend, owner & 0xffff)) this.#connections.move(record, now);
   }

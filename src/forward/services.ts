@@ -10,7 +10,7 @@ import type { Protocol } from '../flow/protocol.ts';
 import { byNumber } from '../flow/protocols.ts';
 import { frontendLoad } from '../layout/counters.ts';
 import { MOST_TAG } from '../layout/flow.ts';
-import { KERNEL_HOP } from '../layout/hops.ts';
+import { KERNEL_HOP, SHIFT, TABLES } from '../layout/hops.ts';
 import type { PortSlice } from '../packet/steering.ts';
 import { Bond } from './affinity.ts';
 import { type Endpoint, EndpointMap } from './endpoints.ts';
@@ -102,7 +102,7 @@ const NOBODY: Backend = {
 export class Services {
   readonly pools: Pools;
   /** One word: another number whenever a table that flows follow has changed (rows.ts), below Flow.MOST_TAG and above 0. */
-  readonly tables = Int32Array.of(1);
+  readonly tables: Int32Array;
   #generations = '';
   readonly #ledger: Ledger;
   /** By server index: who may be chosen, and as what. */
@@ -129,10 +129,14 @@ export class Services {
   /** While a set is applied: the pools of a backend that names its sources, which all its frontends have. */
   readonly #pooled = new Map<Backend, readonly number[]>();
 
-  /** @param slice the source ports of this core, in every pool */
-  constructor(ledger: Ledger, slice?: PortSlice) {
+  /**
+   * @param hops of this core: the kernel's fast path reads there which tables are in force. What another process has left is not, from the first set on
+   * @param slice the source ports of this core, in every pool
+   */
+  constructor(ledger: Ledger, hops: Int32Array, slice?: PortSlice) {
     this.pools = new Pools(slice);
     this.#ledger = ledger;
+    this.tables = hops.subarray(TABLES << SHIFT, (TABLES << SHIFT) + 1);
   }
 
   /** Replaces the whole set. A frontend of which `hops` knows nothing leaves the way to the kernel. */

@@ -41,8 +41,13 @@ export const HOPS = SERVER_HOPS + LEARNT;
 export const LINKS = 8192;
 export const CLIENT_LINKS = SERVER_HOPS + LEARNT;
 export const SERVER_LINKS = HOPS + LINKS / 32 / HOP;
+/**
+ * And an entry whose first word says which tables are in force that wrapped flows follow (forward/rows.ts), told by the worker: 1 to MOST_TAG - 1 of
+ * layout/flow.ts; 0: it has not begun yet.
+ */
+export const TABLES = SERVER_LINKS + LINKS / 32 / HOP;
 /** Entries in all. */
-export const ENTRIES = SERVER_LINKS + LINKS / 32 / HOP;
+export const ENTRIES = TABLES + 1;
 /**
  * Which way each of those places is, told by the main thread for the next process, which goes on with the same numbers: then the kernel's fast
  * path need not stop meanwhile. Source and destination as in a packet, the port in host order with the protocol above it, then what the way

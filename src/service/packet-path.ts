@@ -418,8 +418,6 @@ async function open(
   if (isInline) await firewall?.prune(plan);
   if (io === 'pcap') log.warn('packets go through libpcap (io = "pcap"): several times slower than the ring');
   tellFastPath(engine.fastPath(), fastPath !== 'off' && engine.inheritance.isFound, log);
-  const wrapped = plan.config.backends.filter((backend) => isWrapped(mode, backend)).map(({ name }) => name);
-  if (engine.fastPath() !== undefined && wrapped.length > 0) log.warn({ backends: wrapped }, NOT_WRAPPED_IN_KERNEL);
   tellInheritance(engine.inheritance, takeover === undefined ? 'an lb4 that died' : 'the lb4 that handed over', log);
   if (takeover !== undefined)
     log.info({ ms: Math.ceil(performance.now() - began) }, 'packets waited for so long at most, while the other lb4 handed over');
@@ -433,8 +431,6 @@ function tellFastPath(fastPath: FastPathState | undefined, isLate: boolean, log:
   if (tc.length + xdp.length === 0) return;
   log.info({ tc, ...(xdp.length > 0 && { xdp }) }, 'established connections are forwarded in the kernel (fast path)');
 }
-
-const NOT_WRAPPED_IN_KERNEL = 'no fast path to these servers: their packets are wrapped in others, which the workers alone do';
 
 const NO_FAST_PATH_YET =
   'no fast path in the kernel: the table of the connections that go on is not in its maps; a stop, which ends them, and a start make another one';

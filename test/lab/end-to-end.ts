@@ -38,6 +38,15 @@ const DSR_ROWS: readonly (readonly [Driver, Dsr])[] = [
   [XDP, 'nat'],
 ];
 
+/** What wraps packets; the kernel makes room for each kind of tunnel in a way of its own where tc asks it. */
+const WRAPPED_ROWS: readonly (readonly [Driver, Dsr])[] = [
+  [RING, 'gue'],
+  [RING, 'ipip'],
+  [{ ...TC, likesHardware: true }, 'gue'],
+  [{ ...TC, likesHardware: true }, 'ipip'],
+  [XDP, 'gue'],
+];
+
 /** `[passthrough]` with that driver, and more lines. */
 export function passthroughBy({ lines }: Driver, ...more: string[]): string {
   return ['[passthrough]', lines, ...more, ''].join('\n');
@@ -57,6 +66,11 @@ export function endToEnd(body: (driver: Driver) => void): void {
 /** The same for direct server return. */
 export function endToEndDsr(body: (driver: Driver, dsr: Dsr) => void): void {
   for (const [driver, dsr] of DSR_ROWS) row(driver, `${driver.name}, dsr = "${dsr}"`, () => body(driver, dsr));
+}
+
+/** The same where packets go inside of others, to servers that unwrap each by a program: it takes what is whole. */
+export function endToEndWrapped(body: (driver: Driver, dsr: Dsr) => void): void {
+  for (const [driver, dsr] of WRAPPED_ROWS) row(driver, `${driver.name}, dsr = "${dsr}"`, () => body(driver, dsr));
 }
 
 function row({ obstacle }: Driver, name: string, body: () => void): void {

@@ -17,12 +17,13 @@ import { TCP, UDP } from '../../src/packet/fields.ts';
 import { fromClient } from '../fixtures/frames.ts';
 import { KernelPath, type Program } from './kernel-path.ts';
 import { sameBytes, type Taken, type What } from './kernel-same.ts';
+import { tableChanges, WRAPPED, type Wrapped } from './kernel-wrapped.ts';
 import { buildFrame, pattern } from './packets.ts';
 import { BACK, connectionsIn, HASH_KEY, MAC, type World } from './world.ts';
 
 export interface Report {
   readonly wrong: string[];
-  /** Frames taken of random ones, with one worker and with three, of UDP's with three, where servers see clients, and between interfaces; and of those that met a writer by which state. */
+  /** Frames taken of random ones, with one worker and with three, of UDP's with three, where servers see clients, between interfaces, and wrapped; and of those that met a writer by which state. */
   readonly same: readonly Taken[];
   readonly whole: { readonly first: number; readonly second: number; readonly up: number };
   readonly bytes: readonly number[];
@@ -52,6 +53,11 @@ async function main(): Promise<void> {
     by(TCP, 1, 'destination', true),
     by(UDP, 1, 'destination', true),
   ];
+  const wrappedBy = (protocol: What['protocol'], workers: number, wrapped: Wrapped) =>
+    sameBytes(kernel, { protocol, workers, mode: wrapped.options.mode!, isInline: false, wrapped, seed: Number(seed) }, wrong);
+  const byTable = wrappedBy(TCP, 1, WRAPPED.gue1);
+  others.push(byTable, wrappedBy(TCP, 3, WRAPPED.gue3), wrappedBy(UDP, 3, WRAPPED.gue), wrappedBy(TCP, 3, WRAPPED.ipip));
+  wrong.push(...tableChanges(byTable.path, byTable.world));
   for (const other of others) other.path.close();
   const same = [taken, ...others.map((other) => other.taken)];
   const whole = await wholeStates(path, world, wrong);

@@ -3,7 +3,8 @@
  * one up unchanged, or does with it what the pipeline does, to the byte; and a plain one it takes, whichever worker's it is.
  *
  * Super-packets are offered to tc, as large as a test run takes them (a page). Partial checksums cannot be offered: the frames of
- * BPF_PROG_TEST_RUN say CHECKSUM_NONE (transfers by veths have them).
+ * BPF_PROG_TEST_RUN say CHECKSUM_NONE; nor super-packets that are to be wrapped: they do not say of which protocol they are, without which
+ * the kernel makes no room (transfers by veths have both).
  */
 import fc from 'fast-check';
 import { hashKey } from '../../src/flow/table.ts';
@@ -16,6 +17,7 @@ import { type Ours, steeringKey, workerOfFrame } from '../../src/packet/steering
 import * as datagrams from '../fixtures/datagrams.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { KernelPath, type KernelPathOptions } from './kernel-path.ts';
+import type { Wrapped } from './kernel-wrapped.ts';
 import { buildFrame, type Packet, pattern, referenceChecksum } from './packets.ts';
 import { BACK, between, CLIENT, FRONT, frontPort, HASH_KEY, MAC, SERVERS, VIP, type World, type WorldOptions, worldsOf } from './world.ts';
 
@@ -66,19 +68,26 @@ export interface What {
   readonly mode: Mode;
   /** It stands between interfaces. */
   readonly isInline: boolean;
+  /** Its packets go inside of others; no answers pass. */
+  readonly wrapped?: Wrapped | undefined;
   readonly seed: number;
 }
 
 /** @returns what the frames went by as well; `world` is the first worker's. */
-export function sameBytes(kernel: KernelPathOptions, { protocol, workers, mode, isInline, seed }: What, wrong: string[]) {
+export function sameBytes(kernel: KernelPathOptions, { protocol, workers, mode, isInline, wrapped, seed }: What, wrong: string[]) {
   const path = new KernelPath({ ...kernel, workers, isInline });
   const inline = isInline ? { inline: between(frontPort(FRONT)) } : {};
-  const worlds = worldsOf(workers, { capacity: kernel.capacity, protocol, mode, ...inline }, path.maps);
+  const worlds = worldsOf(workers, { capacity: kernel.capacity, protocol, mode, ...inline, ...wrapped?.options }, path.maps);
   // Where servers answer clients: nobody takes their answers from there.
   for (const { hops } of worlds) addLink(hops, CLIENT_LINKS, kernel.interfaces.get(MAC.front) ?? 0);
-  const opened = Array.from({ length: CONNECTIONS }, (_, i) => establish(worlds, protocol, mode, 5000 + i));
+  const opened = Array.from({ length: CONNECTIONS }, (_, i) => establish(worlds, protocol, mode, 5000 + i, wrapped !== undefined));
   const taken: Taken = { workers, protocol, mode, isInline, plain: 0, large: 0 };
-  const kinds = { hasSuperPackets: kernel.program === 'tc', leastTtl: isInline ? 0 : 2 };
+  const kinds = {
+    hasSuperPackets: kernel.program === 'tc' && wrapped === undefined,
+    leastTtl: isInline ? 0 : 2,
+    most: MTU - HEADERS[protocol] - (wrapped?.bytes ?? 0),
+    hasReplies: wrapped === undefined,
+  };
   const all = protocol === TCP ? segments(opened, kinds) : datagramsOf(opened, kinds);
   for (const offered of fc.sample(changed(all), { seed, numRuns: RUNS })) {
     const told =
@@ -86,7 +95,7 @@ export function sameBytes(kernel: KernelPathOptions, { protocol, workers, mode, 
       (mode === 'destination' && offered.isReply ? forge(path, offered) : undefined);
     if (told !== undefined)
       wrong.push(
-        `${protocol === TCP ? 'TCP' : 'UDP'}, ${mode}, ${workers} workers, gso_size ${offered.gso}: ${hex(offered.frame)} → ${told}`,
+        `${protocol === TCP ? 'TCP' : 'UDP'}, ${wrapped?.name ?? mode}, ${workers} workers, gso_size ${offered.gso}: ${hex(offered.frame)} → ${told}`,
       );
   }
   return { path, world: worlds[0], taken };
@@ -115,10 +124,14 @@ function forge(path: KernelPath, { frame, gso }: Offered): string | undefined {
   return path.take(forged, gso) === undefined ? undefined : 'taken from the clients’ side';
 }
 
-function establish(worlds: readonly World[], protocol: What['protocol'], mode: Mode, clientPort: number): Opened {
+function establish(worlds: readonly World[], protocol: What['protocol'], mode: Mode, clientPort: number, isOneWay: boolean): Opened {
   const send = (packet: Packet, by = FRONT) => worlds[workerOf(buildFrame(packet), worlds.length, mode)].send(packet, { interface: by });
   const first = protocol === TCP ? fromClient({ from: clientPort, flags: 'S', sequence: 100 }) : datagrams.fromClient({ from: clientPort });
   const { frame } = send(first);
+  if (isOneWay) {
+    send(protocol === TCP ? fromClient({ from: clientPort, sequence: 101, acknowledgment: 201 }) : first);
+    return { clientPort, port: 0, destination: VIP, server: 0 };
+  }
   const port = new DataView(frame.buffer, frame.byteOffset).getUint16(34);
   const server = SERVERS.indexOf(frame.subarray(30, 34).join('.') as (typeof SERVERS)[number]);
   const destination = mode === 'destination' ? CLIENT : VIP;
@@ -138,8 +151,7 @@ function workerOf(frame: Uint8Array, workers: number, mode: Mode): number {
 }
 
 /** Bytes of payload: of one packet on the wire, or of a super-packet whose parts are as large as the next hop takes, and larger. */
-function sizes(protocol: What['protocol'], hasSuperPackets: boolean): fc.Arbitrary<{ gso: number; payload: number; fits: boolean }> {
-  const most = MTU - HEADERS[protocol];
+function sizes({ hasSuperPackets, most }: Kinds): fc.Arbitrary<{ gso: number; payload: number; fits: boolean }> {
   const single = fc.record({ gso: fc.constant(0), payload: fc.oneof(fc.nat(300), fc.constantFrom(most, most + 1)) });
   const large = fc.record({ gso: fc.constantFrom(500, most, most + 1), payload: fc.integer({ min: most + 2, max: 3400 }) });
   const size = hasSuperPackets ? fc.oneof(single, single, large) : single;
@@ -147,10 +159,10 @@ function sizes(protocol: What['protocol'], hasSuperPackets: boolean): fc.Arbitra
 }
 
 /** What is alike in both protocols. */
-function common(opened: readonly Opened[]) {
+function common(opened: readonly Opened[], { hasReplies }: Kinds) {
   return {
     of: fc.constantFrom(...opened),
-    isReply: fc.boolean(),
+    isReply: hasReplies ? fc.boolean() : fc.constant(false),
     padTo: fc.constantFrom(0, 60, 80),
     ttl: fc.constantFrom(64, 2, 1, 255, 0),
     tos: fc.nat(255),
@@ -161,28 +173,31 @@ interface Kinds {
   readonly hasSuperPackets: boolean;
   /** Of what needs nothing but a rewrite. */
   readonly leastTtl: number;
+  /** Bytes of payload that a packet may have on the wire. */
+  readonly most: number;
+  readonly hasReplies: boolean;
 }
 
 /** A segment of one of the connections. */
-function segments(opened: readonly Opened[], { hasSuperPackets, leastTtl }: Kinds): fc.Arbitrary<Offered> {
+function segments(opened: readonly Opened[], kinds: Kinds): fc.Arbitrary<Offered> {
   const flags = fc.constantFrom('A', 'A', 'A', 'PA', 'F', 'R', 'S', 'U', 'UA', '');
   return fc
-    .record({ ...common(opened), size: sizes(TCP, hasSuperPackets), flags })
+    .record({ ...common(opened, kinds), size: sizes(kinds), flags })
     .map(({ of, isReply, size: { gso, payload, fits }, flags, ttl, tos, padTo }) => {
       const tcp = { flags, sequence: 101, acknowledgment: 201, payload: pattern(payload) };
       const more = { ttl, tos, padTo };
       const packet = isReply
         ? fromServer({ to: of.port, ...tcp }, { destination: of.destination, ...more }, of.server)
         : fromClient({ from: of.clientPort, ...tcp }, more);
-      return { frame: buildFrame(packet), gso, isReply, isPlain: /^[PU]?A$/.test(flags) && ttl >= leastTtl && fits };
+      return { frame: buildFrame(packet), gso, isReply, isPlain: /^[PU]?A$/.test(flags) && ttl >= kinds.leastTtl && fits };
     });
 }
 
 /** A datagram of one of the flows, now and then without a checksum. */
-function datagramsOf(opened: readonly Opened[], { hasSuperPackets, leastTtl }: Kinds): fc.Arbitrary<Offered> {
+function datagramsOf(opened: readonly Opened[], kinds: Kinds): fc.Arbitrary<Offered> {
   const whole = fc.constantFrom(true, true, false);
   return fc
-    .record({ ...common(opened), size: sizes(UDP, hasSuperPackets), whole })
+    .record({ ...common(opened, kinds), size: sizes(kinds), whole })
     .map(({ of, isReply, size: { gso, payload, fits }, whole, ttl, tos, padTo }) => {
       const udp = { payload: pattern(payload), ...(!whole && { checksum: 0 }) };
       const more = { ttl, tos, padTo };
@@ -194,7 +209,7 @@ function datagramsOf(opened: readonly Opened[], { hasSuperPackets, leastTtl }: K
       );
       // The one checksum that goes up (native/bpf/packet.h).
       const isClear = frame[ETHERNET + IP + 6] !== 0xff || frame[ETHERNET + IP + 7] !== 0xff;
-      return { frame, gso, isReply, isPlain: ttl >= leastTtl && fits && isClear };
+      return { frame, gso, isReply, isPlain: ttl >= kinds.leastTtl && fits && isClear };
     });
 }
 

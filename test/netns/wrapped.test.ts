@@ -1,9 +1,11 @@
-/** `dsr = "gue"` and `"ipip"` end to end: packets inside of others, unwrapped by servers that hold the VIP. */
+/** `dsr = "gue"` and `"ipip"` end to end, by the kernel, too: packets inside of others, unwrapped by servers that hold the VIP. */
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { Capture } from '../lab/capture.ts';
 import { contentHash } from '../lab/content.ts';
 import { CLIENT, DsrTopology, VIP } from '../lab/dsr-topology.ts';
+import { endToEndWrapped, passthroughBy, wired } from '../lab/end-to-end.ts';
 import { ROOT } from '../lab/lab.ts';
 import { PYTHON } from '../lab/processes.ts';
 import { hashOfUpload } from '../lab/upload.ts';
@@ -18,6 +20,8 @@ async function unwrap(lab: DsrTopology, port: number): Promise<void> {
     server.ip('address', 'add', `${VIP}/32`, 'dev', 'lo');
     server.sysctl('net.ipv4.conf.all.arp_ignore', '1');
     server.sysctl('net.ipv4.conf.all.arp_announce', '2');
+    // What the kernel puts together of IP in IP comes to a raw socket without a whole checksum.
+    server.sh('ethtool', '-K', 'eth0', 'gro', 'off');
     await server.start([PYTHON, '-IS', join(ROOT, 'test/lab/unwrap.py'), 'tun0', `${port}`]).line(/^ready/);
   }
 }
@@ -30,17 +34,22 @@ const GLB = [
   'seed = "34567890123456783456789012345678"',
 ];
 
-describe.each([
-  ['gue', 6080, ['gue_port = 6080', ...GLB].join('\n'), 1460, `udp and src ${OUTER} and dst port 6080`],
-  ['ipip', 0, `source_addr = "${OUTER}"`, 1480, `ip proto 4 and src ${OUTER}`],
-] as const)('%s', (dsr, port, keys, mtu, wrapped) => {
+/** Port, lines of the backend, what fits, and what packets to the servers are in a capture. */
+const KINDS = {
+  gue: [6080, ['gue_port = 6080', ...GLB].join('\n'), 1460, `udp and src ${OUTER} and dst port 6080`],
+  ipip: [0, `source_addr = "${OUTER}"`, 1480, `ip proto 4 and src ${OUTER}`],
+} as const;
+
+endToEndWrapped((driver, dsr) => {
+  const [port, keys, mtu, wrapped] = KINDS[dsr === 'gue' ? 'gue' : 'ipip'];
+
   test('requests, a large answer, and an upload in super-packets, whose sender learns what fits; an error about an answer', async () => {
-    await using lab = new DsrTopology();
+    await using lab = wired(driver, new DsrTopology());
     await lab.startServers();
     await unwrap(lab, port);
     const { frontends } = lab.settings(dsr);
     const more = Object.entries(frontends).map(([name, frontend]) => [name, { ...frontend, backend: `${frontend.backend}\n${keys}` }]);
-    const balancer = await lab.serve({ frontends: Object.fromEntries(more), more: '[passthrough]\nio = "ring"\n' });
+    const balancer = await lab.serve({ frontends: Object.fromEntries(more), more: passthroughBy(driver) });
     const wires = await Promise.all(lab.servers.map((server) => Capture.start(server, 'eth0', wrapped, 128)));
 
     const urls = Array.from({ length: 40 }, () => `http://${VIP}/`);
@@ -52,10 +61,13 @@ describe.each([
     expect(await hashOfUpload(lab.client, `http://${VIP}/`, SIZE)).toBe(contentHash(SIZE));
     expect(lab.client.ip('route', 'get', VIP)).toContain(`mtu ${mtu}`);
     expect(await balancer.verdict('tooBig')).toBeGreaterThanOrEqual(1);
+    if (driver.isFast === true) expect(await balancer.metric('lb4_fast_path_packets_total')).toBeGreaterThan(100);
+    // Of a super-packet the kernel numbers the segments.
+    const headers = driver.isFast === true ? /ttl 64, id \d+, offset 0, flags \[DF\]/ : /ttl 64, id 0, offset 0, flags \[DF\]/;
     for (const wire of wires) {
       const lines = await wire.stop('-v');
       expect(lines.length).toBeGreaterThan(40);
-      expect(lines.filter((line) => !/ttl 64, id 0, offset 0, flags \[DF\]/.test(line))).toEqual([]);
+      expect(lines.filter((line) => !headers.test(line))).toEqual([]);
       expect(lines.filter((line) => /bad cksum/.test(line))).toEqual([]);
     }
 
@@ -70,3 +82,20 @@ describe.each([
     expect((await balancer.stop()).code).toBe(0);
   });
 });
+
+test.skipIf(fastPathObstacle() !== undefined)(
+  'by tc super-packets stay whole, up to the program that takes them out at a server',
+  async () => {
+    await using lab = new DsrTopology();
+    await lab.startServers();
+    const settings = { ...lab.settings('gue'), more: '[passthrough]\nfast_path = "tc"\n' };
+    lab.rules(settings, 'install', '--dialect', 'bpf');
+    const balancer = await lab.serve(settings);
+    const wires = await Promise.all(lab.servers.map((server) => Capture.start(server, 'eth0', 'udp dst port 19523 and greater 3000', 128)));
+    expect(await hashOfUpload(lab.client, `http://${VIP}/`, SIZE)).toBe(contentHash(SIZE));
+    expect(await balancer.metric('lb4_fast_path_packets_total')).toBeGreaterThan(10);
+    const large = (await Promise.all(wires.map((wire) => wire.stop()))).flat();
+    expect(large.length).toBeGreaterThan(10);
+    expect((await balancer.stop()).code).toBe(0);
+  },
+);

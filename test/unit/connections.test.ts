@@ -257,7 +257,8 @@ describe('ports', () => {
 });
 
 test('each (source address, server) pair has its own ports', () => {
-  const services = new Services(new Ledger(ownMemory({ capacity: 256, connections: 1 }).counters));
+  const { counters, hops } = ownMemory({ capacity: 256, connections: 1 });
+  const services = new Services(new Ledger(counters), hops);
   const server = (index: number, address: string, port: number) => ({ index, address: parseAddress(address), port, protocol: TCP });
   const frontend = (index: number, address: string, port: number) => ({
     index,

@@ -15,7 +15,10 @@ import { TCP } from '../../src/packet/fields.ts';
 import { fromClient, fromServer, PORT } from '../fixtures/frames.ts';
 import { connectionsIn, World } from '../lab/world.ts';
 
-const create = () => new Services(new Ledger(ownMemory({ capacity: 256, connections: 1 }).counters));
+const create = () => {
+  const { counters, hops } = ownMemory({ capacity: 256, connections: 1 });
+  return new Services(new Ledger(counters), hops);
+};
 const VIP = parseAddress('192.0.2.1');
 
 /** One backend with these servers (10.0.0.N:80), behind frontends on these ports. */
