@@ -149,6 +149,13 @@ export const FAMILIES: readonly Family[] = [
     ({ packets }) => packets?.stationsEvicted,
     PACKETS,
   ),
+  single(
+    'counter',
+    'client_ways_moved_total',
+    "Clients' routers that had another MAC address.",
+    ({ packets }) => packets?.waysMoved,
+    PACKETS,
+  ),
 
   {
     name: 'lb4_host_repairs_total',

@@ -20,6 +20,7 @@ import {
   TOTAL,
   TRANSMIT_FAILED,
   TX,
+  WAYS_MOVED,
 } from '../layout/counters.ts';
 import type { Memory } from '../layout/memory.ts';
 
@@ -45,6 +46,7 @@ export interface Gauges {
   readonly datagramsEvicted: number;
   readonly affinityEvicted: number;
   readonly stationsEvicted: number;
+  readonly waysMoved: number;
 }
 
 const PLACES: Readonly<Record<keyof Gauges, number>> = {
@@ -58,6 +60,7 @@ const PLACES: Readonly<Record<keyof Gauges, number>> = {
   datagramsEvicted: DATAGRAMS_EVICTED,
   affinityEvicted: AFFINITY_EVICTED,
   stationsEvicted: STATIONS_EVICTED,
+  waysMoved: WAYS_MOVED,
 };
 const NAMES = Object.keys(PLACES) as (keyof Gauges)[];
 

@@ -15,6 +15,7 @@ import {
   HALF_OPEN_EVICTED,
   RECEIVED,
   STATIONS_EVICTED,
+  WAYS_MOVED,
 } from '../layout/counters.ts';
 import { ENTRY_SHIFT, STATE, VERSION_SHIFT } from '../layout/flow.ts';
 import type { Memory } from '../layout/memory.ts';
@@ -62,6 +63,7 @@ export class Duties {
   readonly #evictedDatagramsBefore: number;
   readonly #evictedBondsBefore: number;
   readonly #evictedStationsBefore: number;
+  readonly #movedBefore: number;
   #lastTick = 0;
   #sweptTo = 0;
   #lastTold = 0;
@@ -86,6 +88,7 @@ export class Duties {
     this.#evictedDatagramsBefore = memory.counters.gauges[DATAGRAMS_EVICTED];
     this.#evictedBondsBefore = memory.counters.gauges[AFFINITY_EVICTED];
     this.#evictedStationsBefore = memory.counters.gauges[STATIONS_EVICTED];
+    this.#movedBefore = memory.counters.gauges[WAYS_MOVED];
   }
 
   /** Applies the first orders, and takes up what an lb4 that died has left. Returns how many connections go on. */
@@ -210,7 +213,7 @@ export class Duties {
   }
 
   #count(): void {
-    const { table, halfOpen, datagrams, connections, bonds, crossing } = this.#core;
+    const { table, halfOpen, datagrams, connections, bonds, crossing, wayBack } = this.#core;
     const { gauges } = this.#memory.counters;
     const { received, dropped } = this.#driver.statistics();
     gauges[RECEIVED] += received;
@@ -221,6 +224,7 @@ export class Duties {
     gauges[DATAGRAM_FLOWS] = datagrams.size;
     gauges[DATAGRAMS_EVICTED] = this.#evictedDatagramsBefore + connections.evictedDatagrams;
     gauges[AFFINITY_EVICTED] = this.#evictedBondsBefore + bonds.evicted;
+    gauges[WAYS_MOVED] = this.#movedBefore + wayBack.moved;
     if (crossing !== undefined) gauges[STATIONS_EVICTED] = this.#evictedStationsBefore + crossing.evicted;
   }
 }

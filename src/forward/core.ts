@@ -2,6 +2,7 @@
 import { HalfOpen } from '../flow/half-open.ts';
 import { Records } from '../flow/records.ts';
 import { FlowTable } from '../flow/table.ts';
+import { CLOCK } from '../layout/frames.ts';
 import { type HashKey, homesIn, type Memory } from '../layout/memory.ts';
 import type { Slab } from '../packet/fields.ts';
 import { ALL_PORTS, type PortSlice, steeringKey, workerOfSlice } from '../packet/steering.ts';
@@ -22,6 +23,7 @@ import { Services } from './services.ts';
 import { Signals } from './signals.ts';
 import { createSlowPath } from './slow-path.ts';
 import { Sweep } from './sweep.ts';
+import { WayBack } from './way-back.ts';
 import { createWrap } from './wrap.ts';
 
 export interface CoreOptions {
@@ -52,6 +54,7 @@ export interface Core {
   readonly connections: Connections;
   readonly sweep: Sweep;
   readonly lastHops: LastHops;
+  readonly wayBack: WayBack;
   readonly signals: Signals;
   readonly bonds: Bonds;
   /** For the connection log; off until it is told otherwise. */
@@ -106,7 +109,7 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     rows,
   });
   const readAhead = createReadAhead({ slab, frames, table, records });
-  const process = createPipeline({
+  const pipeline = createPipeline({
     slab,
     frames,
     table,
@@ -119,6 +122,9 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     tables: services.tables,
     isInline,
   });
+  const wayBack = new WayBack({ slab, frames, table, records, lastHops });
+  // Between interfaces answers leave by a port, whatever MAC addresses there are.
+  const process = isInline ? pipeline : lookingBack(pipeline, wayBack, frames);
   const collectLatest = (): void => sweep.collectLatest(frames);
   return {
     process,
@@ -132,10 +138,20 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     connections,
     sweep,
     lastHops,
+    wayBack,
     signals,
     bonds,
     endings,
     crossing,
     collectLatest,
+  };
+}
+
+/** A pipeline before which, now and then, one frame shows whether its client still comes the way that its answers go. */
+function lookingBack(pipeline: Pipeline, wayBack: WayBack, frames: Int32Array): Pipeline {
+  return (batch) => {
+    const now = frames[CLOCK];
+    if (wayBack.isDue(now)) wayBack.look(batch, now);
+    pipeline(batch);
   };
 }

@@ -22,6 +22,20 @@ import type { Way } from './ways.ts';
 const IPV4_ETHERTYPE = 0x0008 << 16;
 const LEARN_PROBES = 16;
 
+/** Words of a way back: the Ethernet header as it is stored, and the interface. */
+export const BACK = 5;
+const [E0, E1, E2, E3, LINK] = [0, 1, 2, 3, 4];
+
+/** Reads the way back to whoever sent the frame whose IP header is at word `ip`: its MAC, our MAC, the interface it came by. */
+export function readBack(back: Int32Array, { halves }: Slab, ip: number, ifindex: number): void {
+  const half = ip * 2 + ETHERNET_HALF;
+  back[E0] = halves[half + 3];
+  back[E1] = halves[half + 4] | (halves[half + 5] << 16);
+  back[E2] = halves[half] | (halves[half + 1] << 16);
+  back[E3] = halves[half + 2] | IPV4_ETHERTYPE;
+  back[LINK] = ifindex;
+}
+
 /** From here to {@link endWriting} the kernel's fast path, which may be reading, does not go by an entry: it would find half of it new. */
 function beginWriting(hops: Int32Array, at: number): void {
   Atomics.store(hops, at + VERSION, hops[at + VERSION] | 1);
@@ -132,6 +146,8 @@ export class LastHops {
   readonly #used = new Uint32Array(HOPS);
   #round = 2;
   readonly #clientLinks: ClientLinks;
+  /** Where a frame came from, while it is looked at. */
+  readonly #back = new Int32Array(BACK);
 
   constructor(hops: Int32Array) {
     this.#hops = hops;
@@ -164,24 +180,35 @@ export class LastHops {
 
   /** The hop back to whoever sent the frame whose IP header is at word `ip`: its MAC, our MAC, the interface it came by. */
   learn(slab: Slab, ip: number, ifindex: number): number {
-    const half = ip * 2 + ETHERNET_HALF;
-    const { halves } = slab;
-    const e0 = halves[half + 3];
-    const e1 = halves[half + 4] | (halves[half + 5] << 16);
-    const e2 = halves[half] | (halves[half + 1] << 16);
-    const e3 = halves[half + 2] | IPV4_ETHERTYPE;
-    let slot = (Math.imul(e1 ^ Math.imul(e0 + ifindex, 0x9e3779b1), 0x85ebca6b) >>> 8) % (HOPS - SERVER_HOPS);
+    const back = this.#back;
+    readBack(back, slab, ip, ifindex);
+    let slot = (Math.imul(back[E1] ^ Math.imul(back[E0] + ifindex, 0x9e3779b1), 0x85ebca6b) >>> 8) % (HOPS - SERVER_HOPS);
     let free = KERNEL_HOP;
     for (let probe = 0; probe < LEARN_PROBES; probe++) {
       const hop = SERVER_HOPS + slot;
-      if (leadsTo(this.#hops, hop << SHIFT, ifindex, e0, e1, e2, e3)) return this.keep(hop);
+      if (this.leads(hop, back)) return this.keep(hop);
       if (free === KERNEL_HOP && this.#used[hop] + 2 <= this.#round) free = hop;
       slot = (slot + 1) % (HOPS - SERVER_HOPS);
     }
     // Full for the moment: this client's replies go by the kernel's routing.
     if (free === KERNEL_HOP) return KERNEL_HOP;
-    this.#write(free, ifindex, e0, e1, e2, e3);
+    this.move(free, back);
     return this.keep(free);
+  }
+
+  /** Whether a hop was learnt from a client's frame: others are the main thread's. */
+  isLearnt(hop: number): boolean {
+    return hop >= SERVER_HOPS;
+  }
+
+  /** Whether that hop leads the way that {@link readBack} has read. */
+  leads(hop: number, back: Int32Array): boolean {
+    return leadsTo(this.#hops, hop << SHIFT, back[LINK], back[E0], back[E1], back[E2], back[E3]);
+  }
+
+  /** Has a hop lead the way that {@link readBack} has read, with all flows that name it. */
+  move(hop: number, back: Int32Array): void {
+    this.#write(hop, back[LINK], back[E0], back[E1], back[E2], back[E3]);
   }
 
   /** A live flow goes by this hop. Returns it. */

@@ -26,6 +26,7 @@ const WORKER: WorkerCounters = {
   datagramsEvicted: 7,
   affinityEvicted: 8,
   stationsEvicted: 9,
+  waysMoved: 10,
 };
 export const PACKETS: PacketCounters = {
   ...WORKER,

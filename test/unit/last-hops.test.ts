@@ -1,5 +1,5 @@
-/** The hops back to clients: learnt from their SYN, kept while a connection names them, then given to others. */
-import { expect, test } from 'vitest';
+/** The hops back to clients: learnt from their SYN, kept while a connection names them, then given to others; and what moves one. */
+import { beforeEach, describe, expect, test } from 'vitest';
 import { HOP, HOPS, SERVER_HOPS, VERSION } from '../../src/layout/hops.ts';
 import { fromClient } from '../fixtures/frames.ts';
 import { FRONT, MAC, TIMEOUTS, World } from '../lab/world.ts';
@@ -95,4 +95,57 @@ test('a hop that who was killed had half written is whole again', () => {
   world.hops[at] |= 1;
   world.lastHops.setInterfaces(new Map([[FRONT, 1500]]));
   expect(world.hops[at] & 1).toBe(0);
+});
+
+describe('a router that all of its clients come by gets another MAC address', () => {
+  const [OLD, NEW, OTHER] = [macOf(1), macOf(2), macOf(3)];
+  const DURING = 1000;
+  let world: World;
+  let ports: number[];
+
+  const by = (via: string, i: number) => ({ ethernet: [MAC.front, via] as const, source: ipText(i) });
+  const seen = (via: string, i: number, now: number) => {
+    world.now = now;
+    world.send(fromClient({}, by(via, i)));
+  };
+  const answers = () => ports.map((port) => answer(world, port).to);
+
+  beforeEach(() => {
+    world = new World({ up: [true, false] });
+    ports = [1, 2].map((i) => {
+      const port = portOf(world.send(fromClient({ flags: 'S' }, by(OLD, i))).frame);
+      answer(world, port);
+      world.send(fromClient({}, by(OLD, i)));
+      return port;
+    });
+    expect(answers()).toEqual([OLD, OLD]);
+  });
+
+  test('three frames of one client in 200 ms: the answers to all follow', () => {
+    for (const now of [0, 100, 199]) seen(NEW, 1, DURING + now);
+    expect(answers()).toEqual([OLD, OLD]);
+    seen(NEW, 1, DURING + 207);
+    expect(answers()).toEqual([NEW, NEW]);
+    expect(world.core.wayBack.moved).toBe(1);
+    // And back.
+    for (const now of [0, 100, 200]) seen(OLD, 2, 2 * DURING + now);
+    expect(answers()).toEqual([OLD, OLD]);
+  });
+
+  test('somebody still comes by the old one: it stays', () => {
+    for (let now = 0; now < 1000; now += 50) seen(now % 200 === 150 ? OLD : NEW, 1 + (now % 100 === 50 ? 1 : 0), DURING + now);
+    expect(answers()).toEqual([OLD, OLD]);
+  });
+
+  test('what comes by two others in turn is no proof of either', () => {
+    for (let now = 0; now < 1000; now += 50) seen(now % 100 === 0 ? NEW : OTHER, 1, DURING + now);
+    expect(answers()).toEqual([OLD, OLD]);
+  });
+
+  test('a packet of nobody’s, an answer and one seen long ago prove nothing', () => {
+    for (let now = 0; now < 1000; now += 50) seen(NEW, 9, DURING + now);
+    for (const now of [0, 100]) seen(NEW, 1, 2 * DURING + now);
+    seen(NEW, 1, 2 * DURING + 60_200);
+    expect(answers()).toEqual([OLD, OLD]);
+  });
 });
