@@ -30,8 +30,8 @@ struct tuple {
 INLINE __u32 home_of(const struct tuple* key) {
   __u32 h = (key->source ^ settings.key[0]) * settings.key[1];
   h ^= h >> 15;
-  h = (h + key->ports) * settings.key[2];
-  h ^= h >> 13;
+  h = (h + (key->ports ^ key->ports >> 16)) * settings.key[2];
+  h ^= h >> 15;
   h = (h + key->destination) * settings.key[3];
   return ((__u64)h * settings.homes) >> 32;
 }

@@ -49,13 +49,14 @@ export function hashKey(random: Uint32Array): HashKey {
 
 /**
  * Hash of a 5-tuple, a signed int32. The multipliers are secret, so nobody outside can aim flows at one slot; three
- * multiplications and no table, so that BPF does the same in a dozen instructions.
+ * multiplications and no table, so that BPF does the same in a dozen instructions. Destination ports, which stand in the upper half of
+ * their word, are taken into the lower one: there a multiplication spreads them over all of the hash (test/unit/hash.test.ts).
  */
 export function hashTuple(key: HashKey, source: number, destination: number, ports: number): number {
   let h = Math.imul(source ^ key[0], key[1]);
   h ^= h >>> 15;
-  h = Math.imul(h + ports, key[2]);
-  h ^= h >>> 13;
+  h = Math.imul(h + (ports ^ (ports >>> 16)), key[2]);
+  h ^= h >>> 15;
   return Math.imul(h + destination, key[3]);
 }
 

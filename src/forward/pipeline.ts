@@ -106,9 +106,10 @@ export function createPipeline({
         continue;
       }
       // hashTuple() and homeOf() of flow/table.ts, written out: a call here costs as much as the hash.
+      const ports = w[transport];
       let h = Math.imul(w[ip + IP_SOURCE] ^ seed, k1);
-      h = Math.imul((h ^ (h >>> 15)) + w[transport], k2);
-      h = Math.imul((h ^ (h >>> 13)) + w[ip + IP_DESTINATION], k3);
+      h = Math.imul((h ^ (h >>> 15)) + (ports ^ (ports >>> 16)), k2);
+      h = Math.imul((h ^ (h >>> 15)) + w[ip + IP_DESTINATION], k3);
       d[f + HOME] = (((h >>> 0) * scale) | 0) << ENTRY_SHIFT;
     }
 
