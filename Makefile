@@ -1,8 +1,8 @@
-# make demo · build · package · test · bench · doctor: each installs what it needs first. `make` alone tells.
+# make demo · build · package · test · fuzz · bench · doctor: each installs what it needs first. `make` alone tells.
 SHELL := /bin/sh
 # One target at a time: they share build/, dist/ and the machine's network.
 .NOTPARALLEL:
-.PHONY: help demo build package test test-unit test-netns test-bare test-kernel test-unit-and-bare tests bench doctor lint clean deps deps-test deps-demo deps-bench deps-package
+.PHONY: help demo build package test test-unit test-netns test-bare test-kernel test-unit-and-bare tests fuzz bench doctor lint clean deps deps-test deps-fuzz deps-demo deps-bench deps-package
 # Debian's `su` leaves them out, and ip, sysctl and iptables are there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -23,6 +23,7 @@ help:
 	@echo 'make test-netns   the tests in network namespaces (root)'
 	@echo 'make test-bare    make demo, and both packages, on a Debian on which nothing is installed (root)'
 	@echo 'make test-kernel  the tests in a stock Debian kernel under QEMU, where that can be installed'
+	@echo 'make fuzz         hostile packets over the C++ and BPF sides, FUZZ_SECONDS (60) for each of four targets'
 	@echo 'make bench        the benchmarks (root)'
 	@echo 'make doctor       what this machine can and cannot do for lb4'
 	@echo 'make lint         formatting, lint rules, types, unused code'
@@ -36,6 +37,9 @@ deps-test:
 
 deps-demo:
 	@scripts/install-deps.sh demo
+
+deps-fuzz:
+	@scripts/install-deps.sh fuzz
 
 deps-bench:
 	@scripts/install-deps.sh bench
@@ -88,6 +92,11 @@ test-unit-and-bare: $(READY)
 	$(VITEST) --project unit --outputFile.json=build/test/unit.json; status=$$?; \
 	wait $$bare || status=1; \
 	cat build/test/bare.log; exit $$status
+
+# Two targets at a time (test/fuzz/README.md).
+FUZZ_SECONDS = 60
+fuzz: deps-fuzz
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 bench: deps-bench build
 	@for file in dist/bench/*.js; do node "$$file" || exit 1; done

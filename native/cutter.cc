@@ -17,7 +17,7 @@ constexpr size_t UDP_HEADER = 8;
 
 // Offsets and bits of the IPv4 header (RFC 791 section 3.1) …
 constexpr size_t LENGTH = 2, ID = 4, FRAGMENT = 6, CHECKSUM = 10, ADDRESSES = 12;
-constexpr uint16_t MORE_FRAGMENTS = 0x2000;
+constexpr uint16_t MORE_FRAGMENTS = 0x2000, OFFSET_BITS = 0x1fff;
 constexpr uint8_t END_OF_OPTIONS = 0, NO_OPERATION = 1, COPIED = 0x80;
 // … of TCP's (RFC 9293 section 3.1) …
 constexpr size_t SEQUENCE = 4, DATA_OFFSET = 12, TCP_FLAGS = 13, TCP_CHECKSUM = 16;
@@ -154,7 +154,9 @@ bool Cutter::fragment(const uint8_t* packet, size_t length, uint32_t mtu) {
     finishIpHeader(append(packet, header, packet + header, length - header), length);
     return true;
   }
-  if (mtu < header + 8) return false;
+  const uint16_t original = load16(packet + FRAGMENT) & 0x3fff;
+  // No packet ends behind byte 65535, and no offset tells of more: a fragment, or a size of segments, that says so lies.
+  if (mtu < header + 8 || (original & OFFSET_BITS) * size_t{8} + length > 0xffff) return false;
   uint8_t later[IP_MAX];
   const size_t laterBytes = laterHeader(packet, later);
   const uint8_t* const body = packet + header;
@@ -162,7 +164,6 @@ bool Cutter::fragment(const uint8_t* packet, size_t length, uint32_t mtu) {
   // Zero is no identification that tells two packets of one sender apart (RFC 6864).
   uint16_t id = load16(packet + ID);
   if (id == 0) id = lastId_ = static_cast<uint16_t>(lastId_ == 0xffff ? 1 : lastId_ + 1);
-  const uint16_t original = load16(packet + FRAGMENT) & 0x3fff;
   for (size_t offset = 0, bytes; offset < bodyBytes; offset += bytes) {
     const bool first = offset == 0;
     const size_t room = mtu - (first ? header : laterBytes);

@@ -21,7 +21,7 @@ class Cutter {
 
   // Cuts the IPv4 packet of `length` bytes, whose own total length is not looked at (of a BIG TCP packet it is 0). All
   // checksums of the pieces are right afterwards. Returns how many there are; 0 where the packet's headers contradict its
-  // length or the MTU leaves no room for eight bytes of payload. Finishes a partial checksum in place.
+  // length, where its last byte would be one that no offset tells, or where the MTU leaves no room for eight bytes of payload. Finishes a partial checksum in place.
   size_t cut(uint8_t* packet, size_t length, const Cuts& how);
 
   // Puts the headers of a tunnel (src/packet/tunnel.ts), `bytes` of them from the outer IP header on, in front of every piece, in its room; lengths

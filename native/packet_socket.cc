@@ -362,13 +362,11 @@ uint32_t PacketSocket::transmit(int32_t* frames, uint32_t count) {
     attempts++;
     uint8_t* ip = packet(index, frame);
     const auto flags = static_cast<uint32_t>(frame[LB4_FRAME_FLAGS]);
+    if (ip != nullptr && flags & LB4_FRAME_FLAG_BIG) ip = whole(index, ip, frame);
+    const uint32_t wrapped = wrappedBytes(frame);
     if (ip == nullptr) {
       frame[LB4_FRAME_OUT] = -EINVAL;
-      continue;
-    }
-    if (flags & LB4_FRAME_FLAG_BIG) ip = whole(index, ip, frame);
-    const uint32_t wrapped = wrappedBytes(frame);
-    if (out == LB4_FRAME_FLOOD) {
+    } else if (out == LB4_FRAME_FLOOD) {
       taken += flush(messages);
       messages = 0;
       taken += flood(ip, frame);
@@ -412,7 +410,7 @@ bool PacketSocket::finishInner(uint8_t* ip, int32_t* frame) const {
   return finishPartialChecksum(ip + wrapped, static_cast<uint32_t>(frame[LB4_FRAME_LENGTH]) - wrapped);
 }
 
-// A BIG TCP packet as it came, with the headers as they are now: its IP header. LENGTH is true again.
+// A BIG TCP packet as it came, with the headers as they are now: its IP header, or null as of packet(). LENGTH is true again.
 uint8_t* PacketSocket::whole(uint32_t index, uint8_t* ip, int32_t* frame) {
   const tpacket2_hdr* const head = header(slot(index));
   const bool foreign = frame[LB4_FRAME_FLAGS] & LB4_FRAME_FLAG_FOREIGN;
@@ -425,7 +423,7 @@ uint8_t* PacketSocket::whole(uint32_t index, uint8_t* ip, int32_t* frame) {
     std::memcpy(copy, ip - HEAD_BYTES, HEAD_BYTES + (foreign ? 0 : wrapped + HEADERS_MAX));
     return copy + HEAD_BYTES;
   }
-  return ip;
+  return packet(index, frame);
 }
 
 // Returns 1 when all pieces were taken; otherwise OUT has an error.

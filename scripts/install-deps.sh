@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs what a make target needs: install-deps.sh build|package|demo|test|bare|kernel|bench. Debian packages by apt, only those that are
+# Installs what a make target needs: install-deps.sh build|package|demo|test|fuzz|coverage|bare|kernel|bench. Debian packages by apt, only those that are
 # missing; npm packages when package-lock.json is newer than node_modules. Safe to run any number of times. A line a step.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 cd "$(dirname "$0")/.."
 
-# command:package, so that a tool installed in another way counts too; or, with a slash in front, file:package
+# command:package, so that a tool installed in another way counts too; or, with a slash in front, file:package, where * stands for what a version is in
 build='g++:g++ make:make cmake:cmake'
 # what compiles the fast path: without it lb4 is built all the same
 optional='clang:clang /usr/include/bpf/bpf_helpers.h:libbpf-dev'
@@ -16,6 +16,9 @@ test='tcpdump:tcpdump iperf3:iperf3 ss:iproute2 nstat:iproute2 python3:python3 p
   wrk:wrk promtool:prometheus /usr/include/pcap/pcap.h:libpcap-dev strace:strace shellcheck:shellcheck haproxy:haproxy cc:gcc
   dnsmasq:dnsmasq-base dig:bind9-dnsutils wg:wireguard-tools wireguard-go:wireguard-go
   /lib/systemd/systemd:systemd chromium:chromium tmux:tmux tshark:tshark'
+# `make fuzz`: libFuzzer and the sanitizers of clang, whichever version of it is this Debian's
+fuzz='clang:clang /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a:libclang-rt-dev'
+coverage='llvm-cov:llvm'
 bench='nft:nftables haproxy:haproxy iperf3:iperf3 cc:gcc wrk:wrk nginx:nginx-core /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
   dnsmasq:dnsmasq-base dig:bind9-dnsutils'
 # `make test-bare`: what makes a Debian on which nothing is installed
@@ -48,11 +51,13 @@ case "${1:-build}" in
   build) wanted="$build" ;;
   package) wanted="$build $package" ;;
   demo) wanted="$build $lab" ;;
-  test) wanted="$build $lab $test" ;;
+  test) wanted="$build $lab $test $fuzz" ;;
+  fuzz) wanted="$build $fuzz" ;;
+  coverage) wanted="$build $lab $test $fuzz $coverage" ;;
   bare) wanted="$build $package $lab $test $bare" ;;
   kernel) wanted="$build $lab $test $kernel" ;;
   bench) wanted="$build $lab $test $bench" ;;
-  *) echo "usage: $0 build|package|demo|test|bare|kernel|bench" >&2; exit 2 ;;
+  *) echo "usage: $0 build|package|demo|test|fuzz|coverage|bare|kernel|bench" >&2; exit 2 ;;
 esac
 
 PATH="$PATH:/usr/sbin:/sbin"
@@ -65,7 +70,11 @@ if (a < 20 || (a === 20 && b < 19)) { console.error(`lb4 needs Node.js 20.19 or 
 
 is_there() {
   case $1 in
-    /*) [ -e "$1" ] ;;
+    /*)
+      # shellcheck disable=SC2086 # a pattern, of which one is enough
+      set -- $1
+      [ -e "$1" ]
+      ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
   esac
 }

@@ -65,9 +65,14 @@ INLINE int has_headers(struct __sk_buff* skb) {
   return (void*)(long)skb->data + wanted <= (void*)(long)skb->data_end;
 }
 
-// Ethernet's padding is not forwarded; a super-packet, which cannot be cut, has none. Pointers into the packet are void afterwards.
+// Ethernet's padding is not forwarded. Pointers into the packet are void afterwards.
 INLINE int cut_padding(struct __sk_buff* skb, __u32 whole) {
-  return skb->len <= ETH_HLEN + whole || (!skb->gso_size && !bpf_skb_change_tail(skb, ETH_HLEN + whole, 0));
+  return skb->len <= ETH_HLEN + whole || !bpf_skb_change_tail(skb, ETH_HLEN + whole, 0);
+}
+
+// A super-packet has none, and cannot be cut: one that ends before its frame does was made by somebody who lies (a guest), and goes up.
+INLINE int is_padded_super(const struct __sk_buff* skb, __u32 whole) {
+  return skb->gso_size && skb->len > ETH_HLEN + whole;
 }
 
 // Of an IP packet of `whole` bytes: of a super-packet that of one of its segments.
@@ -102,6 +107,7 @@ int lb4_tc(struct __sk_buff* skb) {
   const int payload = payload_of(&at, (void*)(long)skb->data_end, skb->len - ETH_HLEN, &acknowledgement);
   if (payload < 0) return TC_ACT_UNSPEC;
   const __u32 whole = bpf_ntohs(at.ip->tot_len);
+  if (is_padded_super(skb, whole)) return TC_ACT_UNSPEC;
   const __u32 length = wire_length(skb, whole, payload);
   const __u32 protocol = at.ip->protocol;
   struct rewrite rewrite;
@@ -139,8 +145,10 @@ INLINE int is_taken(struct __sk_buff* skb) {
   __u32 acknowledgement = 0;
   const int payload = payload_of(&at, head.bytes + HEADERS_MAX, skb->len - ETH_HLEN, &acknowledgement);
   if (payload < 0) return 0;
+  const __u32 whole = bpf_ntohs(at.ip->tot_len);
+  if (is_padded_super(skb, whole)) return 0;
   struct rewrite rewrite;
-  return decide(&at, skb->ifindex, wire_length(skb, bpf_ntohs(at.ip->tot_len), payload), &rewrite) != 0;
+  return decide(&at, skb->ifindex, wire_length(skb, whole, payload), &rewrite) != 0;
 }
 
 // How many bytes of a frame the socket has: none, or all.
