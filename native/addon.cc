@@ -174,6 +174,7 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
                        {InstanceMethod<&RouteSocketObject::route>("route"),
                         InstanceMethod<&RouteSocketObject::links>("links"),
                         InstanceMethod<&RouteSocketObject::neighbour>("neighbour"),
+                        InstanceMethod<&RouteSocketObject::isSilent>("isSilent"),
                         InstanceMethod<&RouteSocketObject::solicit>("solicit"),
                         InstanceMethod<&RouteSocketObject::interfaces>("interfaces"),
                         InstanceMethod<&RouteSocketObject::watch>("watch"),
@@ -275,6 +276,14 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     const Address address = addressOf(info[1]);
     const std::optional<Mac> mac = guard(env, [&] { return socket.neighbour(ifindex, address); });
     return mac ? macBytes(env, mac) : env.Undefined();
+  }
+
+  Napi::Value isSilent(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    RouteSocket& socket = open(env);
+    const auto ifindex = static_cast<int32_t>(integer(info[0], "ifindex", 1, MAX_INT));
+    const Address address = addressOf(info[1]);
+    return Napi::Boolean::New(env, guard(env, [&] { return socket.isSilent(ifindex, address); }));
   }
 
   void solicit(const Napi::CallbackInfo& info) {

@@ -306,6 +306,8 @@ std::optional<Mac> RouteSocket::neighbour(int32_t ifindex, const Address& addres
   return found.state & VALID ? found.mac : std::nullopt;
 }
 
+bool RouteSocket::isSilent(int32_t ifindex, const Address& address) { return entry(ifindex, address).state & NUD_FAILED; }
+
 // NTF_USE (neigh_add in net/core/neighbour.c): an entry that is STALE is probed after a moment, one that is FAILED or was not there asked for.
 // All others need nothing, and a permanent one would no longer be (NEIGH_UPDATE_F_USE of Linux 5.16).
 void RouteSocket::solicit(int32_t ifindex, const Address& address) {

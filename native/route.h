@@ -66,6 +66,8 @@ class RouteSocket {
   // The interfaces of all next hops of the same route; one where there is one, none where nothing leads there.
   std::vector<int32_t> links(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol);
   std::optional<Mac> neighbour(int32_t ifindex, const Address& address);
+  // Whether the kernel has asked for a neighbour, and nobody has answered.
+  bool isSilent(int32_t ifindex, const Address& address);
   // Has the kernel find out whether a neighbour is (still) there, as if it had a packet for it.
   void solicit(int32_t ifindex, const Address& address);
   std::vector<Interface> interfaces();

@@ -46,7 +46,7 @@ function askOnce(destination: number): Route {
  * Why a way leads nowhere: what the kernel says of the route, or
  * - `source`: the frontend's address has left this host
  * - `gateway`: L2 DSR, and the server is not on the link itself
- * - `neighbour`: L2 DSR, and nobody has answered ARP for the server yet, or any more
+ * - `neighbour`: nobody has answered ARP: L2 DSR, for the server yet, or any more; where packets are wrapped, for it or its gateway, though asked
  */
 export type Obstacle = Route['kind'] | 'gateway' | 'neighbour';
 
@@ -267,7 +267,8 @@ export class ServerRoutes {
 
   /**
    * What leads nowhere (no route, a blackhole) is dropped and counted here: the kernel would refuse it packet by packet. A neighbour
-   * not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here.
+   * not known yet is left to the kernel: the first packet makes it ask, the answer brings us back here. So does its silence, where packets are wrapped:
+   * what the kernel then does not send comes from this host, and nobody else is told.
    * Returns what is in the way.
    */
   #resolveWay(way: Way): Obstacle | undefined {
@@ -283,9 +284,10 @@ export class ServerRoutes {
     const neighbour = isOurs ? this.#socket.neighbour(route.ifindex, route.neighbour) : undefined;
     const isResolved = link !== undefined && neighbour !== undefined;
     // One that is missing the kernel asks for where it has the packets.
-    const isAsked = isResolved || (isOurs && onLink);
+    const isAsked = isResolved || (isOurs && (onLink || way.tunnel > 0));
+    const isSilent = isAsked && !isResolved && !onLink && this.#isSilent(way, route);
     this.#solicitor.note(way, isAsked ? { ifindex: route.ifindex, address: route.neighbour, isKnown: isResolved } : undefined);
-    const isDropped = !isResolved && (onLink || !(isSent || route.local));
+    const isDropped = !isResolved && (onLink || isSilent || !(isSent || route.local));
     const mtu = Math.min(route.mtu || (link?.mtu ?? UNKNOWN_MTU), MOST_MTU) - way.tunnel;
     for (const hops of this.#hops) {
       // No packet is wrapped before it is known what it comes from: the last word written is what to do with it.
@@ -297,9 +299,14 @@ export class ServerRoutes {
     if (asked.kind === 'source') return 'source';
     return isDropped ? obstacleOf(route, isSent) : undefined;
   }
+
+  /** Whether nobody answers ARP there: once so, until somebody does, since the kernel is asked again and again and knows nothing meanwhile. */
+  #isSilent(way: Way, { ifindex, neighbour }: Route): boolean {
+    return this.#obstacles.get(way) === 'neighbour' || this.#socket.isSilent(ifindex, neighbour);
+  }
 }
 
-/** Of a way whose packets are dropped: unicast is so in L2 DSR alone. */
+/** Of a way whose packets are dropped: unicast is so in L2 DSR, and where they are wrapped, alone. */
 function obstacleOf({ kind }: Route, isSent: boolean): Obstacle {
   if (kind !== 'unicast') return kind;
   return isSent ? 'neighbour' : 'gateway';

@@ -35,12 +35,12 @@ export class Solicitor {
 
   /** Whom the frames of a way go to; undefined: nobody whose MAC address is lb4's to know. */
   note(way: Way, neighbour: Neighbour | undefined): void {
-    const isNew = !this.#missing.has(way);
+    const last = this.#missing.get(way);
     this.#known.delete(way);
     this.#missing.delete(way);
     if (neighbour === undefined) return;
     (neighbour.isKnown ? this.#known : this.#missing).set(way, neighbour);
-    if (!neighbour.isKnown && isNew) this.#ask(neighbour);
+    if (!neighbour.isKnown && (last === undefined || keyOf(last) !== keyOf(neighbour))) this.#ask(neighbour);
   }
 
   /** Only these ways are to be known any more. */
@@ -72,6 +72,9 @@ export class Solicitor {
 
 /** Several ways may lead to one: a gateway, a server with several ports. */
 function distinct(neighbours: ReadonlyMap<Way, Neighbour>): Neighbour[] {
-  const byKey = new Map([...neighbours.values()].map((neighbour) => [`${neighbour.ifindex} ${neighbour.address.toString()}`, neighbour]));
-  return [...byKey.values()];
+  return [...new Map([...neighbours.values()].map((neighbour) => [keyOf(neighbour), neighbour])).values()];
+}
+
+function keyOf({ ifindex, address }: Neighbour): string {
+  return `${ifindex} ${address.toString()}`;
 }

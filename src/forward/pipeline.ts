@@ -58,7 +58,7 @@ const IPV4 = 0x0008;
 const UDP_KIND = Field.UDP << 8;
 /** isClientsAlone() of forward/links.ts. */
 const [CLIENT_WORDS, SERVER_WORDS, LAST_LINK] = [Hop.CLIENT_LINKS * Hop.HOP, Hop.SERVER_LINKS * Hop.HOP, Hop.LINKS - 1];
-const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP_OUT, SHIFT: HOP_SHIFT } = Hop;
+const { ETHERNET: HOP_ETHERNET, INTERFACE: HOP_INTERFACE, MTU: HOP_MTU, OUT: HOP_OUT, SHIFT: HOP_SHIFT, TUNNEL: HOP_TUNNEL } = Hop;
 
 /** Homes of a table that a second-level cache holds whole: 2 MB. */
 const CACHED = 1 << 15;
@@ -159,6 +159,7 @@ export function createPipeline({
       if ((state & WRAPPED) !== 0) {
         const tag = t[at + DELTAS] >>> TAG_SHIFT;
         if (tag !== 0 && tag !== tables[0]) rows.follow(at);
+        if (n[(t[at + NEXT_HOP] << HOP_SHIFT) + HOP_TUNNEL] === 0) state = 0;
       }
       let hop = t[at + NEXT_HOP] << HOP_SHIFT;
       const detail = d[f + DETAIL];

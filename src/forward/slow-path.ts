@@ -155,7 +155,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     // Who wraps a packet is no hop of its way.
     const isOld = (words[ip + F.IP_TTL] & 0xff) <= ttlLeast && (flow[at + Flow.STATE] & Flow.WRAPPED) === 0;
     if (isOld) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now, ourEnd(ip, at));
-    const mtu = hops[(flow[at + Flow.NEXT_HOP] << Hop.SHIFT) + Hop.MTU];
+    const mtu = mtuOf(at);
     if (mtu === 0) return end(Verdict.dropNoRoute);
     if (wireLength(f, ip) > mtu) {
       if ((words[ip + F.IP_FRAGMENT] & F.DONT_FRAGMENT) !== 0)
@@ -171,6 +171,13 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     // Pass 3 counts as many bytes as the IP header tells.
     flow[by + Flow.BYTES] += excessOf(f);
     return by;
+  }
+
+  /** Of the next hop of the flow at word `at`, in bytes; 0: it leads nowhere, or wraps nothing (any more) of what is to be wrapped. */
+  function mtuOf(at: number): number {
+    const hop = flow[at + Flow.NEXT_HOP] << Hop.SHIFT;
+    const isBare = (flow[at + Flow.STATE] & Flow.WRAPPED) !== 0 && hops[hop + Hop.TUNNEL] === 0;
+    return isBare ? 0 : hops[hop + Hop.MTU];
   }
 
   /** The address of ours that a packet of the flow at word `at` goes to; where it goes to the client itself, the one that it will come from. */
@@ -221,7 +228,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (slot === Flow.NONE || (words[ip + F.IP_TTL] & 0xff) <= ttlLeast) return notOurs(f, Verdict.dropIcmp, now);
     if (slot !== table.scratch && isForged(f, slot)) return notOurs(f, dropOtherLink, now);
     const hop = flow[(slot << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT;
-    if (hops[hop + Hop.MTU] === 0) return end(Verdict.dropNoRoute);
+    if (mtuOf(slot << Flow.ENTRY_SHIFT) === 0) return end(Verdict.dropNoRoute);
     const icmpWord = words[ip + (words[ip] & 0xf)] & 0xffff;
     if (icmpWord === PORT_UNREACHABLE && slot !== table.scratch)
       connections.noteUnreachable(slot, words[ip + F.IP_SOURCE], frames[f + D.INTERFACE], hops);

@@ -22,7 +22,7 @@ const names = [
   'dropStray', // a reset of no known connection: never answered; DSR: any segment of one while no server is up
   'dropRateLimited', // should have been answered, but the limit of answers is reached
   'resetTableFull', // a SYN for which there is no room in the flow table: RST
-  'dropNoRoute', // this host has no route to the server, or a blackhole; L2 DSR: its MAC address is not known (yet)
+  'dropNoRoute', // this host has no route to the server, or a blackhole; or nobody answers ARP there (L2 DSR: yet)
   'dropIcmp', // an ICMP error that quotes no packet of ours, or is broken
   // Added later.
   'resetFull', // a SYN while frontend or servers have as many connections as their maxconn allows: RST

@@ -18,7 +18,7 @@ export interface WrapParts {
 
 /**
  * Wraps the IP packet of `length` bytes at word `ip` of the frame at word `f` of the descriptors, by the flow at word `at`, and gives it its next hop.
- * One whose next hop wraps nothing (any more) goes nowhere.
+ * One whose next hop wraps nothing any more goes nowhere: whoever calls has asked (slow-path.ts), the main thread has changed it since.
  */
 export type Wrap = (f: number, ip: number, length: number, at: number) => void;
 

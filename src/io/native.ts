@@ -114,6 +114,8 @@ export interface RouteSocket {
   links(destination: number, source: number, port: number, protocol: number): number[];
   /** RTM_GETNEIGH for an IPv4 address, or the 16 bytes of an IPv6 one: six bytes, or undefined while it is unresolved or failed. */
   neighbour(ifindex: number, address: number | Uint8Array): Uint8Array | undefined;
+  /** The same: whether the kernel has asked for it, and nobody has answered (NUD_FAILED). */
+  isSilent(ifindex: number, address: number | Uint8Array): boolean;
   /** RTM_NEWNEIGH with NTF_USE: has the kernel ask whether a neighbour is (still) there, as a packet for it would; nothing where it knows, or was told for good. Throws ENODEV, EPERM … */
   solicit(ifindex: number, address: number | Uint8Array): void;
   /** RTM_GETLINK dump. */

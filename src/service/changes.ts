@@ -72,9 +72,18 @@ function frontendsOf({ frontends }: Config): Things {
 }
 
 function backendsOf({ backends }: Config): Things {
-  const keysOf = ({ name: _name, servers: _servers, templates: _templates, protocol: _protocol, healthCheck, ...keys }: Backend) => {
+  const keysOf = ({
+    name: _name,
+    servers: _servers,
+    templates: _templates,
+    protocol: _protocol,
+    healthCheck,
+    tunnel,
+    ...keys
+  }: Backend) => {
     const { also: _also, ...check } = healthCheck;
-    return flat({ ...keys, healthCheck: { ...check, type: kindsOf(healthCheck) } }, '_');
+    const outer = { guePort: tunnel?.port || undefined, sourceAddr: tunnel?.source };
+    return flat({ ...keys, ...outer, healthCheck: { ...check, type: kindsOf(healthCheck) } }, '_');
   };
   return new Map(backends.map((backend) => [backend.name, keysOf(backend)]));
 }

@@ -29,7 +29,7 @@ const MEANING: { readonly [why in Obstacle]?: string } = {
   unreachable: `a route or rule of this host says unreachable: ${ASK}, ip rule`,
   none: `this host has no route, or its link is down: ${ASK}`,
   gateway: 'dsr = "l2" needs the server on the same link, and the route leads to a gateway: dsr = "nat" passes routers',
-  neighbour: 'dsr = "l2" needs the server\'s MAC address, and nobody answers ARP for it: ip neigh show to SERVER',
+  neighbour: `nobody answers ARP for it, or for the gateway to it: ip neigh, ${ASK}`,
 };
 
 interface Sighting {

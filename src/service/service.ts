@@ -31,6 +31,7 @@ import { Members } from './members.ts';
 import { MembersFile, membersAfter } from './members-file.ts';
 import { Monitors } from './monitors.ts';
 import { Operator } from './operator.ts';
+import { tellOuterPackets } from './outer-packets.ts';
 import { canGoOn, PacketPath, type PacketPathOptions } from './packet-path.ts';
 import { makePlan, type Plan, type ServerStatus, UNCHECKED } from './plan.ts';
 import { ProxyPath } from './proxy-path.ts';
@@ -356,6 +357,7 @@ export class Service {
     const { frontends, backends } = this.#config;
     this.#tellForgotten(forgotten);
     const changes = tellChanges(before, this.#config, log);
+    tellOuterPackets(before, this.#config, this.#options.mode, log);
     log.info({ frontends: frontends.length, backends: backends.length, changes: changes.length }, 'configuration reloaded');
     const gone = forgotten.map(({ server, reason }) => `${server}: ${reason}`);
     return { taken: true, changes: changes.map(changeText), restart, forgotten: gone, errors: [] };

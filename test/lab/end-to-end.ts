@@ -45,6 +45,7 @@ const WRAPPED_ROWS: readonly (readonly [Driver, Dsr])[] = [
   [{ ...TC, likesHardware: true }, 'gue'],
   [{ ...TC, likesHardware: true }, 'ipip'],
   [XDP, 'gue'],
+  [XDP, 'ipip'],
 ];
 
 /** `[passthrough]` with that driver, and more lines. */

@@ -386,6 +386,7 @@ function routeSocket() {
     route: question,
     links: question,
     neighbour: { good: () => [1, 0x0100007f], parameters: [integer('ifindex', 1, 2 ** 31 - 1), anyAddress] },
+    isSilent: { good: () => [1, 0x0100007f], parameters: [integer('ifindex', 1, 2 ** 31 - 1), anyAddress] },
     solicit: { good: () => [1, 0x0100007f], parameters: [integer('ifindex', 1, 2 ** 31 - 1), anyAddress] },
     interfaces: { good: () => [], parameters: [] },
     watch: { good: () => [() => {}], parameters: [{ name: 'changed', wrong: { ...without(ODD, 'a function'), 'a number': 1 } }] },

@@ -594,10 +594,13 @@ describe('RouteSocket', () => {
       const links = socket.interfaces().map((each) => ({ ...each, mac: [...each.mac] }));
       const index = links.find((each) => each.name === 'v1')?.index ?? 0;
       const mac = (text: string) => [...(socket.neighbour(index, ip(text)) ?? [])];
+      sh('ip neighbour replace 10.99.0.76 nud failed dev v1');
+      const silent = ['10.99.0.76', '10.99.0.77', '10.99.0.9'].map((text) => socket.isSilent(index, ip(text)));
       socket.solicit(index, ip('10.99.0.9'));
       socket.solicit(index, ip('10.99.0.78'));
       const solicited = sh('ip neighbour show dev v1');
       return {
+        silent,
         solicited,
         links,
         permanent: mac('10.99.0.9'),
@@ -605,6 +608,7 @@ describe('RouteSocket', () => {
         unknown: socket.neighbour(index, ip('10.99.0.77')) ?? null,
       };
     });
+    expect(seen.silent).toEqual([true, false, false]);
     expect(seen.solicited).toMatch(/10\.99\.0\.9 .*PERMANENT/);
     expect(seen.solicited).toMatch(/10\.99\.0\.78 .*INCOMPLETE/);
     expect(seen.permanent).toEqual([2, 0, 0, 0, 0, 9]);

@@ -26,6 +26,10 @@ async function unwrap(lab: DsrTopology, port: number): Promise<void> {
   }
 }
 
+/** To all that goes to the servers' tunnels, and which the kernel gives up to find at once. */
+const GATEWAY_THAT_IS_NOT_THERE = `sysctl -qw net.ipv4.neigh.eth0.retrans_time_ms=10 net.ipv4.neigh.eth0.mcast_solicit=1
+  ip route add default via 10.82.0.77 table 77; ip rule add ipproto udp dport 19523 lookup 77`;
+
 /** By source and port, so that one client has rows of both servers. */
 const GLB = [
   'balance = "glb"',
@@ -96,6 +100,19 @@ test.skipIf(fastPathObstacle() !== undefined)(
     expect(await balancer.metric('lb4_fast_path_packets_total')).toBeGreaterThan(10);
     const large = (await Promise.all(wires.map((wire) => wire.stop()))).flat();
     expect(large.length).toBeGreaterThan(10);
+
+    // Checks go another way than what is wrapped.
+    const lost = balancer.running.nextLine(/no way from this host to a server/);
+    const { running } = balancer;
+    lab.balancer.sh('sh', '-c', GATEWAY_THAT_IS_NOT_THERE);
+    expect(await lost).toMatch(/"ways":\["this host -> 10\.82\.0\.1[12]".*nobody answers ARP for it, or for the gateway to it/);
+    const found = running.nextLine(/the way from this host to a server is there again/);
+    const before = await balancer.verdict('forwarded');
+    expect((await lab.client.run('curl', '-sS', '--max-time', '1', `http://${VIP}/`)).code).toBe(28);
+    expect([await balancer.verdict('dropNoRoute'), await balancer.verdict('forwarded')]).toEqual([expect.toSatisfy((n) => n > 0), before]);
+    lab.router.ip('address', 'add', '10.82.0.77/24', 'dev', 'in');
+    await found;
+    expect((await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`)).stdout).toMatch(/server[12]/);
     expect((await balancer.stop()).code).toBe(0);
   },
 );

@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
 import { changesBetween, tellChanges } from '../../src/service/changes.ts';
+import { tellOuterPackets } from '../../src/service/outer-packets.ts';
 
 const FILE = `
 [frontends.web]
@@ -19,6 +20,54 @@ address = "127.0.0.1"
 `;
 const load = (text: string) => parseConfig(text, 'lb4.toml', { processors: 2 }).config;
 const changes = (after: string, before = FILE) => changesBetween(load(before), load(after)).map(({ message, fields }) => [message, fields]);
+
+const DSR = FILE.replace('"http"', '"http"\nbalance = "maglev"\ndsr = "gue"');
+const GLB = DSR.replace('weight = 2\n', '').replace('"maglev"', `"glb"\nhash_key = "${'12'.repeat(16)}"\nseed = "${'34'.repeat(16)}"`);
+const [STAYS, FOLLOWS] = [expect.stringMatching(/servers must take both meanwhile$/), expect.stringMatching(/from the next one on$/)];
+
+test.each([
+  [
+    'another port',
+    DSR,
+    DSR.replace('"gue"', '"gue"\ngue_port = 6080'),
+    'gue to port 19523, 36 bytes more → gue to port 6080, 36 bytes more',
+    STAYS,
+  ],
+  [
+    'another source',
+    DSR,
+    DSR.replace('"gue"', '"gue"\nsource_addr = "10.0.0.9"'),
+    'gue to port 19523, 36 bytes more → gue to port 19523 from 10.0.0.9, 36 bytes more',
+    STAYS,
+  ],
+  ['another dsr', DSR, DSR.replace('"gue"', '"l2"'), 'gue to port 19523, 36 bytes more → l2', STAYS],
+  [
+    'GLB’s table, another port',
+    GLB,
+    GLB.replace('"gue"', '"gue"\ngue_port = 6080'),
+    'gue to port 19523, 40 bytes more → gue to port 6080, 40 bytes more',
+    FOLLOWS,
+  ],
+  [
+    'GLB’s table, a longer list',
+    GLB,
+    GLB.replace('"gue"', '"gue"\nalt_hash_fields = ["source", "source_port"]'),
+    'gue to port 19523, 40 bytes more → gue to port 19523, 48 bytes more',
+    FOLLOWS,
+  ],
+  ['GLB’s table, no list', GLB, GLB.replace('"gue"', '"ipip"'), 'gue to port 19523, 40 bytes more → ipip, 20 bytes more', STAYS],
+])('in DSR what connections that run have of it is told: %s', (_, before, after, sent, message) => {
+  const lines: unknown[][] = [];
+  const note = (...line: unknown[]) => void lines.push(line);
+  for (const mode of ['dsr', 'passthrough'] as const) tellOuterPackets(load(before), load(after), mode, { info: note, warn: note });
+  tellOuterPackets(load(after), load(after), 'dsr', { info: note, warn: note });
+  expect(lines).toEqual([[{ backend: 'app', sent }, message]]);
+});
+
+test('the keys of a tunnel are as the file has them', () => {
+  const after = DSR.replace('"gue"', '"gue"\ngue_port = 6080\nsource_addr = "10.0.0.9"');
+  expect(changes(after, DSR)).toEqual([['backend changed', { backend: 'app', gue_port: '19523 → 6080', source_addr: 'unset → 10.0.0.9' }]]);
+});
 
 test('nothing, where only the text has changed', () => {
   expect(changes(`# a comment\n${FILE}`)).toEqual([]);

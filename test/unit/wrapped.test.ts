@@ -1,6 +1,7 @@
 /** Packets inside of others (dsr = "gue" and "ipip"): every byte of what goes out, and what becomes of what does not fit. */
 import { describe, expect, test } from 'vitest';
 import { glbHash } from '../../src/balance/glb-hash.ts';
+import { writeNoHop } from '../../src/forward/next-hops.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
 import { HOP, TUNNEL } from '../../src/layout/hops.ts';
@@ -58,6 +59,15 @@ describe('what goes out', () => {
     expect(referenceSum(frame.subarray(14, 34))).toBe(0xffff);
     const checksum = hex(frame.subarray(24, 26));
     expect(hex(frame.subarray(ETHERNET))).toBe(`45 00 00 3c 00 00 40 00 40 04 ${checksum} ac 10 00 09 ac 10 00 01 ${inner(segment('S'))}`);
+  });
+
+  test('another port is for new connections: those that run keep theirs', () => {
+    const world = new World(GUE);
+    const portOf = (from: number, flags: string) =>
+      Buffer.from(world.send(segment(flags, { tcp: { from, to: 80, flags } })).frame).readUInt16BE(36);
+    const before = [portOf(5000, 'S'), portOf(5000, 'A')];
+    world.apply({ tunnel: { port: 6080, source: 0 } });
+    expect([...before, portOf(5000, 'A'), portOf(5001, 'S')]).toEqual([19_523, 19_523, 19_523, 6080]);
   });
 
   test.each([1, 3])('gue with %i more hops: their addresses follow, and the length says so', (count) => {
@@ -124,18 +134,23 @@ describe('what does not fit', () => {
   });
 });
 
-describe('what belongs to no flow', () => {
-  const answer: Packet = { source: VIP, destination: CLIENT, tcp: { from: 80, to: 5000, flags: 'A', payload: new Uint8Array(8) } };
-  const error: Packet = {
-    ethernet: [MAC.front, MAC.client],
-    source: '10.0.0.1',
-    destination: VIP,
-    icmp: { type: 3, code: 4, mtu: 1300, quote: answer },
-  };
+/** Of a router, about an answer. */
+const ERROR: Packet = {
+  ethernet: [MAC.front, MAC.client],
+  source: '10.0.0.1',
+  destination: VIP,
+  icmp: {
+    type: 3,
+    code: 4,
+    mtu: 1300,
+    quote: { source: VIP, destination: CLIENT, tcp: { from: 80, to: 5000, flags: 'A', payload: new Uint8Array(8) } },
+  },
+};
 
+describe('what belongs to no flow', () => {
   test.each([
     ['a segment in mid-stream', segment('A'), 'adopted'],
-    ['an error about an answer', error, 'icmpTranslated'],
+    ['an error about an answer', ERROR, 'icmpTranslated'],
   ] as const)('%s goes where the hash says, as it came', (_, packet, verdict) => {
     for (const [up, server] of [
       [[true, false], SERVERS[0]],
@@ -151,7 +166,7 @@ describe('what belongs to no flow', () => {
     const world = new World({ ...GUE, up: [false, true] });
     world.send(segment('S'));
     world.setServers([true, false]);
-    expect(hex(world.send(error).frame.subarray(30, 34))).toBe(hex(addressOf(SERVERS[1])));
+    expect(hex(world.send(ERROR).frame.subarray(30, 34))).toBe(hex(addressOf(SERVERS[1])));
   });
 });
 
@@ -200,14 +215,7 @@ describe('by GLB’s table', () => {
     expect(connectionsIn(world)).toHaveLength(1);
     expect(outerOf(world.next().send(segment('A')))).toMatchObject({ to, hops: [after.to] });
     world.apply();
-    const quote: Packet = { source: VIP, destination: CLIENT, tcp: { from: 80, to: 5000, flags: 'A', payload: new Uint8Array(8) } };
-    const error: Packet = {
-      ethernet: [MAC.front, MAC.client],
-      source: '10.0.0.1',
-      destination: VIP,
-      icmp: { type: 3, code: 4, mtu: 1300, quote },
-    };
-    expect(outerOf(world.send(error))).toMatchObject({ to, hops: [after.to] });
+    expect(outerOf(world.send(ERROR))).toMatchObject({ to, hops: [after.to] });
     expect(loadsOf(world)).toEqual({ [to]: 1, [other]: 0 });
   });
 
@@ -262,11 +270,25 @@ test('a ping goes to a server as it came', () => {
   }
 });
 
-test('a way that wraps nothing any more takes nothing', () => {
+test.each([
+  ['wraps nothing any more', ({ hops }: World) => void (hops[HOP + TUNNEL] = 0)],
+  ['leads nowhere', ({ hops }: World) => writeNoHop(hops, 1)],
+])('a way that %s takes nothing, and whatever was for it counts as that', (_, change) => {
   const world = new World(GUE);
+  const pings = new World({ ...GUE, protocol: 1 });
+  const ping: Packet = {
+    ethernet: [MAC.front, MAC.client],
+    source: CLIENT,
+    destination: VIP,
+    echo: { id: 77, payload: new Uint8Array(8) },
+  };
   world.send(segment('S'));
-  world.hops[HOP + TUNNEL] = 0;
-  expect(world.send(segment('A')).out).toBe('drop');
+  world.send(segment('A'));
+  pings.send(ping);
+  for (const each of [world, pings]) change(each);
+  const other = segment('S', { tcp: { from: 5001, to: 80, flags: 'S' } });
+  const sent = [...[segment('A'), segment('FA'), ERROR, other].map((packet) => world.send(packet)), pings.send(ping)];
+  expect(sent.map(({ verdict, out }) => [verdict, out])).toEqual(sent.map(() => ['dropNoRoute', 'drop']));
 });
 
 test('the next process goes on with what is still wrapped, and with nothing that is not any more', () => {
