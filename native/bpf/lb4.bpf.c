@@ -4,12 +4,14 @@
 //     parse.h     a plain segment or datagram?     no ──► up
 //     table.h     a flow that was given to us?     no ──► up
 //     rewrite.h   its rewrite, whole; its hop      no ──► up
+//     way_back.h  its client comes another way, which user space has to see ──► up
 //                 headers, checksum, account       ──► out of the hop's interface
 //     wrap.h      or the packet into another one
 #include "links.h"
 #include "parse.h"
 #include "rewrite.h"
 #include "table.h"
+#include "way_back.h"
 #include "wrap.h"
 
 char lb4_license[] SEC("license") = "GPL";
@@ -32,7 +34,8 @@ INLINE struct flow* decide(const struct packet* at, __u32 interface, __u32 lengt
     flow = find(&key, at->ip->protocol, worker, &state);
   }
   if (flow && state & LB4_FLOW_GUARDED && is_clients_alone(worker, interface)) return 0;
-  return flow && copy_rewrite(flow, state, worker, length, rewrite) ? flow : 0;
+  if (!flow || !copy_rewrite(flow, state, worker, length, rewrite)) return 0;
+  return strays(flow, at, rewrite, worker, interface) ? 0 : flow;
 }
 
 // Where the checksum of a transport header stands.
@@ -116,11 +119,11 @@ int lb4_tc(struct __sk_buff* skb) {
   if (!cut_padding(skb, whole)) return TC_ACT_UNSPEC;
   if (rewrite.wrapped_by) {
     if (!make_room(skb, whole, rewrite.wrapped_by)) return TC_ACT_UNSPEC;
-    account(flow, payload, acknowledgement);
+    account(flow, &rewrite, payload, acknowledgement);
     return wrap(skb, whole, &rewrite);
   }
   if (!find_headers(skb, &at)) return TC_ACT_UNSPEC;
-  account(flow, payload, acknowledgement);
+  account(flow, &rewrite, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
   update_checksum(skb, protocol, &rewrite);
   return bpf_redirect(rewrite.interface, 0);
@@ -216,14 +219,14 @@ int lb4_xdp(struct xdp_md* xdp) {
   if (rewrite.wrapped_by) {
     __u32 sum = 0;
     if (bpf_xdp_adjust_head(xdp, -(int)rewrite.wrapped_by)) return XDP_PASS;
-    account(flow, payload, acknowledgement);
+    account(flow, &rewrite, payload, acknowledgement);
     frame = (void*)(long)xdp->data;
     if (!write_outer(frame, (void*)(long)xdp->data_end, &rewrite, length, &sum)) return XDP_DROP;
     return send_by(rewrite.interface, goes_back);
   }
   __u16* const check = (void*)at.transport + checksum_in(protocol);
   if ((void*)(check + 1) > end) return XDP_PASS;
-  account(flow, payload, acknowledgement);
+  account(flow, &rewrite, payload, acknowledgement);
   rewrite_headers(&at, &rewrite);
   update_whole(check, protocol, rewrite.transport_delta);
   return send_by(rewrite.interface, goes_back);

@@ -45,6 +45,8 @@ INLINE int is_clients_alone(__u32 worker, __u32 interface) {
 }
 
 struct rewrite {
+  // CLOCK_MONOTONIC in ms, modulo 2^32, as SEEN has it.
+  __u32 now;
   // Of a WRAPPED flow the addresses of further hops, in their order.
   struct tuple to;
   // Of the addresses alone, and of all that the transport checksum covers: one's complement sums of 16 bits.
@@ -85,6 +87,7 @@ INLINE int copy_tunnel(const struct hop* hop, __u32 deltas, struct rewrite* rewr
 // version is another one after the copy, what was copied may be half of the old and half of the new, and the packet goes up. (x86 keeps loads in order, and TypeScript's stores;
 // on other processors neither does.)
 INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u32 length, struct rewrite* rewrite) {
+  rewrite->now = (__u32)(bpf_ktime_get_coarse_ns() / 1000000);
   rewrite->to.source = READ_ONCE(flow->word[LB4_FLOW_NEW_SOURCE]);
   rewrite->to.destination = READ_ONCE(flow->word[LB4_FLOW_NEW_DESTINATION]);
   rewrite->to.ports = READ_ONCE(flow->word[LB4_FLOW_NEW_PORTS]);
@@ -110,8 +113,8 @@ INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u3
 // What whoever forwards a packet writes down: when, and TCP's acknowledgement (flow/tcp-evidence.ts; to others the word is nothing); and the kernel's
 // own number of bytes, to which they are added in one step: several processors may have packets of one flow. Its flow may have gone meanwhile: its
 // slot is not another's so soon (flow/table.ts: REST_MS).
-INLINE void account(struct flow* flow, __u32 payload, __u32 acknowledgement) {
-  WRITE_ONCE(flow->word[LB4_FLOW_SEEN], (__u32)(bpf_ktime_get_coarse_ns() / 1000000));
+INLINE void account(struct flow* flow, const struct rewrite* rewrite, __u32 payload, __u32 acknowledgement) {
+  WRITE_ONCE(flow->word[LB4_FLOW_SEEN], rewrite->now);
   WRITE_ONCE(flow->word[LB4_FLOW_ACKNOWLEDGED], acknowledgement);
   if (payload) __sync_fetch_and_add((__u64*)&flow->word[LB4_FLOW_KERNEL_BYTES], payload);
   count_one();

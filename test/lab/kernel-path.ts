@@ -1,10 +1,11 @@
 /** The kernel's fast path over a world's memory: frames go in by BPF_PROG_TEST_RUN, no driver has a part in it. */
 import { closeSync } from 'node:fs';
 import { hashKey } from '../../src/flow/table.ts';
+import { addLink, isClientsAlone } from '../../src/forward/links.ts';
 import { load, mapAll } from '../../src/io/fast-path.ts';
 import { type LoadedFastPath, native } from '../../src/io/native.ts';
 import { XdpLinks } from '../../src/io/xdp-links.ts';
-import { ENTRIES, HOP } from '../../src/layout/hops.ts';
+import { CLIENT_LINKS, ENTRIES, HOP, HOPS, INTERFACE, SERVER_HOPS } from '../../src/layout/hops.ts';
 import { flowWords, type KernelMaps, type Memory, ownMemory } from '../../src/layout/memory.ts';
 import { BACK, FRONT } from './world.ts';
 
@@ -83,6 +84,13 @@ export class KernelPath {
   close(): void {
     for (const fd of Object.values(this.#loaded)) closeSync(fd);
   }
+}
+
+/** What a world has learnt at its own interface of clients is of the namespace's one, `index`, by which the program sees their frames come. */
+export function moveFront(hops: Int32Array, index: number): void {
+  for (let hop = SERVER_HOPS; hop < HOPS; hop++) if (hops[hop * HOP + INTERFACE] === FRONT) hops[hop * HOP + INTERFACE] = index;
+  if (!isClientsAlone(hops, FRONT) && !isClientsAlone(hops, index)) return;
+  for (const link of [FRONT, index]) addLink(hops, CLIENT_LINKS, link);
 }
 
 function macOf(frame: Uint8Array): string {

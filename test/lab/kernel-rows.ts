@@ -4,17 +4,15 @@
  *
  *     node kernel-rows.js tc|xdp FRONT BACK       names of the interfaces
  */
-import { addLink, isClientsAlone } from '../../src/forward/links.ts';
 import { native } from '../../src/io/native.ts';
 import * as Flow from '../../src/layout/flow.ts';
-import { CLIENT_LINKS } from '../../src/layout/hops.ts';
 import { parseAddress, portsWord } from '../../src/packet/address.ts';
 import { TCP, UDP } from '../../src/packet/fields.ts';
 import type { Row, Step } from '../fixtures/frames.ts';
 import { rows } from '../fixtures/rows.ts';
-import { KernelPath, type Program } from './kernel-path.ts';
+import { KernelPath, moveFront, type Program } from './kernel-path.ts';
 import { buildFrame, type Packet } from './packets.ts';
-import { BACK, connectionsIn, FRONT, HASH_KEY, MAC, World } from './world.ts';
+import { BACK, connectionsIn, HASH_KEY, MAC, World } from './world.ts';
 
 export interface Report {
   /** What came out otherwise than the row says. */
@@ -49,8 +47,7 @@ function run(row: Row): void {
   const world = new World({ ...row.world, memory: { flows, hops } });
   for (const [i, step] of row.steps.entries()) {
     step.first?.(world);
-    // What the pipeline knows of the fixtures' links holds of the namespace's.
-    if (isClientsAlone(world.hops, FRONT)) addLink(world.hops, CLIENT_LINKS, interfaces.get(MAC.front)!);
+    moveFront(world.hops, interfaces.get(MAC.front)!);
     const what = `${row.description}, step ${i}`;
     const out = isOffered(step) ? path.take(buildFrame(step.in), 0) : undefined;
     if (out === undefined) {

@@ -16,7 +16,7 @@ import { TCP, UDP } from '../../src/packet/fields.ts';
 import { type Ours, steeringKey, workerOfFrame } from '../../src/packet/steering.ts';
 import * as datagrams from '../fixtures/datagrams.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
-import { KernelPath, type KernelPathOptions } from './kernel-path.ts';
+import { KernelPath, type KernelPathOptions, moveFront } from './kernel-path.ts';
 import type { Wrapped } from './kernel-wrapped.ts';
 import { buildFrame, type Packet, pattern, referenceChecksum } from './packets.ts';
 import { BACK, between, CLIENT, FRONT, frontPort, HASH_KEY, MAC, SERVERS, VIP, type World, type WorldOptions, worldsOf } from './world.ts';
@@ -81,6 +81,7 @@ export function sameBytes(kernel: KernelPathOptions, { protocol, workers, mode, 
   // Where servers answer clients: nobody takes their answers from there.
   for (const { hops } of worlds) addLink(hops, CLIENT_LINKS, kernel.interfaces.get(MAC.front) ?? 0);
   const opened = Array.from({ length: CONNECTIONS }, (_, i) => establish(worlds, protocol, mode, 5000 + i, wrapped !== undefined));
+  for (const { hops } of worlds) moveFront(hops, kernel.interfaces.get(MAC.front) ?? 0);
   const taken: Taken = { workers, protocol, mode, isInline, plain: 0, large: 0 };
   const kinds = {
     hasSuperPackets: kernel.program === 'tc' && wrapped === undefined,
