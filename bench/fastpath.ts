@@ -23,8 +23,8 @@ import { parseAddress, portsWord } from '../src/packet/address.ts';
 import { TCP } from '../src/packet/fields.ts';
 import { buildFrame } from '../test/lab/packets.ts';
 import { clientAddress, serverAddress, Topology, VIP } from '../test/lab/topology.ts';
-import { compileBpf, median, spread, table } from './measure.ts';
-import { conntrack, haproxy, lb4, type Start } from './subjects.ts';
+import { median, spread, table } from './measure.ts';
+import { conntrack, floor, haproxy, lb4, type Start } from './subjects.ts';
 import { compileDriver, driverRate, gigabits, silence } from './traffic.ts';
 
 const ROUNDS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 5);
@@ -45,26 +45,6 @@ const STREAM_SUBJECTS: Readonly<Record<string, Start>> = {
   'nftables conntrack': conntrack,
   'HAProxy mode tcp': haproxy,
 };
-
-/** Every segment that comes by one side leaves by the other, as it is but for its Ethernet header. */
-async function floor(lab: Topology): ReturnType<Start> {
-  redirect(lab, 'front', 'back', lab.servers[0]);
-  redirect(lab, 'back', 'front', lab.client);
-  const off = (device: string) => lab.balancer.ip('link', 'set', device, 'xdpdrv', 'off');
-  return { stop: async () => void ['front', 'back'].map(off) };
-}
-
-function redirect({ balancer }: Topology, from: string, to: string, host: Topology['client']): void {
-  const bytes = (mac: string) =>
-    mac
-      .split(':')
-      .map((byte) => `0x${byte}`)
-      .join(',');
-  const [{ ifindex }] = JSON.parse(balancer.ip('-j', 'link', 'show', to)) as [{ ifindex: number }];
-  const addresses = [`-DTO=${bytes(host.mac('eth0'))}`, `-DFROM=${bytes(balancer.mac(to))}`];
-  const object = compileBpf('redirect', `redirect-${from}`, [`-DINTERFACE=${ifindex}`, ...addresses]);
-  balancer.ip('link', 'set', from, 'xdpdrv', 'object', object, 'section', 'xdp');
-}
 
 async function measure(
   subjects: Readonly<Record<string, Start>>,

@@ -1,5 +1,5 @@
 /*
- * The load of bench/fastpath and bench/udp: 64-byte frames (60 without the frame check sequence) of connections that `traffic open` has opened.
+ * The load of bench/fastpath, bench/encap and bench/udp: 64-byte frames (60 without the frame check sequence) of connections that `traffic open` has opened.
  *
  *   generator OBJECT DEVICE MAC SOURCE DESTINATION PORT FLOWS SECONDS
  *       sends them in turn for SECONDS by generator.bpf.c, which OBJECT is; prints how many

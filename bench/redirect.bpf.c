@@ -1,4 +1,4 @@
-// The floor of bench/fastpath: XDP that looks at nothing, writes one Ethernet header and hands the frame on. Compiled with
+// The floor of bench/fastpath and bench/encap: XDP that looks at nothing, writes one Ethernet header and hands the frame on. Compiled with
 // -DINTERFACE=… and the two addresses as -DTO=…,… and -DFROM=…,….
 #include <linux/types.h>
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Balancer, LARGE_RING, startBalancer } from '../test/lab/balancer.ts';
 import { type Topology, VIP } from '../test/lab/topology.ts';
 import { waitUntil } from '../test/lab/wait.ts';
+import { compileBpf } from './measure.ts';
 
 /** What is balanced: each port of VIP over the same port of all servers, in turn. */
 export interface Duty {
@@ -23,14 +24,17 @@ export interface Subject {
 
 export type Start = (lab: Topology, duty: Duty) => Promise<Subject>;
 
-/** @param more whole sections for the configuration file */
-export function lb4(args: readonly string[] = [], more = ''): Start {
+/**
+ * @param more whole sections for the configuration file
+ * @param keys of every backend
+ */
+export function lb4(args: readonly string[] = [], more = '', keys = ''): Start {
   return async (lab, { ports, servers, protocol }) => {
     const over = (port: number) => ({
       listen: `${VIP}:${port}`,
       servers: servers.map((server) => `${server}:${port}`),
       // The default check of UDP waits for three seconds of silence.
-      backend: protocol === 'udp' ? 'health_check = "none"' : 'health_check_interval = 3600',
+      backend: `${protocol === 'udp' ? 'health_check = "none"' : 'health_check_interval = 3600'}\n${keys}`,
       ...(protocol !== undefined && { frontend: `protocol = "${protocol}"` }),
     });
     const frontends = Object.fromEntries(ports.map((port) => [`port${port}`, over(port)]));
@@ -38,6 +42,26 @@ export function lb4(args: readonly string[] = [], more = ''): Start {
     const balancer: Balancer = await startBalancer(lab.balancer, settings, { args, healthy: false });
     return { pid: balancer.running.pid, stop: () => balancer.stop() };
   };
+}
+
+/** XDP by which every segment that comes by one side leaves by the other, as it is but for its Ethernet header. */
+export async function floor(lab: Topology): ReturnType<Start> {
+  redirect(lab, 'front', 'back', lab.servers[0]);
+  redirect(lab, 'back', 'front', lab.client);
+  const off = (device: string) => lab.balancer.ip('link', 'set', device, 'xdpdrv', 'off');
+  return { stop: async () => void ['front', 'back'].map(off) };
+}
+
+function redirect({ balancer }: Topology, from: string, to: string, host: Topology['client']): void {
+  const bytes = (mac: string) =>
+    mac
+      .split(':')
+      .map((byte) => `0x${byte}`)
+      .join(',');
+  const [{ ifindex }] = JSON.parse(balancer.ip('-j', 'link', 'show', to)) as [{ ifindex: number }];
+  const addresses = [`-DTO=${bytes(host.mac('eth0'))}`, `-DFROM=${bytes(balancer.mac(to))}`];
+  const object = compileBpf('redirect', `redirect-${from}`, [`-DINTERFACE=${ifindex}`, ...addresses]);
+  balancer.ip('link', 'set', from, 'xdpdrv', 'object', object, 'section', 'xdp');
 }
 
 /** The kernel's own NAT: nftables' dnat and snat, with conntrack. */

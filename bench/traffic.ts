@@ -1,4 +1,4 @@
-/** The loads of bench/forward, bench/fastpath and bench/udp: small packets (bench/traffic.c), new clients, and one iperf3 stream. */
+/** The loads of bench/forward, bench/fastpath, bench/encap and bench/udp: small packets (bench/traffic.c), new clients, and one iperf3 stream. */
 import type { Topology } from '../test/lab/topology.ts';
 import { compile, compileBpf } from './measure.ts';
 

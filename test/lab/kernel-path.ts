@@ -76,6 +76,11 @@ export class KernelPath {
     return undefined;
   }
 
+  /** Nanoseconds of one run with that frame. */
+  duration(frame: Uint8Array): number {
+    return native().testRun(this.#loaded[this.#program], frame, this.#interfaces.values().next().value!, 0, 1).duration;
+  }
+
   /** Its maps, for another thread. */
   get fds(): { readonly flows: number; readonly hops: number } {
     return { flows: this.#loaded.flows, hops: this.#loaded.hops };

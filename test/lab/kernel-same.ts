@@ -125,7 +125,8 @@ function forge(path: KernelPath, { frame, gso }: Offered): string | undefined {
   return path.take(forged, gso) === undefined ? undefined : 'taken from the clients’ side';
 }
 
-function establish(worlds: readonly World[], protocol: What['protocol'], mode: Mode, clientPort: number, isOneWay: boolean): Opened {
+/** Opens a connection, which is the kernel's from then on; `isOneWay`: no answers pass. */
+export function establish(worlds: readonly World[], protocol: What['protocol'], mode: Mode, clientPort: number, isOneWay: boolean): Opened {
   const send = (packet: Packet, by = FRONT) => worlds[workerOf(buildFrame(packet), worlds.length, mode)].send(packet, { interface: by });
   const first = protocol === TCP ? fromClient({ from: clientPort, flags: 'S', sequence: 100 }) : datagrams.fromClient({ from: clientPort });
   const { frame } = send(first);
