@@ -58,6 +58,18 @@ export function glb(table: Uint16Array, { hashKey, hashFields, altHashFields, ge
   };
 }
 
+/** For what has no ports, pings: directors hash them with ports of 0, so a client's identifiers change no row. Any other scheduler is as it was. */
+export function withoutPorts(scheduler: Scheduler | undefined): Scheduler | undefined {
+  const rows = scheduler?.rows;
+  if (scheduler === undefined || rows === undefined) return scheduler;
+  const { hash, altHash } = rows;
+  return {
+    ...scheduler,
+    pick: (address, _port, to) => scheduler.pick(address, 0, to, 0),
+    rows: { ...rows, hash: (source, to) => hash(source, to, 0), altHash: altHash && ((source, to) => altHash(source, to, 0)) },
+  };
+}
+
 /** `192.0.2.7:80`: of IPv4 alone there are ranks. */
 function addressOf({ name }: Candidate): number {
   return parseAddress(name.slice(0, name.indexOf(':')));

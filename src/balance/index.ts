@@ -13,7 +13,7 @@ import { roundrobin } from './roundrobin.ts';
 import { type Candidate, isFull, type Loads, leastLoaded, type Scheduler } from './scheduler.ts';
 import { turnsMemory } from './turns.ts';
 
-export { type GlbKeys, inRankOrder, type Rank } from './glb.ts';
+export { type GlbKeys, inRankOrder, type Rank, withoutPorts } from './glb.ts';
 export { glbRow, HASH_FIELDS } from './glb-hash.ts';
 export { GLB_STATES, type GlbState, hopsOf, primaryOf, rankRows, secondaryOf } from './glb-table.ts';
 export { reserve } from './reserve.ts';

@@ -5,7 +5,16 @@
  *
  * Applied between two batches, so it must be quick: 1,000 servers behind ten addresses take 1 to 2 ms, the message included (measured).
  */
-import { type Candidate, type Choice, consistent, createScheduler, isFull, isSameChoice, type Scheduler } from '../balance/index.ts';
+import {
+  type Candidate,
+  type Choice,
+  consistent,
+  createScheduler,
+  isFull,
+  isSameChoice,
+  type Scheduler,
+  withoutPorts,
+} from '../balance/index.ts';
 import type { Protocol } from '../flow/protocol.ts';
 import { byNumber } from '../flow/protocols.ts';
 import { frontendLoad } from '../layout/counters.ts';
@@ -328,7 +337,7 @@ export class Services {
       index,
       maxconn,
       draining,
-      scheduler,
+      scheduler: protocol.hasPorts ? scheduler : withoutPorts(scheduler),
       candidates,
       servers,
       sources,

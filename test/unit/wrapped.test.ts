@@ -246,6 +246,13 @@ describe('by GLB’s table', () => {
     expect(loadsOf(world)).toEqual({ [to]: 0, [other]: 1 });
   });
 
+  test('a ping has the rows of port 0, whatever its identifier, as directors reckon it', () => {
+    const world = new World({ ...GLB, protocol: 1, altHashFields: ['source_port'], tunnel: { port: 19_523, source: 0, hops: 3 } });
+    const ways = Array.from({ length: 16 }, (_, id) => outerOf(world.send(pingOf(id)))).map(({ to, hops }) => [to, ...hops].join());
+    expect(ways[0]?.split(',')).toHaveLength(4);
+    expect(new Set(ways).size).toBe(1);
+  });
+
   test('by IP in IP, which has no list of hops, a connection stays where it is, and the next one goes by the table', () => {
     const { world, to, other } = drained({ ...GLB, mode: 'dsrIpip', tunnel: { port: 0, source: 0 } }, segment('S'));
     expect(outerOf(world.send(segment('A', {}, 10))).to).toBe(to);
@@ -255,18 +262,15 @@ describe('by GLB’s table', () => {
   });
 });
 
+function pingOf(id: number): Packet {
+  return { ethernet: [MAC.front, MAC.client], source: CLIENT, destination: VIP, ttl: 1, echo: { id, payload: new Uint8Array(8) } };
+}
+
 test('a ping goes to a server as it came', () => {
   const world = new World({ ...GUE, protocol: 1 });
-  const ping: Packet = {
-    ethernet: [MAC.front, MAC.client],
-    source: CLIENT,
-    destination: VIP,
-    ttl: 1,
-    echo: { id: 77, payload: new Uint8Array(8) },
-  };
   for (const verdict of ['opened', 'forwarded']) {
-    const sent = world.send(ping);
-    expect([sent.verdict, hex(sent.frame.subarray(ETHERNET + 36))]).toEqual([verdict, inner(ping)]);
+    const sent = world.send(pingOf(77));
+    expect([sent.verdict, hex(sent.frame.subarray(ETHERNET + 36))]).toEqual([verdict, inner(pingOf(77))]);
   }
 });
 
