@@ -13,6 +13,10 @@ export function doctorCommand(): Command {
     .option('-d, --dsr', 'for direct server return')
     .option('--inline', 'for lb4 between two interfaces')
     .option('--proxy', 'for proxy mode')
+    .option(
+      '--for <server>',
+      'look at this server of direct server return, by its address, in place of this host: on it, or from here by its tunnel',
+    )
     .option('--json', 'print the findings as JSON')
     .action(async (options: DoctorOptions) => {
       const { doctor } = await import('./doctor.ts');
@@ -20,6 +24,7 @@ export function doctorCommand(): Command {
     });
   return withExamples(command, {
     'lb4 doctor': 'for the lb4 that runs here, or the file in this directory',
+    'lb4 doctor --dsr --for 192.0.2.11 --config=/etc/lb4.toml': 'what a server behind dsr = "gue" lacks',
     'lb4 doctor --passthrough --config=/etc/lb4.toml --json': 'for programs',
   });
 }

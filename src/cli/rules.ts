@@ -24,6 +24,7 @@ import {
   UNWRAPS,
 } from '../rules/types.ts';
 import { withFound } from '../service/found-servers.ts';
+import { assertServer } from './known-server.ts';
 import { told, toldError } from './lines.ts';
 import { askedMode, configFile, modeOf } from './options.ts';
 
@@ -152,10 +153,8 @@ const consoleOutput: RulesOutput = {
 function serverOf(options: RulesOptions, config: Config): string | undefined {
   const address = options.for;
   if (isForBalancer(options) || address === undefined) return undefined;
-  const known = serverAddresses(config);
-  if (known.includes(address)) return address;
-  const shown = known.slice(0, 10).join(', ') + (known.length > 10 ? ` and ${known.length - 10} more` : '');
-  throw new UsageError(`--for ${address}: no backend has this server; there are: ${shown || 'none'}, and "balancer"`);
+  assertServer(address, config, ', and "balancer"');
+  return address;
 }
 
 /** Of a server whose answers this host expects; the others answer it anyway. */

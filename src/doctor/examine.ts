@@ -1,6 +1,6 @@
 /** Asks every probe. */
 import type { Config } from '../config/model.ts';
-import { isPacketMode, MODES, type Mode } from '../config/modes.ts';
+import { isPacketMode, MODES, type Mode, type PacketMode } from '../config/modes.ts';
 import { formNow } from '../rules/form.ts';
 import { serverAddresses } from '../rules/from-config.ts';
 import { addresses } from './addresses.ts';
@@ -21,6 +21,7 @@ import { addon, lacksAddon, privileges } from './privileges.ts';
 import { proxyHost } from './proxy.ts';
 import { routes } from './routes.ts';
 import { running } from './running.ts';
+import { serverLacks } from './server.ts';
 import { tunnels } from './tunnels.ts';
 import { ways } from './ways.ts';
 import { workers } from './workers.ts';
@@ -63,6 +64,12 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
     ...(await running(host)),
   ];
   return [...machine, ...shared, ...ways(host), ...returnWay(host), ...(await policy(host)), ...own];
+}
+
+/** What a server in DSR lacks, as far as it shows from here. @param server an address of one of the file's servers */
+export async function examineServer(mode: PacketMode, config: Config, server: string): Promise<Finding[]> {
+  if (lacksAddon()) return addon();
+  return await serverLacks({ mode, config, paths: await serverPaths(config) }, server);
 }
 
 async function hostOf(mode: Mode, config: Config): Promise<Host> {

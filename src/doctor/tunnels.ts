@@ -9,7 +9,10 @@ import type { ServerPath } from './network.ts';
 const PING_HEADERS = 28;
 
 /** Errors of routers about a packet of lb4's reach this host's kernel, which has not sent it. So it is tried by pings of that size that may not be cut. */
-export async function tunnels({ config, mode, paths }: Host, asks: typeof ask = ask): Promise<Finding[]> {
+export async function tunnels(
+  { config, mode, paths }: Pick<Host, 'config' | 'mode' | 'paths'>,
+  asks: typeof ask = ask,
+): Promise<Finding[]> {
   if (!isPacketMode(mode)) return [];
   const ways = paths.filter(({ link, local }) => link !== undefined && !local);
   const looks = ways.map(async (way) => {

@@ -2,6 +2,7 @@
  * GLB's services as tables and keys of a file for lb4, each with the place that it comes from. A server of lb4's has a port, in DSR that of its frontend: a
  * table of GLB's whose addresses have several ports becomes a backend for each.
  */
+import { GUE_PORT } from '../layout/ports.ts';
 import type { DirectorConfig, Left } from './director.ts';
 import type { Bind, ForwardingTable, ForwardingTables, TableBackend } from './forwarding-table.ts';
 import type { Place } from './reader.ts';
@@ -90,19 +91,20 @@ class Maker {
   #backend(table: ForwardingTable, name: string, port: number, tells: boolean): void {
     const { place, hashKey, seed, backends } = table;
     const { source, hashFields, altHashFields } = this.#director ?? {};
+    const checks = this.#checks(backends, port, tells);
     const keys = {
       dsr: 'gue',
       balance: 'glb',
       hash_key: hashKey,
       seed,
-      ...this.#checks(backends, port, tells),
+      ...checks,
     };
     const made = new Map(Object.entries<KeyValue>(keys).map(([key, value]) => [key, { value, from: place }]));
     if (source !== undefined) made.set('source_addr', { value: source.value, from: source.place });
     if (hashFields !== undefined) made.set('hash_fields', { value: hashFields.value, from: hashFields.place });
     if (altHashFields !== undefined) made.set('alt_hash_fields', { value: altHashFields.value, from: altHashFields.place });
     this.tables.push({ path: ['backends', name], from: place, keys: made });
-    for (const backend of backends) this.#server(backend, name, port, keys.health_check === 'none');
+    for (const backend of backends) this.#server(backend, name, port, checks['health_check'] === 'none');
   }
 
   #server({ place, ip, state, healthy }: TableBackend, backend: string, port: number, isUnchecked: boolean): void {
@@ -113,17 +115,22 @@ class Maker {
   }
 
   /** One way to look at all servers of a backend: the first one's, where they differ. */
-  #checks(backends: readonly TableBackend[], port: number, tells: boolean): { health_check: string } & Record<string, KeyValue> {
+  #checks(backends: readonly TableBackend[], port: number, tells: boolean): Record<string, KeyValue> {
     const inUse = backends.filter(({ state }) => state !== 'inactive');
-    const first = inUse.find(({ checks }) => checks?.http !== undefined);
+    const first = inUse.find(({ checks }) => checks?.http !== undefined) ?? inUse.find(({ checks }) => checks?.gue !== undefined);
     if (tells) this.#tellChecks(inUse, first);
-    if (first?.checks?.http === undefined) return { health_check: 'none' };
+    if (first?.checks === undefined) return { health_check: 'none' };
+    const { http, httpUri, gue } = first.checks;
     const { intervalMs = CHECKS.intervalMs, timeoutMs = CHECKS.timeoutMs, trigger = CHECKS.trigger } = this.#forwarding;
     return {
-      health_check: 'http',
-      ...(first.checks.http === port ? {} : { health_check_port: first.checks.http }),
-      ...(first.checks.httpUri === undefined ? {} : { health_check_path: first.checks.httpUri }),
-      health_check_status: GOOD_STATUS,
+      ...(http === undefined
+        ? { health_check: 'gue' }
+        : {
+            health_check: gue === undefined ? 'http' : ['gue', 'http'],
+            ...(http === port ? {} : { health_check_port: http }),
+            ...(httpUri === undefined ? {} : { health_check_path: httpUri }),
+            health_check_status: GOOD_STATUS,
+          }),
       health_check_interval: intervalMs / 1000,
       health_check_timeout: timeoutMs / 1000,
       health_check_rise: trigger,
@@ -131,16 +138,15 @@ class Maker {
     };
   }
 
-  /** @param first undefined: no check of any of them can be carried over */
+  /** @param first undefined: none of them is checked */
   #tellChecks(inUse: readonly TableBackend[], first: TableBackend | undefined): void {
-    const gue = inUse.find(({ checks }) => checks?.gue !== undefined);
-    const instead =
-      first === undefined ? ': the servers of this table are not checked at all, and count as up unless the file has healthy = false' : '';
-    if (gue !== undefined)
-      this.left.push({ place: gue.place, why: `healthchecks.gue: lb4 does not check servers through their tunnel${instead}` });
-    for (const one of first === undefined ? [] : inUse)
-      if (one.checks?.http !== first?.checks?.http || one.checks?.httpUri !== first?.checks?.httpUri)
-        this.left.push({ place: one.place, why: `healthchecks: the servers of a backend are checked alike: as ${first?.ip}` });
+    if (first?.checks === undefined) return;
+    const { http, httpUri, gue } = first.checks;
+    if (gue !== undefined && gue !== GUE_PORT)
+      this.left.push({ place: first.place, why: `healthchecks.gue: lb4 asks at ${GUE_PORT}, the port that packets go to` });
+    for (const { checks, place } of inUse)
+      if (checks?.http !== http || checks?.httpUri !== httpUri || (checks?.gue === undefined) !== (gue === undefined))
+        this.left.push({ place, why: `healthchecks: the servers of a backend are checked alike: as ${first.ip}` });
   }
 
   #table(path: readonly string[], from: Place, keys: Readonly<Record<string, KeyValue>>): void {

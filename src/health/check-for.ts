@@ -1,11 +1,12 @@
 import type { Check, Target } from './check.ts';
 import { execCheck } from './exec.ts';
+import { type EchoThrough, gueCheck } from './gue.ts';
 import { httpCheck } from './http.ts';
 import { tcpCheck } from './tcp.ts';
 import { udpCheck } from './udp.ts';
 
-/** The check that a target asks for. */
-export function checkFor(target: Target): Check {
+/** The check that a target asks for. @param echo for those by a tunnel */
+export function checkFor(target: Target, echo: EchoThrough = noTunnels): Check {
   switch (target.check?.type) {
     case 'http':
       return httpCheck(target, target.check);
@@ -13,7 +14,12 @@ export function checkFor(target: Target): Check {
       return execCheck(target, target.check);
     case 'udp':
       return udpCheck(target, target.check);
+    case 'gue':
+      return gueCheck(target, target.check, echo);
     default:
       return tcpCheck(target);
   }
 }
+
+const noTunnels: EchoThrough = () =>
+  Promise.resolve({ end: 'unsent', error: Object.assign(new Error('no tunnels here'), { code: 'EOPNOTSUPP' }) });

@@ -1,5 +1,6 @@
 import type { Check, CheckSettings, Target } from './check.ts';
 import { checkFor } from './check-for.ts';
+import type { EchoThrough } from './gue.ts';
 import type { Description, Health, History } from './health-state.ts';
 import { LocalErrors } from './local-errors.ts';
 import { Semaphore } from './semaphore.ts';
@@ -14,6 +15,8 @@ export interface HealthCheckerOptions {
   log?: HealthLog;
   /** How to look at a target; what the target asks for unless told. */
   check?: (target: Target) => Check;
+  /** Asks servers by their tunnels, where some are to be asked so. */
+  echo?: EchoThrough;
   /** Bytes that have come from a server so far, whoever they were for. */
   heard?: (id: string) => number;
 }
@@ -33,7 +36,7 @@ export class HealthChecker {
   readonly #context: WatchContext;
   readonly #watches = new Map<string, Watch>();
 
-  constructor({ onChange, log, check = checkFor, heard = () => 0 }: HealthCheckerOptions) {
+  constructor({ onChange, log, echo, check = (target) => checkFor(target, echo), heard = () => 0 }: HealthCheckerOptions) {
     const connections = new Semaphore(MAX_CONNECTIONS);
     const others: Partial<Record<CheckSettings['type'], Semaphore>> = {
       exec: new Semaphore(MAX_COMMANDS),

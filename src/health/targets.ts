@@ -30,7 +30,7 @@ export function targetFor(id: string, backend: Backend, server: Server, reach: R
 
 function settingsFor(
   type: HealthCheckType,
-  { name, healthCheck: { http, command, udp } }: Backend,
+  { name, tunnel, healthCheck: { http, command, udp } }: Backend,
   server: Server,
   sendProxy: SendProxy | undefined,
 ): CheckSettings | undefined {
@@ -43,6 +43,8 @@ function settingsFor(
       return { type, command, env: { LB4_BACKEND: name, LB4_SERVER: server.name } };
     case 'udp':
       return { type, send: payloadOf(udp.send), expect: udp.expect === undefined ? undefined : payloadOf(udp.expect) };
+    case 'gue':
+      return tunnel && { type, ...tunnel };
     case 'none':
       return undefined;
   }

@@ -116,7 +116,7 @@ function protocolsIn({ frontends, servers, returning = [] }: FilterSpec): number
 }
 
 /** Drops what is not addressed to this host: PACKET_HOST is 0. */
-function toThisHost(): Instruction[] {
+export function toThisHost(): Instruction[] {
   return [op(LOAD_WORD, PACKET_TYPE), [IF_EQUAL, 1, 0, 0], drop()];
 }
 
@@ -276,10 +276,10 @@ function byAddress(pairs: readonly Listener[], memory: number, loadPort: readonl
   });
 }
 
-function accept(): Instruction {
+export function accept(): Instruction {
   return op(RETURN, ACCEPT);
 }
 
-function drop(): Instruction {
+export function drop(): Instruction {
   return op(RETURN, 0);
 }

@@ -32,3 +32,6 @@ export function portCount({ first, last }: PortRange): number {
 export function rangeText({ first, last }: PortRange): string {
   return `${first}-${last}`;
 }
+
+/** The UDP port that GLB's directors send to (glb-director: docs/development/gue-header.md). */
+export const GUE_PORT = 19_523;

@@ -17,6 +17,7 @@ import type { Reloaded } from '../control/orders.ts';
 import { REASONS } from '../engine/engine.ts';
 import { messageOf } from '../errors.ts';
 import { type Change, HealthChecker } from '../health/checker.ts';
+import { echoThrough } from '../io/tunnel-echo.ts';
 import { changeText, tellChanges } from './changes.ts';
 import { ControlPort } from './control-port.ts';
 import type { DataPath, Reports } from './data-path.ts';
@@ -128,7 +129,8 @@ export class Service {
     this.#ended = ended;
     this.#members = members;
     this.#path = path;
-    this.#health = new HealthChecker({ log, onChange: (change) => this.#healthChanged(change), heard: (key) => this.#heard(key) });
+    const onChange = (change: Change) => this.#healthChanged(change);
+    this.#health = new HealthChecker({ log, onChange, heard: (key) => this.#heard(key), echo: echoThrough });
     const vacancies = new Vacancies(log);
     vacancies.follow(first);
     this.#replanner = new Replanner({

@@ -10,7 +10,7 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Finding } from '../../src/doctor/finding.ts';
-import { Balancer, configuration, LB4, SLOW, STATS_PORT, writeConfiguration } from './balancer.ts';
+import { Balancer, configuration, LB4, QUICK, SLOW, STATS_PORT, writeConfiguration } from './balancer.ts';
 import { cable, Lab, type Namespace } from './lab.ts';
 import type { RunResult } from './processes.ts';
 
@@ -24,17 +24,19 @@ const PORTS = { http: 80, echo: 7 } as const;
 type State = 'active' | 'draining' | 'inactive' | 'filling';
 
 /** By source and port, so that one client has rows of all servers. */
-const BACKEND = `${SLOW}
-health_check = "tcp"
-dsr = "gue"
+const BACKEND = `dsr = "gue"
 balance = "glb"
 hash_fields = ["source", "source_port"]
 hash_key = "12345678901234561234567890123456"
 seed = "34567890123456783456789012345678"`;
 
+const BY_PORT = `${SLOW}\nhealth_check = "tcp"`;
+/** A server must unwrap packets, too. */
+export const BY_TUNNEL = `${QUICK}\nhealth_check = ["tcp", "gue"]`;
+
 /** The file of both balancers, with the last server in that state. */
-function text(last: State): string {
-  const on = (port: number) => ({ servers: SERVERS.map((address) => `${address}:${port}`), backend: BACKEND });
+function text(last: State, checks = BY_PORT): string {
+  const on = (port: number) => ({ servers: SERVERS.map((address) => `${address}:${port}`), backend: `${checks}\n${BACKEND}` });
   const named = Object.entries(PORTS).map(([name, port]) => [name, { listen: `${VIP}:${port}`, ...on(port) }]);
   const ping = { listen: VIP, frontend: 'protocol = "icmp"', ...on(PORTS.http) };
   const whole = configuration({ frontends: { ...Object.fromEntries(named), ping } });
@@ -98,10 +100,10 @@ export class TwoTiers extends Lab {
     return balancer;
   }
 
-  /** Has one balancer take over that state of the last server. */
-  async reload(index: 0 | 1, last: State): Promise<void> {
+  /** Has one balancer take over that state of the last server, and those checks. */
+  async reload(index: 0 | 1, last: State, checks?: string): Promise<void> {
     const done = this.balancers[index].running.nextLine(/"msg":"configuration reloaded"/);
-    writeFileSync(`${this.#file(index)}.new`, text(last));
+    writeFileSync(`${this.#file(index)}.new`, text(last, checks));
     renameSync(`${this.#file(index)}.new`, this.#file(index));
     await done;
   }
@@ -130,6 +132,13 @@ export class TwoTiers extends Lab {
   async doctor(index: 0 | 1): Promise<Finding[]> {
     const { stdout } = await this.hosts[index].run(LB4, 'doctor', '--dsr', '--json', `--config=${this.#file(index)}`);
     return (JSON.parse(stdout) as { findings: Finding[] }).findings;
+  }
+
+  /** What `lb4 doctor --for` that server finds, at the second balancer or on the server itself: what is not ok, one line each. */
+  async lacks(server: string, at: Namespace = this.hosts[1]): Promise<string[]> {
+    const { stdout } = await at.run(LB4, 'doctor', '--dsr', '--json', '--for', server, `--config=${this.#file(1)}`);
+    const { findings } = JSON.parse(stdout) as { findings: Finding[] };
+    return findings.filter(({ level }) => level !== 'ok').map(({ level, check, message }) => `${level} ${check}: ${message}`);
   }
 
   /** A server's script, as its administrator would run it. */

@@ -9,7 +9,7 @@ import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
 import type { Running } from '../lab/processes.ts';
 import { Transfers } from '../lab/transfers.ts';
-import { CLIENT, SERVERS, TwoTiers, VIP } from '../lab/two-tiers.ts';
+import { BY_TUNNEL, CLIENT, SERVERS, TwoTiers, VIP } from '../lab/two-tiers.ts';
 import { hashOfUpload } from '../lab/upload.ts';
 import { PATIENCE, waitUntil } from '../lab/wait.ts';
 
@@ -168,4 +168,34 @@ test('a link beyond takes less, and a balancer is killed, in mid-stream', { time
   expect(await answering()).toEqual(['server1', 'server2', 'server3']);
   expect(counted('lastResort')).toBe(before);
   told.push(`${(await lab.balancers[1].stats()).lb4.frames.dropped} frames were too many for balancer2`);
+});
+
+test('a server that lacks something: a check by the tunnel and lb4 doctor say so, and what to do', { timeout: 2 * PATIENCE }, async () => {
+  const [, balancer] = lab.balancers;
+  const [, , last] = SERVERS;
+  const [, , server] = lab.servers;
+  const states = (isUp: boolean) => Object.fromEntries(SERVERS.map((one) => [`${one}:80`, one !== last || isUp]));
+  const ELSEWHERE = 'warn script: strict rp_filter and ARP show on the server alone';
+  await lab.reload(1, 'active', BY_TUNNEL);
+  server.sh('nft', 'delete', 'table', 'inet', 'lb4_tunnel');
+  const lacksClamp = await Promise.all([lab.lacks(last), lab.lacks(last, server)]);
+  const tooLarge = `fail MSS: ${VIP}:80 at server ${last} lets clients send 1460 bytes a segment, and the tunnel has room for 1420: `;
+  const uploads = 'clients send more than fits the tunnel: uploads hang where ICMP is filtered';
+  expect(lacksClamp).toEqual([[expect.stringContaining(tooLarge), ELSEWHERE], [`fail script: missing mss ${VIP} 1420: ${uploads}`]]);
+  expect(server.sh('ss', '-Htn', 'state', 'syn-recv')).toBe('');
+  server.ip('address', 'del', `${VIP}/32`, 'dev', 'lo');
+  expect(await lab.lacks(last)).toEqual([expect.stringContaining(`fail VIP: server ${last} answers no pings of ${VIP}`), ELSEWHERE]);
+  const down = balancer.running.nextLine(/"msg":"server down"/);
+  expect(await lab.script(2, 'remove')).toMatchObject({ code: 0 });
+  const why = `gue: it unwraps nothing at UDP port 19523: is the script of \\"lb4 rules --dsr --for ${last}\\" installed there`;
+  expect(await down).toContain(why);
+  // "Port unreachable" comes once a second, and the checks have it.
+  expect(await lab.lacks(last)).toEqual([
+    expect.stringContaining(`fail tunnel: server ${last} answers no ping that goes to it by its tunnel`),
+    ELSEWHERE,
+  ]);
+  await balancer.health(states(false));
+  expect(await lab.script(2, 'install')).toMatchObject({ code: 0 });
+  await balancer.health(states(true));
+  expect(await lab.lacks(last)).toEqual([ELSEWHERE]);
 });

@@ -34,7 +34,7 @@ const ROWS: Row[] = [
     name: 'a path for a check that there is not',
     toml: 'health_check = "htp"\nhealth_check_path = "/"',
     lines: [
-      'f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http", "exec", "udp" or "none", or a list, ["tcp", "http"]; did you mean "http"?',
+      'f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http", "exec", "udp", "gue" or "none", or a list, ["tcp", "http"]; did you mean "http"?',
     ],
   },
   {
@@ -53,26 +53,28 @@ const ROWS: Row[] = [
     name: 'a list of kinds that there are not, or twice',
     toml: 'health_check = ["tcp", "none", "htp", "tcp"]',
     lines: [
-      'f:4:24: backends.b.health_check.1: "none" is unknown; allowed: "tcp", "http", "exec" or "udp"',
-      'f:4:32: backends.b.health_check.2: "htp" is unknown; allowed: "tcp", "http", "exec" or "udp"; did you mean "http"?',
+      'f:4:24: backends.b.health_check.1: "none" is unknown; allowed: "tcp", "http", "exec", "udp" or "gue"',
+      'f:4:32: backends.b.health_check.2: "htp" is unknown; allowed: "tcp", "http", "exec", "udp" or "gue"; did you mean "http"?',
     ],
   },
   {
     name: 'a list that names a kind twice',
     toml: 'health_check = ["tcp", "http", "tcp"]',
-    lines: ['f:4:32: backends.b.health_check.2: "tcp" is there already; allowed: "tcp", "http", "exec" or "udp"'],
+    lines: ['f:4:32: backends.b.health_check.2: "tcp" is there already; allowed: "tcp", "http", "exec", "udp" or "gue"'],
   },
   {
     name: 'a list of nothing',
     toml: 'health_check = []',
     lines: [
-      'f:4:16: backends.b.health_check: is an empty array; allowed: "tcp", "http", "exec", "udp" or "none", or a list, ["tcp", "http"]',
+      'f:4:16: backends.b.health_check: is an empty array; allowed: "tcp", "http", "exec", "udp", "gue" or "none", or a list, ["tcp", "http"]',
     ],
   },
   {
     name: 'neither a kind nor a list',
     toml: 'health_check = 5',
-    lines: ['f:4:16: backends.b.health_check: 5 is a number; allowed: "tcp", "http", "exec", "udp" or "none", or a list, ["tcp", "http"]'],
+    lines: [
+      'f:4:16: backends.b.health_check: 5 is a number; allowed: "tcp", "http", "exec", "udp", "gue" or "none", or a list, ["tcp", "http"]',
+    ],
   },
   { name: 'a port for all that look', toml: 'health_check = "http"\nhealth_check_port = 8080', lines: [] },
   {
@@ -95,6 +97,23 @@ const ROWS: Row[] = [
     ],
   },
   {
+    name: 'by a tunnel, alone and in a list',
+    toml: 'dsr = "gue"\nhealth_check = ["http", "gue"]\nhealth_check_port = 81',
+    lines: [],
+  },
+  {
+    name: 'another port for a tunnel',
+    toml: 'dsr = "gue"\nhealth_check = "gue"\nhealth_check_port = 81',
+    lines: ['f:6:1: warning: backends.b.health_check_port: has no effect with health_check = "gue"'],
+  },
+  {
+    name: 'by a tunnel that there is not',
+    toml: 'dsr = "l2"\nhealth_check = ["http", "gue"]',
+    lines: [
+      'f:5:25: backends.b.health_check: a "gue" check asks a server by its tunnel, and these have none; needed: dsr = "gue", or another check',
+    ],
+  },
+  {
     name: 'times and a port for none',
     toml: 'health_check = "none"\nhealth_check_interval = 1\nhealth_check_port = 81',
     lines: ['interval', 'port'].map(
@@ -107,4 +126,12 @@ describe('health checks', () => {
   it.each(ROWS)('$name', ({ toml, lines }) =>
     expect(check(`${FRONTEND}\n[backends.b]\nservers.s.addr="192.0.2.2:80"\n${toml}`)).toEqual(lines),
   );
+
+  it('ask by a tunnel in DSR alone, which has one', () => {
+    const file = `${FRONTEND}\n[backends.b]\nservers.s.addr="192.0.2.2:80"\ndsr = "gue"\nhealth_check = "gue"`;
+    expect(check(file, 'dsr')).toEqual([]);
+    const refused =
+      'f:5:16: backends.b.health_check: a "gue" check asks a server by its tunnel, by which packets go with --dsr alone; needed: --dsr, or another check';
+    expect([check(file, 'proxy'), check(file, 'passthrough')]).toEqual([[refused], [refused]]);
+  });
 });

@@ -46,16 +46,21 @@ describe('a table', () => {
     );
   });
 
-  test('that is checked through the tunnel alone is told to be unchecked by lb4, and goes by what the file says', () => {
-    const gue = (healthy: boolean) => `"state": "active", "healthy": ${healthy}, "healthchecks": {"gue": 19523}`;
+  test('that is checked through the tunnel alone is so by lb4, at the port that packets go to', () => {
+    const gue = (healthy: boolean) => `"state": "active", "healthy": ${healthy}, "healthchecks": {"gue": 19524}`;
     const backends = `"backends": [{"ip": "1.2.3.4", ${gue(true)}},\n{"ip": "1.2.3.5", ${gue(false)}}]`;
     const made = importGlb({ name: 't', text: table(`${BIND},\n${backends}`) }, undefined);
-    expect(told(made)).toEqual([
-      't:3: tables[0].backends[0]: healthchecks.gue: lb4 does not check servers through their tunnel: the servers of this table are not checked at all, and count ' +
-        'as up unless the file has healthy = false',
-    ]);
+    expect(told(made)).toEqual(['t:3: tables[0].backends[0]: healthchecks.gue: lb4 asks at 19523, the port that packets go to']);
+    const [backend] = parseConfig(made.toml, 'f', { mode: 'dsr' }).config.backends;
+    expect(backend?.healthCheck).toMatchObject({ type: 'gue', rise: 3, timeoutMs: 1000 });
+    expect(backend?.servers.map(({ state }) => state)).toEqual([undefined, undefined]);
+  });
+
+  test('that is not checked has servers that are as the file says', () => {
+    const backends = '"backends": [{"ip": "1.2.3.4", "state": "active", "healthy": false}]';
+    const made = importGlb({ name: 't', text: table(`${BIND},\n${backends}`) }, undefined);
     const [backend] = parseConfig(made.toml, 'f').config.backends;
-    expect([backend?.healthCheck.type, ...(backend?.servers.map(({ state }) => state) ?? [])]).toEqual(['none', undefined, 'draining']);
+    expect([backend?.healthCheck.type, backend?.servers[0]?.state]).toEqual(['none', 'draining']);
   });
 
   test('with servers that are checked otherwise than the first one is told so', () => {
@@ -63,13 +68,10 @@ describe('a table', () => {
     const backends = `"backends": [{"ip": "1.2.3.4", ${checks(81)}},\n{"ip": "1.2.3.5", ${checks(82)}},\n{"ip": "1.2.3.6", "state": "active"}]`;
     const made = importGlb({ name: 't', text: table(`${BIND},\n${backends}`) }, undefined);
     const alike = 'healthchecks: the servers of a backend are checked alike: as 1.2.3.4';
-    expect(told(made)).toEqual([
-      't:3: tables[0].backends[0]: healthchecks.gue: lb4 does not check servers through their tunnel',
-      `t:4: tables[0].backends[1]: ${alike}`,
-      `t:5: tables[0].backends[2]: ${alike}`,
-    ]);
+    expect(told(made)).toEqual([`t:4: tables[0].backends[1]: ${alike}`, `t:5: tables[0].backends[2]: ${alike}`]);
     expect(parseConfig(made.toml, 'f').config.backends[0]?.healthCheck).toMatchObject({
-      type: 'http',
+      type: 'gue',
+      also: ['http'],
       port: 81,
       rise: 3,
       intervalMs: 2000,

@@ -15,7 +15,7 @@ const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
   health_check_command: ['exec'],
   health_check_send: ['udp'],
   health_check_expect: ['udp'],
-  health_check_port: LOOKS,
+  health_check_port: LOOKS.filter((type) => type !== 'gue'),
   health_check_interval: LOOKS,
   health_check_jitter: LOOKS,
   health_check_timeout: LOOKS,
@@ -24,14 +24,14 @@ const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
   health_hold: LOOKS,
 };
 
-/** A check without its command (an error), and keys that another type of check would read (warnings). */
+/** A check without its command or its tunnel (an error), and keys that another type of check would read (warnings). */
 export function healthFindings(root: TomlNode): Finding[] {
   const used = backendsIn(root);
   const backends = tables(root, 'backends').map((table) => ({ table, protocols: used.get(table.name) ?? [] }));
   const fanOuts = tables(root, 'fan_out').map((table) => ({ table, protocols: protocolsIn(table) }));
   return [...backends, ...fanOuts].flatMap(({ table, protocols }) => {
     const types = typesOf(table.node, protocols);
-    return [...missingCommand(table, types), ...missingType(table, protocols), ...idleKeys(table, types)];
+    return [...missingCommand(table, types), ...missingTunnel(table), ...missingType(table, protocols), ...idleKeys(table, types)];
   });
 }
 
@@ -55,6 +55,41 @@ function missingCommand({ path, node }: Table, types: readonly HealthCheckType[]
   const given = node.children.get('health_check');
   if (given === undefined || !types.includes('exec') || node.children.has('health_check_command')) return [];
   return [error(given, [...path, 'health_check_command'], `missing; needed with health_check = "exec": ${COMMAND}`)];
+}
+
+function missingTunnel({ path, node }: Table): Finding[] {
+  const gue = gueCheckIn(node);
+  if (gue === undefined || node.children.get('dsr')?.value === 'gue') return [];
+  return [
+    error(
+      gue,
+      [...path, 'health_check'],
+      'a "gue" check asks a server by its tunnel, and these have none; needed: dsr = "gue", or another check',
+    ),
+  ];
+}
+
+/** In modes that use no tunnel. */
+export function withoutTunnel(root: TomlNode): Finding[] {
+  return tables(root, 'backends').flatMap(({ path, node }) => {
+    const gue = gueCheckIn(node);
+    if (gue === undefined || node.children.get('dsr')?.value !== 'gue') return [];
+    return [
+      error(
+        gue,
+        [...path, 'health_check'],
+        'a "gue" check asks a server by its tunnel, by which packets go with --dsr alone; needed: --dsr, or another check',
+      ),
+    ];
+  });
+}
+
+/** Where a table asks for it: the key's value, or one of its list. */
+function gueCheckIn({ children }: TomlNode): TomlNode | undefined {
+  const given = children.get('health_check');
+  return given === undefined
+    ? undefined
+    : [given, ...given.children.values()].find(({ value }) => value === ('gue' satisfies HealthCheckType));
 }
 
 function idleKeys({ path, node }: Table, types: readonly HealthCheckType[]): Finding[] {

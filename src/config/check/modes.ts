@@ -4,14 +4,15 @@ import { isPacketMode, MODES, type Mode, type PacketMode } from '../modes.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
 import { dsrFindings } from './dsr.ts';
 import { error, type Finding, show } from './finding.ts';
+import { withoutTunnel } from './health.ts';
 import { frontendPlaces, protocolsIn, serverPlaces, statsPlace, tables } from './places.ts';
 
 /** No mode demands nothing more. */
 export function modeFindings(root: TomlNode, mode: Mode | undefined): Finding[] {
   if (mode === undefined) return [];
-  if (!isPacketMode(mode)) return packetsAlone(root);
+  if (!isPacketMode(mode)) return [...packetsAlone(root), ...withoutTunnel(root)];
   const findings = [...ipv6Findings(root), ...listenFindings(root, mode)];
-  return MODES[mode].directions === 1 ? [...findings, ...dsrFindings(root)] : findings;
+  return MODES[mode].directions === 1 ? [...findings, ...dsrFindings(root)] : [...findings, ...withoutTunnel(root)];
 }
 
 /** Where connections end here, they are TCP's, and servers see this host. */

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { GLB_STATES, HASH_FIELDS, SCHEDULERS, type SchedulerName } from '../../balance/index.ts';
 import { LIMITS, MOST_CONNECTIONS } from '../../layout/limits.ts';
-import { CLIENT_PORTS, portCount } from '../../layout/ports.ts';
+import { CLIENT_PORTS, GUE_PORT, portCount } from '../../layout/ports.ts';
 import { nameProblem, networkProblem, readHost, serverProblem, sourceProblem } from '../address.ts';
 import { DSR, NAT, SEND_PROXY } from '../model.ts';
 import { argument, COMMAND, healthCheckKeys } from './health.ts';
@@ -35,8 +35,7 @@ const SOURCES = `IPv4 addresses of this host without a port, 1–${LIMITS.source
 const sourceAddr = key(checked(sourceProblem), { allowed: SOURCES, description: 'One of them.', ...lb4 });
 
 const SOURCE = 'an IPv4 address of this host without a port, "192.0.2.1"';
-/** As GLB has them; seconds. */
-const GUE_PORT = 19_523;
+/** Seconds, as GLB has it. */
 export const HEALTH_HOLD = 10;
 
 const NETWORK = 'an IPv4 network, "10.0.0.0/24"';

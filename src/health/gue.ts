@@ -1,0 +1,39 @@
+import type { Check, CheckResult, GueSettings, Target } from './check.ts';
+import { checkFromOurs, type Place } from './tries.ts';
+
+/** Sends an echo request by the tunnel to a server and says how it ended (io/tunnel-echo.ts): this room sends no packets of its own. */
+export type EchoThrough = (
+  target: Place & { readonly server: string; readonly port: number },
+  deadline: number,
+  signal: AbortSignal,
+) => Promise<Echoed>;
+
+/** `silent`: an ICMP error may say why; `unsent`: this host's kernel would not. */
+type Echoed =
+  | { readonly end: 'answered'; readonly ms: number }
+  | { readonly end: 'silent'; readonly error: NodeJS.ErrnoException | undefined }
+  | { readonly end: 'unsent'; readonly error: NodeJS.ErrnoException };
+
+/** What Linux makes of "port unreachable" and "protocol unreachable" (icmp_err_convert in net/ipv4/icmp.c). */
+const NOBODY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOPROTOOPT']);
+
+/**
+ * An echo request goes to the server by the tunnel that clients' packets take, and must be answered (GLB's check of that name). An ICMP error by itself decides
+ * nothing, since strangers can forge one: it is the reason where no answer comes.
+ */
+export function gueCheck(target: Target, { port, source }: GueSettings, echo: EchoThrough): Check {
+  const from = { ...target, sourceAddress: source, otherSources: undefined };
+  const server = target.address;
+  const ask = async (place: Place, deadline: number, signal: AbortSignal) =>
+    judge(await echo({ server, port, ...place }, deadline, signal), port, target);
+  return { run: (signal) => checkFromOurs(from, (place, deadline) => ask(place, deadline, signal), signal) };
+}
+
+function judge(echoed: Echoed, port: number, { address, timeoutMs }: Target): CheckResult | NodeJS.ErrnoException {
+  if (echoed.end === 'answered') return { outcome: 'pass', reason: `answered by its tunnel in ${echoed.ms.toFixed(1)} ms` };
+  const { error } = echoed;
+  if (error !== undefined && (echoed.end === 'unsent' || !NOBODY.has(error.code ?? ''))) return error;
+  const what =
+    error === undefined ? `no answer by its tunnel (UDP port ${port}) in ${timeoutMs} ms` : `it unwraps nothing at UDP port ${port}`;
+  return { outcome: 'fail', reason: `${what}: is the script of "lb4 rules --dsr --for ${address}" installed there? sh FILE status tells` };
+}

@@ -1,0 +1,126 @@
+/**
+ * A packet of this host's through a GUE tunnel, without further hops, and whether it is answered. Only who unwraps it answers, and past the tunnel, as
+ * servers answer clients.
+ *
+ *     IPv4 | UDP → server:port | GUE 8 | IPv4 us → whom it is for | …
+ */
+import { createSocket, type Socket } from 'node:dgram';
+import { parseAddress } from '../packet/address.ts';
+import { sum } from '../packet/checksum.ts';
+import * as F from '../packet/fields.ts';
+import type { Answers } from './answers.ts';
+
+export interface TunnelTarget {
+  readonly server: string;
+  /** UDP, where it unwraps. */
+  readonly port: number;
+  /** Of the outer packet; left out: the kernel's choice. */
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
+  /** Whom the packet inside is for, an address that the server has; left out: its own. */
+  readonly destination?: string | undefined;
+}
+
+/** `silent`: maybe with what an ICMP error said, which anybody can forge; `unsent`: this host's kernel would not. */
+export type Probed<T> =
+  | { readonly end: 'answered'; readonly ms: number; readonly says: T }
+  | { readonly end: 'silent'; readonly error: NodeJS.ErrnoException | undefined }
+  | { readonly end: 'unsent'; readonly error: NodeJS.ErrnoException };
+
+/** What is asked, and how its answer is known. */
+export interface Question<T> {
+  readonly answers: Answers<T>;
+  readonly key: string;
+  /** The packet inside, from this host's address that the outer one leaves from. */
+  readonly packet: (source: string, destination: string) => Buffer;
+  /** What is sent once it is answered, as `packet`. */
+  readonly thanks?: (source: string, destination: string, says: T) => Buffer;
+}
+
+/** A datagram may be lost: so often it is sent, at equal distances. */
+const SENDINGS = 3;
+/** Variant 0, one word of private data, IPv4 inside. */
+const GUE_HEADER = Buffer.from([1, 4, 0, 0, 0, 0, 0, 0]);
+const IP_HEADER = 20;
+/** glb-healthcheck's. */
+const TTL = 255;
+
+/** Resolves when it is answered, or silent when `deadline` (performance.now()) has come or `signal` is aborted. Never rejects. */
+export async function probe<T>(target: TunnelTarget, question: Question<T>, deadline: number, signal?: AbortSignal): Promise<Probed<T>> {
+  const socket = createSocket('udp4');
+  try {
+    await connected(socket, target);
+    return await ask(socket, target.destination ?? target.server, question, deadline, signal);
+  } catch (error) {
+    return { end: 'unsent', error: error as NodeJS.ErrnoException };
+  } finally {
+    socket.removeAllListeners('error').on('error', () => {});
+    socket.close();
+  }
+}
+
+function connected(socket: Socket, { server, port, localAddress, localPort = 0 }: TunnelTarget): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject);
+    socket.bind(localPort, localAddress, () => {
+      socket.connect(port, server, (error?: Error) => (error === undefined ? resolve() : reject(error)));
+    });
+  });
+}
+
+/** Throws where no socket to hear answers by is to be had. */
+async function ask<T>(
+  socket: Socket,
+  destination: string,
+  { answers, key, packet, thanks }: Question<T>,
+  deadline: number,
+  signal: AbortSignal | undefined,
+): Promise<Probed<T>> {
+  const started = performance.now();
+  const left = Math.max(0, deadline - started);
+  const timers: NodeJS.Timeout[] = [];
+  let error: NodeJS.ErrnoException | undefined;
+  const note = (told?: Error | null) => (error = told ?? error);
+  socket.removeAllListeners('error').on('error', note);
+  const source = socket.address().address;
+  const request = Buffer.concat([GUE_HEADER, packet(source, destination)]);
+  const answered = answers.hear(key).then((says): Probed<T> => ({ end: 'answered', ms: performance.now() - started, says }));
+  try {
+    for (let i = 0; i < SENDINGS; i++) timers.push(setTimeout(() => socket.send(request, note), (left * i) / SENDINGS));
+    const over = new Promise<'over'>((resolve) => {
+      const stop = () => resolve('over');
+      timers.push(setTimeout(stop, left));
+      signal?.addEventListener('abort', stop, { once: true });
+      if (signal?.aborted) stop();
+    });
+    const end = await Promise.race([answered, over]);
+    if (end === 'over') return { end: 'silent', error };
+    if (thanks !== undefined && end.end === 'answered')
+      await sent(socket, Buffer.concat([GUE_HEADER, thanks(source, destination, end.says)]));
+    return end;
+  } finally {
+    for (const timer of timers) clearTimeout(timer);
+    answers.forget(key);
+  }
+}
+
+function sent(socket: Socket, packet: Buffer): Promise<void> {
+  return new Promise((resolve) => socket.send(packet, () => resolve()));
+}
+
+/** An IPv4 packet, not to be cut, of that protocol; its transport checksum is the caller's. */
+export function ipv4(source: string, destination: string, protocol: number, body: Buffer): Buffer {
+  const ip = Buffer.alloc(IP_HEADER);
+  ip.set([0x45, 0, 0, 0, 0, 0, 0x40, 0, TTL, protocol]);
+  ip.writeUInt16BE(IP_HEADER + body.length, 2);
+  ip.writeInt32LE(parseAddress(source), 4 * F.IP_SOURCE);
+  ip.writeInt32LE(parseAddress(destination), 4 * F.IP_DESTINATION);
+  writeChecksum(ip, 10);
+  return Buffer.concat([ip, body]);
+}
+
+/** The checksum of all of `bytes`, where it is 0 so far, and of what `before` sums up to. */
+export function writeChecksum(bytes: Buffer, at: number, before: Buffer = Buffer.alloc(0)): void {
+  const all = Buffer.concat([before, bytes]);
+  bytes.writeUInt16LE(~sum(all, 0, all.length) & 0xffff, at);
+}

@@ -1,0 +1,41 @@
+/** What becomes of an echo request by a tunnel, whose sending is stood in for; test/netns/glb.test.ts sends real ones. */
+import { expect, test } from 'vitest';
+import { gueCheck } from '../../src/health/gue.ts';
+import { target } from '../lab/health-lab.ts';
+
+type Echoed = Awaited<ReturnType<Parameters<typeof gueCheck>[2]>>;
+
+function error(code: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(code), { code });
+}
+
+const TOLD = 'is the script of "lb4 rules --dsr --for 127.0.0.1" installed there? sh FILE status tells';
+
+test.each<[string, Echoed, { outcome: string; reason: string }]>([
+  ['an answer', { end: 'answered', ms: 1.25 }, { outcome: 'pass', reason: 'answered by its tunnel in 1.3 ms' }],
+  [
+    'silence',
+    { end: 'silent', error: undefined },
+    { outcome: 'fail', reason: `no answer by its tunnel (UDP port 6080) in 3000 ms: ${TOLD}` },
+  ],
+  [
+    'a closed port',
+    { end: 'silent', error: error('ECONNREFUSED') },
+    { outcome: 'fail', reason: `it unwraps nothing at UDP port 6080: ${TOLD}` },
+  ],
+  [
+    'no way to it',
+    { end: 'silent', error: error('EHOSTUNREACH') },
+    { outcome: 'fail', reason: 'no route to host: it answers no ARP, or a route or firewall says unreachable' },
+  ],
+  ['no room for it here', { end: 'unsent', error: error('ENOBUFS') }, { outcome: 'unknown', reason: 'this host has no buffer space' }],
+])('%s', async (_, echoed, result) => {
+  const asked: unknown[] = [];
+  const echo = (to: unknown) => {
+    asked.push(to);
+    return Promise.resolve(echoed);
+  };
+  const check = gueCheck(target(80, { timeoutMs: 3000 }), { type: 'gue', port: 6080, source: undefined }, echo);
+  expect(await check.run(new AbortController().signal)).toEqual(result);
+  expect(asked).toEqual([{ server: '127.0.0.1', port: 6080 }]);
+});
