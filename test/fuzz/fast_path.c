@@ -1,6 +1,6 @@
 // The fast path's programs (native/bpf/lb4.bpf.c) over a frame, a few flows and their hops, all of them the input's: what leaves is the frame, rewritten
-// by a flow that has its tuple and was given to the kernel, and nothing else of it is changed; checksums are as right or wrong as they came. XDP and tc
-// do the same, and what tc takes is what the packet socket's filter says that it takes.
+// by a flow that has its tuple and was given to the kernel, and nothing else of it is changed; checksums are as right or wrong as they came; or it is whole
+// inside of another packet, as its flow and hop say. XDP and tc do the same, and what tc takes is what the packet socket's filter says that it takes.
 #include "../../native/bpf/lb4.bpf.c"
 #include "bpf_host.h"
 
@@ -30,6 +30,41 @@ static long host_redirect(__u32 interface, __u64 flags) {
 }
 _Static_assert((int)TC_ACT_REDIRECT != (int)XDP_REDIRECT, "told apart below");
 
+// What bpf_csum_update() was told.
+static __u32 told;
+
+static __s64 host_csum_update(struct __sk_buff* skb, __u32 sum) {
+  (void)skb;
+  told = sum;
+  return 0;
+}
+
+// Room in front of the frame, `from` bytes of which move there.
+static void push_frame(uint32_t bytes, uint32_t from) {
+  CHECK(bytes <= (uint32_t)(frame - arena));
+  open_frame();
+  memmove(frame - bytes, frame, from);
+  frame -= bytes;
+  memset(frame + from, 0xdd, bytes);
+  frame_length += bytes;
+  frame_linear += bytes;
+  close_frame();
+}
+
+// There may be no memory for it.
+static bool has_room;
+
+// bpf_skb_net_grow().
+static long host_adjust_room(struct __sk_buff* skb, __s32 difference, __u32 mode, __u64 flags) {
+  const __u64 udp = difference == 20 ? 0 : BPF_F_ADJ_ROOM_ENCAP_L4_UDP;
+  CHECK(difference > 0 && difference <= 48 && mode == BPF_ADJ_ROOM_MAC);
+  CHECK(flags == (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | udp));
+  if (!has_room) return -12;
+  push_frame((uint32_t)difference, ETH_HLEN);
+  show_frame(skb);
+  return 0;
+}
+
 static __u64 host_clock(void) { return 7000000; }
 
 static struct xdp_md xdp_context;
@@ -43,6 +78,14 @@ static long host_adjust_tail(struct xdp_md* xdp, int delta) {
   return 0;
 }
 
+static long host_adjust_head(struct xdp_md* xdp, int delta) {
+  CHECK(delta < 0 && delta >= -48);
+  if (!has_room) return -22;
+  push_frame((uint32_t)-delta, 0);
+  xdp->data = (uint32_t)(uintptr_t)frame;
+  return 0;
+}
+
 int LLVMFuzzerInitialize(int* count, char*** arguments) {
   (void)count, (void)arguments;
   written = write_constant(&settings, sizeof settings);
@@ -53,7 +96,10 @@ int LLVMFuzzerInitialize(int* count, char*** arguments) {
   bpf_skb_pull_data = host_pull_data;
   bpf_skb_change_tail = host_change_tail;
   bpf_l4_csum_replace = host_l4_csum_replace;
+  bpf_skb_adjust_room = host_adjust_room;
+  bpf_csum_update = host_csum_update;
   bpf_xdp_adjust_tail = host_adjust_tail;
+  bpf_xdp_adjust_head = host_adjust_head;
   return 0;
 }
 
@@ -80,6 +126,7 @@ static uint32_t delta16(uint32_t from, uint32_t to) {
 static void write_hops(struct input* input) {
   const uint8_t kinds = take8(input);
   const uint8_t sides = take8(input);
+  const uint8_t tunnels = take8(input);
   for (uint32_t worker = 0; worker < settings.workers; worker++) {
     struct hop* const base = &hop_table[worker * LB4_HOP_ENTRIES];
     for (uint32_t i = 0; i < HOPS; i++) {
@@ -88,11 +135,16 @@ static void write_hops(struct input* input) {
       word[LB4_HOP_MTU] = i == 3 ? 0 : 1500 >> i;
       word[LB4_HOP_OUT] = kinds & 1 << i ? LB4_FRAME_ROUTE : LB4_FRAME_SEND;
       word[LB4_HOP_VERSION] = kinds >> 4 & 1 << i ? 3 : 2;
+      const __u32 outer[] = {0, IPIP_BYTES, GUE_BYTES | 0x434c0000, GUE_BYTES};
+      word[LB4_HOP_TUNNEL] = outer[tunnels >> 2 * i & 3];
+      word[LB4_HOP_TUNNEL_SOURCE] = 0x01020304;
+      word[LB4_HOP_TUNNEL_DESTINATION] = 0x0a0b0c00 + i;
       for (uint32_t k = 0; k < 4; k++) word[LB4_HOP_ETHERNET + k] = 0x02010000 + i * 0x101 + k;
       word[LB4_HOP_ETHERNET + 3] = (word[LB4_HOP_ETHERNET + 3] & 0xffff) | 0x00080000;
     }
     base[LB4_HOP_CLIENT_LINKS].word[0] = sides;
     base[LB4_HOP_SERVER_LINKS].word[0] = sides >> 2;
+    base[LB4_HOP_TABLES].word[0] = sides & 1;
   }
 }
 
@@ -136,6 +188,8 @@ static void write_flow(struct input* input, struct scene* scene) {
   word[LB4_FLOW_NEW_DESTINATION] = to.destination;
   word[LB4_FLOW_NEW_PORTS] = to.ports;
   word[LB4_FLOW_DELTAS] = addresses << 16 | all;
+  // The port that it leaves from, the number of further hops, and which tables it follows.
+  if (state & LB4_FLOW_WRAPPED) word[LB4_FLOW_DELTAS] = 0x2181 | (to.source & 3) << LB4_FLOW_HOPS_SHIFT | (to.source >> 2 & 3) << LB4_FLOW_TAG_SHIFT;
   word[LB4_FLOW_NEXT_HOP] = how >> 5 == 7 ? 0xffffff : how >> 5 & 3;
   scene->installed[scene->flows++] = flow;
 }
@@ -178,6 +232,7 @@ static void set_scene(struct input* input, struct scene* scene) {
   scene->has_vlan = shape >> 3 & 1;
   scene->is_partial = shape >> 4 & 1;
   scene->gso_size = shape >> 5 & 1 ? take16(input) : 0;
+  has_room = !(shape & 128);
   scene->linear = shape >> 6 & 1 ? take8(input) : MOST;
   write_hops(input);
   write_links(input);
@@ -207,7 +262,7 @@ static const struct flow* flow_of(const struct scene* scene, const struct flow* 
   for (uint32_t i = 0; i < scene->flows; i++) {
     const struct flow* const flow = before + (scene->installed[i] - flow_table);
     const __u32 state = flow->word[LB4_FLOW_STATE];
-    const bool is_ours = (state & LB4_FLOW_PRESENCE) == LB4_FLOW_LIVE && state & LB4_FLOW_FAST && !(state & LB4_FLOW_WRAPPED);
+    const bool is_ours = (state & LB4_FLOW_PRESENCE) == LB4_FLOW_LIVE && state & LB4_FLOW_FAST;
     const __u32 bit = 1u << scene->interface;
     const bool is_forged = state & LB4_FLOW_GUARDED && hop_table[LB4_HOP_CLIENT_LINKS].word[0] & ~hop_table[LB4_HOP_SERVER_LINKS].word[0] & bit;
     if (is_ours && !is_forged && (state >> 8 & 0xff) == scene->bytes[23] && has_tuple(flow, scene->bytes)) return flow;
@@ -242,21 +297,37 @@ static void check_sums(const struct scene* scene, const uint8_t* out) {
   if (in[9] == IPPROTO_UDP && be16(in + field) != 0) CHECK(be16(out + field) != 0 || scene->is_partial);
 }
 
-// `out` is the frame that left, of `length` bytes.
-static void check_forwarded(const struct scene* scene, const struct flow* before, const uint8_t* out, uint32_t length) {
-  check_plain(scene);
-  const struct flow* const flow = flow_of(scene, before);
-  CHECK(flow != NULL);
+// The packet as it came, behind headers of the flow's and its hop's.
+static void check_wrapped(const struct scene* scene, const __u32* flow, const __u32* hop, const uint8_t* out, uint32_t length) {
   const uint8_t* const in = scene->bytes;
   const uint32_t whole = be16(in + 16);
-  // Padding does not leave; a super-packet has none, and stays as it is.
-  CHECK(length == (scene->gso_size ? scene->length : 14 + whole));
-  const __u32 place = flow->word[LB4_FLOW_NEXT_HOP];
-  CHECK(place < HOPS);
-  const __u32* const hop = hop_table[place].word;
-  const uint32_t headers = headers_of(in + 14);
-  CHECK((scene->gso_size ? headers + scene->gso_size : whole) <= hop[LB4_HOP_MTU]);
-  CHECK(hop[LB4_HOP_OUT] == LB4_FRAME_SEND && !(hop[LB4_HOP_VERSION] & 1) && redirected == hop[LB4_HOP_INTERFACE]);
+  const __u32 deltas = flow[LB4_FLOW_DELTAS], tunnel = hop[LB4_HOP_TUNNEL];
+  const uint32_t count = (tunnel & 0xffff) == IPIP_BYTES ? 0 : deltas >> LB4_FLOW_HOPS_SHIFT & 3;
+  const uint32_t bytes = (tunnel & 0xffff) + 4 * count;
+  const bool is_gue = (tunnel & 0xffff) != IPIP_BYTES;
+  const __u32 tag = deltas >> LB4_FLOW_TAG_SHIFT;
+  CHECK(tunnel != 0 && !settings.is_inline && (!tag || tag == hop_table[LB4_HOP_TABLES].word[0]));
+  CHECK(length == 14 + bytes + whole && !memcmp(out + 14 + bytes, in + 14, whole));
+  const uint32_t total = bytes + whole;
+  uint8_t expected[62] = {[12] = 8, [14] = 0x45, [16] = total >> 8, [17] = total & 0xff, [20] = 0x40, [22] = 64, [23] = is_gue ? 17 : 4};
+  memcpy(expected, &hop[LB4_HOP_ETHERNET], 2);
+  memcpy(expected + 2, &hop[LB4_HOP_ETHERNET + 1], 12);
+  memcpy(expected + 24, out + 24, 2);
+  memcpy(expected + 26, &hop[LB4_HOP_TUNNEL_SOURCE], 8);
+  if (is_gue) {
+    memcpy(expected + 34, (__u16[]){deltas & 0xffff, tunnel >> 16, bpf_htons(total - 20), 0}, 8);
+    memcpy(expected + 42, (uint8_t[]){1 + count, 4, 0, 0, 0, 0, 0, count}, 8);
+    memcpy(expected + 50, &flow[LB4_FLOW_NEW_SOURCE], 4 * count);
+  }
+  CHECK(!memcmp(out, expected, 14 + bytes) && residue(out + 14, 20) == 0);
+  // What the kernel is told has come to the frame.
+  if (told) CHECK((residue(out + 34, bytes - 20) + 0xffff - residue((const uint8_t*)&told, 4)) % 0xffff == 0);
+}
+
+static void check_rewritten(const struct scene* scene, const __u32* flow, const __u32* hop, const uint8_t* out, uint32_t length) {
+  const uint8_t* const in = scene->bytes;
+  // Padding does not leave; a super-packet has none.
+  CHECK(length == 14 + be16(in + 16));
   uint8_t expected[MOST];
   memcpy(expected, in, length);
   if (!settings.is_inline) {
@@ -264,24 +335,42 @@ static void check_forwarded(const struct scene* scene, const struct flow* before
     memcpy(expected + 2, &hop[LB4_HOP_ETHERNET + 1], 12);
     expected[22]--;
   }
-  memcpy(expected + 26, &flow->word[LB4_FLOW_NEW_SOURCE], 12);
+  memcpy(expected + 26, &flow[LB4_FLOW_NEW_SOURCE], 12);
   // Checksums are looked at for themselves.
   memcpy(expected + 24, out + 24, 2);
   const uint32_t field = in[23] == IPPROTO_TCP ? 50 : 40;
   memcpy(expected + field, out + field, 2);
   CHECK(!memcmp(expected, out, length));
   check_sums(scene, out + 14);
-  // It is written down, and nothing else.
-  struct flow* const after = flow_table + (flow - before);
-  const uint64_t payload = whole - headers;
+}
+
+// It is written down, and nothing else.
+static void check_account(const struct flow* before, const struct flow* after, uint64_t payload) {
   uint64_t counted[2];
-  memcpy(&counted[0], &flow->word[LB4_FLOW_KERNEL_BYTES], 8);
+  memcpy(&counted[0], &before->word[LB4_FLOW_KERNEL_BYTES], 8);
   memcpy(&counted[1], &after->word[LB4_FLOW_KERNEL_BYTES], 8);
   CHECK(counted[1] - counted[0] == payload && after->word[LB4_FLOW_SEEN] == 7 && forwarded == 1);
   struct flow rest = *after;
   for (int word = LB4_FLOW_SEEN; word <= LB4_FLOW_ACKNOWLEDGED; word++)
-    if (word != LB4_FLOW_BYTES) rest.word[word] = flow->word[word];
-  CHECK(!memcmp(&rest, flow, sizeof rest));
+    if (word != LB4_FLOW_BYTES) rest.word[word] = before->word[word];
+  CHECK(!memcmp(&rest, before, sizeof rest));
+}
+
+// `out` is the frame that left, of `length` bytes.
+static void check_forwarded(const struct scene* scene, const struct flow* before, const uint8_t* out, uint32_t length) {
+  check_plain(scene);
+  const struct flow* const flow = flow_of(scene, before);
+  CHECK(flow != NULL);
+  const uint32_t whole = be16(scene->bytes + 16);
+  const __u32 place = flow->word[LB4_FLOW_NEXT_HOP];
+  CHECK(place < HOPS);
+  const __u32* const hop = hop_table[place].word;
+  const uint32_t headers = headers_of(scene->bytes + 14);
+  CHECK((scene->gso_size ? headers + scene->gso_size : whole) <= hop[LB4_HOP_MTU]);
+  CHECK(hop[LB4_HOP_OUT] == LB4_FRAME_SEND && !(hop[LB4_HOP_VERSION] & 1) && redirected == hop[LB4_HOP_INTERFACE]);
+  if (flow->word[LB4_FLOW_STATE] & LB4_FLOW_WRAPPED) check_wrapped(scene, flow->word, hop, out, length);
+  else check_rewritten(scene, flow->word, hop, out, length);
+  check_account(flow, flow_table + (flow - before), whole - headers);
 }
 
 // ---- the programs
@@ -290,7 +379,7 @@ struct outcome {
   bool is_taken;
   __u32 interface;
   uint32_t length;
-  uint8_t bytes[MOST];
+  uint8_t bytes[MOST + HEADROOM];
 };
 
 static struct flow saved[WORKERS * ENTRIES];
@@ -301,11 +390,13 @@ static void finish(const struct scene* scene, bool is_taken, struct outcome* out
   memcpy(outcome->bytes, frame, frame_length);
   if (is_taken) check_forwarded(scene, saved, outcome->bytes, outcome->length);
   else CHECK(forwarded == 0 && !memcmp(saved, flow_table, sizeof saved) && !memcmp(scene->bytes, outcome->bytes, outcome->length));
+  // Padding is all that what goes up may have lost.
+  if (!is_taken) CHECK(outcome->length == scene->length || outcome->length == 14 + be16(scene->bytes + 16));
   memcpy(flow_table, saved, sizeof saved);
 }
 
 static void begin(const struct scene* scene, uint32_t linear) {
-  forwarded = redirected = 0;
+  forwarded = redirected = told = 0;
   put_frame(scene->bytes, scene->length, linear, scene->is_partial);
 }
 

@@ -119,7 +119,15 @@ int LLVMFuzzerInitialize(int* count, char*** arguments) {
 // ---- the input
 
 // What a fuzzer alone is long in finding: a tunnel to this server, with so many hops and such a packet inside.
-static void make_tunnel(uint32_t hops, uint32_t kind) {
+// An error about a segment: "fragmentation needed" or "packet too big", as far as there is room.
+static void make_error(uint8_t* at, bool is_ipv6) {
+  if (at + 28 > in + in_length) return;
+  memcpy(at, is_ipv6 ? "\2\0" : "\3\4", 2);
+  if (!is_ipv6) at[8] = 0x45, at[14] = 0, at[15] = 0;
+  at[is_ipv6 ? 14 : 17] = IPPROTO_TCP;
+}
+
+static void make_tunnel(uint32_t hops, uint32_t kind, bool is_error) {
   const uint32_t inner = 50 + 4 * hops;
   if (in_length < inner) return;
   uint8_t* const ip = in + 14;
@@ -133,6 +141,8 @@ static void make_tunnel(uint32_t hops, uint32_t kind) {
   in[inner] = kind & 1 ? 0x60 | in[inner] % 16 : 0x45 + in[inner] % 3;
   const uint8_t protocols[] = {IPPROTO_TCP, kind & 1 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_TCP};
   in[inner + (kind & 1 ? 6 : 9)] = protocols[kind >> 2 & 3];
+  if (!(kind & 1)) in[inner + 6] = in[inner + 7] = 0;
+  if (is_error) make_error(in + inner + (kind & 1 ? 40 : (in[inner] & 15) * 4), kind & 1);
 }
 
 static void set_scene(struct input* input, struct __sk_buff* skb) {
@@ -146,7 +156,7 @@ static void set_scene(struct input* input, struct __sk_buff* skb) {
   for (int i = 0; i < GUE_PORTS; i++) written->ports[i] = i < 2 ? take16(input) : 0;
   in_length = input->left < MOST ? (uint32_t)input->left : MOST;
   memcpy(in, input->at, in_length);
-  if (packet & 1) make_tunnel(packet >> 1 & 7, packet >> 4);
+  if (packet & 1) make_tunnel(packet >> 1 & 7, packet >> 4, shape & 128);
   if (shape & 16 && in_length >= 38) {
     memcpy(&written->server, in + 30, 4);
     memcpy(&written->ports[3], in + 36, 2);
