@@ -108,6 +108,8 @@ export interface WorldOptions {
   readonly isInKernel?: boolean;
   /** It stands between these interfaces. */
   readonly inline?: Ports;
+  /** What stands around each frame in its slot. */
+  readonly guard?: number;
 }
 
 export interface Change {
@@ -153,6 +155,10 @@ const SLOTS = 4;
 /** Next hops that there are; without source addresses a server's is at its own place. */
 const WAYS = 16;
 const IP = 96 + D.HEADROOM;
+const ETHERNET = 14;
+const VNET_AND_ETHERNET = 24;
+/** Bytes behind each frame that are looked at afterwards: an answer to a small one may be larger than it. */
+const GUARD = 640;
 const OUTS = ['drop', 'send', 'route', 'flood'] as const;
 
 export class World {
@@ -178,12 +184,17 @@ export class World {
   readonly recovered: number;
   readonly #ways: Ways;
   readonly #options: WorldOptions;
+  readonly #guard: number;
+  /** As much of it as is looked at. */
+  readonly #around: Buffer;
   readonly #process: Core['process'];
   now: number;
 
   constructor(options: WorldOptions = {}) {
     this.#options = options;
     this.now = options.now ?? 0;
+    this.#guard = options.guard ?? 0xee;
+    this.#around = Buffer.alloc(2 * GUARD, this.#guard);
     const capacity = options.capacity ?? 256;
     const { slab, frames } = this;
     const memory = options.found ?? { ...ownMemory({ capacity, connections: options.connections ?? capacity / 4 }), ...options.memory };
@@ -325,7 +336,7 @@ export class World {
     this.frames[D.CLOCK] = this.now | 0;
     batch.forEach(({ frame, flags = 0, arrival = {} }, i) => {
       const d = D.HEADER + i * D.STRIDE;
-      this.slab.bytes.fill(0xee, i * SLOT, i * SLOT + IP + frame.length + 64);
+      this.slab.bytes.fill(this.#guard, i * SLOT, i * SLOT + IP + frame.length + GUARD);
       this.slab.bytes.fill(flags & D.FLAG_PARTIAL ? 1 : 0, i * SLOT + IP - 24, i * SLOT + IP - 14);
       this.slab.bytes.set(frame, i * SLOT + IP - 14);
       this.frames[d + D.OFFSET] = i * SLOT + IP;
@@ -337,6 +348,7 @@ export class World {
       this.frames[d + D.OUT] = 77; // whatever an earlier batch left there
     });
     this.#process(batch.length);
+    batch.forEach(({ frame }, i) => this.#checkGuard(i, frame.length - ETHERNET));
     const changed = verdictNames.flatMap((name, i) => {
       const times = this.verdicts[i] - before[i];
       if (times < 0) throw new Error(`verdict ${name} counted ${times} times`);
@@ -344,6 +356,19 @@ export class World {
     });
     if (changed.length !== batch.length) throw new Error(`${batch.length} frames, but verdicts ${changed.join(', ') || '(none)'}`);
     return batch.map((_, i) => this.#outcome(i, changed[i]));
+  }
+
+  /** Nothing is written where no frame is: neither the one that came, with room for a tunnel, nor the one that it has become. */
+  #checkGuard(i: number, came: number): void {
+    const d = D.HEADER + i * D.STRIDE;
+    const slot = i * SLOT;
+    const [offset, length] = [this.frames[d + D.OFFSET] - slot, this.frames[d + D.LENGTH]];
+    const end = Math.max(IP + came, offset + length);
+    // A word is written whole: the transport header of a packet that ends within one.
+    const guards = this.slab.bytes.subarray(slot + ((end + 3) & ~3), slot + IP + ETHERNET + came + GUARD);
+    const before = this.slab.bytes.subarray(slot, slot + IP - D.HEADROOM - VNET_AND_ETHERNET);
+    if (![before, guards].every((bytes) => Buffer.compare(bytes, this.#around.subarray(0, bytes.length)) === 0))
+      throw new Error(`something was written outside of the frame at ${IP}, ${came} bytes, that is now at ${offset}, ${length} bytes`);
   }
 
   /** Sets the clock and sweeps the whole table once. */
