@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 # One target at a time: they share build/, dist/ and the machine's network.
 .NOTPARALLEL:
-.PHONY: help demo build package test test-unit test-netns test-bare test-kernel test-unit-and-bare tests fuzz bench doctor lint clean deps deps-test deps-fuzz deps-demo deps-bench deps-package
+.PHONY: help demo build package test test-unit test-netns test-bare test-kernel test-unit-and-bare tests fuzz coverage bench doctor lint clean deps deps-test deps-fuzz deps-coverage deps-demo deps-bench deps-package
 # Debian's `su` leaves them out, and ip, sysctl and iptables are there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -24,6 +24,7 @@ help:
 	@echo 'make test-bare    make demo, and both packages, on a Debian on which nothing is installed (root)'
 	@echo 'make test-kernel  the tests in a stock Debian kernel under QEMU, where that can be installed'
 	@echo 'make fuzz         hostile packets over the C++ and BPF sides, FUZZ_SECONDS (60) for each of four targets'
+	@echo 'make coverage     lines of the native packet path that the corpus of make fuzz runs'
 	@echo 'make bench        the benchmarks (root)'
 	@echo 'make doctor       what this machine can and cannot do for lb4'
 	@echo 'make lint         formatting, lint rules, types, unused code'
@@ -40,6 +41,9 @@ deps-demo:
 
 deps-fuzz:
 	@scripts/install-deps.sh fuzz
+
+deps-coverage:
+	@scripts/install-deps.sh coverage
 
 deps-bench:
 	@scripts/install-deps.sh bench
@@ -97,6 +101,10 @@ test-unit-and-bare: $(READY)
 FUZZ_SECONDS = 60
 fuzz: deps-fuzz
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+# Of the native packet path, by the fuzzers' corpus alone.
+coverage: deps-coverage
+	@scripts/fuzz.sh coverage
 
 bench: deps-bench build
 	@for file in dist/bench/*.js; do node "$$file" || exit 1; done

@@ -3,7 +3,7 @@
 #
 #   fuzz.sh SECONDS [TARGET…]   so long each, two at a time (0: the corpus alone); all of them where none is named
 #   fuzz.sh merge [TARGET…]     what runs have found that the corpus lacks, as few files as show all of it, is put there
-#   fuzz.sh coverage DIRECTORY  runs the corpus in builds that count lines, into DIRECTORY/*.profdata, *.bin and a table
+#   fuzz.sh coverage            what of native/ the corpus runs, in lines: the table is printed
 set -eu
 cd "$(dirname "$0")/.."
 work=build/fuzz
@@ -13,7 +13,6 @@ longest=600
 
 what=${1:?usage: fuzz.sh SECONDS|merge|coverage …}
 shift
-if [ "$what" = coverage ]; then output=${1:?usage: fuzz.sh coverage DIRECTORY}; shift; fi
 if [ $# -gt 0 ]; then targets=$*; fi
 
 if ! command -v clang >/dev/null 2>&1 || [ ! -e "$(clang -print-runtime-dir)/libclang_rt.fuzzer-$(uname -m).a" ]; then
@@ -84,10 +83,17 @@ case $what in
     both merge ''
     ;;
   coverage)
+    objects=''
+    rm -rf "$work/coverage-of"
+    mkdir -p "$work/coverage-of"
     for target in $targets; do
       build "$target" "$work/coverage/$target" -fprofile-instr-generate -fcoverage-mapping -fsanitize=fuzzer,address -fno-sanitize=alignment
-      LLVM_PROFILE_FILE="$output/$target.profraw" "$work/coverage/$target" -runs=0 "test/fuzz/corpus/$target" >"$output/$target.log" 2>&1
+      LLVM_PROFILE_FILE="$work/coverage-of/$target.profraw" "$work/coverage/$target" -runs=0 "test/fuzz/corpus/$target" >"$work/coverage-of/$target.log" 2>&1
+      objects="$objects -object $work/coverage/$target"
     done
+    llvm-profdata merge -o "$work/coverage-of/all" "$work"/coverage-of/*.profraw
+    # shellcheck disable=SC2086 # a list of words
+    llvm-cov report $objects -instr-profile="$work/coverage-of/all" -ignore-filename-regex='test/fuzz|/usr/|error\.h|fd\.h' -show-region-summary=false
     ;;
   *)
     both build_sanitized ''

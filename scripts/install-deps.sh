@@ -53,7 +53,7 @@ case "${1:-build}" in
   demo) wanted="$build $lab" ;;
   test) wanted="$build $lab $test $fuzz" ;;
   fuzz) wanted="$build $fuzz" ;;
-  coverage) wanted="$build $lab $test $fuzz $coverage" ;;
+  coverage) wanted="$build $fuzz $coverage" ;;
   bare) wanted="$build $package $lab $test $bare" ;;
   kernel) wanted="$build $lab $test $kernel" ;;
   bench) wanted="$build $lab $test $bench" ;;

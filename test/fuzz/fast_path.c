@@ -65,7 +65,7 @@ static long host_adjust_room(struct __sk_buff* skb, __s32 difference, __u32 mode
   return 0;
 }
 
-static __u64 host_clock(void) { return 7000000; }
+static __u64 host_clock(void) { return 7000000000; }
 
 static struct xdp_md xdp_context;
 
@@ -349,7 +349,7 @@ static void check_account(const struct flow* before, const struct flow* after, u
   uint64_t counted[2];
   memcpy(&counted[0], &before->word[LB4_FLOW_KERNEL_BYTES], 8);
   memcpy(&counted[1], &after->word[LB4_FLOW_KERNEL_BYTES], 8);
-  CHECK(counted[1] - counted[0] == payload && after->word[LB4_FLOW_SEEN] == 7 && forwarded == 1);
+  CHECK(counted[1] - counted[0] == payload && after->word[LB4_FLOW_SEEN] == 7000 && forwarded == 1);
   struct flow rest = *after;
   for (int word = LB4_FLOW_SEEN; word <= LB4_FLOW_ACKNOWLEDGED; word++)
     if (word != LB4_FLOW_BYTES) rest.word[word] = before->word[word];
