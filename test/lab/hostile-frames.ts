@@ -63,7 +63,7 @@ const common = fc.record({
   options,
   padTo: fc.constantFrom(0, 60, 80),
 });
-const ends = fc.record({ ...{ addresses, common } });
+const ends = fc.record({ addresses, common });
 
 /** Of any protocol, from anybody to anybody: land packets (a source that is the destination) and servers' addresses that come from clients among them. */
 const packet: fc.Arbitrary<Packet> = fc

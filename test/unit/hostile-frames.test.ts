@@ -231,7 +231,7 @@ test.each<[string, WorldOptions]>([
   (_, options) => {
     fc.assert(
       fc.property(fc.array(hostile, { minLength: 1, maxLength: 40, size: 'max' }), (steps) => survives(options, steps)),
-      { numRuns: Number(process.env['FUZZ_RUNS'] ?? 25) },
+      { numRuns: Number(process.env['FUZZ_RUNS'] ?? 12) },
     );
   },
   600_000,
