@@ -8,7 +8,7 @@ PREFERENCE=4164
 PINS=/sys/fs/bpf/tc/globals
 COUNTERS=lb4_gue_$(printf '%08x' "${namespace%]}")
 COUNTER_NAMES='total_packets accepted_syn_packets accepted_last_resort_packets accepted_established_packets accepted_syn_cookie_packets
-  forwarded_to_self_packets forwarded_to_alternate_packets dropped_packets'
+  forwarded_to_self_packets forwarded_to_alternate_packets dropped_packets dropped_destination_packets dropped_hop_packets'
 CONF4=/proc/sys/net/ipv4/conf
 
 # The interfaces that tunnels may arrive by: asked for once, as all that starts programs.
@@ -152,8 +152,10 @@ drop_counters() {
   [ ! -e "$PINS/$COUNTERS" ] || must rm -f "$PINS/$COUNTERS"
 }
 
-# What the program has counted, of all processors: the kernel prints a pinned map for who reads it.
+# What the program has counted, of all processors: the kernel prints a pinned map for who reads it. And what the rules have of tunl0 and sit0.
 tell_counters() {
+  # shellcheck disable=SC2086 # family and name
+  nft list table inet $TUNNEL_TABLE 2>/dev/null | sed -n 's/.*counter packets \([0-9]*\) .* comment "lb4 unwrapped .*/counter dropped_destination_packets_of_kernel_tunnels \1/p'
   [ "$UNWRAP" = bpf ] && [ -n "$(gue_filters)" ] || return 0
   text=$(cat "$PINS/$COUNTERS" 2>/dev/null)
   if [ -z "$text" ]; then
@@ -285,7 +287,7 @@ kernel_tunnel_remove() {
   forget "link-$1"
 }
 
-# ---- segments that fit, and packets that conntrack need not know -----------------------------------------------------
+# ---- segments that fit, packets that conntrack need not know, and what may be in a tunnel -----------------------------
 
 # mtu_of DEVICE. /sys is another namespace's, maybe.
 mtu_of() {
@@ -311,6 +313,25 @@ wanted_clamps() {
     printf 'mss %s %s\n' "${pair%>*}" $((mtu - ${pair#*>} - headers))
   done
   [ "$UNWRAP" != fou ] || printf '%s\n' "$GUE_PORTS" | sed '/^$/d; s/^/untracked /'
+  links=$(kernel_tunnels | tr '\n' ' ')
+  [ -z "$links" ] || printf 'unwrapped %s\n' "${links% }"
+}
+
+# tunneled_vips 4|6: as nft takes a set
+tunneled_vips() {
+  for pair in $TUNNELED; do
+    case $1,$pair in 4,*:* | 6,*.*) ;; *) printf '%s, ' "${pair%>*}" ;; esac
+  done | sed 's/, $//'
+}
+
+# What these interfaces unwrap is what anybody has sent: for another address than clients call it would pass firewalls that see the tunnel alone. To the
+# server's own address only a balancer's check comes.
+unwrapped_rules() {
+  wanted_clamps | grep -q '^unwrapped ' || return 0
+  printf '    iifname != { "tunl0", "sit0" } accept\n'
+  [ -z "$(tunneled_vips 4)" ] || printf '    ip daddr { %s } accept\n    ip daddr %s icmp type echo-request accept\n' "$(tunneled_vips 4)" "$SERVER"
+  [ -z "$(tunneled_vips 6)" ] || printf '    ip6 daddr { %s } accept\n' "$(tunneled_vips 6)"
+  wanted_clamps | sed -n 's/^unwrapped .*/    counter drop comment "lb4 &"/p'
 }
 
 tunnel_table() {
@@ -326,6 +347,8 @@ tunnel_table() {
     [ "$what" = untracked ] || continue
     printf '    ip daddr %s udp dport %s notrack comment "lb4 untracked %s"\n' "$SERVER" "$port" "$port"
   done
+  printf '  }\n  chain unwrapped {\n    type filter hook prerouting priority -300; policy accept;\n'
+  unwrapped_rules
   printf '  }\n}\n'
 }
 

@@ -17,11 +17,28 @@ struct gue {
   __u8 hop_count;
 };
 
+// Places of what is known, and how many are asked at most: as many as a file of lb4's can fill (LIMITS of src/layout/limits.ts).
+#define KNOWN_BITS 13
+#define KNOWN_PROBES 128
+
+// What clients call: IPv6, or IPv4 as the last word behind OTHER_WORD twice and 0; or a server that may be asked next, behind it three times. (As the
+// first word it is none of IPv6: it would be a multicast.)
+struct known {
+  __u32 words[4];
+};
+
+#define OTHER_WORD 0xffffffff
+
 // What `lb4 rules` writes into the object (src/rules/gue-object.ts), found by its mark; addresses and ports in network order.
 struct gue_settings {
   __u8 mark[8];
   __u32 server;
   __u16 ports[GUE_PORTS];
+  // 0: whatever a list names may be asked.
+  __u32 asks_known_hops;
+  // Of the hash by which they have their places.
+  __u32 seed;
+  struct known known[1 << KNOWN_BITS];
 };
 
 const volatile struct gue_settings gue_settings = {.mark = "lb4-gue:"};
@@ -45,6 +62,31 @@ INLINE int is_gue_port(__u16 port) {
 #pragma unroll
   for (int i = 0; i < GUE_PORTS; i++) found |= port == gue_settings.ports[i];
   return found && port;
+}
+
+// Open addressing: from its home on, until a place is empty.
+INLINE int is_known(const struct known* wanted) {
+  __u32 home = gue_settings.seed;
+#pragma unroll
+  for (int word = 0; word < 4; word++) {
+    home = (home ^ wanted->words[word]) * 0x9e3779b1;
+    home ^= home >> 15;
+  }
+  for (__u32 probe = 0; probe < KNOWN_PROBES; probe++) {
+    const volatile struct known* const at = &gue_settings.known[(home + probe) & ((1 << KNOWN_BITS) - 1)];
+    const __u32 words[4] = {at->words[0], at->words[1], at->words[2], at->words[3]};
+    const __u32 differing =
+        (words[0] ^ wanted->words[0]) | (words[1] ^ wanted->words[1]) | (words[2] ^ wanted->words[2]) | (words[3] ^ wanted->words[3]);
+    // First: the unspecified address is nobody's.
+    if (!(words[0] | words[1] | words[2] | words[3])) return 0;
+    if (!differing) return 1;
+  }
+  return 0;
+}
+
+INLINE int may_be_asked(__u32 hop) {
+  const struct known server = {{OTHER_WORD, OTHER_WORD, OTHER_WORD, hop}};
+  return !gue_settings.asks_known_hops || is_known(&server);
 }
 
 // Where the client's packet begins in the frame.

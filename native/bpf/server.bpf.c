@@ -3,7 +3,8 @@
 // of their list. So a balancer may send established connections to another server first, while the old one still has them.
 //
 //     gue.h       a tunnel's packet for us?     no ──► the kernel's
-//     owner.h     a connection of ours?         no ──► the next server, if there is one
+//                 for one of our addresses?     no ──► dropped: nobody gets past a firewall by a tunnel
+//     owner.h     a connection of ours?         no ──► the next server, if there is one that a balancer may name
 //                                              yes ──► the tunnel comes off, and the kernel has the client's packet
 #include <linux/ipv6.h>
 
@@ -12,7 +13,7 @@
 
 char lb4_license[] SEC("license") = "GPL";
 
-// In this order `status` of the script shows them (GLB's names: glb-redirect's statistics; the last one is ours).
+// In this order `status` of the script shows them (GLB's names: glb-redirect's statistics; the last three are ours).
 enum counter {
   TOTAL_PACKETS,
   ACCEPTED_SYN_PACKETS,
@@ -22,6 +23,8 @@ enum counter {
   FORWARDED_TO_SELF_PACKETS,
   FORWARDED_TO_ALTERNATE_PACKETS,
   DROPPED_PACKETS,
+  DROPPED_DESTINATION_PACKETS,
+  DROPPED_HOP_PACKETS,
   COUNTERS,
 };
 
@@ -45,6 +48,24 @@ INLINE enum owner owner_of(struct __sk_buff* skb, const struct tunnel* tunnel) {
   return BROKEN;
 }
 
+#define ECHO_REQUEST 8
+
+// Whether a client's packet is for an address that this server answers for. To its own one only a balancer's check comes: an echo request.
+INLINE int is_for_us(struct __sk_buff* skb, const struct tunnel* tunnel) {
+  const __u32 at = inner_at(tunnel);
+  struct known destination;
+  if (tunnel->gue.protocol == IPPROTO_IPV6)
+    return !bpf_skb_load_bytes(skb, at + __builtin_offsetof(struct ipv6hdr, daddr), &destination, sizeof(destination)) &&
+           destination.words[0] != OTHER_WORD && is_known(&destination);
+  struct iphdr ip;
+  __u8 type = 0;
+  if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip))) return 0;
+  if (ip.daddr == gue_settings.server)
+    return ip.protocol == IPPROTO_ICMP && !bpf_skb_load_bytes(skb, at + 4 * ip.ihl, &type, 1) && type == ECHO_REQUEST;
+  destination = (struct known){{OTHER_WORD, OTHER_WORD, 0, ip.daddr}};
+  return is_known(&destination);
+}
+
 // What is done with it; `hop` is where it goes on to, or 0.
 INLINE enum counter judge(enum owner owner, __u32 hop) {
   switch (owner) {
@@ -59,8 +80,15 @@ INLINE enum counter judge(enum owner owner, __u32 hop) {
   return hop == gue_settings.server ? FORWARDED_TO_SELF_PACKETS : FORWARDED_TO_ALTERNATE_PACKETS;
 }
 
+INLINE enum counter verdict_of(struct __sk_buff* skb, const struct tunnel* tunnel, __u32 hop) {
+  const enum counter verdict = judge(owner_of(skb, tunnel), hop);
+  if (verdict == DROPPED_PACKETS) return verdict;
+  if (!is_for_us(skb, tunnel)) return DROPPED_DESTINATION_PACKETS;
+  return verdict == FORWARDED_TO_ALTERNATE_PACKETS && !may_be_asked(hop) ? DROPPED_HOP_PACKETS : verdict;
+}
+
 INLINE int act(struct __sk_buff* skb, const struct tunnel* tunnel, enum counter verdict, __u32 hop) {
-  if (verdict == DROPPED_PACKETS) return TC_ACT_SHOT;
+  if (verdict >= DROPPED_PACKETS) return TC_ACT_SHOT;
   if (verdict == FORWARDED_TO_ALTERNATE_PACKETS) return send_on(skb, tunnel, hop);
   const int action = take_off(skb, tunnel);
   if (action == TC_ACT_SHOT) count(DROPPED_PACKETS);
@@ -78,7 +106,7 @@ int lb4_server(struct __sk_buff* skb) {
     return TC_ACT_SHOT;
   }
   const __u32 hop = next_hop(skb, &tunnel);
-  const enum counter verdict = judge(owner_of(skb, &tunnel), hop);
+  const enum counter verdict = verdict_of(skb, &tunnel, hop);
   if (verdict != TOTAL_PACKETS) count(verdict);
   return act(skb, &tunnel, verdict, hop);
 }

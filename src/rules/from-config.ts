@@ -41,7 +41,16 @@ export function serverRulesFor(config: Config, mode: PacketMode, server: string)
       else rules.rewrites.push({ port: addr.port, vip: listen.ip, protocol: backend.protocol });
     }
   }
-  return tunnels.length === 0 ? rules : { ...rules, tunnels };
+  return tunnels.length === 0 ? rules : { ...rules, tunnels, hops: hopsFrom(config, mode, server) };
+}
+
+/** Servers that the tables of a server's backends can name. Undefined: some are found while lb4 runs, so nobody knows them all. */
+function hopsFrom({ backends }: Config, mode: PacketMode, server: string): string[] | undefined {
+  const own = backends.filter((backend) => {
+    return backend.glb !== undefined && wrapping(mode, backend) !== undefined && backend.servers.some(({ addr }) => addr.ip === server);
+  });
+  if (own.some(({ templates }) => templates !== undefined)) return undefined;
+  return [...new Set(own.flatMap(({ servers }) => servers.map(({ addr }) => addr.ip)))];
 }
 
 /** Bytes of a hop in GUE's list. Room for one is left, which GLB's tables have; while they migrate to other fields they have three. */

@@ -90,10 +90,11 @@ function tunneled4({ tunnels = [] }: ServerRulesInput): string[] {
   return tunnels.filter(({ vip }) => isIPv4(vip)).map(({ vip }) => vip);
 }
 
-function tunnelSettings({ server, tunnels = [], unwrap }: ServerRulesInput): Record<string, string> {
+function tunnelSettings({ server, tunnels = [], hops, unwrap }: ServerRulesInput): Record<string, string> {
   const ports = [...new Set(tunnels.filter(({ port }) => port !== 0).map(({ port }) => portOf(port)))];
   if (ports.length > GUE_PORTS_MAX) throw new RangeError(`more ports of GUE than ${GUE_PORTS_MAX} at ${server}: ${ports.join(', ')}`);
-  const object = ports.length === 0 || unwrap === 'fou' ? undefined : gueObject(server, ports);
+  const vips = [...new Set(tunnels.filter(({ port }) => port !== 0).map(({ vip }) => vip))];
+  const object = ports.length === 0 || unwrap === 'fou' ? undefined : gueObject({ server, ports, vips, hops: hops?.map(ipv4) });
   return {
     TUNNELED: list(overheads(tunnels)),
     GUE_PORTS: list(ports.map(String)),

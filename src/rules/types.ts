@@ -40,6 +40,8 @@ export interface ServerRulesInput {
   loopback: string[];
   /** `dsr = "gue"` and `"ipip"`: addresses that stand there as well, and packets for which come inside of others. */
   tunnels?: readonly TunnelInput[] | undefined;
+  /** `dsr = "gue"`: servers that this one may send packets on to; undefined: whomever a balancer names. */
+  hops?: readonly string[] | undefined;
   /** Undefined: the script finds out what works on the server. */
   dialect?: Dialect | undefined;
   /** The same of unwrapping. */

@@ -1,5 +1,6 @@
 // The program of servers behind `dsr = "gue"` (native/bpf/server.bpf.c) over a frame that may be anything: what is not a tunnel's stays as it is; what
-// goes on differs by its addresses and its place in the list alone; what is taken off is the client's packet, to the byte; each is counted.
+// goes on differs by its addresses and its place in the list alone, and goes to a server that is known; what is taken off is the client's packet, to the byte,
+// for an address that is known; each is counted.
 #include "../../native/bpf/server.bpf.c"
 #include "bpf_host.h"
 
@@ -13,6 +14,10 @@ static bool has_socket, cookie_fits;
 // Sockets that were found and not given back.
 static int held;
 static __u32 sent_on;
+// What the settings know: the destination inside, whether hops are asked for, and whether the next one is among them.
+static bool knows_destination, asks_hops, knows_hop;
+// Places of theirs, to be emptied for the next input.
+static struct known* filled[2];
 // The frame as it came.
 static uint8_t in[MOST];
 static uint32_t in_length;
@@ -145,6 +150,44 @@ static void make_tunnel(uint32_t hops, uint32_t kind, bool is_error) {
   if (is_error) make_error(in + inner + (kind & 1 ? 40 : (in[inner] & 15) * 4), kind & 1);
 }
 
+// By open addressing, with a hash of its own spelling: the home is right where nothing else stands.
+static void know(int i, const void* words) {
+  uint32_t home = written->seed, word;
+  for (int at = 0; at < 16; at += 4) {
+    memcpy(&word, (const uint8_t*)words + at, 4);
+    home = (home ^ word) * 0x9e3779b1u;
+    home ^= home >> 15;
+  }
+  filled[i] = &written->known[home % (1 << KNOWN_BITS)];
+  // The other one's home: the next place is empty.
+  if (i == 1 && filled[1] == filled[0]) filled[1] = &written->known[(home + 1) % (1 << KNOWN_BITS)];
+  memcpy(filled[i], words, 16);
+}
+
+static void set_known(uint8_t shape) {
+  const uint8_t what = shape & 128 ? in[0] : 1;
+  for (int i = 0; i < 2; i++) if (filled[i]) memset(filled[i], 0, sizeof *filled[i]);
+  filled[0] = filled[1] = NULL;
+  written->seed = shape;
+  knows_destination = knows_hop = false;
+  asks_hops = written->asks_known_hops = what >> 1 & 1;
+  const uint32_t inner = 50 + 4 * in[49];
+  uint8_t words[16] = {0};
+  if (what & 1 && in_length >= inner + 40) {
+    const bool is_ipv6 = in[43] == IPPROTO_IPV6;
+    if (!is_ipv6) memset(words, 0xff, 8);
+    memcpy(is_ipv6 ? words : words + 12, in + inner + (is_ipv6 ? 24 : 16), is_ipv6 ? 16 : 4);
+    knows_destination = true;
+    know(0, words);
+  }
+  if (what & 4 && in_length >= 54 + 4 * in[48]) {
+    memset(words, 0xff, 12);
+    memcpy(words + 12, in + 50 + 4 * in[48], 4);
+    knows_hop = true;
+    know(1, words);
+  }
+}
+
 static void set_scene(struct input* input, struct __sk_buff* skb) {
   const uint8_t shape = take8(input);
   const uint8_t packet = take8(input);
@@ -161,6 +204,7 @@ static void set_scene(struct input* input, struct __sk_buff* skb) {
     memcpy(&written->server, in + 30, 4);
     memcpy(&written->ports[3], in + 36, 2);
   }
+  set_known(shape);
   memset(numbers, 0, sizeof numbers);
   held = 0;
   sent_on = 0;
@@ -177,11 +221,15 @@ static __u64 counted(void) {
   return all;
 }
 
+static __u64 dropped(void) {
+  return numbers[DROPPED_PACKETS] + numbers[DROPPED_DESTINATION_PACKETS] + numbers[DROPPED_HOP_PACKETS];
+}
+
 static void check_sent_on(void) {
   const uint32_t place = in[48];
   CHECK(place < in[49] && in[49] <= GUE_HOPS && numbers[FORWARDED_TO_ALTERNATE_PACKETS] == 1 && sent_on == 7);
   const uint8_t* const hop = in + 50 + 4 * place;
-  CHECK(memcmp(hop, "\0\0\0\0", 4));
+  CHECK(memcmp(hop, "\0\0\0\0", 4) && knows_destination && (!asks_hops || knows_hop));
   CHECK(frame_length == in_length && memcmp(hop, &written->server, 4));
   uint8_t expected[MOST];
   memcpy(expected, in, in_length);
@@ -202,7 +250,11 @@ static void check_taken_off(const struct __sk_buff* skb) {
   const bool is_ipv6 = in[43] == IPPROTO_IPV6;
   CHECK(frame_length == 14 + in_length - inner && !memcmp(frame + 14, in + inner, in_length - inner) && !memcmp(frame, in, 12));
   CHECK(be16(frame + 12) == (is_ipv6 ? ETH_P_IPV6 : be16(in + 12)) && skb->protocol == bpf_htons(is_ipv6 ? ETH_P_IPV6 : ETH_P_IP));
-  CHECK(numbers[DROPPED_PACKETS] == 0);
+  CHECK(dropped() == 0);
+  const uint8_t* const ip = in + inner;
+  const bool is_check = !is_ipv6 && !memcmp(ip + 16, &written->server, 4) && ip[9] == IPPROTO_ICMP && ip[4 * (ip[0] & 15)] == ECHO_REQUEST;
+  const bool is_own = !is_ipv6 && !memcmp(ip + 16, &written->server, 4);
+  CHECK(is_check || (knows_destination && !is_own) || in_length < inner + 40);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -218,7 +270,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   CHECK(!memcmp(in + 30, &written->server, 4) && in[23] == IPPROTO_UDP && (be16(in + 20) & 0x3fff) == 0);
   CHECK(action == TC_ACT_SHOT || action == TC_ACT_REDIRECT || action == TC_ACT_UNSPEC);
-  if (action == TC_ACT_SHOT) CHECK(numbers[DROPPED_PACKETS] == 1);
+  if (action == TC_ACT_SHOT) CHECK(dropped() == 1);
   if (action == TC_ACT_REDIRECT) check_sent_on();
   if (action == TC_ACT_UNSPEC) check_taken_off(&skb);
   return 0;

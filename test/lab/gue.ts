@@ -43,7 +43,7 @@ function ipv6(source: string, destination: string, protocol: number, body: Buffe
   return Buffer.concat([Buffer.from([0x60, 0, 0, 0, body.length >> 8, body.length, protocol, 64]), addresses, body]);
 }
 
-const COUNTERS = ['total', 'syn', 'lastResort', 'established', 'cookie', 'self', 'alternate', 'dropped'] as const;
+const COUNTERS = ['total', 'syn', 'lastResort', 'established', 'cookie', 'self', 'alternate', 'dropped', 'destination', 'hop'] as const;
 export type Counted = Readonly<Partial<Record<(typeof COUNTERS)[number], number>>>;
 
 /** Of a server with the program: what is not 0, as the kernel prints the pinned map. */

@@ -59,7 +59,7 @@ afterAll(async () => {
 function scriptOf(index: number): string {
   const file = join(lab.directory, `p${index + 1}.sh`);
   const tunnels = [VIP, VIP6].map((vip) => ({ vip, port: GUE_PORT, overhead: 40 }));
-  writeFileSync(file, renderServerScript({ server: ADDRESSES[index] ?? '', rewrites: [], loopback: [], tunnels }));
+  writeFileSync(file, renderServerScript({ server: ADDRESSES[index] ?? '', rewrites: [], loopback: [], tunnels, hops: ADDRESSES }));
   return file;
 }
 
@@ -166,6 +166,20 @@ describe('the program', () => {
       [Buffer.alloc(0), {}],
     ];
     for (const [inner, around] of wrong) await counts(() => toServer(0, inner, around), { total: 1, dropped: 1 });
+  });
+
+  test('what is for another address than the VIPs goes, and so does what would go on to a server that no balancer names', async () => {
+    const others = [
+      segment(5011, { flags: SYN, destination: ADDRESSES[0] }),
+      ipv4({ source: CLIENT, destination: ADDRESSES[0], protocol: UDP, sourcePort: 5011, destinationPort: 53 }),
+      ipv4({ source: CLIENT, destination: ADDRESSES[0], protocol: ICMP, type: 0 }),
+      segment(5011, { flags: ACK, destination: '203.0.113.81' }),
+      segment(5011, { flags: SYN, destination: '127.0.0.1' }),
+    ];
+    for (const inner of others) await counts(() => toServer(0, inner, CHAIN), { total: 1, destination: 1 });
+    const other6 = tcp6(CLIENT6_HEX, VIP6_HEX.replace(/80$/, '81'), { sourcePort: 5011, destinationPort: 9, flags: SYN });
+    await counts(() => toServer(0, other6, { ...CHAIN, protocol: 41 }), { total: 1, destination: 1 });
+    await counts(() => toServer(0, segment(5011, { flags: ACK }), { hops: [BALANCER] }), { total: 1, hop: 1 });
   });
 
   test('datagrams and fragments stay with whom they come to', async () => {

@@ -8,7 +8,10 @@ import { rules } from '../../src/cli/rules.ts';
 import { addressOf } from '../../src/config/address.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { tcp } from '../../src/flow/tcp.ts';
+import { addressBytes, formatBytes } from '../../src/ip.ts';
+import { LIMITS } from '../../src/layout/limits.ts';
 import { rulesFor, serverAddresses, serverRulesFor } from '../../src/rules/from-config.ts';
+import { knownAddresses } from '../../src/rules/known-addresses.ts';
 import { renderBalancerScript, renderReturnScript, renderServerScript, renderTemplate } from '../../src/rules/render.ts';
 import { runRules } from '../../src/rules/run.ts';
 import { countedBy, isTaken, mayDrop } from '../../src/rules/saved.ts';
@@ -310,6 +313,28 @@ describe("a DSR server's script", () => {
     expect(renderServerScript({ ...wrapped, unwrap: 'fou' })).toMatch(/^UNWRAP='fou'\nPROGRAM=''\nOBJECT=''$/m);
     const five = [1, 2, 3, 4, 5].map((port) => ({ vip: address, port, overhead: 40 }));
     expect(() => renderServerScript({ ...wrapped, tunnels: five })).toThrow(RangeError);
+    // Whatever it knows is in its name: status tells that another list stands in the kernel.
+    const names = [undefined, [], ['198.51.100.8']].map((hops) => name.exec(renderServerScript({ ...wrapped, hops }))?.[1]);
+    expect(new Set(names).size).toBe(3);
+  });
+
+  test('the program finds all that a file may hold, and nobody else', () => {
+    const numbered = (count: number, of: (i: number) => string) => Array.from({ length: count }, (_, i) => of(i));
+    const vips = numbered(LIMITS.frontends, (i) => (i % 2 ? `2001:db8::${i.toString(16)}` : `192.0.${i >> 8}.${i & 255}`));
+    const hops = numbered(LIMITS.servers, (i) => `10.0.${i >> 8}.${i & 255}`);
+    const { places } = knownAddresses(vips, hops);
+    const found = Array.from({ length: places.length / 16 }, (_, i) => places.subarray(16 * i, 16 * i + 16))
+      .map((place) => formatBytes(place))
+      .filter((address) => address !== '::');
+    const own = vips.map((vip) => (vip.includes(':') ? vip : `ffff:ffff:ffff:ffff::${vip}`));
+    const asHop = (address: string) => formatBytes(Buffer.concat([Buffer.alloc(12, 0xff), addressBytes(address)]));
+    expect(found.sort()).toEqual([...own.map((vip) => formatBytes(addressBytes(vip))), ...hops.map(asHop)].sort());
+    expect(() =>
+      knownAddresses(
+        [],
+        numbered(8000, (i) => `10.1.${i >> 8}.${i & 255}`),
+      ),
+    ).toThrow(RangeError);
   });
 
   test('stands for itself: the shared functions are in it', () => {
@@ -488,6 +513,8 @@ describe('the rules of a configuration', () => {
       return serverRulesFor({ ...config, frontends, backends }, 'dsr', '198.51.100.2');
     };
     const vips = ['192.0.2.1', '192.0.2.3'];
+    // Without a table of GLB's no packet has a list, so nobody is asked next.
+    expect(wrapped('gue', 1027).hops).toEqual([]);
     expect(wrapped('gue', 1027).tunnels).toEqual(vips.map((vip) => ({ vip, port: 1027, overhead: 40 })));
     expect(wrapped('ipip', 0).tunnels).toEqual(vips.map((vip) => ({ vip, port: 0, overhead: 20 })));
   });

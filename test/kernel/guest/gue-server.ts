@@ -8,11 +8,15 @@ import { Capture } from '../../lab/capture.ts';
 import { type Around, countedBy, echo6, GUE_PORT, gue } from '../../lab/gue.ts';
 import { Lab, type Namespace } from '../../lab/lab.ts';
 import { waitUntil } from '../../lab/wait.ts';
-import { ACK, ICMP, ipv4 } from '../../lab/wire.ts';
+import { ACK, ICMP, ipv4, SYN } from '../../lab/wire.ts';
 
 const [BALANCER, VIP, FIRST, SECOND] = ['10.90.0.1', '203.0.113.80', '10.90.0.11', '10.90.0.12'];
 const [BALANCER6, VIP6] = ['2001:db8:1::1', '2001:db8::80'];
-const [BALANCER6_HEX, VIP6_HEX] = ['20010db8000100000000000000000001', '20010db8000000000000000000000080'];
+const [BALANCER6_HEX, VIP6_HEX, FIRST6_HEX] = [
+  '20010db8000100000000000000000001',
+  '20010db8000000000000000000000080',
+  '20010db8000100000000000000000011',
+];
 
 await using lab = new Lab();
 const bridge = lab.bridge('switch');
@@ -26,7 +30,7 @@ first.ip('address', 'add', '2001:db8:1::11/64', 'dev', 'eth0', 'nodad');
 function script(server: Namespace, address: string, unwrap: Unwrap): (action: string) => string {
   const file = join(lab.directory, `${unwrap}-${address}.sh`);
   const tunnels = [VIP, VIP6].map((vip) => ({ vip, port: GUE_PORT, overhead: 48 }));
-  writeFileSync(file, renderServerScript({ server: address, rewrites: [], loopback: [], tunnels, unwrap }));
+  writeFileSync(file, renderServerScript({ server: address, rewrites: [], loopback: [], tunnels, hops: [FIRST, SECOND], unwrap }));
   return (action) => server.sh('sh', file, action);
 }
 
@@ -53,6 +57,12 @@ async function echoes(hops: readonly number[], name: string): Promise<void> {
   process.stdout.write(`${name}: ${seen.length} echo replies\n`);
 }
 
+/** What no client calls, in both families. */
+function strangers(): void {
+  send(ipv4({ source: BALANCER, destination: FIRST, sourcePort: 5000, destinationPort: 80, flags: SYN }), { hops: [SECOND] });
+  send(echo6(BALANCER6_HEX, FIRST6_HEX, 0x207), { hops: [SECOND], protocol: 41 });
+}
+
 const state = () =>
   first.sh(
     'sh',
@@ -65,6 +75,11 @@ const fou = script(first, FIRST, 'fou');
 fou('install');
 ok(first.sh('ip', 'fou', 'show').includes(`port ${GUE_PORT} gue`));
 await echoes([0, 1, 3], 'fou');
+strangers();
+await waitUntil(() => fou('status').includes('counter dropped_destination_packets_of_kernel_tunnels 2\n'), {
+  what: 'strangers to be dropped',
+});
+process.stdout.write('fou: for the VIPs alone\n');
 
 // The other dialect takes its place.
 const bpf = script(first, FIRST, 'bpf');
@@ -74,7 +89,9 @@ script(second, SECOND, 'bpf')('install');
 await echoes([0, 1, 3, 4], 'bpf');
 send(ipv4({ source: BALANCER, destination: VIP, sourcePort: 5000, destinationPort: 80, flags: ACK }), { hops: [SECOND] });
 await waitUntil(() => countedBy(second).lastResort === 1, { what: 'the second server to be asked' });
-deepStrictEqual(countedBy(first), { total: 6, alternate: 1 });
+strangers();
+await waitUntil(() => countedBy(first).destination === 2, { what: 'strangers to be dropped' });
+deepStrictEqual(countedBy(first), { total: 8, alternate: 1, destination: 2 });
 process.stdout.write('the second server was asked\n');
 
 bpf('remove');
