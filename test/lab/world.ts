@@ -77,8 +77,9 @@ export interface WorldOptions {
   /** The backends' source addresses, and those of before. */
   readonly sources?: readonly string[];
   readonly formerSources?: readonly string[];
-  /** With the scheduler `glb`: what each server is to the table (active), and what is hashed beside the source. */
+  /** With the scheduler `glb`: what each server is to the table (active), what is hashed (the source), and what for two hops more. */
   readonly states?: readonly ('active' | 'draining')[];
+  readonly hashFields?: readonly HashField[];
   readonly altHashFields?: readonly HashField[];
   /** What packets are wrapped in, where the mode has them wrapped. */
   readonly tunnel?: ServiceSet['backends'][number]['tunnel'];
@@ -268,8 +269,8 @@ export class World {
     const all = addresses.map(serverAt);
     const more = (successor ?? []).map((ip, i) => serverAt(ip, addresses.length + i));
     const servers = all.filter(({ index }) => !gone.includes(index)).map((server) => ({ ...server, lost: lost.includes(server.index) }));
-    const { states = [], altHashFields = [], tunnel } = { ...this.#options, ...others };
-    const parts = scheduler === 'glb' ? { keys: { ...GLB_KEYS, altHashFields }, rank } : undefined;
+    const { states = [], hashFields = ['source'], altHashFields = [], tunnel } = { ...this.#options, ...others };
+    const parts = scheduler === 'glb' ? { keys: { ...GLB_KEYS, hashFields, altHashFields }, rank } : undefined;
     const standing = (index: number) => ({ standing: { state: states[index] ?? ('active' as const), healthy: true } });
     const ranked = servers.map(({ index, name, weight }) => ({ index, name, weight, maxconn, ...standing(index) }));
     const eligibles = eligible(servers.map((server) => ({ ...server, up: up[server.index], backup: false })));
@@ -420,7 +421,7 @@ export function worldAfter(memory: Memory, options: WorldOptions, now: number): 
   return new World({ ...options, found, now });
 }
 
-const GLB_KEYS = { hashKey: '12345678901234561234567890123456', seed: '34567890123456783456789012345678', hashFields: ['source'] } as const;
+const GLB_KEYS = { hashKey: '12345678901234561234567890123456', seed: '34567890123456783456789012345678' } as const;
 
 /** Ranks take long, and are of addresses alone. */
 const ranks = new Map<string, Uint16Array>();

@@ -6,8 +6,9 @@ import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
 import { HOP, TUNNEL } from '../../src/layout/hops.ts';
 import { parseAddress } from '../../src/packet/address.ts';
-import { buildFrame, type Packet, referenceSum } from '../lab/packets.ts';
-import { CLIENT, connectionsIn, MAC, SERVERS, VIP, World, type WorldOptions } from '../lab/world.ts';
+import { Director } from '../lab/glb-director.ts';
+import { buildFrame, type Packet, pattern, referenceSum } from '../lab/packets.ts';
+import { CLIENT, connectionsIn, MAC, OUTER, SERVERS, VIP, World, type WorldOptions } from '../lab/world.ts';
 
 const GUE: WorldOptions = { mode: 'dsrGue', tunnel: { port: 19_523, source: 0 }, scheduler: 'maglev', up: [true, false] };
 const IPIP: WorldOptions = {
@@ -196,6 +197,23 @@ describe('by GLB’s table', () => {
     expect(hops).toEqual([otherThan(to)[0], hops[1], otherThan(hops[1])[0]]);
   });
 
+  // The routes that test_director_hash_fields.py of GLB has while the source's port comes into the hash (glb.test.ts has the other six).
+  test.each([
+    [45678, '1.2.3.4', ['2.3.4.5', '3.4.5.6', '2.3.4.5']],
+    [45679, '1.2.3.4', ['3.4.5.6', '3.4.5.6', '2.3.4.5']],
+    [45680, '2.3.4.5', ['3.4.5.6', '3.4.5.6', '2.3.4.5']],
+  ])('while fields are changed, port %i goes as GLB sends it: to %s, then %j', (from, to, hops) => {
+    const world = new World({
+      ...GLB,
+      servers: ['1.2.3.4', '2.3.4.5', '3.4.5.6'],
+      up: [true, true, true],
+      hashFields: ['source', 'source_port'],
+      altHashFields: ['source'],
+      tunnel: { port: 19_523, source: 0, hops: 3 },
+    });
+    expect(outerOf(world.send(segment('S', { source: '10.11.12.13', tcp: { from, to: 80, flags: 'S' } })))).toMatchObject({ to, hops });
+  });
+
   /** A world after a packet, whose row's first server has drained since; who that was, and who is first now. */
   const drained = (options: WorldOptions, packet: Packet) => {
     const world = new World(options);
@@ -265,6 +283,68 @@ describe('by GLB’s table', () => {
 function pingOf(id: number): Packet {
   return { ethernet: [MAC.front, MAC.client], source: CLIENT, destination: VIP, ttl: 1, echo: { id, payload: new Uint8Array(8) } };
 }
+
+/**
+ * The packets of clients of everywhere: handshakes, segments in mid-stream with options and payload, errors about answers, datagrams and pings. (A ping's
+ * identifier is IP's as well: GLB's port goes by that one, lb4's by the ping's, so that all of one client's leave from one.)
+ */
+function packetOf(i: number, protocol: 'tcp' | 'udp' | 'icmp'): Packet {
+  const [mixed, from] = [Math.imul(i + 1, 0x9e3779b1) >>> 0, 1024 + ((i * 7919) % 64_000)];
+  const client = [1 + (mixed % 126), (mixed >>> 8) & 255, (mixed >>> 16) & 255, mixed >>> 24].join('.');
+  const common = { ethernet: [MAC.front, MAC.client] as const, source: client, destination: VIP, ttl: 1 + (i % 255), identification: i };
+  const payload = pattern(i % 1400);
+  if (protocol === 'udp') return { ...common, udp: { from, to: 80, payload } };
+  if (protocol === 'icmp') return { ...common, echo: { id: i, payload } };
+  if (i % 5 === 4) {
+    const quote: Packet = { source: VIP, destination: client, tcp: { from: 80, to: from, flags: 'A', payload: new Uint8Array(8) } };
+    return { ...common, source: '10.0.0.1', icmp: { type: 3, code: 4, mtu: 1300, quote } };
+  }
+  const options = i % 3 === 0 ? [1, 1, 8, 10, 0, 0, 0, i & 255, 0, 0, 0, 0] : [];
+  return { ...common, tcp: i % 2 === 0 ? { from, to: 80, flags: 'S', options } : { from, to: 80, flags: 'PA', options, payload } };
+}
+
+test.each([
+  ['tcp', 700, ['active', 'active', 'active'], []],
+  ['tcp', 100, ['active', 'draining', 'active'], ['source_port']],
+  ['tcp', 100, ['active', 'active', 'active'], ['source_port', 'destination']],
+  ['udp', 50, ['draining', 'active', 'active'], []],
+  ['icmp', 50, ['active', 'active', 'active'], []],
+] as const)(
+  '%s: %i packets become what GLB’s director makes of them, byte for byte, with servers that are %j and other fields %j',
+  (protocol, count, states, altHashFields) => {
+    const servers = ['172.16.0.1', '172.16.0.2', '172.16.0.3'];
+    const tunnel = { port: 19_523, source: 0, hops: altHashFields.length > 0 ? 3 : 1 };
+    const world = new World({
+      ...GUE,
+      scheduler: 'glb',
+      protocol: { tcp: 6, udp: 17, icmp: 1 }[protocol],
+      servers,
+      states,
+      altHashFields,
+      tunnel,
+      up: [true, true, true],
+      capacity: 4096,
+    });
+    const director = new Director({
+      hashKey: '12345678901234561234567890123456',
+      seed: '34567890123456783456789012345678',
+      backends: servers.map((ip, i) => ({ ip, state: states[i], healthy: true })),
+      fields: ['source'],
+      ...(altHashFields.length > 0 && { altFields: altHashFields }),
+      source: OUTER,
+      port: 19_523,
+    });
+    const wrong: string[] = [];
+    for (let i = 0; i < count; i++) {
+      const packet = packetOf(i, protocol);
+      const { out, frame } = world.send(packet);
+      const wanted = hex(director.encapsulate(buildFrame(packet).subarray(ETHERNET)));
+      if (out !== 'send' || hex(frame.subarray(ETHERNET)) !== wanted)
+        wrong.push(`${i} (${out}): ${hex(frame.subarray(ETHERNET))}\nnot ${wanted}`);
+    }
+    expect(wrong).toEqual([]);
+  },
+);
 
 test('a ping goes to a server as it came', () => {
   const world = new World({ ...GUE, protocol: 1 });
