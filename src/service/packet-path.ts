@@ -1,4 +1,5 @@
 /** The packet modes as a data path: the engine, and the firewall rules that go with it. */
+import type { Candidate } from '../balance/index.ts';
 import { serverPort } from '../config/endpoint.ts';
 import type { Backend, Config, Inline, Passthrough } from '../config/model.ts';
 import { factsOf, hopsIn, isWrapped, MODES, type PacketMode } from '../config/modes.ts';
@@ -498,7 +499,7 @@ function peerKey({ name, label = name }: PlannedBackend['backend'], { name: serv
 
 function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMode, peers: Peers): Settings['services']['backends'][number] {
   const { forwards, source } = factsOf(mode, backend);
-  const chosen = new Set(choice.candidates.map(({ index }) => index));
+  const chosen = new Set(choice.candidates.filter(takesOthers).map(({ index }) => index));
   return {
     name: backend.name,
     mode: forwards,
@@ -514,6 +515,11 @@ function backendOf({ backend, choice, servers }: PlannedBackend, mode: PacketMod
     ...(isWrapped(mode, backend) && backend.tunnel !== undefined && { tunnel: tunnelOf(backend.tunnel, backend.glb) }),
     sources: source === 'pool' ? backend.sourceAddrs.map(parseAddress) : [],
   };
+}
+
+/** Whether a candidate gets what others lose: in a table of GLB's there are those that are down, or drain, as well. */
+function takesOthers({ standing }: Candidate): boolean {
+  return standing === undefined || (standing.healthy && standing.state === 'active');
 }
 
 /** In native order; 0: the kernel's choice. */

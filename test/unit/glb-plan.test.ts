@@ -10,10 +10,11 @@ import { parseConfig } from '../../src/config/load.ts';
 import type { Mode } from '../../src/config/modes.ts';
 import { renderKeys } from '../../src/config/written.ts';
 import { formatMistake, messageOf } from '../../src/errors.ts';
-import { parseAddress } from '../../src/packet/address.ts';
+import { formatAddress, parseAddress } from '../../src/packet/address.ts';
 import { changesBetween } from '../../src/service/changes.ts';
 import { GlbRanks } from '../../src/service/glb-ranks.ts';
 import { Members } from '../../src/service/members.ts';
+import { settingsOf } from '../../src/service/packet-path.ts';
 import { makePlan, type Plan, type ServerStatus, UNCHECKED, weightObstacle } from '../../src/service/plan.ts';
 
 const HEAD = `[frontends.web]
@@ -84,6 +85,28 @@ describe('a plan', () => {
     ['in another order', C + A + B, {}, ['1,2', '3,2']],
   ])('%s', (_, servers, status, expected) => {
     expect(hops(new Balancer().plan(servers, status))).toEqual(expected);
+  });
+
+  test.each<[string, string, Partial<ServerStatus>, string[]]>([
+    ['nobody', A + B + C, {}, []],
+    ['who is down', A + B + C, { state: (key) => (key.includes('/ c /') ? 'down' : 'up') }, ['3.4.5.6']],
+    [
+      'nobody while the table holds it for well',
+      A + B + C,
+      { state: (key) => (key.includes('/ c /') ? 'down' : 'up'), held: () => 'up' },
+      [],
+    ],
+    ['nobody where all are down', A + B + C, { state: () => 'down' }, []],
+    [
+      'nobody where the others drain, whose rows do not swap',
+      server('a', '1.2.3.4', ', state = "draining"') + C,
+      { state: (key) => (key.includes('/ c /') ? 'down' : 'up') },
+      [],
+    ],
+  ])('flows of datagrams leave %s', (_, servers, status, expected) => {
+    const { backends } = settingsOf(new Balancer().plan(servers, status), 'dsr').services;
+    const lost = backends.flatMap((backend) => backend.servers.filter((one) => one.lost));
+    expect(lost.map(({ address }) => formatAddress(address))).toEqual(expected);
   });
 
   test('two balancers agree, whatever the order of their files and what they went through', () => {
