@@ -70,7 +70,10 @@ const [TC_ACT_UNSPEC, TC_ACT_REDIRECT] = [-1, 7];
 export function serverRuns(server: Namespace, address: string, other: string, own: Ends): Runs {
   const object = join(root, 'build/bench/server.bpf.o');
   mkdirSync(dirname(object), { recursive: true });
-  writeFileSync(object, gunzipSync(Buffer.from(gueObject(address, [GUE_PORT]).text, 'base64')));
+  writeFileSync(
+    object,
+    gunzipSync(Buffer.from(gueObject({ server: address, ports: [GUE_PORT], vips: [own.destination], hops: [other] }).text, 'base64')),
+  );
   const inner = (flags: number, more: Partial<Ends> = {}) => ipv4({ ...own, flags, sequence: 1, acknowledgment: 1, ...more });
   const tunnel = (packet: Buffer, hops: string[]) => frameOf(server, address, gue(packet, { hops }));
   const frames: readonly (readonly [string, Uint8Array, number])[] = [

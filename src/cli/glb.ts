@@ -1,6 +1,5 @@
 /** What `lb4 glb` does. */
-import { readFileSync } from 'node:fs';
-import { unreadable } from '../config/load.ts';
+import { readForeign } from '../config/load.ts';
 import { formatMistake } from '../errors.ts';
 import { buildConfig } from '../glb/build-config.ts';
 import { formatLost } from '../import/finish.ts';
@@ -21,9 +20,5 @@ export function importTable(table: string, director: string | undefined): void {
 }
 
 function sourceAt(name: string): Source {
-  try {
-    return { name, text: readFileSync(name, 'utf8') };
-  } catch (error) {
-    throw unreadable(name, error);
-  }
+  return { name, text: readForeign(name) };
 }

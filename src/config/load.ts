@@ -132,8 +132,8 @@ function assertRoomy(text: string, file: string): void {
 /** More than this nobody reads: the rest is a number. */
 const MOST_MISTAKES = 200;
 
-/** In the file's order; errors are told before warnings where not all can be. */
-function bounded(mistakes: readonly Mistake[], file: string): readonly Mistake[] {
+/** As many as are told, in the file's order; errors are told before warnings where not all can be. */
+export function bounded(mistakes: readonly Mistake[], file: string): readonly Mistake[] {
   if (mistakes.length <= MOST_MISTAKES) return mistakes;
   const errors = mistakes.filter(({ severity }) => severity === 'error');
   const warnings = mistakes.filter(({ severity }) => severity === 'warning').slice(0, Math.max(0, MOST_MISTAKES - errors.length));
@@ -151,6 +151,13 @@ function byPosition({ position: a }: Finding, { position: b }: Finding): number 
   const files = [a.file ?? '', b.file ?? ''];
   if (files[0] !== files[1]) return files[0] < files[1] ? -1 : 1;
   return a.line - b.line || a.column - b.column;
+}
+
+/** The text of a file that another program's configuration stands in. Throws ConfigError where it cannot be read, or is too much for one. */
+export function readForeign(path: string): string {
+  const text = readText(path, readAny);
+  assertRoomy(text, path);
+  return text;
 }
 
 function readText(path: string, read: (path: string) => Buffer): string {

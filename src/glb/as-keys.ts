@@ -2,10 +2,12 @@
  * GLB's services as tables and keys of a file for lb4, each with the place that it comes from. A server of lb4's has a port, in DSR that of its frontend: a
  * table of GLB's whose addresses have several ports becomes a backend for each.
  */
+import { ConfigError } from '../errors.ts';
+import { LIMITS } from '../layout/limits.ts';
 import { GUE_PORT } from '../layout/ports.ts';
 import type { DirectorConfig, Left } from './director.ts';
 import type { Bind, ForwardingTable, ForwardingTables, TableBackend } from './forwarding-table.ts';
-import type { Place } from './reader.ts';
+import { formatPath, type Place } from './reader.ts';
 
 export type KeyValue = string | number | boolean | readonly string[];
 
@@ -26,11 +28,20 @@ const GOOD_STATUS = '200';
 /** So much of a name of GLB's, to leave room for ports. */
 const NAME_CHARACTERS = 40;
 
-/** @param director undefined: there is none, or it is not known */
+/**
+ * @param director undefined: there is none, or it is not known
+ * @throws ConfigError where more would come of it than a file for lb4 may hold
+ */
 export function asKeys(forwarding: ForwardingTables, director: DirectorConfig | undefined): AsKeys {
   const maker = new Maker(forwarding, director);
   for (const [i, table] of forwarding.tables.entries()) maker.add(table, i);
   return { tables: maker.tables, left: [...maker.left, ...(director?.left ?? [])] };
+}
+
+interface Made {
+  frontends: number;
+  backends: number;
+  servers: number;
 }
 
 class Maker {
@@ -39,6 +50,8 @@ class Maker {
   readonly #forwarding: ForwardingTables;
   readonly #director: DirectorConfig | undefined;
   readonly #names = new Set<string>();
+  /** Made so far. */
+  readonly #made: Made = { frontends: 0, backends: 0, servers: 0 };
 
   constructor(forwarding: ForwardingTables, director: DirectorConfig | undefined) {
     this.#forwarding = forwarding;
@@ -53,8 +66,20 @@ class Maker {
     for (const port of ports) {
       const backend = ports.length === 1 ? name : `${name}-${port}`;
       const binds = carried.filter(({ firstPort }) => firstPort === port);
+      this.#assertRoom(table.place, { frontends: binds.length, backends: 1, servers: table.backends.length });
       for (const [n, bind] of binds.entries()) this.#frontend(bind, binds.length === 1 ? backend : `${backend}-${n + 1}`, backend);
       this.#backend(table, backend, port, port === ports[0]);
+    }
+  }
+
+  /** Before it is made: of a few bytes of JSON there may come millions of servers. */
+  #assertRoom({ file, node, path }: Place, more: Readonly<Made>): void {
+    for (const what of ['frontends', 'backends', 'servers'] as const) {
+      this.#made[what] += more[what];
+      if (this.#made[what] <= LIMITS[what]) continue;
+      const most = LIMITS[what].toLocaleString('en');
+      const message = `with this table more than ${most} ${what} come of it (each port of a table is a backend with all of its servers); allowed: at most ${most}`;
+      throw new ConfigError([{ severity: 'error', file, position: node.at, path: formatPath(path), message }]);
     }
   }
 

@@ -10,6 +10,8 @@ import { isFlag, isPort, isText, type Place, Reader } from './reader.ts';
 /** Places that the director's binary table has for servers, and for addresses. */
 export const MOST_BACKENDS = 256;
 export const MOST_BINDS = 256;
+/** Each has half a megabyte in the director's file; lb4 has no more frontends. */
+const MOST_TABLES = 1024;
 
 export interface ForwardingTable {
   readonly place: Place;
@@ -71,8 +73,10 @@ export function readForwardingTables(text: string, file: string): ForwardingTabl
   const root = reader.open(text);
   if (root === undefined) return { tables: [], intervalMs: undefined, timeoutMs: undefined, trigger: undefined, mistakes: reader.mistakes };
   reader.onlyThese(root, ['tables', 'interval_ms', 'timeout_ms', 'trigger']);
+  const places = reader.elements(root, 'tables', 'an array of tables');
+  tooMany(reader, places, MOST_TABLES, 'tables', 'file');
   const whole = {
-    tables: reader.elements(root, 'tables', 'an array of tables').map((place) => readTable(reader, place)),
+    tables: places.slice(0, MOST_TABLES).map((place) => readTable(reader, place)),
     intervalMs: reader.read(root, 'interval_ms', 'milliseconds, 1 or more', isCount, optional),
     timeoutMs: reader.read(root, 'timeout_ms', 'milliseconds, 1 or more', isCount, optional),
     trigger: reader.read(root, 'trigger', 'a number of checks, 1 or more', isCount, optional),
@@ -101,9 +105,9 @@ function readTable(reader: Reader, place: Place): ForwardingTable {
   return table;
 }
 
-function tooMany(reader: Reader, places: readonly Place[], most: number, what: string): void {
+function tooMany(reader: Reader, places: readonly Place[], most: number, what: string, whole = 'table'): void {
   const [first] = places.slice(most);
-  if (first !== undefined) reader.error(first, `this is one too many: the table has ${places.length} ${what}; allowed: at most ${most}`);
+  if (first !== undefined) reader.error(first, `this is one too many: the ${whole} has ${places.length} ${what}; allowed: at most ${most}`);
 }
 
 function readBind(reader: Reader, place: Place): Bind | undefined {

@@ -2,6 +2,7 @@
 import { parseConfig } from '../config/load.ts';
 import type { Mode } from '../config/modes.ts';
 import { ConfigError, type Mistake } from '../errors.ts';
+import { LIMITS } from '../layout/limits.ts';
 import type { Draft, Lost, Table, Value } from './draft.ts';
 
 export interface Imported {
@@ -21,11 +22,12 @@ export interface Origin {
 
 /**
  * Takes out what lb4 refuses, until it takes the rest.
- * @throws ConfigError with all that is lost where nothing is left
+ * @throws ConfigError with all that is lost where nothing is left, and where it is more than a file may hold
  */
 export function finish(draft: Draft, mode: Mode, { name, head }: Origin): Imported {
   const tables = [...draft.tables];
   const lost = [...draft.lost];
+  assertRoom(tables, name);
   while (tables.some(({ path }) => path[0] === 'frontends')) {
     const { text, lines } = render(tables);
     const [first] = errorsOf(text, mode);
@@ -42,6 +44,21 @@ export function finish(draft: Draft, mode: Mode, { name, head }: Origin): Import
     ...unique(lost).map((one) => mistakeOf(one, name)),
     { ...mistakeOf({ line: 0, text: '', why: NOTHING }, name), position: undefined },
   ]);
+}
+
+/** What to leave out is the reader's to say; to try one after the other would take minutes. */
+function assertRoom(tables: readonly Table[], file: string): void {
+  const kinds = {
+    frontends: ({ path }: Table) => path[0] === 'frontends',
+    backends: ({ path }: Table) => path[0] === 'backends' && path.length === 2,
+    servers: ({ path }: Table) => path[0] === 'backends' && path.length === 4,
+  };
+  for (const what of ['frontends', 'backends', 'servers'] as const) {
+    const [number, most] = [tables.filter(kinds[what]).length, LIMITS[what]];
+    if (number <= most) continue;
+    const message = `${number.toLocaleString('en')} ${what} come of it; allowed: at most ${most.toLocaleString('en')}`;
+    throw new ConfigError([{ severity: 'error', file, position: undefined, path: '', message }]);
+  }
 }
 
 const NOTHING = 'nothing of it that listens can be carried over';

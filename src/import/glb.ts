@@ -1,4 +1,5 @@
 /** GLB's forwarding table, and its director's configuration (github/glb-director). */
+import { bounded } from '../config/load.ts';
 import { ConfigError, type Mistake } from '../errors.ts';
 import { asKeys } from '../glb/as-keys.ts';
 import { readDirector } from '../glb/director.ts';
@@ -23,7 +24,7 @@ export function importGlb(table: Source, director: Source | undefined): Imported
   const forwarding = readForwardingTables(table.text, table.name);
   const config = director && readDirector(director.text, director.name);
   const doubts = [...forwarding.mistakes, ...(config?.mistakes ?? [])];
-  if (doubts.some(({ severity }) => severity === 'error')) throw new ConfigError(doubts);
+  if (doubts.some(({ severity }) => severity === 'error')) throw new ConfigError(bounded(doubts, table.name));
   const draft = new Draft();
   const lineOf = ({ node, path, file }: Place): Line => {
     return { number: node.at.line, words: [formatPath(path) || 'all'], ...(file !== table.name && { file }) };

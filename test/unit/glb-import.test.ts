@@ -27,6 +27,24 @@ test('what a site has becomes a file that lb4 check passes', async () => {
   ]);
 });
 
+test.each<[string, number, number, number, number, string]>([
+  ['frontends', 5, 256, 1, 2, 'a.json:6:1: tables[4]: with this table more than 1,024 frontends come of it'],
+  ['servers', 17, 1, 1, 256, 'a.json:18:1: tables[16]: with this table more than 4,096 servers come of it'],
+  ['servers of one table with many ports', 1, 256, 256, 256, 'a.json:2:1: tables[0]: with this table more than 4,096 servers come of it'],
+  ['tables', 1025, 1, 1, 1, 'a.json:1026:1: tables[1024]: this is one too many: the file has 1025 tables; allowed: at most 1024'],
+])('too many %s are one line, before anything is made of them', (_, tables, binds, ports, servers, line) => {
+  const numbered = (count: number, of: (i: number) => string) => Array.from({ length: count }, (__, i) => of(i)).join();
+  const keys = '"hash_key": "12345678901234561234567890123456", "seed": "34567890123456783456789012345678"';
+  const all = numbered(tables, (table) => {
+    const bind = (i: number) => `{"ip": "10.${table % 256}.${table >> 8}.${i}", "proto": "tcp", "port": ${80 + (i % ports)}}`;
+    const backend = (i: number) => `{"ip": "172.16.${table % 256}.${i}", "state": "active"}`;
+    return `\n{${keys}, "binds": [${numbered(binds, bind)}], "backends": [${numbered(servers, backend)}]}`;
+  });
+  const text = `{"tables": [${all}]}`;
+  expect(() => importGlb({ name: 'a.json', text }, undefined)).toThrow(expect.objectContaining({ mistakes: [expect.anything()] }) as Error);
+  expect(() => importGlb({ name: 'a.json', text }, undefined)).toThrow(line);
+});
+
 describe('a table', () => {
   const table = (more: string) =>
     `{"tables": [{"hash_key": "12345678901234561234567890123456", "seed": "34567890123456783456789012345678",\n${more}}]}`;

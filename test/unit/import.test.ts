@@ -326,6 +326,14 @@ describe('haproxy', () => {
     });
   });
 
+  test('more than a file may hold is told at once', () => {
+    const many = Array.from(
+      { length: 1025 },
+      (_, i) => `listen l${i}\n mode tcp\n bind 10.0.${i >> 8}.${i & 255}:80\n server s 10.1.0.1:80\n`,
+    );
+    expect(() => importHaproxy(many.join(''), 'haproxy.cfg')).toThrow(/^haproxy\.cfg: 1,025 frontends come of it; allowed: at most 1,024$/);
+  });
+
   test('where nothing that listens is left, all that is lost is told', () => {
     const make = () => importHaproxy('frontend a\n mode http\n bind *:80\n', 'haproxy.cfg');
     expect(make).toThrow(ConfigError);
