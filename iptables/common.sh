@@ -121,6 +121,7 @@ undo_inline() {
 # ---- ports ---------------------------------------------------------------------------------------------------------
 
 # split_port PORT[/PROTOCOL]: sets port and protocol. A port alone is TCP's.
+# shellcheck disable=SC2034 # not every script splits one
 split_port() {
   case $1 in
     */*) port=${1%/*} protocol=${1#*/} ;;

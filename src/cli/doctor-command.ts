@@ -13,6 +13,7 @@ export function doctorCommand(): Command {
     .option('-d, --dsr', 'for direct server return')
     .option('--inline', 'for lb4 between two interfaces')
     .option('--proxy', 'for proxy mode')
+    .option('--fan-out', 'for ports that the kernel spreads over processes of this host')
     .option(
       '--for <server>',
       'look at this server of direct server return, by its address, in place of this host: on it, or from here by its tunnel',

@@ -12,7 +12,7 @@ import { assertServer } from './known-server.ts';
 import { told, warnOnStderr } from './lines.ts';
 import { askedMode, findConfig, type ModeOptions } from './options.ts';
 
-/** The mode to look for. Left out: the packet mode that runs here, proxy mode where no other takes the file, else passthrough. */
+/** The mode to look for. Left out: the packet mode that runs here, fan-out where the file has nothing else, proxy mode where no other takes the file, else passthrough. */
 export interface DoctorOptions extends ModeOptions {
   /** The TOML file; left out, the default one where there is one. */
   readonly config?: string | undefined;
@@ -25,8 +25,9 @@ export interface DoctorOptions extends ModeOptions {
 export async function doctor({ config, json, for: server, ...modes }: DoctorOptions): Promise<number> {
   const asked = askedMode(modes) ?? (server === undefined ? runningMode() : 'dsr');
   const file = findConfig(config, warnOnStderr);
-  const found = file === undefined || asked !== undefined ? undefined : await onlyProxy(loadConfig(file).config);
-  const mode = asked ?? (found === undefined ? 'passthrough' : 'proxy');
+  const written = file === undefined || asked !== undefined ? undefined : loadConfig(file).config;
+  const found = written && (await onlyProxy(written));
+  const mode = asked ?? (isFanOutAlone(written) ? 'fan-out' : found === undefined ? 'passthrough' : 'proxy');
   const loaded = file === undefined ? undefined : loadConfig(file, { mode });
   for (const warning of loaded?.warnings ?? []) process.stderr.write(told(formatMistake(warning)));
   const known = loaded && (await withFound(loaded.config, mode, warnOnStderr));
@@ -43,6 +44,11 @@ async function lacksOf(server: string, mode: Mode, config: Config | undefined): 
   if (config === undefined) throw new UsageError('--for needs a file: --config=FILE');
   assertServer(server, config);
   return await examineServer(mode, config, server);
+}
+
+/** Whether a file is for nothing else. */
+function isFanOutAlone(config: Config | undefined): boolean {
+  return config?.fanOut !== undefined && config.frontends.length === 0;
 }
 
 /** Of the lb4 whose packet mode has this network namespace. */

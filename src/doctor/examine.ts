@@ -1,11 +1,12 @@
 /** Asks every probe. */
 import type { Config } from '../config/model.ts';
-import { isPacketMode, MODES, type Mode, type PacketMode } from '../config/modes.ts';
+import { fansOut, isPacketMode, MODES, type Mode, type PacketMode } from '../config/modes.ts';
 import { formNow } from '../rules/form.ts';
 import { serverAddresses } from '../rules/from-config.ts';
 import { addresses } from './addresses.ts';
 import { checks } from './checks.ts';
 import { returnWay } from './clients.ts';
+import { fanOut } from './fan-out.ts';
 import { fastPath } from './fast-path.ts';
 import { type Finding, type Host, warn } from './finding.ts';
 import { firewall } from './firewall.ts';
@@ -31,6 +32,8 @@ import { workers } from './workers.ts';
  * @param config undefined: what can be said without one
  */
 export async function examine(mode: Mode, config: Config | undefined): Promise<Finding[]> {
+  if (fansOut(mode) && config !== undefined)
+    return [...addon(), ...(lacksAddon() ? [] : await fanOut(config)), ...(await running({ config, mode }))];
   const machine = [
     ...(isPacketMode(mode) ? [...privileges(config?.passthrough.io), ...fastPath(config?.passthrough)] : addon()),
     clockSource(),

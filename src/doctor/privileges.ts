@@ -11,11 +11,13 @@ const NEEDED = { CAP_NET_ADMIN: 12n, CAP_NET_RAW: 13n } as const;
 export const AS_ROOT = 'run it as root: sudo lb4 …';
 
 export function privileges(io: Io = 'ring'): Finding[] {
+  return [capabilities(), io === 'pcap' ? pcapPackages() : packetSocket()];
+}
+
+/** Those that firewall rules need, and packet sockets. */
+export function capabilities(): Finding {
   const names = namesLacking(NEEDED);
-  return [
-    names === '' ? ok('privileges', Object.keys(NEEDED).join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT),
-    io === 'pcap' ? pcapPackages() : packetSocket(),
-  ];
+  return names === '' ? ok('privileges', Object.keys(NEEDED).join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT);
 }
 
 /** Proxy mode listens by the addon, too, and its servers' routes are asked for by it. */

@@ -23,7 +23,7 @@ interface Missing {
 }
 
 /** Nothing to say where none runs, or it is well. */
-export async function running(host: Host): Promise<Finding[]> {
+export async function running(host: Pick<Host, 'config' | 'mode'>): Promise<Finding[]> {
   const { config, mode } = host;
   if (config.stats === undefined) {
     const needs = 'no [stats]: what a lb4 that runs has noticed itself, servers that answer nobody for one, cannot be asked';
@@ -40,7 +40,7 @@ export async function running(host: Host): Promise<Finding[]> {
 }
 
 /** A server that asks its clients for what fits gets no others, but for those of datagrams. */
-function sentBack({ config, mode }: Host, packets: number): Finding[] {
+function sentBack({ config, mode }: Pick<Host, 'config' | 'mode'>, packets: number): Finding[] {
   const wrapped = config.backends.find((backend) => wrapping(mode, backend) !== undefined);
   if (packets === 0 || wrapped === undefined) return [];
   const message =

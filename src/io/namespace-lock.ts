@@ -166,8 +166,8 @@ export function isNamespaceFree(): boolean {
 }
 
 /** Who was killed in this network namespace, and left its traces; undefined where nobody was, or this user may not know. */
-export function deadHolder(): Partial<Holder> | undefined {
-  return readHolder(false);
+export function deadHolder(name = PACKET_LOCK): Partial<Holder> | undefined {
+  return readHolder(false, name);
 }
 
 /**

@@ -1,5 +1,6 @@
 import { EXIT, FailureError, KernelFeatureError, type Lb4Error, PrivilegeError } from '../errors.ts';
 import { type Ended, iptablesCommand, runProgram, runReader } from './program.ts';
+import { ask } from './saved.ts';
 import type { FanOutDialect, RulesAction } from './types.ts';
 
 export interface RunOptions {
@@ -72,6 +73,11 @@ export async function readFanOut(dialect: FanOutDialect): Promise<string> {
   return (
     await Promise.all([saveCommand(), saveCommand().replace(/iptables(?!.*iptables)/, 'ip6tables')].map((save) => readTable('nat', save)))
   ).join('');
+}
+
+/** What a fan-out is written in here: nft where this host has it, else iptables. */
+export async function fanOutDialect(): Promise<FanOutDialect> {
+  return (await ask('nft', 'list', 'tables')) === undefined ? 'iptables' : 'nft';
 }
 
 function saveCommand(): string {

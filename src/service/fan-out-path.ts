@@ -6,8 +6,7 @@ import { NOTHING } from '../control/source.ts';
 import { lockFanOut, type NamespaceLock } from '../io/namespace-lock.ts';
 import { renderFanOutScript } from '../rules/fan-out.ts';
 import { assertDialect, fanOutFor } from '../rules/fan-out-config.ts';
-import { readFanOut, runRules } from '../rules/run.ts';
-import { ask } from '../rules/saved.ts';
+import { fanOutDialect, readFanOut, runRules } from '../rules/run.ts';
 import type { FanOutDialect, FanOutInput } from '../rules/types.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import type { HostState } from './guard.ts';
@@ -44,7 +43,7 @@ export class FanOutPath implements DataPath {
 
   /** Puts the rules in place. Rejects with an Lb4Error where it cannot, or another lb4 does already; then nothing has changed. */
   static async start(plan: Plan, { rules, takeover }: FanOutOptions, { log }: Reports): Promise<FanOutPath> {
-    const dialect = await dialectHere();
+    const dialect = await fanOutDialect();
     assertDialect(plan.config, dialect);
     // It lets go of the lock, and leaves its rules.
     await takeover?.take();
@@ -127,11 +126,6 @@ export class FanOutPath implements DataPath {
     if (wrong.length === 0 && reading === (await readFanOut(this.#dialect))) this.#good = reading;
     return wrong;
   }
-}
-
-/** nft where this host has it, else iptables. */
-async function dialectHere(): Promise<FanOutDialect> {
-  return (await ask('nft', 'list', 'tables')) === undefined ? 'iptables' : 'nft';
 }
 
 /** Those of the file, each with its processes that may be chosen by now. */

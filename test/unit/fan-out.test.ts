@@ -1,4 +1,6 @@
 /** The rules of a fan-out as texts, what they come to, and what a file may ask for. */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
@@ -6,7 +8,8 @@ import { ConfigError, formatMistake } from '../../src/errors.ts';
 import { iptablesRules, nftRules, nftTable, renderFanOutScript } from '../../src/rules/fan-out.ts';
 import { assertDialect, fanOutsFor } from '../../src/rules/fan-out-config.ts';
 import { cascade, intervals, MOST_PLACES, reduced, turns } from '../../src/rules/fan-out-shares.ts';
-import type { FanOutInput } from '../../src/rules/types.ts';
+import { FAN_OUT_DIALECTS, type FanOutInput } from '../../src/rules/types.ts';
+import { ROOT } from '../lab/lab.ts';
 
 const ports = (weights: readonly number[], down: readonly number[] = []) =>
   weights.map((weight, i) => ({ port: 3128 + i, weight, isUp: !down.includes(3128 + i) }));
@@ -14,6 +17,19 @@ const squid: FanOutInput = { listen: { port: 3128 }, ports: ports([1, 1, 1, 1]),
 const texts = (service: FanOutInput) => nftRules([service]).map(({ chain, text }) => `${chain} ${text}`);
 const chains = (service: FanOutInput) => iptablesRules([service]).map(({ chain, text }) => `${chain} ${text}`);
 const four = (service: FanOutInput) => chains(service).filter((text) => text.startsWith('4 '));
+
+test('the template passes shellcheck, and so do the scripts', () => {
+  const check =
+    (...words: string[]) =>
+    (input: string) =>
+      spawnSync('shellcheck', ['-s', 'sh', ...words], { input, encoding: 'utf8' });
+  const checks = [
+    check(join(ROOT, 'iptables/fan-out.sh'))(''),
+    ...FAN_OUT_DIALECTS.map((dialect) => check('-')(renderFanOutScript([squid], dialect))),
+  ];
+  if (checks.some(({ error }) => error !== undefined)) return; // not installed
+  expect(checks.map(({ stdout }) => stdout)).toEqual(['', '', '']);
+});
 
 describe('shares', () => {
   test('a cascade takes 1/4, 1/3, 1/2 and the rest, as the kernel holds them', () => {
