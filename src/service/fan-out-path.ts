@@ -33,6 +33,8 @@ export class FanOutPath implements DataPath {
   #script = '';
   /** What the kernel said when they were all there; undefined: that is not known yet. */
   #good: string | undefined;
+  /** The rules are another one's by now, or nobody's: nothing of this host is this one's to change any more. */
+  #isOver = false;
 
   private constructor(lock: NamespaceLock, dialect: FanOutDialect, rules: boolean) {
     this.#lock = lock;
@@ -74,6 +76,8 @@ export class FanOutPath implements DataPath {
 
   /** New connections are the listening port's alone; those that are there stay with their processes. */
   async stop(): Promise<void> {
+    if (this.#isOver) return;
+    this.#isOver = true;
     try {
       if (this.#rules) await runRules(renderFanOutScript([], this.#dialect), 'remove');
     } finally {
@@ -83,6 +87,8 @@ export class FanOutPath implements DataPath {
 
   /** The rules go on without lb4. */
   async letGo(): Promise<void> {
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#lock.release();
   }
 
