@@ -1,8 +1,8 @@
-# make demo · build · package · test · fuzz · bench · doctor: each installs what it needs first. `make` alone tells.
+# make demo · build · package · test · fuzz · soak · bench · doctor: each installs what it needs first. `make` alone tells.
 SHELL := /bin/sh
 # One target at a time: they share build/, dist/ and the machine's network.
 .NOTPARALLEL:
-.PHONY: help demo build package test test-unit test-netns test-bare test-kernel test-unit-and-bare tests fuzz coverage bench doctor lint clean deps deps-test deps-fuzz deps-coverage deps-demo deps-bench deps-package
+.PHONY: help demo build package test test-unit test-netns test-bare test-kernel test-unit-and-bare tests fuzz coverage soak bench doctor lint clean deps deps-test deps-fuzz deps-coverage deps-demo deps-bench deps-package
 # Debian's `su` leaves them out, and ip, sysctl and iptables are there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -25,6 +25,7 @@ help:
 	@echo 'make test-kernel  the tests in a stock Debian kernel under QEMU, where that can be installed'
 	@echo 'make fuzz         hostile packets over the C++ and BPF sides, FUZZ_SECONDS (60) for each of four targets'
 	@echo 'make coverage     lines of the native packet path that the corpus of make fuzz runs'
+	@echo 'make soak         mixed churn for SOAK_MINUTES (10), kills and reloads included, by SOAK_FAST_PATH (off, tc, xdp) (root)'
 	@echo 'make bench        the benchmarks (root)'
 	@echo 'make doctor       what this machine can and cannot do for lb4'
 	@echo 'make lint         formatting, lint rules, types, unused code'
@@ -105,6 +106,11 @@ fuzz: deps-fuzz
 # Of the native packet path, by the fuzzers' corpus alone.
 coverage: deps-coverage
 	@scripts/fuzz.sh coverage
+
+SOAK_MINUTES ?= 10
+SOAK_FAST_PATH ?= off
+soak: deps-test build
+	@node dist/test/soak/soak.js $(SOAK_MINUTES) $(SOAK_FAST_PATH)
 
 bench: deps-bench build
 	@for file in dist/bench/*.js; do node "$$file" || exit 1; done
