@@ -12,7 +12,7 @@ import { TCP } from '../src/packet/fields.ts';
 import { gueObject } from '../src/rules/gue-object.ts';
 import { fromClient } from '../test/fixtures/frames.ts';
 import { GUE_PORT, gue } from '../test/lab/gue.ts';
-import { KernelPath, type Program } from '../test/lab/kernel-path.ts';
+import { KernelPath, moveFront, type Program } from '../test/lab/kernel-path.ts';
 import { establish } from '../test/lab/kernel-same.ts';
 import { WRAPPED } from '../test/lab/kernel-wrapped.ts';
 import type { Namespace } from '../test/lab/lab.ts';
@@ -42,6 +42,7 @@ export function forwardingRuns(program: Program): Runs {
     const world = new World({ ...options, capacity: 4 * FLOWS, memory: { flows, hops } });
     const ports = Array.from({ length: FLOWS }, (_, i) => FIRST_PORT + i);
     for (const port of ports) establish([world], TCP, options.mode ?? 'passthrough', port, options.mode !== 'passthrough');
+    moveFront(hops, interfaces.get(MAC.front)!);
     const frames = ports.map((port) => buildFrame(fromClient({ from: port, sequence: 101, acknowledgment: 201 })));
     if (frames.some((frame) => path.take(frame) === undefined)) throw new Error(`${program}, ${name}: not all of it is taken`);
     return { name, path, frames, sum: 0, idle: 0 };
