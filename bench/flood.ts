@@ -1,14 +1,14 @@
 /**
- * Floods of SYNs and of datagrams from addresses that nobody has, at 1,000 a second and as many as the machine can, an iperf3 stream of an
+ * Floods of SYNs, of segments of no connection and of datagrams from addresses that nobody has, at 1,000 a second and as many as the machine can, an iperf3 stream of an
  * established connection, a request a moment and a question a moment to a UDP service beside them: how many packets a second reach lb4, how
- * many it opens something for, what is left of the stream, and whether requests and questions are answered. Each question comes from a port of
+ * many it opens something for, what is left of the stream and how much of what it is without a flood, and whether requests and questions are answered. Each question comes from a port of
  * its own, and is asked twice at most. One machine: sender, balancer, servers and stream share its cores. Root.
  */
 import { type Balancer, startBalancer } from '../test/lab/balancer.ts';
-import { floodEnd, startFlood } from '../test/lab/flood.ts';
+import { type Flood, floodEnd, startFlood } from '../test/lab/flood.ts';
 import { serverAddress, Topology, VIP } from '../test/lab/topology.ts';
 import { startDns } from '../test/lab/udp.ts';
-import { spread, table } from './measure.ts';
+import { median, spread, table } from './measure.ts';
 
 const ROUNDS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 5);
 const SECONDS = 4;
@@ -32,17 +32,19 @@ interface Round {
 interface Flooding {
   readonly name: string;
   readonly protocol?: 'tcp' | 'udp';
+  /** SYNs when left out. */
+  readonly steps?: Flood['steps'];
   /** Packets a second; 0: none; undefined: as many as there can be. */
   readonly rate?: number;
 }
 
 const PORTS = { tcp: { port: HTTP, protocol: 'tcp' }, udp: { port: WHO, protocol: 'udp' } } as const;
 
-async function round(lab: Topology, balancer: Balancer, { protocol = 'tcp', rate }: Flooding): Promise<Round> {
+async function round(lab: Topology, balancer: Balancer, { protocol = 'tcp', steps = ['syn'], rate }: Flooding): Promise<Round> {
   const before = await balancer.stats();
   const stream = lab.client.run('iperf3', '-c', VIP, '-p', `${IPERF}`, '-t', `${SECONDS}`, '--json');
   const flood =
-    rate === 0 ? undefined : await startFlood(lab, { ...PORTS[protocol], seconds: SECONDS, ...(rate !== undefined && { rate }) });
+    rate === 0 ? undefined : await startFlood(lab, { ...PORTS[protocol], steps, seconds: SECONDS, ...(rate !== undefined && { rate }) });
   const end = performance.now() + SECONDS * 1000;
   let [asked, answered, told] = [0, 0, 0];
   while (performance.now() < end) {
@@ -89,21 +91,33 @@ async function measure(): Promise<void> {
     { name: 'none', rate: 0 },
     { name: 'SYNs, 1,000 a second', rate: 1000 },
     { name: 'SYNs, as many as it can' },
+    { name: 'ACKs of no connection, as many as it can', steps: ['ack'] },
     { name: 'datagrams, 1,000 a second', protocol: 'udp', rate: 1000 },
     { name: 'datagrams, as many as it can', protocol: 'udp' },
   ];
   const rounds = floods.map((): Round[] => []);
   for (let i = 0; i < ROUNDS; i++) for (const [at, flood] of floods.entries()) rounds[at].push(await round(lab, balancer, flood));
+  const streamOf = (at: number): number => median(rounds[at].map(({ stream }) => stream));
+  const kept = (at: number): string => ((100 * streamOf(at)) / streamOf(0)).toFixed(0);
   console.log(`medians of ${ROUNDS} interleaved rounds of ${SECONDS} s (least–most)`);
   table([
-    ['flood', 'sent, thousand/s', 'frames received', 'opened', 'stream, Gbit/s', 'requests answered, %', 'questions answered, %'],
+    [
+      'flood',
+      'sent, thousand/s',
+      'frames received',
+      'opened',
+      'stream, Gbit/s',
+      'kept, %',
+      'requests answered, %',
+      'questions answered, %',
+    ],
     ...floods.map(({ name }, at) => {
       const of = (key: keyof Round, digits = 1) =>
         spread(
           rounds[at].map((one) => one[key]),
           digits,
         );
-      return [name, of('sent'), of('received'), of('opened'), of('stream', 2), of('answered', 0), of('told', 0)];
+      return [name, of('sent'), of('received'), of('opened'), of('stream', 2), kept(at), of('answered', 0), of('told', 0)];
     }),
   ]);
   await balancer.stop();

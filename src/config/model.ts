@@ -307,6 +307,10 @@ export interface Passthrough {
   readonly fastPath: FastPath;
   /** RST and ICMP errors that lb4 makes itself; 0: none. */
   readonly resetsPerSecond: number;
+  /** Those of them to one address. */
+  readonly resetsPerSource: number;
+  /** From so many half-open connections on SYNs may be a flood; 0: never. */
+  readonly synFloodFrom: number;
   readonly timeouts: Timeouts;
 }
 

@@ -11,6 +11,8 @@ const RESTART_ONLY: Readonly<Record<string, (config: Config) => unknown>> = {
   'passthrough.fast_path': ({ passthrough }) => passthrough.fastPath,
   'passthrough.io': ({ passthrough }) => passthrough.io,
   'passthrough.resets_per_second': ({ passthrough }) => passthrough.resetsPerSecond,
+  'passthrough.resets_per_source': ({ passthrough }) => passthrough.resetsPerSource,
+  'passthrough.syn_flood_from': ({ passthrough }) => passthrough.synFloodFrom,
   'proxy.workers': ({ proxy }) => proxy.workers,
 };
 

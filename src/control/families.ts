@@ -127,6 +127,7 @@ export const FAMILIES: readonly Family[] = [
     ({ packets }) => packets?.halfOpenEvicted,
     PACKETS,
   ),
+  single('gauge', 'syn_floods', 'Workers that take in a SYN only when it comes again.', ({ packets }) => packets?.synFloods, PACKETS),
   single('gauge', 'datagram_flows', 'Flows of UDP and pings.', ({ packets }) => packets?.datagrams, PACKETS),
   single(
     'counter',

@@ -64,6 +64,7 @@ export interface WorkerCounters {
   readonly stationsEvicted: number;
   /** Clients' routers whose answers took another MAC address or interface, as their clients had. */
   readonly waysMoved: number;
+  readonly synFloods: number;
 }
 
 /** The packet modes only. */

@@ -106,6 +106,7 @@ function workerKeys({ received, dropped, transmitFailed, flows, halfOpen, halfOp
     datagrams_evicted: more.datagramsEvicted,
     affinity_evicted: more.affinityEvicted,
     stations_evicted: more.stationsEvicted,
+    syn_floods: more.synFloods,
     client_ways_moved: more.waysMoved,
   };
 }

@@ -16,6 +16,7 @@ import {
   RECEIVED,
   RX,
   STATIONS_EVICTED,
+  SYN_FLOODS,
   serverRow,
   TOTAL,
   TRANSMIT_FAILED,
@@ -46,6 +47,8 @@ export interface Gauges {
   readonly datagramsEvicted: number;
   readonly affinityEvicted: number;
   readonly stationsEvicted: number;
+  /** Workers that see a flood of SYNs. */
+  readonly synFloods: number;
   readonly waysMoved: number;
 }
 
@@ -60,6 +63,7 @@ const PLACES: Readonly<Record<keyof Gauges, number>> = {
   datagramsEvicted: DATAGRAMS_EVICTED,
   affinityEvicted: AFFINITY_EVICTED,
   stationsEvicted: STATIONS_EVICTED,
+  synFloods: SYN_FLOODS,
   waysMoved: WAYS_MOVED,
 };
 const NAMES = Object.keys(PLACES) as (keyof Gauges)[];

@@ -15,6 +15,7 @@ import {
   HALF_OPEN_EVICTED,
   RECEIVED,
   STATIONS_EVICTED,
+  SYN_FLOODS,
   WAYS_MOVED,
 } from '../layout/counters.ts';
 import { ENTRY_SHIFT, STATE, VERSION_SHIFT } from '../layout/flow.ts';
@@ -48,6 +49,8 @@ interface DutiesParts {
   readonly signals: (signals: readonly Signal[]) => void;
   /** Told all addresses of ours that connections leave from, or may, whenever others do. */
   readonly sources: (addresses: readonly number[]) => void;
+  /** Told when a flood of SYNs begins, and when it is over. */
+  readonly flood: (isOn: boolean) => void;
   /** Told of connections that have ended, where the connection log is on. */
   readonly ended: (endings: Endings) => void;
 }
@@ -58,6 +61,7 @@ export class Duties {
   readonly #driver: Driver;
   readonly #signals: (signals: readonly Signal[]) => void;
   readonly #sources: (addresses: readonly number[]) => void;
+  readonly #flood: (isOn: boolean) => void;
   readonly #ended: (endings: Endings) => void;
   readonly #evictedBefore: number;
   readonly #evictedDatagramsBefore: number;
@@ -77,12 +81,13 @@ export class Duties {
   #isBehind = false;
   #sourcesTold = -1;
 
-  constructor({ core, memory, driver, signals, sources, ended }: DutiesParts) {
+  constructor({ core, memory, driver, signals, sources, flood, ended }: DutiesParts) {
     this.#core = core;
     this.#memory = memory;
     this.#driver = driver;
     this.#signals = signals;
     this.#sources = sources;
+    this.#flood = flood;
     this.#ended = ended;
     this.#evictedBefore = memory.counters.gauges[HALF_OPEN_EVICTED];
     this.#evictedDatagramsBefore = memory.counters.gauges[DATAGRAMS_EVICTED];
@@ -173,12 +178,20 @@ export class Duties {
       this.goOn(now, slice);
     } else lastHops.swept(now);
     this.#tellSources();
+    this.#watchSyns(now);
     this.tellEnded(now);
     if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
       this.#lastTold = now;
       this.#signals(signals.take());
     }
     this.#count();
+  }
+
+  #watchSyns(now: number): void {
+    const { guard, halfOpen, connections } = this.#core;
+    const was = guard.isOn;
+    guard.tick(halfOpen.size, connections.completed, now);
+    if (guard.isOn !== was) this.#flood(guard.isOn);
   }
 
   /** Tells of the connections that have ended since the last time. */
@@ -213,7 +226,7 @@ export class Duties {
   }
 
   #count(): void {
-    const { table, halfOpen, datagrams, connections, bonds, crossing, wayBack } = this.#core;
+    const { table, halfOpen, datagrams, connections, bonds, guard, crossing, wayBack } = this.#core;
     const { gauges } = this.#memory.counters;
     const { received, dropped } = this.#driver.statistics();
     gauges[RECEIVED] += received;
@@ -221,6 +234,7 @@ export class Duties {
     gauges[FLOWS] = table.size;
     gauges[HALF_OPEN] = halfOpen.size;
     gauges[HALF_OPEN_EVICTED] = this.#evictedBefore + connections.evicted;
+    gauges[SYN_FLOODS] = Number(guard.isOn);
     gauges[DATAGRAM_FLOWS] = datagrams.size;
     gauges[DATAGRAMS_EVICTED] = this.#evictedDatagramsBefore + connections.evictedDatagrams;
     gauges[AFFINITY_EVICTED] = this.#evictedBondsBefore + bonds.evicted;

@@ -62,6 +62,10 @@ export interface EngineOptions extends Size {
   readonly busyPollUs: number;
   /** Resets and ICMP errors a second. */
   readonly answersPerSecond: number;
+  /** Those of them to one address. */
+  readonly answersPerSource: number;
+  /** From so many half-open connections on SYNs may be a flood; 0: never. */
+  readonly floodFrom: number;
   readonly settings: Settings;
   /** It stands between these interfaces, with one worker and the driver `ring`. */
   readonly inline?: InlinePorts | undefined;
@@ -75,6 +79,8 @@ export interface EngineOptions extends Size {
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: each worker at most ten times a second a server and reason. */
   readonly signal?: (server: number, reason: string) => void;
+  /** SYNs flood the first of its workers, or none any more. */
+  readonly flood?: (isOn: boolean) => void;
   /** Connections have ended, for the connection log (ended.ts). */
   readonly ended?: (endings: Endings) => void;
   /** Something people should know. */
@@ -242,7 +248,7 @@ export class Engine {
 
   static async #startIn(acquired: Acquired, options: EngineOptions, begin: Begin): Promise<Engine> {
     const { fd: memoryFd, memories, room, fastPath, isFound } = acquired;
-    const { answersPerSecond, settings, inline } = options;
+    const { answersPerSecond, answersPerSource, floodFrom, settings, inline } = options;
     const locals = new Locals();
     let crew: Forwarder | undefined;
     let engine: Engine | undefined;
@@ -265,7 +271,16 @@ export class Engine {
       const counts = new Counts(memories);
       const ports = new PortUse(counts);
       ports.apply(settings.services);
-      const data = { memoryFd, room, maps: fastPath?.programs, answersPerSecond, ...interfacesOf(routes, inline), ...orders };
+      const data = {
+        memoryFd,
+        room,
+        maps: fastPath?.programs,
+        answersPerSecond,
+        answersPerSource,
+        floodFrom,
+        ...interfacesOf(routes, inline),
+        ...orders,
+      };
       // First: the packet socket goes by it.
       if (inline !== undefined) attempt(() => attachments?.follow(among(routes.interfaces(), inline)), told);
       const beginAt = (attempts: number) => begin({ ...data, attempts }, reportsOf(options));
@@ -477,8 +492,13 @@ function directionsOf({ services }: Settings): number {
   return Math.max(1, ...services.backends.map(({ mode }) => modes[mode].directions));
 }
 
-function reportsOf({ failed, signal, ended, told }: EngineOptions): ThreadReports {
+function reportsOf({ failed, signal, flood, ended, told }: EngineOptions): ThreadReports {
+  let flooded = 0;
   return {
+    flood: (isOn) => {
+      flooded += isOn ? 1 : -1;
+      if (flooded === Number(isOn)) flood?.(isOn);
+    },
     failed,
     ended: (endings) => ended?.(endings),
     told: (message) => told?.(message),

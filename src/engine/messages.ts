@@ -68,6 +68,10 @@ export interface WorkerData extends Orders {
   readonly attempts: number;
   /** Resets and ICMP errors of all workers. */
   readonly answersPerSecond: number;
+  /** Those of them to one address. */
+  readonly answersPerSource: number;
+  /** From so many half-open connections on SYNs may be a flood; 0: never. */
+  readonly floodFrom: number;
   /** MTU by the index of an interface that is up. */
   readonly mtus: ReadonlyMap<number, number>;
   /** The interfaces that it stands between, if it does. */
@@ -119,6 +123,8 @@ export type FromWorker =
   /** Told whenever they change, and before what changed them is applied: what some connection leaves from, or may. Native order. */
   | { readonly type: 'sources'; readonly addresses: readonly number[] }
   | { readonly type: 'signals'; readonly servers: readonly Signal[] }
+  /** SYNs flood one of its workers, or do not any more. */
+  | { readonly type: 'flood'; readonly isOn: boolean }
   /** Connections that have ended. */
   | { readonly type: 'ended'; readonly endings: Endings };
 

@@ -25,6 +25,8 @@ export interface Workplace {
 export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Driver, tell: (message: FromWorker) => void): Workplace {
   const { room, worker } = data;
   const answersPerSecond = shareOf(data.answersPerSecond, worker, room.workers);
+  const answersPerSource = shareOf(data.answersPerSource, worker, room.workers);
+  const floodFrom = Math.ceil(data.floodFrom / room.workers);
   const memory = memoryIn(mapping, room, worker, data.maps === undefined ? undefined : mapAll(data.maps));
   const frames = createFrames();
   const slice = portSlice(worker, room.workers);
@@ -38,6 +40,8 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     hashKey,
     isInKernel,
     answersPerSecond,
+    answersPerSource,
+    floodFrom,
     slice,
     isInline: data.ports !== undefined,
   });
@@ -46,6 +50,7 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     memory,
     driver,
     signals: (servers) => tell({ type: 'signals', servers }),
+    flood: (isOn) => tell({ type: 'flood', isOn }),
     sources: (addresses) => tell({ type: 'sources', addresses }),
     ended: (endings) => tell({ type: 'ended', endings }),
   });

@@ -59,6 +59,11 @@ export interface Protocol {
   begin(flows: Int32Array, at: number, other: number, first: number): void;
   /** What a packet shows (evidence.ts) of the connection with the LIFE word `life`; 0: nothing. */
   weigh(flows: Int32Array, at: number, other: number, life: number, segment: Segment): number;
+  /**
+   * Whether a packet that an ICMP error quotes may be under way (RFC 5927 section 4): `quoted` is the word index of its transport header, of which eight
+   * bytes are there, `at` the flow of the opposite direction, `other` its own.
+   */
+  isUnderWay(words: Int32Array, quoted: number, flows: Int32Array, at: number, other: number): boolean;
   /** Writes down what it has shown that later ones are judged by. Before BYTES counts its payload. */
   remember(flows: Int32Array, at: number, other: number, shown: number, segment: Segment): void;
   /** Now and then, of an established connection's client: forgets what matters only while something is in flight, after `quiet` ms. */

@@ -61,6 +61,8 @@ const FIRST_WINDOW = 64 << 10;
 const LOST = 32 << 10;
 /** … and they pass while the last one is not so many milliseconds ago. */
 const ACTIVE_MS = 500;
+/** Of what an ICMP error quotes: so far it may lie before what is acknowledged, or beyond what has passed. */
+const AROUND = 64 << 10;
 /** A FIN that is further beyond what has passed than this does not even wait. */
 const WAITS_WITHIN = 1 << 20;
 /** A reset of the server's that was odd. */
@@ -100,6 +102,22 @@ function judge(flows: Int32Array, at: number, other: number, life: number, segme
   const revived = weighAfterFin(flows, at, other, life, segment);
   // Whoever only acknowledges keeps nothing that both have finished.
   return revived !== 0 || state === CLOSING || other < 0 ? revived | BELONGS : 0;
+}
+
+/**
+ * Whether a segment with that sequence number, which an ICMP error quotes, may be under way: its receiver, whose flow is at `at`, has not acknowledged it, and its
+ * sender, whose flow is at `other`, has come so far (RFC 5927 section 4.1). Ends ask the same, exactly; here what
+ * was acknowledged or lost a moment ago may be off by AROUND.
+ */
+export function isInFlight(flows: Int32Array, at: number, other: number, sequence: number): boolean {
+  const acknowledged = swap32(flows[at + Flow.ACKNOWLEDGED]);
+  // Direct server return, after the client's SYN alone: nobody has seen the server's number.
+  if (other < 0 && acknowledged === 0) return true;
+  if (!isNear(sequence - acknowledged + AROUND, IN_FLIGHT + AROUND)) return false;
+  if (other < 0) return true;
+  const next = flows[other + Flow.ORIGIN] + bytesOf(flows, other);
+  // What repeats itself is counted twice: then `next` says little, and the acknowledgement alone where the sender is.
+  return isNear(next + AROUND - sequence, IN_FLIGHT + AROUND) || !isWithin(next - acknowledged);
 }
 
 /** Writes down what a segment has shown that later ones are judged by. Before BYTES counts its payload. */

@@ -51,7 +51,7 @@ import {
   WAITS_SERVER,
 } from './life.ts';
 import type { Protocol, Timeouts } from './protocol.ts';
-import { begin, remember, settle, weigh } from './tcp-evidence.ts';
+import { begin, isInFlight, remember, settle, weigh } from './tcp-evidence.ts';
 
 /** RFC 9293 section 3.1: bytes behind the beginning of the header. */
 const CHECKSUM_PLACE = F.CHECKSUM_PLACES[F.TCP];
@@ -71,6 +71,7 @@ export const tcp: Protocol = {
   read,
   begin,
   weigh,
+  isUnderWay: (words, quoted, flows, at, other) => isInFlight(flows, at, other, swap32(words[quoted + F.TCP_SEQUENCE])),
   remember,
   settle,
   next,

@@ -34,6 +34,8 @@ export const udp: Protocol = {
   read: () => undefined,
   begin,
   weigh,
+  // Its packets have no numbers.
+  isUnderWay: () => true,
   remember,
   settle: () => undefined,
   next,

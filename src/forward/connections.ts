@@ -68,6 +68,7 @@ export class Connections {
   readonly #datagramShare: number;
   #evicted = 0;
   #evictedDatagrams = 0;
+  #completed = 0;
 
   constructor({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings }: ConnectionsParts) {
     this.#table = table;
@@ -89,7 +90,12 @@ export class Connections {
     return this.#evicted;
   }
 
-  /** The same of flows of datagrams, which may be established. */
+  /** Handshakes that both sides have completed, since the start. */
+  get completed(): number {
+    return this.#completed;
+  }
+
+  /** Those evicted of flows of datagrams, which may be established. */
   get evictedDatagrams(): number {
     return this.#evictedDatagrams;
   }
@@ -192,6 +198,13 @@ export class Connections {
   #rests(r: number, now: number): boolean {
     const { words } = this.#records;
     return this.#table.rests(words[r + C.FIRST], now) || (words[r + C.SECOND] !== Flow.NONE && this.#table.rests(words[r + C.SECOND], now));
+  }
+
+  /** The flow of the other direction of a live one's connection; NONE where there is none. */
+  oppositeOf(slot: number): number {
+    const { words } = this.#records;
+    const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
+    return words[r + C.FIRST] === slot ? words[r + C.SECOND] : words[r + C.FIRST];
   }
 
   /** Enters a connection that was just installed in the books (its load is there already), and in the list of those half-open. */
@@ -603,6 +616,7 @@ export class Connections {
     if (state >= T.ESTABLISHED && state <= T.TIME_WAIT && (after & T.COUNTED) === 0) {
       marked |= T.COUNTED;
       if ((after & T.DATAGRAM) === 0) this.#halfOpen.remove(record, this.#listOf(r));
+      if ((after & (T.DATAGRAM | T.ADOPTED)) === 0) this.#completed++;
       this.#ledger.add(owner, generation, TOTAL, 1);
       this.#ledger.add(owner, generation, CURRENT, 1);
     }

@@ -16,13 +16,14 @@ import { LastHops } from './next-hops.ts';
 import { Opener } from './opener.ts';
 import { Passing } from './passing.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
-import { RateLimit } from './rate-limit.ts';
+import { RateLimit, SharedLimit } from './rate-limit.ts';
 import { createReadAhead } from './read-ahead.ts';
 import { Rows } from './rows.ts';
 import { Services } from './services.ts';
 import { Signals } from './signals.ts';
 import { createSlowPath } from './slow-path.ts';
 import { Sweep } from './sweep.ts';
+import { SynGuard } from './syn-guard.ts';
 import { WayBack } from './way-back.ts';
 import { createWrap } from './wrap.ts';
 
@@ -36,11 +37,18 @@ export interface CoreOptions {
   readonly isInKernel?: boolean | undefined;
   /** Resets and ICMP errors that lb4 sends itself. */
   readonly answersPerSecond: number;
+  /** Those of them to one address; as many as to all when left out. */
+  readonly answersPerSource?: number | undefined;
+  /** From so many half-open connections on SYNs may be a flood (syn-guard.ts); never when left out. */
+  readonly floodFrom?: number | undefined;
   /** The source ports that it hands out; all when left out. */
   readonly slice?: PortSlice;
   /** It stands between interfaces, and every frame of theirs comes up: MACs and TTL stay, what is no service's crosses. */
   readonly isInline?: boolean | undefined;
 }
+
+/** ICMP errors a second that go on to one flow's sender: Linux makes one a second itself (icmp(7): icmp_ratelimit), path MTU discovery needs one a path. */
+const ERRORS_PER_FLOW = 10;
 
 export interface Core {
   readonly process: Pipeline;
@@ -57,6 +65,7 @@ export interface Core {
   readonly wayBack: WayBack;
   readonly signals: Signals;
   readonly bonds: Bonds;
+  readonly guard: SynGuard;
   /** For the connection log; off until it is told otherwise. */
   readonly endings: EndingLog;
   /** Where it stands between interfaces. */
@@ -69,7 +78,18 @@ export interface Core {
  * A core over `memory`, without services or timeouts yet.
  * @throws RangeError when its flow table has another size than tableCapacity() gives
  */
-export function createCore({ memory, slab, frames, hashKey, isInKernel, answersPerSecond, slice, isInline = false }: CoreOptions): Core {
+export function createCore(options: CoreOptions): Core {
+  const {
+    memory,
+    slab,
+    frames,
+    hashKey,
+    isInKernel,
+    answersPerSecond,
+    answersPerSource = answersPerSecond,
+    slice,
+    isInline = false,
+  } = options;
   const { hops, counters } = memory;
   const { verdicts } = counters;
   const table = new FlowTable(memory.flows, homesIn(memory.flows), hashKey, isInKernel);
@@ -90,6 +110,9 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
   const rows = new Rows({ table, records, services, connections });
   const opener = new Opener({ table, records, services, ledger, connections, clash, bonds, rows });
   const answers = new RateLimit(answersPerSecond);
+  const answersEach = new SharedLimit(answersPerSource, [hashKey[0], hashKey[1]]);
+  const guard = new SynGuard({ from: options.floodFrom ?? 0, key: hashKey });
+  const errorsEach = new SharedLimit(ERRORS_PER_FLOW, [hashKey[2], hashKey[3]]);
   const crossing = isInline ? new Crossing({ slab, frames, hops, verdicts, seed: hashKey[0] }) : undefined;
   const wrap = createWrap({ slab, frames, table, hops });
   const slowPath = createSlowPath({
@@ -103,6 +126,9 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     connections,
     verdicts,
     answers,
+    answersEach,
+    errorsEach,
+    guard,
     passing,
     crossing,
     wrap,
@@ -141,6 +167,7 @@ export function createCore({ memory, slab, frames, hashKey, isInKernel, answersP
     wayBack,
     signals,
     bonds,
+    guard,
     endings,
     crossing,
     collectLatest,

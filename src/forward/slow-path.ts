@@ -28,9 +28,10 @@ import { isClientsAlone } from './links.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Opener } from './opener.ts';
 import { forwardAsRouter, type Passing } from './passing.ts';
-import type { RateLimit } from './rate-limit.ts';
+import type { RateLimit, SharedLimit } from './rate-limit.ts';
 import type { Rows } from './rows.ts';
 import type { Frontend, Services } from './services.ts';
+import type { SynGuard } from './syn-guard.ts';
 import { Verdict } from './verdict.ts';
 import type { Wrap } from './wrap.ts';
 
@@ -44,7 +45,12 @@ export interface SlowPathParts {
   readonly opener: Opener;
   readonly connections: Connections;
   readonly verdicts: Float64Array;
+  /** What lb4 sends itself: in all, and to each. */
   readonly answers: RateLimit;
+  readonly answersEach: SharedLimit;
+  /** ICMP errors that go on to a flow's sender. */
+  readonly errorsEach: SharedLimit;
+  readonly guard: SynGuard;
   /** Where lb4 stands between interfaces: what is no service's goes there. */
   readonly crossing: Crossing | undefined;
   readonly passing: Passing;
@@ -68,7 +74,8 @@ const LOOPBACK = 127;
 
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
-  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, answers, passing, crossing, wrap, rows } = parts;
+  const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, passing, crossing, wrap, rows } = parts;
+  const { answers, answersEach, errorsEach, guard } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
@@ -230,8 +237,11 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const hop = flow[(slot << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP] << Hop.SHIFT;
     if (mtuOf(slot << Flow.ENTRY_SHIFT) === 0) return end(Verdict.dropNoRoute);
     const icmpWord = words[ip + (words[ip] & 0xf)] & 0xffff;
+    if (isAside(slot, quoted)) return end(Verdict.dropIcmpForged);
     if (icmpWord === PORT_UNREACHABLE && slot !== table.scratch)
       connections.noteUnreachable(slot, words[ip + F.IP_SOURCE], frames[f + D.INTERFACE], hops);
+    // The first ones say all there is to say: whoever hears them sends otherwise, or no more.
+    if (!errorsEach.take(keyOf(slot), now)) return end(Verdict.dropRateLimited);
     if ((flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.WRAPPED) !== 0) {
       // What no tunnel takes whole is none that a router has made (RFC 1812 section 4.3.2.3).
       if (length > hops[hop + Hop.MTU]) return end(Verdict.dropIcmp);
@@ -241,6 +251,23 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     translateQuoted(slab, ip, table, slot, ttlStep);
     leave(f, ip, hop, length);
     return end(icmpTranslated);
+  }
+
+  /** Whether an error quotes what its flow's other direction cannot have under way: whoever forged it sees no packet of the connection. */
+  function isAside(slot: number, quoted: number): boolean {
+    if (slot === table.scratch) return false;
+    const at = slot << Flow.ENTRY_SHIFT;
+    const other = connections.oppositeOf(slot);
+    const transport = quoted + (words[quoted] & 0xf);
+    return (
+      protocolAt(words, quoted)?.isUnderWay(words, transport, flow, at, other === Flow.NONE ? -1 : other << Flow.ENTRY_SHIFT) === false
+    );
+  }
+
+  /** A word for the flow in a slot, the same for each of its packets. */
+  function keyOf(slot: number): number {
+    const at = slot << Flow.ENTRY_SHIFT;
+    return Math.imul(flow[at + Flow.SOURCE], 0x9e3779b1) ^ flow[at + Flow.PORTS];
   }
 
   /** Gives a frame the next hop at word `hop`. */
@@ -292,6 +319,9 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (server >= 0 && crossing === undefined) return pass(f, ip, ports, server, now);
     if (frontend === undefined && !isReply(source, destination, ports, protocol)) return notOurs(f, Verdict.dropNotOurs, now);
     const opens = protocol.opens(words, transport);
+    // Before all that costs more: of a flood this is each one's way.
+    const isAsking = opens && !protocol.isDatagram && frontend !== undefined;
+    if (isAsking && !guard.takes(source, destination, ports, words[transport + F.TCP_SEQUENCE])) return end(Verdict.dropFirstSyn);
     // Nothing is remembered of a packet that no server would take: verified where a flow would begin, and only there.
     if ((opens || frontend?.adopts) && !isIntact(f, ip, protocol)) return end(Verdict.dropMalformed);
     if (frontend?.adopts && !opens) return adopt(f, ip, frontend, now);
@@ -396,7 +426,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   function refuse(f: number, ip: number, protocol: Protocol, verdict: number, now: number): number {
     if (!isHost(words[ip + F.IP_SOURCE])) return end(Verdict.dropStray);
-    return answers.take(now) ? answer(f, protocol.refuse(slab, ip), verdict) : end(Verdict.dropRateLimited);
+    return mayAnswer(ip, now) ? answer(f, protocol.refuse(slab, ip), verdict) : end(Verdict.dropRateLimited);
+  }
+
+  /** Takes an answer's place: of its sender's own first, so that none uses up all of them. */
+  function mayAnswer(ip: number, now: number): boolean {
+    return answersEach.take(words[ip + F.IP_SOURCE], now) && answers.take(now);
   }
 
   /** @param from our address that tells of it */
@@ -411,7 +446,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     from: number = words[ip + F.IP_DESTINATION],
   ): number {
     if (!isHost(words[ip + F.IP_SOURCE])) return end(Verdict.dropStray);
-    if (!answers.take(now)) return end(Verdict.dropRateLimited);
+    if (!mayAnswer(ip, now)) return end(Verdict.dropRateLimited);
     return answer(f, buildIcmpError(slab, ip, type, code, mtu, from), verdict);
   }
 

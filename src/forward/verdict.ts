@@ -20,7 +20,7 @@ const names = [
   'dropFragment', // a fragment: no ports to go by
   'dropNotOurs', // matches no frontend and no server
   'dropStray', // a reset of no known connection: never answered; DSR: any segment of one while no server is up
-  'dropRateLimited', // should have been answered, but the limit of answers is reached
+  'dropRateLimited', // should have been answered, or, an ICMP error, handed on, but a limit is reached: of all, of its sender or of its flow
   'resetTableFull', // a SYN for which there is no room in the flow table: RST
   'dropNoRoute', // this host has no route to the server, or a blackhole; or nobody answers ARP there (L2 DSR: yet)
   'dropIcmp', // an ICMP error that quotes no packet of ours, or is broken
@@ -40,6 +40,8 @@ const names = [
   // Between interfaces.
   'dropSameSide', // for a station behind the port that it came by
   'dropTooLong', // longer than the MTU of the port that it is for
+  'dropIcmpForged', // an ICMP error that quotes of a live connection what is not under way
+  'dropFirstSyn', // while SYNs flood: one that has not come before (syn-guard.ts)
 ] as const;
 
 export type VerdictName = (typeof names)[number];

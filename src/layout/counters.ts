@@ -33,6 +33,8 @@ export const AFFINITY_EVICTED = 8;
 export const STATIONS_EVICTED = 9;
 /** Clients' routers whose answers took another MAC address or interface, as their clients had (forward/way-back.ts). */
 export const WAYS_MOVED = 10;
+/** 1 while SYNs flood, and must come twice (forward/syn-guard.ts). */
+export const SYN_FLOODS = 11;
 
 export const ROW = 8;
 /** Connections whose handshake was completed. */

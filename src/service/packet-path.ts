@@ -377,7 +377,16 @@ async function open(
     // What is to be taken back stands in the notes, which are there again when they are needed.
     undo.push(() => claim.lock?.putBack());
   }
-  const { cpus, ringSlots, busyPollUs, io, fastPath, resetsPerSecond: answersPerSecond } = plan.config.passthrough;
+  const {
+    cpus,
+    ringSlots,
+    busyPollUs,
+    io,
+    fastPath,
+    resetsPerSecond: answersPerSecond,
+    resetsPerSource: answersPerSource,
+    synFloodFrom: floodFrom,
+  } = plan.config.passthrough;
   const settings = settingsOf(plan, mode);
   let began = performance.now();
   const turn = async () => {
@@ -402,12 +411,15 @@ async function open(
     ringSlots,
     busyPollUs,
     answersPerSecond,
+    answersPerSource,
+    floodFrom,
     settings,
     keep: true,
     turn,
     own,
     failed,
     signal,
+    flood: (isOn) => tellFlood(isOn, log),
     ended: (endings) => {
       if (endings.isOff) log.error('there is no memory for the connection log: a packet worker goes on without');
       ended(endedFlows(endings), endings);
@@ -431,6 +443,14 @@ function tellFastPath(fastPath: FastPathState | undefined, isLate: boolean, log:
   const { tc, xdp } = fastPath ?? { tc: [], xdp: [] };
   if (tc.length + xdp.length === 0) return;
   log.info({ tc, ...(xdp.length > 0 && { xdp }) }, 'established connections are forwarded in the kernel (fast path)');
+}
+
+function tellFlood(isOn: boolean, log: Logger): void {
+  if (isOn)
+    log.warn(
+      'SYNs flood, and few of them lead to a connection: until that is over one is taken in when it comes the second time, which takes clients a second',
+    );
+  else log.info('the flood of SYNs is over: they are taken in at once');
 }
 
 const NO_FAST_PATH_YET =

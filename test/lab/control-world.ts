@@ -27,6 +27,7 @@ const WORKER: WorkerCounters = {
   affinityEvicted: 8,
   stationsEvicted: 9,
   waysMoved: 10,
+  synFloods: 1,
 };
 export const PACKETS: PacketCounters = {
   ...WORKER,

@@ -80,6 +80,8 @@ const engine = await Engine.start({
   ringSlots: 64,
   busyPollUs: 10,
   answersPerSecond: 1000,
+  answersPerSource: 1000,
+  floodFrom: 0,
   settings: settingsOf(order),
   keep: false,
   failed: (error) => say(`failed ${error.message}`),

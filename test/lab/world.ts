@@ -96,6 +96,9 @@ export interface WorldOptions {
   /** Connections at most. */
   readonly connections?: number;
   readonly answers?: number;
+  /** Those to one address. */
+  readonly answersEach?: number;
+  readonly floodFrom?: number;
   readonly mtu?: number;
   readonly clientMtu?: number;
   readonly memory?: Partial<Memory>;
@@ -213,6 +216,8 @@ export class World {
       // The kernel's maps are memory of their own.
       isInKernel: options.isInKernel ?? memory.flows.buffer !== memory.connections.buffer,
       answersPerSecond: options.answers ?? 100,
+      answersPerSource: options.answersEach,
+      floodFrom: options.floodFrom,
       isInline: options.inline !== undefined,
       ...(options.slice === undefined ? {} : { slice: options.slice }),
     }));

@@ -120,9 +120,12 @@ endToEndDsr((driver, dsr) => {
     // None that an earlier connection of the client's may still have, in TIME_WAIT.
     const first = lab.client.ports(4);
     const ports = [0, 1, 2, 3].map((i) => first + i);
+    const handshakes = await Capture.start(lab.client, 'eth0', 'tcp[tcpflags]&(tcp-syn|tcp-ack)==tcp-syn|tcp-ack');
     const asked = ports.map((port) => lab.client.run('curl', '-sS', '--max-time', '60', '--local-port', `${port}`, `http://${VIP}/`));
     const answered = (await Promise.all(asked)).map(({ stdout, stderr }) => stdout.trim() || stderr);
     for (const answer of answered) expect(answer).toMatch(/^server[12]$/);
+    const begun = await handshakes.stop('-S');
+    const firstOf = (port: number): number => Number(new RegExp(`\\.${port}: .*seq (\\d+)`).exec(begun.join('\n'))?.[1]);
     await balancer.stop('SIGKILL');
     balancer = await serve();
     // With its flows: the hash alone would know the servers of one in two.
@@ -132,7 +135,15 @@ endToEndDsr((driver, dsr) => {
     const wires = await Promise.all(lab.servers.map((server) => Capture.start(server, 'eth0', 'icmp')));
     // Each names another MTU, so that tcpdump tells them apart.
     for (const [i, port] of ports.entries()) {
-      const quoted = { source: VIP, sourcePort: 80, destination: CLIENT, destinationPort: port, flags: ACK, payload: Buffer.alloc(100) };
+      const quoted = {
+        source: VIP,
+        sourcePort: 80,
+        destination: CLIENT,
+        destinationPort: port,
+        flags: ACK,
+        sequence: firstOf(port),
+        payload: Buffer.alloc(100),
+      };
       router.send({ destination: VIP, protocol: ICMP, type: 3, code: 4, rest: 1300 + i, payload: ipv4(quoted).subarray(0, 28) });
     }
     const counted = ({ lb4 }: Stats): boolean => lb4.verdicts['icmpTranslated'] === ports.length;

@@ -7,7 +7,7 @@ import { RawPair } from '../lab/raw-pair.ts';
 import { clientAddress, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { type Pair, Tracked } from '../lab/tracked.ts';
 import { pause } from '../lab/wait.ts';
-import { ACK, FIN, type Packet, RawHost, RST, SYN } from '../lab/wire.ts';
+import { ACK, FIN, ICMP, ipv4, type Packet, RawHost, RST, SYN } from '../lab/wire.ts';
 
 const TIMEOUTS = { syn: 2, established: 7_440, fin: 2, time_wait: 1, closed: 1 };
 const SHORT = `[passthrough.timeouts]\n${Object.entries(TIMEOUTS)
@@ -25,7 +25,11 @@ describe('a handshake ends with the acknowledgement of the server’s sequence n
       servers: [`${serverAddress(0)}:${HTTP}`],
       backend: 'health_check_interval = 40\nhealth_check_timeout = 30',
     };
-    const balancer = await startBalancer(lab.balancer, { frontends: { http }, more: SHORT, ring: LARGE_RING });
+    const balancer = await startBalancer(lab.balancer, {
+      frontends: { http },
+      more: `[passthrough]\nsyn_flood_from = 0\n${SHORT}`,
+      ring: LARGE_RING,
+    });
     // Three times as many as a server has ports.
     const flood = await startFlood(lab, {
       port: HTTP,
@@ -98,41 +102,55 @@ describe('a handshake ends with the acknowledgement of the server’s sequence n
 });
 
 /** How far a forged segment is from what the other side expects: anywhere, and just outside of any window. */
-const FAR = [0x80000000, 0x40000000, -0x40000000];
+const FAR = [0x80000000, 0x40000000, -0x40000000, ...Array.from({ length: 97 }, () => (1 << 27) + Math.floor(Math.random() * 0xf0000000))];
 
 describe.concurrent.each(['passthrough', 'dsr'] as const)('%s: forged ends of an idle connection', (mode) => {
   test('it carries data long after them, and `maxconn` counts it all the time', async () => {
-    await using tracked = await Tracked.start(mode, TIMEOUTS, { pairs: 8, server: 'maxconn = 1' });
+    await using tracked = await Tracked.start(mode, TIMEOUTS, { pairs: 12, server: 'maxconn = 1' });
     const { lab, vip, address, client, server } = tracked;
     const [outside, home] =
       mode === 'dsr' ? ([lab.namespaces.find(({ label }) => label === 'router'), 'out'] as const) : ([lab.balancer, 'front'] as const);
-    const asClient = await RawHost.attach(client, 'eth0', mode === 'dsr' ? DSR_CLIENT : clientAddress(0), {
+    const clientIs = mode === 'dsr' ? DSR_CLIENT : clientAddress(0);
+    const asClient = await RawHost.attach(client, 'eth0', clientIs, {
       namespace: outside as typeof client,
       device: home,
     });
     const asServer =
       mode === 'dsr' ? undefined : await RawHost.attach(server, 'eth0', address, { namespace: lab.balancer, device: 'back' });
 
-    type Forge = (pair: Pair, offset: number) => Promise<void>;
+    type Forge = (pair: Pair) => Promise<void>;
     const fromClient =
       (flags: number): Forge =>
-      async (pair, offset) => {
+      async (pair) => {
         const { send, receive } = await pair.client.sequences();
-        const numbers = { sequence: send + offset, acknowledgment: receive + offset };
-        asClient.send({ destination: vip, sourcePort: pair.local, destinationPort: pair.port, flags, ...numbers });
+        const ports = { sourcePort: pair.local, destinationPort: pair.port };
+        for (const offset of FAR)
+          asClient.send({ destination: vip, ...ports, flags, sequence: (send + offset) >>> 0, acknowledgment: (receive + offset) >>> 0 });
       };
     const fromServer =
       (flags: number): Forge =>
-      async (pair, offset) => {
+      async (pair) => {
         const { send, receive } = await pair.server.sequences();
-        const numbers = { sequence: send + offset, acknowledgment: receive + offset };
-        asServer?.send({ destination: vip, sourcePort: pair.port, destinationPort: pair.seen.port, flags, ...numbers });
+        const ports = { sourcePort: pair.port, destinationPort: pair.seen.port };
+        for (const offset of FAR)
+          asServer?.send({ destination: vip, ...ports, flags, sequence: (send + offset) >>> 0, acknowledgment: (receive + offset) >>> 0 });
       };
-    const forgers = [RST, RST | ACK, FIN | ACK].flatMap((flags) =>
+    /** Of "port unreachable", about what the server has sent. */
+    const errors: Forge = async (pair) => {
+      const { send } = await pair.server.sequences();
+      const about = { source: vip, sourcePort: pair.port, destination: clientIs, destinationPort: pair.local, flags: ACK };
+      for (const offset of FAR) {
+        const quoted = ipv4({ ...about, sequence: (send + offset) >>> 0, payload: Buffer.alloc(100) }).subarray(0, 28);
+        asClient.send({ destination: vip, protocol: ICMP, type: 3, code: 3, payload: quoted });
+      }
+    };
+    const forgers = [RST, RST | ACK, FIN | ACK, SYN, SYN | ACK].flatMap((flags) =>
       asServer === undefined ? [fromClient(flags)] : [fromClient(flags), fromServer(flags)],
     );
+    forgers.push(errors);
     const pairs = await Promise.all(forgers.map(() => tracked.connected()));
-    for (const [i, forge] of forgers.entries()) for (const offset of FAR) await forge(pairs[i], offset);
+    for (const [i, forge] of forgers.entries()) await forge(pairs[i]);
+    await tracked.balancer.settled('the forged errors to be counted', ({ lb4 }) => (lb4.verdicts['dropIcmpForged'] ?? 0) >= FAR.length);
     for (const turn of ['at once', 'after the timeouts']) {
       for (const [i, pair] of pairs.entries()) {
         const name = `connection ${i + 1} of ${pairs.length}, ${turn}`;

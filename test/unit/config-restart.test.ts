@@ -15,6 +15,8 @@ const KEYS = [
   { path: 'passthrough.fast_path', value: '"tc"' },
   { path: 'passthrough.io', value: '"pcap"' },
   { path: 'passthrough.resets_per_second', value: 1 },
+  { path: 'passthrough.resets_per_source', value: 1 },
+  { path: 'passthrough.syn_flood_from', value: 1 },
   { path: 'proxy.workers', value: 1 },
 ];
 

@@ -79,6 +79,8 @@ describe('a small configuration', () => {
         fastPath: 'off',
         io: 'ring',
         resetsPerSecond: 1000,
+        resetsPerSource: 100,
+        synFloodFrom: 4096,
         timeouts: {
           synMs: 30_000,
           establishedMs: 7_440_000,

@@ -45,7 +45,7 @@ vi.mock(import('../../src/io/native.ts'), () => ({ native: () => ({ fanOut: () =
 
 const WORKERS = 2;
 const failed = vi.fn();
-const reports = { failed, told: () => {}, signals: () => {}, ended: () => {} };
+const reports = { failed, told: () => {}, signals: () => {}, flood: () => {}, ended: () => {} };
 const data: Omit<WorkerData, 'worker'> = {
   settings: { services: { frontends: [], backends: [] }, timeouts: TIMEOUTS },
   hops: new Map(),
@@ -54,6 +54,8 @@ const data: Omit<WorkerData, 'worker'> = {
   room: { capacity: 64, connections: 32, workers: WORKERS },
   attempts: 0,
   answersPerSecond: 1,
+  answersPerSource: 1,
+  floodFrom: 0,
   mtus: new Map(),
 };
 const EIO = new Error('poll(AF_PACKET): Input/output error');

@@ -19,6 +19,7 @@ function dutiesOf(options: WorldOptions) {
     memory,
     driver,
     signals: () => {},
+    flood: () => {},
     sources: (addresses) => void told.push(addresses),
     ended: () => {},
   });

@@ -57,6 +57,8 @@ const data: WorkerData = {
   worker: 0,
   attempts: 0,
   answersPerSecond: 1,
+  answersPerSource: 1,
+  floodFrom: 0,
   mtus: new Map([[1, 1500]]),
 };
 let told: string[];
@@ -79,6 +81,7 @@ async function start(): Promise<PcapThread> {
   const reports = {
     failed: ({ message }: Error) => void failed.push(message),
     signals: () => {},
+    flood: () => {},
     ended: () => {},
     told: (text: string) => void told.push(text),
   };

@@ -174,6 +174,16 @@ const passthrough = z.object({
       'some with none). 0: none.',
     ...lb4,
   }),
+  resets_per_source: whole(0, 1_000_000, 100, {
+    description: 'Of these, at most so many to one address, shared out likewise. 0: none.',
+    ...lb4,
+  }),
+  syn_flood_from: whole(0, 10_000_000, 4096, {
+    description:
+      'With so many half-open connections, shared out among the workers, while most SYNs lead to no connection, a SYN is taken in only when it ' +
+      'comes the second time ([security](security.md#floods-of-syns)). 0: never.',
+    ...lb4,
+  }),
   timeouts: key(timeouts.prefault({}), {
     allowed: 'a table, [passthrough.timeouts]',
     description: 'When a connection that shows no traffic is forgotten.',

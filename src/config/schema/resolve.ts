@@ -236,6 +236,8 @@ function resolvePassthrough(keys: PassthroughKeys, processors: number): Passthro
     io: keys.io,
     fastPath: keys.fast_path,
     resetsPerSecond: keys.resets_per_second,
+    resetsPerSource: keys.resets_per_source,
+    synFloodFrom: keys.syn_flood_from,
     timeouts: resolveTimeouts(keys.timeouts),
   };
 }

@@ -1,0 +1,236 @@
+/** What whoever sees no packet of a connection may send: forged segments and ICMP errors of any number, and what makes lb4 itself send. */
+import fc from 'fast-check';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { RateLimit, SharedLimit } from '../../src/forward/rate-limit.ts';
+import type { VerdictName } from '../../src/forward/verdict.ts';
+import { fromClient, fromServer, toClient, toServer } from '../fixtures/frames.ts';
+import { type Packet, pattern } from '../lab/packets.ts';
+import { BACK, CLIENT, connectionsIn, SERVERS, VIP, World, type WorldOptions } from '../lab/world.ts';
+
+const ALONE: WorldOptions = { up: [true, false] };
+beforeEach(() => void vi.spyOn(Math, 'random').mockReturnValue(0));
+
+/** Both sides begin at 1000; the client has sent 3,000 bytes, of which the server has 1,000, and the server nothing. */
+function established(options: WorldOptions = ALONE): World {
+  const world = new World(options);
+  world.send(fromClient({ flags: 'S' }));
+  if (options.mode !== 'dsr') world.send(fromServer({ flags: 'SA' }));
+  world.send(fromClient());
+  for (let i = 0; i < 3; i++) world.send(fromClient({ sequence: 1001 + i * 1000, payload: pattern(1000) }));
+  if (options.mode !== 'dsr') world.send(fromServer({ acknowledgment: 2001 }));
+  world.now += 1000;
+  return world;
+}
+
+const number = fc.integer({ min: 0, max: 0xffffffff });
+/** Beyond what is under way by more than a window, in either direction. */
+const aside = number.filter((n) => (n - 1001) >>> 0 > 1 << 20 && (1001 - n) >>> 0 > 1 << 20);
+
+describe('forged segments of any number leave a live connection as it was', () => {
+  const life = (world: World) => connectionsIn(world).map((one) => [one.life, one.first, one.second]);
+
+  test.each(['R', 'RA', 'F', 'FA', 'S', 'SA'])('%s, 100 of them from either side', (flags) => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.boolean(), aside, number), { minLength: 100, maxLength: 100 }), (forged) => {
+        const world = established();
+        const before = life(world);
+        for (const [isClients, sequence, acknowledgment] of forged)
+          world.send((isClients ? fromClient : fromServer)({ flags, sequence, acknowledgment }));
+        expect(life(world)).toEqual(before);
+        // And it goes on, by the fast way.
+        expect(world.send(fromClient({ sequence: 4001, payload: pattern(9) })).verdict).toBe('forwarded');
+        expect(life(world)).toEqual(before);
+      }),
+      { numRuns: 5 },
+    );
+  });
+});
+
+describe('an ICMP error that quotes what is not under way goes to nobody (RFC 5927)', () => {
+  const TOO_LARGE = { type: 3, code: 4, mtu: 1300, quotedBytes: 28 };
+  const aboutClients = (sequence: number): Packet => ({
+    source: '198.51.100.7',
+    destination: VIP,
+    icmp: { ...TOO_LARGE, quote: toServer({ sequence }) },
+  });
+  const aboutServers = (sequence: number): Packet => ({
+    source: '198.51.100.7',
+    destination: VIP,
+    icmp: { ...TOO_LARGE, quote: toClient({ sequence }) },
+  });
+  const verdictOf = (world: World, packet: Packet): VerdictName => world.send(packet, { interface: BACK }).verdict;
+
+  test('of either side, in passthrough', () => {
+    const world = established();
+    fc.assert(
+      fc.property(fc.boolean(), aside, (isClients, sequence) => {
+        expect(verdictOf(world, (isClients ? aboutClients : aboutServers)(sequence))).toBe('dropIcmpForged');
+      }),
+    );
+    for (const sequence of [2001, 3001, 4000]) expect(verdictOf(world, aboutClients(sequence))).toBe('icmpTranslated');
+    // Its SYN+ACK, and where it sends next.
+    for (const sequence of [1000, 1001]) expect(verdictOf(world, aboutServers(sequence))).toBe('icmpTranslated');
+  });
+
+  test('of a SYN that nobody has answered', () => {
+    const world = new World(ALONE);
+    world.send(fromClient({ flags: 'S' }));
+    expect(verdictOf(world, aboutClients(1000))).toBe('icmpTranslated');
+    expect(verdictOf(world, aboutClients(0x70000000))).toBe('dropIcmpForged');
+  });
+
+  test('what a side has sent twice, and lost, says no more than what the other side acknowledges', () => {
+    const world = established();
+    for (let i = 0; i < 400; i++) world.send(fromClient({ sequence: 2001, payload: pattern(1000) }));
+    expect(verdictOf(world, aboutClients(2001))).toBe('icmpTranslated');
+    expect(verdictOf(world, aboutClients(2001 - (1 << 20)))).toBe('dropIcmpForged');
+  });
+
+  test('with direct server return, by what the client acknowledges', () => {
+    const world = established({ ...ALONE, mode: 'dsr', scheduler: 'maglev' });
+    const about = (sequence: number): Packet => ({
+      source: '198.51.100.7',
+      destination: VIP,
+      icmp: { ...TOO_LARGE, quote: { source: VIP, destination: CLIENT, tcp: { from: 80, to: 5000, sequence } } },
+    });
+    expect(world.send(about(1001)).verdict).toBe('icmpTranslated');
+    expect(world.send(about(0x70000000)).verdict).toBe('dropIcmpForged');
+  });
+
+  test('ten a second about each flow are handed on, whoever sends them', () => {
+    const world = established();
+    const verdicts = Array.from({ length: 40 }, (_, i) => verdictOf(world, { ...aboutClients(2001), source: `198.51.100.${i}` }));
+    expect(verdicts.filter((verdict) => verdict === 'icmpTranslated')).toHaveLength(10);
+    expect(new Set(verdicts.slice(10))).toEqual(new Set(['dropRateLimited']));
+    expect(verdictOf(world, aboutServers(1001))).toBe('icmpTranslated');
+    world.now += 1000;
+    expect(verdictOf(world, aboutClients(2001))).toBe('icmpTranslated');
+  });
+});
+
+describe('what lb4 sends itself', () => {
+  const stray = (host: number): Packet => ({ ...fromClient(), source: `198.51.100.${host}` });
+
+  test('is limited by source: one that floods leaves the others their answers', () => {
+    const world = new World({ ...ALONE, answers: 20, answersEach: 5 });
+    const flood = Array.from({ length: 1000 }, () => world.send(stray(1)).verdict);
+    expect(flood.filter((verdict) => verdict === 'resetUnknown')).toHaveLength(5);
+    for (let host = 2; host < 5; host++) expect(world.send(stray(host)).verdict).toBe('resetUnknown');
+  });
+
+  test('and in all, however many sources there are', () => {
+    const world = new World({ ...ALONE, answers: 20, answersEach: 5 });
+    const verdicts = Array.from({ length: 200 }, (_, host) => world.send(stray(host + 1)).verdict);
+    expect(verdicts.filter((verdict) => verdict === 'resetUnknown')).toHaveLength(20);
+    expect(world.send({ ...stray(1), source: SERVERS[1] }).verdict).toBe('dropRateLimited');
+  });
+});
+
+describe('a flood of SYNs', () => {
+  const SECOND = 1000;
+  const syn = (host: number, sequence = 1000): Packet => ({
+    ...fromClient({ flags: 'S', sequence }),
+    source: `198.18.${host >> 8}.${host & 255}`,
+  });
+
+  /** A world whose worker has 64 half-open connections, and has looked. */
+  function flooded(options: WorldOptions = {}): World {
+    const world = new World({ ...ALONE, capacity: 4096, connections: 1024, floodFrom: 64, ...options });
+    for (let host = 0; host < 64; host++) expect(world.send(syn(host)).verdict).toBe('opened');
+    look(world);
+    expect(world.core.guard.isOn).toBe(true);
+    return world;
+  }
+  function look(world: World, ms = SECOND): void {
+    world.now += ms;
+    world.core.guard.tick(world.halfOpen.size, world.connections.completed, world.now);
+  }
+
+  test('takes in a SYN that comes again after a second, and none that comes once', () => {
+    const world = flooded();
+    for (let host = 1000; host < 1200; host++) expect(world.send(syn(host)).verdict).toBe('dropFirstSyn');
+    expect(world.halfOpen.size).toBe(64);
+    // At once it proves nothing, nor with another number.
+    expect(world.send(syn(1000)).verdict).toBe('dropFirstSyn');
+    look(world);
+    expect(world.send(syn(1000, 2000)).verdict).toBe('dropFirstSyn');
+    expect(world.send(syn(1001)).verdict).toBe('opened');
+    look(world, 2 * SECOND);
+    // After three seconds, which its second SYN was lost in.
+    expect(world.send(syn(1002)).verdict).toBe('opened');
+    look(world, 10 * SECOND);
+    expect(world.send(syn(1003)).verdict).toBe('dropFirstSyn');
+  });
+
+  test('touches no connection that is there: established, half-open, or opened again from TIME_WAIT', () => {
+    const world = new World({ ...ALONE, capacity: 4096, connections: 1024, floodFrom: 64 });
+    for (const packet of [fromClient({ flags: 'S' }), fromServer({ flags: 'SA' }), fromClient()]) world.send(packet);
+    for (let host = 0; host < 64; host++) world.send(syn(host));
+    look(world);
+    expect(world.core.guard.isOn).toBe(true);
+    expect(world.send(fromClient({ payload: pattern(9) })).verdict).toBe('forwarded');
+    expect(world.send(syn(5)).verdict).toBe('forwarded');
+    world.send(fromClient({ flags: 'R', sequence: 1010 }));
+    expect(world.send(fromClient({ flags: 'S', sequence: 5000 })).verdict).toBe('forwarded');
+  });
+
+  test('is none where most that ask are connected, however many are half-open', () => {
+    const world = new World({ ...ALONE, capacity: 4096, connections: 1024, floodFrom: 64 });
+    for (let host = 0; host < 64; host++) world.send(syn(host));
+    world.core.guard.tick(world.halfOpen.size, 40, world.now + SECOND);
+    expect(world.core.guard.isOn).toBe(false);
+  });
+
+  test('is over when what comes comes again, and few are half-open', () => {
+    const world = flooded();
+    for (let i = 0; i < 6; i++) look(world, SECOND);
+    // They are half-open all the time.
+    expect(world.core.guard.isOn).toBe(true);
+    world.sweepAll(world.now);
+    expect(world.halfOpen.size).toBe(0);
+    for (let i = 0; i < 4; i++) look(world, SECOND);
+    for (let host = 2000; host < 2040; host++) world.send(syn(host));
+    look(world);
+    expect(world.core.guard.isOn).toBe(true);
+    for (let i = 0; i < 6; i++) look(world, SECOND);
+    expect(world.core.guard.isOn).toBe(false);
+    expect(world.send(syn(3000)).verdict).toBe('opened');
+  });
+
+  test('of 150,000 in half a second hardly any is taken for one that came before', () => {
+    const world = flooded();
+    const flood = (from: number) => {
+      let taken = 0;
+      for (let i = from; i < from + 150_000; i++) if (world.core.guard.takes(i, 2, 3, i)) taken++;
+      return taken;
+    };
+    let taken = 0;
+    for (let half = 0; half < 8; half++) {
+      taken += flood(1e6 * half);
+      look(world, SECOND / 2);
+    }
+    expect(taken / (8 * 150_000)).toBeLessThan(0.02);
+  });
+
+  test('never is where the limit is 0', () => {
+    const world = new World({ ...ALONE, capacity: 4096, connections: 1024, floodFrom: 0 });
+    for (let host = 0; host < 400; host++) world.send(syn(host));
+    look(world);
+    expect(world.send(syn(500)).verdict).toBe('opened');
+  });
+});
+
+describe('a limit for each of many', () => {
+  test('gives each its own, and fills again as a single one does', () => {
+    const each = new SharedLimit(3, [0x01234567, 0x89abcdef]);
+    const one = new RateLimit(3);
+    for (const now of [0, 0, 0, 0, 100, 333, 334, 700, 5000, 5000, 5000, 5000, 2 ** 31, -5, 0])
+      expect(each.take(7, now)).toBe(one.take(now));
+  });
+
+  test('spreads keys over its buckets: of 1,000 neighbours few share one', () => {
+    const each = new SharedLimit(1, [0x01234567, 0x89abcdef]);
+    const taken = Array.from({ length: 1000 }, (_, i) => each.take((i << 16) | 0x0a, 0)).filter(Boolean).length;
+    expect(taken).toBeGreaterThan(800);
+  });
+});
