@@ -109,8 +109,8 @@ function only(port: number): PortRange {
   return { first: port, last: port };
 }
 
-/** Is the address within ADDRESS/PREFIX? */
-function covers(network: string | undefined, address: string): boolean {
+/** Is the address within ADDRESS/PREFIX, or is there none? What is no address covers nothing. */
+export function covers(network: string | undefined, address: string): boolean {
   if (network === undefined) return true;
   const [base = '', prefix = '32'] = network.split('/');
   const size = 2 ** (32 - Number(prefix));

@@ -4,6 +4,7 @@ import { fansOut, isPacketMode, MODES, type Mode, type PacketMode } from '../con
 import { formNow } from '../rules/form.ts';
 import { serverAddresses } from '../rules/from-config.ts';
 import { addresses } from './addresses.ts';
+import { bans } from './bans.ts';
 import { checks } from './checks.ts';
 import { returnWay } from './clients.ts';
 import { fanOut } from './fan-out.ts';
@@ -49,6 +50,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
       ...machine,
       ...killed(config.file),
       ...(await inlinePorts(inline)),
+      ...(await bans({ config })),
       ...workers(host),
       ...udpSegments(config),
       ...(await running(host)),
@@ -61,6 +63,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
     ...checks(host),
     ...(await interfaces(host)),
     ...(await firewall(host, mode)),
+    ...(await bans(host)),
     ...listeners(host),
     ...(await limits(host)),
     ...(await tunnels(host)),

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { iptablesBans, nftBans } from '../../src/doctor/bans.ts';
 import { answersOf, drops, parseDropRules, requestsTo } from '../../src/doctor/drop-rule.ts';
 import { tcp } from '../../src/flow/tcp.ts';
 
@@ -28,4 +29,46 @@ test('a rule drops what is of its protocol, or of any', () => {
     [true, true],
     [false, false],
   ]);
+});
+
+const WEB = [{ ip: '192.0.2.1', port: 443, protocol: 'tcp' }];
+
+test.each([
+  ['-A INPUT -s 203.0.113.7/32 -j DROP', true],
+  ['-A f2b-web -s 203.0.113.7/32 -j REJECT --reject-with icmp-port-unreachable', true],
+  ['-A INPUT -p tcp -m set --match-set block src -m tcp --dport 443 -j DROP', true],
+  ['-A FORWARD -s 203.0.113.0/24 -d 192.0.2.0/24 -i eth0 -m comment --comment "two words" -j DROP', true],
+  ['-A INPUT -s 203.0.113.7/32 -d 198.51.100.1/32 -j DROP', false],
+  ['-A INPUT -s 203.0.113.7/32 -p tcp -m tcp --dport 22 -j DROP', false],
+  ['-A INPUT -s 203.0.113.7/32 -p udp -j DROP', false],
+  ['-A INPUT -m set --match-set ours dst -j DROP', false],
+  ['-A INPUT -m conntrack --ctstate INVALID -j DROP', false],
+  ['-A INPUT ! -s 10.0.0.0/8 -j DROP', false],
+  ['-A INPUT -s 203.0.113.7/32 -j ACCEPT', false],
+  ['-A PREROUTING -s 10.0.0.1/32 -d 192.0.2.1/32 -p tcp -m tcp --sport 80 -m comment --comment lb4 -j DROP', false],
+])('%s is meant for a client of a frontend, and without effect: %s', (rule, is) => {
+  expect(iptablesBans(`*filter\n:INPUT ACCEPT [0:0]\n${rule}\nCOMMIT\n`, WEB)).toEqual(is ? [rule] : []);
+});
+
+test('of nft as well: by address, prefix or set; not what is for others, of lb4, or let in', () => {
+  const match = (field: string, right: unknown, protocol = 'ip') => ({
+    match: { op: '==', left: { payload: { protocol, field } }, right },
+  });
+  const rule = (expr: object[], more: object = {}) => ({ rule: { family: 'inet', table: 'mine', chain: 'input', expr, ...more } });
+  const client = match('saddr', '203.0.113.7');
+  const json = JSON.stringify({
+    nftables: [
+      { metainfo: {} },
+      rule([client, { drop: null }]),
+      rule([match('saddr', { prefix: { addr: '203.0.113.0', len: 24 } }), match('dport', 443, 'tcp'), { counter: {} }, { reject: {} }]),
+      rule([match('saddr', '@block'), match('daddr', '192.0.2.1'), { drop: null }]),
+      rule([client, { accept: null }]),
+      rule([client, match('dport', 22, 'tcp'), { drop: null }]),
+      rule([client, match('daddr', '198.51.100.1'), { drop: null }]),
+      rule([client, { drop: null }], { table: 'lb4' }),
+      rule([client, { drop: null }], { family: 'ip', table: 'filter' }),
+    ],
+  });
+  expect(nftBans(json, WEB)).toEqual(['203.0.113.7', '203.0.113.0/24', '@block'].map((source) => `inet mine input: ip saddr ${source}`));
+  expect(nftBans('', WEB)).toEqual([]);
 });
