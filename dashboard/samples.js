@@ -20,7 +20,7 @@ export function packetsOf({ lb4 }) {
 
 /** Packets that did not go on, by verdict: dropped, or answered with a reset or an error. */
 export function refusedOf({ lb4 }) {
-  const verdicts = Object.entries(lb4.verdicts ?? {}).filter(([name]) => /^(drop|reset|unreachable)/.test(name));
+  const verdicts = Object.entries(lb4.verdicts ?? {}).filter(([name]) => /^(drop|reset|denied|limited|unreachable)/.test(name));
   const ring =
     lb4.frames === undefined
       ? []

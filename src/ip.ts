@@ -31,6 +31,12 @@ function ipv4Bytes(address: string): Buffer {
   return bytes;
 }
 
+/** An IPv6 address in four words, unsigned and in host order, most significant first. */
+export function wordsOf6(address: string): number[] {
+  const bytes = ipv6Bytes(address.replace(/%.*/, ''));
+  return [0, 4, 8, 12].map((at) => bytes.readUInt32BE(at));
+}
+
 /** The inverse of {@link addressBytes}, in the text form of RFC 5952. */
 export function formatBytes(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join('.');

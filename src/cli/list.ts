@@ -64,7 +64,9 @@ export function listText({ frontends, backends, mode }: Listing, { numeric, rate
         frontend.draining ? 'drain' : 'open',
         '',
         ...numbers(frontend),
-        [numeric ? undefined : backend.balance, frontend.silent ? 'silent' : undefined].filter((one) => one !== undefined).join(', '),
+        [numeric ? undefined : backend.balance, frontend.silent ? 'silent' : undefined, ...frontend.refusals.flatMap(refusalText)]
+          .filter((one) => one !== undefined)
+          .join(', '),
       ]),
       ...backend.servers.map((server) => [
         '  ->',
@@ -78,6 +80,15 @@ export function listText({ frontends, backends, mode }: Listing, { numeric, rate
     ];
   });
   return `lb4 ${mode}\n${columns([head, ...rows], RIGHT)}`;
+}
+
+/** What a rule about its clients has done, if anything. */
+function refusalText({ rule, refused, would_refuse: wouldRefuse }: Listing['frontends'][number]['refusals'][number]): string[] {
+  const counts = [
+    { count: refused, words: 'refused by' },
+    { count: wouldRefuse, words: 'would be refused by' },
+  ];
+  return counts.filter(({ count }) => count > 0).map(({ count, words }) => `${short(count)} ${words} ${rule}`);
 }
 
 function numbers({ current, total, bytes_tx, bytes_rx }: Totals): string[] {

@@ -1,6 +1,8 @@
 /** `IP:PORT`, as configuration files write it: `192.0.2.1:80` or `[2001:db8::1]:80`. */
 
-import { isIPv6 } from 'node:net';
+import { isIP, isIPv6 } from 'node:net';
+import { maskOf } from '../access/prefix-list.ts';
+import { wordsOf6 } from '../ip.ts';
 import { addressNumber, formatAddress, swap32 } from '../packet/address.ts';
 
 export interface Address {
@@ -142,6 +144,28 @@ export function readNetwork(text: string): Network | Problem {
   if (bits === undefined) return { problem: `has a length that is not 1–32, ${JSON.stringify(length)}` };
   if (address.ipNumber % 2 ** (32 - bits) !== 0) return { problem: `has bits of its own beyond the first ${bits}` };
   return { first: address.ipNumber, bits };
+}
+
+/** A prefix of either family, `10.0.0.0/24` or `2001:db8::/32`; an address alone is all of its bits. */
+export interface Prefix {
+  readonly family: 4 | 6;
+  /** Its first address in words of 32 bits, unsigned and in host order, most significant first. */
+  readonly first: readonly number[];
+  readonly bits: number;
+}
+
+export function readPrefix(text: string): Prefix | Problem {
+  const slash = text.indexOf('/');
+  const address = slash < 0 ? text : text.slice(0, slash);
+  const version = isIP(address);
+  if ((version !== 4 && version !== 6) || address.includes('%')) return { problem: 'is no IP address or prefix' };
+  const first = version === 4 ? [addressNumber(address)] : wordsOf6(address);
+  const most = first.length * 32;
+  const length = slash < 0 ? String(most) : text.slice(slash + 1);
+  const bits = /^(?:0|[1-9]\d{0,2})$/.test(length) ? Number(length) : most + 1;
+  if (bits > most) return { problem: `has a length that is not 0–${most}, ${JSON.stringify(length)}` };
+  const isExact = first.every((word, i) => (word & ~maskOf(bits - i * 32)) === 0);
+  return isExact ? { family: version, first, bits } : { problem: `has bits of its own beyond the first ${bits}` };
 }
 
 /** Whether an address, or a network, has addresses of a network. */

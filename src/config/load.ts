@@ -17,6 +17,7 @@ import { statsFindings } from './check/stats.ts';
 import { cpuFindings, type UsableCpus } from './check/workers.ts';
 import { effectiveKeys, type Keys } from './effective.ts';
 import { graft } from './graft.ts';
+import { readLists } from './lists.ts';
 import type { Config } from './model.ts';
 import { fansOut, type Mode } from './modes.ts';
 import { readAny, readRegular } from './read/file.ts';
@@ -47,7 +48,7 @@ export interface LoadOptions {
   readonly usableCpus?: UsableCpus | undefined;
   /** lb4 runs already: refuse what is not a regular file, rather than wait for a pipe's writer while traffic waits for lb4. */
   readonly reload?: boolean | undefined;
-  /** Gets the path of each further file (`[glb]`) before it is read. */
+  /** Gets the path of each further file (`[glb]`, lists of prefixes) before it is read. */
   readonly reads?: ((path: string) => void) | undefined;
   /** Say all, however many there are: for programs. */
   readonly unbounded?: boolean | undefined;
@@ -85,9 +86,12 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   assertRoomy(text, file);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
-  const grafted = graft(root, (path) => {
+  const readOther = (path: string): string => {
     reads?.(path);
-    const other = readText(path, reload ? readRegular : readAny);
+    return readText(path, reload ? readRegular : readAny);
+  };
+  const grafted = graft(root, (path) => {
+    const other = readOther(path);
     assertRoomy(other, path);
     return other;
   });
@@ -117,8 +121,10 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   ].sort(byPosition);
   const mistakes = told([...grafted.mistakes, ...findings.map((finding) => mistakeOf(finding, file))]);
   if (!result.success || mistakes.some(isError)) throw new ConfigError(mistakes);
+  const lists = readLists(fansOut(mode) ? { frontends: {} } : result.data, readOther);
+  if (lists.mistakes.length > 0) throw new ConfigError(told([...mistakes, ...lists.mistakes]));
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
-  const config = resolveConfig(result.data, file, { ...defaults, files: grafted.files });
+  const config = resolveConfig(result.data, file, { ...defaults, files: [...grafted.files, ...lists.files], lists: lists.of });
   return { config, keys: effectiveKeys(result.data, config, mode), warnings: mistakes };
 }
 

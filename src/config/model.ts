@@ -1,4 +1,5 @@
 /** The configuration as the rest of the program sees it: resolved, frozen, times in milliseconds. */
+import type { AccessList } from '../access/prefix-list.ts';
 import type { GlbKeys, GlbState, SchedulerName } from '../balance/index.ts';
 import type { Address, Network } from './address.ts';
 
@@ -109,6 +110,9 @@ export interface Inline {
 export const ICMP_ECHO = ['balancer', 'kernel'] as const;
 export type IcmpEcho = (typeof ICMP_ECHO)[number];
 
+/** What becomes of a first packet that a frontend's rules keep out. */
+export const ACCESS_ACTIONS = ['drop', 'reset'] as const;
+
 /** A frontend of the file, of one of its protocols (schema/services.ts). */
 export interface Frontend {
   /** Unlike that of any other: `web`; of another protocol than TCP `web/udp`. */
@@ -128,6 +132,18 @@ export interface Frontend {
   readonly udpPerPacket?: boolean;
   /** Undefined: the kernel. */
   readonly icmpEcho?: IcmpEcho;
+  /** Who may connect, and who may not; undefined: all, and nobody. */
+  readonly allow?: AccessList;
+  readonly deny?: AccessList;
+  /** New connections a second, and connections at a time, of one source; undefined: no limit. */
+  readonly sourceRate?: number;
+  readonly sourceMaxconn?: number;
+  /** Bits of an IPv4 address that make a source; undefined: 32. */
+  readonly sourcePrefix?: number;
+  /** Undefined: `drop`. */
+  readonly denyAction?: (typeof ACCESS_ACTIONS)[number];
+  /** Whom these rules keep out is counted, and let in. */
+  readonly dryRun?: boolean;
 }
 
 /** A protocol above IP, as firewall tools spell it, and its number in the IP header. */

@@ -52,12 +52,14 @@ function traffic<Row extends { readonly counters: Counters }>(family: PerRow<Row
 }
 
 const frontend = perRow('lb4_frontend', ['frontend', 'protocol'], ({ frontends }) => frontends);
+const refusal = perRow('lb4_frontend', ['frontend', 'protocol', 'rule'], ({ refusals }) => refusals);
 const backend = perRow('lb4_backend', ['backend', 'protocol'], ({ backends }) => backends);
 const server = perRow('lb4_server', ['backend', 'server', 'protocol'], ({ servers }) => servers);
 const worker = perRow('lb4_worker', ['worker'], ({ workers }) => workers);
 const portPool = perRow('lb4_port_pool', ['backend', 'server', 'protocol'], ({ servers }) => servers);
 
 const PACKETS: Has = ({ packets }) => packets !== undefined;
+const RULES: Has = ({ refusals }) => refusals !== undefined;
 const PORTS: Has = ({ hasPorts }) => hasPorts === true;
 /** Who makes the connections to servers itself, and so lets clients wait for one. */
 const QUEUE: Has = ({ queued }) => queued !== undefined;
@@ -72,6 +74,8 @@ export const FAMILIES: readonly Family[] = [
   frontend('gauge', 'status', 'Whether it takes connections: 0 stopped or draining, 1 up.', ({ open }) => Number(open)),
   frontend('gauge', 'silent', 'Whether its servers answer others and none of its connections.', ({ silent }) => Number(silent), PACKETS),
   frontend('counter', 'refused_total', 'Connections without a server, a place or the time.', ({ counters }) => counters.refused, QUEUE),
+  refusal('counter', 'denied_total', 'Connections that a rule about its clients refused.', ({ refused }) => refused, RULES),
+  refusal('counter', 'would_deny_total', 'Those that it would have refused (dry_run).', ({ wouldRefuse }) => wouldRefuse, RULES),
 
   ...traffic(backend),
   backend('gauge', 'status', 'Whether a server may be chosen: 0 down, 1 up.', ({ active, backups }) => Number(active + backups > 0)),

@@ -1,6 +1,6 @@
 /** GET /v1/status and /v1/servers: the state of all, as an operator asks for it. */
 import type { Orders } from './orders.ts';
-import { type BackendRow, type FrontendRow, type ServerRow, takeSnapshot } from './snapshot.ts';
+import { type BackendRow, type FrontendRow, type Refusal, type ServerRow, takeSnapshot } from './snapshot.ts';
 import { type Counters, type PacketCounters, summarize } from './source.ts';
 
 /** `lb4 status`. */
@@ -41,7 +41,7 @@ export function listOf(orders: Orders) {
 export type Listing = ReturnType<typeof listOf>;
 
 /** Verdicts of packets that were dropped or refused: forward/verdict.ts. */
-const REFUSED = /^(drop|reset|unreachable)/;
+const REFUSED = /^(drop|reset|denied|limited|unreachable)/;
 
 function packetsOf({ verdicts, received, dropped, transmitFailed, fastPath }: PacketCounters) {
   const refused = Object.entries(verdicts).filter(([name]) => REFUSED.test(name));
@@ -53,8 +53,12 @@ function packetsOf({ verdicts, received, dropped, transmitFailed, fastPath }: Pa
   };
 }
 
-function frontendOf({ name, protocol, address, backend, draining, silent, counters }: FrontendRow) {
-  return { name, protocol, address, backend, draining, silent, ...totals(counters) };
+function frontendOf({ name, protocol, address, backend, draining, silent, counters, refusals }: FrontendRow) {
+  return { name, protocol, address, backend, draining, silent, refusals: refusals.map(refusalOf), ...totals(counters) };
+}
+
+function refusalOf({ rule, refused, wouldRefuse }: Refusal) {
+  return { rule, refused, would_refuse: wouldRefuse };
 }
 
 function backendOf({ name, protocol, balance, queued, counters, servers }: BackendRow) {

@@ -1,5 +1,5 @@
 /** A snapshot's rows with the labels that name them in metrics. */
-import type { ServerRow, Snapshot } from './snapshot.ts';
+import type { Refusal, ServerRow, Snapshot } from './snapshot.ts';
 import type { Counters, FrontendCounters, WorkerCounters } from './source.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -9,6 +9,8 @@ export interface LabelledRows
   extends Pick<Snapshot, 'mode' | 'packets' | 'reload' | 'host' | 'logLinesLost' | 'connectionLog' | 'discoveryFailing'> {
   readonly version: string;
   readonly frontends: readonly Labelled<FrontendSummary>[];
+  /** One a frontend and rule. */
+  readonly refusals: readonly Labelled<Refusal>[];
   readonly backends: readonly Labelled<BackendSummary>[];
   readonly servers: readonly Labelled<ServerRow>[];
   readonly workers: readonly Labelled<WorkerCounters>[];
@@ -51,6 +53,9 @@ export function labelRows(snapshot: Snapshot, version: string): LabelledRows {
       labels: { frontend: name, protocol },
       row: { counters, silent, open: !stopping && !draining },
     })),
+    refusals: frontends.flatMap(({ name: frontend, protocol, refusals }) => {
+      return refusals.map((row) => ({ labels: { frontend, protocol, rule: row.rule }, row }));
+    }),
     backends: backends.map(({ name, protocol, counters, queued, servers }) => {
       const usable = servers.filter(mayBeChosen);
       const backups = usable.filter(({ view }) => view.backup).length;

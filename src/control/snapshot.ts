@@ -6,6 +6,7 @@ import {
   type FrontendCounters,
   type FrontendView,
   type PacketCounters,
+  type RuleView,
   type ServerCounters,
   type ServerView,
   type Source,
@@ -17,6 +18,15 @@ export interface FrontendRow extends Pick<FrontendView, 'name' | 'protocol' | 'a
   readonly draining: boolean;
   readonly silent: boolean;
   readonly counters: FrontendCounters;
+  /** By rule. */
+  readonly refusals: readonly Refusal[];
+}
+
+/** What one rule about a frontend's clients refused, and would have (`dry_run`): first packets, in proxy mode connections. */
+export interface Refusal {
+  readonly rule: string;
+  readonly refused: number;
+  readonly wouldRefuse: number;
 }
 
 export interface ServerRow {
@@ -43,8 +53,8 @@ export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' 
 
 export function takeSnapshot(source: Source, view: View): Snapshot {
   const { frontends: views, backends, retired, reload, host, logLinesLost, connectionLog, discoveryFailing, stopping } = view;
-  const frontends = views.map(({ index, draining = false, silent = false, ...names }) => {
-    return { ...names, draining, silent, counters: source.frontend(index) };
+  const frontends = views.map(({ index, draining = false, silent = false, rules = [], ...names }) => {
+    return { ...names, draining, silent, counters: source.frontend(index), refusals: refusals(source, index, rules) };
   });
   return {
     mode: source.mode,
@@ -59,6 +69,11 @@ export function takeSnapshot(source: Source, view: View): Snapshot {
     discoveryFailing,
     stopping,
   };
+}
+
+function refusals(source: Source, index: number, rules: readonly RuleView[]): Refusal[] {
+  const counts = rules.length === 0 ? [] : (source.refusals?.(index) ?? []);
+  return rules.map(({ rule, column, dryColumn }) => ({ rule, refused: counts[column] ?? 0, wouldRefuse: counts[dryColumn] ?? 0 }));
 }
 
 function backendRow(source: Source, { servers: views, retired, ...names }: BackendView): BackendRow {

@@ -91,6 +91,8 @@ export interface Source {
   /** Connections to servers leave from ports of lb4's own. */
   readonly hasPorts?: boolean;
   frontend(index: number): FrontendCounters;
+  /** What a frontend's rules about its clients have refused, in the columns that {@link RuleView} names. */
+  refusals?(index: number): readonly number[];
   server(index: number): ServerCounters;
   /** Proxy mode: connections of a backend that wait for a server; rises and falls. */
   queued?(backend: string): number;
@@ -100,6 +102,15 @@ export interface Source {
 
 /** `unknown` until the first check has spoken; `drain` takes no new connections, by weight 0 or because it left the file. */
 export type ServerState = 'unknown' | 'up' | 'down' | 'drain';
+
+/** A rule about a frontend's clients. */
+export interface RuleView {
+  /** As the file has it: `allow`, `deny`, `deny @/etc/lb4/block`, `source_rate`, `source_maxconn`. */
+  readonly rule: string;
+  /** Where the {@link Source} counts what it refused, and what it would have (`dry_run`). */
+  readonly column: number;
+  readonly dryColumn: number;
+}
 
 export interface FrontendView {
   /** As the file has it: one of several protocols has several with one name. */
@@ -116,6 +127,7 @@ export interface FrontendView {
   readonly draining?: boolean | undefined;
   /** The packet modes: its servers answer others, yet none of its connections. */
   readonly silent?: boolean | undefined;
+  readonly rules?: readonly RuleView[] | undefined;
 }
 
 export interface ServerView {

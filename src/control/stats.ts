@@ -22,6 +22,7 @@ export function statsDocument(source: Source, view: View, isWritable = false) {
 
 function extras(snapshot: Snapshot, isWritable: boolean) {
   const { mode, stopping, reload, host, logLinesLost, connectionLog, discoveryFailing, frontends, backends, packets } = snapshot;
+  const ruled = frontends.filter(({ refusals }) => refusals.length > 0);
   const silent = frontends.filter((frontend) => frontend.silent).map(keysIn(frontends));
   return {
     mode,
@@ -30,6 +31,7 @@ function extras(snapshot: Snapshot, isWritable: boolean) {
     dashboard: isWritable ? 'write' : 'read',
     ...(host.length > 0 && { host: host.map(({ what, missing, reason, repairs }) => ({ what, missing, reason, repairs })) }),
     ...(silent.length > 0 && { silent_frontends: silent }),
+    ...(ruled.length > 0 && { refusals: byName(ruled, ({ refusals }) => byRule(refusals)) }),
     log: { lines_lost: logLinesLost },
     ...(connectionLog && { connection_log: connectionLogKeys(connectionLog) }),
     ...(discoveryFailing > 0 && { discovery_failing: discoveryFailing }),
@@ -38,6 +40,10 @@ function extras(snapshot: Snapshot, isWritable: boolean) {
       Object.fromEntries(shown(servers).map((server) => [server.view.address, details(server, name)])),
     ),
   };
+}
+
+function byRule(refusals: Snapshot['frontends'][number]['refusals']) {
+  return Object.fromEntries(refusals.map(({ rule, refused, wouldRefuse }) => [rule, { refused, would_refuse: wouldRefuse }]));
 }
 
 function connectionLogKeys({ lines, lost, overRate, noRoom }: NonNullable<View['connectionLog']>) {

@@ -14,7 +14,9 @@ import {
   HALF_OPEN,
   HALF_OPEN_EVICTED,
   RECEIVED,
+  REFUSALS,
   RX,
+  refusalRow,
   STATIONS_EVICTED,
   SYN_FLOODS,
   serverRow,
@@ -113,6 +115,12 @@ export class Counts {
   /** The same of a frontend. */
   frontendAnswers(index: number): { due: number; answered: number } {
     return this.#answersAt(frontendRow(index));
+  }
+
+  /** A frontend's row of the refusals (layout/counters.ts), of all workers. */
+  refusals(index: number): number[] {
+    const row = refusalRow(index);
+    return Array.from({ length: REFUSALS }, (_, column) => this.#sum(({ counters }) => counters.refusals[row + column]));
   }
 
   #answersAt(row: number): { due: number; answered: number } {

@@ -1,5 +1,6 @@
 /** The main thread's handle on the data path: starts its workers, tells them what to balance, reads their counters. */
 import { closeSync } from 'node:fs';
+import { sourceMemory } from '../access/source-table.ts';
 import { messageOf } from '../errors.ts';
 import { Bond, Bonds } from '../forward/affinity.ts';
 import { assertServiceSet } from '../forward/assert-set.ts';
@@ -217,7 +218,8 @@ export class Engine {
       options.own?.();
       isHandedOn = true;
       return await Engine.#acquire(options, key, memoryFd, (data, reports) => {
-        return waiting === undefined ? PcapThread.start({ ...data, worker: 0 }, reports) : waiting.begin(data, reports);
+        if (waiting === undefined) return PcapThread.start({ ...data, worker: 0 }, reports);
+        return waiting.begin({ ...data, sources: sourceMemory(options.connections) }, reports);
       });
     } catch (error) {
       await waiting?.close();
@@ -395,6 +397,11 @@ export class Engine {
   /** The same of a frontend. */
   frontendAnswers(index: number): { due: number; answered: number } {
     return this.#counts.frontendAnswers(index);
+  }
+
+  /** What a frontend's rules kept out: its row of the refusals (layout/counters.ts). */
+  refusals(index: number): readonly number[] {
+    return this.#counts.refusals(index);
   }
 
   /** Connections, and flows of datagrams, that fit; `limit` at most. */

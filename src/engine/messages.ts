@@ -76,6 +76,8 @@ export interface WorkerData extends Orders {
   readonly mtus: ReadonlyMap<number, number>;
   /** The interfaces that it stands between, if it does. */
   readonly ports?: Ports | undefined;
+  /** What all workers know of sources; undefined: it is the only one. */
+  readonly sources?: Int32Array | undefined;
 }
 
 export type ToWorker =

@@ -44,6 +44,7 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     floodFrom,
     slice,
     isInline: data.ports !== undefined,
+    sources: data.sources,
   });
   const duties = new Duties({
     core,

@@ -47,6 +47,9 @@ export const ANSWER_ONLY = 0x400000;
 export const DATAGRAM = 0x800000;
 /** It has ended, and the connection log was told so (forward/endings.ts). */
 export const TOLD = 0x1000000;
+/** As a source of how many bits it is counted (forward/source-counts.ts); 0: not. Six bits. */
+export const SOURCE_SHIFT = 25;
+export const SOURCE_BITS = 0x3f << SOURCE_SHIFT;
 /** What a connection keeps when it is opened again. */
 export const LASTING = ONE_WAY | HASHED;
 

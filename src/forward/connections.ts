@@ -21,6 +21,7 @@ import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
 import { CLAIMED_UNREACHABLE, HANDSHAKE_RESET, PORT_UNREACHABLE, type Signals, SYN_AGAIN } from './signals.ts';
+import type { SourceCounts } from './source-counts.ts';
 
 export interface ConnectionsParts {
   readonly table: FlowTable;
@@ -34,6 +35,7 @@ export interface ConnectionsParts {
   readonly lastHops: LastHops;
   readonly bonds: Bonds;
   readonly endings: EndingLog;
+  readonly sourceCounts: SourceCounts;
 }
 
 /** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time. */
@@ -64,13 +66,15 @@ export class Connections {
   readonly #lastHops: LastHops;
   readonly #bonds: Bonds;
   readonly #endings: EndingLog;
+  readonly #sourceCounts: SourceCounts;
   readonly #share: number;
   readonly #datagramShare: number;
   #evicted = 0;
   #evictedDatagrams = 0;
   #completed = 0;
 
-  constructor({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings }: ConnectionsParts) {
+  constructor(parts: ConnectionsParts) {
+    const { table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings, sourceCounts } = parts;
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
@@ -81,6 +85,7 @@ export class Connections {
     this.#lastHops = lastHops;
     this.#bonds = bonds;
     this.#endings = endings;
+    this.#sourceCounts = sourceCounts;
     this.#share = Math.max(LEAST, records.capacity * SHARE);
     this.#datagramShare = Math.max(LEAST, records.capacity * DATAGRAM_SHARE);
   }
@@ -212,7 +217,8 @@ export class Connections {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
     this.wait(record);
-    const life = words[r + C.LIFE];
+    const life = this.#sourceCounts.enter(r, words[r + C.LIFE]);
+    words[r + C.LIFE] = life;
     const owner = words[r + C.OWNER];
     const generation = words[r + C.GENERATION];
     if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(owner, generation, 1);
@@ -243,6 +249,8 @@ export class Connections {
       (flows[at - Flow.NEXT_HOP + Flow.STATE] & Flow.WRAPPED) !== 0 && flows[at - Flow.NEXT_HOP + Flow.DELTAS] >>> Flow.TAG_SHIFT > 0;
     if (tagged) flows[at - Flow.NEXT_HOP + Flow.DELTAS] |= Flow.MOST_TAG << Flow.TAG_SHIFT;
     this.#weigh(r, life, 1);
+    const counted = this.#sourceCounts.enter(r, life);
+    if (counted !== life) words[r + C.LIFE] = counted;
     if (words[r + C.POOL] !== Flow.NONE) this.#ledger.addPorts(owner, generation, 1);
     if (words[r + C.SECOND] === Flow.NONE) return;
     this.#lastHops.keep(flows[(words[r + C.SECOND] << Flow.ENTRY_SHIFT) + Flow.NEXT_HOP]);
@@ -556,7 +564,7 @@ export class Connections {
   #removeRecord(record: number, how: How, now: number): void {
     const r = record << C.RECORD_SHIFT;
     const { words } = this.#records;
-    const life = words[r + C.LIFE];
+    const life = this.#sourceCounts.leave(r, words[r + C.LIFE]);
     this.collect(r, false);
     if (words[r + C.SECOND] !== Flow.NONE) this.collect(r, true);
     if (this.#endings.isOn) this.#endings.end(record, how, now);
@@ -620,21 +628,32 @@ export class Connections {
       this.#ledger.add(owner, generation, TOTAL, 1);
       this.#ledger.add(owner, generation, CURRENT, 1);
     }
-    this.#leave(r, before, marked);
-    return marked;
+    return this.#leave(r, before, marked);
   }
 
-  /** Enters in the books that a connection has ended, or goes on after its end. */
-  #leave(r: number, before: number, after: number): void {
+  /** Enters in the books that a connection has ended, or goes on after its end. Returns `after`, marked. */
+  #leave(r: number, before: number, after: number): number {
     const { words } = this.#records;
     const owner = words[r + C.OWNER];
     const generation = words[r + C.GENERATION];
     const wasLive = (before & T.STATE_MASK) < T.TIME_WAIT;
     const isLive = (after & T.STATE_MASK) < T.TIME_WAIT;
-    if (wasLive === isLive) return;
+    if (wasLive === isLive) return after;
     if ((after & T.ADOPTED) === 0) this.#ledger.addLoad(owner, generation, isLive ? 1 : -1);
     if (after & T.COUNTED) this.#ledger.add(owner, generation, CURRENT, isLive ? 1 : -1);
     else if (isLive && (after & T.ONE_WAY) === 0) this.#ledger.add(owner, generation, DUE, 1);
+    return isLive ? this.#sourceCounts.enter(r, after) : this.#sourceCounts.leave(r, after);
+  }
+
+  /** Now and then: has a connection counted with its source's as the file says now. */
+  recount(record: number): void {
+    this.#sourceCounts.renew(record << C.RECORD_SHIFT);
+  }
+
+  /** Whether the connection of a flow is over: what opens it now is another one. */
+  isOver(slot: number): boolean {
+    const r = this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION] << C.RECORD_SHIFT;
+    return (this.#records.words[r + C.LIFE] & T.STATE_MASK) >= T.TIME_WAIT;
   }
 
   /** Tells of how a handshake goes: whether the server answers, and what does not go well. Returns the LIFE word, marked. */

@@ -1,4 +1,5 @@
 /** The packet core, wired once: the worker, the benchmark and the tests all drive the same. */
+import { SourceTable, sourceMemory } from '../access/source-table.ts';
 import { HalfOpen } from '../flow/half-open.ts';
 import { Records } from '../flow/records.ts';
 import { FlowTable } from '../flow/table.ts';
@@ -22,6 +23,7 @@ import { Rows } from './rows.ts';
 import { Services } from './services.ts';
 import { Signals } from './signals.ts';
 import { createSlowPath } from './slow-path.ts';
+import { SourceCounts } from './source-counts.ts';
 import { Sweep } from './sweep.ts';
 import { SynGuard } from './syn-guard.ts';
 import { WayBack } from './way-back.ts';
@@ -45,6 +47,8 @@ export interface CoreOptions {
   readonly slice?: PortSlice;
   /** It stands between interfaces, and every frame of theirs comes up: MACs and TTL stay, what is no service's crosses. */
   readonly isInline?: boolean | undefined;
+  /** What all workers know of sources (access/source-table.ts); left out: it is the only one. */
+  readonly sources?: Int32Array | undefined;
 }
 
 /** ICMP errors a second that go on to one flow's sender: Linux makes one a second itself (icmp(7): icmp_ratelimit), path MTU discovery needs one a path. */
@@ -98,12 +102,26 @@ export function createCore(options: CoreOptions): Core {
   const halfOpen = new HalfOpen(links);
   const datagrams = new HalfOpen(links);
   const ledger = new Ledger(counters);
-  const services = new Services(ledger, hops, slice);
+  const sources = new SourceTable(options.sources ?? sourceMemory(records.capacity));
+  const services = new Services(ledger, hops, slice, { sources, refusals: counters.refusals, seed: hashKey[3] });
+  const sourceCounts = new SourceCounts({ table, records, services, sources });
   const signals = new Signals();
   const lastHops = new LastHops(hops);
   const bonds = new Bonds(memory.affinity, hashKey);
   const endings = new EndingLog(table, records);
-  const connections = new Connections({ table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings });
+  const connections = new Connections({
+    table,
+    records,
+    halfOpen,
+    datagrams,
+    services,
+    ledger,
+    signals,
+    lastHops,
+    bonds,
+    endings,
+    sourceCounts,
+  });
   const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections, endings });
   const passing = new Passing();
   const clash = new Clash(table, passing, { ...workerOfSlice(slice ?? ALL_PORTS), key: steeringKey(hashKey) });

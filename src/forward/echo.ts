@@ -90,11 +90,13 @@ export function createPing(parts: PingParts): Ping {
     const destination = words[ip + F.IP_DESTINATION];
     const frontend = services.frontendAt(destination, 0, echo.number);
     if (frontend === undefined) return own(f, ip, now);
+    if (frontend.guard?.denies(words[ip + F.IP_SOURCE])) return end(Verdict.denied);
     if (!echo.isIntact(slab, ip)) return end(Verdict.dropMalformed);
     if (frontend.draining) return end(Verdict.dropStray);
     const slot = open(f, ip, frontend, ports, now);
     // To refuse a ping is to say nothing.
-    return slot < Flow.NONE ? end(Verdict.dropStray) : slot;
+    if (slot < Flow.NONE) return end(~slot === Verdict.limited ? Verdict.limited : Verdict.dropStray);
+    return slot;
   }
 
   /** An answer that nobody here waits for: the host's own, or of a server that answers somebody else through this host. */

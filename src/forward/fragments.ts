@@ -172,6 +172,7 @@ export function createFragmentPath(parts: FragmentsParts): FragmentPath {
     if (slot !== Flow.NONE) connections.remove(slot, now);
     const frontend = services.frontendAt(destination, destinationPort(ports), protocol.number);
     if (frontend === undefined || frontend.draining || !mayOpen(f, ip, ports, protocol)) return Flow.NONE;
+    if (frontend.guard?.denies(source)) return Flow.NONE;
     const opened = install(f, ip, frontend, ports, now);
     if (opened < 0) return Flow.NONE;
     if (frontend.perPacket) opener.carry(payload);

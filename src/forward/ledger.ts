@@ -19,7 +19,9 @@ import {
   PLACE_GENERATION,
   PLACE_PORT,
   PORTS,
+  REFUSALS,
   ROW,
+  refusalRow,
   serverRow,
 } from '../layout/counters.ts';
 import type { Counters } from '../layout/memory.ts';
@@ -33,11 +35,13 @@ export class Ledger {
   /** This core's part of them. */
   readonly #own = new Int32Array(LOADS_LENGTH);
   readonly #statistics: Float64Array;
+  readonly #refusals: Float64Array;
   /** What each index stands for, for who comes after this process, too. */
   readonly #places: Int32Array;
 
-  constructor({ statistics, loads, places }: Pick<Counters, 'statistics' | 'loads' | 'places'>) {
+  constructor({ statistics, refusals, loads, places }: Pick<Counters, 'statistics' | 'refusals' | 'loads' | 'places'>) {
     this.#statistics = statistics;
+    this.#refusals = refusals;
     this.loads = loads;
     this.#places = places;
   }
@@ -58,7 +62,7 @@ export class Ledger {
       // The generation first: a process that dies in between has given up connections too many, never one to somebody else.
       this.#close(element);
       // Before the place is stored: nobody looks at the row again that stands for who it should.
-      if (port !== 0) this.#statistics.fill(0, rowOf(element), rowOf(element) + ROW);
+      if (port !== 0) this.#clear(element);
       places[at + PLACE_ADDRESS] = address;
       places[at + PLACE_PORT] = port;
     }
@@ -155,6 +159,12 @@ export class Ledger {
   #close(element: number): void {
     this.#places[element * PLACE + PLACE_GENERATION] = (this.#generation(element) + 1) & 0xffff;
     this.#empty(element);
+  }
+
+  #clear(element: number): void {
+    this.#statistics.fill(0, rowOf(element), rowOf(element) + ROW);
+    const refusals = refusalRow(element - MAX_SERVERS);
+    if (refusals >= 0) this.#refusals.fill(0, refusals, refusals + REFUSALS);
   }
 
   #empty(element: number): void {

@@ -1,4 +1,5 @@
 /** What is balanced over what, as the main thread tells it. */
+import type { Access } from '../access/guard.ts';
 import type { Choice } from '../balance/index.ts';
 import type { ModeName } from './modes.ts';
 
@@ -21,6 +22,8 @@ export interface ServiceSet {
     readonly perPacket?: boolean;
     /** Pings of its address are answered here while one of its servers is up. */
     readonly echo?: boolean;
+    /** Who may connect, and how often; left out: all, and as they like. */
+    readonly access?: Access | undefined;
   }[];
   readonly backends: readonly {
     readonly name: string;

@@ -5,6 +5,7 @@
  *
  * Applied between two batches, so it must be quick: 1,000 servers behind ten addresses take 1 to 2 ms, the message included (measured).
  */
+import { Guard, type GuardParts, hashOfSource } from '../access/guard.ts';
 import {
   type Candidate,
   type Choice,
@@ -61,6 +62,8 @@ export interface Frontend {
   readonly adopts: boolean;
   /** Clients stay with their servers (affinity.ts). */
   readonly bond: Bond | undefined;
+  /** Undefined: whoever likes may connect. */
+  readonly guard: Guard | undefined;
 }
 
 interface Hairpin {
@@ -135,15 +138,18 @@ export class Services {
   /** Addresses whose pings are answered here: whether somebody serves them. */
   #served: ReadonlyMap<number, boolean> = new Map();
   #backends: ReadonlyMap<string, Backend> = new Map();
+  readonly #guards: GuardParts | undefined;
   /** While a set is applied: the pools of a backend that names its sources, which all its frontends have. */
   readonly #pooled = new Map<Backend, readonly number[]>();
 
   /**
    * @param hops of this core: the kernel's fast path reads there which tables are in force. What another process has left is not, from the first set on
    * @param slice the source ports of this core, in every pool
+   * @param guards what rules about clients are held by; undefined: none are
    */
-  constructor(ledger: Ledger, hops: Int32Array, slice?: PortSlice) {
+  constructor(ledger: Ledger, hops: Int32Array, slice?: PortSlice, guards?: GuardParts) {
     this.pools = new Pools(slice);
+    this.#guards = guards;
     this.#ledger = ledger;
     this.tables = hops.subarray(TABLES << SHIFT, (TABLES << SHIFT) + 1);
   }
@@ -190,6 +196,11 @@ export class Services {
   /** By its index; undefined: there is none any more. */
   frontendOf(index: number): Frontend | undefined {
     return this.#frontends[index];
+  }
+
+  /** What a client of a frontend, by its index, is known by among sources of so many bits. */
+  sourceHash(frontend: number, client: number, bits: number): number {
+    return hashOfSource(this.#guards?.seed ?? 0, frontend, client, bits);
   }
 
   /** Goes up whenever a server is lost that was not: {@link isLost}. */
@@ -320,7 +331,7 @@ export class Services {
   }
 
   #frontend(entry: ServiceSet['frontends'][number], backend: Backend, ways: readonly number[]): Frontend {
-    const { index, address, protocol: number, maxconn, draining } = entry;
+    const { index, address, protocol: number, maxconn, draining, access } = entry;
     const { mode, choice, scheduler, servers, places, bond } = backend;
     const sources = sourcesOf(address, backend);
     const pools = mode.source === 'pool' ? this.#poolsOf(backend, sources) : [];
@@ -352,6 +363,7 @@ export class Services {
       adopts,
       // Each datagram is chosen for.
       bond: perPacket ? undefined : bond,
+      guard: access && this.#guards && new Guard(access, index, this.#guards),
     };
   }
 

@@ -64,7 +64,8 @@ export interface SlowPathParts {
  */
 export type SlowPath = (f: number, at: number, now: number) => number;
 
-const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, timeExceeded, tooBig, dropOtherLink } = Verdict;
+const { forwarded, opened, adopted, stateless, icmpTranslated, resetUnknown, timeExceeded, tooBig, dropOtherLink, denied, limited } =
+  Verdict;
 
 /** Type and code, as they stand in front of an ICMP message. */
 const PORT_UNREACHABLE = F.ICMP_UNREACHABLE | (F.ICMP_PORT_UNREACHABLE << 8);
@@ -113,9 +114,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const protocol = protocolAt(words, ip);
     let slot = at < 0 || protocol === undefined ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
     if (isForged(f, slot)) return notOurs(f, dropOtherLink, now);
-    if (slot >= 0 && protocol?.opens(words, transportOf(f)) && (connections.isStale(slot, now) || rows.isPassed(at))) {
-      connections.remove(slot, now);
-      slot = Flow.NONE;
+    if (slot >= 0 && protocol?.opens(words, transportOf(f))) {
+      if (isBarred(slot, ip)) return end(denied);
+      if (connections.isStale(slot, now) || rows.isPassed(at)) {
+        connections.remove(slot, now);
+        slot = Flow.NONE;
+      }
     }
     if (slot < 0) slot = miss(f, ip, protocol, now);
     return slot < 0 || protocol === undefined ? Flow.NONE : examine(f, ip, protocol, slot, now);
@@ -135,6 +139,17 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     return Flow.NONE;
   }
 
+  /** Whether a client that asks for its connection anew, which is over, is one that may not connect any more. */
+  function isBarred(slot: number, ip: number): boolean {
+    if (!connections.isOver(slot)) return false;
+    const frontend = services.frontendAt(
+      words[ip + F.IP_DESTINATION],
+      destinationPort(words[transportAt(ip)]),
+      (words[ip + F.IP_TTL] >>> 8) & 0xff,
+    );
+    return frontend?.guard?.denies(words[ip + F.IP_SOURCE]) === true;
+  }
+
   /** Whether a frame cannot be of the server whose answers go by a slot, by the link that it came by. */
   function isForged(f: number, slot: number): boolean {
     const isGuarded = slot !== Flow.NONE && (flow[(slot << Flow.ENTRY_SHIFT) + Flow.STATE] & Flow.GUARDED) !== 0;
@@ -143,7 +158,10 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
 
   /** Word index of the transport header, which begins with the ports. */
   function transportOf(f: number): number {
-    const ip = frames[f + D.OFFSET] >>> 2;
+    return transportAt(frames[f + D.OFFSET] >>> 2);
+  }
+
+  function transportAt(ip: number): number {
     return ip + (words[ip] & 0xf);
   }
 
@@ -318,6 +336,8 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const server = frontend === undefined ? services.passingServer(source, sourcePort(ports), destination, protocol.number) : -1;
     if (server >= 0 && crossing === undefined) return pass(f, ip, ports, server, now);
     if (frontend === undefined && !isReply(source, destination, ports, protocol)) return notOurs(f, Verdict.dropNotOurs, now);
+    // Before anything is looked at, or answered.
+    if (frontend?.guard?.denies(source)) return keepOut(f, ip, frontend, denied, now);
     const opens = protocol.opens(words, transport);
     // Before all that costs more: of a flood this is each one's way.
     const isAsking = opens && !protocol.isDatagram && frontend !== undefined;
@@ -328,7 +348,13 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     if (protocol.refuses(words, transport)) return end(Verdict.dropStray);
     if (frontend === undefined || frontend.draining || !opens) return refuse(f, ip, protocol, resetUnknown, now);
     const slot = open(f, ip, frontend, ports, now);
+    if (~slot === limited) return keepOut(f, ip, frontend, limited, now);
     return slot < Flow.NONE ? refuse(f, ip, protocol, ~slot, now) : slot;
+  }
+
+  /** Ends a packet of a client that a frontend's rules keep out: without a word, unless the file says otherwise. */
+  function keepOut(f: number, ip: number, { guard, protocol }: Frontend, verdict: number, now: number): number {
+    return guard?.resets && !protocol.refuses(words, transportAt(ip)) ? refuse(f, ip, protocol, verdict, now) : end(verdict);
   }
 
   /**
@@ -359,6 +385,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   function install(f: number, ip: number, frontend: Frontend, ports: number, now: number): number {
     crossing?.learn(f, now);
     const source = words[ip + F.IP_SOURCE];
+    if (frontend.guard?.limits(source, now)) return ~limited;
     const facing = crossing === undefined ? services.facing(frontend, source) : frontend;
     const first = frontend.protocol.firstOf(words, transportOf(f));
     return opener.open(facing, source, words[ip + F.IP_DESTINATION], ports, first, hopBack(f, ip), now);

@@ -144,6 +144,7 @@ export class Sweep {
       this.#connections.end(record, isExpired ? How.idle : isOrphan ? How.gone : How.serverDown, now);
       return;
     }
+    this.#connections.recount(record);
     let isUsed = this.#connections.collect(r, false);
     this.#lastHops.keep(flows[first + Flow.NEXT_HOP]);
     if (!isOneWay) {

@@ -42,6 +42,9 @@ const names = [
   'dropTooLong', // longer than the MTU of the port that it is for
   'dropIcmpForged', // an ICMP error that quotes of a live connection what is not under way
   'dropFirstSyn', // while SYNs flood: one that has not come before (syn-guard.ts)
+  // Access control.
+  'denied', // a first packet of a client that the frontend's lists keep out
+  'limited', // one of a client that has opened as many connections, or as often, as its source may
 ] as const;
 
 export type VerdictName = (typeof names)[number];

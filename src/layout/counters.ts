@@ -85,3 +85,16 @@ export const PLACE = 3;
 export const PLACE_ADDRESS = 0;
 export const PLACE_PORT = 1;
 export const PLACE_GENERATION = 2;
+
+/**
+ * Refusals: first packets that a frontend's rules kept out, float64, a row each frontend: a column each rule (access/guard.ts), and as many again for
+ * what they would have kept out (`dry_run`).
+ */
+export const REFUSALS = 16;
+export const REFUSED_DRY = 8;
+export const REFUSALS_LENGTH = MAX_FRONTENDS * REFUSALS;
+
+/** Where a frontend's row begins in the refusals, by its index. */
+export function refusalRow(frontend: number): number {
+  return frontend * REFUSALS;
+}

@@ -2,7 +2,7 @@
  * The memory that main thread and workers share, in parts: pieces of one mapping, but for flows and next hops where the kernel's fast path goes
  * by them, too: those are BPF maps then, of all workers one after the other. Whoever uses a part does not know which.
  *
- *     | header | loads | ways | affinity | worker 0: verdicts, gauges, statistics, places, next hops, flows, connections | worker 1: … |
+ *     | header | loads | ways | affinity | worker 0: verdicts, gauges, statistics, places, refusals, next hops, flows, connections | worker 1: … |
  *
  * Workers share the loads, which limits are held by, and change them atomically, and the clients' servers, a set at a time (affinity.ts). Every other part has one writer: the main thread
  * the header, but for its ATTEMPTS, the ways, and the servers' next hops, of which each worker has a copy; a worker all else that is its own.
@@ -11,7 +11,7 @@
 
 import { affinitySets, SET } from './affinity.ts';
 import { RECORD } from './connection.ts';
-import { GAUGES, LOADS_LENGTH, PLACE, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
+import { GAUGES, LOADS_LENGTH, PLACE, REFUSALS_LENGTH, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
 import { ENTRY, PROBES, READ_AHEAD } from './flow.ts';
 import { HEADER_WORDS, KEY } from './header.ts';
 import { ENTRIES, HOP, SERVER_HOPS, WAY } from './hops.ts';
@@ -27,6 +27,7 @@ export interface Counters {
   /** All workers'. */
   readonly loads: Int32Array;
   readonly places: Int32Array;
+  readonly refusals: Float64Array;
 }
 
 /** What one worker uses. */
@@ -108,6 +109,7 @@ export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number, maps?
       statistics: new Float64Array(mapping, at.statistics, STATISTICS_LENGTH),
       loads: new Int32Array(mapping, LOADS_AT, LOADS_LENGTH),
       places: new Int32Array(mapping, at.places, LOADS_LENGTH * PLACE),
+      refusals: new Float64Array(mapping, at.refusals, REFUSALS_LENGTH),
     },
     hops: maps ? new Int32Array(maps.hops, worker * hopBytes, ENTRIES * HOP) : new Int32Array(mapping, at.hops, ENTRIES * HOP),
     flows: maps
@@ -145,7 +147,8 @@ function offsets(room: Room, worker: number) {
   const gauges = align(VERDICTS * 8);
   const statistics = align(gauges + GAUGES * 8);
   const places = align(statistics + STATISTICS_LENGTH * 8);
-  const hops = align(places + LOADS_LENGTH * PLACE * 4);
+  const refusals = align(places + LOADS_LENGTH * PLACE * 4);
+  const hops = align(refusals + REFUSALS_LENGTH * 8);
   const flows = align(hops + (isInKernel ? 0 : ENTRIES * HOP * 4));
   const connections = align(flows + (isInKernel ? 0 : flowWords(capacity) * 4));
   const end = align(connections + records * RECORD * 4);
@@ -155,6 +158,7 @@ function offsets(room: Room, worker: number) {
     gauges: at + gauges,
     statistics: at + statistics,
     places: at + places,
+    refusals: at + refusals,
     hops: at + hops,
     flows: at + flows,
     connections: at + connections,

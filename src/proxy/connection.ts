@@ -40,6 +40,8 @@ export class Connection implements PendingConnection {
   #tunnel: Tunnel | undefined;
   #noted: Noted | undefined;
   #isOver = false;
+  /** As what its source counts it; 0: not. */
+  #source = 0;
 
   /** The client is paused and the frontend has counted it. */
   constructor(context: Context, frontend: FrontendListener, backend: Backend, client: Socket, ended: (connection: Connection) => void) {
@@ -97,18 +99,31 @@ export class Connection implements PendingConnection {
 
   start(): void {
     if (this.#context.endings.isOn) this.#note(performance.now());
-    if (!this.frontend.plan.acceptProxy) return this.backend.place(this);
+    if (!this.frontend.plan.acceptProxy) return this.#admit();
     readHeader(
       this.#client,
       (endpoints) => {
         this.#endpoints = endpoints;
-        this.backend.place(this);
+        if (this.frontend.gate?.refuses(this.remote?.source ?? '') === true) this.abort('refused');
+        else this.#admit();
       },
       (reason) => {
         this.#context.warn({ frontend: this.frontend.plan.name, reason }, 'a client without a valid PROXY header');
         this.abort('no-proxy-header');
       },
     );
+  }
+
+  #admit(): void {
+    this.recount();
+    this.backend.place(this);
+  }
+
+  /** Has it counted with its source's as the frontend's rules say now. */
+  recount(): void {
+    const { sources } = this.#context.guards;
+    if (this.#source !== 0) sources.leave(this.#source);
+    this.#source = this.#isOver ? 0 : (this.frontend.gate?.enter(this.remote?.source ?? '') ?? 0);
   }
 
   /** Resets both sides and gives back what was held. */
@@ -223,6 +238,7 @@ export class Connection implements PendingConnection {
       Atomics.sub(gauges.frontendCurrent, this.frontend.plan.index, 1);
       Atomics.sub(gauges.serverCurrent, this.#target!.index, 1);
     }
+    if (this.#source !== 0) this.#context.guards.sources.leave(this.#source);
     this.#ended(this);
     // Last: both let others in, who find all of the above done.
     if (this.#target === undefined) this.backend.withdraw(this);

@@ -1,7 +1,8 @@
 /** What a worker's parts share. */
+import type { GuardParts } from '../access/guard.ts';
 import { connectionLimit } from './descriptors.ts';
 import { EndingLog } from './endings.ts';
-import type { Gauges } from './memory.ts';
+import type { Gauges, OwnMemory } from './memory.ts';
 import type { FromWorker } from './messages.ts';
 
 /** A server's failures are told at most so often: under load they come by the thousand. */
@@ -17,13 +18,16 @@ export class Context {
   /** Somebody waits for what another worker may free: polling begins. */
   readonly wait: () => void;
   readonly endings: EndingLog;
+  /** What rules about clients are held by, and counted in. */
+  readonly guards: GuardParts;
   readonly #tell: (message: FromWorker) => void;
   readonly #lastTrouble = new Map<number, number>();
   readonly #lastWarning = new Map<string, { at: number; unsaid: number }>();
 
-  constructor(gauges: Gauges, counters: Float64Array, tell: (message: FromWorker) => void, wait: () => void) {
-    this.gauges = gauges;
-    this.counters = counters;
+  constructor(memory: OwnMemory, tell: (message: FromWorker) => void, wait: () => void) {
+    this.gauges = memory.gauges;
+    this.counters = memory.counters;
+    this.guards = memory.guards;
     this.#tell = tell;
     this.wait = wait;
     this.endings = new EndingLog((endings) => tell({ type: 'ended', endings }));

@@ -3,12 +3,15 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { reserve } from '../balance/index.ts';
 import { native } from '../io/native.ts';
 import type { Context } from './context.ts';
+import { Gate } from './gate.ts';
 import type { FrontendPlan } from './plan.ts';
 import { reset } from './reset.ts';
 import { BACKLOG, SOCKET_OPTIONS } from './sockets.ts';
 
 export class FrontendListener {
   plan: FrontendPlan;
+  /** Undefined: all may connect, and as they like. */
+  gate: Gate | undefined;
   readonly #context: Context;
   readonly #accepted: (client: Socket, frontend: FrontendListener) => void;
   /** The main thread's descriptor; undefined: nothing is to be listened on. */
@@ -20,11 +23,13 @@ export class FrontendListener {
   constructor(context: Context, plan: FrontendPlan, accepted: (client: Socket, frontend: FrontendListener) => void) {
     this.#context = context;
     this.plan = plan;
+    this.gate = this.#gateOf(plan);
     this.#accepted = accepted;
   }
 
   /** `listenFd` may be closed by the main thread once a later call has named another. */
   apply(plan: FrontendPlan, listenFd: number | undefined): void {
+    if (plan.access !== this.plan.access) this.gate = this.#gateOf(plan);
     this.plan = plan;
     if (listenFd !== this.#listenFd) this.#stopAccepting();
     this.#listenFd = listenFd;
@@ -89,6 +94,10 @@ export class FrontendListener {
     return client;
   }
 
+  #gateOf({ access, index }: FrontendPlan): Gate | undefined {
+    return access && new Gate(access, index, this.#context.guards);
+  }
+
   #hasRoom(): boolean {
     const { accepted, all } = this.#context.gauges;
     if (!reserve(all, 0, this.#context.connectionLimit)) return false;
@@ -98,6 +107,8 @@ export class FrontendListener {
   }
 
   #accept(client: Socket): void {
+    // Another proxy's client has yet to be told of.
+    if (!this.plan.acceptProxy && this.gate?.refuses(client.remoteAddress ?? '') === true) return reset(client);
     if (this.#hasRoom()) return this.#accepted(client, this);
     this.#warnOfLimit();
     this.#held = client;

@@ -2,6 +2,10 @@
  * The memory that main thread and workers share. Counters: a region a worker, who alone writes it, summed by the main thread.
  * Gauges: one for all, changed with Atomics only, so that limits and least connections hold over all workers exactly.
  */
+import { randomInt } from 'node:crypto';
+import type { GuardParts } from '../access/guard.ts';
+import { REFUSALS_LENGTH } from '../access/guard.ts';
+import { SourceTable, sourceMemory } from '../access/source-table.ts';
 import { ROOM } from '../layout/limits.ts';
 
 export const { frontends: FRONTENDS, backends: BACKENDS, servers: SERVERS } = ROOM;
@@ -42,7 +46,15 @@ export interface SharedMemory {
   readonly gauges: SharedArrayBuffer;
   /** One for each worker. */
   readonly counters: readonly SharedArrayBuffer[];
+  /** The same of what frontends' rules about clients have refused (layout/counters.ts). */
+  readonly refusals: readonly SharedArrayBuffer[];
+  /** What is known of sources (access/source-table.ts), and the seed of their hashes. */
+  readonly sources: Int32Array<SharedArrayBuffer>;
+  readonly seed: number;
 }
+
+/** Connections whose sources there is room for. */
+const SOURCES = 262_144;
 
 export function createMemory(workers: number): SharedMemory {
   const words = 2 * SERVERS + 3 * FRONTENDS + QUEUES + 1;
@@ -50,6 +62,9 @@ export function createMemory(workers: number): SharedMemory {
   return {
     gauges: new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT),
     counters: Array.from({ length: workers }, () => new SharedArrayBuffer(bytes)),
+    refusals: Array.from({ length: workers }, () => new SharedArrayBuffer(REFUSALS_LENGTH * Float64Array.BYTES_PER_ELEMENT)),
+    sources: sourceMemory(SOURCES),
+    seed: randomInt(2 ** 32) | 0,
   };
 }
 
@@ -68,6 +83,21 @@ export function gaugesOf(memory: SharedArrayBuffer): Gauges {
     holding: next(FRONTENDS),
     queued: next(QUEUES),
     all: next(1),
+  };
+}
+
+/** What one worker has of it. */
+export interface OwnMemory {
+  readonly gauges: Gauges;
+  readonly counters: Float64Array;
+  readonly guards: GuardParts;
+}
+
+export function memoryOf({ gauges, counters, refusals, sources, seed }: SharedMemory, worker: number): OwnMemory {
+  return {
+    gauges: gaugesOf(gauges),
+    counters: new Float64Array(counters[worker]),
+    guards: { sources: new SourceTable(sources), refusals: new Float64Array(refusals[worker]), seed },
   };
 }
 

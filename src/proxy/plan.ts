@@ -1,5 +1,6 @@
 /** What the TCP proxy is to do. Plain data that crosses threads, the whole of it each time: applying it twice changes nothing. */
 
+import type { Access } from '../access/guard.ts';
 import type { Choice } from '../balance/index.ts';
 import { noRoom } from '../layout/limits.ts';
 import type { EndingOrders } from './endings.ts';
@@ -25,6 +26,8 @@ export interface FrontendPlan {
   readonly maxconn: number;
   /** Clients begin with a PROXY protocol header, v1 or v2. */
   readonly acceptProxy: boolean;
+  /** Who may connect, and how often; undefined: all, and as they like. */
+  readonly access?: Access | undefined;
   /** The client's silence that ends a connection; 0: never. */
   readonly clientTimeoutMs: number;
   /** Nothing is listened on any more; its connections go on. */

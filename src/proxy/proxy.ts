@@ -1,4 +1,5 @@
 /** The main thread's handle on the TCP proxy: owns its listening sockets and workers, tells them the plan, sums their counters. */
+import { REFUSALS, refusalRow } from '../access/guard.ts';
 import type { Endings } from './endings.ts';
 import type { ProxyFlow, ProxyQuery } from './flow-list.ts';
 import { Listeners } from './listeners.ts';
@@ -72,6 +73,7 @@ export class Proxy {
   readonly #queueRows = new Rows();
   readonly #gauges: Gauges;
   readonly #counters: readonly Float64Array[];
+  readonly #refusals: readonly Float64Array[];
   readonly #threads: readonly Thread[];
   /** Plans are put in force one after the other. */
   #last: Promise<unknown> = Promise.resolve();
@@ -88,6 +90,7 @@ export class Proxy {
     const memory = createMemory(options.workers);
     this.#gauges = gaugesOf(memory.gauges);
     this.#counters = memory.counters.map((region) => new Float64Array(region));
+    this.#refusals = memory.refusals.map((region) => new Float64Array(region));
     this.#listeners = new Listeners(options.listeners);
     const { assignment, close } = this.#prepare(options.plan);
     close();
@@ -128,6 +131,12 @@ export class Proxy {
     const load = Atomics.load(accepted, index) + Atomics.load(holding, index);
     const row = frontendRow(index);
     return { ...this.#countersOf(row, frontendCurrent, index), load, refused: this.#sum(row + REFUSED) };
+  }
+
+  /** What the rules of the frontend that has this index now have refused: its row of the refusals (layout/counters.ts). */
+  refusals(index: number): readonly number[] {
+    const row = refusalRow(index);
+    return Array.from({ length: REFUSALS }, (_, column) => this.#refusals.reduce((sum, refusals) => sum + refusals[row + column], 0));
   }
 
   server(index: number): ServerCounters {

@@ -1,12 +1,14 @@
 /** All that a worker has: its frontends, backends and connections, and the timers over them. */
 import type { Socket } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
+import { refusalRow } from '../access/guard.ts';
 import { Backend } from './backend.ts';
 import { Connection } from './connection.ts';
 import { Context } from './context.ts';
 import type { End } from './endings.ts';
 import { matcherOf, type ProxyFlow, type ProxyQuery } from './flow-list.ts';
 import { FrontendListener } from './frontend-listener.ts';
-import { clearRow, frontendRow, type Gauges, serverRow } from './memory.ts';
+import { clearRow, frontendRow, type OwnMemory, serverRow } from './memory.ts';
 import type { Assignment, FromWorker } from './messages.ts';
 import type { BackendPlan, FrontendPlan, ProxyPlan, ServerPlan } from './plan.ts';
 import { reset } from './reset.ts';
@@ -31,8 +33,8 @@ export class Traffic {
   #grace: NodeJS.Timeout | undefined;
   #emptied: (() => void) | undefined;
 
-  constructor(gauges: Gauges, counters: Float64Array, tell: (message: FromWorker) => void) {
-    this.#context = new Context(gauges, counters, tell, () => this.#startPolling());
+  constructor(memory: OwnMemory, tell: (message: FromWorker) => void) {
+    this.#context = new Context(memory, tell, () => this.#startPolling());
   }
 
   /** Makes the plan what is done. What it no longer names is gone on return, counters that it names anew are 0. */
@@ -97,12 +99,16 @@ export class Traffic {
   }
 
   #applyFrontends({ plan, listeners }: Assignment): void {
+    const changed = new Set<FrontendListener>();
     for (const frontend of plan.frontends) {
       const known = this.#frontends.get(frontend.index);
       const one = known ?? new FrontendListener(this.#context, frontend, (client, of) => this.#accepted(client, of));
       this.#frontends.set(frontend.index, one);
+      if (!isDeepStrictEqual(limitsOf(one.plan), limitsOf(frontend))) changed.add(one);
       one.apply(frontend, listeners.get(frontend.index));
     }
+    if (changed.size === 0) return;
+    for (const connection of this.#connections) if (changed.has(connection.frontend)) connection.recount();
   }
 
   #remove(plan: ProxyPlan): void {
@@ -123,10 +129,14 @@ export class Traffic {
 
   /** Nothing of the new holders was counted yet: connections are established, and connects fail, in later turns of the loop. */
   #clearNewRows(plan: ProxyPlan): void {
-    const { counters } = this.#context;
+    const { counters, guards } = this.#context;
     const frontends = frontendOwners(plan);
     const servers = serverOwners(plan);
-    for (const [index, owner] of frontends) if (this.#frontendOwners.get(index) !== owner) clearRow(counters, frontendRow(index));
+    for (const [index, owner] of frontends) {
+      if (this.#frontendOwners.get(index) === owner) continue;
+      clearRow(counters, frontendRow(index));
+      guards.refusals.fill(0, refusalRow(index), refusalRow(index + 1));
+    }
     for (const [index, owner] of servers) if (this.#serverOwners.get(index) !== owner) clearRow(counters, serverRow(index));
     this.#frontendOwners = frontends;
     this.#serverOwners = servers;
@@ -180,6 +190,11 @@ export class Traffic {
       for (const frontend of this.#frontends.values()) frontend.sweep();
     }, every);
   }
+}
+
+/** By which connections are counted with their sources. */
+function limitsOf({ access }: FrontendPlan) {
+  return access && [access.sourceMaxconn > 0, access.sourceBits];
 }
 
 function frontendOwners({ frontends }: ProxyPlan): ReadonlyMap<number, string> {

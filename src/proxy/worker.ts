@@ -1,13 +1,13 @@
 /** A worker thread of the proxy: accepts, connects and copies. The main thread (proxy.ts) tells it what. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { gaugesOf } from './memory.ts';
+import { memoryOf } from './memory.ts';
 import type { FromWorker, ToWorker, WorkerData } from './messages.ts';
 import { Traffic } from './traffic.ts';
 
 const { memory, worker, assignment } = workerData as WorkerData;
 const port = parentPort!;
 const tell = (message: FromWorker) => port.postMessage(message);
-const traffic = new Traffic(gaugesOf(memory.gauges), new Float64Array(memory.counters[worker]), tell);
+const traffic = new Traffic(memoryOf(memory, worker), tell);
 
 // Node would print them, and wait where nobody reads.
 process.removeAllListeners('warning');

@@ -142,7 +142,7 @@ function flat(value: object, joint: '_' | '.', path: readonly string[] = []): Ma
 }
 
 /** Levels of the model that a file's keys do not have. */
-const WITHIN: ReadonlySet<string> = new Set(['type', 'http', 'udp', 'glb']);
+const WITHIN: ReadonlySet<string> = new Set(['type', 'http', 'udp', 'glb', 'summary']);
 
 function keyOf(path: readonly string[], joint: string): string {
   const words = path.filter((word) => !WITHIN.has(word)).map((word) => word.replace(/(Ms|Us)$/, ''));

@@ -23,6 +23,7 @@ import type { Logger } from '../log.ts';
 import { parseAddress, swap32 } from '../packet/address.ts';
 import { readCounters } from '../rules/run.ts';
 import { countedBy } from '../rules/saved.ts';
+import { accessOf } from './access.ts';
 import { Arrival } from './arrival.ts';
 import type { CarriedCapture, CarriedQuery, DataPath, Reports } from './data-path.ts';
 import { endingOrders } from './ended.ts';
@@ -290,6 +291,10 @@ export class PacketPath implements DataPath {
     return this.#engine.deadEnds();
   }
 
+  refusals(index: number) {
+    return this.#engine.refusals(index);
+  }
+
   frontendAnswers(index: number) {
     return this.#engine.frontendAnswers(index);
   }
@@ -473,7 +478,8 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
   const peers = peersOf(backends);
   return {
     services: {
-      frontends: frontends.map(({ index, draining, frontend: { listen, backend, maxconn, udpPerPacket = false, icmpEcho } }) => {
+      frontends: frontends.map(({ index, draining, frontend }) => {
+        const { listen, backend, maxconn, udpPerPacket = false, icmpEcho } = frontend;
         return {
           index,
           address: parseAddress(listen.ip),
@@ -484,6 +490,7 @@ export function settingsOf({ config, frontends, backends, formerSources }: Plan,
           draining,
           perPacket: udpPerPacket,
           echo: icmpEcho === 'balancer',
+          access: accessOf(frontend),
         };
       }),
       backends: backends.map((backend) => backendOf(backend, mode, peers)),

@@ -4,6 +4,7 @@ import type { Config } from '../config/model.ts';
 import type { ProxyQuery } from '../proxy/flow-list.ts';
 import type { ProxyPlan } from '../proxy/plan.ts';
 import { Proxy } from '../proxy/proxy.ts';
+import { accessOf } from './access.ts';
 import type { Book } from './books.ts';
 import { Credits } from './credits.ts';
 import type { CarriedQuery, DataPath, Reports } from './data-path.ts';
@@ -74,6 +75,10 @@ export class ProxyPath implements DataPath {
     return this.#credits.frontend(index, this.#proxy.frontend(index));
   }
 
+  refusals(index: number) {
+    return this.#proxy.refusals(index);
+  }
+
   server(index: number) {
     return this.#credits.server(index, this.#proxy.server(index));
   }
@@ -114,8 +119,11 @@ function plainOf({ frontends, servers, client }: CarriedQuery): ProxyQuery {
 export function proxyPlanOf({ config, frontends, backends }: Plan): ProxyPlan {
   return {
     endings: endingOrders(config.connectionLog, workersOf(config)),
-    frontends: frontends.map(({ index, draining, frontend: { name, listen, backend, maxconn, acceptProxy, clientTimeoutMs } }) => {
-      return { index, name, host: listen.ip, port: listen.port, backend: backend.name, maxconn, acceptProxy, clientTimeoutMs, draining };
+    frontends: frontends.map(({ index, draining, frontend }) => {
+      const { name, listen, backend, maxconn, acceptProxy, clientTimeoutMs } = frontend;
+      const access = accessOf(frontend);
+      const where = { host: listen.ip, port: listen.port, backend: backend.name };
+      return { index, name, ...where, maxconn, acceptProxy, clientTimeoutMs, draining, ...(access && { access }) };
     }),
     backends: backends.map(backendOf),
   };

@@ -8,6 +8,7 @@ import { factsOf, fansOut, isPacketMode, type Mode } from '../config/modes.ts';
 import { OrderError, type Trace, type TracedServer } from '../control/orders.ts';
 import type { CarriedFlow } from '../engine/flow-list.ts';
 import { hashableAddress } from '../proxy/address.ts';
+import { deniedBy } from './access.ts';
 import type { DataPath } from './data-path.ts';
 import { type ExplainParts, explain, NOT_CHOSEN } from './explain.ts';
 import { flowRows, frontendsNamed } from './flow-names.ts';
@@ -124,15 +125,18 @@ function goingOn(asked: Asked): Way | undefined {
 /** Whether one more may go from the frontend to a server. */
 function takes(asked: Asked, server: number): boolean {
   const candidate = candidateAt(asked, server);
+  if (deniedBy(asked.entry.frontend, asked.client) !== undefined) return false;
   return !asked.entry.draining && !asked.isStopping && !isFrontendFull(asked) && candidate !== undefined && !isFull(candidate, asked.loads);
 }
 
 function refusedByFrontend(asked: Asked): Way | undefined {
-  const { entry, backend, isStopping, mode } = asked;
+  const { entry, backend, client, isStopping, mode } = asked;
   const isPackets = isPacketMode(mode);
   const refused = (reason: string): Way => ({ outcome: 'refused', among: [], reasons: [reason] });
   if (isStopping) return refused('this lb4 stops: it takes no new connections');
   if (entry.draining) return refused(`${labelOf(entry.frontend)} has left the file: it takes no new connections`);
+  const rule = deniedBy(entry.frontend, client);
+  if (rule !== undefined) return refused(`${rule} of ${labelOf(entry.frontend)} keeps the client out`);
   if (backend.choice.candidates.length === 0) return refused(`no server of ${labelOf(backend.backend)} may be chosen`);
   if (isFrontendFull(asked)) {
     const full = `${labelOf(entry.frontend)} is full: ${asked.path.frontend(entry.index).load} connections of maxconn ${entry.frontend.maxconn}`;

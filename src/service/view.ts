@@ -2,6 +2,7 @@
 
 import type { ServerState, ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
+import { rulesOf } from './access.ts';
 import { indexesOf } from './books.ts';
 import type { DataPath } from './data-path.ts';
 import { frontendKey, type Members } from './members.ts';
@@ -54,7 +55,16 @@ function frontendsOf({ frontends }: Plan, { listening }: ViewParts['monitors']):
     const { name, label = name, listen, backend } = frontend;
     const silent = listening.isFrontendSilent(frontendKey(frontend));
     const shown = draining && repeated.has(name) ? `${label} (${listen.text})` : label;
-    return { name: shown, protocol: backend.protocol.name, address: listen.text, backend: labelOf(backend), index, draining, silent };
+    return {
+      name: shown,
+      protocol: backend.protocol.name,
+      address: listen.text,
+      backend: labelOf(backend),
+      index,
+      draining,
+      silent,
+      rules: rulesOf(frontend),
+    };
   });
 }
 

@@ -8,9 +8,10 @@
  *                               lb4 eth1 ── 192.178.1.3 and 192.178.2.3, a router and server
  *     bob   192.178.2.2 ── eth2 ┘
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { RESET } from '../lab/answers.ts';
 import { type Balancer, LB4, writeConfiguration } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import { file, ping, SERVICE, serve, startInline, udp, web } from '../lab/inline.ts';
@@ -97,6 +98,25 @@ describe('SINGLE', () => {
     expect((await client.run('ping', '-c1', '-W1', '192.0.2.77')).code).not.toBe(0);
     expect(client.ip('neigh', 'show', 'to', '192.0.2.77')).not.toContain('lladdr');
     expect(box.sh('cat', '/proc/sys/net/ipv6/conf/eth0/disable_ipv6', '/proc/sys/net/ipv6/conf/eth1/disable_ipv6')).toBe('1\n1\n');
+  });
+
+  test('lists keep clients from a service, TCP, UDP and pings; what crosses is nobody’s, and goes on', async () => {
+    const text = readFileSync(config, 'utf8');
+    const reload = async (next: string) => {
+      const done = lb4.running.nextLine(/"msg":"configuration reloaded"/);
+      writeFileSync(`${config}.new`, next);
+      renameSync(`${config}.new`, config);
+      await done;
+    };
+    await reload(text.replaceAll(/^listen_addr/gm, 'deny = ["192.178.1.0/24"]\ndeny_action = "reset"\nlisten_addr'));
+    const asked = await client.run('curl', '-sS', '-m20', `http://${SERVICE}/`);
+    expect(RESET).toContain(asked.code);
+    expect(await web(client, '192.178.1.2')).toBe('200 192.178.1.1');
+    await ping(client, '192.178.1.2');
+    expect((await client.run('ping', '-c1', '-W1', SERVICE)).code).toBe(1);
+    expect((await lb4.stats()).lb4.verdicts['denied']).toBeGreaterThanOrEqual(2);
+    await reload(text);
+    expect(await web(client, SERVICE)).toBe('200 192.178.1.1');
   });
 
   test('an interface that is down, or has an address, is told, and that it is well again', async () => {

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
 const SRC = fileURLToPath(new URL('../../src', import.meta.url));
-const CORE = ['layout', 'packet', 'flow', 'balance', 'forward'];
+const CORE = ['layout', 'packet', 'access', 'flow', 'balance', 'forward'];
 
 /** A row of docs/architecture.md's table: rooms, what they are, and what they may import. */
 const ROW = /^\| ((?:`src\/[\w.]+`(?:, )?)+) \|.*\| ([^|]*) \|$/gm;
@@ -32,7 +32,8 @@ const CONFIG: Record<string, readonly string[]> = {
   schema: ['model', 'modes', 'address', 'cpus', 'payload'],
   check: ['read', 'schema', 'model', 'modes', 'address', 'cpus'],
   graft: ['read'],
-  load: ['check', 'read', 'schema', 'model', 'modes', 'effective', 'graft'],
+  lists: ['address', 'schema'],
+  load: ['check', 'read', 'schema', 'model', 'modes', 'effective', 'graft', 'lists'],
   written: ['effective', 'load', 'modes'],
   watch: ['read'],
   reference: ['read', 'schema', 'restart'],

@@ -7,6 +7,7 @@ import { LIMITS, MOST_CONNECTIONS, MOST_WORKERS } from '../../layout/limits.ts';
 import { joinPort, listenProblem, readAddress, readNameserver, readPort, readService } from '../address.ts';
 import { LAST_CPU, readCpus } from '../cpus.ts';
 import { FAST_PATHS, ICMP_ECHO, IO } from '../model.ts';
+import { accessKeys } from './access.ts';
 import { backend } from './backend.ts';
 import { connectionLog } from './connection-log.ts';
 import { control } from './control.ts';
@@ -57,6 +58,7 @@ export const frontend = z.object({
     description: 'Proxy mode: clients are other proxies, and begin with a PROXY protocol header, v1 or v2. Without one they are refused.',
     ...lb4,
   }),
+  ...accessKeys,
   client_timeout: seconds(0.1, 604_800, IDLE_SECONDS, { description: "Proxy mode: the client's silence that ends a connection.", ...lb4 }),
 });
 

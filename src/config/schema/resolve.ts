@@ -1,4 +1,5 @@
 /** From a file's keys to the model: names beside their tables, addresses parsed, seconds to milliseconds, all frozen. */
+import { PrefixList } from '../../access/prefix-list.ts';
 import { MOST_WORKERS } from '../../layout/limits.ts';
 import { type Address, addressOf, joinPort, type Network, readHost, readNameserver, readNetwork, withoutPort } from '../address.ts';
 import { readCpus } from '../cpus.ts';
@@ -18,6 +19,7 @@ import type {
   Timeouts,
 } from '../model.ts';
 import { fansOut, MODES, type Mode, rewritesAnswers } from '../modes.ts';
+import { resolveAccess } from './access.ts';
 import { HEALTH_HOLD } from './backend.ts';
 import { fanOutServices, resolveFanOuts } from './fan-outs.ts';
 import type { FileConfig } from './file.ts';
@@ -36,6 +38,7 @@ interface Defaults {
   readonly icmpEcho: (frontend: string) => IcmpEcho;
   readonly mode?: Mode | undefined;
   readonly files?: readonly string[];
+  readonly lists?: ((path: string) => PrefixList) | undefined;
 }
 
 /**
@@ -44,10 +47,12 @@ interface Defaults {
  * @param statsAddress where the statistics are where the file gives no address
  * @param icmpEcho who answers pings of a frontend's address where the file does not say
  * @param files the others that `keys` are from
+ * @param lists what is in the files of prefixes
  * @param processors how many this process may use: as many workers as the file leaves to lb4 depend on them
  */
-export function resolveConfig(keys: FileConfig, file: string, { processors, statsAddress, icmpEcho, mode, files = [] }: Defaults): Config {
-  const [backends, frontends] = resolveServices(fansOut(mode) ? { ...keys, ...fanOutServices(keys.fan_out) } : keys, icmpEcho, mode);
+export function resolveConfig(keys: FileConfig, file: string, defaults: Defaults): Config {
+  const { processors, statsAddress, mode, files = [] } = defaults;
+  const [backends, frontends] = resolveServices(fansOut(mode) ? { ...keys, ...fanOutServices(keys.fan_out) } : keys, defaults);
   const stats = keys.stats && { listen: addressOf(joinPort(keys.stats.address ?? statsAddress, keys.stats.port)) };
   const proxy = { workers: keys.proxy.workers, gracePeriodMs: millisecondsOrNone(keys.proxy.grace_period) };
   const inline = resolveInline(keys.inline);
@@ -74,7 +79,7 @@ export function resolveConfig(keys: FileConfig, file: string, { processors, stat
   });
 }
 
-function resolveServices(keys: FileConfig, icmpEcho: Defaults['icmpEcho'], mode: Mode | undefined): [Backend[], Frontend[]] {
+function resolveServices(keys: FileConfig, { icmpEcho, mode, lists = () => new PrefixList() }: Defaults): [Backend[], Frontend[]] {
   const tables = Object.entries(keys.frontends).map(([label, table]) => {
     const own = keys.backends[table.backend];
     // Servers that rewrite their answers cannot tell pings of the frontend from pings of their own.
@@ -94,19 +99,21 @@ function resolveServices(keys: FileConfig, icmpEcho: Defaults['icmpEcho'], mode:
     });
   });
   const byName = new Map(backends.map((backend) => [backend.name, backend]));
-  const frontends = tables.flatMap(({ label, listen, backend, maxconn, udp_per_packet, accept_proxy, client_timeout, icmp_echo }, i) =>
-    (services[i] ?? []).map(
-      (protocol): Frontend => ({
-        ...namesOf(label, protocol),
-        listen: protocol === PING ? withoutPort(listen) : listen,
-        backend: byName.get(serviceName(backend, protocol)) as Backend,
-        maxconn,
-        acceptProxy: accept_proxy,
-        clientTimeoutMs: milliseconds(client_timeout),
-        ...(protocol === 'udp' && udp_per_packet && { udpPerPacket: true }),
-        ...(protocol !== PING && (icmp_echo ?? icmpEcho(label)) === 'balancer' && { icmpEcho: 'balancer' as const }),
-      }),
-    ),
+  const frontends = tables.flatMap(
+    ({ label, listen, backend, maxconn, udp_per_packet, accept_proxy, client_timeout, icmp_echo, ...keys }, i) =>
+      (services[i] ?? []).map(
+        (protocol): Frontend => ({
+          ...namesOf(label, protocol),
+          listen: protocol === PING ? withoutPort(listen) : listen,
+          backend: byName.get(serviceName(backend, protocol)) as Backend,
+          maxconn,
+          acceptProxy: accept_proxy,
+          clientTimeoutMs: milliseconds(client_timeout),
+          ...(protocol === 'udp' && udp_per_packet && { udpPerPacket: true }),
+          ...resolveAccess(keys, lists),
+          ...(protocol !== PING && (icmp_echo ?? icmpEcho(label)) === 'balancer' && { icmpEcho: 'balancer' as const }),
+        }),
+      ),
   );
   return [backends, frontends];
 }

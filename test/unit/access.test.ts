@@ -1,0 +1,114 @@
+/** Who may connect: the table of prefixes against one that looks at each. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { maskOf, PrefixList } from '../../src/access/prefix-list.ts';
+import { prefixTable, ruleOf, ruleOf6 } from '../../src/access/prefix-table.ts';
+import { rateOf, SourceTable, sourceHash, sourceMemory } from '../../src/access/source-table.ts';
+
+interface Prefix {
+  readonly first: readonly number[];
+  readonly bits: number;
+}
+
+/** Few addresses, so that prefixes meet, beside the first and the last there are. */
+const word = fc.oneof(fc.constantFrom(0, 1, 0xffffffff, 0x80000000, 0x7fffffff), fc.nat(0xff), fc.nat({ max: 0xffffffff }));
+
+function prefix(words: number): fc.Arbitrary<Prefix> {
+  return fc.record({ words: fc.array(word, { minLength: words, maxLength: words }), bits: fc.nat(32 * words) }).map(({ words, bits }) => ({
+    first: words.map((one, i) => (one & maskOf(bits - i * 32)) >>> 0),
+    bits,
+  }));
+}
+
+function listOf(family: 4 | 6, prefixes: readonly Prefix[]): PrefixList {
+  const list = new PrefixList();
+  for (const { first, bits } of prefixes) list.add(family, first, bits);
+  return list;
+}
+
+function has(prefixes: readonly Prefix[], address: readonly number[]): boolean {
+  return prefixes.some(({ first, bits }) => first.every((one, i) => (address[i] & maskOf(bits - i * 32)) >>> 0 === one));
+}
+
+/** As the documentation says it. */
+function expected(allow: readonly Prefix[] | undefined, deny: readonly (readonly Prefix[])[], address: readonly number[]): number {
+  const place = deny.findIndex((list) => has(list, address));
+  if (place >= 0) return 2 + place;
+  return allow !== undefined && !has(allow, address) ? 1 : 0;
+}
+
+/** The first and the last address of each prefix, and those beside them: where it would go wrong. */
+function edges(prefixes: readonly Prefix[]): number[][] {
+  return prefixes.flatMap(({ first, bits }) => {
+    const low = first.reduce((sum, one) => sum * 2n ** 32n + BigInt(one), 0n);
+    const size = 2n ** BigInt(first.length * 32 - bits);
+    const all = 2n ** BigInt(first.length * 32);
+    return [low - 1n, low, low + size - 1n, low + size].map((one) => {
+      const address = (one + all) % all;
+      return first.map((_, i) => Number((address >> BigInt((first.length - 1 - i) * 32)) & 0xffffffffn));
+    });
+  });
+}
+
+test.each([4, 6] as const)('of each address of IPv%i the table has the rule that looking at each prefix finds', (family) => {
+  const words = family === 4 ? 1 : 4;
+  const list = fc.array(prefix(words), { maxLength: 12 });
+  const rules = fc.record({ allow: fc.option(list, { nil: undefined }), deny: fc.array(list, { maxLength: 3 }) });
+  const others = fc.array(fc.array(word, { minLength: words, maxLength: words }), { maxLength: 20 });
+  fc.assert(
+    fc.property(rules, others, ({ allow, deny }, strangers) => {
+      const table = prefixTable({ allow: allow && [listOf(family, allow)], deny: deny.map((one) => listOf(family, one)) }, family);
+      for (const address of [...strangers, ...edges([...(allow ?? []), ...deny.flat()])]) {
+        const rule = table === undefined ? 0 : family === 4 ? ruleOf(table, address[0]) : ruleOf6(table, address);
+        expect(rule, `of ${address.map((one) => one.toString(16)).join(':')}`).toBe(expected(allow, deny, address));
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('a list that denies nobody needs no table, one that allows nobody does', () => {
+  expect(prefixTable({ allow: undefined, deny: [new PrefixList()] }, 4)).toBeUndefined();
+  expect(ruleOf(prefixTable({ allow: [new PrefixList()], deny: [] }, 4)!, 0x0a000001)).toBe(1);
+});
+
+test('what sources have is what they entered, however many come and go, and a full set takes in nobody', () => {
+  const sources = new SourceTable(sourceMemory(8192));
+  const held = new Map<number, number>();
+  const order = fc.record({ who: fc.nat(3000), enters: fc.boolean() });
+  fc.assert(
+    fc.property(fc.array(order, { minLength: 500, maxLength: 500 }), (orders) => {
+      for (const { who, enters } of orders) {
+        const hash = sourceHash(7, 1, who);
+        const count = held.get(hash) ?? 0;
+        if (enters && sources.enter(hash, 0)) held.set(hash, count + 1);
+        else if (!enters && count > 0) {
+          sources.leave(hash);
+          held.set(hash, count - 1);
+        }
+      }
+      for (const [hash, count] of held) expect(sources.countOf(hash)).toBe(count);
+    }),
+    { numRuns: 40 },
+  );
+  // All of them have connections now: 4,096 places.
+  let entered = 0;
+  for (let who = 0; who < 50_000; who++) if (sources.enter(sourceHash(8, 1, who), 0)) entered++;
+  expect(entered).toBeLessThanOrEqual(4096);
+  expect(entered).toBeGreaterThan(1000);
+});
+
+test('a source has a burst of a second, then its rate; after a silence the burst again, also across the end of the clock', () => {
+  const sources = new SourceTable(sourceMemory(1));
+  const [hash, rate] = [sourceHash(1, 2, 3), rateOf(10)];
+  const taken = (now: number, asks: number) => Array.from({ length: asks }, () => sources.take(hash, rate, now | 0)).filter(Boolean).length;
+  const start = 2 ** 32 - 500;
+  expect(taken(start, 50)).toBe(10);
+  expect(taken(start + 99, 5)).toBe(0);
+  expect(taken(start + 100, 5)).toBe(1);
+  expect(taken(start + 600, 50)).toBe(5);
+  // The clock of ticks has gone round since.
+  expect(taken(start + 600 + 2 ** 22 * 1.5, 50)).toBe(10);
+  const slow = rateOf(0.1);
+  expect([0, 9_999, 10_000, 10_001].map((now) => sources.take(sourceHash(1, 2, 4), slow, now))).toEqual([true, false, true, false]);
+});

@@ -1,0 +1,58 @@
+/** `allow` and `deny` in a file: what they may hold, and files of prefixes. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+import { changesBetween } from '../../src/service/changes.ts';
+import { BACKEND, linesOf } from '../lab/config-lines.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'lb4-lists-'));
+const path = join(directory, 'block');
+const write = (text: string) => writeFileSync(path, text);
+const frontend = (line: string) => `frontends.a.listen_addr = "192.0.2.1:80"\nfrontends.a.backend = "b"\n${BACKEND}\nfrontends.a.${line}\n`;
+
+beforeAll(() => write(''));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+test.each([
+  ['deny = ["10.0.0.0/33"]', /deny\.0: "10\.0\.0\.0\/33" has a length that is not 0–32, "33"; allowed: .*prefixes/],
+  ['deny = ["10.0.0.1/24"]', /deny\.0: "10\.0\.0\.1\/24" has bits of its own beyond the first 24; allowed: /],
+  ['allow = ["2001:db8::1/64"]', /allow\.0: "2001:db8::1\/64" has bits of its own beyond the first 64; allowed: /],
+  ['allow = ["client.example"]', /allow\.0: "client\.example" is no IP address or prefix; allowed: /],
+  ['deny = ["@block"]', /deny\.0: "@block" is no absolute path of a file behind its @; allowed: /],
+  ['deny = ["@/a", "@/b", "@/c", "@/d", "@/e"]', /deny: is an array; allowed: .*at most 4 files/],
+  ['source_rate = -1', /source_rate: -1 is too small; allowed: a number, 0–100000/],
+  ['source_maxconn = 70000', /source_maxconn: 70000 is too large; allowed: a whole number, 0–65535/],
+  ['deny_action = "tarpit"', /deny_action: "tarpit" is unknown; allowed: "drop" or "reset"/],
+])('%s', (line, says) => {
+  expect(linesOf(() => parseConfig(frontend(line), 'f'))).toEqual([expect.stringMatching(says)]);
+});
+
+test('a file of prefixes: comments, both families; a mistake is told with its line, and a file that is not there', () => {
+  write('# feed\n\n192.0.2.0/24 ; SBL1\n 2001:db8::/32\r\n198.51.100.7 # one\n');
+  const { config } = parseConfig(frontend(`deny = ["203.0.113.0/24", "@${path}"]`), 'f');
+  const [web] = config.frontends;
+  expect(web?.deny?.lists.map(({ size }) => size)).toEqual([1, 3]);
+  expect(config.files).toEqual([path]);
+  expect(JSON.parse(JSON.stringify(web))).not.toHaveProperty('deny');
+  write('192.0.2.0/24\n192.0.2.1/24\nfoo');
+  expect(linesOf(() => parseConfig(frontend(`deny = ["@${path}"]`), 'f'))).toEqual([
+    expect.stringMatching(/block:2:1: "192\.0\.2\.1\/24" has bits of its own beyond the first 24; allowed: an IP address or prefix a line/),
+    expect.stringMatching(/block:3:1: "foo" is no IP address or prefix; allowed: /),
+  ]);
+  expect(linesOf(() => parseConfig(frontend('allow = ["@/nowhere/list"]'), 'f'))).toEqual([
+    expect.stringMatching(/\/nowhere\/list: cannot be read: .*ENOENT/),
+  ]);
+});
+
+test('a reload tells of a list that has other entries, or as many as before no longer', () => {
+  const read = (text: string) => {
+    write(text);
+    return parseConfig(frontend(`deny = ["@${path}"]`), 'f').config;
+  };
+  const [before, after] = [read('192.0.2.1\n'), read('192.0.2.1\n192.0.2.2\n')];
+  expect(changesBetween(before, after)).toEqual([
+    { message: 'frontend changed', fields: { frontend: expect.any(String), deny: `@${path} (1) → @${path} (2)` } },
+  ]);
+});
