@@ -88,10 +88,11 @@ INLINE int copy_tunnel(const struct hop* hop, __u32 deltas, struct rewrite* rewr
 // on other processors neither does.)
 INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u32 length, struct rewrite* rewrite) {
   rewrite->now = (__u32)(bpf_ktime_get_coarse_ns() / 1000000);
+  // First, and once more at the end: what a flow that follows a table is wrapped in changes between them.
+  const __u32 deltas = READ_ONCE(flow->word[LB4_FLOW_DELTAS]);
   rewrite->to.source = READ_ONCE(flow->word[LB4_FLOW_NEW_SOURCE]);
   rewrite->to.destination = READ_ONCE(flow->word[LB4_FLOW_NEW_DESTINATION]);
   rewrite->to.ports = READ_ONCE(flow->word[LB4_FLOW_NEW_PORTS]);
-  const __u32 deltas = READ_ONCE(flow->word[LB4_FLOW_DELTAS]);
   rewrite->address_delta = deltas >> 16;
   rewrite->transport_delta = deltas & 0xffff;
   const __u32 place = worker * LB4_HOP_ENTRIES + READ_ONCE(flow->word[LB4_FLOW_NEXT_HOP]);

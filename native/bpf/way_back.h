@@ -7,7 +7,7 @@
 // Of the packet at `at`, which goes by `flow` as `rewrite` has it: it goes up to be seen. Asked of a flow once a second, since a second look-up in the
 // table costs as much as the first: of an answer, whose server may well come another way, nothing is found that was learnt.
 INLINE int strays(const struct flow* flow, const struct packet* at, const struct rewrite* rewrite, __u32 worker, __u32 interface) {
-  if (settings.is_inline || (rewrite->now ^ READ_ONCE(flow->word[LB4_FLOW_SEEN])) >> 10 == 0) return 0;
+  if (settings.is_inline || rewrite->wrapped_by || (rewrite->now ^ READ_ONCE(flow->word[LB4_FLOW_SEEN])) >> 10 == 0) return 0;
   const __u32 ports = rewrite->to.ports;
   const struct tuple answer = {rewrite->to.destination, rewrite->to.source, ports << 16 | ports >> 16};
   __u32 state = 0;

@@ -157,7 +157,7 @@ export const FAMILIES: readonly Family[] = [
   single(
     'counter',
     'client_ways_moved_total',
-    "Clients' routers that had another MAC address.",
+    'Connections whose client came by another MAC address or interface.',
     ({ packets }) => packets?.waysMoved,
     PACKETS,
   ),

@@ -62,7 +62,7 @@ export interface WorkerCounters {
   readonly affinityEvicted: number;
   /** Between interfaces: addresses that had to make way for others before they were old. */
   readonly stationsEvicted: number;
-  /** Clients' routers whose answers took another MAC address or interface, as their clients had. */
+  /** Connections whose answers took another MAC address or interface, as their clients had. */
   readonly waysMoved: number;
   readonly synFloods: number;
 }

@@ -23,11 +23,11 @@ const IPV4_ETHERTYPE = 0x0008 << 16;
 const LEARN_PROBES = 16;
 
 /** Words of a way back: the Ethernet header as it is stored, and the interface. */
-export const BACK = 5;
+const BACK = 5;
 const [E0, E1, E2, E3, LINK] = [0, 1, 2, 3, 4];
 
 /** Reads the way back to whoever sent the frame whose IP header is at word `ip`: its MAC, our MAC, the interface it came by. */
-export function readBack(back: Int32Array, { halves }: Slab, ip: number, ifindex: number): void {
+function readBack(back: Int32Array, { halves }: Slab, ip: number, ifindex: number): void {
   const half = ip * 2 + ETHERNET_HALF;
   back[E0] = halves[half + 3];
   back[E1] = halves[half + 4] | (halves[half + 5] << 16);
@@ -186,13 +186,13 @@ export class LastHops {
     let free = KERNEL_HOP;
     for (let probe = 0; probe < LEARN_PROBES; probe++) {
       const hop = SERVER_HOPS + slot;
-      if (this.leads(hop, back)) return this.keep(hop);
+      if (this.#isBack(hop, back)) return this.keep(hop);
       if (free === KERNEL_HOP && this.#used[hop] + 2 <= this.#round) free = hop;
       slot = (slot + 1) % (HOPS - SERVER_HOPS);
     }
     // Full for the moment: this client's replies go by the kernel's routing.
     if (free === KERNEL_HOP) return KERNEL_HOP;
-    this.move(free, back);
+    this.#write(free, ifindex, back[E0], back[E1], back[E2], back[E3]);
     return this.keep(free);
   }
 
@@ -201,14 +201,14 @@ export class LastHops {
     return hop >= SERVER_HOPS;
   }
 
-  /** Whether that hop leads the way that {@link readBack} has read. */
-  leads(hop: number, back: Int32Array): boolean {
-    return leadsTo(this.#hops, hop << SHIFT, back[LINK], back[E0], back[E1], back[E2], back[E3]);
+  /** Whether that hop leads to whoever sent the frame whose IP header is at word `ip`. */
+  leadsBack(hop: number, slab: Slab, ip: number, ifindex: number): boolean {
+    readBack(this.#back, slab, ip, ifindex);
+    return this.#isBack(hop, this.#back);
   }
 
-  /** Has a hop lead the way that {@link readBack} has read, with all flows that name it. */
-  move(hop: number, back: Int32Array): void {
-    this.#write(hop, back[LINK], back[E0], back[E1], back[E2], back[E3]);
+  #isBack(hop: number, back: Int32Array): boolean {
+    return leadsTo(this.#hops, hop << SHIFT, back[LINK], back[E0], back[E1], back[E2], back[E3]);
   }
 
   /** A live flow goes by this hop. Returns it. */

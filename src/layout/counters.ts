@@ -31,7 +31,7 @@ export const DATAGRAMS_EVICTED = 7;
 export const AFFINITY_EVICTED = 8;
 /** Between interfaces: MAC and IPv4 addresses that had to make way for others before they were old (forward/stations.ts). */
 export const STATIONS_EVICTED = 9;
-/** Clients' routers whose answers took another MAC address or interface, as their clients had (forward/way-back.ts). */
+/** Connections whose answers took another MAC address or interface, as their clients had (forward/way-back.ts). */
 export const WAYS_MOVED = 10;
 /** 1 while SYNs flood, and must come twice (forward/syn-guard.ts). */
 export const SYN_FLOODS = 11;
