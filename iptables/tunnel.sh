@@ -38,6 +38,20 @@ kernel_tunnels() {
   case $TUNNELED in *:*) printf 'sit0\n' ;; esac
 }
 
+# others_use LINK: it was up before the first install. It unwraps all that has no tunnel of its own, so what comes by it may be theirs (pods' of Calico, say).
+others_use() {
+  case $(noted "link-$1") in
+    up*) return 0 ;;
+    down*) return 1 ;;
+  esac
+  is_up "$1"
+}
+
+# our_tunnels: kernel_tunnels that nobody else uses
+our_tunnels() {
+  for link in $(kernel_tunnels); do others_use "$link" || printf '%s\n' "$link"; done
+}
+
 # first_vip: of IPv4
 first_vip() {
   for pair in $TUNNELED; do
@@ -258,6 +272,8 @@ kernel_tunnels_install() {
     if ! is_up "$link"; then
       note "link-$link" "down $(reverse_path "$link")"
       must ip link set "$link" up
+    elif [ -z "$(noted "link-$link")" ]; then
+      note "link-$link" "up $(reverse_path "$link")"
     fi
     [ "$link" != tunl0 ] || loosen_tunl0
   done
@@ -265,7 +281,6 @@ kernel_tunnels_install() {
 }
 
 loosen_tunl0() {
-  [ -n "$(noted link-tunl0)" ] || note link-tunl0 "up $(reverse_path tunl0)"
   [ "$(reverse_path tunl0)" = 2 ] || set_reverse_path 2
   [ -n "$(ip -4 -o address show dev tunl0 2>/dev/null)" ] || must ip address add "$(first_vip)/32" dev tunl0 scope host label tunl0:lb4
 }
@@ -313,7 +328,7 @@ wanted_clamps() {
     printf 'mss %s %s\n' "${pair%>*}" $((mtu - ${pair#*>} - headers))
   done
   [ "$UNWRAP" != fou ] || printf '%s\n' "$GUE_PORTS" | sed '/^$/d; s/^/untracked /'
-  links=$(kernel_tunnels | tr '\n' ' ')
+  links=$(our_tunnels | tr '\n' ' ')
   [ -z "$links" ] || printf 'unwrapped %s\n' "${links% }"
 }
 
@@ -325,10 +340,11 @@ tunneled_vips() {
 }
 
 # What these interfaces unwrap is what anybody has sent: for another address than clients call it would pass firewalls that see the tunnel alone. To the
-# server's own address only a balancer's check comes.
+# server's own address only a balancer's check comes. What comes by an interface that others use is not lb4's to drop.
 unwrapped_rules() {
-  wanted_clamps | grep -q '^unwrapped ' || return 0
-  printf '    iifname != { "tunl0", "sit0" } accept\n'
+  links=$(our_tunnels | sed 's/.*/"&", /' | tr -d '\n')
+  [ -n "$links" ] || return 0
+  printf '    iifname != { %s } accept\n' "${links%, }"
   [ -z "$(tunneled_vips 4)" ] || printf '    ip daddr { %s } accept\n    ip daddr %s icmp type echo-request accept\n' "$(tunneled_vips 4)" "$SERVER"
   [ -z "$(tunneled_vips 6)" ] || printf '    ip6 daddr { %s } accept\n' "$(tunneled_vips 6)"
   wanted_clamps | sed -n 's/^unwrapped .*/    counter drop comment "lb4 &"/p'
@@ -443,6 +459,9 @@ tunnels_install() {
   vips6_install
   clamp_install
   [ "$UNWRAP" != fou ] || warn 'fou gives no second chance: with balance = "glb" each drain or failed check breaks connections in silence; --dialect bpf does not'
+  for link in $(kernel_tunnels); do
+    ! others_use "$link" || warn "$link was up before, so others use it: what it unwraps is not limited to frontends' addresses; --dialect bpf (dsr = \"gue\") needs no $link"
+  done
   for device in $(strict_devices); do
     warn "rp_filter is strict at $device, and clients are reached by another interface: sysctl -w net.ipv4.conf.$device.rp_filter=2"
   done

@@ -292,4 +292,38 @@ describe('the script', () => {
       stderr: expect.stringMatching(/^lb4 rules: warning: rp_filter is strict at eth0, .*eth0\.rp_filter=2\n$/) as string,
     });
   });
+
+  // This kernel may have no module ipip: a link of that name does.
+  test('what comes by a tunl0 that others use is not dropped', async () => {
+    const server = lab.namespace('node');
+    const file = join(lab.directory, 'node.sh');
+    const tunnels = [{ vip: VIP, port: 0, overhead: 20 }];
+    writeFileSync(file, renderServerScript({ server: ADDRESSES[0], rewrites: [], loopback: [], tunnels, hops: [] }));
+    await server.run('ip', 'link', 'add', 'tunl0', 'type', 'veth', 'peer', 'name', 'pods');
+    server.ip('address', 'add', `${ADDRESSES[0]}/32`, 'dev', 'pods');
+    const told = [];
+    for (const was of ['down', 'up']) {
+      server.ip('link', 'set', 'tunl0', was);
+      // The second time it is known from the first one.
+      for (const _ of [1, 2]) {
+        const { code, stderr } = await server.run('env', 'LB4_DEVICES=pods', 'sh', file, 'install');
+        const status = await server.run('env', 'LB4_DEVICES=pods', 'sh', file, 'status');
+        told.push([
+          was,
+          code,
+          status.code,
+          stderr.replace(/.*warning: tunl0 was up before.*\n/, 'told'),
+          /drop/.test(server.sh('nft', 'list', 'ruleset')),
+        ]);
+      }
+      server.sh('sh', file, 'remove');
+    }
+    expect(told).toEqual([
+      ['down', 0, 0, '', true],
+      ['down', 0, 0, '', true],
+      ['up', 0, 0, 'told', false],
+      ['up', 0, 0, 'told', false],
+    ]);
+    expect(server.ip('link', 'show', 'tunl0')).toMatch(/[<,]UP[,>]/);
+  });
 });
