@@ -22,8 +22,9 @@ const NOTHING: Grafted = { files: [], mistakes: [] };
 /**
  * Adds to the tree what the files of its `[glb]` ask for.
  * @param read the text of a file; throws ConfigError where it cannot be read
+ * @param hasTunnels packets may go by tunnels
  */
-export function graft(root: TomlNode, read: (path: string) => string): Grafted {
+export function graft(root: TomlNode, read: (path: string) => string, hasTunnels: boolean): Grafted {
   const [table, director] = ['forwarding_table', 'director'].map((key) => nodeAt(root, ['glb', key])?.value);
   // What is no path is the schema's.
   if (!isPath(table)) return NOTHING;
@@ -33,7 +34,7 @@ export function graft(root: TomlNode, read: (path: string) => string): Grafted {
     const config = isPath(director) ? readDirector(read(director), director) : undefined;
     const mistakes = [...forwarding.mistakes, ...(config?.mistakes ?? [])];
     if (mistakes.some(({ severity }) => severity === 'error')) return { files, mistakes };
-    const { tables, left } = asKeys(forwarding, config);
+    const { tables, left } = asKeys(forwarding, config, hasTunnels);
     const clashes = tables.flatMap((one) => add(root, one));
     // Of what is needless there is nothing to do.
     const doubts = left

@@ -19,7 +19,7 @@ import { effectiveKeys, type Keys } from './effective.ts';
 import { graft } from './graft.ts';
 import { readLists } from './lists.ts';
 import type { Config } from './model.ts';
-import { fansOut, type Mode } from './modes.ts';
+import { fansOut, type Mode, wrapping } from './modes.ts';
 import { readAny, readRegular } from './read/file.ts';
 import { isCrowded, MOST_PARTS } from './read/parts.ts';
 import { formatPath, nodeAt, plainValue, readToml } from './read/toml.ts';
@@ -86,22 +86,24 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   assertRoomy(text, file);
   const root = readToml(text);
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
+  // One that reads no frontends asks nothing of them.
+  const forwarding = fansOut(mode) ? undefined : mode;
   const readOther = (path: string): string => {
     reads?.(path);
     return readText(path, reload ? readRegular : readAny);
   };
-  const grafted = graft(root, (path) => {
+  const readRoomy = (path: string): string => {
     const other = readOther(path);
     assertRoomy(other, path);
     return other;
-  });
+  };
+  const hasTunnels = forwarding === undefined || wrapping(forwarding, { dsr: 'gue' }) !== undefined;
+  const grafted = graft(root, readRoomy, hasTunnels);
   const told = (mistakes: readonly Mistake[]) => (unbounded ? mistakes : bounded(mistakes, file));
   if (grafted.mistakes.some(isError)) throw new ConfigError(told(grafted.mistakes));
   const plain = plainValue(root);
   const result = fileSchema.safeParse(plain);
   const issues = result.success ? [] : result.error.issues;
-  // One that reads no frontends asks nothing of them.
-  const forwarding = fansOut(mode) ? undefined : mode;
   const findings = [
     ...schemaFindings(root, issues),
     ...keyFindings(root),

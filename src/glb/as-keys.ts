@@ -30,10 +30,11 @@ const NAME_CHARACTERS = 40;
 
 /**
  * @param director undefined: there is none, or it is not known
+ * @param hasTunnels packets go by tunnels, so servers can be asked by them
  * @throws ConfigError where more would come of it than a file for lb4 may hold
  */
-export function asKeys(forwarding: ForwardingTables, director: DirectorConfig | undefined): AsKeys {
-  const maker = new Maker(forwarding, director);
+export function asKeys(forwarding: ForwardingTables, director: DirectorConfig | undefined, hasTunnels = true): AsKeys {
+  const maker = new Maker(forwarding, director, hasTunnels);
   for (const [i, table] of forwarding.tables.entries()) maker.add(table, i);
   return { tables: maker.tables, left: [...maker.left, ...(director?.left ?? [])] };
 }
@@ -49,13 +50,15 @@ class Maker {
   readonly left: Left[] = [];
   readonly #forwarding: ForwardingTables;
   readonly #director: DirectorConfig | undefined;
+  readonly #hasTunnels: boolean;
   readonly #names = new Set<string>();
   /** Made so far. */
   readonly #made: Made = { frontends: 0, backends: 0, servers: 0 };
 
-  constructor(forwarding: ForwardingTables, director: DirectorConfig | undefined) {
+  constructor(forwarding: ForwardingTables, director: DirectorConfig | undefined, hasTunnels: boolean) {
     this.#forwarding = forwarding;
     this.#director = director;
+    this.#hasTunnels = hasTunnels;
   }
 
   add(table: ForwardingTable, i: number): void {
@@ -149,9 +152,9 @@ class Maker {
     const { intervalMs = CHECKS.intervalMs, timeoutMs = CHECKS.timeoutMs, trigger = CHECKS.trigger } = this.#forwarding;
     return {
       ...(http === undefined
-        ? { health_check: 'gue' }
+        ? { health_check: this.#hasTunnels ? 'gue' : 'tcp' }
         : {
-            health_check: gue === undefined ? 'http' : ['gue', 'http'],
+            health_check: gue === undefined || !this.#hasTunnels ? 'http' : ['gue', 'http'],
             ...(http === port ? {} : { health_check_port: http }),
             ...(httpUri === undefined ? {} : { health_check_path: httpUri }),
             health_check_status: GOOD_STATUS,
@@ -167,7 +170,12 @@ class Maker {
   #tellChecks(inUse: readonly TableBackend[], first: TableBackend | undefined): void {
     if (first?.checks === undefined) return;
     const { http, httpUri, gue } = first.checks;
-    if (gue !== undefined && gue !== GUE_PORT)
+    if (gue !== undefined && !this.#hasTunnels)
+      this.left.push({
+        place: first.place,
+        why: `healthchecks.gue: there are tunnels with --dsr alone${http === undefined ? '; TCP is asked' : ''}`,
+      });
+    else if (gue !== undefined && gue !== GUE_PORT)
       this.left.push({ place: first.place, why: `healthchecks.gue: lb4 asks at ${GUE_PORT}, the port that packets go to` });
     for (const { checks, place } of inUse)
       if (checks?.http !== http || checks?.httpUri !== httpUri || (checks?.gue === undefined) !== (gue === undefined))

@@ -7,6 +7,7 @@ import { glbRow } from '../../src/balance/glb-hash.ts';
 import { hopsOf, primaryOf, ROWS, rankRows, secondaryOf } from '../../src/balance/glb-table.ts';
 import { createScheduler, isSameChoice } from '../../src/balance/index.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import { kindsOf } from '../../src/config/model.ts';
 import type { Mode } from '../../src/config/modes.ts';
 import { renderKeys } from '../../src/config/written.ts';
 import { formatMistake, messageOf } from '../../src/errors.ts';
@@ -295,6 +296,20 @@ describe('[glb]', () => {
       "j:2:11: tables[0].binds[0]: frontends.web stands in lb4's own file as well, line 3; needed: another name of this table",
     );
     expect(refusal(TOML + own('own', '1.1.1.1:80'))).toMatch(/^j:2:11: frontends\.web\.listen_addr: .*frontend "own"/m);
+  });
+
+  test('checks by the tunnel are left out, and told, where there are no tunnels', () => {
+    const doubts = (mode: Mode) => {
+      const { config, warnings } = read(TOML, mode);
+      return [kindsOf(config.backends[0].healthCheck), ...warnings.map((one) => formatMistake(one).replaceAll(json, 'j'))];
+    };
+    write(BIND, ', "healthchecks": {"gue": 19523}');
+    const left = /^j:3:\d+: warning: .*: left out: healthchecks\.gue: there are tunnels with --dsr alone; TCP is asked$/;
+    expect(doubts('passthrough')).toEqual([['tcp'], expect.stringMatching(left)]);
+    expect(doubts('dsr')).toEqual([['gue']]);
+    write(BIND, ', "healthchecks": {"gue": 19523, "http": 80}');
+    expect(doubts('passthrough')).toEqual([['http'], expect.stringMatching(/left out: .* with --dsr alone$/)]);
+    expect(doubts('dsr')).toEqual([['gue', 'http']]);
   });
 
   test('files that are wrong, or are not there, are refused with their lines', () => {
