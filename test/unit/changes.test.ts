@@ -64,6 +64,19 @@ test.each([
   expect(lines).toEqual([[{ backend: 'app', sent }, message]]);
 });
 
+test('in DSR it is told that the others’ scripts do not know a server which is new in a table', () => {
+  const more = '\n[backends.app.servers.c]\naddr = "10.0.0.3:80"\n[stats]';
+  const lines = [DSR, GLB, GLB.replace('"gue"', '"ipip"')].map((text) => {
+    const told: unknown[][] = [];
+    const note = (...line: unknown[]) => void told.push(line);
+    tellOuterPackets(load(text), load(text.replace('[stats]', more)), 'dsr', { info: note, warn: note });
+    tellOuterPackets(load(text.replace('[stats]', more)), load(text), 'dsr', { info: note, warn: note });
+    return told;
+  });
+  const fields = { backend: 'app', servers: '10.0.0.3', others: '10.0.0.1, and 1 more' };
+  expect(lines).toEqual([[], [[fields, expect.stringMatching(/the scripts of the others anew before .* lb4 rules --dsr .*--for S/)]], []]);
+});
+
 test('the keys of a tunnel are as the file has them', () => {
   const after = DSR.replace('"gue"', '"gue"\ngue_port = 6080\nsource_addr = "10.0.0.9"');
   expect(changes(after, DSR)).toEqual([['backend changed', { backend: 'app', gue_port: '19523 → 6080', source_addr: 'unset → 10.0.0.9' }]]);
