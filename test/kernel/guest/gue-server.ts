@@ -41,15 +41,21 @@ function send(inner: Buffer, around: Around): void {
   balancer.sh('bash', '-c', `cat ${file} >/dev/udp/${FIRST}/${GUE_PORT}`);
 }
 
-/** Echo requests with so many hops each, and one in IPv6; every one is answered by the VIP. */
+/** Echo requests with so many hops each, and one in IPv6, which the VIP answers, and one for the server's own address. */
 async function echoes(hops: readonly number[], name: string): Promise<void> {
-  const replies = await Capture.start(balancer, 'eth0', '( icmp and src host 203.0.113.80 ) or ( icmp6 and src host 2001:db8::80 )');
+  const replies = await Capture.start(
+    balancer,
+    'eth0',
+    '( icmp and src host 203.0.113.80 ) or ( icmp and src host 10.90.0.11 and icmp[4:2] = 0x208 ) or ( icmp6 and src host 2001:db8::80 )',
+  );
   for (const count of hops) {
     const echo = ipv4({ source: BALANCER, destination: VIP, protocol: ICMP, type: 8, rest: (0x100 + count) << 16 });
     send(echo, { hops: Array(count).fill(SECOND) as string[] });
   }
   send(echo6(BALANCER6_HEX, VIP6_HEX, 0x206), { hops: [SECOND], protocol: 41 });
-  const wanted = [...hops.map((count) => 0x100 + count), 0x206];
+  // A check.
+  send(ipv4({ source: BALANCER, destination: FIRST, protocol: ICMP, type: 8, rest: 0x208 << 16 }), {});
+  const wanted = [...hops.map((count) => 0x100 + count), 0x206, 0x208];
   // Answers come by the same queue, in order; the program's own are a ping that comes behind them.
   balancer.sh('ping', '-c', '1', '-W', '20', FIRST);
   const seen = (await replies.stop()).flatMap((line) => /echo reply, id (\d+)/.exec(line)?.[1] ?? []).map(Number);
@@ -91,7 +97,7 @@ send(ipv4({ source: BALANCER, destination: VIP, sourcePort: 5000, destinationPor
 await waitUntil(() => countedBy(second).lastResort === 1, { what: 'the second server to be asked' });
 strangers();
 await waitUntil(() => countedBy(first).destination === 2, { what: 'strangers to be dropped' });
-deepStrictEqual(countedBy(first), { total: 8, alternate: 1, destination: 2 });
+deepStrictEqual(countedBy(first), { total: 9, alternate: 1, destination: 2 });
 process.stdout.write('the second server was asked\n');
 
 bpf('remove');
