@@ -10,6 +10,7 @@
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Finding } from '../../src/doctor/finding.ts';
+import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { Balancer, configuration, LB4, QUICK, SLOW, STATS_PORT, writeConfiguration } from './balancer.ts';
 import { cable, Lab, type Namespace } from './lab.ts';
 import type { RunResult } from './processes.ts';
@@ -34,12 +35,16 @@ const BY_PORT = `${SLOW}\nhealth_check = "tcp"`;
 /** A server must unwrap packets, too. */
 export const BY_TUNNEL = `${QUICK}\nhealth_check = ["tcp", "gue"]`;
 
-/** The file of both balancers, with the last server in that state. */
-function text(last: State, checks = BY_PORT): string {
+/** The second balancer has its packets wrapped in the kernel, where this one has a fast path. */
+export const BY_KERNEL = fastPathObstacle() === undefined;
+
+/** The file of a balancer, with the last server in that state. */
+function text(index: number, last: State, checks = BY_PORT): string {
   const on = (port: number) => ({ servers: SERVERS.map((address) => `${address}:${port}`), backend: `${checks}\n${BACKEND}` });
   const named = Object.entries(PORTS).map(([name, port]) => [name, { listen: `${VIP}:${port}`, ...on(port) }]);
   const ping = { listen: VIP, frontend: 'protocol = "icmp"', ...on(PORTS.http) };
-  const whole = configuration({ frontends: { ...Object.fromEntries(named), ping } });
+  const more = index === 1 && BY_KERNEL ? '[passthrough]\nfast_path = "tc"' : '';
+  const whole = configuration({ frontends: { ...Object.fromEntries(named), ping }, more });
   return whole.replaceAll(/(servers\.s3\]\naddr = .*\n)/g, `$1state = "${last}"\n`);
 }
 
@@ -72,7 +77,7 @@ export class TwoTiers extends Lab {
 
   /** All servers with their script, and both balancers, with all servers active. */
   async start(): Promise<void> {
-    const file = writeConfiguration(this.hosts[0], text('active'));
+    const file = writeConfiguration(this.hosts[0], text(0, 'active'));
     // A first check decides at once: servers serve before a balancer asks them.
     await Promise.all(
       this.servers.map((server, index) => server.program('backend', `server${index + 1}`, 'http=80', 'echo=7').line(/^listening/)),
@@ -92,7 +97,7 @@ export class TwoTiers extends Lab {
   }
 
   async #launch(host: Namespace, index: number): Promise<Balancer> {
-    writeFileSync(this.#file(index), text('active'));
+    writeFileSync(this.#file(index), text(index, 'active'));
     const running = host.start([LB4, '--dsr', `--config=${this.#file(index)}`]);
     await running.line(/"msg":"ready"/);
     const balancer = new Balancer(host, running, `http://127.0.0.1:${STATS_PORT}/stats`);
@@ -103,7 +108,7 @@ export class TwoTiers extends Lab {
   /** Has one balancer take over that state of the last server, and those checks. */
   async reload(index: 0 | 1, last: State, checks?: string): Promise<void> {
     const done = this.balancers[index].running.nextLine(/"msg":"configuration reloaded"/);
-    writeFileSync(`${this.#file(index)}.new`, text(last, checks));
+    writeFileSync(`${this.#file(index)}.new`, text(index, last, checks));
     renameSync(`${this.#file(index)}.new`, this.#file(index));
     await done;
   }

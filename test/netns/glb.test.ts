@@ -9,7 +9,7 @@ import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import type { Namespace } from '../lab/lab.ts';
 import type { Running } from '../lab/processes.ts';
 import { Transfers } from '../lab/transfers.ts';
-import { BY_TUNNEL, CLIENT, SERVERS, TwoTiers, VIP } from '../lab/two-tiers.ts';
+import { BY_KERNEL, BY_TUNNEL, CLIENT, SERVERS, TwoTiers, VIP } from '../lab/two-tiers.ts';
 import { hashOfUpload } from '../lab/upload.ts';
 import { PATIENCE, waitUntil } from '../lab/wait.ts';
 
@@ -149,6 +149,7 @@ test('a server goes and comes back, by the files of one balancer after the other
     expect(await answering()).toEqual(state === 'inactive' ? ['server1', 'server2'] : ['server1', 'server2', 'server3']);
   }
   expect(counted('lastResort')).toBe(before);
+  if (BY_KERNEL) expect(await lab.balancers[1].metric('lb4_fast_path_packets_total')).toBeGreaterThan(STREAMS);
   await end(staying);
   expect(await refused()).toEqual([]);
 });
