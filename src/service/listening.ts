@@ -25,8 +25,8 @@ const LIKELY = {
     'the servers send replies elsewhere than through this host (their route to the frontend), or something drops them on the way: ' +
     `a firewall rule for ports ${rangeText(CLIENT_PORTS)}, br_netfilter on a bridge, strict rp_filter on a router between; see lb4 doctor`,
   pastUs:
-    'the script of `lb4 rules --dsr --for SERVER --config=FILE` is not installed on the servers, they have no route to the clients, or a firewall or ' +
-    'strict rp_filter on the way drops what they answer; see lb4 doctor',
+    "the script of `lb4 rules --dsr --for SERVER --config=FILE` is not installed on the servers, they lack the frontend's address or a route to the clients, or a " +
+    'firewall or strict rp_filter on the way drops what they answer; `lb4 doctor --dsr --for SERVER --config=FILE` tells which',
   // Refused at the start, but an address may come later: a VIP that fails over, say.
   local: 'their addresses have become addresses of this host, whose packets no packet mode can balance',
 } as const;
