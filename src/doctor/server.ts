@@ -2,6 +2,7 @@
  * What a server in DSR lacks: on the server itself what its script's `status` finds, elsewhere what answers this host's packets that go by its tunnel. Each of
  * these loses packets, and nobody is told.
  */
+import type { Backend, Config, Frontend } from '../config/model.ts';
 import type { PacketMode } from '../config/modes.ts';
 import { messageOf } from '../errors.ts';
 import { echoThrough } from '../io/tunnel-echo.ts';
@@ -91,21 +92,25 @@ async function unwrapping(host: Asked, target: TunnelTarget, mend: string): Prom
   const { server, port } = target;
   const echoed = await echoThrough(from(host, target), deadline());
   if (echoed.end === 'answered') return [ok('tunnel', `server ${server} takes packets out of its tunnel (UDP port ${port}), and answers`)];
+  if (echoed.end === 'unheard') return [untold('tunnel', server)];
   if (echoed.end === 'unsent') return [fail('tunnel', `UDP to ${server}:${port} cannot be sent: ${messageOf(echoed.error)}`)];
   const says = echoed.error === undefined ? 'and says nothing' : `and says ${messageOf(echoed.error)}`;
   const message = `server ${server} answers no ping that goes to it by its tunnel (UDP port ${port}), ${says}: nothing unwraps packets there, or they are lost on the way`;
   return [fail('tunnel', message, mend)];
 }
 
+function untold(check: string, server: string): Finding {
+  return warn(check, `whether server ${server} answers cannot be told: this host had no room for all answers that came`, 'ask again');
+}
+
 /** Of an address that the server is to have, and the segments that it lets clients send. */
 async function ofAddress(host: Asked, server: string, { vip, port, overhead }: TunnelInput, mend: string): Promise<Finding[]> {
   const target = { ...from(host, { server, port }), destination: vip };
   const echoed = await echoThrough(target, deadline());
+  if (echoed.end === 'unheard') return [untold('VIP', server)];
   if (echoed.end !== 'answered')
     return [fail('VIP', `server ${server} answers no pings of ${vip}: what it unwraps for that address is nobody's`, mend)];
-  const frontend = host.config.frontends.find(
-    ({ listen, backend }) => listen.ip === vip && backend.protocol.name === 'tcp' && backend.servers.some(({ addr }) => addr.ip === server),
-  );
+  const frontend = frontendOf(host.config, { server, vip, port });
   const mtu = host.paths.find(({ address }) => address === server)?.mtu ?? 0;
   const found = ok('VIP', `server ${server} has ${vip}`);
   if (frontend === undefined) return [found];
@@ -118,6 +123,16 @@ async function ofAddress(host: Asked, server: string, { vip, port, overhead }: T
       mend,
     ),
   ];
+}
+
+/** One of TCP whose packets go by that tunnel. @param port UDP, where the server unwraps */
+export function frontendOf(
+  { frontends }: Pick<Config, 'frontends'>,
+  way: { server: string; vip: string; port: number },
+): Frontend | undefined {
+  const goesThere = ({ protocol, tunnel, servers }: Backend) =>
+    protocol.name === 'tcp' && tunnel?.port === way.port && servers.some(({ addr }) => addr.ip === way.server);
+  return frontends.find(({ listen, backend }) => listen.ip === way.vip && goesThere(backend));
 }
 
 function segments(probed: Probed<SynAnswer>, who: string, room: number, mend: string): Finding {

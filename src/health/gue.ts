@@ -8,10 +8,11 @@ export type EchoThrough = (
   signal: AbortSignal,
 ) => Promise<Echoed>;
 
-/** `silent`: an ICMP error may say why; `unsent`: this host's kernel would not. */
+/** `silent`: an ICMP error may say why; `unheard`: answers found no room at this host; `unsent`: its kernel would not. */
 type Echoed =
   | { readonly end: 'answered'; readonly ms: number }
   | { readonly end: 'silent'; readonly error: NodeJS.ErrnoException | undefined }
+  | { readonly end: 'unheard' }
   | { readonly end: 'unsent'; readonly error: NodeJS.ErrnoException };
 
 /** What Linux makes of "port unreachable" and "protocol unreachable" (icmp_err_convert in net/ipv4/icmp.c). */
@@ -31,6 +32,7 @@ export function gueCheck(target: Target, { port, source }: GueSettings, echo: Ec
 
 function judge(echoed: Echoed, port: number, { address, timeoutMs }: Target): CheckResult | NodeJS.ErrnoException {
   if (echoed.end === 'answered') return { outcome: 'pass', reason: `answered by its tunnel in ${echoed.ms.toFixed(1)} ms` };
+  if (echoed.end === 'unheard') return { outcome: 'unknown', reason: 'this host had no room for all answers to checks by tunnels' };
   const { error } = echoed;
   if (error !== undefined && (echoed.end === 'unsent' || !NOBODY.has(error.code ?? ''))) return error;
   const what =

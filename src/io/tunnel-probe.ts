@@ -21,10 +21,14 @@ export interface TunnelTarget {
   readonly destination?: string | undefined;
 }
 
-/** `silent`: maybe with what an ICMP error said, which anybody can forge; `unsent`: this host's kernel would not. */
+/**
+ * `silent`: maybe with what an ICMP error said, which anybody can forge; `unheard`: this host had no room for some answers meanwhile, maybe its own among them;
+ * `unsent`: this host's kernel would not.
+ */
 export type Probed<T> =
   | { readonly end: 'answered'; readonly ms: number; readonly says: T }
   | { readonly end: 'silent'; readonly error: NodeJS.ErrnoException | undefined }
+  | { readonly end: 'unheard' }
   | { readonly end: 'unsent'; readonly error: NodeJS.ErrnoException };
 
 /** What is asked, and how its answer is known. */
@@ -45,7 +49,10 @@ const IP_HEADER = 20;
 /** glb-healthcheck's. */
 const TTL = 255;
 
-/** Resolves when it is answered, or silent when `deadline` (performance.now()) has come or `signal` is aborted. Never rejects. */
+/**
+ * Resolves when it is answered, or silent when `deadline` (performance.now()) has come or `signal` is aborted. Where others are asked, too, it waits for its turn
+ * (answers.ts), and the deadline comes later by that. Never rejects.
+ */
 export async function probe<T>(target: TunnelTarget, question: Question<T>, deadline: number, signal?: AbortSignal): Promise<Probed<T>> {
   const socket = createSocket('udp4');
   try {
@@ -76,32 +83,64 @@ async function ask<T>(
   deadline: number,
   signal: AbortSignal | undefined,
 ): Promise<Probed<T>> {
-  const started = performance.now();
-  const left = Math.max(0, deadline - started);
-  const timers: NodeJS.Timeout[] = [];
-  let error: NodeJS.ErrnoException | undefined;
+  const ended = new AbortController();
+  let [error, started]: [NodeJS.ErrnoException | undefined, number] = [undefined, 0];
   const note = (told?: Error | null) => (error = told ?? error);
   socket.removeAllListeners('error').on('error', note);
   const source = socket.address().address;
   const request = Buffer.concat([GUE_HEADER, packet(source, destination)]);
+  const send = () => {
+    started ||= performance.now();
+    socket.send(request, note);
+  };
   const answered = answers.hear(key).then((says): Probed<T> => ({ end: 'answered', ms: performance.now() - started, says }));
+  const lost = answers.lost();
   try {
-    for (let i = 0; i < SENDINGS; i++) timers.push(setTimeout(() => socket.send(request, note), (left * i) / SENDINGS));
-    const over = new Promise<'over'>((resolve) => {
-      const stop = () => resolve('over');
-      timers.push(setTimeout(stop, left));
-      signal?.addEventListener('abort', stop, { once: true });
-      if (signal?.aborted) stop();
-    });
-    const end = await Promise.race([answered, over]);
-    if (end === 'over') return { end: 'silent', error };
+    const end = await Promise.race([
+      answered,
+      over({ answers, key, send, left: deadline - performance.now(), signal, ended: ended.signal }),
+    ]);
+    if (end === 'over') return answers.lost() > lost ? { end: 'unheard' } : { end: 'silent', error };
     if (thanks !== undefined && end.end === 'answered')
       await sent(socket, Buffer.concat([GUE_HEADER, thanks(source, destination, end.says)]));
     return end;
   } finally {
-    for (const timer of timers) clearTimeout(timer);
+    ended.abort();
     answers.forget(key);
   }
+}
+
+interface Sendings<T> {
+  readonly answers: Answers<T>;
+  readonly key: string;
+  readonly send: () => void;
+  /** Milliseconds for all of them, from the first one on. */
+  readonly left: number;
+  readonly signal: AbortSignal | undefined;
+  /** Aborted when nobody waits any more. */
+  readonly ended: AbortSignal;
+}
+
+/** Sends again and again, each time when it is its turn; resolves when no answer is waited for any longer. */
+function over<T>({ answers, key, send, left, signal, ended }: Sendings<T>): Promise<'over'> {
+  return new Promise((resolve) => {
+    const timers: NodeJS.Timeout[] = [];
+    ended.addEventListener('abort', () => timers.forEach(clearTimeout));
+    const stop = () => {
+      // It may have come while this thread was busy.
+      answers.look();
+      setImmediate(resolve, 'over');
+    };
+    signal?.addEventListener('abort', stop, { once: true, signal: ended });
+    if (signal?.aborted) stop();
+    let sendings = 0;
+    const next = () => {
+      if (sendings++ === 0) timers.push(setTimeout(stop, left));
+      send();
+      if (sendings < SENDINGS) timers.push(setTimeout(() => answers.send(key, next), left / SENDINGS));
+    };
+    answers.send(key, next);
+  });
 }
 
 function sent(socket: Socket, packet: Buffer): Promise<void> {

@@ -10,6 +10,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { CheckResult } from '../../src/health/check.ts';
 import { renderServerScript } from '../../src/rules/render.ts';
 import { Capture } from '../lab/capture.ts';
 import { type Around, type Counted, countedBy, countedSince, GUE_PORT, gue, tcp6 } from '../lab/gue.ts';
@@ -26,6 +27,7 @@ const [, SECOND] = ADDRESSES;
 const MTU = 1500;
 
 const lab = new Lab();
+const outside = lab.namespace('outside');
 const servers = ['p1', 'p2'].map((name) => lab.namespace(name)) as [Namespace, Namespace];
 /** The client and the balancer, by the server that their frames go to. */
 let hosts: [RawHost, RawHost];
@@ -33,7 +35,6 @@ let wire: Capture;
 
 beforeAll(async () => {
   const bridge = lab.bridge('switch');
-  const outside = lab.namespace('outside');
   bridge(outside, 'eth0', '10.90.0.99/24');
   for (const [index, server] of servers.entries()) {
     bridge(server, 'eth0', `${ADDRESSES[index]}/24`);
@@ -221,6 +222,37 @@ describe('the program', () => {
     expect(forwarded.length).toBeGreaterThan(6);
     expect(lines.filter((line) => /bad (udp )?cksum/.test(line))).toEqual([]);
     expect(forwarded.filter((line) => line.includes('udp sum ok'))).toHaveLength(1);
+  });
+});
+
+describe('health checks by the tunnel, many at a moment', () => {
+  /** The reasons of so many checks that start together, and how many had each. */
+  async function reasons(ports: readonly number[]): Promise<Record<string, number>> {
+    const checks = outside.program('check');
+    await checks.line(/^ready/);
+    const results: string[] = [];
+    checks.onLine((line) => results.push((JSON.parse(line) as CheckResult).reason.replace(/in \d+\.\d ms|: is the script.*/, '')));
+    const asked = { address: ADDRESSES[0], port: 80, intervalMs: 60_000, timeoutMs: 2000 };
+    checks.write(ports.map((port) => JSON.stringify({ ...asked, id: 's', check: { type: 'gue', port } })).join('\n'));
+    await waitUntil(() => results.length === ports.length, { what: `${ports.length} results` });
+    await checks.stop();
+    return Object.fromEntries([...new Set(results)].map((one) => [one, results.filter((reason) => reason === one).length]));
+  }
+  const ANSWERED = 'answered by its tunnel ';
+
+  test('all that are answered pass', async () => {
+    expect(await reasons(Array<number>(500).fill(GUE_PORT))).toEqual({ [ANSWERED]: 500 });
+  });
+
+  test('those that nobody answers keep no others waiting', async () => {
+    servers[0].sh(
+      'sh',
+      '-c',
+      'nft "add table inet deaf; add chain inet deaf in { type filter hook input priority 0; }; add rule inet deaf in udp dport 9 drop"',
+    );
+    const ports = Array.from({ length: 500 }, (_, i) => (i % 5 < 3 ? 9 : GUE_PORT));
+    expect(await reasons(ports)).toEqual({ [ANSWERED]: 200, 'no answer by its tunnel (UDP port 9) in 2000 ms': 300 });
+    servers[0].sh('nft', 'delete', 'table', 'inet', 'deaf');
   });
 });
 

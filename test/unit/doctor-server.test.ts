@@ -1,6 +1,7 @@
 /** What doctor makes of a server's `status`; test/netns/glb.test.ts asks servers. */
 import { expect, test } from 'vitest';
-import { statusFinding } from '../../src/doctor/server.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import { frontendOf, statusFinding } from '../../src/doctor/server.ts';
 
 test.each([
   ['present lo 192.0.2.1', 'ok present lo 192.0.2.1', undefined],
@@ -29,3 +30,12 @@ test.each([
 });
 
 test('counters are no findings', () => expect(statusFinding('counter total_packets 5', 'MEND')).toEqual([]));
+
+test('a frontend is asked by the tunnel that its own packets go by', () => {
+  const backend = (port: number) => `dsr = "gue"\ngue_port = ${port}\nservers.s = { addr = "10.0.0.11:80" }`;
+  const frontend = (name: string, port: number) => `[frontends.${name}]\nlisten_addr = "192.0.2.1:${port}"\nbackend = "${name}"`;
+  const text = `${frontend('one', 80)}\n${frontend('two', 443)}\n[backends.one]\n${backend(6080)}\n[backends.two]\n${backend(6081)}\n`;
+  const { config } = parseConfig(text, 'f');
+  const asked = [6080, 6081, 6082].map((port) => frontendOf(config, { server: '10.0.0.11', vip: '192.0.2.1', port })?.name);
+  expect(asked).toEqual(['one', 'two', undefined]);
+});

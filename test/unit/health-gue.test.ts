@@ -28,6 +28,11 @@ test.each<[string, Echoed, { outcome: string; reason: string }]>([
     { end: 'silent', error: error('EHOSTUNREACH') },
     { outcome: 'fail', reason: 'no route to host: it answers no ARP, or a route or firewall says unreachable' },
   ],
+  [
+    'an answer that this host may have lost',
+    { end: 'unheard' },
+    { outcome: 'unknown', reason: 'this host had no room for all answers to checks by tunnels' },
+  ],
   ['no room for it here', { end: 'unsent', error: error('ENOBUFS') }, { outcome: 'unknown', reason: 'this host has no buffer space' }],
 ])('%s', async (_, echoed, result) => {
   const asked: unknown[] = [];
