@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, formatMistake, type Mistake, type Position } from '../errors.ts';
+import { accessFindings } from './check/access.ts';
 import { affinityFindings } from './check/affinity.ts';
 import { connectionLogFindings } from './check/connection-log.ts';
 import { controlFindings } from './check/control.ts';
@@ -112,6 +113,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     ...inlineFindings(root, forwarding),
     ...sourceFindings(root, forwarding),
     ...affinityFindings(root, forwarding),
+    ...accessFindings(root),
     ...loopFindings(root, isOwn),
     ...localServerFindings(root, forwarding, isOwn),
     ...checkSourceFindings(root, forwarding, isOwn, sourceTowards),

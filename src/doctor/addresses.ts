@@ -14,7 +14,10 @@ function vips(host: Host): Finding[] {
 
 /** What connections to servers leave from in place of the VIP. */
 function sources(host: Host): Finding[] {
-  const named = host.config.backends.flatMap(({ sourceAddrs }) => sourceAddrs);
+  const named = host.config.backends.flatMap(({ sourceAddrs, tunnel }) => [
+    ...sourceAddrs,
+    ...(tunnel?.source === undefined ? [] : [tunnel.source]),
+  ]);
   return [...new Set(named)].map((source) => address('source address', source, 'servers', host));
 }
 

@@ -23,7 +23,10 @@ export function assertHost(config: Config): void {
   const sources = config.backends.flatMap(({ name, sourceAddrs }) =>
     sourceAddrs.map((ip, place) => [ip, ['backends', name, 'source_addrs', place]] as const),
   );
-  const stranger = [...frontends, ...sources].find(([ip]) => !isOurs(parseAddress(ip)));
+  const outer = config.backends.flatMap(({ name, tunnel }) =>
+    tunnel?.source === undefined ? [] : [[tunnel.source, ['backends', name, 'source_addr']] as const],
+  );
+  const stranger = [...frontends, ...sources, ...outer].find(([ip]) => !isOurs(parseAddress(ip)));
   if (stranger === undefined) return;
   const [ip, path] = stranger;
   const message = `${ip} is not an address of this host; interfaces and addresses: ${addresses(['IPv4'])}`;

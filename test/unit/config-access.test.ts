@@ -24,9 +24,18 @@ test.each([
   ['deny = ["@/a", "@/b", "@/c", "@/d", "@/e"]', /deny: is an array; allowed: .*at most 4 files/],
   ['source_rate = -1', /source_rate: -1 is too small; allowed: a number, 0–100000/],
   ['source_maxconn = 70000', /source_maxconn: 70000 is too large; allowed: a whole number, 0–65535/],
-  ['deny_action = "tarpit"', /deny_action: "tarpit" is unknown; allowed: "drop" or "reset"/],
+  ['source_rate = 1\nfrontends.a.deny_action = "tarpit"', /deny_action: "tarpit" is unknown; allowed: "drop" or "reset"/],
 ])('%s', (line, says) => {
   expect(linesOf(() => parseConfig(frontend(line), 'f'))).toEqual([expect.stringMatching(says)]);
+});
+
+test.each([
+  ['allow = []', 'frontends.a.allow: an empty list lets nobody connect; without the key everybody may'],
+  ['dry_run = true', 'frontends.a.dry_run: has no effect without allow, deny, source_rate, source_maxconn'],
+  ['deny_action = "reset"', 'frontends.a.deny_action: has no effect without allow, deny, source_rate, source_maxconn'],
+])('%s is warned of', (line, says) => {
+  const { warnings } = parseConfig(frontend(line), 'f');
+  expect(warnings.map(({ path, message }) => `${path}: ${message}`)).toEqual([says]);
 });
 
 test('a file of prefixes: comments, both families; a mistake is told with its line, and a file that is not there', () => {
