@@ -25,7 +25,8 @@ export interface Workplace {
 export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Driver, tell: (message: FromWorker) => void): Workplace {
   const { room, worker } = data;
   const answersPerSecond = shareOf(data.answersPerSecond, worker, room.workers);
-  const answersPerSource = shareOf(data.answersPerSource, worker, room.workers);
+  // One to each at the least: a source's packets may all be one worker's.
+  const answersPerSource = data.answersPerSource === 0 ? 0 : Math.max(1, shareOf(data.answersPerSource, worker, room.workers));
   const floodFrom = Math.ceil(data.floodFrom / room.workers);
   const memory = memoryIn(mapping, room, worker, data.maps === undefined ? undefined : mapAll(data.maps));
   const frames = createFrames();

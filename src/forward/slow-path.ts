@@ -115,11 +115,12 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     let slot = at < 0 || protocol === undefined ? Flow.NONE : at >>> Flow.ENTRY_SHIFT;
     if (isForged(f, slot)) return notOurs(f, dropOtherLink, now);
     if (slot >= 0 && protocol?.opens(words, transportOf(f))) {
-      if (isBarred(slot, ip)) return end(denied);
+      const frontend = connections.isOver(slot) ? frontendOf(ip) : undefined;
+      if (frontend?.guard?.denies(words[ip + F.IP_SOURCE])) return keepOut(f, ip, frontend, denied, now);
       if (connections.isStale(slot, now) || rows.isPassed(at)) {
         connections.remove(slot, now);
         slot = Flow.NONE;
-      }
+      } else if (frontend?.guard?.limits(words[ip + F.IP_SOURCE], now)) return keepOut(f, ip, frontend, limited, now);
     }
     if (slot < 0) slot = miss(f, ip, protocol, now);
     return slot < 0 || protocol === undefined ? Flow.NONE : examine(f, ip, protocol, slot, now);
@@ -139,15 +140,10 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     return Flow.NONE;
   }
 
-  /** Whether a client that asks for its connection anew, which is over, is one that may not connect any more. */
-  function isBarred(slot: number, ip: number): boolean {
-    if (!connections.isOver(slot)) return false;
-    const frontend = services.frontendAt(
-      words[ip + F.IP_DESTINATION],
-      destinationPort(words[transportAt(ip)]),
-      (words[ip + F.IP_TTL] >>> 8) & 0xff,
-    );
-    return frontend?.guard?.denies(words[ip + F.IP_SOURCE]) === true;
+  /** The frontend that a client's packet is for: a SYN in the place of a connection that is over asks its rules, as a new one does. */
+  function frontendOf(ip: number): Frontend | undefined {
+    const destination = words[ip + F.IP_DESTINATION];
+    return services.frontendAt(destination, destinationPort(words[transportAt(ip)]), (words[ip + F.IP_TTL] >>> 8) & 0xff);
   }
 
   /** Whether a frame cannot be of the server whose answers go by a slot, by the link that it came by. */

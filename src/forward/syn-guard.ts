@@ -103,7 +103,9 @@ export class SynGuard {
     const elapsed = (now - this.#looked) >>> 0;
     if (elapsed < LOOK_MS) return;
     // Where most that ask are connected, there are many of them, and it is no flood; nor once most come again.
-    const isFlood = halfOpen >= this.#from && this.#asked > 2 * (completed - this.#completed);
+    const unanswered = this.#asked - 2 * (completed - this.#completed);
+    // And a trickle that adds up, since a server does not answer say, costs others nothing: nobody is delayed for it.
+    const isFlood = halfOpen >= this.#from && unanswered * 2000 > this.#from * elapsed;
     const isGoingOn = (this.#asked - 2 * this.#proven) * 2000 > this.#from * elapsed || halfOpen > this.#from / 2;
     this.#looked = now;
     this.#asked = 0;

@@ -10,6 +10,8 @@ import { openPacketSocket } from './packet-socket.ts';
 
 /** Frames between two looks: the least that a ring has (native/packet_socket.cc). */
 const SLOTS = 32;
+/** Rings full that a look takes: who floods us with answers does not hold the thread. */
+const ROUNDS = 4;
 /** So many packets are on their way at a time; the slots left are for answers that come late. */
 const ON_THE_WAY = 24;
 /** Milliseconds in which an answer has its slot to itself: who says nothing keeps others waiting no longer. */
@@ -72,12 +74,12 @@ export class Answers<T> {
     const driver = this.#driver;
     if (driver === undefined) return;
     const slab = F.slabOf(driver.slab);
-    let count: number;
-    do {
-      count = driver.receive(this.#frames, 0);
+    for (let round = 0; round < ROUNDS; round++) {
+      const count = driver.receive(this.#frames, 0);
       for (let i = 0; i < count; i++) this.#tell(this.#read(slab, this.#frames[D.HEADER + i * D.STRIDE + D.OFFSET]));
       driver.transmit(this.#frames, count);
-    } while (count === SLOTS);
+      if (count < SLOTS) break;
+    }
     const now = performance.now();
     for (const [key, until] of this.#expected) if (until <= now) this.#expected.delete(key);
   }

@@ -1,4 +1,5 @@
 /** A pipeline with everything around it, in memory: frames go in as bytes, and come out as bytes with a verdict. */
+import type { Access } from '../../src/access/guard.ts';
 import { eligible } from '../../src/balance/eligible.ts';
 import type { HashField } from '../../src/balance/glb-hash.ts';
 import { type Candidate, type Choice, prepare, rankRows, type SchedulerName } from '../../src/balance/index.ts';
@@ -99,6 +100,8 @@ export interface WorldOptions {
   /** Those to one address. */
   readonly answersEach?: number;
   readonly floodFrom?: number;
+  /** The frontends' rules about clients. */
+  readonly access?: Access;
   readonly mtu?: number;
   readonly clientMtu?: number;
   readonly memory?: Partial<Memory>;
@@ -265,7 +268,7 @@ export class World {
       frontendMaxconn = 0,
       perPacket = false,
     } = this.#options;
-    const { servers: addresses = SERVERS, successor, prefix, affinity, locals = [], echo } = this.#options;
+    const { servers: addresses = SERVERS, successor, prefix, affinity, locals = [], echo, access } = this.#options;
     const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
     const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
@@ -290,6 +293,7 @@ export class World {
         maxconn: frontendMaxconn,
         draining: draining.includes(index),
         perPacket,
+        ...(access === undefined ? {} : { access }),
         ...(echo === undefined ? {} : { echo }),
       };
     });

@@ -37,8 +37,8 @@ export const accessKeys = {
     `${ENTRIES}, at most ${MOST_FILES} files`,
     MOST_FILES,
   ),
-  source_rate: key(z.number().min(0).max(100_000).default(0), {
-    allowed: 'a number, 0–100000',
+  source_rate: key(z.union([z.literal(0), z.number().min(0.001).max(100_000)]).default(0), {
+    allowed: '0, or a number, 0.001–100000',
     description:
       "New connections a second that a source may open (UDP: flows, with `udp_per_packet` datagrams), after as many at once as a second's. 0: no limit.",
     ...lb4,
