@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import queue
+import select
 import socket
 import struct
 import sys
@@ -82,6 +83,13 @@ class Peer(threading.Thread):
 
     def send(self, text):
         self.connection.sendall(text.encode())
+
+    def urgent(self, text):
+        self.connection.send(text.encode(), socket.MSG_OOB)
+
+    def receive_urgent(self):
+        select.select([], [], [self.connection], PATIENCE)
+        return self.connection.recv(1, socket.MSG_OOB).decode()
 
     def fill(self, limit):
         self.connection.setblocking(False)

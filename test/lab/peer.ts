@@ -80,6 +80,16 @@ export class Peer {
     return this.#ask('send', text);
   }
 
+  /** Sends, the last byte as urgent data (RFC 6093). */
+  urgent(text: string): Promise<unknown> {
+    return this.#ask('urgent', text);
+  }
+
+  /** Waits for the urgent byte, and takes it. */
+  receiveUrgent(): Promise<string> {
+    return this.#ask('receive_urgent') as Promise<string>;
+  }
+
   /** Sends zeros until there is no more room, `limit` bytes at most. Returns how many. */
   fill(limit: number): Promise<number> {
     return this.#ask('fill', limit) as Promise<number>;
