@@ -35,7 +35,7 @@ async function moreThanTheirPorts(pair: RawPair): Promise<number[]> {
 }
 
 test('Convey: a port in use can be handed out again; the port map never shrinks', async () => {
-  await using pair = await RawPair.start('[passthrough.timeouts]\nsyn = 60');
+  await using pair = await RawPair.start('[passthrough]\nsyn_flood_from = 0\n[passthrough.timeouts]\nsyn = 60');
   const first = await pair.open();
   const chosen = await moreThanTheirPorts(pair);
   expect(chosen).not.toContain(first.natPort);
@@ -45,7 +45,7 @@ test('Convey: a port in use can be handed out again; the port map never shrinks'
   expect(new Set(chosen.slice(-share)).size).toBe(Math.min(share, chosen.length));
   expect(await pair.carriesData(first)).toBe(true);
 
-  await pair.reload('[passthrough.timeouts]\nsyn = 1');
+  await pair.reload('[passthrough]\nsyn_flood_from = 0\n[passthrough.timeouts]\nsyn = 1');
   await pair.balancer.settled('the unanswered to be forgotten', ({ lb4 }) => lb4.flows === 2);
   pair.client.received.length = 0;
   const again = await burst(pair, FIRST_NEW_CLIENT);
