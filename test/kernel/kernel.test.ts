@@ -23,7 +23,7 @@ describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
     [
       "a server behind GUE unwraps: the kernel's fou, and the program of lb4's script with a second chance",
       new URL('./guest/gue-server.ts', import.meta.url),
-      ['fou: 4 echo replies', 'fou: for the VIPs alone', 'bpf: 5 echo replies', 'the second server was asked', 'left nothing'],
+      ['fou: 5 echo replies', 'fou: for the VIPs alone', 'bpf: 6 echo replies', 'the second server was asked', 'left nothing'],
     ],
     [
       'the fast path by cls_bpf: ten transfers live on while nobody runs for 30 s, and nothing of it stays',
