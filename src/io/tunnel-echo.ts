@@ -3,24 +3,9 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { formatAddress, swap16 } from '../packet/address.ts';
 import * as F from '../packet/fields.ts';
 import { type Answer, Answers } from './answers.ts';
-import {
-  assemble,
-  FRAGMENT,
-  FRAGMENT_BITS,
-  headerLength,
-  IF_BITS,
-  IF_EQUAL,
-  LOAD_BYTE,
-  LOAD_BYTE_X,
-  LOAD_HALF,
-  LOAD_WORD_X,
-  NETWORK,
-  op,
-  PROTOCOL,
-  TO_X,
-} from './bpf.ts';
-import { accept, drop, toThisHost } from './filter.ts';
-import { ipv4, type Probed, probe, type TunnelTarget, writeChecksum } from './tunnel-probe.ts';
+import { assemble, IF_EQUAL, LOAD_BYTE_X, LOAD_WORD_X, NETWORK, op } from './bpf.ts';
+import { accept, drop } from './filter.ts';
+import { ipv4, type Probed, probe, type TunnelTarget, wholeToThisHost, writeChecksum } from './tunnel-probe.ts';
 
 const KEY_BYTES = 16;
 const ID = randomInt(0x10000);
@@ -47,15 +32,7 @@ function echoRequest(source: string, destination: string, data: Buffer): Buffer 
 function filter(): Uint32Array {
   const [id, sequence] = [ID << 16, SEQUENCE];
   return assemble([
-    ...toThisHost(),
-    op(LOAD_BYTE, NETWORK + PROTOCOL),
-    [IF_EQUAL, 1, 0, F.ICMP],
-    drop(),
-    op(LOAD_HALF, NETWORK + FRAGMENT),
-    [IF_BITS, 0, 1, FRAGMENT_BITS],
-    drop(),
-    ...headerLength(),
-    op(TO_X),
+    ...wholeToThisHost(F.ICMP),
     op(LOAD_BYTE_X, NETWORK),
     [IF_EQUAL, 1, 0, F.ICMP_ECHO_REPLY],
     drop(),

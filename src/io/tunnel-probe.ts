@@ -9,6 +9,21 @@ import { parseAddress } from '../packet/address.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import type { Answers } from './answers.ts';
+import {
+  FRAGMENT,
+  FRAGMENT_BITS,
+  headerLength,
+  IF_BITS,
+  IF_EQUAL,
+  type Instruction,
+  LOAD_BYTE,
+  LOAD_HALF,
+  NETWORK,
+  op,
+  PROTOCOL,
+  TO_X,
+} from './bpf.ts';
+import { drop, toThisHost } from './filter.ts';
 
 export interface TunnelTarget {
   readonly server: string;
@@ -145,6 +160,21 @@ function over<T>({ answers, key, send, left, signal, ended }: Sendings<T>): Prom
 
 function sent(socket: Socket, packet: Buffer): Promise<void> {
   return new Promise((resolve) => socket.send(packet, () => resolve()));
+}
+
+/** How a filter of answers begins: whole packets to this host, of that protocol; then X is where the transport header begins, behind NETWORK. */
+export function wholeToThisHost(protocol: number): Instruction[] {
+  return [
+    ...toThisHost(),
+    op(LOAD_BYTE, NETWORK + PROTOCOL),
+    [IF_EQUAL, 1, 0, protocol],
+    drop(),
+    op(LOAD_HALF, NETWORK + FRAGMENT),
+    [IF_BITS, 0, 1, FRAGMENT_BITS],
+    drop(),
+    ...headerLength(),
+    op(TO_X),
+  ];
 }
 
 /** An IPv4 packet, not to be cut, of that protocol; its transport checksum is the caller's. */

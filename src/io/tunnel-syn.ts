@@ -4,24 +4,9 @@ import { CHECK_PORTS } from '../layout/ports.ts';
 import { formatAddress, parseAddress, swap16, swap32 } from '../packet/address.ts';
 import * as F from '../packet/fields.ts';
 import { type Answer, Answers } from './answers.ts';
-import {
-  AND,
-  assemble,
-  FRAGMENT,
-  FRAGMENT_BITS,
-  headerLength,
-  IF_BITS,
-  IF_EQUAL,
-  LOAD_BYTE,
-  LOAD_BYTE_X,
-  LOAD_HALF,
-  NETWORK,
-  op,
-  PROTOCOL,
-  TO_X,
-} from './bpf.ts';
-import { accept, drop, toThisHost } from './filter.ts';
-import { ipv4, type Probed, probe, type TunnelTarget, writeChecksum } from './tunnel-probe.ts';
+import { AND, assemble, IF_EQUAL, LOAD_BYTE_X, NETWORK, op } from './bpf.ts';
+import { accept, drop } from './filter.ts';
+import { ipv4, type Probed, probe, type TunnelTarget, wholeToThisHost, writeChecksum } from './tunnel-probe.ts';
 
 /** Bytes of payload in a segment that the answer allows; undefined: it is a reset, for nobody listens there. */
 export interface SynAnswer {
@@ -82,15 +67,7 @@ function segment({ source, destination, ports: [from, to], number, flags, option
 /** Answers to SYNs that come to this host: with SYN or RST, and ACK. */
 function filter(): Uint32Array {
   return assemble([
-    ...toThisHost(),
-    op(LOAD_BYTE, NETWORK + PROTOCOL),
-    [IF_EQUAL, 1, 0, F.TCP],
-    drop(),
-    op(LOAD_HALF, NETWORK + FRAGMENT),
-    [IF_BITS, 0, 1, FRAGMENT_BITS],
-    drop(),
-    ...headerLength(),
-    op(TO_X),
+    ...wholeToThisHost(F.TCP),
     op(LOAD_BYTE_X, NETWORK + FLAGS_BYTE),
     op(AND, F.SYN | F.RST | F.ACK),
     [IF_EQUAL, 2, 0, F.SYN | F.ACK],
