@@ -49,8 +49,8 @@ interface DutiesParts {
   readonly signals: (signals: readonly Signal[]) => void;
   /** Told all addresses of ours that connections leave from, or may, whenever others do. */
   readonly sources: (addresses: readonly number[]) => void;
-  /** Told when a flood of SYNs begins, and when it is over. */
-  readonly flood: (isOn: boolean) => void;
+  /** Told when a flood of SYNs begins, and when it is over: that of a frontend, by its index, or of all. */
+  readonly flood: (isOn: boolean, frontend?: number) => void;
   /** Told of connections that have ended, where the connection log is on. */
   readonly ended: (endings: Endings) => void;
 }
@@ -61,7 +61,7 @@ export class Duties {
   readonly #driver: Driver;
   readonly #signals: (signals: readonly Signal[]) => void;
   readonly #sources: (addresses: readonly number[]) => void;
-  readonly #flood: (isOn: boolean) => void;
+  readonly #flood: (isOn: boolean, frontend?: number) => void;
   readonly #ended: (endings: Endings) => void;
   readonly #evictedBefore: number;
   readonly #evictedDatagramsBefore: number;
@@ -188,10 +188,11 @@ export class Duties {
   }
 
   #watchSyns(now: number): void {
-    const { guard, halfOpen, connections } = this.#core;
-    const was = guard.isOn;
+    const { guard, filled, halfOpen, connections } = this.#core;
+    const was = guard.isFlooded;
     guard.tick(halfOpen.size, connections.completed, now);
-    if (guard.isOn !== was) this.#flood(guard.isOn);
+    if (guard.isFlooded !== was) this.#flood(guard.isFlooded);
+    for (const { frontend, isFilled } of filled.takeChanges()) this.#flood(isFilled, frontend);
   }
 
   /** Tells of the connections that have ended since the last time. */

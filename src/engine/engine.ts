@@ -80,8 +80,8 @@ export interface EngineOptions extends Size {
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: each worker at most ten times a second a server and reason. */
   readonly signal?: (server: number, reason: string) => void;
-  /** SYNs flood the first of its workers, or none any more. */
-  readonly flood?: (isOn: boolean) => void;
+  /** SYNs flood the first of its workers, or none any more: a frontend, by its index, or all. */
+  readonly flood?: (isOn: boolean, frontend: number | undefined) => void;
   /** Connections have ended, for the connection log (ended.ts). */
   readonly ended?: (endings: Endings) => void;
   /** Something people should know. */
@@ -500,11 +500,14 @@ function directionsOf({ services }: Settings): number {
 }
 
 function reportsOf({ failed, signal, flood, ended, told }: EngineOptions): ThreadReports {
-  let flooded = 0;
+  /** How many workers, by frontend. */
+  const flooded = new Map<number | undefined, number>();
   return {
-    flood: (isOn) => {
-      flooded += isOn ? 1 : -1;
-      if (flooded === Number(isOn)) flood?.(isOn);
+    flood: (isOn, frontend) => {
+      const count = (flooded.get(frontend) ?? 0) + (isOn ? 1 : -1);
+      if (count === 0) flooded.delete(frontend);
+      else flooded.set(frontend, count);
+      if (count === Number(isOn)) flood?.(isOn, frontend);
     },
     failed,
     ended: (endings) => ended?.(endings),

@@ -125,8 +125,8 @@ export type FromWorker =
   /** Told whenever they change, and before what changed them is applied: what some connection leaves from, or may. Native order. */
   | { readonly type: 'sources'; readonly addresses: readonly number[] }
   | { readonly type: 'signals'; readonly servers: readonly Signal[] }
-  /** SYNs flood one of its workers, or do not any more. */
-  | { readonly type: 'flood'; readonly isOn: boolean }
+  /** SYNs flood one of its workers, or do not any more: a frontend, by its index, or all. */
+  | { readonly type: 'flood'; readonly isOn: boolean; readonly frontend: number | undefined }
   /** Connections that have ended. */
   | { readonly type: 'ended'; readonly endings: Endings };
 

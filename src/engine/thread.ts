@@ -16,8 +16,8 @@ export interface ThreadReports {
   /** It died of an error after it had started. */
   readonly failed: (error: Error) => void;
   readonly signals: (signals: readonly Signal[]) => void;
-  /** SYNs flood it, or do not any more. */
-  readonly flood: (isOn: boolean) => void;
+  /** SYNs flood it, or do not any more: a frontend, by its index, or all. */
+  readonly flood: (isOn: boolean, frontend: number | undefined) => void;
   /** Connections have ended, and the connection log is on. */
   readonly ended: (endings: Endings) => void;
   /** Something people should know. */

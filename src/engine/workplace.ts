@@ -52,7 +52,7 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     memory,
     driver,
     signals: (servers) => tell({ type: 'signals', servers }),
-    flood: (isOn) => tell({ type: 'flood', isOn }),
+    flood: (isOn, frontend) => tell({ type: 'flood', isOn, frontend }),
     sources: (addresses) => tell({ type: 'sources', addresses }),
     ended: (endings) => tell({ type: 'ended', endings }),
   });

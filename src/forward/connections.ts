@@ -17,6 +17,7 @@ import * as Hop from '../layout/hops.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
 import type { Bonds } from './affinity.ts';
 import { type EndingLog, How } from './endings.ts';
+import type { FilledLimits } from './filled-limits.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
@@ -36,6 +37,7 @@ export interface ConnectionsParts {
   readonly bonds: Bonds;
   readonly endings: EndingLog;
   readonly sourceCounts: SourceCounts;
+  readonly filled: FilledLimits;
 }
 
 /** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time. */
@@ -49,8 +51,9 @@ const LEAST = 1024;
 const STALE_MS = 1000;
 /** The same of an established flow of datagrams: keepalives are 25 s apart at most (RFC 7675, RFC 5626, WireGuard). */
 const QUIET_MS = 30_000;
-/** Flows of datagrams that are looked at, from the oldest on, for one that may go. */
+/** Flows of datagrams that are looked at, from the oldest on, for one that may go; and half-open connections. */
 const LOOKS = 16;
+const HALF_OPEN_LOOKS = 4;
 /** What goes by the entry itself, and renews it. */
 const RENEWS = BELONGS | ESTABLISHES | RESETS | CHALLENGES | REVIVES;
 
@@ -67,6 +70,7 @@ export class Connections {
   readonly #bonds: Bonds;
   readonly #endings: EndingLog;
   readonly #sourceCounts: SourceCounts;
+  readonly #filled: FilledLimits;
   readonly #share: number;
   readonly #datagramShare: number;
   #evicted = 0;
@@ -74,7 +78,7 @@ export class Connections {
   #completed = 0;
 
   constructor(parts: ConnectionsParts) {
-    const { table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings, sourceCounts } = parts;
+    const { table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings, sourceCounts, filled } = parts;
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
@@ -86,8 +90,14 @@ export class Connections {
     this.#bonds = bonds;
     this.#endings = endings;
     this.#sourceCounts = sourceCounts;
+    this.#filled = filled;
     this.#share = Math.max(LEAST, records.capacity * SHARE);
     this.#datagramShare = Math.max(LEAST, records.capacity * DATAGRAM_SHARE);
+  }
+
+  /** How many may be half-open at a time. */
+  get mostHalfOpen(): number {
+    return Math.min(this.#share, this.#records.capacity);
   }
 
   /** Half-open connections that had to make way, since the start. */
@@ -367,17 +377,23 @@ export class Connections {
   }
 
   /**
-   * Under a frontend's or its servers' limit: removes the oldest of a list if it is that frontend's and has waited for a second: a handshake takes less. Of
-   * datagrams one of the oldest that waits for its only answer, that long for the first, or has been quiet for longer than sessions are.
+   * Under a frontend's or its servers' limit: removes one of the oldest of a list that is that frontend's and has waited for a second: a handshake takes less. Of
+   * datagrams one that waits for its only answer, that long for the first, or has been quiet for longer than sessions are.
+   * @param frontend NONE: its servers are full, and anybody's makes room there
    */
   evictStale(list: number, isDatagram: boolean, frontend: number, now: number): boolean {
-    let record = this.#lists(isDatagram).oldest(list);
-    for (let looks = isDatagram ? LOOKS : 1; looks > 0 && record !== Flow.NONE; looks--) {
-      if (this.#mayGo(record << C.RECORD_SHIFT, frontend, now)) {
+    const lists = this.#lists(isDatagram);
+    let record = lists.oldest(list);
+    for (let looks = isDatagram ? LOOKS : HALF_OPEN_LOOKS; looks > 0 && record !== Flow.NONE; looks--) {
+      const next = lists.next(record);
+      const r = record << C.RECORD_SHIFT;
+      if (this.#mayGo(r, frontend, now)) {
+        // One that was reset is no load any more, and only in the way.
+        const isLoad = (this.#records.words[r + C.LIFE] & T.STATE_MASK) < T.TIME_WAIT;
         this.#evictRecord(record, isDatagram, now);
-        return true;
+        if (isLoad) return true;
       }
-      record = this.#lists(isDatagram).next(record);
+      record = next;
     }
     return false;
   }
@@ -385,7 +401,7 @@ export class Connections {
   #mayGo(r: number, frontend: number, now: number): boolean {
     const { words } = this.#records;
     const life = words[r + C.LIFE];
-    if (words[r + C.OWNER] >>> 16 !== frontend) return false;
+    if (frontend !== Flow.NONE && words[r + C.OWNER] >>> 16 !== frontend) return false;
     if ((life & T.ANSWER_ONLY) !== 0) return true;
     const isSession = (life & T.DATAGRAM) !== 0 && (life & T.STATE_MASK) === T.ESTABLISHED;
     const least = isSession ? QUIET_MS : STALE_MS;
@@ -413,11 +429,13 @@ export class Connections {
     this.end(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION], How.replaced, now);
   }
 
-  /** Whether those that make way before the one with the record at word `r` are so many that they get less time. */
+  /** Whether those that make way before the one with the record at word `r`, or fill its frontend's limit, are so many that they get less time. */
   isPressed(r: number): boolean {
     const list = this.#listOf(r);
-    const isDatagram = (this.#records.words[r + C.LIFE] & T.DATAGRAM) !== 0;
+    const { words } = this.#records;
+    const isDatagram = (words[r + C.LIFE] & T.DATAGRAM) !== 0;
     const lists = this.#lists(isDatagram);
+    if (!isDatagram && this.#filled.isFilled(words[r + C.OWNER] >>> 16)) return true;
     return lists.size > this.#shareOf(Flow.NONE, isDatagram) / 2 || lists.length(list) > this.#shareOf(list, isDatagram) / 2;
   }
 

@@ -12,6 +12,7 @@ import { Clash } from './clash.ts';
 import { Connections } from './connections.ts';
 import { Crossing } from './crossing.ts';
 import { EndingLog } from './endings.ts';
+import { FilledLimits } from './filled-limits.ts';
 import { Ledger } from './ledger.ts';
 import { LastHops } from './next-hops.ts';
 import { Opener } from './opener.ts';
@@ -70,6 +71,7 @@ export interface Core {
   readonly signals: Signals;
   readonly bonds: Bonds;
   readonly guard: SynGuard;
+  readonly filled: FilledLimits;
   /** For the connection log; off until it is told otherwise. */
   readonly endings: EndingLog;
   /** Where it stands between interfaces. */
@@ -109,6 +111,7 @@ export function createCore(options: CoreOptions): Core {
   const lastHops = new LastHops(hops);
   const bonds = new Bonds(memory.affinity, hashKey);
   const endings = new EndingLog(table, records);
+  const filled = new FilledLimits(ledger);
   const connections = new Connections({
     table,
     records,
@@ -121,6 +124,7 @@ export function createCore(options: CoreOptions): Core {
     bonds,
     endings,
     sourceCounts,
+    filled,
   });
   const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections, endings });
   const passing = new Passing();
@@ -129,7 +133,9 @@ export function createCore(options: CoreOptions): Core {
   const opener = new Opener({ table, records, services, ledger, connections, clash, bonds, rows });
   const answers = new RateLimit(answersPerSecond);
   const answersEach = new SharedLimit(answersPerSource, [hashKey[0], hashKey[1]]);
-  const guard = new SynGuard({ from: options.floodFrom ?? 0, key: hashKey });
+  // In a small table never more than a few may be half-open: half of those are many.
+  const from = Math.min(options.floodFrom ?? 0, Math.ceil(connections.mostHalfOpen / 2));
+  const guard = new SynGuard({ from, key: hashKey, filled });
   const errorsEach = new SharedLimit(ERRORS_PER_FLOW, [hashKey[2], hashKey[3]]);
   const crossing = isInline ? new Crossing({ slab, frames, hops, verdicts, seed: hashKey[0] }) : undefined;
   const wrap = createWrap({ slab, frames, table, hops });
@@ -186,6 +192,7 @@ export function createCore(options: CoreOptions): Core {
     signals,
     bonds,
     guard,
+    filled,
     endings,
     crossing,
     collectLatest,

@@ -23,6 +23,7 @@ import {
   ROW,
   refusalRow,
   serverRow,
+  TOTAL,
 } from '../layout/counters.ts';
 import type { Counters } from '../layout/memory.ts';
 import { type Endpoint, portKey } from './endpoints.ts';
@@ -115,6 +116,16 @@ export class Ledger {
 
   addPorts(owner: number, generation: number, change: number): void {
     if (this.#isServer(owner, generation)) this.#statistics[serverRow(owner & 0xffff) + PORTS] += change;
+  }
+
+  /** Handshakes of a frontend, by its index, that were completed here. */
+  completed(frontend: number): number {
+    return this.#statistics[frontendRow(frontend) + TOTAL];
+  }
+
+  /** Connections of a frontend that are open here, and nobody has completed yet; adopted ones may hide some. */
+  halfOpen(frontend: number): number {
+    return Math.max(0, this.#own[frontendLoad(frontend)] - this.#statistics[frontendRow(frontend) + CURRENT]);
   }
 
   /** Nothing is open: before the connections of who died are entered anew. What was carried stays written. */

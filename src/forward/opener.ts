@@ -144,7 +144,7 @@ export class Opener {
   #choose(frontend: Frontend, scheduler: Scheduler, now: number): number {
     const { candidates } = frontend;
     const { loads } = this.#ledger;
-    if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, now)) return -1;
+    if (this.#services.isFrontendFull(frontend) && !this.#evictStale(frontend, frontend.index, now)) return -1;
     const kept = frontend.bond === undefined ? -1 : this.#bonds.find(frontend.bond, this.#opening.source, now);
     const isKept = kept >= 0 && !isFull(candidates[kept], loads);
     const { source, destination, ports } = this.#opening;
@@ -155,17 +155,20 @@ export class Opener {
     if (!isFull(candidates[picked], loads)) return picked;
     this.#seen = -1;
     const position = leastLoaded(candidates, loads, picked);
-    return position < 0 && this.#evictStale(frontend, now) ? leastLoaded(candidates, loads, -1) : position;
+    return position < 0 && this.#evictStale(frontend, Flow.NONE, now) ? leastLoaded(candidates, loads, -1) : position;
   }
 
-  /** Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others. */
-  #evictStale({ index, pools, protocol }: Frontend, now: number): boolean {
+  /**
+   * Under a limit, what was never completed makes way: strangers' SYNs are not to lock out others.
+   * @param whose as {@link Connections.evictStale} has it
+   */
+  #evictStale({ index, pools, protocol }: Frontend, whose: number, now: number): boolean {
     if (!this.#mayEvict) return false;
     const lists = Math.max(1, pools.length);
     const begin = this.#beginning(lists);
     for (let i = 0; i < Math.min(TRIES, lists); i++) {
       const pool = pools[(begin + i) % lists] ?? Flow.NONE;
-      if (!this.#connections.evictStale(listOf(pool, index), protocol.isDatagram, index, now)) continue;
+      if (!this.#connections.evictStale(listOf(pool, index), protocol.isDatagram, whose, now)) continue;
       this.#mayEvict = false;
       return true;
     }

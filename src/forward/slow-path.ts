@@ -337,15 +337,23 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     const opens = protocol.opens(words, transport);
     // Before all that costs more: of a flood this is each one's way.
     const isAsking = opens && !protocol.isDatagram && frontend !== undefined;
-    if (isAsking && !guard.takes(source, destination, ports, words[transport + F.TCP_SEQUENCE])) return end(Verdict.dropFirstSyn);
+    if (isAsking && !guard.takes(frontend.index, source, destination, ports, words[transport + F.TCP_SEQUENCE]))
+      return end(Verdict.dropFirstSyn);
     // Nothing is remembered of a packet that no server would take: verified where a flow would begin, and only there.
     if ((opens || frontend?.adopts) && !isIntact(f, ip, protocol)) return end(Verdict.dropMalformed);
     if (frontend?.adopts && !opens) return adopt(f, ip, frontend, now);
     if (protocol.refuses(words, transport)) return end(Verdict.dropStray);
     if (frontend === undefined || frontend.draining || !opens) return refuse(f, ip, protocol, resetUnknown, now);
     const slot = open(f, ip, frontend, ports, now);
+    if (isAsking) noteOutcome(frontend, slot, now);
     if (~slot === limited) return keepOut(f, ip, frontend, limited, now);
     return slot < Flow.NONE ? refuse(f, ip, protocol, ~slot, now) : slot;
+  }
+
+  /** What became of a SYN that was taken in, as {@link open} returns it. */
+  function noteOutcome({ index }: Frontend, slot: number, now: number): void {
+    if (slot >= 0) guard.opened(index);
+    else if (~slot === Verdict.resetFull) guard.refused(index, now);
   }
 
   /** Ends a packet of a client that a frontend's rules keep out: without a word, unless the file says otherwise. */

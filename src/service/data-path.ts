@@ -104,5 +104,7 @@ export interface Reports {
   readonly failed: (error: Error) => void;
   /** Connections have ended, for the connection log. */
   readonly ended: (flows: readonly EndedFlow[], left: LeftOut) => void;
+  /** What the file calls a frontend, by its index: the last one that had it. */
+  readonly nameOf: (frontend: number) => string | undefined;
   readonly log: Logger;
 }

@@ -37,6 +37,11 @@ export class EndedConnections {
     for (const [index, name] of servers) this.#servers.set(index, name);
   }
 
+  /** What the file calls a frontend, by its index. */
+  nameOf(frontend: number): string | undefined {
+    return this.#frontends.get(frontend);
+  }
+
   take(flows: readonly EndedFlow[], left: LeftOut): void {
     this.#log.take(
       flows.map((flow) => this.#named(flow)),

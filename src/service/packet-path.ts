@@ -368,7 +368,7 @@ async function open(
   reports: Reports,
   { claim, isLeft, undo }: Begun,
 ): Promise<PacketPathParts> {
-  const { log, failed, signal, ended } = reports;
+  const { log, failed, signal, ended, nameOf } = reports;
   const { inline } = plan.config;
   const isInline = isBetween(mode, plan);
   const firewall = rules ? (isInline ? new InlineHost() : new Firewall(mode, log, keptReturns(isLeft, log))) : undefined;
@@ -424,7 +424,7 @@ async function open(
     own,
     failed,
     signal,
-    flood: (isOn) => tellFlood(isOn, log),
+    flood: (isOn, frontend) => (frontend === undefined ? tellFlood(isOn, log) : tellFilled(isOn, nameOf(frontend), log)),
     ended: (endings) => {
       if (endings.isOff) log.error('there is no memory for the connection log: a packet worker goes on without');
       ended(endedFlows(endings), endings);
@@ -456,6 +456,15 @@ function tellFlood(isOn: boolean, log: Logger): void {
       'SYNs flood, and few of them lead to a connection: until that is over one is taken in when it comes the second time, which takes clients a second',
     );
   else log.info('the flood of SYNs is over: they are taken in at once');
+}
+
+function tellFilled(isOn: boolean, frontend: string | undefined, log: Logger): void {
+  if (isOn)
+    log.warn(
+      { frontend },
+      'SYNs fill the limit (maxconn) of a frontend or its servers, and few of them lead to a connection: until that is over one to it is taken in when it comes the second time, which takes its clients a second',
+    );
+  else log.info({ frontend }, 'SYNs fill the limit of a frontend no more: they are taken in at once');
 }
 
 const NO_FAST_PATH_YET =

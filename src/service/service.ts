@@ -510,7 +510,13 @@ function statusAfter(takeover: Takeover | undefined): ServerStatus {
 
 function startPath(plan: Plan, options: PathOptions, signal: Reports['signal']): Promise<DataPath> {
   const { mode, rules, failed, log, remember, takeover, ended } = options;
-  const reports: Reports = { signal, failed, log, ended: (flows, left) => ended.take(flows, left) };
+  const reports: Reports = {
+    signal,
+    failed,
+    log,
+    ended: (flows, left) => ended.take(flows, left),
+    nameOf: (frontend) => ended.nameOf(frontend),
+  };
   if (fansOut(mode)) return FanOutPath.start(plan, { rules, takeover }, reports);
   return isPacketMode(mode)
     ? PacketPath.start(plan, { mode, rules, remember, takeover }, reports)

@@ -11,6 +11,8 @@ import { waitUntil } from '../lab/wait.ts';
 /** Source ports that a server has. */
 const PORTS = 27_233;
 const IPERF = 5201;
+/** The port of a frontend that may have few connections at a time. */
+const FEW = 81;
 /** SYNs are taken in at once, however many there are: what is looked at are the bounds behind that. */
 const AT_ONCE = '[passthrough]\nsyn_flood_from = 0';
 /** Checks that a machine may be late for that is busy with a flood. */
@@ -21,13 +23,13 @@ const PATIENT = 'health_check_interval = 40\nhealth_check_timeout = 30';
  * thousands of SYNs come within one handshake where client, lb4 and server share two processors: one that has made way is reset
  * when its ACK comes, so each request is tried up to `tries` times.
  */
-async function requestsBeside(flood: Running, lab: Topology, tries = 1): Promise<number> {
+async function requestsBeside(flood: Running, lab: Topology, tries = 1, port = HTTP): Promise<number> {
   let requests = 0;
   do {
     requests++;
     let seen = { code: -1, stderr: '' };
     for (let i = 0; i < tries && seen.code !== 0; i++)
-      seen = await lab.client.run('curl', '-sS', '--max-time', '60', '-o', '/dev/null', `http://${VIP}/`);
+      seen = await lab.client.run('curl', '-sS', '--max-time', '60', '-o', '/dev/null', `http://${VIP}:${port}/`);
     expect([seen.code, seen.stderr]).toEqual([0, '']);
   } while (flood.exit === undefined);
   await floodEnd(flood);
@@ -45,7 +47,8 @@ async function serve(lab: Topology, more: Partial<Settings> = {}): Promise<Balan
   await Promise.all([lab.startBackends(), listening.line(/Server listening/)]);
   const { http, echo } = lab.settings().frontends;
   const iperf = { listen: `${VIP}:${IPERF}`, servers: [`${serverAddress(0)}:${IPERF}`] };
-  const frontends = Object.entries({ http, echo, iperf }).map(([name, frontend]) => [name, { ...frontend, backend: PATIENT }]);
+  const few = { listen: `${VIP}:${FEW}`, servers: [`${serverAddress(0)}:${HTTP}`], frontend: 'maxconn = 20' };
+  const frontends = Object.entries({ http, echo, iperf, few }).map(([name, frontend]) => [name, { ...frontend, backend: PATIENT }]);
   return startBalancer(lab.balancer, { frontends: Object.fromEntries(frontends), ring: LARGE_RING, ...more });
 }
 
@@ -106,7 +109,7 @@ test('a reset behind each SYN, 3,000 a second for longer than there are ports', 
 
 test('a small table that is full of half-open connections takes new ones, and leaves the established alone', async () => {
   await using lab = new Topology({ servers: 2 });
-  const balancer = await serve(lab, { more: '[passthrough]\nconnection_tracker_capacity = 500' });
+  const balancer = await serve(lab, { more: `${AT_ONCE}\nconnection_tracker_capacity = 500` });
   const held = await holdConnections(lab.client, 100, `${VIP}:${ECHO}`);
   const flood = await startFlood(lab, { port: HTTP, rate: 1_000, seconds: 6 });
   await balancer.settled('many half-open connections', ({ lb4 }) => lb4.flows > 220);
@@ -130,4 +133,10 @@ test('SYNs that come once open nothing while they flood; clients get through, a 
   expect(await balancer.verdict('opened')).toBeLessThan(10_000);
   await balancer.running.line(/flood of SYNs is over/);
   expect(balancer.running.lines.filter((line) => line.includes('SYNs'))).toHaveLength(2);
+  // And where they fill a limit that is far below that, for its frontend alone.
+  const told = balancer.running.nextLine(/SYNs fill the limit/);
+  const fill = await startFlood(lab, { port: FEW, rate: 500, seconds: 4 });
+  expect(await told).toMatch(/frontend.*few/);
+  expect(await requestsBeside(fill, lab, 1, FEW)).toBeGreaterThan(0);
+  expect(await balancer.metric('lb4_half_open_connections')).toBeLessThanOrEqual(20);
 });

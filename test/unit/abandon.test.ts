@@ -78,7 +78,7 @@ function start(takeover?: Pick<Takeover, 'isTaken' | 'isOrphan' | 'take' | 'goes
   return PacketPath.start(
     plan,
     { mode: 'passthrough', rules: true, remember: () => {}, takeover },
-    { log, failed: () => {}, signal: () => {}, ended: () => {} },
+    { log, failed: () => {}, signal: () => {}, ended: () => {}, nameOf: () => undefined },
   );
 }
 

@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { RateLimit, SharedLimit } from '../../src/forward/rate-limit.ts';
 import type { VerdictName } from '../../src/forward/verdict.ts';
-import { fromClient, fromServer, toClient, toServer } from '../fixtures/frames.ts';
+import { frontendLoad } from '../../src/layout/counters.ts';
+import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
 import { type Packet, pattern } from '../lab/packets.ts';
 import { BACK, CLIENT, connectionsIn, SERVERS, VIP, World, type WorldOptions } from '../lab/world.ts';
 
@@ -201,7 +202,7 @@ describe('a flood of SYNs', () => {
     const world = flooded();
     const flood = (from: number) => {
       let taken = 0;
-      for (let i = from; i < from + 150_000; i++) if (world.core.guard.takes(i, 2, 3, i)) taken++;
+      for (let i = from; i < from + 150_000; i++) if (world.core.guard.takes(0, i, 2, 3, i)) taken++;
       return taken;
     };
     let taken = 0;
@@ -212,11 +213,119 @@ describe('a flood of SYNs', () => {
     expect(taken / (8 * 150_000)).toBeLessThan(0.02);
   });
 
+  test('is one from half of what a small table may hold of them on, whatever the file says', () => {
+    const world = new World({ ...ALONE, capacity: 1024, connections: 256, floodFrom: 4096 });
+    for (let host = 0; host < 128; host++) expect(world.send(syn(host)).verdict).toBe('opened');
+    look(world);
+    expect(world.send(syn(500)).verdict).toBe('dropFirstSyn');
+  });
+
   test('never is where the limit is 0', () => {
     const world = new World({ ...ALONE, capacity: 4096, connections: 1024, floodFrom: 0 });
     for (let host = 0; host < 400; host++) world.send(syn(host));
     look(world);
     expect(world.send(syn(500)).verdict).toBe('opened');
+  });
+});
+
+describe('SYNs that fill a limit far below what makes a flood for all', () => {
+  const LIMIT = 20;
+  const ROOM: WorldOptions = { ...ALONE, capacity: 4096, connections: 1024, floodFrom: 512, ports: [80, 81] };
+  const syn = (host: number, to = 80, sequence = 1000): Packet => ({
+    ...fromClient({ flags: 'S', sequence, to }),
+    source: `198.18.${host >> 8}.${host & 255}`,
+  });
+  let hosts = 0;
+
+  function pass(world: World, ms: number): void {
+    world.now += ms;
+    world.core.guard.tick(world.halfOpen.size, world.connections.completed, world.now);
+  }
+  /** So many SYNs of new hosts each half second, for `seconds`; returns how many were opened. */
+  function flood(world: World, seconds: number, each = 100): number {
+    let opened = 0;
+    for (let half = 0; half < 2 * seconds; half++) {
+      for (let i = 0; i < each; i++) if (world.send(syn(hosts++)).verdict === 'opened') opened++;
+      pass(world, 500);
+    }
+    return opened;
+  }
+  test.each<[string, WorldOptions]>([
+    ['a frontend', { frontendMaxconn: LIMIT }],
+    ['its servers', { maxconn: LIMIT }],
+    ['both, with direct server return', { frontendMaxconn: LIMIT, maxconn: LIMIT, mode: 'dsr', scheduler: 'maglev' }],
+  ])('of %s: they must come twice, a client’s second one is let in, and another frontend’s are not asked for that', (_, limits) => {
+    const world = new World({ ...ROOM, ...limits });
+    expect(flood(world, 2)).toBeGreaterThan(LIMIT);
+    expect(world.core.guard.isOn).toBe(true);
+    const before = world.records.size;
+    expect(flood(world, 3)).toBe(0);
+    expect(world.records.size).toBe(before);
+    expect(world.send(syn(60_000)).verdict).toBe('dropFirstSyn');
+    expect(flood(world, 1)).toBe(0);
+    // The oldest handshake makes way for it.
+    expect(world.send(syn(60_000)).verdict).toBe('opened');
+    expect(world.loads[frontendLoad(0)]).toBe(LIMIT);
+    if (limits.maxconn === undefined) expect(world.send(syn(60_001, 81)).verdict).toBe('opened');
+  });
+
+  test('is over when they have stopped for five seconds', () => {
+    const world = new World({ ...ROOM, frontendMaxconn: LIMIT });
+    flood(world, 3);
+    for (let second = 0; second < 4; second++) pass(world, 1000);
+    expect(world.core.guard.isOn).toBe(true);
+    for (let second = 0; second < 5; second++) pass(world, 1000);
+    expect(world.core.guard.isOn).toBe(false);
+    expect(world.send(syn(60_000)).verdict).toBe('opened');
+    // And begins again.
+    flood(world, 3);
+    expect(world.core.guard.isOn).toBe(true);
+  });
+
+  test('is none where connections fill it, however many are refused', () => {
+    const world = new World({ ...ROOM, frontendMaxconn: LIMIT, answers: 100_000 });
+    for (let i = 0; i < LIMIT; i++) {
+      expect(world.send(fromClient({ from: 5000 + i, flags: 'S' })).verdict).toBe('opened');
+      world.send(fromServer({ flags: 'SA', to: PORT + i }));
+      world.send(fromClient({ from: 5000 + i }));
+    }
+    expect(world.connections.completed).toBe(LIMIT);
+    expect(flood(world, 6)).toBe(0);
+    expect(world.core.guard.isOn).toBe(false);
+    expect(world.send(syn(60_000)).verdict).toBe('resetFull');
+  });
+
+  test('never is where the file says never', () => {
+    const world = new World({ ...ROOM, frontendMaxconn: LIMIT, floodFrom: 0 });
+    expect(flood(world, 6)).toBeGreaterThan(3 * LIMIT);
+    expect(world.core.guard.isOn).toBe(false);
+  });
+
+  test('a full server’s room is made by the handshakes of any frontend, a full frontend’s by its own, whoever waits longer in their list', () => {
+    const servers = new World({ ...ROOM, maxconn: LIMIT });
+    for (let i = 0; i < LIMIT; i++) servers.send(syn(hosts++, 80));
+    pass(servers, 1000);
+    expect(servers.send(syn(hosts++, 81)).verdict).toBe('opened');
+    const frontends = new World({ ...ROOM, frontendMaxconn: LIMIT });
+    for (let i = 0; i < 3; i++) frontends.send(syn(hosts++, 81));
+    for (let i = 0; i < LIMIT; i++) frontends.send(syn(hosts++, 80));
+    pass(frontends, 1000);
+    expect(frontends.send(syn(hosts++, 80)).verdict).toBe('opened');
+    expect(frontends.loads[frontendLoad(1)]).toBe(3);
+  });
+
+  test('handshakes that were reset are no load, and in nobody’s way', () => {
+    const world = new World({ ...ROOM, frontendMaxconn: LIMIT });
+    for (let i = 0; i < 10; i++) {
+      const { tcp, ...rest } = syn(i);
+      world.send(syn(i));
+      world.send({ ...rest, tcp: { ...tcp!, flags: 'R', sequence: 1001 } });
+    }
+    expect(world.loads[frontendLoad(0)]).toBe(0);
+    for (let i = 0; i < LIMIT; i++) world.send(syn(1000 + i));
+    pass(world, 1000);
+    const verdicts = Array.from({ length: 3 }, (_, i) => world.send(syn(2000 + i)).verdict);
+    expect(verdicts).toEqual(['resetFull', 'resetFull', 'opened']);
   });
 });
 

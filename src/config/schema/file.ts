@@ -183,7 +183,7 @@ const passthrough = z.object({
   syn_flood_from: whole(0, 10_000_000, 4096, {
     description:
       'With so many half-open connections, shared out among the workers, while most SYNs lead to no connection, a SYN is taken in only when it ' +
-      'comes the second time ([security](security.md#floods-of-syns)). 0: never.',
+      'comes the second time; one to a frontend also while such SYNs fill its limit or its servers’ ([security](security.md#floods-of-syns)). 0: never.',
     ...lb4,
   }),
   timeouts: key(timeouts.prefault({}), {
