@@ -1,11 +1,11 @@
 /** A frontend's rules as workers go by them, on its first packets and on clients that are accepted: who may connect, and how often. */
-import { REFUSED_DRY, refusalRow } from '../layout/counters.ts';
+import { CROWDED, REFUSED_DRY, refusalRow } from '../layout/counters.ts';
 import { swap32 } from '../packet/address.ts';
 import { maskOf } from './prefix-list.ts';
 import { ADMITTED, type PrefixTable, ruleOf, ruleOf6 } from './prefix-table.ts';
-import { type Rate, rateOf, type SourceTable, sourceHash } from './source-table.ts';
+import { type Rate, Room, rateOf, type SourceTable, sourceHash } from './source-table.ts';
 
-export { REFUSALS, REFUSALS_LENGTH, REFUSED_DRY, refusalRow } from '../layout/counters.ts';
+export { CROWDED, REFUSALS, REFUSALS_LENGTH, REFUSED_DRY, refusalRow } from '../layout/counters.ts';
 
 /** Plain data that crosses threads. */
 export interface Access {
@@ -51,6 +51,7 @@ export class Guard {
   readonly #access: Access;
   readonly #rate: Rate | undefined;
   readonly #row: number;
+  readonly #crowded: number;
   readonly #index: number;
   readonly #parts: GuardParts;
 
@@ -61,6 +62,7 @@ export class Guard {
     this.#access = access;
     this.#rate = access.sourceRate > 0 ? rateOf(access.sourceRate) : undefined;
     this.#row = refusalRow(index) + (access.dryRun ? REFUSED_DRY : 0);
+    this.#crowded = refusalRow(index) + CROWDED;
     this.#index = index;
     this.#parts = parts;
   }
@@ -97,7 +99,9 @@ export class Guard {
 
   #isLimited(hash: number, now: number): boolean {
     const { sourceMaxconn } = this.#access;
-    const { sources } = this.#parts;
+    const { sources, refusals } = this.#parts;
+    if (sourceMaxconn === 0 && this.#rate === undefined) return false;
+    if (sources.makeRoom(hash, now) !== Room.there) refusals[this.#crowded]++;
     if (sourceMaxconn > 0 && sources.countOf(hash) >= sourceMaxconn) return this.#count(OVER_MAXCONN);
     if (this.#rate !== undefined && !sources.take(hash, this.#rate, now)) return this.#count(OVER_RATE);
     return false;

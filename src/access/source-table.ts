@@ -1,15 +1,15 @@
 /**
  * What each source has: connections now, and when it may open the next one. One table of a fixed size, of all workers, without locks: sets
- * of four that are a cache line each, found by a keyed hash that nobody can aim at.
+ * of five that are a cache line each, found by a keyed hash that nobody can aim at.
  *
  * A place is a word with a tag of the source and its connections, changed by compare-and-swap alone, so that none is counted for somebody
- * else; beside it when it last opened one, and its rate. A place whose source has no connection goes to others, first of those the one that has
- * been silent for longest. Where all four have some, a new source finds none: then it is not limited, and counts when there is room (the
- * sweep asks again).
+ * else; beside it when it last opened one, and its rate. A place whose source has no connection goes to others: first of those one whose
+ * source may open as many as ever, which loses nothing, then the one that is nearest to it. Where all five have some, a new source finds none: then it is not
+ * limited, and counts when there is room (the sweep asks again).
  */
 
 const PLACE = 3;
-const WAYS = 4;
+const WAYS = 5;
 /** A cache line. */
 const SET_SHIFT = 4;
 /** Words of a place: tag and connections; milliseconds on the clock of frames; when its tokens are full again. */
@@ -25,13 +25,15 @@ export const MOST_COUNTED = COUNT;
 const TRIES = 64;
 /** The clock of rates: parts of a millisecond, modulo 2^32. */
 const TICKS = 1024;
-/** Sets there are at least and at most: 64 KB and 16 MB. */
-const LEAST_SETS = 1024;
-const MOST_SETS = 2 ** 18;
+/** So many milliseconds a worker's clock may be behind another's: it stands still for the frames of a batch, whose worker may not be let run. */
+const BEHIND_MS = 60_000;
+/** Sets there are at least and at most: 256 KB and 64 MB, of which what nobody's limits touch takes no memory. */
+const LEAST_SETS = 4096;
+const MOST_SETS = 2 ** 20;
 
-/** Memory for the sources of so many connections: a place for every two. */
+/** Memory for the sources of so many connections: more than a place for each. */
 export function sourceMemory(connections: number): Int32Array<SharedArrayBuffer> {
-  const sets = Math.min(MOST_SETS, Math.max(LEAST_SETS, 2 ** Math.ceil(Math.log2(connections / 2 / WAYS))));
+  const sets = Math.min(MOST_SETS, Math.max(LEAST_SETS, 2 ** Math.ceil(Math.log2(connections / WAYS))));
   return new Int32Array(new SharedArrayBuffer((sets << SET_SHIFT) * Int32Array.BYTES_PER_ELEMENT));
 }
 
@@ -43,11 +45,20 @@ export interface Rate {
   readonly burst: number;
 }
 
-/** @param perSecond above 0 */
+/** The slowest that the clock of rates can tell, a second. */
+export const SLOWEST_RATE = 0.001;
+
+/** @param perSecond SLOWEST_RATE or more */
 export function rateOf(perSecond: number): Rate {
   const step = Math.max(1, Math.round((1000 * TICKS) / perSecond));
   return { step, burst: Math.max(step, 1000 * TICKS) };
 }
+
+/** Whoever has been silent for so many ticks may open as many as ever, whatever his rate. */
+const MOST_BURST = rateOf(SLOWEST_RATE).burst;
+
+/** What {@link SourceTable.makeRoom} says. */
+export const Room = { none: 0, there: 1, anothers: 2 } as const;
 
 /** A source's hash: of up to four words of its address, and of whose limits. Never 0. */
 export function sourceHash(seed: number, owner: number, first: number, second = 0, third = 0, fourth = 0): number {
@@ -75,6 +86,18 @@ export class SourceTable {
   constructor(words: Int32Array) {
     this.#words = words;
     this.#shift = 32 - Math.log2(words.length >>> SET_SHIFT);
+  }
+
+  /**
+   * Sees to it that a source has a place ({@link Room}): `none`, where each of its set has connections of somebody else; `anothers`, where somebody who may not
+   * open as many as ever yet had to be forgotten for it. `now` in ms modulo 2^32.
+   */
+  makeRoom(hash: number, now: number): number {
+    if (this.#find(hash) >= 0) return Room.there;
+    const free = this.#leastMissed(this.#setOf(hash), now);
+    const isMissed = free >= 0 && Atomics.load(this.#words, free + WORD) !== 0 && this.#ahead(free, MOST_BURST, now) > 0;
+    if (this.#place(hash, now) < 0) return Room.none;
+    return isMissed ? Room.anothers : Room.there;
   }
 
   /** Connections of a source that are counted. */
@@ -115,18 +138,22 @@ export class SourceTable {
     const words = this.#words;
     const at = this.#place(hash, now);
     if (at < 0) return true;
-    const ticks = Math.imul(now, TICKS);
-    const silence = (now - words[at + SEEN]) >>> 0;
     for (let tries = TRIES; tries > 0; tries--) {
       const fullAt = Atomics.load(words, at + FULL_AT);
-      // After a longer silence than a burst it is full, whatever stands there.
-      const ahead = silence * TICKS > burst ? 0 : Math.max(0, (fullAt - ticks) | 0);
+      const ahead = this.#ahead(at, burst, now);
       if (ahead + step > burst) return false;
-      if (Atomics.compareExchange(words, at + FULL_AT, fullAt, (ticks + ahead + step) | 0) !== fullAt) continue;
+      if (Atomics.compareExchange(words, at + FULL_AT, fullAt, (Math.imul(now, TICKS) + ahead + step) | 0) !== fullAt) continue;
       words[at + SEEN] = now;
       return true;
     }
     return false;
+  }
+
+  /** Ticks that the source of a place has taken in advance. After a longer silence than `burst` none, whatever stands there: the clock goes round. */
+  #ahead(at: number, burst: number, now: number): number {
+    const words = this.#words;
+    const silence = ((now - words[at + SEEN] + BEHIND_MS) >>> 0) - BEHIND_MS;
+    return silence * TICKS > burst ? 0 : Math.max(0, (Atomics.load(words, at + FULL_AT) - Math.imul(now, TICKS)) | 0);
   }
 
   #tagOf(hash: number): number {
@@ -154,7 +181,7 @@ export class SourceTable {
     for (let tries = WAYS; tries > 0; tries--) {
       const known = this.#find(hash);
       if (known >= 0) return known;
-      const free = this.#oldest(this.#setOf(hash), now);
+      const free = this.#leastMissed(this.#setOf(hash), now);
       if (free < 0) return -1;
       const word = Atomics.load(words, free + WORD);
       if ((word & COUNT) !== 0) continue;
@@ -177,19 +204,19 @@ export class SourceTable {
     return false;
   }
 
-  /** Of those without a connection the one that has been silent for longest, an empty one first; -1: there is none. */
-  #oldest(set: number, now: number): number {
+  /** An empty place, or of those without a connection the one whose source has taken least in advance; -1: there is none. */
+  #leastMissed(set: number, now: number): number {
     const words = this.#words;
     let best = -1;
-    let silence = -1;
+    let least = Infinity;
     for (let at = set; at < set + WAYS * PLACE; at += PLACE) {
       const word = Atomics.load(words, at + WORD);
       if (word === 0) return at;
       if ((word & COUNT) !== 0) continue;
-      const own = (now - words[at + SEEN]) >>> 0;
-      if (own <= silence) continue;
+      const ahead = this.#ahead(at, MOST_BURST, now);
+      if (ahead >= least) continue;
       best = at;
-      silence = own;
+      least = ahead;
     }
     return best;
   }

@@ -76,6 +76,7 @@ export const FAMILIES: readonly Family[] = [
   frontend('counter', 'refused_total', 'Connections without a server, a place or the time.', ({ counters }) => counters.refused, QUEUE),
   refusal('counter', 'denied_total', 'Connections that a rule about its clients refused.', ({ refused }) => refused, RULES),
   refusal('counter', 'would_deny_total', 'Those that it would have refused (dry_run).', ({ wouldRefuse }) => wouldRefuse, RULES),
+  frontend('counter', 'unlimited_total', 'Connections that its limits a source had no room for.', ({ unlimited }) => unlimited, RULES),
 
   ...traffic(backend),
   backend('gauge', 'status', 'Whether a server may be chosen: 0 down, 1 up.', ({ active, backups }) => Number(active + backups > 0)),

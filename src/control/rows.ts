@@ -26,6 +26,7 @@ interface FrontendSummary {
   /** It takes connections. */
   readonly open: boolean;
   readonly silent: boolean;
+  readonly unlimited: number | undefined;
 }
 
 interface BackendSummary {
@@ -49,9 +50,9 @@ export function labelRows(snapshot: Snapshot, version: string): LabelledRows {
     connectionLog,
     discoveryFailing,
     version,
-    frontends: frontends.map(({ name, protocol, draining, silent, counters }) => ({
+    frontends: frontends.map(({ name, protocol, draining, silent, counters, unlimited }) => ({
       labels: { frontend: name, protocol },
-      row: { counters, silent, open: !stopping && !draining },
+      row: { counters, silent, unlimited, open: !stopping && !draining },
     })),
     refusals: frontends.flatMap(({ name: frontend, protocol, refusals }) => {
       return refusals.map((row) => ({ labels: { frontend, protocol, rule: row.rule }, row }));

@@ -20,6 +20,8 @@ export interface FrontendRow extends Pick<FrontendView, 'name' | 'protocol' | 'a
   readonly counters: FrontendCounters;
   /** By rule. */
   readonly refusals: readonly Refusal[];
+  /** New connections that its limits a source had no room for; undefined: it has none. */
+  readonly unlimited: number | undefined;
 }
 
 /** What one rule about a frontend's clients refused, and would have (`dry_run`): first packets, in proxy mode connections. */
@@ -53,8 +55,10 @@ export interface Snapshot extends Pick<View, 'reload' | 'host' | 'logLinesLost' 
 
 export function takeSnapshot(source: Source, view: View): Snapshot {
   const { frontends: views, backends, retired, reload, host, logLinesLost, connectionLog, discoveryFailing, stopping } = view;
-  const frontends = views.map(({ index, draining = false, silent = false, rules = [], ...names }) => {
-    return { ...names, draining, silent, counters: source.frontend(index), refusals: refusals(source, index, rules) };
+  const frontends = views.map(({ index, draining = false, silent = false, rules = [], unlimitedColumn, ...names }) => {
+    const counts = rules.length === 0 ? [] : (source.refusals?.(index) ?? []);
+    const unlimited = unlimitedColumn === undefined ? undefined : (counts[unlimitedColumn] ?? 0);
+    return { ...names, draining, silent, counters: source.frontend(index), refusals: refusals(counts, rules), unlimited };
   });
   return {
     mode: source.mode,
@@ -71,8 +75,7 @@ export function takeSnapshot(source: Source, view: View): Snapshot {
   };
 }
 
-function refusals(source: Source, index: number, rules: readonly RuleView[]): Refusal[] {
-  const counts = rules.length === 0 ? [] : (source.refusals?.(index) ?? []);
+function refusals(counts: readonly number[], rules: readonly RuleView[]): Refusal[] {
   return rules.map(({ rule, column, dryColumn }) => ({ rule, refused: counts[column] ?? 0, wouldRefuse: counts[dryColumn] ?? 0 }));
 }
 

@@ -128,6 +128,8 @@ export interface FrontendView {
   /** The packet modes: its servers answer others, yet none of its connections. */
   readonly silent?: boolean | undefined;
   readonly rules?: readonly RuleView[] | undefined;
+  /** Where the {@link Source} counts new connections that its limits a source had no room for; undefined: it has none. */
+  readonly unlimitedColumn?: number | undefined;
 }
 
 export interface ServerView {

@@ -10,7 +10,7 @@ import { echoPorts, isEcho } from '../flow/echo.ts';
 import type { Segment } from '../flow/evidence.ts';
 import { PendingFins } from '../flow/pending-fins.ts';
 import type { Protocol } from '../flow/protocol.ts';
-import type { FlowTable } from '../flow/table.ts';
+import { type FlowTable, hashTuple } from '../flow/table.ts';
 import * as Flow from '../layout/flow.ts';
 import * as D from '../layout/frames.ts';
 import * as Hop from '../layout/hops.ts';
@@ -278,10 +278,10 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     );
   }
 
-  /** A word for the flow in a slot, the same for each of its packets. */
+  /** A word for the flow in a slot, the same for each of its packets; by the table's secret, so that nobody can choose a flow that has the same one as another's. */
   function keyOf(slot: number): number {
     const at = slot << Flow.ENTRY_SHIFT;
-    return Math.imul(flow[at + Flow.SOURCE], 0x9e3779b1) ^ flow[at + Flow.PORTS];
+    return hashTuple(table.key, flow[at + Flow.SOURCE], flow[at + Flow.DESTINATION], flow[at + Flow.PORTS]);
   }
 
   /** Gives a frame the next hop at word `hop`. */

@@ -47,8 +47,9 @@ export class Attachments {
   #seen = '';
   /** Between interfaces: those that there are. */
   #ports: readonly Interface[] = [];
-  /** What has been told, once each. */
-  readonly #said = new Set<string>();
+  /** What has been told, once as long as it goes on: since interfaces were last followed, and until then. */
+  #said = new Set<string>();
+  #saidBefore: ReadonlySet<string> = new Set();
 
   /**
    * @param wanted `off`: what another lb4 has left is taken away, since flows are still in its maps
@@ -68,6 +69,14 @@ export class Attachments {
     const seen = JSON.stringify(interfaces.map(({ index, name, kind, master, mac }) => [index, name, kind, master, ...mac]));
     if (seen === this.#seen) return;
     this.#seen = seen;
+    this.#saidBefore = this.#said;
+    this.#said = new Set();
+    this.#followAll(interfaces);
+    // What is not so any more, or was of an interface that is gone, is told again where it comes again.
+    this.#saidBefore = new Set();
+  }
+
+  #followAll(interfaces: readonly Interface[]): void {
     const masters = new Map(interfaces.map((link) => [link.index, link]));
     const able = interfaces.filter(({ mac, master }) => isEthernet(mac) && !BRIDGES.includes(masters.get(master)?.kind ?? ''));
     const wanted = new Map(able.flatMap((link) => this.#hooksOf(link).map((hook) => [keyOf(hook, link.index), { link, hook }] as const)));
@@ -158,7 +167,7 @@ export class Attachments {
   }
 
   #tellOnce(message: string): void {
-    if (!this.#said.has(message)) this.#told(message);
+    if (!this.#said.has(message) && !this.#saidBefore.has(message)) this.#told(message);
     this.#said.add(message);
   }
 

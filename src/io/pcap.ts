@@ -72,7 +72,8 @@ export class PcapDriver implements Driver {
   readonly #room = Buffer.from(this.slab, IP - ETHERNET, FRAME_BYTES);
   /** By interface index. */
   readonly #opened = new Map<number, Opened>();
-  readonly #told = new Set<string>();
+  /** What has been told, once each, by the index of the interface that it is about; 0: of none. */
+  readonly #told = new Map<string, number>();
   readonly #origin: number;
   /** What was captured last: its bytes, where from, and whether it did not fit. */
   #bytes = 0;
@@ -89,7 +90,7 @@ export class PcapDriver implements Driver {
   constructor(options: PcapOptions) {
     this.#options = options;
     this.#raw = this.#packages.openRawSocket();
-    this.#raw.on('error', ({ message }) => this.#tell(`raw-socket: ${message}`));
+    this.#raw.on('error', ({ message }) => this.#tell(0, `raw-socket: ${message}`));
     const [seconds, nanoseconds] = process.hrtime();
     this.#origin = seconds * 1000 + nanoseconds / 1_000_000 - performance.now();
   }
@@ -102,13 +103,15 @@ export class PcapDriver implements Driver {
     const links = capturable(interfaces);
     const wanted = new Set(links.map(({ index }) => index));
     for (const index of this.#opened.keys()) if (!wanted.has(index)) this.#close(index);
+    // One that comes again, or another one of that name, is told of again.
+    for (const [message, index] of this.#told) if (index !== 0 && !wanted.has(index)) this.#told.delete(message);
     let error: unknown;
     for (const link of links) {
       try {
         this.#open(link, captureFilter(spec, link.mac));
       } catch (cause) {
         error ??= cause;
-        this.#tell(`${link.name} cannot be captured: ${String(cause)}`);
+        this.#tell(link.index, `${link.name} cannot be captured: ${String(cause)}`);
       }
     }
     if (error !== undefined && this.#opened.size === 0) throw error;
@@ -122,6 +125,7 @@ export class PcapDriver implements Driver {
     const flags = this.#flags(length, mtu);
     if (flags & FLAG_GSO)
       this.#tell(
+        index,
         `frames larger than the MTU come by ${this.#from.name}, which lb4 cuts: \`ethtool -K ${this.#from.name} gro off lro off\``,
       );
     frames[HEADER + OFFSET] = IP;
@@ -168,7 +172,7 @@ export class PcapDriver implements Driver {
     const type = capture.open(link.name, filter, KERNEL_BYTES, this.#room);
     if (type !== 'ETHERNET' && type !== 'RAW') {
       capture.close();
-      this.#tell(`${link.name} is not captured: its link type is ${type}`);
+      this.#tell(link.index, `${link.name} is not captured: its link type is ${type}`);
       return;
     }
     const hasEthernet = type === 'ETHERNET';
@@ -270,9 +274,9 @@ export class PcapDriver implements Driver {
     return true;
   }
 
-  #tell(message: string): void {
+  #tell(index: number, message: string): void {
     if (this.#told.has(message)) return;
-    this.#told.add(message);
+    this.#told.set(message, index);
     this.#options.tell(message);
   }
 }

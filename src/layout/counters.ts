@@ -87,11 +87,13 @@ export const PLACE_PORT = 1;
 export const PLACE_GENERATION = 2;
 
 /**
- * Refusals: first packets that a frontend's rules kept out, float64, a row each frontend: a column each rule (access/guard.ts), and as many again for
- * what they would have kept out (`dry_run`).
+ * Refusals: first packets that a frontend's rules kept out, float64, a row each frontend: a column each rule (access/guard.ts), as many again for
+ * what they would have kept out (`dry_run`), and one for sources that limits do not hold for.
  */
-export const REFUSALS = 16;
+export const REFUSALS = 24;
 export const REFUSED_DRY = 8;
+/** New connections for whose source there was no room (access/source-table.ts), or room that another source is missed in. */
+export const CROWDED = 16;
 export const REFUSALS_LENGTH = MAX_FRONTENDS * REFUSALS;
 
 /** Where a frontend's row begins in the refusals, by its index. */

@@ -29,4 +29,4 @@ export const MAP = 19;
 /** "lb4\0" as bytes. */
 export const MAGIC = 0x0034626c;
 /** Goes up whenever a word of src/layout gets another meaning: also LIFE, the order of verdicts, and which home a flow has. */
-export const LAYOUT_VERSION = 8;
+export const LAYOUT_VERSION = 9;

@@ -1,5 +1,5 @@
 /** A frontend's rules about its clients: as data paths are told of them, and by name for whoever looks on. */
-import { type Access, OVER_MAXCONN, OVER_RATE, REFUSED_DRY } from '../access/guard.ts';
+import { type Access, CROWDED, OVER_MAXCONN, OVER_RATE, REFUSED_DRY } from '../access/guard.ts';
 import type { AccessList, PrefixList } from '../access/prefix-list.ts';
 import { DENIED, NOT_ALLOWED, prefixTable, ruleOf, ruleOf6 } from '../access/prefix-table.ts';
 import type { Address } from '../config/address.ts';
@@ -65,4 +65,9 @@ export function rulesOf({ allow, deny, sourceRate, sourceMaxconn }: Frontend): R
   if (sourceRate !== undefined) columns.push(['source_rate', OVER_RATE]);
   if (sourceMaxconn !== undefined) columns.push(['source_maxconn', OVER_MAXCONN]);
   return columns.map(([rule, column]) => ({ rule, column, dryColumn: column + REFUSED_DRY }));
+}
+
+/** Where in that row connections are counted that its limits had no room for; undefined: it has no limits. */
+export function unlimitedColumnOf({ sourceRate, sourceMaxconn }: Frontend): number | undefined {
+  return sourceRate === undefined && sourceMaxconn === undefined ? undefined : CROWDED;
 }

@@ -2,7 +2,7 @@
 
 import type { ServerState, ServerView, View } from '../control/source.ts';
 import type { HealthChecker } from '../health/checker.ts';
-import { rulesOf } from './access.ts';
+import { rulesOf, unlimitedColumnOf } from './access.ts';
 import { indexesOf } from './books.ts';
 import type { DataPath } from './data-path.ts';
 import { frontendKey, type Members } from './members.ts';
@@ -64,6 +64,7 @@ function frontendsOf({ frontends }: Plan, { listening }: ViewParts['monitors']):
       draining,
       silent,
       rules: rulesOf(frontend),
+      unlimitedColumn: unlimitedColumnOf(frontend),
     };
   });
 }

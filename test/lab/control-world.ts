@@ -50,7 +50,7 @@ export function sourceOf(mode: Mode, { frontends, servers, packets = PACKETS }: 
     hasPorts: MODES[mode].source === 'pool',
     frontend: (index) => frontends[index] ?? NONE,
     server: (index) => servers[index] ?? { ...NONE, load: 0 },
-    ...(mode === 'fan-out' ? {} : { refusals: () => [0, 1, 2, 3, 0, 0, 0, 0, 4, 5, 6, 7] }),
+    ...(mode === 'fan-out' ? {} : { refusals: () => [0, 1, 2, 3, 0, 0, 0, 0, 4, 5, 6, 7, 0, 0, 0, 0, 13] }),
     ...(mode === 'proxy' ? { queued: (backend) => backend.length } : { packets: () => packets }),
   };
 }

@@ -102,6 +102,8 @@ export interface WorldOptions {
   readonly floodFrom?: number;
   /** The frontends' rules about clients. */
   readonly access?: Access;
+  /** What all workers know of sources, where it is one of several. */
+  readonly known?: Int32Array;
   readonly mtu?: number;
   readonly clientMtu?: number;
   readonly memory?: Partial<Memory>;
@@ -121,6 +123,7 @@ export interface WorldOptions {
 
 export interface Change {
   readonly up?: readonly boolean[];
+  readonly access?: Access | undefined;
   /** Indexes of servers and frontends. */
   readonly gone?: readonly number[];
   /** Indexes of servers that are down while others are up. */
@@ -223,6 +226,7 @@ export class World {
       floodFrom: options.floodFrom,
       isInline: options.inline !== undefined,
       ...(options.slice === undefined ? {} : { slice: options.slice }),
+      sources: options.known,
     }));
     ({
       table: this.table,
@@ -268,8 +272,8 @@ export class World {
       frontendMaxconn = 0,
       perPacket = false,
     } = this.#options;
-    const { servers: addresses = SERVERS, successor, prefix, affinity, locals = [], echo, access } = this.#options;
-    const { sources: named = [], formerSources = [] } = { ...this.#options, ...others };
+    const { servers: addresses = SERVERS, successor, prefix, affinity, locals = [], echo } = this.#options;
+    const { sources: named = [], formerSources = [], access } = { ...this.#options, ...others };
     const sources = named.map(parseAddress);
     const serverAt = (ip: string, index: number) => {
       return { index, address: parseAddress(ip), port: protocol === ICMP ? 0 : 8080, protocol, name: `${ip}:8080`, weight: 1, maxconn };

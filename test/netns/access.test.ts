@@ -31,10 +31,13 @@ async function codes(live: Live, requests = 1): Promise<number[]> {
 const denied = (live: Live, frontend: string, rule: string, metric = 'denied') =>
   live.metric(`lb4_frontend_${metric}_total`, `frontend="${frontend}",protocol="tcp",rule="${rule}"`);
 
+/** A limit is one of all workers, not of each. */
+const WORKERS = '[passthrough]\nworkers = 2\n';
+
 test.each(MODES)('%s: lists and limits keep new connections out, and those that are open go on', { timeout: 120_000 }, async (mode) => {
-  await using live = await Live.start(mode);
+  await using live = await Live.start(mode, { more: WORKERS });
   const socket = join(live.lab.directory, 'control.sock');
-  const more = `[control]\npath = "${socket}"\n`;
+  const more = `[control]\npath = "${socket}"\n${WORKERS}`;
   const client = mode === 'dsr' ? DSR_CLIENT : clientAddress(0);
   const path = join(live.lab.directory, 'block');
   writeFileSync(path, '# nobody here\n198.51.100.0/24 ; somebody else\n2001:db8::/32\n');
@@ -75,6 +78,14 @@ test.each(MODES)('%s: lists and limits keep new connections out, and those that 
   await waitUntil(async () => !(await echo()), { what: 'the limit of a source to hold' });
   expect(await denied(live, 'echo', 'source_maxconn')).toBeGreaterThan(0);
   expect(await othersLiveOn(held)).toEqual([]);
+  if (mode !== 'proxy') {
+    // They count in another process from its start on, whether this one was killed or hands over.
+    await live.balancer.stop('SIGKILL');
+    for (const flags of [[], ['--takeover']]) {
+      await live.launch(...flags);
+      expect([flags, await echo(), await othersLiveOn(held)]).toEqual([flags, false, []]);
+    }
+  }
   held.end();
   await waitUntil(echo, { what: 'a place for another connection of the source' });
 

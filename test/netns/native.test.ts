@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { assemble, DESTINATION, LOAD_WORD, NETWORK, op, RETURN, skipIf } from '../../src/io/bpf.ts';
 import type { NativeAddon } from '../../src/io/native.ts';
@@ -135,6 +136,27 @@ describe('PacketSocket', () => {
     expect(seen.lag).toBeGreaterThanOrEqual(0);
     // Of another clock it would be days.
     expect(seen.lag).toBeLessThan(60_000);
+  });
+
+  it("as a frontend's witness counts what its ring, which nobody reads, has no room for", async () => {
+    const heard = await balancer(
+      async ({ client, python }, { module, datagrams }) => {
+        const { witnessOf } = require(module) as typeof import('../../src/service/witness.ts');
+        const witness = witnessOf({ ip: '10.99.0.2', port: 4711, protocol: { name: 'udp', number: 17 } });
+        client(
+          `${python} -c "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); [s.sendto(b'x', ('10.99.0.2', port)) for _ in range(${datagrams}) for port in (4711, 4712)]"`,
+        );
+        let count = witness.heard();
+        for (let i = 0; i < 200 && count < datagrams; i++) {
+          await new Promise((resolve) => setTimeout(resolve, 10));
+          count = witness.heard();
+        }
+        witness.close();
+        return count;
+      },
+      { module: fileURLToPath(new URL('../../dist/src/service/witness.js', import.meta.url)), datagrams: 300 },
+    );
+    expect(heard).toBe(300);
   });
 
   it('receives a TCP super-packet whole, partial checksum and all', async () => {

@@ -1,9 +1,9 @@
 /** Who may connect: the table of prefixes against one that looks at each. */
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { maskOf, PrefixList } from '../../src/access/prefix-list.ts';
 import { prefixTable, ruleOf, ruleOf6 } from '../../src/access/prefix-table.ts';
-import { rateOf, SourceTable, sourceHash, sourceMemory } from '../../src/access/source-table.ts';
+import { Room, rateOf, SourceTable, sourceHash, sourceMemory } from '../../src/access/source-table.ts';
 
 interface Prefix {
   readonly first: readonly number[];
@@ -91,11 +91,21 @@ test('what sources have is what they entered, however many come and go, and a fu
     }),
     { numRuns: 40 },
   );
-  // All of them have connections now: 4,096 places.
+  // All of them have connections now: 20,480 places.
   let entered = 0;
-  for (let who = 0; who < 50_000; who++) if (sources.enter(sourceHash(8, 1, who), 0)) entered++;
-  expect(entered).toBeLessThanOrEqual(4096);
-  expect(entered).toBeGreaterThan(1000);
+  let refused = 0;
+  for (let who = 0; who < 100_000; who++) {
+    if (sources.enter(sourceHash(8, 1, who), 0)) entered++;
+    else refused = sourceHash(8, 1, who);
+  }
+  expect(entered).toBeLessThanOrEqual(20_480);
+  expect(entered).toBeGreaterThan(15_000);
+  // Who finds no place is not limited, which is told.
+  expect([sources.makeRoom(refused, 0), sources.take(refused, rateOf(1), 0), sources.take(refused, rateOf(1), 0)]).toEqual([
+    Room.none,
+    true,
+    true,
+  ]);
 });
 
 test('a source has a burst of a second, then its rate; after a silence the burst again, also across the end of the clock', () => {
@@ -111,4 +121,51 @@ test('a source has a burst of a second, then its rate; after a silence the burst
   expect(taken(start + 600 + 2 ** 22 * 1.5, 50)).toBe(10);
   const slow = rateOf(0.1);
   expect([0, 9_999, 10_000, 10_001].map((now) => sources.take(sourceHash(1, 2, 4), slow, now))).toEqual([true, false, true, false]);
+});
+
+test('a worker whose clock is a moment behind gives nobody a burst anew', () => {
+  const sources = new SourceTable(sourceMemory(1));
+  const [hash, rate] = [sourceHash(1, 2, 3), rateOf(10)];
+  const taken = (now: number) => Array.from({ length: 50 }, () => sources.take(hash, rate, now | 0)).filter(Boolean).length;
+  for (const start of [5_000_000, 2 ** 31, 2 ** 32]) expect([taken(start), taken(start - 1), taken(start - 700)]).toEqual([10, 0, 0]);
+});
+
+describe('a full set', () => {
+  const SLOW = rateOf(1 / 60);
+  /** So many sources of one set. */
+  const ofOneSet = (count: number, owner: number): number[] => {
+    const hashes: number[] = [];
+    for (let who = 0; hashes.length < count; who++) {
+      const hash = sourceHash(7, owner, who);
+      if (hash >>> 20 === 0) hashes.push(hash);
+    }
+    return hashes;
+  };
+
+  test('a slow source is remembered however many quick ones come by: theirs loses nothing once it is whole again', () => {
+    const sources = new SourceTable(sourceMemory(1));
+    const [slow] = ofOneSet(1, 1);
+    expect(sources.take(slow, SLOW, 0)).toBe(true);
+    ofOneSet(200, 2).forEach((hash, i) => {
+      const now = i * 250;
+      expect(sources.makeRoom(hash, now), `quick source ${i}`).toBe(Room.there);
+      sources.take(hash, rateOf(50), now);
+      expect(sources.take(slow, SLOW, now), `after ${now} ms`).toBe(false);
+    });
+    expect(sources.take(slow, SLOW, 60_000)).toBe(true);
+  });
+
+  test('the one that is nearest to all it may open makes way, which is told', () => {
+    const sources = new SourceTable(sourceMemory(1));
+    const slow = ofOneSet(6, 1);
+    const rooms = slow.map((hash, i) => {
+      const room = sources.makeRoom(hash, i * 1000);
+      sources.take(hash, SLOW, i * 1000);
+      return room;
+    });
+    expect(rooms).toEqual([Room.there, Room.there, Room.there, Room.there, Room.there, Room.anothers]);
+    // The first one is forgotten, and takes the place of the second.
+    expect(slow.slice(2).map((hash) => sources.take(hash, SLOW, 6000))).toEqual([false, false, false, false]);
+    expect(sources.take(slow[0], SLOW, 6000)).toBe(true);
+  });
 });

@@ -123,3 +123,22 @@ test('an interface that has no place in the map keeps no other from its own', ()
   const { said } = attachTo(true, 'tc', [...crowd, 11]);
   expect([said, kernel.told.at(-1)]).toEqual([[`the fast path: ${PROBES} others have the places of interface ${crowd.at(-1)}`], 11]);
 });
+
+test('what cannot be had is told once as long as it is so, and again where it comes again', () => {
+  kernel.link = raise('EBUSY');
+  const { attachments, said } = attach('tc', 2);
+  const follow = (...indices: number[]) => {
+    said.length = 0;
+    attachments.follow(indices.map(card));
+    return said.map((line) => /(?:tc|xdp) of \w+/.exec(line)?.[0]);
+  };
+  expect(said).toHaveLength(1);
+  expect(follow(2, 3)).toEqual(['tc of eth3']);
+  expect(follow(3)).toEqual([]);
+  expect(follow(2, 3)).toEqual(['tc of eth2']);
+  kernel.link = usual.link;
+  expect(follow(2)).toEqual([]);
+  attachments.follow([]);
+  kernel.link = raise('EBUSY');
+  expect(follow(2)).toEqual(['tc of eth2']);
+});

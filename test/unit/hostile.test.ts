@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { RateLimit, SharedLimit } from '../../src/forward/rate-limit.ts';
 import type { VerdictName } from '../../src/forward/verdict.ts';
 import { frontendLoad } from '../../src/layout/counters.ts';
+import { parseAddress, portsWord } from '../../src/packet/address.ts';
 import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
 import { type Packet, pattern } from '../lab/packets.ts';
 import { BACK, CLIENT, connectionsIn, SERVERS, VIP, World, type WorldOptions } from '../lab/world.ts';
@@ -106,6 +107,20 @@ describe('an ICMP error that quotes what is not under way goes to nobody (RFC 59
     expect(verdictOf(world, aboutServers(1001))).toBe('icmpTranslated');
     world.now += 1000;
     expect(verdictOf(world, aboutClients(2001))).toBe('icmpTranslated');
+  });
+
+  test('and nobody can choose a flow that shares those of another: no key that has no secret would do', () => {
+    const openKey = (host: string, from: number) => Math.imul(parseAddress(host), 0x9e3779b1) ^ portsWord(from, 80);
+    const [host, from] = ['10.1.102.21', 4921] as const;
+    expect(openKey(host, from)).toBe(openKey(CLIENT, 5000));
+    const world = established();
+    const theirs = (packet: Packet): Packet => ({ ...packet, source: host });
+    world.send(theirs(fromClient({ from, flags: 'S' })));
+    const about = { source: VIP, destination: host, tcp: { from: 80, to: from, sequence: 1000 } };
+    world.send(fromServer({ to: PORT + 1, flags: 'SA' }));
+    const error = { source: host, destination: VIP, icmp: { ...TOO_LARGE, quote: about } };
+    expect(Array.from({ length: 11 }, () => verdictOf(world, error)).slice(9)).toEqual(['icmpTranslated', 'dropRateLimited']);
+    expect(verdictOf(world, aboutServers(1001))).toBe('icmpTranslated');
   });
 });
 

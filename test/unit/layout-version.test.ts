@@ -24,6 +24,7 @@ const DIGESTS: Readonly<Record<number, string>> = {
   6: 'c837805088caf3e1',
   7: '730ea0d2d29ac7c7',
   8: 'a4109140ed7f9986',
+  9: 'e2dcc865fdb5df13',
 };
 
 /** Where flows are looked for, in tables of some sizes. */

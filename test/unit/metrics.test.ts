@@ -18,7 +18,10 @@ const numbers: Numbers = {
   ],
 };
 const view = viewOf({
-  frontends: [frontendOf('web', 0, { rules: [{ rule: 'deny', column: 2, dryColumn: 10 }] }), frontendOf('old', 1, { draining: true })],
+  frontends: [
+    frontendOf('web', 0, { rules: [{ rule: 'deny', column: 2, dryColumn: 10 }], unlimitedColumn: 16 }),
+    frontendOf('old', 1, { draining: true }),
+  ],
   backends: [
     backendOf('app', [
       serverOf('one', 0, { weight: 2.5, checkFailures: 6, checksUnmade: 3, checkChanges: 2 }),
@@ -98,6 +101,7 @@ test('packets, the ring, the flow table and the port pools of passthrough', asyn
     lb4_half_open_connections: 3,
     'lb4_frontend_denied_total{frontend="web",protocol="tcp",rule="deny"}': 2,
     'lb4_frontend_would_deny_total{frontend="web",protocol="tcp",rule="deny"}': 6,
+    'lb4_frontend_unlimited_total{frontend="web",protocol="tcp"}': 13,
     lb4_half_open_evicted_total: 2,
     'lb4_port_pool_ports_in_use{backend="app",server="one",protocol="tcp"}': 9,
     'lb4_port_pool_ports{backend="app",server="one",protocol="tcp"}': 27_233,

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { AccessList, PrefixList } from '../../access/prefix-list.ts';
 import { MOST_DENY } from '../../access/prefix-table.ts';
-import { MOST_COUNTED } from '../../access/source-table.ts';
+import { MOST_COUNTED, SLOWEST_RATE } from '../../access/source-table.ts';
 import { readPrefix } from '../address.ts';
 import { ACCESS_ACTIONS, type Frontend } from '../model.ts';
 import { checked, flag, key, lb4, oneOf, whole } from './key.ts';
@@ -37,7 +37,7 @@ export const accessKeys = {
     `${ENTRIES}, at most ${MOST_FILES} files`,
     MOST_FILES,
   ),
-  source_rate: key(z.union([z.literal(0), z.number().min(0.001).max(100_000)]).default(0), {
+  source_rate: key(z.union([z.literal(0), z.number().min(SLOWEST_RATE).max(100_000)]).default(0), {
     allowed: '0, or a number, 0.001–100000',
     description:
       "New connections a second that a source may open (UDP: flows, with `udp_per_packet` datagrams), after as many at once as a second's. 0: no limit.",
