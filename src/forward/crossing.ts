@@ -69,6 +69,8 @@ const ARP_TARGET = 6;
 const IPV6 = 0xdd86;
 /** Of the headers, in bytes. */
 const [IPV6_HEADER, TCP_HEADER, UDP_HEADER] = [40, 20, 8];
+/** Nothing shorter is a super-packet: headers of IPv4 and UDP. */
+const LEAST_GSO = 28;
 const VLAN_ID = 0xfff;
 
 /** Frames that are remembered, for how many milliseconds, and how many words of each tell it from others. */
@@ -264,7 +266,8 @@ export class Crossing {
   /** Bytes behind the Ethernet header that a frame has on the wire: of a super-packet, a segment. */
   #wireLength(f: number): number {
     const flags = this.#frames[f + D.FLAGS];
-    if ((flags & D.FLAG_GSO) === 0) return this.#frames[f + D.LENGTH];
+    const length = this.#frames[f + D.LENGTH];
+    if ((flags & D.FLAG_GSO) === 0 || length < LEAST_GSO) return length;
     const ip = this.#frames[f + D.OFFSET] >>> 2;
     const { halves, words } = this.#slab;
     const isIp = (flags & D.FLAG_FOREIGN) === 0;
@@ -272,6 +275,8 @@ export class Crossing {
     const header = isIp ? (words[ip] & 0xf) * 4 : IPV6_HEADER;
     if (!isIp && halves[ip * 2 + F.ETHERNET_HALF + 6] !== IPV6) return flags >>> 16;
     const isTcp = (isIp ? (words[ip + F.IP_TTL] >>> 8) & 0xff : (words[ip + 1] >>> 16) & 0xff) === F.TCP;
+    // Metadata that lies: what stands behind the frame is not its own.
+    if (length < header + (isTcp ? TCP_HEADER : UDP_HEADER)) return length;
     const transport = isTcp ? Math.max(TCP_HEADER, ((words[ip + header / 4 + 3] >>> 4) & 0xf) * 4) : UDP_HEADER;
     return header + transport + (flags >>> 16);
   }

@@ -12,7 +12,7 @@ import { ICMP, TCP, UDP } from '../../src/packet/fields.ts';
 import { fromClient as datagram, fromServer as datagramBack } from '../fixtures/datagrams.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
 import { type Hostile, hostile } from '../lab/hostile-frames.ts';
-import { type Packet, wrongChecksums } from '../lab/packets.ts';
+import { buildFrame, type Packet, wrongChecksums } from '../lab/packets.ts';
 import {
   type Arrival,
   BACK,
@@ -236,6 +236,20 @@ test.each<[string, WorldOptions]>([
   },
   600_000,
 );
+
+test('of a frame that is called a super-packet, and ends in its headers, nothing behind it is looked at', () => {
+  const whole = buildFrame({
+    ethernet: [MAC.front, MAC.client],
+    source: '198.51.100.9',
+    destination: '198.51.100.10',
+    tcp: { from: 5000, to: 81, flags: 'A' },
+  });
+  for (const length of [20, 28, 32, 39]) {
+    const how = { frame: whole.slice(0, ETHERNET + length), flags: D.FLAG_GSO | (1460 << 16), arrival: { interface: FRONT } };
+    const verdicts = [0xee, 0x45].map((guard) => new World({ inline, guard }).sendFrames([how])[0].verdict);
+    expect(verdicts, `${length} bytes`).toEqual(['crossed', 'crossed']);
+  }
+});
 
 test('what is no host is told apart by its first byte', () => {
   expect(['0.1.2.3', '224.0.0.1', '255.255.255.255'].map((text) => addressNumber(text) >>> 24)).toEqual([0, 224, 255]);
