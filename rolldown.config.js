@@ -10,12 +10,12 @@ const licences = thirdParty('dist/THIRD-PARTY.md');
 
 /** What all commands, and those that read the configuration, cannot be loaded without: a part each. A file takes as long to find as to read. */
 const PARTS = { common: 'cli/command-line', config: 'cli/check' };
-/** What `lb4 --version` needs. Not in a part with main.js, which waits for the others: they would wait for it. */
-const FIRST = resolve('dist/src/own-files.js');
+/** What `lb4 --version` needs, and a balancer before all else. Not in a part with main.js, which waits for the others: they would wait for it. */
+const FIRST = ['own-files', 'cli/confine'];
 
 /** @returns the part that a module goes into; null: it is left to rolldown */
 function partOf(id, graph) {
-  if (id === FIRST) return null;
+  if (FIRST.some((name) => needs(name, graph).has(id))) return null;
   return Object.keys(PARTS).find((part) => needs(PARTS[part], graph).has(id)) ?? null;
 }
 

@@ -15,6 +15,7 @@
 #include "log_writer.h"
 #include "network_namespace.h"
 #include "packet_socket.h"
+#include "privileges.h"
 #include "process.h"
 #include "raw_socket.h"
 #include "route.h"
@@ -521,6 +522,17 @@ Napi::Value networkCookie(const Napi::CallbackInfo& info) {
 
 void endWithParent(const Napi::CallbackInfo& info) { guard(info.Env(), [] { lb4::endWithParent(); }); }
 
+void confine(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsArray() || info[0].As<Napi::Array>().Length() > MOST_CAPABILITIES)
+    refuse(env, "keep must be an array of at most " + std::to_string(MOST_CAPABILITIES));
+  const auto given = info[0].As<Napi::Array>();
+  uint64_t keep = 0;
+  for (uint32_t i = 0; i < given.Length(); i++)
+    keep |= uint64_t{1} << static_cast<uint32_t>(integer(given.Get(i), "keep", 0, MOST_CAPABILITIES - 1));
+  guard(env, [&] { lb4::confine(keep); });
+}
+
 void pinThread(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const uint32_t count = info[0].IsArray() ? info[0].As<Napi::Array>().Length() : 0;
@@ -597,6 +609,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("isFileLocked", Napi::Function::New<isFileLocked>(env, "isFileLocked"));
   exports.Set("networkCookie", Napi::Function::New<networkCookie>(env, "networkCookie"));
   exports.Set("endWithParent", Napi::Function::New<endWithParent>(env, "endWithParent"));
+  exports.Set("confine", Napi::Function::New<confine>(env, "confine"));
   exports.Set("pinThread", Napi::Function::New<pinThread>(env, "pinThread"));
   exports.Set("threadCpus", Napi::Function::New<cpusOf<threadCpus>>(env, "threadCpus"));
   exports.Set("usableCpus", Napi::Function::New<cpusOf<usableCpus>>(env, "usableCpus"));

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <algorithm>
@@ -57,6 +58,8 @@ std::vector<Fd> descriptorsIn(msghdr& message) {
 Fd openDatagram(const std::string& path) {
   Fd fd = open();
   const Address address = addressOf(path);
+  // Before it is there for others: its file gets the socket's mode, less the umask (unix_bind in the kernel).
+  check(::fchmod(fd.get(), S_IRUSR | S_IWUSR), "fchmod(socket)");
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address.un), address.length) < 0)
     throw SystemError(errno, "bind(" + path + ")");
   return fd;

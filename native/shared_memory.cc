@@ -78,6 +78,8 @@ bool isKeptFile(int fd, const struct stat& status) {
 SharedMemory createSharedMemory(const std::string& name, size_t bytes) {
   assertRoom(bytes);
   Fd fd(check(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING), "memfd_create()"));
+  // Whoever may look into /proc/PID/fd opens it by its mode, which lets everybody.
+  check(::fchmod(fd.get(), S_IRUSR | S_IWUSR), "fchmod(shared memory)");
   check(::ftruncate(fd.get(), static_cast<off_t>(bytes)), "ftruncate(shared memory)");
   check(::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), "fcntl(F_ADD_SEALS)");
   auto mapping = map(fd.get(), bytes);

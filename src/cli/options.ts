@@ -3,13 +3,11 @@ import { existsSync } from 'node:fs';
 import { Option } from 'commander';
 import type { Mode, PacketMode } from '../config/modes.ts';
 import { ConfigError, UsageError } from '../errors.ts';
-
-/** The file where none is named, in the working directory; Convey's, for those who come from there. */
-const DEFAULTS = ['lb4.toml', 'config.toml'] as const;
+import { DEFAULT_FILES } from './default-files.ts';
 
 /** `--config`, the same for every command. */
 export function configOption(): Option {
-  const option = new Option('--config <file>', `the TOML file (default: ${DEFAULTS.join(', else ')}, in this directory)`);
+  const option = new Option('--config <file>', `the TOML file (default: ${DEFAULT_FILES.join(', else ')}, in this directory)`);
   return option.argParser((file: string) => {
     if (file === '') throw new UsageError('--config= names no file');
     return file;
@@ -22,7 +20,7 @@ export function configOption(): Option {
  */
 export function findConfig(named: string | undefined, warn: (message: string) => void): string | undefined {
   if (named !== undefined) return named;
-  const [file, other] = DEFAULTS.filter((name) => existsSync(name));
+  const [file, other] = DEFAULT_FILES.filter((name) => existsSync(name));
   if (other !== undefined) warn(`both ${file} and ${other} are here: ${file} is read; --config= names another one`);
   return file;
 }
@@ -31,7 +29,7 @@ export function findConfig(named: string | undefined, warn: (message: string) =>
 export function configFile(named: string | undefined, warn: (message: string) => void): string {
   const file = findConfig(named, warn);
   if (file !== undefined) return file;
-  const [path, other] = DEFAULTS;
+  const [path, other] = DEFAULT_FILES;
   const message = `there is none in this directory, and no ${other}; name the file, --config=FILE`;
   throw new ConfigError([{ severity: 'error', file: path, position: undefined, path: '', message }]);
 }

@@ -2,6 +2,7 @@
 import type { Config } from '../config/model.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
 import { EXIT, FailureError, Lb4Error } from '../errors.ts';
+import { unconfined, wideBounds } from '../io/confinement.ts';
 import type { Logger } from '../log.ts';
 import { hiddenListeners } from '../rules/hidden.ts';
 import { Service } from '../service/service.ts';
@@ -23,6 +24,7 @@ export interface RunOptions {
 
 /** Rejects with an Lb4Error when it cannot start, or when the data path dies. */
 export async function run({ config: file, mode, rules, takeover, version }: RunOptions, { log, lost }: RunLog): Promise<void> {
+  tellPrivileges(log);
   const shutdown = new Shutdown();
   const keeper = Keeper.find();
   const watchdog = Watchdog.find(log);
@@ -72,6 +74,17 @@ export async function run({ config: file, mode, rules, takeover, version }: RunO
   } finally {
     watches.close();
   }
+}
+
+/** What has failed of cli/confine.ts, which had no log. */
+function tellPrivileges(log: Logger): void {
+  const [tooMany, bounds] = [unconfined(), wideBounds()];
+  if (tooMany !== undefined) log.warn(tooMany);
+  if (bounds !== undefined)
+    log.info(
+      { bounds },
+      'the bounding set stays as it is, without CAP_SETPCAP: what lb4 starts has no more privileges than it all the same',
+    );
 }
 
 /** What the configuration is made of may be other files by now; of one that is not taken those that it names are watched, too, until they are mended. */

@@ -1,12 +1,12 @@
 import type { FastPath, Passthrough } from '../config/model.ts';
+import { capable } from '../io/capabilities.ts';
 import { fastPathObstacle } from '../io/fast-path.ts';
 import { read } from '../rules/read.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
-import { AS_ROOT, capable, namesLacking } from './privileges.ts';
+import { AS_ROOT, namesLacking } from './privileges.ts';
 
 /** Without CAP_PERFMON the verifier also follows what a processor may speculate, and gives up: it is too much. */
-const NEEDED = { CAP_BPF: 39n, CAP_PERFMON: 38n, CAP_NET_ADMIN: 12n } as const;
-const CAP_SYS_ADMIN = 21n; // to load programs it suffices
+const NEEDED = ['CAP_BPF', 'CAP_PERFMON', 'CAP_NET_ADMIN'] as const;
 const NEEDS = 'docs/operations.md, "The fast path"';
 
 /** @param asked undefined: without a file, which may ask for any */
@@ -16,7 +16,8 @@ export function fastPath(asked?: Pick<Passthrough, 'io' | 'fastPath'>): Finding[
       ? [warn('BPF', 'its compiler is off: filters and programs are interpreted', 'sysctl -w net.core.bpf_jit_enable=1')]
       : [];
   if (asked?.io === 'pcap') return [...interpreted, judgePcap(asked.fastPath)];
-  const lacking = capable(CAP_SYS_ADMIN) ? '' : namesLacking(NEEDED);
+  // To load programs it suffices.
+  const lacking = capable('CAP_SYS_ADMIN') ? '' : namesLacking(NEEDED);
   return [...interpreted, judgeFastPath(asked?.fastPath, fastPathObstacle(), lacking)];
 }
 

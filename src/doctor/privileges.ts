@@ -1,12 +1,11 @@
 import type { Io } from '../config/model.ts';
+import { type Capability, capable } from '../io/capabilities.ts';
 import { ADDON_MEND } from '../io/native.ts';
 import { loadPackages } from '../io/pcap-packages.ts';
-import { read } from '../rules/read.ts';
 import { type Finding, fail, ok } from './finding.ts';
 import { loadAddon, tryPacketSocket } from './network.ts';
 
-/** Bits of CapEff (capabilities(7)). */
-const NEEDED = { CAP_NET_ADMIN: 12n, CAP_NET_RAW: 13n } as const;
+const NEEDED = ['CAP_NET_ADMIN', 'CAP_NET_RAW'] as const;
 
 export const AS_ROOT = 'run it as root: sudo lb4 …';
 
@@ -17,7 +16,7 @@ export function privileges(io: Io = 'ring'): Finding[] {
 /** Those that firewall rules need, and packet sockets. */
 export function capabilities(): Finding {
   const names = namesLacking(NEEDED);
-  return names === '' ? ok('privileges', Object.keys(NEEDED).join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT);
+  return names === '' ? ok('privileges', NEEDED.join(', ')) : fail('privileges', `this process lacks ${names}`, AS_ROOT);
 }
 
 /** Proxy mode listens by the addon, too, and its servers' routes are asked for by it. */
@@ -56,12 +55,6 @@ function packetSocket(): Finding {
   }
 }
 
-export function namesLacking(needed: Readonly<Record<string, bigint>>): string {
-  const missing = Object.entries(needed).filter(([, bit]) => !capable(bit));
-  return missing.map(([name]) => name).join(' and ');
-}
-
-export function capable(bit: bigint): boolean {
-  const mask = /^CapEff:\s*([0-9a-f]+)$/m.exec(read('/proc/self/status') ?? '')?.[1] ?? '0';
-  return ((BigInt(`0x${mask}`) >> bit) & 1n) === 1n;
+export function namesLacking(needed: readonly Capability[]): string {
+  return needed.filter((name) => !capable(name)).join(' and ');
 }

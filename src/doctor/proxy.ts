@@ -1,12 +1,11 @@
 /** What proxy mode asks of a host: it needs no packet socket, no firewall rule and no neighbour, but ports and descriptors. */
 import type { Config } from '../config/model.ts';
+import { capable } from '../io/capabilities.ts';
 import { read } from '../rules/read.ts';
 import { countedBy, isTaken, savedRules } from '../rules/saved.ts';
 import { type Finding, fail, ok, warn } from './finding.ts';
 import { connectError } from './network.ts';
-import { capable } from './privileges.ts';
 
-const CAP_NET_BIND_SERVICE = 10n;
 /** Fewer allow no more than a few hundred connections. */
 const FEW_FILES = 4096;
 
@@ -18,7 +17,7 @@ function lowPorts({ frontends, stats }: Config): Finding {
   const first = Number(read('/proc/sys/net/ipv4/ip_unprivileged_port_start') ?? 1024);
   const ports = [...frontends.map(({ listen }) => listen.port), ...(stats === undefined ? [] : [stats.listen.port])];
   const low = ports.find((port) => port < first);
-  if (low === undefined || capable(CAP_NET_BIND_SERVICE)) return ok('privileges', 'this process may listen on every port of the file');
+  if (low === undefined || capable('CAP_NET_BIND_SERVICE')) return ok('privileges', 'this process may listen on every port of the file');
   return fail(
     'privileges',
     `this process lacks CAP_NET_BIND_SERVICE, which ports below ${first} need: ${low}`,

@@ -16,6 +16,7 @@ import {
   statSync,
   unlinkSync,
 } from 'node:fs';
+import { capable } from './capabilities.ts';
 import { eachOf } from './each.ts';
 import { interfacesNow } from './interfaces.ts';
 import { INITIAL_PIDS, isPrivate } from './kept-places.ts';
@@ -32,16 +33,18 @@ const FILTER = 'filter-';
 const LINK = /^(?:tc|xdp)-[0-9]+$/;
 const AT_CLSACT = /^(?:clsact|filter)-([0-9]+)$/;
 
-/**
- * Makes the directory of this network namespace, and mounts the bpffs where nobody has (systemd, iproute2 and bpftool do the same). Throws
- * where there can be none, or only one that ends with this process.
- */
+/** Makes the directory of this network namespace. Throws where there can be none, or only one that ends with this process. */
 export function preparePins(): void {
+  mountBpffs();
+  mkdirSync(directory(), { recursive: true, mode: 0o700 });
+}
+
+/** Mounts the bpffs where nobody has (systemd, iproute2 and bpftool do the same). Throws where there can be none, as {@link preparePins} does. */
+export function mountBpffs(): void {
   const obstacle = pinsObstacle();
   if (obstacle !== undefined) throw new Error(obstacle);
-  if (!isMounted())
-    execFileSync('mount', ['-t', 'bpf', '-o', 'mode=700,nosuid,nodev,noexec', 'bpf', ROOT], { stdio: ['ignore', 'ignore', 'pipe'] });
-  mkdirSync(directory(), { recursive: true, mode: 0o700 });
+  if (isMounted()) return;
+  execFileSync('mount', ['-t', 'bpf', '-o', 'mode=700,nosuid,nodev,noexec', 'bpf', ROOT], { stdio: ['ignore', 'ignore', 'pipe'] });
 }
 
 /** Why there can be none, as far as that can be told without making any; undefined: there can be. */
@@ -49,7 +52,10 @@ export function pinsObstacle(): string | undefined {
   if (isMounted()) return permissionObstacle();
   // `ip netns exec` makes a mount namespace, and so does a container.
   const isOwn = isMountNamespaceOwn() || readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS;
-  return isOwn ? `${ROOT} is no bpffs, and one of this process's own would end with its namespace` : undefined;
+  if (isOwn) return `${ROOT} is no bpffs, and one of this process's own would end with its namespace`;
+  return capable('CAP_SYS_ADMIN')
+    ? undefined
+    : `${ROOT} is no bpffs, and this process may not mount one: as root, mount -t bpf bpf ${ROOT}`;
 }
 
 /** Where systemd has mounted it, root alone may enter. */

@@ -1,7 +1,10 @@
-/** Directories in places that others may write to. */
+/** Directories in places that others may write to, and sockets that others may not. */
 import { closeSync, constants, fchmodSync, fstatSync, mkdirSync, openSync, rmdirSync } from 'node:fs';
+import type { Server } from 'node:net';
 import { FailureError } from '../errors.ts';
 
+/** No right for others, nor to execute, for the owner. */
+const NONE_FOR_OTHERS = 0o177;
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants;
 
 /** Makes the directory, and sees to it that nobody but its owner can do anything there. */
@@ -21,6 +24,16 @@ export function makePrivate(path: string): void {
     fchmodSync(fd, 0o700);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Has `server` listen at `path`, which is its owner's alone (0600) from the first moment. */
+export function listenPrivately(server: Server, path: string): void {
+  const before = process.umask(NONE_FOR_OTHERS);
+  try {
+    server.listen(path);
+  } finally {
+    process.umask(before);
   }
 }
 

@@ -23,12 +23,13 @@ interface Place {
 /**
  * Takes away every program of lb4's. To be called where no lb4 of this network namespace has any.
  * @param mustKnow there may be some: an error, too, where this process may not ask
+ * @param areNobodys asked once they are found: whose lb4 started meanwhile has them
  * @throws an error of one line that says what stands where, and how to take it away
  */
-export function removeStrays(mustKnow: boolean): void {
+export function removeStrays(mustKnow: boolean, areNobodys = () => true): void {
   const unknown = new Set<string>();
   const strays = interfacesNow().flatMap((link) => programsOf(link, unknown));
-  eachOf(strays, remove);
+  if (strays.length > 0 && areNobodys()) eachOf(strays, remove);
   if (mustKnow && unknown.size > 0)
     throw new FailureError(
       `programs of an lb4 that died may still forward, and this one cannot tell (${[...unknown].join('; ')}); ${MEND}`,

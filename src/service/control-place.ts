@@ -5,13 +5,12 @@ import { dirname } from 'node:path';
 import type { Control } from '../config/model.ts';
 import { FailureError } from '../errors.ts';
 import { defaultControlPath } from '../io/control-point.ts';
-import { makePrivate, removeIfEmpty } from '../io/private-directory.ts';
+import { listenPrivately, makePrivate, removeIfEmpty } from '../io/private-directory.ts';
 
 type Socket = NonNullable<Control['socket']>;
 
 /** Rights to write for others than the owner. */
 const WRITABLE = 0o022;
-const NONE_FOR_OTHERS = 0o177;
 /** In ms: whoever has a socket answers, or the kernel for him. */
 const ANSWER_MS = 2000;
 
@@ -51,12 +50,7 @@ export function listenAt(server: Server, path: string, { path: named, group, mod
   const own = `${path}.${process.pid}`;
   rmSync(own, { force: true });
   // Till it has its rights nobody gets in.
-  const before = process.umask(NONE_FOR_OTHERS);
-  try {
-    server.listen(own);
-  } finally {
-    process.umask(before);
-  }
+  listenPrivately(server, own);
   if (group !== undefined) giveTo(group, own);
   chmodSync(own, mode);
   renameSync(own, path);

@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Mode } from '../config/modes.ts';
 import { messageOf } from '../errors.ts';
 import { besidePoint, forgetDead, moveTo, sendListeners } from '../io/meeting-point.ts';
+import { listenPrivately } from '../io/private-directory.ts';
 import type { Logger } from '../log.ts';
 import { type Book, isBook } from './books.ts';
 import { type Ask, Channel, type Offer, PATIENCE, PROTOCOL } from './handover.ts';
@@ -76,7 +77,7 @@ export class Door {
       forgetDead();
       const path = besidePoint(point);
       const server = createServer();
-      server.listen(path);
+      listenPrivately(server, path);
       await once(server, 'listening');
       const door = new Door(server, moveTo(point, path));
       server.on('error', () => {}); // no descriptor for a guest, who is told nothing and waits in vain

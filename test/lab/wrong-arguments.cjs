@@ -315,6 +315,25 @@ function functions() {
     threadCpus: { good: () => [], parameters: [] },
     usableCpus: { good: () => [], parameters: [] },
     endWithParent: { good: () => [], parameters: [] },
+    // With a right one it begins anew.
+    confine: {
+      parameters: [
+        {
+          name: 'keep',
+          wrong: {
+            ...without(ODD, 'an array'),
+            7: 7,
+            'a typed array': Uint32Array.of(0),
+            'of undefined': [undefined],
+            'of texts': ['0'],
+            'of halves': [0.5],
+            'below 0': [-1],
+            'above 63': [64],
+            'too many': Array.from({ length: 65 }, () => 0),
+          },
+        },
+      ],
+    },
     networkCookie: { good: () => [], parameters: [] },
     ...bpfFunctions(),
     sum: {
