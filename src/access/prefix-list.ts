@@ -59,10 +59,25 @@ export class AccessList {
     return [...this.#files.keys()];
   }
 
+  /** What lists there are by name, beside the file's own. */
+  get named(): ReadonlyMap<string, PrefixList> {
+    return this.#files;
+  }
+
+  get inline(): PrefixList {
+    return this.#inline;
+  }
+
   /** Nothing: notes about frontends have no use for it. */
   toJSON(): undefined {
     return undefined;
   }
+}
+
+/** A `deny`, or none, and lists of another origin in it, each under its name, which is no path of a file. */
+export function denyAlso(list: AccessList | undefined, others: ReadonlyMap<string, PrefixList>): AccessList {
+  const entries = [...(list === undefined ? [] : [list.summary]), ...others.keys()];
+  return new AccessList(list?.inline ?? new PrefixList(), new Map([...(list?.named ?? []), ...others]), entries);
 }
 
 /** The first `bits` bits of a word, signed; all of them from 32 on. */

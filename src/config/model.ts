@@ -327,6 +327,8 @@ export interface Passthrough {
   readonly resetsPerSource: number;
   /** From so many half-open connections on SYNs may be a flood; 0: never. */
   readonly synFloodFrom: number;
+  /** Sets of nft's, "inet filter blocked", whose addresses no frontend serves. */
+  readonly respectFirewall?: readonly string[];
   readonly timeouts: Timeouts;
 }
 

@@ -15,7 +15,7 @@ export interface Target {
   readonly protocol: string;
 }
 
-const MEND = 'deny = ["@FILE"] in the frontend (docs/operations.md#who-may-connect)';
+const MEND = 'deny = ["@FILE"] in the frontend, or [passthrough] respect_firewall for a set of nft (docs/operations.md#who-may-connect)';
 
 export async function bans({ config }: Pick<Host, 'config'>): Promise<Finding[]> {
   const targets = config.frontends.map(({ listen, backend }) => ({ ip: listen.ip, port: listen.port, protocol: backend.protocol.name }));

@@ -303,7 +303,9 @@ function obstacleOf(error: unknown, { index }: Interface, hook: Hook): string {
   const { code = '' } = error as NodeJS.ErrnoException;
   if (hook !== 'xdp' || !TAKEN.includes(code)) return messageOf(error);
   try {
-    return `${native().programName(native().xdpProgram(index))} is there already, and an interface has one`;
+    // Its name is for CAP_SYS_ADMIN to ask.
+    const program = native().xdpProgram(index);
+    return `program ${program} is there already, and an interface has one: bpftool prog show id ${program}`;
   } catch {
     return messageOf(error); // it has just gone
   }

@@ -40,7 +40,8 @@ const shared = new WeakMap<PrefixList, Map<string, Tables>>();
 function tablesOf(allow: AccessList | undefined, deny: AccessList | undefined): Tables {
   const rules = { allow: allow?.lists, deny: deny?.lists ?? [] };
   const make = () => ({ table: prefixTable(rules, 4), table6: prefixTable(rules, 6) });
-  const whose = [allow, deny].find((list) => list !== undefined && list.files.length > 0)?.lists.at(-1);
+  // Of lists that change by themselves (firewall-sets.ts) the last one is another then.
+  const whose = [deny, allow].find((list) => list !== undefined && list.files.length > 0)?.lists.at(-1);
   if (whose === undefined) return make();
   const others = shared.get(whose) ?? new Map<string, Tables>();
   shared.set(whose, others);
@@ -57,9 +58,14 @@ export function deniedBy(frontend: Frontend, { family, ip }: Pick<Address, 'fami
   return dryRun ? undefined : rulesOf(frontend).find(({ column }) => column === rule)?.rule;
 }
 
+/** Of a file's list, or a set of the firewall's. */
+function ruleText(name: string): string {
+  return name.startsWith('/') ? `deny @${name}` : `respect_firewall ${name}`;
+}
+
 /** The rules of a frontend, in the file's words, and where in a row of the refusals they are counted. */
 export function rulesOf({ allow, deny, sourceRate, sourceMaxconn }: Frontend): RuleView[] {
-  const denied = deny === undefined ? [] : ['deny', ...deny.files.map((path) => `deny @${path}`)];
+  const denied = deny === undefined ? [] : ['deny', ...deny.files.map(ruleText)];
   const columns: [string, number][] = denied.map((rule, i) => [rule, DENIED + i]);
   if (allow !== undefined) columns.unshift(['allow', NOT_ALLOWED]);
   if (sourceRate !== undefined) columns.push(['source_rate', OVER_RATE]);

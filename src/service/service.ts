@@ -24,6 +24,7 @@ import type { DataPath, Reports } from './data-path.ts';
 import { Drains } from './drains.ts';
 import { EndedConnections } from './ended.ts';
 import { FanOutPath } from './fan-out-path.ts';
+import { FirewallSets } from './firewall-sets.ts';
 import { FoundServers } from './found-servers.ts';
 import { GlbRanks } from './glb-ranks.ts';
 import { HealthHold } from './health-hold.ts';
@@ -66,9 +67,10 @@ type PathOptions = Omit<ServiceOptions, 'takeover'> & Pick<PacketPathOptions, 'r
 interface ServiceParts {
   /** As the file has it. */
   readonly written: Config;
-  /** With the servers that were found. */
+  /** With the servers that were found, and whom the firewall's sets keep out. */
   readonly config: Config;
   readonly found: FoundServers;
+  readonly sets: FirewallSets;
   readonly ranks: GlbRanks;
   readonly keys: Keys;
   readonly members: Members;
@@ -105,17 +107,18 @@ export class Service {
   readonly #succession: Succession;
   readonly #settings = new RuntimeSettings();
   readonly #found: FoundServers;
+  readonly #sets: FirewallSets;
   readonly #ranks: GlbRanks;
   readonly #ended: EndedConnections;
   /** As the file has it. */
   #written: Config;
-  /** With the servers that were found. */
+  /** With the servers that were found, and whom the firewall's sets keep out. */
   #config: Config;
   #keys: Keys;
 
   private constructor(
     options: ServiceOptions,
-    { written, config, keys, found, ranks, members, plan: first, path, ended, takeover }: ServiceParts,
+    { written, config, keys, found, sets, ranks, members, plan: first, path, ended, takeover }: ServiceParts,
   ) {
     const { mode, log, version, beat = () => {} } = options;
     this.#options = options;
@@ -125,6 +128,7 @@ export class Service {
     this.#written = written;
     this.#config = config;
     this.#found = found;
+    this.#sets = sets;
     this.#ranks = ranks;
     this.#ended = ended;
     this.#members = members;
@@ -170,10 +174,12 @@ export class Service {
   static async start(options: ServiceOptions): Promise<Service> {
     let takeover: Takeover | undefined;
     const found = new FoundServers(options.mode, options.file, options.log);
+    const sets = new FirewallSets(options.mode, options.log);
     const ended = new EndedConnections(options.log);
     try {
       const { config: written, keys } = readConfig(options, { reload: false });
-      const config = await found.start(written);
+      await sets.follow(written);
+      const config = sets.expand(await found.start(written));
       const ranks = new GlbRanks(options.log);
       await ranks.follow(config);
       takeover = await predecessor(config, options);
@@ -188,7 +194,7 @@ export class Service {
       const path = await startPath(plan, { ...options, remember, takeover, ended }, (server, reason) => {
         if (service !== undefined) service.#suspect(server, reason);
       });
-      service = new Service(options, { written, config, keys, found, ranks, members, plan, path, ended, takeover });
+      service = new Service(options, { written, config, keys, found, sets, ranks, members, plan, path, ended, takeover });
       await service.#begin(takeover);
       return service;
     } catch (error) {
@@ -285,6 +291,7 @@ export class Service {
   async #end(endPath: () => Promise<void>): Promise<void> {
     this.#succession.close();
     this.#found.stop();
+    this.#sets.stop();
     const hanging = setTimeout(() => this.#path.giveUp(), ANSWER_MS);
     // While there is a data path to read from.
     await this.#operator.close();
@@ -326,6 +333,7 @@ export class Service {
     this.#health.set(this.#targets(), (key) => takeover?.health(key));
     this.#monitors.start();
     this.#found.begin(() => void this.#replanner.inTurn(() => this.#takeFound()));
+    this.#sets.begin(() => void this.#replanner.inTurn(() => this.#takeFound()));
     // Who was leaving when the last one died.
     this.#drains.follow(true);
   }
@@ -335,6 +343,7 @@ export class Service {
     const before = this.#config;
     let forgotten: readonly Forgotten[];
     let restart: readonly string[];
+    let asBefore = () => {};
     // Whatever the file says: its own file may have been moved away.
     this.#ended.reopen();
     try {
@@ -342,13 +351,15 @@ export class Service {
       assertReloadable(before, written, this.#options.mode);
       restart = restartOnly(this.#startConfig, written);
       for (const key of restart) log.warn({ key }, 'this key changes only with a restart');
-      forgotten = await this.#takeOver(await this.#found.follow(written));
+      asBefore = await this.#sets.follow(written);
+      forgotten = await this.#takeOver(this.#sets.expand(await this.#found.follow(written)));
       this.#written = written;
       this.#keys = keys;
       this.#ended.apply(written.connectionLog);
       await this.#control.move(written.control);
       this.#history.succeed();
     } catch (error) {
+      asBefore();
       void this.#found.follow(this.#written);
       void this.#ranks.follow(before);
       const errors = logFailure(error, this.#options.file, log);
@@ -365,12 +376,12 @@ export class Service {
     return { taken: true, changes: changes.map(changeText), restart, forgotten: gone, errors: [] };
   }
 
-  /** Others are found than before: as if the file had changed. */
+  /** Others are found than before, or kept out by the firewall's sets: as if the file had changed. */
   async #takeFound(): Promise<void> {
     const before = this.#config;
     let forgotten: readonly Forgotten[];
     try {
-      forgotten = await this.#takeOver(this.#found.expand(this.#written));
+      forgotten = await this.#takeOver(this.#sets.expand(this.#found.expand(this.#written)));
     } catch (error) {
       this.#complain(error);
       this.#found.again();

@@ -3,11 +3,11 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { RESET } from '../lab/answers.ts';
-import { LB4 } from '../lab/balancer.ts';
+import { configuration, LB4, launch, startBalancer } from '../lab/balancer.ts';
 import { CLIENT as DSR_CLIENT } from '../lab/dsr-topology.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { Live, MODES } from '../lab/live.ts';
-import { clientAddress, ECHO } from '../lab/topology.ts';
+import { clientAddress, ECHO, Topology, VIP } from '../lab/topology.ts';
 import { waitUntil } from '../lab/wait.ts';
 
 /** Prefixes of other people: two in a /16 that are not one. */
@@ -94,4 +94,40 @@ test.each(MODES)('%s: lists and limits keep new connections out, and those that 
   expect(first).toBe(0);
   expect(RESET).toContain(second);
   expect(await denied(live, 'http', 'source_rate')).toBeGreaterThan(0);
+});
+
+test('respect_firewall: who is in a set of nft’s is denied by every frontend, from the moment he is put there; a set that goes keeps nobody in', async () => {
+  await using lab = new Topology({ clients: 2, servers: 1 });
+  const { balancer: host } = lab;
+  const settings = lab.settings({ more: '[passthrough]\nrespect_firewall = ["inet filter blocked"]' });
+  for (const frontend of Object.values(settings.frontends)) Object.assign(frontend, { frontend: 'deny_action = "reset"' });
+  const early = launch(host, configuration(settings));
+  expect((await early.exited).code).toBe(78);
+  expect(early.lines.join('\n')).toContain('passthrough.respect_firewall: there is no set "inet filter blocked"');
+
+  const make = () => host.sh('nft', 'add table inet filter; add set inet filter blocked { type ipv4_addr; flags interval, timeout; }');
+  make();
+  host.sh('nft', 'add element inet filter blocked { 198.51.100.0/24, 203.0.113.5-203.0.113.9 timeout 1h }');
+  await lab.startBackends();
+  const balancer = await startBalancer(host, settings);
+  const asks = async (client: number) => {
+    return (await lab.clients[client].run('curl', '-s', '--max-time', '60', '-o/dev/null', `http://${VIP}/`)).code;
+  };
+  expect([await asks(0), await asks(1)]).toEqual([0, 0]);
+  const held = await holdConnections(lab.client, 2, `${VIP}:${ECHO}`);
+  host.sh('nft', `add element inet filter blocked { ${clientAddress(0)} }`);
+  await waitUntil(async () => RESET.includes(await asks(0)), { what: 'the client in the set to be refused' });
+  expect(await asks(1)).toBe(0);
+  expect(await othersLiveOn(held)).toEqual([]);
+  held.end();
+  expect(await balancer.metric('lb4_frontend_denied_total', 'rule="respect_firewall inet filter blocked"')).toBeGreaterThan(0);
+
+  host.sh('nft', 'delete table inet filter');
+  await balancer.running.line(/respect_firewall cannot be read: who was in it is denied as before/);
+  expect(RESET).toContain(await asks(0));
+  make();
+  await balancer.running.line(/respect_firewall can be read again/);
+  await waitUntil(async () => (await asks(0)) === 0, { what: 'the client that is not in the set any more to get in' });
+  expect(balancer.running.lines.filter((line) => line.includes('cannot be read'))).toHaveLength(1);
+  expect(await balancer.stop()).toEqual({ code: 0, signal: null });
 });

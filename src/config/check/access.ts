@@ -1,12 +1,32 @@
 /** Rules about a frontend's clients that keep all of them out, or none. */
-import type { TomlNode } from '../read/toml.ts';
-import { type Finding, warning } from './finding.ts';
+import { nodeAt, plainValue, type TomlNode } from '../read/toml.ts';
+import { filesOf } from '../schema/access.ts';
+import { MOST_SETS } from '../schema/firewall-sets.ts';
+import { error, type Finding, warning } from './finding.ts';
 import { type Table, tables } from './places.ts';
 
 const RULES = ['allow', 'deny', 'source_rate', 'source_maxconn'] as const;
 
 export function accessFindings(root: TomlNode): Finding[] {
-  return tables(root, 'frontends').flatMap((frontend) => [...empty(frontend), ...needless(frontend)]);
+  const frontends = tables(root, 'frontends');
+  return [...frontends.flatMap((frontend) => [...empty(frontend), ...needless(frontend)]), ...tooMany(root, frontends)];
+}
+
+/** Each file, and each set of the firewall's, is a rule with counters of its own. */
+function tooMany(root: TomlNode, frontends: readonly Table[]): Finding[] {
+  const sets = entriesOf(nodeAt(root, ['passthrough', 'respect_firewall']));
+  return frontends.flatMap(({ node, path }) => {
+    const deny = node.children.get('deny');
+    const files = filesOf(entriesOf(deny));
+    if (deny === undefined || sets.length === 0 || files.length + sets.length <= MOST_SETS) return [];
+    const message = `${files.length} files, and ${sets.length} sets of [passthrough] respect_firewall: needed: at most ${MOST_SETS} together`;
+    return [error(deny, [...path, 'deny'], message)];
+  });
+}
+
+function entriesOf(node: TomlNode | undefined): string[] {
+  const value = node === undefined ? [] : plainValue(node);
+  return Array.isArray(value) ? value.filter((entry) => typeof entry === 'string') : [];
 }
 
 function empty({ node, path }: Table): Finding[] {

@@ -12,6 +12,7 @@ import { backend } from './backend.ts';
 import { connectionLog } from './connection-log.ts';
 import { control } from './control.ts';
 import { fanOut } from './fan-out.ts';
+import { respectFirewall } from './firewall-sets.ts';
 import { inline } from './inline.ts';
 import { ADDRESS, checked, convey, flag, IDLE_SECONDS, key, lb4, oneOf, seconds, whole } from './key.ts';
 import { FILE_PROTOCOLS } from './services.ts';
@@ -186,6 +187,7 @@ const passthrough = z.object({
       'comes the second time; one to a frontend also while such SYNs fill its limit or its servers’ ([security](security.md#floods-of-syns)). 0: never.',
     ...lb4,
   }),
+  respect_firewall: respectFirewall,
   timeouts: key(timeouts.prefault({}), {
     allowed: 'a table, [passthrough.timeouts]',
     description: 'When a connection that shows no traffic is forgotten.',

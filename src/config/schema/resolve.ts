@@ -245,6 +245,7 @@ function resolvePassthrough(keys: PassthroughKeys, processors: number): Passthro
     resetsPerSecond: keys.resets_per_second,
     resetsPerSource: keys.resets_per_source,
     synFloodFrom: keys.syn_flood_from,
+    ...(keys.respect_firewall !== undefined && { respectFirewall: keys.respect_firewall }),
     timeouts: resolveTimeouts(keys.timeouts),
   };
 }
