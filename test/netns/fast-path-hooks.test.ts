@@ -104,7 +104,9 @@ test.skipIf(why !== undefined)(
     for (const running of foreign) await running.line(/^stands$/);
     host.sh('tc', 'qdisc', 'add', 'dev', 'front', 'clsact');
     const balancer = await startBalancer(host, lab.settings({ more: '[passthrough]\nfast_path = "xdp"' }));
-    await balancer.running.line(/does not stand at xdp of front: program (\d+) is there already, and an interface has one: bpftool prog show id \1/);
+    await balancer.running.line(
+      /does not stand at xdp of front: program (\d+) is there already, and an interface has one: bpftool prog show id \1/,
+    );
     const curl = `curl -sS --retry 9 --retry-connrefused --retry-delay 1 http://${VIP}/content/300000 | sha256sum`;
     expect((await client.run('sh', '-c', curl)).stdout.split(' ')[0]).toBe(contentHash(300_000));
     expect(await balancer.metric('lb4_fast_path_packets_total')).toBeGreaterThan(10);
