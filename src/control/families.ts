@@ -162,6 +162,13 @@ export const FAMILIES: readonly Family[] = [
     ({ packets }) => packets?.waysMoved,
     PACKETS,
   ),
+  single(
+    'counter',
+    'tunnel_too_big_total',
+    'What routers said of wrapped packets that were too big for a link on the way to a server.',
+    ({ packets }) => packets?.outerTooBig,
+    PACKETS,
+  ),
 
   {
     name: 'lb4_host_repairs_total',

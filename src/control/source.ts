@@ -72,6 +72,8 @@ export interface PacketCounters extends WorkerCounters {
   /** How many packets ended how. */
   readonly verdicts: Readonly<Record<string, number>>;
   readonly flowCapacity: number;
+  /** Packets around clients' packets that were too big for a link on the way to a server, as routers say. */
+  readonly outerTooBig: number;
   /** In order. */
   readonly workers: readonly WorkerCounters[];
   /** Where the kernel forwards established connections, and how many packets it has; undefined: nowhere. */

@@ -1,4 +1,4 @@
-/** Whether what fills the way to a server behind a tunnel arrives there: who sent it is told of nothing where it does not. */
+/** Whether what fills the way to a server behind a tunnel arrives there: where it does not, and no router says so, who sent it is told of nothing. */
 import { isPacketMode } from '../config/modes.ts';
 import { serverRulesFor } from '../rules/from-config.ts';
 import { ask } from '../rules/saved.ts';
@@ -8,7 +8,7 @@ import type { ServerPath } from './network.ts';
 /** Bytes of the headers of IPv4 and ICMP around a ping's data. */
 const PING_HEADERS = 28;
 
-/** Errors of routers about a packet of lb4's reach this host's kernel, which has not sent it. So it is tried by pings of that size that may not be cut. */
+/** What routers say of a packet of lb4's only a running one hears (engine/outer-paths.ts), and some say nothing. So it is tried by pings of that size that may not be cut. */
 export async function tunnels(
   { config, mode, paths }: Pick<Host, 'config' | 'mode' | 'paths'>,
   asks: typeof ask = ask,
@@ -31,7 +31,7 @@ async function look({ address, mtu, link = '' }: ServerPath, around: number, ask
     return ok('path MTU', `server ${address} answers no pings: whether ${mtu} bytes reach it cannot be told`);
   return fail(
     'path MTU',
-    `server ${address} answers small pings, and none of ${mtu} bytes, which the route allows: large packets to it, uploads, are lost in the tunnel, and nobody is told`,
+    `server ${address} answers small pings, and none of ${mtu} bytes, which the route allows: large packets to it, uploads, are lost in the tunnel, and nobody is told where no router says so`,
     `tracepath -n ${address}; ip route replace ${address} via GATEWAY dev ${link} mtu BYTES`,
   );
 }

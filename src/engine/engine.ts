@@ -29,6 +29,7 @@ import { among, type InlinePorts, indexesOf, portsOf } from './inline-ports.ts';
 import { Locals } from './locals.ts';
 import type { Settings, WorkerData } from './messages.ts';
 import { suspect, TRIAL_MS, takeUp, trust } from './origin.ts';
+import { OuterPaths } from './outer-paths.ts';
 import { PcapThread } from './pcap-thread.ts';
 import { type Ports, PortUse } from './ports.ts';
 import { type DeadEnd, ServerRoutes } from './routes.ts';
@@ -162,6 +163,7 @@ export class Engine {
   #inline: InlinePorts | undefined;
   readonly #entries: number;
   readonly #told: (message: string) => void;
+  readonly #outerPaths: OuterPaths;
   readonly #rings = new CaptureRings();
   #isStopped = false;
   readonly #trial: NodeJS.Timeout;
@@ -180,6 +182,12 @@ export class Engine {
     this.#inline = inline;
     this.#entries = entries;
     this.#told = told;
+    this.#outerPaths = new OuterPaths({
+      tunnels: () => routes.tunnels,
+      mtu: (way) => routes.mtuOf(way),
+      refresh: () => routes.refresh(),
+      told,
+    });
     this.#trial = setTimeout(() => void this.#endTrial(), TRIAL_MS).unref();
   }
 
@@ -339,6 +347,11 @@ export class Engine {
     return this.#acquired.lost();
   }
 
+  /** What routers have said of wrapped packets that were too big for a link. */
+  get outerTooBig(): number {
+    return this.#outerPaths.heard;
+  }
+
   /** How many packets ended how. */
   verdicts(): Record<VerdictName, number> {
     return this.#counts.verdicts();
@@ -466,6 +479,7 @@ export class Engine {
     if (this.#isStopped) return;
     this.#isStopped = true;
     clearTimeout(this.#trial);
+    this.#outerPaths.close();
     this.#routes.close();
     // Whatever becomes of the programs: who forwards must not go on without rules.
     attempt(() => this.#attachments?.close(keep), this.#told);

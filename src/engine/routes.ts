@@ -68,6 +68,8 @@ export class ServerRoutes {
   readonly #solicitor: Solicitor;
   /** Those that it has asked about. */
   #known: ReadonlySet<Way> = new Set();
+  /** Those of wrapped packets among them. */
+  #tunnels: readonly Way[] = [];
   readonly #obstacles = new Map<Way, Obstacle>();
   /** Some servers answer clients through this host: by which links matters (forward/links.ts). */
   #isGuarding = false;
@@ -106,7 +108,7 @@ export class ServerRoutes {
    */
   static open(memories: readonly Tables[], ways: Ways, changed: (interfaces: readonly Interface[]) => void, only?: string): ServerRoutes {
     const routes = new ServerRoutes(new (native().RouteSocket)(), memories, ways, changed, only);
-    routes.#socket.watch(() => routes.#refresh());
+    routes.#socket.watch(() => routes.refresh());
     routes.#readInterfaces();
     return routes;
   }
@@ -146,6 +148,7 @@ export class ServerRoutes {
   /** Knows those that there are. */
   #forget(): void {
     this.#known = new Set(this.#ways.all());
+    this.#tunnels = [...this.#known].filter(({ tunnel }) => tunnel > 0);
     this.#solicitor.keep(this.#known);
     for (const ways of [this.#obstacles, this.#links]) for (const way of ways.keys()) if (!this.#known.has(way)) ways.delete(way);
   }
@@ -155,6 +158,20 @@ export class ServerRoutes {
     return [...this.#obstacles].map(([{ source, destination, onLink }, why]) => ({ source, destination, onLink, why }));
   }
 
+  /** The ways of wrapped packets. */
+  get tunnels(): readonly Way[] {
+    return this.#tunnels;
+  }
+
+  /** Bytes that fit a way, what is around packets included, as the kernel says now: of a way on which a router has said less, that. Throws as RouteSocket.route does. */
+  mtuOf({ destination, source, port, protocol }: Way): number {
+    return this.#mtuOf(this.#socket.route(destination, source, port, protocol));
+  }
+
+  #mtuOf({ mtu, ifindex }: Route): number {
+    return Math.min(mtu || (this.#interfaces.get(ifindex)?.mtu ?? UNKNOWN_MTU), MOST_MTU);
+  }
+
   close(): void {
     clearTimeout(this.#timer);
     this.#oldWays.close();
@@ -162,7 +179,8 @@ export class ServerRoutes {
     this.#socket.close();
   }
 
-  #refresh(): void {
+  /** Asks for all ways anew, soon. Of an MTU that it has learnt the kernel gives no notice. */
+  refresh(): void {
     this.#isDirty = true;
     // A timer that runs already looks at it.
     if (this.#timer === undefined) this.#work();
@@ -288,7 +306,7 @@ export class ServerRoutes {
     const isSilent = isAsked && !isResolved && !onLink && this.#isSilent(way, route);
     this.#solicitor.note(way, isAsked ? { ifindex: route.ifindex, address: route.neighbour, isKnown: isResolved } : undefined);
     const isDropped = !isResolved && (onLink || isSilent || !(isSent || route.local));
-    const mtu = Math.min(route.mtu || (link?.mtu ?? UNKNOWN_MTU), MOST_MTU) - way.tunnel;
+    const mtu = this.#mtuOf(route) - way.tunnel;
     for (const hops of this.#hops) {
       // No packet is wrapped before it is known what it comes from: the last word written is what to do with it.
       writeTunnel(hops, hop, way, source || route.source);

@@ -319,7 +319,8 @@ export class PacketPath implements DataPath {
 
   packets(): PacketCounters {
     const fastPath = this.#engine.fastPath();
-    return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges(), workers: this.#engine.workers(), fastPath };
+    const { outerTooBig } = this.#engine;
+    return { verdicts: this.#engine.verdicts(), ...this.#engine.gauges(), workers: this.#engine.workers(), outerTooBig, fastPath };
   }
 }
 

@@ -1,7 +1,7 @@
 /** Which servers are checked, and from where. */
 import { addressOf, joinPort } from '../config/address.ts';
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
-import { fansOut, holdsVip, isPacketMode, MODES, type Mode } from '../config/modes.ts';
+import { fansOut, holdsVip, isPacketMode, MODES, type Mode, rewritesAnswers } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
 import type { Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
@@ -33,9 +33,25 @@ function atAll(server: Server): Server {
   return { ...server, addr: addressOf(joinPort(family === 4 ? CHECK_ADDRESS : ip, port)) };
 }
 
+/**
+ * DSR: the frontend's address that answers of a server leave from (dsr = "nat"), by `IP:PORT` of the server. What goes to that address alone stays as it is: so
+ * from there such a server is checked for backends, too, that would check it from elsewhere.
+ */
+function rewrittenIn({ backends, frontends }: Config, mode: Mode): ReadonlyMap<string, string> {
+  return new Map(
+    backends
+      .filter((backend) => rewritesAnswers(mode, backend))
+      .flatMap(({ name, servers }) => {
+        const vip = frontends.find(({ backend }) => backend.name === name)?.listen.ip;
+        return vip === undefined ? [] : servers.map(({ addr }) => [joinPort(addr.ip, addr.port), vip] as const);
+      }),
+  );
+}
+
 /** A health check for every server of a backend that a frontend uses, but for those that are not to be checked. */
 export function targetsOf(config: Config, mode: Mode, leaving: Leaving = { frontends: [], backends: [] }): Target[] {
   const all = [...config.frontends, ...leaving.frontends];
+  const rewritten = rewrittenIn(config, mode);
   const targets = [...config.backends, ...leaving.backends].flatMap((backend, i) => {
     const known = i < config.backends.length ? config.frontends : all;
     const frontends = known.filter((one) => one.backend.name === backend.name);
@@ -43,11 +59,12 @@ export function targetsOf(config: Config, mode: Mode, leaving: Leaving = { front
     // Packet modes check from where clients' connections come. But where servers hold it themselves (L2
     // DSR) they would answer to themselves, and between interfaces this host has none of them.
     const isFromVip = isPacketMode(mode) && MODES[mode].ownsAddresses && !holdsVip(mode, backend);
-    const sources = isFromVip ? new Set(frontends.flatMap(sourcesOf)) : [];
-    const [sourceAddress, ...otherSources] = sources;
+    const sources = isFromVip ? [...new Set(frontends.flatMap(sourcesOf))] : undefined;
     const sendProxy = isPacketMode(mode) ? undefined : backend.sendProxy;
-    const reach = { sourceAddress, otherSources, sendProxy };
     return backend.servers.flatMap((server) => {
+      const vip = rewritten.get(joinPort(server.addr.ip, backend.healthCheck.port ?? server.addr.port));
+      const [sourceAddress, ...otherSources] = sources ?? (vip === undefined ? [] : [vip]);
+      const reach = { sourceAddress, otherSources, sendProxy };
       return targetFor(checkKey(backend, server), backend, fansOut(mode) ? atAll(server) : server, reach) ?? [];
     });
   });

@@ -34,6 +34,7 @@ export const PACKETS: PacketCounters = {
   verdicts: { forwarded: 12, resetTableFull: 0 },
   received: 20,
   flowCapacity: 1000,
+  outerTooBig: 2,
   workers: [{ ...WORKER, received: 15, dropped: 0, flows: 0 }, WORKER],
 };
 

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { Capture } from '../lab/capture.ts';
 import { contentHash } from '../lab/content.ts';
-import { CLIENT, DsrTopology, VIP } from '../lab/dsr-topology.ts';
+import { CLIENT, DsrTopology, SERVERS, VIP } from '../lab/dsr-topology.ts';
 import { endToEndWrapped, passthroughBy, wired } from '../lab/end-to-end.ts';
 import { ROOT } from '../lab/lab.ts';
 import { PYTHON } from '../lab/processes.ts';
@@ -88,7 +88,7 @@ endToEndWrapped((driver, dsr) => {
 });
 
 test.skipIf(fastPathObstacle() !== undefined)(
-  'by tc super-packets stay whole, up to the program that takes them out at a server',
+  'by tc super-packets stay whole, up to the program that takes them out at a server; a narrow link behind a router, and a gateway that is not there',
   async () => {
     await using lab = new DsrTopology();
     await lab.startServers();
@@ -100,6 +100,18 @@ test.skipIf(fastPathObstacle() !== undefined)(
     expect(await balancer.metric('lb4_fast_path_packets_total')).toBeGreaterThan(10);
     const large = (await Promise.all(wires.map((wire) => wire.stop()))).flat();
     expect(large.length).toBeGreaterThan(10);
+
+    // A link behind a router takes less than the first one does. The router says so to this host, and the client hears of it all the same.
+    for (const setting of ['all', 'in']) lab.router.sysctl(`net.ipv4.conf.${setting}.send_redirects`, '0');
+    for (const server of SERVERS) {
+      lab.router.ip('route', 'add', server, 'dev', 'in', 'mtu', '1400');
+      lab.balancer.ip('route', 'add', server, 'via', '10.82.0.1');
+    }
+    const narrow = balancer.running.nextLine(/a link on the way to server/);
+    expect(await hashOfUpload(lab.client, `http://${VIP}/`, SIZE / 10)).toBe(contentHash(SIZE / 10));
+    expect(await narrow).toMatch(/to server 10\.82\.0\.1[12] takes 1400 bytes, says 10\.82\.0\.1, and the route there says more/);
+    expect(await balancer.metric('lb4_tunnel_too_big_total')).toBeGreaterThan(0);
+    expect(lab.client.ip('route', 'get', VIP)).toContain(' mtu 1364 ');
 
     // Checks go another way than what is wrapped.
     const lost = balancer.running.nextLine(/no way from this host to a server/);

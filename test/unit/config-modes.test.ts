@@ -30,6 +30,24 @@ const DSR: Row[] = [
   { name: 'a server behind two addresses, l2', toml: `${TWO}${BACKEND}\nbackends.b.dsr = "l2"`, lines: [] },
   { name: 'a server behind two addresses, ipip', toml: `${TWO}${BACKEND}\nbackends.b.dsr = "ipip"`, lines: [] },
   {
+    name: 'a server that holds the address that its checks come from',
+    toml: `${GOOD}frontends.c={listen_addr="192.0.2.1:443",backend="d"}\nbackends.d={dsr="ipip",servers.s.addr="192.0.2.2:443"}`,
+    lines: [
+      'f:1:26: frontends.a.listen_addr: its checks come from 192.0.2.1, which server "192.0.2.2:80" holds for frontend "c", line 3, and would ' +
+        'answer to itself; needed: another address in one of the frontends, the same dsr in both backends, or health_check = "exec" in that of "a"',
+    ],
+  },
+  {
+    name: 'the same, with a check that comes from elsewhere',
+    toml: `${GOOD}frontends.c={listen_addr="192.0.2.1:443",backend="d"}\nbackends.d={dsr="l2",servers.s.addr="192.0.2.2:443"}\nbackends.b.health_check="none"`,
+    lines: [],
+  },
+  {
+    name: 'an address of its own beside it',
+    toml: `${GOOD}frontends.c={listen_addr="192.0.2.3:80",backend="d"}\nbackends.d={dsr="ipip",servers.s.addr="192.0.2.2:80"}`,
+    lines: [],
+  },
+  {
     name: 'every address',
     toml: GOOD.replace('192.0.2.1', '0.0.0.0'),
     lines: [

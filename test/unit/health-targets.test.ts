@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { loadConfig, parseConfig } from '../../src/config/load.ts';
+import type { Mode } from '../../src/config/modes.ts';
 import { endpointOf, type Target } from '../../src/health/check.ts';
 import { type Reach, targetFor } from '../../src/health/targets.ts';
 import { Members } from '../../src/service/members.ts';
@@ -87,6 +88,24 @@ test('the packet modes check from the first frontend, and know the addresses of 
     ['192.0.2.1', ['192.0.2.3']],
     [undefined, []],
   ]);
+});
+
+test('DSR: where a server rewrites its answers, who would be checked from elsewhere is checked from the address that they may go to as they are', () => {
+  const text = `
+    frontends={a={listen_addr="192.0.2.1:80",backend="nat"},b={listen_addr="192.0.2.2:80",backend="ipip"},c={listen_addr="192.0.2.2:81",backend="l2"}}
+    backends.nat.servers.s.addr="192.0.2.9:80"
+    backends.ipip={dsr="ipip",servers={s.addr="192.0.2.9:80",t.addr="192.0.2.8:80"}}
+    backends.l2={dsr="l2",health_check_port=80,servers={s.addr="192.0.2.9:81",t.addr="192.0.2.8:81"}}`;
+  const { config } = parseConfig(text, 'f', { mode: 'dsr' });
+  const sources = (mode: Mode) => targetsOf(config, mode).map(({ id, sourceAddress }) => [id, sourceAddress]);
+  expect(sources('dsr')).toEqual([
+    ['nat / s / 192.0.2.9:80', '192.0.2.1'],
+    ['ipip / s / 192.0.2.9:80', '192.0.2.1'],
+    ['ipip / t / 192.0.2.8:80', undefined],
+    ['l2 / s / 192.0.2.9:81', '192.0.2.1'],
+    ['l2 / t / 192.0.2.8:81', undefined],
+  ]);
+  expect(sources('proxy').filter(([, source]) => source !== undefined)).toEqual([]);
 });
 
 test('a command, with the names of its server', () => {

@@ -35,8 +35,8 @@ export function healthFindings(root: TomlNode): Finding[] {
   });
 }
 
-/** None where the file has no good one; where it has none, those of its protocols. */
-function typesOf(backend: TomlNode, protocols: readonly ServiceProtocol[]): readonly HealthCheckType[] {
+/** Of a backend's table. None where the file has no good one; where it has none, those of its protocols. */
+export function typesOf(backend: TomlNode, protocols: readonly ServiceProtocol[]): readonly HealthCheckType[] {
   const node = backend.children.get('health_check');
   if (node !== undefined) {
     const given = [node, ...node.children.values()].map(({ value }) => value);

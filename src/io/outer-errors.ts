@@ -1,0 +1,97 @@
+/**
+ * Hears what routers say of packets that lb4 has wrapped: that they are too big for a link (RFC 1191). They say it to this host, whose kernel has sent
+ * nothing of the kind and tells nobody. By a packet socket: no firewall of this host is in front of it.
+ */
+import * as D from '../layout/frames.ts';
+import { formatAddress, swap16 } from '../packet/address.ts';
+import { sum } from '../packet/checksum.ts';
+import * as F from '../packet/fields.ts';
+import { assemble, IF_EQUAL, LOAD_BYTE_X, NETWORK, op, PROTOCOL } from './bpf.ts';
+import type { Driver } from './driver.ts';
+import { accept, drop } from './filter.ts';
+import { openPacketSocket } from './packet-socket.ts';
+import { wholeToThisHost } from './tunnel-probe.ts';
+
+/** The least that a ring has (native/packet_socket.cc): a look takes no more, whoever floods. */
+const SLOTS = 32;
+const [IP_IN_IP, PLAIN_HEADER, IP_HEADER] = [4, 0x45, 20];
+/** Of what is quoted: the IP header, and eight bytes (RFC 792). */
+const QUOTED_MIN = IP_HEADER + 8;
+
+/** Nobody has verified it: anybody can send one. Addresses in native order. */
+export interface OuterError {
+  readonly router: string;
+  /** Of the packet that was too big. */
+  readonly source: number;
+  readonly destination: number;
+  /** Where it was to be unwrapped, of UDP; 0: IP in IP. */
+  readonly port: number;
+  /** Bytes that would have fitted; 0: an old router, which does not say. */
+  readonly mtu: number;
+}
+
+export class OuterErrors {
+  readonly #driver: Driver;
+  readonly #frames = new Int32Array(D.HEADER + SLOTS * D.STRIDE);
+
+  private constructor(driver: Driver) {
+    this.#driver = driver;
+  }
+
+  /** Throws the system's error where there is no socket. */
+  static open(): OuterErrors {
+    return new OuterErrors(openPacketSocket(SLOTS, tooBigAboutTunnels()));
+  }
+
+  /** Those that have come since the last time, as far as there was room. */
+  take(): OuterError[] {
+    const slab = F.slabOf(this.#driver.slab);
+    const count = this.#driver.receive(this.#frames, 0);
+    const places = Array.from({ length: count }, (_, i) => this.#frames[D.HEADER + i * D.STRIDE + D.OFFSET]);
+    const found = places.flatMap((at) => readTooBig(slab, at >>> 2) ?? []);
+    this.#driver.transmit(this.#frames, count);
+    return found;
+  }
+
+  close(): void {
+    this.#driver.close();
+  }
+}
+
+/** Lets up "fragmentation needed" about UDP and IP in IP without IP options, as lb4's own have none. */
+export function tooBigAboutTunnels(): Uint32Array {
+  const quoted = NETWORK + F.ICMP_HEADER;
+  return assemble([
+    ...wholeToThisHost(F.ICMP),
+    op(LOAD_BYTE_X, NETWORK),
+    [IF_EQUAL, 1, 0, F.ICMP_UNREACHABLE],
+    drop(),
+    op(LOAD_BYTE_X, NETWORK + 1),
+    [IF_EQUAL, 1, 0, F.ICMP_FRAGMENTATION_NEEDED],
+    drop(),
+    op(LOAD_BYTE_X, quoted),
+    [IF_EQUAL, 1, 0, PLAIN_HEADER],
+    drop(),
+    op(LOAD_BYTE_X, quoted + PROTOCOL),
+    [IF_EQUAL, 2, 0, IP_IN_IP],
+    [IF_EQUAL, 1, 0, F.UDP],
+    drop(),
+    accept(),
+  ]);
+}
+
+/** Of the packet at word `ip`, which the filter has let up; undefined: it is broken. */
+export function readTooBig({ words, bytes }: F.Slab, ip: number): OuterError | undefined {
+  const icmp = ip + (words[ip] & 0xf);
+  const length = swap16(words[ip] >>> 16) - (words[ip] & 0xf) * 4;
+  if (length < F.ICMP_HEADER + QUOTED_MIN || sum(bytes, icmp * 4, length) !== 0xffff) return undefined;
+  const quoted = icmp + 2;
+  const isUdp = ((words[quoted + F.IP_TTL] >>> 8) & 0xff) === F.UDP;
+  return {
+    router: formatAddress(words[ip + F.IP_SOURCE]),
+    source: words[quoted + F.IP_SOURCE],
+    destination: words[quoted + F.IP_DESTINATION],
+    port: isUdp ? swap16(words[quoted + 5] >>> 16) : 0,
+    mtu: swap16(words[icmp + 1] >>> 16),
+  };
+}
