@@ -16,9 +16,9 @@ describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
     ],
     ['lb4 --passthrough forwards', new URL('./guest/passthrough.ts', import.meta.url), ['forwarded 2']],
     [
-      'lb4 --dsr, with servers that use the tc dialect',
+      "lb4 --dsr, with a server that uses the tc dialect, and one that unwraps IP in IP and GUE by the kernel's tunl0 and fou",
       new URL('./guest/dsr.ts', import.meta.url),
-      ['servers answered the client themselves'],
+      ['tunl0 unwrapped for the frontends alone', 'fou was checked by its tunnel', 'servers answered the client themselves'],
     ],
     [
       "a server behind GUE unwraps: the kernel's fou, and the program of lb4's script with a second chance",
