@@ -21,7 +21,7 @@ export type Io = (typeof IO)[number];
 /** Where packets of established connections are forwarded in the kernel, if anywhere. */
 export const FAST_PATHS = ['auto', 'tc', 'xdp', 'off'] as const;
 export type FastPath = (typeof FAST_PATHS)[number];
-export const HEALTH_CHECK = ['tcp', 'http', 'exec', 'udp', 'gue', 'none'] as const;
+export const HEALTH_CHECK = ['tcp', 'http', 'exec', 'udp', 'gue', 'ipip', 'none'] as const;
 export type HealthCheckType = (typeof HEALTH_CHECK)[number];
 /** Those that look at a server. */
 export const LOOKS = HEALTH_CHECK.filter((type) => type !== 'none');

@@ -66,10 +66,10 @@ async function fromOutside(host: Asked, server: string): Promise<Finding[]> {
   const { config, mode } = host;
   const here = `lb4 rules --dsr --for ${server} --config=${config.file}`;
   const rest = warn('script', 'strict rp_filter and ARP show on the server alone', `${here} | ssh root@${server} sh -s status`);
-  const all = (serverRulesFor(config, mode, server).tunnels ?? []).filter(({ port }) => port !== 0);
+  const all = serverRulesFor(config, mode, server).tunnels ?? [];
   // One for each address: what it lacks, it lacks for all of its ports.
   const wrapped = [...new Map(all.map((one) => [`${one.vip} ${one.port}`, one])).values()];
-  if (wrapped.length === 0) return [warn('script', `what ${server} lacks shows on it alone: no packets go to it by GUE`, rest.mend)];
+  if (wrapped.length === 0) return [warn('script', `what ${server} lacks shows on it alone: no packets go to it by a tunnel`, rest.mend)];
   const mend = `${here} | ssh root@${server} sh -s install`;
   const ports = [...new Set(wrapped.map(({ port }) => port))];
   const unwraps = (await Promise.all(ports.map((port) => unwrapping(host, { server, port }, mend)))).flat();
@@ -90,12 +90,13 @@ function from({ config }: Asked, { server, port }: TunnelTarget): TunnelTarget {
 
 async function unwrapping(host: Asked, target: TunnelTarget, mend: string): Promise<Finding[]> {
   const { server, port } = target;
+  const tunnel = port === 0 ? 'IP in IP' : `UDP port ${port}`;
   const echoed = await echoThrough(from(host, target), deadline());
-  if (echoed.end === 'answered') return [ok('tunnel', `server ${server} takes packets out of its tunnel (UDP port ${port}), and answers`)];
+  if (echoed.end === 'answered') return [ok('tunnel', `server ${server} takes packets out of its tunnel (${tunnel}), and answers`)];
   if (echoed.end === 'unheard') return [untold('tunnel', server)];
-  if (echoed.end === 'unsent') return [fail('tunnel', `UDP to ${server}:${port} cannot be sent: ${messageOf(echoed.error)}`)];
+  if (echoed.end === 'unsent') return [fail('tunnel', `packets to ${server} (${tunnel}) cannot be sent: ${messageOf(echoed.error)}`)];
   const says = echoed.error === undefined ? 'and says nothing' : `and says ${messageOf(echoed.error)}`;
-  const message = `server ${server} answers no ping that goes to it by its tunnel (UDP port ${port}), ${says}: nothing unwraps packets there, or they are lost on the way`;
+  const message = `server ${server} answers no ping that goes to it by its tunnel (${tunnel}), ${says}: nothing unwraps packets there, or they are lost on the way`;
   return [fail('tunnel', message, mend)];
 }
 
@@ -125,7 +126,7 @@ async function ofAddress(host: Asked, server: string, { vip, port, overhead }: T
   ];
 }
 
-/** One of TCP whose packets go by that tunnel. @param port UDP, where the server unwraps */
+/** One of TCP whose packets go by that tunnel. @param port UDP, where the server unwraps; 0: IP in IP */
 export function frontendOf(
   { frontends }: Pick<Config, 'frontends'>,
   way: { server: string; vip: string; port: number },

@@ -5,6 +5,7 @@ import { writeHop, writeKernelHop, writeNoHop, writeTunnel } from '../forward/ne
 import type { ServiceSet } from '../forward/service-set.ts';
 import { type FrontendHops, type Way, Ways } from '../forward/ways.ts';
 import { type Interface, native, type Route, type RouteSocket } from '../io/native.ts';
+import { routeOnce } from '../io/route-once.ts';
 import { INTERFACE, SERVER_LINKS, SHIFT } from '../layout/hops.ts';
 import { OldWays, type Tables } from './old-ways.ts';
 import { Solicitor } from './solicitor.ts';
@@ -25,21 +26,12 @@ const SLICE_MS = 10;
 
 /** The address that the kernel would send from to `destination`; both in native order. */
 export function sourceTowards(destination: number): number {
-  return askOnce(destination).source;
+  return routeOnce(destination).source;
 }
 
 /** Whether `address` (native order) is one of this host's. */
 export function isOurs(address: number): boolean {
-  return askOnce(address).local;
-}
-
-function askOnce(destination: number): Route {
-  const socket = new (native().RouteSocket)();
-  try {
-    return socket.route(destination, 0, 0, 0);
-  } finally {
-    socket.close();
-  }
+  return routeOnce(address).local;
 }
 
 /**

@@ -1,8 +1,8 @@
 import type { Check, Target } from './check.ts';
 import { execCheck } from './exec.ts';
-import { type EchoThrough, gueCheck } from './gue.ts';
 import { httpCheck } from './http.ts';
 import { tcpCheck } from './tcp.ts';
+import { type EchoThrough, tunnelCheck } from './tunnel.ts';
 import { udpCheck } from './udp.ts';
 
 /** The check that a target asks for. @param echo for those by a tunnel */
@@ -15,7 +15,8 @@ export function checkFor(target: Target, echo: EchoThrough = noTunnels): Check {
     case 'udp':
       return udpCheck(target, target.check);
     case 'gue':
-      return gueCheck(target, target.check, echo);
+    case 'ipip':
+      return tunnelCheck(target, target.check, echo);
     default:
       return tcpCheck(target);
   }

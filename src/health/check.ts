@@ -14,7 +14,7 @@ export interface CheckResult {
   isGone?: boolean;
 }
 
-/** One way to look at a server, each in a file of its own: tcp.ts, http.ts, exec.ts, udp.ts, gue.ts. */
+/** One way to look at a server, each in a file of its own: tcp.ts, http.ts, exec.ts, udp.ts, tunnel.ts. */
 export interface Check {
   /** Never rejects; resolves within the check's own timeout, and soon after `signal` is aborted. */
   run(signal: AbortSignal): Promise<CheckResult>;
@@ -52,15 +52,15 @@ export interface UdpSettings {
   readonly expect: Buffer | undefined;
 }
 
-export interface GueSettings {
-  readonly type: 'gue';
-  /** UDP, where servers unwrap packets. */
+export interface TunnelSettings {
+  readonly type: 'gue' | 'ipip';
+  /** UDP, where servers unwrap packets; 0: IP in IP. */
   readonly port: number;
   /** What wrapped packets come from; undefined: the kernel's choice. */
   readonly source: string | undefined;
 }
 
-export type CheckSettings = TcpSettings | HttpSettings | ExecSettings | UdpSettings | GueSettings;
+export type CheckSettings = TcpSettings | HttpSettings | ExecSettings | UdpSettings | TunnelSettings;
 
 /** One server as one frontend reaches it. */
 export interface Target {

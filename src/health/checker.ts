@@ -1,9 +1,9 @@
 import type { Check, CheckSettings, Target } from './check.ts';
 import { checkFor } from './check-for.ts';
-import type { EchoThrough } from './gue.ts';
 import type { Description, Health, History } from './health-state.ts';
 import { LocalErrors } from './local-errors.ts';
 import { Semaphore } from './semaphore.ts';
+import type { EchoThrough } from './tunnel.ts';
 import { Turns } from './turns.ts';
 import { type Change, type HealthLog, Watch, type WatchContext } from './watch.ts';
 

@@ -44,6 +44,7 @@ function settingsFor(
     case 'udp':
       return { type, send: payloadOf(udp.send), expect: udp.expect === undefined ? undefined : payloadOf(udp.expect) };
     case 'gue':
+    case 'ipip':
       return tunnel && { type, ...tunnel };
     case 'none':
       return undefined;

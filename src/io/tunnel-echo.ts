@@ -1,4 +1,4 @@
-/** An echo request through a GUE tunnel, as GLB's health checks send it (glb-healthcheck): with a payload that nobody can guess. */
+/** An echo request through a tunnel, as GLB's health checks send it (glb-healthcheck): with a payload that nobody can guess. */
 import { randomBytes, randomInt } from 'node:crypto';
 import { formatAddress, swap16 } from '../packet/address.ts';
 import * as F from '../packet/fields.ts';

@@ -1,11 +1,12 @@
 /**
- * A packet of this host's through a GUE tunnel, without further hops, and whether it is answered. Only who unwraps it answers, and past the tunnel, as
- * servers answer clients.
+ * A packet of this host's through a tunnel, of GUE without further hops or of IP in IP, and whether it is answered. Only who unwraps it answers, and past the
+ * tunnel, as servers answer clients.
  *
  *     IPv4 | UDP → server:port | GUE 8 | IPv4 us → whom it is for | …
+ *     IPv4 → server                    | IPv4 us → whom it is for | …
  */
-import { createSocket, type Socket } from 'node:dgram';
-import { parseAddress } from '../packet/address.ts';
+import { createSocket } from 'node:dgram';
+import { formatAddress, parseAddress } from '../packet/address.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import type { Answers } from './answers.ts';
@@ -24,10 +25,12 @@ import {
   TO_X,
 } from './bpf.ts';
 import { drop, toThisHost } from './filter.ts';
+import { native } from './native.ts';
+import { routeOnce } from './route-once.ts';
 
 export interface TunnelTarget {
   readonly server: string;
-  /** UDP, where it unwraps. */
+  /** UDP, where it unwraps; 0: IP in IP. */
   readonly port: number;
   /** Of the outer packet; left out: the kernel's choice. */
   readonly localAddress?: string | undefined;
@@ -61,63 +64,107 @@ const SENDINGS = 3;
 /** Variant 0, one word of private data, IPv4 inside. */
 const GUE_HEADER = Buffer.from([1, 4, 0, 0, 0, 0, 0, 0]);
 const IP_HEADER = 20;
+const IP_IN_IP = 4;
 /** glb-healthcheck's. */
 const TTL = 255;
+
+/** What packets leave by. */
+interface Line {
+  /** This host's address that they come from. */
+  readonly source: string;
+  /** Wraps the packet and sends it; `done` gets the system's error. */
+  readonly send: (packet: Buffer, done: (error?: Error | null) => void) => void;
+  readonly close: () => void;
+}
 
 /**
  * Resolves when it is answered, or silent when `deadline` (performance.now()) has come or `signal` is aborted. Where others are asked, too, it waits for its turn
  * (answers.ts), and the deadline comes later by that. Never rejects.
  */
 export async function probe<T>(target: TunnelTarget, question: Question<T>, deadline: number, signal?: AbortSignal): Promise<Probed<T>> {
-  const socket = createSocket('udp4');
+  let error: NodeJS.ErrnoException | undefined;
+  const note = (told?: Error | null) => (error = told ?? error);
+  let line: Line | undefined;
   try {
-    await connected(socket, target);
-    return await ask(socket, target.destination ?? target.server, question, deadline, signal);
-  } catch (error) {
-    return { end: 'unsent', error: error as NodeJS.ErrnoException };
+    line = target.port === 0 ? ipipTo(target) : await gueTo(target, note);
+    const end = await ask(line, target.destination ?? target.server, question, { deadline, signal, note });
+    return end === 'unanswered' ? { end: 'silent', error } : end;
+  } catch (failure) {
+    return { end: 'unsent', error: failure as NodeJS.ErrnoException };
   } finally {
-    socket.removeAllListeners('error').on('error', () => {});
-    socket.close();
+    line?.close();
   }
 }
 
-function connected(socket: Socket, { server, port, localAddress, localPort = 0 }: TunnelTarget): Promise<void> {
-  return new Promise((resolve, reject) => {
-    socket.once('error', reject);
-    socket.bind(localPort, localAddress, () => {
-      socket.connect(port, server, (error?: Error) => (error === undefined ? resolve() : reject(error)));
+/** @param note gets what ICMP errors say */
+async function gueTo({ server, port, localAddress, localPort = 0 }: TunnelTarget, note: (error: Error) => void): Promise<Line> {
+  const socket = createSocket('udp4');
+  const close = () => {
+    socket.removeAllListeners('error').on('error', () => {});
+    socket.close();
+  };
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', reject);
+      socket.bind(localPort, localAddress, () => {
+        socket.connect(port, server, (error?: Error) => (error === undefined ? resolve() : reject(error)));
+      });
     });
-  });
+  } catch (error) {
+    close();
+    throw error;
+  }
+  socket.removeAllListeners('error').on('error', note);
+  return { source: socket.address().address, send: (packet, done) => socket.send(Buffer.concat([GUE_HEADER, packet]), done), close };
+}
+
+/** Whose ICMP errors nobody hears. Throws where there is no way to the server, or from that address. */
+function ipipTo({ server, localAddress }: TunnelTarget): Line {
+  const { kind, source } = routeOnce(parseAddress(server), localAddress === undefined ? 0 : parseAddress(localAddress));
+  if (kind !== 'unicast')
+    throw Object.assign(new Error(`no way to ${server}: ${kind}`), { code: kind === 'source' ? 'EADDRNOTAVAIL' : 'ENETUNREACH' });
+  const from = localAddress ?? formatAddress(source);
+  const send: Line['send'] = (inner, done) => {
+    const packet = new Uint8Array(ipv4(from, server, IP_IN_IP, inner));
+    try {
+      done(native().sendPackets(packet.buffer, packet.length) === 1 ? null : new Error(`the kernel sends no IP in IP to ${server}`));
+    } catch (error) {
+      done(error as Error);
+    }
+  };
+  return { source: from, send, close: () => {} };
+}
+
+interface Patience {
+  readonly deadline: number;
+  readonly signal: AbortSignal | undefined;
+  /** Gets the errors of what was sent. */
+  readonly note: (error?: Error | null) => void;
 }
 
 /** Throws where no socket to hear answers by is to be had. */
 async function ask<T>(
-  socket: Socket,
+  line: Line,
   destination: string,
   { answers, key, packet, thanks }: Question<T>,
-  deadline: number,
-  signal: AbortSignal | undefined,
-): Promise<Probed<T>> {
+  { deadline, signal, note }: Patience,
+): Promise<Exclude<Probed<T>, { readonly end: 'silent' }> | 'unanswered'> {
   const ended = new AbortController();
-  let [error, started]: [NodeJS.ErrnoException | undefined, number] = [undefined, 0];
-  const note = (told?: Error | null) => (error = told ?? error);
-  socket.removeAllListeners('error').on('error', note);
-  const source = socket.address().address;
-  const request = Buffer.concat([GUE_HEADER, packet(source, destination)]);
+  let started = 0;
+  const request = packet(line.source, destination);
   const send = () => {
     started ||= performance.now();
-    socket.send(request, note);
+    line.send(request, note);
   };
-  const answered = answers.hear(key).then((says): Probed<T> => ({ end: 'answered', ms: performance.now() - started, says }));
+  const answered = answers.hear(key).then((says) => ({ end: 'answered' as const, ms: performance.now() - started, says }));
   const lost = answers.lost();
   try {
     const end = await Promise.race([
       answered,
       over({ answers, key, send, left: deadline - performance.now(), signal, ended: ended.signal }),
     ]);
-    if (end === 'over') return answers.lost() > lost ? { end: 'unheard' } : { end: 'silent', error };
-    if (thanks !== undefined && end.end === 'answered')
-      await sent(socket, Buffer.concat([GUE_HEADER, thanks(source, destination, end.says)]));
+    if (end === 'over') return answers.lost() > lost ? { end: 'unheard' } : 'unanswered';
+    if (thanks !== undefined) await sent(line, thanks(line.source, destination, end.says));
     return end;
   } finally {
     ended.abort();
@@ -158,8 +205,8 @@ function over<T>({ answers, key, send, left, signal, ended }: Sendings<T>): Prom
   });
 }
 
-function sent(socket: Socket, packet: Buffer): Promise<void> {
-  return new Promise((resolve) => socket.send(packet, () => resolve()));
+function sent(line: Line, packet: Buffer): Promise<void> {
+  return new Promise((resolve) => line.send(packet, () => resolve()));
 }
 
 /** How a filter of answers begins: whole packets to this host, of that protocol; then X is where the transport header begins, behind NETWORK. */

@@ -1,4 +1,4 @@
-/** A SYN through a GUE tunnel, to tell by what answers it how large segments a server lets its clients send (RFC 9293 section 3.7.1). */
+/** A SYN through a tunnel, to tell by what answers it how large segments a server lets its clients send (RFC 9293 section 3.7.1). */
 import { randomInt } from 'node:crypto';
 import { CHECK_PORTS } from '../layout/ports.ts';
 import { formatAddress, parseAddress, swap16, swap32 } from '../packet/address.ts';

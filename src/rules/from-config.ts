@@ -1,7 +1,7 @@
 import type { Backend, Config, Frontend } from '../config/model.ts';
 import { type ForwardingKeys, factsOf, holdsVip, hopsIn, MODES, type PacketMode, wrapping } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
-import { native } from '../io/native.ts';
+import { routeOnce } from '../io/route-once.ts';
 import { formatAddress, parseAddress } from '../packet/address.ts';
 import { CLIENTS, type ReturnRulesInput, type RulesInput, type ServerRulesInput, type TunnelInput } from './types.ts';
 
@@ -73,13 +73,8 @@ export function returnRulesFor(config: Config, mode: PacketMode, server: string)
 
 /** Undefined where there is no way there. */
 function addressTowards(server: string): string | undefined {
-  const socket = new (native().RouteSocket)();
-  try {
-    const { source } = socket.route(parseAddress(server), 0, 0, 0);
-    return source === 0 ? undefined : formatAddress(source);
-  } finally {
-    socket.close();
-  }
+  const { source } = routeOnce(parseAddress(server));
+  return source === 0 ? undefined : formatAddress(source);
 }
 
 /** The addresses of all servers, each once, in the file's order. */

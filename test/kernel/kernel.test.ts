@@ -18,7 +18,7 @@ describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
     [
       "lb4 --dsr, with a server that uses the tc dialect, and one that unwraps IP in IP and GUE by the kernel's tunl0 and fou",
       new URL('./guest/dsr.ts', import.meta.url),
-      ['tunl0 unwrapped for the frontends alone', 'fou was checked by its tunnel', 'servers answered the client themselves'],
+      ['tunl0 unwrapped for the frontends alone', 'tunl0 and fou were checked by their tunnels', 'servers answered the client themselves'],
     ],
     [
       "a server behind GUE unwraps: the kernel's fou, and the program of lb4's script with a second chance",

@@ -1,7 +1,9 @@
 /** `dsr = "gue"` and `"ipip"` end to end, by the kernel, too: packets inside of others, unwrapped by servers that hold the VIP. */
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import type { Finding } from '../../src/doctor/finding.ts';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
+import { configuration, LB4, writeConfiguration } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import { contentHash } from '../lab/content.ts';
 import { CLIENT, DsrTopology, SERVERS, VIP } from '../lab/dsr-topology.ts';
@@ -53,7 +55,8 @@ endToEndWrapped((driver, dsr) => {
     await unwrap(lab, port);
     const { frontends } = lab.settings(dsr);
     const more = Object.entries(frontends).map(([name, frontend]) => [name, { ...frontend, backend: `${frontend.backend}\n${keys}` }]);
-    const balancer = await lab.serve({ frontends: Object.fromEntries(more), more: passthroughBy(driver) });
+    const settings = { frontends: Object.fromEntries(more), more: passthroughBy(driver) };
+    const balancer = await lab.serve(settings);
     const wires = await Promise.all(lab.servers.map((server) => Capture.start(server, 'eth0', wrapped, 128)));
 
     const urls = Array.from({ length: 40 }, () => `http://${VIP}/`);
@@ -73,6 +76,20 @@ endToEndWrapped((driver, dsr) => {
       expect(lines.length).toBeGreaterThan(40);
       expect(lines.filter((line) => !headers.test(line))).toEqual([]);
       expect(lines.filter((line) => /bad cksum/.test(line))).toEqual([]);
+    }
+
+    if (driver.name === 'ring' && dsr === 'ipip') {
+      // Its tunnel is asked from here, too. Who unwraps it by hand has no clamp.
+      const file = writeConfiguration(lab.balancer, configuration(settings));
+      const { stdout } = await lab.balancer.run(LB4, 'doctor', '--dsr', '--json', '--for', SERVERS[0], `--config=${file}`);
+      const { findings } = JSON.parse(stdout) as { findings: Finding[] };
+      const about = ['tunnel', 'VIP', 'MSS', 'path MTU'].map((name) => findings.find(({ check }) => check === name)?.message);
+      expect(about).toEqual([
+        `server ${SERVERS[0]} takes packets out of its tunnel (IP in IP), and answers`,
+        `server ${SERVERS[0]} has ${VIP}`,
+        expect.stringContaining('lets clients send 1460 bytes a segment, and the tunnel has room for 1440'),
+        expect.stringContaining('packets of 1500 bytes reach'),
+      ]);
     }
 
     // lb4 knows no flow of it: the hash alone says whose it is.

@@ -34,7 +34,7 @@ const ROWS: Row[] = [
     name: 'a path for a check that there is not',
     toml: 'health_check = "htp"\nhealth_check_path = "/"',
     lines: [
-      'f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http", "exec", "udp", "gue" or "none", or a list, ["tcp", "http"]; did you mean "http"?',
+      'f:4:16: backends.b.health_check: "htp" is unknown; allowed: "tcp", "http", "exec", "udp", "gue", "ipip" or "none", or a list, ["tcp", "http"]; did you mean "http"?',
     ],
   },
   {
@@ -53,27 +53,27 @@ const ROWS: Row[] = [
     name: 'a list of kinds that there are not, or twice',
     toml: 'health_check = ["tcp", "none", "htp", "tcp"]',
     lines: [
-      'f:4:24: backends.b.health_check.1: "none" is unknown; allowed: "tcp", "http", "exec", "udp" or "gue"',
-      'f:4:32: backends.b.health_check.2: "htp" is unknown; allowed: "tcp", "http", "exec", "udp" or "gue"; did you mean "http"?',
+      'f:4:24: backends.b.health_check.1: "none" is unknown; allowed: "tcp", "http", "exec", "udp", "gue" or "ipip"',
+      'f:4:32: backends.b.health_check.2: "htp" is unknown; allowed: "tcp", "http", "exec", "udp", "gue" or "ipip"; did you mean "http"?',
     ],
   },
   {
     name: 'a list that names a kind twice',
     toml: 'health_check = ["tcp", "http", "tcp"]',
-    lines: ['f:4:32: backends.b.health_check.2: "tcp" is there already; allowed: "tcp", "http", "exec", "udp" or "gue"'],
+    lines: ['f:4:32: backends.b.health_check.2: "tcp" is there already; allowed: "tcp", "http", "exec", "udp", "gue" or "ipip"'],
   },
   {
     name: 'a list of nothing',
     toml: 'health_check = []',
     lines: [
-      'f:4:16: backends.b.health_check: is an empty array; allowed: "tcp", "http", "exec", "udp", "gue" or "none", or a list, ["tcp", "http"]',
+      'f:4:16: backends.b.health_check: is an empty array; allowed: "tcp", "http", "exec", "udp", "gue", "ipip" or "none", or a list, ["tcp", "http"]',
     ],
   },
   {
     name: 'neither a kind nor a list',
     toml: 'health_check = 5',
     lines: [
-      'f:4:16: backends.b.health_check: 5 is a number; allowed: "tcp", "http", "exec", "udp", "gue" or "none", or a list, ["tcp", "http"]',
+      'f:4:16: backends.b.health_check: 5 is a number; allowed: "tcp", "http", "exec", "udp", "gue", "ipip" or "none", or a list, ["tcp", "http"]',
     ],
   },
   { name: 'a port for all that look', toml: 'health_check = "http"\nhealth_check_port = 8080', lines: [] },
@@ -110,7 +110,14 @@ const ROWS: Row[] = [
     name: 'by a tunnel that there is not',
     toml: 'dsr = "l2"\nhealth_check = ["http", "gue"]',
     lines: [
-      'f:5:25: backends.b.health_check: a "gue" check asks a server by its tunnel, and these have none; needed: dsr = "gue", or another check',
+      'f:5:25: backends.b.health_check: a "gue" check asks a server by its tunnel, and these have no such; needed: dsr = "gue", or another check',
+    ],
+  },
+  {
+    name: 'by another tunnel than theirs',
+    toml: 'dsr = "gue"\nhealth_check = ["ipip", "gue"]',
+    lines: [
+      'f:5:17: backends.b.health_check: a "ipip" check asks a server by its tunnel, and these have no such; needed: dsr = "ipip", or another check',
     ],
   },
   {

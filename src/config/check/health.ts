@@ -1,11 +1,14 @@
 /** Health checks whose keys do not fit together. */
-import { HEALTH_CHECK, type HealthCheckType, LOOKS } from '../model.ts';
+import { type Dsr, HEALTH_CHECK, type HealthCheckType, LOOKS } from '../model.ts';
 import type { TomlNode } from '../read/toml.ts';
 import { COMMAND, DEFAULT_CHECK } from '../schema/health.ts';
 import { oneOf } from '../schema/key.ts';
 import { isPingAlone, type ServiceProtocol } from '../schema/services.ts';
 import { error, type Finding, show, warning } from './finding.ts';
 import { backendsIn, protocolsIn, type Table, tables } from './places.ts';
+
+/** Checks by a tunnel, each by the one that is called so in `dsr`. */
+const BY_TUNNEL = ['gue', 'ipip'] as const satisfies readonly (HealthCheckType & Dsr)[];
 
 /** The keys that some types of check read, and no other. */
 const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
@@ -15,7 +18,7 @@ const KEYS: Readonly<Record<string, readonly HealthCheckType[]>> = {
   health_check_command: ['exec'],
   health_check_send: ['udp'],
   health_check_expect: ['udp'],
-  health_check_port: LOOKS.filter((type) => type !== 'gue'),
+  health_check_port: LOOKS.filter((type) => !BY_TUNNEL.some((one) => one === type)),
   health_check_interval: LOOKS,
   health_check_jitter: LOOKS,
   health_check_timeout: LOOKS,
@@ -58,38 +61,31 @@ function missingCommand({ path, node }: Table, types: readonly HealthCheckType[]
 }
 
 function missingTunnel({ path, node }: Table): Finding[] {
-  const gue = gueCheckIn(node);
-  if (gue === undefined || node.children.get('dsr')?.value === 'gue') return [];
-  return [
-    error(
-      gue,
-      [...path, 'health_check'],
-      'a "gue" check asks a server by its tunnel, and these have none; needed: dsr = "gue", or another check',
-    ),
-  ];
+  const dsr = node.children.get('dsr')?.value;
+  return checksByTunnel(node).flatMap(({ kind, given }) => {
+    if (kind === dsr) return [];
+    const why = `a ${show(kind)} check asks a server by its tunnel, and these have no such`;
+    return [error(given, [...path, 'health_check'], `${why}; needed: dsr = ${show(kind)}, or another check`)];
+  });
 }
 
 /** In modes that use no tunnel. */
 export function withoutTunnel(root: TomlNode): Finding[] {
   return tables(root, 'backends').flatMap(({ path, node }) => {
-    const gue = gueCheckIn(node);
-    if (gue === undefined || node.children.get('dsr')?.value !== 'gue') return [];
-    return [
-      error(
-        gue,
-        [...path, 'health_check'],
-        'a "gue" check asks a server by its tunnel, by which packets go with --dsr alone; needed: --dsr, or another check',
-      ),
-    ];
+    const dsr = node.children.get('dsr')?.value;
+    return checksByTunnel(node).flatMap(({ kind, given }) => {
+      if (kind !== dsr) return [];
+      const why = `a ${show(kind)} check asks a server by its tunnel, by which packets go with --dsr alone`;
+      return [error(given, [...path, 'health_check'], `${why}; needed: --dsr, or another check`)];
+    });
   });
 }
 
-/** Where a table asks for it: the key's value, or one of its list. */
-function gueCheckIn({ children }: TomlNode): TomlNode | undefined {
-  const given = children.get('health_check');
-  return given === undefined
-    ? undefined
-    : [given, ...given.children.values()].find(({ value }) => value === ('gue' satisfies HealthCheckType));
+/** Where a table asks for one: the key's value, or one of its list. */
+function checksByTunnel({ children }: TomlNode): { readonly kind: string; readonly given: TomlNode }[] {
+  const node = children.get('health_check');
+  const all = node === undefined ? [] : [node, ...node.children.values()];
+  return BY_TUNNEL.flatMap((kind) => all.filter(({ value }) => value === kind).map((given) => ({ kind, given })));
 }
 
 function idleKeys({ path, node }: Table, types: readonly HealthCheckType[]): Finding[] {

@@ -44,7 +44,7 @@ export const healthCheckKeys = {
     description:
       'How a server is checked. `tcp`: it completes a handshake. `http`: it answers a GET with a good status. `exec`: a command ' +
       'exits with 0. `udp`: a datagram is answered as expected or, where nothing is expected, is not refused (port unreachable). ' +
-      '`gue`, with `dsr = "gue"`: a ping that goes to it by its tunnel is answered, so it unwraps packets. ' +
+      '`gue`, with `dsr = "gue"`, and `ipip`, with `dsr = "ipip"`: a ping that goes to it by its tunnel is answered, so it unwraps packets. ' +
       '`none`: it is not, and counts as up. With a list, `["tcp", "http"]`, a server is well if it passes all of them; each is made at every check.',
     otherwise: '`tcp`; of what is balanced by UDP `udp`',
     ...lb4,

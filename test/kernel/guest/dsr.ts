@@ -34,7 +34,7 @@ const file = writeConfiguration(
     frontends: {
       http: { listen: `${VIP}:80`, servers: over(80) },
       echo: { listen: `${VIP}:7`, servers: over(7) },
-      ipip: wrapped(IPIP, 'dsr = "ipip"'),
+      ipip: wrapped(IPIP, 'dsr = "ipip"\nhealth_check = ["ipip", "http"]'),
       gue: wrapped(GUE, 'dsr = "gue"\nhealth_check = ["gue", "http"]'),
     },
     more: '[passthrough]\nconnection_tracker_capacity = 10000\nfast_path = "tc"',
@@ -109,7 +109,7 @@ deepStrictEqual(
 );
 process.stdout.write('tunl0 unwrapped for the frontends alone\n');
 
-// A server that unwraps GUE no more is noticed by its checks, and so is a dead service.
+// A server that unwraps GUE no more is noticed by its checks, one that unwraps nothing any more, too, and so is a dead service.
 const isUp = (backend: string, up: boolean) =>
   lb4.settled(`${backend} to be ${up ? 'up' : 'down'}`, ({ backends }) => backends[`${backend}-out`].servers[WRAPPED] === up);
 const why = running.nextLine(/unwraps nothing at UDP port/);
@@ -118,10 +118,14 @@ ok((await why).includes(WRAPPED));
 strictEqual((await isUp('gue', false)).backends['ipip-out'].servers[WRAPPED], true);
 servers[1].ip('fou', 'add', 'port', `${GUE_PORT}`, 'gue');
 await isUp('gue', true);
+servers[1].ip('link', 'set', 'tunl0', 'down');
+await isUp('ipip', false);
+servers[1].ip('link', 'set', 'tunl0', 'up');
+await isUp('ipip', true);
 await lab.killBackend(1);
 await isUp('gue', false);
 await isUp('ipip', false);
-process.stdout.write('fou was checked by its tunnel\n');
+process.stdout.write('tunl0 and fou were checked by their tunnels\n');
 
 // Without the scripts servers answer as themselves, and nothing connects: it was tc that did it.
 everywhere('remove');

@@ -1,4 +1,4 @@
-import type { Check, CheckResult, GueSettings, Target } from './check.ts';
+import type { Check, CheckResult, Target, TunnelSettings } from './check.ts';
 import { checkFromOurs, type Place } from './tries.ts';
 
 /** Sends an echo request by the tunnel to a server and says how it ended (io/tunnel-echo.ts): this room sends no packets of its own. */
@@ -22,7 +22,7 @@ const NOBODY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOPROTOOPT']);
  * An echo request goes to the server by the tunnel that clients' packets take, and must be answered (GLB's check of that name). An ICMP error by itself decides
  * nothing, since strangers can forge one: it is the reason where no answer comes.
  */
-export function gueCheck(target: Target, { port, source }: GueSettings, echo: EchoThrough): Check {
+export function tunnelCheck(target: Target, { port, source }: TunnelSettings, echo: EchoThrough): Check {
   const from = { ...target, sourceAddress: source, otherSources: undefined };
   const server = target.address;
   const ask = async (place: Place, deadline: number, signal: AbortSignal) =>
@@ -35,7 +35,7 @@ function judge(echoed: Echoed, port: number, { address, timeoutMs }: Target): Ch
   if (echoed.end === 'unheard') return { outcome: 'unknown', reason: 'this host had no room for all answers to checks by tunnels' };
   const { error } = echoed;
   if (error !== undefined && (echoed.end === 'unsent' || !NOBODY.has(error.code ?? ''))) return error;
-  const what =
-    error === undefined ? `no answer by its tunnel (UDP port ${port}) in ${timeoutMs} ms` : `it unwraps nothing at UDP port ${port}`;
+  const where = port === 0 ? 'IP in IP' : `UDP port ${port}`;
+  const what = error === undefined ? `no answer by its tunnel (${where}) in ${timeoutMs} ms` : `it unwraps nothing at ${where}`;
   return { outcome: 'fail', reason: `${what}: is the script of "lb4 rules --dsr --for ${address}" installed there? sh FILE status tells` };
 }

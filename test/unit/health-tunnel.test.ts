@@ -1,9 +1,9 @@
 /** What becomes of an echo request by a tunnel, whose sending is stood in for; test/netns/glb.test.ts sends real ones. */
 import { expect, test } from 'vitest';
-import { gueCheck } from '../../src/health/gue.ts';
+import { tunnelCheck } from '../../src/health/tunnel.ts';
 import { target } from '../lab/health-lab.ts';
 
-type Echoed = Awaited<ReturnType<Parameters<typeof gueCheck>[2]>>;
+type Echoed = Awaited<ReturnType<Parameters<typeof tunnelCheck>[2]>>;
 
 function error(code: string): NodeJS.ErrnoException {
   return Object.assign(new Error(code), { code });
@@ -40,7 +40,13 @@ test.each<[string, Echoed, { outcome: string; reason: string }]>([
     asked.push(to);
     return Promise.resolve(echoed);
   };
-  const check = gueCheck(target(80, { timeoutMs: 3000 }), { type: 'gue', port: 6080, source: undefined }, echo);
+  const check = tunnelCheck(target(80, { timeoutMs: 3000 }), { type: 'gue', port: 6080, source: undefined }, echo);
   expect(await check.run(new AbortController().signal)).toEqual(result);
   expect(asked).toEqual([{ server: '127.0.0.1', port: 6080 }]);
+});
+
+test('of IP in IP there is no port to tell', async () => {
+  const echo = () => Promise.resolve({ end: 'silent' as const, error: undefined });
+  const check = tunnelCheck(target(80, { timeoutMs: 3000 }), { type: 'ipip', port: 0, source: undefined }, echo);
+  expect((await check.run(new AbortController().signal)).reason).toBe(`no answer by its tunnel (IP in IP) in 3000 ms: ${TOLD}`);
 });
