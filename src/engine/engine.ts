@@ -184,7 +184,7 @@ export class Engine {
     this.#told = told;
     this.#outerPaths = new OuterPaths({
       tunnels: () => routes.tunnels,
-      mtu: (way) => routes.mtuOf(way),
+      fit: (way) => routes.fitOf(way),
       refresh: () => routes.refresh(),
       told,
     });

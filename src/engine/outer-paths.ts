@@ -7,6 +7,7 @@ import { createSocket } from 'node:dgram';
 import type { Way } from '../forward/ways.ts';
 import { type OuterError, OuterErrors } from '../io/outer-errors.ts';
 import { formatAddress } from '../packet/address.ts';
+import type { Fit } from './routes.ts';
 
 const EVERY_MS = 1000;
 /** A way is tried so often at most, and so many at a look: whoever forges errors has no more than that sent. */
@@ -26,8 +27,8 @@ const NO_VARIANT = 0xc0;
 export interface OuterPathsParts {
   /** The ways of wrapped packets. */
   readonly tunnels: () => readonly Way[];
-  /** Bytes that fit a way, as far as the kernel knows. Throws when it cannot be asked. */
-  readonly mtu: (way: Way) => number;
+  /** What fits a way, as far as the kernel knows. Throws when it cannot be asked. */
+  readonly fit: (way: Way) => Fit;
   /** Has all ways asked for anew. */
   readonly refresh: () => void;
   readonly told: (message: string) => void;
@@ -70,14 +71,26 @@ export class OuterPaths {
     if (ways.length === 0) return this.#hearNoMore();
     let tries = 0;
     for (const error of this.#take()) {
-      const way = ways.find((one) => concerns(error, one));
-      if (way === undefined) continue;
+      const meant = ways.filter((way) => way.destination === error.destination && way.port === error.port);
+      if (meant.length === 0) continue;
       this.#heard++;
-      if (tries === TRIES || this.#tried.has(way.destination)) continue;
+      if (tries === TRIES || this.#tried.has(error.destination)) continue;
+      const found = this.#whichLeaves(meant, error.source);
+      if (found === undefined) continue;
       tries++;
-      this.#tried.set(way.destination, performance.now());
-      // The kernel had no memory for an answer.
-      this.#try(way, error).catch(() => {});
+      this.#tried.set(error.destination, performance.now());
+      // Where the kernel has no memory for an answer the next error is as good.
+      this.#try(found.way, error, found.fit).catch(() => {});
+    }
+  }
+
+  /** The one of `ways` whose packets come from that address. */
+  #whichLeaves(ways: readonly Way[], source: number): { readonly way: Way; readonly fit: Fit } | undefined {
+    try {
+      return ways.map((way) => ({ way, fit: this.#parts.fit(way) })).find(({ fit }) => fit.source === source);
+    } catch {
+      // As above.
+      return undefined;
     }
   }
 
@@ -104,14 +117,13 @@ export class OuterPaths {
     for (const server of this.#told.keys()) if (!servers.has(server)) this.#told.delete(server);
   }
 
-  async #try(way: Way, error: OuterError): Promise<void> {
-    const { mtu, refresh } = this.#parts;
-    const before = mtu(way);
+  async #try(way: Way, error: OuterError, { bytes: before, source }: Fit): Promise<void> {
+    const { fit, refresh } = this.#parts;
     // One of before, or the kernel knows it already.
     if (error.mtu >= before) return refresh();
     let now = before;
-    for (let step = 0; step < STEPS && (await isTooBig(way, error.source, now)); step++) {
-      const less = this.#isClosed ? now : mtu(way);
+    for (let step = 0; step < STEPS && (await isTooBig(way, source, now)); step++) {
+      const less = this.#isClosed ? now : fit(way).bytes;
       if (less >= now) break;
       now = less;
     }
@@ -135,10 +147,6 @@ export class OuterPaths {
           `uploads, are lost in the tunnel, if it is true; is ICMP to this host filtered? Else: ip route replace ${server} via GATEWAY dev LINK mtu ${mtu}`,
       );
   }
-}
-
-function concerns({ source, destination, port }: OuterError, way: Way): boolean {
-  return way.destination === destination && way.port === port && (way.source === 0 || way.source === source);
 }
 
 /** Has the kernel send a packet of so many bytes that may not be cut; whether it has been told that it is too big. Never rejects. */

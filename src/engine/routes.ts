@@ -47,6 +47,13 @@ export interface DeadEnd extends Pick<Way, 'source' | 'destination' | 'onLink'> 
   readonly why: Obstacle;
 }
 
+/** Of wrapped packets. */
+export interface Fit {
+  readonly bytes: number;
+  /** Native order. */
+  readonly source: number;
+}
+
 /** The ways to all servers, each with the next hop that the kernel would take. */
 export class ServerRoutes {
   readonly #socket: RouteSocket;
@@ -155,9 +162,13 @@ export class ServerRoutes {
     return this.#tunnels;
   }
 
-  /** Bytes that fit a way, what is around packets included, as the kernel says now: of a way on which a router has said less, that. Throws as RouteSocket.route does. */
-  mtuOf({ destination, source, port, protocol }: Way): number {
-    return this.#mtuOf(this.#socket.route(destination, source, port, protocol));
+  /**
+   * What the kernel says of a way of wrapped packets now: how many bytes fit, what is around packets included (where a router has said less, that), and what
+   * they come from. Throws as RouteSocket.route does.
+   */
+  fitOf({ destination, source, port, protocol }: Way): Fit {
+    const route = this.#socket.route(destination, source, port, protocol);
+    return { bytes: this.#mtuOf(route), source: source || route.source };
   }
 
   #mtuOf({ mtu, ifindex }: Route): number {

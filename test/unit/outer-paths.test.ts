@@ -68,7 +68,7 @@ function world(ways: readonly Way[], errors: readonly OuterError[], more: Partia
   const socket = { take: () => [...errors], close: () => void counts.closed++ };
   const parts = {
     tunnels: () => ways,
-    mtu: () => 1500,
+    fit: () => ({ bytes: 1500, source: parseAddress('127.0.0.1') }),
     refresh: () => void counts.refreshed++,
     told: (line: string) => void told.push(line),
   };
@@ -91,10 +91,10 @@ test('errors about packets to servers of ours are counted, and tried once in a w
   expect(counts.refreshed).toBe(1);
 });
 
-test('a way with a source is meant by that alone; what is known already changes nothing', () => {
-  const { paths, told, counts } = world([way({ source: parseAddress('127.0.0.1') })], [error({ source: 1 }), error({ mtu: 1500 })]);
+test('what is said of a packet that comes from elsewhere is none of ours; what is known already changes nothing', () => {
+  const { paths, told, counts } = world([way()], [error({ source: 1 }), error({ mtu: 1500 })]);
   paths.look();
-  expect([paths.heard, told, counts.refreshed]).toEqual([1, [], 1]);
+  expect([paths.heard, told, counts.refreshed]).toEqual([2, [], 1]);
 });
 
 test('without a tunnel nobody listens; where nobody can, that is told once', () => {
