@@ -8,7 +8,7 @@ import { runReader } from './program.ts';
 const MOST_PREFIXES = 200_000;
 
 /**
- * What is in it now: a process of nft, some milliseconds, a second for 100,000 addresses. Undefined: there is no such set.
+ * What is in it now: a process of nft, some milliseconds; for 100,000 addresses 1.4 s of a processor, and 0.4 s here. Undefined: there is no such set.
  * @param name "inet filter blocked": family, table, set
  * @throws an Lb4Error in one line where it cannot be read, or holds no IPv4 addresses
  */
