@@ -1,18 +1,39 @@
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/** Files that take a minute and more, the longest first. By itself vitest begins with the largest where it has seen none of them run. */
+/** Files that take a minute and more in a whole run, the longest first. By itself vitest begins with the largest where it has seen none of them run. */
 const LONG = [
   'end-to-end-life',
+  'survival',
   'reload',
   'doctor',
+  'rules',
+  'dsr',
+  'health',
+  'convey-connections',
+  'dsr-scripts',
+  'fan-out',
+  'takeover',
+  'tracking-attacks',
+  'log',
+  'control',
+  'balancing',
+  'end-to-end-traffic',
+  'guard',
   'tracking',
   'fast-path-death',
-  'survival',
-  'end-to-end-traffic',
-  'dsr-scripts',
-  'rules',
-  'health',
+  'glb',
+  'inline-life',
+  'counters',
+  'tracking-floods',
+  'wrapped',
+  'udp-ways',
+  'inline',
+  'proxy-limits',
+  'operator-tasks',
+  'lock',
+  'top',
+  'duties',
 ];
 
 /** What is begun last ends last, with nobody beside it. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { LARGE_TABLE, maglev, maglevTable, prepareMaglev, SMALL_TABLE, source } from '../../src/balance/maglev.ts';
@@ -70,6 +71,18 @@ describe('disruption', () => {
 describe('agreement', () => {
   test('the same servers give the same table', () => {
     expect(maglevTable(equal(20), SMALL_TABLE)).toEqual(maglevTable(equal(20), SMALL_TABLE));
+  });
+
+  // Digests of the tables of lb4 0.1.0: one that takes over, or a neighbour of another version, must choose alike.
+  test.each([
+    [[1], '3266304f31be278d'],
+    [[1, 1, 1], '7271cd817631b512'],
+    [[3, 1], 'c098781ff6d5d0e7'],
+    [[10, 100, 1, 1], 'ff5a62cfb9fbcf6e'],
+    [[7, 0, 2, 7, 5, 1, 3], 'ed27105537320ef9'],
+  ])('weights %j give the table that they always gave', (weights, digest) => {
+    const table = Uint8Array.from(prepareMaglev(weights.map((weight, i) => candidate(i, weight))));
+    expect(createHash('sha256').update(table).digest('hex').slice(0, 16)).toBe(digest);
   });
 
   test('and the same choice for any client', () => {
