@@ -36,6 +36,11 @@ const LONG = [
   'duties',
 ];
 
+/** The rooms that handle packets (docs/architecture.md). */
+const PACKET_ROOMS = ['access', 'balance', 'flow', 'forward', 'layout', 'packet'];
+/** Per cent of lines that tests must run, in each of them and in all. */
+const LINES = { lines: 95 };
+
 /** What is begun last ends last, with nobody beside it. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
@@ -50,6 +55,15 @@ class LongestFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     sequence: { sequencer: LongestFirst },
+    // `make coverage`: what its unit tests run.
+    coverage: {
+      provider: 'v8',
+      include: PACKET_ROOMS.map((room) => `src/${room}/**/*.ts`),
+      reporter: [['text', { skipFull: true }]],
+      reportOnFailure: true,
+      reportsDirectory: 'build/coverage',
+      thresholds: { ...LINES, ...Object.fromEntries(PACKET_ROOMS.map((room) => [`src/${room}/**`, LINES])) },
+    },
     projects: [
       {
         test: {

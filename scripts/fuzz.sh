@@ -3,7 +3,7 @@
 #
 #   fuzz.sh SECONDS [TARGET…]   so long each, two at a time (0: the corpus alone); all of them where none is named
 #   fuzz.sh merge [TARGET…]     what runs have found that the corpus lacks, as few files as show all of it, is put there
-#   fuzz.sh coverage            what of native/ the corpus runs, in lines: the table is printed
+#   fuzz.sh coverage            what of native/ the corpus runs, in lines: the table is printed; fails below 95 %
 set -eu
 cd "$(dirname "$0")/.."
 work=build/fuzz
@@ -93,7 +93,10 @@ case $what in
     done
     llvm-profdata merge -o "$work/coverage-of/all" "$work"/coverage-of/*.profraw
     # shellcheck disable=SC2086 # a list of words
-    llvm-cov report $objects -instr-profile="$work/coverage-of/all" -ignore-filename-regex='test/fuzz|/usr/|error\.h|fd\.h' -show-region-summary=false
+    llvm-cov report $objects -instr-profile="$work/coverage-of/all" -ignore-filename-regex='test/fuzz|/usr/|error\.h|fd\.h' -show-region-summary=false >"$work/coverage-of/table"
+    cat "$work/coverage-of/table"
+    # Of functions, lines and branches: how many, those missed, per cent.
+    awk '$1 == "TOTAL" { lines = $7 } END { if (lines + 0 < 95) { print "the corpus runs less than 95 % of the lines of native/: " lines; exit 1 } }' "$work/coverage-of/table" >&2
     ;;
   *)
     both build_sanitized ''

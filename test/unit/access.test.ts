@@ -1,8 +1,9 @@
 /** Who may connect: the table of prefixes against one that looks at each. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { maskOf, PrefixList } from '../../src/access/prefix-list.ts';
-import { prefixTable, ruleOf, ruleOf6 } from '../../src/access/prefix-table.ts';
+import { CROWDED, Guard, OVER_MAXCONN, OVER_RATE, REFUSALS_LENGTH, REFUSED_DRY, refusalRow } from '../../src/access/guard.ts';
+import { AccessList, maskOf, PrefixList } from '../../src/access/prefix-list.ts';
+import { DENIED, prefixTable, ruleOf, ruleOf6 } from '../../src/access/prefix-table.ts';
 import { Room, rateOf, SourceTable, sourceHash, sourceMemory } from '../../src/access/source-table.ts';
 
 interface Prefix {
@@ -168,4 +169,57 @@ describe('a full set', () => {
     expect(slow.slice(2).map((hash) => sources.take(hash, SLOW, 6000))).toEqual([false, false, false, false]);
     expect(sources.take(slow[0], SLOW, 6000)).toBe(true);
   });
+});
+
+describe('a guard of IPv6', () => {
+  const FRONTEND = 3;
+  const words = (subnet: number, host = 1) => [0x20010db8, subnet, 0, host];
+  const refusals = new Float64Array(REFUSALS_LENGTH);
+  const counted = (column: number) => refusals[refusalRow(FRONTEND) + column];
+  const guardOf = (more: Partial<ConstructorParameters<typeof Guard>[0]>, sources = new SourceTable(sourceMemory(1))) => {
+    refusals.fill(0);
+    const access = { sourceRate: 0, sourceMaxconn: 0, sourceBits: 32, resets: false, dryRun: false, ...more };
+    return new Guard(access, FRONTEND, { sources, refusals, seed: 5 });
+  };
+
+  test('goes by the lists of that family, and counts by rule', () => {
+    const list = listOf(6, [{ first: words(7, 0), bits: 64 }]);
+    const table6 = prefixTable({ allow: undefined, deny: [list] }, 6);
+    const guard = guardOf({ table6 });
+    expect([guard.denies6(words(7)), guard.denies6(words(8)), guard.denies(7), counted(DENIED)]).toEqual([true, false, false, 1]);
+    const dry = guardOf({ table6, dryRun: true });
+    expect([dry.denies6(words(7)), counted(DENIED), counted(DENIED + REFUSED_DRY)]).toEqual([false, 0, 1]);
+  });
+
+  test('takes a /64 for one source', () => {
+    const guard = guardOf({ sourceRate: 2 });
+    expect([1, 2, 3].map((host) => guard.limits6(words(7, host), 0))).toEqual([false, false, true]);
+    expect([guard.limits6(words(8), 0), counted(OVER_RATE)]).toEqual([false, 1]);
+    const sources = new SourceTable(sourceMemory(1));
+    const few = guardOf({ sourceMaxconn: 1 }, sources);
+    expect([few.limits6(words(7), 0), sources.enter(few.hashOf6(words(7)), 0), few.limits6(words(7, 9), 0)]).toEqual([false, true, true]);
+    expect([counted(OVER_MAXCONN), counted(CROWDED)]).toEqual([1, 0]);
+  });
+
+  test('lets in whom it has no room for, and counts them', () => {
+    const sources = new SourceTable(sourceMemory(1));
+    for (let who = 0; who < 200_000; who++) sources.enter(sourceHash(8, 1, who), 0);
+    const guard = guardOf({ sourceMaxconn: 1, sourceRate: 1 }, sources);
+    expect([guard.limits6(words(7), 0), guard.limits6(words(7), 0), counted(CROWDED)]).toEqual([false, false, 2]);
+  });
+});
+
+test('an access list says what is in its files, and nothing where it is printed', () => {
+  const file = listOf(4, [
+    { first: [0x0a000000], bits: 8 },
+    { first: [0xc0000200], bits: 24 },
+  ]);
+  const list = new AccessList(listOf(6, []), new Map([['/etc/block', file]]), ['192.0.2.1', '@/etc/block']);
+  expect([list.summary, list.files, list.lists.length, file.size, JSON.stringify({ list })]).toEqual([
+    '192.0.2.1, @/etc/block (2)',
+    ['/etc/block'],
+    2,
+    2,
+    '{}',
+  ]);
 });

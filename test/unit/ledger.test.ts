@@ -3,7 +3,18 @@ import { expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
 import { Ledger } from '../../src/forward/ledger.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
-import { CURRENT, frontendRow, PLACE_ADDRESS, PLACE_PORT, PORTS, RX, serverRow, TOTAL, TX } from '../../src/layout/counters.ts';
+import {
+  CURRENT,
+  frontendLoad,
+  frontendRow,
+  PLACE_ADDRESS,
+  PLACE_PORT,
+  PORTS,
+  RX,
+  serverRow,
+  TOTAL,
+  TX,
+} from '../../src/layout/counters.ts';
 import { ownMemory } from '../../src/layout/memory.ts';
 import { TCP } from '../../src/packet/fields.ts';
 
@@ -99,4 +110,16 @@ test('killed at any store of the places: who stands there begins at 0', () => {
   expect(counters.statistics[at]).toBe(1);
   ledger.apply(set([{ index: 0, address: 3 }]));
   expect.assertions(3);
+});
+
+test('who finds the frontend with room and its server without leaves no load behind', () => {
+  const { counters } = ownMemory({ capacity: 256, connections: 1 });
+  const ledger = new Ledger(counters);
+  ledger.apply(set([{ index: 0, address: 2 }]));
+  const loads = () => [counters.loads[frontendLoad(0)], counters.loads[0]];
+  expect([ledger.tryEnter(OWNER, 3, 1, -1), loads()]).toEqual([true, [1, 1]]);
+  expect([ledger.tryEnter(OWNER, 3, 1, -1), loads()]).toEqual([false, [1, 1]]);
+  // Another's choice in between.
+  expect([ledger.tryEnter(OWNER, 3, 0, 0), loads()]).toEqual([false, [1, 1]]);
+  expect([ledger.tryEnter(OWNER, 1, 0, 1), loads()]).toEqual([false, [1, 1]]);
 });

@@ -171,3 +171,16 @@ test('places run out for what is wanted, never for what was; the one that has re
 test('there is room for eight addresses of as many servers as there may be', () => {
   expect(SERVER_HOPS).toBeGreaterThanOrEqual(8 * MAX_SERVERS);
 });
+
+test('where no place is left, a way that only old flows may have makes one', () => {
+  const ways = new Ways(new Int32Array(4 * WAY));
+  const backends = { a: [11], b: [12, 13] };
+  const frontends = (one: string, two: string) => [[1, one] as const, [2, two] as const];
+  ways.apply(set(frontends('a', 'b'), backends));
+  ways.apply(set(frontends('b', 'a'), backends));
+  expect(places(ways).toSorted()).toEqual([
+    [1, 2, 11],
+    [2, 1, 12],
+    [3, 1, 13],
+  ]);
+});
