@@ -4,14 +4,12 @@ import { formatCpus } from '../config/cpus.ts';
 import type { Config, Passthrough } from '../config/model.ts';
 import { messageOf } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
+import { CONNECTION_BYTES, WORKER_BYTES } from '../layout/limits.ts';
 import { read } from '../rules/read.ts';
 import { counted, type Finding, fail, type Host, ok, warn } from './finding.ts';
 import { usableCpus } from './network.ts';
 
 const SLOT_BYTES = 128 * 1024;
-/** As docs/configuration.md says it of `connection_tracker_capacity`. */
-const CONNECTION_BYTES = 256;
-const WORKER_BYTES = 3_000_000;
 
 export function workers({ config }: Host): Finding[] {
   // What a lb4 that runs has taken is not available any more.

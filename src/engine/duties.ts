@@ -77,6 +77,8 @@ export class Duties {
   /** Records that a sweep in a hurry has still to come by, whatever a tick may visit: datagrams of a lost server go within a second. */
   #hurriedLeft = 0;
   #lossesSeen = 0;
+  /** Connections that an order names and that are still to be done, from there on; undefined: none are. */
+  #order: { readonly records: Int32Array; readonly isEnd: boolean; at: number } | undefined;
   /** The sweep has not come there. */
   #isBehind = false;
   #sourcesTold = -1;
@@ -116,15 +118,34 @@ export class Duties {
     else this.#core.crossing?.setPorts(ports);
   }
 
-  /** Ends connections by order: as of EndRecords (messages.ts). */
+  /** Ends connections by order, as of EndRecords (messages.ts): {@link obey} does. */
   end(records: Int32Array): void {
-    const now = monotonicNow();
-    for (let i = 0; i < records.length; i += ORDER) if (this.#isThere(records, i)) this.#core.connections.end(records[i], How.killed, now);
+    this.#order = { records, isEnd: true, at: 0 };
   }
 
-  /** Has all packets of such connections come the long way. */
+  /** Has all packets of such connections come the long way, likewise. */
   takeBack(records: Int32Array): void {
-    for (let i = 0; i < records.length; i += ORDER) if (this.#isThere(records, i)) this.#core.connections.takeBack(records[i]);
+    this.#order = { records, isEnd: false, at: 0 };
+  }
+
+  /** Whether a part of an order is left: no other one is to be given until then. */
+  get isOrdered(): boolean {
+    return this.#order !== undefined;
+  }
+
+  /** Does so many connections of an order: thousands at a time would have packets wait. */
+  obey(most: number, now = monotonicNow()): void {
+    const order = this.#order;
+    if (order === undefined) return;
+    const { records, isEnd } = order;
+    const end = Math.min(order.at + most * ORDER, records.length);
+    for (let i = order.at; i < end; i += ORDER) {
+      if (!this.#isThere(records, i)) continue;
+      if (isEnd) this.#core.connections.end(records[i], How.killed, now);
+      else this.#core.connections.takeBack(records[i]);
+    }
+    order.at = end;
+    if (end === records.length) this.#order = undefined;
   }
 
   /** Whether what stands at `i` is still the connection that was meant. */
@@ -145,6 +166,7 @@ export class Duties {
 
   /** Milliseconds that may pass without a tick while nothing arrives; 0: there is more to do ({@link goOn}). */
   idleTime(): number {
+    if (this.isOrdered) return 0;
     if (this.#core.endings.isWaiting) return BUSY_TICK;
     if (this.#core.table.size === 0) return EMPTY_TICK;
     if (this.isSweeping) return 0;

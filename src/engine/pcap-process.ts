@@ -65,8 +65,8 @@ function begin(data: WorkerData): void {
       process.exit();
     }
     if (message.type === 'ask') return tell({ type: 'alive' });
-    if (message.type === 'end') return duties.end(message.records);
-    if (message.type === 'takeBack') return duties.takeBack(message.records);
+    if (message.type === 'end') return obey(() => duties.end(message.records));
+    if (message.type === 'takeBack') return obey(() => duties.takeBack(message.records));
     if (message.type === 'capture') {
       captured = capture(message.order);
       return;
@@ -78,6 +78,12 @@ function begin(data: WorkerData): void {
     }
     follow();
     if (message.type === 'settings') tell({ type: 'applied' });
+  }
+
+  /** All at once: libpcap keeps frames meanwhile. */
+  function obey(order: () => void): void {
+    order();
+    duties.obey(Number.POSITIVE_INFINITY);
   }
 
   /** What is up, and what is to be captured, may have changed. */

@@ -90,8 +90,9 @@ function breathe(): void {
       if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED] += frames[REFUSED];
     }
     const now = frames[CLOCK];
+    if (duties.isOrdered) obey(now);
     // Messages wake the thread without a frame; a tick for each frame that comes alone would cost more than the frame.
-    if (duties.isDue(now)) tick(now);
+    else if (duties.isDue(now)) tick(now);
     else if (duties.isSweeping) duties.goOn(now, SLICE);
     else if (count === 0) tick(now);
   }
@@ -99,9 +100,18 @@ function breathe(): void {
 
 /** What is not about a packet. */
 function tick(now: number): void {
-  for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port))
+  while (!duties.isOrdered) {
+    const message = receiveMessageOnPort(port);
+    if (message === undefined) break;
     handle(message.message as ToWorker);
+  }
   duties.tick(now, SLICE);
+}
+
+/** Does a slice of an order, and looks for packets before the next one; messages behind the order wait for its end. */
+function obey(now: number): void {
+  duties.obey(SLICE, now);
+  if (!duties.isOrdered || duties.isDue(now)) tick(now);
 }
 
 function handle(message: ToWorker): void {

@@ -15,7 +15,7 @@ export class PortPool {
   /** Ports never handed out yet, and of those, the ones that another process did: how many, and which, a bit each. */
   #fresh: number;
   #taken = 0;
-  #isTaken: Uint8Array | undefined;
+  #isTaken: Int32Array | undefined;
   #queue = new Uint16Array(64);
   #head = 0;
   #queued = 0;
@@ -45,8 +45,9 @@ export class PortPool {
     const { first, count, step } = this.#slice;
     while (this.#fresh > 0) {
       const place = (this.#start + count - this.#fresh) % count;
-      this.#fresh--;
-      if (this.#taken === 0 || !this.#skips(place)) return first + place * step;
+      const passed = this.#taken === 0 ? 0 : this.#pass(place);
+      this.#fresh -= Math.max(1, passed);
+      if (passed === 0) return first + place * step;
     }
     if (this.#queued === 0) return 0;
     const port = this.#queue[this.#head];
@@ -58,11 +59,11 @@ export class PortPool {
   /** Takes a port out that is in use already, as another process left it: before any is claimed. Twice is harmless. */
   take(port: number): void {
     const { first, count, step } = this.#slice;
-    const taken = (this.#isTaken ??= new Uint8Array(Math.ceil(count / 8)));
+    const taken = (this.#isTaken ??= new Int32Array(Math.ceil(count / 32)));
     const place = (port - first) / step;
-    const bit = 1 << (place & 7);
-    if ((taken[place >>> 3] & bit) !== 0) return;
-    taken[place >>> 3] |= bit;
+    const bit = 1 << (place & 31);
+    if ((taken[place >>> 5] & bit) !== 0) return;
+    taken[place >>> 5] |= bit;
     this.#taken++;
   }
 
@@ -73,12 +74,18 @@ export class PortPool {
     this.#queued++;
   }
 
-  /** Passes a port by that is taken: once, since there it ends to be fresh. */
-  #skips(place: number): boolean {
+  /**
+   * How many ports from a place on are taken, up to the end of a word: they are passed by once, since there they end to be fresh. A word at a time: who
+   * has taken up a full pool is not to look at each port while a SYN waits.
+   */
+  #pass(place: number): number {
     const taken = this.#isTaken;
-    if (taken === undefined || (taken[place >>> 3] & (1 << (place & 7))) === 0) return false;
-    if (--this.#taken === 0) this.#isTaken = undefined;
-    return true;
+    if (taken === undefined) return 0;
+    const free = ~(taken[place >>> 5] >>> (place & 31));
+    const run = Math.min(free === 0 ? 32 : 31 - Math.clz32(free & -free), this.#fresh);
+    this.#taken -= run;
+    if (this.#taken === 0) this.#isTaken = undefined;
+    return run;
   }
 
   #grow(): void {

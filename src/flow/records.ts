@@ -78,11 +78,11 @@ export class Records {
     return this.words[(record << RECORD_SHIFT) + LIFE] !== 0;
   }
 
-  /** The first record from `record` on that may be taken, or `capacity`: empty groups are passed over. */
-  skipFree(record: number): number {
+  /** The first record from `record` on that may be taken, `end` at most: empty groups are passed over. */
+  skipFree(record: number, end: number): number {
     let at = record;
-    while (at < this.capacity && this.#groups[at >>> GROUP_SHIFT] === 0) at = (at | (GROUP - 1)) + 1;
-    return Math.min(at, this.capacity);
+    while (at < end && this.#groups[at >>> GROUP_SHIFT] === 0) at = (at | (GROUP - 1)) + 1;
+    return Math.min(at, end);
   }
 
   #add(record: number, change: number): void {

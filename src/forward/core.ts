@@ -54,6 +54,9 @@ export interface CoreOptions {
 
 /** ICMP errors a second that go on to one flow's sender: Linux makes one a second itself (icmp(7): icmp_ratelimit), path MTU discovery needs one a path. */
 const ERRORS_PER_FLOW = 10;
+/** Pings a second that lb4 answers itself, each with as much as it asks: in all and to one address. Whoever sends more is no monitor. */
+const ECHOES_PER_SECOND = 10_000;
+const ECHOES_PER_SOURCE = 1000;
 
 export interface Core {
   readonly process: Pipeline;
@@ -137,6 +140,8 @@ export function createCore(options: CoreOptions): Core {
   const from = Math.min(options.floodFrom ?? 0, Math.ceil(connections.mostHalfOpen / 2));
   const guard = new SynGuard({ from, key: hashKey, filled });
   const errorsEach = new SharedLimit(ERRORS_PER_FLOW, [hashKey[2], hashKey[3]]);
+  const echoes = new RateLimit(ECHOES_PER_SECOND);
+  const echoesEach = new SharedLimit(ECHOES_PER_SOURCE, [hashKey[1], hashKey[2]]);
   const crossing = isInline ? new Crossing({ slab, frames, hops, verdicts, seed: hashKey[0] }) : undefined;
   const wrap = createWrap({ slab, frames, table, hops });
   const slowPath = createSlowPath({
@@ -152,6 +157,8 @@ export function createCore(options: CoreOptions): Core {
     answers,
     answersEach,
     errorsEach,
+    echoes,
+    echoesEach,
     guard,
     passing,
     crossing,

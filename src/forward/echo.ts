@@ -44,6 +44,8 @@ export interface PingParts {
   readonly answer: (f: number, length: number, verdict: number) => number;
   /** Sends a server's packet on that is none of lb4's; `server` as {@link Services.passingServer} has it. */
   readonly pass: (f: number, ip: number, ports: number, server: number, now: number) => number;
+  /** Takes the place of an answer to a ping. */
+  readonly mayEcho: (ip: number, now: number) => boolean;
   /** Bytes of an IP packet at most, back the way it came. */
   readonly mtuBack: (f: number, ip: number) => number;
   readonly end: (verdict: number) => number;
@@ -60,7 +62,7 @@ const KIND = Flow.live(echo.number);
 
 export function createPing(parts: PingParts): Ping {
   const { slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, rows } = parts;
-  const { open, examine, leave, answer, pass, mtuBack, end, notOurs, isForged } = parts;
+  const { open, examine, leave, answer, pass, mayEcho, mtuBack, end, notOurs, isForged } = parts;
   const { words, halves } = slab;
   const flow = table.words;
 
@@ -111,6 +113,7 @@ export function createPing(parts: PingParts): Ping {
     const isServed = services.isServed(words[ip + F.IP_DESTINATION]);
     if (isServed === undefined) return notOurs(f, Verdict.dropNotOurs, now);
     if (!isServed || !isHost(words[ip + F.IP_SOURCE])) return end(Verdict.dropStray);
+    if (!mayEcho(ip, now)) return end(Verdict.dropRateLimited);
     const length = buildEchoReply(slab, ip);
     const mtu = length > SHORT ? mtuBack(f, ip) : length;
     answer(f, length, Verdict.echoAnswered);

@@ -102,14 +102,12 @@ export class Rows {
    * Whether a server, by index, keeps the connection of the flow at word `at`, whose row is written: it is asked when those before it do not know
    * the segment. Datagrams have no connection that they would not know.
    */
-  #mayKeep(at: number, { servers }: Frontend, server: number): boolean {
+  #mayKeep(at: number, { servers, positions }: Frontend, server: number): boolean {
     const flows = this.#flows;
-    if ((this.#lifeOf(at) & T.DATAGRAM) !== 0) return false;
+    const position = positions.get(server);
+    if (position === undefined || (this.#lifeOf(at) & T.DATAGRAM) !== 0) return false;
     const count = (flows[at + DELTAS] >>> HOPS_SHIFT) & MOST_HOPS;
-    for (let i = 0; i < servers.length; i++) {
-      if (servers[i].index !== server) continue;
-      for (let hop = 0; hop < count; hop++) if (flows[at + NEW_SOURCE + hop] === servers[i].address) return true;
-    }
+    for (let hop = 0; hop < count; hop++) if (flows[at + NEW_SOURCE + hop] === servers[position].address) return true;
     return false;
   }
 

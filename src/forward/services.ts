@@ -43,6 +43,8 @@ export interface Frontend {
   /** The scheduler's candidates, in its order, and where each is. */
   readonly candidates: readonly Candidate[];
   readonly servers: readonly ServerEntry[];
+  /** By a server's index: its place among the candidates. */
+  readonly positions: ReadonlyMap<number, number>;
   /** Our addresses that connections may leave from; one where the server sees the client. */
   readonly sources: readonly number[];
   /** Of each candidate, from each source, as {@link wayOf} says: the next hop, and the index of the port pool (none where the server sees the client). */
@@ -88,6 +90,7 @@ interface Backend {
   readonly scheduler: Scheduler | undefined;
   /** By position among the candidates. */
   readonly servers: readonly ServerEntry[];
+  readonly positions: ReadonlyMap<number, number>;
   readonly sources: readonly number[];
   readonly prefix: Prefix | undefined;
   /** The addresses of all its servers, where they see their clients. */
@@ -103,6 +106,7 @@ const NOBODY: Backend = {
   choice: { scheduler: 'roundrobin', candidates: [], table: undefined, turns: undefined },
   scheduler: undefined,
   servers: [],
+  positions: new Map(),
   sources: [],
   prefix: undefined,
   addresses: undefined,
@@ -326,13 +330,14 @@ export class Services {
     const places = choice.candidates.map(({ index }) => byIndex.get(index)!);
     const addresses = modes[mode].repliesTo === 'client' ? addressMap([...new Set(all.map(({ address }) => address))]) : undefined;
     const servers = places.map((place) => all[place]);
+    const positions = new Map(servers.map(({ index }, position) => [index, position]));
     const bond = affinity && new Bond(affinity, all, servers);
-    return { mode: modes[mode], choice, scheduler, places, servers, sources, prefix, addresses, bond };
+    return { mode: modes[mode], choice, scheduler, places, servers, positions, sources, prefix, addresses, bond };
   }
 
   #frontend(entry: ServiceSet['frontends'][number], backend: Backend, ways: readonly number[]): Frontend {
     const { index, address, protocol: number, maxconn, draining, access } = entry;
-    const { mode, choice, scheduler, servers, places, bond } = backend;
+    const { mode, choice, scheduler, servers, positions, places, bond } = backend;
     const sources = sourcesOf(address, backend);
     const pools = mode.source === 'pool' ? this.#poolsOf(backend, sources) : [];
     const hops = places.flatMap((place) => sources.map((_, i) => ways[wayOf({ sources }, place) + i] ?? KERNEL_HOP));
@@ -351,6 +356,7 @@ export class Services {
       scheduler: protocol.hasPorts ? scheduler : withoutPorts(scheduler),
       candidates,
       servers,
+      positions,
       sources,
       hops,
       pools,

@@ -50,6 +50,9 @@ export interface SlowPathParts {
   readonly answersEach: SharedLimit;
   /** ICMP errors that go on to a flow's sender. */
   readonly errorsEach: SharedLimit;
+  /** Answers to pings: in all, and to each. */
+  readonly echoes: RateLimit;
+  readonly echoesEach: SharedLimit;
   readonly guard: SynGuard;
   /** Where lb4 stands between interfaces: what is no service's goes there. */
   readonly crossing: Crossing | undefined;
@@ -76,7 +79,7 @@ const LOOPBACK = 127;
 /** What the passes hand over: misses, packets with more to them than a rewrite, and what is too large or too old. */
 export function createSlowPath(parts: SlowPathParts): SlowPath {
   const { slab, frames, table, hops, lastHops, services, opener, connections, verdicts, passing, crossing, wrap, rows } = parts;
-  const { answers, answersEach, errorsEach, guard } = parts;
+  const { answers, answersEach, errorsEach, echoes, echoesEach, guard } = parts;
   const { words, halves } = slab;
   const flow = table.words;
   const nowhere = table.nowhere << Flow.ENTRY_SHIFT;
@@ -100,7 +103,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     mayOpen: (f, ip, ports, protocol) =>
       isFromFront(f) && mayAsk(f, ip) && !isReply(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, protocol),
   });
-  const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, rows, ...hooks });
+  const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, rows, mayEcho, ...hooks });
 
   /** The one that it has. */
   let frame = 0;
@@ -441,8 +444,14 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** DSR, a segment in mid-stream: opened by another balancer, or by this one in an earlier life. The hash knows where. */
   function adopt(f: number, ip: number, frontend: Frontend, now: number): number {
     const transport = transportOf(f);
-    const first = frontend.protocol.firstOf(words, transport);
-    const slot = opener.adopt(frontend, words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], words[transport], first, now);
+    const { protocol } = frontend;
+    const source = words[ip + F.IP_SOURCE];
+    const destination = words[ip + F.IP_DESTINATION];
+    const ports = words[transport];
+    // Nothing comes after a reset that would have to be remembered.
+    const slot = protocol.refuses(words, transport)
+      ? opener.pass(frontend, source, destination, ports)
+      : opener.adopt(frontend, source, destination, ports, protocol.firstOf(words, transport), now);
     if (slot >= 0) return admit(f, slot, adopted);
     // No server is up. It is dropped without a word: another balancer may still know where it belongs.
     return end(Verdict.dropStray);
@@ -463,6 +472,11 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   /** Takes an answer's place: of its sender's own first, so that none uses up all of them. */
   function mayAnswer(ip: number, now: number): boolean {
     return answersEach.take(words[ip + F.IP_SOURCE], now) && answers.take(now);
+  }
+
+  /** The same for the answer to a ping, which nothing else is to use up. */
+  function mayEcho(ip: number, now: number): boolean {
+    return echoesEach.take(words[ip + F.IP_SOURCE], now) && echoes.take(now);
   }
 
   /** @param from our address that tells of it */

@@ -73,7 +73,7 @@ export class Sweep {
     const records = this.#records;
     const end = Math.min(from + count, records.capacity);
     let left = most;
-    let record = records.skipFree(from);
+    let record = records.skipFree(from, end);
     let touched = record;
     while (record < end && left > 0) {
       if (record >= touched) touched = this.touch(record);
@@ -81,7 +81,7 @@ export class Sweep {
         this.#visit(record, now);
         left--;
       }
-      record = records.skipFree(record + 1);
+      record = records.skipFree(record + 1, end);
     }
     const next = Math.max(Math.min(record, end), from);
     if (next < records.capacity) return next;

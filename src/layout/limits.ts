@@ -14,5 +14,9 @@ export function noRoom(what: string, limit: number): string {
 /** Connections at a time, whatever counts or limits them: records are numbered by 24 bits (engine/recovery.ts), 4.1 GB. */
 export const MOST_CONNECTIONS = 16_777_216;
 
+/** Bytes of memory that each of `connection_tracker_capacity` takes, with everything that grows with connections (test/unit/room.test.ts), and a worker beside that. */
+export const CONNECTION_BYTES = 256;
+export const WORKER_BYTES = 3_000_000;
+
 /** Threads at a time that forward packets, or that carry connections. */
 export const MOST_WORKERS = 64;

@@ -17,6 +17,7 @@ import {
 import type { FlowQuery } from '../engine/flow-query.ts';
 import type { InlinePorts } from '../engine/inline-ports.ts';
 import { TakeoverError } from '../errors.ts';
+import { memoryLimit } from '../io/kept-places.ts';
 import { deathIsOver, lockNamespace, type NamespaceLock } from '../io/namespace-lock.ts';
 import { assertPackages } from '../io/pcap-packages.ts';
 import type { Logger } from '../log.ts';
@@ -35,6 +36,7 @@ import { hostLock } from './host-lock.ts';
 import { type HostRules, InlineHost, portStates, portsIn } from './inline-host.ts';
 import { forgetNotes } from './kept-note.ts';
 import { keptTable } from './kept-table.ts';
+import { memoryShortage } from './memory-room.ts';
 import type { Plan, PlannedBackend, PlannedServer } from './plan.ts';
 import { keptReturns } from './returns-file.ts';
 import type { Takeover } from './takeover.ts';
@@ -393,6 +395,8 @@ async function open(
     resetsPerSource: answersPerSource,
     synFloodFrom: floodFrom,
   } = plan.config.passthrough;
+  const shortage = memoryShortage(plan.config.passthrough, memoryLimit());
+  if (shortage !== undefined) log.warn(shortage);
   const settings = settingsOf(plan, mode);
   let began = performance.now();
   const turn = async () => {

@@ -1,10 +1,13 @@
 /** What happens around lb4 while connections are open: they go on, and new ones are served. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { answeredBy } from '../lab/answers.ts';
-import type { Balancer } from '../lab/balancer.ts';
+import { type Balancer, configuration, LB4 } from '../lab/balancer.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
+import { MemoryGroup } from '../lab/memory-group.ts';
 import type { Running } from '../lab/processes.ts';
 import { ECHO, Topology, VIP } from '../lab/topology.ts';
 import { waitUntil } from '../lab/wait.ts';
@@ -59,11 +62,31 @@ describe.each(HOOKS)('fast_path = %s', (fastPath) => {
     await allIsWell();
   });
 
+  test('the VIP leaves the host and comes back', async () => {
+    lab.balancer.ip('addr', 'del', `${VIP}/24`, 'dev', 'front');
+    await balancer.running.line(/an address has left this host/);
+    lab.balancer.ip('addr', 'add', `${VIP}/24`, 'dev', 'front');
+    await allIsWell();
+  });
+
   test('stopped for ten seconds, and continued; with a fast path its connections do not notice', async () => {
     balancer.running.signal('SIGSTOP');
     if (isInKernel) expect(await othersLiveOn(held)).toEqual([]);
     else await sleep(10_000);
     balancer.running.signal('SIGCONT');
+    await allIsWell();
+  });
+
+  test.runIf(!isInKernel)('a control group that may have less memory than the tables take is told at the start', async () => {
+    await using group = MemoryGroup.make(200e6);
+    if (group === undefined) return;
+    const file = join(lab.directory, 'too-large.toml');
+    const frontends = { http: { listen: '10.71.0.101:80', servers: ['10.71.0.1:80'] } };
+    writeFileSync(file, configuration({ frontends, more: '[passthrough]\nconnection_tracker_capacity = 1000000' }));
+    const other = lab.client.start(group.command([LB4, '--passthrough', `--config=${file}`]));
+    await other.line(/take 359 MB, and .* has 200 MB at most.*connection_tracker_capacity/);
+    await other.line(/"msg":"ready"/);
+    expect(await other.stop('SIGTERM')).toEqual({ code: 0, signal: null });
     await allIsWell();
   });
 });

@@ -1,9 +1,9 @@
 /** What is done now and then beside the packets: how much at most, and what is told. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { Duties } from '../../src/engine/duties.ts';
 import type { Driver } from '../../src/io/driver.ts';
 import { serverRow, TX } from '../../src/layout/counters.ts';
-import { BYTES } from '../../src/layout/flow.ts';
+import { BYTES, ENTRY_SHIFT, STATE, VERSION_SHIFT } from '../../src/layout/flow.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { UDP } from '../../src/packet/fields.ts';
 import { fromClient } from '../fixtures/frames.ts';
@@ -78,6 +78,28 @@ test('in slices no more are visited, nor fewer, and nothing is waited for betwee
   expect(visited).toEqual([1000, 1000, 1000, 1000, 96]);
   expect(duties.idleTime()).toBe(10);
 });
+
+test.each(['end', 'takeBack'] as const)(
+  'an order to %s thousands of connections is obeyed in slices, and nothing is waited for between two',
+  (order) => {
+    const { world, duties } = dutiesOf({ capacity: 32_768, connections: 8_000 });
+    for (let i = 0; i < 2_000; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
+    const { words } = world.table;
+    const seen = connectionsIn(world);
+    const versionAt = (at: number) => words[at + STATE] >>> VERSION_SHIFT;
+    duties[order](Int32Array.from(seen.flatMap(({ record, first }) => [record, first >>> ENTRY_SHIFT, versionAt(first)])));
+    const done = vi.spyOn(world.connections, order);
+    const slices: number[] = [];
+    while (duties.isOrdered) {
+      expect(duties.idleTime()).toBe(0);
+      done.mockClear();
+      duties.obey(128);
+      slices.push(done.mock.calls.length);
+    }
+    expect(slices).toEqual([...Array.from({ length: 15 }, () => 128), 80]);
+    expect(world.records.size).toBe(order === 'end' ? 0 : 2_000);
+  },
+);
 
 test('few connections are visited by and by, whatever the capacity', () => {
   const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000 });

@@ -2,9 +2,10 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { RateLimit, SharedLimit } from '../../src/forward/rate-limit.ts';
-import type { VerdictName } from '../../src/forward/verdict.ts';
+import { Verdict, type VerdictName } from '../../src/forward/verdict.ts';
 import { frontendLoad } from '../../src/layout/counters.ts';
 import { parseAddress, portsWord } from '../../src/packet/address.ts';
+import { UDP } from '../../src/packet/fields.ts';
 import { fromClient, fromServer, PORT, toClient, toServer } from '../fixtures/frames.ts';
 import { type Packet, pattern } from '../lab/packets.ts';
 import { BACK, CLIENT, connectionsIn, SERVERS, VIP, World, type WorldOptions } from '../lab/world.ts';
@@ -341,6 +342,77 @@ describe('SYNs that fill a limit far below what makes a flood for all', () => {
     pass(world, 1000);
     const verdicts = Array.from({ length: 3 }, (_, i) => world.send(syn(2000 + i)).verdict);
     expect(verdicts).toEqual(['resetFull', 'resetFull', 'opened']);
+  });
+});
+
+test.each([64, 1024])(
+  'segments of a thousand connections that another balancer had: each takes one place at most, and has one make way at most, of %i',
+  (connections) => {
+    const world = new World({ mode: 'dsr', scheduler: 'maglev', capacity: 4096, connections });
+    const work = [vi.spyOn(world.table, 'reserve'), vi.spyOn(world.connections, 'end'), vi.spyOn(world.table, 'remove')];
+    for (let from = 5000; from < 6000; from++) {
+      for (const one of work) one.mockClear();
+      expect(['adopted', 'stateless']).toContain(world.send(fromClient({ from, payload: pattern(9) })).verdict);
+      for (const one of work) expect(one.mock.calls.length).toBeLessThanOrEqual(1);
+    }
+    // The rest goes by the hash alone.
+    expect(world.records.size).toBeLessThanOrEqual(connections / 2 + 1);
+  },
+);
+
+describe('a flood of what belongs to nothing leaves nothing behind, and is answered within limits', () => {
+  const LIMITS: WorldOptions = { ...ALONE, answers: 20, answersEach: 5 };
+  const DSR: WorldOptions = { ...LIMITS, mode: 'dsr', scheduler: 'maglev' };
+  const payload = pattern(64);
+  const bare: Packet = { source: CLIENT, destination: VIP };
+  const udp = (to: number, more = {}): Packet => ({ ...bare, udp: { from: 5000, to, payload, ...more } });
+  const fragment = (more: Partial<Packet>): Packet => ({ ...fromClient({ payload }), dontFragment: false, ...more });
+  const error: Packet = { ...bare, icmp: { type: 3, code: 3, quote: toServer({ from: PORT + 7 }), quotedBytes: 28 } };
+
+  test.each<[string, Packet, WorldOptions]>([
+    ...['A', 'PA', 'FA', 'SA', 'R', 'RA', ''].map((flags): [string, Packet, WorldOptions] => [
+      `TCP ${flags || 'without flags'}`,
+      fromClient({ flags, payload: flags === 'PA' ? payload : new Uint8Array() }),
+      LIMITS,
+    ]),
+    ['SYNs with a wrong checksum', fromClient({ flags: 'S', checksum: 1 }), LIMITS],
+    ['resets, with direct server return', fromClient({ flags: 'R' }), DSR],
+    ['segments with a wrong checksum, with direct server return', fromClient({ checksum: 1 }), DSR],
+    ['what says to be a server’s', fromServer({ to: PORT + 9 }), LIMITS],
+    ['first fragments of TCP', fragment({ moreFragments: true }), LIMITS],
+    ['later fragments', fragment({ fragmentOffset: 64 }), LIMITS],
+    ['datagrams to no frontend', udp(53), LIMITS],
+    ['datagrams with a wrong checksum', udp(80, { checksum: 1 }), { ...LIMITS, protocol: UDP }],
+    ['datagrams while no server is up', udp(80), { ...LIMITS, protocol: UDP, up: [false, false] }],
+    ['ICMP errors', error, LIMITS],
+    ['pings of nobody', { ...bare, echo: { id: 7, payload } }, LIMITS],
+  ])('%s', (_, packet, options) => {
+    const world = new World(options);
+    const answers = new Map<string, number>();
+    for (let i = 0; i < 400; i++) {
+      const source = packet.source === CLIENT ? `198.51.100.${i % 8}` : packet.source;
+      const before = Float64Array.from(world.verdicts);
+      const { out, verdict } = world.send({ ...packet, source }, { interface: packet.source === CLIENT ? 1 : BACK });
+      expect(world.verdicts.reduce((sum, n, at) => sum + n - before[at], 0)).toBe(1);
+      if (out !== 'drop' && verdict !== 'stateless') answers.set(source, (answers.get(source) ?? 0) + 1);
+    }
+    expect(Math.max(0, ...answers.values())).toBeLessThanOrEqual(5);
+    expect([...answers.values()].reduce((sum, n) => sum + n, 0)).toBeLessThanOrEqual(20);
+    expect([world.records.size, world.table.size, world.halfOpen.size, world.datagrams.size]).toEqual([0, 0, 0, 0]);
+    expect([...world.loads].every((load) => load === 0)).toBe(true);
+  });
+
+  test('pings that lb4 answers itself have limits of their own, by source and in all', () => {
+    const world = new World({ ...LIMITS, echo: true });
+    const ping = (source: string) => world.send({ ...bare, source, echo: { id: 7, payload } }).verdict;
+    const verdicts = Array.from({ length: 1200 }, () => ping('198.51.100.1'));
+    expect(verdicts.filter((verdict) => verdict === 'echoAnswered')).toHaveLength(1000);
+    expect(verdicts.at(-1)).toBe('dropRateLimited');
+    expect(ping('198.51.100.2')).toBe('echoAnswered');
+    for (let i = 0; i < 12_000; i++) ping(`198.18.${i & 127}.${i >> 7}`);
+    expect(world.verdicts[Verdict.echoAnswered]).toBe(10_000);
+    // And use up none of the resets.
+    expect(world.send({ ...fromClient(), source: '198.51.100.9' }).verdict).toBe('resetUnknown');
   });
 });
 

@@ -1,8 +1,10 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { PortPool } from '../../src/flow/port-pool.ts';
 import { CLIENT_PORTS } from '../../src/layout/ports.ts';
 import { ALL_PORTS, portSlice } from '../../src/packet/steering.ts';
+
+const range = (from: number, many: number): number[] => Array.from({ length: many }, (_, i) => from + i);
 
 test('claims and releases agree with a model', () => {
   const parts = fc.record({
@@ -11,7 +13,10 @@ test('claims and releases agree with a model', () => {
     count: fc.integer({ min: 1, max: 300 }),
     start: fc.double({ min: 0, max: 1, noNaN: true }),
     /** By the place in the range. */
-    taken: fc.uniqueArray(fc.nat(), { maxLength: 50 }),
+    taken: fc.oneof(
+      fc.uniqueArray(fc.nat(), { maxLength: 50 }),
+      fc.tuple(fc.nat(300), fc.nat(300)).map(([from, many]) => range(from, many)),
+    ),
   });
   // Mostly claims, then mostly releases, then mixed.
   const steps = fc.array(fc.tuple(fc.boolean(), fc.nat()), { maxLength: 1000, size: 'max' });
@@ -58,6 +63,18 @@ test('the whole range goes out once, and again in the order of its return', () =
   expect(pool.claim()).toBe(0);
   for (const port of ports) pool.release(port);
   expect(Array.from({ length: pool.size }, () => pool.claim())).toEqual(ports);
+});
+
+test('whoever has taken up a full pool passes its ports by a word at a time, once', () => {
+  const pool = new PortPool(ALL_PORTS, 0.5);
+  const place = Math.floor(ALL_PORTS.count / 2);
+  for (let port = CLIENT_PORTS.first; port <= CLIENT_PORTS.last; port++) if (port !== CLIENT_PORTS.first + place - 1) pool.take(port);
+  const looks = vi.spyOn(Math, 'clz32');
+  expect(pool.claim()).toBe(CLIENT_PORTS.first + place - 1);
+  expect(looks.mock.calls.length).toBeLessThanOrEqual(Math.ceil(ALL_PORTS.count / 32) + 2);
+  looks.mockClear();
+  expect([pool.claim(), looks.mock.calls.length]).toEqual([0, 0]);
+  looks.mockRestore();
 });
 
 test('it begins somewhere else each time', () => {

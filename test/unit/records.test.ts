@@ -16,7 +16,8 @@ function claim(records: Records): number {
 /** What a sweep looks at. */
 function seen(records: Records): number[] {
   const all: number[] = [];
-  for (let record = records.skipFree(0); record < records.capacity; record = records.skipFree(record + 1)) all.push(record);
+  const next = (from: number) => records.skipFree(from, records.capacity);
+  for (let record = next(0); record < records.capacity; record = next(record + 1)) all.push(record);
   return all;
 }
 
@@ -30,6 +31,8 @@ describe('groups', () => {
     expect(seen(records)).toEqual([0, 2, 3].flatMap(whole));
     for (const record of taken) if (records.isTaken(record)) records.release(record);
     expect([seen(records), records.size]).toEqual([[], 0]);
+    // And no further than asked.
+    expect(records.skipFree(5, GROUP / 2)).toBe(GROUP / 2);
   });
 
   test('the last one may be a part, and full', () => {

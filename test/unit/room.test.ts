@@ -1,17 +1,20 @@
 /** There is room for those that drain while as many others come. */
 import { describe, expect, test } from 'vitest';
 import { prepare } from '../../src/balance/index.ts';
+import { parseConfig } from '../../src/config/load.ts';
 import { GROUP } from '../../src/flow/records.ts';
 import { tableCapacity } from '../../src/flow/table.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/layout/counters.ts';
 import { ENTRIES, HOP, SERVER_HOPS } from '../../src/layout/hops.ts';
-import { LIMITS, MOST_CONNECTIONS } from '../../src/layout/limits.ts';
+import { CONNECTION_BYTES, LIMITS, MOST_CONNECTIONS } from '../../src/layout/limits.ts';
 import { flowWords, memorySize, ownMemory } from '../../src/layout/memory.ts';
 import { TCP } from '../../src/packet/fields.ts';
 import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
 import { assertWithin } from '../../src/proxy/plan.ts';
+import { memoryShortage } from '../../src/service/memory-room.ts';
+import { GOOD } from '../lab/config-lines.ts';
 import { planOf } from '../lab/proxy-lab.ts';
 
 const FRONTEND = 2 * LIMITS.frontends - 1;
@@ -50,7 +53,7 @@ describe('packets', () => {
       const links = 2 * Int32Array.BYTES_PER_ELEMENT;
       const groups = 1 / GROUP;
       const port = (Uint16Array.BYTES_PER_ELEMENT * 2 ** Math.ceil(Math.log2(ALL_PORTS.count))) / ALL_PORTS.count;
-      expect(shared / connections + links + groups + port).toBeLessThanOrEqual(256);
+      expect(shared / connections + links + groups + port).toBeLessThanOrEqual(CONNECTION_BYTES);
     },
   );
 
@@ -72,6 +75,12 @@ describe('packets', () => {
     expect(8 * (SERVER + 1)).toBeLessThanOrEqual(SERVER_HOPS);
     expect(hops.length).toBe(ENTRIES * HOP);
   });
+});
+
+test('what a host or control group has no room for is told, with the numbers and what to do', () => {
+  const { passthrough } = parseConfig(`${GOOD}[passthrough]\nconnection_tracker_capacity = 1000000\nworkers = 2`, 'f').config;
+  expect(memoryShortage(passthrough, 362e6)).toBeUndefined();
+  expect(memoryShortage(passthrough, 361e6)).toMatch(/take 362 MB, and .* has 361 MB at most: .*MemoryMax=.*connection_tracker_capacity/);
 });
 
 describe('proxy', () => {
