@@ -48,6 +48,7 @@ deps-coverage:
 
 deps-bench:
 	@scripts/install-deps.sh bench
+	@scripts/install-deps.sh kernel
 
 deps-package:
 	@scripts/install-deps.sh package

@@ -28,6 +28,7 @@ function needs(name, graph) {
 const bundle = (name, from, minify) => ({
   input: { [name]: `dist/src/${from}.js` },
   platform: 'node',
+  preserveEntrySignatures: 'allow-extension',
   logLevel: 'warn',
   plugins: [licences],
   output: {
@@ -35,7 +36,7 @@ const bundle = (name, from, minify) => ({
     entryFileNames: '[name].js',
     chunkFileNames: 'main/[name].js',
     minify,
-    codeSplitting: { groups: [{ name: partOf }], includeDependenciesRecursively: false },
+    codeSplitting: { groups: [{ name: partOf, debugName: 'parts' }], includeDependenciesRecursively: false },
   },
 });
 

@@ -16,6 +16,8 @@ tree=$out/tree
 
 # What runs in the guest (bash: bin/lb4); busybox stands in for the rest. Its own shell would run its applets before these.
 tools='sh bash ip tc bridge nft iptables iptables-save iptables-restore kmod nsenter setpriv sysctl ethtool curl tcpdump'
+# bench/fou.ts needs it, no test.
+if command -v iperf3 >/dev/null; then tools="$tools iperf3"; fi
 # Module directories and single modules, each taken with what it depends on.
 modules='net/sched net/netfilter net/ipv4/netfilter net/bridge net/8021q net/ipv4/fou.ko net/ipv4/ipip.ko net/ipv6/sit.ko drivers/net/veth.ko drivers/net/dummy.ko drivers/net/tun.ko
   drivers/virtio/virtio_pci.ko drivers/net/virtio_net.ko'
