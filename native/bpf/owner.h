@@ -100,7 +100,7 @@ INLINE enum owner owner_of_ipv4(struct __sk_buff* skb, __u32 at) {
   return ip.protocol == IPPROTO_UDP ? ANYBODYS : BROKEN;
 }
 
-// ---- IPv6: as lb4 sends it, without extension headers; a fragment goes to whom its first hop is, as the others of its packet do
+// ---- IPv6: as GLB's directors send it, without extension headers; a fragment goes to whom its first hop is, as the others of its packet do
 
 INLINE enum owner owner_of_tcp6(struct __sk_buff* skb, __u32 at, const struct ipv6hdr* ip) {
   struct segment segment = {.tuple_size = sizeof(segment.tuple.ipv6), .ip.v6 = *ip};
