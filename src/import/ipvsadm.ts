@@ -1,5 +1,6 @@
 /** What `ipvsadm -Sn` prints (ipvsadm(8)): services of the kernel's IPVS and their servers. */
 
+import type { Dsr } from '../config/model.ts';
 import type { Mode } from '../config/modes.ts';
 import { lookUp } from '../look-up.ts';
 import { Draft, type Line, type Table } from './draft.ts';
@@ -30,9 +31,18 @@ const MAX_AFFINITY_SECONDS = 604_800;
 const WHOLE = ['255.255.255.255', '128'];
 
 const IPVS = 'lb4 has nothing like it';
-/** How packets reach servers, and which of lb4's modes does that. */
-const METHODS = { '-g': 'dsr', '-m': 'passthrough', '-i': undefined } as const satisfies Record<string, Mode | undefined>;
+/** How packets reach servers, and what of lb4's does that. */
+const METHODS = {
+  '-g': { mode: 'dsr', dsr: 'l2' },
+  '-i': { mode: 'dsr', dsr: 'ipip' },
+  '-m': { mode: 'passthrough', dsr: undefined },
+} as const satisfies Record<string, { readonly mode: Mode; readonly dsr: Dsr | undefined }>;
 type Method = keyof typeof METHODS;
+const METHOD_NAMES = Object.keys(METHODS) as Method[];
+
+/** ipvsadm(8): how a server of -i is wrapped; without it, by IP in IP. */
+const TUNNEL = '--tun-type';
+const IPIP = 'ipip';
 
 /** What a service is balanced by, by the option that names its address. */
 const PROTOCOLS = { '-t': 'tcp', '-u': 'udp' } as const;
@@ -50,14 +60,15 @@ interface Service {
 export function importIpvsadm(text: string, name: string): Imported {
   const draft = new Draft();
   const services = servicesOf(text, draft);
-  const method = methodOfMost(services);
-  const mode = METHODS[method];
-  for (const service of services) addService(draft, service, method);
+  const mode = modeOfMost(services);
+  const methods = new Set(services.flatMap((service) => addService(draft, service, mode) ?? []));
   const head = [`From ${name}, by \`lb4 import ipvsadm\`: for lb4 --${mode} --config=FILE.`];
-  if (method === '-g')
+  if (mode === 'dsr') {
+    const options = [...methods].map((method) => `ipvsadm ${method}`).join(', ');
     head.push(
-      "The servers have the frontends' addresses already (ipvsadm -g); `lb4 rules --dsr --for SERVER` prints a script whose `status` tells.",
+      `The servers have the frontends' addresses already (${options}); \`lb4 rules --dsr --for SERVER\` prints a script whose \`status\` tells.`,
     );
+  }
   return finish(draft, mode, { name, head });
 }
 
@@ -109,29 +120,50 @@ const LONG: Readonly<Record<string, string>> = {
 };
 
 /** One lb4 has one mode. */
-function methodOfMost(services: readonly Service[]): '-g' | '-m' {
-  const methods = services.flatMap(({ servers }) => servers.map(({ options }) => methodOf(options)));
-  const count = (method: Method) => methods.filter((one) => one === method).length;
-  return count('-g') > count('-m') ? '-g' : '-m';
+function modeOfMost(services: readonly Service[]): 'dsr' | 'passthrough' {
+  const all = methodsOf(services.flatMap(({ servers }) => servers)).map((method) => METHODS[method].mode);
+  return 2 * all.filter((mode) => mode === 'dsr').length > all.length ? 'dsr' : 'passthrough';
+}
+
+function methodsOf(servers: Service['servers']): Method[] {
+  return servers.map(({ options }) => methodOf(options));
 }
 
 function methodOf(options: ReadonlyMap<string, string>): Method {
   // ipvsadm(8): -g is the default.
-  return (Object.keys(METHODS) as Method[]).find((method) => options.has(method)) ?? '-g';
+  return METHOD_NAMES.find((method) => options.has(method)) ?? '-g';
 }
 
-function addService(draft: Draft, service: Service, method: Method): void {
+/** One backend has one way to reach its servers: of those of a mode the one of most. Undefined: none is of that mode. */
+function methodWithin({ servers }: Service, mode: Mode): Method | undefined {
+  const all = methodsOf(servers);
+  const count = (method: Method) => all.filter((one) => one === method).length;
+  const [most] = METHOD_NAMES.filter((method) => METHODS[method].mode === mode).toSorted((a, b) => count(b) - count(a));
+  return most === undefined || (count(most) === 0 && all.length > 0) ? undefined : most;
+}
+
+/** Why a server does not come along behind a service whose servers are reached by `method`. */
+function strange(options: ReadonlyMap<string, string>, method: Method | undefined, mode: Mode): string | undefined {
+  const its = methodOf(options);
+  if (METHODS[its].mode !== mode) return `${its} needs another mode than most: lb4 --${METHODS[its].mode}, in another network namespace`;
+  if (its !== method) return `${its} is another way than that of most servers of this service, and a backend has one (dsr)`;
+  const tunnel = options.get(TUNNEL) ?? IPIP;
+  return its === '-i' && tunnel !== IPIP ? `its tunnel is no IP in IP: see dsr = "gue"` : undefined;
+}
+
+/** Adds it with those of its servers that come along. Returns how they are reached; undefined: nothing came along. */
+function addService(draft: Draft, service: Service, mode: Mode): Method | undefined {
   const { line, protocol, address, options } = service;
+  const method = methodWithin(service, mode);
   const servers = service.servers.filter(({ line: from, options: given }) => {
-    const its = methodOf(given);
-    if (its === method) return true;
-    const other = METHODS[its];
-    const why =
-      other === undefined ? 'lb4 has no tunnels' : `${its} needs another mode than most: lb4 --${other}, in another network namespace`;
-    draft.lose(from, why);
-    return false;
+    const why = strange(given, method, mode);
+    if (why !== undefined) draft.lose(from, why);
+    return why === undefined;
   });
-  if (servers.length === 0 && service.servers.length > 0) return draft.lose(line, 'none of its servers is carried over');
+  if (method === undefined || (servers.length === 0 && service.servers.length > 0)) {
+    draft.lose(line, 'none of its servers is carried over');
+    return undefined;
+  }
   const name = `${protocol}-${address.replaceAll(/[[\]]/g, '')}`;
   const frontend = draft.table(['frontends', name], line);
   frontend.keys.set('listen_addr', { value: address, from: line });
@@ -139,12 +171,16 @@ function addService(draft: Draft, service: Service, method: Method): void {
   if (options.has('-o') && protocol === 'udp') frontend.keys.set('udp_per_packet', { value: true, from: line });
   frontend.keys.set('backend', { value: name, from: line });
   const backend = draft.table(['backends', name], line);
-  if (method === '-g') backend.keys.set('dsr', { value: 'l2', from: line });
+  const { dsr } = METHODS[method];
+  if (dsr !== undefined) backend.keys.set('dsr', { value: dsr, from: line });
+  // A server that answers by itself may unwrap nothing.
+  if (dsr === 'ipip') backend.keys.set('health_check', { value: [dsr, protocol], from: line });
   schedule(draft, service, backend, method);
   for (const [option, value] of options)
     if (!['-t', '-u', '-s', '-p', '-M', '-b', ...(protocol === 'udp' ? ['-o'] : [])].includes(option))
       draft.lose(line, IPVS, value === '' ? option : `${option} ${value}`);
   for (const server of servers) addServer(draft, name, server, WEIGHTLESS.includes(options.get('-s') ?? 'wlc'));
+  return method;
 }
 
 function schedule(draft: Draft, service: Service, backend: Table, method: Method): void {
@@ -159,7 +195,7 @@ function schedule(draft: Draft, service: Service, backend: Table, method: Method
   if (but !== undefined) draft.lose(line, but, `-s ${scheduler}`);
   if (/fallback|flag-1/.test(flags)) draft.lose(line, 'not needed: the hash finds another server for one that is down', `-b ${flags}`);
   // There the hash alone says where a client's segments go (config/check/affinity.ts).
-  const hashes = method === '-g' && (balance === 'source' || balance === 'maglev');
+  const hashes = METHODS[method].mode === 'dsr' && (balance === 'source' || balance === 'maglev');
   const isPersistent = options.has('-p');
   backend.keys.set('balance', { value: isPersistent && hashes ? 'source' : balance, from: line });
   if (isPersistent) persist(draft, service, backend, hashes);
@@ -189,6 +225,6 @@ function addServer(draft: Draft, service: string, { line, options }: Service['se
   const least = options.get('-y') ?? '0';
   if (least !== '0') draft.lose(line, 'a server below its maxconn takes connections again at once', `-y ${least}`);
   for (const [option, value] of options)
-    if (!['-t', '-u', '-r', '-w', '-x', '-y', ...Object.keys(METHODS)].includes(option))
+    if (!['-t', '-u', '-r', '-w', '-x', '-y', TUNNEL, ...METHOD_NAMES].includes(option))
       draft.lose(line, IPVS, value === '' ? option : `${option} ${value}`);
 }

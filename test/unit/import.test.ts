@@ -396,6 +396,23 @@ describe('ipvsadm', () => {
     expect(of(service('--ops')).lost).toMatchObject([{ why: 'lb4 has nothing like it' }]);
   });
 
+  test('tunnels are DSR by IP in IP, and servers are asked by them', () => {
+    const tcp = `${service('').replace('-m', '-i')}-a -t 192.0.2.1:80 -r 10.0.0.2:80 -i --tun-type gue -w 1\n`;
+    const udp = service('').replaceAll('-t ', '-u ').replace('-m', '-i --tun-type ipip');
+    const { toml, lost, mode } = of(`${tcp}-a -t 192.0.2.1:80 -r 10.0.0.3:80 -g -w 1\n${udp}`);
+    expect(mode).toBe('dsr');
+    expect(lost.map(({ line, why }) => `${line}: ${why}`)).toEqual([
+      '3: its tunnel is no IP in IP: see dsr = "gue"',
+      '4: -g is another way than that of most servers of this service, and a backend has one (dsr)',
+    ]);
+    const { backends } = parseConfig(toml, 'x', { mode }).config;
+    expect(backends.map(({ dsr, servers, healthCheck: { type, also } }) => [dsr, servers.length, type, also])).toEqual([
+      ['ipip', 1, 'ipip', ['tcp']],
+      ['ipip', 1, 'ipip', ['udp']],
+    ]);
+    expect(toml).toContain('addresses already (ipvsadm -i)');
+  });
+
   test('IPv6 needs proxy mode', () => {
     expect(() => of('-A -t [2001:db8::1]:80 -s rr\n-a -t [2001:db8::1]:80 -r [2001:db8::2]:80 -m -w 1\n')).toThrow(
       /IPv6 works in proxy mode only/,
