@@ -8,6 +8,7 @@ import { onlyProxy } from '../doctor/mode.ts';
 import { EXIT, formatMistake, UsageError } from '../errors.ts';
 import { lockHolder } from '../io/namespace-lock.ts';
 import { withFound } from '../service/found-servers.ts';
+import { isOwn } from '../service/host.ts';
 import { assertServer } from './known-server.ts';
 import { told, warnOnStderr } from './lines.ts';
 import { askedMode, findConfig, type ModeOptions } from './options.ts';
@@ -28,7 +29,7 @@ export async function doctor({ config, json, for: server, ...modes }: DoctorOpti
   const written = file === undefined || asked !== undefined ? undefined : loadConfig(file).config;
   const found = written && (await onlyProxy(written));
   const mode = asked ?? (isFanOutAlone(written) ? 'fan-out' : found === undefined ? 'passthrough' : 'proxy');
-  const loaded = file === undefined ? undefined : loadConfig(file, { mode });
+  const loaded = file === undefined ? undefined : loadConfig(file, { mode, isOwnSource: isOwn });
   for (const warning of loaded?.warnings ?? []) process.stderr.write(told(formatMistake(warning)));
   const known = loaded && (await withFound(loaded.config, mode, warnOnStderr));
   const findings =

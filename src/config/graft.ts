@@ -3,7 +3,7 @@
  * file that they are from.
  */
 import { ConfigError, type Mistake, type Position } from '../errors.ts';
-import { asKeys, type KeyTable } from '../glb/as-keys.ts';
+import { asKeys, type KeyTable, type Surroundings } from '../glb/as-keys.ts';
 import { readDirector } from '../glb/director.ts';
 import { readForwardingTables } from '../glb/forwarding-table.ts';
 import { formatPath, type Place } from '../glb/reader.ts';
@@ -22,9 +22,8 @@ const NOTHING: Grafted = { files: [], mistakes: [] };
 /**
  * Adds to the tree what the files of its `[glb]` ask for.
  * @param read the text of a file; throws ConfigError where it cannot be read
- * @param hasTunnels packets may go by tunnels
  */
-export function graft(root: TomlNode, read: (path: string) => string, hasTunnels: boolean): Grafted {
+export function graft(root: TomlNode, read: (path: string) => string, surroundings: Surroundings): Grafted {
   const [table, director] = ['forwarding_table', 'director'].map((key) => nodeAt(root, ['glb', key])?.value);
   // What is no path is the schema's.
   if (!isPath(table)) return NOTHING;
@@ -34,13 +33,11 @@ export function graft(root: TomlNode, read: (path: string) => string, hasTunnels
     const config = isPath(director) ? readDirector(read(director), director) : undefined;
     const mistakes = [...forwarding.mistakes, ...(config?.mistakes ?? [])];
     if (mistakes.some(({ severity }) => severity === 'error')) return { files, mistakes };
-    const { tables, left } = asKeys(forwarding, config, hasTunnels);
+    const { tables, left, doubts } = asKeys(forwarding, config, surroundings);
     const clashes = tables.flatMap((one) => add(root, one));
     // Of what is needless there is nothing to do.
-    const doubts = left
-      .filter(({ place }) => place.file === table)
-      .map(({ place, why }) => mistakeAt(place, 'warning', `left out: ${why}`));
-    return { files, mistakes: [...mistakes, ...clashes, ...doubts] };
+    const lost = left.filter(({ isNeedless }) => !isNeedless).map(({ place, why }) => mistakeAt(place, 'warning', `left out: ${why}`));
+    return { files, mistakes: [...mistakes, ...clashes, ...doubts, ...lost] };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return { files, mistakes: error.mistakes };

@@ -12,6 +12,7 @@ import { inlineFindings } from './check/inline.ts';
 import { keyFindings, schemaFindings } from './check/keys.ts';
 import { modeFindings } from './check/modes.ts';
 import { checkSourceFindings, type IsOwn, localServerFindings, loopFindings, type SourceTowards } from './check/own.ts';
+import { protocolsIn, tables } from './check/places.ts';
 import { programFindings } from './check/programs.ts';
 import { sourceFindings } from './check/sources.ts';
 import { statsFindings } from './check/stats.ts';
@@ -27,6 +28,7 @@ import { formatPath, nodeAt, plainValue, readToml } from './read/toml.ts';
 import { fileSchema } from './schema/file.ts';
 import { icmpEcho, statsAddress } from './schema/origin.ts';
 import { resolveConfig } from './schema/resolve.ts';
+import { PING } from './schema/services.ts';
 
 export interface Loaded {
   readonly config: Config;
@@ -43,6 +45,8 @@ export interface LoadOptions {
   readonly programs?: boolean | undefined;
   /** Look also for servers that are this host itself, where that cannot work. */
   readonly isOwn?: IsOwn | undefined;
+  /** The addresses that a file of `[glb]` may have packets come from; left out, those of `isOwn`. */
+  readonly isOwnSource?: IsOwn | undefined;
   /** And whether health checks of L2 DSR can be answered to this host. */
   readonly sourceTowards?: SourceTowards | undefined;
   /** And whether workers can be pinned to the processors that it names. */
@@ -98,8 +102,10 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
     assertRoomy(other, path);
     return other;
   };
+  const ownSource = options.isOwnSource ?? isOwn;
   const hasTunnels = forwarding === undefined || wrapping(forwarding, { dsr: 'gue' }) !== undefined;
-  const grafted = graft(root, readRoomy, hasTunnels);
+  const hasPings = tables(root, 'frontends').some((table) => protocolsIn(table).includes(PING));
+  const grafted = graft(root, readRoomy, { hasTunnels, hasPings, isOwn: ownSource && ((ip) => ownSource({ ip, family: 4 })) });
   const told = (mistakes: readonly Mistake[]) => (unbounded ? mistakes : bounded(mistakes, file));
   if (grafted.mistakes.some(isError)) throw new ConfigError(told(grafted.mistakes));
   const plain = plainValue(root);

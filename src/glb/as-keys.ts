@@ -2,11 +2,11 @@
  * GLB's services as tables and keys of a file for lb4, each with the place that it comes from. A server of lb4's has a port, in DSR that of its frontend: a
  * table of GLB's whose addresses have several ports becomes a backend for each.
  */
-import { ConfigError } from '../errors.ts';
+import { ConfigError, type Mistake } from '../errors.ts';
 import { LIMITS } from '../layout/limits.ts';
 import { GUE_PORT } from '../layout/ports.ts';
 import type { DirectorConfig, Left } from './director.ts';
-import type { Bind, ForwardingTable, ForwardingTables, TableBackend } from './forwarding-table.ts';
+import { type Bind, type ForwardingTable, type ForwardingTables, type TableBackend, unknownHealth } from './forwarding-table.ts';
 import { formatPath, type Place } from './reader.ts';
 
 export type KeyValue = string | number | boolean | readonly string[];
@@ -20,23 +20,35 @@ export interface KeyTable {
 export interface AsKeys {
   readonly tables: readonly KeyTable[];
   readonly left: readonly Left[];
+  readonly doubts: readonly Mistake[];
+}
+
+/** Where these keys go. */
+export interface Surroundings {
+  /** Packets go by tunnels, so servers can be asked by them. */
+  readonly hasTunnels?: boolean | undefined;
+  /** Some frontend beside theirs takes pings. */
+  readonly hasPings?: boolean;
+  /** Whether packets may come from an address, of IPv4; left out: any. */
+  readonly isOwn?: ((ip: string) => boolean) | undefined;
 }
 
 /** What glb-healthcheck does where its file does not say, in milliseconds and checks. */
 const CHECKS = { intervalMs: 2000, timeoutMs: 1000, trigger: 3 };
 const GOOD_STATUS = '200';
+const UNKNOWN = 'lb4, which is to check none of them, takes that for healthy, and directors for unhealthy: their rows differ';
 /** So much of a name of GLB's, to leave room for ports. */
 const NAME_CHARACTERS = 40;
 
 /**
  * @param director undefined: there is none, or it is not known
- * @param hasTunnels packets go by tunnels, so servers can be asked by them
  * @throws ConfigError where more would come of it than a file for lb4 may hold
  */
-export function asKeys(forwarding: ForwardingTables, director: DirectorConfig | undefined, hasTunnels = true): AsKeys {
-  const maker = new Maker(forwarding, director, hasTunnels);
+export function asKeys(forwarding: ForwardingTables, director: DirectorConfig | undefined, surroundings: Surroundings = {}): AsKeys {
+  const maker = new Maker(forwarding, director, surroundings);
   for (const [i, table] of forwarding.tables.entries()) maker.add(table, i);
-  return { tables: maker.tables, left: [...maker.left, ...(director?.left ?? [])] };
+  maker.tellPings();
+  return { tables: maker.tables, left: [...maker.left, ...(director?.left ?? [])], doubts: maker.doubts };
 }
 
 interface Made {
@@ -48,17 +60,47 @@ interface Made {
 class Maker {
   readonly tables: KeyTable[] = [];
   readonly left: Left[] = [];
+  readonly doubts: Mistake[] = [];
   readonly #forwarding: ForwardingTables;
   readonly #director: DirectorConfig | undefined;
+  readonly #source: DirectorConfig['source'];
   readonly #hasTunnels: boolean;
+  readonly #hasPings: boolean;
   readonly #names = new Set<string>();
   /** Made so far. */
   readonly #made: Made = { frontends: 0, backends: 0, servers: 0 };
 
-  constructor(forwarding: ForwardingTables, director: DirectorConfig | undefined, hasTunnels: boolean) {
+  constructor(
+    forwarding: ForwardingTables,
+    director: DirectorConfig | undefined,
+    { hasTunnels = true, hasPings = false, isOwn }: Surroundings,
+  ) {
     this.#forwarding = forwarding;
     this.#director = director;
+    this.#source = this.#ownSource(director?.source, isOwn);
     this.#hasTunnels = hasTunnels;
+    this.#hasPings = hasPings;
+  }
+
+  /** Each director has one of its own, and the file may be any one's. */
+  #ownSource(source: DirectorConfig['source'], isOwn: Surroundings['isOwn']): DirectorConfig['source'] {
+    if (source === undefined || isOwn === undefined || isOwn(source.value)) return source;
+    const why = `${source.value} is no address of this host: wrapped packets come from the one that it has on the way to each server`;
+    this.left.push({ place: source.place, why });
+    return undefined;
+  }
+
+  /** Directors send pings of each address to its servers. */
+  tellPings(): void {
+    const place = this.#director?.pings;
+    const keys = this.tables.find(({ path }) => path[0] === 'frontends')?.keys;
+    if (place === undefined || keys === undefined || !this.#hasTunnels || this.#hasPings) return;
+    const [address, backend] = ['listen_addr', 'backend'].map((key) => String(keys.get(key)?.value));
+    const frontend = `{ protocol = "icmp", listen_addr = "${address.split(':')[0]}", backend = "${backend}" }`;
+    this.left.push({
+      place,
+      why: `directors have servers answer pings, unless forward_icmp_ping_responses is false; here this host does, but for addresses with a frontend of their own: ${frontend}`,
+    });
   }
 
   add(table: ForwardingTable, i: number): void {
@@ -118,7 +160,8 @@ class Maker {
   /** @param tells each part of a table is told of once, however many backends it becomes */
   #backend(table: ForwardingTable, name: string, port: number, tells: boolean): void {
     const { place, hashKey, seed, backends } = table;
-    const { source, hashFields, altHashFields } = this.#director ?? {};
+    const { hashFields, altHashFields } = this.#director ?? {};
+    const source = this.#source;
     const checks = this.#checks(backends, port, tells);
     const keys = {
       dsr: 'gue',
@@ -132,7 +175,9 @@ class Maker {
     if (hashFields !== undefined) made.set('hash_fields', { value: hashFields.value, from: hashFields.place });
     if (altHashFields !== undefined) made.set('alt_hash_fields', { value: altHashFields.value, from: altHashFields.place });
     this.tables.push({ path: ['backends', name], from: place, keys: made });
-    for (const backend of backends) this.#server(backend, name, port, checks['health_check'] === 'none');
+    const isUnchecked = checks['health_check'] === 'none';
+    if (tells && isUnchecked) this.doubts.push(...unknownHealth(backends, UNKNOWN));
+    for (const backend of backends) this.#server(backend, name, port, isUnchecked);
   }
 
   #server({ place, ip, state, healthy }: TableBackend, backend: string, port: number, isUnchecked: boolean): void {

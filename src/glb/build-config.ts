@@ -3,10 +3,12 @@ import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from
 import { dirname, join } from 'node:path';
 import { ConfigError, FailureError, type Mistake, messageOf } from '../errors.ts';
 import { binaryTables } from './binary.ts';
-import { type ForwardingTable, readForwardingTables } from './forwarding-table.ts';
+import { type ForwardingTable, readForwardingTables, unknownHealth } from './forwarding-table.ts';
 
 /** It has the keys of hashes in it. */
 const OWNER_ALONE = 0o600;
+
+const UNKNOWN = 'this table takes that for unhealthy, as glb-director-cli does';
 
 /**
  * Writes the table of the JSON at `source` to `destination`, in one step: beside it, then renamed. Returns what is doubtful. Throws ConfigError for
@@ -15,7 +17,7 @@ const OWNER_ALONE = 0o600;
 export function buildConfig(source: string, destination: string): readonly Mistake[] {
   const { tables, mistakes } = readForwardingTables(readSource(source), source);
   if (mistakes.some(isError)) throw new ConfigError(mistakes);
-  const all = [...mistakes, ...tables.flatMap((table) => [...emptyRows(table, source), ...unknownHealth(table, source)])];
+  const all = [...mistakes, ...tables.flatMap((table) => [...emptyRows(table, source), ...unknownHealth(table.backends, UNKNOWN)])];
   if (all.some(isError)) throw new ConfigError(all);
   writeAtOnce(destination, binaryTables(tables));
   return all;
@@ -38,14 +40,6 @@ function emptyRows({ backends, place }: ForwardingTable, file: string): Mistake[
   if (backends.some(({ state }) => state !== 'inactive')) return [];
   const message = 'no backend is in any row; needed: one that is not inactive';
   return [{ severity: 'error', file, position: place.node.at, path: '', message }];
-}
-
-function unknownHealth({ backends }: ForwardingTable, file: string): Mistake[] {
-  const [first, ...more] = backends.filter(({ healthy, state }) => healthy === undefined && state !== 'inactive');
-  if (first === undefined) return [];
-  const others = more.length === 0 ? '' : `, as of ${more.length} more of this table`;
-  const message = `healthy is missing${others}: this table takes that for unhealthy, as glb-director-cli does`;
-  return [{ severity: 'warning', file, position: first.place.node.at, path: '', message }];
 }
 
 function writeAtOnce(path: string, bytes: Buffer): void {

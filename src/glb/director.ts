@@ -8,6 +8,8 @@ import { isText, type Place, Reader } from './reader.ts';
 export interface Left {
   readonly place: Place;
   readonly why: string;
+  /** Nothing is to be done about it. */
+  readonly isNeedless?: boolean;
 }
 
 /** A value, and where it stands. */
@@ -21,6 +23,8 @@ export interface DirectorConfig {
   readonly source: Given<string> | undefined;
   readonly hashFields: Given<readonly HashField[]> | undefined;
   readonly altHashFields: Given<readonly HashField[]> | undefined;
+  /** What has the servers answer pings: the key, or, where that is missing, the file. */
+  readonly pings: Place | undefined;
   readonly left: readonly Left[];
   readonly mistakes: readonly Mistake[];
 }
@@ -43,8 +47,8 @@ const LEFT: Readonly<Record<string, string>> = {
   rx_drop_en: NOT_NEEDED,
   kni_ip: NOT_NEEDED,
   statsd_port: 'lb4 sends no statistics: it is asked for them, [stats]',
-  forward_icmp_ping_responses: 'pings of a frontend are answered here, by the kernel or by lb4 (icmp_echo)',
 };
+const PINGS = 'forward_icmp_ping_responses';
 
 const isAddress = (value: unknown): value is string => isText(value) && isIPv4(value);
 
@@ -53,20 +57,27 @@ export function readDirector(text: string, file: string): DirectorConfig {
   const reader = new Reader(file);
   const root = reader.open(text);
   if (root === undefined)
-    return { source: undefined, hashFields: undefined, altHashFields: undefined, left: [], mistakes: reader.mistakes };
-  reader.onlyThese(root, [...OWN, ...Object.keys(LEFT)]);
+    return { source: undefined, hashFields: undefined, altHashFields: undefined, pings: undefined, left: [], mistakes: reader.mistakes };
+  reader.onlyThese(root, [...OWN, PINGS, ...Object.keys(LEFT)]);
   const source = reader.read(root, 'outbound_src_ip', 'an IPv4 address', isAddress, { isNeeded: false });
   const at = reader.member(root, 'outbound_src_ip');
   const whole = {
     source: source === undefined || at === undefined ? undefined : { value: source, place: at },
     hashFields: fieldsIn(reader, root, 'hash_fields'),
     altHashFields: fieldsIn(reader, root, 'alt_hash_fields'),
+    pings: pingsIn(reader, root),
     left: Object.entries(LEFT).flatMap(([name, why]): Left[] => {
       const place = reader.member(root, name);
-      return place === undefined ? [] : [{ place, why }];
+      return place === undefined ? [] : [{ place, why, isNeedless: true }];
     }),
   };
   return { ...whole, mistakes: reader.mistakes };
+}
+
+/** Whatever is not false is true to a director, and so is nothing at all. */
+function pingsIn(reader: Reader, root: Place): Place | undefined {
+  const place = reader.member(root, PINGS);
+  return place?.node.value === false ? undefined : (place ?? root);
 }
 
 function fieldsIn(reader: Reader, root: Place, name: string): Given<readonly HashField[]> | undefined {

@@ -105,6 +105,18 @@ function readTable(reader: Reader, place: Place): ForwardingTable {
   return table;
 }
 
+/**
+ * Servers of a table that nobody says to be well or not: at the first of them, in one line.
+ * @param what comes of it
+ */
+export function unknownHealth(backends: readonly TableBackend[], what: string): Mistake[] {
+  const [first, ...more] = backends.filter(({ healthy, state }) => healthy === undefined && state !== 'inactive');
+  if (first === undefined) return [];
+  const others = more.length === 0 ? '' : `, as of ${more.length} more of this table`;
+  const { file, node } = first.place;
+  return [{ severity: 'warning', file, position: node.at, path: '', message: `healthy is missing${others}: ${what}` }];
+}
+
 function tooMany(reader: Reader, places: readonly Place[], most: number, what: string, whole = 'table'): void {
   const [first] = places.slice(most);
   if (first !== undefined) reader.error(first, `this is one too many: the ${whole} has ${places.length} ${what}; allowed: at most ${most}`);

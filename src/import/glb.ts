@@ -29,12 +29,12 @@ export function importGlb(table: Source, director: Source | undefined): Imported
   const lineOf = ({ node, path, file }: Place): Line => {
     return { number: node.at.line, words: [formatPath(path) || 'all'], ...(file !== table.name && { file }) };
   };
-  const { tables, left } = asKeys(forwarding, config);
+  const { tables, left, doubts: more } = asKeys(forwarding, config);
   for (const { path, from, keys } of tables) {
     const made = draft.table(path, lineOf(from));
     for (const [key, given] of keys) made.keys.set(key, { value: given.value, from: lineOf(given.from) });
   }
   for (const { place, why } of left) draft.lose(lineOf(place), why);
   const head = [`From ${table.name}, by \`lb4 glb import\`: for lb4 --dsr --config=FILE.`];
-  return { ...finish(draft, 'dsr', { name: table.name, head }), doubts };
+  return { ...finish(draft, 'dsr', { name: table.name, head }), doubts: [...doubts, ...more] };
 }

@@ -63,8 +63,9 @@ export function importIpvsadm(text: string, name: string): Imported {
   const mode = modeOfMost(services);
   const methods = new Set(services.flatMap((service) => addService(draft, service, mode) ?? []));
   const head = [`From ${name}, by \`lb4 import ipvsadm\`: for lb4 --${mode} --config=FILE.`];
-  if (mode === 'dsr') {
-    const options = [...methods].map((method) => `ipvsadm ${method}`).join(', ');
+  const direct = [...methods].filter((method) => METHODS[method].dsr !== undefined);
+  if (direct.length > 0) {
+    const options = direct.map((method) => `ipvsadm ${method}`).join(', ');
     head.push(
       `The servers have the frontends' addresses already (${options}); \`lb4 rules --dsr --for SERVER\` prints a script whose \`status\` tells.`,
     );
@@ -121,8 +122,8 @@ const LONG: Readonly<Record<string, string>> = {
 
 /** One lb4 has one mode. */
 function modeOfMost(services: readonly Service[]): 'dsr' | 'passthrough' {
-  const all = methodsOf(services.flatMap(({ servers }) => servers)).map((method) => METHODS[method].mode);
-  return 2 * all.filter((mode) => mode === 'dsr').length > all.length ? 'dsr' : 'passthrough';
+  const all = methodsOf(services.flatMap(({ servers }) => servers)).map((method) => METHODS[method]);
+  return 2 * all.filter(({ dsr }) => dsr !== undefined).length > all.length ? 'dsr' : 'passthrough';
 }
 
 function methodsOf(servers: Service['servers']): Method[] {
@@ -195,7 +196,7 @@ function schedule(draft: Draft, service: Service, backend: Table, method: Method
   if (but !== undefined) draft.lose(line, but, `-s ${scheduler}`);
   if (/fallback|flag-1/.test(flags)) draft.lose(line, 'not needed: the hash finds another server for one that is down', `-b ${flags}`);
   // There the hash alone says where a client's segments go (config/check/affinity.ts).
-  const hashes = METHODS[method].mode === 'dsr' && (balance === 'source' || balance === 'maglev');
+  const hashes = METHODS[method].dsr !== undefined && (balance === 'source' || balance === 'maglev');
   const isPersistent = options.has('-p');
   backend.keys.set('balance', { value: isPersistent && hashes ? 'source' : balance, from: line });
   if (isPersistent) persist(draft, service, backend, hashes);

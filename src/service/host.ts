@@ -34,7 +34,7 @@ export function assertHost(config: Config): void {
 }
 
 /** Whether an address is this host's. Where the addon is not built, of interfaces that are up. */
-export function isOwn({ ip, family }: Address): boolean {
+export function isOwn({ ip, family }: Pick<Address, 'ip' | 'family'>): boolean {
   try {
     if (family === 4) return isOurs(parseAddress(ip));
   } catch {

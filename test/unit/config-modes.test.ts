@@ -28,10 +28,14 @@ const DSR: Row[] = [
     ],
   },
   { name: 'a server behind two addresses, l2', toml: `${TWO}${BACKEND}\nbackends.b.dsr = "l2"`, lines: [] },
-  { name: 'a server behind two addresses, ipip', toml: `${TWO}${BACKEND}\nbackends.b.dsr = "ipip"`, lines: [] },
+  {
+    name: 'a server behind two addresses, ipip',
+    toml: `${TWO}${BACKEND}\nbackends.b.dsr = "ipip"\nbackends.b.health_check = "none"`,
+    lines: [],
+  },
   {
     name: 'a server that holds the address that its checks come from',
-    toml: `${GOOD}frontends.c={listen_addr="192.0.2.1:443",backend="d"}\nbackends.d={dsr="ipip",servers.s.addr="192.0.2.2:443"}`,
+    toml: `${GOOD}frontends.c={listen_addr="192.0.2.1:443",backend="d"}\nbackends.d={dsr="ipip",health_check="none",servers.s.addr="192.0.2.2:443"}`,
     lines: [
       'f:1:26: frontends.a.listen_addr: its checks come from 192.0.2.1, which server "192.0.2.2:80" holds for frontend "c", line 3, and would ' +
         'answer to itself; needed: another address in one of the frontends, the same dsr in both backends, or health_check = "exec" in that of "a"',
@@ -44,7 +48,7 @@ const DSR: Row[] = [
   },
   {
     name: 'an address of its own beside it',
-    toml: `${GOOD}frontends.c={listen_addr="192.0.2.3:80",backend="d"}\nbackends.d={dsr="ipip",servers.s.addr="192.0.2.2:80"}`,
+    toml: `${GOOD}frontends.c={listen_addr="192.0.2.3:80",backend="d"}\nbackends.d={dsr="ipip",health_check="none",servers.s.addr="192.0.2.2:80"}`,
     lines: [],
   },
   {
@@ -88,8 +92,19 @@ describe('packets inside of others', () => {
 
   it('need a driver that has room for them', () => {
     const why = 'io = "pcap" cannot wrap packets; needed: io = "ring", or dsr = "nat" or "l2"';
-    expect(check(`${PCAP}${GOOD}backends.b.dsr = "gue"`, 'dsr')).toEqual([`f:4:18: backends.b.dsr: "gue": ${why}`]);
+    expect(check(`${PCAP}${GOOD}backends.b.dsr = "gue"\nbackends.b.health_check = "none"`, 'dsr')).toEqual([
+      `f:4:18: backends.b.dsr: "gue": ${why}`,
+    ]);
     expect(check(`${PCAP}${GOOD}backends.b.dsr = "gue"`, 'passthrough')).toEqual([]);
+  });
+
+  it('should be unwrapped by who passes its checks', () => {
+    const doubts = (more: string) => check(`${GOOD}backends.b.dsr = "ipip"\n${more}`, 'dsr');
+    const why = 'servers are asked past their tunnel: one that unwraps nothing passes, and its clients get nothing; better: health_check =';
+    expect(doubts('')).toEqual([`f:3:12: warning: backends.b.health_check: ${why} ["ipip", "tcp"]`]);
+    expect(doubts('backends.b.health_check = "http"')).toEqual([`f:4:12: warning: backends.b.health_check: ${why} ["ipip", "http"]`]);
+    for (const check of ['"none"', '"ipip"', '["tcp", "ipip"]']) expect(doubts(`backends.b.health_check = ${check}`)).toEqual([]);
+    expect(check(`${GOOD}backends.b.dsr = "ipip"`, 'passthrough')).toEqual([]);
   });
 
   it('have a port and a source', () => {

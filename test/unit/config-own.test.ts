@@ -19,7 +19,7 @@ function linesFor(
   });
   // Dotted keys first: a table header would swallow what follows it.
   const text = [...toml.map((part) => part.split('\n')[0]), ...toml.map((part) => part.split('\n').slice(1).join('\n'))].join('\n');
-  const isOwn = own && (({ ip }: Address) => own.has(ip));
+  const isOwn = own && (({ ip }: Pick<Address, 'ip'>) => own.has(ip));
   return linesOf(() => parseConfig(text, 'f', { mode, isOwn }));
 }
 

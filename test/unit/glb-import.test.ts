@@ -13,6 +13,7 @@ test('what a site has becomes a file that lb4 check passes', async () => {
   // Whether packets are wrapped by now is not this test's.
   await expect(made.toml.replaceAll(/^.*(dsr|source_addr).*\n/gm, '')).toMatchFileSnapshot('../fixtures/glb/forwarding_table.toml');
   const { config, warnings } = parseConfig(made.toml, 'f', { mode: 'dsr' });
+  expect(made.doubts).toEqual([]);
   expect(warnings.map(({ message }) => message)).toEqual([expect.stringMatching(/^server "192.168.60.1" is not active either/)]);
   expect(
     config.backends.map(
@@ -51,8 +52,14 @@ describe('a table', () => {
   const BIND = '"binds": [{"ip": "1.1.1.1", "proto": "tcp", "port": 80}]';
 
   test('without a check has servers that are well', () => {
-    const { toml } = importGlb({ name: 't', text: table(`${BIND},\n"backends": [{"ip": "1.2.3.4", "state": "active"}]`) }, undefined);
+    const { toml, doubts } = importGlb(
+      { name: 't', text: table(`${BIND},\n"backends": [{"ip": "1.2.3.4", "state": "active"}]`) },
+      undefined,
+    );
     expect(parseConfig(toml, 'f', { mode: 'dsr' }).config.backends[0]?.healthCheck.type).toBe('none');
+    expect(doubts.map(formatMistake)).toEqual([
+      't:3:14: warning: healthy is missing: lb4, which is to check none of them, takes that for healthy, and directors for unhealthy: their rows differ',
+    ]);
   });
 
   test('that names no address that lb4 can serve is refused', () => {
@@ -95,6 +102,16 @@ describe('a table', () => {
       intervalMs: 2000,
     });
   });
+});
+
+test.each([
+  ['{}', 'd:1: all'],
+  ['{"forward_icmp_ping_responses": null}', 'd:1: forward_icmp_ping_responses'],
+  ['{"forward_icmp_ping_responses": false}', undefined],
+])('a director that says %s of pings', (text, place) => {
+  const pings = told(importGlb(fixture('table.json'), { name: 'd', text })).filter((line) => line.includes('icmp'));
+  const line = `${place}: directors have servers answer pings, unless forward_icmp_ping_responses is false; here this host does, but for `;
+  expect(pings).toEqual(place === undefined ? [] : [expect.stringContaining(line)]);
 });
 
 test('a director without a field to hash, and keys that nobody knows, are told', () => {

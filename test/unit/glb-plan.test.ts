@@ -184,7 +184,7 @@ describe('a file', () => {
   });
 
   test('names other fields where packets can have a list of servers', () => {
-    const file = (dsr: string) => `${HEAD}alt_hash_fields = ["source_port"]\ndsr = "${dsr}"\n${A}`;
+    const file = (dsr: string) => `${HEAD}alt_hash_fields = ["source_port"]\ndsr = "${dsr}"\nhealth_check = "none"\n${A}`;
     const warnings = [
       'warning: backends.web.alt_hash_fields: has no effect but with --dsr and dsr = "gue": other packets have no list of servers',
     ];
@@ -253,9 +253,9 @@ describe('[glb]', () => {
       `{"tables": [{"name": "web", "hash_key": "12345678901234561234567890123456", "seed": "34567890123456783456789012345678",\n"binds": [${binds}],\n"backends": [{"ip": "1.2.3.4", "state": "active"${more}}]}]}`,
     );
   const BIND = '{"ip": "1.1.1.1", "proto": "tcp", "port": 80}';
-  const read = (toml: string, mode: Mode = 'passthrough') => {
+  const read = (toml: string, mode: Mode = 'passthrough', isOwn?: (address: { readonly ip: string }) => boolean) => {
     const asked: string[] = [];
-    const loaded = parseConfig(toml, 'f', { mode, reads: (path) => asked.push(path) });
+    const loaded = parseConfig(toml, 'f', { mode, isOwnSource: isOwn, reads: (path) => asked.push(path) });
     return { ...loaded, asked };
   };
   const refusal = (toml: string) => {
@@ -268,7 +268,7 @@ describe('[glb]', () => {
   };
 
   test('a file may have nothing else, and is told of the others before they are read', () => {
-    write(BIND);
+    write(BIND, ', "healthy": true');
     writeFileSync(conf, '{"hash_fields": {"src_addr": true, "dst_port": true}}');
     const { config, asked, keys, warnings } = read(`${TOML}director = "${conf}"\n`);
     expect(asked).toEqual([json, conf]);
@@ -284,7 +284,7 @@ describe('[glb]', () => {
   });
 
   test('stands beside what the file has itself, and mistakes of both name their file', () => {
-    write(`${BIND}, {"ip": "fdb4::1", "proto": "tcp", "port": 80}`);
+    write(`${BIND}, {"ip": "fdb4::1", "proto": "tcp", "port": 80}`, ', "healthy": true');
     const own = (name: string, address: string) =>
       `[frontends.${name}]\nlisten_addr = "${address}"\nbackend = "own"\n[backends.own]\nservers.a = { addr = "9.9.9.9:80" }\n`;
     const { config, warnings } = read(TOML + own('own', '1.1.1.2:80'));
@@ -310,6 +310,25 @@ describe('[glb]', () => {
     write(BIND, ', "healthchecks": {"gue": 19523, "http": 80}');
     expect(doubts('passthrough')).toEqual([['http'], expect.stringMatching(/left out: .* with --dsr alone$/)]);
     expect(doubts('dsr')).toEqual([['gue', 'http']]);
+  });
+
+  test('what a director does otherwise is told, and its own address is taken by its own host', () => {
+    write(BIND);
+    writeFileSync(conf, '{"outbound_src_ip": "192.168.50.5",\n"forward_icmp_ping_responses": true,\n"num_worker_queues": 1}');
+    const doubts = (more: string, isOwn: boolean) => {
+      const { config, warnings } = read(`${more}\n${TOML}director = "${conf}"\n`, 'dsr', ({ ip }) => isOwn && ip === '192.168.50.5');
+      const lines = warnings.map((one) => formatMistake(one).replaceAll(json, 'j').replaceAll(conf, 'd'));
+      return [config.backends[0].tunnel?.source, ...lines.map((line) => line.slice(0, 90))];
+    };
+    const pings = 'frontends.pings = { listen_addr = "1.1.1.1", protocol = "icmp", backend = "web" }';
+    const health = 'j:3:14: warning: healthy is missing: lb4, which is to check none of them, takes that for healthy, '.slice(0, 90);
+    expect(doubts(pings, true)).toEqual(['192.168.50.5', health]);
+    expect(doubts('', false)).toEqual([
+      undefined,
+      health,
+      'd:1:21: warning: outbound_src_ip: left out: 192.168.50.5 is no address of this host: wrapped'.slice(0, 90),
+      'd:2:32: warning: forward_icmp_ping_responses: left out: directors have servers answer pings, unless'.slice(0, 90),
+    ]);
   });
 
   test('files that are wrong, or are not there, are refused with their lines', () => {

@@ -10,7 +10,7 @@ import { forwardingKeys, frontendPlaces, type Place, serverPlaces, tables } from
 const WITH_PORTS = ['tcp', 'udp'] as const satisfies readonly ServiceProtocol[];
 
 /** Tells whether an address is this host's. */
-export type IsOwn = (address: Address) => boolean;
+export type IsOwn = (address: Pick<Address, 'ip' | 'family'>) => boolean;
 
 type FrontendTable = ReturnType<typeof frontendPlaces>[number];
 

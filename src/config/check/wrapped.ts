@@ -1,12 +1,15 @@
 /** What `dsr = "gue"` and `"ipip"`, which wrap packets, demand of a file beyond its schema. */
-import type { Dsr } from '../model.ts';
+import type { Dsr, HealthCheckType } from '../model.ts';
 import { nodeAt, type TomlNode } from '../read/toml.ts';
-import { error, type Finding, show } from './finding.ts';
-import { tables } from './places.ts';
+import { error, type Finding, show, warning } from './finding.ts';
+import { typesOf } from './health.ts';
+import { backendsIn, tables } from './places.ts';
 
 /** The keys that are for wrapped packets alone, and with which `dsr`. */
 const OWN_KEYS: Readonly<Record<string, readonly Dsr[]>> = { gue_port: ['gue'], source_addr: ['gue', 'ipip'] };
 const WRAPPING = OWN_KEYS.source_addr;
+/** Checks that know no tunnel. What a command asks is its own; `none` is meant so. */
+const PAST_TUNNEL: readonly HealthCheckType[] = ['tcp', 'http', 'udp'];
 
 /** Keys that nothing would read: whatever the mode. */
 export function tunnelKeyFindings(root: TomlNode): Finding[] {
@@ -23,8 +26,25 @@ export function tunnelKeyFindings(root: TomlNode): Finding[] {
   });
 }
 
-/** In DSR: what moves packets must be able to wrap them. */
+/** In DSR: what moves packets must be able to wrap them, and who unwraps none should not pass for well. */
 export function wrappedFindings(root: TomlNode): Finding[] {
+  return [...cannotWrap(root), ...askedPastTunnel(root)];
+}
+
+function askedPastTunnel(root: TomlNode): Finding[] {
+  const used = backendsIn(root);
+  return tables(root, 'backends').flatMap(({ path, name, node }) => {
+    const dsr = node.children.get('dsr');
+    if (dsr === undefined || !WRAPPING.some((one) => one === dsr.value)) return [];
+    const types = typesOf(node, used.get(name) ?? []);
+    if (types.length === 0 || !types.every((type) => PAST_TUNNEL.includes(type))) return [];
+    const wanted = `health_check = [${[dsr.value, ...types].map(show).join(', ')}]`;
+    const message = `servers are asked past their tunnel: one that unwraps nothing passes, and its clients get nothing; better: ${wanted}`;
+    return [warning(node.children.get('health_check') ?? dsr, [...path, 'health_check'], message)];
+  });
+}
+
+function cannotWrap(root: TomlNode): Finding[] {
   if (nodeAt(root, ['passthrough', 'io'])?.value !== 'pcap') return [];
   return tables(root, 'backends').flatMap(({ path, node }) => {
     const dsr = node.children.get('dsr');
