@@ -174,6 +174,15 @@ export class ConfigError extends Lb4Error {
   }
 }
 
+/** What is longer than this nobody reads in a message. */
+const QUOTED_CHARACTERS = 60;
+
+/** Text of somebody's file in quotes, for a terminal: cut where it is long, and no character of it controls anything. */
+export function quote(text: string): string {
+  const whole = JSON.stringify(text.length > QUOTED_CHARACTERS ? `${text.slice(0, QUOTED_CHARACTERS)}…` : text);
+  return whole.replaceAll(/[\x7f-\x9f]/g, (one) => `\\u00${one.charCodeAt(0).toString(16)}`);
+}
+
 /** An error's message; of what is thrown and no Error, its text. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

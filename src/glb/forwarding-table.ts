@@ -4,7 +4,7 @@
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import { GLB_STATES, type GlbState } from '../balance/glb-table.ts';
-import type { Mistake } from '../errors.ts';
+import { type Mistake, quote } from '../errors.ts';
 import { isFlag, isPort, isText, type Place, Reader } from './reader.ts';
 
 /** Places that the director's binary table has for servers, and for addresses. */
@@ -95,8 +95,8 @@ function readTable(reader: Reader, place: Place): ForwardingTable {
   const table = {
     place,
     name: reader.read(place, 'name', 'a text', isText, optional),
-    hashKey: reader.read(place, 'hash_key', HEX, isKey) ?? '',
-    seed: reader.read(place, 'seed', HEX, isKey) ?? '',
+    hashKey: reader.read(place, 'hash_key', HEX, isKey, { isSecret: true }) ?? '',
+    seed: reader.read(place, 'seed', HEX, isKey, { isSecret: true }) ?? '',
     binds: binds.flatMap((bind) => readBind(reader, bind) ?? []),
     backends: backends.flatMap((backend) => readBackend(reader, backend) ?? []),
   };
@@ -143,7 +143,7 @@ function readNetwork(reader: Reader, place: Place): Pick<Bind, 'ip' | 'family' |
   const most = family === 6 ? 128 : 32;
   const isLength = length === undefined || (/^\d{1,3}$/.test(length) && Number(length) <= most);
   if (family !== undefined && isLength && text.split('/').length <= 2) return { ip, family, bits: Number(length ?? most) };
-  reader.error(reader.member(place, 'ip') ?? place, `${JSON.stringify(text)} is no address; allowed: ${allowed}`);
+  reader.error(reader.member(place, 'ip') ?? place, `${quote(text)} is no address; allowed: ${allowed}`);
   return undefined;
 }
 

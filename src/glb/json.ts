@@ -1,5 +1,5 @@
 /** JSON text as a tree that remembers where every value stood. */
-import { messageOf, type Position } from '../errors.ts';
+import { messageOf, type Position, quote } from '../errors.ts';
 
 export interface JsonNode {
   /** Of a string, number, boolean or null. */
@@ -25,28 +25,47 @@ export function readJson(text: string): JsonNode | SyntaxMistake {
     // Both call themselves for every level of nesting.
     if (error instanceof RangeError) return { position: undefined, message: 'arrays or objects are nested too deeply' };
     const [at] = /(?<=position )\d+/.exec(messageOf(error)) ?? [];
-    const position = at === undefined ? undefined : positionOf(text, Number(at));
-    return { position, message: `not valid JSON: ${messageOf(error).replace(/ in JSON at position.*$/s, '')}` };
+    const position = at === undefined ? new Walker(text).stop() : positionOf(text, Number(at));
+    return { position, message: `not valid JSON: ${reasonOf(messageOf(error))}` };
   }
 }
 
 /** A token and the white space before it. */
 const TOKEN = /[ \t\r\n]*(?:[{}[\]:,]|"(?:[^"\\]|\\.)*"|[^\s"{}[\]:,]+)/y;
 
-/** Goes through a text that is known to be good. */
+/** V8's, without the place and the text around it, which may be a key. */
+function reasonOf(message: string): string {
+  return message.replace(/( in JSON at position|, (\.\.\.)?").*$/s, '').replace(/(?<=')\p{C}(?=')/u, (one) => quote(one).slice(1, -1));
+}
+
+/** Goes through a text that is known to be good, or as far as it is. */
 class Walker {
   readonly #text: string;
   #offset = 0;
-  /** Of the line that #offset is on. */
+  #last = '';
+  /** Of the token that was read last, or one before it. */
   #line = 1;
   #lineStart = 0;
+  /** Looked for once a line: each look goes through all of what is left, where that is one. */
+  #lineEnd: number;
 
   constructor(text: string) {
     this.#text = text;
+    this.#lineEnd = this.#endOf(0);
   }
 
   tree(): JsonNode {
     return this.#node(this.#next());
+  }
+
+  /** Where a value is none. */
+  stop(): Position | undefined {
+    try {
+      this.tree();
+      return undefined;
+    } catch (error) {
+      return error instanceof RangeError ? undefined : this.#position(this.#last);
+    }
   }
 
   #node(token: string): JsonNode {
@@ -58,7 +77,10 @@ class Walker {
 
   #elements(): Map<number, JsonNode> {
     const children = new Map<number, JsonNode>();
-    for (let token = this.#next(); token !== ']'; token = this.#next()) if (token !== ',') children.set(children.size, this.#node(token));
+    for (let token = this.#next(); token !== ']' || children.size > 0; token = this.#next()) {
+      children.set(children.size, this.#node(token));
+      if (this.#next() === ']') break;
+    }
     return children;
   }
 
@@ -76,17 +98,24 @@ class Walker {
     TOKEN.lastIndex = this.#offset;
     const token = TOKEN.exec(this.#text)?.[0] ?? '';
     this.#offset += token.length;
-    return token.trimStart();
+    this.#last = token.trimStart();
+    return this.#last;
   }
 
   /** Of the token that was read last. */
   #position(token: string): Position {
     const start = this.#offset - token.length;
-    for (let end = this.#text.indexOf('\n', this.#lineStart); end >= 0 && end < start; end = this.#text.indexOf('\n', end + 1)) {
+    while (this.#lineEnd < start) {
       this.#line++;
-      this.#lineStart = end + 1;
+      this.#lineStart = this.#lineEnd + 1;
+      this.#lineEnd = this.#endOf(this.#lineStart);
     }
     return { line: this.#line, column: start - this.#lineStart + 1 };
+  }
+
+  #endOf(lineStart: number): number {
+    const end = this.#text.indexOf('\n', lineStart);
+    return end < 0 ? this.#text.length : end;
   }
 }
 

@@ -1,5 +1,5 @@
 /** What reading a file of GLB's needs: values of a kind, and every mistake with its place. */
-import type { Mistake } from '../errors.ts';
+import { type Mistake, quote } from '../errors.ts';
 import { didYouMean } from '../suggest.ts';
 import { type JsonNode, readJson } from './json.ts';
 
@@ -61,7 +61,7 @@ export class Reader {
     name: string,
     allowed: string,
     test: (value: unknown) => value is T,
-    { isNeeded = true }: { readonly isNeeded?: boolean } = {},
+    { isNeeded = true, isSecret = false }: { readonly isNeeded?: boolean; readonly isSecret?: boolean } = {},
   ): T | undefined {
     const found = this.member(place, name);
     if (found === undefined) {
@@ -70,8 +70,8 @@ export class Reader {
     }
     const { node } = found;
     if (node.kind === 'leaf' && test(node.value)) return node.value;
-    const what = node.kind === 'leaf' ? JSON.stringify(node.value) : `an ${node.kind}`;
-    this.error(found, `${what} is not good; allowed: ${allowed}`);
+    const what = node.kind === 'leaf' ? leafText(node.value) : `an ${node.kind}`;
+    this.error(found, `${isSecret ? 'this value' : what} is not good; allowed: ${allowed}`);
     return undefined;
   }
 
@@ -100,10 +100,17 @@ export class Reader {
   }
 }
 
-/** `tables[0].hash_key` */
+function leafText(value: unknown): string {
+  return isText(value) ? quote(value) : String(value);
+}
+
+/** What may stand in a path without quotes. */
+const BARE = /^[\w-]{1,60}$/;
+
+/** `tables[0].hash_key`; a name that is more than a word is in quotes. */
 export function formatPath(path: Path): string {
   return path
-    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`))
+    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${BARE.test(part) ? part : quote(part)}`))
     .join('')
     .slice(path[0] === undefined ? 0 : 1);
 }

@@ -1,5 +1,5 @@
 /** What the checks find, before it is known in which file. */
-import type { Mistake, Position } from '../../errors.ts';
+import { type Mistake, type Position, quote } from '../../errors.ts';
 import { formatPath, type TomlNode } from '../read/toml.ts';
 
 /** A mistake before its file is known. */
@@ -28,5 +28,5 @@ export function warning(node: TomlNode, path: Finding['path'], message: string):
 /** A value as TOML would have it, cut where it is long. */
 export function show(value: unknown): string {
   if (typeof value !== 'string') return value instanceof Date ? '' : String(value);
-  return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  return quote(value);
 }
