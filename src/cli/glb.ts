@@ -8,7 +8,7 @@ import { told } from './lines.ts';
 
 /** Throws ConfigError for a wrong file, FailureError where nothing can be written. */
 export function buildTable(source: string, destination: string): void {
-  for (const doubt of buildConfig(source, destination)) process.stderr.write(told(formatMistake(doubt)));
+  for (const doubt of buildConfig(readForeign(source), source, destination)) process.stderr.write(told(formatMistake(doubt)));
 }
 
 /** Prints the file for lb4, and what is lost or doubtful on standard error as well. Throws ConfigError for files that cannot be read, or are wrong. */

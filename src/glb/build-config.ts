@@ -1,5 +1,5 @@
 /** What `glb-director-cli build-config SRC.json DST.bin` does. */
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fchmodSync, fchownSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ConfigError, FailureError, type Mistake, messageOf } from '../errors.ts';
 import { binaryTables } from './binary.ts';
@@ -11,11 +11,11 @@ const OWNER_ALONE = 0o600;
 const UNKNOWN = 'this table takes that for unhealthy, as glb-director-cli does';
 
 /**
- * Writes the table of the JSON at `source` to `destination`, in one step: beside it, then renamed. Returns what is doubtful. Throws ConfigError for
- * what is wrong, FailureError where it cannot be written; then nothing has changed.
+ * Writes the table of the JSON in `text`, of the file `source`, to `destination`, in one step: beside it, then renamed. Returns what is doubtful. Throws
+ * ConfigError for what is wrong, FailureError where it cannot be written; then nothing has changed.
  */
-export function buildConfig(source: string, destination: string): readonly Mistake[] {
-  const { tables, mistakes } = readForwardingTables(readSource(source), source);
+export function buildConfig(text: string, source: string, destination: string): readonly Mistake[] {
+  const { tables, mistakes } = readForwardingTables(text, source);
   if (mistakes.some(isError)) throw new ConfigError(mistakes);
   const all = [...mistakes, ...tables.flatMap((table) => [...emptyRows(table, source), ...unknownHealth(table.backends, UNKNOWN)])];
   if (all.some(isError)) throw new ConfigError(all);
@@ -25,14 +25,6 @@ export function buildConfig(source: string, destination: string): readonly Mista
 
 function isError({ severity }: Mistake): boolean {
   return severity === 'error';
-}
-
-function readSource(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new ConfigError([{ severity: 'error', file, position: undefined, path: '', message: `cannot be read: ${messageOf(error)}` }]);
-  }
 }
 
 /** GLB's program writes what happens to be in its memory. */
@@ -47,13 +39,26 @@ function writeAtOnce(path: string, bytes: Buffer): void {
   try {
     const fd = openSync(temporary, 'wx', OWNER_ALONE);
     try {
-      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+      writeLike(path, fd, bytes);
+      renameSync(temporary, path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
     } finally {
       closeSync(fd);
     }
-    renameSync(temporary, path);
   } catch (error) {
-    rmSync(temporary, { force: true });
     throw new FailureError(`${path} cannot be written: ${messageOf(error)}`, { cause: error });
   }
+}
+
+/** Whole and on the disk before it has the name: with the owner and the mode of what stands there, which a director's own user may read. */
+function writeLike(path: string, fd: number, bytes: Buffer): void {
+  const old = statSync(path, { throwIfNoEntry: false });
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+  if (old !== undefined) {
+    fchownSync(fd, old.uid, old.gid);
+    fchmodSync(fd, old.mode & 0o777);
+  }
+  fsyncSync(fd);
 }

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { basename, join } from 'node:path';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { glbHash, glbRow, type HashField } from '../../src/balance/glb-hash.ts';
 import { glbTable, hopsOf, primaryOf, rankRows, type Standing, secondaryOf } from '../../src/balance/glb-table.ts';
 import { sipHash, sipKey } from '../../src/balance/siphash.ts';
@@ -137,24 +137,28 @@ test.each([
 describe('build-config', () => {
   const directory = mkdtempSync(join(tmpdir(), 'lb4-glb-'));
   afterAll(() => rmSync(directory, { recursive: true }));
-  const [source, made] = [join(directory, 'a.json'), join(directory, 'a.bin')];
-  const write = (text: string) => writeFileSync(source, text);
+  const made = join(directory, 'a.bin');
   const table = (backends: string) =>
     `{"tables": [{"hash_key": "${KEY}", "seed": "${SEED}",\n "binds": [{"ip": "10.0.0.0/8", "proto": "udp", "port_start": 1, "port_end": 9}],\n "backends": [${backends}]}]}`;
   const refusal = (text: string) => {
-    write(text);
     try {
-      buildConfig(source, made);
+      buildConfig(text, 'f', made);
     } catch (error) {
       expect(error).toBeInstanceOf(ConfigError);
-      return messageOf(error).replaceAll(source, 'f').split('\n');
+      return messageOf(error).split('\n');
     }
     return [];
   };
 
   test('writes at once, and a mistake leaves what was there', () => {
-    write(table('{"ip": "1.2.3.4", "state": "active", "healthy": true}, {"ip": "2.3.4.5", "state": "inactive"}'));
-    expect(buildConfig(source, made)).toEqual([]);
+    // A director's own user may read it.
+    writeFileSync(made, 'old');
+    chmodSync(made, 0o640);
+    if (process.getuid?.() === 0) chownSync(made, 1, 2);
+    const { uid, gid } = statSync(made);
+    const text = table('{"ip": "1.2.3.4", "state": "active", "healthy": true}, {"ip": "2.3.4.5", "state": "inactive"}');
+    expect(buildConfig(text, 'f', made)).toEqual([]);
+    expect(statSync(made)).toMatchObject({ uid, gid, mode: 0o100640 });
     const bytes = readFileSync(made);
     // A range of ports and a network; nobody but the first one is in a row.
     expect(
@@ -166,12 +170,22 @@ describe('build-config', () => {
     expect(bytes.subarray(-65_536 * 8).every((byte) => byte === 0)).toBe(true);
     expect(refusal(table(''))).toEqual(['f:1:13: no backend is in any row; needed: one that is not inactive']);
     expect(readFileSync(made).equals(bytes)).toBe(true);
-    expect(readdirSync(directory).toSorted()).toEqual(['a.bin', 'a.json']);
+    expect(readdirSync(directory).toSorted()).toEqual(['a.bin']);
+    // Somebody else's.
+    const taken = join(directory, `.glb-table-${process.pid}`);
+    writeFileSync(taken, '');
+    expect(() => buildConfig(text, 'f', made)).toThrow(FailureError);
+    expect(readdirSync(directory)).toContain(basename(taken));
+    rmSync(taken);
+    expect(readFileSync(made).equals(bytes)).toBe(true);
+    const fresh = join(directory, 'fresh.bin');
+    buildConfig(text, 'f', fresh);
+    expect(statSync(fresh).mode).toBe(0o100600);
   });
 
   test('says what is doubtful', () => {
-    write(table('{"ip": "1.2.3.4", "state": "draining"},\n {"ip": "2.3.4.5", "state": "filling"}'));
-    expect(buildConfig(source, made).map((one) => formatMistake(one).replaceAll(source, 'f'))).toEqual([
+    const text = table('{"ip": "1.2.3.4", "state": "draining"},\n {"ip": "2.3.4.5", "state": "filling"}');
+    expect(buildConfig(text, 'f', made).map(formatMistake)).toEqual([
       'f:4:2: warning: tables[0].backends[1]: 2.3.4.5 is filling while 1.2.3.4 is draining, line 3: connections of rows that have both break; one server at a time',
       'f:3:15: warning: healthy is missing, as of 1 more of this table: this table takes that for unhealthy, as glb-director-cli does',
     ]);
@@ -200,14 +214,36 @@ describe('build-config', () => {
       'f:1:13: tables[0]: binds is missing; needed: an array of addresses that clients connect to',
       'f:1:13: tables[0]: backends is missing; needed: an array of servers',
       'f:1:13: tables[0]: seed is missing; needed: 32 hexadecimal digits',
-      'f:1:26: tables[0].hash_key: "12" is not good; allowed: 32 hexadecimal digits',
+      'f:1:26: tables[0].hash_key: this value is not good; allowed: 32 hexadecimal digits',
     ]);
     expect(refusal('{"tables": [],\n}')).toEqual([expect.stringMatching(/^f:2:1: not valid JSON: /)]);
+    expect(refusal('{"tables": [1,\n ]}')).toEqual(["f:2:2: not valid JSON: Unexpected token ']'"]);
     expect(refusal('[]')).toEqual(['f:1:1: is no object; needed: { … }']);
   });
 
+  test('a mistake tells no key of a hash, not all of a long text, and nothing that a terminal would obey', () => {
+    const [key, escape] = ['0123456789abcdef', '\x1b\x9b'];
+    expect(refusal(`{"tables": [],\n "hash_key": "${key}", "x": \x1b}`)).toEqual(["f:2:39: not valid JSON: Unexpected token '\\u001b'"]);
+    expect(refusal(`{"tables": [{"hash_key": "${key}", "seed": ["${key}"]}]}`).join()).not.toContain(key);
+    expect(refusal(`{"tables": {}, "${JSON.stringify(escape).slice(1, -1)}": 1}`)).toContain(
+      'f:1:27: warning: "\\u001b\\u009b": unknown key, ignored',
+    );
+    const long = refusal(`{"tables": [{"name": 1, "binds": [{"ip": "${'a'.repeat(1000)}"}], "${'b'.repeat(1000)}": 1}]}`);
+    expect(long.filter((line) => line.length > 300)).toEqual([]);
+  });
+
+  test('a file of one line is gone through once to find out what lines it has', () => {
+    const backends = Array.from({ length: 250 }, (_, i) => `{"ip": "1.2.3.${i}", "state": "active", "healthy": true}`);
+    const text = table(backends.join()).replaceAll('\n', '');
+    const looks = vi.spyOn(String.prototype, 'indexOf');
+    readForwardingTables(text, 'f');
+    const ends = looks.mock.calls.filter(([wanted]) => wanted === '\n').length;
+    looks.mockRestore();
+    expect(ends).toBe(1);
+  });
+
   test('a directory that takes nothing is told', () => {
-    write(table('{"ip": "1.2.3.4", "state": "active", "healthy": true}'));
-    expect(() => buildConfig(source, join(directory, 'none', 'a.bin'))).toThrow(FailureError);
+    const text = table('{"ip": "1.2.3.4", "state": "active", "healthy": true}');
+    expect(() => buildConfig(text, 'f', join(directory, 'none', 'a.bin'))).toThrow(FailureError);
   });
 });
