@@ -47,9 +47,13 @@ others_use() {
   is_up "$1"
 }
 
-# our_tunnels: kernel_tunnels that nobody else uses
+# our_tunnels: kernel_tunnels that nobody else uses, and such ones that are to go and stand yet
 our_tunnels() {
-  for link in $(kernel_tunnels); do others_use "$link" || printf '%s\n' "$link"; done
+  wanted=$(kernel_tunnels)
+  for link in tunl0 sit0; do
+    case $wanted in *$link*) ;; *) [ -n "$(noted "link-$link")" ] || continue ;; esac
+    others_use "$link" || printf '%s\n' "$link"
+  done
 }
 
 # first_vip: of IPv4
@@ -380,7 +384,6 @@ clamp_compare() {
 
 clamp_install() {
   [ -n "$TUNNELED" ] || { clamp_remove; return 0; }
-  need nft 'apt-get install nftables'
   comparison=$(clamp_compare) || exit $?
   case $comparison in *'missing '* | *'stale '*) ;; *) return 0 ;; esac
   if [ -n "$dry_run" ]; then
@@ -437,7 +440,10 @@ strict_devices() {
 }
 
 check_tunnels() {
-  [ -z "$TUNNELED" ] || need tc 'apt-get install iproute2'
+  if [ -n "$TUNNELED" ]; then
+    need tc 'apt-get install iproute2'
+    need nft 'apt-get install nftables'
+  fi
   case $UNWRAP in
     '' | fou) return 0 ;;
     bpf) ;;
@@ -448,16 +454,18 @@ check_tunnels() {
   need base64 'apt-get install coreutils'
 }
 
-# The way that is not wanted goes when the other one stands.
+# The way that is not wanted goes when the other one stands. tunl0 and sit0 are open only while the rules stand that limit what comes out of them: those
+# come first, and of links that are gone they go last.
 tunnels_install() {
   tunnels_matter || return 0
   note tunnels yes
+  [ -z "$TUNNELED" ] || clamp_install
   case $UNWRAP in
     bpf) gue_install; fou_remove; kernel_tunnels_install ;;
     *) kernel_tunnels_install; fou_install; gue_remove ;;
   esac
   vips6_install
-  clamp_install
+  case $TUNNELED:$dry_run in ?*:yes) ;; *) clamp_install ;; esac
   [ "$UNWRAP" != fou ] || warn 'fou gives no second chance: with balance = "glb" each drain or failed check breaks connections in silence; --dialect bpf does not'
   for link in $(kernel_tunnels); do
     ! others_use "$link" || warn "$link was up before, so others use it: what it unwraps is not limited to frontends' addresses; --dialect bpf (dsr = \"gue\") needs no $link"

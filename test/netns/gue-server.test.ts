@@ -7,7 +7,7 @@
  *
  * Both servers have the VIP, listen on it, and answer the client by themselves.
  */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CheckResult } from '../../src/health/check.ts';
@@ -333,6 +333,19 @@ describe('the script', () => {
     writeFileSync(file, renderServerScript({ server: ADDRESSES[0], rewrites: [], loopback: [], tunnels, hops: [] }));
     await server.run('ip', 'link', 'add', 'tunl0', 'type', 'veth', 'peer', 'name', 'pods');
     server.ip('address', 'add', `${ADDRESSES[0]}/32`, 'dev', 'pods');
+    // What cannot be limited is not opened.
+    const lame = join(lab.directory, 'lame');
+    mkdirSync(lame);
+    writeFileSync(
+      join(lame, 'nft'),
+      '#!/bin/sh\n[ "$1" != -f ] || { echo "Error: no room" >&2; exit 1; }\nPATH=${PATH#*:}\nexec nft "$@"\n',
+      {
+        mode: 0o755,
+      },
+    );
+    const refused = await server.run('env', `PATH=${lame}:${process.env['PATH']}`, 'LB4_DEVICES=pods', 'sh', file, 'install');
+    expect(refused).toMatchObject({ code: 1, stderr: 'lb4 rules: nft: Error: no room\n' });
+    expect(server.ip('address', 'show', 'tunl0')).not.toMatch(/[<,]UP[,>]|inet /);
     const told = [];
     for (const was of ['down', 'up']) {
       server.ip('link', 'set', 'tunl0', was);
