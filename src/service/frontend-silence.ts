@@ -25,7 +25,9 @@ export class FrontendSilence {
   readonly #log: Pick<Logger, 'info' | 'warn'>;
   readonly #isServerSilent: (server: string) => boolean;
   readonly #silence: Silence;
-  /** Told as silent. Those whose servers answer nobody else are not: that is told of the servers. */
+  /** Those whose servers answer nobody else are not among them: that is told of the servers. */
+  readonly #silent = new Set<string>();
+  /** Of those, told. */
   readonly #told = new Set<string>();
 
   constructor(log: Pick<Logger, 'info' | 'warn'>, isServerSilent: (server: string) => boolean) {
@@ -39,7 +41,7 @@ export class FrontendSilence {
   }
 
   isSilent(key: string): boolean {
-    return this.#told.has(key);
+    return this.#silent.has(key);
   }
 
   /** @param servers all, as they were just observed */
@@ -55,7 +57,7 @@ export class FrontendSilence {
       return [{ group, ...observed, ...(isDatagram ? { datagrams: { heard, isTwoWay: group.servers.some(isTwoWay) } } : {}) }];
     });
     this.#silence.look(frontends, now);
-    for (const key of this.#told) if (!this.#silence.isSilent(key)) this.#told.delete(key);
+    for (const key of this.#silent) if (!this.#silence.isSilent(key)) this.#forget(key);
     for (const frontend of frontends) {
       const { key, group } = frontend;
       if (this.#silence.isSilent(key) && group.servers.some((server) => this.#answersOthers(server))) this.#tell(key, leastOf(frontend));
@@ -66,8 +68,14 @@ export class FrontendSilence {
     return answered > 0 && !this.#isServerSilent(key);
   }
 
+  #forget(frontend: string): void {
+    this.#silent.delete(frontend);
+    this.#told.delete(frontend);
+  }
+
   #tell(frontend: string, count: number): void {
-    if (this.#told.has(frontend)) return;
+    this.#silent.add(frontend);
+    if (this.#told.has(frontend) || !this.#silence.isTold(frontend)) return;
     this.#told.add(frontend);
     this.#log.warn({ frontend, likely: LIKELY }, `a frontend's servers answer others, yet none of ${count} connections or more to it`);
   }

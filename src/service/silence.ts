@@ -29,9 +29,9 @@ export interface Observed {
 }
 
 export interface SilenceReports {
-  /** Servers that have fallen silent. */
+  /** Servers that have fallen silent; again only after AGAIN_MS, where they are so then. */
   readonly fell: (keys: readonly string[]) => void;
-  /** A server that was silent answers. */
+  /** A server of which that was told answers. */
   readonly answers: (key: string) => void;
   /** It may be dead instead: its next check is wanted now. */
   readonly suspect: (key: string) => void;
@@ -47,6 +47,8 @@ export const FLOWS = 16;
 export const FLOWS_PATIENCE_MS = 10_000;
 /** They must have come within so long: over a night strangers' scans of an idle service add up to more than that. */
 export const FLOWS_WINDOW_MS = 300_000;
+/** Of one server so often at most: with direct server return a stranger's SYNs make it look silent, and whatever he says next as if it had answered. */
+export const AGAIN_MS = 300_000;
 /** So many that were answered, and half of all that were asked for until then, show that a service answers. */
 const LEARNT = 8;
 
@@ -61,6 +63,10 @@ interface SilenceRecord {
   heard: number | undefined;
   among: string | undefined;
   silent: boolean;
+  /** That it is so now. */
+  told: boolean;
+  /** When that was told last, of this time or another. */
+  toldAt?: number;
 }
 
 export class Silence {
@@ -75,6 +81,11 @@ export class Silence {
     return this.#records.get(key)?.silent ?? false;
   }
 
+  /** Whether that was told. */
+  isTold(key: string): boolean {
+    return this.#records.get(key)?.told ?? false;
+  }
+
   /** Whether what it has done so far shows that it answers. */
   isAnswering(key: string): boolean {
     const record = this.#records.get(key);
@@ -85,30 +96,36 @@ export class Silence {
   look(servers: readonly Observed[], now: number): void {
     const last = this.#records;
     this.#records = new Map(servers.map((server) => [server.key, last.get(server.key) ?? begin(server)]));
-    const fallen = servers.filter((server) => this.#falls(server, this.#records.get(server.key) as SilenceRecord, now));
+    const fallen = servers.filter((server) => this.#isNews(server, this.#records.get(server.key) as SilenceRecord, now));
     if (fallen.length > 0) this.#reports.fell(fallen.map(({ key }) => key));
   }
 
-  /** Whether it has fallen silent just now. */
-  #falls(server: Observed, record: SilenceRecord, now: number): boolean {
+  /** Whether it is silent, and that is to be told now. */
+  #isNews(server: Observed, record: SilenceRecord, now: number): boolean {
+    this.#follow(server, record, now);
+    if (!record.silent || record.told || now - (record.toldAt ?? Number.NEGATIVE_INFINITY) < AGAIN_MS) return false;
+    Object.assign(record, { told: true, toldAt: now });
+    return true;
+  }
+
+  #follow(server: Observed, record: SilenceRecord, now: number): void {
     if (!server.up || hasAnswered(server, record)) {
       // Of a server that is down its checks have told.
-      if (record.silent && server.up) this.#reports.answers(server.key);
+      if (record.told && server.up) this.#reports.answers(server.key);
       Object.assign(record, begin(server));
-      return false;
+      return;
     }
     const isOneWay = server.datagrams !== undefined && !server.datagrams.isTwoWay && !this.isAnswering(server.key);
     if (!record.silent && (isOneWay || server.among !== record.among)) Object.assign(record, begin(server));
     if (!record.silent && isStale(server, record, now)) Object.assign(record, begin(server));
-    if (record.silent || server.due - record.from < leastOf(server)) return false;
+    if (record.silent || server.due - record.from < leastOf(server)) return;
     if (record.doubted === undefined) {
       record.doubted = now;
       this.#reports.suspect(server.key);
-      return false;
+      return;
     }
     const hasPassed = server.passedAt !== undefined && server.passedAt >= record.doubted;
     record.silent = hasPassed && now - record.doubted >= (server.datagrams === undefined ? PATIENCE_MS : FLOWS_PATIENCE_MS);
-    return record.silent;
   }
 }
 
@@ -128,6 +145,7 @@ export function leastOf({ datagrams }: Pick<Observed, 'datagrams'>): number {
   return datagrams === undefined ? CONNECTIONS : FLOWS;
 }
 
+/** Anew; when it was told last stays. */
 function begin({ due, answered, among, datagrams }: Observed): SilenceRecord {
-  return { from: due, answered, waiting: undefined, doubted: undefined, heard: datagrams?.heard, among, silent: false };
+  return { from: due, answered, waiting: undefined, doubted: undefined, heard: datagrams?.heard, among, silent: false, told: false };
 }

@@ -1,6 +1,6 @@
 /** Who passes its health checks and answers nobody, by counters alone. */
 import { expect, test } from 'vitest';
-import { FLOWS_PATIENCE_MS, type Observed, PATIENCE_MS, Silence } from '../../src/service/silence.ts';
+import { AGAIN_MS, FLOWS_PATIENCE_MS, type Observed, PATIENCE_MS, Silence } from '../../src/service/silence.ts';
 
 /** Looks a second apart, each with what has changed of a server since; returns what was told, in order. */
 function told(looks: readonly Partial<Observed>[]): string[] {
@@ -34,9 +34,14 @@ test.each<[string, Partial<Observed>[], string[]]>([
   ['an answer is the recovery', [{}, { due: 3 }, ...later(2500), { answered: 1 }], ['suspect a', 'fell a', 'answers a']],
   ['its checks tell of its death: nobody answers', [{}, { due: 3 }, ...later(2500), { up: false, answered: 1 }], ['suspect a', 'fell a']],
   [
-    'and it may fall silent again',
-    [{}, { due: 3 }, ...later(2500), { answered: 1 }, { due: 6 }, ...later(7500)],
+    'and it may fall silent again, which is told once it has lasted',
+    [{}, { due: 3 }, ...later(2500), { answered: 1 }, { due: 6 }, ...later(7500), ...Array.from({ length: AGAIN_MS / 1000 }, () => ({}))],
     ['suspect a', 'fell a', 'answers a', 'suspect a', 'fell a', 'silent'],
+  ],
+  [
+    'to and fro, as a stranger can have it, is told once; what it is can be asked',
+    [{}, ...[3, 6, 9].flatMap((due) => [{ due }, ...later(due * 2000), { answered: due }]), { due: 12 }, ...later(30_000)],
+    ['suspect a', 'fell a', 'answers a', 'suspect a', 'suspect a', 'suspect a', 'silent'],
   ],
   ['another server under its name begins anew', [{ due: 50, answered: 50 }, { due: 0, answered: 0 }, { due: 2 }, ...later(5000)], []],
   ['what was open before the first look counts for nothing', [{ due: 7 }, { due: 8 }, ...later(5000)], []],
