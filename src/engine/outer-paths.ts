@@ -117,10 +117,14 @@ export class OuterPaths {
     for (const server of this.#told.keys()) if (!servers.has(server)) this.#told.delete(server);
   }
 
-  async #try(way: Way, error: OuterError, { bytes: before, source }: Fit): Promise<void> {
+  async #try(way: Way, error: OuterError, { bytes: before, link, source }: Fit): Promise<void> {
     const { fit, refresh } = this.#parts;
     // One of before, or the kernel knows it already.
-    if (error.mtu >= before) return refresh();
+    if (error.mtu >= before) {
+      refresh();
+      if (before < link) this.#tell(way, error, before, before);
+      return;
+    }
     let now = before;
     for (let step = 0; step < STEPS && (await isTooBig(way, source, now)); step++) {
       const less = this.#isClosed ? now : fit(way).bytes;

@@ -50,6 +50,8 @@ export interface DeadEnd extends Pick<Way, 'source' | 'destination' | 'onLink'> 
 /** Of wrapped packets. */
 export interface Fit {
   readonly bytes: number;
+  /** What the interface that they leave by takes. */
+  readonly link: number;
   /** Native order. */
   readonly source: number;
 }
@@ -168,7 +170,7 @@ export class ServerRoutes {
    */
   fitOf({ destination, source, port, protocol }: Way): Fit {
     const route = this.#socket.route(destination, source, port, protocol);
-    return { bytes: this.#mtuOf(route), source: source || route.source };
+    return { bytes: this.#mtuOf(route), link: this.#mtuOf({ ...route, mtu: 0 }), source: source || route.source };
   }
 
   #mtuOf({ mtu, ifindex }: Route): number {

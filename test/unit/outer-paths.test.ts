@@ -68,7 +68,7 @@ function world(ways: readonly Way[], errors: readonly OuterError[], more: Partia
   const socket = { take: () => [...errors], close: () => void counts.closed++ };
   const parts = {
     tunnels: () => ways,
-    fit: () => ({ bytes: 1500, source: parseAddress('127.0.0.1') }),
+    fit: () => ({ bytes: 1500, link: 1500, source: parseAddress('127.0.0.1') }),
     refresh: () => void counts.refreshed++,
     told: (line: string) => void told.push(line),
   };
@@ -95,6 +95,16 @@ test('what is said of a packet that comes from elsewhere is none of ours; what i
   const { paths, told, counts } = world([way()], [error({ source: 1 }), error({ mtu: 1500 })]);
   paths.look();
   expect([paths.heard, told, counts.refreshed]).toEqual([2, [], 1]);
+});
+
+test('what the kernel has learnt by itself is told as well, once', () => {
+  const fit = () => ({ bytes: 1400, link: 1500, source: parseAddress('127.0.0.1') });
+  const { paths, told } = world([way()], [error(), error({ destination: 1 })], { fit });
+  paths.look();
+  paths.look();
+  expect(told).toEqual([
+    expect.stringMatching(/^a link on the way to server 127\.0\.0\.2 takes 1400 bytes, says 10\.0\.0\.1, .*: LB4_MTU=1400 sh FILE install/),
+  ]);
 });
 
 test('without a tunnel nobody listens; where nobody can, that is told once', () => {

@@ -148,6 +148,18 @@ const ERROR: Packet = {
   },
 };
 
+/** The same about an answer of UDP. */
+const UDP_ERROR: Packet = {
+  ...ERROR,
+  icmp: {
+    type: 3,
+    code: 4,
+    mtu: 1300,
+    quote: { source: VIP, destination: CLIENT, udp: { from: 80, to: 5000, payload: new Uint8Array(8) } },
+  },
+};
+const ECHO: Packet = { ethernet: [MAC.front, MAC.client], source: CLIENT, destination: VIP, echo: { id: 7, sequence: 1 } };
+
 describe('what belongs to no flow', () => {
   test.each([
     ['a segment in mid-stream', segment('A'), 'adopted'],
@@ -158,6 +170,20 @@ describe('what belongs to no flow', () => {
       [[false, true], SERVERS[1]],
     ] as const) {
       const sent = new World({ ...GUE, up }).send(packet);
+      expect([sent.verdict, hex(sent.frame.subarray(30, 34))]).toEqual([verdict, hex(addressOf(server))]);
+      expect(hex(sent.frame.subarray(ETHERNET + 36))).toBe(inner(packet));
+    }
+  });
+
+  test.each([
+    ['an error about a datagram', UDP_ERROR, 17, 'icmpTranslated'],
+    ['a ping', ECHO, 1, 'opened'],
+  ] as const)('%s, where the frontend takes such', (_, packet, protocol, verdict) => {
+    for (const [up, server] of [
+      [[true, false], SERVERS[0]],
+      [[false, true], SERVERS[1]],
+    ] as const) {
+      const sent = new World({ ...GUE, protocol, up }).send(packet);
       expect([sent.verdict, hex(sent.frame.subarray(30, 34))]).toEqual([verdict, hex(addressOf(server))]);
       expect(hex(sent.frame.subarray(ETHERNET + 36))).toBe(inner(packet));
     }
