@@ -196,6 +196,8 @@ test('a server that lacks something: a check by the tunnel and lb4 doctor say so
     ELSEWHERE,
   ]);
   await balancer.health(states(false));
+  // Its rows have swapped: no new connection comes to it.
+  expect(await answering()).toEqual(['server1', 'server2']);
   expect(await lab.script(2, 'install')).toMatchObject({ code: 0 });
   await balancer.health(states(true));
   expect(await lab.lacks(last)).toEqual([ELSEWHERE]);
