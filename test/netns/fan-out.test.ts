@@ -198,6 +198,9 @@ describe.each(DIALECTS)('$name', (tools) => {
       const found = await fromClient(LISTEN.source, MANY);
       expect(chiSquare(found, [1, 1, 1, 1])).toBeLessThan(CRITICAL);
       expect(await fromClient(LISTEN.source, MANY)).toEqual(found);
+      const found6 = await counts(client, HOST6, LISTEN.source, 100, SOURCE6);
+      expect(found6.filter((count) => count > 0).length).toBeGreaterThan(1);
+      expect(await counts(client, HOST6, LISTEN.source, 100, SOURCE6)).toEqual(found6);
     }
     expect(await counts(client, HOST, LISTEN.datagrams, 100, SOURCE, 'udp')).toEqual([25, 25, 25, 25]);
     expect(await counts(client, HOST6, LISTEN.datagrams, 100, SOURCE6, 'udp')).toEqual([25, 25, 25, 25]);
