@@ -265,6 +265,7 @@ class RouteSocketObject : public Napi::ObjectWrap<RouteSocketObject> {
     result.Set("neighbour", addressValue(env, route.neighbour));
     result.Set("source", ipv4(env, route.source));
     result.Set("mtu", route.mtu);
+    result.Set("ownMtu", route.own_mtu);
     result.Set("local", Napi::Boolean::New(env, route.kind == RouteKind::local));
     result.Set("encapsulated", Napi::Boolean::New(env, route.encapsulated));
     return result;
@@ -420,6 +421,7 @@ Napi::Value sendPackets(const Napi::CallbackInfo& info) {
   auto* const data = static_cast<uint8_t*>(packets.Data());
   const uint32_t sent = guard(env, [&] {
     RawSocket socket;
+    socket.passOverLearntMtus();
     uint32_t count = 0;
     for (size_t at = 0; at + bytes <= packets.ByteLength(); at += bytes) count += socket.send(data + at, bytes, false) == 0;
     return count;

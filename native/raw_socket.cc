@@ -21,6 +21,11 @@ size_t totalLength(const uint8_t* packet, size_t length) {
 RawSocket::RawSocket()
     : fd_(check(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW), "socket(AF_INET, SOCK_RAW)")) {}
 
+void RawSocket::passOverLearntMtus() {
+  const int how = IP_PMTUDISC_PROBE;
+  check(::setsockopt(fd_.get(), IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof how), "setsockopt(IP_MTU_DISCOVER)");
+}
+
 int RawSocket::send(uint8_t* packet, size_t length, bool partial) {
   if (length < 20) return EINVAL;
   length = totalLength(packet, length);

@@ -10,6 +10,10 @@ class RawSocket {
  public:
   RawSocket();
 
+  // From now on what ICMP errors made the kernel believe of a path's MTU counts for nothing: the interface's alone does
+  // (IP_PMTUDISC_PROBE, ip(7)). Throws SystemError.
+  void passOverLearntMtus();
+
   // Sends one IPv4 packet of `length` bytes at most (Ethernet padding after its total length is left out) to its own
   // destination. `partial`: its transport checksum is finished first, since the kernel would not. Returns 0 or an errno:
   // EMSGSIZE when it exceeds the interface's MTU (the kernel cuts nothing here: cutter.h does), EINVAL when malformed.

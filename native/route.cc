@@ -83,6 +83,13 @@ uint32_t metricMtu(const rtattr* metrics) {
   return mtu;
 }
 
+// Whether an answer's MTU is one that the kernel has learnt, for a while (rt_fill_info); a route's own never expires.
+bool expires(const rtattr* attribute) {
+  rta_cacheinfo info{};
+  std::memcpy(&info, RTA_DATA(attribute), std::min(sizeof info, size_t{RTA_PAYLOAD(attribute)}));
+  return info.rta_expires != 0;
+}
+
 std::optional<Mac> macOf(const rtattr* attribute) {
   Mac mac;
   if (RTA_PAYLOAD(attribute) != mac.size()) return std::nullopt;
@@ -140,6 +147,7 @@ Route parseRoute(const nlmsghdr* message, uint32_t destination) {
       case RTA_VIA: route.neighbour = viaOf(attribute).value_or(route.neighbour); break;
       case RTA_PREFSRC: route.source = word(attribute); break;
       case RTA_METRICS: route.mtu = metricMtu(attribute); break;
+      case RTA_CACHEINFO: route.learnt = expires(attribute); break;
       case RTA_MULTIPATH: route.links = linksOf(attribute); break;
       case RTA_ENCAP_TYPE: route.encapsulated = true; break;
     }
@@ -261,7 +269,16 @@ Route RouteSocket::route(uint32_t destination, uint32_t source, uint16_t port, u
   // Asked with a source, the kernel answers with that one alone (RTA_SRC, no RTA_PREFSRC).
   if (route.source == 0) route.source = source;
   if (route.mtu == 0 && route.ifindex != 0) route.mtu = linkMtu(route.ifindex);
+  route.own_mtu = route.learnt ? ownMtu(route, destination, source, port, protocol) : route.mtu;
   return route;
+}
+
+// RTM_F_FIB_MATCH as below. A kernel before 4.13 answers with what it has learnt once more: then the link's.
+uint32_t RouteSocket::ownMtu(const Route& route, uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol) {
+  Route own;
+  const int error = askRoute(destination, source, port, protocol, own, RTM_F_FIB_MATCH);
+  if (error == 0 && !own.learnt && own.mtu != 0) return own.mtu;
+  return route.ifindex != 0 ? linkMtu(route.ifindex) : 0;
 }
 
 // RTM_F_FIB_MATCH: the route itself rather than the way of one flow (Linux 4.13; before, one next hop's). Of a nexthop object with

@@ -39,7 +39,9 @@ struct Route {
   int32_t ifindex = 0;
   Address neighbour = uint32_t{0};
   uint32_t source = 0;
-  uint32_t mtu = 0;
+  uint32_t mtu = 0;      // with what ICMP errors made the kernel believe
+  uint32_t own_mtu = 0;  // without it: the route's, or the link's
+  bool learnt = false;   // the two may differ
   std::vector<int32_t> links;  // of all next hops, where there are several (RTA_MULTIPATH)
   bool encapsulated = false;  // the kernel would wrap packets (RTA_ENCAP: MPLS, SRv6, tunnels by route)
 };
@@ -87,6 +89,7 @@ class RouteSocket {
   // Asks RTM_GETROUTE; the answer's type, or the errno that stands for one. `flags`: RTM_F_*.
   int askRoute(uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol, Route& route, uint32_t flags = 0);
   uint32_t linkMtu(int32_t ifindex);
+  uint32_t ownMtu(const Route& route, uint32_t destination, uint32_t source, uint16_t port, uint8_t protocol);
 
   Fd fd_;
   uint32_t sequence_ = 0;

@@ -185,7 +185,7 @@ export class Engine {
     this.#outerPaths = new OuterPaths({
       tunnels: () => routes.tunnels,
       fit: (way) => routes.fitOf(way),
-      refresh: () => routes.refresh(),
+      limit: (server, bytes) => routes.limit(server, bytes),
       told,
     });
     this.#trial = setTimeout(() => void this.#endTrial(), TRIAL_MS).unref();

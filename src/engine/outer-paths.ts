@@ -1,39 +1,41 @@
 /**
  * Links between this host and a server that take less than the route to it says, where packets are wrapped: who finds out is a router, which tells this host,
- * and whoever sent the packet inside learns nothing. What a router says here nobody can verify; but what it says of a packet that the kernel has sent, the
- * kernel knows to be true, and remembers (RFC 1191; ten minutes of Linux). So the kernel sends one as large, and the way is asked for anew.
+ * and whoever sent the packet inside learns nothing. What it says of a client's packet nobody can verify, nor does the kernel verify what it believes itself
+ * (of UDP it looks at addresses and ports alone). So lb4 sends one as large, with a secret in it, and believes what quotes that (io/mtu-probe.ts; RFC 1191).
  */
-import { createSocket } from 'node:dgram';
 import type { Way } from '../forward/ways.ts';
+import { tooBigFor } from '../io/mtu-probe.ts';
 import { type OuterError, OuterErrors } from '../io/outer-errors.ts';
 import { formatAddress } from '../packet/address.ts';
 import type { Fit } from './routes.ts';
 
 const EVERY_MS = 1000;
-/** A way is tried so often at most, and so many at a look: whoever forges errors has no more than that sent. */
+/** A server is tried so often at most, and so many at a time: whoever forges errors has no more than that sent. */
 const PAUSE_MS = 10_000;
 const TRIES = 8;
 /** Links that take less and less, one behind the other. */
 const STEPS = 4;
-/** A router answers in so long, or does not. */
-const PATIENCE_MS = 1000;
-/** Bytes of the headers of IPv4 and UDP. */
-const HEADERS = 28;
-/** Where nobody listens, of a server that unwraps no UDP (RFC 863). */
-const DISCARD = 9;
-/** The first byte of a variant of GUE that there is none of: who unwraps it drops it. */
-const NO_VARIANT = 0xc0;
+/** As long as Linux remembers what it has learnt (net.ipv4.route.mtu_expires). */
+const REMEMBERED_MS = 600_000;
+/**
+ * Bytes that any link is taken to carry, also where an old router does not say how many: what every host must take whole (RFC 791). Linux's own least is about
+ * that (552); 1,280 would be a black hole before links of 576 to 1,279, which IPv4 has.
+ */
+const LEAST = 576;
+const [UNCONFIRMED, UNTRIED] = [0, -1];
 
 export interface OuterPathsParts {
   /** The ways of wrapped packets. */
   readonly tunnels: () => readonly Way[];
-  /** What fits a way, as far as the kernel knows. Throws when it cannot be asked. */
+  /** What fits a way, as far as is known. Throws when the kernel cannot be asked. */
   readonly fit: (way: Way) => Fit;
-  /** Has all ways asked for anew. */
-  readonly refresh: () => void;
+  /** From now on no more than so many bytes fit a way to that server; undefined: what its route says. */
+  readonly limit: (server: number, bytes: number | undefined) => void;
   readonly told: (message: string) => void;
   /** Where errors are heard. Throws the system's error. */
   readonly open?: () => Pick<OuterErrors, 'take' | 'close'>;
+  /** What a router says of a packet of our own. */
+  readonly probe?: typeof tooBigFor;
 }
 
 export class OuterPaths {
@@ -42,9 +44,12 @@ export class OuterPaths {
   #errors: Pick<OuterErrors, 'take' | 'close'> | undefined;
   #isDeaf = false;
   #isClosed = false;
+  #underWay = 0;
   /** When each was tried last (performance.now()), by the server's address. */
   readonly #tried = new Map<number, number>();
-  /** What was said of each, in bytes; 0: that the kernel does not learn it. */
+  /** Until when (performance.now()) each has a limit. */
+  readonly #limited = new Map<number, number>();
+  /** What was said of each last: the bytes, UNCONFIRMED or UNTRIED. */
   readonly #told = new Map<number, number>();
   #heard = 0;
 
@@ -69,18 +74,14 @@ export class OuterPaths {
     const ways = this.#parts.tunnels();
     this.#forget(new Set(ways.map(({ destination }) => destination)));
     if (ways.length === 0) return this.#hearNoMore();
-    let tries = 0;
     for (const error of this.#take()) {
       const meant = ways.filter((way) => way.destination === error.destination && way.port === error.port);
       if (meant.length === 0) continue;
       this.#heard++;
-      if (tries === TRIES || this.#tried.has(error.destination)) continue;
+      if (this.#underWay === TRIES || this.#tried.has(error.destination)) continue;
       const found = this.#whichLeaves(meant, error.source);
-      if (found === undefined) continue;
-      tries++;
-      this.#tried.set(error.destination, performance.now());
-      // Where the kernel has no memory for an answer the next error is as good.
-      this.#try(found.way, error, found.fit).catch(() => {});
+      // One of before it was learnt, else.
+      if (found !== undefined && error.mtu < found.fit.bytes) void this.#try(found.way, error, found.fit);
     }
   }
 
@@ -89,7 +90,7 @@ export class OuterPaths {
     try {
       return ways.map((way) => ({ way, fit: this.#parts.fit(way) })).find(({ fit }) => fit.source === source);
     } catch {
-      // As above.
+      // Where the kernel has no memory for an answer the next error is as good.
       return undefined;
     }
   }
@@ -97,8 +98,9 @@ export class OuterPaths {
   #take(): OuterError[] {
     try {
       this.#errors ??= (this.#parts.open ?? OuterErrors.open)();
+      const errors = this.#errors.take();
       this.#isDeaf = false;
-      return this.#errors.take();
+      return errors;
     } catch (error) {
       if (!this.#isDeaf) this.#parts.told(`what routers say of wrapped packets that are too big is not heard: ${String(error)}`);
       this.#isDeaf = true;
@@ -115,64 +117,71 @@ export class OuterPaths {
     const now = performance.now();
     for (const [server, at] of this.#tried) if (now - at > PAUSE_MS) this.#tried.delete(server);
     for (const server of this.#told.keys()) if (!servers.has(server)) this.#told.delete(server);
+    for (const [server, until] of this.#limited) {
+      if (servers.has(server) && now < until) continue;
+      this.#limited.delete(server);
+      this.#parts.limit(server, undefined);
+    }
   }
 
-  async #try(way: Way, error: OuterError, { bytes: before, link, source }: Fit): Promise<void> {
-    const { fit, refresh } = this.#parts;
-    // One of before, or the kernel knows it already.
-    if (error.mtu >= before) {
-      refresh();
-      if (before < link) this.#tell(way, error, before, before);
-      return;
+  /** Never rejects. */
+  async #try(way: Way, error: OuterError, fit: Fit): Promise<void> {
+    const { destination } = way;
+    this.#tried.set(destination, performance.now());
+    this.#underWay++;
+    try {
+      const learnt = await this.#learn(way, fit);
+      if (!this.#isClosed) this.#tell(destination, learnt ?? error, learnt === undefined ? 0 : leastOf(learnt), fit.bytes);
+    } catch (failure) {
+      this.#tried.delete(destination);
+      const message = `what routers say of packets to server ${formatAddress(destination)} that are too big cannot be verified: ${String(failure)}`;
+      if (!this.#isClosed) this.#tellOnce(destination, UNTRIED, message);
+    } finally {
+      this.#underWay--;
     }
-    let now = before;
-    for (let step = 0; step < STEPS && (await isTooBig(way, source, now)); step++) {
-      const less = this.#isClosed ? now : fit(way).bytes;
-      if (less >= now) break;
-      now = less;
-    }
-    if (this.#isClosed) return;
-    refresh();
-    this.#tell(way, error, now < before ? now : 0, before);
   }
 
-  #tell({ destination }: Way, { router, mtu }: OuterError, learnt: number, before: number): void {
-    if (this.#told.get(destination) === learnt) return;
-    this.#told.set(destination, learnt);
+  /** What a router has said of the last packet of ours that was too big; undefined: nobody has said so of any. */
+  async #learn({ destination, port }: Way, { bytes, source }: Fit): Promise<OuterError | undefined> {
+    const probe = this.#parts.probe ?? tooBigFor;
+    const target = { source: formatAddress(source), server: formatAddress(destination), port };
+    let last: OuterError | undefined;
+    for (let step = 0, now = bytes; step < STEPS; step++) {
+      const error = await probe(target, now);
+      if (error === undefined || leastOf(error) >= now || this.#isClosed) break;
+      [last, now] = [error, leastOf(error)];
+      this.#limited.set(destination, performance.now() + REMEMBERED_MS);
+      this.#parts.limit(destination, now);
+    }
+    return last;
+  }
+
+  #tell(destination: number, { router, mtu }: OuterError, learnt: number, before: number): void {
     const server = formatAddress(destination);
     if (learnt > 0)
-      this.#parts.told(
+      this.#tellOnce(
+        destination,
+        learnt,
         `a link on the way to server ${server} takes ${learnt} bytes, says ${router}, and the route there says more: clients' packets that do not fit with their ` +
           `tunnel are answered as too big from now on; so that clients send none, where ICMP is filtered: LB4_MTU=${learnt} sh FILE install on ${server}`,
       );
     else
-      this.#parts.told(
-        `${router} says that packets of ${before} bytes to server ${server} are too big (${mtu} would fit), and the kernel does not learn it: large packets there, ` +
-          `uploads, are lost in the tunnel, if it is true; is ICMP to this host filtered? Else: ip route replace ${server} via GATEWAY dev LINK mtu ${mtu}`,
+      this.#tellOnce(
+        destination,
+        UNCONFIRMED,
+        `${router} says that packets of ${before} bytes to server ${server} are too big (${mtu} would fit), but no router says so of a packet of lb4's own that ` +
+          `is as large, so it changes nothing: somebody forges, or, of several paths, not all take as much. If it is true, large packets there, uploads, are lost in the tunnel: ` +
+          `ip route replace ${server} via GATEWAY dev LINK mtu ${mtu}`,
       );
+  }
+
+  #tellOnce(destination: number, what: number, message: string): void {
+    if (this.#told.get(destination) === what) return;
+    this.#told.set(destination, what);
+    this.#parts.told(message);
   }
 }
 
-/** Has the kernel send a packet of so many bytes that may not be cut; whether it has been told that it is too big. Never rejects. */
-async function isTooBig({ destination, port }: Way, source: number, bytes: number): Promise<boolean> {
-  const socket = createSocket('udp4');
-  const told = new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
-    const timer = setTimeout(() => resolve(undefined), PATIENCE_MS);
-    const end = (error: NodeJS.ErrnoException) => {
-      clearTimeout(timer);
-      resolve(error);
-    };
-    socket.on('error', end);
-    socket.bind(0, formatAddress(source), () => {
-      socket.connect(port || DISCARD, formatAddress(destination), (error?: Error) => {
-        if (error !== undefined) return end(error);
-        const data = Buffer.alloc(bytes - HEADERS);
-        data[0] = NO_VARIANT;
-        socket.send(data, (failed) => failed && end(failed));
-      });
-    });
-  });
-  const error = await told;
-  socket.close();
-  return error?.code === 'EMSGSIZE';
+function leastOf({ mtu }: OuterError): number {
+  return Math.max(LEAST, mtu);
 }

@@ -50,8 +50,6 @@ export interface DeadEnd extends Pick<Way, 'source' | 'destination' | 'onLink'> 
 /** Of wrapped packets. */
 export interface Fit {
   readonly bytes: number;
-  /** What the interface that they leave by takes. */
-  readonly link: number;
   /** Native order. */
   readonly source: number;
 }
@@ -72,6 +70,8 @@ export class ServerRoutes {
   /** Those of wrapped packets among them. */
   #tunnels: readonly Way[] = [];
   readonly #obstacles = new Map<Way, Obstacle>();
+  /** Bytes that wrapped packets to a server may have, where that is less than its route says (outer-paths.ts). */
+  readonly #limits = new Map<number, number>();
   /** Some servers answer clients through this host: by which links matters (forward/links.ts). */
   #isGuarding = false;
   /** By which links each way may lead, where that matters: all that the kernel has, of several next hops. */
@@ -165,16 +165,30 @@ export class ServerRoutes {
   }
 
   /**
-   * What the kernel says of a way of wrapped packets now: how many bytes fit, what is around packets included (where a router has said less, that), and what
-   * they come from. Throws as RouteSocket.route does.
+   * What is known of a way of wrapped packets now: how many bytes fit, what is around packets included, and what they come from. Throws as RouteSocket.route
+   * does.
    */
-  fitOf({ destination, source, port, protocol }: Way): Fit {
+  fitOf(way: Way): Fit {
+    const { destination, source, port, protocol } = way;
     const route = this.#socket.route(destination, source, port, protocol);
-    return { bytes: this.#mtuOf(route), link: this.#mtuOf({ ...route, mtu: 0 }), source: source || route.source };
+    return { bytes: this.#mtuOf(way, route, true), source: source || route.source };
   }
 
-  #mtuOf({ mtu, ifindex }: Route): number {
-    return Math.min(mtu || (this.#interfaces.get(ifindex)?.mtu ?? UNKNOWN_MTU), MOST_MTU);
+  /** From now on no more than so many bytes fit a way of wrapped packets to that server; undefined: what its route says. */
+  limit(server: number, bytes: number | undefined): void {
+    if (bytes === undefined) this.#limits.delete(server);
+    else this.#limits.set(server, bytes);
+    this.refresh();
+  }
+
+  /**
+   * What the kernel has learnt of errors counts for nothing where we send what we have wrapped: anybody can forge them. Where the kernel sends it, it goes by
+   * them, and so must we.
+   */
+  #mtuOf({ tunnel, destination }: Way, { mtu, ownMtu, ifindex }: Route, isSentByUs: boolean): number {
+    const said = tunnel > 0 && isSentByUs ? ownMtu : mtu;
+    const limit = tunnel > 0 ? this.#limits.get(destination) : undefined;
+    return Math.min(said || (this.#interfaces.get(ifindex)?.mtu ?? UNKNOWN_MTU), limit ?? MOST_MTU, MOST_MTU);
   }
 
   close(): void {
@@ -184,7 +198,7 @@ export class ServerRoutes {
     this.#socket.close();
   }
 
-  /** Asks for all ways anew, soon. Of an MTU that it has learnt the kernel gives no notice. */
+  /** Asks for all ways anew, soon. */
   refresh(): void {
     this.#isDirty = true;
     // A timer that runs already looks at it.
@@ -311,7 +325,7 @@ export class ServerRoutes {
     const isSilent = isAsked && !isResolved && !onLink && this.#isSilent(way, route);
     this.#solicitor.note(way, isAsked ? { ifindex: route.ifindex, address: route.neighbour, isKnown: isResolved } : undefined);
     const isDropped = !isResolved && (onLink || isSilent || !(isSent || route.local));
-    const mtu = this.#mtuOf(route) - way.tunnel;
+    const mtu = this.#mtuOf(way, route, isResolved) - way.tunnel;
     for (const hops of this.#hops) {
       // No packet is wrapped before it is known what it comes from: the last word written is what to do with it.
       writeTunnel(hops, hop, way, source || route.source);

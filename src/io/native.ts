@@ -76,6 +76,8 @@ export interface Route {
   readonly source: number;
   /** Path MTU of the route or the interface's, in bytes. */
   readonly mtu: number;
+  /** Without what ICMP errors have made the kernel believe, which anybody can forge for many of its sockets: the route's own, or the interface's. */
+  readonly ownMtu: number;
   /** True where the destination is an address of this host. */
   readonly local: boolean;
   /** The route wraps packets in something (`ip route add … encap …`: MPLS, SRv6, a tunnel): bare frames would go astray. */
@@ -275,8 +277,8 @@ export interface NativeAddon {
    */
   pinThread(cpus: readonly number[]): void;
   /**
-   * Sends IPv4 packets of `bytes` (20–65535) each, which stand one behind the other in at most 1 MB, by the kernel's routing, whatever their source (raw(7)).
-   * Returns how many it took. EPERM: without CAP_NET_RAW.
+   * Sends IPv4 packets of `bytes` (20–65535) each, which stand one behind the other in at most 1 MB, by the kernel's routing, whatever their source (raw(7)), up to the
+   * interface's MTU, whatever ICMP errors have said. Returns how many it took. EPERM: without CAP_NET_RAW.
    */
   sendPackets(packets: ArrayBuffer, bytes: number): number;
   /** The processors that the calling thread may run on now, ascending. */

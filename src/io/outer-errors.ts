@@ -6,17 +6,35 @@ import * as D from '../layout/frames.ts';
 import { formatAddress, swap16 } from '../packet/address.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
-import { assemble, IF_EQUAL, LOAD_BYTE_X, NETWORK, op, PROTOCOL } from './bpf.ts';
+import {
+  assemble,
+  DESTINATION,
+  FRAGMENT,
+  IF_EQUAL,
+  type Instruction,
+  LOAD_BYTE_X,
+  LOAD_WORD_X,
+  NETWORK,
+  op,
+  PROTOCOL,
+  SOURCE,
+} from './bpf.ts';
 import type { Driver } from './driver.ts';
 import { accept, drop } from './filter.ts';
 import { openPacketSocket } from './packet-socket.ts';
 import { wholeToThisHost } from './tunnel-probe.ts';
 
-/** The least that a ring has (native/packet_socket.cc): a look takes no more, whoever floods. */
+/** The least that a ring has (native/packet_socket.cc). */
 const SLOTS = 32;
+/** Rings full that a look takes: who floods us does not hold the thread. */
+const ROUNDS = 4;
 const [IP_IN_IP, PLAIN_HEADER, IP_HEADER] = [4, 0x45, 20];
 /** Of what is quoted: the IP header, and eight bytes (RFC 792). */
 const QUOTED_MIN = IP_HEADER + 8;
+/** Where the quoted packet is, behind X. */
+const QUOTED = NETWORK + F.ICMP_HEADER;
+/** And in it the identification, with the word's other half, the flags and the offset. */
+const IDENTIFICATION = FRAGMENT - 2;
 
 /** Nobody has verified it: anybody can send one. Addresses in native order. */
 export interface OuterError {
@@ -38,18 +56,25 @@ export class OuterErrors {
     this.#driver = driver;
   }
 
-  /** Throws the system's error where there is no socket. */
-  static open(): OuterErrors {
-    return new OuterErrors(openPacketSocket(SLOTS, tooBigAboutTunnels()));
+  /**
+   * Throws the system's error where there is no socket.
+   * @param filter which are heard
+   */
+  static open(filter: Uint32Array = tooBigAboutTunnels()): OuterErrors {
+    return new OuterErrors(openPacketSocket(SLOTS, filter));
   }
 
   /** Those that have come since the last time, as far as there was room. */
   take(): OuterError[] {
     const slab = F.slabOf(this.#driver.slab);
-    const count = this.#driver.receive(this.#frames, 0);
-    const places = Array.from({ length: count }, (_, i) => this.#frames[D.HEADER + i * D.STRIDE + D.OFFSET]);
-    const found = places.flatMap((at) => readTooBig(slab, at >>> 2) ?? []);
-    this.#driver.transmit(this.#frames, count);
+    const found: OuterError[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      const count = this.#driver.receive(this.#frames, 0);
+      const places = Array.from({ length: count }, (_, i) => this.#frames[D.HEADER + i * D.STRIDE + D.OFFSET]);
+      found.push(...places.flatMap((at) => readTooBig(slab, at >>> 2) ?? []));
+      this.#driver.transmit(this.#frames, count);
+      if (count < SLOTS) break;
+    }
     return found;
   }
 
@@ -60,8 +85,22 @@ export class OuterErrors {
 
 /** Lets up "fragmentation needed" about UDP and IP in IP without IP options, as lb4's own have none. */
 export function tooBigAboutTunnels(): Uint32Array {
-  const quoted = NETWORK + F.ICMP_HEADER;
-  return assemble([
+  return assemble([...tooBig(), [IF_EQUAL, 2, 0, IP_IN_IP], [IF_EQUAL, 1, 0, F.UDP], drop(), accept()]);
+}
+
+/** Lets up "fragmentation needed" about that very packet: who has not seen its identification and the eight bytes behind its IP header, can quote neither. */
+export function tooBigAbout(packet: Buffer): Uint32Array {
+  const marks = [IDENTIFICATION, SOURCE, DESTINATION, IP_HEADER, IP_HEADER + 4].flatMap((at): Instruction[] => [
+    op(LOAD_WORD_X, QUOTED + at),
+    [IF_EQUAL, 1, 0, packet.readUInt32BE(at)],
+    drop(),
+  ]);
+  return assemble([...tooBig(), [IF_EQUAL, 1, 0, packet[PROTOCOL]], drop(), ...marks, accept()]);
+}
+
+/** Passes over all but "fragmentation needed" that quotes an IP header without options; then A is the protocol of that one. */
+function tooBig(): Instruction[] {
+  return [
     ...wholeToThisHost(F.ICMP),
     op(LOAD_BYTE_X, NETWORK),
     [IF_EQUAL, 1, 0, F.ICMP_UNREACHABLE],
@@ -69,15 +108,11 @@ export function tooBigAboutTunnels(): Uint32Array {
     op(LOAD_BYTE_X, NETWORK + 1),
     [IF_EQUAL, 1, 0, F.ICMP_FRAGMENTATION_NEEDED],
     drop(),
-    op(LOAD_BYTE_X, quoted),
+    op(LOAD_BYTE_X, QUOTED),
     [IF_EQUAL, 1, 0, PLAIN_HEADER],
     drop(),
-    op(LOAD_BYTE_X, quoted + PROTOCOL),
-    [IF_EQUAL, 2, 0, IP_IN_IP],
-    [IF_EQUAL, 1, 0, F.UDP],
-    drop(),
-    accept(),
-  ]);
+    op(LOAD_BYTE_X, QUOTED + PROTOCOL),
+  ];
 }
 
 /** Of the packet at word `ip`, which the filter has let up; undefined: it is broken. */

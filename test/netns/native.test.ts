@@ -7,12 +7,14 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { assemble, DESTINATION, LOAD_WORD, NETWORK, op, RETURN, skipIf } from '../../src/io/bpf.ts';
+import { mtuProbe } from '../../src/io/mtu-probe.ts';
 import type { NativeAddon } from '../../src/io/native.ts';
 import { steeringProgram } from '../../src/io/steering.ts';
 import * as layout from '../../src/layout/frames.ts';
 import { workerOfFrame } from '../../src/packet/steering.ts';
 import { PYTHON } from '../lab/processes.ts';
 import { steered } from '../lab/steered.ts';
+import { ICMP, ipv4, UDP } from '../lab/wire.ts';
 import { expectNoAbort } from '../lab/wrong-arguments.ts';
 
 const path = createRequire(import.meta.url).resolve('../../build/Release/lb4.node');
@@ -500,6 +502,7 @@ describe('RouteSocket', () => {
       neighbour: seen.other,
       source: seen.here,
       mtu: 1500,
+      ownMtu: 1500,
       local: false,
       encapsulated: false,
     });
@@ -510,12 +513,46 @@ describe('RouteSocket', () => {
       neighbour: seen.client,
       source: seen.here,
       mtu: 1400,
+      ownMtu: 1400,
       local: false,
       encapsulated: false,
     });
     expect(seen.wrapped).toBe(true);
     expect(seen.self).toMatchObject({ local: true, neighbour: seen.here });
     expect([seen.none, seen.unreachable, seen.blackhole].map((route) => route.ifindex)).toEqual([0, 0, 0]);
+  });
+
+  it('tells what a forged error has made the kernel believe from the MTU of the route itself, and a packet of our own as large leaves all the same', async () => {
+    // About a socket of this host that is bound and not connected: the kernel looks at addresses and ports alone.
+    const forged = (destination: string) => {
+      const payload = ipv4({ source: '10.99.0.2', sourcePort: 4999, destination, destinationPort: 1, protocol: UDP }).subarray(0, 28);
+      return [...ipv4({ source: '10.99.0.1', destination: '10.99.0.2', protocol: ICMP, type: 3, code: 4, rest: 600, payload })];
+    };
+    const large = [...mtuProbe({ source: '10.99.0.2', server: '10.99.0.1', port: 1 }, 1500)];
+    const seen = await balancer(
+      async ({ addon, ip }, { errors, large }) => {
+        const { createSocket } = require('node:dgram') as typeof import('node:dgram');
+        const victim = createSocket('udp4');
+        await new Promise<void>((resolve) => victim.bind(4999, '10.99.0.2', resolve));
+        for (const error of errors) addon.sendPackets(new Uint8Array(error).buffer, error.length);
+        const socket = new addon.RouteSocket();
+        const mtus = ['10.99.0.1', '10.98.1.1'].map((to) => {
+          const { mtu, ownMtu } = socket.route(ip(to), ip('10.99.0.2'), 1, 17);
+          return [mtu, ownMtu];
+        });
+        const sent = addon.sendPackets(new Uint8Array(large).buffer, large.length);
+        victim.close();
+        return { mtus, sent };
+      },
+      { errors: ['10.99.0.1', '10.98.1.1'].map(forged), large },
+    );
+    expect(seen).toEqual({
+      mtus: [
+        [600, 1500],
+        [600, 1400],
+      ],
+      sent: 1,
+    });
   });
 
   it('understands every answer: kinds of routes, gateways of both families, rules by source, protocol and port, several next hops, nexthop objects', async () => {

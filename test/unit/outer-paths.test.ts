@@ -2,8 +2,10 @@
 import { afterEach, expect, test } from 'vitest';
 import { OuterPaths, type OuterPathsParts } from '../../src/engine/outer-paths.ts';
 import type { Way } from '../../src/forward/ways.ts';
-import { type OuterError, readTooBig, tooBigAboutTunnels } from '../../src/io/outer-errors.ts';
+import { mtuProbe } from '../../src/io/mtu-probe.ts';
+import { type OuterError, readTooBig, tooBigAbout, tooBigAboutTunnels } from '../../src/io/outer-errors.ts';
 import { parseAddress } from '../../src/packet/address.ts';
+import { sum } from '../../src/packet/checksum.ts';
 import { slabOf } from '../../src/packet/fields.ts';
 import { checkProgram, HOST, run } from '../lab/bpf.ts';
 import { waitUntil } from '../lab/wait.ts';
@@ -51,6 +53,39 @@ test('what routers say about UDP and IP in IP is heard, and nothing else', () =>
   expect(others.map(heard)).toEqual(others.map(() => undefined));
 });
 
+test('only who quotes the very packet that lb4 has sent is believed: identification, ports, checksum, or what is inside of IP in IP', () => {
+  for (const port of [19_523, 0]) {
+    const probe = mtuProbe({ source: US, server: SERVER, port }, 1500);
+    const exact = tooBigAbout(probe);
+    checkProgram(exact);
+    const about = (quoted: Buffer) =>
+      ipv4({ source: ROUTER, destination: US, protocol: ICMP, type: 3, code: 4, rest: 1400, payload: quoted });
+    const quoted = probe.subarray(0, 28);
+    // As it is at the router.
+    quoted[8] = 250;
+    expect(run(exact, about(quoted), HOST)).toBeGreaterThan(0);
+    expect(heard(about(quoted))).toMatchObject({ port, mtu: 1400 });
+    for (const at of [4, 5, 15, 19, 20, 21, 22, 23, 26, 27]) {
+      const forged = Buffer.from(quoted);
+      forged[at] = (forged[at] ?? 0) ^ 1;
+      expect([at, run(exact, about(forged), HOST)]).toEqual([at, 0]);
+    }
+    expect(run(exact, about(quoted.subarray(0, 26)), HOST)).toBe(0);
+    expect(mtuProbe({ source: US, server: SERVER, port }, 1500).subarray(0, 28)).not.toEqual(quoted);
+  }
+});
+
+test('a packet of lb4’s own is whole, may not be cut, and is dropped by whoever unwraps it', () => {
+  const probe = mtuProbe({ source: US, server: SERVER, port: 19_523 }, 1400);
+  const data = probe.subarray(28);
+  expect(data[0]).toBe(0xc0);
+  const [id, sourcePort] = [probe.readUInt16BE(4), probe.readUInt16BE(20)];
+  expect([id > 0, sourcePort >= 32_768, probe[6]]).toEqual([true, true, 0x40]);
+  const sums = (bytes: Buffer) => sum(bytes, 0, bytes.length);
+  const pseudo = Buffer.concat([probe.subarray(12, 20), Buffer.from([0, 17, 1380 >> 8, 1380 & 255]), probe.subarray(20)]);
+  expect([probe.length, probe.readUInt16BE(2), sums(probe.subarray(0, 20)), sums(pseudo)]).toEqual([1400, 1400, 0xffff, 0xffff]);
+});
+
 const way = (more: Partial<Way> = {}): Way => {
   return { hop: 1, source: 0, destination: parseAddress('127.0.0.2'), port: 19_523, protocol: UDP, onLink: false, tunnel: 36, ...more };
 };
@@ -61,50 +96,104 @@ const error = (more: Partial<OuterError> = {}): OuterError => {
 const open: OuterPaths[] = [];
 afterEach(() => open.splice(0).forEach((paths) => paths.close()));
 
-/** With such ways, errors that come at each look, and what it told. */
+/** With such ways, errors that come at each look, what routers say of our own packets, and what came of it. */
 function world(ways: readonly Way[], errors: readonly OuterError[], more: Partial<OuterPathsParts> = {}) {
   const told: string[] = [];
-  const counts = { refreshed: 0, closed: 0 };
+  const limits: (number | undefined)[] = [];
+  const counts = { closed: 0 };
   const socket = { take: () => [...errors], close: () => void counts.closed++ };
   const parts = {
     tunnels: () => ways,
-    fit: () => ({ bytes: 1500, link: 1500, source: parseAddress('127.0.0.1') }),
-    refresh: () => void counts.refreshed++,
+    fit: () => ({ bytes: Math.min(1500, limits.at(-1) ?? 1500), source: parseAddress('127.0.0.1') }),
+    limit: (_server: number, bytes: number | undefined) => void limits.push(bytes),
     told: (line: string) => void told.push(line),
   };
   const paths = new OuterPaths({ ...parts, open: () => socket, ...more });
   open.push(paths);
-  return { paths, told, counts };
+  return { paths, told, limits, counts };
 }
 
-test('errors about packets to servers of ours are counted, and tried once in a while', async () => {
+/** Routers say so of packets larger than that; how large ours were. */
+function behind(links: readonly number[]) {
+  const sent: number[] = [];
+  const probe: OuterPathsParts['probe'] = async (_target, bytes) => {
+    sent.push(bytes);
+    const mtu = links.find((link) => link < bytes);
+    return mtu === undefined ? undefined : error({ mtu });
+  };
+  return { sent, probe };
+}
+
+test('a forged error has one packet sent in a while, whatever it says, and changes nothing', async () => {
   const others = [error({ destination: 1 }), error({ port: 0 }), error({ port: 80 })];
-  const { paths, told, counts } = world([way()], [error(), error(), ...others]);
+  const { sent, probe } = behind([]);
+  const { paths, told, limits } = world([way()], [error({ mtu: 552 }), error(), ...others], { probe });
   paths.look();
   paths.look();
   expect(paths.heard).toBe(4);
-  // The loopback takes 1,500 bytes: the kernel learns nothing else.
   await waitUntil(() => told.length === 1, { what: 'it to be told' });
   expect(told[0]).toMatch(
-    /^10\.0\.0\.1 says that packets of 1500 bytes to server 127\.0\.0\.2 are too big \(1400 would fit\), and the kernel does not learn it/,
+    /^10\.0\.0\.1 says that packets of 1500 bytes to server 127\.0\.0\.2 are too big \(552 would fit\), but no router says so of a packet of lb4's own/,
   );
-  expect(counts.refreshed).toBe(1);
+  expect([sent, limits]).toEqual([[1500], []]);
 });
 
-test('what is said of a packet that comes from elsewhere is none of ours; what is known already changes nothing', () => {
-  const { paths, told, counts } = world([way()], [error({ source: 1 }), error({ mtu: 1500 })]);
-  paths.look();
-  expect([paths.heard, told, counts.refreshed]).toEqual([2, [], 1]);
+test('what is said of our own packet is believed, link by link, down to what any link carries, and forgotten with the server', async () => {
+  for (const [links, learnt] of [
+    [
+      [1400, 1300],
+      [1400, 1300],
+    ],
+    [[0], [576]],
+  ] as const) {
+    const ways = [way()];
+    const { sent, probe } = behind(links);
+    const { paths, told, limits } = world(ways, [error()], { probe });
+    paths.look();
+    await waitUntil(() => told.length === 1, { what: 'it to be told' });
+    expect(told[0]).toMatch(new RegExp(`^a link on the way to server 127\\.0\\.0\\.2 takes ${learnt.at(-1)} bytes, says 10\\.0\\.0\\.1`));
+    expect([limits, sent]).toEqual([learnt, [1500, ...learnt]]);
+    ways.pop();
+    paths.look();
+    expect(limits.at(-1)).toBeUndefined();
+  }
 });
 
-test('what the kernel has learnt by itself is told as well, once', () => {
-  const fit = () => ({ bytes: 1400, link: 1500, source: parseAddress('127.0.0.1') });
-  const { paths, told } = world([way()], [error(), error({ destination: 1 })], { fit });
+test('what comes from elsewhere or is known already has nothing sent, and keeps nothing else from being tried', async () => {
+  const errors = [error({ source: 1 }), error({ mtu: 1500 }), error({ mtu: 65_535 })];
+  const { sent, probe } = behind([1400]);
+  const { paths, limits } = world([way()], errors, { probe });
+  paths.look();
+  expect([paths.heard, sent, limits]).toEqual([3, [], []]);
+  errors.push(error());
+  paths.look();
+  await waitUntil(() => sent.length === 2, { what: 'it to be tried' });
+  expect(limits).toEqual([1400]);
+});
+
+test('so many are tried at a time; one that cannot be sent is told once', async () => {
+  const address = (i: number) => parseAddress(`10.1.0.${i}`);
+  const many = Array.from({ length: 20 }, (_, i) => address(i));
+  const sent: string[] = [];
+  const probe: OuterPathsParts['probe'] = ({ server }) => {
+    sent.push(server);
+    return new Promise(() => {});
+  };
+  const { paths } = world(
+    many.map((destination) => way({ destination })),
+    many.map((destination) => error({ destination })),
+    { probe },
+  );
   paths.look();
   paths.look();
-  expect(told).toEqual([
-    expect.stringMatching(/^a link on the way to server 127\.0\.0\.2 takes 1400 bytes, says 10\.0\.0\.1, .*: LB4_MTU=1400 sh FILE install/),
-  ]);
+  expect(sent.length).toBe(8);
+
+  const mute = world([way()], [error()], { probe: () => Promise.reject(new Error('EPERM')) });
+  for (let i = 0; i < 2; i++) {
+    mute.paths.look();
+    await new Promise(setImmediate);
+  }
+  expect(mute.told).toEqual(['what routers say of packets to server 127.0.0.2 that are too big cannot be verified: Error: EPERM']);
 });
 
 test('without a tunnel nobody listens; where nobody can, that is told once', () => {

@@ -32,7 +32,16 @@ vi.mock('../../src/io/native.ts', () => ({
       route() {
         kernel.asked++;
         kernel.now += kernel.cost;
-        return { ifindex: 1, neighbour: 9, source: 5, mtu: kernel.mtu, local: false, kind: 'unicast', encapsulated: kernel.encapsulated };
+        return {
+          ifindex: 1,
+          neighbour: 9,
+          source: 5,
+          mtu: kernel.mtu,
+          ownMtu: kernel.mtu,
+          local: false,
+          kind: 'unicast',
+          encapsulated: kernel.encapsulated,
+        };
       }
       solicit(ifindex: number, address: number) {
         kernel.solicited.push(`${ifindex} ${address}`);
