@@ -11,13 +11,15 @@
  *       ones a second (0: as many as sendmmsg(2) takes) for SECONDS at most, each STEP 50 ms behind the one before. A step is
  *       syn; none, a segment without any flag, or ack, both with a sequence number as if the handshake had ended, and an
  *       acknowledgement of what no server has sent; rst, with the sequence number behind the SYN's; open, what ends a handshake
- *       with `traffic answer`. Prints `flooding`, then how many segments were sent
+ *       with `traffic answer`; fragment, a first fragment that no other follows; or ping, an ICMP echo request. Prints `flooding`, then how
+ *       many segments were sent
  *   traffic open DEVICE MAC SOURCE ADDRESSES DESTINATION PORT COUNT WINDOW
  *       the connections of the first COUNT clients of a flood, to `traffic answer`, WINDOW at a time: a SYN, each second again, until
  *       a SYN+ACK comes back, which is acknowledged; prints how often a SYN was sent again
  */
 #define _GNU_SOURCE
 #include <linux/filter.h>
+#include <netinet/ip_icmp.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -79,6 +81,14 @@ static int send_all(char **argv) {
   return 0;
 }
 
+/* In the place of a segment. */
+static void ping(struct frame *f, long i) {
+  struct icmphdr *icmp = (struct icmphdr *)f->transport;
+  f->ip.protocol = IPPROTO_ICMP, f->ip.check = 0, f->ip.check = finish(sum(&f->ip, 20));
+  memset(f->transport, 0, sizeof f->transport);
+  icmp->type = ICMP_ECHO, icmp->un.echo.id = htons(i), icmp->checksum = finish(sum(icmp, ntohs(f->ip.tot_len) - 20));
+}
+
 /* The segment of client `i` of a flood from `addresses` addresses. */
 static void attack(struct frame *f, const struct frame *common, const char *step, long i, int addresses) {
   int first = !strcmp(step, "syn"), open = !strcmp(step, "open");
@@ -86,6 +96,8 @@ static void attack(struct frame *f, const struct frame *common, const char *step
   f->ip.saddr = htonl(ntohl(common->ip.saddr) + i % addresses), f->ip.tot_len = htons(40);
   f->tcp.source = htons(FIRST_PORT + i / addresses % PORTS);
   if (is_udp(f)) return datagram(f);
+  if (!strcmp(step, "ping")) return ping(f, i);
+  if (!strcmp(step, "fragment")) f->ip.frag_off = htons(IP_MF), f->ip.id = htons(i), f->ip.tot_len = htons(44);
   f->tcp.syn = first, f->tcp.rst = !strcmp(step, "rst"), f->tcp.ack = open || !strcmp(step, "ack");
   f->tcp.seq = htonl(CLIENT_ISN + !first), f->tcp.ack_seq = htonl(open ? SERVER_ISN + 1 : f->tcp.ack ? WRONG : 0);
   checksums(f);

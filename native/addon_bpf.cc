@@ -13,6 +13,8 @@ constexpr size_t MOST_SETTINGS = 256;
 constexpr size_t MOST_PATH = 255;
 constexpr size_t MOST_FRAME = 1 << 16;
 constexpr size_t MOST_VALUE = 64;
+constexpr size_t MOST_ARRAY = 1 << 27;
+constexpr size_t MOST_NUMBERS = 64;
 
 std::vector<uint8_t> bytesArgument(const Napi::Value& value, const char* name, size_t least, size_t most) {
   const bool isBytes = value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array;
@@ -40,7 +42,9 @@ Napi::Value loadFastPath(const Napi::CallbackInfo& info) {
   if (!info[1].IsObject()) refuse(env, "options must be an object");
   const auto options = info[1].As<Napi::Object>();
   const FastPathSizes sizes = {static_cast<uint32_t>(integer(options.Get("flows"), "flows", 1, MAX_INT)),
-                               static_cast<uint32_t>(integer(options.Get("hops"), "hops", 1, MAX_INT))};
+                               static_cast<uint32_t>(integer(options.Get("hops"), "hops", 1, MAX_INT)),
+                               static_cast<uint32_t>(integer(options.Get("syns"), "syns", 1, MAX_INT)),
+                               static_cast<uint32_t>(integer(options.Get("drops"), "drops", 1, MAX_INT))};
   const std::vector<uint8_t> settings = bytesArgument(options.Get("settings"), "settings", 1, MOST_SETTINGS);
   const int flows = optionalDescriptor(options.Get("flowsFd"), "flowsFd");
   const int hops = optionalDescriptor(options.Get("hopsFd"), "hopsFd");
@@ -48,7 +52,8 @@ Napi::Value loadFastPath(const Napi::CallbackInfo& info) {
   FastPath loaded = guard(env, [&] { return lb4::loadFastPath(object, sizes, settings, flows, hops, counts); });
   Napi::Object result = Napi::Object::New(env);
   const std::pair<const char*, Fd*> parts[] = {{"flows", &loaded.flows}, {"hops", &loaded.hops}, {"counts", &loaded.counts},
-                                               {"links", &loaded.links}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp},
+                                               {"links", &loaded.links}, {"syns", &loaded.syns}, {"books", &loaded.books},
+                                               {"drops", &loaded.drops}, {"tc", &loaded.tc},     {"xdp", &loaded.xdp},
                                                {"tap", &loaded.tap}};
   for (const auto& [name, fd] : parts) result.Set(name, fd->get());
   for (const auto& [name, fd] : parts) fd->release();
@@ -155,10 +160,20 @@ void setElement(const Napi::CallbackInfo& info) {
   guard(info.Env(), [&] { lb4::setElement(map, key, value); });
 }
 
-Napi::Value perCpuSum(const Napi::CallbackInfo& info) {
+Napi::Value createArray(const Napi::CallbackInfo& info) {
+  const std::vector<uint8_t> bytes = bytesArgument(info[0], "bytes", 1, MOST_ARRAY);
+  Fd map = guard(info.Env(), [&] { return lb4::createArray(bytes); });
+  return Napi::Number::New(info.Env(), map.release());
+}
+
+Napi::Value perCpuSums(const Napi::CallbackInfo& info) {
   const int map = descriptor(info[0], "map");
   const auto key = static_cast<uint32_t>(integer(info[1], "key", 0, MAX_INT));
-  return Napi::Number::New(info.Env(), static_cast<double>(guard(info.Env(), [&] { return lb4::perCpuSum(map, key); })));
+  const auto count = static_cast<size_t>(integer(info[2], "count", 1, MOST_NUMBERS));
+  const std::vector<uint64_t> sums = guard(info.Env(), [&] { return lb4::perCpuSums(map, key, count); });
+  Napi::Array result = Napi::Array::New(info.Env(), sums.size());
+  for (size_t i = 0; i < sums.size(); i++) result.Set(static_cast<uint32_t>(i), static_cast<double>(sums[i]));
+  return result;
 }
 
 Napi::Value testRun(const Napi::CallbackInfo& info) {
@@ -205,7 +220,8 @@ void defineBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("takesRedirected", Napi::Function::New<takesRedirected>(env, "takesRedirected"));
   exports.Set("programName", Napi::Function::New<programName>(env, "programName"));
   exports.Set("setElement", Napi::Function::New<setElement>(env, "setElement"));
-  exports.Set("perCpuSum", Napi::Function::New<perCpuSum>(env, "perCpuSum"));
+  exports.Set("createArray", Napi::Function::New<createArray>(env, "createArray"));
+  exports.Set("perCpuSums", Napi::Function::New<perCpuSums>(env, "perCpuSums"));
   exports.Set("filterBy", Napi::Function::New<filterBy>(env, "filterBy"));
   exports.Set("testRun", Napi::Function::New<testRun>(env, "testRun"));
 }

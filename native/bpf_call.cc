@@ -149,16 +149,35 @@ void setElement(int map, uint32_t key, const std::vector<uint8_t>& value) {
   bpf(BPF_MAP_UPDATE_ELEM, attr, "bpf(BPF_MAP_UPDATE_ELEM)");
 }
 
-uint64_t perCpuSum(int map, uint32_t key) {
-  std::vector<uint64_t> values(possibleCpus());
+Fd createArray(const std::vector<uint8_t>& bytes) {
+  bpf_attr attr{};
+  attr.map_type = BPF_MAP_TYPE_ARRAY;
+  attr.key_size = sizeof(uint32_t);
+  attr.value_size = sizeof(uint64_t);
+  attr.max_entries = static_cast<uint32_t>((bytes.size() + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+  // As the map of maps has them (native/bpf/access.h).
+  attr.map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP;
+  Fd map(bpf(BPF_MAP_CREATE, attr, "bpf(BPF_MAP_CREATE, array)"));
+  std::memcpy(mapArray(map.get())->data(), bytes.data(), bytes.size());
+  return map;
+}
+
+std::vector<uint64_t> perCpuSums(int map, uint32_t key, size_t count) {
+  const auto info = infoOf<bpf_map_info>(map, "bpf(BPF_OBJ_GET_INFO_BY_FD, map)");
+  // Of each processor the kernel gives all, and takes the room for granted.
+  const size_t each = (size_t{info.value_size} + sizeof(uint64_t) - 1) / sizeof(uint64_t);
+  if (info.type != BPF_MAP_TYPE_PERCPU_ARRAY || count > each) throw SystemError(EINVAL, "bpf(not such a per-CPU array)");
+  static const size_t processors = possibleCpus();
+  std::vector<uint64_t> values(processors * each);
   bpf_attr attr{};
   attr.map_fd = static_cast<uint32_t>(map);
   attr.key = pointer(&key);
   attr.value = pointer(values.data());
   bpf(BPF_MAP_LOOKUP_ELEM, attr, "bpf(BPF_MAP_LOOKUP_ELEM)");
-  uint64_t sum = 0;
-  for (const uint64_t value : values) sum += value;
-  return sum;
+  std::vector<uint64_t> sums(count);
+  for (size_t at = 0; at < values.size(); at += each)
+    for (size_t i = 0; i < count; i++) sums[i] += values[at + i];
+  return sums;
 }
 
 void filterBy(int socket, int program) {

@@ -43,8 +43,10 @@ std::string programName(uint32_t id);
 
 // The value of an array's element.
 void setElement(int map, uint32_t key, const std::vector<uint8_t>& value);
-// The sum over all processors of a 64-bit element of a per-CPU array.
-uint64_t perCpuSum(int map, uint32_t key);
+// A new array of these bytes, elements of eight, which may take the place of another one in a map of maps, whatever its size (Linux 5.10).
+Fd createArray(const std::vector<uint8_t>& bytes);
+// The first numbers of an element of a per-CPU array, each summed over all processors. EINVAL where it has fewer.
+std::vector<uint64_t> perCpuSums(int map, uint32_t key, size_t count);
 
 struct TestRun {
   uint32_t verdict;

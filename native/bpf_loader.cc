@@ -179,11 +179,13 @@ FastPath loadFastPath(const std::vector<uint8_t>& bytes, FastPathSizes sizes, co
   const Object object(library, bytes);
   prepareMap(library, object.map("flows"), sizes.flows, flows);
   prepareMap(library, object.map("hops"), sizes.hops, hops);
+  prepareMap(library, object.map("syns"), sizes.syns, -1);
+  prepareMap(library, object.map("drops"), sizes.drops, -1);
   if (counts >= 0) demand(library.reuse(object.map("counts"), counts), "bpf_map__reuse_fd()");
   demand(library.setValue(object.map(".rodata"), settings.data(), settings.size()), "bpf_map__set_initial_value(settings)");
   object.load();
-  return {object.ofMap("flows"), object.ofMap("hops"), object.ofMap("counts"), object.ofMap("links"), object.ofProgram("lb4_tc"),
-          object.ofProgram("lb4_xdp"), object.ofProgram("lb4_tap")};
+  return {object.ofMap("flows"), object.ofMap("hops"), object.ofMap("counts"), object.ofMap("links"), object.ofMap("syns"),
+          object.ofMap("books"), object.ofMap("drops"), object.ofProgram("lb4_tc"), object.ofProgram("lb4_xdp"), object.ofProgram("lb4_tap")};
 }
 
 bool attachClsact(int program, int32_t ifindex) {

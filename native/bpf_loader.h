@@ -14,10 +14,12 @@ struct FastPathSizes {
   // Elements of the maps.
   uint32_t flows;
   uint32_t hops;
+  uint32_t syns;
+  uint32_t drops;
 };
 
 struct FastPath {
-  Fd flows, hops, counts, links;
+  Fd flows, hops, counts, links, syns, books, drops;
   Fd tc, xdp, tap;
 };
 

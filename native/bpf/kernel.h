@@ -18,3 +18,5 @@
 #include "../layout.h"
 
 #define INLINE static __always_inline
+// A function of its own to the kernel as well: what is long, and called from several places.
+#define APART static __attribute__((noinline))

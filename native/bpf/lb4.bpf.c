@@ -1,12 +1,17 @@
 // The fast path: what TypeScript has decided on for a connection, repeated for its packets inside the kernel. Everything that asks for more
 // than that goes up unchanged: to the packet socket, and past the rules that keep it from the kernel's own TCP and UDP.
 //
-//     parse.h     a plain segment or datagram?     no ──► up
-//     table.h     a flow that was given to us?     no ──► up
+//     parse.h     a plain segment or datagram?     no ──► early_drop.h
+//     table.h     a flow that was given to us?     no ──► early_drop.h
 //     rewrite.h   its rewrite, whole; its hop      no ──► up
 //     way_back.h  its client comes another way, which user space has to see ──► up
 //                 headers, checksum, account       ──► out of the hop's interface
 //     wrap.h      or the packet into another one
+//
+//     early_drop.h    a first packet that user space would end without a word?     no ──► up; yes ──► nowhere
+//     access.h            denied by its frontend's lists
+//     syn_guard.h         a SYN that has not come before, while they flood
+#include "early_drop.h"
 #include "links.h"
 #include "parse.h"
 #include "rewrite.h"
@@ -15,10 +20,6 @@
 #include "wrap.h"
 
 char lb4_license[] SEC("license") = "GPL";
-
-INLINE struct tuple tuple_of(const struct packet* at) {
-  return (struct tuple){at->ip->saddr, at->ip->daddr, *at->transport};
-}
 
 // The flow that a packet goes by and what to do with it; null: up. `length` is that of the IP packet on the wire, which came by `interface`. What
 // forges a server's answer goes up, and is counted there. Which addresses are this
@@ -99,6 +100,10 @@ INLINE int make_room(struct __sk_buff* skb, __u32 whole, __u32 bytes) {
   return !bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | udp);
 }
 
+INLINE int without_flow(struct __sk_buff* skb, const struct packet* at) {
+  return is_dropped(at, (void*)(long)skb->data_end, skb->len - ETH_HLEN, skb->ifindex, 1) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
 SEC("tc")
 int lb4_tc(struct __sk_buff* skb) {
   // As the filter of the packet socket has it (src/io/filter.ts): what is not addressed to this host passes; between interfaces nothing is.
@@ -108,14 +113,14 @@ int lb4_tc(struct __sk_buff* skb) {
   if (!find_headers(skb, &at)) return TC_ACT_UNSPEC;
   __u32 acknowledgement = 0;
   const int payload = payload_of(&at, (void*)(long)skb->data_end, skb->len - ETH_HLEN, &acknowledgement);
-  if (payload < 0) return TC_ACT_UNSPEC;
   const __u32 whole = bpf_ntohs(at.ip->tot_len);
   if (is_padded_super(skb, whole)) return TC_ACT_UNSPEC;
+  if (payload < 0) return without_flow(skb, &at);
   const __u32 length = wire_length(skb, whole, payload);
   const __u32 protocol = at.ip->protocol;
   struct rewrite rewrite;
   struct flow* const flow = decide(&at, skb->ifindex, length, &rewrite);
-  if (!flow) return TC_ACT_UNSPEC;
+  if (!flow) return without_flow(skb, &at);
   if (!cut_padding(skb, whole)) return TC_ACT_UNSPEC;
   if (rewrite.wrapped_by) {
     if (!make_room(skb, whole, rewrite.wrapped_by)) return TC_ACT_UNSPEC;
@@ -137,7 +142,7 @@ struct head {
   __u8 bytes[HEADERS_MAX];
 } __attribute__((aligned(8)));
 
-// Whether tc will: the same questions, of a copy, since a socket's filter may not look into the frame. A flow that is given to the kernel, or
+// Whether tc will, or will drop it: the same questions, of a copy, since a socket's filter may not look into the frame. A flow that is given to the kernel, or
 // taken back, between the two is forwarded twice, or not at all, for this one frame.
 INLINE int is_taken(struct __sk_buff* skb) {
   struct head head = {};
@@ -147,11 +152,11 @@ INLINE int is_taken(struct __sk_buff* skb) {
   const struct packet at = packet_at(head.bytes);
   __u32 acknowledgement = 0;
   const int payload = payload_of(&at, head.bytes + HEADERS_MAX, skb->len - ETH_HLEN, &acknowledgement);
-  if (payload < 0) return 0;
   const __u32 whole = bpf_ntohs(at.ip->tot_len);
   if (is_padded_super(skb, whole)) return 0;
   struct rewrite rewrite;
-  return decide(&at, skb->ifindex, wire_length(skb, whole, payload), &rewrite) != 0;
+  if (payload >= 0 && decide(&at, skb->ifindex, wire_length(skb, whole, payload), &rewrite)) return 1;
+  return is_dropped(&at, head.bytes + HEADERS_MAX, skb->len - ETH_HLEN, skb->ifindex, 0);
 }
 
 // How many bytes of a frame the socket has: none, or all.
@@ -197,11 +202,12 @@ int lb4_xdp(struct xdp_md* xdp) {
   const __u32 length = bpf_ntohs(at.ip->tot_len);
   __u32 acknowledgement = 0;
   const int payload = payload_of(&at, end, room, &acknowledgement);
-  if (payload < 0 || !is_ours(at.ethernet, xdp->ingress_ifindex)) return XDP_PASS;
+  if (!is_ours(at.ethernet, xdp->ingress_ifindex)) return XDP_PASS;
   const __u32 protocol = at.ip->protocol;
+  if (payload < 0) return is_dropped(&at, end, room, xdp->ingress_ifindex, 1) ? XDP_DROP : XDP_PASS;
   struct rewrite rewrite;
   struct flow* const flow = decide(&at, xdp->ingress_ifindex, length, &rewrite);
-  if (!flow) return XDP_PASS;
+  if (!flow) return is_dropped(&at, end, room, xdp->ingress_ifindex, 1) ? XDP_DROP : XDP_PASS;
   const struct link* const out = link_of(rewrite.interface);
   if (!out) return XDP_PASS;
   // Where a veth's peer has GRO, XDP_TX fills its ring, wakes it only if it has XDP as well, and nothing passes that link ever again

@@ -10,7 +10,9 @@ struct link {
   __u8 takes_redirected;
   // tc takes its frames (between interfaces alone: lb4_tap).
   __u8 has_tc;
-  __u8 unused[3];
+  // Clients come by it (between interfaces alone).
+  __u8 is_front;
+  __u8 unused[2];
 };
 
 struct {

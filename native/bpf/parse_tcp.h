@@ -9,14 +9,23 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
+// Bytes of the header of a segment in an IP packet of `length` bytes; 0: there cannot be so many.
+INLINE __u32 tcp_header(const struct packet* at, const void* end, __u32 length) {
+  if ((const void*)at->transport + TCP_MIN > end) return 0;
+  const __u32 header = (((const __u8*)at->transport)[12] >> 4) * 4;
+  return header < TCP_MIN || length < IP_MIN + header ? 0 : header;
+}
+
+// Those of its flags that are of its connection.
+INLINE __u8 tcp_control(const struct packet* at) {
+  return ((const __u8*)at->transport)[13] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK);
+}
+
 // Bytes of payload of a segment that needs nothing but a rewrite; negative: it goes up. `length` is that of the IP packet.
 INLINE int tcp_payload(const struct packet* at, const void* end, __u32 length, __u32* acknowledgement) {
   const struct tcphdr* tcp = (const struct tcphdr*)at->transport;
-  if ((const void*)tcp + TCP_MIN > end) return -1;
-  const __u32 header = (((const __u8*)tcp)[12] >> 4) * 4;
-  const __u8 flags = ((const __u8*)tcp)[13];
-  if (header < TCP_MIN || length < IP_MIN + header) return -1;
-  if ((flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) != TCP_ACK) return -1;
+  const __u32 header = tcp_header(at, end, length);
+  if (!header || tcp_control(at) != TCP_ACK) return -1;
   *acknowledgement = tcp->ack_seq;
   return tcp->check == CHECKSUM_UNCLEAR ? -1 : (int)(length - IP_MIN - header);
 }

@@ -100,6 +100,8 @@ INLINE int copy_rewrite(const struct flow* flow, __u32 state, __u32 worker, __u3
   if (!hop) return 0;
   const __u32 version = READ_ONCE(hop->word[LB4_HOP_VERSION]);
   rewrite->wrapped_by = 0;
+  // The verifier wants all written that a compiler may move about.
+  rewrite->outer = (struct tuple){0, 0, 0};
   const struct hop* const tables = state & LB4_FLOW_WRAPPED ? tables_of(worker) : 0;
   if (state & LB4_FLOW_WRAPPED && (settings.is_inline || !is_current(deltas, tables) || !copy_tunnel(hop, deltas, rewrite))) return 0;
   if (version & 1 || length > READ_ONCE(hop->word[LB4_HOP_MTU]) || READ_ONCE(hop->word[LB4_HOP_OUT]) != LB4_FRAME_SEND) return 0;
@@ -124,6 +126,15 @@ INLINE void account(struct flow* flow, const struct rewrite* rewrite, __u32 payl
 INLINE __u32 fold(__u32 sum) {
   sum = (sum & 0xffff) + (sum >> 16);
   return (sum & 0xffff) + (sum >> 16);
+}
+
+// Of an IP header without options: 0 where the one in it is right.
+INLINE __u16 header_checksum(const struct iphdr* ip) {
+  const __u16* const half = (const __u16*)ip;
+  __u32 sum = 0;
+#pragma unroll
+  for (int i = 0; i < IP_MIN / 2; i++) sum += half[i];
+  return ~fold(sum);
 }
 
 INLINE void rewrite_ethernet(const struct packet* at, const struct rewrite* rewrite) {

@@ -1,6 +1,7 @@
 // The flow table of src/flow/table.ts, read: the same hash, the same homes, the same bound.
 #pragma once
 
+#include "packet.h"
 #include "settings.h"
 
 struct flow {
@@ -27,13 +28,21 @@ struct tuple {
   __u32 ports;
 };
 
-INLINE __u32 home_of(const struct tuple* key) {
+INLINE struct tuple tuple_of(const struct packet* at) {
+  return (struct tuple){at->ip->saddr, at->ip->daddr, *at->transport};
+}
+
+// flow/table.ts: hashTuple().
+INLINE __u32 hash_of(const struct tuple* key) {
   __u32 h = (key->source ^ settings.key[0]) * settings.key[1];
   h ^= h >> 15;
   h = (h + (key->ports ^ key->ports >> 16)) * settings.key[2];
   h ^= h >> 15;
-  h = (h + key->destination) * settings.key[3];
-  return ((__u64)h * settings.homes) >> 32;
+  return (h + key->destination) * settings.key[3];
+}
+
+INLINE __u32 home_of(const struct tuple* key) {
+  return ((__u64)hash_of(key) * settings.homes) >> 32;
 }
 
 // packet/steering.ts: scramble().
@@ -62,9 +71,8 @@ INLINE __u32 worker_of_answer(const struct tuple* key) {
   return settings.workers == 1 ? 0 : worker_of_client(key->destination, bpf_ntohs(key->ports >> 16));
 }
 
-// The live flow of a protocol that TypeScript has given to the kernel, by its key; null where there is none, or it has been taken back. `state` is its
-// STATE word when it was found.
-INLINE struct flow* find(const struct tuple* key, __u32 protocol, __u32 worker, __u32* state) {
+// The live flow of a protocol by its key; null where there is none. `state` is its STATE word when it was found.
+INLINE struct flow* find_live(const struct tuple* key, __u32 protocol, __u32 worker, __u32* state) {
   const __u32 wanted = LB4_FLOW_LIVE | protocol << LB4_FLOW_PROTOCOL_SHIFT;
   __u32 slot = worker * settings.entries + home_of(key);
   for (int probe = 0; probe < LB4_FLOW_PROBES; probe++, slot++) {
@@ -76,7 +84,13 @@ INLINE struct flow* find(const struct tuple* key, __u32 protocol, __u32 worker, 
         READ_ONCE(flow->word[LB4_FLOW_PORTS]) != key->ports || READ_ONCE(flow->word[LB4_FLOW_DESTINATION]) != key->destination)
       continue;
     *state = seen;
-    return seen & LB4_FLOW_FAST ? flow : 0;
+    return flow;
   }
   return 0;
+}
+
+// The same that TypeScript has given to the kernel, and has not taken back.
+INLINE struct flow* find(const struct tuple* key, __u32 protocol, __u32 worker, __u32* state) {
+  struct flow* const flow = find_live(key, protocol, worker, state);
+  return flow && *state & LB4_FLOW_FAST ? flow : 0;
 }

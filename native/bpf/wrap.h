@@ -21,15 +21,6 @@ struct gue_words {
   __u8 hop_count;
 };
 
-// Of the outer IP header, without options.
-INLINE __u16 outer_checksum(const struct iphdr* ip) {
-  const __u16* const half = (const __u16*)ip;
-  __u32 sum = 0;
-#pragma unroll
-  for (int i = 0; i < IP_MIN / 2; i++) sum += half[i];
-  return ~fold(sum);
-}
-
 // The words in their order, folded to one (bpf_csum_update in bpf-helpers(7)).
 INLINE __u32 sum_of(__u64 sum) {
   sum = (sum & 0xffffffff) + (sum >> 32);
@@ -48,7 +39,7 @@ INLINE void write_outer_ip(struct iphdr* ip, const struct rewrite* rewrite, __u3
       .saddr = rewrite->outer.source,
       .daddr = rewrite->outer.destination,
   };
-  outer.check = outer_checksum(&outer);
+  outer.check = header_checksum(&outer);
   *ip = outer;
 }
 

@@ -117,6 +117,13 @@ export const FAMILIES: readonly Family[] = [
     ({ packets }) => packets?.fastPath?.forwarded,
     PACKETS,
   ),
+  single(
+    'counter',
+    'fast_path_dropped_total',
+    'First packets that the kernel has dropped by itself.',
+    ({ packets }) => packets?.fastPath?.dropped,
+    PACKETS,
+  ),
   single('counter', 'ring_frames_dropped_total', 'Frames that found the ring full.', ({ packets }) => packets?.dropped, PACKETS),
   single('counter', 'transmit_failures_total', 'Frames that the kernel refused.', ({ packets }) => packets?.transmitFailed, PACKETS),
   single('gauge', 'flow_table_entries', 'Entries in use.', ({ packets }) => packets?.flows, PACKETS),

@@ -85,6 +85,8 @@ export interface FastPathCounters {
   readonly tc: readonly string[];
   readonly xdp: readonly string[];
   readonly forwarded: number;
+  /** First packets that it has dropped by itself; they are among the verdicts, and among what was received. */
+  readonly dropped: number;
 }
 
 export interface Source {

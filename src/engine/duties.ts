@@ -20,6 +20,7 @@ import {
 } from '../layout/counters.ts';
 import { ENTRY_SHIFT, STATE, VERSION_SHIFT } from '../layout/flow.ts';
 import type { Memory } from '../layout/memory.ts';
+import type { EarlyDrops } from './early-drops.ts';
 import { ORDER, type Orders, type WorkerData } from './messages.ts';
 import { attempt } from './origin.ts';
 import { recover } from './recovery.ts';
@@ -46,6 +47,8 @@ interface DutiesParts {
   readonly core: Core;
   readonly memory: Memory;
   readonly driver: Driver;
+  /** Where the kernel drops for it. */
+  readonly drops?: EarlyDrops | undefined;
   readonly signals: (signals: readonly Signal[]) => void;
   /** Told all addresses of ours that connections leave from, or may, whenever others do. */
   readonly sources: (addresses: readonly number[]) => void;
@@ -59,6 +62,7 @@ export class Duties {
   readonly #core: Core;
   readonly #memory: Memory;
   readonly #driver: Driver;
+  readonly #drops: EarlyDrops | undefined;
   readonly #signals: (signals: readonly Signal[]) => void;
   readonly #sources: (addresses: readonly number[]) => void;
   readonly #flood: (isOn: boolean, frontend?: number) => void;
@@ -83,10 +87,11 @@ export class Duties {
   #isBehind = false;
   #sourcesTold = -1;
 
-  constructor({ core, memory, driver, signals, sources, flood, ended }: DutiesParts) {
+  constructor({ core, memory, driver, drops, signals, sources, flood, ended }: DutiesParts) {
     this.#core = core;
     this.#memory = memory;
     this.#driver = driver;
+    this.#drops = drops;
     this.#signals = signals;
     this.#sources = sources;
     this.#flood = flood;
@@ -168,6 +173,8 @@ export class Duties {
   idleTime(): number {
     if (this.isOrdered) return 0;
     if (this.#core.endings.isWaiting) return BUSY_TICK;
+    // The sketch ages, whoever drops by it.
+    if (this.#core.guard.isOn && !this.isSweeping) return this.#isBehind ? BUSY_TICK : IDLE_TICK;
     if (this.#core.table.size === 0) return EMPTY_TICK;
     if (this.isSweeping) return 0;
     return this.#isBehind ? BUSY_TICK : IDLE_TICK;
@@ -212,6 +219,7 @@ export class Duties {
   #watchSyns(now: number): void {
     const { guard, filled, halfOpen, connections } = this.#core;
     const was = guard.isFlooded;
+    this.#drops?.collect();
     guard.tick(halfOpen.size, connections.completed, now);
     if (guard.isFlooded !== was) this.#flood(guard.isFlooded);
     for (const { frontend, isFilled } of filled.takeChanges()) this.#flood(isFilled, frontend);
@@ -226,7 +234,9 @@ export class Duties {
 
   #apply({ settings: { services: set, timeouts, endings }, hops }: Orders): void {
     this.#core.endings.apply(endings, monotonicNow());
+    this.#drops?.settle();
     this.#core.services.apply(set, hops);
+    this.#drops?.follow(set);
     this.#core.sweep.setTimeouts(timeouts);
     const { losses } = this.#core.services;
     if (losses === this.#lossesSeen) return;

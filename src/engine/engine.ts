@@ -12,9 +12,11 @@ import { Ways } from '../forward/ways.ts';
 import { Attachments, type Wanted } from '../io/attachments.ts';
 import { openTap } from '../io/fast-path.ts';
 import { interfacesNow } from '../io/interfaces.ts';
+import type { Interface } from '../io/native.ts';
 import { portFilter } from '../io/port-filter.ts';
 import { type HashKey, keyIn, type Room } from '../layout/memory.ts';
 import { assertLittleEndian } from '../packet/address.ts';
+import { AccessBook } from './access-book.ts';
 import { type Acquired, acquireMemory, isFollowable, keyFor, obstacleTo, openOther, roomFor, takeoverObstacleTo } from './acquire.ts';
 import { CaptureRings, CaptureRun } from './captures.ts';
 import { Counts, type Gauges, type Tally } from './counts.ts';
@@ -127,6 +129,8 @@ export interface FastPathState {
   readonly xdp: readonly string[];
   /** Packets. */
   readonly forwarded: number;
+  /** First packets that were dropped there; they are among the verdicts. */
+  readonly dropped: number;
 }
 
 /** Has somebody forward. */
@@ -140,6 +144,7 @@ interface EngineParts {
   readonly ports: PortUse;
   readonly crew: Forwarder;
   readonly attachments: Attachments | undefined;
+  readonly book: AccessBook | undefined;
   readonly locals: Locals;
   readonly settings: Settings;
   readonly inline: InlinePorts | undefined;
@@ -158,6 +163,7 @@ export class Engine {
   readonly #ports: PortUse;
   readonly #crew: Forwarder;
   readonly #attachments: Attachments | undefined;
+  readonly #book: AccessBook | undefined;
   readonly #locals: Locals;
   #settings: Settings;
   #inline: InlinePorts | undefined;
@@ -168,7 +174,7 @@ export class Engine {
   #isStopped = false;
   readonly #trial: NodeJS.Timeout;
 
-  private constructor({ acquired, routes, counts, ports, crew, attachments, locals, settings, inline, entries, told }: EngineParts) {
+  private constructor({ acquired, routes, counts, ports, crew, attachments, book, locals, settings, inline, entries, told }: EngineParts) {
     const { isFound, refused, mortal } = acquired;
     this.inheritance = { isFound, connections: crew.recovered, refused, mortal };
     this.#acquired = acquired;
@@ -177,6 +183,7 @@ export class Engine {
     this.#ports = ports;
     this.#crew = crew;
     this.#attachments = attachments;
+    this.#book = book;
     this.#locals = locals;
     this.#settings = settings;
     this.#inline = inline;
@@ -269,7 +276,7 @@ export class Engine {
       new Ways(memories[0].ways),
       (interfaces) => {
         crew?.post({ type: 'interfaces', ...interfacesOf(routes, engine === undefined ? inline : engine.#inline) });
-        if (crew !== undefined) attempt(() => attachments?.follow(among(interfaces, engine === undefined ? inline : engine.#inline)), told);
+        if (crew !== undefined) attempt(() => stand(attachments, interfaces, engine === undefined ? inline : engine.#inline), told);
         if (engine !== undefined)
           engine.#followAddresses().catch((error: unknown) => told(`this host's addresses have changed: ${messageOf(error)}`));
       },
@@ -291,15 +298,17 @@ export class Engine {
         ...interfacesOf(routes, inline),
         ...orders,
       };
+      const book = fastPath && new AccessBook(fastPath);
+      attempt(() => book?.apply(services.frontends), told);
       // First: the packet socket goes by it.
-      if (inline !== undefined) attempt(() => attachments?.follow(among(routes.interfaces(), inline)), told);
+      if (inline !== undefined) attempt(() => stand(attachments, routes.interfaces(), inline), told);
       const beginAt = (attempts: number) => begin({ ...data, attempts }, reportsOf(options));
       crew = await (isFound ? takeUp(memories[0], beginAt) : beginAt(0));
       // They may have changed meanwhile.
       crew.post({ type: 'interfaces', ...interfacesOf(routes, inline) });
-      attempt(() => attachments?.follow(among(routes.interfaces(), inline)), told);
+      attempt(() => stand(attachments, routes.interfaces(), inline), told);
       const entries = room.connections * room.workers * directionsOf(settings);
-      engine = new Engine({ acquired, routes, counts, ports, crew, attachments, locals, settings, inline, entries, told });
+      engine = new Engine({ acquired, routes, counts, ports, crew, attachments, book, locals, settings, inline, entries, told });
       return engine;
     } catch (error) {
       attempt(() => attachments?.close(isFound), told);
@@ -321,6 +330,7 @@ export class Engine {
     this.#ports.apply(services);
     this.#settings = settings;
     await this.#crew.apply({ settings: { ...settings, services }, hops, filter: filterFor(services) });
+    if (!this.#isStopped) attempt(() => this.#book?.apply(services.frontends), this.#told);
     this.#standBetween(inline);
   }
 
@@ -328,7 +338,7 @@ export class Engine {
     if (inline === undefined || JSON.stringify(inline) === JSON.stringify(this.#inline)) return;
     this.#inline = inline;
     this.#routes.leadBy(inline.backend);
-    attempt(() => this.#attachments?.follow(among(this.#routes.interfaces(), inline)), this.#told);
+    attempt(() => stand(this.#attachments, this.#routes.interfaces(), inline), this.#told);
     this.#crew.post({ type: 'interfaces', ...interfacesOf(this.#routes, inline) });
   }
 
@@ -366,7 +376,12 @@ export class Engine {
   fastPath(): FastPathState | undefined {
     const { fastPath } = this.#acquired;
     if (fastPath === undefined || this.#attachments === undefined || this.#isStopped) return undefined;
-    return { tc: this.#attachments.names('tc'), xdp: this.#attachments.names('xdp'), forwarded: fastPath.forwarded };
+    return {
+      tc: this.#attachments.names('tc'),
+      xdp: this.#attachments.names('xdp'),
+      forwarded: fastPath.forwarded,
+      dropped: fastPath.dropped,
+    };
   }
 
   /** Where it stood and does not any more. */
@@ -487,6 +502,14 @@ export class Engine {
     this.#rings.close();
     this.#acquired.close(keep);
   }
+}
+
+/** Has the fast path stand at the interfaces that it may stand at. */
+function stand(attachments: Attachments | undefined, interfaces: readonly Interface[], inline: InlinePorts | undefined): void {
+  attachments?.follow(
+    among(interfaces, inline),
+    inline?.frontends.map(({ name }) => name),
+  );
 }
 
 /** Does what may fail without harm to what is forwarded, or without hiding why something else has failed. */

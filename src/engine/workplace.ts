@@ -8,6 +8,7 @@ import { slabOf } from '../packet/fields.ts';
 import { portSlice } from '../packet/steering.ts';
 import { Capture, mapRings } from './capture.ts';
 import { Duties } from './duties.ts';
+import { EarlyDrops } from './early-drops.ts';
 import type { CaptureOrder, FromWorker, WorkerData } from './messages.ts';
 
 export interface Workplace {
@@ -51,6 +52,7 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     core,
     memory,
     driver,
+    drops: data.maps && new EarlyDrops({ drops: data.maps.drops, worker, guard: core.guard, counters: memory.counters }),
     signals: (servers) => tell({ type: 'signals', servers }),
     flood: (isOn, frontend) => tell({ type: 'flood', isOn, frontend }),
     sources: (addresses) => tell({ type: 'sources', addresses }),

@@ -138,7 +138,7 @@ export function createCore(options: CoreOptions): Core {
   const answersEach = new SharedLimit(answersPerSource, [hashKey[0], hashKey[1]]);
   // In a small table never more than a few may be half-open: half of those are many.
   const from = Math.min(options.floodFrom ?? 0, Math.ceil(connections.mostHalfOpen / 2));
-  const guard = new SynGuard({ from, key: hashKey, filled });
+  const guard = new SynGuard({ from, key: hashKey, filled, memory: memory.syns });
   const errorsEach = new SharedLimit(ERRORS_PER_FLOW, [hashKey[2], hashKey[3]]);
   const echoes = new RateLimit(ECHOES_PER_SECOND);
   const echoesEach = new SharedLimit(ECHOES_PER_SOURCE, [hashKey[1], hashKey[2]]);

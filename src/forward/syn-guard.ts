@@ -8,7 +8,11 @@
  *     of a frontend    its limit is full of handshakes that nobody completes (filled-limits.ts): of its SYNs alone
  *
  * Who sends each SYN twice, a second apart, gets as far as without all this: to the bounds of half-open connections.
+ *
+ * With a fast path the kernel's programs go by the same sketch while there is a flood of all (native/bpf/syn_guard.h): what comes once is dropped before it
+ * costs a frame in the ring. Of a frontend's alone all come up.
  */
+import { LINE_WORDS, MARKS, WORKER_LINES } from '../layout/early-drop.ts';
 import type { HashKey } from '../layout/memory.ts';
 import type { FilledLimits } from './filled-limits.ts';
 import { SynSketch } from './syn-sketch.ts';
@@ -22,12 +26,16 @@ export interface SynGuardOptions {
   readonly from: number;
   readonly key: HashKey;
   readonly filled: FilledLimits;
+  /** WORKER_LINES lines (layout/early-drop.ts), zeroed, where the kernel goes by them as well; memory of its own when left out. */
+  readonly memory?: Int32Array | undefined;
 }
 
 /** Tells floods of SYNs, and which SYNs are taken in meanwhile. */
 export class SynGuard {
   readonly #from: number;
   readonly #sketch: SynSketch;
+  /** What the kernel is told. */
+  readonly #told: Int32Array;
   readonly #filled: FilledLimits;
   /** SYNs of all frontends must come twice. */
   #isFlooded = false;
@@ -40,9 +48,10 @@ export class SynGuard {
   #proven = 0;
   #completed = 0;
 
-  constructor({ from, key, filled }: SynGuardOptions) {
+  constructor({ from, key, filled, memory = new Int32Array(WORKER_LINES * LINE_WORDS) }: SynGuardOptions) {
     this.#from = from;
-    this.#sketch = new SynSketch(key);
+    this.#told = memory;
+    this.#sketch = new SynSketch(key, memory.subarray(LINE_WORDS));
     this.#filled = filled;
   }
 
@@ -69,6 +78,11 @@ export class SynGuard {
     return isProven;
   }
 
+  /** SYNs that the kernel has dropped, since they had not come before: such as have not come here. */
+  missed(count: number): void {
+    this.#asked += count;
+  }
+
   /** One that was taken in has opened a connection. */
   opened(frontend: number): void {
     this.#filled.open(frontend);
@@ -92,6 +106,7 @@ export class SynGuard {
     if (this.#wasOn) this.#sketch.age(now);
     else if (this.isOn) this.#sketch.begin(now);
     this.#wasOn = this.isOn;
+    this.#told[MARKS] = this.#isFlooded ? this.#sketch.marks : 0;
   }
 
   #look(halfOpen: number, completed: number, now: number): void {

@@ -6,11 +6,10 @@
  *     proven     all four have the bit of one and the same half second, the last two aside
  */
 import { hashTuple } from '../flow/table.ts';
+import { LINE_SHIFT, LINES_SHIFT, PROVING_SHIFT } from '../layout/early-drop.ts';
 import type { HashKey } from '../layout/memory.ts';
 
-/** Lines of the sketch. With 300,000 SYNs a second one in a hundred or so is taken for proven that is not. */
-const LINES_SHIFT = 16;
-const LINE_SHIFT = 6;
+// With 300,000 SYNs a second, and so many lines, one in a hundred or so is taken for proven that is not.
 const CELL = (1 << LINE_SHIFT) - 1;
 /** Of each generation, in milliseconds. */
 const GENERATION_MS = 500;
@@ -18,16 +17,23 @@ const GENERATIONS = 8;
 
 export class SynSketch {
   readonly #key: HashKey;
-  /** Pages that nobody has touched take no memory: without a flood none. */
-  readonly #cells = new Uint8Array(1 << (LINES_SHIFT + LINE_SHIFT));
-  readonly #words = new Int32Array(this.#cells.buffer);
+  readonly #words: Int32Array;
+  readonly #cells: Uint8Array;
   /** The bit of now's generation, and those that prove a SYN. */
   #bit = 1;
   #proving = 0;
   #generation = 0;
 
-  constructor(key: HashKey) {
+  /** @param words its lines. Pages of one's own memory that nobody has touched take none: without a flood that is all of it */
+  constructor(key: HashKey, words: Int32Array) {
     this.#key = key;
+    this.#words = words;
+    this.#cells = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+  }
+
+  /** By which bits the kernel goes as well: layout/early-drop.ts. */
+  get marks(): number {
+    return this.#bit | (this.#proving << PROVING_SHIFT);
   }
 
   /** Whether a SYN has come before; from now on it has. Arguments as in the packet. */

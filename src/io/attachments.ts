@@ -45,8 +45,9 @@ export class Attachments {
   readonly #lost = new Map<string, Place>();
   /** Interfaces as they were when it last followed them. */
   #seen = '';
-  /** Between interfaces: those that there are. */
+  /** Between interfaces: those that there are, and the names of those that clients come by. */
   #ports: readonly Interface[] = [];
+  #fronts: ReadonlySet<string> = new Set();
   /** What has been told, once as long as it goes on: since interfaces were last followed, and until then. */
   #said = new Set<string>();
   #saidBefore: ReadonlySet<string> = new Set();
@@ -63,12 +64,16 @@ export class Attachments {
     this.#told = told;
   }
 
-  /** Has it stand at all of these interfaces that it can stand at, and at no others. */
-  follow(interfaces: readonly Interface[]): void {
+  /**
+   * Has it stand at all of these interfaces that it can stand at, and at no others.
+   * @param fronts between interfaces: the names of those that clients come by
+   */
+  follow(interfaces: readonly Interface[], fronts: readonly string[] = []): void {
     // Most notices are about neighbours and routes.
-    const seen = JSON.stringify(interfaces.map(({ index, name, kind, master, mac }) => [index, name, kind, master, ...mac]));
+    const seen = JSON.stringify([fronts, ...interfaces.map(({ index, name, kind, master, mac }) => [index, name, kind, master, ...mac])]);
     if (seen === this.#seen) return;
     this.#seen = seen;
+    this.#fronts = new Set(fronts);
     this.#saidBefore = this.#said;
     this.#said = new Set();
     this.#followAll(interfaces);
@@ -99,7 +104,7 @@ export class Attachments {
   /** Between interfaces: what tc takes at a port the packet socket is not to have, and all else it is. One without a place keeps no other from its own. */
   #tellTap(): void {
     for (const link of this.#ports)
-      this.#try(() => this.#xdpLinks.set(link, takesRedirected(link), this.#attached.has(keyOf('tc', link.index))));
+      this.#try(() => this.#xdpLinks.set(link, takesRedirected(link), this.#attached.has(keyOf('tc', link.index)), this.#isFront(link)));
   }
 
   /** Where it stood and does not any more, as people say it: `tc of eth0`. */
@@ -162,8 +167,12 @@ export class Attachments {
 
   #announce(link: Interface): void {
     const takes = takesRedirected(link);
-    this.#xdpLinks.set(link, takes, this.#isInline && this.#attached.has(keyOf('tc', link.index)));
+    this.#xdpLinks.set(link, takes, this.#isInline && this.#attached.has(keyOf('tc', link.index)), this.#isFront(link));
     if (!takes) this.#tellOnce(`what leaves by ${link.name} goes by tc, not by XDP: it takes no redirected frames${peerOf(link)}`);
+  }
+
+  #isFront({ name }: Interface): boolean {
+    return this.#fronts.has(name);
   }
 
   #tellOnce(message: string): void {

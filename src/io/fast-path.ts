@@ -4,8 +4,10 @@
  */
 import { closeSync, readFileSync } from 'node:fs';
 import { FailureError } from '../errors.ts';
+import { MAX_FRONTENDS } from '../layout/counters.ts';
+import { ASKED, COLUMNS, DENIED, FIRST_SYNS, NOTHING } from '../layout/early-drop.ts';
 import { ENTRIES } from '../layout/hops.ts';
-import { flowEntries, type HashKey, type KernelMaps, type Room } from '../layout/memory.ts';
+import { flowEntries, type HashKey, type KernelMaps, type Room, synLines } from '../layout/memory.ts';
 import { CLIENT_PORTS } from '../layout/ports.ts';
 import { ownFile } from '../own-files.ts';
 import { steeringKey } from '../packet/steering.ts';
@@ -20,11 +22,15 @@ const KEPT = ['flows', 'hops', 'counts'] as const;
 const TAP = 'tap';
 /** Places in the map of counts: native/bpf/rewrite.h. */
 const FORWARDED = 0;
+/** In the map of books: native/bpf/access.h. */
+const IN_FORCE = 0;
 
 /** Descriptors, for other threads of this process. */
 export interface MapFds {
   readonly flows: number;
   readonly hops: number;
+  readonly syns: number;
+  readonly drops: number;
   /** Between interfaces: a program, the filter of the packet socket. */
   readonly tap: number;
 }
@@ -37,10 +43,12 @@ export class FastPath {
   readonly id: number;
 
   readonly #isInline: boolean;
+  readonly #workers: number;
 
-  private constructor(programs: LoadedFastPath, isInline = false) {
+  private constructor(programs: LoadedFastPath, { isInline = false, workers }: Room) {
     this.programs = programs;
     this.#isInline = isInline;
+    this.#workers = workers;
     this.maps = mapAll(programs);
     this.id = native().mapId(programs.flows);
   }
@@ -54,7 +62,7 @@ export class FastPath {
       preparePins();
       for (const name of KEPT) pin(programs[name], name);
       if (room.isInline) pin(programs.tap, TAP);
-      return new FastPath(programs, room.isInline);
+      return new FastPath(programs, room);
     } catch (error) {
       closeAll(programs);
       throw error;
@@ -70,7 +78,7 @@ export class FastPath {
       const programs = load(room, key, { flows, hops, counts });
       try {
         if (room.isInline) pin(programs.tap, TAP);
-        return new FastPath(programs, room.isInline);
+        return new FastPath(programs, room);
       } catch (error) {
         closeAll(programs);
         throw error;
@@ -99,7 +107,31 @@ export class FastPath {
 
   /** Packets that it has taken. */
   get forwarded(): number {
-    return native().perCpuSum(this.programs.counts, FORWARDED);
+    return native().perCpuSums(this.programs.counts, FORWARDED, 1)[0];
+  }
+
+  /** First packets that it has dropped. */
+  get dropped(): number {
+    const rows = Array.from({ length: this.#workers }, (_, worker) => dropsOfWorker(this.programs.drops, worker));
+    return rows.reduce((sum, row) => sum + row[FIRST_SYNS] + row[DENIED], 0);
+  }
+
+  /**
+   * What it goes by when it drops first packets, from now on at once.
+   * @param asked as of layout/early-drop.ts
+   * @param book the frontends' lists; undefined: none
+   * @throws the system's error; then it drops none
+   */
+  ask(asked: number, book: Uint32Array | undefined): void {
+    // What a program has read before this it may still go by: both are right for a moment.
+    const all = new Int32Array(this.maps.syns);
+    try {
+      if (book !== undefined) putBook(this.programs.books, book);
+      all[ASKED] = asked;
+    } catch (error) {
+      all[ASKED] = NOTHING;
+      throw error;
+    }
   }
 
   /** Descriptors are closed; what is pinned stays. */
@@ -112,6 +144,26 @@ function closeAll(programs: LoadedFastPath): void {
   for (const fd of Object.values(programs)) closeSync(fd);
 }
 
+/** Puts a book in the place of the one that is in force. */
+export function putBook(books: number, book: Uint32Array): void {
+  const fd = native().createArray(new Uint8Array(book.buffer, book.byteOffset, book.byteLength));
+  try {
+    native().setElement(books, IN_FORCE, new Uint8Array(Uint32Array.of(fd).buffer));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** What a worker's row of the drops has come to (layout/early-drop.ts); `drops` is the map. */
+export function dropsOfWorker(drops: number, worker: number): number[] {
+  return dropsOfFrontend(drops, MAX_FRONTENDS + worker);
+}
+
+/** The same of a frontend, by its index: as its refusals begin (layout/counters.ts). */
+export function dropsOfFrontend(drops: number, index: number): number[] {
+  return native().perCpuSums(drops, index, COLUMNS);
+}
+
 /** The descriptor of the filter that another lb4's packet socket between interfaces has, or had; undefined: it had no fast path. */
 export function openTap(): number | undefined {
   try {
@@ -122,8 +174,8 @@ export function openTap(): number | undefined {
 }
 
 /** Maps that are there. */
-export function mapAll({ flows, hops }: Pick<MapFds, 'flows' | 'hops'>): KernelMaps {
-  return { flows: native().mapArray(flows), hops: native().mapArray(hops) };
+export function mapAll({ flows, hops, syns }: Pick<MapFds, 'flows' | 'hops' | 'syns'>): KernelMaps {
+  return { flows: native().mapArray(flows), hops: native().mapArray(hops), syns: native().mapArray(syns) };
 }
 
 /** Why there is none on this host; undefined: there is. It loads it for a moment. */
@@ -153,6 +205,8 @@ export function load(
   return native().loadFastPath(readObject(), {
     flows: entries * workers,
     hops: ENTRIES * workers,
+    syns: synLines(workers),
+    drops: MAX_FRONTENDS + workers,
     settings: new Uint8Array(settings.buffer),
     ...(kept === undefined ? {} : { flowsFd: kept.flows, hopsFd: kept.hops, countsFd: kept.counts }),
   });

@@ -157,6 +157,8 @@ export interface FastPathOptions {
   /** Elements of the maps. */
   readonly flows: number;
   readonly hops: number;
+  readonly syns: number;
+  readonly drops: number;
   /** Bytes of `struct settings` (native/bpf/settings.h). */
   readonly settings: Uint8Array;
   /** Maps that are there. */
@@ -171,6 +173,9 @@ export interface LoadedFastPath {
   readonly hops: number;
   readonly counts: number;
   readonly links: number;
+  readonly syns: number;
+  readonly books: number;
+  readonly drops: number;
   readonly tc: number;
   readonly xdp: number;
   /** Of a packet socket between interfaces: what `tc` will not take. */
@@ -329,10 +334,12 @@ export interface NativeAddon {
   takesRedirected(ifindex: number): boolean | undefined;
   /** The name of a program by its id; `program 7` for whoever may not ask (CAP_SYS_ADMIN). */
   programName(id: number): string;
-  /** Writes an element of an array map, whole. */
+  /** Writes an element of an array map, whole. Of a map of maps it is a descriptor; the system call waits until no program has the old one. */
   setElement(map: number, key: number, value: Uint8Array): void;
-  /** The sum of a 64-bit element of a per-CPU array, over all processors. */
-  perCpuSum(map: number, key: number): number;
+  /** A new array map of these bytes, elements of eight, for the place of another one in a map of maps (BPF_F_INNER_MAP). The descriptor is the caller's. */
+  createArray(bytes: Uint8Array): number;
+  /** The first `count` 64-bit numbers of an element of a per-CPU array, which has no fewer, each summed over all processors. */
+  perCpuSums(map: number, key: number, count: number): number[];
   /** SO_ATTACH_BPF (socket(7)): a loaded program in the place of a socket's filter, which takes effect at once. EINVAL where it is none for sockets. */
   filterBy(socket: number, program: number): void;
   /** BPF_PROG_TEST_RUN: what a program does with a frame that came by an interface. `gsoSize` 0: no super-packet. `duration` of a run in ns. */

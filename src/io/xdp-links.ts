@@ -2,12 +2,13 @@
 import { PLACES, PROBES } from '../layout/links.ts';
 import { type Interface, native } from './native.ts';
 
-/** `struct link` of native/bpf/links.h: index, address, whether it is virtual, takes redirected frames, has tc. No interface has index 0. */
+/** `struct link` of native/bpf/links.h: index, address, whether it is virtual, takes redirected frames, has tc, has clients. No interface has index 0. */
 const BYTES = 16;
 const ADDRESS = 4;
 const IS_VIRTUAL = 10;
 const TAKES_REDIRECTED = 11;
 const HAS_TC = 12;
+const IS_FRONT = 13;
 
 export class XdpLinks {
   readonly #map: number;
@@ -22,10 +23,10 @@ export class XdpLinks {
   /**
    * It stands there, or goes on to.
    * @param takes whether the interface takes redirected frames
-   * @param hasTc whether tc stands there, which only a packet socket between interfaces has to know
+   * @param hasTc whether tc stands there, and whether clients come by it, which is asked only between interfaces
    * @throws Error where others whose index has about the same lower bits have all places
    */
-  set({ index, mac, kind }: Pick<Interface, 'index' | 'mac' | 'kind'>, takes: boolean, hasTc = false): void {
+  set({ index, mac, kind }: Pick<Interface, 'index' | 'mac' | 'kind'>, takes: boolean, hasTc = false, isFront = false): void {
     const place = this.#places.get(index) ?? this.#free(index);
     if (place === undefined) throw new Error(`${PROBES} others have the places of interface ${index}`);
     const element = new Uint8Array(BYTES);
@@ -34,6 +35,7 @@ export class XdpLinks {
     element[IS_VIRTUAL] = Number(kind !== '');
     element[TAKES_REDIRECTED] = Number(takes);
     element[HAS_TC] = Number(hasTc);
+    element[IS_FRONT] = Number(isFront);
     native().setElement(this.#map, place, element);
     this.#places.set(index, place);
   }

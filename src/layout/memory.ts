@@ -12,6 +12,7 @@
 import { affinitySets, SET } from './affinity.ts';
 import { RECORD } from './connection.ts';
 import { GAUGES, LOADS_LENGTH, PLACE, REFUSALS_LENGTH, STATISTICS_LENGTH, VERDICTS } from './counters.ts';
+import { LINE_WORDS, WORKER_LINES } from './early-drop.ts';
 import { ENTRY, PROBES, READ_AHEAD } from './flow.ts';
 import { HEADER_WORDS, KEY } from './header.ts';
 import { ENTRIES, HOP, SERVER_HOPS, WAY } from './hops.ts';
@@ -42,6 +43,8 @@ export interface Memory {
   readonly affinity: Int32Array;
   readonly hops: Int32Array;
   readonly counters: Counters;
+  /** WORKER_LINES of early-drop.ts, where the kernel's fast path goes by them as well; they are not kept. */
+  readonly syns?: Int32Array | undefined;
 }
 
 /**
@@ -83,6 +86,18 @@ export interface Room {
 export interface KernelMaps {
   readonly flows: ArrayBuffer;
   readonly hops: ArrayBuffer;
+  /** {@link synLines} lines. */
+  readonly syns: ArrayBuffer;
+}
+
+/** Lines of all workers' SYN guards (early-drop.ts). */
+export function synLines(workers: number): number {
+  return 1 + workers * WORKER_LINES;
+}
+
+/** A worker's. */
+export function synsOf({ syns }: Pick<KernelMaps, 'syns'>, worker: number): Int32Array {
+  return new Int32Array(syns, synLines(worker) * LINE_WORDS * 4, WORKER_LINES * LINE_WORDS);
 }
 
 /** Bytes of one mapping with all parts. */
@@ -116,6 +131,7 @@ export function memoryIn(mapping: ArrayBuffer, room: Room, worker: number, maps?
       ? new Int32Array(maps.flows, worker * flowBytes, flowWords(capacity))
       : new Int32Array(mapping, at.flows, flowWords(capacity)),
     connections: new Int32Array(mapping, at.connections, connections * RECORD),
+    ...(maps && { syns: synsOf(maps, worker) }),
   };
 }
 

@@ -2,6 +2,7 @@
 
 import * as connection from './connection.ts';
 import * as counters from './counters.ts';
+import * as earlyDrop from './early-drop.ts';
 import * as flow from './flow.ts';
 import * as frames from './frames.ts';
 import * as header from './header.ts';
@@ -14,6 +15,7 @@ const PARTS: readonly [prefix: string, file: string, names: Readonly<Record<stri
   ['CONNECTION', 'connection.ts', connection],
   ['HOP', 'hops.ts', hops],
   ['LINK', 'links.ts', links],
+  ['EARLY', 'early-drop.ts', earlyDrop],
   ['COUNTER', 'counters.ts', counters],
   ['HEADER', 'header.ts', header],
 ];

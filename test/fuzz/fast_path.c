@@ -1,6 +1,7 @@
 // The fast path's programs (native/bpf/lb4.bpf.c) over a frame, a few flows and their hops, all of them the input's: what leaves is the frame, rewritten
 // by a flow that has its tuple and was given to the kernel, and nothing else of it is changed; checksums are as right or wrong as they came; or it is whole
-// inside of another packet, as its flow and hop say. XDP and tc do the same, and what tc takes is what the packet socket's filter says that it takes.
+// inside of another packet, as its flow and hop say. What is dropped is a first packet that its frontend's list denies, or a SYN that has not come before.
+// XDP and tc do the same, and what tc takes is what the packet socket's filter says that it takes.
 #include "../../native/bpf/lb4.bpf.c"
 #include "bpf_host.h"
 
@@ -9,6 +10,11 @@ enum { HOMES = 16, ENTRIES = HOMES + LB4_FLOW_PROBES, WORKERS = 3, HOPS = 4, INT
 static struct flow flow_table[WORKERS * ENTRIES];
 static struct hop hop_table[WORKERS * LB4_HOP_ENTRIES];
 static struct link link_table[LB4_LINK_PLACES];
+// A book with one frontend and one list; the cells that any SYN has; counts.
+enum { PAIRS = 16, FRONTEND = 5 };
+static struct pair book[PAIRS];
+static union line asked, marked, cells;
+static struct drops by_rule, by_worker;
 static struct settings* written;
 static __u64 forwarded;
 // Where bpf_redirect() was told to.
@@ -19,6 +25,17 @@ static void* host_lookup(void* map, const void* key) {
   if (map == &flows) return place < settings.workers * ENTRIES ? &flow_table[place] : NULL;
   if (map == &hops) return place < settings.workers * LB4_HOP_ENTRIES ? &hop_table[place] : NULL;
   if (map == &links) return place < LB4_LINK_PLACES ? &link_table[place] : NULL;
+  if (map == &books) return place == 0 ? book : NULL;
+  if (map == book) return place < PAIRS ? &book[place] : NULL;
+  if (map == &syns) {
+    if (place >= 1 + settings.workers * LB4_EARLY_WORKER_LINES) return NULL;
+    return place == 0 ? &asked : (place - 1) % LB4_EARLY_WORKER_LINES == 0 ? &marked : &cells;
+  }
+  if (map == &drops) {
+    if (place == FRONTEND) return &by_rule;
+    CHECK(place >= LB4_COUNTER_MAX_FRONTENDS && place < LB4_COUNTER_MAX_FRONTENDS + settings.workers);
+    return &by_worker;
+  }
   CHECK(map == &counts && place == 0);
   return &forwarded;
 }
@@ -154,7 +171,7 @@ static void write_links(struct input* input) {
     const uint8_t what = take8(input);
     if (!(what & 1)) continue;
     struct link* const link = &link_table[i];
-    *link = (struct link){.interface = i, .is_virtual = what >> 1 & 1, .takes_redirected = what >> 2 & 1, .has_tc = what >> 3 & 1};
+    *link = (struct link){.interface = i, .is_virtual = what >> 1 & 1, .takes_redirected = what >> 2 & 1, .has_tc = what >> 3 & 1, .is_front = what >> 5 & 1};
     memset(link->address, what & 16 ? 0x02 : 0, sizeof link->address);
   }
 }
@@ -195,7 +212,7 @@ static void write_flow(struct input* input, struct scene* scene) {
 }
 
 // What a fuzzer alone is long in finding: a plain packet that fills its frame, but for `padding` bytes. The input has a say in the rest.
-static void make_plain(struct scene* scene, bool is_tcp, uint32_t padding) {
+static void make_plain(struct scene* scene, bool is_tcp, bool is_syn, uint32_t padding) {
   const uint32_t least = is_tcp ? 40 : 28;
   if (scene->length < 14 + least + padding) return;
   uint8_t* const ip = scene->bytes + 14;
@@ -208,10 +225,37 @@ static void make_plain(struct scene* scene, bool is_tcp, uint32_t padding) {
   if (is_tcp) {
     ip[32] = (ip[32] % 11 + 5) << 4;
     if ((ip[32] >> 4) * 4u + 20 > whole) ip[32] = 0x50;
-    ip[33] = (ip[33] & 0xe8) | 0x10;
+    ip[33] = (ip[33] & 0xe8) | (is_syn ? 0x02 : 0x10);
   } else {
     memcpy(ip + 24, (uint8_t[]){(whole - 20) >> 8, (whole - 20) & 0xff}, 2);
   }
+  // A first packet is judged only where its header's checksum is right.
+  if (!is_syn) return;
+  memset(ip + 10, 0, 2);
+  const uint32_t sum = 0xffff - residue(ip, 20);
+  memcpy(ip + 10, (uint8_t[]){sum >> 8, sum & 0xff}, 2);
+}
+
+// What is asked of first packets: `kind` in four bits. The frame's own frontend is in the book, or another one; the upper half of all sources is denied.
+static void write_book(const struct scene* scene, uint8_t kind, bool has_come) {
+  memset(book, 0, sizeof book);
+  memset(&marked, 0, sizeof marked);
+  asked.word[LB4_EARLY_ASKED] = (kind & 3) == 3 ? LB4_EARLY_LISTS : kind & 3;
+  if (kind & 1) marked.word[LB4_EARLY_MARKS] = 1 | 0xfc << LB4_EARLY_PROVING_SHIFT;
+  memset(&cells, has_come ? 4 : 1, sizeof cells);
+  __u32 address = 1, ports = 0;
+  if (scene->length >= 38 && kind >> 2 != 3) {
+    memcpy(&address, scene->bytes + 30, 4);
+    memcpy(&ports, scene->bytes + 34, 4);
+  }
+  const __u32 protocol = scene->length > 23 ? scene->bytes[23] : 0;
+  // The one place is behind the first pair: all frontends' home.
+  book[1] = (struct pair){address, ports >> 16 | protocol << 16};
+  book[2] = (struct pair){3, FRONTEND | (kind & 4 ? LB4_EARLY_DRY_RUN : 0) | (kind & 8 ? LB4_EARLY_RESETS : 0)};
+  book[3] = (struct pair){6, 31};
+  book[4] = (struct pair){0, 1};
+  book[5] = (struct pair){1, 1};
+  book[7] = (struct pair){0x80000000, 2};
 }
 
 static void set_scene(struct input* input, struct scene* scene) {
@@ -244,9 +288,10 @@ static void set_scene(struct input* input, struct scene* scene) {
   // What follows is the frame.
   scene->length = input->left < MOST ? (uint32_t)input->left : MOST;
   memcpy(scene->bytes, input->at, scene->length);
-  if (plain & 1) make_plain(scene, plain & 2, plain >> 2 & 7);
+  if (plain & 1) make_plain(scene, plain & 2, plain >> 6 & 1, plain >> 2 & 7);
   scene->flows = 0;
   for (uint32_t i = 0; i < wanted; i++) write_flow(&flows, scene);
+  write_book(scene, arrival >> 4, plain >> 5 & 1);
 }
 
 // ---- what must hold
@@ -279,6 +324,31 @@ static void check_plain(const struct scene* scene) {
   CHECK(ip[9] == IPPROTO_TCP || ip[9] == IPPROTO_UDP);
   if (ip[9] == IPPROTO_UDP) CHECK(be16(ip + 24) == be16(ip + 2) - 20);
   if (ip[9] == IPPROTO_TCP) CHECK((ip[33] & 0x17) == 0x10 && ip[32] >> 4 >= 5 && (ip[32] >> 4) * 4u + 20 <= be16(ip + 2));
+}
+
+// That a frame may be dropped, and is counted for that.
+static void check_dropped(const struct scene* scene) {
+  const uint8_t* const ip = scene->bytes + 14;
+  CHECK(scene->length >= 42 && be16(scene->bytes + 12) == 0x0800 && ip[0] == 0x45 && residue(ip, 20) == 0);
+  CHECK((be16(ip + 6) & 0x3fff) == 0 && be16(ip + 2) <= scene->length - 14);
+  if (ip[9] == IPPROTO_TCP) CHECK(ip[32] >> 4 >= 5 && (ip[32] >> 4) * 4u + 20 <= be16(ip + 2));
+  else CHECK(ip[9] == IPPROTO_UDP && be16(ip + 24) >= 8 && be16(ip + 24) <= be16(ip + 2) - 20);
+  CHECK(!settings.is_inline || link_of(scene->interface)->is_front);
+  struct tuple key;
+  memcpy(&key, ip + 12, sizeof key);
+  CHECK(book[1].first == key.destination && book[1].second == (key.ports >> 16 | (__u32)ip[9] << 16));
+  const bool is_judged = ip[9] == IPPROTO_TCP && (ip[33] & 0x17) == 0x02 && marked.word[LB4_EARLY_MARKS];
+  CHECK(is_judged || asked.word[LB4_EARLY_ASKED] == LB4_EARLY_LISTS);
+  const bool is_denied = ip[12] & 0x80 && !(book[2].second & LB4_EARLY_DRY_RUN);
+  CHECK(is_denied ? !(book[2].second & LB4_EARLY_RESETS) : is_judged && cells.cell[0] == 1);
+  // No live flow has its tuple, as far as one is looked for: to an empty entry.
+  const struct flow* flow = &flow_table[worker_of(&key) * ENTRIES + home_of(&key)];
+  for (uint32_t i = 0; i < LB4_FLOW_PROBES && (flow->word[LB4_FLOW_STATE] & LB4_FLOW_PRESENCE) != LB4_FLOW_EMPTY; i++, flow++) {
+    const bool is_its = !memcmp(&flow->word[LB4_FLOW_SOURCE], &key, sizeof key) && (flow->word[LB4_FLOW_STATE] >> 8 & 0xff) == ip[9];
+    CHECK(!is_its || (flow->word[LB4_FLOW_STATE] & LB4_FLOW_PRESENCE) != LB4_FLOW_LIVE);
+  }
+  CHECK(by_worker.column[LB4_EARLY_DENIED] == is_denied && by_worker.column[LB4_EARLY_FIRST_SYNS] == !is_denied);
+  CHECK(by_rule.column[2] == is_denied);
 }
 
 static uint32_t headers_of(const uint8_t* ip) { return 20 + (ip[9] == IPPROTO_TCP ? (ip[32] >> 4) * 4u : 8); }
@@ -377,6 +447,7 @@ static void check_forwarded(const struct scene* scene, const struct flow* before
 
 struct outcome {
   bool is_taken;
+  bool is_dropped;
   __u32 interface;
   uint32_t length;
   uint8_t bytes[MOST + HEADROOM];
@@ -384,9 +455,11 @@ struct outcome {
 
 static struct flow saved[WORKERS * ENTRIES];
 
-static void finish(const struct scene* scene, bool is_taken, struct outcome* outcome) {
+static void finish(const struct scene* scene, bool is_taken, bool is_dropped, struct outcome* outcome) {
   open_frame();
-  *outcome = (struct outcome){.is_taken = is_taken, .interface = redirected, .length = frame_length};
+  if (is_dropped) check_dropped(scene);
+  else CHECK(!by_worker.column[LB4_EARLY_DENIED] && !by_worker.column[LB4_EARLY_FIRST_SYNS]);
+  *outcome = (struct outcome){.is_taken = is_taken, .is_dropped = is_dropped, .interface = redirected, .length = frame_length};
   memcpy(outcome->bytes, frame, frame_length);
   if (is_taken) check_forwarded(scene, saved, outcome->bytes, outcome->length);
   else CHECK(forwarded == 0 && !memcmp(saved, flow_table, sizeof saved) && !memcmp(scene->bytes, outcome->bytes, outcome->length));
@@ -397,6 +470,8 @@ static void finish(const struct scene* scene, bool is_taken, struct outcome* out
 
 static void begin(const struct scene* scene, uint32_t linear) {
   forwarded = redirected = told = 0;
+  memset(&by_rule, 0, sizeof by_rule);
+  memset(&by_worker, 0, sizeof by_worker);
   put_frame(scene->bytes, scene->length, linear, scene->is_partial);
 }
 
@@ -411,8 +486,8 @@ static void by_tc(const struct scene* scene, struct outcome* outcome) {
   begin(scene, scene->linear);
   struct __sk_buff skb = skb_of(scene);
   const int action = lb4_tc(&skb);
-  CHECK(action == TC_ACT_UNSPEC || action == TC_ACT_REDIRECT);
-  finish(scene, action == TC_ACT_REDIRECT, outcome);
+  CHECK(action == TC_ACT_UNSPEC || action == TC_ACT_REDIRECT || action == TC_ACT_SHOT);
+  finish(scene, action == TC_ACT_REDIRECT, action == TC_ACT_SHOT, outcome);
 }
 
 static void by_xdp(const struct scene* scene, struct outcome* outcome) {
@@ -420,9 +495,9 @@ static void by_xdp(const struct scene* scene, struct outcome* outcome) {
   xdp_context = (struct xdp_md){.data = (uint32_t)(uintptr_t)frame, .ingress_ifindex = scene->interface};
   xdp_context.data_end = xdp_context.data + frame_length;
   int action = lb4_xdp(&xdp_context);
-  CHECK(action == XDP_PASS || action == XDP_TX || action == TC_ACT_REDIRECT);
+  CHECK(action == XDP_PASS || action == XDP_DROP || action == XDP_TX || action == TC_ACT_REDIRECT);
   if (action == XDP_TX) redirected = scene->interface;
-  finish(scene, action != XDP_PASS, outcome);
+  finish(scene, action == XDP_TX || action == TC_ACT_REDIRECT, action == XDP_DROP, outcome);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -438,7 +513,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     begin(&scene, scene.linear);
     struct __sk_buff skb = skb_of(&scene);
     const struct link* const link = link_of(scene.interface);
-    CHECK((lb4_tap(&skb) == 0) == (!link || (link->has_tc && tc.is_taken)));
+    CHECK((lb4_tap(&skb) == 0) == (!link || (link->has_tc && (tc.is_taken || tc.is_dropped))));
     open_frame();
   }
 
@@ -449,6 +524,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   scene.packet_type = 0;
   by_xdp(&scene, &xdp);
   by_tc(&scene, &tc);
+  CHECK(!xdp.is_dropped || tc.is_dropped);
   if (xdp.is_taken) CHECK(tc.is_taken && tc.interface == xdp.interface && tc.length == xdp.length && !memcmp(tc.bytes, xdp.bytes, xdp.length));
   return 0;
 }

@@ -85,7 +85,7 @@ export interface Stats {
     readonly verdicts: Record<string, number>;
     readonly frames: { readonly received: number; readonly dropped: number };
     readonly flows: number;
-    readonly fast_path?: { readonly forwarded: number };
+    readonly fast_path?: { readonly forwarded: number; readonly dropped: number };
     /** Of each packet worker. */
     readonly workers: readonly { readonly frames: { readonly received: number } }[];
     readonly half_open: number;

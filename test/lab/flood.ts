@@ -12,9 +12,9 @@ const WINDOW = 64;
 
 /**
  * `none`: a segment without a flag. `ack`: of what no server has sent. `rst`: with the sequence number that a server expects. `open`: what
- * ends a handshake with {@link startAnswers}.
+ * ends a handshake with {@link startAnswers}. `fragment`: a first one alone. `ping`: an ICMP echo request.
  */
-type Step = 'syn' | 'none' | 'ack' | 'rst' | 'open';
+type Step = 'syn' | 'none' | 'ack' | 'rst' | 'open' | 'fragment' | 'ping';
 
 export interface Flood {
   /** The frontend's port, and its protocol, TCP when left out: of UDP each step is the same datagram. */

@@ -4,6 +4,7 @@
  *     same    whatever frame comes: the program passes it up unchanged, or does with it what the pipeline does, to the byte (kernel-same.ts)
  *     whole   while another thread changes a flow and its hop all the time: a packet leaves by one state of them, never by half of two
  *     bytes   of a flow are counted in 64 bits
+ *     drops   of first packets: those that the pipeline would end without a word, no others, counted as it does (kernel-drops.ts)
  *
  *     node kernel-random.js tc|xdp FRONT BACK SEED
  */
@@ -15,6 +16,7 @@ import { interfacesNow } from '../../src/io/interfaces.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import { TCP, UDP } from '../../src/packet/fields.ts';
 import { fromClient } from '../fixtures/frames.ts';
+import { type Drops, sameDrops } from './kernel-drops.ts';
 import { KernelPath, type Program } from './kernel-path.ts';
 import { sameBytes, type Taken, type What } from './kernel-same.ts';
 import { tableChanges, WRAPPED, type Wrapped } from './kernel-wrapped.ts';
@@ -27,6 +29,7 @@ export interface Report {
   readonly same: readonly Taken[];
   readonly whole: { readonly first: number; readonly second: number; readonly up: number };
   readonly bytes: readonly number[];
+  readonly drops: readonly Drops[];
 }
 
 const RACES = 40_000;
@@ -62,7 +65,9 @@ async function main(): Promise<void> {
   const same = [taken, ...others.map((other) => other.taken)];
   const whole = await wholeStates(path, world, wrong);
   const bytes = countedBytes(path, world);
-  process.stdout.write(`${JSON.stringify({ wrong, same, whole, bytes } satisfies Report)}\n`);
+  const drops = [sameDrops(kernel, { workers: 3, isInline: false, seed: Number(seed) }, wrong)];
+  drops.push(sameDrops(kernel, { workers: 1, isInline: true, seed: Number(seed) }, wrong));
+  process.stdout.write(`${JSON.stringify({ wrong, same, whole, bytes, drops } satisfies Report)}\n`);
 }
 
 function indexOf(wanted: string): number {
@@ -72,7 +77,7 @@ function indexOf(wanted: string): number {
 // ---- whole
 
 interface Writing {
-  readonly fds: { readonly flows: number; readonly hops: number };
+  readonly fds: Parameters<typeof mapAll>[0];
   /** Word index of the flow. */
   readonly at: number;
   readonly hop: number;

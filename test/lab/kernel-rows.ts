@@ -10,7 +10,7 @@ import { parseAddress, portsWord } from '../../src/packet/address.ts';
 import { TCP, UDP } from '../../src/packet/fields.ts';
 import type { Row, Step } from '../fixtures/frames.ts';
 import { rows } from '../fixtures/rows.ts';
-import { KernelPath, moveFront, type Program } from './kernel-path.ts';
+import { DROPPED, KernelPath, moveFront, type Program } from './kernel-path.ts';
 import { buildFrame, type Packet } from './packets.ts';
 import { BACK, connectionsIn, HASH_KEY, MAC, World } from './world.ts';
 
@@ -19,6 +19,8 @@ export interface Report {
   readonly wrong: string[];
   /** Descriptions of rows of which the program took a frame. */
   readonly taken: string[];
+  /** Of which it dropped one, as the pipeline does. */
+  readonly dropped: string[];
   /** Plain segments of flows given to the kernel that the program has passed up all the same, and the pipeline has forwarded. */
   readonly established: string[];
 }
@@ -32,8 +34,10 @@ const interfaces = new Map([
 ]);
 routes.close();
 const LARGEST = 3400;
+/** What the program may come to by itself. */
+const DROPS = ['denied', 'dropFirstSyn'];
 const paths = new Map<number, KernelPath>();
-const report: Report = { wrong: [], taken: [], established: [] };
+const report: Report = { wrong: [], taken: [], dropped: [], established: [] };
 
 Math.random = () => 0; // the port pools begin at their first port
 for (const row of rows) run(row);
@@ -41,19 +45,23 @@ process.stdout.write(`${JSON.stringify(report)}\n`);
 
 function run(row: Row): void {
   const path = pathOf(row.world?.capacity ?? 256);
-  const { flows, hops } = path.memory;
+  const { flows, hops, syns } = path.memory;
   flows.fill(0);
   hops.fill(0);
-  const world = new World({ ...row.world, memory: { flows, hops } });
+  syns?.fill(0);
+  const world = new World({ ...row.world, memory: { flows, hops, syns } });
   for (const [i, step] of row.steps.entries()) {
     step.first?.(world);
     moveFront(world.hops, interfaces.get(MAC.front)!);
+    path.ask(world.set);
     const what = `${row.description}, step ${i}`;
     const out = isOffered(step) ? path.take(buildFrame(step.in), 0) : undefined;
-    if (out === undefined) {
+    if (out === undefined || out === DROPPED) {
       const isFast = flowOf(world, step) !== undefined;
       const { verdict } = world.send(step.in, step.arrival);
       if (verdict !== step.verdict) report.wrong.push(`${what}: ${verdict} for ${step.verdict}`);
+      if (out === DROPPED) report.dropped.push(what);
+      if (out === DROPPED && !DROPS.includes(verdict)) report.wrong.push(`${what}: dropped for ${verdict}`);
       if (verdict === 'forwarded' && isOffered(step) && isFast && isPlain(step)) report.established.push(what);
       continue;
     }
@@ -89,7 +97,7 @@ function isOffered({ in: frame, arrival }: Step): boolean {
 
 /** Whether a frame comes by the interface that it is addressed to: the kernel knows by which one, the fixtures say it. */
 function isByItsLink({ ethernet }: Packet, arrival: Step['arrival']): boolean {
-  if (arrival === undefined) return true;
+  if (arrival === undefined || Object.keys(arrival).length === 0) return true;
   const { interface: link, ...more } = arrival;
   return Object.keys(more).length === 0 && link === BACK && ethernet?.[0] === MAC.back;
 }

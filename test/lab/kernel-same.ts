@@ -46,7 +46,7 @@ interface Opened {
   readonly server: number;
 }
 
-interface Offered {
+export interface Offered {
   readonly frame: Uint8Array;
   readonly gso: number;
   readonly isReply: boolean;
@@ -145,7 +145,7 @@ export function establish(worlds: readonly World[], protocol: What['protocol'], 
 }
 
 /** As the kernel hands frames out. */
-function workerOf(frame: Uint8Array, workers: number, mode: Mode): number {
+export function workerOf(frame: Uint8Array, workers: number, mode: Mode): number {
   const length = frame.length - ETHERNET;
   const words = new Int32Array(Math.ceil(length / 4));
   new Uint8Array(words.buffer).set(frame.subarray(ETHERNET));
@@ -216,7 +216,7 @@ function datagramsOf(opened: readonly Opened[], kinds: Kinds): fc.Arbitrary<Offe
 }
 
 /** The same, often with something changed, sometimes with its IP checksum put right again. */
-function changed(packets: fc.Arbitrary<Offered>): fc.Arbitrary<Offered> {
+export function changed(packets: fc.Arbitrary<Offered>): fc.Arbitrary<Offered> {
   const changes = fc.array(fc.tuple(fc.nat(70), fc.oneof(fc.nat(255), fc.constantFrom(0, 0xff, 0x45, 0x46, 0x50))), { maxLength: 3 });
   return fc.record({ offered: packets, changes, right: fc.boolean() }).map(({ offered, changes: bytes, right }) => {
     const { frame, gso } = offered;
@@ -232,6 +232,6 @@ function changed(packets: fc.Arbitrary<Offered>): fc.Arbitrary<Offered> {
   });
 }
 
-function hex(frame: Uint8Array): string {
+export function hex(frame: Uint8Array): string {
   return Buffer.from(frame).toString('hex');
 }

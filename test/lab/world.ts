@@ -192,6 +192,8 @@ export class World {
   readonly core: Core;
   /** Connections that it found. */
   readonly recovered: number;
+  /** As last applied. */
+  set: ServiceSet = { frontends: [], backends: [] };
   readonly #ways: Ways;
   readonly #options: WorldOptions;
   readonly #guard: number;
@@ -335,6 +337,7 @@ export class World {
         );
     }
     this.services.apply(set, hops);
+    this.set = set;
     return { set, hops };
   }
 

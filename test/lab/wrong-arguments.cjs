@@ -388,7 +388,8 @@ function bpfFunctions() {
     takesRedirected: { parameters: [ifindex] },
     programName: { parameters: [integer('id', 1, 2 ** 31 - 1)] },
     setElement: { parameters: [fd('map')] },
-    perCpuSum: { parameters: [fd('map')] },
+    createArray: { parameters: [bytes('bytes', 2 ** 27)] },
+    perCpuSums: { parameters: [fd('map')] },
     filterBy: { parameters: [fd('socket')] },
     testRun: { parameters: [fd('program')] },
   };

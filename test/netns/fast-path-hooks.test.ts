@@ -9,7 +9,7 @@ import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { ROOT } from '../lab/lab.ts';
 import { Live } from '../lab/live.ts';
 import { PYTHON } from '../lab/processes.ts';
-import { ECHO, Topology, VIP } from '../lab/topology.ts';
+import { clientAddress, ECHO, Topology, VIP } from '../lab/topology.ts';
 import { NOTHING, pinsIn, traces } from '../lab/traces.ts';
 import { PATIENCE, waitUntil, within } from '../lab/wait.ts';
 
@@ -35,6 +35,31 @@ test.skipIf(why !== undefined)('pins that somebody removes are made again, and t
   expect(await live.balancer.stop()).toEqual({ code: 0, signal: null });
   expect(traces(host)).toEqual(NOTHING);
 });
+
+test.skipIf(why !== undefined).each(['tc', 'xdp'])(
+  '%s drops what lists deny, which is counted as ever; connections go on',
+  async (hook) => {
+    const more = `[passthrough]\nfast_path = "${hook}"`;
+    await using live = await Live.start('passthrough', { more });
+    const held = await holdConnections(live.lab.client, 5, `${live.vip}:${ECHO}`);
+    const exit = async () => (await live.lab.client.run('curl', '-sS', '--max-time', '2', '-o/dev/null', `http://${live.vip}/`)).code;
+    const denied = () => live.metric('lb4_frontend_denied_total', 'frontend="http",protocol="tcp",rule="deny"');
+    await live.reload({ more, frontend: `deny = ["${clientAddress(0)}"]` });
+    expect(await exit()).toBe(28);
+    await waitUntil(async () => (await denied()) > 0, { what: 'the refusals to be entered' });
+    expect(await live.metric('lb4_fast_path_dropped_total')).toBeGreaterThan(0);
+    const addsUp = async () => {
+      const { frames, verdicts, fast_path } = (await live.balancer.stats()).lb4;
+      const sum = Object.values(verdicts).reduce((all, count) => all + count, 0);
+      return sum === frames.received && verdicts['denied'] === fast_path?.dropped && verdicts['denied'] === (await denied());
+    };
+    await waitUntil(addsUp, { what: 'the books to agree' });
+    // Counted alone: that is the workers' part.
+    await live.reload({ more, frontend: `deny = ["${clientAddress(0)}"]\ndry_run = true` });
+    expect(await exit()).toBe(0);
+    expect(await othersLiveOn(held)).toEqual([]);
+  },
+);
 
 test.skipIf(why !== undefined)('XDP leaves to tc what would leave by an interface that takes no redirected frames', async () => {
   await using live = await Live.start('passthrough', { more: '[passthrough]\nfast_path = "xdp"' });

@@ -29,6 +29,9 @@ const LEFT = /options|kernel|too big/i;
 /** Such as have the same place in the map of XDP's interfaces, and that of the fixtures' (layout/links.ts). */
 const INDEX = { front: '257', back: '513' };
 
+/** Rows of which it must have dropped a frame. */
+const DROPPED = ['a SYN of a client that may not connect', 'a segment of nobody’s, of such a client', 'a SYN that has not come before'];
+
 /** With the fixtures' interfaces. */
 function namespaceOf(lab: Lab): Namespace {
   const balancer = lab.namespace('balancer');
@@ -47,6 +50,7 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])('the packet fixtures by %s', 
   const report = JSON.parse(await balancer.program('kernel-rows', program, 'front', 'back').line(/^\{/)) as Report;
   expect(report.wrong).toEqual([]);
   expect(TAKEN.filter((row) => !report.taken.some((taken) => taken.startsWith(row)))).toEqual([]);
+  expect(DROPPED.filter((row) => !report.dropped.some((dropped) => dropped.startsWith(row)))).toEqual([]);
   expect(report.established.filter((row) => !LEFT.test(row))).toEqual([]);
 });
 
@@ -82,5 +86,11 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])(
     expect(report.whole.first).toBeGreaterThan(0);
     expect(report.whole.second).toBeGreaterThan(0);
     expect(report.bytes).toEqual([7, 6]);
+    expect(report.drops.map(({ workers, isInline }) => [workers, isInline])).toEqual([
+      [3, false],
+      [1, true],
+    ]);
+    for (const { denied, firstSyns, wouldDeny } of report.drops)
+      expect(Math.min(denied, firstSyns, wouldDeny), `seed ${seed}`).toBeGreaterThan(20);
   },
 );

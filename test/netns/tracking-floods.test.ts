@@ -1,5 +1,6 @@
 /** Floods of SYNs, slow ones and at 300,000 a second as far as the machine can, with ordinary clients beside them: everybody gets through, and stays. */
 import { describe, expect, test } from 'vitest';
+import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { type Balancer, LARGE_RING, type Settings, startBalancer } from '../lab/balancer.ts';
 import type { EchoReport } from '../lab/client.ts';
 import { type Flood, floodEnd, startFlood } from '../lab/flood.ts';
@@ -8,6 +9,8 @@ import type { Running } from '../lab/processes.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
 import { waitUntil } from '../lab/wait.ts';
 
+/** Where there can be one. */
+const FAST_PATHS = fastPathObstacle() === undefined ? ['off', 'xdp'] : ['off'];
 /** Source ports that a server has. */
 const PORTS = 27_233;
 const IPERF = 5201;
@@ -118,25 +121,31 @@ test('a small table that is full of half-open connections takes new ones, and le
   expect(await balancer.metric('lb4_half_open_evicted_total')).toBeGreaterThan(0);
 });
 
-test('SYNs that come once open nothing while they flood; clients get through, a second later, and it is told once', async () => {
-  await using lab = new Topology({ servers: 1 });
-  const balancer = await serve(lab, { more: '[passthrough]\nsyn_flood_from = 500\n[passthrough.timeouts]\nsyn = 2' });
-  const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
-  const flood = await startFlood(lab, { port: HTTP, rate: 5_000, seconds: 6 });
-  await balancer.running.line(/SYNs flood/);
-  expect(await balancer.metric('lb4_syn_floods')).toBe(1);
-  const requests = await requestsBeside(flood, lab);
-  expect(requests).toBeGreaterThan(1);
-  expect(await othersLiveOn(held)).toEqual([]);
-  expect(await balancer.verdict('dropFirstSyn')).toBeGreaterThan(5_000);
-  // Before it was told of, and those few that the sketch takes for others: of 30,000.
-  expect(await balancer.verdict('opened')).toBeLessThan(10_000);
-  await balancer.running.line(/flood of SYNs is over/);
-  expect(balancer.running.lines.filter((line) => line.includes('SYNs'))).toHaveLength(2);
-  // And where they fill a limit that is far below that, for its frontend alone.
-  const told = balancer.running.nextLine(/SYNs fill the limit/);
-  const fill = await startFlood(lab, { port: FEW, rate: 500, seconds: 4 });
-  expect(await told).toMatch(/frontend.*few/);
-  expect(await requestsBeside(fill, lab, 1, FEW)).toBeGreaterThan(0);
-  expect(await balancer.metric('lb4_half_open_connections')).toBeLessThanOrEqual(20);
-});
+test.each(FAST_PATHS)(
+  'SYNs that come once open nothing while they flood, with fast_path = "%s"; clients get through, a second later, and it is told once',
+  async (fastPath) => {
+    await using lab = new Topology({ servers: 1 });
+    const balancer = await serve(lab, {
+      more: `[passthrough]\nfast_path = "${fastPath}"\nsyn_flood_from = 500\n[passthrough.timeouts]\nsyn = 2`,
+    });
+    const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
+    const flood = await startFlood(lab, { port: HTTP, rate: 5_000, seconds: 6 });
+    await balancer.running.line(/SYNs flood/);
+    expect(await balancer.metric('lb4_syn_floods')).toBe(1);
+    const requests = await requestsBeside(flood, lab);
+    expect(requests).toBeGreaterThan(1);
+    expect(await othersLiveOn(held)).toEqual([]);
+    expect(await balancer.verdict('dropFirstSyn')).toBeGreaterThan(5_000);
+    if (fastPath !== 'off') expect(await balancer.metric('lb4_fast_path_dropped_total')).toBeGreaterThan(5_000);
+    // Before it was told of, and those few that the sketch takes for others: of 30,000.
+    expect(await balancer.verdict('opened')).toBeLessThan(10_000);
+    await balancer.running.line(/flood of SYNs is over/);
+    expect(balancer.running.lines.filter((line) => line.includes('SYNs'))).toHaveLength(2);
+    // And where they fill a limit that is far below that, for its frontend alone.
+    const told = balancer.running.nextLine(/SYNs fill the limit/);
+    const fill = await startFlood(lab, { port: FEW, rate: 500, seconds: 4 });
+    expect(await told).toMatch(/frontend.*few/);
+    expect(await requestsBeside(fill, lab, 1, FEW)).toBeGreaterThan(0);
+    expect(await balancer.metric('lb4_half_open_connections')).toBeLessThanOrEqual(20);
+  },
+);

@@ -1,0 +1,116 @@
+/** The frontends' lists of clients as the fast path's programs read them (native/bpf/access.h): one book of all, which takes the place of the last one. */
+import type { PrefixTable } from '../access/prefix-table.ts';
+import { portKey } from '../forward/endpoints.ts';
+import type { ServiceSet } from '../forward/service-set.ts';
+import type { FastPath } from '../io/fast-path.ts';
+import { DRY_RUN, LIST_PAIRS, LISTS, NOTHING, PLACE_PAIRS, PLACE_PROBES, RESETS, SYNS } from '../layout/early-drop.ts';
+import { swap16 } from '../packet/address.ts';
+import { TCP, UDP } from '../packet/fields.ts';
+
+type Entry = ServiceSet['frontends'][number];
+
+/** Frontends a place at most. */
+const LOAD = 0.5;
+
+/** Keeps the book of a fast path true to the frontends. */
+export class AccessBook {
+  readonly #fastPath: Pick<FastPath, 'ask'>;
+  /** What the book in force was made of. */
+  #made: readonly unknown[] | undefined;
+
+  constructor(fastPath: Pick<FastPath, 'ask'>) {
+    this.#fastPath = fastPath;
+  }
+
+  /**
+   * Has the programs go by these frontends, all of them at once. Most plans change none.
+   * @throws the system's error; then they drop nothing, and user space has it all
+   */
+  apply(frontends: readonly Entry[]): void {
+    const asked = askedOf(frontends);
+    const made = asked.flatMap((entry) => [entry.index, entry.address, keyOf(entry), flagsOf(entry), entry.access?.table]);
+    if (made.length === this.#made?.length && made.every((value, i) => value === this.#made?.[i])) return;
+    this.#made = undefined;
+    const hasLists = asked.some(({ access }) => access?.table !== undefined);
+    if (asked.length === 0) this.#fastPath.ask(NOTHING, undefined);
+    else this.#fastPath.ask(hasLists ? LISTS : SYNS, bookOf(asked));
+    this.#made = made;
+  }
+}
+
+/** Those of which a program may drop something: of UDP lists alone keep clients out. Of two on one endpoint the one that is found (forward/services.ts). */
+function askedOf(frontends: readonly Entry[]): Entry[] {
+  const found = new Map<string, Entry>();
+  for (const entry of [...frontends].sort((a, b) => Number(a.draining) - Number(b.draining))) {
+    const key = `${entry.address} ${keyOf(entry)}`;
+    if (!found.has(key)) found.set(key, entry);
+  }
+  return [...found.values()].filter(({ protocol, access }) => protocol === TCP || (protocol === UDP && access?.table !== undefined));
+}
+
+/** As layout/early-drop.ts has it. */
+export function bookOf(frontends: readonly Entry[]): Uint32Array {
+  const places = placesOf(frontends);
+  const lists = new Map<PrefixTable, number>();
+  let end = 1 + PLACE_PAIRS * places.length;
+  for (const { access } of frontends) {
+    const table = access?.table;
+    if (table === undefined || lists.has(table)) continue;
+    lists.set(table, end);
+    end += LIST_PAIRS + (table.index.length - 1) + table.rules.length;
+  }
+  const book = new Uint32Array(2 * end);
+  book[0] = places.length - 1;
+  places.forEach((entry, place) => {
+    if (entry === undefined) return;
+    const list = entry.access?.table === undefined ? 0 : lists.get(entry.access.table)!;
+    book.set([entry.address, keyOf(entry), list, entry.index | flagsOf(entry)], 2 * (1 + PLACE_PAIRS * place));
+  });
+  for (const [table, at] of lists) writeList(book, at, table);
+  return book;
+}
+
+function writeList(book: Uint32Array, at: number, { starts, rules, index, shift }: PrefixTable): void {
+  const first = at + LIST_PAIRS + index.length - 1;
+  book.set([first, shift], 2 * at);
+  for (let place = 0; place + 1 < index.length; place++) {
+    book[2 * (at + LIST_PAIRS + place)] = index[place];
+    book[2 * (at + LIST_PAIRS + place) + 1] = index[place + 1];
+  }
+  for (let range = 0; range < rules.length; range++) {
+    book[2 * (first + range)] = starts[range];
+    book[2 * (first + range) + 1] = rules[range];
+  }
+}
+
+/** Each at its home, or one of those behind it that a program looks at; their number is a power of two. */
+function placesOf(frontends: readonly Entry[]): (Entry | undefined)[] {
+  for (let count = 2 ** Math.ceil(Math.log2(Math.max(1, frontends.length) / LOAD)); ; count *= 2) {
+    const places = Array.from<undefined, Entry | undefined>({ length: count }, () => undefined);
+    if (frontends.every((entry) => place(places, entry))) return places;
+  }
+}
+
+function place(places: (Entry | undefined)[], entry: Entry): boolean {
+  const home = homeOf(entry.address, keyOf(entry));
+  for (let probe = 0; probe < PLACE_PROBES; probe++) {
+    const at = (home + probe) & (places.length - 1);
+    if (places[at] !== undefined) continue;
+    places[at] = entry;
+    return true;
+  }
+  return false;
+}
+
+/** The port as in a packet, with the protocol above it. */
+function keyOf({ port, protocol }: Entry): number {
+  return portKey(swap16(port), protocol);
+}
+
+function homeOf(address: number, key: number): number {
+  return Math.imul(address ^ Math.imul(key, 0x9e3779b1), 0x85ebca6b) >>> 12;
+}
+
+function flagsOf({ access }: Entry): number {
+  return (access?.resets === true ? RESETS : 0) | (access?.dryRun === true ? DRY_RUN : 0);
+}
