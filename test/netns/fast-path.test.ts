@@ -7,6 +7,9 @@ import type { Report } from '../lab/kernel-rows.ts';
 import { Lab, type Namespace } from '../lab/lab.ts';
 import { MAC } from '../lab/world.ts';
 
+/** Thousands of packets by two appliers: 16 to 23 s alone, and three files run at a time. */
+const RANDOM_PATIENCE = 110_000;
+
 const why = fastPathObstacle();
 
 /** Rows that it must have taken a frame of: kinds of packets. */
@@ -63,7 +66,7 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])(
     const balancer = namespaceOf(lab);
     const seed = Date.now() & 0xffff;
     const running = balancer.program('kernel-random', program, 'front', 'back', String(seed));
-    const report = JSON.parse(await running.line(/^\{/)) as RandomReport;
+    const report = JSON.parse(await running.line(/^\{/, RANDOM_PATIENCE)) as RandomReport;
     expect(report.wrong, `seed ${seed}`).toEqual([]);
     expect(report.same.map(({ protocol, workers, mode, isInline }) => [protocol, workers, mode, isInline])).toEqual([
       [TCP, 1, 'passthrough', false],
