@@ -10,16 +10,19 @@ import { native } from './native.ts';
 const WORK = ['CAP_NET_ADMIN', 'CAP_NET_RAW', 'CAP_BPF', 'CAP_PERFMON', 'CAP_NET_BIND_SERVICE'] as const;
 /** `[control] group`: a socket is given to a group that root is not in. */
 const GIVE = 'CAP_CHOWN';
-/** Root's lb4 may be in somebody's home directory, and so may its configuration. Containers often have the second one alone. */
-const READ = ['CAP_DAC_READ_SEARCH', 'CAP_DAC_OVERRIDE'] as const;
+/**
+ * Root's lb4 may be in somebody's home directory, and so may its configuration; a command that it starts may be another user's, who alone
+ * may run it, which CAP_DAC_READ_SEARCH does not give. That is kept where there is nothing better.
+ */
+const FILES = ['CAP_DAC_OVERRIDE', 'CAP_DAC_READ_SEARCH'] as const;
 
 /** Why this process could not begin anew; undefined: it has not tried, or has. */
 let obstacle: string | undefined;
 
 /** Numbers of those that a process with such privileges is to keep. */
 export function keptOf({ permitted }: Pick<Privileges, 'permitted'>): number[] {
-  const read = READ.find((name) => permitted.has(numberOf(name)));
-  const kept: readonly Capability[] = [...WORK, GIVE, ...(read === undefined ? [] : [read])];
+  const files = FILES.find((name) => permitted.has(numberOf(name)));
+  const kept: readonly Capability[] = [...WORK, GIVE, ...(files === undefined ? [] : [files])];
   return kept.map(numberOf).filter((number) => permitted.has(number));
 }
 
