@@ -532,7 +532,8 @@ void confine(const Napi::CallbackInfo& info) {
   uint64_t keep = 0;
   for (uint32_t i = 0; i < given.Length(); i++)
     keep |= uint64_t{1} << static_cast<uint32_t>(integer(given.Get(i), "keep", 0, MOST_CAPABILITIES - 1));
-  guard(env, [&] { lb4::confine(keep); });
+  const std::vector<int> open = descriptors(info[1], "open", 0, MOST_OPEN);
+  guard(env, [&] { lb4::confine(keep, open); });
 }
 
 void pinThread(const Napi::CallbackInfo& info) {

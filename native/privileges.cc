@@ -33,10 +33,13 @@ Capabilities capabilities() {
 }
 
 // Both sets of the calling thread; none is inherited by programs that are not root's.
-void setCapabilities(uint64_t mask) {
+void setCapabilities(const Capabilities& sets) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
-  for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) data[i].effective = data[i].permitted = static_cast<uint32_t>(mask >> 32 * i);
+  for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+    data[i].effective = static_cast<uint32_t>(sets.effective >> 32 * i);
+    data[i].permitted = static_cast<uint32_t>(sets.permitted >> 32 * i);
+  }
   check(static_cast<int>(::syscall(SYS_capset, &header, data)), "capset()");
 }
 
@@ -70,12 +73,18 @@ std::vector<char*> split(std::string& text) {
   return words;
 }
 
-// Its own path, by which a process is named (ps(1)), while it still leads there.
-std::string program() {
+// Its own path, by which a process is named (ps(1)), while it still leads there. Throws where neither that nor the link can be executed with
+// the capabilities that are to remain: while nothing is given away for good.
+std::string program(const Capabilities& have, uint64_t keep) {
   char path[PATH_MAX];
   const ssize_t bytes = check(static_cast<int>(::readlink(SELF, path, sizeof path)), "readlink(/proc/self/exe)");
   const std::string found(path, static_cast<size_t>(bytes));
-  return ::access(found.c_str(), X_OK) == 0 ? found : SELF;
+  setCapabilities({have.effective & keep, have.permitted});
+  const bool isThere = ::faccessat(AT_FDCWD, found.c_str(), X_OK, AT_EACCESS) == 0;
+  const int error = isThere || ::faccessat(AT_FDCWD, SELF, X_OK, AT_EACCESS) == 0 ? 0 : errno;
+  setCapabilities(have);
+  if (error != 0) throw SystemError(error, "faccessat(" + found + ")");
+  return isThere ? found : SELF;
 }
 
 // libuv has all descriptors closed by execve(2).
@@ -88,18 +97,19 @@ void keepOpen(int fd) {
 
 }  // namespace
 
-void confine(uint64_t keep) {
+void confine(uint64_t keep, const std::vector<int>& open) {
   if ((check(::prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), "prctl(PR_GET_SECUREBITS)") & SECBIT_NOROOT) != 0) return;
   std::string line = commandLine();
   const std::vector<char*> arguments = split(line);
-  const std::string path = program();
   const Capabilities have = capabilities();
+  const std::string path = program(have, keep);
   // Without CAP_SETPCAP it stays: no new privileges then hold every program to what its parent has (cap_bprm_creds_from_file).
   if ((have.effective >> CAP_SETPCAP & 1) != 0) narrowBoundingSet(keep);
   check(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)");
   check(::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "prctl(PR_CAP_AMBIENT)");
-  setCapabilities(have.permitted & keep);
+  setCapabilities({have.permitted & keep, have.permitted & keep});
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) keepOpen(fd);
+  for (const int fd : open) keepOpen(fd);
   ::execve(path.c_str(), arguments.data(), environ);
   throw SystemError(errno, "execve(" + path + ")");
 }

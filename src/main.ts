@@ -9,7 +9,7 @@ if (others.length === 0 && ['-v', '--version'].includes(first)) process.stdout.w
 else {
   // Before anything large is loaded, since the process begins anew there.
   if (process.geteuid?.() === 0 && startsBalancer(process.argv.slice(2)))
-    (await import('./cli/confine.ts')).confineBalancer(process.argv.slice(2));
+    await (await import('./cli/confine.ts')).confineBalancer(process.argv.slice(2));
   const { commandLine } = await import('./cli/command-line.ts');
   await commandLine(version);
 }

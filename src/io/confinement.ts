@@ -16,8 +16,14 @@ const GIVE = 'CAP_CHOWN';
  */
 const FILES = ['CAP_DAC_OVERRIDE', 'CAP_DAC_READ_SEARCH'] as const;
 
-/** Why this process could not begin anew; undefined: it has not tried, or has. */
-let obstacle: string | undefined;
+/** Why this process could not begin anew, and what all its threads had before it tried. */
+export interface Obstacle {
+  readonly reason: string;
+  readonly had: Privileges;
+}
+
+/** Undefined: it has not tried, or has begun anew. */
+let obstacle: Obstacle | undefined;
 
 /** Numbers of those that a process with such privileges is to keep. */
 export function keptOf({ permitted }: Pick<Privileges, 'permitted'>): number[] {
@@ -31,21 +37,32 @@ export function isConfined(has: Privileges): boolean {
   return has.isFinal && beyond(has.permitted, keptOf(has)).length === 0;
 }
 
-/** Begins anew with fewer; returns where that cannot be, which {@link unconfined} tells. */
-export function confine(): void {
+/**
+ * Begins anew with fewer; returns where that cannot be, which {@link unconfined} tells.
+ * @param open descriptors that it needs then, beside the standard streams; those that are none are left out
+ */
+export function confine(open: readonly number[] = []): void {
+  const had = privileges();
   try {
-    native().confine(keptOf(privileges()));
+    native().confine(keptOf(had), open);
   } catch (error) {
-    obstacle = messageOf(error);
+    obstacle = { reason: messageOf(error), had };
   }
 }
 
 /** What to say of a process of root's that has more than it needs; undefined: it has not, or only others may judge (another user). */
-export function unconfined(has = privileges(), isRoot = process.geteuid?.() === 0): string | undefined {
-  if (!isRoot || isConfined(has)) return undefined;
-  const more = named(beyond(has.permitted, keptOf(has)));
-  const what = more === '' ? 'programs that it starts may get more privileges' : `it keeps ${more}`;
-  return `this process has more privileges than lb4 needs, and could not give them away: ${what}${obstacle === undefined ? '' : ` (${obstacle})`}`;
+export function unconfined(has = privileges(), isRoot = process.geteuid?.() === 0, failed = obstacle): string | undefined {
+  if (!isRoot || (failed === undefined && isConfined(has))) return undefined;
+  const why = failed === undefined ? '' : ` (${failed.reason})`;
+  return `this process has more privileges than lb4 needs, and could not give them away: ${excess(has, failed)}${why}`;
+}
+
+/** Where it failed late, the main thread has given them away by then, and it alone. */
+function excess(has: Privileges, failed: Obstacle | undefined): string {
+  const own = named(beyond(has.permitted, keptOf(has)));
+  if (own !== '') return `it keeps ${own}`;
+  const others = failed === undefined ? '' : named(beyond(failed.had.permitted, keptOf(failed.had)));
+  return others === '' ? 'programs that it starts may get more privileges' : `all its threads but the main one keep ${others}`;
 }
 
 /** What programs could get at most, were it not for no-new-privileges: it stays where CAP_SETPCAP was missing. Undefined: nothing more. */

@@ -271,11 +271,11 @@ export interface NativeAddon {
   endWithParent(): void;
   /**
    * Starts this process's program anew, with no capabilities but those of `keep` that it has (by number, 0–63), and no new privileges, for
-   * all threads and all that it starts: the same process, arguments, environment and standard streams. So it does not return, but where
+   * all threads and all that it starts: the same process, arguments, environment, standard streams and the descriptors `open` (at most 16). So it does not return, but where
    * root has no powers of its own (SECBIT_NOROOT). Throws the system's error where it cannot; then this thread alone may have fewer
    * (capabilities(7)).
    */
-  confine(keep: readonly number[]): void;
+  confine(keep: readonly number[], open: readonly number[]): void;
   /**
    * Pins the calling thread, a worker's for itself, to processors (1 to 8192 of 0–8191). Those that this process may not use, or that are
    * not there, are left out; EINVAL where none is left. A thread that it starts later inherits that (sched_setaffinity(2)).

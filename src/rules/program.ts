@@ -25,13 +25,22 @@ const READING_MS = 10_000;
 
 /** Runs a tool that reads, with the system's own directories on its path and messages in English. */
 export function runReader(command: string, args: readonly string[]): Promise<Ended> {
-  const env = { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
-  return runProgram(command, args, { what: command, limitMs: READING_MS, env });
+  return runProgram(command, args, { what: command, limitMs: READING_MS, env: readerEnvironment() });
+}
+
+/** With the system's own directories on the path, and messages in English. */
+export function readerEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
 }
 
 /** The iptables of this host: what the environment says, as the scripts do. */
 export function iptablesCommand(): string {
   return process.env['LB4_IPTABLES'] ?? 'iptables';
+}
+
+/** The same of IPv6, for an iptables (or an iptables-save): it goes by the same name. */
+export function ofIpv6(iptables: string): string {
+  return iptables.replace(/iptables(?!.*iptables)/, 'ip6tables');
 }
 
 /** More than that, in characters, no tool of the firewall has to say. */

@@ -1,5 +1,5 @@
 import { EXIT, FailureError, KernelFeatureError, type Lb4Error, PrivilegeError } from '../errors.ts';
-import { type Ended, iptablesCommand, runProgram, runReader } from './program.ts';
+import { type Ended, iptablesCommand, ofIpv6, runProgram, runReader } from './program.ts';
 import { ask } from './saved.ts';
 import type { FanOutDialect, RulesAction } from './types.ts';
 
@@ -70,9 +70,7 @@ export function readNftTable(name: string, family: 'ip' | 'netdev' | 'inet' = 'i
 /** What stands where the rules of a fan-out are: all of the table nat of both families, by iptables. Throws as {@link readRules} does. */
 export async function readFanOut(dialect: FanOutDialect): Promise<string> {
   if (dialect === 'nft') return (await readNftTable('lb4_fan_out', 'inet')) ?? '';
-  return (
-    await Promise.all([saveCommand(), saveCommand().replace(/iptables(?!.*iptables)/, 'ip6tables')].map((save) => readTable('nat', save)))
-  ).join('');
+  return (await Promise.all([saveCommand(), ofIpv6(saveCommand())].map((save) => readTable('nat', save)))).join('');
 }
 
 /** What a fan-out is written in here: nft where this host has it, else iptables. */

@@ -317,6 +317,7 @@ function functions() {
     endWithParent: { good: () => [], parameters: [] },
     // With a right one it begins anew.
     confine: {
+      valid: () => [[]],
       parameters: [
         {
           name: 'keep',
@@ -330,6 +331,17 @@ function functions() {
             'below 0': [-1],
             'above 63': [64],
             'too many': Array.from({ length: 65 }, () => 0),
+          },
+        },
+        {
+          name: 'open',
+          wrong: {
+            ...without(ODD, 'an array'),
+            7: 7,
+            'of texts': ['1'],
+            'of nothing': [undefined],
+            'below 0': [-1],
+            'too many': Array.from({ length: 17 }, () => 0),
           },
         },
       ],
@@ -536,10 +548,10 @@ function says({ name, range = '', throws = TypeError }) {
 }
 
 /** `call(...values)` with each parameter wrong in turn, with too few and with too many. */
-function tryCalls(label, call, { good, parameters, undo = () => {} }) {
+function tryCalls(label, call, { good, valid = () => [], parameters, undo = () => {} }) {
   parameters.forEach((parameter, place) => {
     const at = parameter.at ?? place;
-    const values = () => (good ? good() : []);
+    const values = good ?? valid;
     const put = (value) => values().toSpliced(at, 1, value);
     for (const [odd, value] of Object.entries(parameter.wrong)) {
       if (value === undefined && odd !== 'undefined') continue;

@@ -79,6 +79,14 @@ test.each(['--passthrough', 'proxy'])(
   },
 );
 
+test('a configuration that is read from an inherited descriptor, which libuv would have closed by then', async () => {
+  await using lab = new Topology({ servers: 1 });
+  const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
+  const running = lab.balancer.start(['bash', '-c', `exec "$@" 3< <(cat '${file}')`, 'bash', LB4, '--passthrough', '--config=/dev/fd/3']);
+  await running.line(/"msg":"ready"/);
+  expect(await running.stop()).toEqual({ code: 0, signal: null });
+});
+
 test('without CAP_SETPCAP the bounding set stays, and nothing else: told once', async () => {
   await using lab = new Topology({ servers: 1 });
   const file = writeConfiguration(lab.balancer, configuration(lab.settings()));
@@ -112,17 +120,5 @@ test('whatever a balancer makes is its own user’s alone, also without a umask'
       made.filter((line) => each.test(line)),
       String(each),
     ).not.toEqual([]);
-  const memory = inside(
-    'sh',
-    '-c',
-    `ls -l /proc/${running.pid}/fd | sed -n 's,.* \\([0-9]*\\) -> /memfd:.*,/proc/${running.pid}/fd/\\1,p'`,
-  );
-  if (memory !== '')
-    expect(
-      inside('stat', '-Lc', '%a', ...memory.trim().split('\n'))
-        .trim()
-        .split('\n')
-        .filter((mode) => mode !== '600'),
-    ).toEqual([]);
   expect(await running.stop()).toEqual({ code: 0, signal: null });
 });

@@ -40,6 +40,15 @@ test('no more than it is to keep is not enough: what it starts could get more', 
   expect(isConfined(status(KEPT, KEPT, true))).toBe(true);
 });
 
+test('where execve(2) failed, the main thread alone has given them away: what the others keep is told', () => {
+  const failed = { reason: 'execve(/opt/node): EACCES', had: status(ALL, ALL, false) };
+  expect(unconfined(status(KEPT, KEPT, true), true, failed)).toMatch(
+    /: all its threads but the main one keep CAP_DAC_READ_SEARCH, .*30 others \(execve\(\/opt\/node\): EACCES\)$/,
+  );
+  expect(unconfined(failed.had, true, failed)).toContain('it keeps CAP_DAC_READ_SEARCH');
+  expect(unconfined(status(KEPT, KEPT, true), false, failed)).toBeUndefined();
+});
+
 test('a bounding set that stays is told, to root', () => {
   expect(wideBounds(status(KEPT, KEPT | (1n << 21n), true), true)).toBe('CAP_SYS_ADMIN');
   expect(wideBounds(status(KEPT, ALL, true), false)).toBeUndefined();

@@ -1,5 +1,5 @@
 /** The addon's functions that need no privilege, its argument checks, and that both descriptions of a frame agree. */
-import { readFileSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
@@ -62,6 +62,12 @@ describe('shared memory', () => {
     first[7] = 42;
     second[2047] = 43;
     expect([second[7], first[2047]]).toEqual([42, 43]);
+  });
+
+  it('is for nobody else who may look into /proc/PID/fd', () => {
+    const { fd } = addon.createSharedMemory('lb4-test', 4096);
+    expect(fstatSync(fd).mode & 0o777).toBe(0o600);
+    addon.closeFd(fd);
   });
 
   it('is reached from a worker thread by its descriptor', async () => {
