@@ -1,5 +1,5 @@
 /** Sets of the host's firewall whose addresses no frontend serves (`[passthrough] respect_firewall`): the configuration with what is in them. */
-import { type AccessList, denyAlso, type PrefixList } from '../access/prefix-list.ts';
+import { type AccessList, denyAlso, PrefixList } from '../access/prefix-list.ts';
 import type { Config } from '../config/model.ts';
 import { isPacketMode, type Mode } from '../config/modes.ts';
 import { ConfigError, messageOf } from '../errors.ts';
@@ -10,6 +10,9 @@ import { readFirewallSet } from '../rules/firewall-set.ts';
 const LOOK_MS = 2000;
 /** … but rest for so many times as long as reading them took: a twentieth of a processor at most. */
 const REST = 20;
+
+/** fail2ban makes its set at the first ban, and takes it away when it stops. */
+const ABSENT = "there is no such set in this host's firewall (nft list sets)";
 
 type Sets = ReadonlyMap<string, PrefixList>;
 
@@ -31,14 +34,23 @@ export class FirewallSets {
     this.#log = log;
   }
 
-  /** Reads those that `written` names. Returns what takes that back. Throws ConfigError where one is not there or cannot be read. */
+  /**
+   * Reads those that `written` names, at the same time. One that is not there is as it was known, or empty: whoever fills it may make it later.
+   * Returns what takes that back. Throws ConfigError where one cannot be read.
+   */
   async follow({ passthrough, file }: Config): Promise<() => void> {
     const names = isPacketMode(this.#mode) ? (passthrough.respectFirewall ?? []) : [];
     const before = { names: this.#names, sets: this.#sets };
-    const sets = new Map<string, PrefixList>();
-    for (const name of names) sets.set(name, await readFirst(name, file));
+    const found = await Promise.all(names.map((name) => readFirst(name, file)));
+    const entries = names.map((name, i) => [name, found[i] ?? before.sets.get(name) ?? new PrefixList()] as const);
     this.#names = names;
-    this.#sets = sets;
+    this.#sets = new Map(entries);
+    for (const name of this.#troubles.keys()) if (!names.includes(name)) this.#troubles.delete(name);
+    for (const [i, name] of names.entries()) {
+      const list = found[i];
+      if (list === undefined) this.#tellTrouble(name, ABSENT);
+      else this.#tellRead(name, list);
+    }
     return () => {
       this.#names = before.names;
       this.#sets = before.sets;
@@ -82,32 +94,39 @@ export class FirewallSets {
 
   /** Undefined: it cannot be read, which is told once. */
   async #read(name: string): Promise<PrefixList | undefined> {
-    let trouble = 'it is gone';
     try {
       const list = await readFirewallSet(name);
       if (list !== undefined) {
-        if (this.#troubles.delete(name)) this.#log.info({ set: name, prefixes: list.size }, 'a set of respect_firewall can be read again');
+        this.#tellRead(name, list);
         return list;
       }
+      this.#tellTrouble(name, ABSENT);
     } catch (error) {
-      trouble = messageOf(error);
+      this.#tellTrouble(name, messageOf(error));
     }
-    if (this.#troubles.get(name) !== trouble)
-      this.#log.warn({ set: name, reason: trouble }, 'a set of respect_firewall cannot be read: who was in it is denied as before');
-    this.#troubles.set(name, trouble);
     return undefined;
+  }
+
+  #tellRead(name: string, { size }: PrefixList): void {
+    if (this.#troubles.delete(name)) this.#log.info({ set: name, prefixes: size }, 'a set of respect_firewall can be read now');
+  }
+
+  #tellTrouble(name: string, reason: string): void {
+    if (this.#troubles.get(name) !== reason)
+      this.#log.warn({ set: name, reason }, 'a set of respect_firewall cannot be read: who was in it is denied as before, else nobody');
+    this.#troubles.set(name, reason);
   }
 }
 
-async function readFirst(name: string, file: string): Promise<PrefixList> {
-  let message = `there is no set ${JSON.stringify(name)} in this host's firewall: nft list sets; it must be there before lb4 starts`;
+/** Undefined: it is not there. */
+async function readFirst(name: string, file: string): Promise<PrefixList | undefined> {
   try {
-    const list = await readFirewallSet(name);
-    if (list !== undefined) return list;
+    return await readFirewallSet(name);
   } catch (error) {
-    message = messageOf(error);
+    throw new ConfigError([
+      { severity: 'error', file, position: undefined, path: 'passthrough.respect_firewall', message: messageOf(error) },
+    ]);
   }
-  throw new ConfigError([{ severity: 'error', file, position: undefined, path: 'passthrough.respect_firewall', message }]);
 }
 
 /** nft lists elements in their order. */

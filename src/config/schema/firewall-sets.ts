@@ -25,7 +25,7 @@ export const respectFirewall = key(
     allowed: `["inet filter blocked"]: ${ALLOWED}`,
     description:
       "Sets of nft's, of type ipv4_addr, whose addresses may not connect to any frontend, as if its `deny` had them: lb4 sees packets before the " +
-      'firewall does ([operations](operations.md#sets-of-the-firewall)). Read at the start, and every two seconds; large ones less often.',
+      'firewall does ([operations](operations.md#sets-of-the-firewall)). Read at the start, and every two seconds; large ones less often. One that is not there counts as empty until it is.',
     otherwise: "the firewall's sets keep nobody from a frontend",
     ...lb4,
   },
