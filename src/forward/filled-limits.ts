@@ -21,26 +21,31 @@ export interface FilledChange {
   readonly isFilled: boolean;
 }
 
+type FilledLedger = Pick<Ledger, 'completed' | 'halfOpen' | 'generation'>;
+
 /** By the index of a frontend. What is counted is since the last look at it. */
 export class FilledLimits {
-  readonly #ledger: Pick<Ledger, 'completed' | 'halfOpen'>;
+  readonly #ledger: FilledLedger;
   readonly #states = new Uint8Array(MAX_FRONTENDS);
   readonly #looked = new Int32Array(MAX_FRONTENDS);
   readonly #asked = new Int32Array(MAX_FRONTENDS);
   readonly #opened = new Int32Array(MAX_FRONTENDS);
-  readonly #refused = new Int32Array(MAX_FRONTENDS);
+  /** Of those of a frontend that is filled: how many have come before. */
+  readonly #proven = new Int32Array(MAX_FRONTENDS);
   /** Handshakes completed by then. */
   readonly #completed = new Float64Array(MAX_FRONTENDS);
   /** How many handshakes a flood had begun when it was found, and when there was a reason last to go on. */
   readonly #room = new Int32Array(MAX_FRONTENDS);
   readonly #calmSince = new Int32Array(MAX_FRONTENDS);
+  /** Whose the index was when it stopped being IDLE: a reload may give it to another frontend. */
+  readonly #generations = new Uint16Array(MAX_FRONTENDS);
   /** Those that are not IDLE. */
   readonly #listed = new Uint16Array(MAX_FRONTENDS);
   #listedCount = 0;
   #changes: FilledChange[] = [];
   #filledCount = 0;
 
-  constructor(ledger: Pick<Ledger, 'completed' | 'halfOpen'>) {
+  constructor(ledger: FilledLedger) {
     this.#ledger = ledger;
   }
 
@@ -58,6 +63,11 @@ export class FilledLimits {
     if (this.#states[frontend] !== IDLE) this.#asked[frontend]++;
   }
 
+  /** It is the second one of its client, whatever becomes of it. */
+  prove(frontend: number): void {
+    this.#proven[frontend]++;
+  }
+
   /** One was let in. */
   open(frontend: number): void {
     if (this.#states[frontend] !== IDLE) this.#opened[frontend]++;
@@ -65,23 +75,23 @@ export class FilledLimits {
 
   /** One found the limit full, and nothing to make way. `now` in milliseconds modulo 2^32. */
   refuse(frontend: number, now: number): void {
-    if (this.#states[frontend] === IDLE) {
-      this.#states[frontend] = WATCHED;
-      this.#listed[this.#listedCount++] = frontend;
-      this.#look(frontend, now);
-      return;
-    }
-    this.#refused[frontend]++;
+    if (this.#states[frontend] !== IDLE) return;
+    this.#states[frontend] = WATCHED;
+    this.#generations[frontend] = this.#generation(frontend);
+    this.#listed[this.#listedCount++] = frontend;
+    this.#look(frontend, now);
   }
 
-  /** Looks at those that are not idle, each every two seconds; at each tick. */
+  /** Looks at those that are not idle, each every two seconds, and whether each is still who it was; at each tick. */
   tick(now: number): void {
     const listed = this.#listed;
     for (let i = this.#listedCount - 1; i >= 0; i--) {
       const frontend = listed[i];
-      if ((now - this.#looked[frontend]) >>> 0 < LOOK_MS) continue;
-      this.#judge(frontend, now);
-      this.#look(frontend, now);
+      if (this.#generation(frontend) !== this.#generations[frontend]) this.#forget(frontend);
+      else if ((now - this.#looked[frontend]) >>> 0 >= LOOK_MS) {
+        this.#judge(frontend, now);
+        this.#look(frontend, now);
+      }
       if (this.#states[frontend] === IDLE) listed[i] = listed[--this.#listedCount];
     }
   }
@@ -89,7 +99,7 @@ export class FilledLimits {
   #judge(frontend: number, now: number): void {
     if (this.#states[frontend] === FILLED) {
       // Each client's SYN comes twice, and is taken once.
-      const unproven = this.#asked[frontend] - 2 * (this.#opened[frontend] + this.#refused[frontend]);
+      const unproven = this.#asked[frontend] - 2 * this.#proven[frontend];
       if (unproven * 2 > this.#room[frontend]) this.#calmSince[frontend] = now;
       else if ((now - this.#calmSince[frontend]) >>> 0 >= CALM_MS) this.#setFilled(frontend, IDLE);
       return;
@@ -110,6 +120,15 @@ export class FilledLimits {
     return changes;
   }
 
+  #forget(frontend: number): void {
+    if (this.#states[frontend] === FILLED) this.#setFilled(frontend, IDLE);
+    else this.#states[frontend] = IDLE;
+  }
+
+  #generation(frontend: number): number {
+    return this.#ledger.generation(frontend << 16) >>> 16;
+  }
+
   #setFilled(frontend: number, state: number): void {
     const isFilled = state === FILLED;
     this.#states[frontend] = state;
@@ -122,7 +141,7 @@ export class FilledLimits {
     this.#asked[frontend] = 0;
     // Those that wait already were let in, too.
     this.#opened[frontend] = this.#states[frontend] === WATCHED ? this.#ledger.halfOpen(frontend) : 0;
-    this.#refused[frontend] = 0;
+    this.#proven[frontend] = 0;
     this.#completed[frontend] = this.#ledger.completed(frontend);
   }
 }

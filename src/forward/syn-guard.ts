@@ -74,8 +74,10 @@ export class SynGuard {
     this.#filled.ask(frontend);
     if (!this.#isFlooded && !this.#filled.isFilled(frontend)) return true;
     const isProven = this.#sketch.see(source, destination, ports, sequence);
-    if (isProven) this.#proven++;
-    return isProven;
+    if (!isProven) return false;
+    this.#proven++;
+    this.#filled.prove(frontend);
+    return true;
   }
 
   /** SYNs that the kernel has dropped, since they had not come before: such as have not come here. */
