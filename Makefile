@@ -100,7 +100,7 @@ test-unit-and-bare: $(READY)
 	cat build/test/bare.log; exit $$status
 
 # Two targets at a time (test/fuzz/README.md).
-FUZZ_SECONDS = 60
+FUZZ_SECONDS ?= 60
 fuzz: deps-fuzz
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 

@@ -16,20 +16,28 @@ export interface Lists {
 /** More of one file nobody reads. */
 const MOST_MISTAKES = 10;
 
-/** @param read the text of a file; throws ConfigError where it cannot be read */
-export function readLists({ frontends }: Pick<FileConfig, 'frontends'>, read: (path: string) => string): Lists {
+/**
+ * @param read the text of a file; throws ConfigError where it cannot be read
+ * @param tell makes a mistake about the key at a path of the configuration file
+ */
+export function readLists(
+  { frontends }: Pick<FileConfig, 'frontends'>,
+  read: (path: string) => string,
+  tell: (path: readonly PropertyKey[], message: string) => Mistake,
+): Lists {
   const lists = new Map<string, PrefixList>();
   const mistakes: Mistake[] = [];
-  for (const { allow = [], deny = [] } of Object.values(frontends)) {
+  for (const [frontend, { allow = [], deny = [] }] of Object.entries(frontends)) {
     for (const path of filesOf([...allow, ...deny])) {
       if (lists.has(path)) continue;
+      const key = ['frontends', frontend, filesOf(allow).includes(path) ? 'allow' : 'deny'];
       const list = new PrefixList();
       lists.set(path, list);
       try {
         mistakes.push(...readLines(list, read(path), path));
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error;
-        mistakes.push(...error.mistakes);
+        mistakes.push(...error.mistakes.map(({ file, message }) => tell(key, `${file}: ${message}`)));
       }
     }
   }

@@ -24,7 +24,7 @@ import type { Config } from './model.ts';
 import { fansOut, type Mode, wrapping } from './modes.ts';
 import { readAny, readRegular } from './read/file.ts';
 import { isCrowded, MOST_PARTS } from './read/parts.ts';
-import { formatPath, nodeAt, plainValue, readToml } from './read/toml.ts';
+import { formatPath, nearestNode, nodeAt, plainValue, readToml } from './read/toml.ts';
 import { fileSchema } from './schema/file.ts';
 import { icmpEcho, statsAddress } from './schema/origin.ts';
 import { resolveConfig } from './schema/resolve.ts';
@@ -131,7 +131,9 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   ].sort(byPosition);
   const mistakes = told([...grafted.mistakes, ...findings.map((finding) => mistakeOf(finding, file))]);
   if (!result.success || mistakes.some(isError)) throw new ConfigError(mistakes);
-  const lists = readLists(fansOut(mode) ? { frontends: {} } : result.data, readOther);
+  const tell = (path: readonly PropertyKey[], message: string) =>
+    mistakeOf({ severity: 'error', path, position: (nodeAt(root, path) ?? nearestNode(root, path)).at, message }, file);
+  const lists = readLists(fansOut(mode) ? { frontends: {} } : result.data, readOther, tell);
   if (lists.mistakes.length > 0) throw new ConfigError(told([...mistakes, ...lists.mistakes]));
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
   const config = resolveConfig(result.data, file, { ...defaults, files: [...grafted.files, ...lists.files], lists: lists.of });

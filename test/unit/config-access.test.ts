@@ -24,6 +24,7 @@ test.each([
   ['deny = ["@/a", "@/b", "@/c", "@/d", "@/e"]', /deny: is an array; allowed: .*at most 4 files/],
   ['source_rate = -1', /source_rate: .*allowed: 0, or a number, 0\.001–100000/],
   ['source_maxconn = 70000', /source_maxconn: 70000 is too large; allowed: a whole number, 0–65535/],
+  ['respect_firewall = ["ip a b"]', /: frontends\.a\.respect_firewall: unknown here; needed: a key of \[passthrough\], for all/],
   ['source_rate = 1\nfrontends.a.deny_action = "tarpit"', /deny_action: "tarpit" is unknown; allowed: "drop" or "reset"/],
 ])('%s', (line, says) => {
   expect(linesOf(() => parseConfig(frontend(line), 'f'))).toEqual([expect.stringMatching(says)]);
@@ -31,11 +32,22 @@ test.each([
 
 test.each([
   ['allow = []', 'frontends.a.allow: an empty list lets nobody connect; without the key everybody may'],
-  ['dry_run = true', 'frontends.a.dry_run: has no effect without allow, deny, source_rate, source_maxconn'],
-  ['deny_action = "reset"', 'frontends.a.deny_action: has no effect without allow, deny, source_rate, source_maxconn'],
+  [
+    'dry_run = true',
+    'frontends.a.dry_run: has no effect without allow, deny, source_rate, source_maxconn, or [passthrough] respect_firewall',
+  ],
+  [
+    'deny_action = "reset"',
+    'frontends.a.deny_action: has no effect without allow, deny, source_rate, source_maxconn, or [passthrough] respect_firewall',
+  ],
 ])('%s is warned of', (line, says) => {
   const { warnings } = parseConfig(frontend(line), 'f');
   expect(warnings.map(({ path, message }) => `${path}: ${message}`)).toEqual([says]);
+});
+
+test('a set of the firewall is a rule of each frontend, whose dry_run and deny_action hold for it', () => {
+  const settings = frontend('dry_run = true\nfrontends.a.deny_action = "reset"\npassthrough.respect_firewall = ["inet filter blocked"]');
+  expect(parseConfig(settings, 'f').warnings).toEqual([]);
 });
 
 test('a file of prefixes: comments, both families; a mistake is told with its line, and a file that is not there', () => {
@@ -51,7 +63,7 @@ test('a file of prefixes: comments, both families; a mistake is told with its li
     expect.stringMatching(/block:3:1: "foo" is no IP address or prefix; allowed: /),
   ]);
   expect(linesOf(() => parseConfig(frontend('allow = ["@/nowhere/list"]'), 'f'))).toEqual([
-    expect.stringMatching(/\/nowhere\/list: cannot be read: .*ENOENT/),
+    expect.stringMatching(/^f:\d+:21: frontends\.a\.allow: \/nowhere\/list: cannot be read: .*ENOENT/),
   ]);
 });
 

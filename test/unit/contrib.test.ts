@@ -97,6 +97,28 @@ describe.skipIf(!hasPromtool)(`promtool${hasPromtool ? '' : ' is not installed (
 
   test('takes the alerts', () => expect(check(RULES)).toMatchObject({ status: 0, said: expect.stringContaining('SUCCESS') as string }));
 
+  test('alerts of a SYN flood that lb4 holds: what must come twice, no handshake that makes way', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'lb4-contrib-'));
+    try {
+      const file = join(directory, 'flood.yml');
+      const alerts = (eval_time: string, exp_alerts: object[]) => ({ eval_time, alertname: 'Lb4SynFlood', exp_alerts });
+      const [, summary = ''] = /Lb4SynFlood[^]*?summary: "([^"]*)"/.exec(rules) ?? [];
+      const instance = 'a';
+      const firing = {
+        exp_labels: { severity: 'warning', instance },
+        exp_annotations: { summary: summary.replace('{{ $labels.instance }}', instance) },
+      };
+      const series = (name: string, values: string) => ({ series: `${name}{instance="${instance}"}`, values });
+      const input_series = [series('lb4_syn_floods', '0x4 1x4'), series('lb4_half_open_evicted_total', '0x9')];
+      const tests = [{ interval: '1m', input_series, alert_rule_test: [alerts('4m', []), alerts('7m', [firing])] }];
+      writeFileSync(file, JSON.stringify({ rule_files: [RULES], tests }));
+      const { status, stdout, stderr } = spawnSync('promtool', ['test', 'rules', file], { encoding: 'utf8' });
+      expect({ status, said: stdout + stderr }).toMatchObject({ status: 0 });
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
   test('takes the queries of the dashboard', () => {
     const directory = mkdtempSync(join(tmpdir(), 'lb4-contrib-'));
     try {

@@ -9,12 +9,15 @@ const RULES = ['allow', 'deny', 'source_rate', 'source_maxconn'] as const;
 
 export function accessFindings(root: TomlNode): Finding[] {
   const frontends = tables(root, 'frontends');
-  return [...frontends.flatMap((frontend) => [...empty(frontend), ...needless(frontend)]), ...tooMany(root, frontends)];
+  const sets = entriesOf(nodeAt(root, ['passthrough', 'respect_firewall']));
+  return [
+    ...frontends.flatMap((frontend) => [...empty(frontend), ...(sets.length === 0 ? needless(frontend) : [])]),
+    ...tooMany(frontends, sets),
+  ];
 }
 
 /** Each file, and each set of the firewall's, is a rule with counters of its own. */
-function tooMany(root: TomlNode, frontends: readonly Table[]): Finding[] {
-  const sets = entriesOf(nodeAt(root, ['passthrough', 'respect_firewall']));
+function tooMany(frontends: readonly Table[], sets: readonly string[]): Finding[] {
   return frontends.flatMap(({ node, path }) => {
     const deny = node.children.get('deny');
     const files = filesOf(entriesOf(deny));
@@ -39,6 +42,8 @@ function needless({ node, path }: Table): Finding[] {
   if (RULES.some((rule) => node.children.has(rule))) return [];
   return ['deny_action', 'dry_run'].flatMap((name) => {
     const given = node.children.get(name);
-    return given === undefined ? [] : [warning(given, [...path, name], `has no effect without ${RULES.join(', ')}`)];
+    return given === undefined
+      ? []
+      : [warning(given, [...path, name], `has no effect without ${RULES.join(', ')}, or [passthrough] respect_firewall`)];
   });
 }

@@ -43,9 +43,14 @@ export function keyFindings(table: TomlNode, schema: z.core.$ZodType = fileSchem
   });
 }
 
+/** Where a rule of access is a key: somewhere else it is refused, since to ignore it would let in whom it names. */
+const HOMES = new Map<PropertyKey, string>([['respect_firewall', '[passthrough], for all frontends at once']]);
+
 function unknownKey(path: readonly PropertyKey[], node: TomlNode, schema: z.core.$ZodType): Finding[] {
   const table = core(schema);
   if (!(table instanceof z.ZodObject)) return [];
+  const home = HOMES.get(path.at(-1) ?? '');
+  if (home !== undefined) return [{ severity: 'error', path, position: node.keyAt, message: `unknown here; needed: a key of ${home}` }];
   const known = Object.keys(table.shape);
   const hint = didYouMean(String(path.at(-1)), known) || `; known here: ${known.join(', ')}`;
   return [warning(node, path, `unknown key, ignored${hint}`)];
