@@ -1,5 +1,5 @@
 import { isAny } from '../config/address.ts';
-import { isPacketMode } from '../config/modes.ts';
+import { isPacketMode, isWrapped } from '../config/modes.ts';
 import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 
 /** Every address that is listened on, or that servers see, stands on an interface that is up; what servers on this host mean for the mode. */
@@ -8,8 +8,14 @@ export function addresses(host: Host): Finding[] {
 }
 
 function vips(host: Host): Finding[] {
-  const listened = host.config.frontends.map(({ listen }) => listen).filter((listen) => !isAny(listen));
-  return [...new Set(listened.map(({ ip }) => ip))].map((vip) => address('VIP', vip, 'clients', host));
+  const listened = host.config.frontends.filter(({ listen }) => !isAny(listen));
+  // Routers bring what is for these, so no link has their network.
+  const routed = listened
+    .filter(({ backend }) => backend.glb !== undefined || isWrapped(host.mode, backend))
+    .map(({ listen }) => listen.ip);
+  return [...new Set(listened.map(({ listen }) => listen.ip))].map((vip) => {
+    return address('VIP', vip, 'clients', host, routed.includes(vip) ? `ip address add ${vip}/32 dev lo` : undefined);
+  });
 }
 
 /** What connections to servers leave from in place of the VIP. */
@@ -21,13 +27,11 @@ function sources(host: Host): Finding[] {
   return [...new Set(named)].map((source) => address('source address', source, 'servers', host));
 }
 
-/** @param peers who reach it */
-function address(check: string, ip: string, peers: string, { links, own }: Host): Finding {
+/** @param peers who reach it @param mend what adds it; left out: to some device */
+function address(check: string, ip: string, peers: string, { links, own }: Host, mend = `ip address add ${ip}/PREFIX dev DEVICE`): Finding {
   const name = own.get(ip);
   if (name === undefined)
-    return ip.startsWith('127.')
-      ? ok(check, `${ip} is on lo`)
-      : fail(check, `${ip} is not an address of this host`, `ip address add ${ip}/PREFIX dev DEVICE`);
+    return ip.startsWith('127.') ? ok(check, `${ip} is on lo`) : fail(check, `${ip} is not an address of this host`, mend);
   const link = links.find((link) => link.name === name);
   if (link?.up === false) return fail(check, `${ip} is on ${name}, which is down`, `ip link set ${name} up`);
   if (link?.carrier === false)

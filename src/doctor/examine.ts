@@ -38,7 +38,7 @@ export async function examine(mode: Mode, config: Config | undefined): Promise<F
   const machine = [
     ...(isPacketMode(mode) ? [...privileges(config?.passthrough.io), ...fastPath(config?.passthrough)] : addon()),
     clockSource(),
-    ...(MODES[mode].directions === 1 ? [actNat()] : []),
+    ...actNat(mode, config),
   ];
   if (config === undefined)
     return [...machine, warn('configuration', 'none given: no look at addresses, routes and firewall', 'lb4 doctor --config=FILE')];

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { gunzipSync } from 'node:zlib';
 import type { Config } from '../config/model.ts';
+import { MODES, type Mode, rewritesAnswers } from '../config/modes.ts';
 import { read } from '../rules/read.ts';
 import { type Finding, ok, warn } from './finding.ts';
 
@@ -37,8 +38,13 @@ export function udpSegments({ backends, passthrough }: Config, kernel = release(
   return [warn('UDP segments', message, 'on whoever sends them: ethtool -K DEVICE tx-udp-segmentation off')];
 }
 
-/** For DSR: the servers' `tc` dialect needs it, and servers often run the balancer's kernel. */
-export function actNat(): Finding {
+/** For DSR where servers rewrite: their `tc` dialect needs it, and servers often run the balancer's kernel. @param config undefined: there may be such servers */
+export function actNat(mode: Mode, config: Config | undefined): Finding[] {
+  if (config?.backends.some((backend) => rewritesAnswers(mode, backend)) ?? MODES[mode].directions === 1) return [lookForActNat()];
+  return [];
+}
+
+function lookForActNat(): Finding {
   const has = hasActNat();
   if (has === undefined)
     return warn('act_nat', `nothing tells whether kernel ${release()} has it`, 'modprobe act_nat; ls /sys/module/act_nat');

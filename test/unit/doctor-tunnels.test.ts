@@ -1,7 +1,9 @@
 /** What doctor has to say of the way to servers behind tunnels. */
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
+import { addresses } from '../../src/doctor/addresses.ts';
 import type { Host } from '../../src/doctor/finding.ts';
+import { actNat } from '../../src/doctor/kernel.ts';
 import { tunnels } from '../../src/doctor/tunnels.ts';
 
 const FILE = `frontends.web = { listen_addr = "192.0.2.1:80", backend = "web" }
@@ -30,3 +32,18 @@ test.each([
 );
 
 test('nobody asks where there is no tunnel', async () => expect(await lines('nat', 0)).toEqual([]));
+
+test.each([
+  ['nat', ['act_nat'], 'ip address add 192.0.2.1/PREFIX dev DEVICE'],
+  ['l2', [], 'ip address add 192.0.2.1/PREFIX dev DEVICE'],
+  ['gue', [], 'ip address add 192.0.2.1/32 dev lo'],
+  ['ipip', [], 'ip address add 192.0.2.1/32 dev lo'],
+])('%s: whether servers rewrite, and where the address goes', (dsr, looks, mend) => {
+  const { config } = parseConfig(FILE.replace('DSR', dsr), 'f', { mode: 'dsr' });
+  expect(actNat('dsr', config).map(({ check }) => check)).toEqual(looks);
+  expect(addresses({ config, mode: 'dsr', own: new Map(), paths: [] } as unknown as Host)).toEqual([expect.objectContaining({ mend })]);
+});
+
+test('act_nat is looked for where no file tells, in DSR alone', () => {
+  expect([actNat('dsr', undefined).length, actNat('passthrough', undefined).length]).toEqual([1, 0]);
+});
