@@ -1,5 +1,5 @@
 /** What is kept for network namespaces that are gone. */
-import { readdirSync, readFileSync, readlinkSync, rmSync, type Stats, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { INITIAL_PIDS, PREFIX } from './kept-places.ts';
 import { removePinsExcept } from './pins.ts';
 
@@ -21,32 +21,53 @@ function removeIfAbandoned(root: string): void {
 }
 
 /**
- * Whether this is the host's own network namespace, which is never gone: that of the process from which all others come. Asked by a file
- * that each namespace has its own of, since who is in which, ptrace(2) would have to be allowed for.
+ * Whether this is the host's own network namespace, which is never gone: that of the process from which all others come.
  */
 export function isHostNetwork(): boolean {
-  if (readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS) return false;
-  try {
-    const [first, own] = [1, 'self'].map((pid) => statSync(`/proc/${pid}/net/dev`)) as [Stats, Stats];
-    return first.ino === own.ino && first.dev === own.dev;
-  } catch {
-    return false; // it may not be looked at (hidepid)
-  }
+  return readlinkSync('/proc/self/ns/pid') === INITIAL_PIDS && networkFile('1') === networkFile('self');
 }
 
-/** The inode numbers of network namespaces that some process is in, or that have a name; undefined where not every process can be looked at. */
+/**
+ * The inode numbers of network namespaces that some process is in, or that have a name; undefined where some process may be in another one:
+ * who may not be looked at (another user's, one with more privileges: often process 1 of a container) must share a namespace with one who may.
+ */
 export function namespaces(): ReadonlySet<string> | undefined {
   if (readlinkSync('/proc/self/ns/pid') !== INITIAL_PIDS) return undefined;
-  const links: string[] = [];
+  /** By their namespace, a process that is in it. */
+  const links = new Map<string, string>();
+  const hidden: string[] = [];
   for (const pid of readdirSync('/proc').filter((name) => /^[0-9]+$/.test(name))) {
     try {
-      links.push(readlinkSync(`/proc/${pid}/ns/net`));
+      links.set(readlinkSync(`/proc/${pid}/ns/net`), pid);
     } catch (error) {
-      const { code = '' } = error as NodeJS.ErrnoException;
-      // Another user's, or one with more privileges.
-      if (!['ENOENT', 'ESRCH'].includes(code)) return undefined;
+      if (!isGone(error)) hidden.push(pid);
     }
   }
-  const found = `${links.join('\n')}\n${readFileSync('/proc/self/mountinfo', 'utf8')}`.matchAll(/net:\[([0-9]+)\]/g);
+  if (hidden.length > 0 && !areIn(hidden, [...links.values()])) return undefined;
+  const found = `${[...links.keys()].join('\n')}\n${readFileSync('/proc/self/mountinfo', 'utf8')}`.matchAll(/net:\[([0-9]+)\]/g);
   return new Set([...found].map(([, number]) => number));
+}
+
+function isGone(error: unknown): boolean {
+  const { code = '' } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ESRCH';
+}
+
+/** Whether each of `hidden` is in a network namespace that one of `known` is in. */
+function areIn(hidden: readonly string[], known: readonly string[]): boolean {
+  const files = new Set(known.map(networkFile));
+  return hidden.every((pid) => {
+    const file = networkFile(pid);
+    return file === undefined || files.has(file);
+  });
+}
+
+/** A file that each network namespace has its own of, and that asks for no ptrace(2); undefined: the process has ended. */
+function networkFile(pid: string): string | undefined {
+  try {
+    const { dev, ino } = statSync(`/proc/${pid}/net/dev`);
+    return `${dev} ${ino}`;
+  } catch (error) {
+    return isGone(error) ? undefined : `hidden ${pid}`;
+  }
 }
