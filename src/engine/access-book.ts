@@ -1,5 +1,6 @@
 /** The frontends' lists of clients as the fast path's programs read them (native/bpf/access.h): one book of all, which takes the place of the last one. */
 import type { PrefixTable } from '../access/prefix-table.ts';
+import { FailureError } from '../errors.ts';
 import { portKey } from '../forward/endpoints.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { FastPath } from '../io/fast-path.ts';
@@ -11,6 +12,8 @@ type Entry = ServiceSet['frontends'][number];
 
 /** Frontends a place at most. */
 const LOAD = 0.5;
+/** Bytes of a book at most: what createArray takes (native/addon_bpf.cc). */
+const MOST_BYTES = 1 << 27;
 
 /** Keeps the book of a fast path true to the frontends. */
 export class AccessBook {
@@ -24,18 +27,40 @@ export class AccessBook {
 
   /**
    * Has the programs go by these frontends, all of them at once. Most plans change none.
-   * @throws the system's error; then they drop nothing, and user space has it all
+   * @throws the system's error, or a FailureError for lists that are too long: then they go by no list, and user space has it all. Lists that have failed are
+   * not tried again until something changes.
    */
   apply(frontends: readonly Entry[]): void {
     const asked = askedOf(frontends);
     const made = asked.flatMap((entry) => [entry.index, entry.address, keyOf(entry), flagsOf(entry), entry.access?.table]);
     if (made.length === this.#made?.length && made.every((value, i) => value === this.#made?.[i])) return;
     this.#made = undefined;
-    const hasLists = asked.some(({ access }) => access?.table !== undefined);
-    if (asked.length === 0) this.#fastPath.ask(NOTHING, undefined);
-    else this.#fastPath.ask(hasLists ? LISTS : SYNS, bookOf(asked));
+    try {
+      this.#ask(asked);
+    } catch (error) {
+      if (!asked.some(hasList)) throw error;
+      // Whether a SYN has come before needs no list.
+      this.#ask(askedOf(frontends.map((entry) => ({ ...entry, access: undefined }))));
+      this.#made = made;
+      throw error;
+    }
     this.#made = made;
   }
+
+  #ask(asked: readonly Entry[]): void {
+    try {
+      if (asked.length === 0) this.#fastPath.ask(NOTHING, undefined);
+      else this.#fastPath.ask(asked.some(hasList) ? LISTS : SYNS, bookOf(asked));
+    } catch (error) {
+      // The last book must not stay in force where there is no other one.
+      this.#fastPath.ask(NOTHING, undefined);
+      throw error;
+    }
+  }
+}
+
+function hasList({ access }: Entry): boolean {
+  return access?.table !== undefined;
 }
 
 /** Those of which a program may drop something: of UDP lists alone keep clients out. Of two on one endpoint the one that is found (forward/services.ts). */
@@ -48,7 +73,7 @@ function askedOf(frontends: readonly Entry[]): Entry[] {
   return [...found.values()].filter(({ protocol, access }) => protocol === TCP || (protocol === UDP && access?.table !== undefined));
 }
 
-/** As layout/early-drop.ts has it. */
+/** As layout/early-drop.ts has it. Throws a FailureError where it would be too long. */
 export function bookOf(frontends: readonly Entry[]): Uint32Array {
   const places = placesOf(frontends);
   const lists = new Map<PrefixTable, number>();
@@ -58,6 +83,13 @@ export function bookOf(frontends: readonly Entry[]): Uint32Array {
     if (table === undefined || lists.has(table)) continue;
     lists.set(table, end);
     end += LIST_PAIRS + (table.index.length - 1) + table.rules.length;
+  }
+  const bytes = 2 * end * Uint32Array.BYTES_PER_ELEMENT;
+  if (bytes > MOST_BYTES) {
+    const [wanted, most] = [bytes, MOST_BYTES].map((size) => Math.ceil(size / 2 ** 20));
+    throw new FailureError(
+      `the frontends' lists of clients would take ${wanted} MB of the kernel's memory, at most ${most} are allowed: workers alone refuse by them`,
+    );
   }
   const book = new Uint32Array(2 * end);
   book[0] = places.length - 1;
