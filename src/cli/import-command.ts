@@ -1,5 +1,7 @@
 /** `lb4 import haproxy FILE`, `lb4 import ipvsadm FILE` as they are typed. */
 import { Command } from 'commander';
+import { UsageError } from '../errors.ts';
+import { didYouMean } from '../suggest.ts';
 import type { Foreign } from './import.ts';
 import { withExamples } from './manual.ts';
 
@@ -17,6 +19,13 @@ export function importCommand(): Command {
         'ipvsadm -Sn | lb4 import ipvsadm - >lb4.toml': 'services and servers of the kernel',
       }),
     );
+  // What commander would say names no command of another family.
+  command.on('command:*', ([word = '']: string[]) => {
+    const known = command.commands.map((one) => one.name());
+    const hint =
+      word === 'glb' ? "; GLB's files: lb4 glb import TABLE [DIRECTOR]" : didYouMean(word, known) || `; there are: ${known.join(', ')}`;
+    throw new UsageError(`there is no command "import ${word}"${hint}; see lb4 import --help`);
+  });
   return withExamples(command, {
     'lb4 import haproxy haproxy.cfg >lb4.toml': 'then: lb4 check',
     'ipvsadm -Sn | lb4 import ipvsadm - >lb4.toml': 'then the check for the mode that its first line names, lb4 check --dsr say',

@@ -79,7 +79,7 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
         ? ownScript(config, mode, action)
         : MODES[mode].directions === 2
           ? renderReturnScript(returnsOf(config, mode, server))
-          : renderServerScript({ ...ownRulesOf(config, mode, server), ...dialect });
+          : renderServerScript({ ...ownRulesOf(config, mode, server, dialect, warn), ...dialect });
     if (action === undefined) {
       out(script);
       hint?.(`lb4: nothing is installed yet. ${server === undefined ? 'Here' : `On ${server}`}, as root: sh FILE install\n`);
@@ -169,14 +169,26 @@ function isForBalancer({ for: host = 'balancer' }: RulesOptions): boolean {
 }
 
 /** Of a server in DSR. */
-function ownRulesOf(config: Config, mode: PacketMode, server: string): ServerRulesInput {
+function ownRulesOf(config: Config, mode: PacketMode, server: string, asked: Asked, warn: (message: string) => void): ServerRulesInput {
   const input = serverRulesFor(config, mode, server);
+  const missing = withoutEffect(input, asked);
+  if (missing !== undefined)
+    warn(`--dialect ${asked.dialect ?? asked.unwrap} is for dsr = "${missing}", which no backend of ${server}'s has: no effect`);
   const ports = new Set(input.tunnels?.map(({ port }) => port).filter((port) => port !== 0));
   if (ports.size <= GUE_PORTS_MAX) return input;
   throw new UsageError(`--for ${server}: its backends have ${ports.size} different gue_port; a server unwraps at ${GUE_PORTS_MAX} at most`);
 }
 
-function dialectOf(options: RulesOptions): Pick<ServerRulesInput, 'dialect' | 'unwrap'> {
+type Asked = Pick<ServerRulesInput, 'dialect' | 'unwrap'>;
+
+/** The `dsr` that a dialect is for, where no backend of the server's has it. */
+function withoutEffect({ rewrites, tunnels = [] }: ServerRulesInput, { dialect, unwrap }: Asked): 'nat' | 'gue' | undefined {
+  if (dialect !== undefined && rewrites.length === 0) return 'nat';
+  if (unwrap !== undefined && tunnels.every(({ port }) => port === 0)) return 'gue';
+  return undefined;
+}
+
+function dialectOf(options: RulesOptions): Asked {
   const { dialect } = options;
   if (dialect === undefined) return {};
   if (isForBalancer(options)) throw new UsageError('--dialect needs --for SERVER_IP: the balancer rewrites by itself');

@@ -2,7 +2,7 @@
 import { bounded } from '../config/load.ts';
 import { ConfigError, type Mistake } from '../errors.ts';
 import { asKeys } from '../glb/as-keys.ts';
-import { readDirector } from '../glb/director.ts';
+import { type DirectorConfig, readDirector } from '../glb/director.ts';
 import { readForwardingTables } from '../glb/forwarding-table.ts';
 import { formatPath, type Place } from '../glb/reader.ts';
 import { Draft, type Line } from './draft.ts';
@@ -36,5 +36,13 @@ export function importGlb(table: Source, director: Source | undefined): Imported
   }
   for (const { place, why } of left) draft.lose(lineOf(place), why);
   const head = [`From ${table.name}, by \`lb4 glb import\`: for lb4 --dsr --config=FILE.`];
-  return { ...finish(draft, 'dsr', { name: table.name, head }), doubts: [...doubts, ...more] };
+  return { ...finish(draft, 'dsr', { name: table.name, head }), doubts: [...doubts, ...more, ...sourceDoubts(config)] };
+}
+
+/** The file goes to several balancers, and none of them is that director. */
+function sourceDoubts(config: DirectorConfig | undefined): Mistake[] {
+  if (config?.source === undefined) return [];
+  const { file, node, path } = config.source.place;
+  const message = "it is one director's own, and becomes source_addr: change that on each balancer, or leave it out";
+  return [{ severity: 'warning', file, position: node.at, path: formatPath(path), message }];
 }

@@ -43,6 +43,15 @@ describe('a word that is no command', () => {
   ])('%s', async (line, message) => {
     await expect(parsed(line)).rejects.toMatchObject({ code: 'LB4_USAGE', message });
   });
+
+  test.each([
+    ['glb', 'there is no command "import glb"; GLB\'s files: lb4 glb import TABLE [DIRECTOR]; see lb4 import --help'],
+    ['haprxy', 'there is no command "import haprxy"; did you mean "haproxy"?; see lb4 import --help'],
+    ['nginx', 'there is no command "import nginx"; there are: haproxy, ipvsadm; see lb4 import --help'],
+  ])('lb4 import %s FILE', async (word, message) => {
+    const line = makeProgram('1.2.3', async () => {}).parseAsync(['import', word, 'FILE'], { from: 'user' });
+    await expect(line).rejects.toMatchObject({ code: 'LB4_USAGE', message });
+  });
 });
 
 describe('the file', () => {

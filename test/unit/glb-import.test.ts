@@ -13,7 +13,9 @@ test('what a site has becomes a file that lb4 check passes', async () => {
   // Whether packets are wrapped by now is not this test's.
   await expect(made.toml.replaceAll(/^.*(dsr|source_addr).*\n/gm, '')).toMatchFileSnapshot('../fixtures/glb/forwarding_table.toml');
   const { config, warnings } = parseConfig(made.toml, 'f', { mode: 'dsr' });
-  expect(made.doubts).toEqual([]);
+  expect(made.doubts.map(formatMistake)).toEqual([
+    expect.stringMatching(/^director\.conf:3:\d+: warning: outbound_src_ip: it is one director's own, and becomes source_addr: change /),
+  ]);
   expect(warnings.map(({ message }) => message)).toEqual([expect.stringMatching(/^server "192.168.60.1" is not active either/)]);
   expect(
     config.backends.map(

@@ -550,6 +550,17 @@ describe('lb4 rules', () => {
     expect(out).toContain("SERVER='198.51.100.2'\nREWRITES='\n80>192.0.2.1\n'\nLOOPBACK='\n192.0.2.3\n'\nDIALECT='tc'\n");
   });
 
+  test.each([
+    ['nft', 'warning: --dialect nft is for dsr = "nat", which no backend of 198.51.100.2\'s has: no effect'],
+    ['fou', 'warning: --dialect fou is for dsr = "gue", which no backend of 198.51.100.2\'s has: no effect'],
+  ])('a dialect that a server has no use for is told: %s', async (dialect, warning) => {
+    const ipip = join(directory, 'ipip.toml');
+    writeFileSync(ipip, dsrToml.replace('[backends.web.servers]', '[backends.web]\ndsr = "ipip"\n$&'));
+    const { status, err } = await said({ dsr: true, config: ipip, for: '198.51.100.2', dialect });
+    expect(status).toBe(0);
+    expect(err).toContain(warning);
+  });
+
   test('printing tells a person that nothing is installed yet, and what installs it', async () => {
     const hints: string[] = [];
     const output = { out() {}, err: expect.unreachable, hint: (text: string) => void hints.push(text) };
