@@ -5,6 +5,7 @@
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <netinet/ip.h>
+#include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@ enum { FRAME = 60, CLIENT_ISN = 5000, SERVER_ISN = 1000, FIRST_PORT = 1024 };
 struct frame {
   struct ether_header ether;
   struct iphdr ip;
-  union { struct tcphdr tcp; struct udphdr udp; unsigned char transport[26]; } __attribute__((packed));
+  union { struct tcphdr tcp; struct udphdr udp; struct icmphdr icmp; unsigned char transport[26]; } __attribute__((packed));
 } __attribute__((packed));
 _Static_assert(sizeof(struct frame) == FRAME, "a 64-byte frame less its check sequence");
 

@@ -19,7 +19,6 @@
  */
 #define _GNU_SOURCE
 #include <linux/filter.h>
-#include <netinet/ip_icmp.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -83,10 +82,9 @@ static int send_all(char **argv) {
 
 /* In the place of a segment. */
 static void ping(struct frame *f, long i) {
-  struct icmphdr *icmp = (struct icmphdr *)f->transport;
   f->ip.protocol = IPPROTO_ICMP, f->ip.check = 0, f->ip.check = finish(sum(&f->ip, 20));
   memset(f->transport, 0, sizeof f->transport);
-  icmp->type = ICMP_ECHO, icmp->un.echo.id = htons(i), icmp->checksum = finish(sum(icmp, ntohs(f->ip.tot_len) - 20));
+  f->icmp.type = ICMP_ECHO, f->icmp.un.echo.id = htons(i), f->icmp.checksum = finish(sum(f->transport, ntohs(f->ip.tot_len) - 20));
 }
 
 /* The segment of client `i` of a flood from `addresses` addresses. */
