@@ -1,7 +1,7 @@
 #!/bin/sh
 # shellcheck disable=SC2034 # what tunnel.sh alone reads
 # What a server behind lb4 in DSR mode needs, so that it answers clients itself. Nothing happens before somebody runs it: on the
-# server, as root, after each boot and each change of lb4's frontends,
+# server, as root, after each boot, and each change of lb4's frontends or, with dsr = "gue", of its servers,
 #
 #   sh FILE install
 #

@@ -183,8 +183,8 @@ const passthrough = z.object({
   }),
   syn_flood_from: whole(0, 10_000_000, 4096, {
     description:
-      'With so many half-open connections, shared out among the workers, while most SYNs lead to no connection, a SYN is taken in only when it ' +
-      'comes the second time; one to a frontend also while such SYNs fill its limit or its servers’ ([security](security.md#floods-of-syns)). 0: never.',
+      'With so many half-open connections, shared out among the workers, while SYNs less twice the connections that came of them are more than ' +
+      'half as many a second (2,048 by default), a SYN is taken in only when it comes the second time; one to a frontend also while such SYNs fill its limit or its servers’ ([security](security.md#floods-of-syns)). 0: never.',
     ...lb4,
   }),
   respect_firewall: respectFirewall,
