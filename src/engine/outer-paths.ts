@@ -1,7 +1,7 @@
 /**
  * Links between this host and a server that take less than the route to it says, where packets are wrapped: who finds out is a router, which tells this host,
  * and whoever sent the packet inside learns nothing. What it says of a client's packet nobody can verify, nor does the kernel verify what it believes itself
- * (of UDP it looks at addresses and ports alone). So lb4 sends one as large, with a secret in it, and believes what quotes that (io/mtu-probe.ts; RFC 1191).
+ * (of UDP it looks at addresses and ports alone). So lb4 sends some as large, with a secret in each, and believes what quotes that (io/mtu-probe.ts; RFC 1191).
  */
 import type { Way } from '../forward/ways.ts';
 import { tooBigFor } from '../io/mtu-probe.ts';
@@ -13,6 +13,8 @@ const EVERY_MS = 1000;
 /** A server is tried so often at most, and so many at a time: whoever forges errors has no more than that sent. */
 const PAUSE_MS = 10_000;
 const TRIES = 8;
+/** So many tries in a row of which no router says anything before that is told: a router that limits its errors may have none left for ours. */
+const ROUNDS = 3;
 /** Links that take less and less, one behind the other. */
 const STEPS = 4;
 /** As long as Linux remembers what it has learnt (net.ipv4.route.mtu_expires). */
@@ -45,8 +47,10 @@ export class OuterPaths {
   #isDeaf = false;
   #isClosed = false;
   #underWay = 0;
-  /** When each was tried last (performance.now()), by the server's address. */
+  /** When each was tried last (performance.now()), by the server's address; Infinity: that goes on. */
   readonly #tried = new Map<number, number>();
+  /** How often in a row no router has said anything of our own packets to each. */
+  readonly #unconfirmed = new Map<number, number>();
   /** Until when (performance.now()) each has a limit. */
   readonly #limited = new Map<number, number>();
   /** What was said of each last: the bytes, UNCONFIRMED or UNTRIED. */
@@ -116,7 +120,7 @@ export class OuterPaths {
   #forget(servers: ReadonlySet<number>): void {
     const now = performance.now();
     for (const [server, at] of this.#tried) if (now - at > PAUSE_MS) this.#tried.delete(server);
-    for (const server of this.#told.keys()) if (!servers.has(server)) this.#told.delete(server);
+    for (const known of [this.#told, this.#unconfirmed]) for (const server of known.keys()) if (!servers.has(server)) known.delete(server);
     for (const [server, until] of this.#limited) {
       if (servers.has(server) && now < until) continue;
       this.#limited.delete(server);
@@ -127,18 +131,25 @@ export class OuterPaths {
   /** Never rejects. */
   async #try(way: Way, error: OuterError, fit: Fit): Promise<void> {
     const { destination } = way;
-    this.#tried.set(destination, performance.now());
+    this.#tried.set(destination, Infinity);
     this.#underWay++;
     try {
       const learnt = await this.#learn(way, fit);
-      if (!this.#isClosed) this.#tell(destination, learnt ?? error, learnt === undefined ? 0 : leastOf(learnt), fit.bytes);
+      if (!this.#isClosed) this.#judge(destination, error, learnt, fit.bytes);
     } catch (failure) {
-      this.#tried.delete(destination);
       const message = `what routers say of packets to server ${formatAddress(destination)} that are too big cannot be verified: ${String(failure)}`;
       if (!this.#isClosed) this.#tellOnce(destination, UNTRIED, message);
     } finally {
+      this.#tried.set(destination, performance.now());
       this.#underWay--;
     }
+  }
+
+  #judge(destination: number, error: OuterError, learnt: OuterError | undefined, before: number): void {
+    const rounds = learnt === undefined ? (this.#unconfirmed.get(destination) ?? 0) + 1 : 0;
+    this.#unconfirmed.set(destination, rounds);
+    if (learnt !== undefined) this.#tell(destination, learnt, leastOf(learnt), before);
+    else if (rounds >= ROUNDS) this.#tell(destination, error, 0, before);
   }
 
   /** What a router has said of the last packet of ours that was too big; undefined: nobody has said so of any. */
@@ -169,8 +180,9 @@ export class OuterPaths {
       this.#tellOnce(
         destination,
         UNCONFIRMED,
-        `${router} says that packets of ${before} bytes to server ${server} are too big (${mtu} would fit), but no router says so of a packet of lb4's own that ` +
-          `is as large, so it changes nothing: somebody forges, or, of several paths, not all take as much. If it is true, large packets there, uploads, are lost in the tunnel: ` +
+        `${router} says that packets of ${before} bytes to server ${server} are too big (${mtu} would fit), but no router says so of packets of lb4's own that ` +
+          `are as large, tried ${ROUNDS} times, so it changes nothing: somebody forges, the router limits its errors, and clients' packets use them up, or, of several ` +
+          `paths, not all take as much. If it is true, large packets there, uploads, are lost in the tunnel: ` +
           `ip route replace ${server} via GATEWAY dev LINK mtu ${mtu}`,
       );
   }

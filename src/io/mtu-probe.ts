@@ -1,7 +1,8 @@
 /**
  * Whether a packet of so many bytes that may not be cut reaches a server, as one that lb4 has wrapped would: what routers say of it is believed, since it quotes
  * what nobody can guess who has not seen it (RFC 5927 section 4 has the like for TCP). Of UDP these are the identification, the source's port and the checksum: 47 bits;
- * of IP in IP the identification and what is inside: 72.
+ * of IP in IP the identification and what is inside: 72. There are some of them, each with its own: packets are lost, and routers say so no more than once a second
+ * or so (Linux: net.ipv4.icmp_ratelimit).
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,6 +12,9 @@ import { native } from './native.ts';
 import { type OuterError, OuterErrors, tooBigAbout } from './outer-errors.ts';
 import { ipv4, writeChecksum } from './tunnel-probe.ts';
 
+/** So many, one after the other: where a router is silent for a second after each error, those behind that are heard. */
+const PROBES = 4;
+const BETWEEN_MS = 600;
 /** A router answers in so long, or does not. */
 const PATIENCE_MS = 1000;
 /** Between two looks. */
@@ -29,25 +33,50 @@ export interface ProbeTarget {
   readonly port: number;
 }
 
+/** How they leave, and what is heard of them. */
+interface ProbeMeans {
+  /** Whether it left. Throws the system's error. */
+  readonly send: (packet: Buffer) => boolean;
+  /** Throws the system's error. */
+  readonly open: (filter: Uint32Array) => Pick<OuterErrors, 'take' | 'close'>;
+  readonly betweenMs: number;
+  readonly patienceMs: number;
+}
+
+const MEANS: ProbeMeans = {
+  send: (packet) => native().sendPackets(new Uint8Array(packet).buffer, packet.length) === 1,
+  open: (filter) => OuterErrors.open(filter),
+  betweenMs: BETWEEN_MS,
+  patienceMs: PATIENCE_MS,
+};
+
 /**
- * Sends one, and resolves with what a router says of it, or undefined when none has within a second. Rejects with the system's error where it is not sent, or
- * nothing can be heard.
+ * Sends some until a router says something of one, and resolves with that, or undefined when none has within 2.8 seconds. Rejects with the system's error where
+ * one is not sent, or nothing can be heard.
  * @param bytes its IP header included, 36 to 65535
  */
-export async function tooBigFor(target: ProbeTarget, bytes: number): Promise<OuterError | undefined> {
-  const packet = mtuProbe(target, bytes);
-  const errors = OuterErrors.open(tooBigAbout(packet));
+export async function tooBigFor(target: ProbeTarget, bytes: number, means: ProbeMeans = MEANS): Promise<OuterError | undefined> {
+  const packets = Array.from({ length: PROBES }, () => mtuProbe(target, bytes));
+  const errors = means.open(tooBigAbout(packets));
   try {
-    const copy = new Uint8Array(packet);
-    if (native().sendPackets(copy.buffer, bytes) !== 1) throw new Error(`this host sends no packet of ${bytes} bytes to ${target.server}`);
-    for (const until = performance.now() + PATIENCE_MS; ; await sleep(PAUSE_MS)) {
-      // Before it looks: what has come while this thread was busy counts.
-      const isLast = performance.now() > until;
-      const [error] = errors.take();
-      if (error !== undefined || isLast) return error;
+    for (const [i, packet] of packets.entries()) {
+      if (!means.send(packet)) throw new Error(`this host sends no packet of ${bytes} bytes to ${target.server}`);
+      const error = await firstOf(errors, i === PROBES - 1 ? means.patienceMs : means.betweenMs);
+      if (error !== undefined) return error;
     }
+    return undefined;
   } finally {
     errors.close();
+  }
+}
+
+/** What comes within so long; undefined: nothing does. */
+async function firstOf(errors: Pick<OuterErrors, 'take'>, ms: number): Promise<OuterError | undefined> {
+  for (const until = performance.now() + ms; ; await sleep(PAUSE_MS)) {
+    // Before it looks: what has come while this thread was busy counts.
+    const isLast = performance.now() > until;
+    const [error] = errors.take();
+    if (error !== undefined || isLast) return error;
   }
 }
 

@@ -88,14 +88,25 @@ export function tooBigAboutTunnels(): Uint32Array {
   return assemble([...tooBig(), [IF_EQUAL, 2, 0, IP_IN_IP], [IF_EQUAL, 1, 0, F.UDP], drop(), accept()]);
 }
 
-/** Lets up "fragmentation needed" about that very packet: who has not seen its identification and the eight bytes behind its IP header, can quote neither. */
-export function tooBigAbout(packet: Buffer): Uint32Array {
-  const marks = [IDENTIFICATION, SOURCE, DESTINATION, IP_HEADER, IP_HEADER + 4].flatMap((at): Instruction[] => [
-    op(LOAD_WORD_X, QUOTED + at),
-    [IF_EQUAL, 1, 0, packet.readUInt32BE(at)],
-    drop(),
+/**
+ * Lets up "fragmentation needed" about one of these very packets, which have addresses and protocol in common: who has not seen its identification and the eight
+ * bytes behind its IP header, can quote neither.
+ */
+export function tooBigAbout(packets: readonly Buffer[]): Uint32Array {
+  const addresses = [SOURCE, DESTINATION].flatMap((at): Instruction[] => [...ifQuoted(packets[0], at, 1, 0), drop()]);
+  const any = packets.flatMap((packet): Instruction[] => [
+    // What differs leads to the next one.
+    ...ifQuoted(packet, IDENTIFICATION, 0, 5),
+    ...ifQuoted(packet, IP_HEADER, 0, 3),
+    ...ifQuoted(packet, IP_HEADER + 4, 0, 1),
+    accept(),
   ]);
-  return assemble([...tooBig(), [IF_EQUAL, 1, 0, packet[PROTOCOL]], drop(), ...marks, accept()]);
+  return assemble([...tooBig(), [IF_EQUAL, 1, 0, packets[0][PROTOCOL]], drop(), ...addresses, ...any, drop()]);
+}
+
+/** Whether the word there is the packet's. */
+function ifQuoted(packet: Buffer, at: number, jumpTrue: number, jumpFalse: number): Instruction[] {
+  return [op(LOAD_WORD_X, QUOTED + at), [IF_EQUAL, jumpTrue, jumpFalse, packet.readUInt32BE(at)]];
 }
 
 /** Passes over all but "fragmentation needed" that quotes an IP header without options; then A is the protocol of that one. */

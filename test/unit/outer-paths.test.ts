@@ -1,8 +1,8 @@
 /** What routers say of wrapped packets that are too big: which of it is heard, and what comes of it. */
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
 import { OuterPaths, type OuterPathsParts } from '../../src/engine/outer-paths.ts';
 import type { Way } from '../../src/forward/ways.ts';
-import { mtuProbe } from '../../src/io/mtu-probe.ts';
+import { mtuProbe, tooBigFor } from '../../src/io/mtu-probe.ts';
 import { type OuterError, readTooBig, tooBigAbout, tooBigAboutTunnels } from '../../src/io/outer-errors.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { sum } from '../../src/packet/checksum.ts';
@@ -18,6 +18,10 @@ const GUE: Packet = { source: US, destination: SERVER, protocol: UDP, sourcePort
 function saysTooBig(about: Packet, { bytes = 8, mtu = 1400, type = 3, code = 4 } = {}): Buffer {
   const payload = ipv4({ ...about, payload: Buffer.alloc(1000) }).subarray(0, (about.options?.length ?? 0) + 20 + bytes);
   return ipv4({ source: ROUTER, destination: US, protocol: ICMP, type, code, rest: mtu, payload });
+}
+
+function aboutQuoted(quoted: Buffer): Buffer {
+  return ipv4({ source: ROUTER, destination: US, protocol: ICMP, type: 3, code: 4, rest: 1400, payload: quoted });
 }
 
 const filter = tooBigAboutTunnels();
@@ -55,24 +59,54 @@ test('what routers say about UDP and IP in IP is heard, and nothing else', () =>
 
 test('only who quotes the very packet that lb4 has sent is believed: identification, ports, checksum, or what is inside of IP in IP', () => {
   for (const port of [19_523, 0]) {
-    const probe = mtuProbe({ source: US, server: SERVER, port }, 1500);
-    const exact = tooBigAbout(probe);
+    const [probe, other] = [0, 1].map(() => mtuProbe({ source: US, server: SERVER, port }, 1500)) as [Buffer, Buffer];
+    const exact = tooBigAbout([probe, other]);
     checkProgram(exact);
-    const about = (quoted: Buffer) =>
-      ipv4({ source: ROUTER, destination: US, protocol: ICMP, type: 3, code: 4, rest: 1400, payload: quoted });
+    expect(run(exact, aboutQuoted(other.subarray(0, 28)), HOST)).toBeGreaterThan(0);
+    // Of each a half.
+    expect(run(exact, aboutQuoted(Buffer.concat([probe.subarray(0, 20), other.subarray(20, 28)])), HOST)).toBe(0);
     const quoted = probe.subarray(0, 28);
     // As it is at the router.
     quoted[8] = 250;
-    expect(run(exact, about(quoted), HOST)).toBeGreaterThan(0);
-    expect(heard(about(quoted))).toMatchObject({ port, mtu: 1400 });
+    expect(run(exact, aboutQuoted(quoted), HOST)).toBeGreaterThan(0);
+    expect(heard(aboutQuoted(quoted))).toMatchObject({ port, mtu: 1400 });
     for (const at of [4, 5, 15, 19, 20, 21, 22, 23, 26, 27]) {
       const forged = Buffer.from(quoted);
       forged[at] = (forged[at] ?? 0) ^ 1;
-      expect([at, run(exact, about(forged), HOST)]).toEqual([at, 0]);
+      expect([at, run(exact, aboutQuoted(forged), HOST)]).toEqual([at, 0]);
     }
-    expect(run(exact, about(quoted.subarray(0, 26)), HOST)).toBe(0);
+    expect(run(exact, aboutQuoted(quoted.subarray(0, 26)), HOST)).toBe(0);
     expect(mtuProbe({ source: US, server: SERVER, port }, 1500).subarray(0, 28)).not.toEqual(quoted);
   }
+});
+
+// Packets leave to a list, and a router that is none is silent about the first ones.
+test('some packets are sent, until a router says something of one', async () => {
+  for (const [answered, sent, found] of [
+    [3, 3, { mtu: 1400 }],
+    [9, 4, undefined],
+  ] as const) {
+    const packets: Buffer[] = [];
+    let isOpen = true;
+    const means = {
+      betweenMs: 0,
+      patienceMs: 0,
+      send: (packet: Buffer) => packets.push(packet) > 0,
+      open: (exact: Uint32Array) => ({
+        take: () => (packets.length === answered && run(exact, aboutQuoted(packets.at(-1) as Buffer), HOST) > 0 ? [error()] : []),
+        close: () => void (isOpen = false),
+      }),
+    };
+    const said = await tooBigFor({ source: US, server: SERVER, port: 19_523 }, 1500, means);
+    if (found === undefined) expect(said).toBeUndefined();
+    else expect(said).toMatchObject(found);
+    const secrets = packets.map((packet) => packet.readUIntBE(20, 2) * 65_536 + packet.readUInt16BE(4));
+    expect([packets.length, new Set(secrets).size, isOpen]).toEqual([sent, sent, false]);
+  }
+  const mute = { betweenMs: 0, patienceMs: 0, send: () => false, open: () => ({ take: () => [], close: () => {} }) };
+  await expect(tooBigFor({ source: US, server: SERVER, port: 0 }, 1500, mute)).rejects.toThrow(
+    `this host sends no packet of 1500 bytes to ${SERVER}`,
+  );
 });
 
 test('a packet of lb4’s own is whole, may not be cut, and is dropped by whoever unwraps it', () => {
@@ -124,18 +158,41 @@ function behind(links: readonly number[]) {
   return { sent, probe };
 }
 
-test('a forged error has one packet sent in a while, whatever it says, and changes nothing', async () => {
+test('a forged error has packets sent once in a while, whatever it says, and changes nothing; that is told when no router has said a thing three times', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
   const others = [error({ destination: 1 }), error({ port: 0 }), error({ port: 80 })];
   const { sent, probe } = behind([]);
   const { paths, told, limits } = world([way()], [error({ mtu: 552 }), error(), ...others], { probe });
-  paths.look();
-  paths.look();
-  expect(paths.heard).toBe(4);
-  await waitUntil(() => told.length === 1, { what: 'it to be told' });
+  for (let round = 1; round <= 3; round++) {
+    for (let i = 0; i < 2; i++) {
+      paths.look();
+      await new Promise(setImmediate);
+    }
+    expect([sent.length, told.length]).toEqual([round, round === 3 ? 1 : 0]);
+    vi.advanceTimersByTime(10_001);
+  }
+  expect(paths.heard).toBe(12);
   expect(told[0]).toMatch(
-    /^10\.0\.0\.1 says that packets of 1500 bytes to server 127\.0\.0\.2 are too big \(552 would fit\), but no router says so of a packet of lb4's own/,
+    /^10\.0\.0\.1 says that packets of 1500 bytes to server 127\.0\.0\.2 are too big \(552 would fit\), but no router says so of packets of lb4's own/,
   );
-  expect([sent, limits]).toEqual([[1500], []]);
+  expect([new Set(sent), limits]).toEqual([new Set([1500]), []]);
+});
+
+test('a server whose try goes on is not tried once more, however long that takes', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const sent: number[] = [];
+  const probe: OuterPathsParts['probe'] = (_target, bytes) => {
+    sent.push(bytes);
+    return new Promise(() => {});
+  };
+  const { paths } = world([way()], [error()], { probe });
+  paths.look();
+  vi.advanceTimersByTime(60_000);
+  paths.look();
+  paths.look();
+  expect(sent).toEqual([1500]);
 });
 
 test('what is said of our own packet is believed, link by link, down to what any link carries, and forgotten with the server', async () => {
