@@ -82,25 +82,28 @@ export class FilledLimits {
     this.#look(frontend, now);
   }
 
-  /** Looks at those that are not idle, each every two seconds, and whether each is still who it was; at each tick. */
-  tick(now: number): void {
+  /**
+   * Looks at those that are not idle, each every two seconds, and whether each is still who it was; at each tick.
+   * @param isFlooded there is a flood of all: the kernel may drop SYNs that would be asked for here, so none that is filled is over
+   */
+  tick(now: number, isFlooded: boolean): void {
     const listed = this.#listed;
     for (let i = this.#listedCount - 1; i >= 0; i--) {
       const frontend = listed[i];
       if (this.#generation(frontend) !== this.#generations[frontend]) this.#forget(frontend);
       else if ((now - this.#looked[frontend]) >>> 0 >= LOOK_MS) {
-        this.#judge(frontend, now);
+        this.#judge(frontend, now, isFlooded);
         this.#look(frontend, now);
       }
       if (this.#states[frontend] === IDLE) listed[i] = listed[--this.#listedCount];
     }
   }
 
-  #judge(frontend: number, now: number): void {
+  #judge(frontend: number, now: number, isFlooded: boolean): void {
     if (this.#states[frontend] === FILLED) {
       // Each client's SYN comes twice, and is taken once.
       const unproven = this.#asked[frontend] - 2 * this.#proven[frontend];
-      if (unproven * 2 > this.#room[frontend]) this.#calmSince[frontend] = now;
+      if (isFlooded || unproven * 2 > this.#room[frontend]) this.#calmSince[frontend] = now;
       else if ((now - this.#calmSince[frontend]) >>> 0 >= CALM_MS) this.#setFilled(frontend, IDLE);
       return;
     }

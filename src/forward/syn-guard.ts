@@ -80,7 +80,7 @@ export class SynGuard {
     return true;
   }
 
-  /** SYNs that the kernel has dropped, since they had not come before: such as have not come here. */
+  /** SYNs that the kernel has dropped, since they had not come before: such as have not come here. Of which frontends it does not say. */
   missed(count: number): void {
     this.#asked += count;
   }
@@ -103,7 +103,7 @@ export class SynGuard {
    */
   tick(halfOpen: number, completed: number, now: number): void {
     if (this.#from === 0) return;
-    this.#filled.tick(now);
+    this.#filled.tick(now, this.#isFlooded);
     if ((now - this.#looked) >>> 0 >= LOOK_MS) this.#look(halfOpen, completed, now);
     if (this.#wasOn) this.#sketch.age(now);
     else if (this.isOn) this.#sketch.begin(now);

@@ -17,8 +17,12 @@ function filledGuard() {
   const filled = new FilledLimits(ledger);
   const guard = new SynGuard({ from: 100_000, key: [0x1b873593, 0x05ebca6b, 0x42b2ae35, 0x27d4eb2f], filled });
   let time = 10_000;
-  const wait = (ms: number) => {
-    for (const until = time + ms; time < until; ) guard.tick(0, 0, (time += 100));
+  /** @param missed SYNs that the kernel drops meanwhile every 100 ms */
+  const wait = (ms: number, missed = 0) => {
+    for (const until = time + ms; time < until; ) {
+      guard.missed(missed);
+      guard.tick(missed, 0, (time += 100));
+    }
   };
   guard.tick(0, 0, time);
   guard.refused(WEB, time);
@@ -58,5 +62,16 @@ test('an index that a reload gives to another frontend begins anew', () => {
   // The other one may be filled as well.
   guard.refused(WEB, 20_000);
   wait(12_000);
+  expect(filled.isFilled(WEB)).toBe(false);
+});
+
+test('what the kernel drops in a flood of all is not taken for calm', () => {
+  const { filled, guard, wait } = filledGuard();
+  wait(12_000, 100_000);
+  expect([guard.isFlooded, filled.isFilled(WEB)]).toEqual([true, true]);
+  // That flood is over first: what comes to this frontend is seen again only then.
+  wait(6000);
+  expect([guard.isFlooded, filled.isFilled(WEB)]).toEqual([false, true]);
+  wait(8000);
   expect(filled.isFilled(WEB)).toBe(false);
 });
