@@ -173,8 +173,9 @@ export class Duties {
   idleTime(): number {
     if (this.isOrdered) return 0;
     if (this.#core.endings.isWaiting) return BUSY_TICK;
-    // The sketch ages, whoever drops by it.
-    if (this.#core.guard.isOn && !this.isSweeping) return this.#isBehind ? BUSY_TICK : IDLE_TICK;
+    const { guard } = this.#core;
+    // The sketch ages, whoever drops by it; of a flood of all that may be the kernel, which goes by the half second that it was told last.
+    if (guard.isOn && !this.isSweeping) return this.#isBehind || guard.isFlooded ? BUSY_TICK : IDLE_TICK;
     if (this.#core.table.size === 0) return EMPTY_TICK;
     if (this.isSweeping) return 0;
     return this.#isBehind ? BUSY_TICK : IDLE_TICK;

@@ -108,6 +108,13 @@ test('few connections are visited by and by, whatever the capacity', () => {
   expect(duties.idleTime()).toBe(100);
 });
 
+test('in a flood of all the kernel is told of each half second in time', () => {
+  const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000, floodFrom: 50 });
+  for (let i = 0; i < 100; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
+  duties.tick(1000);
+  expect([world.core.guard.isFlooded, duties.isSweeping, duties.idleTime()]).toEqual([true, false, 10]);
+});
+
 test('whoever carries more between two sweeps than 32 bits can count is counted', () => {
   const { world, duties } = dutiesOf({ capacity: 131_072, connections: 50_000 });
   for (let i = 0; i < 20; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
