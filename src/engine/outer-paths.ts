@@ -9,7 +9,10 @@ import { type OuterError, OuterErrors } from '../io/outer-errors.ts';
 import { formatAddress } from '../packet/address.ts';
 import type { Fit } from './routes.ts';
 
-const EVERY_MS = 1000;
+/** The ring has few slots, and a stranger fills it as soon as it is empty: the more often it is emptied, the likelier a router's error finds a place. */
+const EVERY_MS = 100;
+/** Where nothing can be heard, it is tried again so often. */
+const DEAF_MS = 1000;
 /** A server is tried so often at most, and so many at a time: whoever forges errors has no more than that sent. */
 const PAUSE_MS = 10_000;
 const TRIES = 8;
@@ -26,6 +29,8 @@ const REMEMBERED_MS = 600_000;
 const LEAST = 576;
 const [UNCONFIRMED, UNTRIED] = [0, -1];
 
+type Heard = Pick<OuterErrors, 'hear' | 'take' | 'close'>;
+
 export interface OuterPathsParts {
   /** The ways of wrapped packets. */
   readonly tunnels: () => readonly Way[];
@@ -35,7 +40,7 @@ export interface OuterPathsParts {
   readonly limit: (server: number, bytes: number | undefined) => void;
   readonly told: (message: string) => void;
   /** Where errors are heard. Throws the system's error. */
-  readonly open?: () => Pick<OuterErrors, 'take' | 'close'>;
+  readonly open?: () => Heard;
   /** What a router says of a packet of our own. */
   readonly probe?: typeof tooBigFor;
 }
@@ -43,8 +48,12 @@ export interface OuterPathsParts {
 export class OuterPaths {
   readonly #parts: OuterPathsParts;
   readonly #timer: NodeJS.Timeout;
-  #errors: Pick<OuterErrors, 'take' | 'close'> | undefined;
+  #errors: Heard | undefined;
+  /** Errors about these are heard. */
+  #meant: readonly Way[] = [];
   #isDeaf = false;
+  /** performance.now(). */
+  #deafUntil = 0;
   #isClosed = false;
   #underWay = 0;
   /** When each was tried last (performance.now()), by the server's address; Infinity: that goes on. */
@@ -78,7 +87,7 @@ export class OuterPaths {
     const ways = this.#parts.tunnels();
     this.#forget(new Set(ways.map(({ destination }) => destination)));
     if (ways.length === 0) return this.#hearNoMore();
-    for (const error of this.#take()) {
+    for (const error of this.#take(ways)) {
       const meant = ways.filter((way) => way.destination === error.destination && way.port === error.port);
       if (meant.length === 0) continue;
       this.#heard++;
@@ -99,13 +108,18 @@ export class OuterPaths {
     }
   }
 
-  #take(): OuterError[] {
+  #take(ways: readonly Way[]): OuterError[] {
+    if (performance.now() < this.#deafUntil) return [];
     try {
       this.#errors ??= (this.#parts.open ?? OuterErrors.open)();
+      if (ways !== this.#meant) this.#errors.hear(ways);
+      this.#meant = ways;
       const errors = this.#errors.take();
       this.#isDeaf = false;
       return errors;
     } catch (error) {
+      this.#hearNoMore();
+      this.#deafUntil = performance.now() + DEAF_MS;
       if (!this.#isDeaf) this.#parts.told(`what routers say of wrapped packets that are too big is not heard: ${String(error)}`);
       this.#isDeaf = true;
       return [];
@@ -115,6 +129,7 @@ export class OuterPaths {
   #hearNoMore(): void {
     this.#errors?.close();
     this.#errors = undefined;
+    this.#meant = [];
   }
 
   #forget(servers: ReadonlySet<number>): void {

@@ -164,7 +164,7 @@ function among(addresses: readonly number[], place: number): Instruction[] {
 }
 
 /** Accepts where A is one of `addresses`, drops all else. */
-function oneOf(addresses: readonly number[]): Instruction[] {
+export function oneOf(addresses: readonly number[]): Instruction[] {
   return [...addresses.flatMap((address): Instruction[] => [[IF_EQUAL, 0, 1, address], accept()]), drop()];
 }
 

@@ -3,15 +3,17 @@
  * nothing of the kind and tells nobody. By a packet socket: no firewall of this host is in front of it.
  */
 import * as D from '../layout/frames.ts';
-import { formatAddress, swap16 } from '../packet/address.ts';
+import { formatAddress, swap16, swap32 } from '../packet/address.ts';
 import { sum } from '../packet/checksum.ts';
 import * as F from '../packet/fields.ts';
 import {
+  AND,
   assemble,
   DESTINATION,
   FRAGMENT,
   IF_EQUAL,
   type Instruction,
+  JUMP,
   LOAD_BYTE_X,
   LOAD_WORD_X,
   NETWORK,
@@ -19,15 +21,13 @@ import {
   PROTOCOL,
   SOURCE,
 } from './bpf.ts';
-import type { Driver } from './driver.ts';
-import { accept, drop } from './filter.ts';
+import type { RingDriver } from './driver.ts';
+import { accept, drop, oneOf } from './filter.ts';
 import { openPacketSocket } from './packet-socket.ts';
 import { wholeToThisHost } from './tunnel-probe.ts';
 
 /** The least that a ring has (native/packet_socket.cc). */
 const SLOTS = 32;
-/** Rings full that a look takes: who floods us does not hold the thread. */
-const ROUNDS = 4;
 const [IP_IN_IP, PLAIN_HEADER, IP_HEADER] = [4, 0x45, 20];
 /** Of what is quoted: the IP header, and eight bytes (RFC 792). */
 const QUOTED_MIN = IP_HEADER + 8;
@@ -35,6 +35,15 @@ const QUOTED_MIN = IP_HEADER + 8;
 const QUOTED = NETWORK + F.ICMP_HEADER;
 /** And in it the identification, with the word's other half, the flags and the offset. */
 const IDENTIFICATION = FRAGMENT - 2;
+
+/** Servers that a filter names: the kernel charges it to net.core.optmem_max, 20 KB on many hosts, and a server takes some 32 bytes. */
+const MOST_NAMED = 400;
+
+/** Where lb4's packets are unwrapped: a server, in native order, and a port of UDP, or 0 for IP in IP. */
+export interface TunnelEnd {
+  readonly destination: number;
+  readonly port: number;
+}
 
 /** Nobody has verified it: anybody can send one. Addresses in native order. */
 export interface OuterError {
@@ -49,10 +58,10 @@ export interface OuterError {
 }
 
 export class OuterErrors {
-  readonly #driver: Driver;
+  readonly #driver: RingDriver;
   readonly #frames = new Int32Array(D.HEADER + SLOTS * D.STRIDE);
 
-  private constructor(driver: Driver) {
+  private constructor(driver: RingDriver) {
     this.#driver = driver;
   }
 
@@ -64,17 +73,24 @@ export class OuterErrors {
     return new OuterErrors(openPacketSocket(SLOTS, filter));
   }
 
-  /** Those that have come since the last time, as far as there was room. */
+  /** From now on only those about packets to these are heard, as far as the kernel has room for it. Throws the system's error. */
+  hear(ends: readonly TunnelEnd[]): void {
+    // The kernel charges the old one until the new one is in its place.
+    this.#driver.setFilter(tooBigAboutTunnels());
+    try {
+      this.#driver.setFilter(tooBigAboutTunnels(ends));
+    } catch {
+      // Then those about any are heard, and looked through here.
+    }
+  }
+
+  /** Those that have come since the last time, a ring full at most: who floods us does not hold the thread. */
   take(): OuterError[] {
     const slab = F.slabOf(this.#driver.slab);
-    const found: OuterError[] = [];
-    for (let round = 0; round < ROUNDS; round++) {
-      const count = this.#driver.receive(this.#frames, 0);
-      const places = Array.from({ length: count }, (_, i) => this.#frames[D.HEADER + i * D.STRIDE + D.OFFSET]);
-      found.push(...places.flatMap((at) => readTooBig(slab, at >>> 2) ?? []));
-      this.#driver.transmit(this.#frames, count);
-      if (count < SLOTS) break;
-    }
+    const count = this.#driver.receive(this.#frames, 0);
+    const places = Array.from({ length: count }, (_, i) => this.#frames[D.HEADER + i * D.STRIDE + D.OFFSET]);
+    const found = places.flatMap((at) => readTooBig(slab, at >>> 2) ?? []);
+    this.#driver.transmit(this.#frames, count);
     return found;
   }
 
@@ -83,9 +99,45 @@ export class OuterErrors {
   }
 }
 
-/** Lets up "fragmentation needed" about UDP and IP in IP without IP options, as lb4's own have none. */
-export function tooBigAboutTunnels(): Uint32Array {
-  return assemble([...tooBig(), [IF_EQUAL, 2, 0, IP_IN_IP], [IF_EQUAL, 1, 0, F.UDP], drop(), accept()]);
+/**
+ * Lets up "fragmentation needed" about UDP and IP in IP without IP options, as lb4's own have none.
+ * @param ends only to these, so that strangers, who know none, do not fill the ring; too many to name: to any, as without
+ */
+export function tooBigAboutTunnels(ends: readonly TunnelEnd[] = []): Uint32Array {
+  const servers = serversByPort(ends);
+  const count = [...servers.values()].reduce((sum, { size }) => sum + size, 0);
+  if (count === 0 || count > MOST_NAMED)
+    return assemble([...tooBig(), [IF_EQUAL, 2, 0, IP_IN_IP], [IF_EQUAL, 1, 0, F.UDP], drop(), accept()]);
+  const inside = toOneOf(servers.get(0) ?? new Set());
+  servers.delete(0);
+  const byPort = [...servers].flatMap(([port, addresses]) => ifEqual(port, toOneOf(addresses)));
+  return assemble([
+    ...tooBig(),
+    ...ifEqual(IP_IN_IP, inside),
+    [IF_EQUAL, 1, 0, F.UDP],
+    drop(),
+    op(LOAD_WORD_X, QUOTED + IP_HEADER),
+    op(AND, 0xffff),
+    ...byPort,
+    drop(),
+  ]);
+}
+
+/** As the kernel compares them. */
+function serversByPort(ends: readonly TunnelEnd[]): Map<number, Set<number>> {
+  const servers = new Map<number, Set<number>>();
+  for (const { destination, port } of ends) servers.set(port, (servers.get(port) ?? new Set()).add(swap32(destination) >>> 0));
+  return servers;
+}
+
+/** Where A is `value`, `body` ends the program; all else goes on behind it. A conditional jump reaches 255 instructions, JUMP any number. */
+function ifEqual(value: number, body: readonly Instruction[]): Instruction[] {
+  return [[IF_EQUAL, 1, 0, value], op(JUMP, body.length), ...body];
+}
+
+/** Accepts where the quoted packet was to one of these, drops all else. */
+function toOneOf(addresses: ReadonlySet<number>): Instruction[] {
+  return [op(LOAD_WORD_X, QUOTED + DESTINATION), ...oneOf([...addresses])];
 }
 
 /**

@@ -3,7 +3,7 @@ import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
 import { OuterPaths, type OuterPathsParts } from '../../src/engine/outer-paths.ts';
 import type { Way } from '../../src/forward/ways.ts';
 import { mtuProbe, tooBigFor } from '../../src/io/mtu-probe.ts';
-import { type OuterError, readTooBig, tooBigAbout, tooBigAboutTunnels } from '../../src/io/outer-errors.ts';
+import { type OuterError, readTooBig, type TunnelEnd, tooBigAbout, tooBigAboutTunnels } from '../../src/io/outer-errors.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { sum } from '../../src/packet/checksum.ts';
 import { slabOf } from '../../src/packet/fields.ts';
@@ -27,8 +27,8 @@ function aboutQuoted(quoted: Buffer): Buffer {
 const filter = tooBigAboutTunnels();
 
 /** As it is heard. */
-function heard(packet: Buffer): OuterError | undefined {
-  if (run(filter, packet, HOST) === 0) return undefined;
+function heard(packet: Buffer, by = filter): OuterError | undefined {
+  if (run(by, packet, HOST) === 0) return undefined;
   const memory = new SharedArrayBuffer(2048);
   new Uint8Array(memory).set(packet);
   return readTooBig(slabOf(memory), 0);
@@ -38,7 +38,7 @@ test('what routers say about UDP and IP in IP is heard, and nothing else', () =>
   checkProgram(filter);
   const addresses = { router: ROUTER, source: parseAddress(US), destination: parseAddress(SERVER) };
   const ipip = { ...GUE, protocol: IPIP };
-  expect([saysTooBig(GUE), saysTooBig(GUE, { bytes: 500, mtu: 0 }), saysTooBig(ipip)].map(heard)).toEqual([
+  expect([saysTooBig(GUE), saysTooBig(GUE, { bytes: 500, mtu: 0 }), saysTooBig(ipip)].map((packet) => heard(packet))).toEqual([
     { ...addresses, port: 19_523, mtu: 1400 },
     { ...addresses, port: 19_523, mtu: 0 },
     { ...addresses, port: 0, mtu: 1400 },
@@ -54,7 +54,25 @@ test('what routers say about UDP and IP in IP is heard, and nothing else', () =>
     ipv4(GUE),
     damaged,
   ];
-  expect(others.map(heard)).toEqual(others.map(() => undefined));
+  expect(others.map((packet) => heard(packet))).toEqual(others.map(() => undefined));
+});
+
+test('only what is about a server’s tunnel takes a place in the ring, up to four hundred of them; of more, any', () => {
+  const address = (i: number) => `10.7.${i >>> 8}.${i & 255}`;
+  const end = (i: number) => ({ destination: parseAddress(address(i)), port: [19_523, 6080, 0][i % 3] as number });
+  for (const count of [1, 3, 400, 401]) {
+    const ends = Array.from({ length: count }, (_, i) => end(i));
+    const named = tooBigAboutTunnels([...ends, end(0)]);
+    checkProgram(named);
+    const about = (destination: string, port: number) =>
+      saysTooBig({ ...GUE, destination, protocol: port === 0 ? IPIP : UDP, destinationPort: port });
+    const ours = ends.map(({ port }, i) => heard(about(address(i), port), named));
+    expect(ours).toMatchObject(ends);
+    const [first, last] = [address(0), address(count - 1)];
+    const strange = [about(SERVER, 19_523), about(first, 0), about(first, 6080), about(last, 53), about(SERVER, 0), about(SERVER, 53)];
+    expect(strange.map((packet) => run(named, packet, HOST) > 0)).toEqual(strange.map(() => count > 400));
+    expect(heard(saysTooBig({ ...GUE, destination: first, protocol: 6 }), named)).toBeUndefined();
+  }
 });
 
 test('only who quotes the very packet that lb4 has sent is believed: identification, ports, checksum, or what is inside of IP in IP', () => {
@@ -135,7 +153,12 @@ function world(ways: readonly Way[], errors: readonly OuterError[], more: Partia
   const told: string[] = [];
   const limits: (number | undefined)[] = [];
   const counts = { closed: 0 };
-  const socket = { take: () => [...errors], close: () => void counts.closed++ };
+  const asked: (readonly TunnelEnd[])[] = [];
+  const socket = {
+    hear: (ends: readonly TunnelEnd[]) => void asked.push(ends),
+    take: () => [...errors],
+    close: () => void counts.closed++,
+  };
   const parts = {
     tunnels: () => ways,
     fit: () => ({ bytes: Math.min(1500, limits.at(-1) ?? 1500), source: parseAddress('127.0.0.1') }),
@@ -144,7 +167,7 @@ function world(ways: readonly Way[], errors: readonly OuterError[], more: Partia
   };
   const paths = new OuterPaths({ ...parts, open: () => socket, ...more });
   open.push(paths);
-  return { paths, told, limits, counts };
+  return { paths, told, limits, counts, asked };
 }
 
 /** Routers say so of packets larger than that; how large ours were. */
@@ -253,19 +276,33 @@ test('so many are tried at a time; one that cannot be sent is told once', async 
   expect(mute.told).toEqual(['what routers say of packets to server 127.0.0.2 that are too big cannot be verified: Error: EPERM']);
 });
 
-test('without a tunnel nobody listens; where nobody can, that is told once', () => {
+test('errors about the tunnels that there are now are asked for, and again when they are others or nobody listened', () => {
+  const [first, second] = [[way()], [way(), way({ destination: parseAddress('127.0.0.3') })]];
+  const tunnels = [first, first, second, [], second];
+  const { paths, asked } = world([], [], { tunnels: () => tunnels.shift() ?? [] });
+  for (let i = 0; i < 5; i++) paths.look();
+  expect(asked).toEqual([first, second, second]);
+});
+
+test('without a tunnel nobody listens; where nobody can, that is told once, and tried again a second later', () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
   const ways = [way()];
   const { paths, counts } = world(ways, []);
   paths.look();
   ways.pop();
   paths.look();
   expect(counts.closed).toBe(1);
-  const deaf = world([way()], [], {
-    open: () => {
-      throw new Error('EPERM');
-    },
-  });
-  deaf.paths.look();
-  deaf.paths.look();
+  let opened = 0;
+  const open = () => {
+    opened++;
+    throw new Error('EPERM');
+  };
+  const deaf = world([way()], [], { open });
+  for (const later of [0, 999, 1]) {
+    vi.advanceTimersByTime(later);
+    deaf.paths.look();
+  }
+  expect(opened).toBe(2);
   expect(deaf.told).toEqual(['what routers say of wrapped packets that are too big is not heard: Error: EPERM']);
 });
