@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type CaptureBatch, type Captured, type CaptureWanted, OrderError } from '../control/orders.ts';
 import type { CapturedPacket } from '../control/pcapng.ts';
+import type { FastPathCounters } from '../control/source.ts';
 import type { CapturedFrame } from '../engine/captures.ts';
 import { messageOf } from '../errors.ts';
 import type { CarriedCapture, CarriedQuery, DataPath } from './data-path.ts';
@@ -69,6 +70,9 @@ export class Captures {
   }
 }
 
+/** Packets that the kernel has forwarded, and first ones that it has dropped, by itself: no capture has them. */
+type InKernel = Pick<FastPathCounters, 'forwarded' | 'dropped'>;
+
 interface RunParts extends CapturesParts {
   readonly query: (plan: Plan) => CarriedQuery;
   readonly first: Plan;
@@ -78,14 +82,14 @@ interface RunParts extends CapturesParts {
 
 class Run implements Captured {
   readonly #parts: RunParts;
-  readonly #inKernel: number;
+  readonly #before: InKernel;
   readonly #gone: NodeJS.Timeout;
   readonly #stopping = new AbortController();
   #plan: Plan;
   #names: Names;
   #isOver = false;
-  /** Packets that the kernel has forwarded since it began, as far as is known. */
-  #passed = 0;
+  /** Since it began, as far as is known. */
+  #since: InKernel = { forwarded: 0, dropped: 0 };
   /** Why it has ended, and nobody has been told yet. */
   #reason: string | undefined;
 
@@ -93,7 +97,7 @@ class Run implements Captured {
     this.#parts = parts;
     this.#plan = parts.first;
     this.#names = namesIn(parts.first);
-    this.#inKernel = this.#forwardedInKernel();
+    this.#before = this.#inKernel();
     this.#gone = setTimeout(() => void this.stop(), GONE_MS).unref();
   }
 
@@ -166,15 +170,23 @@ class Run implements Captured {
     return { ...frame, comment: comment.join('; ') };
   }
 
-  #forwardedInKernel(): number {
-    return this.#parts.path.packets?.().fastPath?.forwarded ?? 0;
+  #inKernel(): InKernel {
+    return this.#parts.path.packets?.().fastPath ?? { forwarded: 0, dropped: 0 };
   }
 
   #note(): string | undefined {
     // Another lb4 may have the data path by the end.
-    if (!this.#isOver) this.#passed = this.#forwardedInKernel() - this.#inKernel;
-    if (this.#passed <= 0) return undefined;
-    const why = this.#parts.carried.takesBack ? ', of other clients' : '; --client=ADDRESS has those of one';
-    return `${this.#passed} packets were forwarded by the fast path in the kernel and are not here${why}`;
+    if (!this.#isOver) this.#since = since(this.#before, this.#inKernel());
+    const { forwarded, dropped } = this.#since;
+    const others = this.#parts.carried.takesBack ? ', of other clients' : '; --client=ADDRESS has those of one';
+    const notes = [
+      ...(dropped > 0 ? [`${dropped} first packets were dropped by the fast path in the kernel and are not here`] : []),
+      ...(forwarded > 0 ? [`${forwarded} packets were forwarded by the fast path in the kernel and are not here${others}`] : []),
+    ];
+    return notes.length === 0 ? undefined : notes.join('; ');
   }
+}
+
+function since(before: InKernel, { forwarded, dropped }: InKernel): InKernel {
+  return { forwarded: forwarded - before.forwarded, dropped: dropped - before.dropped };
 }
