@@ -59,7 +59,8 @@ export class AccessBook {
   }
 }
 
-function hasList({ access }: Entry): boolean {
+/** Whether a program goes by a list of its. */
+export function hasList({ access }: Entry): boolean {
   return access?.table !== undefined;
 }
 

@@ -209,7 +209,7 @@ export class Duties {
     } else lastHops.swept(now);
     this.#tellSources();
     this.#watchSyns(now);
-    this.tellEnded(now);
+    this.#tellEnded(now);
     if (signals.isNoted && (now - this.#lastTold) >>> 0 >= SIGNALS_TICK) {
       this.#lastTold = now;
       this.#signals(signals.take());
@@ -226,8 +226,14 @@ export class Duties {
     for (const { frontend, isFilled } of filled.takeChanges()) this.#flood(isFilled, frontend);
   }
 
+  /** The worker stops: what a tick would leave to the next one is counted and told. */
+  finish(now: number): void {
+    this.#drops?.finish();
+    this.#tellEnded(now);
+  }
+
   /** Tells of the connections that have ended since the last time. */
-  tellEnded(now: number): void {
+  #tellEnded(now: number): void {
     const { endings } = this.#core;
     if (endings.isOn) endings.tick(now);
     if (endings.isWaiting) this.#ended(endings.take());
@@ -235,7 +241,7 @@ export class Duties {
 
   #apply({ settings: { services: set, timeouts, endings }, hops }: Orders): void {
     this.#core.endings.apply(endings, monotonicNow());
-    this.#drops?.settle();
+    this.#drops?.settle(set);
     this.#core.services.apply(set, hops);
     this.#drops?.follow(set);
     this.#core.sweep.setTimeouts(timeouts);

@@ -2,40 +2,68 @@
 import type { Core } from '../forward/core.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import { Verdict } from '../forward/verdict.ts';
-import { dropsOfFrontend, dropsOfWorker } from '../io/fast-path.ts';
 import { RECEIVED, refusalRow } from '../layout/counters.ts';
 import { DENIED, FIRST_SYNS } from '../layout/early-drop.ts';
 import type { Memory } from '../layout/memory.ts';
+import { hasList } from './access-book.ts';
 
-/** Frontends that are looked at in a tick, each a system call. */
+/** Frontends that are looked at in a tick, each two system calls. */
 const EACH_TICK = 16;
 
+type Entry = ServiceSet['frontends'][number];
+
 export interface EarlyDropsParts {
-  /** The map. */
-  readonly drops: number;
-  /** Whose. The first one enters those by rule, which are all workers'. */
-  readonly worker: number;
-  readonly guard: Core['guard'];
-  readonly counters: Memory['counters'];
+  /** What the worker's row of the map has come to, and a frontend's, by its index. */
+  readonly ofWorker: () => readonly number[];
+  readonly ofFrontend: (index: number) => readonly number[];
+  /** It is the first one: it enters those by rule, which are all workers'. */
+  readonly isFirst: boolean;
+  readonly guard: Pick<Core['guard'], 'missed'>;
+  readonly counters: Pick<Memory['counters'], 'verdicts' | 'gauges' | 'refusals'>;
 }
 
 export class EarlyDrops {
   readonly #parts: EarlyDropsParts;
   #last: readonly number[];
   /** Frontends that have lists, and what each row, those of others included, had come to when it was last looked at. */
-  #listed: readonly number[] = [];
+  #listed: readonly Entry[] = [];
   #next = 0;
   readonly #lastRows = new Map<number, readonly number[]>();
 
   constructor(parts: EarlyDropsParts) {
     this.#parts = parts;
-    this.#last = dropsOfWorker(parts.drops, parts.worker);
+    this.#last = parts.ofWorker();
   }
 
   /** At each tick, before the guard's. */
   collect(): void {
-    const { drops, worker, guard, counters } = this.#parts;
-    const row = dropsOfWorker(drops, worker);
+    this.#collectOwn();
+    for (let i = Math.min(EACH_TICK, this.#listed.length); i > 0; i--) {
+      this.#next = (this.#next + 1) % this.#listed.length;
+      this.#collectRow(this.#listed[this.#next]);
+    }
+  }
+
+  /** All there is, when the worker stops. */
+  finish(): void {
+    this.#collectOwn();
+    for (const entry of this.#listed) this.#collectRow(entry);
+  }
+
+  /** Other frontends follow: what was counted for one that is not among them, with lists, is entered before its row is somebody else's. */
+  settle({ frontends }: ServiceSet): void {
+    if (this.#listed.length === 0) return;
+    const following = new Map(frontends.filter(hasList).map((entry) => [entry.index, entry]));
+    for (const entry of this.#listed) if (!isSame(entry, following.get(entry.index))) this.#collectRow(entry);
+  }
+
+  follow({ frontends }: ServiceSet): void {
+    if (this.#parts.isFirst) this.#listed = frontends.filter(hasList);
+  }
+
+  #collectOwn(): void {
+    const { ofWorker, guard, counters } = this.#parts;
+    const row = ofWorker();
     const first = row[FIRST_SYNS] - this.#last[FIRST_SYNS];
     const denied = row[DENIED] - this.#last[DENIED];
     this.#last = row;
@@ -43,28 +71,18 @@ export class EarlyDrops {
     counters.verdicts[Verdict.denied] += denied;
     counters.gauges[RECEIVED] += first + denied;
     guard.missed(first);
-    this.#collectRules(Math.min(EACH_TICK, this.#listed.length));
   }
 
-  /** Other frontends follow: what was counted for those until now is entered before their rows are somebody else's. */
-  settle(): void {
-    this.#collectRules(this.#listed.length);
+  #collectRow({ index }: Entry): void {
+    const { ofFrontend, counters } = this.#parts;
+    const row = ofFrontend(index);
+    const last = this.#lastRows.get(index);
+    row.forEach((number, column) => void (counters.refusals[refusalRow(index) + column] += number - (last?.[column] ?? 0)));
+    this.#lastRows.set(index, row);
   }
+}
 
-  follow({ frontends }: ServiceSet): void {
-    if (this.#parts.worker !== 0) return;
-    this.#listed = frontends.filter(({ access }) => access?.table !== undefined).map(({ index }) => index);
-  }
-
-  #collectRules(count: number): void {
-    const { refusals } = this.#parts.counters;
-    for (let i = 0; i < count; i++) {
-      this.#next = (this.#next + 1) % this.#listed.length;
-      const index = this.#listed[this.#next];
-      const row = dropsOfFrontend(this.#parts.drops, index);
-      const last = this.#lastRows.get(index);
-      row.forEach((number, column) => void (refusals[refusalRow(index) + column] += number - (last?.[column] ?? 0)));
-      this.#lastRows.set(index, row);
-    }
-  }
+/** As layout/counters.ts tells frontends apart. */
+function isSame(one: Entry, other: Entry | undefined): boolean {
+  return other !== undefined && one.address === other.address && one.port === other.port && one.protocol === other.protocol;
 }

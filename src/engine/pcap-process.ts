@@ -60,7 +60,7 @@ function begin(data: WorkerData): void {
 
   function handle(message: ToWorker): void {
     if (message.type === 'stop') {
-      duties.tellEnded(frames[CLOCK]);
+      duties.finish(frames[CLOCK]);
       driver.close();
       process.exit();
     }

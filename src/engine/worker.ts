@@ -47,7 +47,7 @@ usePorts(data.ports);
 tell({ type: 'ready', recovered: duties.begin(data), wakeFd: driver.wakeFd });
 waitWhile(TURN.own);
 breathe();
-duties.tellEnded(frames[CLOCK]);
+duties.finish(frames[CLOCK]);
 tell({ type: 'stopped' });
 driver.close();
 port.close();

@@ -1,9 +1,9 @@
 /** What a worker works with, wired once for whichever driver: the packet core over its part of the memory, and its duties. */
 import { type Core, createCore } from '../forward/core.ts';
 import type { Driver } from '../io/driver.ts';
-import { mapAll } from '../io/fast-path.ts';
+import { dropsOfFrontend, dropsOfWorker, mapAll } from '../io/fast-path.ts';
 import { createFrames } from '../layout/frames.ts';
-import { keyIn, memoryIn } from '../layout/memory.ts';
+import { keyIn, type Memory, memoryIn } from '../layout/memory.ts';
 import { slabOf } from '../packet/fields.ts';
 import { portSlice } from '../packet/steering.ts';
 import { Capture, mapRings } from './capture.ts';
@@ -52,7 +52,7 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     core,
     memory,
     driver,
-    drops: data.maps && new EarlyDrops({ drops: data.maps.drops, worker, guard: core.guard, counters: memory.counters }),
+    drops: data.maps && earlyDropsOf(data.maps.drops, worker, core.guard, memory.counters),
     signals: (servers) => tell({ type: 'signals', servers }),
     flood: (isOn, frontend) => tell({ type: 'flood', isOn, frontend }),
     sources: (addresses) => tell({ type: 'sources', addresses }),
@@ -68,6 +68,13 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     return last;
   };
   return { core, duties, frames, gauges: memory.counters.gauges, capture };
+}
+
+/** @param drops the map */
+function earlyDropsOf(drops: number, worker: number, guard: Core['guard'], counters: Memory['counters']): EarlyDrops {
+  const ofWorker = () => dropsOfWorker(drops, worker);
+  const ofFrontend = (index: number) => dropsOfFrontend(drops, index);
+  return new EarlyDrops({ ofWorker, ofFrontend, isFirst: worker === 0, guard, counters });
 }
 
 /** Whoever forwards goes on without: that its ring was not taken its main thread sees. */
