@@ -59,7 +59,7 @@ test('what routers say about UDP and IP in IP is heard, and nothing else', () =>
 
 test('only what is about a server’s tunnel takes a place in the ring, up to four hundred of them; of more, any', () => {
   const address = (i: number) => `10.7.${i >>> 8}.${i & 255}`;
-  const end = (i: number) => ({ destination: parseAddress(address(i)), port: [19_523, 6080, 0][i % 3] as number });
+  const end = (i: number) => ({ destination: parseAddress(address(i)), port: [19_523, 6080, 0][i % 3] });
   for (const count of [1, 3, 400, 401]) {
     const ends = Array.from({ length: count }, (_, i) => end(i));
     const named = tooBigAboutTunnels([...ends, end(0)]);
