@@ -14,9 +14,12 @@ export function noRoom(what: string, limit: number): string {
 /** Connections at a time, whatever counts or limits them: records are numbered by 24 bits (engine/recovery.ts), 4.1 GB. */
 export const MOST_CONNECTIONS = 16_777_216;
 
-/** Bytes of memory that each of `connection_tracker_capacity` takes, with everything that grows with connections (test/unit/room.test.ts), and a worker beside that. */
+/**
+ * Bytes of memory that each of `connection_tracker_capacity` takes, with everything that grows with connections (test/unit/room.test.ts), and a worker beside
+ * that: 4.2 MB of it are what its SYN guard remembers SYNs by, which a flood fills, in a map of the kernel's or in memory of its own.
+ */
 export const CONNECTION_BYTES = 256;
-export const WORKER_BYTES = 3_000_000;
+export const WORKER_BYTES = 10_500_000;
 
 /** Threads at a time that forward packets, or that carry connections. */
 export const MOST_WORKERS = 64;

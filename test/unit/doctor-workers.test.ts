@@ -41,10 +41,10 @@ test('io = "pcap" pins nothing', () => {
 });
 
 test.each([
-  ['', '134 MB for receive rings and 70 MB for flow tables of 1 worker', 134 + 71],
-  ['workers = 4', '537 MB for receive rings and 79 MB for flow tables of 4 workers', 537 + 80],
-  ['workers = 4\nring_slots = 64', '34 MB for receive rings and 79 MB for flow tables of 4 workers', 34 + 80],
-  ['io = "pcap"\nconnection_tracker_capacity = 1000000', '0 MB for receive rings and 259 MB for flow tables of 1 worker', 260],
+  ['', '134 MB for receive rings and 78 MB for flow tables of 1 worker', 134 + 78],
+  ['workers = 4', '537 MB for receive rings and 109 MB for flow tables of 4 workers', 537 + 110],
+  ['workers = 4\nring_slots = 64', '34 MB for receive rings and 109 MB for flow tables of 4 workers', 34 + 110],
+  ['io = "pcap"\nconnection_tracker_capacity = 1000000', '0 MB for receive rings and 267 MB for flow tables of 1 worker', 267],
 ])('memory: %s', (keys, needed, enough) => {
   const config = load(keys);
   expect(judgeMemory(config, undefined)).toEqual({ level: ok, check: 'memory', message: needed });

@@ -6,9 +6,10 @@ import { GROUP } from '../../src/flow/records.ts';
 import { tableCapacity } from '../../src/flow/table.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
 import { frontendLoad, frontendRow, MAX_FRONTENDS, MAX_SERVERS, ROW, serverRow } from '../../src/layout/counters.ts';
+import { LINE_WORDS } from '../../src/layout/early-drop.ts';
 import { ENTRIES, HOP, SERVER_HOPS } from '../../src/layout/hops.ts';
-import { CONNECTION_BYTES, LIMITS, MOST_CONNECTIONS } from '../../src/layout/limits.ts';
-import { flowWords, memorySize, ownMemory } from '../../src/layout/memory.ts';
+import { CONNECTION_BYTES, LIMITS, MOST_CONNECTIONS, WORKER_BYTES } from '../../src/layout/limits.ts';
+import { flowWords, memorySize, ownMemory, synLines } from '../../src/layout/memory.ts';
 import { TCP } from '../../src/packet/fields.ts';
 import { ALL_PORTS } from '../../src/packet/steering.ts';
 import { createMemory, gaugesOf, frontendRow as proxyFrontendRow, serverRow as proxyServerRow } from '../../src/proxy/memory.ts';
@@ -57,6 +58,12 @@ describe('packets', () => {
     },
   );
 
+  test('a worker takes what is counted for it, what its SYN guard remembers included', () => {
+    const shared = (workers: number) => memorySize({ capacity: 0, connections: 0, workers });
+    const guard = (synLines(2) - synLines(1)) * LINE_WORDS * Int32Array.BYTES_PER_ELEMENT;
+    expect(shared(2) - shared(1) + guard).toBeLessThanOrEqual(WORKER_BYTES);
+  });
+
   test('most of them have words that an index of 31 bits reaches', () => {
     expect(flowWords(tableCapacity(MOST_CONNECTIONS))).toBeLessThan(2 ** 31);
     expect(MOST_CONNECTIONS).toBeGreaterThan(10_000_000);
@@ -79,8 +86,8 @@ describe('packets', () => {
 
 test('what a host or control group has no room for is told, with the numbers and what to do', () => {
   const { passthrough } = parseConfig(`${GOOD}[passthrough]\nconnection_tracker_capacity = 1000000\nworkers = 2`, 'f').config;
-  expect(memoryShortage(passthrough, 362e6)).toBeUndefined();
-  expect(memoryShortage(passthrough, 361e6)).toMatch(/take 362 MB, and .* has 361 MB at most: .*MemoryMax=.*connection_tracker_capacity/);
+  expect(memoryShortage(passthrough, 377e6)).toBeUndefined();
+  expect(memoryShortage(passthrough, 376e6)).toMatch(/take 377 MB, and .* has 376 MB at most: .*MemoryMax=.*connection_tracker_capacity/);
 });
 
 describe('proxy', () => {

@@ -121,7 +121,7 @@ const timeouts = z.object({
 const passthrough = z.object({
   connection_tracker_capacity: whole(1, MOST_CONNECTIONS, 262_144, {
     description:
-      'Connections at a time, of all workers together: each has an equal share, rounded up. 256 bytes of memory each, and 3 MB a worker. In a ' +
+      'Connections at a time, of all workers together: each has an equal share, rounded up. 256 bytes of memory each, and 11 MB a worker. In a ' +
       'full table the oldest unfinished handshake makes way, where there is none new connections are refused; an established one of TCP is ' +
       "never dropped. (Convey's default is 1000.)",
     ...convey,
