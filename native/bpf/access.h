@@ -47,9 +47,9 @@ INLINE int read_pair(void* book, __u32 place, struct pair* pair) {
   return 1;
 }
 
-// homeOf() of access-book.ts. `port` as in a packet, with the protocol above it.
+// endpointHash() of src/forward/endpoints.ts. `port` as in a packet, with the protocol above it.
 INLINE __u32 home_in_book(__u32 address, __u32 port) {
-  return (address ^ port * 0x9e3779b1) * 0x85ebca6b >> 12;
+  return (address ^ address >> 16 ^ port * 0x9e3779b1) * 0x85ebca6b >> 12;
 }
 
 INLINE int find_frontend(void* book, __u32 address, __u32 port, struct frontend* frontend) {

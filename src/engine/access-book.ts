@@ -1,7 +1,7 @@
 /** The frontends' lists of clients as the fast path's programs read them (native/bpf/access.h): one book of all, which takes the place of the last one. */
 import type { PrefixTable } from '../access/prefix-table.ts';
 import { FailureError } from '../errors.ts';
-import { portKey } from '../forward/endpoints.ts';
+import { endpointHash, portKey } from '../forward/endpoints.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { FastPath } from '../io/fast-path.ts';
 import { DRY_RUN, LIST_PAIRS, LISTS, NOTHING, PLACE_PAIRS, PLACE_PROBES, RESETS, SYNS } from '../layout/early-drop.ts';
@@ -125,7 +125,7 @@ function placesOf(frontends: readonly Entry[]): (Entry | undefined)[] {
 }
 
 function place(places: (Entry | undefined)[], entry: Entry): boolean {
-  const home = homeOf(entry.address, keyOf(entry));
+  const home = endpointHash(entry.address, keyOf(entry));
   for (let probe = 0; probe < PLACE_PROBES; probe++) {
     const at = (home + probe) & (places.length - 1);
     if (places[at] !== undefined) continue;
@@ -138,10 +138,6 @@ function place(places: (Entry | undefined)[], entry: Entry): boolean {
 /** The port as in a packet, with the protocol above it. */
 function keyOf({ port, protocol }: Entry): number {
   return portKey(swap16(port), protocol);
-}
-
-function homeOf(address: number, key: number): number {
-  return Math.imul(address ^ Math.imul(key, 0x9e3779b1), 0x85ebca6b) >>> 12;
 }
 
 function flagsOf({ access }: Entry): number {

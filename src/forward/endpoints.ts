@@ -45,6 +45,14 @@ export class EndpointMap {
   }
 
   #home(address: number, key: number): number {
-    return (Math.imul(address ^ Math.imul(key, 0x9e3779b1), 0x85ebca6b) >>> 12) & this.#mask;
+    return endpointHash(address, key) & this.#mask;
   }
+}
+
+/**
+ * Twenty bits; native/bpf/access.h has the same. The upper half of the address is folded in first: a product's bits depend on no higher ones of its
+ * factors, and what addresses of one network differ in, their last byte, is a word's highest.
+ */
+export function endpointHash(address: number, key: number): number {
+  return Math.imul(address ^ (address >>> 16) ^ Math.imul(key, 0x9e3779b1), 0x85ebca6b) >>> 12;
 }

@@ -1,7 +1,7 @@
 /** What the fast path's programs are asked where the book of lists cannot be had. */
 import { expect, test } from 'vitest';
 import { prefixTable } from '../../src/access/prefix-table.ts';
-import { AccessBook } from '../../src/engine/access-book.ts';
+import { AccessBook, bookOf } from '../../src/engine/access-book.ts';
 import type { ServiceSet } from '../../src/forward/service-set.ts';
 import { LISTS, NOTHING, SYNS } from '../../src/layout/early-drop.ts';
 import { parseAddress } from '../../src/packet/address.ts';
@@ -66,4 +66,10 @@ test('where it has none for any book nothing is dropped, and it is tried again',
     expect(() => book.apply(frontendsWith(undefined))).toThrow('ENOMEM');
     expect(takeCalls()).toEqual(once);
   }
+});
+
+test('addresses of one network, which differ in their last byte alone, have places apart: at load one half twice as many do', () => {
+  const [frontend] = frontendsWith(undefined);
+  const network = Array.from({ length: 256 }, (_, last) => ({ ...frontend, index: last, address: parseAddress(`10.0.0.${last}`) }));
+  expect(bookOf(network)[0] + 1).toBeLessThanOrEqual(1024);
 });
