@@ -101,17 +101,7 @@ export default defineConfig({
           hookTimeout: 900_000,
         },
       },
-      {
-        test: {
-          name: 'kernel',
-          include: ['test/kernel/**/*.test.ts'],
-          // Of the guests of its one file.
-          maxConcurrency: 2,
-          maxWorkers: 2,
-          testTimeout: 660_000,
-          hookTimeout: 60_000,
-        },
-      },
+      { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], maxWorkers: 2, testTimeout: 660_000, hookTimeout: 60_000 } },
     ],
   },
 });

@@ -8,13 +8,7 @@ afterAll(() => image[Symbol.dispose]());
 if (image.lacking !== undefined) process.stdout.write(`kernel tests skipped: ${image.lacking}\n`);
 
 describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
-  // Two at a time (vitest.config.ts): an emulated machine mostly keeps one processor busy. The longest first.
-  test.concurrent.each([
-    [
-      'the fast path by cls_bpf: ten transfers live on while nobody runs for 30 s, and nothing of it stays',
-      new URL('./guest/fast-path.ts', import.meta.url),
-      ['the kernel forwarded', 'transfers unspoilt', 'left nothing'],
-    ],
+  test.each([
     [
       'tc action nat rewrites a connection, and lb4 starts',
       new URL('./guest/act-nat.sh', import.meta.url),
@@ -30,6 +24,11 @@ describe.skipIf(image.lacking !== undefined)('on a stock kernel', () => {
       "a server behind GUE unwraps: the kernel's fou, and the program of lb4's script with a second chance",
       new URL('./guest/gue-server.ts', import.meta.url),
       ['fou: 5 echo replies', 'fou: for the VIPs alone', 'bpf: 6 echo replies', 'the second server was asked', 'left nothing'],
+    ],
+    [
+      'the fast path by cls_bpf: ten transfers live on while nobody runs for 30 s, and nothing of it stays',
+      new URL('./guest/fast-path.ts', import.meta.url),
+      ['the kernel forwarded', 'transfers unspoilt', 'left nothing'],
     ],
     [
       'the fast path on network cards: `auto` is XDP where their driver knows it',
