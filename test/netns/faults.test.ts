@@ -84,7 +84,7 @@ describe.each(HOOKS)('fast_path = %s', (fastPath) => {
     const frontends = { http: { listen: '10.71.0.101:80', servers: ['10.71.0.1:80'] } };
     writeFileSync(file, configuration({ frontends, more: '[passthrough]\nconnection_tracker_capacity = 1000000' }));
     const other = lab.client.start(group.command([LB4, '--passthrough', `--config=${file}`]));
-    await other.line(/take 359 MB, and .* has 200 MB at most.*connection_tracker_capacity/);
+    await other.line(/take 367 MB, and .* has 200 MB at most.*connection_tracker_capacity/);
     await other.line(/"msg":"ready"/);
     expect(await other.stop('SIGTERM')).toEqual({ code: 0, signal: null });
     await allIsWell();
