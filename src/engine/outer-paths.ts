@@ -85,7 +85,7 @@ export class OuterPaths {
 
   look(): void {
     const ways = this.#parts.tunnels();
-    this.#forget(new Set(ways.map(({ destination }) => destination)));
+    if (this.#knowsAny) this.#forget(new Set(ways.map(({ destination }) => destination)));
     if (ways.length === 0) return this.#hearNoMore();
     for (const error of this.#take(ways)) {
       const meant = ways.filter((way) => way.destination === error.destination && way.port === error.port);
@@ -130,6 +130,11 @@ export class OuterPaths {
     this.#errors?.close();
     this.#errors = undefined;
     this.#meant = [];
+  }
+
+  /** Mostly not, and a look is ten times a second. */
+  get #knowsAny(): boolean {
+    return [this.#tried, this.#told, this.#unconfirmed, this.#limited].some(({ size }) => size > 0);
   }
 
   #forget(servers: ReadonlySet<number>): void {

@@ -7,7 +7,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseAddress } from '../packet/address.ts';
-import { UDP } from '../packet/fields.ts';
+import { IP_HEADER, IP_IN_IP, UDP } from '../packet/fields.ts';
 import { native } from './native.ts';
 import { type OuterError, OuterErrors, tooBigAbout } from './outer-errors.ts';
 import { ipv4, writeChecksum } from './tunnel-probe.ts';
@@ -19,7 +19,7 @@ const BETWEEN_MS = 600;
 const PATIENCE_MS = 1000;
 /** Between two looks. */
 const PAUSE_MS = 20;
-const [IP_HEADER, UDP_HEADER, IP_IN_IP] = [20, 8, 4];
+const UDP_HEADER = 8;
 /** Of GUE a variant, of IP a version that there is none of: who unwraps it drops it. */
 const NOBODYS = 0xc0;
 /** Where lb4's packets leave from, too (packet/tunnel.ts). */

@@ -28,9 +28,9 @@ import { wholeToThisHost } from './tunnel-probe.ts';
 
 /** The least that a ring has (native/packet_socket.cc). */
 const SLOTS = 32;
-const [IP_IN_IP, PLAIN_HEADER, IP_HEADER] = [4, 0x45, 20];
+const PLAIN_HEADER = 0x45;
 /** Of what is quoted: the IP header, and eight bytes (RFC 792). */
-const QUOTED_MIN = IP_HEADER + 8;
+const QUOTED_MIN = F.IP_HEADER + 8;
 /** Where the quoted packet is, behind X. */
 const QUOTED = NETWORK + F.ICMP_HEADER;
 /** And in it the identification, with the word's other half, the flags and the offset. */
@@ -107,16 +107,16 @@ export function tooBigAboutTunnels(ends: readonly TunnelEnd[] = []): Uint32Array
   const servers = serversByPort(ends);
   const count = [...servers.values()].reduce((sum, { size }) => sum + size, 0);
   if (count === 0 || count > MOST_NAMED)
-    return assemble([...tooBig(), [IF_EQUAL, 2, 0, IP_IN_IP], [IF_EQUAL, 1, 0, F.UDP], drop(), accept()]);
+    return assemble([...tooBig(), [IF_EQUAL, 2, 0, F.IP_IN_IP], [IF_EQUAL, 1, 0, F.UDP], drop(), accept()]);
   const inside = toOneOf(servers.get(0) ?? new Set());
   servers.delete(0);
   const byPort = [...servers].flatMap(([port, addresses]) => ifEqual(port, toOneOf(addresses)));
   return assemble([
     ...tooBig(),
-    ...ifEqual(IP_IN_IP, inside),
+    ...ifEqual(F.IP_IN_IP, inside),
     [IF_EQUAL, 1, 0, F.UDP],
     drop(),
-    op(LOAD_WORD_X, QUOTED + IP_HEADER),
+    op(LOAD_WORD_X, QUOTED + F.IP_HEADER),
     op(AND, 0xffff),
     ...byPort,
     drop(),
@@ -149,8 +149,8 @@ export function tooBigAbout(packets: readonly Buffer[]): Uint32Array {
   const any = packets.flatMap((packet): Instruction[] => [
     // What differs leads to the next one.
     ...ifQuoted(packet, IDENTIFICATION, 0, 5),
-    ...ifQuoted(packet, IP_HEADER, 0, 3),
-    ...ifQuoted(packet, IP_HEADER + 4, 0, 1),
+    ...ifQuoted(packet, F.IP_HEADER, 0, 3),
+    ...ifQuoted(packet, F.IP_HEADER + 4, 0, 1),
     accept(),
   ]);
   return assemble([...tooBig(), [IF_EQUAL, 1, 0, packets[0][PROTOCOL]], drop(), ...addresses, ...any, drop()]);

@@ -63,8 +63,6 @@ export interface Question<T> {
 const SENDINGS = 3;
 /** Variant 0, one word of private data, IPv4 inside. */
 const GUE_HEADER = Buffer.from([1, 4, 0, 0, 0, 0, 0, 0]);
-const IP_HEADER = 20;
-const IP_IN_IP = 4;
 /** glb-healthcheck's. */
 const TTL = 255;
 
@@ -125,7 +123,7 @@ function ipipTo({ server, localAddress }: TunnelTarget): Line {
     throw Object.assign(new Error(`no way to ${server}: ${kind}`), { code: kind === 'source' ? 'EADDRNOTAVAIL' : 'ENETUNREACH' });
   const from = localAddress ?? formatAddress(source);
   const send: Line['send'] = (inner, done) => {
-    const packet = new Uint8Array(ipv4(from, server, IP_IN_IP, inner));
+    const packet = new Uint8Array(ipv4(from, server, F.IP_IN_IP, inner));
     try {
       done(native().sendPackets(packet.buffer, packet.length) === 1 ? null : new Error(`the kernel sends no IP in IP to ${server}`));
     } catch (error) {
@@ -226,9 +224,9 @@ export function wholeToThisHost(protocol: number): Instruction[] {
 
 /** An IPv4 packet, not to be cut, of that protocol; its transport checksum is the caller's. */
 export function ipv4(source: string, destination: string, protocol: number, body: Buffer): Buffer {
-  const ip = Buffer.alloc(IP_HEADER);
+  const ip = Buffer.alloc(F.IP_HEADER);
   ip.set([0x45, 0, 0, 0, 0, 0, 0x40, 0, TTL, protocol]);
-  ip.writeUInt16BE(IP_HEADER + body.length, 2);
+  ip.writeUInt16BE(F.IP_HEADER + body.length, 2);
   ip.writeInt32LE(parseAddress(source), 4 * F.IP_SOURCE);
   ip.writeInt32LE(parseAddress(destination), 4 * F.IP_DESTINATION);
   writeChecksum(ip, 10);

@@ -32,6 +32,8 @@ export const FRAGMENT_OFFSET = 0xff1f0000 | 0;
 export const DONT_FRAGMENT = 0x00400000;
 
 export const ICMP = 1;
+/** IPv4 inside (RFC 2003 section 3.1). */
+export const IP_IN_IP = 4;
 export const TCP = 6;
 export const UDP = 17;
 /** Where a transport protocol's checksum stands, in bytes behind the beginning of its header: RFC 9293 section 3.1, RFC 768. */
@@ -70,5 +72,7 @@ export function isIcmpError(type: number): boolean {
 export const ICMP_CHECKSUM = 2;
 export const ICMP_ECHO = 1;
 
+/** Bytes of an IP header without options. */
+export const IP_HEADER = 20;
 /** Bytes of the ICMP header, behind which an error quotes. */
 export const ICMP_HEADER = 8;

@@ -9,7 +9,7 @@
  */
 import { swap16 } from './address.ts';
 import { fold } from './checksum.ts';
-import { DONT_FRAGMENT, IP_DESTINATION, IP_FRAGMENT, IP_SOURCE, IP_TTL, UDP } from './fields.ts';
+import { DONT_FRAGMENT, IP_DESTINATION, IP_FRAGMENT, IP_HEADER, IP_IN_IP, IP_SOURCE, IP_TTL, UDP } from './fields.ts';
 
 /** Bytes of the headers around a packet, without further hops: a tunnel is known by them. */
 export const IPIP = 20;
@@ -21,10 +21,7 @@ export const MOST_HOPS = 3;
 /** Words from the outer IP header to them. */
 export const HOPS_WORD = 9;
 
-/** What the IP header of IP in IP says is inside: IPv4 (RFC 2003 section 3.1). */
-const IP_IN_IP = 4;
 const TTL = 64;
-const IP_HEADER = 20;
 /** What GUE has inside, by its protocol number (draft-ietf-intarea-gue-09 section 3.2.1): IPv4. */
 const GUE_INNER = 4 << 8;
 
