@@ -30,14 +30,12 @@ export class FrontendSilence {
   /** Of those, told. */
   readonly #told = new Set<string>();
 
-  constructor(log: Pick<Logger, 'info' | 'warn'>, isServerSilent: (server: string) => boolean) {
+  /** @param againMs as of Silence */
+  constructor(log: Pick<Logger, 'info' | 'warn'>, isServerSilent: (server: string) => boolean, againMs: number) {
     this.#log = log;
     this.#isServerSilent = isServerSilent;
-    this.#silence = new Silence({
-      fell: () => {},
-      answers: (frontend) => this.#told.has(frontend) && log.info({ frontend }, 'a silent frontend answers again'),
-      suspect: () => {},
-    });
+    const answers = (frontend: string) => this.#told.has(frontend) && log.info({ frontend }, 'a silent frontend answers again');
+    this.#silence = new Silence({ fell: () => {}, answers, suspect: () => {} }, againMs);
   }
 
   isSilent(key: string): boolean {

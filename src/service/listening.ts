@@ -7,7 +7,7 @@ import type { DataPath } from './data-path.ts';
 import { FrontendSilence } from './frontend-silence.ts';
 import { isOwn } from './host.ts';
 import type { Plan, PlannedServer } from './plan.ts';
-import { CONNECTIONS, FLOWS, type Observed, Silence } from './silence.ts';
+import { AGAIN_MS, CONNECTIONS, FLOWS, type Observed, Silence } from './silence.ts';
 
 export interface ListeningParts {
   readonly mode: Mode;
@@ -46,12 +46,14 @@ export class Listening {
 
   constructor(parts: ListeningParts) {
     this.#parts = parts;
-    this.#silence = new Silence({
-      fell: (keys) => this.#tell(new Set(keys)),
-      answers: (server) => parts.log.info({ server }, 'a silent server answers again'),
-      suspect: (server) => this.#suspect(server),
-    });
-    this.#frontends = new FrontendSilence(parts.log, (server) => this.#silence.isSilent(server));
+    const againMs = MODES[parts.mode].directions === 2 ? 0 : AGAIN_MS;
+    const reports = {
+      fell: (keys: readonly string[]) => this.#tell(new Set(keys)),
+      answers: (server: string) => parts.log.info({ server }, 'a silent server answers again'),
+      suspect: (server: string) => this.#suspect(server),
+    };
+    this.#silence = new Silence(reports, againMs);
+    this.#frontends = new FrontendSilence(parts.log, (server) => this.#silence.isSilent(server), againMs);
   }
 
   /** From now on. Proxy mode makes its own connections, and hears itself whether one is answered. */

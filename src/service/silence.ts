@@ -29,7 +29,7 @@ export interface Observed {
 }
 
 export interface SilenceReports {
-  /** Servers that have fallen silent; again only after AGAIN_MS, where they are so then. */
+  /** Servers that have fallen silent; of one again only after the time that the constructor has, where it is so then. */
   readonly fell: (keys: readonly string[]) => void;
   /** A server of which that was told answers. */
   readonly answers: (key: string) => void;
@@ -47,7 +47,10 @@ export const FLOWS = 16;
 export const FLOWS_PATIENCE_MS = 10_000;
 /** They must have come within so long: over a night strangers' scans of an idle service add up to more than that. */
 export const FLOWS_WINDOW_MS = 300_000;
-/** Of one server so often at most: with direct server return a stranger's SYNs make it look silent, and whatever he says next as if it had answered. */
+/**
+ * With direct server return, of one server so often at most: its answers are not seen, so a stranger's SYNs make it look silent, and whatever he says
+ * next as if it had answered. Where they pass here nobody but the server can take back that it is silent.
+ */
 export const AGAIN_MS = 300_000;
 /** So many that were answered, and half of all that were asked for until then, show that a service answers. */
 const LEARNT = 8;
@@ -71,10 +74,13 @@ interface SilenceRecord {
 
 export class Silence {
   readonly #reports: SilenceReports;
+  readonly #againMs: number;
   #records = new Map<string, SilenceRecord>();
 
-  constructor(reports: SilenceReports) {
+  /** @param againMs AGAIN_MS where answers are taken on trust, 0 where they are seen */
+  constructor(reports: SilenceReports, againMs: number) {
     this.#reports = reports;
+    this.#againMs = againMs;
   }
 
   isSilent(key: string): boolean {
@@ -103,7 +109,7 @@ export class Silence {
   /** Whether it is silent, and that is to be told now. */
   #isNews(server: Observed, record: SilenceRecord, now: number): boolean {
     this.#follow(server, record, now);
-    if (!record.silent || record.told || now - (record.toldAt ?? Number.NEGATIVE_INFINITY) < AGAIN_MS) return false;
+    if (!record.silent || record.told || now - (record.toldAt ?? Number.NEGATIVE_INFINITY) < this.#againMs) return false;
     Object.assign(record, { told: true, toldAt: now });
     return true;
   }

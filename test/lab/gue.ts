@@ -1,6 +1,6 @@
 /** What a balancer with `dsr = "gue"` sends, by hand, and what the program of its servers counts. Shares no code with src/, as wire.ts. */
-import { readFileSync, statSync } from 'node:fs';
-import type { Namespace } from './lab.ts';
+import { readFileSync } from 'node:fs';
+import { gueCounters, type Namespace } from './lab.ts';
 import { checksum, ipv4, type Packet, TCP } from './wire.ts';
 
 export const GUE_PORT = 19_523;
@@ -48,13 +48,10 @@ export type Counted = Readonly<Partial<Record<(typeof COUNTERS)[number], number>
 
 /** Of a server with the program: what is not 0, as the kernel prints the pinned map. */
 export function countedBy(server: Namespace): Counted {
-  const inode = statSync(`/run/netns/${server.name}`).ino.toString(16).padStart(8, '0');
-  const sums = [...readFileSync(`/sys/fs/bpf/tc/globals/lb4_gue_${inode}`, 'utf8').matchAll(/^(\d+): \{([^}]*)\}/gm)].map(
-    ([, index, cpus = '']) => {
-      const sum = [...cpus.matchAll(/cpu\d+: (\d+)/g)].reduce((all, [, number]) => all + Number(number), 0);
-      return [COUNTERS[Number(index)] ?? 'another', sum] as const;
-    },
-  );
+  const sums = [...readFileSync(gueCounters(server.name), 'utf8').matchAll(/^(\d+): \{([^}]*)\}/gm)].map(([, index, cpus = '']) => {
+    const sum = [...cpus.matchAll(/cpu\d+: (\d+)/g)].reduce((all, [, number]) => all + Number(number), 0);
+    return [COUNTERS[Number(index)] ?? 'another', sum] as const;
+  });
   return Object.fromEntries(sums.filter(([, sum]) => sum > 0));
 }
 

@@ -261,8 +261,13 @@ export class Lab {
 /** The kernel gives a deleted namespace's inode number to the next one at once, and with it what lb4's scripts noted under it. */
 function forgetState(name: string): void {
   const { ino } = statSync(`/run/netns/${name}`);
-  for (const directory of [`/run/lb4/netns-${ino}`, `/run/lb4/kept-${ino}`, `/dev/shm/lb4/kept-${ino}`, `/sys/fs/bpf/lb4-${ino}`])
-    rmSync(directory, { recursive: true, force: true });
+  const directories = [`/run/lb4/netns-${ino}`, `/run/lb4/kept-${ino}`, `/dev/shm/lb4/kept-${ino}`, `/sys/fs/bpf/lb4-${ino}`];
+  for (const path of [...directories, gueCounters(name)]) rmSync(path, { recursive: true, force: true });
+}
+
+/** Where tc pins the counters of the program that unwraps GUE. It outlives the namespace: nobody but the script's `remove` takes it away. */
+export function gueCounters(name: string): string {
+  return `/sys/fs/bpf/tc/globals/lb4_gue_${statSync(`/run/netns/${name}`).ino.toString(16).padStart(8, '0')}`;
 }
 
 /** A bridge in a namespace, up: returns a function that makes a port of it, a cable to an interface elsewhere. */

@@ -42,7 +42,7 @@ const SHARP = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_
 const BLIND = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_interval = 0.25';
 
 test.concurrent('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow, idle, or down by its checks', {
-  timeout: 150_000,
+  timeout: 300_000,
 }, async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();

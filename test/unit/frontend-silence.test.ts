@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { Frontend } from '../../src/config/model.ts';
 import { FrontendSilence } from '../../src/service/frontend-silence.ts';
 import type { Plan } from '../../src/service/plan.ts';
-import { type Observed, PATIENCE_MS } from '../../src/service/silence.ts';
+import { AGAIN_MS, type Observed, PATIENCE_MS } from '../../src/service/silence.ts';
 
 const backend = { name: 'app', protocol: { name: 'tcp' } };
 const frontend = (index: number, name: string) => ({
@@ -28,7 +28,7 @@ interface Look {
 function told(looks: readonly Look[], silent: readonly string[] = []): string[] {
   const said: string[] = [];
   const say = (...[{ frontend }, text]: unknown[] & [{ frontend?: string }, string]) => said.push(`${frontend}: ${text}`);
-  const silence = new FrontendSilence({ info: say, warn: say } as never, (key) => silent.includes(key));
+  const silence = new FrontendSilence({ info: say, warn: say } as never, (key) => silent.includes(key), AGAIN_MS);
   let [due, answered] = [0, 0];
   let servers = ['a', 'b'].map((key): Observed => ({ key, up: true, due: 0, answered: 0, passedAt: 0 }));
   looks.forEach((look, index) => {
@@ -64,7 +64,11 @@ test('where the servers are silent altogether, that is told of them alone', () =
 
 test('of datagrams, where its servers answer others', () => {
   const told: unknown[] = [];
-  const silence = new FrontendSilence({ info: () => {}, warn: (_: unknown, text: unknown) => told.push(text) } as never, () => false);
+  const silence = new FrontendSilence(
+    { info: () => {}, warn: (_: unknown, text: unknown) => told.push(text) } as never,
+    () => false,
+    AGAIN_MS,
+  );
   const look = (isTwoWay: boolean, due: number, now: number) => {
     const servers = ['a', 'b'].map(
       (key): Observed => ({ key, up: true, due: 9, answered: 9, passedAt: now, datagrams: { heard: now, isTwoWay } }),

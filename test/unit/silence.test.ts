@@ -3,13 +3,14 @@ import { expect, test } from 'vitest';
 import { AGAIN_MS, FLOWS_PATIENCE_MS, type Observed, PATIENCE_MS, Silence } from '../../src/service/silence.ts';
 
 /** Looks a second apart, each with what has changed of a server since; returns what was told, in order. */
-function told(looks: readonly Partial<Observed>[]): string[] {
+function told(looks: readonly Partial<Observed>[], againMs = AGAIN_MS): string[] {
   const said: string[] = [];
-  const silence = new Silence({
-    fell: (keys) => said.push(`fell ${keys.join(', ')}`),
-    answers: (key) => said.push(`answers ${key}`),
-    suspect: (key) => said.push(`suspect ${key}`),
-  });
+  const reports = {
+    fell: (keys: readonly string[]) => said.push(`fell ${keys.join(', ')}`),
+    answers: (key: string) => said.push(`answers ${key}`),
+    suspect: (key: string) => said.push(`suspect ${key}`),
+  };
+  const silence = new Silence(reports, againMs);
   let now = 0;
   let server: Observed = { key: 'a', up: true, due: 0, answered: 0, passedAt: 0 };
   for (const look of looks) {
@@ -46,6 +47,11 @@ test.each<[string, Partial<Observed>[], string[]]>([
   ['another server under its name begins anew', [{ due: 50, answered: 50 }, { due: 0, answered: 0 }, { due: 2 }, ...later(5000)], []],
   ['what was open before the first look counts for nothing', [{ due: 7 }, { due: 8 }, ...later(5000)], []],
 ])('%s', (_name, looks, said) => expect(told(looks)).toEqual(said));
+
+test('where answers are seen, each time is told', () => {
+  const looks = [{}, ...[3, 6].flatMap((due) => [{ due }, ...later(due * 2000), { answered: due }])];
+  expect(told(looks, 0)).toEqual(['suspect a', 'fell a', 'answers a', 'suspect a', 'fell a', 'answers a']);
+});
 
 /** Of datagrams: a server that has sent so many bytes, and whether something else shows that such a service answers. */
 const datagrams = (heard = 0, isTwoWay = false): Partial<Observed> => ({ datagrams: { heard, isTwoWay } });
@@ -84,7 +90,7 @@ test.each<[string, Partial<Observed>[], string[]]>([
 
 test('many that fall silent at once are told in one go, and who leaves is forgotten', () => {
   const said: (readonly string[])[] = [];
-  const silence = new Silence({ fell: (keys) => said.push(keys), answers: () => {}, suspect: () => {} });
+  const silence = new Silence({ fell: (keys) => said.push(keys), answers: () => {}, suspect: () => {} }, AGAIN_MS);
   const all = (due: number, passedAt: number) => ['a', 'b', 'c'].map((key): Observed => ({ key, up: true, due, answered: 0, passedAt }));
   silence.look(all(0, 0), 0);
   silence.look(all(5, 0), 1000);
