@@ -1,42 +1,51 @@
 /**
- * Floods from addresses that nobody has, as many packets as the machine can: SYNs, ACKs and resets of no connection, fragments that nothing follows,
- * datagrams to the TCP port's neighbour, pings. Beside each an iperf3 stream of an established connection, and requests of a client by a new connection
- * each: what is kept of the stream that there is without a flood in the same round, and how many requests succeed within five seconds. lb4 in user
- * space, by tc and by XDP, the kernel's NAT with conntrack, and HAProxy, in turn in each round. One machine: sender, balancer, server and clients share
- * its processors. A round takes less than two minutes; LB4_BENCH_ROUNDS (3). Root.
+ * Floods from addresses that nobody has, 300,000 packets a second (LB4_BENCH_RATE; 0: as many as the machine can): ACKs and resets of no connection,
+ * fragments that nothing follows, datagrams to the TCP port's neighbour, pings, SYNs. Beside each an iperf3 stream of a connection that was there before,
+ * and requests of a client by a new connection each, one after another: what is kept of the stream that there is without a flood in the same round, and
+ * how many requests succeed within five seconds. lb4 in user space, by tc and by XDP, the least that XDP could do, the kernel's NAT with conntrack, and
+ * HAProxy, in turn in each round. One machine: sender, balancer, server and clients share its processors. A round takes about three minutes;
+ * LB4_BENCH_ROUNDS (3); arguments: the subjects, when not all. Root.
  */
 import { type Flood, floodEnd, startFlood } from '../test/lab/flood.ts';
+import type { Running } from '../test/lab/processes.ts';
 import { serverAddress, Topology, VIP } from '../test/lab/topology.ts';
 import { median, table } from './measure.ts';
-import { conntrack, haproxy, lb4, type Start } from './subjects.ts';
+import { conntrack, floodedFloor, haproxy, lb4, type Start } from './subjects.ts';
 
+/** Packets a second. With two processors a sender without a limit has one of them for itself, and each subject sees another flood. */
+const RATE = Number(process.env['LB4_BENCH_RATE'] ?? 300_000);
 const ROUNDS = Number(process.env['LB4_BENCH_ROUNDS'] ?? 3);
-/** Of each measurement; the stream takes a second more, in which the flood begins. */
+/** Of each measurement. */
 const SECONDS = 2;
+/** Before that, in which the flood begins, and is told from a rush of clients. */
+const BEFORE = 1;
 const IPERF = 5201;
 const HTTP = 80;
-/** Two processors: without a limit the sender alone has one of them. */
 const ADDRESSES = 60_000;
 /** A SYN that has to come twice takes its client a second. */
 const PATIENCE = '5';
 
 const by = (fastPath: string) => lb4([], `[passthrough]\nfast_path = "${fastPath}"\n`);
-const subjects: Readonly<Record<string, Start>> = {
+const all: Readonly<Record<string, Start>> = {
   'lb4, user space': by('off'),
   'lb4, tc': by('tc'),
   'lb4, XDP': by('xdp'),
+  'XDP, redirecting all but the flood': floodedFloor,
   'conntrack, nft NAT': conntrack,
   HAProxy: haproxy,
 };
+const named = process.argv.slice(2);
+const subjects = Object.fromEntries(Object.entries(all).filter(([name]) => named.length === 0 || named.includes(name)));
 
 const floods: Readonly<Record<string, Pick<Flood, 'steps' | 'protocol'> | undefined>> = {
   none: undefined,
-  SYN: { steps: ['syn'] },
   ACK: { steps: ['ack'] },
   RST: { steps: ['rst'] },
   fragments: { steps: ['fragment'] },
   UDP: { protocol: 'udp' },
   ICMP: { steps: ['ping'] },
+  // The last, since lb4 takes it for over only some seconds after.
+  SYN: { steps: ['syn'] },
 };
 
 interface Measured {
@@ -46,23 +55,28 @@ interface Measured {
   readonly stream: number;
   readonly asked: number;
   readonly answered: number;
+  /** Requests a second, each with its connection. */
+  readonly rate: number;
 }
 
-async function measure(lab: Topology, kind: (typeof floods)[string]): Promise<Measured> {
-  const flood =
-    kind === undefined ? undefined : await startFlood(lab, { port: HTTP, seconds: SECONDS + 2, addresses: ADDRESSES, count: 1e9, ...kind });
-  // The first second is the flood's: it is told from a rush of clients by then.
-  const options = ['-t', `${SECONDS}`, '-O', '1', '--connect-timeout', '8000', '--json'];
+async function measure(lab: Topology, listening: Running, kind: (typeof floods)[string]): Promise<Measured> {
+  const isOpen = listening.nextLine(/connected to/);
+  const options = ['-t', `${SECONDS}`, '-O', `${BEFORE}`, '--connect-timeout', '8000', '--json'];
   const stream = lab.client.run('timeout', '15', 'iperf3', '-c', VIP, '-p', `${IPERF}`, ...options);
-  const end = performance.now() + (SECONDS + 1) * 1000;
+  await isOpen;
+  const seconds = SECONDS + BEFORE;
+  const flood =
+    kind === undefined ? undefined : await startFlood(lab, { port: HTTP, seconds, addresses: ADDRESSES, rate: RATE, count: 1e9, ...kind });
+  const begin = performance.now();
   let [asked, answered] = [0, 0];
-  while (performance.now() < end) {
+  while (performance.now() < begin + seconds * 1000) {
     const { code } = await lab.client.run('curl', '-sS', '--max-time', PATIENCE, '-o', '/dev/null', `http://${VIP}/`);
     asked++;
     if (code === 0) answered++;
   }
+  const rate = (1000 * answered) / (performance.now() - begin);
   const sent = flood === undefined ? 0 : await floodEnd(flood);
-  return { sent: sent / (SECONDS + 2) / 1000, stream: speedOf((await stream).stdout), asked, answered };
+  return { sent: sent / seconds / 1000, stream: speedOf((await stream).stdout), asked, answered, rate };
 }
 
 /** 0: it never began, or broke off. */
@@ -75,17 +89,40 @@ function speedOf(stdout: string): number {
   }
 }
 
-async function bench(): Promise<void> {
-  await using lab = new Topology({ servers: 1 });
+/**
+ * XDP stands between cables like those of NICs: a veth takes what a driver redirects to it only so. And before it is a queue, as NICs have: without
+ * one a veth drops what its ring of 256 has no room for, 4 % of packets here, whoever receives them, which ends any stream.
+ */
+const isHardware = (name: string) => name.includes('XDP');
+
+interface Bed {
+  readonly lab: Topology;
+  /** iperf3's server. */
+  readonly listening: Running;
+}
+
+async function prepare(lab: Topology, hardware: boolean): Promise<Bed> {
+  if (hardware) {
+    lab.likeHardware();
+    lab.client.sh('tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', 'pfifo', 'limit', '10000');
+  }
   await lab.startBackends();
   const listening = lab.servers[0].start(['iperf3', '-s', '--forceflush', '-p', `${IPERF}`]);
   await listening.line(/Server listening/);
+  return { lab, listening };
+}
+
+async function bench(): Promise<void> {
+  await using cables = new Topology({ servers: 1 });
+  await using cards = new Topology({ servers: 1 });
+  const beds = [await prepare(cables, false), await prepare(cards, true)] as const;
   const results = Object.keys(subjects).map(() => Object.keys(floods).map((): Measured[] => []));
   for (let round = 0; round < ROUNDS; round++)
     for (const [s, [name, start]] of Object.entries(subjects).entries()) {
+      const { lab, listening } = beds[isHardware(name) ? 1 : 0];
       const subject = await start(lab, { ports: [HTTP, IPERF], servers: [serverAddress(0)] });
       for (const [f, [kind, flood]] of Object.entries(floods).entries()) {
-        const measured = await measure(lab, flood);
+        const measured = await measure(lab, listening, flood);
         results[s][f].push(measured);
         // Whatever becomes of the rest.
         console.error(`round ${round + 1}, ${name}, ${kind}: ${JSON.stringify(measured)}`);
@@ -94,15 +131,16 @@ async function bench(): Promise<void> {
     }
   console.log(`medians of ${ROUNDS} interleaved rounds, ${SECONDS} s each; kept: of the stream without a flood in the same round`);
   table([
-    ['', 'flood', 'sent, thousand/s', 'stream, Gbit/s', 'kept, %', 'new connections, %'],
+    ['', 'flood', 'sent, thousand/s', 'stream, Gbit/s', 'kept, %', 'lowest and highest', 'requests, %', 'requests a second'],
     ...Object.keys(subjects).flatMap((name, s) =>
       Object.keys(floods).map((kind, f) => {
-        const of = (value: (one: Measured, round: number) => number) => median(results[s][f].map(value));
-        const kept = of(({ stream }, round) => (100 * stream) / (results[s][0][round].stream || 1));
+        const of = (value: (one: Measured) => number) => median(results[s][f].map(value));
+        const kept = results[s][f].map(({ stream }, round) => (100 * stream) / (results[s][0][round].stream || 1));
+        const spread = `${Math.min(...kept).toFixed(0)} to ${Math.max(...kept).toFixed(0)}`;
         const answered = results[s][f].reduce((sum, one) => sum + one.answered, 0);
         const asked = results[s][f].reduce((sum, one) => sum + one.asked, 0);
-        const figures = [of(({ sent }) => sent).toFixed(0), of(({ stream }) => stream).toFixed(2), kept.toFixed(0)];
-        return [name, kind, ...figures, ((100 * answered) / asked).toFixed(0)];
+        const figures = [of(({ sent }) => sent).toFixed(0), of(({ stream }) => stream).toFixed(2), median(kept).toFixed(0), spread];
+        return [name, kind, ...figures, ((100 * answered) / asked).toFixed(0), of(({ rate }) => rate).toFixed(1)];
       }),
     ),
   ]);

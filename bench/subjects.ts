@@ -45,14 +45,22 @@ export function lb4(args: readonly string[] = [], more = '', keys = ''): Start {
 }
 
 /** XDP by which every segment that comes by one side leaves by the other, as it is but for its Ethernet header. */
-export async function floor(lab: Topology): ReturnType<Start> {
-  redirect(lab, 'front', 'back', lab.servers[0]);
-  redirect(lab, 'back', 'front', lab.client);
+export async function floor(lab: Topology, _: Duty, defines: readonly string[] = []): ReturnType<Start> {
+  redirect(lab, 'front', 'back', lab.servers[0], defines);
+  redirect(lab, 'back', 'front', lab.client, defines);
   const off = (device: string) => lab.balancer.ip('link', 'set', device, 'xdpdrv', 'off');
   return { stop: async () => void ['front', 'back'].map(off) };
 }
 
-function redirect({ balancer }: Topology, from: string, to: string, host: Topology['client']): void {
+/** The same to a server that has the VIP itself, but for what comes from addresses of floods: that is dropped. */
+export const floodedFloor: Start = async (lab, duty) => {
+  const [server] = lab.servers;
+  server.ip('address', 'add', `${VIP}/32`, 'dev', 'lo');
+  const { stop } = await floor(lab, duty, ['-DFLOODED']);
+  return { stop: async () => void (await stop(), server.ip('address', 'del', `${VIP}/32`, 'dev', 'lo')) };
+};
+
+function redirect({ balancer }: Topology, from: string, to: string, host: Topology['client'], defines: readonly string[]): void {
   const bytes = (mac: string) =>
     mac
       .split(':')
@@ -60,7 +68,7 @@ function redirect({ balancer }: Topology, from: string, to: string, host: Topolo
       .join(',');
   const [{ ifindex }] = JSON.parse(balancer.ip('-j', 'link', 'show', to)) as [{ ifindex: number }];
   const addresses = [`-DTO=${bytes(host.mac('eth0'))}`, `-DFROM=${bytes(balancer.mac(to))}`];
-  const object = compileBpf('redirect', `redirect-${from}`, [`-DINTERFACE=${ifindex}`, ...addresses]);
+  const object = compileBpf('redirect', `redirect-${from}`, [`-DINTERFACE=${ifindex}`, ...addresses, ...defines]);
   balancer.ip('link', 'set', from, 'xdpdrv', 'object', object, 'section', 'xdp');
 }
 
