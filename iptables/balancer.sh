@@ -67,6 +67,7 @@ RESERVED=/proc/sys/net/ipv4/ip_local_reserved_ports
 action=''
 cannot='' alone='' # why_refused sets them
 port='' protocol='' # split_port sets them
+recalled='' # recall sets it
 
 # ---- rules ---------------------------------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ save() {
   saved=''
   # iptables-legacy creates the table by looking at it, and a table that is not there has no rules.
   is_nft || grep -qsx "$1" /proc/net/ip_tables_names || return 0
-  saved=$(saved_by "$IPTABLES-save" "$1") || exit
+  saved_by "$IPTABLES-save" "$1"
   # Rules of nft's own may hide the table from iptables: then ours seem to be gone, and each install would add them again.
   case $1:$FORM:$saved in
     raw:*' is incompatible, use '* | mangle:input:*' is incompatible, use '*)
@@ -139,10 +140,11 @@ save() {
 
 # ours PLACE SAVED: every rule of lb4 there, of either form
 ours() {
-  case $2 in *"$TAG"*) ;; *) return 0 ;; esac
   in_table "$1"
   start="-A $chain \\(.* $TAG -j"
-  printf '%s\n' "$2" | sed -n -e "s/^$start DROP\\)\$/$prefix\\1/p" -e "s/^$start CT --notrack\\)\$/$prefix\\1/p"
+  sed -n -e "s/^$start DROP\\)\$/$prefix\\1/p" -e "s/^$start CT --notrack\\)\$/$prefix\\1/p" <<END
+$2
+END
 }
 
 # shadows PLACE SAVED: one line, "shadowed by RULE", for each rule of somebody else that lets pass what one of ours below it is to drop.
@@ -195,9 +197,11 @@ read_tables() {
   raw=$saved
   save mangle
   mangle=$saved
-  have="$(ours raw "$raw")
+  have=''
+  case $raw in *"$TAG"*) have=$(ours raw "$raw") ;; esac
+  case $mangle in *"$TAG"*) have="$have
 $(ours mangle "$mangle")
-$(ours forward "$mangle")"
+$(ours forward "$mangle")" ;; esac
 }
 
 # What differs, one line a rule: see differences and shadows.
@@ -212,7 +216,7 @@ compare() {
 # Rules go to the top of the chain: below a general ACCEPT they would never match. Where one came above them, all move up.
 transaction() {
   case $1 in *missing* | *stale* | *shadowed*) ;; *) return 0 ;; esac
-  printf '%s\n' "$1" | awk '
+  awk '
     function block(table, lines) { if (lines != "") printf "*%s\n%sCOMMIT\n", table, lines }
     {
       rule = $0
@@ -233,12 +237,16 @@ transaction() {
       block("mangle", fresh["mangle"])
       block("raw", old["raw"] fresh["raw"])
       block("mangle", old["mangle"])
-    }'
+    }' <<END
+$1
+END
 }
 
 # restore TEXT
 restore() {
-  printf '%s\n' "$1" | "$IPTABLES-restore" -w 5 --noflush 2>&1
+  "$IPTABLES-restore" -w 5 --noflush 2>&1 <<END
+$1
+END
 }
 
 # commit TRANSACTION
@@ -275,11 +283,12 @@ why_refused() {
 
 # ---- an empty table that iptables-nft would leave behind -----------------------------------------------------------
 
-# fresh_tables COMPARISON: the places that have none of our rules yet, and get some
+# fresh_tables COMPARISON: sets fresh to the places that have none of our rules yet, and get some
 fresh_tables() {
-  case $1 in *'present -'* | *'stale -'*) ;; *) forget raw-table; case $1 in *'missing -'*) printf 'raw ' ;; esac ;; esac
-  case $1 in *'present mangle I'* | *'stale mangle I'*) ;; *) forget mangle-table; case $1 in *'missing mangle I'*) printf 'mangle ' ;; esac ;; esac
-  case $1 in *'present mangle F'* | *'stale mangle F'*) ;; *) forget forward-table; case $1 in *'missing mangle F'*) printf 'forward ' ;; esac ;; esac
+  fresh=''
+  case $1 in *'present -'* | *'stale -'*) ;; *) forget raw-table; case $1 in *'missing -'*) fresh=raw ;; esac ;; esac
+  case $1 in *'present mangle I'* | *'stale mangle I'*) ;; *) forget mangle-table; case $1 in *'missing mangle I'*) fresh="$fresh mangle" ;; esac ;; esac
+  case $1 in *'present mangle F'* | *'stale mangle F'*) ;; *) forget forward-table; case $1 in *'missing mangle F'*) fresh="$fresh forward" ;; esac ;; esac
 }
 
 # remember_tables PLACE…: before our first rule, note what of its table is not there yet.
@@ -306,11 +315,15 @@ holds_nothing() {
 # tidy_tables PLACE…: what we had to create for them goes, where nobody else has put anything there.
 tidy_tables() {
   for place in "$@"; do
-    created=$(noted "$place-table") || continue
+    recall "$place-table" || continue
     in_table "$place"
     if can_tidy; then
-      holds_nothing "$place" chain ip "$table" "$chain" && nft delete chain ip "$table" "$chain" 2>/dev/null
-      [ "$created" = table ] && holds_nothing "$place" table ip "$table" && nft delete table ip "$table" 2>/dev/null
+      # With its only chain; or that one alone.
+      if [ "$recalled" = table ] && holds_nothing "$place" table ip "$table"; then
+        nft delete table ip "$table" 2>/dev/null
+      elif holds_nothing "$place" chain ip "$table" "$chain"; then
+        nft delete chain ip "$table" "$chain" 2>/dev/null
+      fi
     fi
     forget "$place-table"
   done
@@ -349,7 +362,7 @@ write_reserved() {
     printf '# net.ipv4.ip_local_reserved_ports = %s\n' "$1"
     return 0
   fi
-  errors=$( (printf '%s\n' "$1" >"$RESERVED") 2>&1) || fail "net.ipv4.ip_local_reserved_ports = $1" "$errors"
+  errors=$({ printf '%s\n' "$1" >"$RESERVED"; } 2>&1) || fail "net.ipv4.ip_local_reserved_ports = $1" "$errors"
 }
 
 unreserved() {
@@ -366,9 +379,9 @@ reserve_ports() {
 
 # Take away just what was added: the rest may have been changed meanwhile.
 release_ports() {
-  added=$(noted reserved-ports) || return 0
+  recall reserved-ports || return 0
   now=$(cat "$RESERVED")
-  left=$(ports_minus "$now" "$added")
+  left=$(ports_minus "$now" "$recalled")
   [ "$now" = "$left" ] || write_reserved "$left"
   forget reserved-ports
 }
@@ -478,19 +491,19 @@ untracked_table() {
     part=$((part + 1))
     printf '    ip saddr { %s } icmp type echo-reply notrack comment "%s %s/%s"\n' "$(pings_that_come_back)" "$mark" "$part" "$parts"
   fi
-  if [ -n "$(pings_that_go)" ]; then
+  if [ -n "$pinged" ]; then
     part=$((part + 1))
-    printf '    ip saddr . ip daddr { %s } icmp type echo-request notrack comment "%s %s/%s"\n' "$(pings_that_go)" "$mark" "$part" "$parts"
+    printf '    ip saddr . ip daddr { %s } icmp type echo-request notrack comment "%s %s/%s"\n' "$pinged" "$mark" "$part" "$parts"
   fi
-  if [ -n "$(pings_that_are_shown)" ]; then
+  if [ -n "$shown" ]; then
     part=$((part + 1))
-    printf '    ip daddr { %s } icmp type echo-request fib saddr type != local notrack comment "%s %s/%s"\n' "$(pings_that_are_shown)" "$mark" "$part" "$parts"
+    printf '    ip daddr { %s } icmp type echo-request fib saddr type != local notrack comment "%s %s/%s"\n' "$shown" "$mark" "$part" "$parts"
   fi
   printf '  }\n}\n'
 }
 
-# look_untracked: sets leaving, going and showing (their protocols), mark and parts, the number of its rules, there (as nft lists it), and whole:
-# yes, where every one is in it
+# look_untracked: sets leaving, going and showing (their protocols), pinged and shown (elements of sets), mark and parts, the number of its rules,
+# and whole: yes, where every one is in it
 look_untracked() {
   sum=$(printf '%s' "$FRONTENDS $RETURNS${ECHOES:+ $ECHOES}${PINGS:+ $PINGS}" | cksum)
   mark="lb4 ${sum%% *}${sum##* }"
@@ -502,8 +515,8 @@ look_untracked() {
   facing clients
   protocols_of "$faced"
   showing=$protocols
-  pinged=$(pings_that_go)
-  shown=$(pings_that_are_shown)
+  pinged='' shown=''
+  if [ -n "$PINGS" ]; then pinged=$(pings_that_go) shown=$(pings_that_are_shown); fi
   # shellcheck disable=SC2086 # words on purpose
   set -- $leaving $going $showing ${ECHOES:+echoes} ${pinged:+pings} ${shown:+shown}
   parts=$# whole=yes part=0
@@ -518,15 +531,22 @@ look_untracked() {
 # Without nft there is no such table: then NAT of this host may delay a connection, or break those over links without Ethernet.
 untrack() {
   command -v nft >/dev/null || return 0
-  look_untracked
-  [ -z "$whole" ] || return 0
-  if [ -z "$FRONTENDS$ECHOES" ]; then wanted=${there:+delete table ip lb4_untracked}; else wanted=$(untracked_table); fi
-  [ -n "$wanted" ] || return 0
+  if [ -z "$FRONTENDS$ECHOES" ]; then
+    nft list table ip lb4_untracked >/dev/null 2>&1 || return 0
+    wanted='delete table ip lb4_untracked'
+  else
+    look_untracked
+    [ -z "$whole" ] || return 0
+    wanted=$(untracked_table)
+  fi
   if [ -n "$dry_run" ]; then
     printf '# nft -f -\n%s\n' "$wanted"
     return 0
   fi
-  reason=$(printf '%s\n' "$wanted" | nft -f - 2>&1) ||
+  reason=$(nft -f - 2>&1 <<END
+$wanted
+END
+  ) ||
     warn "what lb4 sends is tracked, and NAT of this host may change it: nft: $(first_reason "$reason")"
 }
 
@@ -537,7 +557,7 @@ install_all() {
   read_tables
   before=$have
   comparison=$(compare)
-  fresh=$(fresh_tables "$comparison")
+  fresh_tables "$comparison"
   # shellcheck disable=SC2086 # words on purpose, here and below
   [ -n "$dry_run" ] || remember_tables $fresh
   lacking=''

@@ -6,7 +6,8 @@ LC_ALL=C
 PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL PATH
 
-# Starting a program is what costs time here, so the shell does by itself what it can.
+# Starting a program is what costs time here, and each subshell half of that, so the shell does by itself what it can, and texts go to
+# programs by here-documents, which take a process of their own only where they are long.
 namespace=$(readlink /proc/self/ns/net) # net:[4026531840]
 namespace=${namespace#*\[}
 STATE=/run/lb4/netns-${namespace%]}
@@ -41,18 +42,24 @@ fail() {
 # differences WANTED HAVE: one line a rule, "present RULE", "missing RULE", or "stale RULE" for what is ours but not
 # wanted, or there twice. The lists have one rule a line.
 differences() {
-  printf '%s\n' "$1" = "$2" | awk '
+  awk '
     $0 == "=" { kind = "have"; next }
     $0 == "" { next }
     kind == "" { if (!($0 in wanted)) order[count++] = $0; wanted[$0] = 1; next }
     ($0 in wanted) && !($0 in seen) { seen[$0] = 1; print "present " $0; next }
     { print "stale " $0 }
-    END { for (i = 0; i < count; i++) if (!(order[i] in seen)) print "missing " order[i] }'
+    END { for (i = 0; i < count; i++) if (!(order[i] in seen)) print "missing " order[i] }' <<END
+$1
+=
+$2
+END
 }
 
 # tell COMPARISON: what status prints; exit 3 when something is missing, or does not take effect
 tell() {
-  printf '%s\n' "$1" | sed '/^$/d'
+  sed '/^$/d' <<END
+$1
+END
   case $1 in *'missing '* | *'shadowed by '*) exit 3 ;; esac
 }
 
@@ -66,10 +73,11 @@ is_nft() {
   [ "$variant" = nft ]
 }
 
-# saved_by COMMAND TABLE: the table as iptables-save spells it. Its warnings apart: where iptables-legacy has tables, iptables-nft-save says so
+# saved_by COMMAND TABLE: sets saved to the table as iptables-save spells it. Its warnings apart: where iptables-legacy has tables, iptables-nft-save says so
 # in the middle of a rule.
+# shellcheck disable=SC2034 # not every script asks
 saved_by() {
-  "$1" -t "$2" 2>/dev/null || fail "$1" "$("$1" -t "$2" 2>&1 >/dev/null)"
+  saved=$("$1" -t "$2" 2>/dev/null) || fail "$1" "$("$1" -t "$2" 2>&1 >/dev/null)"
 }
 
 # can_tidy: without nft, or with iptables-legacy, there is nothing that could be taken away: the kernel keeps the empty table.
@@ -82,12 +90,21 @@ can_tidy() {
 # note NAME TEXT: write it down before the deed, so that a crash in between can be undone.
 note() {
   [ -z "$dry_run" ] || return 0
-  errors=$( (umask 077 && { [ -d "$STATE" ] || mkdir -p "$STATE"; } && printf '%s\n' "$2" >"$STATE/$1") 2>&1) || fail "$STATE/$1" "$errors"
+  errors=$({ umask 077 && { [ -d "$STATE" ] || mkdir -p "$STATE"; } && printf '%s\n' "$2" >"$STATE/$1"; } 2>&1) || fail "$STATE/$1" "$errors"
 }
 
 # noted NAME: what was written down; fails when nothing was
 noted() {
-  [ -e "$STATE/$1" ] && cat "$STATE/$1"
+  [ -e "$STATE/$1" ] || return
+  while IFS= read -r noted_line; do printf '%s\n' "$noted_line"; done <"$STATE/$1"
+}
+
+# recall NAME: sets recalled to what was written down, of one line, in no subshell; fails when nothing was
+# shellcheck disable=SC2034 # not every script asks
+recall() {
+  recalled=''
+  [ -e "$STATE/$1" ] || return
+  read -r recalled <"$STATE/$1" || :
 }
 
 # forget NAME

@@ -34,6 +34,7 @@ TAG='-m comment --comment lb4'
 TABLES='inet lb4_fan_out'
 action='' # read_words sets it
 tool='' family='' names='' # of_family sets them
+saved='' # saved_by sets it
 
 # ---- nft -----------------------------------------------------------------------------------------------------------
 
@@ -92,7 +93,7 @@ iptables_have() {
   command -v "$tool-save" >/dev/null || return 0
   # iptables-legacy makes the table by looking at it.
   is_nft || grep -qsx nat "$names" || return 0
-  saved=$(saved_by "$tool-save" nat) || exit
+  saved_by "$tool-save" nat
   case $saved in *"$TAG"*) ;; *) return 0 ;; esac
   for chain in PREROUTING OUTPUT; do printf '%s\n' "$saved" | sed -n "s/^-A \\($chain .* $TAG -j REDIRECT .*\\)\$/$1 \\1/p"; done
 }
