@@ -3,7 +3,7 @@
  * another server, or ended. None may: then this fails. Root. (test/unit/weights.test.ts has it in a world's own time, for each scheduler.)
  */
 import { renameSync, writeFileSync } from 'node:fs';
-import { launch, withRing } from '../test/lab/balancer.ts';
+import { launch, withSizes } from '../test/lab/balancer.ts';
 import { holdConnections, othersLiveOn, report } from '../test/lab/hold.ts';
 import { ECHO, serverAddress, Topology, VIP } from '../test/lab/topology.ts';
 import { serveUdp, UdpClients } from '../test/lab/udp.ts';
@@ -18,7 +18,7 @@ function text(servers: readonly number[]): string {
     const backend = `[backends.${name}]\nhealth_check = "none"\ndrain_timeout = 600\n`;
     return frontend + backend + servers.map((i) => `servers.s${i}.addr = "${serverAddress(i)}:${port}"\n`).join('');
   };
-  return `${over('echo', ECHO, 'tcp')}${over('who', WHO, 'udp')}${withRing('')}\n`;
+  return `${over('echo', ECHO, 'tcp')}${over('who', WHO, 'udp')}${withSizes('')}\n`;
 }
 
 async function main(): Promise<void> {

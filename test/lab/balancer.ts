@@ -28,21 +28,25 @@ export interface Settings {
   readonly frontends: Record<string, Frontend>;
   /** Whole sections, appended. */
   readonly more?: string;
-  /** Frames in the receive ring of a worker ({@link RING} without it); lb4's own default is 1024. */
+  /** Frames in the receive ring of a worker ({@link RING} without it, and then a small table, too); lb4's own default is 1024. */
   readonly ring?: number;
 }
 
 /** Enough for what waits for an answer. The kernel clears the ring at every start: at 1024 that is 128 MB, and a tenth of the tests' time. */
 const RING = 256;
+/** And of the table, for connections that such a ring is enough for: 18 MB. With lb4's default, 262,144, it is 70 MB. */
+const CONNECTIONS = 65_536;
 /** lb4's default, for tests that send as much as they can. */
 export const LARGE_RING = 1024;
 
-/** Sections with the size of the ring in them, and of one worker on every machine where they do not say how many. */
-export function withRing(more: string, ring = RING): string {
+/** Sections with the sizes of ring and table in them, and of one worker on every machine, where they do not say another one. */
+export function withSizes(more: string, ring = RING): string {
   const section = '[passthrough]\n';
   const rest = more.includes(section) ? more : `${more}\n${section}`;
-  const workers = /\[passthrough\]\n(?:[^[\n].*\n)*workers = /.test(rest) ? '' : 'workers = 1\n';
-  return rest.replace(section, `${section}ring_slots = ${ring}\n${workers}`);
+  const isSaid = (key: string) => new RegExp(`\\[passthrough\\]\\n(?:[^[\\n].*\\n)*${key} = `).test(rest);
+  const table = ring === RING ? { connection_tracker_capacity: CONNECTIONS } : {};
+  const lines = Object.entries({ workers: 1, ...table }).map(([key, value]) => (isSaid(key) ? '' : `${key} = ${value}\n`));
+  return rest.replace(section, `${section}ring_slots = ${ring}\n${lines.join('')}`);
 }
 
 /** Quick checks, so that tests are quick: what is refused is down at once, what stalls on a busy machine is not. */
@@ -63,7 +67,7 @@ export function configuration({ frontends, more = '', ring = RING }: Settings): 
       `[backends.${name}-out]\n${backend}\n` +
       servers.map((addr, index) => `[backends.${name}-out.servers.s${index + 1}]\naddr = "${addr}"\n${server}\n`).join(''),
   );
-  return `${sections.join('')}[stats]\naddress = "0.0.0.0"\nport = "${STATS_PORT}"\n${withRing(more, ring)}\n`;
+  return `${sections.join('')}[stats]\naddress = "0.0.0.0"\nport = "${STATS_PORT}"\n${withSizes(more, ring)}\n`;
 }
 
 interface Totals {

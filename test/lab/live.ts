@@ -1,7 +1,7 @@
 /** A balancer whose file changes while it runs, in any mode, over the servers that suit the mode. */
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Balancer, LB4, type Mode, QUICK, STATS_PORT, withRing } from './balancer.ts';
+import { Balancer, LB4, type Mode, QUICK, STATS_PORT, withSizes } from './balancer.ts';
 import { SERVERS as DSR_SERVERS, VIP as DSR_VIP, DsrTopology } from './dsr-topology.ts';
 import type { Running } from './processes.ts';
 import { ECHO, HTTP, serverAddress, Topology, VIP } from './topology.ts';
@@ -92,7 +92,7 @@ export class Live {
         `[backends.${name}-out]\n${checks}\n${backend}\n[backends.${name}-out.servers]\n${lines.join('')}`
       );
     };
-    return `${frontends.map(section).join('')}[stats]\naddress = "0.0.0.0"\nport = "${STATS_PORT}"\n${withRing(more, ring)}\n`;
+    return `${frontends.map(section).join('')}[stats]\naddress = "0.0.0.0"\nport = "${STATS_PORT}"\n${withSizes(more, ring)}\n`;
   }
 
   /** Puts another text in the file's place at once, as editors and configuration tools do. */

@@ -79,7 +79,7 @@ test('a table that cannot be followed is told in one line, and another one begin
   };
   await live.balancer.stop('SIGKILL');
   live.replace(live.text({ more: '[passthrough]\nconnection_tracker_capacity = 1000' }));
-  await expectRefused('it has room for 262144 connections, connection_tracker_capacity is 1000 now');
+  await expectRefused('it has room for 65536 connections, connection_tracker_capacity is 1000 now');
   await live.balancer.stop('SIGKILL');
   // As whoever was killed while it was made leaves it.
   for (const directory of traces(live.lab.balancer).kept) truncateSync(`${directory}/table`);
@@ -191,7 +191,7 @@ const within = (live: Live, mounts: string) =>
   live.lab.balancer.start(['unshare', '--mount', 'sh', '-c', `${mounts} && exec ${LB4} --passthrough --config=${live.file}`]);
 
 test('a small /run is left alone: the table goes to /dev/shm with all the rest, or dies with the process where that is small, too', async () => {
-  await using live = await Live.start('passthrough');
+  await using live = await Live.start('passthrough', { more: '[passthrough]\nconnection_tracker_capacity = 262144' });
   await live.balancer.stop();
   const small = (root: string) => `mount -t tmpfs -o size=100m none ${root}`;
   const first = within(live, `${small('/run')} && ${small('/dev/shm')}`);

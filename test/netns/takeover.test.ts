@@ -121,7 +121,7 @@ test('nobody runs, another mode, another table, one that hangs: it says so, and 
   await refused(/\(pid \d+\) runs in mode passthrough and goes on: one in mode dsr cannot take over/, '--dsr');
   await refused(/goes on: it looks after the firewall rules, and --no-rules/, '--passthrough', '--no-rules');
   live.replace(live.text({ checks: SLOW, more: '[passthrough]\nconnection_tracker_capacity = 1000' }));
-  await refused(/goes on: it has room for 262144 connections, connection_tracker_capacity is 1000 now/, '--passthrough');
+  await refused(/goes on: it has room for 65536 connections, connection_tracker_capacity is 1000 now/, '--passthrough');
   live.replace(live.text({ checks: SLOW, more: '[passthrough]\nworkers = 3' }));
   await refused(/goes on: it was written by lb4 with workers = 1, it is 3 now/, '--passthrough');
   expect(lasting(live)).toEqual(before);
