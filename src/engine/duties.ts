@@ -230,6 +230,7 @@ export class Duties {
   finish(now: number): void {
     this.#drops?.finish();
     this.#tellEnded(now);
+    this.#count();
   }
 
   /** Tells of the connections that have ended since the last time. */

@@ -47,6 +47,7 @@ usePorts(data.ports);
 tell({ type: 'ready', recovered: duties.begin(data), wakeFd: driver.wakeFd });
 waitWhile(TURN.own);
 breathe();
+drain();
 duties.finish(frames[CLOCK]);
 tell({ type: 'stopped' });
 driver.close();
@@ -83,18 +84,35 @@ function waitWhile(value: number): void {
 function breathe(): void {
   while (!stopping) {
     const count = driver.receive(frames, duties.idleTime());
-    if (count > 0) {
-      if (captured === undefined) process(count);
-      else captured.process(count);
-      driver.transmit(frames, count);
-      if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED] += frames[REFUSED];
-    }
+    if (count > 0) forward(count);
     const now = frames[CLOCK];
     if (duties.isOrdered) obey(now);
     // Messages wake the thread without a frame; a tick for each frame that comes alone would cost more than the frame.
     else if (duties.isDue(now)) tick(now);
     else if (duties.isSweeping) duties.goOn(now, SLICE);
     else if (count === 0) tick(now);
+  }
+}
+
+function forward(count: number): void {
+  if (captured === undefined) process(count);
+  else captured.process(count);
+  driver.transmit(frames, count);
+  if (frames[REFUSED] !== 0) gauges[TRANSMIT_FAILED] += frames[REFUSED];
+}
+
+/** What is in the ring by now is forwarded, and counted, as nobody else could; what comes later is lost either way, and was never received. */
+function drain(): void {
+  try {
+    driver.setFilter(NOTHING);
+  } catch {
+    // Then it was received, and has no verdict.
+  }
+  for (let left = ring.ringSlots; left > 0; ) {
+    const count = driver.receive(frames, 0);
+    if (count === 0) return;
+    forward(count);
+    left -= count;
   }
 }
 

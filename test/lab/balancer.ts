@@ -93,6 +93,8 @@ export interface Stats {
     /** Of each packet worker. */
     readonly workers: readonly { readonly frames: { readonly received: number } }[];
     readonly half_open: number;
+    /** By frontend and rule, of those that have rules. */
+    readonly refusals?: Record<string, Record<string, { readonly refused: number }>>;
     readonly servers: Record<
       string,
       Record<
