@@ -172,7 +172,7 @@ export class Duties {
   /** Milliseconds that may pass without a tick while nothing arrives; 0: there is more to do ({@link goOn}). */
   idleTime(): number {
     if (this.isOrdered) return 0;
-    if (this.#core.endings.isWaiting) return BUSY_TICK;
+    if (this.#core.endings.isWaiting || (this.#drops?.isBehind === true && !this.isSweeping)) return BUSY_TICK;
     const { guard } = this.#core;
     // The sketch ages, whoever drops by it; of a flood of all that may be the kernel, which goes by the half second that it was told last.
     if (guard.isOn && !this.isSweeping) return this.#isBehind || guard.isFlooded ? BUSY_TICK : IDLE_TICK;

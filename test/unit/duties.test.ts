@@ -1,23 +1,27 @@
 /** What is done now and then beside the packets: how much at most, and what is told. */
 import { expect, test, vi } from 'vitest';
 import { Duties } from '../../src/engine/duties.ts';
+import type { EarlyDrops } from '../../src/engine/early-drops.ts';
 import type { Driver } from '../../src/io/driver.ts';
-import { serverRow, TX } from '../../src/layout/counters.ts';
+import { DROPPED, RECEIVED, serverRow, TX } from '../../src/layout/counters.ts';
 import { BYTES, ENTRY_SHIFT, STATE, VERSION_SHIFT } from '../../src/layout/flow.ts';
 import { parseAddress } from '../../src/packet/address.ts';
 import { UDP } from '../../src/packet/fields.ts';
 import { fromClient } from '../fixtures/frames.ts';
 import { CLIENT, connectionsIn, TIMEOUTS, VIP, World, type WorldOptions } from '../lab/world.ts';
 
-function dutiesOf(options: WorldOptions) {
+/** @param drops what it asks of them stands in for the kernel's */
+function dutiesOf(options: WorldOptions, drops?: EarlyDrops) {
   const world = new World(options);
   const told: (readonly number[])[] = [];
-  const driver = { statistics: () => ({ received: 0, dropped: 0 }) } as Driver;
+  // As many as come from one look to the next.
+  const driver = { statistics: () => ({ received: 7, dropped: 2 }) } as Driver;
   const { core, memory } = world;
   const duties = new Duties({
     core,
     memory,
     driver,
+    drops,
     signals: () => {},
     flood: () => {},
     sources: (addresses) => void told.push(addresses),
@@ -113,6 +117,22 @@ test('in a flood of all the kernel is told of each half second in time', () => {
   for (let i = 0; i < 100; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
   duties.tick(1000);
   expect([world.core.guard.isFlooded, duties.isSweeping, duties.idleTime()]).toEqual([true, false, 10]);
+});
+
+test.each([
+  [true, 10],
+  [false, 1000],
+])('while rows of drops are left to be looked at (%s) the next tick comes soon, without any connection, too', (isBehind, idle) => {
+  const { duties } = dutiesOf({}, { collect: () => {}, isBehind } as EarlyDrops);
+  duties.tick(1000);
+  expect(duties.idleTime()).toBe(idle);
+});
+
+test('what has been received since the last tick is counted when the worker stops', () => {
+  const { world, duties } = dutiesOf({});
+  duties.tick(1000);
+  duties.finish(1005);
+  expect([RECEIVED, DROPPED].map((gauge) => world.memory.counters.gauges[gauge])).toEqual([14, 4]);
 });
 
 test('whoever carries more between two sweeps than 32 bits can count is counted', () => {

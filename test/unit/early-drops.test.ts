@@ -54,6 +54,20 @@ test('a tick looks at some of many frontends; at its end the worker enters all, 
   expect([missed(), counters.verdicts[Verdict.dropFirstSyn], counters.verdicts[Verdict.denied]]).toEqual([3, 3, 4]);
 });
 
+test('a round looks at each once, and is followed by the next one at the tick after it; until it is over ticks are not to wait', () => {
+  const { drops, ports, refused, takeLooked } = dropsOf(40);
+  const rounds = [1, 2].map(() => {
+    const behind = [1, 2, 3].map(() => (drops.collect(), drops.isBehind));
+    expect(takeLooked()).toEqual(ports.map((_, index) => index));
+    return behind;
+  });
+  expect(rounds).toEqual([
+    [true, true, false],
+    [true, true, false],
+  ]);
+  expect(refused()).toEqual(ports.map((_, index) => index + 1));
+});
+
 test('a plan has those alone looked at whose rows are to be other frontends’, or have no lists any more', () => {
   const { drops, ports, refused, takeLooked } = dropsOf(50);
   drops.settle(setOf(ports));
