@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { fastPathObstacle } from '../../src/io/fast-path.ts';
 import { answeredBy } from '../lab/answers.ts';
 import { type Balancer, configuration, LB4 } from '../lab/balancer.ts';
-import { holdConnections, othersLiveOn } from '../lab/hold.ts';
+import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { MemoryGroup } from '../lab/memory-group.ts';
 import type { Running } from '../lab/processes.ts';
 import { ECHO, Topology, VIP } from '../lab/topology.ts';
@@ -56,10 +56,19 @@ describe.each(HOOKS)('fast_path = %s', (fastPath) => {
     expect(await moved()).toBe(before + 2);
   });
 
-  test('the link of the clients goes down and up', async () => {
+  test('the link of the clients goes down: nothing comes through, and nothing ends; it goes up: the same connections go on', async () => {
+    const said = balancer.running.lines.length;
+    const echoes = async () => (await report(held)).map(({ echoed }) => echoed);
+    const tryNew = async () => (await lab.client.run('curl', '-sS', '--max-time', '1', `http://${VIP}/`)).code;
     lab.balancer.ip('link', 'set', 'front', 'down');
+    expect(await tryNew()).not.toBe(0);
+    const before = await echoes();
+    expect(await tryNew()).not.toBe(0);
+    expect(await echoes()).toEqual(before);
     lab.balancer.ip('link', 'set', 'front', 'up');
     await allIsWell();
+    expect((await report(held)).filter(({ ended }) => ended !== undefined)).toEqual([]);
+    expect(balancer.running.lines.slice(said).map((line) => (JSON.parse(line) as { msg: string }).msg)).toEqual([]);
   });
 
   test('the VIP leaves the host and comes back', async () => {
