@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Balancer, Stats } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import type { EchoReport } from '../lab/client.ts';
+import { unconfinedIn } from '../lab/confined.ts';
 import { contentHash } from '../lab/content.ts';
 import { CLIENT, DsrTopology, SERVERS, VIP } from '../lab/dsr-topology.ts';
 import { endToEndDsr, passthroughBy, wired } from '../lab/end-to-end.ts';
@@ -37,6 +38,10 @@ endToEndDsr((driver, dsr) => {
     lab?.rules(lab.settings(dsr), 'remove');
     await lab?.[Symbol.asyncDispose]();
     expect(exit).toEqual({ code: 0, signal: null });
+  });
+
+  test('as root it has no more privileges than it needs', () => {
+    expect(unconfinedIn(balancer.running.pid)).toEqual([]);
   });
 
   test('many small requests, by every server', async () => {

@@ -14,6 +14,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { RESET } from '../lab/answers.ts';
 import { type Balancer, LB4, writeConfiguration } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
+import { unconfinedIn } from '../lab/confined.ts';
 import { file, ping, SERVICE, serve, startInline, udp, web } from '../lab/inline.ts';
 import { cable, Lab, type Namespace } from '../lab/lab.ts';
 import { PYTHON, type Running, run } from '../lab/processes.ts';
@@ -46,6 +47,10 @@ describe('SINGLE', () => {
     expect(await web(client, SERVICE)).toBe('200 192.178.1.1');
     expect(await udp(client, SERVICE, 80)).toBe(`192.178.1.1 ${SERVICE} 80`);
     expect(await udp(client, '192.178.1.2', 8080)).toBe('192.178.1.1 192.178.1.2 8080');
+  });
+
+  test('as root it has no more privileges than it needs', () => {
+    expect(unconfinedIn(lb4.running.pid)).toEqual([]);
   });
 
   test('MAC addresses and TTL stay, whichever way', async () => {

@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Balancer, configuration, LB4, SLOW, startBalancer, writeConfiguration } from '../lab/balancer.ts';
+import { unconfinedIn } from '../lab/confined.ts';
 import { pcapObstacle } from '../lab/end-to-end.ts';
 import { holdConnections, othersLiveOn } from '../lab/hold.ts';
 import { ROOT } from '../lab/lab.ts';
@@ -43,6 +44,11 @@ const workers = (): number[] =>
 
 test.runIf(areBuilt)(`it says once that it is slow${why}`, () => {
   expect(started().running.lines.filter((line) => line.includes('slower than the ring'))).toHaveLength(1);
+});
+
+test.runIf(areBuilt)(`as root it has no more privileges than it needs, its packet worker's process neither${why}`, () => {
+  expect(workers()).toHaveLength(1);
+  for (const pid of [started().running.pid, ...workers()]) expect(unconfinedIn(pid)).toEqual([]);
 });
 
 // veth hands over what TCP has put together.

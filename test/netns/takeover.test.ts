@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { LB4, SLOW } from '../lab/balancer.ts';
 import type { LoadReport } from '../lab/client.ts';
+import { unconfinedIn } from '../lab/confined.ts';
 import { contentHash } from '../lab/content.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { Live, MODES } from '../lab/live.ts';
@@ -62,6 +63,7 @@ test.each(MODES)('%s: twice during requests, hashed transfers and connections th
     const last = live.balancer;
     const before = await last.stats();
     await live.launch('--takeover');
+    expect(unconfinedIn(live.balancer.running.pid)).toEqual([]);
     old.push(last.running);
     const after = await live.balancer.stats();
     for (const counter of ['total_connections', 'total_bytes_tx', 'total_bytes_rx'] as const)
@@ -156,6 +158,8 @@ test('as systemd has it: SIGUSR2 starts the next one, which says who it is now; 
   const [, pid] = /^READY=1\nMAINPID=(\d+)$/.exec(await systemd.next()) ?? [];
   await first.line(/"handed over"/);
   await waitUntil(() => !host.pids().includes(first.pid), { what: 'the first one to end' });
+  // A child of one that can give nothing on.
+  expect(unconfinedIn(Number(pid))).toEqual([]);
   expect(await endOf(capture)).toEqual({ code: 0, signal: null });
   expect(capture.lines.join('\n')).toContain('this lb4 stops, or another has taken over from it');
   expect(await othersLiveOn(hold)).toEqual([]);
