@@ -49,6 +49,10 @@ export function prefixTable(rules: Rules, family: Family): PrefixTable | undefin
   return { family, starts, rules: shared(Uint8Array, ranges.rules), index: indexOf(starts, bits), shift: 32 - bits };
 }
 
+export function tableBytes({ starts, rules, index }: PrefixTable): number {
+  return starts.byteLength + rules.byteLength + index.byteLength;
+}
+
 /** The rule of an IPv4 address, unsigned and in host order. Allocates nothing. */
 export function ruleOf({ starts, rules, index, shift }: PrefixTable, address: number): number {
   const place = shift === 32 ? 0 : address >>> shift;

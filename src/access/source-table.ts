@@ -31,10 +31,14 @@ const BEHIND_MS = 60_000;
 const LEAST_SETS = 4096;
 const MOST_SETS = 2 ** 20;
 
-/** Memory for the sources of so many connections: more than a place for each. */
-export function sourceMemory(connections: number): Int32Array<SharedArrayBuffer> {
+/** Bytes for the sources of so many connections: more than a place for each. */
+export function sourceBytes(connections: number): number {
   const sets = Math.min(MOST_SETS, Math.max(LEAST_SETS, 2 ** Math.ceil(Math.log2(connections / WAYS))));
-  return new Int32Array(new SharedArrayBuffer((sets << SET_SHIFT) * Int32Array.BYTES_PER_ELEMENT));
+  return (sets << SET_SHIFT) * Int32Array.BYTES_PER_ELEMENT;
+}
+
+export function sourceMemory(connections: number): Int32Array<SharedArrayBuffer> {
+  return new Int32Array(new SharedArrayBuffer(sourceBytes(connections)));
 }
 
 /** How often a source may open a connection, as {@link SourceTable.take} goes by it. */

@@ -4,7 +4,8 @@ import { FailureError } from '../errors.ts';
 import { endpointHash, portKey } from '../forward/endpoints.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { FastPath } from '../io/fast-path.ts';
-import { DRY_RUN, LIST_PAIRS, LISTS, NOTHING, PLACE_PAIRS, PLACE_PROBES, RESETS, SYNS } from '../layout/early-drop.ts';
+import { MAX_FRONTENDS } from '../layout/counters.ts';
+import { COLUMNS, DRY_RUN, LIST_PAIRS, LISTS, NOTHING, PLACE_PAIRS, PLACE_PROBES, RESETS, SYNS } from '../layout/early-drop.ts';
 import { swap16 } from '../packet/address.ts';
 import { TCP, UDP } from '../packet/fields.ts';
 
@@ -14,6 +15,7 @@ type Entry = ServiceSet['frontends'][number];
 const LOAD = 0.5;
 /** Bytes of a book at most: what createArray takes (native/addon_bpf.cc). */
 const MOST_BYTES = 1 << 27;
+const PAIR_BYTES = 2 * Uint32Array.BYTES_PER_ELEMENT;
 
 /** Keeps the book of a fast path true to the frontends. */
 export class AccessBook {
@@ -79,13 +81,11 @@ export function bookOf(frontends: readonly Entry[]): Uint32Array {
   const places = placesOf(frontends);
   const lists = new Map<PrefixTable, number>();
   let end = 1 + PLACE_PAIRS * places.length;
-  for (const { access } of frontends) {
-    const table = access?.table;
-    if (table === undefined || lists.has(table)) continue;
+  for (const table of tablesOf(frontends)) {
     lists.set(table, end);
-    end += LIST_PAIRS + (table.index.length - 1) + table.rules.length;
+    end += pairsOf(table);
   }
-  const bytes = 2 * end * Uint32Array.BYTES_PER_ELEMENT;
+  const bytes = end * PAIR_BYTES;
   if (bytes > MOST_BYTES) {
     const [wanted, most] = [bytes, MOST_BYTES].map((size) => Math.ceil(size / 2 ** 20));
     throw new FailureError(
@@ -101,6 +101,27 @@ export function bookOf(frontends: readonly Entry[]): Uint32Array {
   });
   for (const [table, at] of lists) writeList(book, at, table);
   return book;
+}
+
+/** Those of IPv4, each once. */
+function tablesOf(frontends: readonly Entry[]): Set<PrefixTable> {
+  return new Set(frontends.flatMap(({ access }) => access?.table ?? []));
+}
+
+/** Pairs of a list. */
+function pairsOf({ index, rules }: PrefixTable): number {
+  return LIST_PAIRS + (index.length - 1) + rules.length;
+}
+
+/**
+ * Bytes of the kernel's memory that early drops take: two books, since one takes the place of another, and a row of counts each frontend and worker for each processor.
+ * @param processors that there may be
+ */
+export function earlyDropBytes(frontends: readonly Entry[], workers: number, processors: number): number {
+  const lists = [...tablesOf(frontends)].reduce((sum, table) => sum + pairsOf(table), 0);
+  const places = (2 * PLACE_PAIRS * frontends.length) / LOAD;
+  const book = Math.min((places + lists) * PAIR_BYTES, MOST_BYTES);
+  return 2 * book + (MAX_FRONTENDS + workers) * COLUMNS * BigUint64Array.BYTES_PER_ELEMENT * processors;
 }
 
 function writeList(book: Uint32Array, at: number, { starts, rules, index, shift }: PrefixTable): void {

@@ -395,9 +395,9 @@ async function open(
     resetsPerSource: answersPerSource,
     synFloodFrom: floodFrom,
   } = plan.config.passthrough;
-  const shortage = memoryShortage(plan.config.passthrough, memoryLimit());
-  if (shortage !== undefined) log.warn(shortage);
   const settings = settingsOf(plan, mode);
+  const shortage = memoryShortage(plan.config.passthrough, settings.services.frontends, memoryLimit());
+  if (shortage !== undefined) log.warn(shortage);
   let began = performance.now();
   const turn = async () => {
     began = performance.now();

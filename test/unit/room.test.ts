@@ -1,7 +1,10 @@
 /** There is room for those that drain while as many others come. */
 import { describe, expect, test } from 'vitest';
+import { PrefixList } from '../../src/access/prefix-list.ts';
+import { prefixTable } from '../../src/access/prefix-table.ts';
 import { prepare } from '../../src/balance/index.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import { bookOf, earlyDropBytes } from '../../src/engine/access-book.ts';
 import { GROUP } from '../../src/flow/records.ts';
 import { tableCapacity } from '../../src/flow/table.ts';
 import { assertServiceSet } from '../../src/forward/assert-set.ts';
@@ -84,10 +87,37 @@ describe('packets', () => {
   });
 });
 
-test('what a host or control group has no room for is told, with the numbers and what to do', () => {
-  const { passthrough } = parseConfig(`${GOOD}[passthrough]\nconnection_tracker_capacity = 1000000\nworkers = 2`, 'f').config;
-  expect(memoryShortage(passthrough, 377e6)).toBeUndefined();
-  expect(memoryShortage(passthrough, 376e6)).toMatch(/take 377 MB, and .* has 376 MB at most: .*MemoryMax=.*connection_tracker_capacity/);
+describe('what a host or control group has no room for is told, with the numbers and what to do', () => {
+  const { config } = parseConfig(`${GOOD}[passthrough]\nconnection_tracker_capacity = 1000000\nworkers = 2`, 'f');
+  const frontend = { index: 0, address: 1, port: 80, protocol: TCP, backend: 'b', maxconn: 0, draining: false };
+
+  test('tables and lb4 itself', () => {
+    expect(memoryShortage(config.passthrough, [frontend], 377e6)).toBeUndefined();
+    const told = /take 377 MB, and .* has 376 MB at most: .*MemoryMax=.*connection_tracker_capacity/;
+    expect(memoryShortage(config.passthrough, [frontend], 376e6)).toMatch(told);
+  });
+
+  test('who may connect: lists, once however many frontends share them; sources; with a fast path two books, and counts for each processor', () => {
+    const list = new PrefixList();
+    for (let address = 0; address < 100_000; address += 2) list.add(4, [address], 32);
+    const access = {
+      table: prefixTable({ allow: undefined, deny: [list] }, 4),
+      sourceRate: 1,
+      sourceMaxconn: 0,
+      sourceBits: 32,
+      resets: false,
+      dryRun: false,
+    };
+    const frontends = [80, 81].map((port, index) => ({ ...frontend, index, port, access }));
+    const fast = { ...config.passthrough, fastPath: 'tc' as const };
+    expect(memoryShortage(config.passthrough, frontends, 0, 64)).toMatch(
+      /flow tables, 18 MB for who may connect, and lb4 itself take 395 MB/,
+    );
+    expect(memoryShortage(fast, frontends, 0, 64)).toMatch(/flow tables, 37 MB for who may connect, and lb4 itself take 414 MB/);
+    const books = 2 * bookOf(frontends).byteLength;
+    expect(earlyDropBytes(frontends, 1, 0)).toBeGreaterThanOrEqual(books);
+    expect(earlyDropBytes(frontends, 1, 0)).toBeLessThan(1.1 * books);
+  });
 });
 
 describe('proxy', () => {
