@@ -32,6 +32,9 @@ export function statusText(status: Status): string {
     ...(status.discovery_failing === 0
       ? []
       : [['names', `${status.discovery_failing} of servers could not be looked up the last time: the log says which`]]),
+    ...(status.syn_floods === 0
+      ? []
+      : [['flood', 'of SYNs: until it is over a new client is taken in with its second SYN, a second later']]),
     ...(host.length === 0 ? [['host', 'all is there']] : host.map((problem) => ['host', problem])),
   ];
   return head + columns(rows);

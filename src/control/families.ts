@@ -182,7 +182,6 @@ export const FAMILIES: readonly Family[] = [
     type: 'counter',
     help: 'Times that what lb4 had put on this host was missing and was put back.',
     labels: ['what'],
-    isOf: PACKETS,
     each({ host }, take) {
       for (const { what, repairs } of host) take({ what }, repairs);
     },

@@ -5,7 +5,7 @@ import { type Counters, type PacketCounters, summarize } from './source.ts';
 
 /** `lb4 status`. */
 export function statusOf(orders: Orders) {
-  const { mode, all, frontends, backends, reload, host, stopping, discoveryFailing } = takeSnapshot(orders.source, orders.view());
+  const { mode, all, packets, frontends, backends, reload, host, stopping, discoveryFailing } = takeSnapshot(orders.source, orders.view());
   const servers = backends.flatMap((backend) => backend.servers);
   const count = (state: string) => servers.filter(({ view }) => view.state === state).length;
   return {
@@ -18,6 +18,8 @@ export function statusOf(orders: Orders) {
     connections: { current: all.current, total: all.total },
     /** Names of servers that could not be looked up the last time. */
     discovery_failing: discoveryFailing,
+    /** Workers that see a flood of SYNs. */
+    syn_floods: packets?.synFloods ?? 0,
     set: servers.filter(({ view }) => view.set !== undefined).length,
     reload: { succeeded: reload.succeeded, failed: reload.failed, last_error: reload.lastError ?? null, at: reload.at },
     host: host

@@ -27,12 +27,19 @@ export async function bans({ config }: Pick<Host, 'config'>): Promise<Finding[]>
     .map((table) => ask(`${isFace ? 'iptables-legacy' : usual}-save`, '-t', table));
   const saved = await Promise.all([...(isFace ? [ask(`${usual}-save`)] : []), ...legacy]);
   const nft = await ask('nft', '-j', 'list', 'ruleset');
-  const found = [...saved.flatMap((text) => iptablesBans(text ?? '', targets)), ...nftBans(nft ?? '', targets)];
+  const found = [
+    ...saved.flatMap((text) => iptablesBans(text ?? '', targets)),
+    ...nftBans(nft ?? '', targets, config.passthrough.respectFirewall),
+  ];
   if (found.length === 0) return [];
   const count = found.length === 1 ? 'a rule that keeps clients out has' : `${found.length} rules that keep clients out have`;
-  const message = `${count} no effect on frontends, whose packets lb4 takes before the firewall sees them: ${found[0]}`;
+  const named = found.slice(0, NAMED).join('; ') + (found.length > NAMED ? ' …' : '');
+  const message = `${count} no effect on frontends, whose packets lb4 takes before the firewall sees them: ${named}`;
   return [warn('firewall', message, MEND)];
 }
+
+/** A line names so many rules. */
+const NAMED = 5;
 
 const IPTABLES_KNOWN = new Set(['-s', '-d', '-p', '-m', '-i', '--dport', '--match-set', '--comment', '-j', '--reject-with']);
 
@@ -77,8 +84,11 @@ interface NftMatch {
 /** Tables that iptables-nft keeps: iptables-save has their rules. */
 const IPTABLES_TABLES = new Set(['raw', 'mangle', 'nat', 'filter', 'security']);
 
-/** Of what `nft -j list ruleset` prints: each such rule, by its place and source. */
-export function nftBans(json: string, targets: readonly Target[]): string[] {
+/**
+ * Of what `nft -j list ruleset` prints: each such rule, by its place and source.
+ * @param respected sets ("inet filter blocked") that keep clients out by lb4 as well
+ */
+export function nftBans(json: string, targets: readonly Target[], respected: readonly string[] = []): string[] {
   return rulesIn(json).flatMap(({ family, table, chain, comment, expr }) => {
     const isOthers = (family === 'ip' && IPTABLES_TABLES.has(table)) || table.startsWith('lb4') || comment === 'lb4';
     if (isOthers || !expr.some((one) => 'drop' in one || 'reject' in one)) return [];
@@ -86,7 +96,9 @@ export function nftBans(json: string, targets: readonly Target[]): string[] {
     const source = matches.find(
       (match) => match.op === '==' && match.left?.payload?.field === 'saddr' && match.left.payload.protocol === 'ip',
     );
-    if (source === undefined || !targets.some((target) => matches.every((match) => match === source || isFor(match, target)))) return [];
+    if (source === undefined || respected.some((set) => `${family} ${table} ${textOf(source.right)}` === set.replace(/(\S+)$/, '@$1')))
+      return [];
+    if (!targets.some((target) => matches.every((match) => match === source || isFor(match, target)))) return [];
     return [`${family} ${table} ${chain}: ip saddr ${textOf(source.right)}`];
   });
 }

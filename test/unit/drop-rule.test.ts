@@ -70,5 +70,9 @@ test('of nft as well: by address, prefix or set; not what is for others, of lb4,
     ],
   });
   expect(nftBans(json, WEB)).toEqual(['203.0.113.7', '203.0.113.0/24', '@block'].map((source) => `inet mine input: ip saddr ${source}`));
+  expect(nftBans(json, WEB, ['inet mine block'])).toEqual(
+    ['203.0.113.7', '203.0.113.0/24'].map((source) => `inet mine input: ip saddr ${source}`),
+  );
+  expect(nftBans(json, WEB, ['inet other block', 'ip mine block', 'inet mine blocked'])).toHaveLength(3);
   expect(nftBans('', WEB)).toEqual([]);
 });
