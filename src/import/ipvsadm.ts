@@ -70,6 +70,10 @@ export function importIpvsadm(text: string, name: string): Imported {
       `The servers have the frontends' addresses already (${options}); \`lb4 rules --dsr --for SERVER\` prints a script whose \`status\` tells.`,
     );
   }
+  if (methods.has('-m'))
+    head.push(
+      "Servers see this host's address; IPVS (-m) had them see the client's: nat = \"destination\" in a backend does so, where its servers' way to clients is this host.",
+    );
   return finish(draft, mode, { name, head });
 }
 

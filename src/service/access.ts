@@ -52,10 +52,15 @@ function tablesOf(allow: AccessList | undefined, deny: AccessList | undefined): 
 }
 
 /** The list of a frontend that keeps an address out, in the file's words; undefined: none does, or it only counts (`dry_run`). */
-export function deniedBy(frontend: Frontend, { family, ip }: Pick<Address, 'family' | 'ip'>): string | undefined {
-  const { table, table6, dryRun = true } = accessOf(frontend) ?? {};
+export function deniedBy(frontend: Frontend, client: Pick<Address, 'family' | 'ip'>): string | undefined {
+  return accessOf(frontend)?.dryRun === true ? undefined : wouldDeny(frontend, client);
+}
+
+/** The same whether or not the frontend only counts (`dry_run`). */
+export function wouldDeny(frontend: Frontend, { family, ip }: Pick<Address, 'family' | 'ip'>): string | undefined {
+  const { table, table6 } = accessOf(frontend) ?? {};
   const rule = family === 4 ? table && ruleOf(table, addressNumber(ip)) : table6 && ruleOf6(table6, wordsOf6(ip));
-  return dryRun ? undefined : rulesOf(frontend).find(({ column }) => column === rule)?.rule;
+  return rulesOf(frontend).find(({ column }) => column === rule)?.rule;
 }
 
 /** Of a file's list, or a set of the firewall's. */

@@ -8,7 +8,7 @@ import { factsOf, fansOut, isPacketMode, type Mode } from '../config/modes.ts';
 import { OrderError, type Trace, type TracedServer } from '../control/orders.ts';
 import type { CarriedFlow } from '../engine/flow-list.ts';
 import { hashableAddress } from '../proxy/address.ts';
-import { deniedBy } from './access.ts';
+import { deniedBy, wouldDeny } from './access.ts';
 import type { DataPath } from './data-path.ts';
 import { type ExplainParts, explain, NOT_CHOSEN } from './explain.ts';
 import { flowRows, frontendsNamed } from './flow-names.ts';
@@ -102,7 +102,12 @@ function loadsOf({ servers }: PlannedBackend, path: TraceParts['path']): Loads {
 }
 
 function wayOf(asked: Asked): Way {
-  return goingOn(asked) ?? refusedByFrontend(asked) ?? keptWay(asked) ?? chosenWay(asked);
+  const there = goingOn(asked);
+  if (there !== undefined) return there;
+  const way = refusedByFrontend(asked) ?? keptWay(asked) ?? chosenWay(asked);
+  const rule = asked.entry.frontend.dryRun === true ? wouldDeny(asked.entry.frontend, asked.client) : undefined;
+  const would = `${rule} of ${labelOf(asked.entry.frontend)} would keep the client out, but for dry_run`;
+  return rule === undefined ? way : { ...way, reasons: [...way.reasons, would] };
 }
 
 /** What is there of that client and port. */
