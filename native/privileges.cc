@@ -101,6 +101,8 @@ void confine(uint64_t keep, const std::vector<int>& open) {
   if ((check(::prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), "prctl(PR_GET_SECUREBITS)") & SECBIT_NOROOT) != 0) return;
   std::string line = commandLine();
   const std::vector<char*> arguments = split(line);
+  // A title (`NODE_OPTIONS=--title=…`) stands in the place of all words: Node would then run whatever is in the working directory.
+  if (arguments.size() < 3 || *arguments[1] == '\0') throw SystemError(EINVAL, "read(/proc/self/cmdline, which a title has replaced)");
   const Capabilities have = capabilities();
   const std::string path = program(have, keep);
   // Without CAP_SETPCAP it stays: no new privileges then hold every program to what its parent has (cap_bprm_creds_from_file).

@@ -154,6 +154,9 @@ export interface Prefix {
   readonly bits: number;
 }
 
+/** Of ::ffff:0:0/96 (RFC 4291 section 2.5.5.2). */
+const MAPPED_BITS = 96;
+
 export function readPrefix(text: string): Prefix | Problem {
   const slash = text.indexOf('/');
   const address = slash < 0 ? text : text.slice(0, slash);
@@ -164,6 +167,9 @@ export function readPrefix(text: string): Prefix | Problem {
   const length = slash < 0 ? String(most) : text.slice(slash + 1);
   const bits = /^(?:0|[1-9]\d{0,2})$/.test(length) ? Number(length) : most + 1;
   if (bits > most) return { problem: `has a length that is not 0–${most}, ${JSON.stringify(length)}` };
+  // An IPv4 client is known by its IPv4 address alone, wherever it comes from.
+  if (version === 6 && bits >= MAPPED_BITS && first[0] === 0 && first[1] === 0 && first[2] === 0xffff)
+    return { problem: `is IPv4 in IPv6 form: write ${quadOf(first[3])}${slash < 0 ? '' : `/${bits - MAPPED_BITS}`}` };
   const isExact = first.every((word, i) => (word & ~maskOf(bits - i * 32)) === 0);
   return isExact ? { family: version, first, bits } : { problem: `has bits of its own beyond the first ${bits}` };
 }
@@ -228,10 +234,11 @@ function readIpv6(text: string): Ip | Problem {
   const ip = new URL(`http://[${text}]`).hostname.slice(1, -1);
   const mapped = /^::ffff:([\da-f]+):([\da-f]+)$/.exec(ip);
   if (mapped !== null)
-    return { problem: `is an IPv4 address in IPv6 form: write ${dotted(Number(`0x${mapped[1]}`), Number(`0x${mapped[2]}`))}` };
+    return { problem: `is an IPv4 address in IPv6 form: write ${quadOf(Number(`0x${mapped[1]}`) * 2 ** 16 + Number(`0x${mapped[2]}`))}` };
   return { ip, family: 6, ipNumber: 0 };
 }
 
-function dotted(high: number, low: number): string {
-  return formatAddress(swap32((high << 16) | low));
+/** @param address in host order */
+function quadOf(address: number): string {
+  return formatAddress(swap32(address));
 }

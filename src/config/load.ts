@@ -93,10 +93,12 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   if ('message' in root) throw new ConfigError([fileMistake(file, root.message, root.position)]);
   // One that reads no frontends asks nothing of them.
   const forwarding = fansOut(mode) ? undefined : mode;
-  const readOther = (path: string): string => {
+  const readOther = (path: string, read = reload ? readRegular : readAny): string => {
     reads?.(path);
-    return readText(path, reload ? readRegular : readAny);
+    return readText(path, read);
   };
+  // A list is read again with every reload, which a pipe cannot be.
+  const readList = (path: string): string => readOther(path, readRegular);
   const readRoomy = (path: string): string => {
     const other = readOther(path);
     assertRoomy(other, path);
@@ -133,7 +135,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   if (!result.success || mistakes.some(isError)) throw new ConfigError(mistakes);
   const tell = (path: readonly PropertyKey[], message: string) =>
     mistakeOf({ severity: 'error', path, position: (nodeAt(root, path) ?? nearestNode(root, path)).at, message }, file);
-  const lists = readLists(fansOut(mode) ? { frontends: {} } : result.data, readOther, tell);
+  const lists = readLists(fansOut(mode) ? { frontends: {} } : result.data, readList, tell);
   if (lists.mistakes.length > 0) throw new ConfigError(told([...mistakes, ...lists.mistakes]));
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
   const config = resolveConfig(result.data, file, { ...defaults, files: [...grafted.files, ...lists.files], lists: lists.of });

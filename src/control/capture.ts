@@ -12,16 +12,17 @@ const SILENCE = 10_000;
 export function pcapngOf(captured: Captured, { snaplen, count = Number.POSITIVE_INFINITY }: CaptureWanted, application: string) {
   const writer = new PcapngWriter(snaplen);
   let told = '';
-  let saidAt = Date.now();
+  /** By a clock that does not jump. */
+  let saidAt = performance.now();
   let written = 0;
   /** Statistics where they have changed, or nothing was said for long. */
   const statistics = ({ lost, note }: CaptureBatch, isLast: boolean): Buffer[] => {
-    const now = Date.now();
+    const now = performance.now();
     const text = `${lost} ${note}`;
     if (text === told && !isLast && now - saidAt < SILENCE) return [];
     told = text;
     saidAt = now;
-    return [writer.statistics(now, written, lost, note)];
+    return [writer.statistics(Date.now(), written, lost, note)];
   };
   /** Bytes to be sent; undefined: that was the last of it. */
   const next = async (): Promise<Buffer | undefined> => {

@@ -1,8 +1,8 @@
 /**
  * The statistics port's clients, bounded: one that reads slowly, or not at all, holds a connection and perhaps megabytes. Whoever
- * comes is taken, and the oldest goes instead: turned away at the door would be whoever asks for /healthz.
+ * comes is taken, and the oldest goes instead: turned away at the door would be whoever asks for /healthz. One answer at a time a connection.
  */
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 
 /** At a time. */
@@ -15,7 +15,7 @@ const MUCH = 65_536;
 const ANSWER_MS = 30_000;
 
 /**
- * Watches over all connections of `server` from now on.
+ * Watches over all connections of `server`, and over its requests, from now on: what answers them is there already.
  * @param answerMs by when an answer must be written and read
  * @param isEndless whether the answer to a request has no end: its reader has that time for each part of it (the server's own timeout)
  */
@@ -23,6 +23,7 @@ export function boundReaders(server: Server, answerMs = ANSWER_MS, isEndless: (r
   const connections = new Set<Socket>();
   // In a Set the oldest comes first.
   const reading = new Set<Socket>();
+  const answer = takeRequests(server);
   server.on('connection', (socket) => {
     connections.add(socket);
     socket.once('close', () => connections.delete(socket));
@@ -30,6 +31,8 @@ export function boundReaders(server: Server, answerMs = ANSWER_MS, isEndless: (r
   });
   server.on('request', (request, response) => {
     const { socket } = request;
+    // A read may bring thousands of requests, whose answers would all be written at one stretch; no client of today sends a second one before it has the first answer.
+    if (reading.has(socket)) return void socket.destroy();
     const timer = isEndless(request) ? undefined : setTimeout(() => socket.destroy(), answerMs);
     reading.add(socket);
     response.once('close', () => {
@@ -37,7 +40,17 @@ export function boundReaders(server: Server, answerMs = ANSWER_MS, isEndless: (r
       reading.delete(socket);
     });
     if (reading.size > SLOW) cutSlow(reading);
+    answer(request, response);
   });
+}
+
+/** What has answered requests of `server` until now, and is not asked by it any more. */
+function takeRequests(server: Server): RequestListener {
+  const listeners = server.listeners('request') as RequestListener[];
+  server.removeAllListeners('request');
+  return (request, response) => {
+    for (const listener of listeners) listener.call(server, request, response);
+  };
 }
 
 function cutSlow(reading: ReadonlySet<Socket>): void {

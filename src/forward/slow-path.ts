@@ -101,7 +101,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
     install,
     isForged,
     mayOpen: (f, ip, ports, protocol) =>
-      isFromFront(f) && mayAsk(f, ip) && !isReply(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, protocol),
+      isFromFront(f) && mayAsk(f, ip, protocol) && !isReply(words[ip + F.IP_SOURCE], words[ip + F.IP_DESTINATION], ports, protocol),
   });
   const ping = createPing({ slab, frames, table, services, connections, verdicts, crossing, ttlStep, wrap, rows, mayEcho, ...hooks });
 
@@ -365,20 +365,22 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   }
 
   /**
-   * Whether a datagram's sender may have a flow: one host, and none of ours but over a link of its own (lo: no MAC addresses). Otherwise a
-   * forged datagram from one service to another has them answer each other, for as long as both do.
+   * Whether a sender may have a flow: one host (RFC 9293 section 3.9.2.3), and none of ours but over a link of its own (lo: no MAC addresses). Otherwise a
+   * forged datagram from one service to another has them answer each other, for as long as both do. TCP ends that by itself, and what leaves by a VIP of
+   * this file may be another host's now: there only what comes from the very address that it is for is refused.
    */
-  function mayAsk(f: number, ip: number): boolean {
+  function mayAsk(f: number, ip: number, { isDatagram }: Protocol): boolean {
     const source = words[ip + F.IP_SOURCE];
     if (!isHost(source)) return false;
-    if (!services.isSource(source) && (source & 0xff) !== LOOPBACK) return true;
+    const isOurs = isDatagram ? services.isSource(source) : source === words[ip + F.IP_DESTINATION];
+    if (!isOurs && (source & 0xff) !== LOOPBACK) return true;
     const mac = ip * 2 + F.ETHERNET_HALF + 3;
     return (frames[f + D.FLAGS] & D.FLAG_NO_ETHERNET) === 0 && (halves[mac] | halves[mac + 1] | halves[mac + 2]) === 0;
   }
 
   /** Opens a connection for a packet. Returns its slot; NONE where the packet has ended; or the complement (~) of the verdict that says why there is none. */
   function open(f: number, ip: number, frontend: Frontend, ports: number, now: number): number {
-    if (frontend.protocol.isDatagram && !mayAsk(f, ip)) return end(Verdict.dropStray);
+    if (!mayAsk(f, ip, frontend.protocol)) return end(Verdict.dropStray);
     const isOld = (words[ip + F.IP_TTL] & 0xff) <= ttlLeast && frontend.mode.tunnel === undefined;
     if (isOld) return answerError(f, ip, F.ICMP_TIME_EXCEEDED, 0, 0, timeExceeded, now);
     const slot = install(f, ip, frontend, ports, now);
@@ -445,6 +447,7 @@ export function createSlowPath(parts: SlowPathParts): SlowPath {
   function adopt(f: number, ip: number, frontend: Frontend, now: number): number {
     const transport = transportOf(f);
     const { protocol } = frontend;
+    if (!mayAsk(f, ip, protocol)) return end(Verdict.dropStray);
     const source = words[ip + F.IP_SOURCE];
     const destination = words[ip + F.IP_DESTINATION];
     const ports = words[transport];

@@ -1,6 +1,7 @@
 /** What is kept for network namespaces that are gone. */
 import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
-import { INITIAL_PIDS, PREFIX } from './kept-places.ts';
+import { eachOf } from './each.ts';
+import { INITIAL_PIDS, isPrivateDirectory, PREFIX } from './kept-places.ts';
 import { removePinsExcept } from './pins.ts';
 
 /** Takes away what network namespaces left that are gone: nobody else will ever ask for it. Never throws: it is in nobody's way. */
@@ -15,7 +16,13 @@ export function removeAbandoned(root: string): void {
 function removeIfAbandoned(root: string): void {
   const here = namespaces();
   if (here === undefined) return;
-  removePinsExcept(here);
+  eachOf([() => removePinsExcept(here), () => removeKeptExcept(root, here)], (remove) => remove());
+}
+
+/** @param here the inode numbers of those that are not */
+export function removeKeptExcept(root: string, here: ReadonlySet<string>): void {
+  // In /dev/shm anybody may have made it, or put a link there that leads elsewhere a moment later.
+  if (!isPrivateDirectory(`${root}/lb4`)) return;
   const names = readdirSync(`${root}/lb4`, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
   for (const { name } of names) if (!here.has(name.slice(PREFIX.length))) rmSync(`${root}/lb4/${name}`, { recursive: true, force: true });
 }

@@ -52,10 +52,13 @@ export function tmpfs(): readonly string[] {
 
 /** Whether there is a directory, and root's alone: in /dev/shm anybody may have made a link to what is none of ours. */
 export function isOurs(root: string): boolean {
-  return [`${root}/lb4`, directoryIn(root)].every((path) => {
-    const there = lstatSync(path, { throwIfNoEntry: false });
-    return there?.isDirectory() === true && isPrivate(there);
-  });
+  return [`${root}/lb4`, directoryIn(root)].every(isPrivateDirectory);
+}
+
+/** Whether there is a directory, no link to one, that nobody but this user may enter: what is in it nobody else can exchange. */
+export function isPrivateDirectory(path: string): boolean {
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  return there?.isDirectory() === true && isPrivate(there);
 }
 
 export function isPrivate({ uid, mode }: Stats): boolean {

@@ -9,6 +9,7 @@ import {
   constants,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readlinkSync,
   rmdirSync,
@@ -148,14 +149,18 @@ function detachLink(link: number): void {
 
 /** Leaves nothing pinned of this network namespace's: links end, and with them the programs run no more. */
 export function removePins(): void {
+  // What this user may not even look at is none of its own.
   if (isMounted() && existsSync(directory())) removeDirectory(directory());
 }
 
 /** Whoever asks has seen that nobody is in these network namespaces any more. */
 export function removePinsExcept(inodes: ReadonlySet<string>): void {
   if (!isMounted()) return;
-  for (const name of namesIn(ROOT))
-    if (name.startsWith(PREFIX) && !inodes.has(name.slice(PREFIX.length))) removeDirectory(`${ROOT}/${name}`);
+  // Where it was mounted by hand anybody may write there, and links are nobody's pins.
+  const directories = readdirSync(ROOT, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
+  eachOf(directories, ({ name }) => {
+    if (!inodes.has(name.slice(PREFIX.length))) removeDirectory(`${ROOT}/${name}`);
+  });
 }
 
 /** Whether this process has another mount namespace than its parent or the first process, as far as it may look. */
@@ -223,16 +228,33 @@ export function leaveClsact(ifindex: number): void {
 
 function removeDirectory(path: string): void {
   const isHere = path === directory();
-  eachOf(namesIn(path), (name) => {
-    const index = AT_CLSACT.exec(name)?.[1];
-    if (isHere && index !== undefined) leaveClsact(Number(index));
-    else if (isHere && LINK.test(name)) removeLink(name);
-    else unlinkSync(`${path}/${name}`);
-  });
+  // By what is open: whose directory it is may put a link in its place meanwhile.
+  const fd = openDirectory(path);
+  if (fd === undefined) return;
+  try {
+    eachOf(readdirSync(`/proc/self/fd/${fd}`), (name) => {
+      const index = AT_CLSACT.exec(name)?.[1];
+      if (isHere && index !== undefined) leaveClsact(Number(index));
+      else if (isHere && LINK.test(name)) removeLink(name);
+      else unlinkSync(`/proc/self/fd/${fd}/${name}`);
+    });
+  } finally {
+    closeSync(fd);
+  }
   try {
     rmdirSync(path);
   } catch (error) {
     // Root has made it for this user, who may not take it away.
     if (!['ENOENT', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
+}
+
+/** Undefined: it is not there. Throws the system's error, for a link as well. */
+function openDirectory(path: string): number | undefined {
+  try {
+    return openSync(path, constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
   }
 }

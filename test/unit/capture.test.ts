@@ -1,5 +1,5 @@
 /** Packets on their way to whoever looks: the ring, pcapng to the byte, and lines. */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { Blocks, CaptureLines } from '../../src/cli/capture-lines.ts';
 import { pcapngOf } from '../../src/control/capture.ts';
 import type { CaptureBatch } from '../../src/control/orders.ts';
@@ -105,6 +105,28 @@ test('one that cannot be read on is ended', async () => {
   await reader.read();
   await expect(reader.read()).rejects.toThrow('gone');
   expect(stops).toBe(1);
+});
+
+test('whoever reads hears of it now and then where nothing happens, though the clock of the host goes back', async () => {
+  const seconds = [6, 12, 18, 24, 30];
+  let now = 0;
+  vi.spyOn(performance, 'now').mockImplementation(() => now);
+  vi.spyOn(Date, 'now').mockImplementation(() => AT - now * 1000);
+  const next = async (): Promise<CaptureBatch | undefined> => {
+    const second = seconds.shift();
+    if (second === undefined) return undefined;
+    now = second * 1000;
+    return { packets: [], lost: 0, note: undefined };
+  };
+  const parts: Uint8Array[] = [];
+  try {
+    const captured = { next, stop: async () => {}, stopping: new AbortController().signal };
+    for await (const part of pcapngOf(captured, { filter: {}, snaplen: 96, count: undefined }, 'lb4')) parts.push(part);
+  } finally {
+    vi.restoreAllMocks();
+  }
+  // Its beginning, the first statistics, and others 12 and 24 seconds later.
+  expect(parts).toHaveLength(4);
 });
 
 test('what is cut, foreign or no first fragment has a line as well', () => {

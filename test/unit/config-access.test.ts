@@ -1,4 +1,5 @@
 /** `allow` and `deny` in a file: what they may hold, and files of prefixes. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,6 +20,8 @@ test.each([
   ['deny = ["10.0.0.0/33"]', /deny\.0: "10\.0\.0\.0\/33" has a length that is not 0–32, "33"; allowed: .*prefixes/],
   ['deny = ["10.0.0.1/24"]', /deny\.0: "10\.0\.0\.1\/24" has bits of its own beyond the first 24; allowed: /],
   ['allow = ["2001:db8::1/64"]', /allow\.0: "2001:db8::1\/64" has bits of its own beyond the first 64; allowed: /],
+  ['deny = ["::ffff:203.0.113.0/120"]', /deny\.0: "::ffff:203\.0\.113\.0\/120" is IPv4 in IPv6 form: write 203\.0\.113\.0\/24; allowed: /],
+  ['deny = ["::FFFF:cb00:7107"]', /deny\.0: "::FFFF:cb00:7107" is IPv4 in IPv6 form: write 203\.0\.113\.7; allowed: /],
   ['allow = ["client.example"]', /allow\.0: "client\.example" is no IP address or prefix; allowed: /],
   ['deny = ["@block"]', /deny\.0: "@block" is no absolute path of a file behind its @; allowed: /],
   ['deny = ["@/a", "@/b", "@/c", "@/d", "@/e"]', /deny: is an array; allowed: .*at most 4 files/],
@@ -65,6 +68,18 @@ test('a file of prefixes: comments, both families; a mistake is told with its li
   expect(linesOf(() => parseConfig(frontend('allow = ["@/nowhere/list"]'), 'f'))).toEqual([
     expect.stringMatching(/^f:\d+:21: frontends\.a\.allow: \/nowhere\/list: cannot be read: .*ENOENT/),
   ]);
+});
+
+test('a list that is no file is refused at the start as well, and nobody waits for whoever writes into a pipe', () => {
+  const pipe = join(directory, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  for (const [place, reason] of [
+    [pipe, 'it is not a regular file'],
+    [directory, 'it is not a regular file'],
+  ])
+    expect(linesOf(() => parseConfig(frontend(`deny = ["@${place}"]`), 'f'))).toEqual([
+      expect.stringMatching(`frontends\\.a\\.deny: ${place}: cannot be read: ${reason}`),
+    ]);
 });
 
 test('a reload tells of a list that has other entries, or as many as before no longer', () => {

@@ -306,6 +306,21 @@ test('many that do not read their answers starve nobody, and it is not written f
   expect(readers.filter(({ bytesRead }) => bytesRead < size).length).toBeGreaterThan(5);
 });
 
+test('one answer at a time a connection: who asks on and on without waiting is sent away, and no answer is written for each', async () => {
+  let written = 0;
+  const { server, url } = await start({ view: () => (written++, view) });
+  const answers = await answerTo(server, 'GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(1000));
+  expect(answers.split('HTTP/1.1 200').length - 1).toBeLessThanOrEqual(1);
+  expect(written).toBeLessThanOrEqual(1);
+  // One after the other on the same connection they are answered.
+  const socket = await connected(server);
+  for (let i = 0; i < 3; i++) {
+    socket.write('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 200/);
+  }
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+});
+
 test('hundreds of idle connections keep nobody out', { timeout: 30_000 }, async () => {
   const { server, url } = await start();
   for (let i = 0; i < 300; i++) await connected(server);

@@ -7,7 +7,7 @@ import { beforeEach, expect, test, vi } from 'vitest';
 import type { VerdictName } from '../../src/forward/verdict.ts';
 import * as Flow from '../../src/layout/flow.ts';
 import * as D from '../../src/layout/frames.ts';
-import { addressNumber, parseAddress } from '../../src/packet/address.ts';
+import { addressNumber, isHost, parseAddress } from '../../src/packet/address.ts';
 import { ICMP, TCP, UDP } from '../../src/packet/fields.ts';
 import { fromClient as datagram, fromServer as datagramBack } from '../fixtures/datagrams.ts';
 import { fromClient, fromServer } from '../fixtures/frames.ts';
@@ -97,6 +97,7 @@ function expectRewritten(world: World, before: Uint8Array, { flags, frame, verdi
   }
   const from = read(before);
   expectRule(world, before, out);
+  expect(isHost(read(out).destination), `${verdict} to many`).toBe(true);
   // All but addresses, ports, TTL and checksums is as it came.
   const kept = (ip: Uint8Array) => {
     const copy = ip.slice(0, from.length);

@@ -345,6 +345,27 @@ describe('SYNs that fill a limit far below what makes a flood for all', () => {
   });
 });
 
+describe('what comes from an address that no host has, or from the very one that it is for, is no connection’s (RFC 9293 section 3.9.2.3)', () => {
+  const ADDRESSES = [VIP, '0.0.0.0', '0.1.2.3', '127.0.0.1', '224.0.0.1', '255.255.255.255'];
+
+  test.each<[string, string, WorldOptions]>([
+    ['a SYN', 'S', {}],
+    ['a SYN, with direct server return', 'S', { mode: 'dsr', scheduler: 'maglev' }],
+    ['a segment in mid-stream, with direct server return', 'A', { mode: 'dsr', scheduler: 'maglev' }],
+  ])('%s', (_, flags, options) => {
+    const world = new World(options);
+    for (const source of ADDRESSES)
+      for (const from of [80, 5000])
+        expect(world.send({ ...fromClient({ flags, from }), source }), source).toMatchObject({ verdict: 'dropStray', out: 'drop' });
+    expect([world.records.size, world.table.size]).toEqual([0, 0]);
+  });
+
+  test('but of this host itself, over its own link', () => {
+    const { ethernet: _, ...local } = fromClient({ flags: 'S' });
+    expect(new World().send({ ...local, source: VIP }).verdict).toBe('opened');
+  });
+});
+
 test.each([64, 1024])(
   'segments of a thousand connections that another balancer had: each takes one place at most, and has one make way at most, of %i',
   (connections) => {

@@ -288,3 +288,20 @@ test('a SYN crosses at most eight files, as src/forward/README.md tells', () => 
   expect(files.length).toBeLessThanOrEqual(8);
   expect(files.filter((name) => !existsSync(join(SRC, 'forward', name)))).toEqual([]);
 });
+
+test('the time of day, which may jump, is asked for only where it is told to people', () => {
+  const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  const asking = files.filter((name) => /\bDate\.now\(|new Date\(\)/.test(readFileSync(join(SRC, name), 'utf8')));
+  expect(asking.toSorted()).toEqual([
+    'cli/why.ts',
+    'connlog/connection-log.ts',
+    'control/capture.ts',
+    'engine/captures.ts',
+    'engine/ended.ts',
+    'health/health-state.ts',
+    'health/watch.ts',
+    'proxy/connection.ts',
+    'service/reload.ts',
+    'service/view.ts',
+  ]);
+});

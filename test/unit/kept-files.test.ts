@@ -1,8 +1,9 @@
 /** Where the table that outlives lb4 is put. */
-import { closeSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { removeKeptExcept } from '../../src/io/kept-abandoned.ts';
 import { createKept, hasKept, readKept, writeKept } from '../../src/io/kept-files.ts';
 import { directoryIn, rootFor } from '../../src/io/kept-places.ts';
 
@@ -78,6 +79,18 @@ describe('where somebody else made a link of the directory', () => {
       // The link is in the way, or there is too little room here: both leave what is not ours alone.
     }
     expect(existsSync(join(theirs, 'table'))).toBe(true);
+  });
+
+  test('nothing in it is held to be left by namespaces that are gone', () => {
+    const [foreign, own] = ROOTS;
+    for (const root of [foreign, own]) mkdirSync(join(root, 'lb4/kept-1'), { recursive: true });
+    chmodSync(join(own, 'lb4'), 0o700);
+    for (const root of [foreign, own]) removeKeptExcept(root, new Set());
+    expect([foreign, own].map((root) => existsSync(join(root, 'lb4/kept-1')))).toEqual([true, false]);
+    rmSync(join(own, 'lb4'), { recursive: true });
+    symlinkSync(join(foreign, 'lb4'), join(own, 'lb4'));
+    removeKeptExcept(own, new Set());
+    expect(existsSync(join(foreign, 'lb4/kept-1'))).toBe(true);
   });
 
   test('a note goes where another place is ours', () => {

@@ -1,4 +1,5 @@
 /** The addon's functions that need no privilege, its argument checks, and that both descriptions of a frame agree. */
+import { execFileSync } from 'node:child_process';
 import { fstatSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
@@ -126,6 +127,20 @@ describe('wrong arguments end in an error, never in an abort', () => {
     },
     60_000,
   );
+});
+
+describe('confine', () => {
+  it('begins nothing anew where a title stands in the place of the command line', () => {
+    const script = 'try { require(process.argv[1]).confine([], []); } catch ({ message }) { console.log(message); }';
+    const env = { ...process.env, NODE_OPTIONS: '--title=x' };
+    const said = execFileSync(process.execPath, ['-e', script, path], {
+      env,
+      encoding: 'utf8',
+      timeout: 20_000,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    expect(said).toMatch(/which a title has replaced/);
+  });
 });
 
 describe('RouteSocket, unprivileged', () => {
