@@ -19,7 +19,7 @@ export function didYouMean(word: string, candidates: Iterable<string>): string {
 }
 
 /** Case and dashes are the commonest slips, so they cost nothing. */
-function normal(word: string): string {
+export function normal(word: string): string {
   return word.toLowerCase().replaceAll('-', '_');
 }
 

@@ -20,8 +20,9 @@ reports every mistake at once:
 
 A file has at most ${MAX_MIB} MiB, and at most ${MOST_PARTS.toLocaleString('en')} keys, tables and values. A pipe, \`--config=<(…)\`, is read once, at the start: a reload wants a regular file.
 
-Unknown keys are warnings: lb4 names them and starts all the same; \`lb4 check --strict\` refuses them. Times are in seconds,
-and decimals are welcome. \`NAME\` is yours to choose: ${GOOD_NAME}.
+Unknown keys are warnings: lb4 names them, with the table that they belong to where there is one, and starts all the same; \`lb4 check --strict\` refuses them. Not so a key that
+says who may connect (\`allow\`, \`deny\`, the limits of a source, \`deny_action\`, \`dry_run\`, \`respect_firewall\`): in a wrong table, or misspelt in the right one, it is an error, since ignored it would
+let in whom it is to keep out. Times are in seconds, and decimals are welcome. \`NAME\` is yours to choose: ${GOOD_NAME}.
 
 One file serves all modes: none minds the keys of another, but for those that say so: \`source_addrs\` is passthrough's alone, and proxy mode takes no \`protocol\` but TCP, no
 \`nat\` and no \`affinity\`. \`lb4 check\` alone checks what all modes ask, with \`--passthrough\`, \`--dsr\`, \`--inline\`, \`--fan-out\` or \`--proxy\` also what that mode asks beyond: IPv4 addresses only, and in DSR a

@@ -27,10 +27,37 @@ test.each([
   ['deny = ["@/a", "@/b", "@/c", "@/d", "@/e"]', /deny: is an array; allowed: .*at most 4 files/],
   ['source_rate = -1', /source_rate: .*allowed: 0, or a number, 0\.001–100000/],
   ['source_maxconn = 70000', /source_maxconn: 70000 is too large; allowed: a whole number, 0–65535/],
-  ['respect_firewall = ["ip a b"]', /: frontends\.a\.respect_firewall: unknown here; needed: a key of \[passthrough\], for all/],
+  [
+    'respect_firewall = ["ip a b"]',
+    /: frontends\.a\.respect_firewall: unknown here; needed: a key of \[passthrough\]; ignored, it would keep nobody out$/,
+  ],
+  ['denny = ["10.0.0.1"]', /: frontends\.a\.denny: unknown key; did you mean "deny"\? \(ignored, it would keep nobody out\)$/],
   ['source_rate = 1\nfrontends.a.deny_action = "tarpit"', /deny_action: "tarpit" is unknown; allowed: "drop" or "reset"/],
 ])('%s', (line, says) => {
   expect(linesOf(() => parseConfig(frontend(line), 'f'))).toEqual([expect.stringMatching(says)]);
+});
+
+const ACCESS = { allow: '["10.0.0.1"]', deny: '["10.0.0.1"]', source_rate: '1', source_maxconn: '1', source_prefix: '24' };
+const RULES = Object.entries({ ...ACCESS, dry_run: 'true', deny_action: '"reset"', respect_firewall: '["ip a b"]' });
+
+test.each([
+  ['backends.b', true],
+  ['backends.b.servers.s', true],
+  ['fan_out.f', true],
+  ['passthrough', false],
+  ['access.frontends.a', true],
+  ['frontends.a.acl', true],
+  ['stats', true],
+])('rules of access in [%s] are refused, with where they belong', (table, isNone) => {
+  const own = { fan_out: 'fan_out.f.listen = "1"\nfan_out.f.ports = [2]\n' }[table.split('.')[0] ?? ''] ?? '';
+  for (const [key, value] of RULES.filter(([name]) => isNone || name !== 'respect_firewall')) {
+    const home = key === 'respect_firewall' ? 'passthrough' : 'frontends.NAME';
+    const says = `${table}.${key}: unknown here; needed: a key of [${home}]; ignored, it would keep nobody out`;
+    const errors = linesOf(() => parseConfig(`${frontend('maxconn = 1')}${own}${table}.${key} = ${value}\n`, 'f')).filter(
+      (line) => !line.includes(': warning: '),
+    );
+    expect(errors).toEqual([expect.stringContaining(`: ${says}`)]);
+  }
 });
 
 test.each([

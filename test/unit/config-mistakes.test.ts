@@ -381,6 +381,24 @@ const UNKNOWN: Row[] = [
     ],
   },
   {
+    name: 'a key of another table',
+    toml: `${GOOD}backends.b.syn = 3`,
+    lines: ['f:3:12: warning: backends.b.syn: unknown here, ignored; it is a key of [passthrough.timeouts]'],
+  },
+  {
+    name: 'a key of several others',
+    toml: `${GOOD}backends.b.servers.s.health_check = "tcp"`,
+    lines: ['f:3:22: warning: backends.b.servers.s.health_check: unknown here, ignored; it is a key of [backends.NAME] or [fan_out.NAME]'],
+  },
+  {
+    name: 'a table in another one',
+    toml: `${GOOD}[proxy.timeouts]\nsyn = 3\n[passthrough.servers.a]`,
+    lines: [
+      'f:3:8: warning: proxy.timeouts: unknown here, ignored; it is [passthrough.timeouts]',
+      'f:5:14: warning: passthrough.servers: unknown here, ignored; it is [backends.NAME.servers.NAME]',
+    ],
+  },
+  {
     name: 'an inherited name',
     toml: `${GOOD}stats.toString = 3\nstats.address="0.0.0.0"`,
     lines: ['f:3:7: warning: stats.toString: unknown key, ignored; known here: address, port'],

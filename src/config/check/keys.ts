@@ -1,9 +1,10 @@
 /** What the schema has to say about a file, in words that tell how to mend it. Never zod's own wording. */
 import { z } from 'zod';
-import { didYouMean } from '../../suggest.ts';
+import { didYouMean, nearest, normal } from '../../suggest.ts';
 import { formatPath, nearestNode, nodeAt, type TomlNode } from '../read/toml.ts';
 import { fileSchema } from '../schema/file.ts';
-import { keyFacts } from '../schema/key.ts';
+import { type Home, homesOf } from '../schema/homes.ts';
+import { anyOf, keyFacts } from '../schema/key.ts';
 import { GOOD_NAME, isGoodName } from '../schema/names.ts';
 import { childSchema, core, schemaAt } from '../schema/path.ts';
 import { type Finding, show, warning } from './finding.ts';
@@ -30,7 +31,7 @@ function ofTheKindGiven(issue: z.core.$ZodIssue): z.core.$ZodIssue[] {
   return given?.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })) ?? [issue];
 }
 
-/** Keys that the schema does not know (warnings), and names that are no names (errors). */
+/** Keys that the schema does not know (warnings; errors of those that say who may connect), and names that are no names (errors). */
 export function keyFindings(table: TomlNode, schema: z.core.$ZodType = fileSchema, path: readonly PropertyKey[] = []): Finding[] {
   if (table.kind !== 'table') return [];
   const isRecord = core(schema) instanceof z.ZodRecord;
@@ -43,17 +44,46 @@ export function keyFindings(table: TomlNode, schema: z.core.$ZodType = fileSchem
   });
 }
 
-/** Where a rule of access is a key: somewhere else it is refused, since to ignore it would let in whom it names. */
-const HOMES = new Map<PropertyKey, string>([['respect_firewall', '[passthrough], for all frontends at once']]);
+const LETS_IN = 'ignored, it would keep nobody out';
 
+/** Of an unknown key, and of those below it. One that says who may connect is refused: to ignore it would let in whom it names. */
 function unknownKey(path: readonly PropertyKey[], node: TomlNode, schema: z.core.$ZodType): Finding[] {
   const table = core(schema);
   if (!(table instanceof z.ZodObject)) return [];
-  const home = HOMES.get(path.at(-1) ?? '');
-  if (home !== undefined) return [{ severity: 'error', path, position: node.keyAt, message: `unknown here; needed: a key of ${home}` }];
+  const name = String(path.at(-1));
   const known = Object.keys(table.shape);
-  const hint = didYouMean(String(path.at(-1)), known) || `; known here: ${known.join(', ')}`;
-  return [warning(node, path, `unknown key, ignored${hint}`)];
+  const isKnownHere = known.some((one) => normal(one) === normal(name));
+  return isKnownHere || homesOf(name).length === 0
+    ? [misspelt(path, node, table.shape), ...guardsBelow(path, node)]
+    : [misplaced(path, node, homesOf(name)), ...guardsBelow(path, node)];
+}
+
+function misplaced(path: readonly PropertyKey[], node: TomlNode, homes: readonly Home[]): Finding {
+  const [tables, keysOf] = [true, false].map((isTable) => homes.filter((home) => home.isTable === isTable).map(({ table }) => table));
+  const place = [...(keysOf.length > 0 ? [`a key of ${anyOf(keysOf)}`] : []), ...tables].join(', or ');
+  if (homes.some(({ guards }) => guards)) return refused(path, node, `unknown here; needed: ${place}; ${LETS_IN}`);
+  return warning(node, path, `unknown here, ignored; it is ${place}`);
+}
+
+function misspelt(path: readonly PropertyKey[], node: TomlNode, shape: Readonly<Record<string, z.core.$ZodType>>): Finding {
+  const known = Object.keys(shape);
+  const near = nearest(String(path.at(-1)), known);
+  const meant = near === undefined ? undefined : shape[near];
+  const hint = near === undefined ? `known here: ${known.join(', ')}` : `did you mean ${JSON.stringify(near)}?`;
+  if (meant !== undefined && keyFacts.get(meant)?.guards === true) return refused(path, node, `unknown key; ${hint} (${LETS_IN})`);
+  return warning(node, path, `unknown key, ignored; ${hint}`);
+}
+
+/** In a table that nobody reads. */
+function guardsBelow(path: readonly PropertyKey[], node: TomlNode): Finding[] {
+  return [...node.children].flatMap(([name, child]) => {
+    const [here, homes] = [[...path, name], homesOf(String(name))];
+    return homes.some(({ guards }) => guards) ? [misplaced(here, child, homes)] : guardsBelow(here, child);
+  });
+}
+
+function refused(path: readonly PropertyKey[], node: TomlNode, message: string): Finding {
+  return { severity: 'error', path, position: node.keyAt, message };
 }
 
 function badName(path: readonly PropertyKey[], node: TomlNode): Finding {

@@ -5,7 +5,7 @@ import { MOST_DENY } from '../../access/prefix-table.ts';
 import { MOST_COUNTED, SLOWEST_RATE } from '../../access/source-table.ts';
 import { readPrefix } from '../address.ts';
 import { ACCESS_ACTIONS, type Frontend } from '../model.ts';
-import { checked, flag, key, lb4, oneOf, whole } from './key.ts';
+import { checked, flag, guard, key, lb4, oneOf, whole } from './key.ts';
 
 /** What stands before the path of a file of prefixes. */
 const FILE_MARK = '@';
@@ -21,7 +21,7 @@ const list = (description: string, allowed: string, most: number) =>
         if (filesOf(entries).length > most) context.addIssue({ code: 'custom', message: `has more than ${most} files`, input: entries });
       })
       .optional(),
-    { allowed, description, otherwise: 'nobody is refused by it', ...lb4 },
+    { allowed, description, otherwise: 'nobody is refused by it', ...guard },
   );
 
 /** Keys of a frontend. */
@@ -41,23 +41,23 @@ export const accessKeys = {
     allowed: '0, or a number, 0.001–100000',
     description:
       "New connections a second that a source may open (UDP: flows, with `udp_per_packet` datagrams), after as many at once as a second's. 0: no limit.",
-    ...lb4,
+    ...guard,
   }),
   source_maxconn: whole(0, MOST_COUNTED, 0, {
     description: 'Connections at a time that a source may have, those still opening included. 0: no limit.',
-    ...lb4,
+    ...guard,
   }),
   source_prefix: whole(1, 32, 32, {
     description: 'How many bits of an IPv4 address make a source: with 24 all of 192.0.2.0/24 are one. Of IPv6 it is always 64.',
-    ...lb4,
+    ...guard,
   }),
   deny_action: key(z.enum(ACCESS_ACTIONS).default('drop'), {
     allowed: oneOf(ACCESS_ACTIONS),
     description:
       'What becomes of who is refused by these rules, in the packet modes: `drop`, nothing is said; `reset`, as where nobody listens. Proxy mode resets.',
-    ...lb4,
+    ...guard,
   }),
-  dry_run: flag({ description: 'Who would be refused by these rules is counted, and let in.', ...lb4 }),
+  dry_run: flag({ description: 'Who would be refused by these rules is counted, and let in.', ...guard }),
 };
 
 type AccessKeys = z.infer<z.ZodObject<typeof accessKeys>>;

@@ -1,7 +1,7 @@
 /** Sets of the host's firewall that a file names: `[passthrough] respect_firewall`. */
 import { z } from 'zod';
 import { MOST_DENY } from '../../access/prefix-table.ts';
-import { checked, key, lb4 } from './key.ts';
+import { checked, guard, key, lb4 } from './key.ts';
 
 /** Each is a rule of every frontend, with counters of its own, beside what the frontend's own `deny` has. */
 export const MOST_SETS = MOST_DENY - 1;
@@ -27,6 +27,6 @@ export const respectFirewall = key(
       "Sets of nft's, of type ipv4_addr, whose addresses may not connect to any frontend, as if its `deny` had them: lb4 sees packets before the " +
       'firewall does ([operations](operations.md#sets-of-the-firewall)). Read at the start, and every two seconds; large ones less often. One that is not there counts as empty until it is.',
     otherwise: "the firewall's sets keep nobody from a frontend",
-    ...lb4,
+    ...guard,
   },
 );

@@ -9,6 +9,8 @@ export interface KeyFacts {
   readonly origin: 'convey' | 'lb4';
   /** What happens without the key, where no plain default value says it. */
   readonly otherwise?: string;
+  /** It says who may connect: where nobody reads it, it is refused, and not ignored as other keys are. */
+  readonly guards?: boolean;
 }
 
 /** The facts of every schema in the tree. */
@@ -23,6 +25,8 @@ export const IDLE_SECONDS = 7440;
 /** Where a key comes from. */
 export const convey = { origin: 'convey' } as const;
 export const lb4 = { origin: 'lb4' } as const;
+/** And one that says who may connect. */
+export const guard = { ...lb4, guards: true } as const;
 
 /** Gives a type its facts. */
 export function key<T extends z.ZodType>(schema: T, facts: KeyFacts): T {
@@ -32,9 +36,13 @@ export function key<T extends z.ZodType>(schema: T, facts: KeyFacts): T {
 
 /** `"a"`, `"a" or "b"`, `"a", "b" or "c"` */
 export function oneOf(names: readonly string[]): string {
-  const quoted = names.map((name) => `"${name}"`);
-  const last = quoted.pop() as string;
-  return quoted.length === 0 ? last : `${quoted.join(', ')} or ${last}`;
+  return anyOf(names.map((name) => `"${name}"`));
+}
+
+/** `a`, `a or b`, `a, b or c` */
+export function anyOf(words: readonly string[]): string {
+  const last = words.at(-1) ?? '';
+  return words.length < 2 ? last : `${words.slice(0, -1).join(', ')} or ${last}`;
 }
 
 /** A key that is on or off; off without it. */
