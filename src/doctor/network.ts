@@ -35,7 +35,7 @@ export interface ServerPath {
   readonly local: boolean;
   /** What the kernel would send from. */
   readonly source: string;
-  /** Bytes of the largest packet that it lets through there. */
+  /** Bytes of the largest packet that it lets through there, whatever ICMP errors have made the kernel believe. */
   readonly mtu: number;
 }
 
@@ -97,7 +97,7 @@ export async function serverPaths(config: Config): Promise<ServerPath[]> {
         resolved: asks ? socket.neighbour(route.ifindex, route.neighbour) !== undefined : undefined,
         local: route.local,
         source: formatAddress(route.source),
-        mtu: route.mtu || (link?.mtu ?? 0),
+        mtu: route.ownMtu || (link?.mtu ?? 0),
       };
     });
   } finally {

@@ -1,33 +1,46 @@
 /** Whether what fills the way to a server behind a tunnel arrives there: where it does not, and no router says so, who sent it is told of nothing. */
 import { isPacketMode } from '../config/modes.ts';
+import { messageOf } from '../errors.ts';
+import { echoOf } from '../io/tunnel-echo.ts';
+import type { Probed } from '../io/tunnel-probe.ts';
 import { serverRulesFor } from '../rules/from-config.ts';
-import { ask } from '../rules/saved.ts';
-import { type Finding, fail, type Host, ok } from './finding.ts';
+import { type Finding, fail, type Host, ok, warn } from './finding.ts';
 import type { ServerPath } from './network.ts';
 
-/** Bytes of the headers of IPv4 and ICMP around a ping's data. */
-const PING_HEADERS = 28;
+/** Bytes of a ping that any way takes, its headers included. */
+const SMALL = 84;
+/** Milliseconds in which a server answers one of three, or does not. */
+const PATIENCE = 1500;
 
-/** What routers say of a packet of lb4's only a running one hears (engine/outer-paths.ts), and some say nothing. So it is tried by pings of that size that may not be cut. */
-export async function tunnels(
-  { config, mode, paths }: Pick<Host, 'config' | 'mode' | 'paths'>,
-  asks: typeof ask = ask,
-): Promise<Finding[]> {
+/** Whether a server answers a ping of so many bytes, headers included, that may not be cut. */
+export type Ping = (server: string, bytes: number) => Promise<Probed<undefined>>;
+
+/**
+ * What routers say of a packet of lb4's only a running one hears (engine/outer-paths.ts), and some say nothing. So it is tried by pings of that size that may not be cut.
+ * Not by ping(8): to its sockets the kernel listens, and would have the way to the server narrower from then on for all of this host.
+ */
+export async function tunnels({ config, mode, paths }: Pick<Host, 'config' | 'mode' | 'paths'>, ping: Ping = pingNow): Promise<Finding[]> {
   if (!isPacketMode(mode)) return [];
   const ways = paths.filter(({ link, local }) => link !== undefined && !local);
   const looks = ways.map(async (way) => {
     const around = Math.max(0, ...(serverRulesFor(config, mode, way.address).tunnels ?? []).map(({ overhead }) => overhead));
-    return around === 0 ? [] : [await look(way, around, asks)];
+    return around === 0 ? [] : [await look(way, around, ping)];
   });
   return (await Promise.all(looks)).flat();
 }
 
-async function look({ address, mtu, link = '' }: ServerPath, around: number, asks: typeof ask): Promise<Finding> {
-  const pings = (...more: string[]) => asks('ping', '-n', '-q', '-c', '2', '-i', '0.2', '-W', '1', ...more, address);
-  if ((await pings('-M', 'do', '-s', `${mtu - PING_HEADERS}`)) !== undefined)
+function pingNow(server: string, bytes: number): Promise<Probed<undefined>> {
+  return echoOf({ server }, bytes, performance.now() + PATIENCE);
+}
+
+async function look({ address, mtu, link = '' }: ServerPath, around: number, ping: Ping): Promise<Finding> {
+  const whole = await ping(address, mtu);
+  if (whole.end === 'answered')
     return ok('path MTU', `packets of ${mtu} bytes reach server ${address}, so clients' packets of ${mtu - around} bytes do`);
-  // It answers none, or there is no ping here: that says nothing.
-  if ((await pings()) === undefined)
+  if (whole.end === 'unsent')
+    return warn('path MTU', `whether ${mtu} bytes reach server ${address} cannot be told: ${messageOf(whole.error)}`);
+  // It answers none: that says nothing.
+  if (whole.end === 'unheard' || (await ping(address, SMALL)).end !== 'answered')
     return ok('path MTU', `server ${address} answers no pings: whether ${mtu} bytes reach it cannot be told`);
   return fail(
     'path MTU',

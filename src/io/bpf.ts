@@ -47,6 +47,8 @@ export const SOURCE = 12;
 export const DESTINATION = 16;
 /** MF and the offset, of the half word FRAGMENT. */
 export const FRAGMENT_BITS = 0x3fff;
+/** The same without MF: set in later fragments alone. */
+export const LATER_FRAGMENT_BITS = 0x1fff;
 
 export function op(code: number, k = 0): Instruction {
   return [code, 0, 0, k];

@@ -1,5 +1,5 @@
 /**
- * A packet of this host's through a tunnel, of GUE without further hops or of IP in IP, and whether it is answered. Only who unwraps it answers, and past the
+ * A packet of this host's through a tunnel, of GUE without further hops or of IP in IP, or by none, and whether it is answered. Only who unwraps it answers, and past the
  * tunnel, as servers answer clients.
  *
  *     IPv4 | UDP → server:port | GUE 8 | IPv4 us → whom it is for | …
@@ -37,6 +37,12 @@ export interface TunnelTarget {
   readonly localPort?: number | undefined;
   /** Whom the packet inside is for, an address that the server has; left out: its own. */
   readonly destination?: string | undefined;
+}
+
+/** The same without a tunnel. */
+export interface PlainTarget extends Pick<TunnelTarget, 'server' | 'localAddress'> {
+  readonly port?: undefined;
+  readonly destination?: undefined;
 }
 
 /**
@@ -79,12 +85,19 @@ interface Line {
  * Resolves when it is answered, or silent when `deadline` (performance.now()) has come or `signal` is aborted. Where others are asked, too, it waits for its turn
  * (answers.ts), and the deadline comes later by that. Never rejects.
  */
-export async function probe<T>(target: TunnelTarget, question: Question<T>, deadline: number, signal?: AbortSignal): Promise<Probed<T>> {
+export async function probe<T>(
+  target: TunnelTarget | PlainTarget,
+  question: Question<T>,
+  deadline: number,
+  signal?: AbortSignal,
+): Promise<Probed<T>> {
   let error: NodeJS.ErrnoException | undefined;
   const note = (told?: Error | null) => (error = told ?? error);
   let line: Line | undefined;
   try {
-    line = target.port === 0 ? ipipTo(target) : await gueTo(target, note);
+    if (target.port === undefined) line = rawTo(target, (packet) => packet);
+    else if (target.port === 0) line = rawTo(target, (packet, from) => ipv4(from, target.server, F.IP_IN_IP, packet));
+    else line = await gueTo(target, note);
     const end = await ask(line, target.destination ?? target.server, question, { deadline, signal, note });
     return end === 'unanswered' ? { end: 'silent', error } : end;
   } catch (failure) {
@@ -116,16 +129,19 @@ async function gueTo({ server, port, localAddress, localPort = 0 }: TunnelTarget
   return { source: socket.address().address, send: (packet, done) => socket.send(Buffer.concat([GUE_HEADER, packet]), done), close };
 }
 
-/** Whose ICMP errors nobody hears. Throws where there is no way to the server, or from that address. */
-function ipipTo({ server, localAddress }: TunnelTarget): Line {
+/**
+ * By the kernel's routing alone: nobody hears their ICMP errors, the kernel included, which learns no path MTU from them (native/raw_socket.cc). Throws where there is no
+ * way to the server, or from that address.
+ */
+function rawTo({ server, localAddress }: TunnelTarget | PlainTarget, wrap: (packet: Buffer, from: string) => Buffer): Line {
   const { kind, source } = routeOnce(parseAddress(server), localAddress === undefined ? 0 : parseAddress(localAddress));
   if (kind !== 'unicast')
     throw Object.assign(new Error(`no way to ${server}: ${kind}`), { code: kind === 'source' ? 'EADDRNOTAVAIL' : 'ENETUNREACH' });
   const from = localAddress ?? formatAddress(source);
   const send: Line['send'] = (inner, done) => {
-    const packet = new Uint8Array(ipv4(from, server, F.IP_IN_IP, inner));
+    const packet = new Uint8Array(wrap(inner, from));
     try {
-      done(native().sendPackets(packet.buffer, packet.length) === 1 ? null : new Error(`the kernel sends no IP in IP to ${server}`));
+      done(native().sendPackets(packet.buffer, packet.length) === 1 ? null : new Error(`the kernel sends no such packet to ${server}`));
     } catch (error) {
       done(error as Error);
     }
@@ -207,15 +223,18 @@ function sent(line: Line, packet: Buffer): Promise<void> {
   return new Promise((resolve) => line.send(packet, () => resolve()));
 }
 
-/** How a filter of answers begins: whole packets to this host, of that protocol; then X is where the transport header begins, behind NETWORK. */
-export function wholeToThisHost(protocol: number): Instruction[] {
+/**
+ * How a filter of answers begins: whole packets to this host, of that protocol; then X is where the transport header begins, behind NETWORK.
+ * @param but packets with one of these bits of the fragment's place are passed over
+ */
+export function wholeToThisHost(protocol: number, but = FRAGMENT_BITS): Instruction[] {
   return [
     ...toThisHost(),
     op(LOAD_BYTE, NETWORK + PROTOCOL),
     [IF_EQUAL, 1, 0, protocol],
     drop(),
     op(LOAD_HALF, NETWORK + FRAGMENT),
-    [IF_BITS, 0, 1, FRAGMENT_BITS],
+    [IF_BITS, 0, 1, but],
     drop(),
     ...headerLength(),
     op(TO_X),

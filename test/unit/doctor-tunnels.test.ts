@@ -4,7 +4,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { addresses } from '../../src/doctor/addresses.ts';
 import type { Host } from '../../src/doctor/finding.ts';
 import { actNat } from '../../src/doctor/kernel.ts';
-import { tunnels } from '../../src/doctor/tunnels.ts';
+import { type Ping, tunnels } from '../../src/doctor/tunnels.ts';
 
 const FILE = `frontends.web = { listen_addr = "192.0.2.1:80", backend = "web" }
 backends.web = { dsr = "DSR", servers.a = { addr = "10.2.0.1:80" } }
@@ -14,10 +14,8 @@ backends.web = { dsr = "DSR", servers.a = { addr = "10.2.0.1:80" } }
 async function lines(dsr: string, largest: number): Promise<string[]> {
   const { config } = parseConfig(FILE.replace('DSR', dsr), 'f', { mode: 'dsr' });
   const paths = [{ address: '10.2.0.1', link: 'eth0', local: false, mtu: 1500 }];
-  const ping = (_program: string, ...args: string[]) => {
-    const data = Number(args[args.indexOf('-s') + 1] ?? 56);
-    return Promise.resolve((args.includes('-s') ? data : 56) + 28 <= largest ? '' : undefined);
-  };
+  const ping: Ping = (_server, bytes) =>
+    Promise.resolve(bytes <= largest ? { end: 'answered', ms: 1, says: undefined } : { end: 'silent', error: undefined });
   const found = await tunnels({ config, mode: 'dsr', paths } as unknown as Host, ping);
   return found.map(({ level, message }) => `${level} ${message}`);
 }
