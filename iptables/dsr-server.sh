@@ -16,7 +16,8 @@
 #
 # Exit: 0 done · 1 failed · 2 usage · 3 status found something missing · 77 no privilege, or a tool or kernel feature lacks.
 # LB4_DEVICES="eth0 eth1" names the interfaces that answers leave by, for tc, or tunnels arrive by; else those with the server's address or a
-# default route. LB4_MTU=1500 is what the way from the balancer takes, where that is less than these interfaces do.
+# default route. LB4_MTU=1450 is what the way from the balancer takes, where that is less than these interfaces do; install notes it for later ones until a
+# reboot, LB4_MTU= (empty) or remove.
 #
 # Why. In DSR the client's packets come through lb4, and the answers go straight to the client, who must see them come
 # from the address that it asked: the frontend's, the VIP.
@@ -483,6 +484,7 @@ $(tell_counters)"
 main() {
   read_words "$@"
   [ -n "$SERVER" ] || not_filled_in
+  check_mtu
   case $DIALECT in '' | nft | tc | iptables) ;; *) not_filled_in ;; esac
   need_root
   need ip 'apt-get install iproute2'

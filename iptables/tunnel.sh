@@ -313,9 +313,34 @@ mtu_of() {
   ip -o link show dev "$1" 2>/dev/null | sed -n 's/.* mtu \([0-9]*\) .*/\1/p'
 }
 
-# What the way here takes: the smallest interface does, or LB4_MTU where a link between balancer and server takes less.
+# told_mtu: what LB4_MTU says, or said at the last install; nothing: nobody has said anything, or "" takes it back
+told_mtu() {
+  printf '%s' "${LB4_MTU-$(noted mtu)}"
+}
+
+check_mtu() {
+  case ${LB4_MTU:-1500} in
+    *[!0-9]* | ??????*) ;;
+    *) [ "${LB4_MTU:-1500}" -lt 576 ] || [ "${LB4_MTU:-1500}" -gt 65535 ] || return 0 ;;
+  esac
+  stop 2 "LB4_MTU=$LB4_MTU; allowed: bytes, 576 to 65535, or nothing, which forgets what it said before"
+}
+
+keep_mtu() {
+  mtu=$(told_mtu)
+  if [ -n "$mtu" ] && [ -n "$TUNNELED" ]; then note mtu "$mtu"; else forget mtu; fi
+}
+
+mtu_compare() {
+  wanted=$(told_mtu)
+  have=$(noted mtu)
+  differences "${wanted:+mtu $wanted}" "${have:+mtu $have}"
+}
+
+# What the way here takes: the smallest interface does, or as was told, where a link between balancer and server takes less.
 tunnel_mtu() {
-  [ -z "${LB4_MTU:-}" ] || { printf '%s\n' "$LB4_MTU"; return 0; }
+  mtu=$(told_mtu)
+  [ -z "$mtu" ] || { printf '%s\n' "$mtu"; return 0; }
   least=65535
   for device in $arrivals; do
     mtu=$(mtu_of "$device")
@@ -459,6 +484,7 @@ check_tunnels() {
 tunnels_install() {
   tunnels_matter || return 0
   note tunnels yes
+  keep_mtu
   [ -z "$TUNNELED" ] || clamp_install
   case $UNWRAP in
     bpf) gue_install; fou_remove; kernel_tunnels_install ;;
@@ -484,6 +510,7 @@ tunnels_remove() {
   kernel_tunnels_install
   vips6_install
   clamp_remove
+  forget mtu
   forget tunnels
 }
 
@@ -495,6 +522,7 @@ tunnels_compare() {
   if [ "$UNWRAP" = fou ] || [ -e "$STATE/fou" ]; then differences "$(wanted_fou)" "$(have_fou)"; fi
   kernel_tunnel_compare
   vips6_compare
+  mtu_compare
   printf '%s\n' "$clamps"
   for device in $(strict_devices); do printf 'all shadowed by strict rp_filter of %s\n' "$device"; done
 }

@@ -31,7 +31,8 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   LB4_IPTABLES: 'the iptables to use, iptables-legacy say (default: iptables)',
   LB4_GATEWAY: 'on a server of nat = "destination", for its script: the address that it reaches the balancer by',
   LB4_DEVICES: 'on a DSR server, for its script: the interfaces that answers leave by, "eth0 eth1"',
-  LB4_MTU: 'on a server of dsr = "gue" or "ipip", for its script: what the way from the balancer takes, where that is less',
+  LB4_MTU:
+    'on a server of dsr = "gue" or "ipip", for its script: what the way from the balancer takes, where that is less; noted until a reboot',
   JOURNAL_STREAM: 'by systemd: whether standard error is the journal, for which each line has a priority',
   NOTIFY_SOCKET: 'by systemd: who is told that lb4 is ready',
   WATCHDOG_USEC: 'by systemd: it is told that lb4 lives, while all its workers answer',

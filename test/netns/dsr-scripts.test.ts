@@ -260,6 +260,39 @@ describe('installing and removing', () => {
     expect(sh('cat /proc/sys/net/ipv4/conf/all/arp_ignore /proc/sys/net/ipv4/conf/all/arp_announce')).toBe('3\n0\n');
   });
 
+  test('LB4_MTU is noted: later installs and status go by it, until it is taken back, or all is removed', async () => {
+    const before = snapshot();
+    const told = async (mtu: string | undefined, action: string) => {
+      const file = join(lab.directory, 'server.sh');
+      writeFileSync(file, renderServerScript(gue));
+      const { code, stdout, stderr } = await server.run('env', ...(mtu === undefined ? [] : [`LB4_MTU=${mtu}`]), 'sh', file, action);
+      return [code, ...stdout.split('\n').filter((line) => /mtu|mss 10/.test(line)), ...(stderr === '' ? [] : [stderr])];
+    };
+    const noted = [0, 'present mtu 1450', `present mss ${VIP} 1370`];
+    for (const mtu of ['1450', undefined]) {
+      expect(await told(mtu, 'install')).toEqual([0]);
+      expect(await told(undefined, 'status')).toEqual(noted);
+    }
+    expect(await told('1400', 'status')).toEqual([
+      3,
+      'stale mtu 1450',
+      'missing mtu 1400',
+      `stale mss ${VIP} 1370`,
+      `missing mss ${VIP} 1320`,
+    ]);
+    expect(await told('', 'install')).toEqual([0]);
+    expect(await told(undefined, 'status')).toEqual([0, `present mss ${VIP} 1420`]);
+    expect(await told('1450', 'install')).toEqual([0]);
+    expect(await told(undefined, 'remove')).toEqual([0]);
+    expect(snapshot()).toBe(before);
+    for (const mtu of ['575', '65536', '1450b', '-1', '100000'])
+      expect(await told(mtu, 'install')).toEqual([
+        2,
+        expect.stringMatching(/^lb4 rules: LB4_MTU=\S+; allowed: bytes, 576 to 65535, or nothing/),
+      ]);
+    expect(snapshot()).toBe(before);
+  });
+
   test("somebody else's table of that name is left alone", async () => {
     sh("nft 'table ip lb4 { chain mine { tcp dport 22 accept; }; }'");
     const before = snapshot();
