@@ -304,7 +304,7 @@ remember_tables() {
   done
 }
 
-# holds_nothing PLACE chain|table NAME…: no rule, no other chain, the policy untouched. (`nft delete` would take rules along.)
+# holds_nothing PLACE chain|table NAME…: no rule, no other chain, the policy untouched
 holds_nothing() {
   in_table "$1"
   known="^#|^table ip $table \\{\$|^.chain $chain \\{\$|^.*priority $table; policy accept;\$|^.?\\}\$|^\$"
@@ -320,9 +320,9 @@ tidy_tables() {
     if can_tidy; then
       # With its only chain; or that one alone.
       if [ "$recalled" = table ] && holds_nothing "$place" table ip "$table"; then
-        nft delete table ip "$table" 2>/dev/null
+        drop_table "$IPTABLES" ip "$table" "$chain"
       elif holds_nothing "$place" chain ip "$table" "$chain"; then
-        nft delete chain ip "$table" "$chain" 2>/dev/null
+        drop_chain "$IPTABLES" "$table" "$chain"
       fi
     fi
     forget "$place-table"
@@ -532,11 +532,12 @@ look_untracked() {
 untrack() {
   command -v nft >/dev/null || return 0
   if [ -z "$FRONTENDS$ECHOES" ]; then
-    nft list table ip lb4_untracked >/dev/null 2>&1 || return 0
-    wanted='delete table ip lb4_untracked'
+    wanted=$(own_removal ip lb4_untracked)
+    [ -n "$wanted" ] || return 0
   else
     look_untracked
     [ -z "$whole" ] || return 0
+    [ -z "$there" ] || own_anew ip lb4_untracked "$there"
     wanted=$(untracked_table)
   fi
   if [ -n "$dry_run" ]; then

@@ -85,6 +85,58 @@ can_tidy() {
   is_nft && command -v nft >/dev/null
 }
 
+# drop_chain TOOL TABLE CHAIN: if it is empty. `nft delete chain` would take along what somebody else has just put there; iptables-nft has the kernel refuse
+# that (NLM_F_NONREC). One that is older than 1.8.8 knows no such deletion: there the empty chain stays.
+drop_chain() {
+  "$1" -t "$2" -X "$3" 2>/dev/null
+}
+
+# drop_table TOOL FAMILY TABLE CHAIN…: if these chains are all that is in it, and empty. The kernel refuses where a chain of iptables' own is in it by then;
+# chains and sets of other names that come between the caller's look and this would go with it: nft knows no deletion that takes an empty table alone.
+drop_table() {
+  case $3 in
+    nat) standard='PREROUTING INPUT OUTPUT POSTROUTING' ;;
+    raw) standard='PREROUTING OUTPUT' ;;
+    *) standard='PREROUTING INPUT FORWARD OUTPUT POSTROUTING' ;;
+  esac
+  deletion="delete table $2 $3"
+  for one in $standard; do
+    case " $* " in *" $one "*) drop_chain "$1" "$3" "$one" ;; esac
+    deletion="create chain $2 $3 $one
+$deletion"
+  done
+  nft -f - 2>/dev/null <<END
+$deletion
+END
+}
+
+# others_in LISTING: the first line of a table of lb4's own, as nft lists it, that is not lb4's: our rules are known by their comments
+others_in() {
+  printf '%s\n' "$1" | sed -e 's/ # handle [0-9]*$//' -e 's/^[[:space:]]*//' |
+    grep -vE '^$|^#|^table |^chain (prerouting|output) \{$|^type (nat|filter) hook .* policy accept;$|comment "lb4 [^"]*"$|^\}$' | head -n 1
+}
+
+# own_removal FAMILY TABLE: for nft, how a table of lb4's own goes: as a whole, or our rules alone, by their handles, where somebody else has put something into
+# it. What he puts there between this look and the deletion goes with it: nft knows no deletion that takes an empty chain or table alone.
+own_removal() {
+  listing=$(nft -a list table "$1" "$2" 2>/dev/null) || return 0
+  others=$(others_in "$listing")
+  if [ -z "$others" ]; then
+    printf 'delete table %s %s\n' "$1" "$2"
+    return 0
+  fi
+  warn "table $1 $2 stays, without lb4's rules: it has something that is not lb4's: $others"
+  printf '%s\n' "$listing" | awk -v table="$1 $2" '
+    $1 == "chain" { chain = $2 }
+    / comment "lb4 [^"]*" # handle [0-9]+$/ { print "delete rule " table " " chain " handle " $NF }'
+}
+
+# own_anew FAMILY TABLE LISTING: told before a table of lb4's own is made anew
+own_anew() {
+  others=$(others_in "$3")
+  [ -z "$others" ] || warn "table $1 $2 is made anew, and what is not lb4's goes: $others"
+}
+
 # ---- remembering ---------------------------------------------------------------------------------------------------
 
 # note NAME TEXT: write it down before the deed, so that a crash in between can be undone.

@@ -16,7 +16,9 @@
 # Why. A rule of the table nat meets the first packet of a connection, and gives it the port of one process; the kernel's connection tracking does so for
 # all further ones. So connections stay with their process whatever becomes of the rules, and no process of lb4 has anything to do with them.
 # REDIRECT goes to an address of the interface that the connection came by: processes must listen at all addresses, as status says. What is
-# not tracked (NOTRACK) passes by. In nft the rules are a table of their own; with iptables they stand on top of the table nat, known by their comment.
+# not tracked (NOTRACK) passes by. In nft the rules are a table of their own, which is nobody else's to write into: install makes it anew. With iptables they
+# stand on top of the table nat, known by their comment. With the last rule that needs it the kernel's connection tracking is at rest, and connections that were
+# spread break: so a port whose processes are all down or drain keeps a rule that does nothing else. At remove they break, where no other rule of this host needs it.
 
 # >>> lb4 configuration: `lb4 rules` writes what stands between these two lines
 DIALECT=''   # nft or iptables
@@ -68,13 +70,17 @@ nft_load() {
 }
 
 nft_install() {
-  case $(nft_compare) in *'missing '* | *'stale '*) nft_load "${TABLE:-delete table $TABLES}" 'a table of family inet with NAT (Linux 5.2)' ;; esac
+  case $(nft_compare) in *'missing '* | *'stale '*) ;; *) return 0 ;; esac
+  # shellcheck disable=SC2086
+  own_anew $TABLES "$(nft list table $TABLES 2>/dev/null)"
+  nft_load "${TABLE:-delete table $TABLES}" 'a table of family inet with NAT (Linux 5.2)'
 }
 
 nft_remove() {
   command -v nft >/dev/null || return 0
   # shellcheck disable=SC2086
-  ! nft list table $TABLES >/dev/null 2>&1 || nft_load "delete table $TABLES" 'delete table'
+  deletion=$(own_removal $TABLES)
+  [ -z "$deletion" ] || nft_load "$deletion" 'delete table'
 }
 
 # ---- iptables ------------------------------------------------------------------------------------------------------
@@ -95,7 +101,7 @@ iptables_have() {
   is_nft || grep -qsx nat "$names" || return 0
   saved_by "$tool-save" nat
   case $saved in *"$TAG"*) ;; *) return 0 ;; esac
-  for chain in PREROUTING OUTPUT; do printf '%s\n' "$saved" | sed -n "s/^-A \\($chain .* $TAG -j REDIRECT .*\\)\$/$1 \\1/p"; done
+  for chain in PREROUTING OUTPUT; do printf '%s\n' "$saved" | sed -n "s/^-A \\($chain .* $TAG\\( -j REDIRECT .*\\)\\{0,1\\}\\)\$/$1 \\1/p"; done
 }
 
 # iptables_wanted 4|6: nothing of a family that this host has not
@@ -121,7 +127,7 @@ swap() {
     return 0
   fi
   [ -n "$2" ] || remember_table "$1"
-  errors=$(transaction "$2" "$3" | "$tool-restore" -w 5 --noflush 2>&1) && { [ -n "$3" ] || tidy_table "$1"; }
+  errors=$(transaction "$2" "$3" | "$tool-restore" -w 5 --noflush 2>&1)
 }
 
 # iptables_swap WANTED4 WANTED6: both, or none
@@ -134,9 +140,9 @@ iptables_swap() {
     swap 4 "$1" "$have4"
     errors=$reason
   fi
+  [ -n "$have4" ] || tidy_table 4
+  [ -n "$have6" ] || tidy_table 6
   of_family 4
-  tidy_table 4
-  tidy_table 6
   fail "$tool-restore" "$errors"
 }
 
@@ -148,7 +154,10 @@ iptables_install() {
 }
 
 iptables_remove() {
-  ! command -v "$IPTABLES" >/dev/null || iptables_swap '' ''
+  command -v "$IPTABLES" >/dev/null || return 0
+  iptables_swap '' ''
+  tidy_table 4
+  tidy_table 6
 }
 
 iptables_compare() {
@@ -187,13 +196,13 @@ is_empty() {
 
 # tidy_table 4|6: what had to be made for our rules goes, where nobody else has put anything there
 tidy_table() {
-  can_tidy || return 0
+  [ -z "$dry_run" ] && can_tidy || return 0
   noted=$(noted "fan-out-$1") || return 0
   of_family "$1"
   case $noted in
-    table) ! is_empty - table "$family" nat || nft delete table "$family" nat 2>/dev/null ;;
+    table) ! is_empty - table "$family" nat || drop_table "$tool" "$family" nat PREROUTING INPUT OUTPUT POSTROUTING ;;
     nothing) ;;
-    *) for chain in $noted; do ! is_empty - chain "$family" nat "$chain" || nft delete chain "$family" nat "$chain" 2>/dev/null; done ;;
+    *) for chain in $noted; do ! is_empty - chain "$family" nat "$chain" || drop_chain "$tool" nat "$chain"; done ;;
   esac
   forget "fan-out-$1"
 }

@@ -88,11 +88,10 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     const removesOwn = action === 'remove' && server === undefined && !options.dryRun;
     if (removesOwn) assertNobodyNeedsThem();
     const waiting = removesOwn && hasKept() ? deadHolder() : undefined;
-    const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
-    out(output);
+    const status = await runHere(script, action, options, { out, err });
     if (removesOwn) forgetDeadHolder(true);
     if (waiting !== undefined) out(`${nameOf(waiting)} was killed here: its connections, which waited for the next start, end now\n`);
-    return complete ? EXIT.ok : MISSING_RULES;
+    return status;
   } catch (error) {
     if (!(error instanceof Lb4Error)) throw error;
     err(toldError(error));
@@ -119,7 +118,13 @@ async function fanOutRules(options: RulesOptions, action: RulesAction | undefine
   const holder = action === 'status' || options.dryRun ? undefined : lockHolder(FAN_OUT_LOCK);
   if (holder !== undefined)
     throw new FailureError(`rules: an lb4 --fan-out (pid ${holder.pid ?? 'unknown'}) runs here and looks after them: stop it first`);
-  const { output, complete } = await runRules(script, action, { dryRun: options.dryRun ?? false });
+  return runHere(script, action, options, { out, err });
+}
+
+/** Returns the exit status. */
+async function runHere(script: string, action: RulesAction, { dryRun = false }: RulesOptions, { out, err }: RulesOutput): Promise<number> {
+  const { output, complete, warnings } = await runRules(script, action, { dryRun });
+  for (const warning of warnings) err(told(`warning: ${warning}`));
   out(output);
   return complete ? EXIT.ok : MISSING_RULES;
 }

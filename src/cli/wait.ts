@@ -1,7 +1,8 @@
 /** `lb4 wait BACKEND/SERVER drained`: ends when nobody is on a server any more. */
 import { setTimeout } from 'node:timers/promises';
 import { Argument, type Command } from 'commander';
-import type { Explanation } from '../control/orders.ts';
+import type { Mode } from '../config/modes.ts';
+import type { Explanation, StatusAnswer } from '../control/orders.ts';
 import { RefusedError, TimeoutError, UnknownNameError, UsageError } from '../errors.ts';
 import { ask, controlCommand, type Reach } from './control-client.ts';
 import { withExamples } from './manual.ts';
@@ -10,6 +11,7 @@ interface WaitOptions extends Reach {
   readonly timeout?: number | undefined;
 }
 
+const FAN_OUT: Mode = 'fan-out';
 /** Between two looks. */
 const EVERY_MS = 250;
 
@@ -29,6 +31,8 @@ export function waitCommand(): Command {
 }
 
 async function drained(server: string, options: WaitOptions): Promise<void> {
+  const { mode } = await ask<StatusAnswer>(options, 'GET', '/v1/status');
+  if (mode === FAN_OUT) throw new RefusedError(unseen(server));
   const end = performance.now() + 1000 * (options.timeout ?? Number.POSITIVE_INFINITY);
   for (let looks = 0; ; looks++) {
     const servers = await lookAt(server, options, looks > 0);
@@ -41,6 +45,12 @@ async function drained(server: string, options: WaitOptions): Promise<void> {
     if (performance.now() >= end) throw new TimeoutError(`${server} has not drained in ${options.timeout} s: connections left: ${left}`);
     await setTimeout(EVERY_MS);
   }
+}
+
+/** Its connections are the kernel's alone, so that lb4 counts none. */
+function unseen(server: string): string {
+  const port = server.slice(server.lastIndexOf('/') + 1);
+  return `${server} cannot be waited for: lb4 --fan-out sees no connections, which the kernel has; those that are left: ss -Htn state established "sport = :${port}"`;
 }
 
 /** By somebody's word, the file's or an operator's: one that is down by its checks alone may be back the next second. */

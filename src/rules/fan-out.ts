@@ -14,6 +14,8 @@ type Family = 4 | 6;
 const SEED = '0x6c6234';
 /** Just before whatever else translates destinations (NF_IP_PRI_NAT_DST, -100); by number, since nft knows no name for it in OUTPUT. */
 const PRIORITY = -101;
+/** By which iptables' are known. */
+const TAG = ' -m comment --comment lb4';
 
 /**
  * The script that puts them in place: POSIX sh, run as `sh FILE install|remove|status [--dry-run]`.
@@ -35,7 +37,6 @@ export function renderFanOutScript(services: readonly FanOutInput[], dialect: Fa
 export function nftRules(services: readonly FanOutInput[]): FanOutRules {
   return services.flatMap((service) => {
     const to = nftTargets(service);
-    if (to === undefined) return [];
     const incoming = wholeFamilies(service).map((family) => ({ chain: 'prerouting', text: `${nftMatch(service, family)} ${to(family)}` }));
     // One family a rule: of IPv4 what lb4's own checks call is left alone.
     const own = familiesOf(service).map((family) => {
@@ -72,20 +73,21 @@ export function iptablesRules(services: readonly FanOutInput[]): FanOutRules {
     return chains.flatMap(({ name, all }) => {
       return all.flatMap((service) => {
         const match = iptablesMatch(service, family, name === 'OUTPUT');
-        return iptablesSteps(service).map(({ how, port }) => {
-          return { chain: `${family} ${name}`, text: `${match}${how} -m comment --comment lb4 -j REDIRECT --to-ports ${port}` };
-        });
+        return iptablesSteps(service).map((step) => ({ chain: `${family} ${name}`, text: `${match}${step}` }));
       });
     });
   });
 }
 
-/** The part of a rule that says where to; undefined: nowhere. */
-function nftTargets(service: FanOutInput): ((family: Family | undefined) => string) | undefined {
+/**
+ * The part of a rule that says where to. Nowhere: it only asks for connection tracking, which with the last rule of NAT would be at rest, and then
+ * connections that were spread break.
+ */
+function nftTargets(service: FanOutInput): (family: Family | undefined) => string {
   const { balance, ports } = service;
   const up = reduced(ports.filter(({ isUp, weight }) => isUp && weight > 0));
   const [first] = up;
-  if (first === undefined) return undefined;
+  if (first === undefined) return () => 'ct state new';
   if (up.length === 1) return () => `redirect to :${first.port}`;
   if (balance === 'source') {
     const { size, text } = mapOf(steadily(ports));
@@ -135,18 +137,20 @@ function iptablesMatch({ listen, protocol }: FanOutInput, family: Family, isOwn:
   return `${isOwn && family === 4 ? `! -d ${CHECK_ADDRESS}/32 ` : ''}${to} -m addrtype --dst-type LOCAL`;
 }
 
-/** One rule after the other takes its share of what is left; the last one takes all. */
-function iptablesSteps({ balance, ports }: FanOutInput): { readonly how: string; readonly port: number }[] {
+/** One rule after the other takes its share of what is left; the last one takes all. With nowhere to go one asks for connection tracking alone, as in nft. */
+function iptablesSteps({ balance, ports }: FanOutInput): string[] {
   if (balance === 'source') throw new RangeError('iptables has no match that hashes');
   const up = reduced(ports.filter(({ isUp, weight }) => isUp && weight > 0));
+  if (up.length === 0) return [` -m conntrack --ctstate NEW${TAG}`];
+  const step = (port: number, how = '') => `${how}${TAG} -j REDIRECT --to-ports ${port}`;
   if (balance === 'random') {
     const steps = cascade(up.map(({ weight }) => weight));
-    return up.map(({ port }, i) => ({ port, how: steps[i] === undefined ? '' : ` -m statistic --mode random --probability ${steps[i]}` }));
+    return up.map(({ port }, i) => step(port, steps[i] === undefined ? '' : ` -m statistic --mode random --probability ${steps[i]}`));
   }
   const order = turns(up);
   return order.map((port, i) => {
     const left = order.length - i;
-    return { port, how: left === 1 ? '' : ` -m statistic --mode nth --every ${left} --packet 0` };
+    return step(port, left === 1 ? '' : ` -m statistic --mode nth --every ${left} --packet 0`);
   });
 }
 

@@ -11,7 +11,7 @@ import type { FanOutDialect, FanOutInput } from '../rules/types.ts';
 import type { DataPath, Reports } from './data-path.ts';
 import type { HostState } from './guard.ts';
 import { hostLock } from './host-lock.ts';
-import type { Plan } from './plan.ts';
+import type { Plan, PlannedServer } from './plan.ts';
 import type { Takeover } from './takeover.ts';
 
 export interface FanOutOptions {
@@ -27,6 +27,7 @@ export class FanOutPath implements DataPath {
   readonly pulses = [];
   readonly hostStates: readonly HostState[];
   readonly #lock: NamespaceLock;
+  readonly #log: Reports['log'];
   readonly #dialect: FanOutDialect;
   readonly #rules: boolean;
   /** Of the rules that stand. */
@@ -36,8 +37,9 @@ export class FanOutPath implements DataPath {
   /** The rules are another one's by now, or nobody's: nothing of this host is this one's to change any more. */
   #isOver = false;
 
-  private constructor(lock: NamespaceLock, dialect: FanOutDialect, rules: boolean) {
+  private constructor(lock: NamespaceLock, dialect: FanOutDialect, rules: boolean, log: Reports['log']) {
     this.#lock = lock;
+    this.#log = log;
     this.#dialect = dialect;
     this.#rules = rules;
     this.hostStates = [hostLock(lock), ...(rules ? [this.#state()] : [])];
@@ -50,7 +52,7 @@ export class FanOutPath implements DataPath {
     // It lets go of the lock, and leaves its rules.
     await takeover?.take();
     const lock = lockFanOut({ mode: 'fan-out', rules });
-    const path = new FanOutPath(lock, dialect, rules);
+    const path = new FanOutPath(lock, dialect, rules, log);
     try {
       await path.apply(plan);
     } catch (error) {
@@ -66,7 +68,7 @@ export class FanOutPath implements DataPath {
     assertDialect(plan.config, this.#dialect);
     const script = renderFanOutScript(fanOutsOf(plan), this.#dialect);
     if (script === this.#script) return;
-    await runRules(script, 'install');
+    await this.#run(script, 'install');
     this.#script = script;
     this.#good = undefined;
   }
@@ -74,12 +76,12 @@ export class FanOutPath implements DataPath {
   /** It has no worker: a tool that hangs is killed by its own limit. */
   giveUp(): void {}
 
-  /** New connections are the listening port's alone; those that are there stay with their processes. */
+  /** New connections are the listening port's alone; those that were spread break, unless other rules of this host keep conntrack at work. */
   async stop(): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
     try {
-      if (this.#rules) await runRules(renderFanOutScript([], this.#dialect), 'remove');
+      if (this.#rules) await this.#run(renderFanOutScript([], this.#dialect), 'remove');
     } finally {
       this.#lock.release();
     }
@@ -119,8 +121,13 @@ export class FanOutPath implements DataPath {
       usually: 'a restart of the firewall does this',
       fresh: true,
       verify: () => this.#verify(),
-      repair: async () => void (await runRules(this.#script, 'install')),
+      repair: () => this.#run(this.#script, 'install'),
     };
+  }
+
+  async #run(script: string, action: 'install' | 'remove'): Promise<void> {
+    const { warnings } = await runRules(script, action);
+    for (const warning of warnings) this.#log.warn(`rules: ${warning}`);
   }
 
   /** The script's `status` compares; it is asked only when what the kernel says has changed. */
@@ -140,10 +147,15 @@ function fanOutsOf({ config: { fanOut = [] }, backends }: Plan): FanOutInput[] {
     const own = backends.find(({ backend: { name, label = name } }) => label === one.name);
     const ports = (own?.servers ?? [])
       .filter(({ draining }) => !draining)
-      .map(({ index, server, weight }) => {
-        const chosen = own?.choice.candidates.find((candidate) => candidate.index === index);
-        return { port: server.addr.port, weight: Math.round(chosen?.weight ?? weight), isUp: chosen !== undefined };
+      .map((process) => {
+        const chosen = own?.choice.candidates.find(({ index }) => index === process.index);
+        return { port: process.server.addr.port, weight: Math.round(chosen?.weight ?? weightOf(process)), isUp: chosen !== undefined };
       });
     return fanOutFor(one, ports);
   });
+}
+
+/** One that drains keeps its places, as one that is down: by "source" its clients alone go to others. */
+function weightOf({ server, weight, setting }: PlannedServer): number {
+  return setting?.state === 'drain' ? (setting.weight ?? server.weight) : weight;
 }

@@ -136,7 +136,8 @@ export class Firewall {
 
   /** Takes away every rule of lb4, and puts back what they had changed. */
   async remove(): Promise<void> {
-    await runRules(this.#script(), 'remove');
+    const { warnings } = await runRules(this.#script(), 'remove');
+    for (const warning of warnings) this.#log.warn({}, `firewall rules: ${warning}`);
   }
 
   #script(): string {

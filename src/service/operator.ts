@@ -1,6 +1,6 @@
 /** What operators order of a running lb4 (control/orders.ts). What they set goes the same way as the file and health: by a plan. */
 import type { Config } from '../config/model.ts';
-import type { Mode } from '../config/modes.ts';
+import { fansOut, type Mode } from '../config/modes.ts';
 import {
   type Captured,
   type CaptureWanted,
@@ -51,6 +51,9 @@ export interface OperatorParts extends Omit<ExplainParts, 'path'> {
   readonly startSlowly: (checkKey: string) => void;
 }
 
+const UNSEEN =
+  'lb4 --fan-out sees no connections, which the kernel has; those of a process: ss -tn sport = :PORT; all, and to end them: conntrack -L, conntrack -D';
+
 export class Operator implements Orders {
   readonly #parts: OperatorParts;
   readonly #captures: Captures;
@@ -88,13 +91,15 @@ export class Operator implements Orders {
   }
 
   async flows(filter: FlowFilter, limit: number): Promise<FlowList> {
+    this.#assertSeen();
     const { replanner, path } = this.#parts;
     const { plan } = replanner;
     const { flows, more } = await path.flows(queryOf(filter, plan), limit);
     return { flows: flowRows(flows, plan), more };
   }
 
-  kill(filter: FlowFilter): Promise<Killed> {
+  async kill(filter: FlowFilter): Promise<Killed> {
+    this.#assertSeen();
     // In turn: what an index stands for stays.
     return this.#inTurn(async () => {
       const { replanner, path, log } = this.#parts;
@@ -119,6 +124,11 @@ export class Operator implements Orders {
 
   config(): string {
     return this.#parts.effective();
+  }
+
+  /** An empty list would say that there are none. */
+  #assertSeen(): void {
+    if (fansOut(this.#parts.mode)) throw new OrderError('refused', UNSEEN);
   }
 
   async #set(name: string, order: ServerOrder): Promise<ServerSet> {

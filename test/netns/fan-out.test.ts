@@ -1,11 +1,12 @@
 /** Ports that the kernel spreads over processes of this host, by rules of either dialect: who gets how many, what is left, and lb4 --fan-out. */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
 import { renderFanOutScript } from '../../src/rules/fan-out.ts';
 import { fanOutsFor } from '../../src/rules/fan-out-config.ts';
 import { LB4, QUICK } from '../lab/balancer.ts';
+import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { cable, Lab, type Namespace, ROOT } from '../lab/lab.ts';
 import { PYTHON, type Running } from '../lab/processes.ts';
 import { waitUntil } from '../lab/wait.ts';
@@ -260,7 +261,102 @@ test('one dialect takes the place of the other, and status tells of processes th
     'fail  processes: the process at port 3198/tcp: nobody listens; its share of connections is refused',
     '',
   ]);
-  await good(rules(config, '--remove'));
+  // What somebody else has written into the table of lb4 stays there; ours go.
+  host.sh('nft', 'add', 'rule', 'inet', 'lb4_fan_out', 'prerouting', 'tcp', 'dport', '9', 'accept');
+  expect(await rules(config, '--remove')).toMatchObject({
+    code: 0,
+    stderr: expect.stringMatching(/table inet lb4_fan_out stays, without lb4's rules: .*not lb4's: tcp dport 9 accept\n$/) as string,
+  });
+  expect(host.sh('nft', 'list', 'table', 'inet', 'lb4_fan_out')).toMatch(/^(?![^]*redirect)[^]*tcp dport 9 accept/);
+  host.sh('nft', 'delete', 'table', 'inet', 'lb4_fan_out');
+  expect(ruleset()).toBe(before);
+
+  // And what he adds to a table of iptables, at the last moment, too.
+  await good(run(DIALECTS[1], script, 'install'));
+  const late = join(lab.directory, 'late');
+  mkdirSync(late);
+  const add = 'iptables-nft -t nat -A PREROUTING -p tcp --dport 9 -j ACCEPT';
+  writeFileSync(
+    join(late, 'nft'),
+    `#!/bin/sh\nPATH=\${PATH#*:}\nnft "$@"\ncode=$?\n[ "$*" != 'list table ip nat' ] || ${add}\nexit $code\n`,
+    { mode: 0o755 },
+  );
+  await good(host.run('env', `PATH=${late}:${process.env['PATH']}`, 'LB4_IPTABLES=iptables-nft', 'sh', script, 'remove'));
+  expect(host.sh('iptables-nft-save', '-t', 'nat')).toMatch(/^-A PREROUTING -p tcp .*--dport 9 -j ACCEPT$/m);
+  host.sh('nft', 'delete', 'table', 'ip', 'nat');
+  expect(ruleset()).toBe(before);
+});
+
+/** Where lb4 finds no nft. */
+const WITHOUT_NFT = [
+  'unshare',
+  '-m',
+  'sh',
+  '-c',
+  'mount --bind /dev/null "$(command -v nft)" && export LB4_IPTABLES=iptables-legacy && exec "$@"',
+  'sh',
+];
+
+test.each([
+  { name: 'nft', around: [] as string[], more: BY_SOURCE, idle: 'tcp dport 4007 ct state new' },
+  { name: 'iptables-legacy', around: WITHOUT_NFT, more: '', idle: '--dport 4007 -m addrtype --dst-type LOCAL -m conntrack --ctstate NEW' },
+])('lb4 set, $name: a process that drains gets no new connections, keeps its own, and comes back', async ({ around, more, idle }) => {
+  const before = ruleset();
+  const socket = join(lab.directory, 'control.sock');
+  const held = `[fan_out.held]\nlisten = "4007"\nports = [3301, 3302]\n`;
+  const config = join(lab.directory, 'drains.toml');
+  writeFileSync(config, `[control]\npath = "${socket}"\n[fan_out.squid]\nlisten = "3128"\n${EQUAL}\n${held}${more}`);
+  const servers = [3301, 3302].map((port) => host.program('backend', `${port}`, `echo=${port}`));
+  await Promise.all(servers.map((server) => server.line(/^listening/)));
+  const running = host.start([...around, LB4, '--fan-out', `--config=${config}`]);
+  await running.line(/"ready"/);
+  const ctl = (...words: string[]) => host.run(LB4, ...words, '--control', socket);
+  const set = async (...words: string[]) => expect(await ctl('set', 'server', ...words)).toMatchObject({ code: 0, stderr: '' });
+  const hold = () => holdConnections(client, 4, `${HOST}:4007`);
+  const at = async (holding: Running) => (await report(holding)).map(({ server }) => server).sort();
+
+  // One of two, then both: with the last rule of NAT conntrack would be at rest.
+  const both = await hold();
+  expect(await at(both)).toEqual(['3301', '3301', '3302', '3302']);
+  await set('held/3301', 'state', 'drain');
+  const other = await hold();
+  expect(await at(other)).toEqual(['3302', '3302', '3302', '3302']);
+  await set('held/3302', 'state', 'drain');
+  await set('squid/3128', 'weight', '0');
+  for (const port of [3129, 3130, 3131]) await set(`squid/${port}`, 'state', port === 3130 ? 'down' : 'drain');
+  if (more !== '') for (const port of PORTS) await set(`source/${port}`, 'state', 'drain');
+  expect(ruleset()).toContain(idle);
+  expect(ruleset()).not.toContain('redir');
+  expect((await client.run('curl', '-sS', '--max-time', '60', `http://${HOST}:4007/`)).stderr).toMatch(/refused|Couldn't connect/);
+  for (const holding of [both, other]) expect(await othersLiveOn(holding)).toEqual([]);
+  await set('held/3301', 'state', 'ready');
+  const back = await hold();
+  expect(await at(back)).toEqual(['3301', '3301', '3301', '3301']);
+  for (const holding of [both, other, back]) {
+    expect(await othersLiveOn(holding)).toEqual([]);
+    await holding.stop('SIGKILL');
+  }
+
+  // Weights, and where clients have their places nobody else's changes.
+  for (const port of [3129, 3131]) await set(`squid/${port}`, 'state', 'ready');
+  await set('squid/3128', 'weight', '3');
+  expect(await fromClient(3128, 100)).toEqual([60, 20, 0, 20]);
+  await set('squid/3130', 'state', 'ready');
+  await set('squid/3128', 'weight', '1');
+  expect(await fromClient(3128, 100)).toEqual([25, 25, 25, 25]);
+  if (more !== '') {
+    for (const port of PORTS.filter((one) => one !== 3130)) await set(`source/${port}`, 'state', 'ready');
+    expect(ruleset()).toMatch(/jhash ip saddr mod 4 seed \S+ map \{ 0 : 3128, 1 : 3129, 2 : 3128, 3 : 3131 \}/);
+    expect((await fromClient(LISTEN.source, 400))[2]).toBe(0);
+  }
+  expect(await ctl('wait', 'squid/3130', 'drained')).toMatchObject({
+    code: 5,
+    stderr: expect.stringMatching(/squid\/3130 cannot be waited for: lb4 --fan-out sees no connections, .*"sport = :3130"\n$/) as string,
+  });
+  for (const words of [['flows'], ['kill', 'flows', '--server', 'squid/3130']])
+    expect(await ctl(...words)).toMatchObject({ code: 5, stderr: expect.stringMatching(/lb4 --fan-out sees no connections/) as string });
+  expect(await running.stop()).toEqual({ code: 0, signal: null });
+  for (const server of servers) await server.stop();
   expect(ruleset()).toBe(before);
 });
 
@@ -341,8 +437,7 @@ test('lb4 --fan-out: a process that dies goes out, and comes back; its rules are
 test('lb4 --fan-out on a host without nft goes by iptables', async () => {
   const before = ruleset();
   const config = file('iptables', `[fan_out.squid]\nlisten = "3128"\n${EQUAL}\n${QUICK}\n`);
-  const hidden = 'mount --bind /dev/null "$(command -v nft)" && export LB4_IPTABLES=iptables-legacy && exec "$@"';
-  const running = host.start(['unshare', '-m', 'sh', '-c', hidden, 'sh', LB4, '--fan-out', `--config=${config}`]);
+  const running = host.start([...WITHOUT_NFT, LB4, '--fan-out', `--config=${config}`]);
   await running.line(/"ready"/);
   expect(await fromClient(3128, 100)).toEqual([25, 25, 25, 25]);
   expect(await counts(client, HOST6, 3128, 100, SOURCE6)).toEqual([25, 25, 25, 25]);

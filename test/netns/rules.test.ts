@@ -436,6 +436,36 @@ test('a state file of an earlier namespace with the same inode does no harm', ()
   expect(must('nft list ruleset')).toBe('table ip raw {\n}\n');
 });
 
+test('what somebody else adds at the last moment stays: a rule, a chain of the table, and a rule in the table of lb4 itself', () => {
+  const file = join(directory, 'balancer.sh');
+  writeFileSync(file, renderBalancerScript(small));
+  // Just behind the look that finds nothing of others'.
+  const late = (add: string) => {
+    writeFileSync(
+      join(directory, 'nft'),
+      `#!/bin/sh\nPATH=\${PATH#*:}\nnft "$@"\ncode=$?\n[ "$*" != 'list table ip raw' ] || ${add}\nexit $code\n`,
+      { mode: 0o755 },
+    );
+    return inside(`PATH=${directory}:$PATH sh ${file} remove`);
+  };
+  must(`sh ${file} install`);
+  expect(late('iptables-nft -t raw -A PREROUTING -p tcp --dport 22 -j ACCEPT')).toMatchObject({ status: 0, stderr: '' });
+  expect(must('iptables-nft-save -t raw')).toMatch(/^-A PREROUTING -p tcp .*--dport 22 -j ACCEPT$/m);
+  must(`nft delete table ip raw; sh ${file} install`);
+  expect(late('iptables-nft -t raw -A OUTPUT -p tcp --dport 22 -j ACCEPT')).toMatchObject({ status: 0, stderr: '' });
+  expect(must('iptables-nft-save -t raw')).toMatch(/^-A OUTPUT -p tcp .*--dport 22 -j ACCEPT$/m);
+
+  must(`sh ${file} install; nft add rule ip lb4_untracked output udp dport 9 accept`);
+  expect(inside(`sh ${file} remove`)).toMatchObject({
+    status: 0,
+    stderr:
+      "lb4 rules: warning: table ip lb4_untracked stays, without lb4's rules: it has something that is not lb4's: udp dport 9 accept\n",
+  });
+  expect(must('nft list table ip lb4_untracked')).toMatch(/^(?![^]*notrack)[^]*udp dport 9 accept/);
+  expect(inside(`sh ${file} install`).stderr).toMatch(/is made anew, and what is not lb4's goes: udp dport 9 accept\n$/);
+  must(`sh ${file} remove`);
+});
+
 test('without root it says so and exits 77', () => {
   const file = join(directory, 'balancer.sh');
   writeFileSync(file, renderBalancerScript(small));

@@ -93,7 +93,17 @@ describe('nft', () => {
       /map (.*)/.exec(texts({ ...squid, balance: 'source', ports: ports([2, 2, 1], down) })[0] ?? '')?.[1];
     expect(places([])).toBe('{ 0-1 : 3128, 2-3 : 3129, 4 : 3130 }');
     expect(places([3129])).toBe('{ 0-2 : 3128, 3-4 : 3130 }');
-    expect(texts({ ...squid, ports: ports([1, 1], [3128, 3129]) })).toEqual([]);
+  });
+
+  test('where nobody is up a rule has conntrack at work for the connections that are there', () => {
+    const idle = { ...squid, local: true, ports: ports([1, 1], [3128, 3129]) };
+    expect(texts(idle)).toEqual([
+      'prerouting fib daddr type local tcp dport 3128 ct state new',
+      'output meta nfproto ipv4 fib daddr type local ip daddr != 127.76.66.52 tcp dport 3128 ct state new',
+      'output meta nfproto ipv6 fib daddr type local tcp dport 3128 ct state new',
+    ]);
+    const match = '-p tcp -m tcp --dport 3128 -m addrtype --dst-type LOCAL -m conntrack --ctstate NEW -m comment --comment lb4';
+    expect(four(idle)).toEqual([`4 PREROUTING ${match}`, `4 OUTPUT ! -d 127.76.66.52/32 ${match}`]);
   });
 
   test('a table in one transaction, each rule known by a mark of its own', () => {
