@@ -2,7 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/model.ts';
 import { MODES, type PacketMode } from '../config/modes.ts';
-import { EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
+import { ConfigError, EXIT, FailureError, formatMistake, Lb4Error, UsageError } from '../errors.ts';
 import { hasKept } from '../io/kept-files.ts';
 import { deadHolder, FAN_OUT_LOCK, forgetDeadHolder, lockHolder, nameOf } from '../io/namespace-lock.ts';
 import { renderFanOutScript } from '../rules/fan-out.ts';
@@ -66,10 +66,9 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
   try {
     const action = actionOf(options);
     if (options.fanOut) return await fanOutRules(options, action, { out, err, hint });
-    const mode = modeOf(options);
     const dialect = dialectOf(options);
     const warn = (message: string) => err(told(`warning: ${message}`));
-    const { config: written, warnings } = loadConfig(configFile(options.config, warn), { mode });
+    const { mode, config: written, warnings } = load(options, configFile(options.config, warn), action);
     for (const warning of warnings) err(told(formatMistake(warning)));
     // What is removed is found by its marks.
     const config = action === 'remove' && isForBalancer(options) ? written : await withFound(written, mode, warn);
@@ -96,6 +95,22 @@ export async function rules(options: RulesOptions, { out, err, hint }: RulesOutp
     if (!(error instanceof Lb4Error)) throw error;
     err(toldError(error));
     return error.exitCode;
+  }
+}
+
+/** What is removed is found by its marks: where no mode is named, a file for direct server return alone will do. */
+function load(options: RulesOptions, file: string, action: RulesAction | undefined) {
+  const mode = modeOf(options);
+  try {
+    return { mode, ...loadConfig(file, { mode }) };
+  } catch (error) {
+    const isAny = action === 'remove' && isForBalancer(options) && askedMode(options) === undefined;
+    if (!isAny || !(error instanceof ConfigError)) throw error;
+    try {
+      return { mode: 'dsr' as const, ...loadConfig(file, { mode: 'dsr' }) };
+    } catch {
+      throw error;
+    }
   }
 }
 

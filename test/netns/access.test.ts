@@ -64,7 +64,9 @@ test.each(MODES)('%s: lists and limits keep new connections out, and those that 
   await live.reload({ more, frontend: `${lines}\ndry_run = true` });
   expect(await codes(live)).toEqual([0]);
   expect(await denied(live, 'http', `deny @${path}`, 'would_deny')).toBeGreaterThan(0);
-  expect(await said('trace', `${client}:4711`, 'http')).toMatch(/server\d, [^]*deny @.* of http would keep the client out, but for dry_run/);
+  expect(await said('trace', `${client}:4711`, 'http')).toMatch(
+    /server\d, [^]*deny @.* of http would keep the client out, but for dry_run/,
+  );
 
   await live.reload({ more, frontend: 'allow = ["192.0.2.0/24"]\ndeny_action = "reset"' });
   expect(RESET).toContain((await codes(live))[0]);

@@ -66,13 +66,15 @@ test('a second container with a /run of its own: the table in /dev/shm is locked
 test('after kill -9 proxy mode removes what it finds, and serves the same frontends; `lb4 rules --remove` leaves no lock file either', async () => {
   await using lab = new Topology({ servers: 1 });
   const { balancer: namespace } = lab;
-  const file = writeConfiguration(namespace, configuration(lab.settings()));
   await lab.startBackends();
+  // No other mode takes it, and whoever removes need not say so.
+  const backend = 'dsr = "gue"\nhealth_check = "gue"';
+  const forDsr = writeConfiguration(namespace, configuration({ frontends: { http: { ...lab.settings().frontends['http'], backend } } }));
   for (const clean of ['rules', 'proxy']) {
     const first = await startBalancer(namespace, lab.settings(), { healthy: false });
     await first.stop('SIGKILL');
     expect(readdirSync(stateOf(namespace))).toContain('lock');
-    if (clean === 'rules') namespace.sh(LB4, 'rules', '--remove', `--config=${file}`);
+    if (clean === 'rules') namespace.sh(LB4, 'rules', '--remove', `--config=${forDsr}`);
     else {
       const proxy = await startBalancer(namespace, lab.settings(), { args: ['proxy'] });
       await proxy.running.line(/was killed here: the firewall rules that it left are removed/);
