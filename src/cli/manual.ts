@@ -37,6 +37,7 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   NOTIFY_SOCKET: 'by systemd: who is told that lb4 is ready',
   WATCHDOG_USEC: 'by systemd: it is told that lb4 lives, while all its workers answer',
   XDG_RUNTIME_DIR: 'as another user than root: where two lb4 meet at a takeover, and where the control socket is',
+  SUDO_UID: "by sudo: whose lb4.toml of the working directory is taken without a warning, beside root's",
   LB4_KEEPER: 'by lb4-service, which stands in front of lb4 in a systemd unit',
 };
 

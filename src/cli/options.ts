@@ -1,5 +1,5 @@
 /** What several commands take: the file, and the mode. */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { Option } from 'commander';
 import type { Mode, PacketMode } from '../config/modes.ts';
 import { ConfigError, UsageError } from '../errors.ts';
@@ -16,13 +16,24 @@ export function configOption(): Option {
 
 /**
  * The file that `--config` names, or the one that is there without it; undefined: neither.
- * @param warn is told where another default would be there as well
+ * @param warn is told where another default would be there as well, or others may write this one
  */
 export function findConfig(named: string | undefined, warn: (message: string) => void): string | undefined {
   if (named !== undefined) return named;
   const [file, other] = DEFAULT_FILES.filter((name) => existsSync(name));
   if (other !== undefined) warn(`both ${file} and ${other} are here: ${file} is read; --config= names another one`);
+  const strangers = file === undefined ? undefined : strangersOf(file);
+  if (strangers !== undefined)
+    warn(`${file} of this directory is read, which ${strangers}, and says what lb4 runs; --config= names another one`);
   return file;
+}
+
+/** Whoever may write the file has commands of his run as the user that lb4 is: those of health checks, for one. Named files are somebody's own word. */
+function strangersOf(file: string): string | undefined {
+  const { uid, mode } = statSync(file);
+  const trusted = [0, process.getuid?.() ?? 0, Number(process.env['SUDO_UID'] ?? 0)];
+  if (!trusted.includes(uid)) return `belongs to user ${uid}`;
+  return (mode & 0o002) !== 0 ? 'may be written by everybody' : undefined;
 }
 
 /** The same, where there must be one. Throws ConfigError. */

@@ -106,8 +106,9 @@ function load(options: RulesOptions, file: string, action: RulesAction | undefin
   } catch (error) {
     const isAny = action === 'remove' && isForBalancer(options) && askedMode(options) === undefined;
     if (!isAny || !(error instanceof ConfigError)) throw error;
+    const other = modeOf({ dsr: true });
     try {
-      return { mode: 'dsr' as const, ...loadConfig(file, { mode: 'dsr' }) };
+      return { mode: other, ...loadConfig(file, { mode: other }) };
     } catch {
       throw error;
     }

@@ -1,10 +1,10 @@
 /** What lb4 makes of a command line, before it does anything. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { toldError } from '../../src/cli/lines.ts';
 import { ENVIRONMENT, examplesOf } from '../../src/cli/manual.ts';
 import { configFile, findConfig } from '../../src/cli/options.ts';
@@ -90,7 +90,21 @@ describe('the file', () => {
       expect(warnings).toEqual([]);
       expect(find()).toBe('lb4.toml');
       expect(warnings).toEqual([expect.stringMatching(/^both lb4\.toml and config\.toml are here: lb4\.toml is read/)]);
+      rmSync('config.toml');
+      chmodSync('lb4.toml', 0o666);
+      expect(find()).toBe('lb4.toml');
+      expect(warnings.at(-1)).toMatch(/^lb4\.toml of this directory is read, which may be written by everybody/);
+      if (process.getuid?.() === 0) {
+        chownSync('lb4.toml', 4242, 4242);
+        expect(find()).toBe('lb4.toml');
+        expect(warnings.at(-1)).toMatch(/^lb4\.toml of this directory is read, which belongs to user 4242/);
+        vi.stubEnv('SUDO_UID', '4242');
+        chmodSync('lb4.toml', 0o644);
+        expect(find()).toBe('lb4.toml');
+        expect(warnings).toHaveLength(3);
+      }
     } finally {
+      vi.unstubAllEnvs();
       process.chdir(before);
       rmSync(directory, { recursive: true });
     }
