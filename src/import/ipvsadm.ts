@@ -89,6 +89,7 @@ function servicesOf(text: string, draft: Draft): Service[] {
     const key = `${option} ${address}`;
     if (command !== '-A' && command !== '-a') draft.lose(line, 'is not what ipvsadm -Sn prints');
     else if (option === undefined || address === undefined) draft.lose(line, 'lb4 has no services by firewall mark');
+    else if (command === '-A' && services.has(key)) draft.lose(line, 'a service that stands here already: the first one counts');
     else if (command === '-A') services.set(key, { line, protocol: PROTOCOLS[option], address, options, servers: [] });
     else if (services.has(key)) services.get(key)?.servers.push({ line, options });
     else draft.lose(line, 'its service (-A) does not stand before it');
@@ -209,7 +210,7 @@ function schedule(draft: Draft, service: Service, backend: Table, method: Method
 /** A client's address with its server (ipvsadm(8), -p). */
 function persist(draft: Draft, { line, options }: Service, backend: Table, hashes: boolean): void {
   const given = options.get('-p') ?? '';
-  const wanted = given === '' ? PERSISTENT_SECONDS : Number(given);
+  const wanted = (given === '' ? undefined : numberOf(draft, line, '-p', given)) ?? PERSISTENT_SECONDS;
   const seconds = Math.min(wanted, MAX_AFFINITY_SECONDS);
   if (hashes) draft.lose(line, 'in DSR balance = "source" keeps a client with its server, without a time', `-p ${given}`.trim());
   else backend.keys.set('affinity', { value: seconds, from: line });
@@ -218,17 +219,26 @@ function persist(draft: Draft, { line, options }: Service, backend: Table, hashe
   if (mask !== undefined && !WHOLE.includes(mask)) draft.lose(line, 'lb4 goes by the whole address of a client', `-M ${mask}`);
 }
 
+/** What an option says; undefined: nothing, or no number, which is told. */
+function numberOf(draft: Draft, line: Line, option: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d{1,10}$/.test(value)) return Number(value);
+  draft.lose(line, 'is no whole number', `${option} ${value}`.trim());
+  return undefined;
+}
+
 function addServer(draft: Draft, service: string, { line, options }: Service['servers'][number], isWeightless: boolean): void {
   const address = options.get('-r') ?? '';
   const table = draft.table(['backends', service, 'servers', address.replaceAll(/[[\]]/g, '') || 'unnamed'], line);
   table.keys.set('addr', { value: address, from: line });
-  const weight = options.get('-w') ?? '1';
-  if (!isWeightless || weight === '0') table.keys.set('weight', { value: Number(weight), from: line });
-  else if (weight !== '1') draft.lose(line, 'this scheduler of IPVS does not look at weights', `-w ${weight}`);
-  const most = Number(options.get('-x') ?? 0);
+  const number = (option: string) => numberOf(draft, line, option, options.get(option));
+  const weight = number('-w') ?? 1;
+  if (!isWeightless || weight === 0) table.keys.set('weight', { value: weight, from: line });
+  else if (weight !== 1) draft.lose(line, 'this scheduler of IPVS does not look at weights', `-w ${weight}`);
+  const most = number('-x') ?? 0;
   if (most > 0) table.keys.set('maxconn', { value: most, from: line });
-  const least = options.get('-y') ?? '0';
-  if (least !== '0') draft.lose(line, 'a server below its maxconn takes connections again at once', `-y ${least}`);
+  const least = number('-y') ?? 0;
+  if (least !== 0) draft.lose(line, 'a server below its maxconn takes connections again at once', `-y ${least}`);
   for (const [option, value] of options)
     if (!['-t', '-u', '-r', '-w', '-x', '-y', TUNNEL, ...METHOD_NAMES].includes(option))
       draft.lose(line, IPVS, value === '' ? option : `${option} ${value}`);

@@ -419,6 +419,25 @@ describe('ipvsadm', () => {
     );
   });
 
+  test.each([
+    ['-w abc', 'is no whole number', 'weight = 1'],
+    ['-w', 'is no whole number', 'weight = 1'],
+    ['-w 1 -x many', 'is no whole number', 'weight = 1'],
+    ['-w 1 -x -5', 'is no whole number', 'weight = 1'],
+  ])('%s', (options, why, key) => {
+    const { toml, lost } = of(`-A -t 192.0.2.1:80 -s wrr\n-a -t 192.0.2.1:80 -r 10.0.0.1:80 -m ${options}\n`);
+    expect(lost[0]).toMatchObject({ line: 2, why });
+    expect(toml).toContain(key);
+    expect(toml).not.toContain('maxconn');
+  });
+
+  test('a time that is none, and a service that comes twice', () => {
+    const { toml, lost } = of(`${service('-p ever')}-A -t 192.0.2.1:80 -s rr\n`);
+    expect(lost.map(({ why }) => why)).toEqual(['is no whole number', 'a service that stands here already: the first one counts']);
+    expect(toml).toContain('affinity = 300');
+    expect(toml).toContain('addr = "10.0.0.1:80"');
+  });
+
   test('what is no such list is told', () => {
     expect(of(`IP Virtual Server version 1.2.1\n${service('')}`).lost[0]).toMatchObject({ line: 1, why: 'is not what ipvsadm -Sn prints' });
   });
