@@ -72,6 +72,8 @@ export interface Target {
   port: number;
   /** The one that it serves at; left out: the same. */
   serverPort?: number | undefined;
+  /** Where checks by TCP, HTTP and UDP go, in words, when that is not where it serves: "at port 8080". Failures name it. */
+  asked?: string | undefined;
   /** The frontend's listen address; connections then leave from it and a port of CHECK_PORTS. Else the kernel picks both. */
   sourceAddress?: string | undefined;
   /** Listen addresses of further frontends of the server, in the order in which they are taken where the ones before have left this host. */

@@ -23,7 +23,7 @@ export function targetFor(id: string, backend: Backend, server: Server, reach: R
   const [check, ...also] = kindsOf(backend.healthCheck).flatMap((type) => settingsFor(type, backend, server, sendProxy) ?? []);
   // In no row, it may be switched off.
   if (check === undefined || server.state === 'inactive') return undefined;
-  const where = port === undefined ? { port: serverPort } : { port, serverPort };
+  const where = port === undefined ? { port: serverPort } : { port, serverPort, asked: `at port ${port}` };
   const all = { check, ...(also.length > 0 && { also }) };
   return { id, address, ...where, sourceAddress, otherSources, ...all, jitter, intervalMs, timeoutMs, rise, fall };
 }

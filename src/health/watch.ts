@@ -41,6 +41,8 @@ interface Part {
 
 /** Checks that a suspicion brings forward keep this distance, start to start, or the interval where that is shorter. */
 const QUICK_MS = 250;
+/** Checks that call a server: an address and port of its own. */
+const PLACED = new Set(['tcp', 'http', 'udp']);
 
 /** One target under watch: when it is checked, one check at a time, and what comes of it. */
 export class Watch {
@@ -147,7 +149,7 @@ export class Watch {
     if (!this.#hasBegun) this.#begin();
     this.#quiet.begin(target);
     try {
-      return this.#quiet.weigh(await check.run(this.#stop.signal), target);
+      return this.#quiet.weigh(placed(await check.run(this.#stop.signal), target), target);
     } catch (error) {
       return { outcome: 'unknown', reason: String(error) };
     }
@@ -222,6 +224,12 @@ export class Watch {
   #warn(message: string, fields: object = {}): void {
     this.#context.log?.warn({ server: this.#target.id, address: endpointOf(this.#target), ...fields }, message);
   }
+}
+
+/** A failure elsewhere than the server serves says where: a client's call may be answered all the same. */
+function placed(result: CheckResult, { asked, check }: Target): CheckResult {
+  const isPlaced = asked !== undefined && result.outcome === 'fail' && PLACED.has(check?.type ?? 'tcp');
+  return isPlaced ? { ...result, reason: `${result.reason}, ${asked}` } : result;
 }
 
 function servedPort({ port, serverPort = port }: Target): number {

@@ -3,7 +3,7 @@ import { addressOf, joinPort } from '../config/address.ts';
 import type { Backend, Config, Frontend, Server } from '../config/model.ts';
 import { fansOut, holdsVip, isPacketMode, MODES, type Mode, rewritesAnswers } from '../config/modes.ts';
 import { sourcesOf } from '../config/sources.ts';
-import type { Target } from '../health/check.ts';
+import { endpointOf, type Target } from '../health/check.ts';
 import { targetFor } from '../health/targets.ts';
 import { CHECK_ADDRESS } from '../rules/types.ts';
 import { checkKey, type Members } from './members.ts';
@@ -65,7 +65,11 @@ export function targetsOf(config: Config, mode: Mode, leaving: Leaving = { front
       const vip = rewritten.get(joinPort(server.addr.ip, backend.healthCheck.port ?? server.addr.port));
       const [sourceAddress, ...otherSources] = sources ?? (vip === undefined ? [] : [vip]);
       const reach = { sourceAddress, otherSources, sendProxy };
-      return targetFor(checkKey(backend, server), backend, fansOut(mode) ? atAll(server) : server, reach) ?? [];
+      const key = checkKey(backend, server);
+      if (!fansOut(mode)) return targetFor(key, backend, server, reach) ?? [];
+      const target = targetFor(key, backend, atAll(server), reach);
+      if (target?.address !== CHECK_ADDRESS) return target ?? [];
+      return { ...target, asked: `at ${endpointOf(target)}, where only who listens at all addresses answers` };
     });
   });
   // Protocols of a backend that are checked alike have one check, the first one's.

@@ -375,7 +375,7 @@ test('lb4 --fan-out: a process that dies goes out, and comes back; its rules are
 
   const down = running.nextLine(/squid \/ 3130 .*server down/);
   await kill(3130);
-  await down;
+  expect(await down).toMatch(/, at 127\.76\.66\.52:3130, where only who listens at all addresses answers/);
   await waitUntil(() => !ruleset().includes('3130'), { what: 'rules without the dead process' });
   expect(await fromClient(3128, 90)).toEqual([30, 30, 0, 30]);
   const up = running.nextLine(/squid \/ 3130 .*server up again/);

@@ -381,6 +381,13 @@ const UNKNOWN: Row[] = [
     ],
   },
   {
+    name: 'a key that is no port',
+    toml: `${GOOD}[fan_out.f]\nlisten = "3128"\nports = { 70000 = 1 }`,
+    lines: [
+      'f:5:11: fan_out.f.ports.70000: not usable as a key here; allowed: ports, 1–65535, each once and 1–64 of them, [3128, 3129]; or with their weights, { 3128 = 1, 3129 = 2 }',
+    ],
+  },
+  {
     name: 'a key of another table',
     toml: `${GOOD}backends.b.syn = 3`,
     lines: ['f:3:12: warning: backends.b.syn: unknown here, ignored; it is a key of [passthrough.timeouts]'],

@@ -115,7 +115,7 @@ test('a command, with the names of its server', () => {
 });
 
 test('another port than the one that is served: asked of there, known by its own', () => {
-  expect(firstTarget('health_check_port = 8080')).toMatchObject({ port: 8080, serverPort: 80 });
+  expect(firstTarget('health_check_port = 8080')).toMatchObject({ port: 8080, serverPort: 80, asked: 'at port 8080' });
   expect(firstTarget('').serverPort).toBeUndefined();
 });
 

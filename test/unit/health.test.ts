@@ -118,6 +118,12 @@ describe('the checker', () => {
     expect(changes[1]?.reason).toMatch(/^connection (refused|reset)$/);
   });
 
+  test('a failure elsewhere than the server serves says where', async () => {
+    const { health, changes } = checker();
+    health.set([target(await closedPort(), { serverPort: 80, asked: 'at port 8080' })]);
+    await vi.waitFor(() => expect(changes[0]?.reason).toBe('connection refused, at port 8080'));
+  });
+
   test('needs rise and fall in a row', async () => {
     const results = scripted('pass', 'fail', 'fail', 'pass', 'fail', 'fail', 'fail', 'pass', 'fail', 'pass', 'pass');
     const { health, told, changes } = checker(results.check);
