@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { getSystemErrorMap, TextDecoder } from 'node:util';
 import { ConfigError, formatMistake, type Mistake, type Position } from '../errors.ts';
-import { accessFindings } from './check/access.ts';
+import { accessFindings, emptyFileFindings } from './check/access.ts';
 import { affinityFindings } from './check/affinity.ts';
 import { connectionLogFindings } from './check/connection-log.ts';
 import { controlFindings } from './check/control.ts';
@@ -139,7 +139,8 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   if (lists.mistakes.length > 0) throw new ConfigError(told([...mistakes, ...lists.mistakes]));
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
   const config = resolveConfig(result.data, file, { ...defaults, files: [...grafted.files, ...lists.files], lists: lists.of });
-  return { config, keys: effectiveKeys(result.data, config, mode), warnings: mistakes };
+  const closed = emptyFileFindings(root, config.frontends).map((finding) => mistakeOf(finding, file));
+  return { config, keys: effectiveKeys(result.data, config, mode), warnings: told([...mistakes, ...closed]) };
 }
 
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/load.ts';
+import { formatMistake } from '../../src/errors.ts';
 import { changesBetween } from '../../src/service/changes.ts';
 import { BACKEND, linesOf } from '../lab/config-lines.ts';
 
@@ -95,6 +96,16 @@ test('a file of prefixes: comments, both families; a mistake is told with its li
   expect(linesOf(() => parseConfig(frontend('allow = ["@/nowhere/list"]'), 'f'))).toEqual([
     expect.stringMatching(/^f:\d+:21: frontends\.a\.allow: \/nowhere\/list: cannot be read: .*ENOENT/),
   ]);
+});
+
+test('files without an address behind allow let nobody connect, which is told', () => {
+  write('# being written\n');
+  const warned = (keys: string) => parseConfig(frontend(keys), 'f').warnings.map(formatMistake);
+  expect(warned(`allow = ["@${path}"]`)).toEqual([
+    expect.stringMatching(/^f:\d+:\d+: warning: frontends\.a\.allow: its files have no address: nobody may connect$/),
+  ]);
+  expect(warned(`allow = ["@${path}", "192.0.2.1"]`)).toEqual([]);
+  expect(warned(`deny = ["@${path}"]`)).toEqual([]);
 });
 
 test('a list that is no file is refused at the start as well, and nobody waits for whoever writes into a pipe', () => {

@@ -1,4 +1,5 @@
 /** Rules about a frontend's clients that keep all of them out, or none. */
+import type { Frontend } from '../model.ts';
 import { nodeAt, plainValue, type TomlNode } from '../read/toml.ts';
 import { filesOf } from '../schema/access.ts';
 import { MOST_SETS } from '../schema/firewall-sets.ts';
@@ -36,6 +37,18 @@ function empty({ node, path }: Table): Finding[] {
   const allow = node.children.get('allow');
   if (allow?.kind !== 'array' || allow.children.size > 0) return [];
   return [warning(allow, [...path, 'allow'], 'an empty list lets nobody connect; without the key everybody may')];
+}
+
+/** The same of a list whose files are empty, as one is that is being written: of frontends as they came of the file. */
+export function emptyFileFindings(root: TomlNode, frontends: readonly Pick<Frontend, 'name' | 'allow'>[]): Finding[] {
+  const closed = frontends.filter(
+    ({ allow }) => allow !== undefined && allow.files.length > 0 && allow.lists.every(({ size }) => size === 0),
+  );
+  return [...new Set(closed.map(({ name }) => name))].flatMap((name) => {
+    const path = ['frontends', name, 'allow'];
+    const node = nodeAt(root, path);
+    return node === undefined ? [] : [warning(node, path, 'its files have no address: nobody may connect')];
+  });
 }
 
 function needless({ node, path }: Table): Finding[] {

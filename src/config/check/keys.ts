@@ -17,7 +17,12 @@ export function schemaFindings(root: TomlNode, issues: readonly z.core.$ZodIssue
     const node = nodeAt(root, path);
     // What stands behind it may be well: what is allowed is the table's to say.
     if (issue.code === 'invalid_key' && node !== undefined)
-      return { severity: 'error', path, position: node.keyAt, message: `not usable as a key here; allowed: ${allowedAt(path.slice(0, -1))}` };
+      return {
+        severity: 'error',
+        path,
+        position: node.keyAt,
+        message: `not usable as a key here; allowed: ${allowedAt(path.slice(0, -1))}`,
+      };
     const allowed = allowedAt(path);
     const position = (node ?? nearestNode(root, path)).at;
     const message = node && `${problemOf(node, issue)}; allowed: ${allowed}${near(node, path)}`;
