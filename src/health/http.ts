@@ -31,12 +31,14 @@ function requestFor(target: Target, { path, host, sendProxy }: HttpSettings): Bu
 
 function askWith(request: Buffer, { status: ranges }: HttpSettings): Talk {
   return (socket, started, end) => {
-    let head = '';
+    let [head, length] = ['', 0];
     socket.setEncoding('latin1'); // a character for every byte, whatever the bytes are
     socket.on('data', (chunk: string) => {
-      head += chunk;
+      length += chunk.length;
+      // What was looked at is not looked at again: a server may say hundreds of them, a byte at a time.
+      head = afterInterim(head + chunk);
       const status = readStatus(head);
-      if (status === 'more' && head.length <= MAX_HEAD) return;
+      if (status === 'more' && length <= MAX_HEAD) return;
       if (typeof status === 'string') end({ outcome: 'fail', reason: `not HTTP: ${excerpt(head)}` });
       else if (!ranges.some(([first, last]) => first <= status && status <= last)) end({ outcome: 'fail', reason: `HTTP ${status}` });
       else end({ outcome: 'pass', reason: `HTTP ${status} in ${(performance.now() - started).toFixed(1)} ms` });
@@ -49,17 +51,22 @@ function askWith(request: Buffer, { status: ranges }: HttpSettings): Talk {
 const STATUS_LINE = /^HTTP\/1\.[01] (\d{3})(?: [^\n]*)?\r?\n/;
 const BLANK_LINE = /\n\r?\n/;
 
-/** The status of the answer that `head` begins, interim ones skipped; `more` while it may still become one. */
-function readStatus(head: string): number | 'more' | 'garbage' {
+/** What stands behind the interim answers that are whole. */
+function afterInterim(head: string): string {
   for (let rest = head; ; ) {
     const line = STATUS_LINE.exec(rest);
-    if (line === null) return mayBecomeStatusLine(rest) ? 'more' : 'garbage';
-    const status = Number(line[1]);
-    if (!isInterim(status)) return status;
-    const blank = BLANK_LINE.exec(rest);
-    if (blank === null) return 'more';
+    const blank = line !== null && isInterim(Number(line[1])) ? BLANK_LINE.exec(rest) : null;
+    if (blank === null) return rest;
     rest = rest.slice(blank.index + blank[0].length);
   }
+}
+
+/** The status of the answer that `head` begins; `more` while it may still become one, or follow an interim one. */
+function readStatus(head: string): number | 'more' | 'garbage' {
+  const line = STATUS_LINE.exec(head);
+  if (line === null) return mayBecomeStatusLine(head) ? 'more' : 'garbage';
+  const status = Number(line[1]);
+  return isInterim(status) ? 'more' : status;
 }
 
 function mayBecomeStatusLine(text: string): boolean {
