@@ -50,6 +50,24 @@ test.each([
   expect(iptablesBans(`*filter\n:INPUT ACCEPT [0:0]\n${rule}\nCOMMIT\n`, WEB)).toEqual(is ? [rule] : []);
 });
 
+test.each([
+  ['lets in by source what is dropped else', 'DROP', '-A INPUT -s 10.0.0.0/8 -p tcp -m tcp --dport 443 -j ACCEPT', [], true],
+  ['in a chain of its own, as ufw has it', 'DROP', '-A ufw-user-input -s 10.0.0.0/8 -p tcp -m tcp --dport 443 -j ACCEPT', [], true],
+  ['but not beside one for everybody', 'DROP', '-A INPUT -s 10.0.0.0/8 -j ACCEPT', ['-A INPUT -p tcp -m tcp --dport 443 -j ACCEPT'], false],
+  [
+    'loopback, and what is known already, open nothing',
+    'DROP',
+    '-A INPUT -s 10.0.0.0/8 -j ACCEPT',
+    ['-A INPUT -i lo -j ACCEPT', '-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT'],
+    true,
+  ],
+  ['nor where all the rest is let in', 'ACCEPT', '-A INPUT -s 10.0.0.0/8 -p tcp -m tcp --dport 443 -j ACCEPT', [], false],
+  ['nor for another port', 'DROP', '-A INPUT -s 10.0.0.0/8 -p tcp -m tcp --dport 22 -j ACCEPT', [], false],
+])('a rule that %s', (_name, policy, rule, others, is) => {
+  const saved = `*filter\n:INPUT ${policy} [0:0]\n:ufw-user-input - [0:0]\n${[...others, rule].join('\n')}\nCOMMIT\n`;
+  expect(iptablesBans(saved, WEB)).toEqual(is ? [rule] : []);
+});
+
 test('of nft as well: by address, prefix or set; not what is for others, of lb4, or let in', () => {
   const match = (field: string, right: unknown, protocol = 'ip') => ({
     match: { op: '==', left: { payload: { protocol, field } }, right },
@@ -75,4 +93,12 @@ test('of nft as well: by address, prefix or set; not what is for others, of lb4,
   );
   expect(nftBans(json, WEB, ['inet other block', 'ip mine block', 'inet mine blocked'])).toHaveLength(3);
   expect(nftBans('', WEB)).toEqual([]);
+  // The table lets in by source what it drops else: the fourth rule.
+  const closed = {
+    nftables: [
+      ...(JSON.parse(json) as { nftables: object[] }).nftables,
+      { chain: { family: 'inet', table: 'mine', name: 'input', policy: 'drop' } },
+    ],
+  };
+  expect(nftBans(JSON.stringify(closed), WEB)).toContain('inet mine input: lets in ip saddr 203.0.113.7');
 });
