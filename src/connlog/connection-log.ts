@@ -56,7 +56,7 @@ export class ConnectionLog {
   /** Of destinations that are no more. */
   #lostBefore = 0;
   /** The second by which {@link #mayWrite} counts, and how many lines are left of it. */
-  #second = 0;
+  #second = -1;
   #left = 0;
   /** Left out, and not told of yet; when that was last done. */
   #untold = 0;

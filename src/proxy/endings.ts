@@ -68,7 +68,7 @@ export class EndingLog {
   #overRate = 0;
   #noRoom = 0;
   /** The second that {@link #mayTell} counts by, and how many are left of it. */
-  #second = 0;
+  #second = -1;
   #left = 0;
   #timer: NodeJS.Timeout | undefined;
 

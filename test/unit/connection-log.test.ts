@@ -153,6 +153,15 @@ describe('a file', () => {
     expect(log.counters).toEqual({ ...nothing, lines: 2 });
   });
 
+  test('takes lines in the first second of the process as well', async () => {
+    vi.spyOn(performance, 'now').mockReturnValue(500);
+    const path = join(directory, 'log');
+    const { log } = open({ to: 'file', path });
+    log.take([ENDED], NONE);
+    vi.restoreAllMocks();
+    expect(log.counters).toEqual({ ...nothing, lines: 1 });
+  });
+
   test('that cannot be had is told once, and again when it can; lines meanwhile are counted', async () => {
     const path = join(directory, 'missing', 'log');
     const { log, said, words } = open({ to: 'file', path });

@@ -200,6 +200,17 @@ describe('a flow of UDP', () => {
   });
 });
 
+test('proxy mode tells of what ends in the first second of the process as well', () => {
+  vi.spyOn(performance, 'now').mockReturnValue(500);
+  const told: Endings[] = [];
+  const log = new EndingLog((endings) => told.push(endings));
+  log.apply(ALL);
+  log.add(() => ({}) as never);
+  log.flush();
+  vi.mocked(performance.now).mockRestore();
+  expect(told).toMatchObject([{ ended: [{}], overRate: 0 }]);
+});
+
 test('each worker has its part of the rate', () => {
   const keys = { target: { to: 'journal' }, format: 'text', sample: 0.5, rate: 1000, attempts: true } as const;
   expect(endingOrders(keys, 8)).toEqual({ share: 0.5, rate: 125, attempts: true });
