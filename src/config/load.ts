@@ -140,7 +140,7 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   const defaults = { mode, processors, statsAddress: statsAddress(plain), icmpEcho: (frontend: string) => icmpEcho(plain, frontend) };
   const config = resolveConfig(result.data, file, { ...defaults, files: [...grafted.files, ...lists.files], lists: lists.of });
   const closed = emptyFileFindings(root, config.frontends).map((finding) => mistakeOf(finding, file));
-  return { config, keys: effectiveKeys(result.data, config, mode), warnings: told([...mistakes, ...closed]) };
+  return { config, keys: effectiveKeys(result.data, config, mode), warnings: [...mistakes, ...told(closed)] };
 }
 
 const CROWDED = `it has more keys, tables and values than any configuration needs; allowed: at most ${MOST_PARTS.toLocaleString('en')} of = [ { and ,`;
