@@ -2,6 +2,7 @@
  * The connection log: a line for each connection that has ended, as far as its rate allows, to where the file says. It ends or stops nothing:
  * what cannot be written is lost and counted, and lb4's own log says so once, and when lines are written again.
  */
+import { EachSecond } from '../each-second.ts';
 import type { Logger } from '../log.ts';
 import { UdpDatagrams, UnixDatagrams } from './datagrams.ts';
 import type { Destination } from './destination.ts';
@@ -55,9 +56,7 @@ export class ConnectionLog {
   #noRoom = 0;
   /** Of destinations that are no more. */
   #lostBefore = 0;
-  /** The second by which {@link #mayWrite} counts, and how many lines are left of it. */
-  #second = -1;
-  #left = 0;
+  readonly #room = new EachSecond();
   /** Left out, and not told of yet; when that was last done. */
   #untold = 0;
   #toldAt = Number.NEGATIVE_INFINITY;
@@ -101,7 +100,7 @@ export class ConnectionLog {
     this.#leaveOut(left.overRate);
     this.#untold += left.noRoom;
     for (const one of ended) {
-      if (this.#mayWrite()) this.#write(one.at, fieldsOf(one));
+      if (this.#room.take(this.#options?.rate ?? 0)) this.#write(one.at, fieldsOf(one));
       else this.#leaveOut(1);
     }
   }
@@ -137,15 +136,6 @@ export class ConnectionLog {
   #leaveOut(connections: number): void {
     this.#overRate += connections;
     this.#untold += connections;
-  }
-
-  #mayWrite(): boolean {
-    const second = Math.floor(performance.now() / 1000);
-    if (second !== this.#second) {
-      this.#second = second;
-      this.#left = this.#options?.rate ?? 0;
-    }
-    return this.#left-- > 0;
   }
 
   #write(at: number, fields: Fields): void {

@@ -1,4 +1,5 @@
 /** The connection log's part of a worker: what it is told of connections that have ended, gathered for a moment. Off it costs a look at one flag. */
+import { EachSecond } from '../each-second.ts';
 
 /** What the connection log asks for. */
 export interface EndingOrders {
@@ -67,9 +68,7 @@ export class EndingLog {
   #ended: EndedConnection[] = [];
   #overRate = 0;
   #noRoom = 0;
-  /** The second that {@link #mayTell} counts by, and how many are left of it. */
-  #second = -1;
-  #left = 0;
+  readonly #room = new EachSecond();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(tell: (endings: Endings) => void) {
@@ -93,7 +92,7 @@ export class EndingLog {
 
   /** @param describe asked for it only where it is told of */
   add(describe: () => EndedConnection): void {
-    if (!this.#mayTell()) this.#overRate++;
+    if (!this.#room.take(this.#orders?.rate ?? 0)) this.#overRate++;
     else if (this.#ended.length === CAPACITY) this.#noRoom++;
     else this.#ended.push(describe());
     this.#timer ??= setTimeout(() => this.flush(), GATHER_MS);
@@ -107,14 +106,5 @@ export class EndingLog {
     this.#ended = [];
     this.#overRate = 0;
     this.#noRoom = 0;
-  }
-
-  #mayTell(): boolean {
-    const second = Math.floor(performance.now() / 1000);
-    if (second !== this.#second) {
-      this.#second = second;
-      this.#left = this.#orders?.rate ?? 0;
-    }
-    return this.#left-- > 0;
   }
 }

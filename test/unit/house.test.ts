@@ -39,7 +39,7 @@ const CONFIG: Record<string, readonly string[]> = {
   reference: ['read', 'schema', 'restart'],
 };
 /** Files beside the rooms that any room outside the core may use. */
-const COMMON = ['errors', 'errno', 'log', 'ip', 'look-up', 'own-files', 'suggest'];
+const COMMON = ['each-second', 'errors', 'errno', 'log', 'ip', 'look-up', 'own-files', 'suggest'];
 
 interface Import {
   readonly file: string;
