@@ -2,12 +2,13 @@
 
 import type { Endings } from '../forward/endings.ts';
 import type { Signal } from '../forward/signals.ts';
+import type { SynFlood } from '../forward/syn-guard.ts';
 import type { FromWorker } from './messages.ts';
 
 /** Who hears what nobody has asked for. */
 interface Heard {
   readonly signals: (signals: readonly Signal[]) => void;
-  readonly flood: (isOn: boolean, frontend: number | undefined) => void;
+  readonly flood: (flood: SynFlood) => void;
   readonly ended: (endings: Endings) => void;
 }
 
@@ -30,7 +31,7 @@ export class Answers {
     else if (message.type === 'alive') this.#asking.shift()?.();
     else if (message.type === 'sources') this.#sources = new Set(message.addresses);
     else if (message.type === 'signals') this.#heard.signals(message.servers);
-    else if (message.type === 'flood') this.#heard.flood(message.isOn, message.frontend);
+    else if (message.type === 'flood') this.#heard.flood(message.flood);
     else if (message.type === 'ended') this.#heard.ended(message.endings);
   };
 

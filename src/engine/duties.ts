@@ -3,6 +3,7 @@ import type { Core } from '../forward/core.ts';
 import type { Ports } from '../forward/crossing.ts';
 import { type Endings, How } from '../forward/endings.ts';
 import type { Signal } from '../forward/signals.ts';
+import type { SynFlood } from '../forward/syn-guard.ts';
 import type { Driver } from '../io/driver.ts';
 import { FIRST, RECORD_SHIFT } from '../layout/connection.ts';
 import {
@@ -52,8 +53,8 @@ interface DutiesParts {
   readonly signals: (signals: readonly Signal[]) => void;
   /** Told all addresses of ours that connections leave from, or may, whenever others do. */
   readonly sources: (addresses: readonly number[]) => void;
-  /** Told when a flood of SYNs begins, and when it is over: that of a frontend, by its index, or of all. */
-  readonly flood: (isOn: boolean, frontend?: number) => void;
+  /** Told when a flood of SYNs begins, and when it is over. */
+  readonly flood: (flood: SynFlood) => void;
   /** Told of connections that have ended, where the connection log is on. */
   readonly ended: (endings: Endings) => void;
 }
@@ -65,7 +66,7 @@ export class Duties {
   readonly #drops: EarlyDrops | undefined;
   readonly #signals: (signals: readonly Signal[]) => void;
   readonly #sources: (addresses: readonly number[]) => void;
-  readonly #flood: (isOn: boolean, frontend?: number) => void;
+  readonly #flood: (flood: SynFlood) => void;
   readonly #ended: (endings: Endings) => void;
   readonly #evictedBefore: number;
   readonly #evictedDatagramsBefore: number;
@@ -218,12 +219,13 @@ export class Duties {
   }
 
   #watchSyns(now: number): void {
-    const { guard, filled, halfOpen, connections } = this.#core;
+    const { guard, filled, halfOpen, connections, ledger } = this.#core;
     const was = guard.isFlooded;
     this.#drops?.collect();
     guard.tick(halfOpen.size, connections.completed, now);
-    if (guard.isFlooded !== was) this.#flood(guard.isFlooded);
-    for (const { frontend, isFilled } of filled.takeChanges()) this.#flood(isFilled, frontend);
+    if (guard.isFlooded && !was) this.#flood({ isOn: true, halfOpen: halfOpen.size, most: ledger.mostHalfOpen() });
+    else if (guard.isFlooded !== was) this.#flood({ isOn: false });
+    for (const { frontend, isFilled } of filled.takeChanges()) this.#flood({ isOn: isFilled, frontend });
   }
 
   /** The worker stops: what a tick would leave to the next one is counted and told. */

@@ -7,6 +7,7 @@ import { assertServiceSet } from '../forward/assert-set.ts';
 import type { Endings } from '../forward/endings.ts';
 import { modes } from '../forward/modes.ts';
 import type { Signal } from '../forward/signals.ts';
+import type { SynFlood } from '../forward/syn-guard.ts';
 import type { VerdictName } from '../forward/verdict.ts';
 import { Ways } from '../forward/ways.ts';
 import { Attachments, type Wanted } from '../io/attachments.ts';
@@ -83,8 +84,8 @@ export interface EngineOptions extends Size {
   readonly failed: (error: Error) => void;
   /** Packets tell that a server (its index) may be in trouble: each worker at most ten times a second a server and reason. */
   readonly signal?: (server: number, reason: string) => void;
-  /** SYNs flood the first of its workers, or none any more: a frontend, by its index, or all. */
-  readonly flood?: (isOn: boolean, frontend: number | undefined) => void;
+  /** SYNs flood the first of its workers, or none any more. */
+  readonly flood?: (flood: SynFlood) => void;
   /** Connections have ended, for the connection log (ended.ts). */
   readonly ended?: (endings: Endings) => void;
   /** Something people should know. */
@@ -540,11 +541,12 @@ function reportsOf({ failed, signal, flood, ended, told }: EngineOptions): Threa
   /** How many workers, by frontend. */
   const flooded = new Map<number | undefined, number>();
   return {
-    flood: (isOn, frontend) => {
+    flood: (one) => {
+      const { isOn, frontend } = one;
       const count = (flooded.get(frontend) ?? 0) + (isOn ? 1 : -1);
       if (count === 0) flooded.delete(frontend);
       else flooded.set(frontend, count);
-      if (count === Number(isOn)) flood?.(isOn, frontend);
+      if (count === Number(isOn)) flood?.(one);
     },
     failed,
     ended: (endings) => ended?.(endings),

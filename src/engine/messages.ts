@@ -5,6 +5,7 @@ import type { Ports } from '../forward/crossing.ts';
 import type { EndingOrders, Endings } from '../forward/endings.ts';
 import type { ServiceSet } from '../forward/service-set.ts';
 import type { Signal } from '../forward/signals.ts';
+import type { SynFlood } from '../forward/syn-guard.ts';
 import type { FrontendHops } from '../forward/ways.ts';
 import type { MapFds } from '../io/fast-path.ts';
 import type { Room } from '../layout/memory.ts';
@@ -125,8 +126,8 @@ export type FromWorker =
   /** Told whenever they change, and before what changed them is applied: what some connection leaves from, or may. Native order. */
   | { readonly type: 'sources'; readonly addresses: readonly number[] }
   | { readonly type: 'signals'; readonly servers: readonly Signal[] }
-  /** SYNs flood one of its workers, or do not any more: a frontend, by its index, or all. */
-  | { readonly type: 'flood'; readonly isOn: boolean; readonly frontend: number | undefined }
+  /** SYNs flood one of its workers, or do not any more. */
+  | { readonly type: 'flood'; readonly flood: SynFlood }
   /** Connections that have ended. */
   | { readonly type: 'ended'; readonly endings: Endings };
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { Endings } from '../forward/endings.ts';
 import type { Signal } from '../forward/signals.ts';
+import type { SynFlood } from '../forward/syn-guard.ts';
 import { native } from '../io/native.ts';
 import { Answers } from './answers.ts';
 import { type FromWorker, type Opened, type Orders, type Ready, type RingData, type ToWorker, TURN, type WorkerData } from './messages.ts';
@@ -16,8 +17,8 @@ export interface ThreadReports {
   /** It died of an error after it had started. */
   readonly failed: (error: Error) => void;
   readonly signals: (signals: readonly Signal[]) => void;
-  /** SYNs flood it, or do not any more: a frontend, by its index, or all. */
-  readonly flood: (isOn: boolean, frontend: number | undefined) => void;
+  /** SYNs flood it, or do not any more. */
+  readonly flood: (flood: SynFlood) => void;
   /** Connections have ended, and the connection log is on. */
   readonly ended: (endings: Endings) => void;
   /** Something people should know. */

@@ -54,7 +54,7 @@ export function openWorkplace(data: WorkerData, mapping: ArrayBuffer, driver: Dr
     driver,
     drops: data.maps && earlyDropsOf(data.maps.drops, worker, core.guard, memory.counters),
     signals: (servers) => tell({ type: 'signals', servers }),
-    flood: (isOn, frontend) => tell({ type: 'flood', isOn, frontend }),
+    flood: (flood) => tell({ type: 'flood', flood }),
     sources: (addresses) => tell({ type: 'sources', addresses }),
     ended: (endings) => tell({ type: 'ended', endings }),
   });

@@ -129,16 +129,16 @@ export function createCore(options: CoreOptions): Core {
     sourceCounts,
     filled,
   });
-  const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections, endings });
+  // In a small table never more than a few may be half-open: half of those are many.
+  const from = Math.min(options.floodFrom ?? 0, Math.ceil(connections.mostHalfOpen / 2));
+  const guard = new SynGuard({ from, key: hashKey, filled, memory: memory.syns });
+  const sweep = new Sweep({ table, records, halfOpen, datagrams, lastHops, connections, endings, guard });
   const passing = new Passing();
   const clash = new Clash(table, passing, { ...workerOfSlice(slice ?? ALL_PORTS), key: steeringKey(hashKey) });
   const rows = new Rows({ table, records, services, connections });
   const opener = new Opener({ table, records, services, ledger, connections, clash, bonds, rows });
   const answers = new RateLimit(answersPerSecond);
   const answersEach = new SharedLimit(answersPerSource, [hashKey[0], hashKey[1]]);
-  // In a small table never more than a few may be half-open: half of those are many.
-  const from = Math.min(options.floodFrom ?? 0, Math.ceil(connections.mostHalfOpen / 2));
-  const guard = new SynGuard({ from, key: hashKey, filled, memory: memory.syns });
   const errorsEach = new SharedLimit(ERRORS_PER_FLOW, [hashKey[2], hashKey[3]]);
   const echoes = new RateLimit(ECHOES_PER_SECOND);
   const echoesEach = new SharedLimit(ECHOES_PER_SOURCE, [hashKey[1], hashKey[2]]);

@@ -13,6 +13,7 @@ import {
   frontendLoad,
   frontendRow,
   LOADS_LENGTH,
+  MAX_FRONTENDS,
   MAX_SERVERS,
   PLACE,
   PLACE_ADDRESS,
@@ -126,6 +127,13 @@ export class Ledger {
   /** Connections of a frontend that are open here, and nobody has completed yet; adopted ones may hide some. */
   halfOpen(frontend: number): number {
     return Math.max(0, this.#own[frontendLoad(frontend)] - this.#statistics[frontendRow(frontend) + CURRENT]);
+  }
+
+  /** The frontend, by its index, that has most of those. */
+  mostHalfOpen(): number {
+    let most = 0;
+    for (let frontend = 1; frontend < MAX_FRONTENDS; frontend++) if (this.halfOpen(frontend) > this.halfOpen(most)) most = frontend;
+    return most;
   }
 
   /** Nothing is open: before the connections of who died are entered anew. What was carried stays written. */

@@ -12,6 +12,7 @@ import { HEADER, HOME, STRIDE } from '../layout/frames.ts';
 import { type Connections, protocolOf } from './connections.ts';
 import { type EndingLog, How } from './endings.ts';
 import type { LastHops } from './next-hops.ts';
+import type { SynGuard } from './syn-guard.ts';
 
 export interface SweepParts {
   readonly table: FlowTable;
@@ -21,9 +22,10 @@ export interface SweepParts {
   readonly lastHops: LastHops;
   readonly connections: Connections;
   readonly endings: EndingLog;
+  readonly guard: Pick<SynGuard, 'isFlooded'>;
 }
 
-/** Under pressure a SYN waits for its answer so much shorter. */
+/** Under pressure, and while SYNs flood, one waits for its answer so much shorter: most of them come to nothing. */
 const HASTE = 8;
 /** What share of the records must be in use before connections that the hash finds again get less time. */
 const CROWDED = 3 / 4;
@@ -45,12 +47,13 @@ export class Sweep {
   readonly #lastHops: LastHops;
   readonly #connections: Connections;
   readonly #endings: EndingLog;
+  readonly #guard: Pick<SynGuard, 'isFlooded'>;
   /** By protocol, as it has them. */
   readonly #timeouts: Int32Array[] = byNumber.map(() => new Int32Array(T.STATES));
   /** What was read ahead: kept, lest the reading be left out. */
   readonly #touched = new Int32Array(1);
 
-  constructor({ table, records, halfOpen, datagrams, lastHops, connections, endings }: SweepParts) {
+  constructor({ table, records, halfOpen, datagrams, lastHops, connections, endings, guard }: SweepParts) {
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
@@ -58,6 +61,7 @@ export class Sweep {
     this.#lastHops = lastHops;
     this.#connections = connections;
     this.#endings = endings;
+    this.#guard = guard;
   }
 
   setTimeouts(timeouts: Timeouts): void {
@@ -181,7 +185,7 @@ export class Sweep {
     const protocol = protocolOf(this.#table.words, words[r + C.FIRST] << Flow.ENTRY_SHIFT);
     const table = this.#timeouts[protocol.number];
     const timeout = protocol.timeoutOf(table, life);
-    if ((life & T.STATE_MASK) <= T.ANSWERED) return this.#connections.isPressed(r) ? timeout / HASTE : timeout;
+    if ((life & T.STATE_MASK) <= T.ANSWERED) return this.#guard.isFlooded || this.#connections.isPressed(r) ? timeout / HASTE : timeout;
     const isSpare = (life & T.HASHED) !== 0 && this.#records.size > this.#records.capacity * CROWDED;
     return isSpare ? Math.min(timeout, table[T.CLOSING]) : timeout;
   }

@@ -21,6 +21,16 @@ import { SynSketch } from './syn-sketch.ts';
 const LOOK_MS = 250;
 const CALM_MS = 5000;
 
+/** One begins, or is over. */
+export interface SynFlood {
+  readonly isOn: boolean;
+  /** Of a frontend's limit alone, by its index; undefined: of all. */
+  readonly frontend?: number | undefined;
+  /** Where one of all begins: connections that are half-open here, and the index of the frontend that has the most of them. */
+  readonly halfOpen?: number | undefined;
+  readonly most?: number | undefined;
+}
+
 export interface SynGuardOptions {
   /** From so many half-open connections on there may be a flood; 0: there never is. */
   readonly from: number;

@@ -129,11 +129,11 @@ test.each(FAST_PATHS)(
   async (fastPath) => {
     await using lab = new Topology({ servers: 1 });
     const balancer = await serve(lab, {
-      more: `[passthrough]\nfast_path = "${fastPath}"\nsyn_flood_from = 500\n[passthrough.timeouts]\nsyn = 2`,
+      more: `[passthrough]\nfast_path = "${fastPath}"\nsyn_flood_from = 500\n[passthrough.timeouts]\nsyn = 16`,
     });
     const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
     const flood = await startFlood(lab, { port: HTTP, rate: 5_000, seconds: 6 });
-    await balancer.running.line(/SYNs flood/);
+    expect(await balancer.running.line(/SYNs flood/)).toMatch(/"half_open":\d+,"most_of":"http"/);
     expect(await balancer.metric('lb4_syn_floods')).toBe(1);
     const requests = await requestsBeside(flood, lab);
     expect(requests).toBeGreaterThan(1);

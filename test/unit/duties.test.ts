@@ -2,6 +2,7 @@
 import { expect, test, vi } from 'vitest';
 import { Duties } from '../../src/engine/duties.ts';
 import type { EarlyDrops } from '../../src/engine/early-drops.ts';
+import type { SynFlood } from '../../src/forward/syn-guard.ts';
 import type { Driver } from '../../src/io/driver.ts';
 import { DROPPED, RECEIVED, serverRow, TX } from '../../src/layout/counters.ts';
 import { BYTES, ENTRY_SHIFT, STATE, VERSION_SHIFT } from '../../src/layout/flow.ts';
@@ -14,6 +15,7 @@ import { CLIENT, connectionsIn, TIMEOUTS, VIP, World, type WorldOptions } from '
 function dutiesOf(options: WorldOptions, drops?: EarlyDrops) {
   const world = new World(options);
   const told: (readonly number[])[] = [];
+  const floods: SynFlood[] = [];
   // As many as come from one look to the next.
   const driver = { statistics: () => ({ received: 7, dropped: 2 }) } as Driver;
   const { core, memory } = world;
@@ -23,11 +25,11 @@ function dutiesOf(options: WorldOptions, drops?: EarlyDrops) {
     driver,
     drops,
     signals: () => {},
-    flood: () => {},
+    flood: (flood) => void floods.push(flood),
     sources: (addresses) => void told.push(addresses),
     ended: () => {},
   });
-  return { world, duties, told };
+  return { world, duties, told, floods };
 }
 
 test('a tick visits a bounded number of connections, however many are due, and the next comes soon while some are left', () => {
@@ -117,6 +119,25 @@ test('in a flood of all the kernel is told of each half second in time', () => {
   for (let i = 0; i < 100; i++) world.send(fromClient({ from: 1024 + i, flags: 'S' }));
   duties.tick(1000);
   expect([world.core.guard.isFlooded, duties.isSweeping, duties.idleTime()]).toEqual([true, false, 10]);
+});
+
+test('a flood of all is told with what it fills, and what it leaves behind goes in an eighth of its time', () => {
+  const { world, duties, floods } = dutiesOf({ capacity: 131_072, connections: 50_000, floodFrom: 50, ports: [80, 81] });
+  for (let i = 0; i < 120; i++) world.send(fromClient({ from: 1024 + i, to: i % 4 === 0 ? 80 : 81, flags: 'S' }));
+  let now = 0;
+  const until = (end: number) => {
+    while (now < end) duties.tick((now += 200));
+  };
+  until(1000);
+  expect(floods.splice(0)).toEqual([{ isOn: true, halfOpen: 120, most: 1 }]);
+  // Those that were taken in before it was seen, too.
+  until(TIMEOUTS.syn / 2);
+  expect(world.halfOpen.size).toBe(0);
+  // It must be over for five seconds.
+  until(5000);
+  expect(floods).toEqual([]);
+  until(9000);
+  expect(floods).toEqual([{ isOn: false }]);
 });
 
 test.each([
