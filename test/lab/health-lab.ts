@@ -6,6 +6,7 @@ import { afterEach, expect, vi } from 'vitest';
 import type { Check, CheckResult, Target } from '../../src/health/check.ts';
 import { type Change, HealthChecker } from '../../src/health/checker.ts';
 import { native } from '../../src/io/native.ts';
+import { freePort } from './free-port.ts';
 
 export const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -33,12 +34,7 @@ export async function listen(host = '127.0.0.1', port = 0): Promise<Server> {
 export const portOf = (server: Server) => (server.address() as AddressInfo).port;
 
 /** A port of 127.0.0.1 on which nobody listens. */
-export async function closedPort(): Promise<number> {
-  const server = await listen();
-  const port = portOf(server);
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
+export const closedPort = () => freePort();
 
 /** A server that accepts nobody and whose backlog is full: the kernel drops further SYNs. No thread that would have to be stopped. */
 export async function deafPort(): Promise<number> {
@@ -59,7 +55,7 @@ export async function deafPort(): Promise<number> {
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export function target(port: number, more: Partial<Target> = {}): Target {
-  return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, jitter: 0.1, timeoutMs: 1000, rise: 1, fall: 1, ...more };
+  return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, jitter: 0.1, timeoutMs: 10_000, rise: 1, fall: 1, ...more };
 }
 
 export function checker(check?: (t: Target) => Check, heard: () => number = () => 0) {

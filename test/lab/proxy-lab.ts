@@ -5,6 +5,7 @@ import { afterEach, expect } from 'vitest';
 import { type Candidate, prepare, type SchedulerName } from '../../src/balance/index.ts';
 import type { BackendPlan, FrontendPlan, ProxyPlan, ServerPlan } from '../../src/proxy/plan.ts';
 import type * as ProxyModule from '../../src/proxy/proxy.ts';
+import { freePort } from './free-port.ts';
 import { pause, waitUntil } from './wait.ts';
 
 /** Compiled by proxy-setup.ts. */
@@ -55,15 +56,6 @@ export const named = (name: string) => (socket: Socket) => {
 };
 export const silent = (socket: Socket) => void socket.resume();
 
-/** A port on which nobody listens now. */
-export async function freePort(host = '127.0.0.1'): Promise<number> {
-  const server = createServer().listen(0, host);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 export interface Client {
   readonly socket: Socket;
   /** All that was received so far. */
@@ -113,7 +105,7 @@ export interface World {
   readonly without?: readonly number[];
 }
 
-/** A plan of one frontend, index 3, and one backend whose servers have the indexes 10, 11 … */
+/** A plan of one frontend, index 3, and one backend whose servers have the indexes 10, 11 … Times that a busy machine does not run out of. */
 export function planOf(
   port: number,
   { servers, scheduler = 'roundrobin', frontend, backend, maxconn = 0, weights = [], without = [] }: World,
@@ -143,11 +135,11 @@ export function planOf(
         choice: prepare(scheduler, candidates),
         servers: plans,
         sendProxy: undefined,
-        connectTimeoutMs: 1000,
+        connectTimeoutMs: 30_000,
         serverTimeoutMs: 30_000,
         retries: 3,
         maxQueue: 100,
-        queueTimeoutMs: 5000,
+        queueTimeoutMs: 30_000,
         ...backend,
       },
     ],
@@ -196,9 +188,9 @@ export function gauges(proxy: Proxy) {
   };
 }
 
-/** Waits until nothing is connected any more, by the proxy's own account. */
+/** Waits until nothing is connected any more, by the proxy's own account; and not until {@link planOf}'s timeouts have ended what hangs. */
 export async function idle(proxy: Proxy): Promise<void> {
-  await waitUntil(() => Object.values(gauges(proxy)).every((n) => n === 0), { what: 'all gauges at 0', timeout: 3000 });
+  await waitUntil(() => Object.values(gauges(proxy)).every((n) => n === 0), { what: 'all gauges at 0', timeout: 20_000 });
 }
 
-export { pause, waitUntil };
+export { freePort, pause, waitUntil };

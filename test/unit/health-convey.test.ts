@@ -5,6 +5,7 @@ import type { CheckSettings } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
 import { Semaphore } from '../../src/health/semaphore.ts';
 import { CHECK_PORTS } from '../../src/layout/ports.ts';
+import { freePort } from '../lab/free-port.ts';
 import { checker, closedPort, deafPort, listen, portOf, sleep, target, withoutDescriptors } from '../lab/health-lab.ts';
 
 const HTTP: CheckSettings = { type: 'http', path: '/', status: [[200, 399]], host: undefined };
@@ -50,8 +51,10 @@ describe("Convey's defect", () => {
 describe('many servers', () => {
   test('a thousand get their first result from real connections', async () => {
     let most = 0;
+    // None of those that other tests take all of, each on an address of its own.
+    const port = await freePort('0.0.0.0');
     const server = createServer((socket) => socket.on('error', () => {}));
-    await new Promise<void>((resolve) => server.listen({ port: 0, host: '0.0.0.0', backlog: 4096 }, resolve));
+    await new Promise<void>((resolve) => server.listen({ port, host: '0.0.0.0', backlog: 4096 }, resolve));
     const { health, changes, warn } = checker();
     const watcher = setInterval(() => (most = Math.max(most, openConnections())), 1);
     const targets = Array.from({ length: 1000 }, (_, i) =>

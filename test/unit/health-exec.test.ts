@@ -7,6 +7,7 @@ import type { Target } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
 import { LastLine } from '../../src/health/last-line.ts';
 import { checker, closers, handles, sleep, target } from '../lab/health-lab.ts';
+import { PATIENCE } from '../lab/wait.ts';
 
 function directory(): string {
   const path = mkdtempSync(join(tmpdir(), 'lb4-exec-'));
@@ -43,7 +44,7 @@ function withChild(more: string) {
     await vi.waitFor(() => expect(existsSync(file)).toBe(true));
     return readFileSync(file, 'utf8').trim().split(' ').map(Number);
   };
-  return { path, pids };
+  return { path, pids, hasBegun: () => existsSync(file) };
 }
 
 const expectGone = (pids: number[]) => vi.waitFor(() => expect(pids.filter(isAliveAndNoOrphanedZombie)).toEqual([]));
@@ -115,6 +116,7 @@ describe('a command check', () => {
   test('a command that could not be run is told once and changes nothing', async () => {
     const { health, warn, changes } = checker();
     health.set([target(1, { intervalMs: 5, check: exec('/no/such/check') })]);
+    await vi.waitFor(() => expect(warn).toHaveBeenCalled());
     await sleep(100);
     expect(changes).toEqual([]);
     expect(warn.mock.calls).toEqual([
@@ -126,9 +128,10 @@ describe('a command check', () => {
   });
 
   test('that is late is killed with all its children', async () => {
-    const { path, pids } = withChild('trap "" TERM; wait');
-    const result = await run([path], { timeoutMs: 1000 });
-    expect(result).toEqual({ outcome: 'fail', reason: 'still running after 1000 ms' });
+    const { path, pids, hasBegun } = withChild('trap "" TERM; wait');
+    // On a very busy machine it had not begun.
+    do expect(await run([path], { timeoutMs: 1000 })).toEqual({ outcome: 'fail', reason: 'still running after 1000 ms' });
+    while (!hasBegun());
     await expectGone(await pids());
     expect(zombies()).toEqual([]);
   });
@@ -142,7 +145,7 @@ describe('a command check', () => {
   test('whose daemon holds the output is judged by its exit all the same', async () => {
     const file = join(directory(), 'pid');
     const path = script(`setsid sh -c 'echo $$ > ${file}; exec sleep 300' & while ! test -s ${file}; do sleep 0.01; done; exit 4`);
-    const result = await run([path], { timeoutMs: 1500 });
+    const result = await run([path], { timeoutMs: 3000 });
     process.kill(Number(readFileSync(file, 'utf8')), 'SIGKILL');
     expect(result).toEqual({ outcome: 'fail', reason: 'exit 4' });
   });
@@ -156,7 +159,9 @@ describe('a command check', () => {
     expect(both.every(isAlive)).toBe(true);
     health.stop();
     // Before this process does anything else, which may be to end.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+    const end = performance.now() + PATIENCE;
+    while (both.slice(1).some(isAliveAndNoOrphanedZombie) && performance.now() < end)
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
     expect(both.slice(1).filter(isAliveAndNoOrphanedZombie)).toEqual([]);
     await expectGone(both);
     // Fewer: an earlier test's may go meanwhile.

@@ -5,7 +5,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { readStatus } from '../../src/config/schema/http.ts';
 import type { HttpSettings, Target } from '../../src/health/check.ts';
 import { checkFor } from '../../src/health/check-for.ts';
-import { closedPort, closers, deafPort, handles, listen, portOf, sleep, target } from '../lab/health-lab.ts';
+import { closedPort, closers, deafPort, handles, listen, portOf, target } from '../lab/health-lab.ts';
 
 const OK: HttpSettings = { type: 'http', path: '/', status: [[200, 399]], host: undefined };
 
@@ -173,16 +173,19 @@ describe('an HTTP check fails within its timeout', () => {
 });
 
 test('an HTTP check that is stopped leaves no socket', async () => {
-  const { port, ends } = await rogue(() => {});
+  let isAsked = false;
+  const { port, ends } = await rogue(() => {
+    isAsked = true;
+  });
   const before = handles();
   const abort = new AbortController();
-  const check = run(port, {}, { timeoutMs: 5000 }, abort.signal);
-  await sleep(50);
+  const check = run(port, {}, { timeoutMs: 60_000 }, abort.signal);
+  await vi.waitFor(() => expect(isAsked).toBe(true));
   abort.abort();
   expect(await check).toEqual({ outcome: 'unknown', reason: expect.any(String) as string });
   // Fewer: an earlier test's may go meanwhile.
   await vi.waitFor(() => expect(handles().length).toBeLessThanOrEqual(before.length));
-  expect(ends).toEqual(['ECONNRESET']);
+  await vi.waitFor(() => expect(ends).toEqual(['ECONNRESET']));
 });
 
 test('an HTTP check without a free local port knows nothing', async () => {

@@ -2,7 +2,8 @@
 import { createSocket } from 'node:dgram';
 import { expect, test } from 'vitest';
 import { hiddenListeners } from '../../src/rules/hidden.ts';
-import { closers, listen, portOf } from '../lab/health-lab.ts';
+import { freePort } from '../lab/free-port.ts';
+import { closers, listen } from '../lab/health-lab.ts';
 
 const [TCP, UDP] = [
   { name: 'tcp', number: 6 },
@@ -17,7 +18,8 @@ test.each([
   ['::1', '127.0.0.1', false],
   ['::ffff:127.0.0.1', '127.0.0.1', true],
 ])('who listens at %s is hidden by a frontend at %s: %s', async (host, ip, isHidden) => {
-  const port = portOf(await listen(host));
+  const port = await freePort(host);
+  await listen(host, port);
   const place = { ip, port, protocol: TCP };
   expect(hiddenListeners([place, { ip, port: port === 1 ? 2 : 1, protocol: TCP }, { ip, port, protocol: UDP }])).toEqual(
     isHidden ? [place] : [],
@@ -37,8 +39,9 @@ test.each([
 ])('a socket for datagrams at %s is hidden by a frontend of UDP at %s, and by none of TCP or of pings', async (host, ip, isHidden) => {
   const socket = createSocket('udp4');
   closers.push(() => new Promise<void>((resolve) => socket.close(resolve)));
-  await new Promise<void>((resolve) => socket.bind(0, host, resolve));
-  const { port } = socket.address();
+  // Nobody's of TCP.
+  const port = await freePort(host);
+  await new Promise<void>((resolve) => socket.bind(port, host, resolve));
   const places = [TCP, UDP, { name: 'icmp', number: 1 }].map((protocol) => ({ ip, port, protocol }));
   expect(hiddenListeners(places)).toEqual(isHidden ? [places[1]] : []);
   // One that has a peer hears nobody else: so are health checks.

@@ -170,7 +170,8 @@ describe('start and stop', () => {
     const before = readdirSync('/proc/self/fd').length;
     const start = Proxy.start({ plan: planOf(port, { servers: [] }), workers: 2, signal: () => {}, failed: () => {} });
     await expect(start).rejects.toMatchObject({ code: 'EADDRINUSE' });
-    expect(readdirSync('/proc/self/fd').length).toBe(before);
+    // Fewer: an earlier test's may go meanwhile.
+    await waitUntil(() => readdirSync('/proc/self/fd').length <= before, { what: 'all descriptors to be closed' });
   });
 
   test('a stop lets connections end within their grace', async () => {
@@ -178,7 +179,7 @@ describe('start and stop', () => {
     const one = await client(port);
     one.socket.write('a');
     await waitUntil(() => one.text() === 'a', { what: 'the echo' });
-    const stopped = proxy.stop(3000);
+    const stopped = proxy.stop(600_000);
     await waitUntil(async () => (await refused(port)) === 'ECONNREFUSED', { what: 'the listener to close' });
     one.socket.write('b');
     await waitUntil(() => one.text() === 'ab', { what: 'the echo' });
@@ -208,7 +209,7 @@ describe('start and stop', () => {
     await proxy.stop(0);
     for (const { socket } of clients) socket.destroy();
     for (const socket of server.sockets) socket.destroy();
-    await waitUntil(() => readdirSync('/proc/self/fd').length <= before, { what: 'all descriptors to be closed', timeout: 3000 });
+    await waitUntil(() => readdirSync('/proc/self/fd').length <= before, { what: 'all descriptors to be closed' });
   });
 
   test('a worker that cannot begin rejects', async () => {
@@ -277,7 +278,7 @@ describe('IPv6', () => {
 });
 
 describe('out of descriptors', () => {
-  test('clients wait, none is lost, and no server is blamed', { timeout: 20_000 }, async () => {
+  test('clients wait, none is lost, and no server is blamed', async () => {
     const server = await serve();
     const port = await freePort();
     const program = fileURLToPath(new URL('../lab/proxy-starved.js', import.meta.url));

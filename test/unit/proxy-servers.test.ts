@@ -42,25 +42,27 @@ describe('a connect that fails', () => {
 
   test('is told at most ten times a second', async () => {
     const { port, signals, proxy } = await run({ servers: [await dead()] });
+    const started = performance.now();
     const clients = await Promise.all(Array.from({ length: 50 }, () => client(port)));
     await Promise.all(clients.map(({ end }) => end));
     await idle(proxy);
     expect(proxy.server(10).connectFailures).toBe(50);
     expect(signals.length).toBeGreaterThan(0);
-    expect(signals.length).toBeLessThan(10);
+    // On a busy machine they take more than a tenth of a second.
+    expect(signals.length).toBeLessThanOrEqual(1 + (performance.now() - started) / 100);
   });
 
   test('for want of an answer takes connectTimeoutMs', async () => {
     const servers = [await deaf(), await serve(named('alive'))];
-    const { proxy, port, signals } = await run({ servers, backend: { connectTimeoutMs: 150 } });
+    const { proxy, port, signals } = await run({ servers, backend: { connectTimeoutMs: 1000 } });
     expect([await ask(port), await ask(port)]).toEqual(['alive', 'alive']);
     await idle(proxy);
     expect(proxy.server(10)).toMatchObject({ connectFailures: 1, retries: 1 });
-    expect(signals).toEqual([{ server: 10, reason: 'no answer in 150 ms' }]);
+    expect(signals).toEqual([{ server: 10, reason: 'no answer in 1000 ms' }]);
   });
 
   test('a client that resets while its server is connecting leaves nothing behind', async () => {
-    const { proxy, port } = await run({ servers: [await deaf()], backend: { connectTimeoutMs: 300 } });
+    const { proxy, port } = await run({ servers: [await deaf()], backend: { connectTimeoutMs: 3000 } });
     const one = await client(port);
     await waitUntil(() => proxy.server(10).load === 1, { what: 'the opening connection' });
     one.socket.resetAndDestroy();
@@ -75,14 +77,14 @@ describe('the choice', () => {
     const { candidates } = planOf(port, { servers }).backends[0].choice;
     const scheduler = maglev(prepareMaglev(candidates));
     const seen = new Set<string>();
-    for (let i = 0; i < 30; i++) {
+    // Ports are the kernel's choice: one server may be none of thirty's.
+    for (let i = 0; i < 30 || seen.size < 3; i++) {
       const one = await client(port);
       const { localPort = 0 } = one.socket;
       await one.end;
       expect(one.text()).toBe(String(scheduler.pick(parseAddress('127.0.0.1'), localPort)));
       seen.add(one.text());
     }
-    expect(seen.size).toBe(3);
   });
 
   test.each([1, 2, 5])('of roundrobin keeps weights exactly, over %i workers', async (workers) => {
@@ -184,7 +186,7 @@ describe('the queue of a full backend', () => {
     const names: string[] = [];
     const { port, proxy } = await run({ servers: [await serve(register(names))], maxconn: 1, backend: { maxQueue: 3 } });
     const first = await introduce(port, 'first');
-    await served(proxy);
+    await waitUntil(() => first.text() === 'welcome', { what: 'the first' });
     const leavers = [await client(port), await introduce(port, 'reset'), await client(port)];
     await waitUntil(() => proxy.queued('pool') === 3, { what: 'all three to wait' });
     leavers[0].socket.destroy();

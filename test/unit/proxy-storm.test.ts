@@ -24,7 +24,7 @@ function misbehave(socket: Socket): void {
   setTimeout(() => socket.destroy(), 400);
 }
 
-test('a storm leaves nothing behind', { timeout: 30_000 }, async () => {
+test('a storm leaves nothing behind', async () => {
   const servers = [await serve(misbehave), await serve(misbehave), await serve(misbehave)];
   const dead = { host: '127.0.0.1', port: await freePort(), sockets: [], close: async () => {} };
   const world = {
