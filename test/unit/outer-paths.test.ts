@@ -77,7 +77,11 @@ test('only what is about a server’s tunnel takes a place in the ring, up to fo
 
 test('only who quotes the very packet that lb4 has sent is believed: identification, ports, checksum, or what is inside of IP in IP', () => {
   for (const port of [19_523, 0]) {
-    const [probe, other] = [0, 1].map(() => mtuProbe({ source: US, server: SERVER, port }, 1500)) as [Buffer, Buffer];
+    const make = () => mtuProbe({ source: US, server: SERVER, port }, 1500);
+    const probe = make();
+    let other = make();
+    // One pair in 65,535 has the same identification: half of the one is the other then.
+    while (other.readUInt16BE(4) === probe.readUInt16BE(4)) other = make();
     const exact = tooBigAbout([probe, other]);
     checkProgram(exact);
     expect(run(exact, aboutQuoted(other.subarray(0, 28)), HOST)).toBeGreaterThan(0);
