@@ -106,12 +106,14 @@ if [ -n "$missing" ]; then
     echo "installing Debian packages needs root: sudo apt-get install$missing" >&2
     exit 1
   fi
-  scripts/quietly.sh 'asking for Debian packages' apt-get update
+  scripts/quietly.sh 'asking for Debian packages' scripts/again.sh apt-get update
   # in a subshell, whose end takes the ban away again
   (
     forbid_services
-    # shellcheck disable=SC2086 # a list of words
-    scripts/quietly.sh "installing Debian packages:$missing" apt-get install -y --no-install-recommends $missing
+    # Another apt may be at work, and is waited for; what a list names may be gone from a mirror by now, so the next try has new ones.
+    # shellcheck disable=SC2016,SC2086 # the inner shell's; a list of words
+    scripts/quietly.sh "installing Debian packages:$missing" scripts/again.sh \
+      sh -c 'apt-get install -y -oDPkg::Lock::Timeout=300 --no-install-recommends "$@" || { status=$?; apt-get update; exit $status; }' sh $missing
   )
   for service in $services; do
     case "$missing " in *" $service "*) disable_service "$service" ;; esac
@@ -122,7 +124,7 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
   # Not `npm ci`: it refuses a lock file that lacks other platforms' optional packages, and a registry that mirrors only
   # this platform's (as where lb4 is built) makes just such a lock file. The versions are the lock file's all the same.
   # No scripts: those of the packages of `io = "pcap"` compile, below. Node's headers are among the packages.
-  scripts/quietly.sh 'installing npm packages' npm install --no-save --no-audit --no-fund --ignore-scripts
+  scripts/quietly.sh 'installing npm packages' scripts/again.sh npm install --no-save --no-audit --no-fund --ignore-scripts
   touch node_modules/.package-lock.json
 fi
 

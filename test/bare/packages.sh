@@ -18,13 +18,16 @@ if [ ! -e "build/package/lb4-$version.tgz" ]; then
   if command -v "$other-linux-gnu-g++" >/dev/null; then exit 1; else exit 75; fi
 fi
 
-newcomer apt-get -q update
+# again COMMAND…: up to three times, since a mirror or a registry may fail for a moment
+again() { "$@" || { sleep 3 && "$@"; } || { sleep 15 && "$@"; }; }
+
+again newcomer apt-get -q update
 case $1 in
   npm)
     cp "build/package/lb4-$version.tgz" "$root/tmp/lb4.tgz"
-    newcomer npm install --global --ignore-scripts --no-audit --no-fund /tmp/lb4.tgz
+    again newcomer npm install --global --ignore-scripts --no-audit --no-fund /tmp/lb4.tgz
     # what the packet modes want beside it (docs/operations.md), and what `lb4 install` does
-    newcomer apt-get -q install -y --no-install-recommends iptables nftables systemd
+    again newcomer apt-get -q install -y --no-install-recommends iptables nftables systemd
     ;;
   deb)
     # A package of Node.js, which Debian 12 has too old, made of this host's
@@ -37,7 +40,7 @@ case $1 in
     dpkg-deb -Znone --build "$node" "$root/tmp/nodejs.deb" >/dev/null
     cp "build/package/lb4_${version}_$(dpkg --print-architecture).deb" "$root/tmp/lb4.deb"
     # systemd: for the unit
-    newcomer apt-get -q install -y --no-install-recommends /tmp/nodejs.deb /tmp/lb4.deb iptables nftables libbpf1 systemd
+    again newcomer apt-get -q install -y --no-install-recommends /tmp/nodejs.deb /tmp/lb4.deb iptables nftables libbpf1 systemd
     ;;
 esac
 # what tests write for lb4

@@ -41,21 +41,24 @@ function send(inner: Buffer, around: Around): void {
   balancer.sh('bash', '-c', `cat ${file} >/dev/udp/${FIRST}/${GUE_PORT}`);
 }
 
+/** Of the echo that is a check. */
+const CHECK = 0x8208;
+
 /** Echo requests with so many hops each, and one in IPv6, which the VIP answers, and one for the server's own address. */
 async function echoes(hops: readonly number[], name: string): Promise<void> {
   const replies = await Capture.start(
     balancer,
     'eth0',
-    '( icmp and src host 203.0.113.80 ) or ( icmp and src host 10.90.0.11 and icmp[4:2] = 0x208 ) or ( icmp6 and src host 2001:db8::80 )',
+    '( icmp and src host 203.0.113.80 ) or ( icmp and src host 10.90.0.11 and icmp[4:2] = 0x8208 ) or ( icmp6 and src host 2001:db8::80 )',
   );
   for (const count of hops) {
     const echo = ipv4({ source: BALANCER, destination: VIP, protocol: ICMP, type: 8, rest: (0x100 + count) << 16 });
     send(echo, { hops: Array(count).fill(SECOND) as string[] });
   }
   send(echo6(BALANCER6_HEX, VIP6_HEX, 0x206), { hops: [SECOND], protocol: 41 });
-  // A check.
-  send(ipv4({ source: BALANCER, destination: FIRST, protocol: ICMP, type: 8, rest: 0x208 << 16 }), {});
-  const wanted = [...hops.map((count) => 0x100 + count), 0x206, 0x208];
+  // A check. Its number is no process's: the ping below has that of its own.
+  send(ipv4({ source: BALANCER, destination: FIRST, protocol: ICMP, type: 8, rest: CHECK * 0x10000 }), {});
+  const wanted = [...hops.map((count) => 0x100 + count), 0x206, CHECK];
   // Answers come by the same queue, in order; the program's own are a ping that comes behind them.
   balancer.sh('ping', '-c', '1', '-W', '20', FIRST);
   const seen = (await replies.stop()).flatMap((line) => /echo reply, id (\d+)/.exec(line)?.[1] ?? []).map(Number);
