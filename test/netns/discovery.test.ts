@@ -10,6 +10,7 @@ import { Live } from '../lab/live.ts';
 import type { Running } from '../lab/processes.ts';
 import { serverAddress } from '../lab/topology.ts';
 import { NOTHING, traces } from '../lab/traces.ts';
+import { waitUntil } from '../lab/wait.ts';
 
 const [ONE, TWO] = [serverAddress(0), serverAddress(1)];
 const DNS = ['dnsmasq', '--no-daemon', '--conf-file=/dev/null', '--no-resolv', '--no-hosts', '--user=root', '--group=root', '--pid-file='];
@@ -109,8 +110,12 @@ test.each(['passthrough', 'proxy'] as const)('%s', async (mode) => {
   dns = await nameserver(host, [ONE, TWO]);
   await Promise.all([added, listed]);
   await up(`name ${ONE}:80`, `name ${TWO}:80`);
-  const both = await at(8080);
-  expect(both).toHaveLength(2);
+  // From a change of health to the next plan it takes a moment.
+  const answerBoth = async () => {
+    const all = await at(8080);
+    return all.length === 2 && all;
+  };
+  const both = await waitUntil(answerBoth, { what: 'both servers to answer' });
   // The second one's priority makes it a backup of the service.
   expect(await at(8081)).toEqual([first]);
   // Those at the server that the program has no more go on.
@@ -132,7 +137,8 @@ test.each(['passthrough', 'proxy'] as const)('%s', async (mode) => {
   expect(await at(8080)).toEqual(both.filter((name) => name !== first));
   writeFileSync(list, 'nonsense\n');
   await said(/cat .*line 1: .*cannot be found: the last that were stay/);
-  expect(await live.metric('lb4_discovery_failing')).toBe(3);
+  // Each is asked for in its own time.
+  await waitUntil(async () => (await live.metric('lb4_discovery_failing')) === 3, { what: 'all three to fail', every: 50 });
   expect(await othersLiveOn(held)).toEqual([]);
 
   // After a kill, too, with nobody to ask; in proxy mode also after a restart.
