@@ -5,6 +5,7 @@ import { type Balancer, SLOW, startBalancer } from '../lab/balancer.ts';
 import { Capture } from '../lab/capture.ts';
 import { type Peer, Peers } from '../lab/peer.ts';
 import { HTTP, serverAddress, Topology, VIP } from '../lab/topology.ts';
+import { waitUntil } from '../lab/wait.ts';
 
 const PORT = 90;
 const HOOKS = fastPathObstacle() === undefined ? ['off', 'tc', 'xdp'] : ['off'];
@@ -52,6 +53,9 @@ describe.each(HOOKS)('fast_path = %s', (fastPath) => {
     await client.close();
     await other.close();
     await balancer.settled('the connection to end', ({ current_connections: current }) => current === 0);
+    // With its last acknowledgement, behind the last FIN: the server waits for that.
+    const states = ['-Htan', 'state', 'connected', 'exclude', 'time-wait', `sport = :${PORT}`];
+    await waitUntil(() => server.sh('ss', ...states) === '', { what: 'the server to have heard the last of it' });
     const [first, second] = await Promise.all(captures.map((capture) => capture.stop('-S', '-v')));
     return [first.map(headers), second.map(headers)];
   }
