@@ -60,12 +60,12 @@ test.concurrent.each(['SIGTERM', 'SIGINT'] as const)(
   async (signal) => {
     await using lab = new Topology({ servers: 2 });
     await lab.startBackends();
-    const { running } = await start(lab, 30);
+    const balancer = await start(lab, 30);
+    const { running } = balancer;
     const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
     const download = lab.client.start(['curl', '-sS', '-o', '/dev/null', '-w', '%{size_download}', `http://${VIP}/drip/3000000`]);
-    await waitUntil(async () => (await lab.balancer.run('ss', '-Htn', 'state', 'established', `sport = :${HTTP}`)).stdout !== '', {
-      what: 'curl',
-    });
+    // Not what the kernel has taken in: that lb4 has not accepted yet, and would be reset.
+    await balancer.settled('curl', ({ current_connections }) => current_connections === 21);
     expect(await healthz(lab.balancer)).toBe('200');
     running.signal(signal);
     await running.line(/"msg":"stopping"/);
@@ -101,10 +101,11 @@ test.concurrent.each([
 test.concurrent('the grace period over: resets, exit 0', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
-  const { running } = await start(lab, 2);
+  // Longer than a look at the connections takes beside the other tests of this file.
+  const { running } = await start(lab, 6);
   const held = await holdConnections(lab.client, 20, `${VIP}:${ECHO}`);
   running.signal('SIGTERM');
-  await running.line(/"connections":20,"seconds":2,"msg":"waiting for connections to end/);
+  await running.line(/"connections":20,"seconds":6,"msg":"waiting for connections to end/);
   expect(await othersLiveOn(held)).toEqual([]);
   expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 0, signal: null });
   await expectResets(lab.client, held);
