@@ -84,7 +84,7 @@ beforeAll(() => {
     ip -n ${BALANCER} route add 10.98.0.0/16 via 10.99.0.1 mtu 1400 src 10.99.0.2
     ip -n ${BALANCER} route add unreachable 10.97.0.0/16; ip -n ${BALANCER} route add blackhole 10.96.0.0/16
     ip -n ${BALANCER} route add 10.95.0.0/16 encap ip id 5 dst 10.99.0.9 via 10.99.0.1
-    ${inside(CLIENT).join(' ')} ping -c 1 -W 2 10.99.0.2 >/dev/null
+    ${inside(CLIENT).join(' ')} ping -c 1 -w 45 10.99.0.2 >/dev/null
   `);
 });
 
@@ -708,10 +708,11 @@ describe('RouteSocket', () => {
         sh(`timeout 60 ${process.execPath} -e "
         const socket = new (require('${path}').RouteSocket)();
         socket.watch(() => { throw new Error('from changed'); });
-        process.on('uncaughtException', (error) => console.log(error.message));
+        let alive;
+        process.on('uncaughtException', (error) => { console.log(error.message); clearTimeout(alive); });
         require('node:child_process').execSync('ip address replace 10.51.0.1/32 dev lo; ip address delete 10.51.0.1/32 dev lo; sleep 0.05');
         ${ending}"; echo $?`).trim();
-      return ['', 'socket.close()', 'process.exit()', 'socket.close(); process.exit()', 'setTimeout(() => {}, 50)'].map(run);
+      return ['', 'socket.close()', 'process.exit()', 'socket.close(); process.exit()', 'alive = setTimeout(() => {}, 45000)'].map(run);
     });
     expect(seen.slice(0, 4).map((text) => text.split('\n').at(-1))).toEqual(['0', '0', '0', '0']);
     expect(seen[1]).toBe('0');
