@@ -17,7 +17,15 @@ export function setsIn(status: string): Record<string, bigint> {
 /** Of every thread of a process. */
 export function threadsOf(pid: number): Record<string, bigint>[] {
   const tasks = `/proc/${pid}/task`;
-  return readdirSync(tasks).map((thread) => setsIn(readFileSync(`${tasks}/${thread}/status`, 'utf8')));
+  return readdirSync(tasks).flatMap((thread) => {
+    try {
+      return [setsIn(readFileSync(`${tasks}/${thread}/status`, 'utf8'))];
+    } catch (error) {
+      // It ended in between.
+      if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
+      throw error;
+    }
+  });
 }
 
 /** Those of a process that have more, or less. */

@@ -109,6 +109,6 @@ export function removeGroup(group: string): void {
     rmdirSync(group);
   } catch {
     // A process that was just killed may still be in it.
-    execFileSync('sh', ['-c', `for i in 1 2 3 4 5; do sleep 0.2; rmdir '${group}' && exit; done`]);
+    execFileSync('sh', ['-c', `for i in $(seq 200); do sleep 0.2; rmdir '${group}' && exit; done`]);
   }
 }

@@ -35,7 +35,8 @@ async function moreThanTheirPorts(pair: RawPair): Promise<number[]> {
 }
 
 test('Convey: a port in use can be handed out again; the port map never shrinks', async () => {
-  await using pair = await RawPair.start('[passthrough]\nsyn_flood_from = 0\n[passthrough.timeouts]\nsyn = 60');
+  // An eighth of `syn` is what a handshake has that waits among many: longer than a slow machine takes for so many SYNs.
+  await using pair = await RawPair.start('[passthrough]\nsyn_flood_from = 0\n[passthrough.timeouts]\nsyn = 600');
   const first = await pair.open();
   const chosen = await moreThanTheirPorts(pair);
   expect(chosen).not.toContain(first.natPort);
@@ -57,7 +58,7 @@ test('Convey: a port in use can be handed out again; the port map never shrinks'
 
 test('Convey: the tracker evicts by insertion order, so busy connections lose their port mid-stream', async () => {
   const capacity = 10;
-  await using pair = await RawPair.start(`[passthrough]\nconnection_tracker_capacity = ${capacity}`);
+  await using pair = await RawPair.start(`[passthrough]\nconnection_tracker_capacity = ${capacity}\n[passthrough.timeouts]\nsyn = 600`);
   const first = await pair.open();
   for (let i = 0; i < 5 * capacity; i++) pair.fromClient(pair.nextPort(), { flags: SYN });
   // Of handshakes the oldest makes way for the newest; a connection for none.

@@ -112,6 +112,8 @@ test('who is on it? and ends that', async () => {
   expect(await othersLiveOn(held, 'server1')).toEqual([]);
   held.end();
   await held.exited;
+  // Or a FIN that finds nobody comes again, in what the next test captures.
+  await balancer?.settled('all connections to end', ({ current_connections }) => current_connections === 0);
 });
 
 test('capture: what came in, what went out, and why', async () => {

@@ -14,6 +14,9 @@ const CALM = 'health_check_interval = 60\nhealth_check_fall = 100';
 /** Seconds: what a timeout of one second or less ends has ended by then, on a busy machine too. */
 const SOON = 15;
 
+/** Seconds: a timer of Node.js begins with the whole millisecond that it is in. */
+const EARLY = 0.001;
+
 interface Answer {
   /** 000: none. */
   readonly status: string;
@@ -79,11 +82,11 @@ test('a server that does not answer SYNs beside a good one: each request is answ
   const answers = await requests(lab.client, 20, '/');
   expect(answers.map(({ status, server }) => `${status} ${server}`)).toEqual(Array(20).fill('200 server2'));
   // Half of them went there first: a second after that the kernel would have sent its SYN again, and waited for minutes.
-  const late = answers.filter(({ time }) => time >= 0.5);
+  const late = answers.filter(({ time }) => time >= 0.5 - EARLY);
   expect(late.length).toBeGreaterThanOrEqual(9);
   expect(Math.max(...answers.map(({ time }) => time))).toBeLessThan(SOON);
-  const { current_connections, total_connections } = await balancer.stats();
-  expect([current_connections, total_connections]).toEqual([0, 20]);
+  const { total_connections } = await balancer.settled('rest', ({ current_connections }) => current_connections === 0);
+  expect(total_connections).toBe(20);
   expect((await balancer.stop()).code).toBe(0);
 });
 
@@ -94,7 +97,7 @@ test('no server answers: a reset after the first and `retries` more', async () =
   lab.servers.forEach(blackhole);
   for (const { code, time } of await requests(lab.client, 6, '/')) {
     expect(code).toBe(56);
-    expect(time).toBeGreaterThanOrEqual(1);
+    expect(time).toBeGreaterThanOrEqual(1 - 2 * EARLY);
     expect(time).toBeLessThan(SOON);
   }
   await balancer.settled('rest', ({ current_connections }) => current_connections === 0);

@@ -30,7 +30,10 @@ test('top follows, sorts, filters and fits, and leaves the terminal as it was', 
   await using terminal = await Tmux.start(live.lab, live.lab.balancer, script);
 
   const rowsOf = (lines: readonly string[]) => lines.filter((line) => /^tcp +(http|echo)-out\/server\d /.test(line));
-  const first = await terminal.shows((lines) => /passthrough, up .*servers: 4 up$/.test(lines[0] ?? ''), 'four servers that are up');
+  // To its end: a terminal takes a screen in pieces.
+  const isWhole = (lines: readonly string[]) =>
+    /passthrough, up .*servers: 4 up$/.test(lines[0] ?? '') && /q quit$/.test(lines.at(-1) ?? '');
+  const first = await terminal.shows(isWhole, 'four servers that are up');
   expect(rowsOf(first)).toHaveLength(4);
   expect(first.at(-1)).toMatch(/^4 servers .*q quit$/);
   // Connections that are busy: somebody's rates are not 0.
