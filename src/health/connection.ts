@@ -2,7 +2,7 @@
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
 import type { CheckResult, Target } from './check.ts';
 import type { PortRotation } from './ports.ts';
-import { checkFromOurs, named } from './tries.ts';
+import { checkFromOurs, named, whenLate } from './tries.ts';
 
 /**
  * What a check does once its connection stands: it calls `end` when it knows. Errors, silence and a stop are seen to here.
@@ -37,7 +37,7 @@ function attempt(
       else socket.resetAndDestroy();
     };
     const abort = () => finish(named('ECANCELED'));
-    const timer = setTimeout(() => finish(named('ETIMEDOUT')), Math.max(0, deadline - started));
+    const timer = whenLate(() => finish(named('ETIMEDOUT')), Math.max(0, deadline - started));
     signal.addEventListener('abort', abort, { once: true });
     socket.on('error', finish);
     socket.once('connect', () => talk(socket, started, finish));

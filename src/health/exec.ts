@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import { meaningOfError } from '../errno.ts';
 import { type Check, type CheckResult, type ExecSettings, type Target } from './check.ts';
 import { LastLine } from './last-line.ts';
+import { whenLate } from './tries.ts';
 
 /**
  * Passes when a command exits with 0. It runs without a shell, in a session and process group of its own: whatever it
@@ -57,7 +58,7 @@ function watch(child: ChildProcess, timeoutMs: number, signal: AbortSignal): Pro
       resolve(exit?.() ?? ifStillRunning);
     };
     const stop = () => finish(STOPPED);
-    const timer = setTimeout(() => finish({ outcome: 'fail', reason: `still running after ${timeoutMs} ms` }), timeoutMs);
+    const timer = whenLate(() => finish({ outcome: 'fail', reason: `still running after ${timeoutMs} ms` }), timeoutMs);
     signal.addEventListener('abort', stop, { once: true });
     child.once('error', (error) => {
       release();

@@ -57,6 +57,11 @@ async function judge(error: NodeJS.ErrnoException, { timeoutMs, sourceAddress }:
   return { outcome: fault === 'server' || fault === 'route' ? 'fail' : 'unknown', reason: words };
 }
 
+/** Calls back when time is out, but not before what came in time is read: where this thread was busy, Node.js looks at its timers first. */
+export function whenLate(late: () => void, ms: number): NodeJS.Timeout {
+  return setTimeout(() => setImmediate(late), ms);
+}
+
 /** An error as the system's calls give it. */
 export function named(code: string): NodeJS.ErrnoException {
   return Object.assign(new Error(code), { code });

@@ -4,7 +4,7 @@ import type { Check, CheckResult, Target, UdpSettings } from './check.ts';
 import { excerpt } from './excerpt.ts';
 import { Neighbours } from './neighbour.ts';
 import type { PortRotation } from './ports.ts';
-import { checkFromOurs, healthPorts, named, type Place } from './tries.ts';
+import { checkFromOurs, healthPorts, named, type Place, whenLate } from './tries.ts';
 
 /** Of this process: one reading for the checks of all servers that end together. */
 const neighbours = new Neighbours();
@@ -76,7 +76,7 @@ class Exchange {
     this.#task = task;
     this.#resolve = resolve;
     task.signal.addEventListener('abort', this.#abort, { once: true });
-    this.#timers.push(setTimeout(() => this.#end(this.#late), this.#leftMs));
+    this.#timers.push(whenLate(() => this.#end(this.#late), this.#leftMs));
     if (task.signal.aborted) this.#abort();
   }
 

@@ -54,6 +54,11 @@ export async function deafPort(): Promise<number> {
 
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Keeps this thread from everything else. */
+export function beBusy(ms: number): void {
+  for (const until = performance.now() + ms; performance.now() < until; );
+}
+
 export function target(port: number, more: Partial<Target> = {}): Target {
   return { id: 'a', address: '127.0.0.1', port, intervalMs: 20, jitter: 0.1, timeoutMs: 10_000, rise: 1, fall: 1, ...more };
 }
