@@ -139,10 +139,15 @@ own_anew() {
 
 # ---- remembering ---------------------------------------------------------------------------------------------------
 
+# make_state: mkdir -p fails where another network namespace's script takes away the empty directory above just then
+make_state() {
+  [ -d "$STATE" ] || mkdir -p "$STATE" 2>/dev/null || mkdir -p "$STATE"
+}
+
 # note NAME TEXT: write it down before the deed, so that a crash in between can be undone.
 note() {
   [ -z "$dry_run" ] || return 0
-  errors=$({ umask 077 && { [ -d "$STATE" ] || mkdir -p "$STATE"; } && printf '%s\n' "$2" >"$STATE/$1"; } 2>&1) || fail "$STATE/$1" "$errors"
+  errors=$({ umask 077 && make_state && printf '%s\n' "$2" >"$STATE/$1"; } 2>&1) || fail "$STATE/$1" "$errors"
 }
 
 # noted NAME: what was written down; fails when nothing was

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { eachOf } from './each.ts';
 import { INITIAL_PIDS, isPrivateDirectory, PREFIX } from './kept-places.ts';
-import { removePinsExcept } from './pins.ts';
+import { pinDirectories, removePinsExcept } from './pins.ts';
 
 /** Takes away what network namespaces left that are gone: nobody else will ever ask for it. Never throws: it is in nobody's way. */
 export function removeAbandoned(root: string): void {
@@ -14,17 +14,24 @@ export function removeAbandoned(root: string): void {
 }
 
 function removeIfAbandoned(root: string): void {
+  // First: a namespace that begins while this one looks for others is not among them, and what its lb4 keeps by then is not among these.
+  const [pinned, kept] = [pinDirectories(), keptDirectories(root)];
   const here = namespaces();
   if (here === undefined) return;
-  eachOf([() => removePinsExcept(here), () => removeKeptExcept(root, here)], (remove) => remove());
+  eachOf([() => removePinsExcept(here, pinned), () => removeKeptExcept(root, here, kept)], (remove) => remove());
 }
 
 /** @param here the inode numbers of those that are not */
-export function removeKeptExcept(root: string, here: ReadonlySet<string>): void {
-  // In /dev/shm anybody may have made it, or put a link there that leads elsewhere a moment later.
+export function removeKeptExcept(root: string, here: ReadonlySet<string>, names: readonly string[] = keptDirectories(root)): void {
   if (!isPrivateDirectory(`${root}/lb4`)) return;
-  const names = readdirSync(`${root}/lb4`, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
-  for (const { name } of names) if (!here.has(name.slice(PREFIX.length))) rmSync(`${root}/lb4/${name}`, { recursive: true, force: true });
+  for (const name of names) if (!here.has(name.slice(PREFIX.length))) rmSync(`${root}/lb4/${name}`, { recursive: true, force: true });
+}
+
+/** Their names. In /dev/shm anybody may have made what they are in, or put a link there that leads elsewhere a moment later. */
+function keptDirectories(root: string): string[] {
+  if (!isPrivateDirectory(`${root}/lb4`)) return [];
+  const entries = readdirSync(`${root}/lb4`, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX)).map(({ name }) => name);
 }
 
 /**

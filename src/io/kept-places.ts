@@ -4,7 +4,7 @@
  */
 import { existsSync, lstatSync, type Stats, statfsSync, statSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import { makePrivate } from './private-directory.ts';
+import { inPrivate, makePrivate } from './private-directory.ts';
 
 export const ROOTS = ['/run', '/dev/shm'] as const;
 export const PREFIX = 'kept-';
@@ -72,7 +72,7 @@ export function directoryIn(root: string): string {
 
 /** Returns its path. */
 export function makeDirectory(root: string): string {
-  makePrivate(`${root}/lb4`);
-  makePrivate(directoryIn(root));
-  return directoryIn(root);
+  const directory = directoryIn(root);
+  inPrivate(`${root}/lb4`, () => makePrivate(directory));
+  return directory;
 }

@@ -153,12 +153,17 @@ export function removePins(): void {
   if (isMounted() && existsSync(directory())) removeDirectory(directory());
 }
 
-/** Whoever asks has seen that nobody is in these network namespaces any more. */
-export function removePinsExcept(inodes: ReadonlySet<string>): void {
-  if (!isMounted()) return;
+/** The names of the directories of all network namespaces that have had any. */
+export function pinDirectories(): string[] {
+  if (!isMounted()) return [];
   // Where it was mounted by hand anybody may write there, and links are nobody's pins.
-  const directories = readdirSync(ROOT, { withFileTypes: true }).filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX));
-  eachOf(directories, ({ name }) => {
+  const entries = readdirSync(ROOT, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX)).map(({ name }) => name);
+}
+
+/** Whoever asks has seen that nobody is in these network namespaces any more. @param inodes of those where somebody is @param names of directories */
+export function removePinsExcept(inodes: ReadonlySet<string>, names: readonly string[]): void {
+  eachOf(names, (name) => {
     if (!inodes.has(name.slice(PREFIX.length))) removeDirectory(`${ROOT}/${name}`);
   });
 }

@@ -6,6 +6,8 @@ import { FailureError } from '../errors.ts';
 /** No right for others, nor to execute, for the owner. */
 const NONE_FOR_OTHERS = 0o177;
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants;
+/** Somebody else found it empty, and took it away, as it was to be used: so often it is made. */
+const ATTEMPTS = 20;
 
 /** Makes the directory, and sees to it that nobody but its owner can do anything there. */
 export function makePrivate(path: string): void {
@@ -24,6 +26,21 @@ export function makePrivate(path: string): void {
     fchmodSync(fd, 0o700);
   } finally {
     closeSync(fd);
+  }
+}
+
+/**
+ * The same, then does something in it; all of it anew where it went meanwhile: an lb4 of another network namespace takes away what it finds empty
+ * ({@link removeIfEmpty}), and so do the scripts. Returns what `act` does.
+ */
+export function inPrivate<T>(path: string, act: () => T): T {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      makePrivate(path);
+      return act();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt === ATTEMPTS) throw error;
+    }
   }
 }
 

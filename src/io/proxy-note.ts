@@ -3,7 +3,7 @@ import { closeSync, constants, fstatSync, openSync, readFileSync, renameSync, rm
 import { dirname } from 'node:path';
 import { isPrivate } from './kept-places.ts';
 import { proxyNote } from './meeting-point.ts';
-import { makePrivate, removeIfEmpty } from './private-directory.ts';
+import { inPrivate, removeIfEmpty } from './private-directory.ts';
 
 const { O_NOFOLLOW, O_RDONLY } = constants;
 
@@ -29,10 +29,9 @@ export function readProxyNote(file: string): string | undefined {
 export function writeProxyNote(file: string, text: string): void {
   const path = proxyNote(file);
   if (path === undefined) return;
-  makePrivate(dirname(path));
   const own = `${path}.${process.pid}`;
   try {
-    writeFileSync(own, text, { mode: 0o600 });
+    inPrivate(dirname(path), () => writeFileSync(own, text, { mode: 0o600 }));
     renameSync(own, path);
   } catch (error) {
     rmSync(own, { force: true });
