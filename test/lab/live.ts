@@ -8,6 +8,10 @@ import { ECHO, HTTP, serverAddress, Topology, VIP } from './topology.ts';
 
 export const MODES: readonly Mode[] = ['proxy', 'passthrough', 'dsr'];
 
+/** For a backend whose servers leave: their connections have longer than a test, or soon none of it. */
+export const PATIENT = 'drain_timeout = 600';
+export const HASTY = 'drain_timeout = 1';
+
 export interface Wanted {
   /** Indexes into `addresses`; all when left out. */
   readonly servers?: readonly number[];

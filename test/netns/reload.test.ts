@@ -3,7 +3,7 @@ import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSyn
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
-import { Live, MODES, type Wanted } from '../lab/live.ts';
+import { HASTY, Live, MODES, PATIENT, type Wanted } from '../lab/live.ts';
 import { ECHO, type Topology } from '../lab/topology.ts';
 import { PATIENCE, pause, waitUntil, within } from '../lab/wait.ts';
 
@@ -54,13 +54,17 @@ describe.each(MODES)('%s', (mode) => {
   test.skipIf(mode === 'passthrough')(
     'a removed server drains: its connections go on, new ones go elsewhere, the end of the drain ends them',
     async () => {
-      await using live = await Live.start(mode, { backend: 'drain_timeout = 4' });
+      await using live = await Live.start(mode, { backend: PATIENT });
       const held = await holdConnections(live.lab.client, 20, `${live.vip}:${ECHO}`);
       const before = await report(held);
       expect(new Set(before.map(({ server }) => server))).toEqual(new Set(['server1', 'server2']));
-      await live.reload({ servers: [1], backend: 'drain_timeout = 4' });
+      await live.reload({ servers: [1], backend: PATIENT });
       expect(await othersLiveOn(held)).toEqual([]);
       expect(await answering(live)).toEqual(['server2']);
+      // Who leaves has as long as stood in the file while he was there.
+      await live.reload({ backend: HASTY });
+      expect(await othersLiveOn(held)).toEqual([]);
+      await live.reload({ servers: [1], backend: HASTY });
       await waitUntil(async () => (await report(held)).every(({ server, ended }) => server === 'server2' || ended !== undefined), {
         what: 'the connections of the removed server to end',
         every: 100,
@@ -68,7 +72,7 @@ describe.each(MODES)('%s', (mode) => {
       for (const says of ['server leaves the file: it drains', 'server is out of time'])
         await live.balancer.running.line(new RegExp(`"server":"echo-out / server1 / .*"msg":"${says}`));
       expect(await othersLiveOn(held, 'server1')).toEqual([]);
-      await live.reload({ backend: 'drain_timeout = 4' });
+      await live.reload({ backend: HASTY });
       await live.balancer.health({ [`${live.addresses[0]}:80`]: true });
       expect(await answering(live)).toEqual(['server1', 'server2']);
     },
