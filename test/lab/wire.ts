@@ -66,6 +66,10 @@ export function checksum(data: Buffer): number {
   return 0xffff - sum;
 }
 
+/** Digits before the destination of an IPv4 packet in an Ethernet frame. */
+const DESTINATION_AT = 2 * (14 + 16);
+
+const hexadecimal = (text: string): string => address(text).toString('hex');
 const address = (text: string): Buffer => Buffer.from(text.split('.').map(Number));
 const mac = (text: string): Buffer => Buffer.from(text.replaceAll(':', ''), 'hex');
 
@@ -248,7 +252,10 @@ export class RawHost {
     this.#pipe = pipe;
     this.#mac = own;
     this.#gatewayMac = gatewayMac;
+    const destination = hexadecimal(address);
     pipe.onLine((line) => {
+      // What passes to others is not even parsed: of megabytes that takes seconds, for which all that comes later would wait.
+      if (!line.startsWith(destination, DESTINATION_AT)) return;
       const packet = /^[0-9a-f]{68,}$/.test(line) ? parse(Buffer.from(line, 'hex')) : undefined;
       if (packet?.destination === address) this.received.push(packet);
     });
