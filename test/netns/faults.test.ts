@@ -42,20 +42,6 @@ describe.each(HOOKS)('fast_path = %s', (fastPath) => {
     expect(await balancer.metric('lb4_client_ways_moved_total')).toBeGreaterThan(before + 10);
   });
 
-  test('one connection comes by another router: its answers alone take that one', async () => {
-    const moved = () => balancer.metric('lb4_client_ways_moved_total');
-    await allIsWell();
-    const before = await moved();
-    const port = /:(\d+) +10\.71\.0\.1:7 *$/m.exec(lab.client.sh('ss', '-Htn'))?.[1];
-    // Not that anybody is there: it waits until its packets are its own again.
-    const other = `table netdev other { chain out { type filter hook egress device eth0 priority 0; tcp sport ${port} ether saddr set 02:00:00:aa:bb:cd; }; }`;
-    lab.client.sh('nft', other);
-    await waitUntil(async () => (await moved()) > before, { what: 'its answers to go there' });
-    lab.client.sh('nft', 'delete table netdev other');
-    await allIsWell();
-    expect(await moved()).toBe(before + 2);
-  });
-
   test('the link of the clients goes down: nothing comes through, and nothing ends; it goes up: the same connections go on', async () => {
     const said = balancer.running.lines.length;
     const echoes = async () => (await report(held)).map(({ echoed }) => echoed);
@@ -84,6 +70,22 @@ describe.each(HOOKS)('fast_path = %s', (fastPath) => {
     else await sleep(10_000);
     balancer.running.signal('SIGCONT');
     await allIsWell();
+  });
+
+  // More than ten seconds behind the one with another MAC address: lb4 looks at all frames for three seconds from the first that strays on, and not again
+  // for seven (forward/way-back.ts), in which the one connection's, a few a minute while it waits, may escape it.
+  test('one connection comes by another router: its answers alone take that one', async () => {
+    const moved = () => balancer.metric('lb4_client_ways_moved_total');
+    await allIsWell();
+    const before = await moved();
+    const port = /:(\d+) +10\.71\.0\.1:7 *$/m.exec(lab.client.sh('ss', '-Htn'))?.[1];
+    // Not that anybody is there: it waits until its packets are its own again.
+    const other = `table netdev other { chain out { type filter hook egress device eth0 priority 0; tcp sport ${port} ether saddr set 02:00:00:aa:bb:cd; }; }`;
+    lab.client.sh('nft', other);
+    await waitUntil(async () => (await moved()) > before, { what: 'its answers to go there' });
+    lab.client.sh('nft', 'delete table netdev other');
+    await allIsWell();
+    expect(await moved()).toBe(before + 2);
   });
 
   test.runIf(!isInKernel)('a control group that may have less memory than the tables take is told at the start', async () => {
