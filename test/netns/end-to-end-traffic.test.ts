@@ -134,6 +134,9 @@ endToEnd((driver) => {
     const sizes = '%{size_request} %{size_header} %{size_download}';
     const { stdout } = await lab.client.run('curl', '-sS', '-o', '/dev/null', '-w', sizes, `http://${VIP}/content/3000000`);
     const [request = 0, header = 0, body = 0] = stdout.split(' ').map(Number);
+    // They rest before they are added up, too.
+    const isAdded = ({ frontends: { http } }: Stats) => (http?.bytes_rx ?? 0) >= (before.frontends['http']?.bytes_rx ?? 0) + header + body;
+    await balancer.settled('the answer to be counted', isAdded);
     const after = await rested();
     again.tx += retransmitted(lab.clients);
     again.rx += retransmitted(lab.servers);

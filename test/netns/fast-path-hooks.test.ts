@@ -42,10 +42,11 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])(
     const more = `[passthrough]\nfast_path = "${hook}"`;
     await using live = await Live.start('passthrough', { more });
     const held = await holdConnections(live.lab.client, 5, `${live.vip}:${ECHO}`);
-    const exit = async () => (await live.lab.client.run('curl', '-sS', '--max-time', '2', '-o/dev/null', `http://${live.vip}/`)).code;
+    const exit = async (seconds: number) =>
+      (await live.lab.client.run('curl', '-sS', '--max-time', `${seconds}`, '-o/dev/null', `http://${live.vip}/`)).code;
     const denied = () => live.metric('lb4_frontend_denied_total', 'frontend="http",protocol="tcp",rule="deny"');
     await live.reload({ more, frontend: `deny = ["${clientAddress(0)}"]` });
-    expect(await exit()).toBe(28);
+    expect(await exit(2)).toBe(28);
     await waitUntil(async () => (await denied()) > 0, { what: 'the refusals to be entered' });
     expect(await live.metric('lb4_fast_path_dropped_total')).toBeGreaterThan(0);
     const addsUp = async () => {
@@ -56,7 +57,7 @@ test.skipIf(why !== undefined).each(['tc', 'xdp'])(
     await waitUntil(addsUp, { what: 'the books to agree' });
     // Counted alone: that is the workers' part.
     await live.reload({ more, frontend: `deny = ["${clientAddress(0)}"]\ndry_run = true` });
-    expect(await exit()).toBe(0);
+    expect(await exit(60)).toBe(0);
     expect(await othersLiveOn(held)).toEqual([]);
   },
 );

@@ -8,8 +8,10 @@ import { PATIENCE, within } from '../lab/wait.ts';
 
 /** Ends lb4 by its worker. Returns what it has logged. */
 async function killWorker({ lab: { balancer: host }, balancer: { running } }: Live): Promise<string> {
-  await injectPoll(host, running.pid, 'error=EIO');
+  const strace = await injectPoll(host, running.pid, 'error=EIO');
   expect(await within(running.exited, PATIENCE, 'the end of lb4')).toEqual({ code: 1, signal: null });
+  // It notices a moment later, and is nothing that lb4 leaves.
+  await within(strace.exited, PATIENCE, 'the end of strace');
   const said = running.lines.join('\n');
   expect(said).toContain('poll(AF_PACKET)');
   expect(said).not.toMatch(/could not/);
