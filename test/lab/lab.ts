@@ -260,14 +260,24 @@ export class Lab {
 
 /** The kernel gives a deleted namespace's inode number to the next one at once, and with it what lb4's scripts noted under it. */
 function forgetState(name: string): void {
-  const { ino } = statSync(`/run/netns/${name}`);
+  const ino = inodeOf(name);
+  if (ino === undefined) return;
   const directories = [`/run/lb4/netns-${ino}`, `/run/lb4/kept-${ino}`, `/dev/shm/lb4/kept-${ino}`, `/sys/fs/bpf/lb4-${ino}`];
-  for (const path of [...directories, gueCounters(name)]) rmSync(path, { recursive: true, force: true });
+  for (const path of [...directories, gueCountersOf(ino)]) rmSync(path, { recursive: true, force: true });
+}
+
+/** Undefined where it is no more: two may tidy up at once, the program itself and vitest's teardown. */
+function inodeOf(name: string): number | undefined {
+  return statSync(`/run/netns/${name}`, { throwIfNoEntry: false })?.ino;
 }
 
 /** Where tc pins the counters of the program that unwraps GUE. It outlives the namespace: nobody but the script's `remove` takes it away. */
 export function gueCounters(name: string): string {
-  return `/sys/fs/bpf/tc/globals/lb4_gue_${statSync(`/run/netns/${name}`).ino.toString(16).padStart(8, '0')}`;
+  return gueCountersOf(statSync(`/run/netns/${name}`).ino);
+}
+
+function gueCountersOf(ino: number): string {
+  return `/sys/fs/bpf/tc/globals/lb4_gue_${ino.toString(16).padStart(8, '0')}`;
 }
 
 /** A bridge in a namespace, up: returns a function that makes a port of it, a cable to an interface elsewhere. */
@@ -320,7 +330,7 @@ function batch(options: readonly string[], lines: readonly string[]): void {
 
 /** The processes in these namespaces. */
 function pidsIn(names: readonly string[]): number[] {
-  const inodes = new Set(names.map((name) => statSync(`/run/netns/${name}`).ino));
+  const inodes = new Set(names.map(inodeOf));
   return readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry))
     .map(Number)
@@ -351,7 +361,7 @@ function removeNamespaces(all: readonly string[]): void {
       names.map((name) => `netns del ${name}`),
     );
   } catch (error) {
-    // Two may tidy up at once: the program itself, and vitest's teardown after a test that ran out of time.
+    // As above, after a test that ran out of time.
     if (names.some(isThere)) throw error;
   }
 }
