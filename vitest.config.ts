@@ -73,8 +73,9 @@ export default defineConfig({
           setupFiles: 'test/lab/patience.ts',
           // Without it, one file at a time on two processors.
           maxWorkers: 2,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          // Limits against hanging. What takes a quarter of a minute by itself takes more than one beside a machine's other work.
+          testTimeout: 240_000,
+          hookTimeout: 240_000,
         },
       },
       {
@@ -97,8 +98,8 @@ export default defineConfig({
           globalSetup: 'test/lab/global-setup.ts',
           pool: 'forks',
           maxWorkers: 2,
-          testTimeout: 900_000,
-          hookTimeout: 900_000,
+          testTimeout: 1_800_000,
+          hookTimeout: 1_800_000,
         },
       },
       { test: { name: 'kernel', include: ['test/kernel/**/*.test.ts'], maxWorkers: 2, testTimeout: 660_000, hookTimeout: 60_000 } },

@@ -38,7 +38,7 @@ class Installation {
   /** Undefined where this host cannot have a root for it. The lab's lb4 is this one from now on. */
   static async make(kind: string): Promise<Installation | undefined> {
     const running = new Running(['setpriv', '--pdeathsig', 'KILL', 'unshare', '--mount', 'sh', join(ROOT, 'test/bare/packages.sh'), kind]);
-    const line = await running.line(/^installed in /, 14 * MINUTES).catch((error: unknown) => {
+    const line = await running.line(/^installed in /, 29 * MINUTES).catch((error: unknown) => {
       if (running.exit?.code === LACKING) return undefined;
       throw error;
     });

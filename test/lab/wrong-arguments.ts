@@ -23,7 +23,7 @@ export async function expectNoAbort(what: 'arguments' | 'memory' | 'descriptors'
   const path = createRequire(import.meta.url).resolve('../../build/Release/lb4.node');
   const [command = '', ...args] = [...inside, ...LIMITS, process.execPath, PROGRAM, path, what, inside.length > 0 ? 'privileged' : ''];
   const { stdout, stderr, end } = await new Promise<{ stdout: string; stderr: string; end: unknown }>((resolve) =>
-    execFile(command, args, { timeout: 50_000, maxBuffer: 2 ** 26 }, (error, stdout, stderr) =>
+    execFile(command, args, { timeout: 100_000, maxBuffer: 2 ** 26 }, (error, stdout, stderr) =>
       resolve({ stdout, stderr, end: error?.signal ?? error?.code ?? 0 }),
     ),
   );

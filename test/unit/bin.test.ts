@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { PATIENCE } from '../lab/wait.ts';
 
 let directory = '';
 
@@ -67,7 +68,7 @@ function service(...args: string[]) {
     process.on('SIGABRT', () => process.exit(5));
     process.on('SIGALRM', () => process.exit(0));
     say(['starts', ...process.argv.slice(2)].join(' '));
-    setTimeout(() => process.exit(9), 60_000);`;
+    setTimeout(() => process.exit(9), 300_000);`;
   rmSync(join(directory, 'bin', 'lb4'));
   writeFileSync(join(directory, 'bin', 'lb4'), fake, { mode: 0o755 });
   const child = spawn(join(directory, 'bin', 'lb4-service'), args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -82,7 +83,7 @@ function service(...args: string[]) {
       if (found(line, strangers) === undefined) again();
       expect(found(line, strangers), `${line} in ${said}`).toBeDefined();
     };
-    await vi.waitFor(ask, { timeout: 20_000, interval: 50 });
+    await vi.waitFor(ask, { timeout: PATIENCE, interval: 50 });
     return Number.parseInt(found(line, strangers) ?? '', 10);
   };
   return { child, ended, heard };
@@ -114,7 +115,7 @@ test("the watchdog's signal kills an lb4 that hangs", async () => {
   process.kill(pid, 'SIGSTOP');
   child.kill('SIGABRT');
   expect(await ended).toBe(134);
-  await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow('ESRCH'), { timeout: 20_000 });
+  await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow('ESRCH'));
 });
 
 test('at an upgrade it goes by the lb4 that took over, once that serves, and ends when all have; a successor that fails changes nothing', async () => {
@@ -123,7 +124,7 @@ test('at an upgrade it goes by the lb4 that took over, once that serves, and end
   child.kill('SIGUSR2');
   const failing = await heard('starts --dsr --takeover');
   process.kill(failing, 'SIGABRT');
-  await vi.waitFor(() => expect(() => process.kill(failing, 0)).toThrow('ESRCH'), { timeout: 20_000 });
+  await vi.waitFor(() => expect(() => process.kill(failing, 0)).toThrow('ESRCH'));
   child.kill('SIGHUP');
   expect(await heard('HUP')).toBe(first);
   child.kill('SIGUSR2');
@@ -133,7 +134,7 @@ test('at an upgrade it goes by the lb4 that took over, once that serves, and end
   child.kill('SIGTERM');
   expect(await heard('TERM')).toBe(second);
   process.kill(second, 'SIGABRT');
-  await vi.waitFor(() => expect(() => process.kill(second, 0)).toThrow('ESRCH'), { timeout: 20_000 });
+  await vi.waitFor(() => expect(() => process.kill(second, 0)).toThrow('ESRCH'));
   expect(child.exitCode).toBeNull();
   process.kill(first, 'SIGALRM');
   expect(await ended).toBe(5);
@@ -165,6 +166,6 @@ test('the SIGQUIT of a keeper that has gone is heard before that: they are one r
     lines.push(line);
     if (line === 'ready') child.stdin.write('\n');
   });
-  await vi.waitFor(() => expect(lines).toContain('gone'), { timeout: 20_000 });
+  await vi.waitFor(() => expect(lines).toContain('gone'));
   expect(lines).toEqual(['ready', 'QUIT', 'gone']);
 });

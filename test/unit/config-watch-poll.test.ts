@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it, vi } from 'vitest';
 import { watchConfig } from '../../src/config/watch.ts';
+import { PATIENCE } from '../lab/wait.ts';
 
 // The limits of inotify are a user's: taking them away for real would take them from every other process here.
 vi.mock('node:fs', async (original) => ({
@@ -23,8 +24,8 @@ it('without inotify the file is polled, and that is said once', async () => {
   const watching = watchConfig(file, changed, { log, stillMs: 100 });
   for (const [times, content] of ['one', 'two'].entries()) {
     writeFileSync(file, content);
-    await vi.waitFor(() => expect(changed).toHaveBeenCalledTimes(times + 1), { timeout: 10_000, interval: 50 });
+    await vi.waitFor(() => expect(changed).toHaveBeenCalledTimes(times + 1), { timeout: PATIENCE, interval: 50 });
   }
   expect(log.mock.calls).toEqual([[`${file} cannot be watched (ENOSPC); it is looked at every 2 s instead`]]);
   watching.close();
-}, 30_000);
+});

@@ -3,11 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { LogSink } from '../../src/io/log-sink.ts';
 import { waitUntil } from '../lab/wait.ts';
-
-vi.setConfig({ testTimeout: 30_000 });
 
 const cleanUps: (() => void)[] = [];
 afterEach(() => cleanUps.splice(0).forEach((step) => step()));
@@ -47,7 +45,7 @@ function read(fd: number, most = 1 << 20): string {
 /** Reads until `pattern` shows, a piece at a time. */
 async function readUntil(fd: number, pattern: RegExp, most?: number): Promise<string> {
   let text = '';
-  await waitUntil(() => pattern.test((text += read(fd, most))), { what: `${pattern}`, every: 1, timeout: 20_000 });
+  await waitUntil(() => pattern.test((text += read(fd, most))), { what: `${pattern}`, every: 1 });
   return text;
 }
 

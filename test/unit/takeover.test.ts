@@ -132,7 +132,7 @@ test('what is counted afterwards is told, each once, to whoever is met by then; 
   expect(noted).toEqual([]);
   const afterwards = begin(3);
   counted = 9;
-  await vi.waitFor(() => expect(noted.map(totals)).toEqual([[['web', 6]]]), { timeout: 10_000 });
+  await vi.waitFor(() => expect(noted.map(totals)).toEqual([[['web', 6]]]));
   first?.close();
   const second = await open();
   counted = 10;
