@@ -1,10 +1,13 @@
 /** tcpdump as a witness that shares no code with lb4. */
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Namespace } from './lab.ts';
 import { type Running, run } from './processes.ts';
 import { waitUntil } from './wait.ts';
 
 let captures = 0;
+/** Bytes before the first packet (pcap-savefile(5)). */
+const HEADER = 24;
 
 export class Capture {
   readonly file: string;
@@ -22,6 +25,11 @@ export class Capture {
     const running = namespace.start(['tcpdump', ...options, ...filter.split(' ')]);
     await running.line(/listening on/);
     return new Capture(file, running);
+  }
+
+  /** Whether any packet is in it by now. */
+  get hasAny(): boolean {
+    return (statSync(this.file, { throwIfNoEntry: false })?.size ?? 0) > HEADER;
   }
 
   /** Ends the capture. Returns one line a packet, as `tcpdump -n FLAGS` tells it. */

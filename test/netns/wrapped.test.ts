@@ -11,6 +11,7 @@ import { endToEndWrapped, passthroughBy, wired } from '../lab/end-to-end.ts';
 import { ROOT } from '../lab/lab.ts';
 import { PYTHON } from '../lab/processes.ts';
 import { hashOfUpload } from '../lab/upload.ts';
+import { waitUntil } from '../lab/wait.ts';
 import { ACK, ICMP, ipv4, RawHost } from '../lab/wire.ts';
 
 const SIZE = 10_000_000;
@@ -98,6 +99,8 @@ endToEndWrapped((driver, dsr) => {
     const quoted = { source: VIP, sourcePort: 80, destination: CLIENT, destinationPort: 4321, flags: ACK, payload: Buffer.alloc(100) };
     router.send({ destination: VIP, protocol: ICMP, type: 3, code: 4, rest: 1300, payload: ipv4(quoted).subarray(0, 28) });
     await balancer.settled('the error handed on', ({ lb4 }) => lb4.verdicts['icmpTranslated'] === 1);
+    // Who unwraps it is a program, which takes its time.
+    await waitUntil(() => inside.some((wire) => wire.hasAny), { what: 'the error to be unwrapped', every: 50 });
     const heard = (await Promise.all(inside.map((wire) => wire.stop()))).flat();
     expect(heard).toEqual([expect.stringContaining(`${VIP}: ICMP ${CLIENT} unreachable - need to frag (mtu 1300)`)]);
     expect((await balancer.stop()).code).toBe(0);
