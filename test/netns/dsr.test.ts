@@ -10,7 +10,7 @@ import { CLIENT, DsrTopology, SERVERS, VIP } from '../lab/dsr-topology.ts';
 import { endToEndDsr, passthroughBy, wired } from '../lab/end-to-end.ts';
 import { holdConnections, othersLiveOn, report } from '../lab/hold.ts';
 import { traces } from '../lab/traces.ts';
-import { PATIENCE } from '../lab/wait.ts';
+import { PATIENCE, waitUntil } from '../lab/wait.ts';
 import { ACK, ICMP, ipv4, RawHost } from '../lab/wire.ts';
 
 const MEGABYTE = 1_000_000;
@@ -70,7 +70,7 @@ endToEndDsr((driver, dsr) => {
   });
 
   test.each([['upload'], ['download', '-R']])('iperf3 %s', async (_, ...options) => {
-    const { code, stdout } = await lab.iperf('-t', '1', ...options);
+    const { code, stdout } = await lab.iperf('-n', '50M', ...options);
     expect(code, stdout).toBe(0);
     const { end, error } = JSON.parse(stdout) as { end: { sum_received: { bytes: number } }; error?: string };
     expect(error).toBeUndefined();
@@ -165,6 +165,12 @@ endToEndDsr((driver, dsr) => {
     // Not by a reset: those are to be lb4's.
     for (const server of lab.servers) server.sh('nft', refusing('icmp type port-unreachable'));
     await balancer.health({ [`${SERVERS[0]}:80`]: false, [`${SERVERS[1]}:80`]: false });
+    // From a change of health to the next plan it takes a moment.
+    const isPlanned = async () => {
+      await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`);
+      return (await balancer.verdict('resetNoServer')) > 0;
+    };
+    await waitUntil(isPlanned, { what: 'clients to be refused by lb4' });
     const wire = await Capture.start(lab.client, 'eth0', 'tcp');
     const { code, stderr } = await lab.client.run('curl', '-sS', '--max-time', '60', `http://${VIP}/`);
     expect(stderr).toMatch(/refused|Couldn't connect|Failed to connect/);
