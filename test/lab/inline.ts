@@ -102,11 +102,12 @@ const FLOOD = `
 import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.connect((sys.argv[1], int(sys.argv[2])))
-s.settimeout(1)
+s.settimeout(20)
 seen = []
 for i in range(200):
     s.send(b"%d" % i)
     seen.append(s.recv(65535))
+s.settimeout(1)
 try:
     while True:
         seen.append(s.recv(65535))
