@@ -44,11 +44,13 @@ let directory: string;
 beforeEach(() => {
   namespace = `lb4-rules-${process.pid}-${Math.random().toString(36).slice(2, 8)}`;
   execFileSync('ip', ['netns', 'add', namespace]);
+  // The kernel gives a deleted namespace's inode number to the next one at once: whoever had it may have left a note.
+  inside(`rm -rf ${state}`);
   directory = mkdtempSync(join(tmpdir(), 'lb4-rules-'));
 });
 
 afterEach(() => {
-  // The kernel gives a deleted namespace's inode number to the next one at once: leave no state for that one.
+  // Nor is any state left for the next one.
   inside(`rm -rf ${state}; rmdir /run/lb4 2>/dev/null`);
   execFileSync('ip', ['netns', 'del', namespace]);
   rmSync(directory, { recursive: true });
