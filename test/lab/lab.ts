@@ -28,6 +28,9 @@ const RUN = process.env['LB4_LAB_RUN'] ?? String(process.pid);
 const open = new Set<Lab>();
 let labs = 0;
 
+/** So long a process may take to die that was killed: a limit against hanging. */
+const DEATH_MS = 5_000;
+
 /** Where {@link Namespace.ports} begins, and the kernel's own choice (ip_local_port_range), where it ends. */
 const PORTS = { first: 10_000, end: 32_768 };
 
@@ -343,18 +346,28 @@ function pidsIn(names: readonly string[]): number[] {
     });
 }
 
-/** Ends whatever still runs in these namespaces, by pid, and deletes those that are there. */
+/** Ends whatever still runs in these namespaces, by pid; it may have started something meanwhile. */
+function endAll(names: readonly string[]): void {
+  for (const until = performance.now() + DEATH_MS; performance.now() < until; ) {
+    const pids = pidsIn(names);
+    if (pids.length === 0) return;
+    for (const pid of pids) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It ended by itself in between.
+      }
+    }
+  }
+}
+
+/** The same, and deletes those that are there. */
 function removeNamespaces(all: readonly string[]): void {
   const isThere = (name: string) => existsSync(`/run/netns/${name}`);
   const names = all.filter(isThere);
+  endAll(names);
+  // When nobody is there any more who might note something.
   for (const name of names) forgetState(name);
-  for (const pid of pidsIn(names)) {
-    try {
-      process.kill(pid, 'SIGKILL');
-    } catch {
-      // It ended by itself in between.
-    }
-  }
   try {
     batch(
       ['-force'],
