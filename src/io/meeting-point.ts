@@ -7,7 +7,7 @@ import { closeSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, s
 import { dirname, resolve } from 'node:path';
 import { namespaces } from './kept-abandoned.ts';
 import { native } from './native.ts';
-import { inPrivate, removeIfEmpty } from './private-directory.ts';
+import { makePrivate, removeIfEmpty } from './private-directory.ts';
 
 /** SCM_MAX_FD is 253; and of messages a socket may have ten unread (net.unix.max_dgram_qlen): more listeners than a file may have. */
 const DESCRIPTORS = 250;
@@ -44,8 +44,9 @@ function pointOf(who: string, what = 'takeover'): string | undefined {
 
 /** A name beside `point` for this process alone, where nothing is. Makes the directory. Throws the system's error. */
 export function besidePoint(point: string): string {
+  makePrivate(dirname(point));
   const path = `${point}.${process.pid}`;
-  inPrivate(dirname(point), () => rmSync(path, { force: true }));
+  rmSync(path, { force: true });
   return path;
 }
 

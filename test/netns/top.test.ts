@@ -32,7 +32,7 @@ test('top follows, sorts, filters and fits, and leaves the terminal as it was', 
   const rowsOf = (lines: readonly string[]) => lines.filter((line) => /^tcp +(http|echo)-out\/server\d /.test(line));
   // To its end: a terminal takes a screen in pieces.
   const isWhole = (lines: readonly string[]) =>
-    /passthrough, up .*servers: 4 up$/.test(lines[0] ?? '') && /q quit$/.test(lines.at(-1) ?? '');
+    /passthrough, up .*servers: 4 up$/.test(lines[0] ?? '') && (lines.at(-1) ?? '').endsWith('q quit');
   const first = await terminal.shows(isWhole, 'four servers that are up');
   expect(rowsOf(first)).toHaveLength(4);
   expect(first.at(-1)).toMatch(/^4 servers .*q quit$/);
