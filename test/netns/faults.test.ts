@@ -72,8 +72,8 @@ describe.each(HOOKS)('fast_path = %s', (fastPath) => {
     await allIsWell();
   });
 
-  // More than ten seconds behind the one with another MAC address: lb4 looks at all frames for three seconds from the first that strays on, and not again
-  // for seven (forward/way-back.ts), in which the one connection's, a few a minute while it waits, may escape it.
+  // Behind the ten seconds of the last: lb4 looks at all frames for three seconds from the first that strays on, the one of the other MAC address, and not
+  // again for seven (forward/way-back.ts), in which a waiting connection's few may escape it. Of a fast path it has hardly any others to look at.
   test('one connection comes by another router: its answers alone take that one', async () => {
     const moved = () => balancer.metric('lb4_client_ways_moved_total');
     await allIsWell();
