@@ -86,8 +86,8 @@ export default defineConfig({
           pool: 'forks',
           // The tests share one kernel, in namespaces of their own, and often wait: with three files at a time two processors are idle for 10 to 20 %.
           maxWorkers: 3,
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
         },
       },
       // The first run fetches a whole Debian.

@@ -34,7 +34,7 @@ const denied = (live: Live, frontend: string, rule: string, metric = 'denied') =
 /** A limit is one of all workers, not of each. */
 const WORKERS = '[passthrough]\nworkers = 2\n';
 
-test.each(MODES)('%s: lists and limits keep new connections out, and those that are open go on', { timeout: 120_000 }, async (mode) => {
+test.each(MODES)('%s: lists and limits keep new connections out, and those that are open go on', async (mode) => {
   await using live = await Live.start(mode, { more: WORKERS });
   const socket = join(live.lab.directory, 'control.sock');
   const more = `[control]\npath = "${socket}"\n${WORKERS}`;

@@ -11,7 +11,7 @@ const CALL = 'net.bridge.bridge-nf-call-iptables';
 const INNER = '10.73.0.1';
 
 test('a frontend whose clients come by a bridge that br_netfilter shows to rules which cannot be changed: named, while others are served', {
-  timeout: 240_000,
+  timeout: 300_000,
 }, async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();

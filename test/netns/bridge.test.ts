@@ -133,7 +133,7 @@ test('proxy mode is served on bridges', async () => {
 });
 
 test('DSR by nat and by l2: client and servers on a bridge of the balancer, the servers by bridges of their own', {
-  timeout: 240_000,
+  timeout: 300_000,
 }, async () => {
   await using lab = new DsrTopology({ bridged: true });
   for (const host of [lab.balancer, ...lab.servers]) host.sysctl(CALL, '1');

@@ -58,7 +58,7 @@ async function until(path: string, end: string, frontend: string, isWhole = true
   });
 }
 
-describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
+describe.each(MODES)('%s', (mode) => {
   test('how connections end, rotation, a disk that is full, and syslog', async () => {
     const world = await Operated.start(mode);
     await using live = world.live;
@@ -152,7 +152,7 @@ describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
   });
 });
 
-test('UDP: flows that were answered, and what nobody answers where attempts are told of', { timeout: 120_000 }, async () => {
+test('UDP: flows that were answered, and what nobody answers where attempts are told of', async () => {
   await using lab = new Topology({ servers: 1 });
   const path = join(lab.directory, 'udp.log');
   const [who, deaf] = [9000, 9001];

@@ -13,7 +13,7 @@ import { waitUntil } from '../lab/wait.ts';
 
 const HELD = 20;
 
-describe.each(MODES)('%s', { timeout: 300_000 }, (mode) => {
+describe.each(MODES)('%s', (mode) => {
   test('drain and wait, who is on it, end that, and all of it back', async () => {
     const world = await Operated.start(mode);
     await using live = world.live;

@@ -25,7 +25,7 @@ describe.skipIf(why !== undefined).concurrent('ten transfers, and nobody runs fo
     ['passthrough', 1],
     ['passthrough', 2],
     ['dsr', 1],
-  ] as const)('%s, workers = %d', { timeout: 180_000 }, async (mode, workers) => {
+  ] as const)('%s, workers = %d', async (mode, workers) => {
     await using live = await Live.start(mode, { more: `${TC.more}\nworkers = ${workers}` });
     const { client, balancer: host } = live.lab;
     const transfers = await Transfers.start(client, TRANSFERS, `http://${live.vip}/paced/${SIZE}`);

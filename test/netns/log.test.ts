@@ -221,7 +221,7 @@ describe.each<Mode>(['proxy', 'passthrough'])('%s', (mode) => {
   }
 
   const situations = SITUATIONS.filter(({ everywhere = false }) => everywhere || mode === 'proxy');
-  test.each(situations)('$name', { timeout: 150_000 }, async (situation) => {
+  test.each(situations)('$name', async (situation) => {
     const directory = join(lab.directory, situation.name.replaceAll(/\W+/g, '-'));
     mkdirSync(directory);
     const reader = situation.prepare?.(directory) ?? -1;

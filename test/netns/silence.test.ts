@@ -92,7 +92,7 @@ test.concurrent('passthrough: no way back, strict rp_filter, a firewall; not: re
 });
 
 test.concurrent('DSR without the script on the servers: repeated SYNs that no client follows up; with it they answer', {
-  timeout: 150_000,
+  timeout: 300_000,
 }, async () => {
   await using lab = new DsrTopology();
   await lab.startServers();
@@ -111,7 +111,7 @@ test.concurrent('DSR without the script on the servers: repeated SYNs that no cl
 });
 
 test.concurrent('UDP: one whose checks are answered and whose clients are not; not syslog, which answers nobody', {
-  timeout: 150_000,
+  timeout: 300_000,
 }, async () => {
   await using lab = new Topology({ servers: 1 });
   const [server] = lab.servers as [Namespace];

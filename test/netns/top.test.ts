@@ -78,7 +78,7 @@ test('top follows, sorts, filters and fits, and leaves the terminal as it was', 
   await world.end();
 });
 
-test.each(MODES)('%s: trace says where a connection goes, before it is there and while it is', { timeout: 300_000 }, async (mode) => {
+test.each(MODES)('%s: trace says where a connection goes, before it is there and while it is', async (mode) => {
   const world = await Operated.start(mode, { backend: 'balance = "maglev"' });
   await using live = world.live;
   const client = mode === 'dsr' ? DSR_CLIENT : clientAddress(0);
