@@ -10,9 +10,7 @@ const CALL = 'net.bridge.bridge-nf-call-iptables';
 /** The balancer on the bridge where its containers are. */
 const INNER = '10.73.0.1';
 
-test('a frontend whose clients come by a bridge that br_netfilter shows to rules which cannot be changed: named, while others are served', {
-  timeout: 300_000,
-}, async () => {
+test('a frontend whose clients come by a bridge that br_netfilter shows to rules which cannot be changed: named, while others are served', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
   lab.balancer.sysctl(CALL, '0');

@@ -132,9 +132,7 @@ test('proxy mode is served on bridges', async () => {
   await served(lab.client, VIP);
 });
 
-test('DSR by nat and by l2: client and servers on a bridge of the balancer, the servers by bridges of their own', {
-  timeout: 300_000,
-}, async () => {
+test('DSR by nat and by l2: client and servers on a bridge of the balancer, the servers by bridges of their own', async () => {
   await using lab = new DsrTopology({ bridged: true });
   for (const host of [lab.balancer, ...lab.servers]) host.sysctl(CALL, '1');
   await lab.startServers();

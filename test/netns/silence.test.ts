@@ -41,9 +41,7 @@ const SHARP = 'health_check_interval = 0.25\nhealth_check_timeout = 0.5\nhealth_
 /** A command that cannot fail is the greenest of checks. */
 const BLIND = 'health_check = "exec"\nhealth_check_command = ["/bin/true"]\nhealth_check_interval = 0.25';
 
-test.concurrent('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow, idle, or down by its checks', {
-  timeout: 300_000,
-}, async () => {
+test.concurrent('passthrough: no way back, strict rp_filter, a firewall; not: refused, slow, idle, or down by its checks', async () => {
   await using lab = new Topology({ servers: 1 });
   await lab.startBackends();
   const [server] = lab.servers as [Namespace];
@@ -91,9 +89,7 @@ test.concurrent('passthrough: no way back, strict rp_filter, a firewall; not: re
   expect(count(balancer, FELL)).toBe(causes.length);
 });
 
-test.concurrent('DSR without the script on the servers: repeated SYNs that no client follows up; with it they answer', {
-  timeout: 300_000,
-}, async () => {
+test.concurrent('DSR without the script on the servers: repeated SYNs that no client follows up; with it they answer', async () => {
   await using lab = new DsrTopology();
   await lab.startServers();
   const settings = lab.settings('nat');
@@ -110,9 +106,7 @@ test.concurrent('DSR without the script on the servers: repeated SYNs that no cl
   expect(count(balancer, FELL)).toBe(1);
 });
 
-test.concurrent('UDP: one whose checks are answered and whose clients are not; not syslog, which answers nobody', {
-  timeout: 300_000,
-}, async () => {
+test.concurrent('UDP: one whose checks are answered and whose clients are not; not syslog, which answers nobody', async () => {
   await using lab = new Topology({ servers: 1 });
   const [server] = lab.servers as [Namespace];
   const [WHO, SYSLOG] = [9000, 514];

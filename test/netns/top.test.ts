@@ -16,9 +16,7 @@ import { waitUntil } from '../lab/wait.ts';
 /** What the terminal does by itself when a program leaves it as it was. */
 const KEPT = "stty -a | grep -oE -- '-?(icanon|echo)\\b' | tr '\\n' ' '";
 
-test('top follows, sorts, filters and fits, and leaves the terminal as it was', {
-  timeout: 300_000,
-}, async () => {
+test('top follows, sorts, filters and fits, and leaves the terminal as it was', async () => {
   const world = await Operated.start('passthrough');
   await using live = world.live;
   const held = await holdConnections(live.lab.client, 8, `${live.vip}:${ECHO}`);
