@@ -431,8 +431,7 @@ async function open(
     signal,
     flood: ({ isOn, frontend, halfOpen, most }) => {
       if (frontend !== undefined) tellFilled(isOn, nameOf(frontend), log);
-      else if (isOn) tellFlood({ half_open: halfOpen, most_of: most === undefined ? undefined : nameOf(most) }, log);
-      else log.info('the flood of SYNs is over: they are taken in at once');
+      else tellFlood(isOn, { half_open: halfOpen, most_of: most === undefined ? undefined : nameOf(most) }, log);
     },
     ended: (endings) => {
       if (endings.isOff) log.error('there is no memory for the connection log: a packet worker goes on without');
@@ -459,11 +458,13 @@ function tellFastPath(fastPath: FastPathState | undefined, isLate: boolean, log:
   log.info({ tc, ...(xdp.length > 0 && { xdp }) }, 'established connections are forwarded in the kernel (fast path)');
 }
 
-function tellFlood(what: { readonly half_open: number | undefined; readonly most_of: string | undefined }, log: Logger): void {
-  log.warn(
-    what,
-    'SYNs flood, and few of them lead to a connection: until that is over one is taken in when it comes the second time, which takes clients a second',
-  );
+function tellFlood(isOn: boolean, by: { readonly half_open: number | undefined; readonly most_of: string | undefined }, log: Logger): void {
+  if (isOn)
+    log.warn(
+      by,
+      'SYNs flood, and few of them lead to a connection: until that is over one is taken in when it comes the second time, which takes clients a second',
+    );
+  else log.info('the flood of SYNs is over: they are taken in at once');
 }
 
 function tellFilled(isOn: boolean, frontend: string | undefined, log: Logger): void {
