@@ -17,7 +17,6 @@ import * as Hop from '../layout/hops.ts';
 import { destinationPort, sourcePort } from '../packet/address.ts';
 import type { Bonds } from './affinity.ts';
 import { type EndingLog, How } from './endings.ts';
-import type { FilledLimits } from './filled-limits.ts';
 import type { Ledger } from './ledger.ts';
 import type { LastHops } from './next-hops.ts';
 import type { Services } from './services.ts';
@@ -37,7 +36,6 @@ export interface ConnectionsParts {
   readonly bonds: Bonds;
   readonly endings: EndingLog;
   readonly sourceCounts: SourceCounts;
-  readonly filled: FilledLimits;
 }
 
 /** Half-open connections may hold so much of the records and of each pool's ports; beyond half of that they are given less time. */
@@ -70,7 +68,6 @@ export class Connections {
   readonly #bonds: Bonds;
   readonly #endings: EndingLog;
   readonly #sourceCounts: SourceCounts;
-  readonly #filled: FilledLimits;
   readonly #share: number;
   readonly #datagramShare: number;
   #evicted = 0;
@@ -78,7 +75,7 @@ export class Connections {
   #completed = 0;
 
   constructor(parts: ConnectionsParts) {
-    const { table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings, sourceCounts, filled } = parts;
+    const { table, records, halfOpen, datagrams, services, ledger, signals, lastHops, bonds, endings, sourceCounts } = parts;
     this.#table = table;
     this.#records = records;
     this.#halfOpen = halfOpen;
@@ -90,7 +87,6 @@ export class Connections {
     this.#bonds = bonds;
     this.#endings = endings;
     this.#sourceCounts = sourceCounts;
-    this.#filled = filled;
     this.#share = Math.max(LEAST, records.capacity * SHARE);
     this.#datagramShare = Math.max(LEAST, records.capacity * DATAGRAM_SHARE);
   }
@@ -429,13 +425,12 @@ export class Connections {
     this.end(this.#table.words[(slot << Flow.ENTRY_SHIFT) + Flow.CONNECTION], How.replaced, now);
   }
 
-  /** Whether those that make way before the one with the record at word `r`, or fill its frontend's limit, are so many that they get less time. */
+  /** Whether those that make way before the one with the record at word `r` are so many that they get less time. */
   isPressed(r: number): boolean {
     const list = this.#listOf(r);
     const { words } = this.#records;
     const isDatagram = (words[r + C.LIFE] & T.DATAGRAM) !== 0;
     const lists = this.#lists(isDatagram);
-    if (!isDatagram && this.#filled.isFilled(words[r + C.OWNER] >>> 16)) return true;
     return lists.size > this.#shareOf(Flow.NONE, isDatagram) / 2 || lists.length(list) > this.#shareOf(list, isDatagram) / 2;
   }
 

@@ -127,7 +127,6 @@ export function createCore(options: CoreOptions): Core {
     bonds,
     endings,
     sourceCounts,
-    filled,
   });
   // In a small table never more than a few may be half-open: half of those are many.
   const from = Math.min(options.floodFrom ?? 0, Math.ceil(connections.mostHalfOpen / 2));

@@ -22,7 +22,7 @@ export interface SweepParts {
   readonly lastHops: LastHops;
   readonly connections: Connections;
   readonly endings: EndingLog;
-  readonly guard: Pick<SynGuard, 'isFlooded'>;
+  readonly guard: Pick<SynGuard, 'isFloodedAt'>;
 }
 
 /** Under pressure, and while SYNs flood, one waits for its answer so much shorter: most of them come to nothing. */
@@ -47,7 +47,7 @@ export class Sweep {
   readonly #lastHops: LastHops;
   readonly #connections: Connections;
   readonly #endings: EndingLog;
-  readonly #guard: Pick<SynGuard, 'isFlooded'>;
+  readonly #guard: Pick<SynGuard, 'isFloodedAt'>;
   /** By protocol, as it has them. */
   readonly #timeouts: Int32Array[] = byNumber.map(() => new Int32Array(T.STATES));
   /** What was read ahead: kept, lest the reading be left out. */
@@ -185,8 +185,15 @@ export class Sweep {
     const protocol = protocolOf(this.#table.words, words[r + C.FIRST] << Flow.ENTRY_SHIFT);
     const table = this.#timeouts[protocol.number];
     const timeout = protocol.timeoutOf(table, life);
-    if ((life & T.STATE_MASK) <= T.ANSWERED) return this.#guard.isFlooded || this.#connections.isPressed(r) ? timeout / HASTE : timeout;
+    if ((life & T.STATE_MASK) <= T.ANSWERED) return this.#isHasty(r) ? timeout / HASTE : timeout;
     const isSpare = (life & T.HASHED) !== 0 && this.#records.size > this.#records.capacity * CROWDED;
     return isSpare ? Math.min(timeout, table[T.CLOSING]) : timeout;
+  }
+
+  /** Whether one that nobody has answered yet gets less time. A flood of SYNs is none of datagrams. */
+  #isHasty(r: number): boolean {
+    const { words } = this.#records;
+    const isHandshake = (words[r + C.LIFE] & T.DATAGRAM) === 0;
+    return (isHandshake && this.#guard.isFloodedAt(words[r + C.OWNER] >>> 16)) || this.#connections.isPressed(r);
   }
 }

@@ -75,6 +75,11 @@ export class SynGuard {
     return this.#isFlooded || this.#filled.isAny;
   }
 
+  /** Whether those of a frontend, by its index, must: there is a flood of all, or its limit is filled. */
+  isFloodedAt(frontend: number): boolean {
+    return this.#isFlooded || this.#filled.isFilled(frontend);
+  }
+
   /**
    * Whether a SYN to a frontend, by its index, is taken in: there is no flood, or it has come before. `sequence` as in the packet, likewise the others. Of a
    * client that has no connection yet.
@@ -82,7 +87,7 @@ export class SynGuard {
   takes(frontend: number, source: number, destination: number, ports: number, sequence: number): boolean {
     this.#asked++;
     this.#filled.ask(frontend);
-    if (!this.#isFlooded && !this.#filled.isFilled(frontend)) return true;
+    if (!this.isFloodedAt(frontend)) return true;
     const isProven = this.#sketch.see(source, destination, ports, sequence);
     if (!isProven) return false;
     this.#proven++;

@@ -92,6 +92,18 @@ test('datagrams are balanced, and answers come back, beside a TCP connection of 
 });
 
 describe('what a flow is given', () => {
+  test('while SYNs flood one without an answer has as long as ever, and handshakes an eighth', () => {
+    const world = both({ capacity: 131_072, connections: 50_000, floodFrom: 50 });
+    world.send(datagram());
+    for (let i = 0; i < 100; i++) world.send(syn(10_000 + i));
+    world.core.guard.tick(world.halfOpen.size, 0, 1000);
+    expect(world.core.guard.isFlooded).toBe(true);
+    world.sweepAll(TIMEOUTS.syn / 8 + 1);
+    expect([world.halfOpen.size, world.datagrams.size]).toEqual([0, 1]);
+    world.sweepAll(TIMEOUTS.udp);
+    expect(world.datagrams.size).toBe(1);
+  });
+
   test('one datagram without an answer: `udp`', () => {
     const world = new World(ALONE);
     world.send(datagram());
